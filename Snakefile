@@ -1,0 +1,25 @@
+# From raw data to a fine-tuned, merged, quantized, scored and deployable language model.
+# `snakemake --cores all` runs the demo; `--configfile config/recipes/football.yaml` another project.
+from snakemake.utils import min_version
+
+min_version("9.27")
+
+if "datasets" not in config:
+
+    configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/dataset.smk"
+include: "rules/model.smk"
+include: "rules/train.smk"
+include: "rules/gguf.smk"
+include: "rules/predict.smk"
+include: "rules/score.smk"
+include: "rules/deploy.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        every_result,

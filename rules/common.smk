@@ -1,0 +1,106 @@
+"""What the other rule files share, and the only place for functions.
+
+Requires: the configuration. Makes: nothing itself.
+"""
+
+import glob
+import json
+import os
+import re
+import shlex
+
+from scripts.common.config import ConfigError, load_config
+from scripts.common.imports import files_of_script
+
+try:
+    CONFIG = load_config(config)
+except ConfigError as error:
+    raise WorkflowError("The configuration has faults:", *error.lines) from None
+
+# Steps import from this folder and from nothing of the user's own site-packages.
+shell.prefix(f"export PYTHONPATH={shlex.quote(workflow.basedir)} PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1; ")
+
+
+def one_of(names):
+    """Return the regular expression that matches these names and nothing else."""
+    return "|".join(re.escape(name) for name in names) or "(?!)"
+
+
+def code(script):
+    """Return the script and every module of ours that it imports: an edit of any of them re-runs the step."""
+    return [os.path.relpath(path) for path in files_of_script(os.path.join(workflow.basedir, "scripts", script))]
+
+
+def located(path):
+    """Return a path of the configuration: relative to the working directory, else to the workflow's folder."""
+    beside_workflow = os.path.relpath(os.path.join(workflow.basedir, path))
+    return path if os.path.exists(path) or not os.path.exists(beside_workflow) else beside_workflow
+
+
+def settings_json(section, keys):
+    """Return the named keys of a section of the configuration as canonical JSON; dotted keys are not needed."""
+    values = section.model_dump(mode="json", include=set(keys))
+    return json.dumps(values, ensure_ascii=False, sort_keys=True)
+
+
+def dataset_settings(*keys):
+    """Return an input function for `params`: these keys of the wildcard's dataset, as JSON."""
+
+    def settings(wildcards):
+        return settings_json(CONFIG.datasets[wildcards.dataset], keys)
+
+    return settings
+
+
+def model_settings(*keys):
+    """Return an input function for `params`: these keys of the wildcard's model, as JSON."""
+
+    def settings(wildcards):
+        return settings_json(CONFIG.models[wildcards.model], keys)
+
+    return settings
+
+
+def run_settings(*keys):
+    """Return an input function for `params`: these keys of the wildcard's run, as JSON."""
+
+    def settings(wildcards):
+        return settings_json(CONFIG.runs[wildcards.run], keys)
+
+    return settings
+
+
+def raw_files(wildcards):
+    """Return a dataset's raw files, globs expanded; a missing one is left for Snakemake to name."""
+    files = CONFIG.datasets[wildcards.dataset].files or []
+    return [found for pattern in files for found in sorted(glob.glob(located(pattern))) or [located(pattern)]]
+
+
+def dataset_of(wildcards):
+    """Return the name of a run's dataset."""
+    return CONFIG.runs[wildcards.run].dataset
+
+
+def model_of(wildcards):
+    """Return the name of a run's base model."""
+    return CONFIG.runs[wildcards.run].model
+
+
+def dataset_file(name):
+    """Return an input function: this file of the run's dataset."""
+
+    def path(wildcards):
+        return f"<results>/datasets/{dataset_of(wildcards)}/{name}"
+
+    return path
+
+
+def base_manifest(wildcards):
+    """Return the manifest of the run's base model."""
+    return f"<results>/models/{model_of(wildcards)}/manifest.json"
+
+
+wildcard_constraints:
+    dataset=one_of(CONFIG.datasets),
+    model=one_of(CONFIG.models),
+    run=one_of(CONFIG.runs),

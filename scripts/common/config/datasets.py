@@ -1,0 +1,141 @@
+"""`datasets`: raw files, how a record is read from them, and how records are cleaned and split."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from scripts.common.config.types import HubId, Name, Number, Pattern, Revision, Section, Text
+
+Format = Literal["messages", "prompt_completion", "alpaca", "sharegpt", "fields"]
+Role = Literal["system", "user", "assistant"]
+
+
+class HubDataset(Section):
+    """A dataset on the Hugging Face hub, pinned."""
+
+    id: HubId = Field(description="Repository id on the hub, such as `org/name`.")
+    revision: Revision = Field(description="Commit hash (40 hex digits); a branch or a tag may move, so it is refused.")
+    name: Text | None = Field(None, description="Configuration (subset) of the dataset.")
+    split: Text = Field("train", description="The hub's split to read; snaketune makes its own splits from it.")
+
+
+class Check(Section):
+    """What the text of records of one label must, or must not, look like."""
+
+    label: Text | None = Field(None, description="Label (after `label_map`) that the check is for; none: every record.")
+    must_match: Pattern | None = Field(None, description="Regular expression that has to be found in the answer.")
+    must_not_match: Pattern | None = Field(None, description="Regular expression that may not be found in the answer.")
+    on_violation: Literal["list", "quarantine", "relabel"] = Field(
+        "list",
+        description="`list` keeps the record and lists it in the ledger; `quarantine` moves it to the quarantine file; "
+        "`relabel` sets its label to `unknown`.",
+    )
+
+    @model_validator(mode="after")
+    def states_a_pattern(self):
+        if self.must_match is None and self.must_not_match is None:
+            raise ValueError("states no pattern: give 'must_match' or 'must_not_match'")
+        return self
+
+
+class Splits(Section):
+    """Shares of the splits; a hash of the record's group decides, so adding a record moves no other."""
+
+    train: Number = Field(0.8, ge=0, le=1, description="Share of the groups that go to the training split.")
+    validation: Number = Field(0.1, ge=0, le=1, description="Share for evaluation during training; may be 0.")
+    test: Number = Field(0.1, ge=0, le=1, description="Share held out for prediction and scoring.")
+    seed: int = Field(0, ge=0, description="Another seed gives another split.")
+
+    @model_validator(mode="after")
+    def shares_add_up(self):
+        total = self.train + self.validation + self.test
+        if abs(total - 1) > 1e-9:
+            raise ValueError(f"the shares add up to {total:g}, not to 1: train + validation + test must be 1")
+        if self.train == 0 or self.test == 0:
+            raise ValueError("train and test may not be 0: without them nothing is trained or scored")
+        return self
+
+
+class Deduplicate(Section):
+    """Removal of duplicates; candidates are found by MinHash and verified exactly."""
+
+    exact: bool = Field(True, description="Remove records whose messages are identical after normalisation.")
+    near: bool = Field(True, description="Remove records whose text is nearly identical.")
+    threshold: Number = Field(
+        0.85, gt=0, le=1, description="Jaccard similarity of the shingle sets from which two are near duplicates."
+    )
+    shingle: int = Field(5, ge=1, le=50, description="Characters in a shingle.")
+    compare: Literal["answer", "conversation"] = Field(
+        "answer", description="Compare the last assistant message, or all the messages."
+    )
+
+
+class Augment(Section):
+    """Further prompts for small datasets: variants of the user's message, in the training split only."""
+
+    templates: list[Text] = Field(
+        min_length=1,
+        description="Jinja templates of the variant's last user message; they see `user`, `label`, `meta` and the raw "
+        "record's fields.",
+    )
+    copies: int = Field(1, ge=1, le=20, description="Variants per training record; templates are taken in turn.")
+
+
+class Dataset(Section):
+    """One dataset: where its raw records come from and what is done to them."""
+
+    files: list[Text] | None = Field(
+        None,
+        min_length=1,
+        description="Raw files, relative to the working directory: json, jsonl, csv, tsv or parquet, each also .gz or "
+        ".zst. Exactly one of `files` and `hub` is given.",
+    )
+    hub: HubDataset | None = Field(None, description="A hub dataset instead of files.")
+    format: Format = Field(description="Layout of a raw record.")
+    fields: dict[Role, Text] | None = Field(
+        None, description="For the format `fields`: one Jinja template per role; it sees the raw record's fields."
+    )
+    columns: dict[Text, Text] = Field(
+        {}, description="Names of the raw columns where they differ from the format's own, such as `prompt: question`."
+    )
+    system: Text | None = Field(None, description="System message for records that have none.")
+    language: Text | None = Field(None, description="BCP 47 tag, such as `fr` or `vi`; metrics and metadata use it.")
+    license: Text | None = Field(None, description="SPDX identifier of the data's licence, for the model card.")
+    label: Text | None = Field(None, description="Raw column that holds the record's label.")
+    label_map: dict[str, Text] = Field({}, description="Raw label to label, such as `goal: But`; others stay.")
+    group_by: Text | None = Field(None, description="Raw column whose equal values stay in one split.")
+    stratify: bool = Field(True, description="Keep the labels' shares alike in the splits, as far as hashing allows.")
+    min_characters: int = Field(1, ge=0, description="A shorter answer counts as bad (empty or truncated).")
+    max_characters: int | None = Field(None, ge=1, description="A longer answer counts as bad.")
+    checks: list[Check] = Field([], description="Patterns that the answers of a label must or must not match.")
+    on_bad_record: Literal["fail", "quarantine"] = Field(
+        "fail", description="`fail` stops at a bad record; `quarantine` keeps it in quarantine.jsonl with the reason."
+    )
+    deduplicate: Deduplicate = Field(Deduplicate(), description="Removal of duplicates.")
+    splits: Splits = Field(Splits(), description="Shares of the splits.")
+    augment: Augment | None = Field(None, description="Templated prompt variants of the training split.")
+
+    @model_validator(mode="after")
+    def has_one_source(self):
+        if (self.files is None) == (self.hub is None):
+            raise ValueError("give exactly one of 'files' and 'hub'")
+        return self
+
+    @model_validator(mode="after")
+    def fields_fit_format(self):
+        if (self.format == "fields") != (self.fields is not None):
+            raise ValueError("'fields' is needed with 'format: fields', and only then")
+        if self.fields is not None and not {"user", "assistant"} <= self.fields.keys():
+            raise ValueError("'fields' needs a template for 'user' and one for 'assistant'")
+        return self
+
+    @model_validator(mode="after")
+    def checks_fit_labels(self):
+        if self.label is None and any(check.label is not None for check in self.checks):
+            raise ValueError("'checks' name a label, but 'label' names no column")
+        if self.label is None and self.label_map:
+            raise ValueError("'label_map' is given, but 'label' names no column")
+        return self
+
+
+Datasets = dict[Name, Dataset]

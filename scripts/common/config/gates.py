@@ -1,0 +1,36 @@
+"""`gates`: what a trained model must reach to be promoted."""
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from scripts.common.config.runs import Metric, Quant
+from scripts.common.config.types import Name, Number, Section
+
+Variant = Literal["base", "adapter", "merged", "shipped"] | Quant
+
+
+class Gate(Section):
+    """One condition on one metric; with a baseline it is a condition on the paired difference."""
+
+    metric: Metric = Field(description="Metric that is looked at.")
+    comparison: Literal["below", "above"] = Field(description="On which side of the threshold the value must lie.")
+    threshold: Number = Field(
+        description="Bound of the metric; with a baseline, of the difference (variant minus baseline)."
+    )
+    relative: bool = Field(False, description="With a baseline: the difference is a share of the baseline's value.")
+    variant: Variant = Field("shipped", description="Variant it is read from; `shipped` is the bundle's quant.")
+    baseline: Variant | None = Field(None, description="Variant to compare with; none: the bare value.")
+    on_failure: Literal["hold", "rollback"] = Field("hold", description="What a clear failure means.")
+    runs: list[Name] | None = Field(None, min_length=1, description="Runs that the gate is for; none: all.")
+
+    @model_validator(mode="after")
+    def relative_needs_baseline(self):
+        if self.relative and self.baseline is None:
+            raise ValueError("'relative' needs a 'baseline'")
+        if self.baseline is not None and self.baseline == self.variant:
+            raise ValueError(f"compares '{self.variant}' with itself")
+        return self
+
+
+Gates = dict[Name, Gate]

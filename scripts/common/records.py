@@ -1,0 +1,59 @@
+"""The one record type of all tasks, and its schema on disk."""
+
+import hashlib
+import json
+import unicodedata
+from dataclasses import asdict, dataclass, field
+
+SPLITS = ("train", "validation", "test")
+ROLES = ("system", "user", "assistant")
+
+
+@dataclass
+class Record:
+    """One example. `messages` is a list of {"role", "content"}; the last one is the assistant's in training data.
+
+    `expected` is what a right answer is (for chat: the last assistant message, unless the data says otherwise),
+    `spans` are [start, end, label] in character offsets, `group` is what may not be torn apart by the split, and
+    `origin` is `file:line` of the raw record.
+    """
+
+    id: str
+    messages: list[dict]
+    expected: str | None = None
+    spans: list[list] | None = None
+    label: str | None = None
+    group: str | None = None
+    meta: dict = field(default_factory=dict)
+    origin: str = ""
+
+    def to_row(self) -> dict:
+        """Return the record as JSON-ready row, keys in a fixed order."""
+        return asdict(self)
+
+    @classmethod
+    def from_row(cls, row: dict) -> "Record":
+        """Make a record from a row that `to_row` made."""
+        return cls(**row)
+
+    @property
+    def answer(self) -> str:
+        """The last assistant message, or an empty text."""
+        return next((m["content"] for m in reversed(self.messages) if m["role"] == "assistant"), "")
+
+    @property
+    def prompt(self) -> list[dict]:
+        """The messages before the last assistant message: what a model is asked."""
+        positions = [i for i, message in enumerate(self.messages) if message["role"] == "assistant"]
+        return self.messages[: positions[-1]] if positions else self.messages
+
+
+def content_id(messages: list[dict], spans: list | None = None) -> str:
+    """Return a record's id: 16 hex digits of the SHA-256 of its messages (and spans) as canonical JSON."""
+    canonical = json.dumps([messages, spans], ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()[:16]
+
+
+def normalised(text: str) -> str:
+    """Return text in Unicode NFC with unix line ends and without outer white space."""
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
