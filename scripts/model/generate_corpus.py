@@ -26,7 +26,7 @@ LANGUAGES: dict[str, tuple[ModuleType, int]] = {
 CHAT_SHARE = 1 / 3
 SYSTEM_SHARE = 1 / 3
 SECOND_ROUND_SHARE = 1 / 3
-SENTENCE_COUNTS = (1, 2, 2, 3, 3, 4, 5, 6)
+SENTENCE_COUNTS = (1, 2, 3, 3, 4, 4, 5, 6)
 
 
 def generate_documents(documents: int, seed: int, languages: Sequence[str]) -> Iterator[dict]:
@@ -73,8 +73,8 @@ def make_chat(module: ModuleType, random: Random) -> list[dict]:
 def write_corpus(path: Path, documents: int, seed: int, languages: Sequence[str]) -> None:
     """Write the corpus as UTF-8 JSON lines; the file appears only when it is complete."""
     with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as lines:
-        for document in generate_documents(documents, seed, languages):
-            lines.write(json.dumps(document, ensure_ascii=False) + "\n")
+        rows = generate_documents(documents, seed, languages)
+        lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
 
 
 def build_parser() -> argparse.ArgumentParser:

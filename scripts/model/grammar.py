@@ -74,6 +74,11 @@ class Grammar:
         return options[FORM_ORDER.index(tag)] if len(options) == len(FORM_ORDER) else options[tag.startswith("f")]
 
 
+def words(block: str) -> list[str]:
+    """Return the words of a block of text."""
+    return block.split()
+
+
 def capitalize_sentences(text: str) -> str:
     """Give a capital to the first letter of the text and of each sentence after `.`, `!`, `?` or a line break."""
-    return re.sub(r"(^|[.!?]\s+|\n)([«“\"—\- ]*)([^\W\d_])", lambda m: m[1] + m[2] + m[3].upper(), text)
+    return re.sub(r"(^|[.!?]\s+|\n)([«“\"—–\- ]*)([^\W\d_])", lambda m: m[1] + m[2] + m[3].upper(), text)
