@@ -11,6 +11,7 @@ import shlex
 
 from scripts.common.config import ConfigError, load_config
 from scripts.common.imports import files_of_script
+from scripts.model.chat_templates import BUILT_IN
 
 try:
     CONFIG = load_config(config)
@@ -93,6 +94,34 @@ def dataset_file(name):
         return f"<results>/datasets/{dataset_of(wildcards)}/{name}"
 
     return path
+
+
+def models_from(source):
+    """Return the names of the models from this source: hub, path or embedded."""
+    return [name for name, model in CONFIG.models.items() if getattr(model, source) is not None]
+
+
+def embedded_setting(key):
+    """Return an input function for `params`: this key of the wildcard's embedded model, lists joined by commas."""
+
+    def setting(wildcards):
+        value = getattr(CONFIG.models[wildcards.model].embedded, key)
+        return ",".join(value) if isinstance(value, list) else value
+
+    return setting
+
+
+def chat_template_file(wildcards):
+    """Return the file of the chat template that the configuration gives a model, or that an embedded model has."""
+    model = CONFIG.models[wildcards.model]
+    name = model.chat_template or (model.embedded and BUILT_IN[model.architecture])
+    built_in = os.path.relpath(os.path.join(workflow.basedir, "scripts", "model", "templates", f"{name}.jinja"))
+    return [] if not name else built_in if os.path.exists(built_in) else located(name)
+
+
+def local_model_config(wildcards):
+    """Return the config.json of a local model's folder."""
+    return os.path.join(located(CONFIG.models[wildcards.model].path), "config.json")
 
 
 def base_manifest(wildcards):

@@ -1,0 +1,13 @@
+"""How many CPU threads a step computes with: fixed, for the order of additions, and so the result, depends on it."""
+
+import os
+
+
+def use_threads(count: int) -> None:
+    """Make torch compute with `count` threads, deterministically, and keep tokenizers from starting their own."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    torch.set_num_threads(count)
+    torch.use_deterministic_algorithms(True, warn_only=True)

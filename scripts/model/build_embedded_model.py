@@ -1,0 +1,161 @@
+"""Make a small model of a real architecture, deterministically, for seeing and testing the workflow.
+
+python scripts/model/build_embedded_model.py corpus.jsonl --settings '{"architecture": "mistral", "embedded": {...}}' \
+    --name embedded --folder results/models/embedded
+"""
+
+import random
+import sys
+from pathlib import Path
+
+from scripts.common.chat import render, text_ids
+from scripts.common.cli import Progress, log, run_step, step_parser
+from scripts.common.config.models import EmbeddedModel
+from scripts.common.files import read_jsonl, write_manifest
+from scripts.common.threads import use_threads
+from scripts.model.chat_templates import BUILT_IN, template_text
+from scripts.model.train_tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
+
+ROW = 256  # tokens in a training row
+
+
+def texts_of(document: dict) -> list[str]:
+    """Return the plain texts of a corpus document."""
+    return [document["text"]] if document["kind"] == "text" else [m["content"] for m in document["messages"]]
+
+
+def corpus_rows(tokenizer, documents: list[dict], seed: int):
+    """Return the corpus as a [rows, ROW] tensor of token ids: documents shuffled, ended, and laid end to end."""
+    import torch
+
+    documents = list(documents)
+    random.Random(seed).shuffle(documents)
+    ids: list[int] = []
+    for document in documents:
+        if document["kind"] == "chat":
+            ids += text_ids(tokenizer, render(tokenizer, document["messages"]))
+        else:
+            ids += [tokenizer.bos_token_id, *text_ids(tokenizer, document["text"]), tokenizer.eos_token_id]
+    rows = len(ids) // ROW
+    return torch.tensor(ids[: rows * ROW]).view(rows, ROW)
+
+
+def new_model(architecture: str, tokenizer, settings: EmbeddedModel):
+    """Return an untrained model of the architecture: grouped-query attention, SwiGLU, RMS norm, rotary positions."""
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+
+    shape = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": settings.hidden_size,
+        "intermediate_size": settings.hidden_size * 2,
+        "num_hidden_layers": settings.layers,
+        "num_attention_heads": settings.hidden_size // 64,
+        "num_key_value_heads": settings.hidden_size // 128,
+        "head_dim": 64,
+        "max_position_embeddings": settings.context,
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+        "tie_word_embeddings": False,
+    }
+    torch.manual_seed(settings.seed)
+    if architecture == "llama":
+        return LlamaForCausalLM(LlamaConfig(**shape))
+    return MistralForCausalLM(MistralConfig(**shape, sliding_window=None))
+
+
+def train_model(model, rows, settings: EmbeddedModel) -> list[float]:
+    """Train on the rows with AdamW under a warm-up and cosine schedule; return the loss of each step (nats/token)."""
+    import math
+
+    import torch
+
+    batch = max(settings.batch_tokens // ROW, 1)
+    warmup = max(settings.steps // 20, 1)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
+
+    def schedule(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(settings.steps - warmup, 1)))
+
+    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
+    order = torch.Generator().manual_seed(settings.seed)
+    bar = Progress("build embedded model", settings.steps)
+    losses = []
+    model.train()
+    for _ in range(settings.steps):
+        chosen = rows[torch.randint(len(rows), (batch,), generator=order)]
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            loss = model(input_ids=chosen, labels=chosen, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad(set_to_none=True)
+        losses.append(loss.item())
+        bar.advance(note=f"loss {losses[-1]:.2f}")
+    return losses
+
+
+def build_embedded_model(corpus: Path, folder: Path, name: str, architecture: str, settings: EmbeddedModel,
+                         chat_template: str | None = None, license_id: str | None = None) -> None:
+    """Train tokenizer and model on a corpus and write a plain Hugging Face model folder, the manifest last."""
+    import torch
+    from transformers import AutoTokenizer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    documents = list(read_jsonl(corpus))
+    special = SPECIAL_TOKENS[architecture]
+    pieces = train_tokenizer((text for d in documents for text in texts_of(d)), settings.vocabulary, special)
+    template = template_text(chat_template or BUILT_IN[architecture])
+    save_tokenizer(folder, pieces, special, template, settings.context)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    rows = corpus_rows(tokenizer, documents, settings.seed)
+    log.info("corpus: %d documents, %d tokens, %d pieces", len(documents), rows.numel(), len(tokenizer))
+    model = new_model(architecture, tokenizer, settings)
+    losses = train_model(model, rows, settings)
+    model.to(torch.bfloat16).save_pretrained(folder)
+    write_manifest(
+        folder,
+        name=name,
+        source="embedded",
+        id=None,
+        revision=None,
+        architecture=architecture,
+        license=license_id,
+        parameters=sum(p.numel() for p in model.parameters()),
+        final_loss=round(sum(losses[-20:]) / len(losses[-20:]), 4),
+    )
+
+
+def step(arguments) -> None:
+    settings = arguments.settings
+    use_threads(arguments.threads)
+    build_embedded_model(
+        arguments.corpus,
+        arguments.folder,
+        arguments.name,
+        settings["architecture"],
+        EmbeddedModel.model_validate(settings["embedded"]),
+        settings.get("chat_template"),
+        settings.get("license"),
+    )
+
+
+def parser():
+    result = step_parser(__doc__.splitlines()[0])
+    result.add_argument("corpus", type=Path, help="JSONL made by generate_corpus.py")
+    result.add_argument("--folder", type=Path, required=True, help="model folder to write")
+    result.add_argument("--name", required=True, help="the model's key in the configuration")
+    result.add_argument("--threads", type=int, default=2, help="CPU threads; another number may give other rounding")
+    return result
+
+
+def main(argv=None) -> int:
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

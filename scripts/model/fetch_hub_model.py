@@ -1,0 +1,60 @@
+"""Download a pinned model from the Hugging Face hub: safetensors only, resumed where an earlier try broke off.
+
+python scripts/model/fetch_hub_model.py --name mistral --folder results/models/mistral \
+    --settings '{"hub": {"id": "org/name", "revision": "<40 hex digits>"}, ...}'
+
+A token for a gated model comes from the environment variable HF_TOKEN and is written nowhere.
+"""
+
+import shutil
+import sys
+from pathlib import Path
+
+from scripts.common.cli import log, run_step, step_parser
+from scripts.common.errors import UserError
+from scripts.model.model_folder import NOT_NEEDED, SMALL_FILES, WEIGHTS, finish_model_folder
+
+
+def fetch_hub_model(folder: Path, name: str, settings: dict) -> None:
+    """Download the snapshot into `folder` and write its manifest; raises UserError when the hub can't give it."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    hub = settings["hub"]
+    wanted = [WEIGHTS, *SMALL_FILES] + (["*.py"] if settings["trust_remote_code"] else [])
+    try:
+        snapshot_download(
+            hub["id"],
+            revision=hub["revision"],
+            local_dir=folder,
+            allow_patterns=wanted,
+            ignore_patterns=NOT_NEEDED,
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"model '{hub['id']}' at {hub['revision'][:12]} can't be downloaded: {reason}",
+            remedy="check network, HF_TOKEN and the model's access conditions; what is there is kept for the next try",
+        ) from None
+    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    log.info("downloaded %s at %s", hub["id"], hub["revision"])
+    finish_model_folder(folder, settings, name=name, source="hub", id=hub["id"], revision=hub["revision"])
+
+
+def step(arguments) -> None:
+    fetch_hub_model(arguments.folder, arguments.name, arguments.settings)
+
+
+def parser():
+    result = step_parser(__doc__.splitlines()[0])
+    result.add_argument("--folder", type=Path, required=True, help="model folder to write")
+    result.add_argument("--name", required=True, help="the model's key in the configuration")
+    return result
+
+
+def main(argv=None) -> int:
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,83 @@
+"""What makes a folder a model that this project takes: safetensors, a tokenizer, a chat template, no foreign code."""
+
+import json
+from pathlib import Path
+
+from scripts.common.errors import UserError
+from scripts.common.files import read_json, write_manifest, write_text
+from scripts.model.chat_templates import template_text
+
+WEIGHTS = "*.safetensors"
+SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "*.md", "LICENSE*"]
+NOT_NEEDED = ["consolidated*", "original/*", "*.bin", "*.pt", "*.pth", "*.gguf", "*.onnx", "*.h5", "*.msgpack"]
+
+
+def check_model_folder(folder: Path, settings: dict) -> list[Path]:
+    """Return a model folder's weight files.
+
+    Raises UserError for weights that are no safetensors, and for a model that needs code of its own that the
+    configuration does not allow.
+    """
+    weights = sorted(folder.glob(WEIGHTS))
+    if not weights:
+        pickled = next((path.name for pattern in ("*.bin", "*.pt", "*.pth") for path in folder.glob(pattern)), None)
+        found = f"only {pickled}, which can hide code" if pickled else "no weights"
+        raise UserError(f"has no .safetensors file, {found}", folder, remedy="convert the weights to safetensors first")
+    if not (folder / "config.json").is_file():
+        raise UserError("has no config.json", folder, remedy="name the folder of a Hugging Face model")
+    config = read_json(folder / "config.json")
+    if "auto_map" in config and not settings["trust_remote_code"] and not known_type(config.get("model_type")):
+        raise UserError(
+            f"needs Python code of its own (model type '{config.get('model_type')}')",
+            folder,
+            remedy="read that code, then set 'trust_remote_code: true' under the model",
+        )
+    return weights
+
+
+def finish_model_folder(folder: Path, settings: dict, **facts) -> None:
+    """Check a model folder, put the configured chat template in, and write its manifest (with `facts`) last.
+
+    `settings` is the model's section of the configuration.
+    """
+    weights = check_model_folder(folder, settings)
+    if settings.get("chat_template"):
+        write_text(folder / "chat_template.jinja", template_text(settings["chat_template"]))
+    write_manifest(
+        folder,
+        architecture=settings["architecture"],
+        license=settings["license"],
+        parameters=sum(count_parameters(path) for path in weights),
+        trust_remote_code=settings["trust_remote_code"],
+        **facts,
+    )
+
+
+def known_type(model_type: str | None) -> bool:
+    """Say whether transformers itself knows the model type."""
+    from transformers import CONFIG_MAPPING
+
+    return model_type in CONFIG_MAPPING
+
+
+def count_parameters(path: Path) -> int:
+    """Return the number of values in a safetensors file, read from its header alone.
+
+    Source: the safetensors format (8 bytes of little-endian header size, then JSON). Raises UserError for another file.
+    """
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        if size > min(path.stat().st_size, 100_000_000):
+            raise UserError("is no safetensors file: its header is longer than the file", path)
+        try:
+            header = json.loads(file.read(size))
+        except ValueError:
+            raise UserError("is no safetensors file: its header is not JSON", path) from None
+    total = 0
+    for name, tensor in header.items():
+        if name != "__metadata__":
+            count = 1
+            for length in tensor["shape"]:
+                count *= length
+            total += count
+    return total
