@@ -14,6 +14,9 @@ EMBEDDED ?= yes
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
 
+# Bars on a terminal, lines elsewhere.
+SNAKEMAKE = snakemake --cores $(CORES) $$(if [ -t 2 ]; then echo --logger rich; else echo --quiet host reason rules; fi)
+
 VENV := .venv/installed
 REPORT := results/report.html
 RECIPE_CONFIG := config/recipes/$(NAME).yaml $(if $(filter yes,$(EMBEDDED)),config/embedded.yaml)
@@ -29,15 +32,15 @@ $(VENV): FORCE
 		$(PYTHON) -m venv --clear .venv && .venv/bin/python -m envs.install; }
 
 demo: $(VENV) ## From raw data to bundles and the leaderboard, on a small model made here (a few minutes)
-	@snakemake --cores $(CORES) $(ARGS)
+	@$(SNAKEMAKE) $(ARGS)
 	@$(MAKE) --no-print-directory report
 	@python scripts/score/print_summary.py results
 
 report: $(VENV) ## Make results/report.html anew if the leaderboard is newer
-	@if [ ! results/leaderboard.csv -ot $(REPORT) ]; then snakemake --report $(REPORT) $(ARGS); fi
+	@if [ ! results/leaderboard.csv -ot $(REPORT) ]; then snakemake --quiet all --report $(REPORT) $(ARGS); fi
 
 recipe: $(VENV) ## Run config/recipes/NAME.yaml on the embedded model; EMBEDDED=no: on the real one
-	@snakemake --cores $(CORES) --configfile $(RECIPE_CONFIG) $(ARGS)
+	@$(SNAKEMAKE) --configfile $(RECIPE_CONFIG) $(ARGS)
 	@python scripts/score/print_summary.py results
 
 test: $(VENV) lint ## Check the code and run all tests

@@ -21,7 +21,7 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from envs.lock import FOLDER, Pin, environments, read_lock
+from envs.lock import FOLDER, Pin, environments, read_lock, requirement_line
 
 STAMP = "installed"
 CUDA_PREFIXES = ("cuda-", "nvidia-", "triton")
@@ -33,9 +33,7 @@ def merged_pins(folder: Path = FOLDER) -> dict[str, Pin]:
     for environment in environments(folder):
         for name, pin in read_lock(environment, folder).items():
             if pins.setdefault(name, pin).version != pin.version:
-                raise ValueError(
-                    f"{environment}.lock has {name} {pin.version}, another {pins[name].version}: make lock"
-                )
+                raise ValueError(f"{environment}.lock has {name} {pin.version}, not {pins[name].version}: make lock")
     return pins
 
 
@@ -64,12 +62,9 @@ def install_locked(pins: dict[str, Pin]) -> None:
     """Install these pins and nothing else, each file checked against its hashes."""
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder) / "requirements.txt"
-        lines = (
-            f"{name}=={pin.version} {' '.join(f'--hash={digest}' for digest in pin.hashes)}"
-            for name, pin in pins.items()
-        )
-        requirements.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        pip("install", "--quiet", "--no-deps", "--no-build-isolation", "--require-hashes", "-r", str(requirements))
+        lines = (f"{requirement_line(name, pin)}\n" for name, pin in pins.items())
+        requirements.write_text("".join(lines), encoding="utf-8")
+        pip("install", "-qq", "--no-deps", "--no-build-isolation", "--require-hashes", "-r", str(requirements))
 
 
 def install_torch(pin: Pin) -> bool:
@@ -79,7 +74,7 @@ def install_torch(pin: Pin) -> bool:
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        pip("install", "--quiet", "--no-deps", "--report", str(report), f"torch=={pin.version}")
+        pip("install", "-qq", "--no-deps", "--report", str(report), f"torch=={pin.version}")
         [installed] = json.loads(report.read_text(encoding="utf-8"))["install"]
     version = installed["metadata"]["version"]
     digest = "sha256:" + installed["download_info"]["archive_info"]["hashes"]["sha256"]
@@ -105,9 +100,7 @@ def main(argv=None) -> int:
     if sys.prefix == sys.base_prefix:
         parser.error("run this with the Python of a virtual environment: python3 -m venv .venv")
     pins = merged_pins()
-    print(
-        f"Installing {len(pins)} packages; llama.cpp is built from source, which takes about five minutes.", flush=True
-    )
+    print("Installing the locked packages; llama.cpp is built from source, which takes minutes ...", flush=True)
     install_locked(read_lock("build"))
     cpu_build = install_torch(pins["torch"])
     install_locked(without_torch(pins, cpu_build))

@@ -8,6 +8,8 @@ For each `envs/<env>.in` (direct requirements with exact versions) this writes
   inside it because Snakemake's hash of an environment sees only that file.
 
 Lock and constraints open with the SHA-256 of what they were made of, so that drift is found without a network.
+The environment `build` holds pip and what builds source packages; `workflow` and `dev` run no rule, so they have no
+conda file.
 """
 
 import argparse
@@ -65,13 +67,15 @@ def read_lock(environment: str, folder: Path = FOLDER) -> dict[str, Pin]:
     return pins
 
 
+def requirement_line(name: str, pin: Pin) -> str:
+    """Return the pin as one line of a requirements file, with its hashes."""
+    return " ".join([f"{name}=={pin.version}", *(f"--hash={digest}" for digest in pin.hashes)])
+
+
 def conda_yaml(environment: str, folder: Path = FOLDER) -> str:
     """Return the conda environment file of a lock."""
     pins = read_lock(environment, folder)
-    packages = [
-        f"      - {name}=={pin.version} {' '.join(f'--hash={digest}' for digest in pin.hashes)}"
-        for name, pin in sorted(pins.items())
-    ]
+    packages = [f"      - {requirement_line(name, pin)}" for name, pin in sorted(pins.items())]
     head = [
         f"# Made by `make lock` from {environment}.lock; do not edit.",
         "channels:",

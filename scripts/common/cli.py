@@ -36,12 +36,15 @@ def settings_argument(text: str) -> dict:
 def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, argv=None) -> int:
     """Run a step; return its exit status.
 
-    A UserError becomes one line on the terminal (and in the log) and status 1. With `--log`, all that the process
+    A UserError becomes one line on the terminal (and in the log) and status 1; any other exception leaves its traceback
+    in the log and status 2. With `--log`, all that the process
     and its libraries print goes to that file, and the terminal shows progress and errors only.
     """
     arguments = parser.parse_args(argv)
     terminal = redirect_output(arguments.log)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True
+    )
     logging.getLogger(TERMINAL).addHandler(logging.StreamHandler(terminal))
     try:
         step(arguments)
@@ -50,6 +53,11 @@ def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.Argume
         if terminal is not sys.stderr:
             print(f"{parser.prog}: {error}", file=terminal, flush=True)
         return 1
+    except Exception as error:
+        log.exception("this is a fault of the step, not of the input")
+        if terminal is not sys.stderr:
+            print(f"{parser.prog}: {type(error).__name__}: {error}; see {arguments.log}", file=terminal, flush=True)
+        return 2
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -1,0 +1,107 @@
+"""Locks, conda files and requirements belong together; the drift is found without a network."""
+
+import ast
+import importlib.metadata
+import re
+import sys
+
+import pytest
+import yaml
+
+from envs.install import merged_pins, without_torch
+from envs.lock import (
+    CONSTRAINTS,
+    FOLDER,
+    NOT_RUN_BY_RULES,
+    canonical,
+    conda_yaml,
+    direct_requirements,
+    environments,
+    header,
+    read_lock,
+)
+from scripts.common.imports import files_of_script
+
+ROOT = FOLDER.parent
+RULES = {
+    block.partition(":")[0]: block
+    for path in sorted((ROOT / "rules").glob("*.smk"))
+    for block in re.split(r"^(?:rule|checkpoint) ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+}
+# Imported under another name than that of the package.
+PACKAGE_OF = {"google": "protobuf", "llama_cpp": "llama-cpp-python", "yaml": "pyyaml", "PIL": "pillow"}
+
+
+def imported_packages(script):
+    """Return the packages that a step and the modules of ours that it uses import, lazily or not."""
+    packages = set()
+    for path in files_of_script(script):
+        nodes = ast.walk(ast.parse(path.read_bytes())) if path.suffix == ".py" else ()
+        for node in nodes:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+            packages |= {name.split(".")[0] for name in names}
+    return {canonical(PACKAGE_OF.get(name, name)) for name in packages - {"scripts"} - set(sys.stdlib_module_names)}
+
+
+@pytest.mark.parametrize("name", [CONSTRAINTS, *(f"{environment}.lock" for environment in environments())])
+def test_a_generated_file_is_made_of_the_present_requirements(name):
+    path = FOLDER / name
+    assert path.read_text(encoding="utf-8").startswith(header(path)), f"envs/{name} is stale: make lock"
+
+
+@pytest.mark.parametrize("environment", [name for name in environments() if name not in NOT_RUN_BY_RULES])
+def test_the_conda_file_is_the_one_that_the_lock_gives(environment):
+    text = (FOLDER / f"{environment}.yaml").read_text(encoding="utf-8")
+    assert text == conda_yaml(environment), f"envs/{environment}.yaml is stale: make lock"
+    content = yaml.safe_load(text)
+    assert content["channels"] == ["conda-forge", "nodefaults"]
+    assert len(content["dependencies"][-1]["pip"]) == len(read_lock(environment))
+
+
+@pytest.mark.parametrize("environment", environments())
+def test_a_lock_holds_each_direct_requirement_and_hashes_for_everything(environment):
+    lock = read_lock(environment)
+    for name, version in direct_requirements(environment).items():
+        assert lock[name].version == version
+    assert all(re.fullmatch("sha256:[0-9a-f]{64}", digest) for pin in lock.values() for digest in pin.hashes)
+    assert all(pin.hashes for pin in lock.values())
+
+
+def test_all_environments_agree_on_every_version():
+    pins = merged_pins()
+    constraints = (FOLDER / CONSTRAINTS).read_text(encoding="utf-8").splitlines()
+    assert {f"{name}=={pin.version}" for name, pin in pins.items()} == {
+        line for line in constraints if not line.startswith("#")
+    }
+
+
+@pytest.mark.parametrize("path", sorted(FOLDER.glob("*.*")), ids=lambda path: path.name)
+def test_no_file_names_a_registry_or_a_path_of_a_machine(path):
+    assert not re.findall(r"\w+://\S+|--(?:extra-)?index-url\S*|--find-links\S*", path.read_text(encoding="utf-8"))
+
+
+def test_a_cpu_build_of_torch_comes_without_cuda_libraries_and_a_cuda_build_with_them():
+    pins = merged_pins()
+    cpu, cuda = without_torch(pins, cpu_build=True), without_torch(pins, cpu_build=False)
+    assert "torch" not in cpu
+    assert "torch" not in cuda
+    assert {"nvidia-cudnn-cu13", "triton", "cuda-bindings"} <= cuda.keys() - cpu.keys()
+    assert {"transformers", "llama-cpp-python", "snakemake"} <= cpu.keys()
+
+
+def test_this_environment_is_the_locked_one():
+    pins = merged_pins()
+    installed = {canonical(found.name): found.version for found in importlib.metadata.distributions()}
+    cpu_build = installed["torch"].endswith("+cpu")
+    wanted = {name: pin.version for name, pin in without_torch(pins, cpu_build).items()}
+    assert installed["torch"].split("+")[0] == pins["torch"].version
+    assert {name: installed.get(name) for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_rules_environment_holds_what_its_step_imports(rule):
+    [environment] = re.findall(r'conda:\s+"\.\./envs/(\w+)\.yaml"', RULES[rule])
+    script = re.search(r'code\("([^"]+)"', RULES[rule])[1]
+    missing = imported_packages(ROOT / "scripts" / script) - direct_requirements(environment).keys()
+    assert not missing, f"add {sorted(missing)} to envs/{environment}.in, then make lock"
