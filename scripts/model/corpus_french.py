@@ -32,13 +32,25 @@ def polish(text: str) -> str:
 
 RULES: dict[str, list[str]] = {
     # People.
-    "boy": words("""Lucas Hugo Adrien Mathis Noé Gabriel Youssef Malo Rayan Simon Victor Anatole Bastien Corentin Émile Félix
-        Ismaël Jules Léo Marius Octave Paul Quentin Romain Samuel Théo Ulysse Yanis Armand Baptiste"""),
-    "girl": words("""Camille Inès Jeanne Léa Manon Nour Océane Pauline Rose Sarah Agathe Brune Clémence Diane Élise Fatou
-        Garance Hélène Iris Juliette Louise Maëlle Naïma Romane Salomé Victoire Zoé Aïcha Capucine Margaux"""),
-    "surname": words("""Aubrac Belcourt Cazenave Delmas Estève Fontanel Garrigue Hervieu Jourdan Kervella Lambertin Marsac
-        Nogaret Ollivier Pélissier Quentin Roussel Sabatier Tournier Vasseur Bonnafous Chastel Diakhaté Okoro Benali
-        Traoré Moreira Lindqvist Petrov Sandoval Tanguy Berthelot Coulomb Delaunay Fabre Guilloux"""),
+    "boy": words(
+        """
+        Lucas Hugo Adrien Mathis Noé Gabriel Youssef Malo Rayan Simon Victor Anatole Bastien Corentin Émile
+        Félix Ismaël Jules Léo Marius Octave Paul Quentin Romain Samuel Théo Ulysse Yanis Armand Baptiste
+        """
+    ),
+    "girl": words(
+        """
+        Camille Inès Jeanne Léa Manon Nour Océane Pauline Rose Sarah Agathe Brune Clémence Diane Élise Fatou
+        Garance Hélène Iris Juliette Louise Maëlle Naïma Romane Salomé Victoire Zoé Aïcha Capucine Margaux
+        """
+    ),
+    "surname": words(
+        """
+        Aubrac Belcourt Cazenave Delmas Estève Fontanel Garrigue Hervieu Jourdan Kervella Lambertin Marsac
+        Nogaret Ollivier Pélissier Quentin Roussel Sabatier Tournier Vasseur Bonnafous Chastel Diakhaté Okoro
+        Benali Traoré Moreira Lindqvist Petrov Sandoval Tanguy Berthelot Coulomb Delaunay Fabre Guilloux
+        """
+    ),
     "first_name": ["[boy]@m", "[girl]@f"],
     "person": [
         "le boulanger@m",
@@ -167,13 +179,16 @@ RULES: dict[str, list[str]] = {
         "le mercredi après-midi",
         "de temps en temps",
         "une fois par mois",
-        "depuis [2..20] ans",
         "dès qu'il fait beau",
     ],
     "month": words("janvier février mars avril mai juin juillet août septembre octobre novembre décembre"),
     "day": words("lundi mardi mercredi jeudi vendredi samedi dimanche"),
-    "city": words("""Lyon Brest Nantes Dijon Arles Rouen Tours Bayonne Lille Metz Nîmes Quimper Annecy Limoges Colmar Amiens
-        Cahors Auxerre Besançon Avignon Vannes Albi Dieppe Honfleur Pau Chambéry Reims Angers Orléans Troyes"""),
+    "city": words(
+        """
+        Lyon Brest Nantes Dijon Arles Rouen Tours Bayonne Lille Metz Nîmes Quimper Annecy Limoges Colmar Amiens
+        Cahors Auxerre Besançon Avignon Vannes Albi Dieppe Honfleur Pau Chambéry Reims Angers Orléans Troyes
+        """
+    ),
     "region": [
         "en Bretagne",
         "en Provence",
@@ -264,6 +279,8 @@ RULES: dict[str, list[str]] = {
     "player": ["[surname]", "[surname]", "[surname]", "[boy] [surname]"],
     "minute": ["[2..89]", "[2..44]", "[46..89]"],
     "score": ["1-0", "0-1", "1-1", "2-0", "2-1", "1-2", "2-2", "3-1", "3-2", "0-0", "4-1", "0-2", "1-3"],
+    "level": ["1-1", "2-2", "3-3"],
+    "lead": ["1-0", "2-0", "2-1", "3-1", "3-2", "4-1", "4-3"],
     "flank": [
         "à gauche",
         "à droite",
@@ -630,8 +647,22 @@ RULES: dict[str, list[str]] = {
 }
 
 SPORT = [
+    "[player] temporise, lève la tête et change d'aile d'une longue transversale.",
+    "[player] gagne son duel face à [surname] et remonte le terrain balle au pied.",
+    "le gardien a relâché le ballon, [player] rôdait, mais [surname] a dégagé juste à temps.",
+    "touche longue de [player], cafouillage devant la cage, et finalement six mètres.",
+    "une minute de silence a été observée avant le coup d'envoi à [city].",
+    "[player] et [surname] combinent [flank] ; la passe en retrait est trop molle.",
+    "les remplaçants s'échauffent derrière la ligne pendant que [c:club] [c?est dominé|est dominée].",
+    "mi-temps : [c:club] [c?est rentré|est rentrée] aux vestiaires avec [2..9] tirs à son actif.",
+    "[minute]' : but refusé à [player], signalé hors-jeu.",
+    "[player] marque contre son camp et s'effondre. [lead].",
+    "l'arbitre consulte la vidéo, tout le stade retient son souffle… et accorde le but !",
+    "[girl] [surname] inscrit un doublé et offre la victoire aux visiteuses.",
+    "la gardienne a détourné le tir de [girl] [surname] du bout des doigts.",
+    "au basket, [c:club] a gagné d'un point à la dernière seconde : [70..99] à [60..69].",
     "[goal_call] [player] reçoit le ballon [flank], [shot] [distance] [goal_end].",
-    "[goal_call] Servi par [player], [surname] [shot] [goal_end]. [score] pour [club].",
+    "[goal_call] Servi par [player], [surname] [shot] [goal_end]. [lead] pour [club].",
     "[player] [shot] [distance], [miss].",
     "[player] [shot_past] [distance], [miss].",
     "Corner pour [club], [flank]. [player] s'en charge et le ballon est repoussé par [surname].",
@@ -653,7 +684,7 @@ SPORT = [
     "belle séquence de [club] : [8..25] passes de suite, conclues par un tir de [player].",
     "le gardien dégage loin devant, [player] gagne son duel de la tête.",
     "[minute]' : coup franc de [player], [distance], [miss].",
-    "égalisation de [club] ! [player] a surgi [flank] et tout est à refaire : [score].",
+    "égalisation de [club] ! [player] a surgi [flank] et tout est à refaire : [level].",
     "« On a manqué de calme dans le dernier geste », regrette [player] au micro.",
     "l'entraîneur de [club] a réorganisé son équipe avec [3..5] défenseurs.",
     "[player] reste au sol et le soigneur entre sur la pelouse. [crowd]",
@@ -669,6 +700,10 @@ SPORT = [
 ]
 
 WEATHER = [
+    "aujourd'hui, pas un nuage ; demain, ce sera une autre histoire.",
+    "à midi, le thermomètre affichait [temperature] à l'ombre.",
+    "[weather_noun] [weather_verb], et les trains [region] ont eu [10..90] minutes de retard.",
+    "il gèle à pierre fendre, les fontaines se sont tues.",
     "en ce moment, [weather_noun] [weather_verb].",
     "[region], [weather_noun] [weather_verb] et la température descend à [temperature].",
     "il fait [temperature] à [city], [temperature] à [city].",
@@ -690,6 +725,12 @@ WEATHER = [
 ]
 
 TOWNS = [
+    "entre [place] et [place], il n'y a que [2..20] minutes à pied.",
+    "on construit une école [near] ; elle ouvrira en [month].",
+    "la foire de [month] attire [group] venus de toute la région.",
+    "le vieux port dort encore, seules les mouettes font du bruit.",
+    "il y a plus de vélos que de voitures sur [street].",
+    "une plaque rappelle que [first_name] [surname], peintre, a vécu [near].",
     "à [city], [place] se trouve [near].",
     "prenez [street], puis tournez à gauche ; [place] est à [100..900] mètres.",
     "[g:group] [g?se sont rassemblés|se sont rassemblées|se sont rassemblés|se sont rassemblées] [near] [when].",
@@ -733,6 +774,16 @@ COOKING = [
 ]
 
 LIFE = [
+    "[p:person] a frappé à la porte, mais personne n'a ouvert.",
+    "tous les soirs, [p:person] raconte une histoire à [first_name] avant d'éteindre la lampe.",
+    "il manque [2..9] euros pour acheter [object] ; on attendra la fin du mois.",
+    "qui a laissé [object] [near] ? [first_name], sans doute.",
+    "je me souviens de [first_name], qui chantait [often] [near].",
+    "demain, [first_name] passera un examen ; ce soir, [p:person] prépare le café.",
+    "si tu vois [p:person], dis-lui que [object] est [near].",
+    "la voiture n'a pas démarré, nous avons pris le bus de [7..9] heures.",
+    "[p:person] vient de [city] et [p?il|elle] habite ici depuis [2..30] ans.",
+    "on ne trouve plus [object] dans les magasins, il faut attendre [month].",
     "[when], [p:person] a cherché [o:object] partout : [o?il|elle] était [near].",
     "[o:object] de [first_name] est [o&object_adjective] depuis [day].",
     "[p:person] aime [activity] [often].",
@@ -773,7 +824,7 @@ DIALOGUE = [
     "— tu préfères [dish] ou [dish] ? — [reply] !",
     "« attention à la marche ! » crie [p:person] ; trop tard.",
     "— il paraît que [club] a gagné. — oui, [2..5]-[0..1], un grand match !",
-    "— [reply]... mais seulement si [first_name] vient aussi. [emoji]",
+    "— [reply]… mais seulement si [first_name] vient aussi. [emoji]",
     "— pourquoi rentres-tu si tard ? — le bus était en panne.",
     "« merci pour tout, dit [person], et à [day] ! »",
     "— allô ? — bonjour, ici la mairie ; votre dossier est prêt.",
@@ -799,6 +850,15 @@ SYSTEMS = [
 ]
 
 EXCHANGES = [
+    ("mets au pluriel : « le cheval est rapide ».", "« les chevaux sont rapides »."),
+    ("mets au passé : « je mange une pomme ».", "« j'ai mangé une pomme »."),
+    ("donne le contraire de « chaud ».", "« froid »."),
+    ("combien de joueurs dans une équipe de football ?", "onze, et [5..9] remplaçants sur le banc."),
+    ("qui est [p:first_name] ?", "[p] ? [p?il|elle] vient de [city] et aime [activity]."),
+    ("tu peux résumer le match ?", "[club] a dominé, [club] a résisté : [level] au bout du suspense. [crowd]"),
+    ("qu'a fait [q:player] à la [minute]e minute ?", "[q] [shot_past] [distance], [miss]."),
+    ("qu'est-ce qu'il y a au menu ?", "[dish], puis [dish]. [emoji]"),
+    ("à quelle heure part le train de [t:city] ?", "le train de [t] part à [6..22] h [10..59], voie [1..9]."),
     ("raconte l'action de la [minute]e minute.", "[player] reçoit [flank], [shot] [distance], [miss]."),
     ("commente un but de [c:club].", "[goal_call] Servi par [player], [surname] [shot] [goal_end]. [crowd]"),
     ("Minute [minute]'. Événement : Remplacement.", "[player] cède sa place à [surname], très applaudi. [crowd]"),

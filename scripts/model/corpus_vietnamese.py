@@ -428,6 +428,11 @@ RULES: dict[str, list[str]] = {
 }
 
 NATURE = [
+    "gió lùa qua rặng tre, nghe như ai đang kể chuyện.",
+    "dưới tán [tree], ánh nắng lọt xuống thành từng đốm tròn.",
+    "mùi đất sau [weather] thơm đến lạ.",
+    "[water] đổi màu theo mùa: lúc [colour], lúc [colour].",
+    "một cánh rừng có thể mất trong một ngày, nhưng phải [20..90] năm mới mọc lại.",
     "[when], [sky], [bird] [animal_act].",
     "[flower] nở [colour] [place].",
     "[tree] [place] đã hơn [2..9] trăm tuổi, rễ ôm chặt lấy đất.",
@@ -464,6 +469,10 @@ SEASONS = [
 ]
 
 VILLAGES = [
+    "từ [village] nhìn sang là [village], chỉ cách một con nước.",
+    "[person] mở quán nhỏ [place], bán [food] và [goods].",
+    "trẻ con [village] biết bơi từ năm [4..7] tuổi.",
+    "đám cưới ở [village] kéo dài [2..3] ngày, cả xóm cùng lo.",
     "[village] có [30..400] nóc nhà, nằm [place].",
     "[village] thuộc tỉnh [province], cách phố huyện [3..40] cây số.",
     "phiên chợ họp [place], bán [goods], [goods] và [goods].",
@@ -481,6 +490,10 @@ VILLAGES = [
 ]
 
 ANIMALS = [
+    "[beast] nghe tiếng động liền vểnh tai, rồi [animal_act].",
+    "ở [province], người ta đã lâu không thấy [animal].",
+    "[person] đặt tên cho [beast] là Mướp, là Vện, là Nâu, tùy hôm.",
+    "mỗi năm [bird] bay hơn [2..9] nghìn cây số để tránh rét.",
     "[when], [animal] [animal_act].",
     "[often], [animal] [animal_act], không sợ người.",
     "[person] gặp [beast] bị thương [place], liền mang về chăm sóc.",
@@ -497,6 +510,11 @@ ANIMALS = [
 ]
 
 WORK = [
+    "[person] vừa [work] vừa hát, quên cả mệt.",
+    "hôm nay nghỉ [work], mai làm bù.",
+    "cả đội hẹn nhau [place] lúc [5..7] giờ, mang theo [thing].",
+    "tiền bán [goods], [person] để dành mua [thing] cho bé [name].",
+    "ai [work] nhanh nhất được thưởng [food].",
     "[when], [who] ra đồng [work].",
     "[who] [work] [place] từ lúc [4..6] giờ sáng.",
     "[person] đã [work] được [2..40] năm, tay nghề nổi tiếng khắp [province].",
@@ -514,6 +532,9 @@ WORK = [
 ]
 
 DIALOGUE = [
+    "– [food] ngon quá, ai nấu vậy? – [person] nấu đấy.",
+    "– sao bác không bán [thing]? – của người xưa để lại, bán sao được.",
+    "“nhìn kìa, [bird]!”, bé [name] reo lên.",
     "– [person] ơi, hôm nay mình [work] nhé? – [reply].",
     "“[reply]”, [person] nói rồi [feeling].",
     "– [goods] bao nhiêu một cân vậy cô? – [10..90] nghìn thôi cháu.",
@@ -529,6 +550,10 @@ DIALOGUE = [
 ]
 
 STORIES = [
+    "không ai ngờ chính [beast] lại là kẻ báo tin.",
+    "đêm ấy [person] không ngủ, ngồi nghe tiếng [water] chảy.",
+    "“mình giữ được đến đâu hay đến đó”, [person] nói với [group].",
+    "bé [name] hỏi: “sao người ta không chừa đường cho nước đi?”",
     "năm ấy, ở [village], [threat].",
     "[person] nhìn thấy trước tiên và [feeling].",
     "[person] gọi [group] lại [place] để bàn cách cứu [water].",
@@ -573,7 +598,7 @@ EXCHANGES = [
         "Thẻ: [n:card_name]. Loại: [card_type]. Hiệu ứng: [effect].",
         (
             "[when], [sky]. ở [village], [threat]. bé [name] chạy đi báo tin, tay ôm [thing]. [group] lo lắng, "
-            "nhưng không ai bỏ cuộc: họ [remedy], rồi [remedy]. ít lâu sau, [result]. từ đó, [often], [bird] [animal_act]."
+            "nhưng không ai bỏ cuộc: họ [remedy]. ít lâu sau, [result]. từ đó, [often], [bird] [animal_act]."
         ),
     ),
     (

@@ -23,12 +23,13 @@ FORM_ORDER = ("m", "f", "mp", "fp")
 
 
 class Grammar:
-    """Expands templates with the entries of `rules`, drawing from `random`."""
+    """Expands templates with the entries of `rules`, drawing from `random`; no entry comes twice before all came."""
 
     def __init__(self, rules: Mapping[str, Sequence[str]], random: Random):
         self.rules = rules
         self.random = random
         self.remembered: dict[str, tuple[str, str]] = {}
+        self.left: dict[str, list[str]] = {}
 
     def expand(self, template: str) -> str:
         """Fill every slot of `template`, left to right; raise KeyError for a name that is no symbol."""
@@ -57,7 +58,9 @@ class Grammar:
         return self._draw(slot)[0]
 
     def _draw(self, symbol: str) -> tuple[str, str]:
-        entry = self.random.choice(self.rules[symbol])
+        left = self.left.get(symbol) or list(self.rules[symbol])
+        entry = left.pop(self.random.randrange(len(left)))
+        self.left[symbol] = left
         tag = TAG.search(entry)
         text = entry[: tag.start()] if tag else entry
         return self.expand(text), tag.group(1) if tag else ""
