@@ -39,8 +39,12 @@ def located(path):
 
 
 def settings_json(section, keys):
-    """Return the named keys of a section of the configuration as canonical JSON; dotted keys are not needed."""
-    values = section.model_dump(mode="json", include=set(keys))
+    """Return these keys of a section of the configuration as canonical JSON; `a.b` takes b alone of the section a."""
+    include = {}
+    for key in keys:
+        head, _, tail = key.partition(".")
+        include[head] = {*include.get(head, ()), tail} if tail else True
+    values = section.model_dump(mode="json", include=include)
     return json.dumps(values, ensure_ascii=False, sort_keys=True)
 
 
@@ -127,6 +131,26 @@ def local_model_config(wildcards):
 def base_manifest(wildcards):
     """Return the manifest of the run's base model."""
     return f"<results>/models/{model_of(wildcards)}/manifest.json"
+
+
+def runs_with(*methods):
+    """Return the names of the runs with one of these methods."""
+    return [name for name, run in CONFIG.runs.items() if run.method in methods]
+
+
+def gpus_of_run(wildcards):
+    """Return how many GPUs a run's model wants: none for an embedded one, which a CPU trains in seconds."""
+    return 0 if CONFIG.models[model_of(wildcards)].embedded else 1
+
+
+def training_mb(wildcards, attempt):
+    """Return the main memory of a training job in MB; more at each attempt."""
+    return (4000 if CONFIG.models[model_of(wildcards)].embedded else 48000) * attempt
+
+
+def attempt_number(wildcards, attempt):
+    """Return the number of the attempt: training halves its micro-batch at each further one."""
+    return attempt
 
 
 wildcard_constraints:

@@ -1,0 +1,181 @@
+"""Conversations to token ids, token ids to an adapter, adapter and base to a merged model.
+
+Requires: <results>/datasets/{dataset}/{split}.jsonl and <results>/models/{model}/manifest.json.
+Makes: <results>/runs/{run}/tokens/, adapter/ (not for the method `full`), merged/, curve.jsonl, curve.svg, training.json
+"""
+
+
+rule tokenize_conversations:
+    """Make exactly the token ids that the trainer sees, and a ledger of lengths, masks and what is cut."""
+    input:
+        train=dataset_file("train.jsonl"),
+        validation=dataset_file("validation.jsonl"),
+        test=dataset_file("test.jsonl"),
+        base=base_manifest,
+        code=code("train/tokenize_conversations.py"),
+    output:
+        train="<results>/runs/{run}/tokens/train.arrow",
+        validation="<results>/runs/{run}/tokens/validation.arrow",
+        test="<results>/runs/{run}/tokens/test.arrow",
+        ledger="<results>/runs/{run}/tokens/ledger.json",
+        page=report(
+            "<results>/runs/{run}/tokens/ledger.html",
+            caption="../docs/report/tokens.rst",
+            category="Training",
+            labels={"run": "{run}", "what": "tokens"},
+        ),
+    log:
+        "<logs>/train/tokenize_conversations/{run}.log",
+    benchmark:
+        "<benchmarks>/train/tokenize_conversations/{run}.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        dataset=subpath(input.train, parent=True),
+        folder=subpath(output.train, parent=True),
+        settings=run_settings(
+            "tokens.max_length",
+            "tokens.truncation",
+            "tokens.max_truncated",
+            "tokens.max_untrained",
+            "tokens.train_on",
+        ),
+    conda:
+        "../envs/train.yaml"
+    shell:
+        r"""
+        python {input.code[0]:q} {params.dataset:q} --base {input.base:q} --folder {params.folder:q} \
+            --settings {params.settings:q} --log {log:q}
+        """
+
+
+rule train_adapter:
+    """Train a LoRA or QLoRA adapter; go on from the last checkpoint of the same run."""
+    input:
+        train="<results>/runs/{run}/tokens/train.arrow",
+        validation="<results>/runs/{run}/tokens/validation.arrow",
+        base=base_manifest,
+        code=code("train/train_model.py"),
+    output:
+        adapter="<results>/runs/{run}/adapter/manifest.json",
+        curve="<results>/runs/{run}/curve.jsonl",
+        facts="<results>/runs/{run}/training.json",
+    log:
+        "<logs>/train/train_adapter/{run}.log",
+    benchmark:
+        "<benchmarks>/train/train_adapter/{run}.tsv"
+    retries: 3
+    wildcard_constraints:
+        run=one_of(runs_with("lora", "qlora")),
+    threads: 2
+    resources:
+        gpu=gpus_of_run,
+        mem_mb=training_mb,
+        runtime=1440,
+        attempt=attempt_number,
+    params:
+        tokens=subpath(input.train, parent=True),
+        output=subpath(output.adapter, parent=True),
+        settings=run_settings("method", "seed", "lora", "qlora", "training", "tokens.packing", "tokens.max_length"),
+    conda:
+        "../envs/train.yaml"
+    shell:
+        r"""
+        python {input.code[0]:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \
+            --checkpoints <results>/checkpoints/{wildcards.run:q} --curve {output.curve:q} --facts {output.facts:q} \
+            --attempt {resources.attempt} --threads {threads} --settings {params.settings:q} --log {log:q}
+        """
+
+
+rule train_full:
+    """Train all weights; go on from the last checkpoint of the same run."""
+    input:
+        train="<results>/runs/{run}/tokens/train.arrow",
+        validation="<results>/runs/{run}/tokens/validation.arrow",
+        base=base_manifest,
+        code=code("train/train_model.py"),
+    output:
+        model="<results>/runs/{run}/merged/manifest.json",
+        curve="<results>/runs/{run}/curve.jsonl",
+        facts="<results>/runs/{run}/training.json",
+    log:
+        "<logs>/train/train_full/{run}.log",
+    benchmark:
+        "<benchmarks>/train/train_full/{run}.tsv"
+    retries: 3
+    wildcard_constraints:
+        run=one_of(runs_with("full")),
+    threads: 2
+    resources:
+        gpu=gpus_of_run,
+        mem_mb=training_mb,
+        runtime=1440,
+        attempt=attempt_number,
+    params:
+        tokens=subpath(input.train, parent=True),
+        output=subpath(output.model, parent=True),
+        settings=run_settings("method", "seed", "lora", "qlora", "training", "tokens.packing", "tokens.max_length"),
+    conda:
+        "../envs/train.yaml"
+    shell:
+        r"""
+        python {input.code[0]:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \
+            --checkpoints <results>/checkpoints/{wildcards.run:q} --curve {output.curve:q} --facts {output.facts:q} \
+            --attempt {resources.attempt} --threads {threads} --settings {params.settings:q} --log {log:q}
+        """
+
+
+rule merge_adapter:
+    """Merge the adapter into the full-precision base: a plain Hugging Face model folder."""
+    input:
+        adapter="<results>/runs/{run}/adapter/manifest.json",
+        base=base_manifest,
+        code=code("train/merge_adapter.py"),
+    output:
+        model="<results>/runs/{run}/merged/manifest.json",
+    log:
+        "<logs>/train/merge_adapter/{run}.log",
+    benchmark:
+        "<benchmarks>/train/merge_adapter/{run}.tsv"
+    wildcard_constraints:
+        run=one_of(runs_with("lora", "qlora")),
+    resources:
+        mem_mb=12000,
+        runtime=60,
+    params:
+        output=subpath(output.model, parent=True),
+    conda:
+        "../envs/train.yaml"
+    shell:
+        r"""
+        python {input.code[0]:q} {input.adapter:q} --base {input.base:q} --output {params.output:q} \
+            --threads {threads} --log {log:q}
+        """
+
+
+rule plot_curve:
+    """Draw loss and learning rate over the steps."""
+    input:
+        curve="<results>/runs/{run}/curve.jsonl",
+        code=code("train/plot_curve.py"),
+    output:
+        plot=report(
+            "<results>/runs/{run}/curve.svg",
+            caption="../docs/report/curve.rst",
+            category="Training",
+            labels={"run": "{run}", "what": "curve"},
+        ),
+    log:
+        "<logs>/train/plot_curve/{run}.log",
+    benchmark:
+        "<benchmarks>/train/plot_curve/{run}.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    conda:
+        "../envs/score.yaml"
+    shell:
+        r"""
+        python {input.code[0]:q} {input.curve:q} --plot {output.plot:q} --log {log:q}
+        """

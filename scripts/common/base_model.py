@@ -1,0 +1,72 @@
+"""Loading a base model for training or prediction, in the number format that the device can do."""
+
+from pathlib import Path
+
+from scripts.common.files import check_manifest
+
+
+def device_precision(wanted: str) -> str:
+    """Return bf16, fp16 or fp32: what was asked for, or for `auto` the best of what this device computes natively.
+
+    On a CPU `auto` is fp32: bf16 is faster there, but runs on fewer processors at full accuracy.
+    """
+    import torch
+
+    if wanted != "auto":
+        return wanted
+    if not torch.cuda.is_available():
+        return "fp32"
+    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+
+
+def torch_dtype(precision: str):
+    """Return the torch dtype of bf16, fp16 or fp32."""
+    import torch
+
+    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
+
+
+def four_bit(settings: dict, precision: str):
+    """Return the bitsandbytes configuration of a 4-bit base; `settings` is `qlora` of the configuration."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=settings["quant_type"],
+        bnb_4bit_use_double_quant=settings["double_quant"],
+        bnb_4bit_compute_dtype=torch_dtype(precision),
+    )
+
+
+def load_base(manifest: Path, dtype, quantization=None, attention: str = "auto"):
+    """Load the causal language model of a manifest's folder onto the first GPU, or the CPU; safetensors only.
+
+    Raises UserError when a file of the folder is missing or has another size than the manifest says.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    facts = check_manifest(manifest)
+    options = {} if attention == "auto" else {"attn_implementation": attention}
+    return AutoModelForCausalLM.from_pretrained(
+        Path(manifest).parent,
+        dtype=dtype,
+        quantization_config=quantization,
+        device_map={"": 0 if torch.cuda.is_available() else "cpu"},
+        use_safetensors=True,
+        trust_remote_code=facts.get("trust_remote_code", False),
+        **options,
+    )
+
+
+def load_tokenizer(manifest: Path):
+    """Load the tokenizer of a manifest's folder; one without a padding token pads with its end token."""
+    from transformers import AutoTokenizer
+
+    facts = check_manifest(manifest)
+    tokenizer = AutoTokenizer.from_pretrained(
+        Path(manifest).parent, trust_remote_code=facts.get("trust_remote_code", False)
+    )
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer

@@ -1,0 +1,26 @@
+"""A tokenizer is copied, never saved anew: saving can lose keys that the served model needs (see docs on parity)."""
+
+import shutil
+from pathlib import Path
+
+FILES = (
+    "tokenizer.model",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "vocab.txt",
+    "merges.txt",
+    "tekken.json",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+)
+
+
+def copy_tokenizer_files(source: Path, target: Path) -> None:
+    """Copy a model folder's tokenizer, chat template and generation settings byte for byte."""
+    for name in FILES:
+        if (source / name).is_file():
+            shutil.copyfile(source / name, target / name)

@@ -1,0 +1,64 @@
+"""What happens beside the training loop: stop on SIGTERM, further checkpoints, manifests, a bar."""
+
+import signal
+from pathlib import Path
+
+from transformers import TrainerCallback
+
+from scripts.common.cli import Progress, log
+from scripts.common.files import write_manifest
+
+
+class StopOnTerm(TrainerCallback):
+    """On SIGTERM, save a checkpoint at the end of the current step and stop; `stopped` says so."""
+
+    def __init__(self):
+        self.stopped = False
+        signal.signal(signal.SIGTERM, self.request)
+
+    def request(self, *_):
+        """Remember the signal; the step in progress is finished first."""
+        log.warning("SIGTERM: a checkpoint follows this step")
+        self.stopped = True
+
+    def on_step_end(self, args, state, control, **_):
+        if self.stopped:
+            control.should_save = True
+            control.should_training_stop = True
+
+
+class ExtraCheckpoints(TrainerCallback):
+    """Save a checkpoint every so many steps, besides those at evaluations."""
+
+    def __init__(self, steps: int):
+        self.steps = steps
+
+    def on_step_end(self, args, state, control, **_):
+        if state.global_step % self.steps == 0:
+            control.should_save = True
+
+
+class CompleteCheckpoints(TrainerCallback):
+    """Write a manifest into each checkpoint once it is saved, so that a half one is never resumed."""
+
+    def on_save(self, args, state, control, **_):
+        write_manifest(Path(args.output_dir) / f"checkpoint-{state.global_step}", step=state.global_step)
+
+
+class TrainingBar(TrainerCallback):
+    """A bar over the optimizer steps with the last known loss."""
+
+    def __init__(self, what: str):
+        self.what, self.bar, self.note = what, None, ""
+
+    def on_train_begin(self, args, state, control, **_):
+        self.bar = Progress(self.what, state.max_steps)
+        self.bar.done = state.global_step
+
+    def on_log(self, args, state, control, logs=None, **_):
+        for key in ("loss", "eval_loss"):
+            if key in (logs or {}):
+                self.note = f"{key.replace('_', ' ')} {logs[key]:.3f}"
+
+    def on_step_end(self, args, state, control, **_):
+        self.bar.advance(note=self.note)

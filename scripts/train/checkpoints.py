@@ -1,0 +1,44 @@
+"""Checkpoints: kept outside the declared outputs, keyed by everything that shapes the run, trusted only when whole."""
+
+import hashlib
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from scripts.common.cli import log
+from scripts.common.errors import UserError
+from scripts.common.files import check_manifest
+
+
+def fingerprint(**facts: Any) -> str:
+    """Return 16 hex digits of the SHA-256 over everything that shapes a run; another fact is another run."""
+    canonical = json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()[:16]
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest checkpoint whose manifest, written last, agrees with its files; broken ones are removed."""
+    found = sorted(folder.glob("checkpoint-*"), key=lambda path: -step_of(path))
+    for path in found:
+        try:
+            check_manifest(path / "manifest.json", hashes=True)
+            return path
+        except (UserError, OSError) as error:
+            log.warning("checkpoint %s is not whole and is left out: %s", path.name, error)
+            shutil.rmtree(path)
+    return None
+
+
+def step_of(path: Path) -> int:
+    """Return the optimizer step of a checkpoint's folder name."""
+    match = re.fullmatch(r"checkpoint-(\d+)", path.name)
+    return int(match[1]) if match else -1
+
+
+def remove_other_checkpoints(folder: Path) -> None:
+    """Remove the checkpoints of the run's earlier fingerprints: nothing resumes from them any more."""
+    for other in folder.parent.iterdir():
+        if other != folder:
+            shutil.rmtree(other)

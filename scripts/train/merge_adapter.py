@@ -1,0 +1,129 @@
+"""Merge an adapter into its full-precision base, one weight file at a time.
+
+python scripts/train/merge_adapter.py results/runs/football/adapter/manifest.json \
+    --base results/models/embedded/manifest.json --output results/runs/football/merged
+
+Each weight becomes W + scale * B A, computed in float32 and stored in the base's own number format; the rest of the
+folder, tokenizer and configuration included, is the base's, byte for byte. No more than one weight file is in memory.
+"""
+
+import math
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.errors import UserError
+from scripts.common.files import atomic_folder, check_manifest, read_json, write_manifest
+from scripts.common.threads import use_threads
+from scripts.common.tokenizer_files import copy_tokenizer_files
+
+PREFIX = "base_model.model."
+PLAIN = {"peft_type": "LORA", "bias": "none", "fan_in_fan_out": False, "modules_to_save": None, "rank_pattern": {}}
+
+
+def adapter_updates(folder: Path) -> dict[str, Callable]:
+    """Return, for each weight that the adapter changes, a function from the base's weight to the merged one.
+
+    LoRA: W + s B A with s = alpha / r, or alpha / sqrt(r) when rank-stabilised (arXiv:2106.09685, 2312.03732).
+    DoRA: the same, each row then scaled to its trained magnitude (arXiv:2402.09353).
+    Raises UserError for an adapter of another kind.
+    """
+    from safetensors.torch import load_file
+
+    config = read_json(folder / "adapter_config.json")
+    for key, expected in PLAIN.items():
+        if (config.get(key) or expected) != expected:
+            raise UserError(f"{key} is {config[key]!r}; only plain LoRA adapters can be merged", folder)
+    scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config["use_rslora"] else config["r"])
+    tensors = load_file(folder / "adapter_model.safetensors")
+    used = set()
+
+    def take(name: str):
+        used.add(name)
+        return tensors[name].float()
+
+    updates = {}
+    for name in tensors:
+        if not name.endswith(".lora_A.weight"):
+            continue
+        module = name.removesuffix(".lora_A.weight")
+        a, b = take(name), take(f"{module}.lora_B.weight")
+        magnitude = take(f"{module}.lora_magnitude_vector") if config["use_dora"] else None
+        updates[f"{module.removeprefix(PREFIX)}.weight"] = merged_weight(a, b, scale, magnitude)
+    unknown = sorted(set(tensors) - used)
+    if unknown:
+        raise UserError(f"holds tensors that can't be merged: {', '.join(unknown[:3])}", folder)
+    return updates
+
+
+def merged_weight(a, b, scale: float, magnitude=None) -> Callable:
+    """Return the function that merges A [r, in], B [out, r] and a magnitude [out] into a weight [out, in]."""
+
+    def merge(weight):
+        import torch
+
+        result = weight.float() + (b @ a) * scale
+        if magnitude is not None:
+            norm = torch.linalg.norm(result, dim=1)
+            result = result * (magnitude / norm).unsqueeze(1)
+        return result.to(weight.dtype)
+
+    return merge
+
+
+def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
+    """Write the merged model's folder; raises UserError where adapter and base don't belong together."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    facts, base_facts = check_manifest(adapter), check_manifest(base)
+    updates = adapter_updates(adapter.parent)
+    weights = sorted(base.parent.glob("*.safetensors"))
+    bar = Progress("merge", len(weights))
+    with atomic_folder(output) as folder:
+        for path in weights:
+            with safe_open(path, framework="pt") as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                metadata = file.metadata()
+            for name in tensors.keys() & updates.keys():
+                tensors[name] = updates.pop(name)(tensors[name])
+            save_file(tensors, folder / path.name, metadata)
+            bar.advance()
+        if updates:
+            raise UserError(f"changes weights that the base has not: {', '.join(sorted(updates)[:3])}", adapter.parent)
+        for path in [base.parent / "config.json", *base.parent.glob("*.safetensors.index.json")]:
+            shutil.copyfile(path, folder / path.name)
+        if base_facts.get("trust_remote_code"):
+            for path in base.parent.glob("*.py"):
+                shutil.copyfile(path, folder / path.name)
+        copy_tokenizer_files(base.parent, folder)
+        write_manifest(
+            folder,
+            base=facts["base"],
+            method=facts["method"],
+            trust_remote_code=base_facts.get("trust_remote_code", False),
+        )
+
+
+def step(arguments) -> None:
+    use_threads(arguments.threads)
+    merge_adapter(arguments.adapter, arguments.base, arguments.output)
+
+
+def parser():
+    result = step_parser(__doc__.splitlines()[0])
+    result.add_argument("adapter", type=Path, help="manifest.json of the adapter")
+    result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
+    result.add_argument("--output", type=Path, required=True, help="folder for the merged model")
+    result.add_argument("--threads", type=int, default=2, help="CPU threads")
+    return result
+
+
+def main(argv=None) -> int:
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

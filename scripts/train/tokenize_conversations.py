@@ -1,0 +1,227 @@
+"""Turn the splits' conversations into exactly the token ids that the trainer sees, and say what they are.
+
+python scripts/train/tokenize_conversations.py results/datasets/football --base results/models/embedded/manifest.json \
+    --folder results/runs/football/tokens --settings '{"tokens": {"max_length": 512, ...}}'
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scripts.common.chat import Conversation, tokenize_conversation
+from scripts.common.cli import Progress, log, run_step, step_parser
+from scripts.common.errors import UserError
+from scripts.common.files import atomic_path, check_manifest, read_jsonl, write_json
+from scripts.common.html import write_page
+from scripts.common.records import SPLITS, Record
+
+IGNORED = -100  # label of a token that is not trained on, as in PyTorch's cross entropy
+PREVIEWS = 5
+NAMED = 20  # ids listed per problem
+
+
+@dataclass
+class SplitLedger:
+    """What tokenization did to one split; the lists hold record ids."""
+
+    rows: int = 0
+    kept: int = 0
+    lengths: list[int] = field(default_factory=list)
+    trained_tokens: int = 0
+    truncated: list[str] = field(default_factory=list)
+    untrained: list[str] = field(default_factory=list)
+    shifted: list[str] = field(default_factory=list)
+    unended: list[str] = field(default_factory=list)
+    previews: list[dict] = field(default_factory=list)
+
+    def summary(self) -> dict:
+        """Return counts, a histogram of lengths in tokens, and the named rows, JSON-ready."""
+        lengths = sorted(self.lengths)
+        return {
+            "rows": self.rows,
+            "kept": self.kept,
+            "tokens": sum(lengths),
+            "trained_tokens": self.trained_tokens,
+            "length": {
+                "shortest": lengths[0] if lengths else 0,
+                "median": lengths[len(lengths) // 2] if lengths else 0,
+                "longest": lengths[-1] if lengths else 0,
+            },
+            "histogram": histogram(lengths),
+            "truncated": named(self.truncated),
+            "untrained": named(self.untrained),
+            "shifted": named(self.shifted),
+            "unended": named(self.unended),
+        }
+
+
+def named(ids: list[str]) -> dict:
+    """Return how many rows there are and the first of them by name."""
+    return {"count": len(ids), "ids": ids[:NAMED]}
+
+
+def histogram(lengths: list[int], bins: int = 20) -> list[dict]:
+    """Return up to `bins` bins of equal width with how many lengths fall into each ([start, end) in tokens)."""
+    if not lengths:
+        return []
+    width = max(-(-(max(lengths) + 1) // bins), 1)
+    counts = [0] * (max(lengths) // width + 1)
+    for length in lengths:
+        counts[length // width] += 1
+    return [{"start": i * width, "end": (i + 1) * width, "rows": count} for i, count in enumerate(counts)]
+
+
+def preview(tokenizer, record: Record, row: Conversation) -> dict:
+    """Return a row's tokens as runs of text that are trained on or not, for people to look at."""
+    runs: list[dict] = []
+    start = 0
+    for i in range(1, len(row.ids) + 1):
+        if i == len(row.ids) or row.trained[i] != row.trained[start]:
+            text = tokenizer.decode(row.ids[start:i], skip_special_tokens=False)
+            runs.append({"text": text, "trained": row.trained[start], "tokens": i - start})
+            start = i
+    return {"id": record.id, "runs": runs}
+
+
+def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger: SplitLedger) -> Iterator[dict]:
+    """Yield rows {id, input_ids, labels} of a split and count what happens in the ledger.
+
+    `settings` is `tokens` of the configuration. Raises UserError at a row longer than max_length under `truncation:
+    fail`.
+    """
+    limit, last_only = settings["max_length"], settings["train_on"] == "last_assistant_turn"
+    for record in records:
+        ledger.rows += 1
+        try:
+            row = tokenize_conversation(tokenizer, record.messages, last_only)
+        except UserError as error:
+            raise UserError(f"record {record.id}: {error}", record.origin) from None
+        if row.shifted:
+            ledger.shifted.append(record.id)
+        if len(row.ids) > limit:
+            ledger.truncated.append(record.id)
+            if settings["truncation"] == "drop":
+                continue
+            row = Conversation(row.ids[:limit], row.trained[:limit], row.shifted)
+        elif not (row.trained and row.trained[-1] and row.ids[-1] in end_ids(tokenizer)):
+            ledger.unended.append(record.id)
+        if not any(row.trained):
+            ledger.untrained.append(record.id)
+            continue
+        ledger.kept += 1
+        ledger.lengths.append(len(row.ids))
+        ledger.trained_tokens += sum(row.trained)
+        if len(ledger.previews) < PREVIEWS:
+            ledger.previews.append(preview(tokenizer, record, row))
+        labels = [token if use else IGNORED for token, use in zip(row.ids, row.trained, strict=True)]
+        yield {"id": record.id, "input_ids": row.ids, "labels": labels}
+
+
+def end_ids(tokenizer) -> set[int]:
+    """Return the ids of the tokens that can end an answer: the special ones."""
+    return set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+
+
+def write_arrow(path: Path, rows: Iterator[dict], rows_per_batch: int = 1000) -> None:
+    """Stream rows into an Arrow file (streaming format, which `datasets` maps into memory) as a whole file."""
+    import pyarrow
+
+    schema = pyarrow.schema(
+        [
+            ("id", pyarrow.string()),
+            ("input_ids", pyarrow.list_(pyarrow.int32())),
+            ("labels", pyarrow.list_(pyarrow.int32())),
+        ]
+    )
+    with atomic_path(path) as beside, pyarrow.OSFile(str(beside), "wb") as sink:
+        with pyarrow.ipc.new_stream(sink, schema) as writer:
+            batch: list[dict] = []
+            for row in rows:
+                batch.append(row)
+                if len(batch) == rows_per_batch:
+                    writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema))
+                    batch = []
+            if batch:
+                writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema))
+
+
+def check_limits(ledgers: dict[str, SplitLedger], settings: dict, dataset: Path) -> None:
+    """Raise UserError when more rows are cut, untrained or shifted than the configuration allows."""
+    rows = sum(ledger.rows for ledger in ledgers.values())
+    allowed = {"truncated": settings["max_truncated"], "untrained": settings["max_untrained"], "shifted": 0.0}
+    if settings["truncation"] == "fail":
+        allowed["truncated"] = 0.0
+    wrong = {
+        "truncated": f"longer than tokens.max_length {settings['max_length']}",
+        "untrained": "without a token to train on",
+        "shifted": "whose prompt alone becomes other tokens than at the head of the whole conversation",
+    }
+    remedies = {
+        "truncated": "raise tokens.max_length, or set tokens.truncation and tokens.max_truncated",
+        "untrained": "look at their answers, or raise tokens.max_untrained",
+        "shifted": "end the template's generation prompt without white space",
+    }
+    for problem, share in allowed.items():
+        ids = [name for ledger in ledgers.values() for name in getattr(ledger, problem)]
+        if ids and len(ids) > share * rows:
+            raise UserError(
+                f"{len(ids)} of {rows} rows are {wrong[problem]} (first: {', '.join(ids[:3])}), "
+                f"{share:.1%} are allowed",
+                dataset,
+                remedy=remedies[problem],
+            )
+
+
+def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) -> dict:
+    """Tokenize the three splits of a dataset's folder with the base model's tokenizer; return the ledger."""
+    from transformers import AutoTokenizer
+
+    manifest = check_manifest(base)
+    tokenizer = AutoTokenizer.from_pretrained(base.parent, trust_remote_code=manifest.get("trust_remote_code", False))
+    ledgers = {}
+    for split in SPLITS:
+        source = dataset / f"{split}.jsonl"
+        ledger = ledgers[split] = SplitLedger()
+        with open(source, "rb") as file:
+            bar = Progress(f"tokenize {split}", sum(1 for _ in file))
+
+        def records(source=source, bar=bar) -> Iterator[Record]:
+            for row in read_jsonl(source):
+                yield Record.from_row(row)
+                bar.advance()
+
+        write_arrow(folder / f"{split}.arrow", tokenize_split(tokenizer, records(), settings, ledger))
+        log.info("%s: %d of %d rows kept, %d tokens", split, ledger.kept, ledger.rows, sum(ledger.lengths))
+    check_limits(ledgers, settings, dataset)
+    if not ledgers["train"].kept:
+        raise UserError("no row is left to train on", dataset / "train.jsonl")
+    return {
+        "model": manifest["name"],
+        "settings": settings,
+        "splits": {split: ledger.summary() for split, ledger in ledgers.items()},
+        "previews": ledgers["train"].previews,
+    }
+
+
+def step(arguments) -> None:
+    folder = arguments.folder
+    ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, arguments.settings["tokens"])
+    write_page(folder / "ledger.html", "tokens.html", Path(__file__).parent / "pages", ledger=ledger)
+    write_json(folder / "ledger.json", ledger)
+
+
+def parser():
+    result = step_parser(__doc__.splitlines()[0])
+    result.add_argument("dataset", type=Path, help="dataset folder with train.jsonl, validation.jsonl and test.jsonl")
+    result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
+    result.add_argument("--folder", type=Path, required=True, help="folder for the Arrow files and the ledger")
+    return result
+
+
+def main(argv=None) -> int:
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,301 @@
+"""Fine-tune a base model on tokenized rows: LoRA, QLoRA, or all weights; resumed where an earlier try broke off.
+
+python scripts/train/train_model.py results/runs/football/tokens --base results/models/embedded/manifest.json \
+    --checkpoints results/checkpoints/football --output results/runs/football/adapter \
+    --curve results/runs/football/curve.jsonl --facts results/runs/football/training.json --settings '{...}'
+
+`--settings` holds method, seed, lora, qlora, tokens and training of the run. `--attempt N` halves the micro-batch N - 1
+times and accumulates as much more, so that a retry after running out of memory trains on the same batches.
+"""
+
+import json
+import sys
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+from scripts.common.base_model import device_precision, four_bit, load_base, load_tokenizer, torch_dtype
+from scripts.common.cli import log, run_step, step_parser
+from scripts.common.errors import UserError
+from scripts.common.files import atomic_folder, check_manifest, sha256_of, write_json, write_jsonl, write_manifest
+from scripts.common.threads import use_threads
+from scripts.common.tokenizer_files import copy_tokenizer_files
+from scripts.train.checkpoints import fingerprint, latest_checkpoint, remove_other_checkpoints
+
+SHAPING_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
+CURVE_KEYS = (
+    "step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy", "eval_mean_token_accuracy",
+    "entropy", "seconds", "tokens_per_second", "memory_mb",
+)  # fmt: skip
+
+
+def batch_shape(micro_batch: int, accumulation: int, attempt: int) -> tuple[int, int]:
+    """Return micro-batch and accumulation for an attempt (1, 2, ...): their product stays the same.
+
+    Each further attempt halves the micro-batch as long as it is even, and doubles the accumulation.
+    """
+    for _ in range(attempt - 1):
+        if micro_batch % 2 == 0:
+            micro_batch, accumulation = micro_batch // 2, accumulation * 2
+    return micro_batch, accumulation
+
+
+def training_arguments(settings: dict, folder: Path, precision: str, attempt: int, evaluates: bool):
+    """Return TRL's SFTConfig for a run's settings."""
+    import torch
+    from trl import SFTConfig
+
+    training = settings["training"]
+    micro_batch, accumulation = batch_shape(training["micro_batch"], training["accumulation"], attempt)
+    optimizer = training["optimizer"]
+    if optimizer.startswith("paged_") and not torch.cuda.is_available():
+        log.warning("%s needs CUDA: AdamW is used", optimizer)
+        optimizer = "adamw_torch"
+    when = {"strategy": "steps", "steps": training["eval_steps"]} if training["eval_steps"] else {"strategy": "epoch"}
+    saves = when if evaluates or not training["checkpoint_steps"] else {"strategy": "no"}
+    return SFTConfig(
+        output_dir=str(folder),
+        num_train_epochs=training["epochs"],
+        max_steps=training["max_steps"] or -1,
+        learning_rate=training["learning_rate"],
+        lr_scheduler_type=training["scheduler"],
+        lr_scheduler_kwargs={"min_lr_rate": 0.1} if training["scheduler"] == "cosine_with_min_lr" else None,
+        warmup_steps=training["warmup_ratio"],
+        per_device_train_batch_size=micro_batch,
+        per_device_eval_batch_size=micro_batch,
+        gradient_accumulation_steps=accumulation,
+        optim=optimizer,
+        weight_decay=training["weight_decay"],
+        adam_beta2=training["adam_beta2"],
+        max_grad_norm=training["max_grad_norm"],
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        gradient_checkpointing=training["gradient_checkpointing"],
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        logging_steps=training["logging_steps"],
+        logging_nan_inf_filter=False,
+        eval_strategy=when["strategy"] if evaluates else "no",
+        eval_steps=when.get("steps"),
+        save_strategy=saves["strategy"],
+        save_steps=saves.get("steps", 500),
+        save_total_limit=training["keep_checkpoints"],
+        load_best_model_at_end=evaluates and training["keep_best"],
+        metric_for_best_model="eval_loss" if evaluates else None,
+        greater_is_better=False if evaluates else None,
+        report_to=training["report_to"] or "none",
+        seed=settings["seed"],
+        data_seed=settings["seed"],
+        full_determinism=False,
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        packing=False,
+        disable_tqdm=True,
+        run_name=folder.parent.name,
+    )
+
+
+def lora_config(lora: dict):
+    """Return PEFT's configuration of the adapter; `lora` is that section of the run."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora["r"],
+        lora_alpha=lora["alpha"],
+        lora_dropout=lora["dropout"],
+        target_modules=lora["target_modules"],
+        use_rslora=lora["rslora"],
+        use_dora=lora["dora"],
+    )
+
+
+def load_rows(tokens: Path, split: str):
+    """Return a split's rows as a memory-mapped `datasets.Dataset`."""
+    from datasets import Dataset
+
+    return Dataset.from_file(str(tokens / f"{split}.arrow")).remove_columns("id")
+
+
+def run_fingerprint(tokens: Path, base: Path, settings: dict, precision: str, device: str, threads: int) -> str:
+    """Return the fingerprint of everything that decides how the run goes, step by step."""
+    return fingerprint(
+        settings={**settings, "training": {k: v for k, v in settings["training"].items() if k not in FREE_TO_CHANGE}},
+        effective_batch=settings["training"]["micro_batch"] * settings["training"]["accumulation"],
+        rows={split: sha256_of(tokens / f"{split}.arrow") for split in ("train", "validation")},
+        base=check_manifest(base)["files"],
+        precision=precision,
+        device=device,
+        threads=threads,
+        versions={package: version(package) for package in SHAPING_PACKAGES},
+    )
+
+
+FREE_TO_CHANGE = ("report_to", "keep_checkpoints", "checkpoint_steps", "micro_batch", "accumulation", "logging_steps")
+
+
+def train_model(tokens: Path, base: Path, checkpoints: Path, output: Path, settings: dict, threads: int, attempt: int):
+    """Train and write the adapter's (or, for the method `full`, the model's) folder; return curve and facts."""
+    import torch
+    from datasets import Dataset
+    from transformers import EarlyStoppingCallback, set_seed
+
+    from scripts.train.batches import Collator, keeps_examples_apart, packed_rows
+    from scripts.train.callbacks import CompleteCheckpoints, ExtraCheckpoints, StopOnTerm, TrainingBar
+    from scripts.train.trainer import Trainer
+
+    started = time.monotonic()
+    training, method = settings["training"], settings["method"]
+    precision = device_precision(training["precision"])
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+    folder = checkpoints / run_fingerprint(tokens, base, settings, precision, device, threads)
+    tokenizer = load_tokenizer(base)
+    set_seed(settings["seed"])
+    quantization = four_bit(settings["qlora"], precision) if method == "qlora" else None
+    model = load_base(
+        base,
+        torch_dtype("fp32" if method == "full" else precision),
+        quantization,
+        training["attention"],
+    )
+    model.config.use_cache = False
+    rows, validation = load_rows(tokens, "train"), load_rows(tokens, "validation")
+    packing = "off"
+    if settings["tokens"]["packing"]:
+        if keeps_examples_apart(model, tokenizer.pad_token_id, model.config.vocab_size):
+            packing = "on"
+            rows = Dataset.from_generator(
+                packed_rows,
+                gen_kwargs={"dataset": rows, "capacity": settings["tokens"]["max_length"]},
+                cache_dir=str(folder / "packed"),
+            )
+        else:
+            packing = "not done: this attention lets packed examples see each other"
+            log.warning("packing is %s", packing)
+    stop = StopOnTerm()
+    callbacks = [CompleteCheckpoints(), TrainingBar(f"train {checkpoints.name}"), stop]
+    if training["checkpoint_steps"]:
+        callbacks.append(ExtraCheckpoints(training["checkpoint_steps"]))
+    if training["early_stopping_patience"]:
+        callbacks.append(EarlyStoppingCallback(training["early_stopping_patience"]))
+    trainer = Trainer(
+        model=model,
+        args=training_arguments(settings, folder, precision, attempt, evaluates=len(validation) > 0),
+        train_dataset=rows,
+        eval_dataset=validation if len(validation) else None,
+        processing_class=tokenizer,
+        data_collator=Collator(tokenizer.pad_token_id),
+        peft_config=None if method == "full" else lora_config(settings["lora"]),
+        callbacks=callbacks,
+        row_seed=settings["seed"],
+        group_rows=training["group_by_length"] and packing != "on",
+    )
+    resumed = latest_checkpoint(folder)
+    if resumed:
+        log.info("resuming from %s", resumed.name)
+    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    if stop.stopped:
+        raise UserError(
+            f"stopped by SIGTERM after step {trainer.state.global_step} of {trainer.state.max_steps}",
+            remedy="the checkpoint is kept; run again to go on",
+        )
+    save_result(trainer.model, base, output, method, settings)
+    remove_other_checkpoints(folder)
+    trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    micro_batch, accumulation = batch_shape(training["micro_batch"], training["accumulation"], attempt)
+    curve = [{key: entry[key] for key in CURVE_KEYS if key in entry} for entry in trainer.state.log_history]
+    curve = [entry for entry in curve if "loss" in entry or "eval_loss" in entry]
+    facts = {
+        "method": method,
+        "steps": trainer.state.global_step,
+        "best_step": best_step(trainer.state),
+        "best_eval_loss": trainer.state.best_metric,
+        "rows": len(rows),
+        "packing": packing,
+        "precision": precision,
+        "device": device,
+        "threads": threads,
+        "micro_batch": micro_batch,
+        "accumulation": accumulation,
+        "attempt": attempt,
+        "trainable_parameters": trainable,
+        "fingerprint": folder.name,
+        "versions": {package: version(package) for package in SHAPING_PACKAGES},
+        "seconds": round(time.monotonic() - started, 1),
+    }
+    return curve, facts
+
+
+def best_step(state) -> int:
+    """Return the step whose weights are kept: the best checkpoint's, or the last."""
+    return int(Path(state.best_model_checkpoint).name.split("-")[1]) if state.best_model_checkpoint else state.global_step
+
+
+def save_result(model, base: Path, output: Path, method: str, settings: dict) -> None:
+    """Write the trained weights as a folder that is whole or absent, its manifest last."""
+    facts = check_manifest(base)
+    with atomic_folder(output) as folder:
+        if method == "full":
+            import torch
+
+            stored = json.loads((base.parent / "config.json").read_text(encoding="utf-8")).get("dtype") or "bfloat16"
+            model.to(getattr(torch, stored)).save_pretrained(folder)
+            copy_tokenizer_files(base.parent, folder)
+        else:
+            model.save_pretrained(folder)
+            (folder / "README.md").unlink(missing_ok=True)
+            tidy_adapter_config(folder / "adapter_config.json", base, facts)
+        write_manifest(
+            folder,
+            base=facts["name"],
+            method=method,
+            trust_remote_code=facts.get("trust_remote_code", False),
+        )
+
+
+def tidy_adapter_config(path: Path, base: Path, facts: dict) -> None:
+    """Name the base as others know it (hub id and revision), and put lists that were sets into a fixed order."""
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["base_model_name_or_path"] = facts["id"] or str(base.parent)
+    config["revision"] = facts["revision"]
+    for key, value in config.items():
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            config[key] = sorted(value)
+    write_json(path, config)
+
+
+def step(arguments) -> None:
+    use_threads(arguments.threads)
+    curve, facts = train_model(
+        arguments.tokens,
+        arguments.base,
+        arguments.checkpoints,
+        arguments.output,
+        arguments.settings,
+        arguments.threads,
+        arguments.attempt,
+    )
+    write_jsonl(arguments.curve, curve)
+    write_json(arguments.facts, facts)
+
+
+def parser():
+    result = step_parser(__doc__.splitlines()[0])
+    result.add_argument("tokens", type=Path, help="folder with train.arrow and validation.arrow")
+    result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
+    result.add_argument("--checkpoints", type=Path, required=True, help="folder for the run's checkpoints")
+    result.add_argument("--output", type=Path, required=True, help="folder for the adapter, or the trained model")
+    result.add_argument("--curve", type=Path, required=True, help="JSONL file for the training curve")
+    result.add_argument("--facts", type=Path, required=True, help="JSON file for what happened")
+    result.add_argument("--threads", type=int, default=2, help="CPU threads; another number may give other rounding")
+    result.add_argument("--attempt", type=int, default=1, help="each further one halves the micro-batch")
+    return result
+
+
+def main(argv=None) -> int:
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,42 @@
+"""TRL's SFT trainer with batches that survive a resume and with speed and memory in its log."""
+
+import time
+
+import torch
+from trl import SFTTrainer
+
+from scripts.train.batches import EpochSampler
+
+
+class Trainer(SFTTrainer):
+    """SFTTrainer over rows that are tokenized already; `row_seed` decides their order, `group_rows` groups by length."""
+
+    def __init__(self, *arguments, row_seed: int, group_rows: bool, **options):
+        self.row_seed, self.group_rows = row_seed, group_rows
+        self.logged_at, self.logged_tokens = time.monotonic(), 0
+        super().__init__(*arguments, **options)
+
+    def _get_train_sampler(self, train_dataset=None):
+        dataset = train_dataset if train_dataset is not None else self.train_dataset
+        lengths = [len(ids) for ids in dataset["input_ids"]]
+        group = self.args.train_batch_size * self.args.gradient_accumulation_steps if self.group_rows else None
+        return EpochSampler(lengths, self.row_seed, group)
+
+    def log(self, logs, start_time=None):
+        if "loss" in logs:
+            now, tokens = time.monotonic(), self._total_train_tokens
+            seconds = now - self.logged_at
+            logs["seconds"] = round(seconds, 3)
+            logs["tokens_per_second"] = round((tokens - self.logged_tokens) / seconds, 1) if seconds else None
+            logs["memory_mb"] = peak_memory_mb()
+            self.logged_at, self.logged_tokens = now, tokens
+        super().log(logs, start_time)
+
+
+def peak_memory_mb() -> int:
+    """Return the most memory used so far in MiB: of the GPU where there is one, else of this process."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() // 2**20
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
