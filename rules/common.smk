@@ -14,7 +14,7 @@ from scripts.common.imports import files_of_script
 from scripts.model.chat_templates import BUILT_IN
 
 try:
-    CONFIG = load_config(config)
+    CONFIG = load_config(config, workflow.configfiles)
 except ConfigError as error:
     raise WorkflowError("The configuration has faults:", *error.lines) from None
 

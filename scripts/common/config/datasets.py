@@ -1,11 +1,20 @@
 """`datasets`: raw files, how a record is read from them, and how records are cleaned and split."""
 
+from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
-from scripts.common.config.types import HubId, Name, Number, Pattern, Revision, Section, Text
+from scripts.common.config.types import HubId, Name, Number, Pattern, Revision, Section, Template, Text
 
+KINDS = ("json", "jsonl", "ndjson", "csv", "tsv", "parquet")
+COMPRESSIONS = (".gz", ".zst")
+COLUMNS = {
+    "messages": ("messages", "role", "content", "system"),
+    "prompt_completion": ("prompt", "completion", "system"),
+    "alpaca": ("instruction", "input", "output", "system"),
+    "sharegpt": ("conversations", "from", "value", "system"),
+}
 Format = Literal["messages", "prompt_completion", "alpaca", "sharegpt", "fields"]
 Role = Literal["system", "user", "assistant"]
 
@@ -31,11 +40,10 @@ class Check(Section):
         "`relabel` sets its label to `unknown`.",
     )
 
-    @model_validator(mode="after")
-    def states_a_pattern(self):
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what doesn't fit."""
         if self.must_match is None and self.must_not_match is None:
-            raise ValueError("states no pattern: give 'must_match' or 'must_not_match'")
-        return self
+            yield "", "states no pattern: give 'must_match' or 'must_not_match'"
 
 
 class Splits(Section):
@@ -46,14 +54,15 @@ class Splits(Section):
     test: Number = Field(0.1, ge=0, le=1, description="Share held out for prediction and scoring.")
     seed: int = Field(0, ge=0, description="Another seed gives another split.")
 
-    @model_validator(mode="after")
-    def shares_add_up(self):
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what doesn't fit."""
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-9:
-            raise ValueError(f"the shares add up to {total:g}, not to 1: train + validation + test must be 1")
-        if self.train == 0 or self.test == 0:
-            raise ValueError("train and test may not be 0: without them nothing is trained or scored")
-        return self
+            yield "", f"the shares add up to {total:g}, not to 1: train + validation + test must be 1"
+        if self.train == 0:
+            yield "train", "may not be 0: nothing would be trained on"
+        if self.test == 0:
+            yield "test", "may not be 0: nothing would be scored"
 
 
 class Deduplicate(Section):
@@ -73,7 +82,7 @@ class Deduplicate(Section):
 class Augment(Section):
     """Further prompts for small datasets: variants of the user's message, in the training split only."""
 
-    templates: list[Text] = Field(
+    templates: list[Template] = Field(
         min_length=1,
         description="Jinja templates of the variant's last user message; they see `user`, `label`, `meta` and the raw "
         "record's fields.",
@@ -92,7 +101,7 @@ class Dataset(Section):
     )
     hub: HubDataset | None = Field(None, description="A hub dataset instead of files.")
     format: Format = Field(description="Layout of a raw record.")
-    fields: dict[Role, Text] | None = Field(
+    fields: dict[Role, Template] | None = Field(
         None, description="For the format `fields`: one Jinja template per role; it sees the raw record's fields."
     )
     columns: dict[Text, Text] = Field(
@@ -115,27 +124,45 @@ class Dataset(Section):
     splits: Splits = Field(Splits(), description="Shares of the splits.")
     augment: Augment | None = Field(None, description="Templated prompt variants of the training split.")
 
-    @model_validator(mode="after")
-    def has_one_source(self):
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what doesn't fit."""
         if (self.files is None) == (self.hub is None):
-            raise ValueError("give exactly one of 'files' and 'hub'")
-        return self
+            yield "", "give exactly one of 'files' and 'hub'"
+        for file in self.files or []:
+            kind = file.lower().removesuffix(".gz").removesuffix(".zst").rpartition(".")[2]
+            if kind not in KINDS:
+                yield "files", f"'{file}' has no known format: {', '.join(KINDS)}, each also .gz or .zst"
+        yield from self.format_conflicts()
+        yield from self.label_conflicts()
+        if self.max_characters is not None and self.max_characters < self.min_characters:
+            yield "max_characters", f"is below min_characters ({self.min_characters}): no answer could pass"
 
-    @model_validator(mode="after")
-    def fields_fit_format(self):
-        if (self.format == "fields") != (self.fields is not None):
-            raise ValueError("'fields' is needed with 'format: fields', and only then")
-        if self.fields is not None and not {"user", "assistant"} <= self.fields.keys():
-            raise ValueError("'fields' needs a template for 'user' and one for 'assistant'")
-        return self
+    def format_conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what doesn't fit the format."""
+        if self.format == "fields" and self.fields is None:
+            yield "fields", "is missing: 'format: fields' needs a template for each of 'user' and 'assistant'"
+        if self.fields is not None:
+            if self.format != "fields":
+                yield "fields", f"is for 'format: fields', but the format is '{self.format}'"
+            for role in ("user", "assistant"):
+                if role not in self.fields:
+                    yield "fields", f"has no template for '{role}'"
+        known = COLUMNS.get(self.format)
+        for column in self.columns:
+            if known and column not in known:
+                yield f"columns.{column}", f"the format '{self.format}' has no such column; it has {', '.join(known)}"
 
-    @model_validator(mode="after")
-    def checks_fit_labels(self):
-        if self.label is None and any(check.label is not None for check in self.checks):
-            raise ValueError("'checks' name a label, but 'label' names no column")
-        if self.label is None and self.label_map:
-            raise ValueError("'label_map' is given, but 'label' names no column")
-        return self
+    def label_conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what needs a label where there is none."""
+        if self.label is not None:
+            return
+        if self.label_map:
+            yield "label_map", "is given, but 'label' names no column"
+        for position, check in enumerate(self.checks):
+            if check.label is not None:
+                yield f"checks[{position}].label", "is given, but the dataset's 'label' names no column"
+            elif check.on_violation == "relabel":
+                yield f"checks[{position}].on_violation", "can't relabel: the dataset's 'label' names no column"
 
 
 Datasets = dict[Name, Dataset]

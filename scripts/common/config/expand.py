@@ -3,9 +3,19 @@
 import copy
 import itertools
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from scripts.common.config.models import SOURCES
+from scripts.common.config.types import number_from_scientific
+
+MOST_COMBINATIONS = 1000
+
+
+class Origin(NamedTuple):
+    """Where an expanded run comes from: the written run's name, and the dotted keys that its sweep sets."""
+
+    run: str
+    swept: tuple[str, ...] = ()
 
 
 def merged(base: dict, overlay: dict) -> dict:
@@ -38,33 +48,74 @@ def with_overrides(config: dict) -> dict:
     return config
 
 
+def expand_runs(config: dict) -> tuple[dict[str, Origin], list[str]]:
+    """Replace the runs that have a sweep by their combinations, in place.
+
+    Returns each run's origin, and a line for each sweep that can't be expanded (such a run stays one run).
+    """
+    runs = config.get("runs")
+    if not isinstance(runs, dict):
+        return {}, []
+    expanded, origins, lines = {}, {}, []
+    for name, run in runs.items():
+        sweep = run.get("sweep") if isinstance(run, dict) else None
+        if not isinstance(sweep, dict) or not sweep or not all(isinstance(v, list) and v for v in sweep.values()):
+            combinations, origin = {name: run}, Origin(name)
+        else:
+            combinations, fault = combinations_of(str(name), run)
+            lines += [f"runs.{name}.sweep{fault}"] if fault else []
+            origin = Origin(name, tuple(sweep))
+            combinations = combinations or {name: {key: value for key, value in run.items() if key != "sweep"}}
+        for new, settings in combinations.items():
+            if new in expanded or (new != name and new in runs):
+                lines.append(f"runs.{name}.sweep: makes a run '{new}', but there is one of that name already")
+            expanded[new], origins[new] = settings, origin
+    config["runs"] = expanded
+    return origins, lines
+
+
+def combinations_of(name: str, run: dict) -> tuple[dict[str, dict], str | None]:
+    """Return one run per combination of the sweep's values, named `run-key1value1-key2value2`, or what is wrong."""
+    sweep = {str(key): [number_from_scientific(value) for value in values] for key, values in run["sweep"].items()}
+    count = 1
+    for key, values in sweep.items():
+        count *= len(values)
+        labels = [value_label(value) for value in values]
+        if twice := [label for label in labels if labels.count(label) > 1]:
+            return {}, f".{key}: names the value {twice[0]} twice"
+        if key.split(".")[0] == "sweep":
+            return {}, f".{key}: a sweep can't set a sweep"
+    if count > MOST_COMBINATIONS:
+        return {}, f": has {count} combinations, more than {MOST_COMBINATIONS}"
+    names = key_labels(list(sweep))
+    runs = {}
+    for values in itertools.product(*sweep.values()):
+        expanded = {key: copy.deepcopy(value) for key, value in run.items() if key != "sweep"}
+        for key, value in zip(sweep, values, strict=True):
+            set_dotted(expanded, key, value)
+        labels = (f"{label}{value_label(value)}" for label, value in zip(names, values, strict=True))
+        runs["-".join([name, *labels])] = expanded
+    return runs, None
+
+
+def key_labels(keys: list[str]) -> list[str]:
+    """Name the swept keys in a run's name: by their last part, or in full where that is not unique."""
+    short = [key.rpartition(".")[2] for key in keys]
+    labels = [last if short.count(last) == 1 else key for key, last in zip(keys, short, strict=True)]
+    return [f"{label}_" if label[-1:].isdigit() else label for label in labels]
+
+
 def value_label(value: Any) -> str:
     """Name a sweep's value in a path: letters, digits, dot and dash only."""
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-") or "none"
 
 
-def set_dotted(target: dict, dotted: str, value: Any) -> None:
+def set_dotted(target: dict, key: str, value: Any) -> None:
     """Set the value at a dotted key, making the mappings on the way."""
-    *parents, last = dotted.split(".")
+    *parents, last = key.split(".")
     for parent in parents:
         if not isinstance(target.get(parent), dict):
             target[parent] = {}
         target = target[parent]
     target[last] = copy.deepcopy(value)
-
-
-def expand_sweep(name: str, run: dict) -> dict[str, dict]:
-    """Return one run per combination of the sweep's values, named `run-key1value1-key2value2`."""
-    sweep = run.get("sweep")
-    if not isinstance(sweep, dict) or not sweep or not all(isinstance(v, list) and v for v in sweep.values()):
-        return {name: run}
-    runs = {}
-    for values in itertools.product(*sweep.values()):
-        expanded = {key: copy.deepcopy(value) for key, value in run.items() if key != "sweep"}
-        parts = [name]
-        for dotted, value in zip(sweep, values, strict=True):
-            set_dotted(expanded, dotted, value)
-            parts.append(f"{dotted.rsplit('.', 1)[-1]}{value_label(value)}")
-        runs["-".join(parts)] = expanded
-    return runs

@@ -1,8 +1,9 @@
 """`gates`: what a trained model must reach to be promoted."""
 
+from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from scripts.common.config.runs import Metric, Quant
 from scripts.common.config.types import Name, Number, Section
@@ -24,13 +25,12 @@ class Gate(Section):
     on_failure: Literal["hold", "rollback"] = Field("hold", description="What a clear failure means.")
     runs: list[Name] | None = Field(None, min_length=1, description="Runs that the gate is for; none: all.")
 
-    @model_validator(mode="after")
-    def relative_needs_baseline(self):
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what doesn't fit."""
         if self.relative and self.baseline is None:
-            raise ValueError("'relative' needs a 'baseline'")
+            yield "relative", "needs a 'baseline' to be relative to"
         if self.baseline is not None and self.baseline == self.variant:
-            raise ValueError(f"compares '{self.variant}' with itself")
-        return self
+            yield "baseline", f"compares '{self.variant}' with itself"
 
 
 Gates = dict[Name, Gate]

@@ -1,8 +1,9 @@
 """`models`: the base models, from the hub, from a folder, or made here."""
 
+from collections.abc import Iterator
 from typing import Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from scripts.common.config.types import HubId, Name, Number, Revision, Section, Text
 
@@ -48,11 +49,12 @@ class Model(Section):
     license: Text | None = Field(None, description="SPDX identifier of the model's licence, for metadata and card.")
     name: Text | None = Field(None, description="Name for metadata and card; none: from the hub id, folder or key.")
 
-    @model_validator(mode="after")
-    def has_one_source(self):
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what doesn't fit."""
         if sum(getattr(self, source) is not None for source in SOURCES) != 1:
-            raise ValueError("give exactly one of 'hub', 'path' and 'embedded'")
-        return self
+            yield "", "give exactly one of 'hub', 'path' and 'embedded'"
+        if self.embedded is not None and self.trust_remote_code:
+            yield "trust_remote_code", "an embedded model brings no code along"
 
 
 Models = dict[Name, Model]

@@ -1,8 +1,9 @@
 """`runs`: what is trained from which dataset and model, how, and what is made of it."""
 
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from scripts.common.config.types import Name, Number, Pattern, Section, Text
 
@@ -77,6 +78,11 @@ class Tokens(Section):
         "all_assistant_turns", description="Which of the assistant's turns are trained on; prompts never are."
     )
 
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what doesn't fit."""
+        if self.truncation == "fail" and self.max_truncated > 0:
+            yield "max_truncated", "has no effect with truncation 'fail', which allows no row to be cut"
+
 
 class Training(Section):
     """The optimisation; names follow `transformers.TrainingArguments` where it has the same thing."""
@@ -114,6 +120,16 @@ class Training(Section):
         [], description="Trackers, whose packages and tokens (environment variables) must be there."
     )
 
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what doesn't fit."""
+        if self.scheduler == "constant" and self.warmup_ratio > 0:
+            for key in self.given("warmup_ratio"):
+                yield key, "has no effect with scheduler 'constant': use 'constant_with_warmup', or drop it"
+        if self.early_stopping_patience is not None and not self.keep_best:
+            yield "early_stopping_patience", "needs 'keep_best: true', for it stops at the best evaluation"
+        if len(set(self.report_to)) != len(self.report_to):
+            yield "report_to", "names a tracker twice"
+
 
 class Generation(Section):
     """How answers are made, the same for every variant."""
@@ -130,6 +146,12 @@ class Generation(Section):
     load_in_4bit: Literal["auto", "yes", "no"] = Field(
         "auto", description="Load base and adapter's base in 4 bits; `auto`: for qlora on CUDA."
     )
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what doesn't fit."""
+        if self.temperature == 0:
+            for key in self.given("top_p", "top_k", "min_p"):
+                yield key, "has no effect with temperature 0 (greedy): set a temperature, or drop it"
 
 
 class PromptSet(Section):
@@ -196,43 +218,45 @@ class Run(Section):
     parity: Parity = Field(Parity(), description="Limits of served = trained.")
     score: Score = Field(Score(), description="What is measured.")
     deploy: Deploy = Field(Deploy(), description="The bundle.")
-    sweep: dict[Text, list[Any]] | None = Field(
+    sweep: dict[Text, Annotated[list[Any], Field(min_length=1)]] | None = Field(
         None, min_length=1, description="Dotted key to values, such as `lora.r: [16, 32]`; one run per combination."
     )
 
-    @model_validator(mode="after")
-    def method_fits_task(self):
-        if (self.method == "head") != (self.task == "token_classification") and self.method in ("head", "qlora"):
-            raise ValueError(f"method '{self.method}' can't train task '{self.task}'")
-        if self.task == "token_classification" and self.quants:
-            if self.quants != ["bf16"] or "quants" in self.model_fields_set:
-                raise ValueError("a token classifier has no GGUF: set 'quants: []'")
-        return self
-
-    @model_validator(mode="after")
-    def settings_fit_method(self):
-        given = self.model_fields_set
-        if "qlora" in given and self.method != "qlora":
-            raise ValueError(f"'qlora' settings are given, but the method is '{self.method}'")
-        if "lora" in given and self.method == "full":
-            raise ValueError("'lora' settings are given, but the method is 'full'")
-        if self.lora.dora and self.method == "qlora" and self.lora.rslora:
-            raise ValueError("'lora.dora' and 'lora.rslora' can't be combined")
-        return self
-
-    @model_validator(mode="after")
-    def quants_fit(self):
-        if len(set(self.quants)) != len(self.quants):
-            raise ValueError("'quants' names a quant twice")
-        if self.deploy.quant is not None and self.deploy.quant not in self.quants:
-            raise ValueError(f"deploy.quant '{self.deploy.quant}' is not among 'quants'")
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what doesn't fit."""
+        classifies = self.task == "token_classification"
+        if (self.method == "head" and not classifies) or (self.method == "qlora" and classifies):
+            yield "method", f"'{self.method}' can't train the task '{self.task}'"
+        for key in self.given("qlora"):
+            if self.method != "qlora":
+                yield key, f"is given, but the method is '{self.method}'"
+        for key in self.given("lora"):
+            if self.method in ("full", "head"):
+                yield key, f"is given, but the method is '{self.method}'"
+        if self.generation.load_in_4bit == "yes" and self.method == "full":
+            yield "generation.load_in_4bit", "there is no adapter over a 4-bit base with method 'full'"
+        yield from self.quant_conflicts()
         if "test" in self.prompt_sets:
-            raise ValueError("'prompt_sets' may not name 'test': that is the test split")
-        if self.generation.temperature == 0:
-            for key in ("top_p", "top_k", "min_p"):
-                if key in self.generation.model_fields_set:
-                    raise ValueError(f"generation.{key} has no effect with temperature 0: set a temperature or drop it")
-        return self
+            yield "prompt_sets.test", "is the name of the test split: take another"
+        for name, prompts in self.prompt_sets.items():
+            if not prompts.file.endswith(".jsonl"):
+                yield f"prompt_sets.{name}.file", f"'{prompts.file}' is not a .jsonl file"
+        if self.score.metrics is not None and len(set(self.score.metrics)) != len(self.score.metrics):
+            yield "score.metrics", "names a metric twice"
+
+    def quant_conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what doesn't fit between quants, task and bundle."""
+        if self.task == "token_classification":
+            for key in self.given("quants"):
+                if self.quants:
+                    yield key, "a token classifier has no GGUF: drop it"
+            if self.deploy.quant is not None:
+                yield "deploy.quant", "a token classifier has no GGUF: drop it"
+            return
+        if len(set(self.quants)) != len(self.quants):
+            yield "quants", "names a quant twice"
+        if self.deploy.quant is not None and self.deploy.quant not in ("bf16", *self.quants):
+            yield "deploy.quant", f"'{self.deploy.quant}' is not among 'quants' ({', '.join(self.quants)})"
 
 
 Runs = dict[Name, Run]

@@ -1,6 +1,7 @@
 """The types that every section of the configuration is made of."""
 
 import re
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
@@ -11,7 +12,18 @@ SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 class Section(BaseModel):
     """A mapping with a fixed set of keys: an unknown key is an error, and no value is converted silently."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield the settings that don't fit each other: dotted key within the section (may be empty), what is wrong.
+
+        These are no pydantic validators because of those the first to fail hides the others.
+        """
+        yield from ()
+
+    def given(self, *keys: str) -> Iterator[str]:
+        """Yield those of the keys that the user wrote."""
+        yield from (key for key in keys if key in self.model_fields_set)
 
 
 def number_from_scientific(value: Any) -> Any:
@@ -28,9 +40,21 @@ def compiled(pattern: str) -> str:
     return pattern
 
 
+def parsed(template: str) -> str:
+    """Refuse a template that Jinja can't parse."""
+    from jinja2 import Environment, TemplateSyntaxError
+
+    try:
+        Environment(autoescape=True).parse(template)
+    except TemplateSyntaxError as error:
+        raise ValueError(f"is no valid Jinja template: {error.message}") from None
+    return template
+
+
 Number = Annotated[float, BeforeValidator(number_from_scientific)]
 Pattern = Annotated[str, AfterValidator(compiled)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 HubId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")]
 Text = Annotated[str, StringConstraints(min_length=1)]
+Template = Annotated[str, StringConstraints(min_length=1), AfterValidator(parsed)]

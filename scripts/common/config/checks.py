@@ -1,0 +1,102 @@
+"""What doesn't fit together: within a section (its `conflicts`), and between sections."""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from scripts.common.config.faults import closest
+from scripts.common.config.gates import Gate
+from scripts.common.config.runs import Run
+from scripts.common.config.types import Section
+from scripts.common.config.variants import answer_variants, gguf_quants
+
+FRENCH_METRICS = ("present_share", "passe_compose_share")
+
+
+class Conflict(NamedTuple):
+    """A place in the configuration, as a tuple of keys, and what is wrong there."""
+
+    place: tuple
+    message: str
+
+
+def conflicts_in(value: Any, place: tuple = ()) -> Iterator[Conflict]:
+    """Yield the conflicts within each section of a validated configuration."""
+    if isinstance(value, BaseModel):
+        for key in type(value).model_fields:
+            yield from conflicts_in(getattr(value, key), (*place, key))
+        if isinstance(value, Section):
+            for key, message in value.conflicts():
+                yield Conflict((*place, *([key] if key else [])), message)
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield from conflicts_in(entry, (*place, key))
+    elif isinstance(value, list):
+        for position, entry in enumerate(value):
+            yield from conflicts_in(entry, (*place, position))
+
+
+def conflicts_between(config: Any, written_names: set[str]) -> Iterator[Conflict]:
+    """Yield references that lead nowhere and sections that don't fit each other.
+
+    `written_names` are the names of runs as the user wrote them, before sweeps were expanded.
+    """
+    for name, run in config.runs.items():
+        for key, message in run_conflicts(run, config):
+            yield Conflict(("runs", name, key), message)
+    for name, gate in config.gates.items():
+        for run_name in gate.runs or []:
+            if run_name not in written_names | set(config.runs):
+                message = f"'{run_name}' is not defined under 'runs'{closest(run_name, sorted(written_names))}"
+                yield Conflict(("gates", name, "runs"), message)
+        for key, message in dict.fromkeys(gate_conflicts(gate, gated_runs(gate, config), config)):
+            yield Conflict(("gates", name, key), message)
+
+
+def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
+    """Yield what doesn't fit between a run and the other sections."""
+    if run.task != "chat":
+        yield "task", f"'{run.task}' is not built yet; 'chat' is"
+    if run.dataset not in config.datasets:
+        yield "dataset", f"'{run.dataset}' is not defined under 'datasets'{closest(run.dataset, list(config.datasets))}"
+    elif config.datasets[run.dataset].splits.validation == 0:
+        for key in run.training.given("early_stopping_patience", "eval_steps", "keep_best"):
+            if getattr(run.training, key):
+                yield f"training.{key}", f"needs a validation split, but that of '{run.dataset}' has the share 0"
+    if run.model not in config.models:
+        yield "model", f"'{run.model}' is not defined under 'models'{closest(run.model, list(config.models))}"
+    elif (embedded := config.models[run.model].embedded) is not None:
+        asked = {
+            "tokens.max_length": run.tokens.max_length,
+            "generation.max_new_tokens": run.generation.max_new_tokens,
+            "deploy.parameters.num_ctx": run.deploy.parameters.num_ctx or 0,
+        }
+        for key, length in asked.items():
+            if length > embedded.context:
+                yield key, f"{length} is more than the context of the embedded model '{run.model}' ({embedded.context})"
+
+
+def gated_runs(gate: Gate, config: Any) -> dict[str, Run]:
+    """Return the runs that a gate is for."""
+    return {
+        name: run
+        for name, run in config.runs.items()
+        if gate.runs is None or any(name == named or name.startswith(f"{named}-") for named in gate.runs)
+    }
+
+
+def gate_conflicts(gate: Gate, runs: dict[str, Run], config: Any) -> Iterator[tuple[str, str]]:
+    """Yield what doesn't fit between a gate and the runs that it is for."""
+    for name, run in runs.items():
+        made = [*answer_variants(run), *gguf_quants(run), "shipped"]
+        for key in ("variant", "baseline"):
+            variant = getattr(gate, key)
+            if variant is not None and variant not in made:
+                yield key, f"run '{name}' makes no '{variant}'; it makes {', '.join(dict.fromkeys(made))}"
+        if run.score.metrics is not None and gate.metric not in run.score.metrics:
+            yield "metric", f"'{gate.metric}' is not among score.metrics of run '{name}'"
+        dataset = config.datasets.get(run.dataset)
+        language = run.score.language or (dataset.language if dataset else None)
+        if gate.metric in FRENCH_METRICS and language is not None and language.split("-")[0] != "fr":
+            yield "metric", f"'{gate.metric}' is a measure of French, but the language of run '{name}' is '{language}'"

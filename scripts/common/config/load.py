@@ -1,0 +1,142 @@
+"""From the mapping that Snakemake read to a checked configuration."""
+
+import copy
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from scripts.common.config.checks import conflicts_between, conflicts_in
+from scripts.common.config.duplicates import duplicate_key_lines
+from scripts.common.config.expand import Origin, expand_runs, with_overrides
+from scripts.common.config.faults import dotted, explanation, known_key, of_one_branch, plain_place
+from scripts.common.config.root import Config, Override
+from scripts.common.errors import UserError
+
+
+class ConfigError(UserError):
+    """Everything that is wrong with a configuration, one line each."""
+
+    def __init__(self, lines: list[str]):
+        self.lines = list(dict.fromkeys(lines))
+        super().__init__("\n".join(self.lines))
+
+
+class Written(NamedTuple):
+    """What the user wrote, for messages: where each run comes from, and the overrides."""
+
+    origins: dict[str, Origin]
+    override: dict
+
+    def place(self, place: tuple) -> str:
+        """Return a place as the user wrote it: what a sweep or an override sets is to be mended there."""
+        if len(place) < 3 or place[0] not in ("models", "runs"):
+            return dotted(
+                (place[0], self.run(place[1]), *place[2:]) if len(place) > 1 and place[0] == "runs" else place
+            )
+        kind, name, *keys = place
+        keys = ".".join(map(str, keys)).split(".") if all(isinstance(key, str) for key in keys) else keys
+        key = dotted(tuple(keys))
+        swept = self.origins[name].swept if kind == "runs" and name in self.origins else ()
+        if any(key == dotted_key or key.startswith((f"{dotted_key}.", f"{dotted_key}[")) for dotted_key in swept):
+            return f"runs.{self.run(name)}.sweep.{key}"
+        if holds(self.override.get(kind), keys):
+            return f"override.{kind}.{key}"
+        return f"{kind}.{self.run(name) if kind == 'runs' else name}.{key}"
+
+    def run(self, name: str) -> str:
+        """Return the name of the run as it was written, before its sweep was expanded."""
+        return self.origins[name].run if name in self.origins else name
+
+
+def holds(mapping: Any, keys: list) -> bool:
+    """Tell whether a nested mapping has these keys; a position in a list counts as there."""
+    for key in keys:
+        if isinstance(key, int) and isinstance(mapping, list):
+            return True
+        if not isinstance(mapping, dict) or key not in mapping:
+            return False
+        mapping = mapping[key]
+    return True
+
+
+def load_config(raw: dict, files: Iterable[Path | str] = ()) -> Config:
+    """Check a configuration as the user wrote it, apply overrides, expand sweeps, and fill in the defaults.
+
+    `files` are the YAML files that it was read from; they are looked through for keys that stand twice.
+    Raises ConfigError with one line per fault, all of them at once.
+    """
+    lines = [*duplicate_key_lines(files), *override_lines(raw.get("override"))]
+    config = with_overrides(raw)
+    origins, sweep_lines = expand_runs(config)
+    override = raw.get("override")
+    written = Written(origins, override if isinstance(override, dict) else {})
+    result, field_lines, doubtful = validated(config, written)
+    lines += sweep_lines + field_lines
+    if result is not None:
+        conflicts = [*conflicts_in(result), *conflicts_between(result, {origin.run for origin in origins.values()})]
+        lines += [
+            f"{written.place(conflict.place)}: {conflict.message}"
+            for conflict in conflicts
+            if not doubtful & words(f"{conflict.place[-1]} {conflict.message}")
+        ]
+    if lines:
+        raise ConfigError(lines)
+    return result
+
+
+def override_lines(override: Any) -> list[str]:
+    """Return a line for each fault of the override section itself."""
+    try:
+        Override.model_validate({} if override is None else override)
+    except ValidationError as error:
+        return [f"{dotted(('override', *fault['loc']))}: {explanation(fault, Override)}" for fault in error.errors()]
+    return []
+
+
+def validated(config: dict, written: Written) -> tuple[Config | None, list[str], set[str]]:
+    """Validate the fields of a configuration.
+
+    Where some are faulty they are left out and the rest is validated again, so that what doesn't fit together is
+    found as well. Returns the (rest of the) configuration or None, a line per fault, and the names of what was left
+    out: what is said about those next may be wrong.
+    """
+    lines: list[str] = []
+    doubtful: set[str] = set()
+    config = copy.deepcopy(config)
+    while True:
+        try:
+            return Config.model_validate(config), lines, doubtful
+        except ValidationError as error:
+            faults = of_one_branch(error.errors())
+        lines = lines or [f"{written.place(plain_place(f['loc']))}: {explanation(f, Config)}" for f in faults]
+        for fault in faults:
+            place = plain_place(fault["loc"])
+            if fault["type"] == "extra_forbidden":
+                doubtful |= words(str(known_key(place, Config)))
+            place = place_of_mapping_entry(place[:-1] if fault["type"] == "missing" else place)
+            if len(place) < 2:
+                return None, lines, doubtful
+            doubtful |= words(str(place[-1]))
+            remove(config, place)
+
+
+def place_of_mapping_entry(place: tuple) -> tuple:
+    """Return the place up to the first position in a list: a list is left out as a whole."""
+    return place[: next((i for i, part in enumerate(place) if isinstance(part, int) and i > 1), len(place))]
+
+
+def remove(config: dict, place: tuple) -> None:
+    """Take the value at a place out of the configuration."""
+    target: Any = config
+    for key in place[:-1]:
+        target = target.get(key) if isinstance(target, dict) else None
+    if isinstance(target, dict):
+        target.pop(place[-1], None)
+
+
+def words(text: str) -> set[str]:
+    """Return the names in a text."""
+    return set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", text))

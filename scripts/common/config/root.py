@@ -1,0 +1,33 @@
+"""The whole configuration: which sections there are."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from scripts.common.config.datasets import Datasets
+from scripts.common.config.gates import Gates
+from scripts.common.config.models import Models
+from scripts.common.config.project import Project
+from scripts.common.config.runs import Runs
+from scripts.common.config.types import Section, Text
+
+
+class Override(Section):
+    """Settings laid over every model and every run, such as those of `config/embedded.yaml`."""
+
+    models: dict[str, Any] = Field({}, description="Laid over every model; a source replaces the model's own.")
+    runs: dict[str, Any] = Field({}, description="Laid over every run.")
+
+
+class Config(Section):
+    """One file describes datasets, models, runs and gates."""
+
+    project: Project = Field(Project(), description="Names for metadata and model card.")
+    datasets: Datasets = Field(min_length=1, description="Raw data and how it is read, cleaned and split.")
+    models: Models = Field(min_length=1, description="Base models.")
+    runs: Runs = Field(min_length=1, description="Fine-tuning runs.")
+    gates: Gates = Field({}, description="What a trained model must reach to be promoted.")
+    override: Override | None = Field(None, description="Settings laid over every model and every run.")
+    pathvars: dict[Literal["results", "logs", "benchmarks"], Text] = Field(
+        {}, description="Folders of results, logs and benchmarks, as Snakemake's `pathvars`."
+    )

@@ -1,0 +1,27 @@
+"""Names that other tools give to our keys; the message on an unknown key suggests ours."""
+
+SYNONYMS = {
+    "batch_size": "micro_batch",
+    "ctx": "context",
+    "dtype": "precision",
+    "file": "files",
+    "gradient_accumulation_steps": "accumulation",
+    "lora_alpha": "alpha",
+    "lora_dropout": "dropout",
+    "lora_r": "r",
+    "lr": "learning_rate",
+    "lr_scheduler_type": "scheduler",
+    "max_seq_length": "max_length",
+    "max_tokens": "max_new_tokens",
+    "num_train_epochs": "epochs",
+    "optim": "optimizer",
+    "per_device_train_batch_size": "micro_batch",
+    "quantizations": "quants",
+    "rank": "r",
+    "save_steps": "checkpoint_steps",
+    "temp": "temperature",
+    "use_dora": "dora",
+    "use_rslora": "rslora",
+    "val": "validation",
+    "warmup": "warmup_ratio",
+}
