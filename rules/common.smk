@@ -10,6 +10,7 @@ import re
 import shlex
 
 from scripts.common.config import ConfigError, load_config
+from scripts.common.config.runs import QUANTS
 from scripts.common.imports import files_of_script
 from scripts.model.chat_templates import BUILT_IN
 
@@ -151,6 +152,38 @@ def training_mb(wildcards, attempt):
 def attempt_number(wildcards, attempt):
     """Return the number of the attempt: training halves its micro-batch at each further one."""
     return attempt
+
+
+def variant_model(wildcards):
+    """Return the manifest of the model that a variant loads: the merged one, or the base."""
+    merged = f"<results>/runs/{wildcards.run}/merged/manifest.json"
+    return merged if wildcards.variant == "merged" else base_manifest(wildcards)
+
+
+def variant_adapter(wildcards):
+    """Return the manifest of the adapter for the variant `adapter`, and nothing for the others."""
+    return f"<results>/runs/{wildcards.run}/adapter/manifest.json" if wildcards.variant == "adapter" else []
+
+
+def adapter_option(wildcards, input):
+    """Return the option that names the adapter, where there is one."""
+    return ["--adapter", str(input.adapter)] if input.adapter else []
+
+
+def prompt_set_files(wildcards):
+    """Return the files of a run's prompt sets."""
+    return [located(prompt_set.file) for prompt_set in CONFIG.runs[wildcards.run].prompt_sets.values()]
+
+
+def prompt_set_options(wildcards):
+    """Return the options that name a run's prompt sets."""
+    sets = CONFIG.runs[wildcards.run].prompt_sets
+    return [word for name, s in sets.items() for word in ("--prompt-set", f"{name}={located(s.file)}")]
+
+
+def prediction_threads(wildcards):
+    """Return the threads of a prediction: one for an embedded model, so that several run at once."""
+    return 1 if CONFIG.models[model_of(wildcards)].embedded else 8
 
 
 wildcard_constraints:

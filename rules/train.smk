@@ -77,13 +77,14 @@ rule train_adapter:
     params:
         tokens=subpath(input.train, parent=True),
         output=subpath(output.adapter, parent=True),
+        folder=subpath(output.curve, parent=True),
         settings=run_settings("method", "seed", "lora", "qlora", "training", "tokens.packing", "tokens.max_length"),
     conda:
         "../envs/train.yaml"
     shell:
         r"""
         python {input.code[0]:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \
-            --checkpoints <results>/checkpoints/{wildcards.run:q} --curve {output.curve:q} --facts {output.facts:q} \
+            --checkpoints {params.folder:q}/checkpoints --curve {output.curve:q} --facts {output.facts:q} \
             --attempt {resources.attempt} --threads {threads} --settings {params.settings:q} --log {log:q}
         """
 
@@ -115,13 +116,14 @@ rule train_full:
     params:
         tokens=subpath(input.train, parent=True),
         output=subpath(output.model, parent=True),
+        folder=subpath(output.curve, parent=True),
         settings=run_settings("method", "seed", "lora", "qlora", "training", "tokens.packing", "tokens.max_length"),
     conda:
         "../envs/train.yaml"
     shell:
         r"""
         python {input.code[0]:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \
-            --checkpoints <results>/checkpoints/{wildcards.run:q} --curve {output.curve:q} --facts {output.facts:q} \
+            --checkpoints {params.folder:q}/checkpoints --curve {output.curve:q} --facts {output.facts:q} \
             --attempt {resources.attempt} --threads {threads} --settings {params.settings:q} --log {log:q}
         """
 

@@ -43,8 +43,8 @@ def prompt_ids(tokenizer, messages: list[dict]) -> list[int]:
 def answer_spans(tokenizer, messages: list[dict], text: str) -> list[tuple[int, int]]:
     """Return [start, end) in characters of each assistant turn in `text`, the rendered conversation.
 
-    A turn begins where the generation prompt ends and ends where the rendering of the conversation up to it ends,
-    which includes the end token. Raises UserError where the template rewrites earlier turns.
+    A turn begins where the generation prompt ends and ends with its end token; white space that the template puts
+    after that token belongs to the next turn. Raises UserError where the template rewrites earlier turns.
     """
     spans = []
     for position, message in enumerate(messages):
@@ -57,8 +57,28 @@ def answer_spans(tokenizer, messages: list[dict], text: str) -> list[tuple[int, 
                 f"the chat template renders turn {position + 1} otherwise once more turns follow",
                 remedy="train on single answers ('tokens.train_on: last_assistant_turn') or use another template",
             )
-        spans.append((len(start), len(end)))
+        spans.append((len(start), turn_end(tokenizer, end)))
     return spans
+
+
+def turn_end(tokenizer, text: str) -> int:
+    """Return where a text that ends with an assistant turn ends without the white space after the end token."""
+    stripped = text.rstrip()
+    return len(stripped) if stripped.endswith(special_texts(tokenizer)) else len(text)
+
+
+def special_texts(tokenizer) -> tuple[str, ...]:
+    """Return the texts of a tokenizer's special tokens."""
+    return tuple({*tokenizer.all_special_tokens, *(token.content for token in tokenizer.added_tokens_decoder.values())})
+
+
+def end_of_turn_ids(tokenizer) -> list[int]:
+    """Return the ids of the tokens at which an answer ends: the end token and the one that the template writes."""
+    messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    row = tokenize_conversation(tokenizer, messages)
+    last = [token for token, trained in zip(row.ids, row.trained, strict=True) if trained][-1:]
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+    return sorted({tokenizer.eos_token_id, *(token for token in last if token in special)} - {None})
 
 
 def tokenize_conversation(tokenizer, messages: list[dict], last_turn_only: bool = False) -> Conversation:
@@ -69,7 +89,7 @@ def tokenize_conversation(tokenizer, messages: list[dict], last_turn_only: bool 
         prompt = render(tokenizer, messages[:last], add_generation_prompt=True)
         if not text.startswith(prompt):
             raise UserError("the chat template's prompt is no beginning of the whole conversation")
-        spans = [(len(prompt), len(text))]
+        spans = [(len(prompt), turn_end(tokenizer, text))]
     else:
         spans = answer_spans(tokenizer, messages, text)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)

@@ -1,7 +1,7 @@
 """Fine-tune a base model on tokenized rows: LoRA, QLoRA, or all weights; resumed where an earlier try broke off.
 
 python scripts/train/train_model.py results/runs/football/tokens --base results/models/embedded/manifest.json \
-    --checkpoints results/checkpoints/football --output results/runs/football/adapter \
+    --checkpoints results/runs/football/checkpoints --output results/runs/football/adapter \
     --curve results/runs/football/curve.jsonl --facts results/runs/football/training.json --settings '{...}'
 
 `--settings` holds method, seed, lora, qlora, tokens and training of the run. `--attempt N` halves the micro-batch N - 1
@@ -92,7 +92,7 @@ def training_arguments(settings: dict, folder: Path, precision: str, attempt: in
         max_length=None,
         packing=False,
         disable_tqdm=True,
-        run_name=folder.parent.name,
+        run_name=folder.parents[1].name,
     )
 
 
@@ -174,7 +174,7 @@ def train_model(tokens: Path, base: Path, checkpoints: Path, output: Path, setti
             packing = "not done: this attention lets packed examples see each other"
             log.warning("packing is %s", packing)
     stop = StopOnTerm()
-    callbacks = [CompleteCheckpoints(), TrainingBar(f"train {checkpoints.name}"), stop]
+    callbacks = [CompleteCheckpoints(), TrainingBar(f"train {checkpoints.parent.name}"), stop]
     if training["checkpoint_steps"]:
         callbacks.append(ExtraCheckpoints(training["checkpoint_steps"]))
     if training["early_stopping_patience"]:

@@ -9,9 +9,10 @@ from scripts.common.config.types import Name, Number, Pattern, Section, Text
 
 Task = Literal["chat", "vision", "token_classification"]
 Method = Literal["lora", "qlora", "full", "head"]
-Quant = Literal[
+QUANTS = (
     "bf16", "f16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_0", "q4_k_m", "q4_k_s", "q4_0", "q3_k_m", "iq4_nl", "iq4_xs"
-]  # fmt: skip
+)  # fmt: skip
+Quant = Literal[QUANTS]
 METRICS = (
     "perplexity",
     "perplexity_per_character",

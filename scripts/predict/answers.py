@@ -1,0 +1,54 @@
+"""Answers that stream to disk, so that an interrupted step goes on where it was."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from scripts.common.files import write_jsonl
+from scripts.predict.prompts import Prompt
+
+
+class AnswerFile:
+    """Rows written one by one to a file beside the output; `finish` puts them in order as the output.
+
+    The file beside is named by a fingerprint of model, prompts and settings: rows of other circumstances are never
+    taken up. A last line that a kill left half written is made again.
+    """
+
+    def __init__(self, output: Path, circumstances: dict):
+        canonical = json.dumps(circumstances, sort_keys=True, ensure_ascii=False)
+        fingerprint = hashlib.sha256(canonical.encode("utf-8")).hexdigest()[:16]
+        self.output = output
+        self.partial = output.with_name(f".{output.name}.{fingerprint}.partial")
+        self.rows: dict[tuple[str, str], dict] = {}
+        output.parent.mkdir(parents=True, exist_ok=True)
+        self.read_partial()
+
+    def read_partial(self) -> None:
+        """Take up the whole rows that an earlier try left, and cut off a half one."""
+        if not self.partial.exists():
+            return
+        content = self.partial.read_bytes()
+        whole = content[: content.rfind(b"\n") + 1]
+        for line in whole.splitlines():
+            row = json.loads(line)
+            self.rows[row["prompt_set"], row["id"]] = row
+        if whole != content:
+            self.partial.write_bytes(whole)
+
+    def has(self, prompt: Prompt) -> bool:
+        """Say whether the prompt is answered."""
+        return (prompt.prompt_set, prompt.id) in self.rows
+
+    def add(self, prompt: Prompt, answer: dict) -> None:
+        """Write one answer at once."""
+        row = {**prompt.to_row(), **answer}
+        self.rows[prompt.prompt_set, prompt.id] = row
+        with open(self.partial, "a", encoding="utf-8") as file:
+            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+    def finish(self, prompts: list[Prompt]) -> None:
+        """Write the output in the prompts' order, and remove what lies beside it."""
+        write_jsonl(self.output, [self.rows[prompt.prompt_set, prompt.id] for prompt in prompts])
+        for stale in self.output.parent.glob(f".{self.output.name}.*.partial"):
+            stale.unlink()

@@ -1,0 +1,170 @@
+"""Answer prompts with transformers: the base, the base under its adapter, or the merged model.
+
+python scripts/predict/predict_with_transformers.py results/models/embedded/manifest.json \
+    --adapter results/runs/football/adapter/manifest.json --test results/datasets/football/test.jsonl \
+    --answers adapter.jsonl --likelihood likelihood.jsonl --settings '{"method": "lora", "generation": {...}, ...}'
+"""
+
+import sys
+import time
+from pathlib import Path
+
+from scripts.common.base_model import device_precision, four_bit, load_base, load_tokenizer, torch_dtype
+from scripts.common.chat import end_of_turn_ids, prompt_ids, tokenize_conversation
+from scripts.common.cli import Progress, run_step
+from scripts.common.errors import UserError
+from scripts.common.files import check_manifest, write_jsonl
+from scripts.common.threads import use_threads
+from scripts.predict.answers import AnswerFile
+from scripts.predict.arguments import predict_parser, prompt_circumstances, prompts_of
+from scripts.predict.prompts import Prompt
+
+
+def load_variant(model: Path, adapter: Path | None, settings: dict):
+    """Load a model, and the adapter over it when there is one; in 4 bits where the settings ask for it."""
+    import torch
+
+    precision = device_precision(settings["training"]["precision"])
+    wish = settings["generation"]["load_in_4bit"]
+    unmerged = check_manifest(model).get("method") is None
+    reduced = wish == "yes" or (wish == "auto" and settings["method"] == "qlora" and torch.cuda.is_available())
+    quantization = four_bit(settings["qlora"], precision) if reduced and unmerged else None
+    loaded = load_base(model, torch_dtype(precision), quantization)
+    if adapter:
+        from peft import PeftModel
+
+        check_manifest(adapter)
+        loaded = PeftModel.from_pretrained(loaded, adapter.parent, autocast_adapter_dtype=False)
+    return loaded.eval()
+
+
+def batches_by_length(lengths: list[int], size: int) -> list[list[int]]:
+    """Return batches of `size` positions of like length, the longest first; the same for the same lengths."""
+    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    return [order[i : i + size] for i in range(0, len(order), size)]
+
+
+def generation_config(model, tokenizer, generation: dict):
+    """Return what transformers generates with: the run's settings and nothing of the model's own defaults."""
+    from transformers import GenerationConfig
+
+    own = model.generation_config.eos_token_id
+    ends = {*end_of_turn_ids(tokenizer), *(own if isinstance(own, list) else [own])} - {None}
+    sampling = {}
+    if generation["temperature"] > 0:
+        sampling = {key: generation[key] for key in ("temperature", "top_p", "top_k", "min_p")}
+    return GenerationConfig(
+        max_new_tokens=generation["max_new_tokens"],
+        do_sample=bool(sampling),
+        repetition_penalty=generation["repetition_penalty"],
+        eos_token_id=sorted(ends),
+        pad_token_id=tokenizer.pad_token_id,
+        **sampling,
+    )
+
+
+def answer_prompts(model, tokenizer, prompts: list[Prompt], file: AnswerFile, generation: dict, what: str) -> None:
+    """Generate the answers that the file lacks, batch by batch.
+
+    Batches are cut from all prompts, so that an interruption changes neither batches nor samples. `seconds` of an
+    answer is its share of its batch's time.
+    """
+    import torch
+
+    config = generation_config(model, tokenizer, generation)
+    ids = [prompt_ids(tokenizer, prompt.messages) for prompt in prompts]
+    batches = batches_by_length([len(row) for row in ids], generation["batch_size"])
+    bar = Progress(what, len(prompts))
+    for number, batch in enumerate(batches):
+        if not all(file.has(prompts[i]) for i in batch):
+            width = max(len(ids[i]) for i in batch)
+            padded = [[tokenizer.pad_token_id] * (width - len(ids[i])) + ids[i] for i in batch]
+            mask = [[0] * (width - len(ids[i])) + [1] * len(ids[i]) for i in batch]
+            torch.manual_seed(generation["seed"] * 1_000_003 + number)
+            started = time.monotonic()
+            with torch.inference_mode():
+                output = model.generate(
+                    input_ids=torch.tensor(padded, device=model.device),
+                    attention_mask=torch.tensor(mask, device=model.device),
+                    generation_config=config,
+                )
+            seconds = (time.monotonic() - started) / len(batch)
+            for i, row in zip(batch, output[:, width:].tolist(), strict=True):
+                if not file.has(prompts[i]):
+                    file.add(prompts[i], finished_answer(tokenizer, row, config.eos_token_id, len(ids[i]), seconds))
+        bar.advance(len(batch))
+
+
+def finished_answer(tokenizer, row: list[int], ends: list[int], prompt_tokens: int, seconds: float) -> dict:
+    """Return an answer's text and counts; the row is cut at its first end token."""
+    stop = next((place for place, token in enumerate(row) if token in ends), None)
+    kept = row if stop is None else row[:stop]
+    return {
+        "answer": tokenizer.decode(kept, skip_special_tokens=True).strip(),
+        "prompt_tokens": prompt_tokens,
+        "tokens": len(kept),
+        "stop": "length" if stop is None else "end",
+        "seconds": round(seconds, 4),
+    }
+
+
+def measure_likelihood(model, tokenizer, prompts: list[Prompt], batch_size: int) -> list[dict]:
+    """Return, for each prompt with an expected answer, its negative log likelihood (nats, end token included)."""
+    import torch
+
+    wanted = [prompt for prompt in prompts if prompt.expected]
+    rows = []
+    for prompt in wanted:
+        messages = [*prompt.messages, {"role": "assistant", "content": prompt.expected}]
+        rows.append(tokenize_conversation(tokenizer, messages, last_turn_only=True))
+    results: list[dict | None] = [None] * len(rows)
+    for batch in batches_by_length([len(row.ids) for row in rows], batch_size):
+        width = max(len(rows[i].ids) for i in batch)
+        ids = [rows[i].ids + [tokenizer.pad_token_id] * (width - len(rows[i].ids)) for i in batch]
+        mask = [[1] * len(rows[i].ids) + [0] * (width - len(rows[i].ids)) for i in batch]
+        inputs = torch.tensor(ids, device=model.device)
+        with torch.inference_mode():
+            logits = model(input_ids=inputs, attention_mask=torch.tensor(mask, device=model.device)).logits
+        for place, i in enumerate(batch):
+            targets = torch.tensor([j for j, use in enumerate(rows[i].trained) if use], device=model.device)
+            chosen = logits[place, targets - 1].float().log_softmax(-1)
+            nll = -chosen.gather(1, inputs[place, targets].unsqueeze(1)).sum()
+            results[i] = {
+                "id": wanted[i].id,
+                "nll": round(nll.item(), 6),
+                "tokens": len(targets),
+                "characters": len(wanted[i].expected),
+            }
+    return results
+
+
+def step(arguments) -> None:
+    use_threads(arguments.threads)
+    if arguments.model.name != "manifest.json":
+        raise UserError("is no manifest.json of a model's folder", arguments.model)
+    prompts = prompts_of(arguments)
+    parts = [arguments.model, *([arguments.adapter] if arguments.adapter else [])]
+    circumstances = prompt_circumstances(arguments, prompts, {str(i): check_manifest(p) for i, p in enumerate(parts)})
+    tokenizer = load_tokenizer(arguments.model)
+    model = load_variant(arguments.model, arguments.adapter, arguments.settings)
+    file = AnswerFile(arguments.answers, circumstances)
+    generation = arguments.settings["generation"]
+    answer_prompts(model, tokenizer, prompts, file, generation, f"predict {arguments.answers.stem}")
+    tests = [prompt for prompt in prompts if prompt.prompt_set == "test"]
+    write_jsonl(arguments.likelihood, measure_likelihood(model, tokenizer, tests, generation["batch_size"]))
+    file.finish(prompts)
+
+
+def parser():
+    result = predict_parser(__doc__.splitlines()[0])
+    result.add_argument("model", type=Path, help="manifest.json of the base or merged model")
+    result.add_argument("--adapter", type=Path, help="manifest.json of the adapter")
+    return result
+
+
+def main(argv=None) -> int:
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,71 @@
+"""The prompts that every variant answers: the test split, and further prompt sets from files."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+from scripts.common.errors import UserError
+from scripts.common.files import read_jsonl
+from scripts.common.records import ROLES, Record, content_id, normalised
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model is asked, and what a right answer would be, where that is known."""
+
+    prompt_set: str
+    id: str
+    messages: list[dict]
+    expected: str | None
+    label: str | None
+
+    def to_row(self) -> dict:
+        """Return the prompt as the beginning of an answer's row."""
+        return asdict(self)
+
+
+def with_system(messages: list[dict], system: str | None) -> list[dict]:
+    """Return messages whose system message is `system`; None keeps what is there, an empty text removes it."""
+    if system is None:
+        return messages
+    rest = [message for message in messages if message["role"] != "system"]
+    return [{"role": "system", "content": system}, *rest] if system else rest
+
+
+def test_prompts(path: Path) -> list[Prompt]:
+    """Return the prompts of a test split: each record's messages before its last answer."""
+    records = [Record.from_row(row) for row in read_jsonl(path)]
+    return [Prompt("test", r.id, r.prompt, r.expected if r.expected is not None else r.answer, r.label) for r in records]
+
+
+def prompts_of_file(name: str, path: Path) -> list[Prompt]:
+    """Return the prompts of a JSONL file in the `messages` format; a last assistant message is the expected answer.
+
+    Raises UserError with file and line for a row that is no conversation.
+    """
+    prompts = []
+    for number, row in enumerate(read_jsonl(path), 1):
+        messages = row.get("messages")
+        if not isinstance(messages, list) or not messages:
+            raise UserError("has no 'messages' list", path, number, 'write {"messages": [{"role": "user", ...}]}')
+        for message in messages:
+            known = isinstance(message, dict) and message.get("role") in ROLES
+            if not known or not isinstance(message.get("content"), str):
+                raise UserError("holds a message without a known role and a text", path, number)
+        messages = [{"role": m["role"], "content": normalised(m["content"])} for m in messages]
+        answered = messages[-1]["role"] == "assistant"
+        asked = messages[:-1] if answered else messages
+        if not asked or asked[-1]["role"] != "user":
+            raise UserError("does not end with a question of the user", path, number)
+        expected = messages[-1]["content"] if answered else None
+        prompts.append(Prompt(name, content_id(asked), asked, expected, row.get("label")))
+    if not prompts:
+        raise UserError("holds no prompt", path)
+    return prompts
+
+
+def all_prompts(test: Path, files: dict[str, Path], system: str | None) -> list[Prompt]:
+    """Return the prompts of all sets, the test split first, with the system message that the run's settings ask for."""
+    prompts = test_prompts(test)
+    for name, path in files.items():
+        prompts += prompts_of_file(name, path)
+    return [replace(prompt, messages=with_system(prompt.messages, system)) for prompt in prompts]
