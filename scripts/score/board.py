@@ -1,0 +1,128 @@
+"""The leaderboard: all runs and variants of a dataset side by side, ranked, with what is noise said to be noise."""
+
+from scripts.common.config.runs import METRICS
+from scripts.score.bootstrap import Estimate
+from scripts.score.catalogue import CATALOGUE, shown
+from scripts.score.gates import metric_difference
+
+RANKED_BY = ("perplexity_per_character", "chrf", "rouge_l")  # the first that every row of a dataset has
+RESAMPLES, SEED = 1000, 0
+VARIANT_BASE = "base"
+
+
+def ranking_metric(rows: list[dict]) -> str | None:
+    """Return the metric that rows of one dataset are ranked by: the first of RANKED_BY that all of them have."""
+    return next((metric for metric in RANKED_BY if all(row["scores"]["metrics"][metric] for row in rows)), None)
+
+
+def direction(metric: str, found: Estimate | None) -> str:
+    """Say what a difference means: `better`, `worse`, `noise` (its interval holds 0), or `change` (no better side)."""
+    if found is None or found.low is None or found.low <= 0 <= found.high:
+        return "noise"
+    side = CATALOGUE[metric].direction
+    if side == "neither":
+        return "change"
+    return "better" if (found.value < 0) == (side == "lower") else "worse"
+
+
+def cell(metric: str, row: dict, base: dict | None) -> dict:
+    """Return what the page shows of one metric of one row: value, interval, difference from the run's base."""
+    value = row["scores"]["metrics"][metric]
+    if value is None:
+        return {"value": None, "reason": row["scores"]["reasons"].get(metric, "")}
+    against = None
+    if base is not None and row["variant"] != VARIANT_BASE and base["scores"]["metrics"][metric] is not None:
+        against = metric_difference(row["scores"], base["scores"], metric, RESAMPLES, SEED)
+    return {**value, "against": against and against.row(), "meaning": direction(metric, against) if against else None}
+
+
+def mark_best(metric: str, rows: list[dict]) -> None:
+    """Mark the best cells of a metric, and those that the records can't tell from them; none when all are alike."""
+    side = CATALOGUE[metric].direction
+    cells = [row for row in rows if row["cells"][metric]["value"] is not None]
+    values = {row["cells"][metric]["value"] for row in cells}
+    if side == "neither" or len(values) < 2:
+        return
+    top = min(values) if side == "lower" else max(values)
+    best = next(row for row in cells if row["cells"][metric]["value"] == top)
+    for row in cells:
+        if row["cells"][metric]["value"] == top:
+            row["cells"][metric]["best"] = True
+        else:
+            found = metric_difference(row["scores"], best["scores"], metric, RESAMPLES, SEED)
+            row["cells"][metric]["as_good"] = direction(metric, found) == "noise"
+
+
+def ranked(rows: list[dict]) -> list[dict]:
+    """Return a dataset's rows with cells, best first; `rank` 1 is the best, `tied` says that it is as good as that."""
+    bases = {row["run"]: row for row in rows if row["variant"] == VARIANT_BASE}
+    for row in rows:
+        row["cells"] = {metric: cell(metric, row, bases.get(row["run"])) for metric in METRICS}
+    for metric in METRICS:
+        mark_best(metric, rows)
+    metric = ranking_metric(rows)
+    if metric is None:
+        return [{**row, "rank": None, "tied": False} for row in rows]
+    sign = 1 if CATALOGUE[metric].direction == "lower" else -1
+    order = sorted(rows, key=lambda row: sign * row["cells"][metric]["value"])
+    tied = ("best", "as_good")
+    return [
+        {**row, "rank": rank, "tied": rank > 1 and any(row["cells"][metric].get(key) for key in tied)}
+        for rank, row in enumerate(order, 1)
+    ]
+
+
+def boards(runs: list[dict], scores: dict[tuple[str, str], dict], verdicts: dict[str, dict]) -> list[dict]:
+    """Return one board per dataset: its metric of ranking and its ranked rows.
+
+    `runs` holds {"run", "dataset", "model", "method", "variants"}; scores are keyed by (run, variant).
+    """
+    datasets: dict[str, list[dict]] = {}
+    for run in runs:
+        for variant in run["variants"]:
+            row = {**run, "variant": variant, "verdict": verdicts[run["run"]], "scores": scores[run["run"], variant]}
+            row["shipped"] = verdicts[run["run"]]["shipped"] == variant
+            datasets.setdefault(run["dataset"], []).append(row)
+    return [
+        {"dataset": name, "ranked_by": ranking_metric(rows), "rows": ranked(rows)} for name, rows in datasets.items()
+    ]
+
+
+def csv_header() -> list[str]:
+    """Return the columns of leaderboard.csv."""
+    columns = ["dataset", "rank", "run", "model", "method", "variant", "shipped", "verdict", "records"]
+    for metric in METRICS:
+        columns += [metric, f"{metric}_low", f"{metric}_high"]
+        columns += [f"{metric}_minus_base", f"{metric}_minus_base_low", f"{metric}_minus_base_high"]
+    return columns
+
+
+def csv_row(board: dict, row: dict) -> list:
+    """Return one line of leaderboard.csv; what has no value is empty."""
+    line = [board["dataset"], row["rank"], row["run"], row["model"], row["method"], row["variant"]]
+    line += ["yes" if row["shipped"] else "no", row["verdict"]["verdict"], row["scores"]["records"]]
+    for metric in METRICS:
+        found = row["cells"][metric]
+        against = found.get("against") or {}
+        line += [found.get(key) for key in ("value", "low", "high")]
+        line += [against.get(key) for key in ("value", "low", "high")]
+    return ["" if value is None else value for value in line]
+
+
+def display(metric: str, found: dict) -> dict:
+    """Return a cell with its texts for the page; what a cell lacks is None."""
+    blank = dict.fromkeys(("spread", "delta", "delta_spread", "meaning", "reason", "best", "as_good"))
+    texts = {**blank, **found, "text": shown(metric, found["value"])}
+    if found["value"] is not None:
+        texts["spread"] = interval_text(metric, found)
+    if against := found.get("against"):
+        texts["delta"] = shown(metric, against["value"], signed=True)
+        texts["delta_spread"] = interval_text(metric, against, signed=True)
+    return texts
+
+
+def interval_text(metric: str, found: dict, signed: bool = False) -> str:
+    """Return an interval as people read it, the unit left out."""
+    if found["low"] is None:
+        return "no interval"
+    return " to ".join(shown(metric, found[side], signed, unit=False) for side in ("low", "high"))

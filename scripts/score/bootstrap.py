@@ -1,0 +1,159 @@
+"""95 % intervals of metrics and of paired differences, by resampling records.
+
+Percentile bootstrap (Efron 1979), with the percentiles widened for few records so that a mean's interval is as wide as
+Student's t would have it ("expanded percentile", Hesterberg 2015, The American Statistician 69(4), section 5.3).
+Where all records say 0 or all say 1, resampling can't show how little that proves: there the bound is the exact one of
+Clopper and Pearson (1934), (0.05 / 2)^(1 / records).
+"""
+
+import math
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from scripts.score.kinds import QUANTILES, value_of_sums
+
+LEVEL = 0.95
+CELLS = 4_000_000  # drawn indexes held in memory at once
+BOUNDED = ("share", "ratio")  # values lie between 0 and 1
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A value with its interval; `low` and `high` are None where there is none (one record, or not defined)."""
+
+    value: float
+    low: float | None
+    high: float | None
+    n: int
+
+    def row(self) -> dict:
+        """Return the estimate for JSON, rounded to 8 significant digits."""
+        return {"value": rounded(self.value), "low": rounded(self.low), "high": rounded(self.high), "n": self.n}
+
+
+def rounded(value: float | None) -> float | None:
+    """Return a number with 8 significant digits, so that the order of a sum does not show."""
+    return None if value is None else float(f"{value:.8g}")
+
+
+def student_t(degrees: int) -> float:
+    """Return the 97.5 % quantile of Student's t (exact for 1 and 2 degrees, else an expansion good to 1 %).
+
+    Source: Abramowitz and Stegun 1964, 26.7.5.
+    """
+    if degrees == 1:
+        return math.tan(math.pi * LEVEL / 2)
+    if degrees == 2:
+        return LEVEL * math.sqrt(2 / (1 - LEVEL**2))
+    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return z + sum(term / degrees**power for power, term in enumerate(terms, 1))
+
+
+def tail(records: int) -> float:
+    """Return the share that the interval leaves out on each side of the resampled values."""
+    return NormalDist().cdf(-math.sqrt(records / (records - 1)) * student_t(records - 1))
+
+
+def estimate(kind: str, rows: list, resamples: int = 1000, seed: int = 0) -> Estimate | None:
+    """Return a metric's value and interval from its records' statistics; None when no record has any.
+
+    `rows` holds one list of numbers per record, or None for a record that the metric does not apply to.
+    """
+    table = table_of(rows)
+    if table is None:
+        return None
+    value = float(point(kind, table))
+    if not math.isfinite(value):
+        return None
+    replicates = resampled(kind, [table], resamples, seed)[0]
+    low, high = interval(replicates, len(table))
+    if low is not None and kind in BOUNDED and (extreme := all_alike(kind, table)) is not None:
+        bound = ((1 - LEVEL) / 2) ** (1 / len(table))
+        low, high = (0.0, 1 - bound) if extreme == 0 else (bound, 1.0)
+    return Estimate(value, low, high, len(table))
+
+
+def difference(
+    kind: str, rows: list, baseline: list, resamples: int = 1000, seed: int = 0, relative: bool = False
+) -> Estimate | None:
+    """Return variant minus baseline with its interval, resampling the same records in both (paired).
+
+    `relative`: as a share of the baseline's value. Records that either side has no statistics for are left out; None
+    when none is left, or when the difference is not defined.
+    """
+    pairs = [(ours, theirs) for ours, theirs in zip(rows, baseline, strict=True) if None not in (ours, theirs)]
+    if not pairs:
+        return None
+    tables = [np.array(side, dtype=float) for side in zip(*pairs, strict=True)]
+    ours, theirs = (float(point(kind, table)) for table in tables)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        value = float(np.divide(ours - theirs, theirs if relative else 1.0))
+        if not math.isfinite(value):
+            return None
+        first, second = resampled(kind, tables, resamples, seed)
+        replicates = (first - second) / (second if relative else 1.0)
+    low, high = interval(replicates, len(pairs))
+    if low is not None and kind in BOUNDED and not relative and np.array_equal(*tables):
+        bound = 1 - ((1 - LEVEL) / 2) ** (1 / len(pairs))
+        low, high = -bound, bound
+    return Estimate(value, low, high, len(pairs))
+
+
+def table_of(rows: list) -> np.ndarray | None:
+    """Return the statistics as an array [records, columns], records without any left out; None when none is left."""
+    kept = [row for row in rows if row is not None]
+    return np.array(kept, dtype=float) if kept else None
+
+
+def point(kind: str, table: np.ndarray) -> float:
+    """Return the metric's value of all records; nan where it is not defined."""
+    if kind in QUANTILES:
+        return float(np.quantile(table[:, 0], QUANTILES[kind]))
+    if kind == "variation" and len(table) < 2:
+        return math.nan
+    return float(value_of_sums(kind, table.sum(axis=0, keepdims=True), len(table))[0])
+
+
+def resampled(kind: str, tables: list[np.ndarray], resamples: int, seed: int) -> list[np.ndarray]:
+    """Return, for each table, the metric's values of the resamples; all tables see the same drawn records."""
+    records = len(tables[0])
+    if records < 2:
+        return [np.full(resamples, np.nan) for _ in tables]
+    generator = np.random.default_rng(seed)
+    chunk = max(1, CELLS // records)
+    values: list[list[np.ndarray]] = [[] for _ in tables]
+    for start in range(0, resamples, chunk):
+        draws = generator.integers(0, records, size=(min(chunk, resamples - start), records))
+        offsets = np.arange(len(draws))[:, None] * records
+        counts = np.bincount((draws + offsets).ravel(), minlength=draws.size).reshape(draws.shape).astype(float)
+        for table, collected in zip(tables, values, strict=True):
+            if kind in QUANTILES:
+                collected.append(np.quantile(table[:, 0][draws], QUANTILES[kind], axis=1))
+            else:
+                collected.append(value_of_sums(kind, counts @ table, records))
+    return [np.concatenate(collected) for collected in values]
+
+
+def interval(replicates: np.ndarray, records: int) -> tuple[float | None, float | None]:
+    """Return the bounds of the resampled values; (None, None) for one record or when too few are defined."""
+    finite = replicates[np.isfinite(replicates)]
+    if records < 2 or len(finite) < 0.9 * len(replicates):
+        return None, None
+    outside = tail(records)
+    low, high = np.quantile(finite, [outside, 1 - outside])
+    return float(low), float(high)
+
+
+def all_alike(kind: str, table: np.ndarray) -> int | None:
+    """Return 0 or 1 when every record says just that, else None."""
+    top = table[:, 1] if kind == "ratio" else 1
+    if (table[:, 0] == 0).all():
+        return 0
+    return 1 if (table[:, 0] == top).all() else None

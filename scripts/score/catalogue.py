@@ -1,0 +1,70 @@
+"""What every metric is called, how its statistics become one number, and which direction is better."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from scripts.common.config.runs import METRICS
+
+Direction = Literal["lower", "higher", "neither"]
+Kind = Literal["mean", "share", "ratio", "exp_ratio", "bleu", "chrf", "variation", "p50", "p95"]
+ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One metric: title for people, `kind` of its statistics (scripts/score/kinds.py), better direction, unit."""
+
+    title: str
+    kind: Kind
+    direction: Direction
+    unit: Literal["", "%", "s", "words"] = ""
+
+
+CATALOGUE: dict[str, Entry] = {
+    "perplexity": Entry("Perplexity per token", "exp_ratio", "lower"),
+    "perplexity_per_character": Entry("Perplexity per character", "exp_ratio", "lower"),
+    "bleu": Entry("BLEU", "bleu", "higher"),
+    "chrf": Entry("chrF", "chrf", "higher"),
+    "rouge_l": Entry("ROUGE-L", "share", "higher", "%"),
+    "exact_match": Entry("Exact match", "share", "higher", "%"),
+    "normalised_match": Entry("Normalised match", "share", "higher", "%"),
+    "distinct_1": Entry("Distinct words", "mean", "higher", "%"),
+    "distinct_2": Entry("Distinct word pairs", "mean", "higher", "%"),
+    "repetition": Entry("Repetition within answers", "share", "lower", "%"),
+    "repetition_across": Entry("Repetition across answers", "mean", "lower", "%"),
+    "length_mean": Entry("Mean length", "mean", "neither", "words"),
+    "length_variation": Entry("Length variation", "variation", "neither", "%"),
+    "generic_phrase_rate": Entry("Generic phrases", "share", "lower", "%"),
+    "seconds_p50": Entry("Seconds per answer, median", "p50", "lower", "s"),
+    "seconds_p95": Entry("Seconds per answer, 95th percentile", "p95", "lower", "s"),
+    "present_share": Entry("Present tense", "ratio", "neither", "%"),
+    "passe_compose_share": Entry("Passé composé", "ratio", "neither", "%"),
+    "proper_noun_rate": Entry("Proper nouns", "ratio", "neither", "%"),
+    "finished": Entry("Finished answers", "share", "higher", "%"),
+}
+assert tuple(CATALOGUE) == METRICS
+
+
+def shown(metric: str, value: float | None, signed: bool = False, unit: bool = True) -> str:
+    """Return a metric's value as people read it: about three digits, its unit after it, shares in per cent.
+
+    `signed` is for differences, whose sign is always shown and which are percentage points (pp) where shares differ.
+    """
+    if value is None:
+        return "–"
+    entry = CATALOGUE[metric]
+    scaled = value * 100 if entry.unit == "%" else value
+    name = "pp" if signed and entry.unit == "%" else entry.unit
+    return number(scaled, signed) + (f" {name}" if unit and name else "")
+
+
+def number(value: float, signed: bool = False) -> str:
+    """Return a number with about three digits, and with a sign when asked; a true minus sign, no exponent below 1e6."""
+    size = abs(value)
+    if size >= 1e6:
+        text = f"{size:.2e}"
+    else:
+        digits = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 0.1 or size == 0 else 3
+        text = f"{size:,.{digits}f}".replace(",", "\u202f")
+    negative = value < 0 and any(digit in text for digit in "123456789")
+    return ("−" if negative else "+" if signed and size else "") + text

@@ -1,0 +1,41 @@
+"""Decide what becomes of a run: promote, hold or rollback, gate by gate, comparing intervals.
+
+    python scripts/score/decide_verdict.py scores/*.json --run football \
+        --settings '{"gates": {...}, "shipped": "q8_0", "bootstrap": 1000, "seed": 0}' --verdict verdict.json
+"""
+
+import sys
+from pathlib import Path
+
+from scripts.common.cli import run_step, step_parser
+from scripts.common.files import write_json
+from scripts.score.gates import verdict
+from scripts.score.read_scores import read_variants
+
+
+def parser():
+    """Return the step's arguments."""
+    arguments = step_parser("Decide what becomes of a run: promote, hold or rollback, gate by gate.")
+    arguments.add_argument("scores", type=Path, nargs="+", help="scores of every variant (JSON)")
+    arguments.add_argument("--run", required=True, help="the run's name")
+    arguments.add_argument("--verdict", type=Path, required=True, help="verdict to write (JSON)")
+    return arguments
+
+
+def step(arguments) -> None:
+    """Judge every gate and write the verdict."""
+    settings = {"gates": {}, "shipped": "bf16", "bootstrap": 1000, "seed": 0, **arguments.settings}
+    scores = read_variants(arguments.scores)
+    decided = verdict(
+        arguments.run, settings["gates"], settings["shipped"], scores, settings["bootstrap"], settings["seed"]
+    )
+    write_json(arguments.verdict, decided)
+
+
+def main(argv=None) -> int:
+    """Run the step from the command line."""
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,138 @@
+"""Gates: what a trained model must reach, judged by intervals, and what follows for the run."""
+
+import math
+
+from scripts.score.bootstrap import Estimate, difference
+from scripts.score.catalogue import CATALOGUE, number, shown
+
+
+def paired_rows(scores: dict, baseline: dict, metric: str) -> tuple[list, list]:
+    """Return both sides' statistics of a metric for the records that both were asked, in the same order."""
+    ours, theirs = scores["statistics"].get(metric), baseline["statistics"].get(metric)
+    if ours is None or theirs is None:
+        return [], []
+    if scores["ids"] == baseline["ids"]:
+        return ours, theirs
+    positions = {identity: index for index, identity in reversed(list(enumerate(baseline["ids"])))}
+    shared = [(index, positions[identity]) for index, identity in enumerate(scores["ids"]) if identity in positions]
+    return [ours[index] for index, _ in shared], [theirs[index] for _, index in shared]
+
+
+def metric_difference(
+    scores: dict, baseline: dict, metric: str, resamples: int, seed: int, relative: bool = False
+) -> Estimate | None:
+    """Return the paired difference (scores minus baseline) of a metric, from two score files."""
+    ours, theirs = paired_rows(scores, baseline, metric)
+    return difference(CATALOGUE[metric].kind, ours, theirs, resamples, seed, relative) if ours else None
+
+
+def gate_estimate(gate: dict, scores: dict[str, dict], resamples: int, seed: int) -> Estimate | str:
+    """Return the value that a gate looks at, or why there is none."""
+    metric, variant, baseline = gate["metric"], gate["variant"], gate["baseline"]
+    for side in (variant, baseline):
+        if side is not None and side not in scores:
+            return f"this run has no variant '{side}'"
+        if side is not None and scores[side]["metrics"].get(metric) is None:
+            return f"{side} has no value: {scores[side]['reasons'].get(metric, 'it was not scored')}"
+    if baseline is None:
+        return Estimate(**scores[variant]["metrics"][metric])
+    if variant == baseline:
+        return Estimate(0.0, 0.0, 0.0, scores[variant]["metrics"][metric]["n"])
+    found = metric_difference(scores[variant], scores[baseline], metric, resamples, seed, gate["relative"])
+    return found or "the difference is not defined (no common records, or a baseline of 0)"
+
+
+def passed(gate: dict, found: Estimate) -> bool | None:
+    """Say whether the interval lies wholly on the right side (True), on the wrong one (False), or on both (None)."""
+    if found.low is None or found.high is None:
+        return None
+    if gate["comparison"] == "below":
+        return True if found.high < gate["threshold"] else False if found.low >= gate["threshold"] else None
+    return True if found.low > gate["threshold"] else False if found.high <= gate["threshold"] else None
+
+
+def records_needed(gate: dict, found: Estimate) -> int | None:
+    """Estimate how many records would settle the gate, if the value stayed: intervals shrink with the root of n."""
+    if found.low is None or found.value == gate["threshold"]:
+        return None
+    above = found.value > gate["threshold"]
+    reach = found.value - found.low if above else found.high - found.value
+    return math.ceil(found.n * (reach / abs(found.value - gate["threshold"])) ** 2 * 1.1)
+
+
+def described(gate: dict, value: float) -> str:
+    """Return a value of the gate's quantity with its unit: a metric's value, a difference, or a share of one."""
+    if gate["baseline"] is None:
+        return shown(gate["metric"], value)
+    if gate["relative"]:
+        return f"{number(100 * value, signed=True)} %"
+    return shown(gate["metric"], value, signed=True)
+
+
+def reason_line(gate: dict, found: Estimate, outcome: bool | None) -> str:
+    """Say in one line what was found, and what it would take when that settles nothing."""
+    title = CATALOGUE[gate["metric"]].title
+    subject = f"{title} of {gate['variant']}" + (f" against {gate['baseline']}" if gate["baseline"] else "")
+    value = described(gate, found.value)
+    aim = f"{gate['comparison']} {described(gate, gate['threshold'])}"
+    if found.low is None:
+        return f"{subject} is {value}, of {found.n} record: no interval; more test records are needed"
+    spread = f"{value} ({described(gate, found.low)} to {described(gate, found.high)}, n = {found.n})"
+    if outcome is not None:
+        return f"{subject} is {spread}: {'' if outcome else 'not '}{aim}"
+    needed = records_needed(gate, found)
+    far = needed is None or needed > 1000 * found.n
+    many = "far more test records are" if far else f"about {needed} test records are"
+    side = "below" if found.value < gate["threshold"] else "above"
+    bound = described(gate, gate["threshold"])
+    return f"{subject} is {spread}: may lie on either side of {bound}; if it is {side}, {many} needed to tell"
+
+
+def judge_gate(name: str, gate: dict, scores: dict[str, dict], resamples: int, seed: int) -> dict:
+    """Return one gate's entry of the verdict."""
+    found = gate_estimate(gate, scores, resamples, seed)
+    entry = {
+        "name": name,
+        **{key: gate[key] for key in ("metric", "variant", "baseline", "relative", "comparison", "threshold")},
+        "on_failure": gate["on_failure"],
+    }
+    if isinstance(found, str):
+        line = f"{CATALOGUE[gate['metric']].title} can't be judged: {found}"
+        return {**entry, "value": None, "low": None, "high": None, "n": 0, "passed": None, "reason": line}
+    outcome = passed(gate, found)
+    return {**entry, **found.row(), "passed": outcome, "reason": reason_line(gate, found, outcome)}
+
+
+def judge(gates: list[dict]) -> tuple[str, str]:
+    """Return the verdict that follows from judged gates, and one line on why."""
+    failed = [gate for gate in gates if gate["passed"] is False]
+    unsure = [gate for gate in gates if gate["passed"] is None]
+    fatal = [gate for gate in failed if gate["on_failure"] == "rollback"]
+    if not gates:
+        return "hold", "no gate is defined for this run, so nothing says that it is good enough"
+    if fatal:
+        return "rollback", f"clearly failed: {names(fatal)}"
+    if failed:
+        return "hold", f"failed: {names(failed)}" + (f"; uncertain: {names(unsure)}" if unsure else "")
+    if unsure:
+        return "hold", f"uncertain: {names(unsure)}"
+    return "promote", "every gate passed" if len(gates) > 1 else "its gate passed"
+
+
+def names(gates: list[dict]) -> str:
+    """Return the gates' names, one after the other."""
+    return ", ".join(gate["name"] for gate in gates)
+
+
+def verdict(run: str, gates: dict[str, dict], shipped: str, scores: dict[str, dict], resamples: int, seed: int) -> dict:
+    """Return a run's verdict; `shipped` in a gate is read as that variant."""
+    resolved = {
+        name: {
+            **gate,
+            **{side: shipped if gate[side] == "shipped" else gate[side] for side in ("variant", "baseline")},
+        }
+        for name, gate in gates.items()
+    }
+    judged = [judge_gate(name, gate, scores, resamples, seed) for name, gate in resolved.items()]
+    word, why = judge(judged)
+    return {"run": run, "verdict": word, "reason": why, "shipped": shipped, "gates": judged}

@@ -1,0 +1,78 @@
+"""All metrics of one variant: values with intervals, reasons where there is none, statistics per record."""
+
+import math
+from collections.abc import Callable
+
+from scripts.common.config.runs import METRICS
+from scripts.score import diversity, french, similarity
+from scripts.score.bootstrap import estimate, point, rounded, table_of
+from scripts.score.catalogue import CATALOGUE
+from scripts.score.material import Material, Measured, NotApplicableError
+
+METRIC_FUNCTIONS: dict[str, Callable[[Material], Measured]] = {
+    "perplexity": similarity.perplexity,
+    "perplexity_per_character": similarity.perplexity_per_character,
+    "bleu": similarity.bleu,
+    "chrf": similarity.chrf,
+    "rouge_l": similarity.rouge_l,
+    "exact_match": similarity.exact_match,
+    "normalised_match": similarity.normalised_match,
+    "distinct_1": diversity.distinct_1,
+    "distinct_2": diversity.distinct_2,
+    "repetition": diversity.repetition,
+    "repetition_across": diversity.repetition_across,
+    "length_mean": diversity.length_mean,
+    "length_variation": diversity.length_variation,
+    "generic_phrase_rate": diversity.generic_phrase_rate,
+    "seconds_p50": diversity.seconds,
+    "seconds_p95": diversity.seconds,
+    "present_share": french.present_share,
+    "passe_compose_share": french.passe_compose_share,
+    "proper_noun_rate": french.proper_noun_rate,
+    "finished": diversity.finished,
+}
+
+
+def measured(metric: str, material: Material) -> Measured:
+    """Return one metric's statistics; raise NotApplicableError with the reason when it has none."""
+    if not material.answers:
+        raise NotApplicableError("there is no record")
+    return METRIC_FUNCTIONS[metric](material)
+
+
+def single_values(metric: str, result: Measured) -> list[float | None]:
+    """Return the metric's value for each record by itself, None where it has none."""
+    kind = CATALOGUE[metric].kind
+    if result.per_record is not None:
+        return [None if value is None else rounded(float(value)) for value in result.per_record]
+    values = [None if row is None else point(kind, table_of([row])) for row in result.rows]
+    return [None if value is None or not math.isfinite(value) else rounded(value) for value in values]
+
+
+def score_set(material: Material, asked: list[str] | None, resamples: int, seed: int) -> dict:
+    """Return the scores of the answers to one prompt set, ready for JSON.
+
+    `metrics` maps every metric to {"value", "low", "high", "n"} or None, `reasons` says why for each None,
+    `per_record` holds the values and `statistics` the sufficient statistics of the records in the order of `ids`.
+    """
+    scores: dict = {"records": len(material.answers), "metrics": {}, "reasons": {}}
+    scores["ids"] = [row["id"] for row in material.answers]
+    scores["per_record"], scores["statistics"] = {}, {}
+    for metric in METRICS:
+        scores["metrics"][metric] = None
+        if asked is not None and metric not in asked:
+            scores["reasons"][metric] = "not asked for in score.metrics"
+            continue
+        try:
+            result = measured(metric, material)
+        except NotApplicableError as reason:
+            scores["reasons"][metric] = str(reason)
+            continue
+        found = estimate(CATALOGUE[metric].kind, result.rows, resamples, seed)
+        scores["statistics"][metric] = result.rows
+        scores["per_record"][metric] = single_values(metric, result)
+        if found is None:
+            scores["reasons"][metric] = "not defined for these answers (division by zero, or beyond all bounds)"
+        else:
+            scores["metrics"][metric] = found.row()
+    return scores

@@ -1,0 +1,81 @@
+"""Words as the language has them: what lengths, ROUGE-L, distinct-n and repetition count.
+
+French: an elided word stands alone (l' homme, qu' il), compounds stay whole (demi-finale, peut-être), pronouns after a
+verb come off (a-t-il -> a -t-il). Vietnamese: syllables in NFC, with one spelling of the tone's place (hoà = hòa).
+Languages written without spaces: single characters. All others: letters and digits, inner apostrophes and hyphens kept.
+Punctuation is no word.
+"""
+
+import unicodedata
+
+import regex
+
+WITHOUT_SPACES = ("zh", "ja", "th", "lo", "km", "my")
+APOSTROPHES = str.maketrans({"’": "'", "ʼ": "'", "‘": "'", "′": "'"})
+# A minute of play (45'+2) and a number with separators are one word each.
+NUMBER = r"\p{N}+(?:[.,:\u202f\u00a0]\p{N}+)*(?:'\+?\p{N}*)?"
+LETTERS = r"[\p{L}\p{M}\p{N}_]+"
+COMPOUND = rf"{LETTERS}(?:['-]{LETTERS})*"
+
+WHOLE = r"aujourd'hui|quelqu'une?s?|quelques-un(?:e)?s|presqu'îles?|prud'hom\w+|entr'\w+|rendez-vous|o'\p{Lu}\w+"
+ELIDED = r"(?:[ldjmtsnc]|qu|jusqu|lorsqu|puisqu|quoiqu|quelqu)'(?=[\p{L}\p{N}])"
+FRENCH_COMPOUND = rf"{LETTERS}(?:-{LETTERS})*"
+AFTER_VERB = "je|tu|il|elle|on|nous|vous|ils|elles|ce|le|la|les|lui|leur|moi|toi|y|en|ci|là"
+TAIL = regex.compile(rf"(.*?[^-])((?:-t)?-(?:{AFTER_VERB}))", regex.IGNORECASE)
+
+FRENCH = regex.compile(rf"\b(?:{WHOLE})(?!\p{{L}})|\b{ELIDED}|{NUMBER}(?!\p{{L}})|{FRENCH_COMPOUND}", regex.IGNORECASE)
+DEFAULT = regex.compile(rf"{NUMBER}(?!\p{{L}})|{COMPOUND}")
+CHARACTERS = regex.compile(r"\p{N}+|\p{Latin}+|\X")
+VIETNAMESE = regex.compile(rf"{NUMBER}(?!\p{{L}})|{LETTERS}")
+# Tone mark on the second vowel of an open syllable (hoà, khoẻ, thuỷ) to its usual place on the first one.
+TONE_MOVES = {
+    old + vowel: new + plain
+    for first, plain, seconds in (("oòóỏõọ", "a", "àáảãạ"), ("oòóỏõọ", "e", "èéẻẽẹ"), ("uùúủũụ", "y", "ỳýỷỹỵ"))
+    for old, new, vowel in zip(first[0] * 5, first[1:], seconds, strict=True)
+}
+TONES = regex.compile(rf"(?<![qQ])({'|'.join(TONE_MOVES)})(?!\p{{L}})")
+
+
+def language_of(tag: str | None) -> str:
+    """Return the language subtag of a BCP 47 tag: `fr` of `fr-CA`; empty when there is none."""
+    return tag.replace("_", "-").split("-")[0].lower() if tag else ""
+
+
+def words(text: str, tag: str | None = None) -> list[str]:
+    """Return the words of a text in a language, in order, case kept."""
+    text = unicodedata.normalize("NFC", text).translate(APOSTROPHES)
+    language = language_of(tag)
+    if language == "fr":
+        return french_words(text)
+    if language == "vi":
+        return VIETNAMESE.findall(TONES.sub(lambda found: TONE_MOVES[found.group()], text))
+    if language in WITHOUT_SPACES:
+        return [piece for piece in CHARACTERS.findall(text) if regex.match(r"[\p{L}\p{M}\p{N}]", piece)]
+    return DEFAULT.findall(text)
+
+
+def french_words(text: str) -> list[str]:
+    """Return the words of a French text whose apostrophes are straight."""
+    found = []
+    for word in FRENCH.findall(text):
+        pronouns: list[str] = []
+        while word.lower() != "rendez-vous" and (tail := TAIL.fullmatch(word)):
+            word = tail[1]
+            pronouns.insert(0, tail[2])
+        found += [word, *pronouns]
+    return found
+
+
+def lowered_words(text: str, tag: str | None = None) -> list[str]:
+    """Return the words of a text in lower case, for counting and comparing."""
+    return [word.lower() for word in words(text, tag)]
+
+
+def normalised_for_match(text: str, tag: str | None = None) -> str:
+    """Return a text for the normalised comparison: NFKC, case folded, its words only, one space between them."""
+    return " ".join(words(unicodedata.normalize("NFKC", text).casefold(), tag))
+
+
+def ngrams(items: list[str], order: int) -> list[tuple[str, ...]]:
+    """Return the n-grams of a list of words, in order; none when it is shorter."""
+    return list(zip(*(items[start:] for start in range(order)), strict=False))

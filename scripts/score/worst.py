@@ -1,0 +1,65 @@
+"""The worst answers of a variant, and what is wrong with each."""
+
+import re
+
+from scripts.score.material import Material
+
+WORST = 25
+SHOWN = ("chrf", "rouge_l", "exact_match", "perplexity", "repetition")
+REPEATS = 0.3
+
+
+def faults(material: Material, scores: dict, index: int) -> list[str]:
+    """Return what is plainly wrong with one answer, in words."""
+    row, text = material.answers[index], material.texts[index]
+    said = []
+    if not text:
+        said.append("is empty")
+    if row["stop"] != "end":
+        said.append("was cut at the length limit")
+    if (repeated := (scores["per_record"].get("repetition") or {index: None})[index]) and repeated >= REPEATS:
+        said.append(f"repeats itself ({repeated:.0%} of its word triples)")
+    said += [
+        f"generic phrase: {found.group()}"
+        for pattern in material.generic_phrases
+        if (found := re.search(pattern, text, re.IGNORECASE)) and found.group()
+    ]
+    if text and text in material.texts[:index]:
+        said.append("is the same as an earlier answer")
+    return said
+
+
+def worst_answers(prompt_set: str, material: Material, scores: dict, limit: int = WORST) -> list[dict]:
+    """Return the worst answers first: lowest chrF where one is expected, then most faults, then most repetition."""
+    rows = []
+    for index, answer in enumerate(material.answers):
+        own = {metric: values[index] for metric in SHOWN if (values := scores["per_record"].get(metric))}
+        rows.append(
+            {
+                "prompt_set": prompt_set,
+                "id": answer["id"],
+                "label": answer["label"],
+                "messages": answer["messages"],
+                "expected": answer["expected"],
+                "answer": answer["answer"],
+                "stop": answer["stop"],
+                "faults": faults(material, scores, index),
+                "scores": own,
+            }
+        )
+    chrf = [row["scores"].get("chrf") for row in rows]
+    order = sorted(
+        range(len(rows)),
+        key=lambda index: (
+            last_if_none(chrf[index]),
+            -len(rows[index]["faults"]),
+            -(rows[index]["scores"].get("repetition") or 0.0),
+            index,
+        ),
+    )
+    return [{"rank": rank, **rows[index]} for rank, index in enumerate(order[:limit], 1)]
+
+
+def last_if_none(value: float | None) -> float:
+    """Return a value to sort by: what has none comes last."""
+    return float("inf") if value is None else value

@@ -1,0 +1,105 @@
+"""Small answers and likelihoods in French and Vietnamese, as the predict stage writes them."""
+
+import json
+import math
+from pathlib import Path
+
+FRENCH = [
+    ("Minute 12'. Événement : But.", "But", "But ! Lassana Koné ouvre le score d'une frappe croisée du gauche."),
+    ("Minute 20'. Événement : Commentaire.", "Commentaire", "Le gardien repousse le ballon en corner."),
+    ("Minute 31'. Événement : Carton.", "Carton", "Carton jaune pour Ferrandi, en retard sur Moreau."),
+    ("Minute 45'. Événement : Commentaire.", "Commentaire", "Les deux équipes sont rentrées aux vestiaires."),
+    ("Minute 58'. Événement : Remplacement.", "Remplacement", "Jovanic est entré en jeu à la place de Vidalot."),
+    (
+        "Minute 63'. Événement : Commentaire.",
+        "Commentaire",
+        "L'arbitre n'a pas sifflé, et Rives s'est arrêté de jouer.",
+    ),
+    ("Minute 77'. Événement : But.", "But", "Quelle tête de Tessonnier ! Valmont revient à deux partout."),
+    ("Minute 90'+3. Événement : Commentaire.", "Commentaire", "C'est terminé à Valmont : on en restera là."),
+]
+VIETNAMESE = [
+    ("Lá bài: Bãi Rùa Đẻ", "protection", "Đêm nào ông Thạnh cũng xách chiếc đèn bọc vải đỏ đi dọc bãi Bảy Cạnh."),
+    ("Lá bài: Phiên Chợ Xanh", "community", "Sáng chủ nhật, bà Sáu bày mớ rau sạch trên chiếc chiếu cói trước đình."),
+    ("Lá bài: Bão Số Chín", "disaster", "Gió giật cấp mười hai, cả xóm kéo nhau lên trường học trên đồi."),
+]
+TEXTS = {"fr": FRENCH, "vi": VIETNAMESE}
+
+
+def answer_rows(language: str, change=lambda text, index: text, prompt_set: str = "test", **fields) -> list[dict]:
+    """Return answer rows whose answers are the expected ones after `change(text, index)`."""
+    return [
+        {
+            "prompt_set": prompt_set,
+            "id": f"{index:016x}",
+            "messages": [{"role": "user", "content": prompt}],
+            "expected": expected,
+            "label": label,
+            "answer": change(expected, index),
+            "prompt_tokens": 20,
+            "tokens": len(expected) // 4,
+            "stop": "end",
+            "seconds": 0.5 + index / 10,
+            **fields,
+        }
+        for index, (prompt, label, expected) in enumerate(TEXTS[language])
+    ]
+
+
+def likelihood_rows(language: str, perplexity: float = 10.0, spread: float = 0.1) -> list[dict]:
+    """Return likelihood rows around a perplexity per token."""
+    return [
+        {
+            "id": f"{index:016x}",
+            "nll": (len(text) // 4) * math.log(perplexity) * (1 + spread * (index % 3 - 1)),
+            "tokens": len(text) // 4,
+            "characters": len(text),
+        }
+        for index, (_, _, text) in enumerate(TEXTS[language])
+    ]
+
+
+def write_rows(path: Path, rows: list[dict]) -> Path:
+    """Write rows as JSONL."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def first_half(text: str, index: int) -> str:
+    """Return the first half of a text: a poor answer."""
+    return text[: len(text) // 2]
+
+
+def babble(text: str, index: int) -> str:
+    """Return an answer that repeats itself."""
+    return "le ballon le ballon le ballon le ballon" if index % 2 else "le match et le match et le match"
+
+
+def make_run(
+    results: Path, run: str, language: str, variants: dict, gates: dict | None = None, model: str = "base"
+) -> Path:
+    """Write a run's answers, likelihoods, curve and base manifest, and score and judge it with the real steps.
+
+    `variants` maps a variant to (change of the expected answers, perplexity). Returns the run's folder.
+    """
+    from scripts.score.decide_verdict import main as decide
+    from scripts.score.score_answers import main as score
+
+    folder = results / "runs" / run
+    for variant, (change, perplexity) in variants.items():
+        answers = write_rows(folder / "answers" / f"{variant}.jsonl", answer_rows(language, change))
+        likelihood = write_rows(folder / "likelihood" / f"{variant}.jsonl", likelihood_rows(language, perplexity))
+        settings = json.dumps({"language": language, "score": {"bootstrap": 200}})
+        outputs = ["--scores", f"{folder}/scores/{variant}.json", "--errors", f"{folder}/errors/{variant}.jsonl"]
+        names = ["--run", run, "--variant", variant, "--settings", settings]
+        assert not score([str(answers), str(likelihood), *names, *outputs])
+    rows = [{"step": step, "epoch": step / 10, "loss": 4 / step, "learning_rate": 2e-4} for step in range(1, 30)]
+    write_rows(folder / "curve.jsonl", [*rows, {"step": 29, "eval_loss": 0.4}])
+    manifest = results / "models" / model / "manifest.json"
+    manifest.parent.mkdir(parents=True, exist_ok=True)
+    manifest.write_text('{"source": "embedded", "files": {}}')
+    settings = json.dumps({"gates": gates or {}, "shipped": list(variants)[-1], "bootstrap": 200, "seed": 0})
+    scores = [f"{folder}/scores/{variant}.json" for variant in variants]
+    assert not decide([*scores, "--run", run, "--verdict", f"{folder}/verdict.json", "--settings", settings])
+    return folder
