@@ -41,11 +41,11 @@ def located(path):
 
 def settings_json(section, keys):
     """Return these keys of a section of the configuration as canonical JSON; `a.b` takes b alone of the section a."""
-    include = {}
+    chosen = {}
     for key in keys:
         head, _, tail = key.partition(".")
-        include[head] = {*include.get(head, ()), tail} if tail else True
-    values = section.model_dump(mode="json", include=include)
+        chosen[head] = {*chosen.get(head, ()), tail} if tail else True
+    values = section.model_dump(mode="json", include=chosen)
     return json.dumps(values, ensure_ascii=False, sort_keys=True)
 
 
