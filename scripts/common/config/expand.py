@@ -67,7 +67,7 @@ def expand_runs(config: dict) -> tuple[dict[str, Origin], list[str]]:
             origin = Origin(name, tuple(sweep))
             combinations = combinations or {name: {key: value for key, value in run.items() if key != "sweep"}}
         for new, settings in combinations.items():
-            if new in expanded or (new != name and new in runs):
+            if origin.swept and (new in expanded or (new != name and new in runs)):
                 lines.append(f"runs.{name}.sweep: makes a run '{new}', but there is one of that name already")
             expanded[new], origins[new] = settings, origin
     config["runs"] = expanded

@@ -1,0 +1,477 @@
+"""The configuration: what is refused, with the exact lines, and what overrides, sweeps and defaults make of it."""
+
+import pytest
+import yaml
+
+from scripts.common.config import Config, ConfigError, load_config
+from scripts.common.config.expand import set_dotted
+from scripts.common.config.reference import ROOT
+
+GOOD = """
+datasets:
+  cards:
+    files: [cards.jsonl]
+    format: messages
+    language: vi
+models:
+  small:
+    embedded: {}
+runs:
+  stories:
+    dataset: cards
+    model: small
+    tokens: {max_length: 512}
+"""
+HASH = "0123456789abcdef0123456789abcdef01234567"
+QUANTS = "bf16, f16, q8_0, q6_k, q5_k_m, q5_k_s, q5_0, q4_k_m, q4_k_s, q4_0, q3_k_m, iq4_nl, iq4_xs"
+GATE = {"metric": "bleu", "comparison": "above", "threshold": 1}
+
+
+def good(**changes):
+    """Return the good configuration with values set at dotted places (`__` stands for the dot)."""
+    config = yaml.safe_load(GOOD)
+    for place, value in changes.items():
+        set_dotted(config, place.replace("__", "."), value)
+    return config
+
+
+def lines_for(config, files=()):
+    """Return the lines that the user sees."""
+    with pytest.raises(ConfigError) as caught:
+        load_config(config, files)
+    return caught.value.lines
+
+
+FAULTS = [
+    # misspelt and misplaced keys
+    ("run", {"lora.r": 8}, ["run: unknown key, did you mean 'runs'?"]),
+    ("runs__stories__lora__rank", 8, ["runs.stories.lora.rank: unknown key, did you mean 'r'?"]),
+    ("runs__stories__lora__lora_alpha", 8, ["runs.stories.lora.lora_alpha: unknown key, did you mean 'alpha'?"]),
+    (
+        "runs__stories__learning_rate",
+        0.1,
+        ["runs.stories.learning_rate: unknown key, did you mean 'runs.stories.training.learning_rate'?"],
+    ),
+    (
+        "runs__stories__training__num_train_epochs",
+        3,
+        ["runs.stories.training.num_train_epochs: unknown key, did you mean 'epochs'?"],
+    ),
+    (
+        "runs__stories__training__max_length",
+        3,
+        ["runs.stories.training.max_length: unknown key, did you mean 'runs.stories.tokens.max_length'?"],
+    ),
+    (
+        "datasets__cards__splits__dev",
+        0.1,
+        ["datasets.cards.splits.dev: unknown key; known: train, validation, test, seed"],
+    ),
+    # wrong types
+    ("runs__stories__lora__r", "16", ["runs.stories.lora.r: expected a whole number, got text '16'"]),
+    ("runs__stories__lora__r", 16.5, ["runs.stories.lora.r: expected a whole number, got 16.5"]),
+    ("runs__stories__lora__r", True, ["runs.stories.lora.r: expected a whole number, got true"]),
+    ("runs__stories__lora__dora", "yes", ["runs.stories.lora.dora: expected true or false, got text 'yes'"]),
+    ("runs__stories__training__epochs", [3], ["runs.stories.training.epochs: expected a number, got a list"]),
+    ("runs__stories__lora", None, ["runs.stories.lora: expected a mapping, got nothing"]),
+    ("runs__stories__quants", "q8_0", ["runs.stories.quants: expected a list, got text 'q8_0'"]),
+    ("datasets__cards__language", False, ["datasets.cards.language: expected text, got false; put it in quotes"]),
+    (
+        "runs__stories__lora__target_modules",
+        5,
+        ["runs.stories.lora.target_modules: expected a list or 'all-linear', got 5"],
+    ),
+    (
+        "runs__stories__lora__target_modules",
+        ["q_proj", 5],
+        ["runs.stories.lora.target_modules[1]: expected text, got 5; put it in quotes"],
+    ),
+    (
+        "runs__stories__lora__target_modules",
+        "all_linear",
+        ["runs.stories.lora.target_modules: text 'all_linear' is not one of all-linear, did you mean 'all-linear'?"],
+    ),
+    ("runs", [], ["runs: expected a mapping, got a list"]),
+    # values out of range
+    ("runs__stories__lora__r", 0, ["runs.stories.lora.r: must be at least 1, got 0"]),
+    ("runs__stories__lora__dropout", 1.0, ["runs.stories.lora.dropout: must be below 1, got 1.0"]),
+    (
+        "models__small__embedded__hidden_size",
+        300,
+        ["models.small.embedded.hidden_size: must be a multiple of 256, got 300"],
+    ),
+    ("runs__stories__training__learning_rate", float("nan"), None),
+    ("runs__stories__quants", ["q9"], [f"runs.stories.quants[0]: text 'q9' is not one of {QUANTS}"]),
+    (
+        "runs__stories__method",
+        "Qlora",
+        ["runs.stories.method: text 'Qlora' is not one of lora, qlora, full, head, did you mean 'qlora'?"],
+    ),
+    ("datasets__cards__files", [], ["datasets.cards.files: may not be empty"]),
+    (
+        "datasets__cards__files",
+        ["cards.xlsx"],
+        [
+            "datasets.cards.files: 'cards.xlsx' has no known format: json, jsonl, ndjson, csv, tsv, parquet, "
+            "each also .gz or .zst"
+        ],
+    ),
+    (
+        "datasets__cards__checks",
+        [{"must_match": "(but"}],
+        [
+            "datasets.cards.checks[0].must_match: text '(but' is no valid regular expression: missing ), "
+            "unterminated subpattern at position 0"
+        ],
+    ),
+    (
+        "datasets__cards__augment",
+        {"templates": ["{{ user"]},
+        [
+            "datasets.cards.augment.templates[0]: text '{{ user' is no valid Jinja template: "
+            "unexpected end of template, expected 'end of print statement'."
+        ],
+    ),
+    # names and references
+    (
+        "runs__my run",
+        {"dataset": "cards", "model": "small", "tokens": {"max_length": 64}},
+        [
+            "runs.my run: text 'my run' may hold letters, digits, '.', '_' and '-' only, "
+            "and starts with a letter or digit"
+        ],
+    ),
+    (
+        "runs__stories__dataset",
+        "card",
+        ["runs.stories.dataset: 'card' is not defined under 'datasets', did you mean 'cards'?"],
+    ),
+    ("runs__stories__model", "big", ["runs.stories.model: 'big' is not defined under 'models'; known: small"]),
+    (
+        "gates__bleu",
+        GATE | {"runs": ["storys"]},
+        ["gates.bleu.runs: 'storys' is not defined under 'runs', did you mean 'stories'?"],
+    ),
+    # pins
+    (
+        "models__small",
+        {"hub": {"id": "org/name"}},
+        ["models.small.hub.revision: is missing: pin the commit hash, for branches and tags move"],
+    ),
+    (
+        "models__small",
+        {"hub": {"id": "org/name", "revision": "main"}},
+        [
+            "models.small.hub.revision: text 'main' is not a commit hash: pin the 40 hex digits, "
+            "for branches and tags move"
+        ],
+    ),
+    (
+        "models__small",
+        {"hub": {"id": "https://hub/org/name", "revision": HASH}},
+        ["models.small.hub.id: text 'https://hub/org/name' is not a repository id such as org/name"],
+    ),
+    (
+        "datasets__cards__hub",
+        {"id": "org/name", "revision": HASH},
+        ["datasets.cards: give exactly one of 'files' and 'hub'"],
+    ),
+    ("models__small__path", "folder", ["models.small: give exactly one of 'hub', 'path' and 'embedded'"]),
+    # impossible combinations: data
+    (
+        "datasets__cards__splits",
+        {"train": 0.9},
+        ["datasets.cards.splits: the shares add up to 1.1, not to 1: train + validation + test must be 1"],
+    ),
+    (
+        "datasets__cards__splits",
+        {"train": 0.9, "test": 0.0},
+        ["datasets.cards.splits.test: may not be 0: nothing would be scored"],
+    ),
+    (
+        "datasets__cards__format",
+        "fields",
+        ["datasets.cards.fields: is missing: 'format: fields' needs a template for each of 'user' and 'assistant'"],
+    ),
+    (
+        "datasets__cards__fields",
+        {"user": "{{ a }}", "assistant": "{{ b }}"},
+        ["datasets.cards.fields: is for 'format: fields', but the format is 'messages'"],
+    ),
+    (
+        "datasets__cards__columns",
+        {"prompt": "question"},
+        [
+            "datasets.cards.columns.prompt: the format 'messages' has no such column; "
+            "it has messages, role, content, system"
+        ],
+    ),
+    (
+        "datasets__cards__label_map",
+        {"goal": "But"},
+        ["datasets.cards.label_map: is given, but 'label' names no column"],
+    ),
+    (
+        "datasets__cards__checks",
+        [{"label": "But"}],
+        [
+            "datasets.cards.checks[0]: states no pattern: give 'must_match' or 'must_not_match'",
+            "datasets.cards.checks[0].label: is given, but the dataset's 'label' names no column",
+        ],
+    ),
+    (
+        "datasets__cards__max_characters",
+        0,
+        ["datasets.cards.max_characters: must be at least 1, got 0"],
+    ),
+    # impossible combinations: training and quants
+    (
+        "runs__stories__method",
+        "head",
+        ["runs.stories.method: 'head' can't train the task 'chat'"],
+    ),
+    (
+        "runs__stories__qlora",
+        {"double_quant": False},
+        ["runs.stories.qlora: is given, but the method is 'lora'"],
+    ),
+    (
+        "runs__stories__task",
+        "vision",
+        ["runs.stories.task: 'vision' is not built yet; 'chat' is"],
+    ),
+    (
+        "runs__stories__training",
+        {"scheduler": "constant", "warmup_ratio": 0.03},
+        [
+            "runs.stories.training.warmup_ratio: has no effect with scheduler 'constant': "
+            "use 'constant_with_warmup', or drop it"
+        ],
+    ),
+    (
+        "runs__stories__training",
+        {"early_stopping_patience": 2, "keep_best": False},
+        ["runs.stories.training.early_stopping_patience: needs 'keep_best: true', for it stops at the best evaluation"],
+    ),
+    (
+        "runs__stories__tokens__max_truncated",
+        0.1,
+        ["runs.stories.tokens.max_truncated: has no effect with truncation 'fail', which allows no row to be cut"],
+    ),
+    (
+        "runs__stories__tokens__max_length",
+        2048,
+        ["runs.stories.tokens.max_length: 2048 is more than the context of the embedded model 'small' (1024)"],
+    ),
+    (
+        "runs__stories__generation__top_p",
+        0.9,
+        ["runs.stories.generation.top_p: has no effect with temperature 0 (greedy): set a temperature, or drop it"],
+    ),
+    (
+        "runs__stories__deploy__quant",
+        "q8_0",
+        ["runs.stories.deploy.quant: 'q8_0' is not among 'quants' (bf16)"],
+    ),
+    (
+        "runs__stories__prompt_sets",
+        {"test": {"file": "more.csv"}},
+        [
+            "runs.stories.prompt_sets.test: is the name of the test split: take another",
+            "runs.stories.prompt_sets.test.file: 'more.csv' is not a .jsonl file",
+        ],
+    ),
+    # impossible combinations: gates
+    (
+        "gates__bleu",
+        GATE | {"relative": True},
+        ["gates.bleu.relative: needs a 'baseline' to be relative to"],
+    ),
+    ("gates__bleu", GATE | {"baseline": "shipped"}, ["gates.bleu.baseline: compares 'shipped' with itself"]),
+    (
+        "gates__bleu",
+        GATE | {"variant": "q8_0"},
+        ["gates.bleu.variant: run 'stories' makes no 'q8_0'; it makes base, adapter, merged, bf16, shipped"],
+    ),
+    (
+        "gates__tense",
+        GATE | {"metric": "present_share"},
+        ["gates.tense.metric: 'present_share' is a measure of French, but the language of run 'stories' is 'vi'"],
+    ),
+    # sweeps and overrides
+    (
+        "runs__stories__sweep",
+        {"lora.rank": [8, 16]},
+        ["runs.stories.sweep.lora.rank: unknown key, did you mean 'r'?"],
+    ),
+    ("runs__stories__sweep", {"lora.r": [8, 0]}, ["runs.stories.sweep.lora.r: must be at least 1, got 0"]),
+    ("runs__stories__sweep", {"lora.r": 8}, ["runs.stories.sweep.lora.r: expected a list, got 8"]),
+    ("runs__stories__sweep", {"lora.r": []}, ["runs.stories.sweep.lora.r: may not be empty"]),
+    ("runs__stories__sweep", {"lora.r": [8, 8]}, ["runs.stories.sweep.lora.r: names the value 8 twice"]),
+    (
+        "runs__stories__sweep",
+        {"seed": list(range(40)), "lora.r": list(range(1, 41))},
+        ["runs.stories.sweep: has 1600 combinations, more than 1000"],
+    ),
+    ("override__run", {}, ["override.run: unknown key, did you mean 'runs'?"]),
+    (
+        "override__runs",
+        {"lora": {"alpha": 0}},
+        ["override.runs.lora.alpha: must be at least 1, got 0"],
+    ),
+    (
+        "pathvars",
+        {"result": "elsewhere"},
+        ["pathvars.result: text 'result' is not one of results, logs, benchmarks, did you mean 'results'?"],
+    ),
+]
+
+
+@pytest.mark.parametrize(("place", "value", "lines"), FAULTS, ids=[f"{f[0]}={f[1]}"[:60] for f in FAULTS])
+def test_a_fault_is_one_exact_line(place, value, lines):
+    if lines is None:
+        lines = ["runs.stories.training.learning_rate: input should be a finite number, got nan"]
+    assert lines_for(good(**{place: value})) == lines
+
+
+def test_an_empty_configuration_names_what_is_missing():
+    assert lines_for({}) == ["datasets: is missing", "models: is missing", "runs: is missing"]
+
+
+def test_all_faults_are_reported_at_once_and_no_follow_up():
+    config = good(
+        runs__stories__lora={"rank": 8, "alpha": 0},
+        runs__stories__quants=["bf16", "q9"],
+        runs__stories__deploy={"quant": "q8_0"},  # may well be among the quants once the list is mended
+        runs__stories__task="vision",
+        datasets__cards__splits={"train": 0.9},
+        models__other={"hub": {"id": "org/name"}},
+    )
+    assert lines_for(config) == [
+        "models.other.hub.revision: is missing: pin the commit hash, for branches and tags move",
+        "runs.stories.lora.alpha: must be at least 1, got 0",
+        "runs.stories.lora.rank: unknown key, did you mean 'r'?",
+        f"runs.stories.quants[1]: text 'q9' is not one of {QUANTS}",
+        "datasets.cards.splits: the shares add up to 1.1, not to 1: train + validation + test must be 1",
+        "runs.stories.task: 'vision' is not built yet; 'chat' is",
+    ]
+
+
+def test_a_key_that_stands_twice_in_a_file_is_reported_with_both_lines(tmp_path):
+    file = tmp_path / "config.yaml"
+    file.write_text(GOOD + "    tokens: {max_length: 256}\n", encoding="utf-8")
+    lines = lines_for(yaml.safe_load(file.read_text(encoding="utf-8")), [file])
+    assert lines == [f"runs.stories.tokens: stands twice, in lines 14 and 15 of {file}"]
+
+
+def test_a_classifiers_quants_are_refused_and_its_default_is_not():
+    def classifier(**changes):
+        return good(runs__stories__task="token_classification", runs__stories__method="head", **changes)
+
+    unbuilt = "runs.stories.task: 'token_classification' is not built yet; 'chat' is"
+    assert lines_for(classifier()) == [unbuilt]
+    assert lines_for(classifier(runs__stories__quants=["q8_0"])) == [
+        "runs.stories.quants: a token classifier has no GGUF: drop it",
+        unbuilt,
+    ]
+    qlora = classifier() | {"runs": {"stories": classifier()["runs"]["stories"] | {"method": "qlora"}}}
+    assert "runs.stories.method: 'qlora' can't train the task 'token_classification'" in lines_for(qlora)
+
+
+def test_a_missing_validation_split_refuses_what_needs_it():
+    config = good(
+        datasets__cards__splits={"train": 0.8, "validation": 0.0, "test": 0.2},
+        runs__stories__training={"early_stopping_patience": 2},
+    )
+    assert lines_for(config) == [
+        "runs.stories.training.early_stopping_patience: needs a validation split, but that of 'cards' has the share 0"
+    ]
+
+
+def test_defaults_are_filled_in_and_scientific_notation_is_a_number():
+    config = load_config(good(runs__stories__training={"learning_rate": "2e-4"}))
+    assert isinstance(config, Config)
+    assert config.runs["stories"].training.learning_rate == 2e-4
+    assert config.runs["stories"].lora.r == 16
+    assert config.gates == {}
+
+
+def test_a_sweep_becomes_one_run_per_combination_with_readable_names():
+    config = load_config(
+        good(
+            runs__stories__sweep={"lora.r": [8, 16], "training.learning_rate": ["1e-4", 0.001]},
+            gates__bleu=GATE | {"runs": ["stories"]},
+        )
+    )
+    assert {name: (run.lora.r, run.training.learning_rate) for name, run in config.runs.items()} == {
+        "stories-r8-learning_rate0.0001": (8, 1e-4),
+        "stories-r8-learning_rate0.001": (8, 1e-3),
+        "stories-r16-learning_rate0.0001": (16, 1e-4),
+        "stories-r16-learning_rate0.001": (16, 1e-3),
+    }
+    assert all(run.sweep is None for run in config.runs.values())
+
+
+def test_swept_keys_of_the_same_last_part_are_named_in_full_and_digits_are_kept_apart():
+    sweep = {"seed": [1], "generation.seed": [2], "training.adam_beta2": [0.99]}
+    config = load_config(good(runs__stories__sweep=sweep))
+    assert list(config.runs) == ["stories-seed1-generation.seed2-adam_beta2_0.99"]
+
+
+def test_a_sweep_may_not_make_a_run_that_is_there():
+    config = good(runs__stories__sweep={"lora.r": [8]})
+    config["runs"]["stories-r8"] = {"dataset": "cards", "model": "small", "tokens": {"max_length": 64}}
+    assert lines_for(config) == ["runs.stories.sweep: makes a run 'stories-r8', but there is one of that name already"]
+
+
+def test_an_override_replaces_a_models_source_and_is_laid_over_every_run():
+    config = good(
+        models__small={"hub": {"id": "org/name", "revision": HASH}, "architecture": "llama"},
+        override={"models": {"embedded": {"layers": 2}}, "runs": {"lora": {"alpha": 8}}},
+        runs__stories__lora={"r": 4, "alpha": 64},
+    )
+    result = load_config(config)
+    assert result.models["small"].hub is None
+    assert result.models["small"].embedded.layers == 2
+    assert result.models["small"].architecture == "llama"
+    assert (result.runs["stories"].lora.r, result.runs["stories"].lora.alpha) == (4, 8)
+
+
+def read(*names):
+    """Return files of config/ laid over each other."""
+    config, files = {}, [ROOT / "config" / name for name in names]
+    for file in files:
+        config |= yaml.safe_load(file.read_text(encoding="utf-8"))
+    return load_config(config, files)
+
+
+RECIPES = sorted(f"recipes/{path.name}" for path in (ROOT / "config/recipes").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", ["config.yaml", *RECIPES])
+def test_a_shipped_configuration_is_valid_with_and_without_the_overlay(name):
+    assert read(name).runs
+    embedded = read(name, "embedded.yaml")
+    assert all(model.embedded is not None for model in embedded.models.values())
+    assert {name: run.method for name, run in embedded.runs.items()} == {
+        name: run.method for name, run in read(name).runs.items()
+    }
+
+
+def test_the_demo_has_the_datasets_and_gates_of_the_recipes():
+    demo = read("config.yaml")
+    football, stories = read("recipes/football.yaml"), read("recipes/stories.yaml")
+    assert demo.datasets == football.datasets | stories.datasets
+    assert demo.gates == football.gates | stories.gates
+
+
+def test_the_recipes_have_the_settings_that_they_are_known_by():
+    football, stories = read("recipes/football.yaml"), read("recipes/stories.yaml")
+    assert football.models["mistral-7b-v0.3"].hub.id == "mistralai/Mistral-7B-v0.3"
+    assert (football.runs["football"].method, football.runs["football"].lora.r) == ("qlora", 16)
+    assert stories.models["mistral-7b-v0.1"].hub.id == "mistralai/Mistral-7B-v0.1"
+    run = stories.runs["stories"]
+    assert (run.method, run.lora.r, run.lora.alpha, run.lora.dropout) == ("qlora", 64, 16, 0.1)
+    assert (run.training.learning_rate, run.training.warmup_ratio, run.training.epochs) == (2e-4, 0.03, 3)
+    assert (run.training.optimizer, run.training.scheduler) == ("paged_adamw_32bit", "constant_with_warmup")
+    assert (run.training.micro_batch, run.training.accumulation, run.tokens.max_length) == (4, 4, 2048)
