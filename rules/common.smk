@@ -134,6 +134,28 @@ def base_manifest(wildcards):
     return f"<results>/models/{model_of(wildcards)}/manifest.json"
 
 
+def workflow_file(path):
+    """Return a file of the workflow's own folder, relative to the working directory."""
+    return os.path.relpath(os.path.join(workflow.basedir, path))
+
+
+def gguf_settings(wildcards):
+    """Return what the metadata of a run's GGUF files is made of, as JSON."""
+    run = CONFIG.runs[wildcards.run]
+    parts = {
+        "run": wildcards.run,
+        "model_key": run.model,
+        "dataset_key": run.dataset,
+        "project": CONFIG.project.model_dump(mode="json"),
+        "model": CONFIG.models[run.model].model_dump(mode="json", include={"name", "license", "hub", "path"}),
+        "dataset": CONFIG.datasets[run.dataset].model_dump(mode="json", include={"hub", "language"}),
+        "deploy": run.deploy.model_dump(
+            mode="json", include={"description", "parameters"}, exclude={"parameters": {"num_ctx"}}
+        ),
+    }
+    return json.dumps(parts, ensure_ascii=False, sort_keys=True)
+
+
 def runs_with(*methods):
     """Return the names of the runs with one of these methods."""
     return [name for name, run in CONFIG.runs.items() if run.method in methods]

@@ -17,7 +17,7 @@ GENERATION_TAG = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
 class GenerationTag(Extension):
     """`{% generation %}` marks the assistant's tokens for the trainer; when rendering it means nothing."""
 
-    tags = {"generation"}
+    tags = frozenset({"generation"})
 
     def parse(self, parser: Parser) -> list[nodes.Node]:
         """Return the statements between the tag and its end."""
@@ -30,9 +30,7 @@ def refuse(message: str) -> None:
     raise TemplateError(message)
 
 
-def to_json(
-    value, ensure_ascii=False, indent=None, separators=None, sort_keys=False
-) -> str:
+def to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False) -> str:
     """Be the template's `tojson`, which unlike Jinja's own escapes no HTML."""
     return json.dumps(
         value,
@@ -68,11 +66,13 @@ def render_template(
     bos_token: str,
     eos_token: str,
     add_generation_prompt: bool = True,
+    now: datetime | None = None,
 ) -> str:
-    """Render a chat template for a conversation of {"role", "content"} messages.
+    """Render a chat template for a conversation of {"role", "content"} messages, as at the time `now` if given.
 
     Raises jinja2.TemplateError when the template refuses the conversation, as some refuse a system message.
     """
+    clock = {} if now is None else {"strftime_now": now.strftime}
     return compiled_template(text).render(
         messages=[dict(message) for message in messages],
         tools=None,
@@ -80,6 +80,7 @@ def render_template(
         add_generation_prompt=add_generation_prompt,
         bos_token=bos_token,
         eos_token=eos_token,
+        **clock,
     )
 
 

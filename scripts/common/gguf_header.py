@@ -3,6 +3,7 @@
 Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
+import math
 import mmap
 import struct
 from dataclasses import dataclass, field
@@ -51,13 +52,25 @@ class Tensor:
 
 @dataclass
 class Header:
-    """What a GGUF file says of itself; array values are left out of `values`, their lengths are in `arrays`."""
+    """What a GGUF file says of itself; array values are left out of `values`, their lengths are in `arrays`.
+
+    `places` has each metadata entry's [start, end) in bytes, in the file's order; `tensor_place` is that of the list
+    of tensors.
+    """
 
     version: int
     values: dict[str, Any] = field(default_factory=dict)
     arrays: dict[str, int] = field(default_factory=dict)
+    places: dict[str, tuple[int, int]] = field(default_factory=dict)
     tensors: list[Tensor] = field(default_factory=list)
+    tensor_place: tuple[int, int] = (0, 0)
+    alignment: int = DEFAULT_ALIGNMENT
     data_start: int = 0
+
+    @property
+    def parameters(self) -> int:
+        """The number of weights."""
+        return sum(math.prod(tensor.shape) for tensor in self.tensors)
 
 
 class Cursor:
@@ -78,9 +91,7 @@ class Cursor:
         """Move on by so many bytes; return where they begin."""
         start = self.place
         if count < 0 or start + count > len(self.buffer):
-            raise self.fault(
-                f"it ends at byte {len(self.buffer)}, but byte {start + count} is announced"
-            )
+            raise self.fault(f"it ends at byte {len(self.buffer)}, but byte {start + count} is announced")
         self.place = start + count
         return start
 
@@ -115,9 +126,7 @@ class Cursor:
             for _ in range(length):
                 self.skip(self.number("Q"))
         else:
-            raise self.fault(
-                f"the array at byte {self.place} has type {kind} and {length} entries"
-            )
+            raise self.fault(f"the array at byte {self.place} has type {kind} and {length} entries")
         return length
 
 
@@ -141,33 +150,32 @@ def header_of(cursor: Cursor) -> Header:
     cursor.skip(len(MAGIC))
     header = Header(cursor.number("I"))
     if header.version not in VERSIONS:
-        raise cursor.fault(
-            f"version {header.version} is not among {', '.join(map(str, VERSIONS))}"
-        )
+        raise cursor.fault(f"version {header.version} is not among {', '.join(map(str, VERSIONS))}")
     tensors, values = cursor.number("Q"), cursor.number("Q")
     if max(tensors, values) > MOST_ENTRIES:
-        raise cursor.fault(
-            f"it announces {tensors} tensors and {values} metadata entries"
-        )
+        raise cursor.fault(f"it announces {tensors} tensors and {values} metadata entries")
     for _ in range(values):
+        start = cursor.place
         key, kind = cursor.text(), cursor.number("I")
-        if key in header.values or key in header.arrays:
+        if key in header.places:
             raise cursor.fault(f"the key '{key}' stands in it twice")
         if kind == ARRAY:
             header.arrays[key] = cursor.array()
         else:
             header.values[key] = cursor.value(kind)
+        header.places[key] = (start, cursor.place)
     alignment = header.values.get("general.alignment", DEFAULT_ALIGNMENT)
     if not isinstance(alignment, int) or alignment < 8 or alignment % 8:
         raise cursor.fault(f"general.alignment is {alignment}, not a multiple of 8")
+    header.alignment = alignment
+    start = cursor.place
     header.tensors = [read_tensor(cursor) for _ in range(tensors)]
+    header.tensor_place = (start, cursor.place)
     header.data_start = -(-cursor.place // alignment) * alignment
     for tensor in header.tensors:
         end = header.data_start + tensor.offset + tensor.bytes
         if tensor.offset % alignment or end > len(cursor.buffer):
-            raise cursor.fault(
-                f"tensor '{tensor.name}' ends at byte {end} of {len(cursor.buffer)}"
-            )
+            raise cursor.fault(f"tensor '{tensor.name}' ends at byte {end} of {len(cursor.buffer)}")
     return header
 
 
@@ -182,10 +190,5 @@ def read_tensor(cursor: Cursor) -> Tensor:
         raise cursor.fault(f"tensor '{name}' has the unknown type {kind}")
     weights, size = BLOCKS[kind]
     if shape[0] % weights:
-        raise cursor.fault(
-            f"tensor '{name}' has rows of {shape[0]}, not a multiple of {weights}"
-        )
-    count = 1
-    for length in shape:
-        count *= length
-    return Tensor(name, shape, kind, offset, count // weights * size)
+        raise cursor.fault(f"tensor '{name}' has rows of {shape[0]}, not a multiple of {weights}")
+    return Tensor(name, shape, kind, offset, math.prod(shape) // weights * size)

@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,11 +18,12 @@ TEMPLATE_KEY = "tokenizer.chat_template"
 LINES_KEPT = 400
 native_lines: deque[str] = deque(maxlen=LINES_KEPT)
 native_callback = None
+native_listener: Callable[[str], None] | None = None
 
 
-def keep_native_lines() -> None:
-    """Have llama.cpp's log kept in memory rather than printed; `show_native_lines` prints it."""
-    global native_callback
+def keep_native_lines(listener: Callable[[str], None] | None = None) -> None:
+    """Have llama.cpp's log kept in memory rather than printed, and told to `listener`."""
+    global native_callback, native_listener
     import ctypes
 
     import llama_cpp
@@ -30,11 +31,13 @@ def keep_native_lines() -> None:
     if native_callback is None:
 
         @llama_cpp.llama_log_callback
-        def native_callback(
-            level: int, text: bytes, user_data: ctypes.c_void_p
-        ) -> None:
-            native_lines.append(text.decode("utf-8", errors="replace"))
+        def native_callback(level: int, text: bytes, user_data: ctypes.c_void_p) -> None:
+            line = text.decode("utf-8", errors="replace")
+            native_lines.append(line)
+            if native_listener is not None:
+                native_listener(line)
 
+    native_listener = listener
     native_lines.clear()
     llama_cpp.llama_log_set(native_callback, ctypes.c_void_p(0))
 
@@ -47,12 +50,8 @@ def show_native_lines() -> None:
 
 def last_native_fault() -> str:
     """Return the last line of llama.cpp's log that names an error, or the last line."""
-    lines = [
-        line.strip() for line in "".join(native_lines).splitlines() if line.strip()
-    ]
-    faults = [
-        line for line in lines if "error" in line.lower() or "fail" in line.lower()
-    ]
+    lines = [line.strip() for line in "".join(native_lines).splitlines() if line.strip()]
+    faults = [line for line in lines if "error" in line.lower() or "fail" in line.lower()]
     return (faults or lines or ["no reason given"])[-1]
 
 
@@ -87,9 +86,8 @@ def open_gguf(
         )
     except (ValueError, RuntimeError, AssertionError) as error:
         show_native_lines()
-        raise UserError(
-            f"llama.cpp can't load it: {last_native_fault()}", path
-        ) from error
+        raise UserError(f"llama.cpp can't load it: {last_native_fault()}", path) from error
+    native_lines.clear()
     try:
         yield model
     except UserError:
@@ -107,23 +105,31 @@ def token_text(model: "Llama", token: int) -> str:
 
     if token < 0:
         return ""
-    return llama_cpp.llama_vocab_get_text(
-        llama_cpp.llama_model_get_vocab(model.model), token
-    ).decode("utf-8")
+    return llama_cpp.llama_vocab_get_text(llama_cpp.llama_model_get_vocab(model.model), token).decode("utf-8")
 
 
 def adds_bos(model: "Llama") -> bool:
     """Tell whether the GGUF asks for a BOS token at the start of a text."""
     import llama_cpp
 
-    return bool(
-        llama_cpp.llama_vocab_get_add_bos(llama_cpp.llama_model_get_vocab(model.model))
-    )
+    return bool(llama_cpp.llama_vocab_get_add_bos(llama_cpp.llama_model_get_vocab(model.model)))
 
 
-def chat_text(
-    model: "Llama", messages: list[dict], add_generation_prompt: bool = True
-) -> str:
+def adds_eos(model: "Llama") -> bool:
+    """Tell whether the GGUF asks for an EOS token at the end of a text, which no prompt should have."""
+    import llama_cpp
+
+    return bool(llama_cpp.llama_vocab_get_add_eos(llama_cpp.llama_model_get_vocab(model.model)))
+
+
+def ends_generation(model: "Llama", token: int) -> bool:
+    """Tell whether llama.cpp stops at a token."""
+    import llama_cpp
+
+    return bool(llama_cpp.llama_vocab_is_eog(llama_cpp.llama_model_get_vocab(model.model), token))
+
+
+def chat_text(model: "Llama", messages: list[dict], add_generation_prompt: bool = True) -> str:
     """Render the GGUF's own chat template for {"role", "content"} messages.
 
     Raises UserError when the file has no template or when the template refuses the messages.
@@ -144,18 +150,18 @@ def chat_text(
     try:
         return render_template(template, messages, bos, eos, add_generation_prompt)
     except TemplateError as error:
-        raise UserError(
-            f"the chat template refuses the conversation: {error}", model.model_path
-        ) from None
+        raise UserError(f"the chat template refuses the conversation: {error}", model.model_path) from None
 
 
 def token_ids(model: "Llama", text: str) -> list[int]:
     """Return llama.cpp's token ids of a rendered chat text, special tokens parsed.
 
-    BOS is there once: a text that begins with it gets no second one, and one that doesn't gets it where the GGUF says
-    so (`tokenizer.ggml.add_bos_token`).
+    As in llama.cpp's server, BOS is there once: a text that begins with it gets no second one, and one that doesn't
+    gets it where the GGUF says so (`tokenizer.ggml.add_bos_token`). Likewise EOS (`tokenizer.ggml.add_eos_token`).
     """
     ids = model.tokenize(text.encode("utf-8"), add_bos=False, special=True)
     bos = token_text(model, model.token_bos())
     begins_with_bos = bool(bos) and text.startswith(bos)
-    return ids if begins_with_bos or not adds_bos(model) else [model.token_bos(), *ids]
+    before = [model.token_bos()] if adds_bos(model) and not begins_with_bos else []
+    after = [model.token_eos()] if adds_eos(model) else []
+    return before + ids + after

@@ -1,0 +1,117 @@
+"""The merged model as GGUF files, and the proof that what is served is what was trained.
+
+Requires: <results>/runs/{run}/merged/manifest.json, <results>/datasets/{dataset}/test.jsonl.
+Makes: <results>/tools/llama.cpp/, <results>/runs/{run}/gguf/{quant}.gguf, <results>/runs/{run}/parity.json
+"""
+
+
+rule fetch_converter:
+    """Fetch llama.cpp's own converter: pinned, hash-checked, unpacked in part."""
+    input:
+        requirements=workflow_file("envs/converter.txt"),
+        code=code("gguf/fetch_converter.py"),
+    output:
+        manifest="<results>/tools/llama.cpp/manifest.json",
+    log:
+        "<logs>/gguf/fetch_converter.log",
+    benchmark:
+        "<benchmarks>/gguf/fetch_converter.tsv"
+    retries: 2
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        folder=subpath(output.manifest, parent=True),
+    conda:
+        "../envs/gguf.yaml"
+    shell:
+        r"""
+        python {input.code[0]:q} {input.requirements:q} --folder {params.folder:q} --log {log:q}
+        """
+
+
+rule convert_to_gguf:
+    """Convert the merged model to a bf16 GGUF file, metadata and chat template inside."""
+    input:
+        merged="<results>/runs/{run}/merged/manifest.json",
+        tools="<results>/tools/llama.cpp/manifest.json",
+        base=base_manifest,
+        code=code("gguf/convert_to_gguf.py"),
+    output:
+        gguf="<results>/runs/{run}/gguf/bf16.gguf",
+    log:
+        "<logs>/gguf/convert_to_gguf/{run}.log",
+    benchmark:
+        "<benchmarks>/gguf/convert_to_gguf/{run}.tsv"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        merged=subpath(input.merged, parent=True),
+        tools=subpath(input.tools, parent=True),
+        settings=gguf_settings,
+    conda:
+        "../envs/gguf.yaml"
+    shell:
+        r"""
+        python {input.code[0]:q} {params.merged:q} --tools {params.tools:q} --base {input.base:q} \
+            --output {output.gguf:q} --settings {params.settings:q} --log {log:q}
+        """
+
+
+rule quantize_gguf:
+    """Quantize the bf16 GGUF file."""
+    input:
+        source="<results>/runs/{run}/gguf/bf16.gguf",
+        code=code("gguf/quantize_gguf.py"),
+    output:
+        gguf="<results>/runs/{run}/gguf/{quant}.gguf",
+    log:
+        "<logs>/gguf/quantize_gguf/{run}.{quant}.log",
+    benchmark:
+        "<benchmarks>/gguf/quantize_gguf/{run}.{quant}.tsv"
+    wildcard_constraints:
+        quant=one_of(quant for quant in QUANTS if quant != "bf16"),
+    threads: 4
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    conda:
+        "../envs/gguf.yaml"
+    shell:
+        r"""
+        python {input.code[0]:q} {input.source:q} --quant {wildcards.quant:q} --threads {threads} \
+            --output {output.gguf:q} --log {log:q}
+        """
+
+
+rule check_parity:
+    """Prove that llama.cpp sees the tokens that training saw, and answers as the merged model does."""
+    input:
+        merged="<results>/runs/{run}/merged/manifest.json",
+        gguf="<results>/runs/{run}/gguf/bf16.gguf",
+        test=dataset_file("test.jsonl"),
+        prompt_sets=prompt_set_files,
+        code=code("gguf/check_parity.py"),
+    output:
+        report="<results>/runs/{run}/parity.json",
+    log:
+        "<logs>/gguf/check_parity/{run}.log",
+    benchmark:
+        "<benchmarks>/gguf/check_parity/{run}.tsv"
+    threads: 2
+    resources:
+        gpu=gpus_of_run,
+        mem_mb=training_mb,
+        runtime=120,
+    params:
+        merged=subpath(input.merged, parent=True),
+        prompt_sets=prompt_set_options,
+        settings=run_settings("parity"),
+    conda:
+        "../envs/gguf.yaml"
+    shell:
+        r"""
+        python {input.code[0]:q} {params.merged:q} {input.gguf:q} --test {input.test:q} {params.prompt_sets:q} \
+            --threads {threads} --output {output.report:q} --settings {params.settings:q} --log {log:q}
+        """

@@ -1,0 +1,137 @@
+"""Convert a merged model to a bf16 GGUF file with llama.cpp's own converter, its metadata as the specification has it.
+
+    python scripts/gguf/convert_to_gguf.py results/runs/football/merged --tools results/tools/llama.cpp \\
+        --base results/models/mistral/manifest.json --output results/runs/football/gguf/bf16.gguf \\
+        --settings @settings.json
+"""
+
+import logging
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from scripts.common.chat_template import without_generation_tags
+from scripts.common.cli import run_step, step_parser
+from scripts.common.errors import UserError
+from scripts.common.files import atomic_path, check_manifest, read_json
+from scripts.common.gguf_header import read_header
+from scripts.common.llama import TEMPLATE_KEY
+from scripts.gguf.metadata import display_name, general_metadata, metadata_changes
+from scripts.gguf.naming import model_name
+from scripts.gguf.rewrite import Value, rewrite_metadata
+from scripts.gguf.tokenizer_repairs import stage_folder
+
+CONVERTER = "convert_hf_to_gguf.py"
+ADD_BOS, ADD_EOS = "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token"
+QUANTIZATION_VERSION = "general.quantization_version"
+QUANTIZATION_FORMAT = 2  # GGML_QNT_VERSION
+log = logging.getLogger(__name__)
+
+
+def run_converter(tools: Path, folder: Path, output: Path) -> None:
+    """Run llama.cpp's converter on a model folder in a process of its own.
+
+    Raises UserError with the converter's last line when it fails; all of what it said goes to the log.
+    """
+    surroundings = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(tools.resolve()), str(tools.resolve() / "gguf-py")]),
+        "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+    }
+    command = [sys.executable, str(tools / CONVERTER), str(folder), "--outfile", str(output), "--outtype", "bf16"]
+    result = subprocess.run(
+        command, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    log.info("%s", result.stdout.strip())
+    if result.returncode or not output.is_file():
+        raise UserError(f"llama.cpp's converter fails: {converter_fault(result.stdout)}", folder.name)
+
+
+def converter_fault(output: str) -> str:
+    """Return the line of the converter's output that says what is wrong."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    faults = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b|ERROR:", line)]
+    return (faults or lines or ["no reason given"])[-1]
+
+
+def chat_changes(tokenizer, header_values: dict) -> tuple[dict[str, Value | None], list[str]]:
+    """Return the changes that make a GGUF treat a chat as the tokenizer does, and a line for each repair.
+
+    The template loses its `{% generation %}` tags, which llama.cpp does not know. BOS is added by llama.cpp if and only
+    if the template writes it, so that it is there once, and EOS never, for it would end each prompt.
+    """
+    if not tokenizer.chat_template:
+        raise UserError("the merged model has no chat template", remedy="name one with 'chat_template' under its model")
+    text = tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=True)
+    writes_bos = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
+    changes, repairs = {TEMPLATE_KEY: without_generation_tags(tokenizer.chat_template), ADD_BOS: writes_bos}, []
+    stated = header_values.get(ADD_BOS)
+    if stated is not None and stated != writes_bos:
+        repairs.append(f"{ADD_BOS} is {stated}, but the chat template {'writes' if writes_bos else 'has no'} BOS")
+    for kind in ("bos", "eos"):
+        token, key = getattr(tokenizer, f"{kind}_token_id"), f"tokenizer.ggml.{kind}_token_id"
+        if token is not None and header_values.get(key) != token:
+            repairs.append(f"{key} is {header_values.get(key, 'missing')}, not {token}")
+            changes[key] = token
+    if header_values.get(ADD_EOS):
+        repairs.append(f"{ADD_EOS} is true: an EOS would end each prompt")
+        changes[ADD_EOS] = False
+    return changes, repairs
+
+
+def convert_to_gguf(merged: Path, tools: Path, base: Path, output: Path, settings: dict) -> None:
+    """Convert a merged model folder; `base` is the base model's manifest."""
+    from transformers import AutoTokenizer
+
+    check_manifest(merged / "manifest.json")
+    check_manifest(tools / "manifest.json")
+    tokenizer = AutoTokenizer.from_pretrained(merged)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".convert-") as temporary:
+        staged, converted = Path(temporary) / "model", Path(temporary) / "converted.gguf"
+        staged.mkdir()
+        stage_folder(merged, staged, tokenizer)
+        run_converter(tools, staged, converted)
+        header = read_header(converted)
+        key = settings["model_key"]
+        name = model_name(
+            display_name(settings["model"], key), header.parameters, settings["run"], settings["project"]["version"]
+        )
+        wanted = general_metadata(name, settings, read_json(base).get("license"))
+        changes = metadata_changes(list(header.places), wanted)
+        chat, repairs = chat_changes(tokenizer, header.values)
+        for repair in repairs:
+            log.warning("mended: %s", repair)
+        if QUANTIZATION_VERSION not in header.values:
+            changes[QUANTIZATION_VERSION] = QUANTIZATION_FORMAT
+        with atomic_path(output) as beside:
+            rewrite_metadata(converted, beside, {**changes, **chat})
+    log.info("%s: %d weights", name.file_name("bf16"), header.parameters)
+
+
+def step(arguments) -> None:
+    """Run the step."""
+    convert_to_gguf(arguments.merged, arguments.tools, arguments.base, arguments.output, arguments.settings)
+
+
+def parser():
+    """Return the step's command line."""
+    result = step_parser(__doc__.splitlines()[0])
+    result.add_argument("merged", type=Path, help="merged Hugging Face model folder")
+    result.add_argument("--tools", type=Path, required=True, help="folder that fetch_converter.py made")
+    result.add_argument("--base", type=Path, required=True, help="manifest of the base model")
+    result.add_argument("--output", type=Path, required=True, help="GGUF file to write")
+    return result
+
+
+def main(argv=None) -> int:
+    """Run the command line; return the exit status."""
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

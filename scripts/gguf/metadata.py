@@ -1,0 +1,102 @@
+"""The `general.*` metadata of a GGUF file.
+
+Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#general; the numbered datasets and the sampling
+defaults, which that page lacks, as llama.cpp reads them (gguf-py/gguf/constants.py, src/llama-model.cpp).
+"""
+
+from pathlib import Path
+
+from scripts.gguf.naming import ModelName, base_version
+from scripts.gguf.rewrite import Int32, Value
+
+HUB = "https://huggingface.co/"
+# What the converter knows and we don't: kept as it wrote them.
+CONVERTERS_OWN = {
+    "general.architecture",
+    "general.type",
+    "general.file_type",
+    "general.quantization_version",
+    "general.alignment",
+}
+
+
+def display_name(model: dict, key: str) -> str:
+    """Return a base model's name for people: the configured one, or from hub id, folder or key."""
+    if model["name"]:
+        return model["name"]
+    if model["hub"]:
+        return model["hub"]["id"].split("/")[-1]
+    return Path(model["path"]).name if model["path"] else key
+
+
+def general_metadata(name: ModelName, settings: dict, license_name: str | None) -> dict[str, Value]:
+    """Return the entries that say what a model is, where it comes from, and how to sample from it.
+
+    `settings` has the sections project, model, dataset and deploy of the configuration and the names of run, model and
+    dataset; `license_name` is the base model's licence.
+    """
+    project, deploy = settings["project"], settings["deploy"]
+    publisher = project["organization"] or project["author"] or project["name"]
+    title = f"{display_name(settings['model'], settings['model_key'])} {settings['run']}"
+    entries = {
+        "general.name": title,
+        "general.basename": name.basename,
+        "general.size_label": name.size_label,
+        "general.finetune": name.finetune,
+        "general.version": name.version,
+        "general.author": project["author"],
+        "general.organization": project["organization"],
+        "general.url": project["url"],
+        "general.description": deploy["description"] or None,
+        "general.quantized_by": publisher,
+        "general.license": settings["model"]["license"] or license_name,
+        **base_model_metadata(settings["model"], settings["model_key"]),
+        **dataset_metadata(settings["dataset"], settings["dataset_key"]),
+        "general.tags": ["text-generation", project["name"]],
+        **sampling_metadata(deploy["parameters"]),
+    }
+    return {key: value for key, value in entries.items() if value is not None}
+
+
+def base_model_metadata(model: dict, key: str) -> dict[str, Value | None]:
+    """Return what the file says of the base model."""
+    name = display_name(model, key)
+    entries = {"general.base_model.count": 1, "general.base_model.0.name": name}
+    entries["general.base_model.0.version"] = base_version(name)
+    if model["hub"]:
+        owner = model["hub"]["id"].rpartition("/")[0]
+        entries["general.base_model.0.organization"] = owner or None
+        entries["general.base_model.0.repo_url"] = HUB + model["hub"]["id"]
+    return entries
+
+
+def dataset_metadata(dataset: dict, key: str) -> dict[str, Value | None]:
+    """Return what the file says of the data: the specification's list, and llama.cpp's numbered entries."""
+    hub = dataset["hub"]
+    entries = {
+        "general.datasets": [HUB + "datasets/" + hub["id"] if hub else key],
+        "general.dataset.count": 1,
+        "general.dataset.0.name": hub["id"].split("/")[-1] if hub else key,
+    }
+    if hub:
+        entries["general.dataset.0.repo_url"] = HUB + "datasets/" + hub["id"]
+    if dataset["language"]:
+        entries["general.languages"] = [dataset["language"].split("-")[0].lower()]
+    return entries
+
+
+def sampling_metadata(parameters: dict) -> dict[str, Value]:
+    """Return the sampling defaults that llama.cpp takes from a file."""
+    return {
+        "general.sampling.top_k": Int32(parameters["top_k"]),
+        "general.sampling.top_p": float(parameters["top_p"]),
+        "general.sampling.min_p": float(parameters["min_p"]),
+        "general.sampling.temp": float(parameters["temperature"]),
+        "general.sampling.penalty_repeat": float(parameters["repeat_penalty"]),
+    }
+
+
+def metadata_changes(present: list[str], wanted: dict[str, Value]) -> dict[str, Value | None]:
+    """Return the changes that give a file these `general.*` entries and none that the converter guessed."""
+    guessed = [key for key in present if key.startswith("general.") and key not in CONVERTERS_OWN]
+    return {**dict.fromkeys(guessed), **wanted}

@@ -1,0 +1,174 @@
+"""Does the served model see the tokens that training saw, and does it answer as the merged model does?"""
+
+import itertools
+import logging
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from scripts.common.chat import render, text_ids
+from scripts.common.chat_shape import ChatShape
+from scripts.common.errors import UserError
+from scripts.common.llama import adds_bos, chat_text, ends_generation, token_ids, token_text
+
+if TYPE_CHECKING:
+    import numpy
+    from llama_cpp import Llama
+
+SHOWN = 12
+log = logging.getLogger(__name__)
+
+
+class ParityError(UserError):
+    """Training and serving differ; both sides are in the log."""
+
+
+@dataclass
+class Comparison:
+    """What was compared so far: how many were equal, with the GGUF's template and with the Modelfile's, and the names
+    of conversations that both chat templates refuse or that no TEMPLATE can write."""
+
+    equal: int = 0
+    refused: list[str] = field(default_factory=list)
+    modelfile_equal: int = 0
+    not_expressible: list[str] = field(default_factory=list)
+
+
+def first_difference(left: list, right: list) -> int:
+    """Return the position of the first difference of two unequal sequences."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(left), len(right)))
+
+
+def shown_ids(ids: list[int], names: list[str], place: int) -> str:
+    """Show the ids and texts around a position."""
+    start = max(place - 3, 0)
+    window = zip(ids[start : start + SHOWN], names[start : start + SHOWN], strict=True)
+    return " ".join(f"{token}:{name!r}" for token, name in window) or "(nothing)"
+
+
+def compare_ids(model: "Llama", name: str, trained: list[int], served: list[int], served_as: str) -> None:
+    """Raise ParityError, with both sides in the log, unless two lists of token ids are equal."""
+    if trained == served:
+        return
+    place = first_difference(trained, served)
+    sides = [shown_ids(ids, [token_text(model, token) for token in ids], place) for ids in (trained, served)]
+    log.error("%s: training and %s differ at token %d", name, served_as, place)
+    log.error("  training (%d tokens): %s", len(trained), sides[0])
+    log.error("  %s (%d tokens): %s", served_as, len(served), sides[1])
+    doubled = served[:2] == [model.token_bos()] * 2
+    raise ParityError(
+        f"served is not trained: {served_as} sees other tokens than training did, at token {place} of '{name}'"
+        + (" (BOS is there twice)" if doubled else f": {sides[1]} instead of {sides[0]}")
+    )
+
+
+def template_text(render_chat, *arguments) -> str | None:
+    """Return what a template renders, or None where it refuses the conversation."""
+    try:
+        return render_chat(*arguments)
+    except UserError as error:
+        log.info("%s", error)
+        return None
+
+
+def compare_conversation(
+    tokenizer, model: "Llama", shape: ChatShape, name: str, messages: list[dict], result: Comparison
+) -> None:
+    """Compare one conversation on three ways: training, the GGUF's own template, and the Modelfile's TEMPLATE.
+
+    A conversation that both templates refuse is recorded as such. Raises ParityError at the first difference.
+    """
+    open_ended = messages[-1]["role"] != "assistant"
+    trained_text = template_text(render, tokenizer, messages, open_ended)
+    served_text = template_text(chat_text, model, messages, open_ended)
+    if trained_text is None and served_text is None:
+        result.refused.append(name)
+        return
+    if trained_text != served_text:
+        place = first_difference(trained_text or "", served_text or "")
+        log.error("%s: the texts differ at character %d", name, place)
+        log.error("  training: %r", trained_text)
+        log.error("  the GGUF's template: %r", served_text)
+        raise ParityError(
+            f"served is not trained: the GGUF's chat template writes another text at character {place} of '{name}'"
+        )
+    trained = text_ids(tokenizer, trained_text)
+    compare_ids(model, name, trained, token_ids(model, served_text), "llama.cpp with the GGUF's template")
+    result.equal += 1
+    if is_expressible(shape, messages):
+        go_text = shape.render(messages)
+        if adds_bos(model):
+            go_text = go_text.removeprefix(shape.bos)
+        compare_ids(model, name, trained, token_ids(model, go_text), "llama.cpp with the Modelfile's TEMPLATE")
+        result.modelfile_equal += 1
+    else:
+        result.not_expressible.append(name)
+    if not open_ended:
+        check_end(tokenizer, model, name, messages, trained)
+
+
+def is_expressible(shape: ChatShape, messages: list[dict]) -> bool:
+    """Tell whether Ollama, with a TEMPLATE, can write a conversation as the training template does.
+
+    It can't strip white space where that one does, has no place for a system message where that one has none, and joins
+    messages of one role that follow each other (`collate` in its template/template.go).
+    """
+    roles = [message["role"] for message in messages]
+    outer = any(m["role"] in shape.trims and m["content"] != m["content"].strip() for m in messages)
+    joined = any(a == b for a, b in itertools.pairwise(roles))
+    late_system = "system" in roles[1:] and shape.system != "in_place"
+    return not outer and not joined and not late_system and (shape.system != "none" or "system" not in roles)
+
+
+def check_end(tokenizer, model: "Llama", name: str, messages: list[dict], trained: list[int]) -> None:
+    """Raise ParityError unless an answer, as trained on, ends with a token at which llama.cpp stops."""
+    prompt = text_ids(tokenizer, render(tokenizer, messages[:-1], True))
+    tail = trained[len(prompt) :]
+    while tail and not model.detokenize(tail[-1:], special=True).strip():
+        tail.pop()
+    if not tail or not ends_generation(model, tail[-1]):
+        end = token_text(model, tail[-1]) if tail else "nothing"
+        raise ParityError(
+            f"served is not trained: the answer of '{name}' ends with {end!r}, at which llama.cpp does not stop",
+            remedy="the chat template has to write the EOS token after each answer",
+        )
+
+
+def check_special_tokens(tokenizer, model: "Llama", texts: list[str]) -> dict[str, int]:
+    """Return the special tokens that the texts of conversations have, by their text.
+
+    Raises ParityError for one that llama.cpp takes for ordinary text or for another token, and for a BOS or EOS token
+    that differs.
+    """
+    found = {}
+    for token, entry in sorted(tokenizer.added_tokens_decoder.items()):
+        if not entry.special or not any(entry.content in text for text in texts):
+            continue
+        ids = model.tokenize(entry.content.encode(), add_bos=False, special=True)
+        if ids != [token]:
+            log.error("special token %r: training has %d, llama.cpp %s", entry.content, token, ids)
+            what = f"{len(ids)} tokens of ordinary text" if len(ids) > 1 else f"the token {ids[0]}, not {token},"
+            raise ParityError(f"served is not trained: the special token '{entry.content}' is {what} in llama.cpp")
+        found[entry.content] = token
+    ends = {"BOS": (tokenizer.bos_token_id, model.token_bos()), "EOS": (tokenizer.eos_token_id, model.token_eos())}
+    for kind, (ours, theirs) in ends.items():
+        if ours is not None and ours != theirs:
+            raise ParityError(f"served is not trained: the {kind} token is {ours} in training and {theirs} in the GGUF")
+    return found
+
+
+def log_probabilities(logits: "numpy.ndarray") -> "numpy.ndarray":
+    """Return the logarithms of the softmax of [positions, vocabulary] logits, in double precision."""
+    import numpy
+
+    shifted = logits.astype(numpy.float64)
+    shifted -= shifted.max(axis=-1, keepdims=True)
+    return shifted - numpy.log(numpy.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def divergences(reference: "numpy.ndarray", other: "numpy.ndarray") -> "numpy.ndarray":
+    """Return KL(reference || other) in nats at each position, from [positions, vocabulary] logits."""
+    import numpy
+
+    p, q = log_probabilities(reference), log_probabilities(other)
+    return (numpy.exp(p) * (p - q)).sum(axis=-1)

@@ -1,0 +1,81 @@
+"""Quantize a bf16 GGUF file, in process, with llama.cpp.
+
+    python scripts/gguf/quantize_gguf.py results/runs/football/gguf/bf16.gguf --quant q4_k_m --threads 2 \\
+        --output results/runs/football/gguf/q4_k_m.gguf
+"""
+
+import logging
+import re
+import sys
+from pathlib import Path
+
+from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.errors import UserError
+from scripts.common.files import atomic_path
+from scripts.common.gguf_header import read_header
+from scripts.common.llama import keep_native_lines, last_native_fault, native_lines
+
+TENSOR_LINE = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
+log = logging.getLogger(__name__)
+
+
+def file_type(quant: str) -> int:
+    """Return llama.cpp's number of a quant (`llama_ftype`)."""
+    import llama_cpp
+
+    return getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quant.upper()}")
+
+
+def quantize_gguf(source: Path, output: Path, quant: str, threads: int) -> list[str]:
+    """Quantize a bf16 GGUF file; return llama.cpp's lines on tensors that got another type than asked for.
+
+    k-quants need rows of multiples of 256 weights; a tensor with others gets the nearest type that fits it. The
+    result does not depend on the number of threads.
+    """
+    import llama_cpp
+
+    total = len(read_header(source).tensors)
+    bar = Progress(f"quantize {quant}", total)
+
+    def listen(line: str) -> None:
+        if TENSOR_LINE.match(line):
+            bar.advance()
+
+    parameters = llama_cpp.llama_model_quantize_default_params()
+    parameters.ftype, parameters.nthread = file_type(quant), threads
+    with atomic_path(output) as beside:
+        keep_native_lines(listen)
+        status = llama_cpp.llama_model_quantize(str(source).encode(), str(beside).encode(), parameters)
+        keep = "".join(native_lines)
+        log.info("%s", keep.strip())
+        if status:
+            raise UserError(f"llama.cpp can't quantize it to {quant}: {last_native_fault()}", source)
+        read_header(beside)
+    fallbacks = [line.strip() for line in keep.splitlines() if "fallback" in line]
+    for line in fallbacks:
+        log.warning("another type: %s", line)
+    return fallbacks
+
+
+def step(arguments) -> None:
+    """Run the step."""
+    quantize_gguf(arguments.source, arguments.output, arguments.quant, arguments.threads)
+
+
+def parser():
+    """Return the step's command line."""
+    result = step_parser(__doc__.splitlines()[0])
+    result.add_argument("source", type=Path, help="bf16 GGUF file")
+    result.add_argument("--quant", required=True, help="quant to make, such as q8_0")
+    result.add_argument("--threads", type=int, default=1, help="threads to quantize with")
+    result.add_argument("--output", type=Path, required=True, help="GGUF file to write")
+    return result
+
+
+def main(argv=None) -> int:
+    """Run the command line; return the exit status."""
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""Change the metadata of a GGUF file: the tensors' bytes are copied as they are.
+
+Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+import shutil
+import struct
+from pathlib import Path
+
+from scripts.common.gguf_header import ARRAY, MAGIC, TEXT, Header, read_header
+
+UINT32, INT32, FLOAT32, BOOL = 4, 5, 6, 7
+FIRST_KEY = "general.architecture"
+
+
+class Int32(int):
+    """A signed whole number, where GGUF readers want that type; other numbers are unsigned."""
+
+
+Value = bool | int | float | str | list[str]
+
+
+def encoded_text(text: str) -> bytes:
+    """Return a text as GGUF has it: its length in bytes, then UTF-8."""
+    data = text.encode("utf-8")
+    return struct.pack("<Q", len(data)) + data
+
+
+def encoded_value(value: Value) -> bytes:
+    """Return a value as GGUF has it: its type, then its bytes."""
+    if isinstance(value, bool):
+        return struct.pack("<I?", BOOL, value)
+    if isinstance(value, Int32):
+        return struct.pack("<Ii", INT32, value)
+    if isinstance(value, int):
+        return struct.pack("<II", UINT32, value)
+    if isinstance(value, float):
+        return struct.pack("<If", FLOAT32, value)
+    if isinstance(value, str):
+        return struct.pack("<I", TEXT) + encoded_text(value)
+    return struct.pack("<IIQ", ARRAY, TEXT, len(value)) + b"".join(encoded_text(text) for text in value)
+
+
+def rewrite_metadata(source: Path, target: Path, changes: dict[str, Value | None]) -> None:
+    """Write a GGUF file with some metadata entries changed, added, or (None) taken out.
+
+    Changed entries come right after the architecture, in the order given; the others keep theirs.
+    """
+    header = read_header(source)
+    with open(source, "rb") as file, open(target, "wb") as result:
+        result.write(changed_head(file.read(header.data_start), header, changes))
+        shutil.copyfileobj(file, result, 1 << 24)
+
+
+def changed_head(head: bytes, header: Header, changes: dict[str, Value | None]) -> bytes:
+    """Return the changed bytes before the tensors' data, padded to the file's alignment."""
+    kept = {key: head[start:end] for key, (start, end) in header.places.items() if key not in changes}
+    new = {key: encoded_text(key) + encoded_value(value) for key, value in changes.items() if value is not None}
+    entries = [kept.pop(FIRST_KEY), *new.values(), *kept.values()]
+    start, end = header.tensor_place
+    counts = struct.pack("<IQQ", header.version, len(header.tensors), len(entries))
+    changed = MAGIC + counts + b"".join(entries) + head[start:end]
+    return changed + b"\0" * (-len(changed) % header.alignment)

@@ -1,0 +1,81 @@
+"""A model folder's tokenizer files, mended where llama.cpp's converter would misread them.
+
+The converter learns two things from tokenizer_config.json alone: whether a space goes before text that follows a
+special token (`add_prefix_space`), and which tokens are special (`added_tokens_decoder`). transformers 5 needs
+neither and may leave them out when it saves a model.
+"""
+
+import json
+import logging
+from pathlib import Path
+
+from scripts.common.errors import UserError
+from scripts.common.files import read_json
+
+CONFIG, TOKENIZER = "tokenizer_config.json", "tokenizer.json"
+PROBE = "x"
+log = logging.getLogger(__name__)
+
+
+def prefixes_space(tokenizer) -> bool:
+    """Tell whether a tokenizer puts a space before text that follows a special token, as in a chat."""
+    special = tokenizer.bos_token or tokenizer.all_special_tokens[0]
+    pieces = tokenizer.convert_ids_to_tokens(tokenizer(special + PROBE, add_special_tokens=False)["input_ids"])
+    return pieces[1:2] != [PROBE] and pieces[1].startswith("▁")
+
+
+def added_tokens(folder: Path) -> dict[str, dict]:
+    """Return the added tokens of tokenizer.json by id, as `added_tokens_decoder` has them; none without that file."""
+    if not (folder / TOKENIZER).is_file():
+        return {}
+    entries = read_json(folder / TOKENIZER).get("added_tokens", [])
+    return {str(entry["id"]): {key: value for key, value in entry.items() if key != "id"} for entry in entries}
+
+
+def misread_tokens(folder: Path, stated: dict[str, dict]) -> dict[str, dict]:
+    """Return the added tokens that the converter would take for ordinary text: those that neither
+    `added_tokens_decoder` states nor tokenizer.model marks as control symbols."""
+    if not (folder / "tokenizer.model").is_file():
+        return {}
+    from sentencepiece import SentencePieceProcessor
+
+    pieces = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
+
+    def is_right(token: int, entry: dict) -> bool:
+        if stated.get(str(token), {}).get("content") == entry["content"]:
+            return True
+        known = token < pieces.vocab_size() and pieces.id_to_piece(token) == entry["content"]
+        return known and entry["special"] and (pieces.is_control(token) or pieces.is_unknown(token))
+
+    return {token: entry for token, entry in added_tokens(folder).items() if not is_right(int(token), entry)}
+
+
+def mended_config(folder: Path, tokenizer) -> tuple[dict, list[str]]:
+    """Return tokenizer_config.json as the converter needs it, and a line for each thing mended."""
+    if not (folder / CONFIG).is_file():
+        raise UserError("has no tokenizer_config.json", folder, remedy="save the tokenizer with the model")
+    config, repairs = read_json(folder / CONFIG), []
+    if (folder / "tokenizer.model").is_file() or config.get("add_prefix_space") is not None:
+        prefix = prefixes_space(tokenizer)
+        if config.get("add_prefix_space") != prefix:
+            stated = config.get("add_prefix_space", "missing")
+            repairs.append(f"add_prefix_space in {CONFIG} is {stated}; the tokenizer behaves as {prefix}")
+            config["add_prefix_space"] = prefix
+    misread = misread_tokens(folder, config.get("added_tokens_decoder", {}))
+    if misread:
+        names = ", ".join(entry["content"] for entry in misread.values())
+        repairs.append(f"added_tokens_decoder in {CONFIG} lacks {names}; taken from {TOKENIZER}")
+        config["added_tokens_decoder"] = {**config.get("added_tokens_decoder", {}), **misread}
+    return config, repairs
+
+
+def stage_folder(folder: Path, staged: Path, tokenizer) -> list[str]:
+    """Fill `staged` with links to a model folder's files and the mended tokenizer_config.json; return the repairs."""
+    config, repairs = mended_config(folder, tokenizer)
+    for path in sorted(folder.resolve().iterdir()):
+        if path.name != CONFIG and not path.name.startswith("."):
+            (staged / path.name).symlink_to(path)
+    (staged / CONFIG).write_text(json.dumps(config, ensure_ascii=False, indent=2), encoding="utf-8")
+    for repair in repairs:
+        log.warning("mended: %s", repair)
+    return repairs
