@@ -1,12 +1,12 @@
 """Raw data to canonical records, splits and a ledger.
 
-Requires: the raw files of `datasets.<dataset>`.
+Requires: the raw files of `datasets.<dataset>`; none for a hub dataset, whose commit is among the settings.
 Makes: <results>/datasets/{dataset}/records.parquet, {split}.jsonl, quarantine.jsonl, ledger.json, ledger.html
 """
 
 
 rule ingest_records:
-    """Read raw files into canonical records, each traceable to file:line; set bad ones aside or stop at them."""
+    """Read raw data into canonical records, each traceable to file:line; set bad ones aside or stop at them."""
     input:
         raw=raw_files,
         code=code("dataset/ingest_records.py"),
@@ -14,22 +14,97 @@ rule ingest_records:
         records="<results>/datasets/{dataset}/ingested.parquet",
         quarantine="<results>/datasets/{dataset}/quarantine.jsonl",
         counts="<results>/datasets/{dataset}/ingest.json",
-    params:
-        settings=dataset_settings(
-            "hub", "format", "fields", "columns", "system", "label", "label_map", "group_by",
-            "min_characters", "max_characters", "checks", "on_bad_record",
-        ),
     log:
         "<logs>/dataset/ingest_records/{dataset}.log",
     benchmark:
         "<benchmarks>/dataset/ingest_records/{dataset}.tsv"
+    conda:
+        "../envs/dataset.yaml"
     resources:
         mem_mb=2000,
         runtime=60,
-    conda:
-        "../envs/dataset.yaml"
+    params:
+        settings=dataset_settings(
+            "hub",
+            "format",
+            "fields",
+            "columns",
+            "system",
+            "label",
+            "label_map",
+            "group_by",
+            "min_characters",
+            "max_characters",
+            "checks",
+            "on_bad_record",
+        ),
     shell:
         r"""
         python {input.code[0]:q} {input.raw:q} --settings {params.settings:q} --log {log:q} \
             --records {output.records:q} --quarantine {output.quarantine:q} --counts {output.counts:q}
+        """
+
+
+rule split_records:
+    """Remove duplicates, split by hash, check that the splits share nothing, and augment the training split."""
+    input:
+        ingested="<results>/datasets/{dataset}/ingested.parquet",
+        code=code("dataset/split_records.py"),
+    output:
+        records="<results>/datasets/{dataset}/records.parquet",
+        train="<results>/datasets/{dataset}/train.jsonl",
+        validation="<results>/datasets/{dataset}/validation.jsonl",
+        test="<results>/datasets/{dataset}/test.jsonl",
+        duplicates="<results>/datasets/{dataset}/duplicates.jsonl",
+        facts="<results>/datasets/{dataset}/split.json",
+    log:
+        "<logs>/dataset/split_records/{dataset}.log",
+    benchmark:
+        "<benchmarks>/dataset/split_records/{dataset}.tsv"
+    conda:
+        "../envs/dataset.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        settings=dataset_settings("deduplicate", "splits", "stratify", "augment"),
+    shell:
+        r"""
+        python {input.code[0]:q} {input.ingested:q} --settings {params.settings:q} --log {log:q} \
+            --records {output.records:q} --train {output.train:q} --validation {output.validation:q} \
+            --test {output.test:q} --duplicates {output.duplicates:q} --facts {output.facts:q}
+        """
+
+
+rule write_dataset_ledger:
+    """Write what came in, what was dropped and why, labels, lengths and splits, as JSON and as a page."""
+    input:
+        records="<results>/datasets/{dataset}/records.parquet",
+        quarantine="<results>/datasets/{dataset}/quarantine.jsonl",
+        counts="<results>/datasets/{dataset}/ingest.json",
+        duplicates="<results>/datasets/{dataset}/duplicates.jsonl",
+        facts="<results>/datasets/{dataset}/split.json",
+        code=code("dataset/write_dataset_ledger.py"),
+    output:
+        json="<results>/datasets/{dataset}/ledger.json",
+        html=report(
+            "<results>/datasets/{dataset}/ledger.html",
+            caption="../docs/report/dataset.rst",
+            category="Datasets",
+            labels={"dataset": "{dataset}", "what": "ledger"},
+        ),
+    log:
+        "<logs>/dataset/write_dataset_ledger/{dataset}.log",
+    benchmark:
+        "<benchmarks>/dataset/write_dataset_ledger/{dataset}.tsv"
+    conda:
+        "../envs/dataset.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    shell:
+        r"""
+        python {input.code[0]:q} --name {wildcards.dataset:q} --log {log:q} \
+            --records {input.records:q} --quarantine {input.quarantine:q} --counts {input.counts:q} \
+            --duplicates {input.duplicates:q} --facts {input.facts:q} --json {output.json:q} --html {output.html:q}
         """

@@ -1,0 +1,57 @@
+"""Further training records: the same answers to rephrased prompts, by templates of the configuration."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+
+from scripts.common.errors import UserError
+from scripts.common.records import Record, content_id, normalised
+from scripts.dataset.raw_rows import BadRecordError
+from scripts.dataset.sandbox import Sandbox, compiled_template
+
+
+class Augmenter:
+    """Makes variants of training records by `augment` of a dataset's settings; None makes none."""
+
+    def __init__(self, settings: dict | None):
+        self.sandbox = Sandbox()
+        self.copies = settings["copies"] if settings else 0
+        sources = settings["templates"] if settings else []
+        self.templates = [
+            compiled_template(self.sandbox, source, f"augment.templates[{number}]")
+            for number, source in enumerate(sources)
+        ]
+
+    def variants(self, record: Record) -> Iterator[Record]:
+        """Yield a record's variants: the last user message is rendered from a template, all else stays.
+
+        Which template comes first follows from the record's id, so a record that is added changes no other's
+        variants. A variant equal to the record or to one before is left out. Raises UserError when a template fails.
+        """
+        seen = {record.id}
+        for copy in range(self.copies):
+            number = (int(record.id[:16], 16) + copy) % len(self.templates)
+            messages = self.rephrased(record, number)
+            identity = content_id(messages)
+            if identity in seen:
+                continue
+            seen.add(identity)
+            meta = record.meta | {"augmented": True, "augmented_from": record.id, "augmented_by": number}
+            yield replace(record, id=identity, messages=messages, meta=meta)
+
+    def rephrased(self, record: Record, number: int) -> list[dict]:
+        """Return the record's messages with the last user message rendered from a template."""
+        messages = json.loads(json.dumps(record.messages))
+        place = max(i for i, message in enumerate(messages) if message["role"] == "user")
+        values = record.meta | {"meta": record.meta, "user": messages[place]["content"]}
+        values |= {} if record.label is None else {"label": record.label}
+        try:
+            content = normalised(self.sandbox.rendered(self.templates[number], values))
+        except BadRecordError as error:
+            raise UserError(f"{record.origin}: augment.templates[{number}]: {error}") from None
+        if not content:
+            raise UserError(
+                f"{record.origin}: augment.templates[{number}] renders to nothing", remedy="use {{ user }} in it"
+            )
+        messages[place]["content"] = content
+        return messages

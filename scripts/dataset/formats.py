@@ -1,0 +1,173 @@
+"""From a raw record of each known format to messages: [{"role": ..., "content": ...}, ...]."""
+
+import json
+from typing import Any
+
+from scripts.common.records import ROLES, normalised
+from scripts.dataset.raw_rows import BadRecordError
+
+NEEDED = {
+    "messages": ("messages",),
+    "prompt_completion": ("prompt", "completion"),
+    "alpaca": ("instruction", "output"),
+    "sharegpt": ("conversations",),
+    "fields": (),
+}
+OPTIONAL = {
+    "messages": ("system",),
+    "prompt_completion": ("system",),
+    "alpaca": ("input", "system"),
+    "sharegpt": ("system",),
+    "fields": (),
+}
+SPEAKERS = {
+    "system": "system",
+    "human": "user",
+    "user": "user",
+    "gpt": "assistant",
+    "chatgpt": "assistant",
+    "assistant": "assistant",
+    "model": "assistant",
+}
+
+
+def column(record: dict, name: str, renamed: dict[str, str]) -> Any:
+    """Return a column of a record. Raises BadRecordError that says which columns there are."""
+    if name not in record:
+        raw = renamed.get(name, name)
+        shown = ", ".join(list(record)[:8]) or "none"
+        raise BadRecordError(
+            "missing column",
+            f"has no '{raw}'",
+            f"add it, or name the right column under 'columns' (there are: {shown})",
+        )
+    return record[name]
+
+
+def text_column(record: dict, name: str, renamed: dict[str, str]) -> str:
+    """Return a column of text."""
+    return checked_text(column(record, name, renamed), f"'{renamed.get(name, name)}'")
+
+
+def checked_text(value: Any, what: str) -> str:
+    """Return text. Raises BadRecordError for anything else."""
+    if isinstance(value, str):
+        return value
+    found = "null" if value is None else f"a {type(value).__name__}"
+    raise BadRecordError("not text", f"{what} is {found}, not text", "write it as text")
+
+
+def turns(value: Any, what: str, speaker: str, content: str, known: dict[str, str]) -> list[dict]:
+    """Return messages from a list of turns, or from JSON text of one (as a cell of a table holds it)."""
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (json.JSONDecodeError, RecursionError):
+            raise BadRecordError(
+                "not a list", f"{what} is text that is no JSON", f"write {what} as a list of turns"
+            ) from None
+    if not isinstance(value, list) or not value:
+        raise BadRecordError("not a list", f"{what} is no list of turns, or an empty one", "write [{...}, ...]")
+    return [message(turn, f"{what}[{i}]", speaker, content, known) for i, turn in enumerate(value)]
+
+
+def message(turn: Any, what: str, speaker: str, content: str, known: dict[str, str]) -> dict:
+    """Return one message from one turn."""
+    if not isinstance(turn, dict) or speaker not in turn or content not in turn:
+        raise BadRecordError(
+            "bad turn", f"{what} has no '{speaker}' and '{content}'", "write both, or rename them under 'columns'"
+        )
+    role = turn[speaker]
+    if not isinstance(role, str) or role not in known:
+        raise BadRecordError("unknown role", f"{what} has the role '{role}'", f"known roles are {', '.join(known)}")
+    if turn.get("tool_calls"):
+        raise BadRecordError("tool call", f"{what} calls tools", "chat records hold text only: drop or rewrite it")
+    return {"role": known[role], "content": content_text(turn[content], f"{what}.{content}")}
+
+
+def content_text(value: Any, what: str) -> str:
+    """Return a message's text; a list of text parts is joined. Raises BadRecordError for images and the like."""
+    if isinstance(value, list) and all(isinstance(part, dict) for part in value):
+        kinds = {str(part.get("type")) for part in value} - {"text"}
+        if kinds:
+            raise BadRecordError(
+                "not text", f"{what} holds a part of type '{min(kinds)}'", "chat records hold text only"
+            )
+        return "\n".join(checked_text(part.get("text"), what) for part in value)
+    return checked_text(value, what)
+
+
+def from_messages(record: dict, renamed: dict[str, str]) -> list[dict]:
+    """Read the format `messages` (OpenAI, TRL)."""
+    speaker, content = renamed.get("role", "role"), renamed.get("content", "content")
+    value = column(record, "messages", renamed)
+    return system_of(record) + turns(value, "messages", speaker, content, {role: role for role in ROLES})
+
+
+def from_sharegpt(record: dict, renamed: dict[str, str]) -> list[dict]:
+    """Read the format `sharegpt`: turns of human and gpt, and a system message among them or beside them."""
+    speaker, content = renamed.get("from", "from"), renamed.get("value", "value")
+    value = column(record, "conversations", renamed)
+    return system_of(record) + turns(value, "conversations", speaker, content, SPEAKERS)
+
+
+def from_prompt_completion(record: dict, renamed: dict[str, str]) -> list[dict]:
+    """Read the format `prompt_completion`; both may be text or lists of messages, as in TRL."""
+    messages = system_of(record)
+    for name, role in (("prompt", "user"), ("completion", "assistant")):
+        value = column(record, name, renamed)
+        if isinstance(value, list):
+            messages += turns(value, name, "role", "content", {role: role for role in ROLES})
+        else:
+            messages.append({"role": role, "content": text_column(record, name, renamed)})
+    return messages
+
+
+def from_alpaca(record: dict, renamed: dict[str, str]) -> list[dict]:
+    """Read the format `alpaca`: the input, when there is one, follows the instruction after an empty line."""
+    question = text_column(record, "instruction", renamed)
+    if record.get("input"):
+        question += "\n\n" + text_column(record, "input", renamed)
+    answer = text_column(record, "output", renamed)
+    return [*system_of(record), {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+
+
+def system_of(record: dict) -> list[dict]:
+    """Return the system message of a record that has one in a column of its own."""
+    return [{"role": "system", "content": checked_text(record["system"], "'system'")}] if record.get("system") else []
+
+
+READERS = {
+    "messages": from_messages,
+    "sharegpt": from_sharegpt,
+    "prompt_completion": from_prompt_completion,
+    "alpaca": from_alpaca,
+}
+
+
+def conversation(messages: list[dict], system: str | None) -> list[dict]:
+    """Return messages normalised and checked, with the dataset's system message where there is none.
+
+    Raises BadRecordError unless the order is [system] user assistant [user assistant ...] and no content is empty.
+    """
+    messages = [{"role": m["role"], "content": normalised(m["content"])} for m in messages]
+    if system is not None and messages and messages[0]["role"] != "system":
+        messages.insert(0, {"role": "system", "content": normalised(system)})
+    expected = "user"
+    for position, each in enumerate(messages):
+        role, place = each["role"], f"message {position + 1} ({each['role']})"
+        if not each["content"]:
+            raise BadRecordError(f"empty {role} message", f"{place} is empty", "write it, or drop the record")
+        if "\0" in each["content"]:
+            raise BadRecordError("NUL character", f"{place} holds a NUL character", "remove it")
+        if role == "system" and position == 0:
+            continue
+        if role != expected:
+            order = "roles go [system], user, assistant, user, assistant, ..."
+            raise BadRecordError("wrong order of roles", f"{place} stands where the {expected}'s is due", order)
+        expected = "assistant" if role == "user" else "user"
+    if not messages or messages[-1]["role"] != "assistant":
+        raise BadRecordError(
+            "no answer", "does not end with an assistant message", "add the answer, or drop the record"
+        )
+    return messages

@@ -1,0 +1,145 @@
+"""Ingestion: raw rows in, canonical records out; what is not kept is counted, exemplified and set aside."""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+
+from scripts.common.errors import UserError
+from scripts.common.records import Record
+from scripts.dataset.make_record import Check, RecordMaker
+from scripts.dataset.raw_rows import BadRecordError, RawRow, plain
+
+EXAMPLES = 5  # of each reason, in the counts
+SHOWN_FAULTS = 10  # lines that a failing ingestion prints
+MAX_LABELS = 1000
+EXCERPT = 160
+
+
+class Counts:
+    """What came in and what became of it."""
+
+    def __init__(self, checks: list[Check]):
+        self.read = self.kept = 0
+        self.sources: Counter[str] = Counter()
+        self.raw_labels: Counter[str] = Counter()
+        self.reasons: dict[str, dict] = {}
+        self.checks = {
+            check.number: {
+                "check": check.number,
+                "states": check.complaint(check.label),
+                "on_violation": check.action,
+                "count": 0,
+                "examples": [],
+            }
+            for check in checks
+        }
+
+    def reject(self, row: RawRow, fault: BadRecordError) -> None:
+        """Count a record that is not kept."""
+        reason = self.reasons.setdefault(fault.kind, {"reason": fault.kind, "count": 0, "examples": []})
+        reason["count"] += 1
+        if len(reason["examples"]) < EXAMPLES:
+            reason["examples"].append({"origin": row.origin, "detail": fault.detail, "text": excerpt(row)})
+        if fault.kind.startswith("check "):
+            self.violation(int(fault.kind.split()[1]), row)
+
+    def accept(self, row: RawRow, violated: list[Check], raw_label: str | None) -> None:
+        """Count a record that is kept."""
+        self.kept += 1
+        if raw_label is not None:
+            self.raw_labels[raw_label] += 1
+            if len(self.raw_labels) > MAX_LABELS:
+                raise UserError(
+                    f"the label has more than {MAX_LABELS} different values", remedy="name another column as 'label'"
+                )
+        for check in violated:
+            self.violation(check.number, row)
+
+    def violation(self, number: int, row: RawRow) -> None:
+        """Count a violation of a check."""
+        entry = self.checks[number]
+        entry["count"] += 1
+        if len(entry["examples"]) < EXAMPLES:
+            entry["examples"].append({"origin": row.origin, "text": excerpt(row)})
+
+    def as_json(self) -> dict:
+        """Return the counts, the commonest first."""
+        return {
+            "read": self.read,
+            "kept": self.kept,
+            "quarantined": sum(reason["count"] for reason in self.reasons.values()),
+            "sources": [{"source": source, "records": count} for source, count in self.sources.items()],
+            "reasons": sorted(self.reasons.values(), key=lambda reason: (-reason["count"], reason["reason"])),
+            "checks": list(self.checks.values()),
+            "raw_labels": [
+                {"label": label, "records": count}
+                for label, count in sorted(self.raw_labels.items(), key=lambda item: (-item[1], item[0]))
+            ],
+        }
+
+
+def excerpt(row: RawRow) -> str:
+    """Return the start of a raw record as text."""
+    text = row.text if row.record is None else shown(row.record)
+    return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
+
+
+def shown(value: object) -> str:
+    """Return a value as JSON that any UTF-8 file can hold: halves of characters are spelled out."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def quarantine_row(row: RawRow, fault: BadRecordError) -> dict:
+    """Return what quarantine.jsonl keeps of a bad record: where it stood, why it is there, and all of it."""
+    return {
+        "origin": row.origin,
+        "reason": fault.detail,
+        "record": row.text if row.record is None else plain(row.record),
+    }
+
+
+def ingest(
+    rows: Iterable[tuple[str, RawRow]],
+    settings: dict,
+    keep: Callable[[Record], None],
+    set_aside: Callable[[dict], None],
+) -> dict:
+    """Make records of raw rows, given as pairs of source and row; return the counts.
+
+    With `on_bad_record: fail` a bad record stops the build after all rows were looked at: the UserError lists the
+    first ten, one line each, and how many there are.
+    """
+    maker = RecordMaker(settings)
+    counts = Counts(maker.checks)
+    failing = settings["on_bad_record"] == "fail"
+    lines = []
+    for source, row in rows:
+        counts.read += 1
+        counts.sources[source] += 1
+        try:
+            if row.fault is not None:
+                raise row.fault
+            record, violated, raw_label = maker.make(row.record, row.origin)
+        except BadRecordError as fault:
+            counts.reject(row, fault)
+            is_check = fault.kind.startswith("check ")
+            if failing and not is_check and len(lines) < SHOWN_FAULTS:
+                lines.append(f"{row.origin}: {fault}")
+            set_aside(quarantine_row(row, fault))
+            continue
+        counts.accept(row, violated, raw_label)
+        keep(record)
+    result = counts.as_json()
+    if failing and lines:
+        raise UserError("\n".join([*lines, bad_total(result, len(lines))]))
+    if not result["kept"]:
+        raise UserError("no record is left", remedy="see the reasons in quarantine.jsonl" if result["read"] else None)
+    return result
+
+
+def bad_total(counts: dict, listed: int) -> str:
+    """Say how many records are bad, and what can be done."""
+    bad = sum(reason["count"] for reason in counts["reasons"] if not reason["reason"].startswith("check "))
+    more = f", the first {listed} are listed" if bad > listed else ""
+    return f"{bad} of {counts['read']} records are bad{more}; mend them, or set 'on_bad_record: quarantine'"

@@ -1,0 +1,72 @@
+"""Read raw files (or a hub dataset) into canonical records, each traceable to file:line.
+
+python scripts/dataset/ingest_records.py data/football/records.json --settings @settings.json
+    --records ingested.parquet --quarantine quarantine.jsonl --counts ingest.json
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.errors import UserError
+from scripts.common.files import atomic_path, write_json
+from scripts.dataset.canonical import row_writer, to_row
+from scripts.dataset.ingest import ingest
+from scripts.dataset.make_record import RecordMaker
+from scripts.dataset.raw_rows import RawRow
+from scripts.dataset.read_hub import read_hub_rows
+from scripts.dataset.read_rows import read_rows
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the step's command line."""
+    parser = step_parser(__doc__.splitlines()[0])
+    parser.add_argument("raw", nargs="*", type=Path, help="raw files; none for a hub dataset")
+    parser.add_argument("--records", type=Path, required=True, help="Parquet file of records to write")
+    parser.add_argument("--quarantine", type=Path, required=True, help="JSONL file of bad records to write")
+    parser.add_argument("--counts", type=Path, required=True, help="JSON file of counts to write")
+    return parser
+
+
+def rows_of(raw: list[Path], settings: dict) -> Iterator[tuple[str, RawRow]]:
+    """Yield pairs of source and raw row from all the raw files in turn, or from the hub dataset."""
+    if settings["hub"] is not None:
+        for row in read_hub_rows(settings["hub"]):
+            yield row.origin.rpartition(":")[0], row
+        return
+    if not raw:
+        raise UserError("no raw file is given", remedy="name one, or set 'hub' in the settings")
+    wanted = RecordMaker(settings).wanted()
+    bar = Progress("reading (KiB)", sum(path.stat().st_size for path in raw if path.is_file()) // 1024)
+    for path in raw:
+        for row in read_rows(path, lambda read: bar.advance(read / 1024), wanted):
+            yield str(path), row
+
+
+def step(arguments: argparse.Namespace) -> None:
+    """Ingest, and write records, quarantine and counts."""
+    settings = arguments.settings
+    with (
+        row_writer(arguments.records) as records,
+        atomic_path(arguments.quarantine) as quarantine,
+        open(quarantine, "w", encoding="utf-8", errors="backslashreplace") as aside,
+    ):
+        counts = ingest(
+            rows_of(arguments.raw, settings),
+            settings,
+            lambda record: records.write(to_row(record)),
+            lambda row: aside.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"),
+        )
+    write_json(arguments.counts, counts)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the step; return its exit status."""
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

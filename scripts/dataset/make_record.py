@@ -1,0 +1,151 @@
+"""From one raw record to the canonical one, as the dataset's configuration says."""
+
+import json
+import re
+from typing import Any
+
+from scripts.common.records import Record, content_id, normalised
+from scripts.dataset.formats import NEEDED, OPTIONAL, READERS, conversation
+from scripts.dataset.raw_rows import BadRecordError, plain
+from scripts.dataset.sandbox import Sandbox, compiled_template
+
+UNKNOWN = "unknown"
+
+
+class RecordMaker:
+    """Makes canonical records by a dataset's settings (keys as in `datasets.<name>` of the configuration)."""
+
+    def __init__(self, settings: dict):
+        self.settings = settings
+        self.renamed = settings["columns"]
+        self.sandbox = Sandbox()
+        self.templates = {
+            role: compiled_template(self.sandbox, source, f"fields.{role}")
+            for role in ("system", "user", "assistant")
+            if (source := (settings["fields"] or {}).get(role))
+        }
+        self.checks = [Check(number, check) for number, check in enumerate(settings["checks"], 1)]
+
+    def wanted(self) -> frozenset[str]:
+        """Return the raw columns that the settings name: a table whose header has none of them has no header."""
+        named = {self.renamed.get(name, name) for name in NEEDED[self.settings["format"]]}
+        others = [self.settings[key] for key in ("label", "group_by")]
+        return frozenset({*named, *self.renamed.values(), *filter(None, others)})
+
+    def make(self, raw: dict, origin: str) -> tuple[Record, list["Check"], str | None]:
+        """Return the record, the checks that it violates, and its raw label.
+
+        Raises BadRecordError with the reason when no record can be made, or when a check says `quarantine`.
+        """
+        raw = plain(raw)
+        check_unicode(raw)
+        raw_label = self.raw_text(raw, "label")
+        label = raw_label if raw_label is None else self.settings["label_map"].get(raw_label, raw_label)
+        group = self.raw_text(raw, "group_by")
+        record = self.with_own_names(raw)
+        messages = self.messages(record, label)
+        self.check_length(messages[-1]["content"])
+        violated = [check for check in self.checks if check.violated_by(messages[-1]["content"], label)]
+        for check in violated:
+            if check.action == "quarantine":
+                raise BadRecordError(
+                    f"check {check.number}", check.complaint(label), "see 'checks' in the configuration"
+                )
+        if any(check.action == "relabel" for check in violated):
+            label = UNKNOWN
+            messages = self.messages(record, label)
+        eaten = (*NEEDED[self.settings["format"]], *OPTIONAL[self.settings["format"]])
+        meta = {key: value for key, value in record.items() if key not in eaten}
+        made = Record(
+            id=content_id(messages),
+            messages=messages,
+            expected=messages[-1]["content"],
+            label=label,
+            group=group,
+            meta=meta,
+            origin=origin,
+        )
+        return made, violated, raw_label
+
+    def with_own_names(self, raw: dict) -> dict:
+        """Return the record with the format's names for the columns that `columns` renames."""
+        taken = {*self.renamed, *self.renamed.values()}
+        kept = {name: value for name, value in raw.items() if name not in taken}
+        return kept | {own: raw[name] for own, name in self.renamed.items() if name in raw}
+
+    def raw_text(self, raw: dict, key: str) -> str | None:
+        """Return the label or group of a raw record as text; None when the settings name no column for it."""
+        name = self.settings[key]
+        if name is None:
+            return None
+        value = raw.get(name)
+        text = normalised(str(value).lower() if isinstance(value, bool) else str(value)) if scalar(value) else ""
+        if not text:
+            missing = "has no" if name not in raw else "has an empty"
+            raise BadRecordError(f"no {key}", f"{missing} '{name}'", f"'{key}' needs it in every record")
+        return text
+
+    def messages(self, record: dict, label: str | None) -> list[dict]:
+        """Return the checked messages of a record."""
+        if self.templates:
+            values = record | ({} if label is None else {"label": label})
+            contents = {role: self.sandbox.rendered(template, values) for role, template in self.templates.items()}
+            messages = [
+                {"role": role, "content": content}
+                for role, content in contents.items()
+                if role != "system" or content.strip()
+            ]
+        else:
+            messages = READERS[self.settings["format"]](record, self.renamed)
+        return conversation(messages, self.settings["system"])
+
+    def check_length(self, answer: str) -> None:
+        """Raise BadRecordError for an answer that is too short or too long."""
+        least, most = self.settings["min_characters"], self.settings["max_characters"]
+        if len(answer) < least:
+            raise BadRecordError(
+                "answer too short", f"the answer has {len(answer)} characters", f"min_characters is {least}"
+            )
+        if most is not None and len(answer) > most:
+            raise BadRecordError(
+                "answer too long", f"the answer has {len(answer)} characters", f"max_characters is {most}"
+            )
+
+
+class Check:
+    """One check of the configuration: what an answer of a label must, or must not, look like."""
+
+    def __init__(self, number: int, check: dict):
+        self.number, self.label, self.action = number, check["label"], check["on_violation"]
+        self.patterns = [
+            (word, re.compile(check[key]))
+            for key, word in (("must_match", "must"), ("must_not_match", "must not"))
+            if check[key] is not None
+        ]
+
+    def violated_by(self, answer: str, label: str | None) -> bool:
+        """Say whether an answer of this label violates the check."""
+        if self.label is not None and label != self.label:
+            return False
+        return any((pattern.search(answer) is None) == (word == "must") for word, pattern in self.patterns)
+
+    def complaint(self, label: str | None) -> str:
+        """Say what the check states."""
+        whose = "the answer" if label is None else f"the answer of a '{label}'"
+        return f"{whose} " + " and ".join(f"{word} match '{pattern.pattern}'" for word, pattern in self.patterns)
+
+
+def scalar(value: Any) -> bool:
+    """Say whether a value can be a label or a group."""
+    return isinstance(value, str | int | float)
+
+
+def check_unicode(raw: dict) -> None:
+    """Raise BadRecordError for halves of surrogate pairs, which JSON can spell but UTF-8 can't hold."""
+    try:
+        json.dumps(raw, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        code = f"\\u{ord(error.object[error.start]):04x}"
+        raise BadRecordError(
+            "broken Unicode", f"holds {code}, half of a character", "write the whole character"
+        ) from None

@@ -1,0 +1,58 @@
+"""What every reader of raw data yields, and the one way to say what is wrong with a record."""
+
+import datetime
+import decimal
+import math
+from dataclasses import dataclass
+from typing import Any
+
+MAX_RECORD = 64 * 2**20  # characters or bytes of one raw record; a longer one is a damaged file, not a record
+
+
+class BadRecordError(ValueError):
+    """A record that can't be used: a short kind to count by, what exactly is wrong, and how to mend it."""
+
+    def __init__(self, kind: str, detail: str, remedy: str):
+        self.kind, self.detail, self.remedy = kind, detail, remedy
+        super().__init__(f"{detail}; {remedy}")
+
+
+@dataclass(slots=True)
+class RawRow:
+    """One raw record and where it stands (`file:line`, `file:row` for parquet and hub datasets).
+
+    `record` is None when the row can't be read; then `fault` says why and `text` is what stands there.
+    """
+
+    origin: str
+    record: dict | None = None
+    fault: BadRecordError | None = None
+    text: str | None = None
+
+
+def plain(value: Any) -> Any:
+    """Return a value as JSON can hold it: dates as ISO text, decimals as text, NaN as null, bytes as their length."""
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(entry) for entry in value]
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, datetime.date | datetime.time):
+        return value.isoformat()
+    if isinstance(value, decimal.Decimal | datetime.timedelta):
+        return str(value)
+    if isinstance(value, bytes):
+        return f"({len(value)} bytes)"
+    return f"({type(value).__name__})"
+
+
+def object_fault(value: Any) -> BadRecordError | None:
+    """Return what is wrong with a JSON value that should be a record, if anything."""
+    if isinstance(value, dict):
+        return None
+    names = {list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
+    found = "null" if value is None else names[type(value)]
+    return BadRecordError("not an object", f"is {found}, not an object", "a record is written as {...}")

@@ -1,0 +1,60 @@
+"""Records of a dataset on the Hugging Face hub, at one pinned commit, streamed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from scripts.common.errors import UserError
+from scripts.dataset.raw_rows import RawRow
+
+
+def read_hub_rows(hub: dict) -> Iterator[RawRow]:
+    """Yield the records of `hub` (`id`, `revision`, `name`, `split`); each is `id@commit/split:row`.
+
+    Raises UserError when a folder in the working directory has the dataset's name (the library would read it instead
+    of the pinned commit), and for whatever keeps the hub from answering.
+    """
+    if Path(hub["id"]).exists():
+        raise UserError(
+            f"a folder '{hub['id']}' stands where hub dataset '{hub['id']}' is meant",
+            remedy="rename it, or use 'files'",
+        )
+    place = f"{hub['id']}@{hub['revision'][:12]}/{hub['split']}"
+    yield from streamed(hub["id"], place, revision=hub["revision"], name=hub["name"], split=hub["split"])
+
+
+def streamed(source: str, place: str, **arguments) -> Iterator[RawRow]:
+    """Yield the records that `datasets.load_dataset(source, streaming=True, **arguments)` gives, row by row.
+
+    The commit is the library's `revision`; no remote code is run. Raises UserError with the library's own reason.
+    """
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        rows = datasets.load_dataset(source, streaming=True, **arguments)
+        for number, record in enumerate(rows, 1):
+            yield RawRow(f"{place}:{number}", record)
+    except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
+        raise UserError(f"{place}: can't be read: {reason(error)}", remedy=remedy(error)) from None
+
+
+def reason(error: Exception) -> str:
+    """Return the first line of the library's reason."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0].rstrip('.') if lines else 'no reason given'}"
+
+
+def remedy(error: Exception) -> str:
+    """Say what mends the usual faults of the hub."""
+    names = {parent.__name__ for parent in type(error).__mro__} | {type(error.__cause__).__name__}
+    if "GatedRepoError" in names:
+        return "accept the dataset's terms on its page and set HF_TOKEN"
+    if "RevisionNotFoundError" in names:
+        return "copy the commit hash from the dataset's page, under 'Files and versions'"
+    if names & {"DatasetNotFoundError", "RepositoryNotFoundError"}:
+        return "check 'hub.id' and 'hub.revision', and set HF_TOKEN for a private dataset"
+    if "Config name" in str(error) or "BuilderConfig" in str(error):
+        return "set 'hub.name' to one of the configurations"
+    if "split" in str(error).lower():
+        return "set 'hub.split' to one of the splits"
+    return "check 'hub' and the network"

@@ -1,0 +1,153 @@
+"""CSV, TSV and Parquet, one record at a time."""
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from scripts.common.errors import UserError
+from scripts.dataset.raw_files import Report, decompressed, encoding_fault, read_lines, too_long
+from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError, RawRow
+
+BATCH = 256
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
+
+
+class LineFeed:
+    """Gives lines to the csv reader, and remembers those of the current row."""
+
+    def __init__(self, path: Path | str, report: Report):
+        self.path, self.lines = path, read_lines(path, report)
+        self.number, self.held, self.size = 0, [], 0
+
+    def __iter__(self):
+        return self
+
+    def __next__(self) -> str:
+        line = next(self.lines)
+        self.number += 1
+        self.held.append(line)
+        self.size += len(line)
+        if self.size > MAX_RECORD:
+            raise too_long(self.path, self.number - len(self.held) + 1)
+        return line.decode("utf-8", "surrogateescape")
+
+    def start(self) -> int:
+        """Forget the last row's lines; return the line on which the next row starts."""
+        self.held, self.size = [], 0
+        return self.number + 1
+
+    def fault(self, start: int) -> BadRecordError | None:
+        """Return what is wrong with the bytes of the current row."""
+        for offset, line in enumerate(self.held):
+            found = encoding_fault(line)
+            if found and len(self.held) > 1:
+                return BadRecordError(found.kind, f"line {start + offset}: {found.detail}", found.remedy)
+            if found:
+                return found
+            if b"\0" in line:
+                return BadRecordError("NUL byte", "holds a NUL byte", "remove it, or save the file as UTF-8 text again")
+        return None
+
+    def text(self) -> str:
+        """Return the current row as it stands in the file."""
+        return b"".join(self.held).decode("utf-8", "backslashreplace").rstrip("\r\n")
+
+
+def read_delimited_rows(
+    path: Path | str, delimiter: str, report: Report = lambda read: None, wanted: frozenset[str] = frozenset()
+) -> Iterator[RawRow]:
+    """Yield the records of a CSV or TSV file: one cell of text per column of the header line.
+
+    A ragged row, or one with bytes that are not UTF-8, is a row with a fault. Raises UserError for a bad header (none
+    of the `wanted` columns in it means that there is none) and for a quote that never closes.
+    """
+    csv.field_size_limit(MAX_RECORD)
+    feed = LineFeed(path, report)
+    reader = csv.reader(feed, delimiter=delimiter, strict=True)
+    header = None
+    while True:
+        start = feed.start()
+        try:
+            cells = next(reader)
+        except StopIteration:
+            break
+        except csv.Error as error:
+            if "unexpected end" in str(error):
+                raise UserError("a quote opens here and never closes", path, start, "close it, or double it") from None
+            cells, fault = (
+                None,
+                BadRecordError("not valid CSV", f"is not valid CSV: {error}", 'write " inside a cell as ""'),
+            )
+        else:
+            fault = feed.fault(start)
+        if cells == []:
+            continue
+        if header is None:
+            if fault:
+                raise UserError(f"the header {fault.detail}", path, start, fault.remedy)
+            header = checked_header(cells, path, start, delimiter, wanted)
+            continue
+        if not fault and len(cells) != len(header):
+            quoting = f"quote cells that hold {'tabs' if delimiter == chr(9) else repr(delimiter)}"
+            shape = f"has {len(cells)} cells, the header has {len(header)}"
+            fault = BadRecordError("ragged row", shape, quoting)
+        origin = f"{path}:{start}"
+        yield (
+            RawRow(origin, None, fault, feed.text()) if fault else RawRow(origin, dict(zip(header, cells, strict=True)))
+        )
+    if header is None:
+        raise UserError("is empty", path, 1, "the first line names the columns")
+
+
+def checked_header(cells: list[str], path: Path | str, line: int, delimiter: str, wanted: frozenset[str]) -> list[str]:
+    """Return the column names of a header line. Raises UserError for one that can't be a header."""
+    names = [cell.strip() for cell in cells]
+    if len(names) == 1:
+        for other, word in DELIMITERS.items():
+            if other != delimiter and other in names[0]:
+                there = f"save it with {DELIMITERS[delimiter]}"
+                raise UserError(f"its cells are separated by {word}, not by {DELIMITERS[delimiter]}", path, line, there)
+    if "" in names:
+        raise UserError(f"column {names.index('') + 1} has no name", path, line, "name each column in the first line")
+    doubled = sorted({name for name in names if names.count(name) > 1})
+    if doubled:
+        raise UserError(f"two columns are named '{doubled[0]}'", path, line, "rename or drop one of them")
+    if wanted and not wanted & set(names):
+        raise UserError(
+            f"names none of the columns {quoted(sorted(wanted))}; it holds {quoted(names)}",
+            path,
+            line,
+            "add a header line, or name the columns under 'columns'",
+        )
+    return names
+
+
+def quoted(names: list[str], most: int = 8) -> str:
+    """List names in quotes, shortened."""
+    shown = ", ".join(f"'{name if len(name) <= 30 else name[:27] + '...'}'" for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def read_parquet_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[RawRow]:
+    """Yield the records of a Parquet file, batch by batch; a compressed one is unpacked beside first.
+
+    Raises UserError for a file that is no Parquet or is damaged.
+    """
+    import pyarrow
+    from pyarrow import parquet
+
+    with decompressed(path, report) as content:
+        try:
+            with parquet.ParquetFile(content, pre_buffer=False) as file:
+                names = file.schema_arrow.names
+                doubled = sorted({name for name in names if names.count(name) > 1})
+                if doubled:
+                    raise UserError(f"two columns are named '{doubled[0]}'", path, remedy="rename or drop one of them")
+                number = 0
+                for batch in file.iter_batches(batch_size=BATCH):
+                    for record in batch.to_pylist():
+                        number += 1
+                        yield RawRow(f"{path}:{number}", record)
+        except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+            what = str(error).splitlines()[0].rstrip(". ")
+            raise UserError(f"is no readable Parquet file: {what}", path, remedy="write or copy it again") from None

@@ -1,0 +1,248 @@
+"""Remove duplicates, split by hash, and augment the training split.
+
+python scripts/dataset/split_records.py ingested.parquet --settings @settings.json --records records.parquet
+    --train train.jsonl --validation validation.jsonl --test test.jsonl --duplicates duplicates.jsonl --facts split.json
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+
+from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.errors import UserError
+from scripts.common.files import atomic_path, write_json
+from scripts.common.records import SPLITS
+from scripts.dataset.augment import Augmenter
+from scripts.dataset.canonical import COLUMNS, from_row, read_rows, row_count, row_writer
+from scripts.dataset.deduplicate import (
+    Numbers,
+    TextStore,
+    compared_text,
+    exact_duplicates,
+    near_duplicates,
+    pair_across_splits,
+)
+from scripts.dataset.splits import best_seed, cells, check_not_empty, key_of, misfit, split_numbers
+
+SEED_SEARCH = 20_000  # records up to which a better seed is looked for; beyond, chance evens the shares out
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the step's command line."""
+    parser = step_parser(__doc__.splitlines()[0])
+    parser.add_argument("ingested", type=Path, help="Parquet file of records in raw order")
+    parser.add_argument("--records", type=Path, required=True, help="Parquet file of kept records to write")
+    for split in SPLITS:
+        parser.add_argument(f"--{split}", type=Path, required=True, help=f"JSONL file of the {split} split to write")
+    parser.add_argument("--duplicates", type=Path, required=True, help="JSONL file of removed duplicates to write")
+    parser.add_argument("--facts", type=Path, required=True, help="JSON file of what was done to write")
+    return parser
+
+
+def duplicates_of(ingested: Path, settings: dict, folder: Path) -> dict[int, tuple[int, str, float]]:
+    """Return each row to remove: its number to (number of the row that stays, `exact` or `near`, similarity)."""
+    ids, texts = Numbers(np.uint64), TextStore(folder)
+    bar = Progress("comparing", row_count(ingested))
+    for row in read_rows(ingested, ("id", "messages", "expected")):
+        ids.add(int(row["id"], 16))
+        texts.add(compared_text(row, settings["compare"]))
+        bar.advance()
+    exact = exact_duplicates(ids.values()) if settings["exact"] else {}
+    found = {number: (first, "exact", 1.0) for number, first in exact.items()}
+    if settings["near"]:
+        near = near_duplicates(texts, settings["shingle"], settings["threshold"], exact)
+        found |= {number: (first, "near", similarity) for number, (first, similarity) in near.items()}
+    texts.close()
+    return resolved(found)
+
+
+def resolved(found: dict[int, tuple[int, str, float]]) -> dict[int, tuple[int, str, float]]:
+    """Let an exact copy of a near duplicate point to the record that stays."""
+    result = {}
+    for number in sorted(found):
+        first, kind, similarity = found[number]
+        while first in found:
+            first, kind, similarity = found[first]
+        result[number] = (first, kind, similarity)
+    return result
+
+
+def write_duplicates(ingested: Path, found: dict[int, tuple[int, str, float]], path: Path) -> None:
+    """Write one line a removed row: what it was, where, and which record it duplicates."""
+    stay = {first for first, _, _ in found.values()}
+    known = {}
+    with atomic_path(path) as beside, open(beside, "w", encoding="utf-8") as file:
+        for number, row in enumerate(read_rows(ingested)):
+            if number in stay:
+                known[number] = {key: row[key] for key in ("id", "origin", "label")}
+            if number not in found:
+                continue
+            first, kind, similarity = found[number]
+            line = {
+                "origin": row["origin"],
+                "kind": kind,
+                "similarity": round(similarity, 4),
+                "label": row["label"],
+                "expected": row["expected"],
+                "duplicate_of": known[first],
+                "record": from_row(row).to_row(),
+            }
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+class Kept:
+    """The rows that stay, as numbers: 8 bytes for the key, 4 for the label."""
+
+    def __init__(self, ingested: Path, removed: dict, compare: str):
+        self.ingested, self.removed = ingested, removed
+        keys, labels = Numbers(np.uint64), Numbers(np.int32)
+        self.label_numbers: dict[str | None, int] = {}
+        for row in self.rows(("group", "label", "messages", "expected")):
+            keys.add(key_of(row["group"], compared_text(row, compare)))
+            labels.add(self.label_numbers.setdefault(row["label"], len(self.label_numbers)))
+        self.keys, self.labels = keys.values(), labels.values()
+
+    def rows(self, columns: tuple[str, ...] | None = None) -> Iterator[dict]:
+        """Yield the rows that stay, in raw order."""
+        for number, row in enumerate(read_rows(self.ingested, columns)):
+            if number not in self.removed:
+                yield row
+
+
+def check_apart(kept: Kept, split: np.ndarray, settings: dict, folder: Path) -> None:
+    """Raise UserError when near duplicates are in different splits: a model would be tested on what it saw."""
+    texts = TextStore(folder)
+    for row in kept.rows(("messages", "expected")):
+        texts.add(compared_text(row, settings["compare"]))
+    pair = pair_across_splits(texts, settings["shingle"], settings["threshold"], split)
+    texts.close()
+    if pair is None:
+        return
+    wanted = set(pair[:2])
+    origins = {n: row["origin"] for n, row in enumerate(kept.rows(("origin",))) if n in wanted}
+    first, second, similarity = pair
+    raise UserError(
+        f"{origins[first]} ({SPLITS[split[first]]}) and {origins[second]} ({SPLITS[split[second]]}) are near "
+        f"duplicates in different splits (similarity {similarity:.2f})",
+        remedy="set deduplicate.near to true, keep them in one group by group_by, or set deduplicate.compare to "
+        "conversation",
+    )
+
+
+def split_facts(kept: Kept, split: np.ndarray, settings: dict) -> dict:
+    """Return the shares wanted and achieved, per label too, and a seed that would keep them closer."""
+    shares, seed = settings["splits"], settings["splits"]["seed"]
+    table = cells(split, kept.labels, len(kept.label_numbers))
+    wanted = np.array([shares[name] for name in SPLITS])
+    total = max(len(split), 1)
+    facts = {
+        "seed": seed,
+        "shares": [
+            {
+                "split": name,
+                "wanted": shares[name],
+                "achieved": round(int(table[:, number].sum()) / total, 6),
+                "records": int(table[:, number].sum()),
+                "groups": len(np.unique(kept.keys[split == number])),
+            }
+            for number, name in enumerate(SPLITS)
+        ],
+        "labels": sorted(
+            (
+                {"label": label, **{name: int(table[row, number]) for number, name in enumerate(SPLITS)}}
+                for label, row in kept.label_numbers.items()
+            ),
+            key=lambda entry: (-sum(entry[name] for name in SPLITS), entry["label"] or ""),
+        ),
+        "stratification": None,
+    }
+    if settings["stratify"] and len(split) <= SEED_SEARCH:
+        better, fit = best_seed(kept.keys, kept.labels, len(kept.label_numbers), shares)
+        now = misfit(table, wanted)
+        facts["stratification"] = {
+            "labels_missing_in_a_split": now[1],
+            "distance": round(now[2], 4),
+            "best_seed": better if fit < now else seed,
+            "best_labels_missing_in_a_split": min(fit, now)[1],
+            "best_distance": round(min(fit, now)[2], 4),
+        }
+    return facts
+
+
+def write_splits(kept: Kept, split: np.ndarray, settings: dict, arguments: argparse.Namespace) -> int:
+    """Write records.parquet and the JSONL files of the splits; return how many augmented records were added."""
+    augmenter = Augmenter(settings["augment"])
+    known: set[str] = {row["id"] for row in kept.rows(("id",))} if settings["augment"] else set()
+    repeated: Counter[str] = Counter()
+    augmented = 0
+    with ExitStack() as stack:
+        records = stack.enter_context(row_writer(arguments.records, (*COLUMNS, "split")))
+        files = {}
+        for name in SPLITS:
+            beside = stack.enter_context(atomic_path(getattr(arguments, name)))
+            files[name] = stack.enter_context(open(beside, "w", encoding="utf-8"))
+        for number, row in zip(split, kept.rows(), strict=True):
+            name = SPLITS[number]
+            if not settings["deduplicate"]["exact"]:
+                row["id"] = unique_id(row["id"], repeated)
+            records.write(row | {"split": name})
+            record = from_row(row)
+            variants = augmenter.variants(record) if name == "train" else ()
+            for each in (record, *variants):
+                if each is not record:
+                    if each.id in known:
+                        continue
+                    known.add(each.id)
+                    augmented += 1
+                files[name].write(json.dumps(each.to_row(), ensure_ascii=False) + "\n")
+    return augmented
+
+
+def unique_id(identity: str, repeated: Counter[str]) -> str:
+    """Return an id for a record that may repeat one before it: the n-th copy gets `-n`."""
+    repeated[identity] += 1
+    return identity if repeated[identity] == 1 else f"{identity}-{repeated[identity]}"
+
+
+def step(arguments: argparse.Namespace) -> None:
+    """Deduplicate, split, check and augment."""
+    settings = arguments.settings
+    with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
+        found = duplicates_of(arguments.ingested, settings["deduplicate"], Path(folder))
+    kept = Kept(arguments.ingested, found, settings["deduplicate"]["compare"])
+    shares = settings["splits"]
+    split = split_numbers(kept.keys, shares, shares["seed"])
+    strata = kept.labels if settings["stratify"] else np.zeros_like(kept.labels)
+    check_not_empty(split, kept.keys, strata, len(kept.label_numbers), shares)
+    with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
+        check_apart(kept, split, settings["deduplicate"], Path(folder))
+    write_duplicates(arguments.ingested, found, arguments.duplicates)
+    facts = split_facts(kept, split, settings)
+    augmented = write_splits(kept, split, settings, arguments)
+    kinds = Counter(kind for _, kind, _ in found.values())
+    write_json(
+        arguments.facts,
+        {
+            "read": len(found) + len(split),
+            "kept": len(split),
+            "duplicates": {"exact": kinds["exact"], "near": kinds["near"]},
+            "augmented": augmented,
+            **facts,
+        },
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the step; return its exit status."""
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

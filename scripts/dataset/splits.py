@@ -1,0 +1,94 @@
+"""Splits decided by a hash: a record's split depends on its group and the seed, on nothing else.
+
+So a record that is added moves no other, and a later build of a grown dataset never trains on what an earlier one
+tested on. The price is that shares are met by chance, as in a draw: stratification can't steer single records (that
+would move others). What it can do is choose the draw: of many seeds, the ledger names the one whose hash happens to
+keep the labels' shares closest, and a person puts it into the configuration once.
+"""
+
+import hashlib
+
+import numpy as np
+
+from scripts.common.errors import UserError
+from scripts.common.records import SPLITS
+
+SEEDS = 4096  # tried at most, when a better one is looked for
+WORK = 4_000_000  # hashes that the search may take
+GOLDEN = 0x9E3779B97F4A7C15  # SplitMix64's increment and multipliers: Steele, Lea, Flood (2014), "Fast splittable
+MIX_1, MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # pseudorandom number generators", OOPSLA
+
+
+def key_of(group: str | None, compared: str) -> int:
+    """Return the 64-bit key that decides a record's split: of its group, or of its compared text when it has none.
+
+    By default that is the answer: another prompt template, system message or label map then moves no record.
+    """
+    text = f"record:{compared}" if group is None else f"group:{group}"
+    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")
+
+
+def positions(keys: np.ndarray, seed: int) -> np.ndarray:
+    """Return for each key its position in [0, 1): SplitMix64 of key and seed. `keys`: shape (n,), uint64."""
+    start = np.uint64((seed + 1) * GOLDEN % 2**64)
+    mixed = keys + start
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(MIX_1)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(MIX_2)
+    return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
+
+
+def split_numbers(keys: np.ndarray, shares: dict, seed: int) -> np.ndarray:
+    """Return the split of each key, as its place in `SPLITS`: positions against test, then validation, then train.
+
+    Counted from the test split's end, so that a growing share of validation takes from train only.
+    """
+    where = positions(keys, seed)
+    test, validation = shares["test"], shares["test"] + shares["validation"]
+    return np.where(where < test, 2, np.where(where < validation, 1, 0)).astype(np.int8)
+
+
+def cells(split: np.ndarray, label: np.ndarray, labels: int) -> np.ndarray:
+    """Return how many records each label has in each split: shape (labels, 3)."""
+    return np.bincount(label * len(SPLITS) + split, minlength=labels * len(SPLITS)).reshape(labels, len(SPLITS))
+
+
+def misfit(counts: np.ndarray, wanted: np.ndarray) -> tuple[int, int, float]:
+    """Return how far a split is from the wanted shares; smaller is better.
+
+    First splits that are empty, then labels of three records or more that miss a split, then the chi-square distance
+    of all cells. `counts`: shape (labels, 3); `wanted`: the three shares.
+    """
+    used = wanted > 0
+    empty = int((counts.sum(axis=0)[used] == 0).sum())
+    missing = int((counts[counts.sum(axis=1) >= used.sum()][:, used] == 0).sum())
+    due = counts.sum(axis=1, keepdims=True) * wanted[used]
+    return empty, missing, float(((counts[:, used] - due) ** 2 / due).sum())
+
+
+def best_seed(keys: np.ndarray, label: np.ndarray, labels: int, shares: dict) -> tuple[int, tuple[int, int, float]]:
+    """Return the seed, of as many as are worth the time, with the smallest misfit, and that misfit.
+
+    `keys` and `label`: one entry a record. The smallest such seed wins.
+    """
+    wanted = np.array([shares[split] for split in SPLITS])
+    tried = int(np.clip(WORK // max(len(keys), 1), 1, SEEDS))
+    fits = ((misfit(cells(split_numbers(keys, shares, seed), label, labels), wanted), seed) for seed in range(tried))
+    fit, seed = min(fits)
+    return seed, fit
+
+
+def check_not_empty(split: np.ndarray, keys: np.ndarray, label: np.ndarray, labels: int, shares: dict) -> None:
+    """Raise UserError when a split that has a share has no record; the remedy names a seed that fills all.
+
+    `split`, `keys` and `label`: one entry a record.
+    """
+    counts = np.bincount(split, minlength=len(SPLITS))
+    empty = [name for number, name in enumerate(SPLITS) if shares[name] > 0 and not counts[number]]
+    if not empty:
+        return
+    groups = len(np.unique(keys))
+    seed, fit = best_seed(keys, label, labels, shares)
+    remedy = f"set splits.seed to {seed}" if not fit[0] else "enlarge the share, or add records or groups"
+    units = f"{len(keys)} records" if groups == len(keys) else f"{len(keys)} records in {groups} groups"
+    share = shares[empty[0]]
+    raise UserError(f"the split '{empty[0]}' (share {share:g}) is empty: there are {units}", remedy=remedy)

@@ -1,0 +1,69 @@
+"""Write the dataset's ledger, as JSON and as a page: what came in, what was dropped and why, labels, lengths, splits.
+
+python scripts/dataset/write_dataset_ledger.py --name football --records records.parquet --counts ingest.json
+    --facts split.json --duplicates duplicates.jsonl --quarantine quarantine.jsonl --json ledger.json --html ledger.html
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from scripts.common.cli import progress, run_step, step_parser
+from scripts.common.files import read_json, write_json
+from scripts.common.html import write_page
+from scripts.dataset.canonical import read_rows, row_count
+from scripts.dataset.ledger import make_ledger
+from scripts.dataset.ledger_charts import HEIGHT, WIDTH, flow_segments, histogram_chart, label_rows
+
+PAGES = Path(__file__).parent / "pages"
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the step's command line."""
+    parser = step_parser(__doc__.splitlines()[0])
+    parser.add_argument("--name", required=True, help="the dataset's name")
+    for name, what in (
+        ("records", "Parquet file of kept records"),
+        ("counts", "JSON file of the ingestion's counts"),
+        ("facts", "JSON file of what the split did"),
+        ("duplicates", "JSONL file of removed duplicates"),
+        ("quarantine", "JSONL file of bad records"),
+        ("json", "ledger to write as JSON"),
+        ("html", "ledger to write as a page"),
+    ):
+        parser.add_argument(f"--{name}", type=Path, required=True, help=what)
+    return parser
+
+
+def step(arguments: argparse.Namespace) -> None:
+    """Count, and write both forms of the ledger."""
+    rows = read_rows(arguments.records, ("messages", "expected", "label", "split"))
+    ledger = make_ledger(
+        arguments.name,
+        progress(rows, "counting", row_count(arguments.records)),
+        read_json(arguments.counts),
+        read_json(arguments.facts),
+        arguments.duplicates,
+        arguments.quarantine,
+    )
+    write_json(arguments.json, ledger)
+    write_page(
+        arguments.html,
+        "dataset_ledger.html",
+        PAGES,
+        title=f"Dataset {arguments.name}",
+        ledger=ledger,
+        flow=flow_segments(ledger),
+        labels=label_rows(ledger),
+        charts={what: histogram_chart(lengths) for what, lengths in ledger["lengths"].items()},
+        plot={"width": WIDTH, "height": HEIGHT},
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the step; return its exit status."""
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
