@@ -10,7 +10,9 @@ import re
 import shlex
 
 from scripts.common.config import ConfigError, load_config
+from scripts.common.config.checks import gated_runs
 from scripts.common.config.runs import QUANTS
+from scripts.common.config.variants import answer_variants, shipped_quant
 from scripts.common.imports import files_of_script
 from scripts.model.chat_templates import BUILT_IN
 
@@ -206,6 +208,67 @@ def prompt_set_options(wildcards):
 def prediction_threads(wildcards):
     """Return the threads of a prediction: one for an embedded model, so that several run at once."""
     return 1 if CONFIG.models[model_of(wildcards)].embedded else 8
+
+
+def scored_files(name):
+    """Return an input function: this file of the run, `{variant}` filled in with each of its variants."""
+
+    def paths(wildcards):
+        variants = answer_variants(CONFIG.runs[wildcards.run])
+        return [f"<results>/runs/{wildcards.run}/{name}".replace("{variant}", variant) for variant in variants]
+
+    return paths
+
+
+def score_settings(wildcards):
+    """Return what the scores of a run depend on, as JSON: its `score` section and its language."""
+    run = CONFIG.runs[wildcards.run]
+    settings = {"score": run.score.model_dump(mode="json"), "language": CONFIG.datasets[run.dataset].language}
+    return json.dumps(settings, ensure_ascii=False, sort_keys=True)
+
+
+def verdict_settings(wildcards):
+    """Return what the verdict on a run depends on, as JSON: the gates that are for it, and what is shipped."""
+    run = CONFIG.runs[wildcards.run]
+    gates = {name: gate for name, gate in CONFIG.gates.items() if wildcards.run in gated_runs(gate, CONFIG)}
+    settings = {
+        "gates": {name: gate.model_dump(mode="json", exclude={"runs"}) for name, gate in gates.items()},
+        "shipped": shipped_quant(run),
+        "bootstrap": run.score.bootstrap,
+        "seed": run.score.seed,
+    }
+    return json.dumps(settings, ensure_ascii=False, sort_keys=True)
+
+
+def run_facts(name):
+    """Return what reports say of a run."""
+    run = CONFIG.runs[name]
+    return {"run": name, "dataset": run.dataset, "model": run.model, "method": run.method}
+
+
+def report_settings(wildcards):
+    """Return what the report of a run says of it, as JSON."""
+    return json.dumps(run_facts(wildcards.run), ensure_ascii=False, sort_keys=True)
+
+
+def leaderboard_settings(wildcards):
+    """Return the runs and their variants, as JSON."""
+    runs = [{**run_facts(name), "variants": answer_variants(run)} for name, run in CONFIG.runs.items()]
+    return json.dumps({"runs": runs}, ensure_ascii=False, sort_keys=True)
+
+
+def leaderboard_scores(wildcards):
+    """Return the scores of every variant of every run."""
+    return [
+        f"<results>/runs/{name}/scores/{variant}.json"
+        for name, run in CONFIG.runs.items()
+        for variant in answer_variants(run)
+    ]
+
+
+def base_manifests(wildcards):
+    """Return the manifests of the base models that runs use."""
+    return [f"<results>/models/{model}/manifest.json" for model in sorted({run.model for run in CONFIG.runs.values()})]
 
 
 wildcard_constraints:

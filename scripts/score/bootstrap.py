@@ -2,8 +2,8 @@
 
 Percentile bootstrap (Efron 1979), with the percentiles widened for few records so that a mean's interval is as wide as
 Student's t would have it ("expanded percentile", Hesterberg 2015, The American Statistician 69(4), section 5.3).
-Where all records say 0 or all say 1, resampling can't show how little that proves: there the bound is the exact one of
-Clopper and Pearson (1934), (0.05 / 2)^(1 / records).
+Where all records say no or all say yes (kind `yes_no`), resampling can't show how little that proves: there the bound is
+the exact one of Clopper and Pearson (1934), (0.05 / 2)^(1 / records).
 """
 
 import math
@@ -16,7 +16,6 @@ from scripts.score.kinds import QUANTILES, value_of_sums
 
 LEVEL = 0.95
 CELLS = 4_000_000  # drawn indexes held in memory at once
-BOUNDED = ("share", "ratio")  # values lie between 0 and 1
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ def estimate(kind: str, rows: list, resamples: int = 1000, seed: int = 0) -> Est
         return None
     replicates = resampled(kind, [table], resamples, seed)[0]
     low, high = interval(replicates, len(table))
-    if low is not None and kind in BOUNDED and (extreme := all_alike(kind, table)) is not None:
+    if low is not None and kind == "yes_no" and (extreme := all_alike(table)) is not None:
         bound = ((1 - LEVEL) / 2) ** (1 / len(table))
         low, high = (0.0, 1 - bound) if extreme == 0 else (bound, 1.0)
     return Estimate(value, low, high, len(table))
@@ -100,7 +99,7 @@ def difference(
         first, second = resampled(kind, tables, resamples, seed)
         replicates = (first - second) / (second if relative else 1.0)
     low, high = interval(replicates, len(pairs))
-    if low is not None and kind in BOUNDED and not relative and np.array_equal(*tables):
+    if low is not None and kind == "yes_no" and not relative and np.array_equal(*tables):
         bound = 1 - ((1 - LEVEL) / 2) ** (1 / len(pairs))
         low, high = -bound, bound
     return Estimate(value, low, high, len(pairs))
@@ -151,9 +150,7 @@ def interval(replicates: np.ndarray, records: int) -> tuple[float | None, float 
     return float(low), float(high)
 
 
-def all_alike(kind: str, table: np.ndarray) -> int | None:
+def all_alike(table: np.ndarray) -> int | None:
     """Return 0 or 1 when every record says just that, else None."""
-    top = table[:, 1] if kind == "ratio" else 1
-    if (table[:, 0] == 0).all():
-        return 0
-    return 1 if (table[:, 0] == top).all() else None
+    first = table[0, 0]
+    return int(first) if (table[:, 0] == first).all() else None

@@ -6,7 +6,7 @@ from typing import Literal
 from scripts.common.config.runs import METRICS
 
 Direction = Literal["lower", "higher", "neither"]
-Kind = Literal["mean", "share", "ratio", "exp_ratio", "bleu", "chrf", "variation", "p50", "p95"]
+Kind = Literal["mean", "yes_no", "ratio", "exp_ratio", "bleu", "chrf", "variation", "p50", "p95"]
 ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
 
 
@@ -25,22 +25,22 @@ CATALOGUE: dict[str, Entry] = {
     "perplexity_per_character": Entry("Perplexity per character", "exp_ratio", "lower"),
     "bleu": Entry("BLEU", "bleu", "higher"),
     "chrf": Entry("chrF", "chrf", "higher"),
-    "rouge_l": Entry("ROUGE-L", "share", "higher", "%"),
-    "exact_match": Entry("Exact match", "share", "higher", "%"),
-    "normalised_match": Entry("Normalised match", "share", "higher", "%"),
+    "rouge_l": Entry("ROUGE-L", "mean", "higher", "%"),
+    "exact_match": Entry("Exact match", "yes_no", "higher", "%"),
+    "normalised_match": Entry("Normalised match", "yes_no", "higher", "%"),
     "distinct_1": Entry("Distinct words", "mean", "higher", "%"),
     "distinct_2": Entry("Distinct word pairs", "mean", "higher", "%"),
-    "repetition": Entry("Repetition within answers", "share", "lower", "%"),
+    "repetition": Entry("Repetition within answers", "mean", "lower", "%"),
     "repetition_across": Entry("Repetition across answers", "mean", "lower", "%"),
     "length_mean": Entry("Mean length", "mean", "neither", "words"),
     "length_variation": Entry("Length variation", "variation", "neither", "%"),
-    "generic_phrase_rate": Entry("Generic phrases", "share", "lower", "%"),
+    "generic_phrase_rate": Entry("Generic phrases", "yes_no", "lower", "%"),
     "seconds_p50": Entry("Seconds per answer, median", "p50", "lower", "s"),
     "seconds_p95": Entry("Seconds per answer, 95th percentile", "p95", "lower", "s"),
     "present_share": Entry("Present tense", "ratio", "neither", "%"),
     "passe_compose_share": Entry("Passé composé", "ratio", "neither", "%"),
     "proper_noun_rate": Entry("Proper nouns", "ratio", "neither", "%"),
-    "finished": Entry("Finished answers", "share", "higher", "%"),
+    "finished": Entry("Finished answers", "yes_no", "higher", "%"),
 }
 assert tuple(CATALOGUE) == METRICS
 

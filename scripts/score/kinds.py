@@ -15,7 +15,7 @@ QUANTILES = {"p50": 0.5, "p95": 0.95}
 def value_of_sums(kind: str, sums: np.ndarray, records: int) -> np.ndarray:
     """Return the metric's value per row of sums over `records` records (drawn ones, repeats counted)."""
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        if kind in ("mean", "share"):
+        if kind in ("mean", "yes_no"):
             return sums[:, 0] / records
         if kind == "ratio":
             return sums[:, 0] / sums[:, 1]

@@ -11,7 +11,7 @@ from scripts.common.config.runs import Run
 from scripts.common.config.types import Section
 from scripts.common.config.variants import answer_variants, gguf_quants
 
-FRENCH_METRICS = ("present_share", "passe_compose_share")
+FRENCH_METRICS = ("present_share", "passe_compose_share", "proper_noun_rate")
 
 
 class Conflict(NamedTuple):
@@ -78,11 +78,12 @@ def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
 
 
 def gated_runs(gate: Gate, config: Any) -> dict[str, Run]:
-    """Return the runs that a gate is for."""
+    """Return the runs that a gate is for; the name of a run with a sweep stands for all its combinations."""
+    swept = tuple(f"{named}-" for named in gate.runs or [] if named not in config.runs)
     return {
         name: run
         for name, run in config.runs.items()
-        if gate.runs is None or any(name == named or name.startswith(f"{named}-") for named in gate.runs)
+        if gate.runs is None or name in gate.runs or name.startswith(swept)
     }
 
 

@@ -1,0 +1,141 @@
+"""Answers to metrics, metrics to a verdict, and all runs side by side.
+
+Requires: <results>/runs/{run}/answers/{variant}.jsonl, likelihood/{variant}.jsonl and curve.jsonl.
+Makes: <results>/runs/{run}/scores/{variant}.json, errors/{variant}.jsonl, verdict.json, report.html, and
+<results>/leaderboard.csv and leaderboard.html
+"""
+
+
+rule score_answers:
+    """Measure the answers of one variant, each metric with a 95 % interval, and list the worst answers."""
+    input:
+        answers="<results>/runs/{run}/answers/{variant}.jsonl",
+        likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
+        code=code("score/score_answers.py"),
+    output:
+        scores="<results>/runs/{run}/scores/{variant}.json",
+        errors="<results>/runs/{run}/errors/{variant}.jsonl",
+    log:
+        "<logs>/score/score_answers/{run}.{variant}.log",
+    benchmark:
+        "<benchmarks>/score/score_answers/{run}.{variant}.tsv"
+    wildcard_constraints:
+        variant=one_of(["base", "adapter", "merged", *QUANTS]),
+    resources:
+        mem_mb=2000,
+        runtime=60,
+    params:
+        settings=score_settings,
+    conda:
+        "../envs/score.yaml"
+    shell:
+        r"""
+        python {input.code[0]:q} {input.answers:q} {input.likelihood:q} --run {wildcards.run:q} \
+            --variant {wildcards.variant:q} --scores {output.scores:q} --errors {output.errors:q} \
+            --settings {params.settings:q} --log {log:q}
+        """
+
+
+rule decide_verdict:
+    """Promote, hold or roll back a run: its gates, judged by the intervals of its scores."""
+    input:
+        scores=scored_files("scores/{variant}.json"),
+        code=code("score/decide_verdict.py"),
+    output:
+        verdict=report(
+            "<results>/runs/{run}/verdict.json",
+            caption="../docs/report/verdict.rst",
+            category="Scores",
+            labels={"run": "{run}", "what": "verdict"},
+        ),
+    log:
+        "<logs>/score/decide_verdict/{run}.log",
+    benchmark:
+        "<benchmarks>/score/decide_verdict/{run}.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        settings=verdict_settings,
+    conda:
+        "../envs/score.yaml"
+    shell:
+        r"""
+        python {input.code[0]:q} {input.scores:q} --run {wildcards.run:q} --verdict {output.verdict:q} \
+            --settings {params.settings:q} --log {log:q}
+        """
+
+
+rule write_run_report:
+    """Put a run on one page: verdict, metrics, curve, answers side by side, and the worst answers."""
+    input:
+        scores=scored_files("scores/{variant}.json"),
+        answers=scored_files("answers/{variant}.jsonl"),
+        errors=scored_files("errors/{variant}.jsonl"),
+        verdict="<results>/runs/{run}/verdict.json",
+        curve="<results>/runs/{run}/curve.jsonl",
+        base=base_manifest,
+        code=code("score/write_run_report.py"),
+    output:
+        page=report(
+            "<results>/runs/{run}/report.html",
+            caption="../docs/report/run.rst",
+            category="Scores",
+            labels={"run": "{run}", "what": "report"},
+        ),
+    log:
+        "<logs>/score/write_run_report/{run}.log",
+    benchmark:
+        "<benchmarks>/score/write_run_report/{run}.tsv"
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        settings=report_settings,
+    conda:
+        "../envs/score.yaml"
+    shell:
+        r"""
+        python {input.code[0]:q} --scores {input.scores:q} --answers {input.answers:q} --errors {input.errors:q} \
+            --verdict {input.verdict:q} --curve {input.curve:q} --manifest {input.base:q} --page {output.page:q} \
+            --settings {params.settings:q} --log {log:q}
+        """
+
+
+rule write_leaderboard:
+    """Rank all runs and variants side by side, and say which differences are noise."""
+    input:
+        scores=leaderboard_scores,
+        verdicts=expand("<results>/runs/{run}/verdict.json", run=CONFIG.runs),
+        bases=base_manifests,
+        code=code("score/write_leaderboard.py"),
+    output:
+        table=report(
+            "<results>/leaderboard.csv",
+            caption="../docs/report/leaderboard.rst",
+            category="Leaderboard",
+            labels={"run": "all", "what": "table"},
+        ),
+        page=report(
+            "<results>/leaderboard.html",
+            caption="../docs/report/leaderboard.rst",
+            category="Leaderboard",
+            labels={"run": "all", "what": "page"},
+        ),
+    log:
+        "<logs>/score/write_leaderboard/all.log",
+    benchmark:
+        "<benchmarks>/score/write_leaderboard/all.tsv"
+    resources:
+        mem_mb=2000,
+        runtime=30,
+    params:
+        settings=leaderboard_settings,
+    conda:
+        "../envs/score.yaml"
+    shell:
+        r"""
+        python {input.code[0]:q} --scores {input.scores:q} --verdicts {input.verdicts:q} \
+            --manifests {input.bases:q} --csv {output.table:q} --page {output.page:q} \
+            --settings {params.settings:q} --log {log:q}
+        """
