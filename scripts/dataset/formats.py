@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from scripts.common.records import ROLES, normalised
-from scripts.dataset.raw_rows import BadRecordError
+from scripts.dataset.raw_rows import BadRecordError, kind_of_value
 
 NEEDED = {
     "messages": ("messages",),
@@ -53,8 +53,7 @@ def checked_text(value: Any, what: str) -> str:
     """Return text. Raises BadRecordError for anything else."""
     if isinstance(value, str):
         return value
-    found = "null" if value is None else f"a {type(value).__name__}"
-    raise BadRecordError("not text", f"{what} is {found}, not text", "write it as text")
+    raise BadRecordError("not text", f"{what} is {kind_of_value(value)}, not text", "write it as text")
 
 
 def turns(value: Any, what: str, speaker: str, content: str, known: dict[str, str]) -> list[dict]:

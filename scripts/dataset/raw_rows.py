@@ -49,10 +49,14 @@ def plain(value: Any) -> Any:
     return f"({type(value).__name__})"
 
 
+def kind_of_value(value: Any) -> str:
+    """Return what a JSON value is, in words."""
+    words = ((bool, "true or false"), (str, "text"), (int | float, "a number"), (list, "a list"), (dict, "an object"))
+    return next((word for kind, word in words if isinstance(value, kind)), "null")
+
+
 def object_fault(value: Any) -> BadRecordError | None:
     """Return what is wrong with a JSON value that should be a record, if anything."""
     if isinstance(value, dict):
         return None
-    names = {list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
-    found = "null" if value is None else names[type(value)]
-    return BadRecordError("not an object", f"is {found}, not an object", "a record is written as {...}")
+    return BadRecordError("not an object", f"is {kind_of_value(value)}, not an object", "a record is written as {...}")

@@ -166,7 +166,7 @@ class Buffer:
         """Return the error of a value that is not valid JSON."""
         line = self.line_at(error.pos)
         if error.pos >= len(self.text.rstrip()) or error.msg.startswith("Unterminated string"):
-            return UserError(f"the JSON ends early: {error.msg}", self.path, line, "complete it, or copy it again")
+            return UserError("the JSON ends early", self.path, line, "complete it, or copy it again")
         remedy = json_remedy(self.text, error.pos)
         return UserError(f"is not valid JSON: {error.msg}", self.path, line, remedy)
 

@@ -89,7 +89,7 @@ def read_delimited_rows(
             continue
         if not fault and len(cells) != len(header):
             quoting = f"quote cells that hold {'tabs' if delimiter == chr(9) else repr(delimiter)}"
-            shape = f"has {len(cells)} cells, the header has {len(header)}"
+            shape = f"has {len(cells)} cell{'s' * (len(cells) > 1)}, the header has {len(header)}"
             fault = BadRecordError("ragged row", shape, quoting)
         origin = f"{path}:{start}"
         yield (
