@@ -22,7 +22,9 @@ except ConfigError as error:
     raise WorkflowError("The configuration has faults:", *error.lines) from None
 
 # Steps import from this folder and from nothing of the user's own site-packages.
-shell.prefix(f"export PYTHONPATH={shlex.quote(workflow.basedir)} PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1; ")
+shell.prefix(
+    f"export PYTHONPATH={shlex.quote(workflow.basedir)} PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1; "
+)
 
 
 def one_of(names):
@@ -32,13 +34,20 @@ def one_of(names):
 
 def code(script):
     """Return the script and every module of ours that it imports: an edit of any of them re-runs the step."""
-    return [os.path.relpath(path) for path in files_of_script(os.path.join(workflow.basedir, "scripts", script))]
+    return [
+        os.path.relpath(path)
+        for path in files_of_script(os.path.join(workflow.basedir, "scripts", script))
+    ]
 
 
 def located(path):
     """Return a path of the configuration: relative to the working directory, else to the workflow's folder."""
     beside_workflow = os.path.relpath(os.path.join(workflow.basedir, path))
-    return path if os.path.exists(path) or not os.path.exists(beside_workflow) else beside_workflow
+    return (
+        path
+        if os.path.exists(path) or not os.path.exists(beside_workflow)
+        else beside_workflow
+    )
 
 
 def settings_json(section, keys):
@@ -79,9 +88,23 @@ def run_settings(*keys):
 
 
 def raw_files(wildcards):
+    """Return the raw files of the wildcard's dataset."""
+    return raw_files_of(wildcards.dataset)
+
+
+def raw_files_of_run(wildcards):
+    """Return the raw files of a run's dataset."""
+    return raw_files_of(dataset_of(wildcards))
+
+
+def raw_files_of(dataset):
     """Return a dataset's raw files, globs expanded; a missing one is left for Snakemake to name."""
-    files = CONFIG.datasets[wildcards.dataset].files or []
-    return [found for pattern in files for found in sorted(glob.glob(located(pattern))) or [located(pattern)]]
+    files = CONFIG.datasets[dataset].files or []
+    return [
+        found
+        for pattern in files
+        for found in sorted(glob.glob(located(pattern))) or [located(pattern)]
+    ]
 
 
 def dataset_of(wildcards):
@@ -105,7 +128,11 @@ def dataset_file(name):
 
 def models_from(source):
     """Return the names of the models from this source: hub, path or embedded."""
-    return [name for name, model in CONFIG.models.items() if getattr(model, source) is not None]
+    return [
+        name
+        for name, model in CONFIG.models.items()
+        if getattr(model, source) is not None
+    ]
 
 
 def embedded_setting(key):
@@ -122,7 +149,9 @@ def chat_template_file(wildcards):
     """Return the file of the chat template that the configuration gives a model, or that an embedded model has."""
     model = CONFIG.models[wildcards.model]
     name = model.chat_template or (model.embedded and BUILT_IN[model.architecture])
-    built_in = os.path.relpath(os.path.join(workflow.basedir, "scripts", "model", "templates", f"{name}.jinja"))
+    built_in = os.path.relpath(
+        os.path.join(workflow.basedir, "scripts", "model", "templates", f"{name}.jinja")
+    )
     return [] if not name else built_in if os.path.exists(built_in) else located(name)
 
 
@@ -149,11 +178,36 @@ def gguf_settings(wildcards):
         "model_key": run.model,
         "dataset_key": run.dataset,
         "project": CONFIG.project.model_dump(mode="json"),
-        "model": CONFIG.models[run.model].model_dump(mode="json", include={"name", "license", "hub", "path"}),
-        "dataset": CONFIG.datasets[run.dataset].model_dump(mode="json", include={"hub", "language"}),
-        "deploy": run.deploy.model_dump(
-            mode="json", include={"description", "parameters"}, exclude={"parameters": {"num_ctx"}}
+        "model": CONFIG.models[run.model].model_dump(
+            mode="json", include={"name", "license", "hub", "path"}
         ),
+        "dataset": CONFIG.datasets[run.dataset].model_dump(
+            mode="json", include={"hub", "language"}
+        ),
+        "deploy": {
+            "description": run.deploy.description,
+            "parameters": run.deploy.parameters.model_dump(exclude={"num_ctx"}),
+        },
+    }
+    return json.dumps(parts, ensure_ascii=False, sort_keys=True)
+
+
+def shipped_gguf(wildcards):
+    """Return the GGUF file that goes into a run's bundle."""
+    return f"<results>/runs/{wildcards.run}/gguf/{shipped_quant(CONFIG.runs[wildcards.run])}.gguf"
+
+
+def bundle_settings(wildcards):
+    """Return all that the configuration says of a run, its model and its dataset, as JSON."""
+    run = CONFIG.runs[wildcards.run]
+    parts = {
+        "run_key": wildcards.run,
+        "model_key": run.model,
+        "dataset_key": run.dataset,
+        "project": CONFIG.project.model_dump(mode="json"),
+        "run": run.model_dump(mode="json"),
+        "model": CONFIG.models[run.model].model_dump(mode="json"),
+        "dataset": CONFIG.datasets[run.dataset].model_dump(mode="json"),
     }
     return json.dumps(parts, ensure_ascii=False, sort_keys=True)
 
@@ -186,7 +240,11 @@ def variant_model(wildcards):
 
 def variant_adapter(wildcards):
     """Return the manifest of the adapter for the variant `adapter`, and nothing for the others."""
-    return f"<results>/runs/{wildcards.run}/adapter/manifest.json" if wildcards.variant == "adapter" else []
+    return (
+        f"<results>/runs/{wildcards.run}/adapter/manifest.json"
+        if wildcards.variant == "adapter"
+        else []
+    )
 
 
 def adapter_option(wildcards, input):
@@ -196,13 +254,20 @@ def adapter_option(wildcards, input):
 
 def prompt_set_files(wildcards):
     """Return the files of a run's prompt sets."""
-    return [located(prompt_set.file) for prompt_set in CONFIG.runs[wildcards.run].prompt_sets.values()]
+    return [
+        located(prompt_set.file)
+        for prompt_set in CONFIG.runs[wildcards.run].prompt_sets.values()
+    ]
 
 
 def prompt_set_options(wildcards):
     """Return the options that name a run's prompt sets."""
     sets = CONFIG.runs[wildcards.run].prompt_sets
-    return [word for name, s in sets.items() for word in ("--prompt-set", f"{name}={located(s.file)}")]
+    return [
+        word
+        for name, s in sets.items()
+        for word in ("--prompt-set", f"{name}={located(s.file)}")
+    ]
 
 
 def prediction_threads(wildcards):
@@ -215,7 +280,10 @@ def scored_files(name):
 
     def paths(wildcards):
         variants = answer_variants(CONFIG.runs[wildcards.run])
-        return [f"<results>/runs/{wildcards.run}/{name}".replace("{variant}", variant) for variant in variants]
+        return [
+            f"<results>/runs/{wildcards.run}/{name}".replace("{variant}", variant)
+            for variant in variants
+        ]
 
     return paths
 
@@ -223,16 +291,26 @@ def scored_files(name):
 def score_settings(wildcards):
     """Return what the scores of a run depend on, as JSON: its `score` section and its language."""
     run = CONFIG.runs[wildcards.run]
-    settings = {"score": run.score.model_dump(mode="json"), "language": CONFIG.datasets[run.dataset].language}
+    settings = {
+        "score": run.score.model_dump(mode="json"),
+        "language": CONFIG.datasets[run.dataset].language,
+    }
     return json.dumps(settings, ensure_ascii=False, sort_keys=True)
 
 
 def verdict_settings(wildcards):
     """Return what the verdict on a run depends on, as JSON: the gates that are for it, and what is shipped."""
     run = CONFIG.runs[wildcards.run]
-    gates = {name: gate for name, gate in CONFIG.gates.items() if wildcards.run in gated_runs(gate, CONFIG)}
+    gates = {
+        name: gate
+        for name, gate in CONFIG.gates.items()
+        if wildcards.run in gated_runs(gate, CONFIG)
+    }
     settings = {
-        "gates": {name: gate.model_dump(mode="json", exclude={"runs"}) for name, gate in gates.items()},
+        "gates": {
+            name: gate.model_dump(mode="json", exclude={"runs"})
+            for name, gate in gates.items()
+        },
         "shipped": shipped_quant(run),
         "bootstrap": run.score.bootstrap,
         "seed": run.score.seed,
@@ -243,7 +321,12 @@ def verdict_settings(wildcards):
 def run_facts(name):
     """Return what reports say of a run."""
     run = CONFIG.runs[name]
-    return {"run": name, "dataset": run.dataset, "model": run.model, "method": run.method}
+    return {
+        "run": name,
+        "dataset": run.dataset,
+        "model": run.model,
+        "method": run.method,
+    }
 
 
 def report_settings(wildcards):
@@ -253,7 +336,10 @@ def report_settings(wildcards):
 
 def leaderboard_settings(wildcards):
     """Return the runs and their variants, as JSON."""
-    runs = [{**run_facts(name), "variants": answer_variants(run)} for name, run in CONFIG.runs.items()]
+    runs = [
+        {**run_facts(name), "variants": answer_variants(run)}
+        for name, run in CONFIG.runs.items()
+    ]
     return json.dumps({"runs": runs}, ensure_ascii=False, sort_keys=True)
 
 
@@ -268,7 +354,10 @@ def leaderboard_scores(wildcards):
 
 def base_manifests(wildcards):
     """Return the manifests of the base models that runs use."""
-    return [f"<results>/models/{model}/manifest.json" for model in sorted({run.model for run in CONFIG.runs.values()})]
+    return [
+        f"<results>/models/{model}/manifest.json"
+        for model in sorted({run.model for run in CONFIG.runs.values()})
+    ]
 
 
 wildcard_constraints:

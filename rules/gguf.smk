@@ -17,13 +17,13 @@ rule fetch_converter:
     benchmark:
         "<benchmarks>/gguf/fetch_converter.tsv"
     retries: 2
+    conda:
+        "../envs/gguf.yaml"
     resources:
         mem_mb=1000,
         runtime=30,
     params:
         folder=subpath(output.manifest, parent=True),
-    conda:
-        "../envs/gguf.yaml"
     shell:
         r"""
         python {input.code[0]:q} {input.requirements:q} --folder {params.folder:q} --log {log:q}
@@ -43,6 +43,8 @@ rule convert_to_gguf:
         "<logs>/gguf/convert_to_gguf/{run}.log",
     benchmark:
         "<benchmarks>/gguf/convert_to_gguf/{run}.tsv"
+    conda:
+        "../envs/gguf.yaml"
     resources:
         mem_mb=4000,
         runtime=60,
@@ -50,8 +52,6 @@ rule convert_to_gguf:
         merged=subpath(input.merged, parent=True),
         tools=subpath(input.tools, parent=True),
         settings=gguf_settings,
-    conda:
-        "../envs/gguf.yaml"
     shell:
         r"""
         python {input.code[0]:q} {params.merged:q} --tools {params.tools:q} --base {input.base:q} \
@@ -72,12 +72,12 @@ rule quantize_gguf:
         "<benchmarks>/gguf/quantize_gguf/{run}.{quant}.tsv"
     wildcard_constraints:
         quant=one_of(quant for quant in QUANTS if quant != "bf16"),
+    conda:
+        "../envs/gguf.yaml"
     threads: 4
     resources:
         mem_mb=4000,
         runtime=60,
-    conda:
-        "../envs/gguf.yaml"
     shell:
         r"""
         python {input.code[0]:q} {input.source:q} --quant {wildcards.quant:q} --threads {threads} \
@@ -99,6 +99,8 @@ rule check_parity:
         "<logs>/gguf/check_parity/{run}.log",
     benchmark:
         "<benchmarks>/gguf/check_parity/{run}.tsv"
+    conda:
+        "../envs/gguf.yaml"
     threads: 2
     resources:
         gpu=gpus_of_run,
@@ -108,8 +110,6 @@ rule check_parity:
         merged=subpath(input.merged, parent=True),
         prompt_sets=prompt_set_options,
         settings=run_settings("parity"),
-    conda:
-        "../envs/gguf.yaml"
     shell:
         r"""
         python {input.code[0]:q} {params.merged:q} {input.gguf:q} --test {input.test:q} {params.prompt_sets:q} \

@@ -48,6 +48,11 @@ class ChatShape:
         """Return the pieces as a JSON-ready mapping."""
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, pieces: dict) -> "ChatShape":
+        """Make a shape from what `to_json` returned."""
+        return cls(**{**pieces, "trims": tuple(pieces["trims"])})
+
     def render(self, messages: list[dict]) -> str:
         """Return the text of a conversation, generation prompt included unless it ends with an answer."""
         system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")

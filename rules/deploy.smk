@@ -1,0 +1,45 @@
+"""What is deployed: GGUF file, Modelfile, model card, examples, checksums, provenance.
+
+Requires: <results>/runs/{run}/gguf/, parity.json, verdict.json, scores/, training.json.
+Makes: <results>/runs/{run}/bundle/, SHA256SUMS last
+"""
+
+
+rule build_bundle:
+    """Put together what is deployed, from the shipped quant to its provenance."""
+    input:
+        gguf=shipped_gguf,
+        parity="<results>/runs/{run}/parity.json",
+        verdict="<results>/runs/{run}/verdict.json",
+        scores=scored_files("scores/{variant}.json"),
+        base=base_manifest,
+        training="<results>/runs/{run}/training.json",
+        test=dataset_file("test.jsonl"),
+        raw=raw_files_of_run,
+        code=code("deploy/build_bundle.py"),
+        examples=[
+            workflow_file("scripts/deploy/examples/example_llama_cpp.py"),
+            workflow_file("scripts/deploy/examples/example_transformers.py"),
+        ],
+    output:
+        sums="<results>/runs/{run}/bundle/SHA256SUMS",
+    log:
+        "<logs>/deploy/build_bundle/{run}.log",
+    benchmark:
+        "<benchmarks>/deploy/build_bundle/{run}.tsv"
+    conda:
+        "../envs/score.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=30,
+    params:
+        quant=subpath(input.gguf, basename=True, strip_suffix=".gguf"),
+        folder=subpath(output.sums, parent=True),
+        settings=bundle_settings,
+    shell:
+        r"""
+        python {input.code[0]:q} {input.gguf:q} --quant {params.quant:q} --parity {input.parity:q} \
+            --verdict {input.verdict:q} --scores {input.scores:q} --base {input.base:q} \
+            --training {input.training:q} --test {input.test:q} --raw {input.raw:q} \
+            --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
+        """

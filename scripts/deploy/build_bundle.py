@@ -1,0 +1,115 @@
+"""Put together what is deployed: GGUF file, Modelfile, model card, examples, checksums, provenance.
+
+    python scripts/deploy/build_bundle.py results/runs/football/gguf/q4_k_m.gguf --quant q4_k_m \\
+        --parity parity.json --verdict verdict.json --scores scores/base.json scores/q4_k_m.json \\
+        --base results/models/mistral/manifest.json --training training.json --test test.jsonl \\
+        --raw data/football/records.json --folder results/runs/football/bundle --settings @settings.json
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from scripts.common.cli import run_step, step_parser
+from scripts.common.errors import UserError
+from scripts.common.files import atomic_folder, read_json, read_jsonl, sha256_of, write_json, write_text
+from scripts.common.gguf_header import read_header
+from scripts.deploy.fill_examples import filled, sampling_of_llama_cpp, sampling_of_transformers
+from scripts.deploy.model_card import model_card
+from scripts.deploy.modelfile import modelfile
+from scripts.deploy.provenance import provenance
+from scripts.gguf.naming import ModelName
+
+PROJECT = Path(__file__).resolve().parent.parent.parent
+EXAMPLES = PROJECT / "scripts" / "deploy" / "examples"
+SUMS = "SHA256SUMS"
+
+
+def bundle_name(header: dict, quant: str, path: Path) -> str:
+    """Return the file's name by the GGUF specification, from its own metadata."""
+    keys = ("basename", "size_label", "finetune", "version")
+    missing = [key for key in keys if f"general.{key}" not in header]
+    if missing:
+        raise UserError(f"has no general.{missing[0]}", path, remedy="convert the model again")
+    return ModelName(*(header[f"general.{key}"] for key in keys)).file_name(quant)
+
+
+def first_question(test: Path) -> str:
+    """Return the first question of the test split, for the examples."""
+    for row in read_jsonl(test):
+        for message in row["messages"]:
+            if message["role"] == "user":
+                return message["content"]
+    raise UserError("has no user message", test)
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system can't do that."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def write_sums(folder: Path) -> None:
+    """Write SHA256SUMS, as `sha256sum -c` reads it, over all files of a folder."""
+    paths = sorted(path for path in folder.iterdir() if path.is_file() and path.name != SUMS)
+    write_text(folder / SUMS, "".join(f"{sha256_of(path)}  {path.name}\n" for path in paths))
+
+
+def build_bundle(arguments) -> None:
+    """Make the bundle's folder, SHA256SUMS last."""
+    settings, quant = arguments.settings, arguments.quant
+    run, parity, base = settings["run"], read_json(arguments.parity), read_json(arguments.base)
+    verdict, scores = read_json(arguments.verdict), [read_json(path) for path in arguments.scores]
+    header = read_header(arguments.gguf).values
+    name = bundle_name(header, quant, arguments.gguf)
+    deploy, question = run["deploy"], first_question(arguments.test)
+    made = {"gguf": arguments.gguf, "parity": arguments.parity, "verdict": arguments.verdict}
+    made |= {f"scores/{path.stem}": path for path in arguments.scores}
+    context = deploy["parameters"]["num_ctx"] or run["tokens"]["max_length"]
+    common = {"SYSTEM": deploy["system"], "QUESTION": question}
+    with atomic_folder(arguments.folder) as folder:
+        link_or_copy(arguments.gguf, folder / name)
+        write_text(folder / "Modelfile", modelfile(name, parity, deploy, context))
+        card = model_card(settings, header, name, base, scores, verdict, parity, quant)
+        write_text(folder / "README.md", card)
+        sampling = sampling_of_llama_cpp(deploy["parameters"])
+        values = {**common, "MODEL": name, "CONTEXT": context, "SAMPLING": sampling}
+        write_example(folder, "example_llama_cpp.py", values)
+        values = {**common, "SAMPLING": sampling_of_transformers(deploy["parameters"])}
+        write_example(folder, "example_transformers.py", values)
+        record = provenance(settings, PROJECT, arguments.raw, arguments.base, arguments.training, made)
+        write_json(folder / "provenance.json", record)
+        write_sums(folder)
+
+
+def write_example(folder: Path, name: str, values: dict) -> None:
+    """Write an example program with the bundle's values."""
+    write_text(folder / name, filled((EXAMPLES / name).read_text(encoding="utf-8"), values))
+
+
+def parser():
+    """Return the step's command line."""
+    result = step_parser(__doc__.splitlines()[0])
+    result.add_argument("gguf", type=Path, help="GGUF file to ship")
+    result.add_argument("--quant", required=True, help="its quant")
+    result.add_argument("--parity", type=Path, required=True, help="parity report of the run")
+    result.add_argument("--verdict", type=Path, required=True, help="verdict on the run")
+    result.add_argument("--scores", type=Path, nargs="*", default=[], help="scores of the run's variants")
+    result.add_argument("--base", type=Path, required=True, help="manifest of the base model")
+    result.add_argument("--training", type=Path, required=True, help="facts of the training")
+    result.add_argument("--test", type=Path, required=True, help="records of the test split")
+    result.add_argument("--raw", type=Path, nargs="*", default=[], help="raw files of the dataset")
+    result.add_argument("--folder", type=Path, required=True, help="bundle to make")
+    return result
+
+
+def main(argv=None) -> int:
+    """Run the command line; return the exit status."""
+    return run_step(build_bundle, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,47 @@
+"""Ask the merged model one question with transformers: `pip install torch transformers`, then
+
+python example_transformers.py "your question" --model path/to/merged
+
+The merged model is the folder `merged` beside the bundle where the bundle was made; it is not part of the bundle.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+SYSTEM = None
+SAMPLING = {}
+QUESTION = "Hello"
+
+
+def main() -> None:
+    """Ask one question and print the answer."""
+    arguments = argparse.ArgumentParser(description="Ask the merged model one question.")
+    arguments.add_argument("question", nargs="?", default=QUESTION)
+    arguments.add_argument("--system", default=SYSTEM)
+    arguments.add_argument("--model", default=str(Path(__file__).parent.parent / "merged"))
+    arguments.add_argument("--max-tokens", type=int, default=256)
+    arguments.add_argument("--seed", type=int, default=0)
+    chosen = arguments.parse_args()
+    messages = [{"role": "system", "content": chosen.system}] if chosen.system else []
+    messages.append({"role": "user", "content": chosen.question})
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(chosen.seed)
+    tokenizer = AutoTokenizer.from_pretrained(chosen.model)
+    model = AutoModelForCausalLM.from_pretrained(chosen.model, dtype="auto").to(device)
+    # The template writes the special tokens itself, so the tokenizer may not add them again.
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    prompt = tokenizer(text, add_special_tokens=False, return_tensors="pt").to(device)
+    answer = model.generate(
+        **prompt,
+        max_new_tokens=chosen.max_tokens,
+        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+        **SAMPLING,
+    )
+    print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True).strip())
+
+
+if __name__ == "__main__":
+    main()
