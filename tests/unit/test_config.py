@@ -410,6 +410,7 @@ def test_a_sweep_becomes_one_run_per_combination_with_readable_names():
         "stories-r16-learning_rate0.001": (16, 1e-3),
     }
     assert all(run.sweep is None for run in config.runs.values())
+    assert config.gates["bleu"].runs == list(config.runs)
 
 
 def test_swept_keys_of_the_same_last_part_are_named_in_full_and_digits_are_kept_apart():

@@ -37,18 +37,15 @@ def conflicts_in(value: Any, place: tuple = ()) -> Iterator[Conflict]:
             yield from conflicts_in(entry, (*place, position))
 
 
-def conflicts_between(config: Any, written_names: set[str]) -> Iterator[Conflict]:
-    """Yield references that lead nowhere and sections that don't fit each other.
-
-    `written_names` are the names of runs as the user wrote them, before sweeps were expanded.
-    """
+def conflicts_between(config: Any) -> Iterator[Conflict]:
+    """Yield references that lead nowhere and sections that don't fit each other."""
     for name, run in config.runs.items():
         for key, message in run_conflicts(run, config):
             yield Conflict(("runs", name, key), message)
     for name, gate in config.gates.items():
         for run_name in gate.runs or []:
-            if run_name not in written_names | set(config.runs):
-                message = f"'{run_name}' is not defined under 'runs'{closest(run_name, sorted(written_names))}"
+            if run_name not in config.runs:
+                message = f"'{run_name}' is not defined under 'runs'{closest(run_name, list(config.runs))}"
                 yield Conflict(("gates", name, "runs"), message)
         for key, message in dict.fromkeys(gate_conflicts(gate, gated_runs(gate, config), config)):
             yield Conflict(("gates", name, key), message)
@@ -78,13 +75,8 @@ def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
 
 
 def gated_runs(gate: Gate, config: Any) -> dict[str, Run]:
-    """Return the runs that a gate is for; the name of a run with a sweep stands for all its combinations."""
-    swept = tuple(f"{named}-" for named in gate.runs or [] if named not in config.runs)
-    return {
-        name: run
-        for name, run in config.runs.items()
-        if gate.runs is None or name in gate.runs or name.startswith(swept)
-    }
+    """Return the runs that a gate is for."""
+    return {name: run for name, run in config.runs.items() if gate.runs is None or name in gate.runs}
 
 
 def gate_conflicts(gate: Gate, runs: dict[str, Run], config: Any) -> Iterator[tuple[str, str]]:

@@ -74,6 +74,15 @@ def expand_runs(config: dict) -> tuple[dict[str, Origin], list[str]]:
     return origins, lines
 
 
+def expand_gates(config: dict, origins: dict[str, Origin]) -> None:
+    """Let a gate that names a run with a sweep name all that the sweep made, in place."""
+    gates = config.get("gates")
+    for gate in gates.values() if isinstance(gates, dict) else ():
+        if isinstance(gate, dict) and isinstance(gate.get("runs"), list):
+            made = [[new for new, origin in origins.items() if origin.run == name] or [name] for name in gate["runs"]]
+            gate["runs"] = [new for names in made for new in names]
+
+
 def combinations_of(name: str, run: dict) -> tuple[dict[str, dict], str | None]:
     """Return one run per combination of the sweep's values, named `run-key1value1-key2value2`, or what is wrong."""
     sweep = {str(key): [number_from_scientific(value) for value in values] for key, values in run["sweep"].items()}

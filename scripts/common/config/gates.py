@@ -23,7 +23,9 @@ class Gate(Section):
     variant: Variant = Field("shipped", description="Variant it is read from; `shipped` is the bundle's quant.")
     baseline: Variant | None = Field(None, description="Variant to compare with; none: the bare value.")
     on_failure: Literal["hold", "rollback"] = Field("hold", description="What a clear failure means.")
-    runs: list[Name] | None = Field(None, min_length=1, description="Runs that the gate is for; none: all.")
+    runs: list[Name] | None = Field(
+        None, min_length=1, description="Runs that the gate is for (a run with a sweep: all of them); none: all."
+    )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield what doesn't fit."""

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from scripts.common.config.checks import conflicts_between, conflicts_in
 from scripts.common.config.duplicates import duplicate_key_lines
-from scripts.common.config.expand import Origin, expand_runs, with_overrides
+from scripts.common.config.expand import Origin, expand_gates, expand_runs, with_overrides
 from scripts.common.config.faults import dotted, explanation, known_key, of_one_branch, plain_place
 from scripts.common.config.root import Config, Override
 from scripts.common.errors import UserError
@@ -71,12 +71,13 @@ def load_config(raw: dict, files: Iterable[Path | str] = ()) -> Config:
     lines = [*duplicate_key_lines(files), *override_lines(raw.get("override"))]
     config = with_overrides(raw)
     origins, sweep_lines = expand_runs(config)
+    expand_gates(config, origins)
     override = raw.get("override")
     written = Written(origins, override if isinstance(override, dict) else {})
     result, field_lines, doubtful = validated(config, written)
     lines += sweep_lines + field_lines
     if result is not None:
-        conflicts = [*conflicts_in(result), *conflicts_between(result, {origin.run for origin in origins.values()})]
+        conflicts = [*conflicts_in(result), *conflicts_between(result)]
         lines += [
             f"{written.place(conflict.place)}: {conflict.message}"
             for conflict in conflicts
