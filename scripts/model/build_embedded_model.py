@@ -99,8 +99,15 @@ def train_model(model, rows, settings: EmbeddedModel) -> list[float]:
     return losses
 
 
-def build_embedded_model(corpus: Path, folder: Path, name: str, architecture: str, settings: EmbeddedModel,
-                         chat_template: str | None = None, license_id: str | None = None) -> None:
+def build_embedded_model(
+    corpus: Path,
+    folder: Path,
+    name: str,
+    architecture: str,
+    settings: EmbeddedModel,
+    chat_template: str | None = None,
+    license_id: str | None = None,
+) -> None:
     """Train tokenizer and model on a corpus and write a plain Hugging Face model folder, the manifest last."""
     import torch
     from transformers import AutoTokenizer
@@ -131,6 +138,7 @@ def build_embedded_model(corpus: Path, folder: Path, name: str, architecture: st
 
 
 def step(arguments) -> None:
+    """Run the step."""
     settings = arguments.settings
     use_threads(arguments.threads)
     build_embedded_model(
@@ -145,6 +153,7 @@ def step(arguments) -> None:
 
 
 def parser():
+    """Return the step's command line."""
     result = step_parser(__doc__.splitlines()[0])
     result.add_argument("corpus", type=Path, help="JSONL made by generate_corpus.py")
     result.add_argument("--folder", type=Path, required=True, help="model folder to write")
@@ -154,6 +163,7 @@ def parser():
 
 
 def main(argv=None) -> int:
+    """Run the command line; return the exit status."""
     return run_step(step, parser(), argv)
 
 

@@ -42,10 +42,12 @@ def fetch_hub_model(folder: Path, name: str, settings: dict) -> None:
 
 
 def step(arguments) -> None:
+    """Run the step."""
     fetch_hub_model(arguments.folder, arguments.name, arguments.settings)
 
 
 def parser():
+    """Return the step's command line."""
     result = step_parser(__doc__.splitlines()[0])
     result.add_argument("--folder", type=Path, required=True, help="model folder to write")
     result.add_argument("--name", required=True, help="the model's key in the configuration")
@@ -53,6 +55,7 @@ def parser():
 
 
 def main(argv=None) -> int:
+    """Run the command line; return the exit status."""
     return run_step(step, parser(), argv)
 
 

@@ -33,10 +33,12 @@ def link_local_model(source: Path, folder: Path, name: str, settings: dict) -> N
 
 
 def step(arguments) -> None:
+    """Run the step."""
     link_local_model(arguments.source, arguments.folder, arguments.name, arguments.settings)
 
 
 def parser():
+    """Return the step's command line."""
     result = step_parser(__doc__.splitlines()[0])
     result.add_argument("source", type=Path, help="folder with a Hugging Face model")
     result.add_argument("--folder", type=Path, required=True, help="model folder to write")
@@ -45,6 +47,7 @@ def parser():
 
 
 def main(argv=None) -> int:
+    """Run the command line; return the exit status."""
     return run_step(step, parser(), argv)
 
 

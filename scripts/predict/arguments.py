@@ -15,7 +15,7 @@ def predict_parser(description: str) -> argparse.ArgumentParser:
         "--prompt-set", type=named_file, action="append", default=[], metavar="NAME=FILE", help="a further prompt set"
     )
     parser.add_argument("--answers", type=Path, required=True, help="JSONL file for the answers")
-    parser.add_argument("--likelihood", type=Path, required=True, help="JSONL file for the expected answers' likelihood")
+    parser.add_argument("--likelihood", type=Path, required=True, help="JSONL file for the likelihoods")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; another number may give other rounding")
     return parser
 

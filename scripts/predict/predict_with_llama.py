@@ -116,6 +116,7 @@ def context_needed(path: Path, prompts: list[Prompt], new_tokens: int) -> int:
 
 
 def step(arguments) -> None:
+    """Run the step."""
     prompts = prompts_of(arguments)
     generation = arguments.settings["generation"]
     circumstances = prompt_circumstances(arguments, prompts, {"gguf": sha256_of(arguments.model)})
@@ -130,12 +131,14 @@ def step(arguments) -> None:
 
 
 def parser():
+    """Return the step's command line."""
     result = predict_parser(__doc__.splitlines()[0])
     result.add_argument("model", type=Path, help="GGUF file")
     return result
 
 
 def main(argv=None) -> int:
+    """Run the command line; return the exit status."""
     return run_step(step, parser(), argv)
 
 

@@ -139,6 +139,7 @@ def measure_likelihood(model, tokenizer, prompts: list[Prompt], batch_size: int)
 
 
 def step(arguments) -> None:
+    """Run the step."""
     use_threads(arguments.threads)
     if arguments.model.name != "manifest.json":
         raise UserError("is no manifest.json of a model's folder", arguments.model)
@@ -156,6 +157,7 @@ def step(arguments) -> None:
 
 
 def parser():
+    """Return the step's command line."""
     result = predict_parser(__doc__.splitlines()[0])
     result.add_argument("model", type=Path, help="manifest.json of the base or merged model")
     result.add_argument("--adapter", type=Path, help="manifest.json of the adapter")
@@ -163,6 +165,7 @@ def parser():
 
 
 def main(argv=None) -> int:
+    """Run the command line; return the exit status."""
     return run_step(step, parser(), argv)
 
 

@@ -34,7 +34,9 @@ def with_system(messages: list[dict], system: str | None) -> list[dict]:
 def test_prompts(path: Path) -> list[Prompt]:
     """Return the prompts of a test split: each record's messages before its last answer."""
     records = [Record.from_row(row) for row in read_jsonl(path)]
-    return [Prompt("test", r.id, r.prompt, r.expected if r.expected is not None else r.answer, r.label) for r in records]
+    return [
+        Prompt("test", r.id, r.prompt, r.expected if r.expected is not None else r.answer, r.label) for r in records
+    ]
 
 
 def prompts_of_file(name: str, path: Path) -> list[Prompt]:

@@ -108,11 +108,13 @@ def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
 
 
 def step(arguments) -> None:
+    """Run the step."""
     use_threads(arguments.threads)
     merge_adapter(arguments.adapter, arguments.base, arguments.output)
 
 
 def parser():
+    """Return the step's command line."""
     result = step_parser(__doc__.splitlines()[0])
     result.add_argument("adapter", type=Path, help="manifest.json of the adapter")
     result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
@@ -122,6 +124,7 @@ def parser():
 
 
 def main(argv=None) -> int:
+    """Run the command line; return the exit status."""
     return run_step(step, parser(), argv)
 
 

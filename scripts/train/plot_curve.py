@@ -40,10 +40,12 @@ def plot_curve(rows: list[dict], path: Path) -> None:
 
 
 def step(arguments) -> None:
+    """Run the step."""
     plot_curve(list(read_jsonl(arguments.curve)), arguments.plot)
 
 
 def parser():
+    """Return the step's command line."""
     result = step_parser(__doc__.splitlines()[0])
     result.add_argument("curve", type=Path, help="curve.jsonl of a run")
     result.add_argument("--plot", type=Path, required=True, help="SVG file to write")
@@ -51,6 +53,7 @@ def parser():
 
 
 def main(argv=None) -> int:
+    """Run the command line; return the exit status."""
     return run_step(step, parser(), argv)
 
 

@@ -205,6 +205,7 @@ def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) ->
 
 
 def step(arguments) -> None:
+    """Run the step."""
     folder = arguments.folder
     ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, arguments.settings["tokens"])
     write_page(folder / "ledger.html", "tokens.html", Path(__file__).parent / "pages", ledger=ledger)
@@ -212,6 +213,7 @@ def step(arguments) -> None:
 
 
 def parser():
+    """Return the step's command line."""
     result = step_parser(__doc__.splitlines()[0])
     result.add_argument("dataset", type=Path, help="dataset folder with train.jsonl, validation.jsonl and test.jsonl")
     result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
@@ -220,6 +222,7 @@ def parser():
 
 
 def main(argv=None) -> int:
+    """Run the command line; return the exit status."""
     return run_step(step, parser(), argv)
 
 

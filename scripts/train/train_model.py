@@ -229,7 +229,9 @@ def train_model(tokens: Path, base: Path, checkpoints: Path, output: Path, setti
 
 def best_step(state) -> int:
     """Return the step whose weights are kept: the best checkpoint's, or the last."""
-    return int(Path(state.best_model_checkpoint).name.split("-")[1]) if state.best_model_checkpoint else state.global_step
+    return (
+        int(Path(state.best_model_checkpoint).name.split("-")[1]) if state.best_model_checkpoint else state.global_step
+    )
 
 
 def save_result(model, base: Path, output: Path, method: str, settings: dict) -> None:
@@ -266,6 +268,7 @@ def tidy_adapter_config(path: Path, base: Path, facts: dict) -> None:
 
 
 def step(arguments) -> None:
+    """Run the step."""
     use_threads(arguments.threads)
     curve, facts = train_model(
         arguments.tokens,
@@ -281,6 +284,7 @@ def step(arguments) -> None:
 
 
 def parser():
+    """Return the step's command line."""
     result = step_parser(__doc__.splitlines()[0])
     result.add_argument("tokens", type=Path, help="folder with train.arrow and validation.arrow")
     result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
@@ -294,6 +298,7 @@ def parser():
 
 
 def main(argv=None) -> int:
+    """Run the command line; return the exit status."""
     return run_step(step, parser(), argv)
 
 

@@ -1,0 +1,42 @@
+"""A small dataset folder and a run's settings, for tests of training and prediction."""
+
+import json
+from pathlib import Path
+
+from scripts.common.config.runs import Run
+from scripts.common.records import Record, content_id
+
+MATCHES = ["Lens - Brest", "Nantes - Reims", "Metz - Nancy"]
+
+
+def conversation(number: int) -> list[dict]:
+    """Return a conversation whose length depends on its number."""
+    match = MATCHES[number % 3]
+    answer = f"But de la tête à la {number}e minute. " + "Le gardien était battu. " * (number % 4)
+    return [
+        {"role": "user", "content": f"Minute {number}. {match}."},
+        {"role": "assistant", "content": answer.strip()},
+    ]
+
+
+def make_dataset(folder: Path, train: int = 18, validation: int = 3, test: int = 3) -> Path:
+    """Write the splits of a dataset of short conversations; return its folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = 0
+    for split, count in (("train", train), ("validation", validation), ("test", test)):
+        rows = []
+        for _ in range(count):
+            messages = conversation(number)
+            rows.append(Record(content_id(messages), messages, messages[-1]["content"], origin=f"raw.json:{number}"))
+            number += 1
+        lines = [json.dumps(row.to_row(), ensure_ascii=False) + "\n" for row in rows]
+        (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+    return folder
+
+
+def run_settings(method: str = "lora", **sections) -> dict:
+    """Return a run's settings, JSON-ready, with quick defaults; sections are merged over them."""
+    training = {"epochs": 2, "learning_rate": 1e-3, "micro_batch": 2, "accumulation": 2, "logging_steps": 1}
+    training |= {"gradient_checkpointing": False} | sections.pop("training", {})
+    run = Run.model_validate({"dataset": "d", "model": "m", "method": method, "training": training, **sections})
+    return run.model_dump(mode="json")

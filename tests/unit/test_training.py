@@ -1,0 +1,203 @@
+"""Training on a very small model: what it learns from, that it resumes exactly, and what it leaves."""
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+
+from scripts.common.errors import UserError
+from scripts.common.files import check_manifest
+from scripts.common.threads import use_threads
+from scripts.train.checkpoints import latest_checkpoint
+from scripts.train.tokenize_conversations import tokenize_dataset
+from scripts.train.train_model import batch_shape, train_model
+from tests.support.training import make_dataset, run_settings
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def tokens(tiny_base, tmp_path_factory) -> Path:
+    """The token folder of a small dataset."""
+    use_threads(2)
+    folder = tmp_path_factory.mktemp("tokens")
+    dataset = make_dataset(folder / "dataset")
+    tokenize_dataset(dataset, tiny_base, folder / "tokens", run_settings()["tokens"])
+    return folder / "tokens"
+
+
+@pytest.fixture(autouse=True)
+def keep_signal_handlers():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+def digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+def train(tokens, base, folder, settings, attempt=1, threads=2):
+    return train_model(tokens, base, folder / "checkpoints", folder / "output", settings, threads, attempt)
+
+
+def test_training_lowers_the_loss_and_logs_it(tokens, tiny_base, tmp_path):
+    curve, facts = train(tokens, tiny_base, tmp_path, run_settings(training={"epochs": 4}))
+    losses = [row["loss"] for row in curve if "loss" in row]
+    assert losses[-1] < losses[0]
+    assert {"step", "epoch", "loss", "learning_rate", "tokens_per_second", "memory_mb"} <= curve[0].keys()
+    assert any("eval_loss" in row for row in curve)
+    assert facts["steps"] == 20
+    assert facts["trainable_parameters"] > 0
+
+
+def test_the_adapter_loads_with_plain_peft_and_changes_the_answers(tokens, tiny_base, tmp_path):
+    train(tokens, tiny_base, tmp_path, run_settings(training={"learning_rate": 1e-2}))
+    base = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=torch.float32).eval()
+    ids = torch.arange(30, 50)[None]
+    with torch.no_grad():
+        before = base(ids).logits
+        after = PeftModel.from_pretrained(base, tmp_path / "output").eval()(ids).logits
+    assert not torch.allclose(before, after, atol=1e-3)
+    assert sorted(path.name for path in (tmp_path / "output").iterdir()) == [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "manifest.json",
+    ]
+
+
+def test_the_adapters_configuration_is_the_same_in_every_process(tokens, tiny_base, tmp_path):
+    train(tokens, tiny_base, tmp_path, run_settings(training={"max_steps": 1}))
+    config = json.loads((tmp_path / "output" / "adapter_config.json").read_text())
+    assert config["target_modules"] == sorted(config["target_modules"])
+
+
+@pytest.mark.parametrize("dropped", [0.0, 0.1])
+def test_a_run_that_was_cut_off_and_resumed_ends_with_the_same_adapter(tokens, tiny_base, tmp_path, dropped):
+    settings = run_settings(lora={"dropout": dropped}, training={"checkpoint_steps": 1, "keep_checkpoints": 20})
+    train(tokens, tiny_base, tmp_path / "whole", settings)
+    (folder,) = (tmp_path / "whole" / "checkpoints").iterdir()
+    for last in (3, 5, 7):
+        part = tmp_path / f"cut{last}"
+        kept = part / "checkpoints" / folder.name
+        kept.mkdir(parents=True)
+        for checkpoint in folder.glob("checkpoint-*"):
+            if int(checkpoint.name.split("-")[1]) <= last:
+                subprocess.run(["cp", "-r", checkpoint, kept], check=True)
+        paths = {path: path.read_text() for path in kept.rglob("trainer_state.json")}
+        for path, text in paths.items():
+            path.write_text(text.replace(str(folder), str(kept)))
+            refresh_manifest(path.parent)
+        curve, _ = train(tokens, tiny_base, part, settings)
+        assert digest(part / "output") == digest(tmp_path / "whole" / "output")
+        assert [row["step"] for row in curve if "loss" in row] == list(range(1, 11))
+
+
+def refresh_manifest(folder: Path) -> None:
+    from scripts.common.files import write_manifest
+
+    write_manifest(folder)
+
+
+def test_a_half_checkpoint_is_left_out(tokens, tiny_base, tmp_path):
+    train(tokens, tiny_base, tmp_path, run_settings(training={"checkpoint_steps": 1, "keep_checkpoints": 20}))
+    (folder,) = (tmp_path / "checkpoints").iterdir()
+    newest = latest_checkpoint(folder)
+    assert newest.name == "checkpoint-10"
+    weights = newest / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert latest_checkpoint(folder).name == "checkpoint-9"
+    assert not newest.exists()
+
+
+def test_a_checkpoint_of_other_settings_is_never_resumed(tokens, tiny_base, tmp_path):
+    train(tokens, tiny_base, tmp_path, run_settings())
+    (first,) = (tmp_path / "checkpoints").iterdir()
+    train(tokens, tiny_base, tmp_path, run_settings(lora={"r": 4}))
+    (second,) = (tmp_path / "checkpoints").iterdir()
+    assert first != second
+
+
+def test_sigterm_saves_a_checkpoint_and_stops_with_one_line(tokens, tiny_base, tmp_path):
+    settings = run_settings(training={"epochs": 200})
+
+    def terminate():
+        while not list((tmp_path / "checkpoints").glob("*/checkpoint-*/manifest.json")):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=terminate, daemon=True).start()
+    with pytest.raises(UserError, match=r"stopped by SIGTERM after step \d+ of 1000; the checkpoint is kept"):
+        train(tokens, tiny_base, tmp_path, settings)
+    (folder,) = (tmp_path / "checkpoints").iterdir()
+    assert latest_checkpoint(folder)
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_smaller_micro_batch_after_running_out_of_memory_gives_the_same_model(tokens, tiny_base, tmp_path):
+    assert batch_shape(4, 4, 1) == (4, 4)
+    assert batch_shape(4, 4, 2) == (2, 8)
+    assert batch_shape(1, 4, 3) == (1, 4)
+    settings = run_settings(lora={"dropout": 0.0})
+    first, _ = train(tokens, tiny_base, tmp_path / "1", settings, attempt=1)
+    second, facts = train(tokens, tiny_base, tmp_path / "2", settings, attempt=2)
+    assert (facts["micro_batch"], facts["accumulation"]) == (1, 4)
+    for a, b in zip(first, second, strict=True):
+        key = "loss" if "loss" in a else "eval_loss"
+        assert a[key] == pytest.approx(b[key], rel=1e-4)
+
+
+def test_packing_trains_on_fewer_rows(tokens, tiny_base, tmp_path):
+    _, facts = train(tokens, tiny_base, tmp_path, run_settings(tokens={"packing": True, "max_length": 128}))
+    assert facts["packing"] == "on"
+    assert facts["rows"] < 18
+
+
+def test_early_stopping_and_best_checkpoint(tokens, tiny_base, tmp_path):
+    training = {"epochs": 30, "learning_rate": 0.5, "scheduler": "constant", "early_stopping_patience": 1}
+    curve, facts = train(tokens, tiny_base, tmp_path, run_settings(training=training))
+    evaluations = {row["step"]: row["eval_loss"] for row in curve if "eval_loss" in row}
+    assert facts["steps"] < 150
+    assert facts["best_step"] == min(evaluations, key=evaluations.get)
+
+
+def test_full_fine_tuning_leaves_a_plain_model(tokens, tiny_base, tmp_path):
+    train(tokens, tiny_base, tmp_path, run_settings("full", training={"max_steps": 3}))
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "output")
+    base = AutoModelForCausalLM.from_pretrained(tiny_base.parent)
+    assert model.dtype == torch.bfloat16
+    assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), base.parameters(), strict=True))
+    assert check_manifest(tmp_path / "output" / "manifest.json")["method"] == "full"
+
+
+def test_qlora_trains_over_a_4_bit_base(tokens, tiny_base, tmp_path):
+    curve, _ = train(tokens, tiny_base, tmp_path, run_settings("qlora", training={"max_steps": 3}))
+    assert len([row for row in curve if "loss" in row]) == 3
+    assert (tmp_path / "output" / "adapter_model.safetensors").is_file()
+
+
+def test_the_step_says_what_is_wrong_in_one_line(tiny_base, tmp_path):
+    dataset = make_dataset(tmp_path / "dataset")
+    script = ROOT / "scripts" / "train" / "tokenize_conversations.py"
+    settings = json.dumps({"tokens": run_settings(tokens={"max_length": 16})["tokens"]})
+    command = [sys.executable, script, dataset, "--base", tiny_base, "--folder", tmp_path / "tokens"]
+    done = subprocess.run(
+        [*command, "--settings", settings, "--log", tmp_path / "log"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "24 of 24 rows are longer than tokens.max_length 16" in done.stderr
+    assert "raise tokens.max_length" in done.stderr
