@@ -360,6 +360,14 @@ def base_manifests(wildcards):
     ]
 
 
+def every_result(wildcards):
+    """Return what `snakemake` makes by itself: the ledgers, and of each run curve, report and bundle; the leaderboard."""
+    made = [f"<results>/datasets/{name}/ledger.html" for name in CONFIG.datasets]
+    for name in CONFIG.runs:
+        made += [f"<results>/runs/{name}/{file}" for file in ("curve.svg", "report.html", "bundle/SHA256SUMS")]
+    return [*made, "<results>/leaderboard.csv", "<results>/leaderboard.html"]
+
+
 wildcard_constraints:
     dataset=one_of(CONFIG.datasets),
     model=one_of(CONFIG.models),
