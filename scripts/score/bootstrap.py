@@ -2,8 +2,8 @@
 
 Percentile bootstrap (Efron 1979), with the percentiles widened for few records so that a mean's interval is as wide as
 Student's t would have it ("expanded percentile", Hesterberg 2015, The American Statistician 69(4), section 5.3).
-Where all records say no or all say yes (kind `yes_no`), resampling can't show how little that proves: there the bound is
-the exact one of Clopper and Pearson (1934), (0.05 / 2)^(1 / records).
+Where all records say no or all say yes (kind `yes_no`), resampling can't show how little that proves: there the bound
+is the exact one of Clopper and Pearson (1934), (0.05 / 2)^(1 / records).
 """
 
 import math

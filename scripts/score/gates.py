@@ -52,12 +52,16 @@ def passed(gate: dict, found: Estimate) -> bool | None:
 
 
 def records_needed(gate: dict, found: Estimate) -> int | None:
-    """Estimate how many records would settle the gate, if the value stayed: intervals shrink with the root of n."""
+    """Estimate how many records would settle the gate, if the value stayed as it is.
+
+    Intervals shrink with the root of n; those of all-yes and all-no answers with n itself. A tenth is added.
+    """
     if found.low is None or found.value == gate["threshold"]:
         return None
-    above = found.value > gate["threshold"]
-    reach = found.value - found.low if above else found.high - found.value
-    return math.ceil(found.n * (reach / abs(found.value - gate["threshold"])) ** 2 * 1.1)
+    distance = abs(found.value - gate["threshold"])
+    reach = found.value - found.low if found.value > gate["threshold"] else found.high - found.value
+    alike = CATALOGUE[gate["metric"]].kind == "yes_no" and gate["baseline"] is None and found.value in (0, 1)
+    return math.ceil(1.1 * found.n * (reach / distance) ** (1 if alike else 2))
 
 
 def described(gate: dict, value: float) -> str:

@@ -79,7 +79,7 @@ def test_packed_examples_do_not_see_each_other(tiny_base, attention):
     model.eval()
     examples = [list(range(20, 32)), list(range(40, 59)), list(range(60, 67))]
     row = {
-        "input_ids": sum(examples, []),
+        "input_ids": [token for example in examples for token in example],
         "labels": [token for example in examples for token in [IGNORED, *example[1:]]],
         "seq_lengths": [len(example) for example in examples],
     }

@@ -85,7 +85,7 @@ def test_an_adapter_of_another_base_is_refused(tiny_base, tmp_path):
     other = {name.replace("layers.0", "layers.7"): tensor for name, tensor in tensors.items()}
     save_file(other, adapter.parent / "adapter_model.safetensors")
     write_manifest(adapter.parent, base="tiny", method="lora")
-    with pytest.raises(UserError, match="changes weights that the base has not: model.layers.7"):
+    with pytest.raises(UserError, match=r"changes weights that the base has not: model\.layers\.7"):
         merge_adapter(adapter, tiny_base, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
 
@@ -102,5 +102,5 @@ def test_a_damaged_base_is_named(tiny_base, tmp_path):
     shutil.copytree(tiny_base.parent, base)
     weights = base / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-10])
-    with pytest.raises(UserError, match="model.safetensors: has .* bytes, not"):
+    with pytest.raises(UserError, match=r"model\.safetensors: has .* bytes, not"):
         merge_adapter(adapter, base / "manifest.json", tmp_path / "merged")

@@ -86,7 +86,7 @@ def test_the_configured_chat_template_takes_the_models_place(source, tmp_path):
 
 def test_pickled_weights_are_refused(source, tmp_path):
     (source / "model.safetensors").rename(source / "pytorch_model.bin")
-    with pytest.raises(UserError, match="has no .safetensors file, only pytorch_model.bin, which can hide code"):
+    with pytest.raises(UserError, match=r"has no \.safetensors file, only pytorch_model\.bin, which can hide code"):
         link_local_model(source, tmp_path / "m", "mine", SETTINGS)
 
 
@@ -94,7 +94,7 @@ def test_a_model_that_needs_code_of_its_own_is_refused(source, tmp_path):
     config = json.loads((source / "config.json").read_text())
     config |= {"model_type": "own", "auto_map": {"AutoModelForCausalLM": "modeling_own.Own"}}
     (source / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match="needs Python code of its own .* 'trust_remote_code: true'"):
+    with pytest.raises(UserError, match=r"needs Python code of its own .* 'trust_remote_code: true'"):
         link_local_model(source, tmp_path / "m", "mine", SETTINGS)
 
 

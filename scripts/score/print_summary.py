@@ -1,0 +1,119 @@
+"""Print what a workflow's runs came to: a small table, the verdicts, where the report is, and what to type next.
+
+python scripts/score/print_summary.py results
+"""
+
+import argparse
+import csv
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from scripts.common.config.runs import QUANTS
+from scripts.common.errors import UserError
+from scripts.common.files import read_json
+from scripts.score.catalogue import shown
+
+ORDER = ("base", "adapter", "merged", *QUANTS)
+COLUMNS = {
+    "perplexity": "perplexity↓",
+    "chrf": "chrF↑",
+    "rouge_l": "ROUGE-L↑",
+    "repetition": "repeats↓",
+    "length_variation": "length var.",
+    "seconds_p50": "time p50↓",
+}
+EMBEDDED = (
+    "[dim]The base model was made on this machine: its numbers mean nothing beyond seeing that everything works.[/]"
+)
+COLOURS = {"promote": "green", "hold": "yellow", "rollback": "red"}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the step's arguments."""
+    arguments = argparse.ArgumentParser(description="Print a summary of the results.")
+    arguments.add_argument("results", type=Path, nargs="?", default=Path("results"), help="folder of the results")
+    return arguments
+
+
+def read_leaderboard(path: Path) -> dict[str, list[dict]]:
+    """Return the lines of leaderboard.csv by run, variants from base to the smallest quant."""
+    if not path.is_file():
+        raise UserError("is not there yet", path, remedy="run snakemake first")
+    with open(path, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    runs: dict[str, list[dict]] = {}
+    for row in sorted(rows, key=lambda row: (row["run"], ORDER.index(row["variant"]))):
+        runs.setdefault(row["run"], []).append(row)
+    return runs
+
+
+def run_table(rows: list[dict]) -> Table:
+    """Return the table of one run's variants."""
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
+    table.add_column("", no_wrap=True, min_width=9)
+    for title in COLUMNS.values():
+        table.add_column(title, justify="right", no_wrap=True, min_width=9)
+    for row in rows:
+        cells = [shown(metric, float(row[metric]) if row[metric] else None) for metric in COLUMNS]
+        table.add_row(f"[green]{row['variant']}[/] *" if row["shipped"] == "yes" else row["variant"], *cells)
+    return table
+
+
+def embedded_in(results: Path, runs: dict[str, list[dict]]) -> bool:
+    """Say whether any run's base model was made here."""
+    models = {row["model"] for rows in runs.values() for row in rows}
+    manifests = [results / "models" / model / "manifest.json" for model in models]
+    return any(path.is_file() and read_json(path).get("source") == "embedded" for path in manifests)
+
+
+def print_summary(results: Path, console: Console) -> None:
+    """Print table, verdicts, pages and next commands; raise UserError when there is no leaderboard."""
+    runs = read_leaderboard(results / "leaderboard.csv")
+    for run, rows in runs.items():
+        verdict = read_json(results / "runs" / run / "verdict.json")
+        colour = COLOURS[verdict["verdict"]]
+        reason = f"{verdict['verdict']}[/]: {escape(verdict['reason'])}"
+        console.print(f"\n[bold]{escape(run)}[/] [{colour}]{reason}", soft_wrap=True)
+        console.print(run_table(rows))
+    console.print("\n[dim]* goes into the bundle; ↓ ↑ the better direction; intervals are in the report.[/]")
+    if embedded_in(results, runs):
+        console.print(EMBEDDED)
+    pages = [page for page in (results / "report.html", results / "leaderboard.html") if page.is_file()]
+    console.print("\n[bold]Report[/]: " + " and ".join(escape(str(page)) for page in pages))
+    console.print("\n[bold]Next[/]")
+    for command, purpose in next_commands(pages[0] if pages else results / "leaderboard.html"):
+        console.print(f"  {escape(command)}\n      [dim]{purpose}[/]", soft_wrap=True)
+
+
+def next_commands(page: Path) -> list[tuple[str, str]]:
+    """Return commands to type next, and what each is for."""
+    return [
+        (f"python3 -m webbrowser {page}", "look at the report"),
+        (
+            "cp config/config.yaml mine.yaml && .venv/bin/snakemake --configfile mine.yaml",
+            "bring your own data: change files, format and fields in mine.yaml before the second command",
+        ),
+        (
+            ".venv/bin/snakemake --cores all --configfile config/recipes/football.yaml config/embedded.yaml",
+            "try a real recipe on the small model; without the last file it trains the real one, on a GPU",
+        ),
+    ]
+
+
+def main(argv=None) -> int:
+    """Print the summary; return 1, with one line, when there are no results."""
+    arguments = parser().parse_args(argv)
+    try:
+        print_summary(arguments.results, Console(highlight=False))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""The step that scores a variant's answers."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from scripts.common.config.runs import METRICS
+from scripts.score.score_answers import main
+from tests.unit.score_fixtures import answer_rows, babble, first_half, likelihood_rows, write_rows
+
+
+def score(folder: Path, rows: list[dict], likelihood: list[dict], tag: str = "fr", **settings) -> dict:
+    answers = write_rows(folder / "answers.jsonl", rows)
+    known = write_rows(folder / "likelihood.jsonl", likelihood)
+    arguments = [answers, known, "--run", "match", "--variant", "adapter", "--scores", folder / "scores.json"]
+    given = json.dumps({"language": tag, "score": {"bootstrap": 200, **settings}})
+    status = main([*map(str, arguments), "--errors", f"{folder}/errors.jsonl", "--settings", given])
+    assert status == 0
+    return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+
+
+def errors(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / "errors.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("language", ["fr", "vi"])
+def test_every_metric_has_a_value_with_an_interval_or_a_reason(tmp_path, language):
+    scores = score(tmp_path, answer_rows(language, first_half), likelihood_rows(language), language)
+    assert tuple(scores["metrics"]) == METRICS
+    for metric, found in scores["metrics"].items():
+        if found is None:
+            assert scores["reasons"][metric]
+        else:
+            assert found["low"] <= found["value"] <= found["high"]
+            assert metric not in scores["reasons"]
+            assert len(scores["per_record"][metric]) == len(scores["ids"]) == scores["records"]
+    french_only = {"present_share", "passe_compose_share", "proper_noun_rate"}
+    assert (scores["metrics"]["proper_noun_rate"] is None) == (language == "vi")
+    assert {m for m, v in scores["metrics"].items() if v is None} - french_only == {"generic_phrase_rate"}
+    assert scores["signatures"]["bleu"].startswith("nrefs:1")
+
+
+def test_the_same_input_gives_the_same_bytes(tmp_path):
+    rows, likelihood = answer_rows("fr", babble), likelihood_rows("fr")
+    score(tmp_path / "a", rows, likelihood)
+    score(tmp_path / "b", rows, likelihood)
+    for name in ("scores.json", "errors.jsonl"):
+        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_only_the_metrics_asked_for_are_measured(tmp_path):
+    scores = score(tmp_path, answer_rows("fr"), likelihood_rows("fr"), metrics=["chrf", "perplexity"])
+    assert [metric for metric, found in scores["metrics"].items() if found] == ["perplexity", "chrf"]
+    assert scores["reasons"]["bleu"] == "not asked for in score.metrics"
+
+
+def test_further_prompt_sets_stand_apart_and_have_no_perplexity(tmp_path):
+    extra = [{**row, "expected": None} for row in answer_rows("fr", prompt_set="extra")]
+    scores = score(tmp_path, answer_rows("fr") + extra, likelihood_rows("fr"))
+    assert scores["records"] == len(answer_rows("fr"))
+    further = scores["prompt_sets"]["extra"]
+    assert further["metrics"]["distinct_1"]["value"] > 0
+    assert further["metrics"]["bleu"] is None
+    assert further["metrics"]["perplexity"] is None
+    assert further["reasons"]["bleu"] == "no record has an expected answer"
+    assert {row["prompt_set"] for row in errors(tmp_path)} == {"test", "extra"}
+
+
+def test_the_run_may_name_another_language_than_the_dataset(tmp_path):
+    scores = score(tmp_path, answer_rows("fr"), likelihood_rows("fr"), "fr", language="en")
+    assert scores["language"] == "en"
+    assert "tok:13a" in scores["signatures"]["bleu"]
+
+
+def test_the_worst_answers_come_first_with_what_is_wrong(tmp_path):
+    def change(text: str, index: int) -> str:
+        return {1: "", 3: "le but le but le but le but"}.get(index, text)
+
+    rows = answer_rows("fr", change)
+    rows[5]["stop"] = "length"
+    score(tmp_path, rows, likelihood_rows("fr"), generic_phrases=["quelle tête"])
+    found = errors(tmp_path)
+    assert [row["rank"] for row in found] == list(range(1, len(rows) + 1))
+    assert found[0]["faults"] == ["is empty"]
+    assert found[1]["faults"] == ["repeats itself (67% of its word triples)"]
+    assert found[1]["expected"] == rows[3]["expected"]
+    faults = {row["id"]: row["faults"] for row in found}
+    assert faults[rows[5]["id"]] == ["was cut at the length limit"]
+    assert faults[rows[6]["id"]] == ["generic phrase: Quelle tête"]
+    assert found[0]["scores"]["chrf"] == 0
+    assert found[-1]["scores"]["chrf"] == 100
+
+
+def test_no_answers_at_all_are_reasons_and_no_zeros(tmp_path):
+    scores = score(tmp_path, [], [])
+    assert set(scores["metrics"].values()) == {None}
+    assert set(scores["reasons"].values()) == {"there is no record"}
+
+
+@pytest.mark.parametrize("records", [1, 2, 3])
+def test_few_records_are_scored(tmp_path, records):
+    scores = score(tmp_path, answer_rows("fr")[:records], likelihood_rows("fr")[:records])
+    assert scores["metrics"]["perplexity"]["n"] == records
+    assert (scores["metrics"]["perplexity"]["low"] is None) == (records == 1)
+
+
+@pytest.mark.parametrize(
+    ("answers", "likelihood", "line"),
+    [
+        ('{"prompt_set": "test"}\n', "", "answers.jsonl:1: has no 'id'; make the file again with the predict stage"),
+        ("{}\n[1]\n", "", "answers.jsonl:1: has no 'prompt_set'; make the file again with the predict stage"),
+        ("no json\n", "", "answers.jsonl:1: is not valid JSON: Expecting value"),
+        ("", '{"id": "a", "nll": "x", "tokens": 1, "characters": 1}\n', "likelihood.jsonl:1: 'nll' is str"),
+        ("", '{"id": "a", "nll": NaN, "tokens": 1, "characters": 1}\n', "likelihood.jsonl:1: 'nll' is not a finite"),
+    ],
+)
+def test_bad_input_is_one_line_and_leaves_no_file(tmp_path, capfd, answers, likelihood, line):
+    (tmp_path / "answers.jsonl").write_text(answers)
+    (tmp_path / "likelihood.jsonl").write_text(likelihood)
+    paths = [f"{tmp_path}/answers.jsonl", f"{tmp_path}/likelihood.jsonl"]
+    outputs = ["--scores", f"{tmp_path}/scores.json", "--errors", f"{tmp_path}/errors.jsonl"]
+    assert main([*paths, "--run", "r", "--variant", "base", *outputs]) == 1
+    assert line in capfd.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "likelihood.jsonl"]

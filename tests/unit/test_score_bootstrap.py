@@ -1,0 +1,117 @@
+"""Intervals: right values, right coverage, honest about few records."""
+
+import math
+
+import numpy as np
+import pytest
+
+from scripts.score.bootstrap import difference, estimate, student_t
+
+
+def rows(values) -> list:
+    return [[float(value)] for value in values]
+
+
+def test_student_t_quantiles_are_those_of_the_tables():
+    table = {1: 12.706, 2: 4.303, 3: 3.182, 5: 2.571, 10: 2.228, 30: 2.042, 100: 1.984}
+    for degrees, quantile in table.items():
+        assert student_t(degrees) == pytest.approx(quantile, rel=0.01)
+
+
+def test_an_interval_of_a_mean_is_as_wide_as_students_t():
+    values = np.random.default_rng(1).normal(10, 2, size=40)
+    found = estimate("mean", rows(values), resamples=8000)
+    half = student_t(39) * values.std(ddof=1) / math.sqrt(40)
+    assert found.value == pytest.approx(values.mean())
+    assert (found.high - found.low) / 2 == pytest.approx(half, rel=0.06)
+    assert found.n == 40
+
+
+def test_the_same_seed_gives_the_same_interval_and_another_seed_another():
+    values = rows(range(10))
+    assert estimate("mean", values, 500, seed=3) == estimate("mean", values, 500, seed=3)
+    assert estimate("mean", values, 500, seed=3) != estimate("mean", values, 500, seed=4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "draw", "truth"),
+    [
+        ("mean", lambda rng: [[x] for x in rng.normal(5, 2, 25)], 5.0),
+        (
+            "exp_ratio",
+            lambda rng: [[k * x, k] for k, x in zip(rng.integers(5, 30, 25), rng.normal(2, 0.4, 25), strict=True)],
+            None,
+        ),
+        ("p50", lambda rng: [[x] for x in rng.normal(3, 1, 25)], 3.0),
+    ],
+)
+def test_about_95_of_100_intervals_hold_the_truth(kind, draw, truth):
+    rng = np.random.default_rng(0)
+    truth = truth or math.exp(2)
+    held = 0
+    for trial in range(300):
+        found = estimate(kind, draw(rng), resamples=300, seed=trial)
+        held += found.low <= truth <= found.high
+    assert 0.91 <= held / 300 <= 0.99
+
+
+def test_paired_differences_hold_the_truth_and_are_narrower_than_unpaired_ones():
+    rng = np.random.default_rng(5)
+    held, paired, single = 0, [], []
+    for trial in range(300):
+        easy = rng.normal(0, 5, 30)
+        base, ours = easy + 10, easy + 12 + rng.normal(0, 1, 30)
+        found = difference("mean", rows(ours), rows(base), resamples=300, seed=trial)
+        held += found.low <= 2 <= found.high
+        paired.append(found.high - found.low)
+        alone = estimate("mean", rows(ours), resamples=300, seed=trial)
+        single.append(alone.high - alone.low)
+    assert 0.91 <= held / 300 <= 0.99
+    assert np.mean(paired) < np.mean(single) / 3
+
+
+def test_a_relative_difference_is_a_share_of_the_baseline():
+    ours, base = [[2.0, 1.0]] * 5, [[4.0, 1.0]] * 5
+    assert difference("ratio", ours, base, relative=True).value == pytest.approx(-0.5)
+    assert difference("ratio", ours, base).value == pytest.approx(-2)
+    assert difference("ratio", ours, [[0.0, 1.0]] * 5, relative=True) is None
+
+
+def test_records_that_one_side_lacks_are_left_out_of_a_difference():
+    found = difference("mean", [[1.0], None, [3.0]], [[0.0], [5.0], None])
+    assert (found.value, found.n) == (1.0, 1)
+    assert difference("mean", [None], [[1.0]]) is None
+
+
+@pytest.mark.parametrize("kind", ["mean", "yes_no", "ratio", "exp_ratio", "variation", "p50", "p95", "bleu", "chrf"])
+@pytest.mark.parametrize("records", [2, 3, 5])
+def test_few_records_give_an_interval(kind, records):
+    columns = {"ratio": 2, "exp_ratio": 2, "variation": 2, "bleu": 10, "chrf": 18}.get(kind, 1)
+    table = [[float(i % 2 + (column == 1) * i + 1) for column in range(columns)] for i in range(records)]
+    if kind == "variation":
+        table = [[row[0], row[0] ** 2] for row in table]
+    found = estimate(kind, table, resamples=200)
+    assert found.low <= found.value <= found.high
+    assert found.n == records
+
+
+def test_one_record_has_a_value_and_no_interval():
+    found = estimate("mean", [[4.0]])
+    assert (found.value, found.low, found.high, found.n) == (4.0, None, None, 1)
+    assert estimate("variation", [[4.0, 16.0]]) is None
+    assert estimate("mean", [None, None]) is None
+
+
+def test_all_yes_of_few_records_is_no_certainty():
+    found = estimate("yes_no", [[1]] * 10)
+    assert (found.value, found.high) == (1, 1)
+    assert found.low == pytest.approx(0.025**0.1)
+    none = estimate("yes_no", [[0]] * 10)
+    assert (none.low, none.high) == (0, pytest.approx(1 - 0.025**0.1))
+    same = difference("yes_no", [[1], [0]] * 5, [[1], [0]] * 5)
+    assert same.low < 0 < same.high
+
+
+def test_what_is_not_defined_has_no_estimate():
+    assert estimate("ratio", [[0.0, 0.0]] * 3) is None
+    assert estimate("exp_ratio", [[1e6, 1.0]] * 3) is None

@@ -1,0 +1,104 @@
+"""Distinct words, repetition, lengths and phrases, on answers small enough to count by hand."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from scripts.score.bootstrap import estimate
+from scripts.score.catalogue import CATALOGUE
+from scripts.score.material import Material, NotApplicableError
+from scripts.score.measure import measured
+from tests.unit.score_fixtures import answer_rows
+
+
+def of(*answers: str, **settings) -> Material:
+    template = answer_rows("fr")[0]
+    return Material([{**template, "id": str(i), "answer": a} for i, a in enumerate(answers)], "fr", **settings)
+
+
+def value(metric: str, material: Material):
+    return estimate(CATALOGUE[metric].kind, measured(metric, material).rows, 500)
+
+
+def test_distinct_counts_different_words_over_all_words():
+    answers = of("le ballon sort", "le ballon entre", "but")
+    assert value("distinct_1", answers).value == pytest.approx(5 / 7)
+    assert value("distinct_2", answers).value == pytest.approx(3 / 4)
+
+
+def test_the_interval_of_distinct_holds_its_value():
+    generator = random.Random(2)
+    vocabulary = [f"mot{i}" for i in range(500)]
+    found = value("distinct_1", of(*[" ".join(generator.choices(vocabulary, k=12)) for _ in range(30)]))
+    assert found.low < found.value < found.high
+
+
+def test_the_interval_of_distinct_is_as_wide_as_fresh_samples_spread():
+    generator = random.Random(4)
+    vocabulary = [f"mot{i}" for i in range(300)]
+
+    def sample() -> Material:
+        return of(*[" ".join(generator.choices(vocabulary, k=generator.randint(4, 20))) for _ in range(25)])
+
+    values = sorted(value("distinct_1", sample()).value for _ in range(120))
+    truth = sum(values) / len(values)
+    held = 0
+    for _ in range(120):
+        found = value("distinct_1", sample())
+        held += found.low <= truth <= found.high
+    assert held / 120 >= 0.9
+
+
+def test_repetition_is_the_share_of_repeated_word_triples():
+    # a b a b a b: triples aba bab aba bab, two of four repeat an earlier one.
+    assert measured("repetition", of("a b a b a b", "un deux trois quatre", "but")).rows == [[0.5], [0.0], None]
+
+
+def test_repetition_across_is_the_share_of_quadruples_that_others_have():
+    # "a b c d e" has abcd, bcde; "a b c d f" has abcd, bcdf; the third shares none.
+    found = measured("repetition_across", of("a b c d e", "a b c d f", "u v w x"))
+    assert found.per_record == [0.5, 0.5, 0.0]
+    assert value("repetition_across", of("a b c d e", "a b c d f", "u v w x")).value == pytest.approx(1 / 3)
+
+
+@given(st.lists(st.text(alphabet="abcdef ", min_size=12, max_size=60), min_size=2, max_size=6))
+@settings(max_examples=60, deadline=None)
+def test_repeating_answers_never_lowers_repetition(answers):
+    try:
+        once = value("repetition", of(*answers)).value
+        across = value("repetition_across", of(*answers)).value
+    except NotApplicableError:
+        return
+    doubled = [f"{answer} {answer}" for answer in answers]
+    assert value("repetition", of(*doubled)).value >= once - 1e-9
+    assert value("repetition_across", of(*answers, *answers)).value >= across - 1e-9
+    assert value("repetition_across", of(*answers, *answers)).value == pytest.approx(1)
+
+
+def test_duplicates_lower_distinct():
+    assert value("distinct_1", of("un deux", "un deux")).value < value("distinct_1", of("un deux", "trois six")).value
+
+
+def test_lengths_and_their_variation():
+    answers = of("un", "un deux trois", "un deux trois quatre cinq")
+    assert value("length_mean", answers).value == pytest.approx(3)
+    assert value("length_variation", answers).value == pytest.approx(2 / 3)
+    assert value("length_variation", of("un deux", "un deux", "un deux")).value == 0
+
+
+def test_generic_phrases_are_patterns_found_anywhere_case_apart():
+    answers = of(
+        "Quel match !", "Il marque.", "quel MATCH", "Les deux équipes", generic_phrases=("quel match", r"équipes\b")
+    )
+    assert measured("generic_phrase_rate", answers).rows == [[1], [0], [1], [1]]
+
+
+def test_seconds_and_finished():
+    answers = of("un", "deux", "trois", "quatre")
+    for row, seconds, stop in zip(answers.answers, (1.0, 2.0, 3.0, 10.0), ("end", "length", "end", "end"), strict=True):
+        row.update(seconds=seconds, stop=stop)
+    assert value("seconds_p50", answers).value == 2.5
+    assert value("seconds_p95", answers).value == pytest.approx(8.95)
+    assert value("finished", answers).value == 0.75

@@ -1,0 +1,263 @@
+"""Leaderboard, report of a run, and the summary on the terminal."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from scripts.score.catalogue import number, shown
+from scripts.score.charts import curve_charts, line_chart, nice_ticks, whiskers
+from scripts.score.print_summary import main as summary
+from scripts.score.side_by_side import grouped, in_turn, question
+from scripts.score.write_leaderboard import main as leaderboard
+from scripts.score.write_run_report import main as report
+from tests.unit.score_fixtures import babble, first_half, make_run, write_rows
+
+EVIL = "<script>alert('x')</script>"
+VARIANTS = {
+    "base": (babble, 60.0),
+    "adapter": (first_half, 9.0),
+    "bf16": (first_half, 9.0),
+    "q8_0": (lambda t, i: t, 9.02),
+}
+GATES = {
+    "learned": {"metric": "perplexity", "comparison": "below", "threshold": 0.0, "relative": False},
+    "good": {"metric": "chrf", "comparison": "above", "threshold": 99.0, "relative": False},
+}
+COMMON = {"variant": "shipped", "baseline": None, "on_failure": "hold"}
+
+
+class Page(HTMLParser):
+    """Tags, links and text of a page; fails on a tag that is closed without having been opened."""
+
+    VOID = frozenset({"meta", "br", "line", "circle", "path"})
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags, self.links, self.open, self.text = [], [], [], ""
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        self.links += [value for key, value in attrs if key in ("href", "src")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text += data
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("work") / "results"
+    gates = {name: {**gate, **COMMON} for name, gate in GATES.items()}
+    gates["learned"]["baseline"] = "base"
+    for run, language in (("football", "fr"), ("football-r32", "fr"), ("stories", "vi")):
+        make_run(folder, run, language, VARIANTS, gates)
+    return folder
+
+
+def write_leaderboard(results: Path) -> None:
+    datasets = {"football": "football", "football-r32": "football", "stories": "stories"}
+    runs = [
+        {"run": run, "dataset": dataset, "model": "base", "method": "lora", "variants": list(VARIANTS)}
+        for run, dataset in datasets.items()
+    ]
+    scores = [f"{results}/runs/{run}/scores/{variant}.json" for run in datasets for variant in VARIANTS]
+    arguments = ["--scores", *scores, "--verdicts", *[f"{results}/runs/{run}/verdict.json" for run in datasets]]
+    arguments += ["--manifests", f"{results}/models/base/manifest.json", "--csv", f"{results}/leaderboard.csv"]
+    assert not leaderboard(
+        [*arguments, "--page", f"{results}/leaderboard.html", "--settings", json.dumps({"runs": runs})]
+    )
+
+
+def write_report(results: Path, run: str, label: str | None = None) -> str:
+    folder = results / "runs" / run
+    arguments = []
+    for kind, end in (("scores", "json"), ("answers", "jsonl"), ("errors", "jsonl")):
+        arguments += [f"--{kind}", *[f"{folder}/{kind}/{variant}.{end}" for variant in VARIANTS]]
+    arguments += ["--verdict", f"{folder}/verdict.json", "--curve", f"{folder}/curve.jsonl"]
+    arguments += ["--manifest", f"{results}/models/base/manifest.json", "--page", f"{folder}/report.html"]
+    facts = {"run": label or run, "dataset": "football", "model": "base", "method": "lora"}
+    assert not report([*arguments, "--settings", json.dumps(facts)])
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+def test_the_leaderboard_ranks_all_variants_of_a_dataset(results):
+    write_leaderboard(results)
+    with open(results / "leaderboard.csv", encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    football = [row for row in rows if row["dataset"] == "football"]
+    assert [row["rank"] for row in football] == [str(rank) for rank in range(1, 9)]
+    assert {row["variant"] for row in football[:4]} == {"adapter", "bf16"}
+    assert {row["variant"] for row in football[-2:]} == {"base"}
+    shipped = next(row for row in football if row["run"] == "football" and row["shipped"] == "yes")
+    assert shipped["variant"] == "q8_0"
+    low, value, high = (float(shipped[f"perplexity_minus_base{end}"]) for end in ("_low", "", "_high"))
+    assert low <= value <= high < 0
+    assert football[0]["verdict"] == "promote"
+    assert football[0]["generic_phrase_rate"] == ""
+
+
+def test_the_leaderboard_page_marks_the_best_and_what_is_noise(results):
+    write_leaderboard(results)
+    page = Page((results / "leaderboard.html").read_text(encoding="utf-8"))
+    assert "★" in page.text
+    assert "≈" in page.text
+    assert "noise" in page.text
+    assert "Its numbers mean nothing" in page.text
+    assert "runs/football-r32/report.html" in page.links
+    assert all(not re.match(r"[a-z]+:|/", link) for link in page.links)
+    assert "script" not in page.tags
+
+
+def test_the_report_shows_verdict_metrics_answers_and_curve(results):
+    text = write_report(results, "football")
+    page = Page(text)
+    for expected in (
+        "every gate passed",
+        "✔ passed",
+        "chrF of q8_0 is 100.0",
+        "Loss",
+        "adapter, bf16",
+        "8 of 8 prompts",
+    ):
+        assert expected in page.text
+    assert page.tags.count("svg") > 60
+    assert "../../leaderboard.html" in page.links
+    assert "tokens/ledger.html" in page.links
+
+
+def test_text_from_data_is_escaped(tmp_path):
+    def evil(text: str, index: int) -> str:
+        return f"{EVIL} {index}"
+
+    make_run(tmp_path, "evil", "fr", dict.fromkeys(VARIANTS, (evil, 9.0)), {EVIL: {**GATES["good"], **COMMON}})
+    asked = [{"role": role, "content": EVIL} for role in ("system", "user")]
+    for path in [*(tmp_path / "runs/evil/answers").iterdir(), *(tmp_path / "runs/evil/errors").iterdir()]:
+        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        write_rows(
+            path, [{**row, "label": EVIL, "expected": EVIL, "faults": [EVIL], "messages": asked} for row in rows]
+        )
+    text = write_report(tmp_path, "evil", label=EVIL)
+    page = Page(text)
+    assert "script" not in page.tags
+    assert "<script" not in text
+    assert page.text.count(EVIL) > 20
+
+
+def test_a_report_needs_no_curve_and_no_gate(tmp_path):
+    folder = make_run(tmp_path, "bare", "vi", VARIANTS)
+    (folder / "curve.jsonl").write_text('{"step": 1}\n{"epoch": 2, "loss": null}\n')
+    page = Page(write_report(tmp_path, "bare"))
+    assert "No gate is defined" in page.text
+    assert "The training left no numbers" in page.text
+    assert "3 test records are few" in page.text
+
+
+def test_the_summary_fits_a_terminal_and_says_what_to_do_next(results, capsys):
+    write_leaderboard(results)
+    assert summary([str(results)]) == 0
+    text = capsys.readouterr().out
+    lines = text.splitlines()
+    base = next(line for line in lines if line.startswith("base"))
+    assert len(base) <= 80
+    assert float(base.split()[1]) == pytest.approx(60, rel=0.1)
+    order = [line.split()[0] for line in lines if line.split()[:1] and line.split()[0] in VARIANTS][:4]
+    assert order == list(VARIANTS)
+    assert "football promote: every gate passed" in text
+    assert "q8_0 *" in text
+    assert "mean nothing beyond" in text
+    assert str(results / "leaderboard.html") in text.replace("\n", "")
+    assert "config/recipes/football.yaml config/embedded.yaml" in text
+
+
+def test_the_summary_without_results_is_one_line(tmp_path, capsys):
+    assert summary([str(tmp_path)]) == 1
+    assert capsys.readouterr().err.endswith("is not there yet; run snakemake first\n")
+
+
+def test_the_summary_is_quick(results):
+    write_leaderboard(results)
+    program = "import sys; from scripts.score.print_summary import main; main(sys.argv[1:]); print(*sys.modules)"
+    started = time.monotonic()
+    found = subprocess.run([sys.executable, "-c", program, str(results)], capture_output=True, text=True, check=True)
+    assert time.monotonic() - started < 1.5
+    assert not {"torch", "pandas", "numpy", "transformers"} & set(found.stdout.split())
+
+
+def test_answers_with_the_same_text_stand_together():
+    rows = [("base", "a", "end"), ("adapter", "b", "end"), ("bf16", "b", "end"), ("q8_0", "a", "length")]
+    entries = grouped([(name, {"answer": text, "stop": stop}, None) for name, text, stop in rows])
+    assert [entry["variants"] for entry in entries] == [["base", "q8_0"], ["adapter", "bf16"]]
+
+
+def test_samples_take_labels_in_turn():
+    rows = [{"label": label} for label in "aaaabc"]
+    assert in_turn(rows, 4) == [0, 4, 5, 1]
+    assert in_turn(rows, 99) == [0, 4, 5, 1, 2, 3]
+
+
+def test_questions_of_several_turns_say_who_speaks():
+    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
+    assert question([{"role": "system", "content": "s"}, *turns]) == ("s", "user: a\nassistant: b\nuser: c")
+    parts = [{"type": "text", "text": "what is it?"}, {"type": "image"}]
+    assert question([{"role": "user", "content": parts}]) == ("", "what is it?\n[image]")
+
+
+def test_charts_place_values_in_order_and_tolerate_gaps():
+    chart = whiskers([{"value": 2, "low": 1, "high": 3}, None, {"value": 5, "low": None, "high": None}], [4])
+    first, second, third = chart["rows"]
+    assert 0 < first["low"] < first["value"] < first["high"] < chart["marks"][0] < third["value"] < 100
+    assert second is None
+    assert third["low"] is None
+    assert whiskers([None])["rows"] == [None]
+    assert whiskers([{"value": 0, "low": 0, "high": 0}])["rows"][0]["value"] == 50
+    assert nice_ticks(0.13, 3.9) == [0, 1, 2, 3, 4]
+    assert line_chart([{"name": "x", "kind": "line", "points": [(1, float("nan"))]}], "step") is None
+
+
+def test_the_curve_has_a_chart_for_what_was_logged():
+    rows = [
+        {"step": 1, "loss": 2.0},
+        {"step": 2, "loss": 1.5, "tokens_per_second_x": 90},
+        {"step": 2, "eval_loss": 1.6},
+    ]
+    charts = curve_charts(rows)
+    assert [chart["title"] for chart in charts] == ["Loss", "Tokens per second"]
+    assert [line["name"] for line in charts[0]["lines"]] == ["training", "validation"]
+    assert curve_charts([]) == []
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "signed", "text"),
+    [
+        ("chrf", 57.812, False, "57.8"),
+        ("chrf", -3.0, True, "−3.00"),
+        ("rouge_l", 0.3333, False, "33.3 %"),
+        ("rouge_l", 0.012, True, "+1.20 pp"),
+        ("seconds_p50", 0.0512, False, "0.051 s"),
+        ("perplexity", 12345.6, False, "12\u202f346"),
+        ("perplexity", None, False, "–"),
+    ],
+)
+def test_values_are_shown_for_people(metric, value, signed, text):
+    assert shown(metric, value, signed) == text
+
+
+def test_a_difference_that_rounds_to_zero_has_no_minus():
+    assert number(-0.00001, signed=True) == "+0.000"
+    assert number(0.0, signed=True) == "0.00"

@@ -1,0 +1,154 @@
+"""Gates and verdicts: intervals decide, not bare means."""
+
+import json
+
+import pytest
+
+from scripts.score.bootstrap import Estimate
+from scripts.score.decide_verdict import main
+from scripts.score.gates import gate_estimate, judge, judge_gate, metric_difference, passed, records_needed, verdict
+from tests.unit.score_fixtures import babble, first_half, make_run
+
+
+def gate(**settings) -> dict:
+    blank = {"metric": "chrf", "comparison": "above", "threshold": 50.0, "relative": False, "variant": "shipped"}
+    return {**blank, "baseline": None, "on_failure": "hold", **settings}
+
+
+def same(text: str, index: int) -> str:
+    return text
+
+
+@pytest.fixture(scope="module")
+def scores(tmp_path_factory) -> dict:
+    variants = {"base": (babble, 60.0), "adapter": (first_half, 9.0), "bf16": (first_half, 9.0), "q8_0": (same, 9.02)}
+    folder = make_run(tmp_path_factory.mktemp("results"), "football", "fr", variants)
+    return {name: json.loads((folder / f"scores/{name}.json").read_text(encoding="utf-8")) for name in variants}
+
+
+@pytest.mark.parametrize(
+    ("comparison", "low", "high", "outcome"),
+    [
+        ("below", 1, 4, True),
+        ("below", 4, 6, None),
+        ("below", 5, 6, False),
+        ("below", 6, 9, False),
+        ("above", 6, 9, True),
+        ("above", 4, 6, None),
+        ("above", 3, 5, False),
+        ("above", 1, 4, False),
+        ("above", None, None, None),
+    ],
+)
+def test_an_interval_passes_fails_or_stays_uncertain(comparison, low, high, outcome):
+    found = Estimate(low or 5, low, high, 10)
+    assert passed(gate(comparison=comparison, threshold=5), found) is outcome
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "word"),
+    [
+        ([], "hold"),
+        ([(True, "hold")], "promote"),
+        ([(True, "hold"), (True, "rollback")], "promote"),
+        ([(True, "hold"), (None, "rollback")], "hold"),
+        ([(False, "hold"), (True, "rollback")], "hold"),
+        ([(False, "rollback"), (None, "hold")], "rollback"),
+    ],
+)
+def test_the_verdict_that_follows_from_gates(outcomes, word):
+    gates = [{"name": f"gate{i}", "passed": done, "on_failure": then} for i, (done, then) in enumerate(outcomes)]
+    decided, why = judge(gates)
+    assert decided == word
+    assert why
+    for entry in gates:
+        assert (entry["name"] in why) == (
+            entry["passed"] is not True and (word != "rollback" or entry["passed"] is False)
+        )
+
+
+def test_a_clear_case_passes_and_says_what_was_compared(scores):
+    learned = gate(metric="perplexity", comparison="below", threshold=-0.1, baseline="base", relative=True)
+    entry = judge_gate("learned", {**learned, "variant": "q8_0"}, scores, 300, 0)
+    assert entry["passed"] is True
+    assert entry["low"] < entry["value"] < entry["high"] < -0.1
+    assert entry["reason"].startswith("Perplexity per token of q8_0 against base is −8")
+    assert entry["reason"].endswith(": below −10.0 %")
+
+
+def test_an_uncertain_gate_says_how_many_records_would_tell(scores):
+    value = scores["adapter"]["metrics"]["chrf"]["value"]
+    entry = judge_gate("near", gate(variant="adapter", threshold=value - 0.5), scores, 300, 0)
+    assert entry["passed"] is None
+    assert "test records are needed to tell" in entry["reason"]
+
+
+def test_records_needed_shrinks_the_interval_to_the_threshold():
+    near = gate(threshold=8.0)
+    assert records_needed(near, Estimate(10.0, 6.0, 14.0, 10)) == 44  # half of 4 to reach 2: 4 times 10, and a tenth
+    certain = gate(metric="finished", threshold=0.95)
+    low = 0.025 ** (1 / 29)
+    assert records_needed(certain, Estimate(1.0, low, 1.0, 29)) == pytest.approx(76, abs=2)  # exact: 72, and a tenth
+
+
+def test_a_paired_difference_comes_from_score_files_alone(scores):
+    found = metric_difference(scores["q8_0"], scores["bf16"], "perplexity", 300, 0, relative=True)
+    assert found.value == pytest.approx(9.02 / 9 - 1, rel=0.2)
+    assert 0 < found.low < found.high < 0.02
+    turned = {**scores["bf16"], "ids": scores["bf16"]["ids"][::-1]}
+    turned["statistics"] = {"perplexity": scores["bf16"]["statistics"]["perplexity"][::-1]}
+    assert metric_difference(scores["q8_0"], turned, "perplexity", 300, 0, relative=True) == found
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"variant": "q4_0"}, "this run has no variant 'q4_0'"),
+        ({"variant": "q8_0", "baseline": "f16"}, "this run has no variant 'f16'"),
+        (
+            {"variant": "q8_0", "metric": "generic_phrase_rate"},
+            "q8_0 has no value: score.generic_phrases lists no pattern",
+        ),
+    ],
+)
+def test_a_gate_that_can_not_be_judged_holds_and_says_why(scores, settings, reason):
+    assert gate_estimate(gate(**settings), scores, 200, 0) == reason
+    decided = verdict("football", {"odd": gate(**settings)}, "q8_0", scores, 200, 0)
+    assert decided["verdict"] == "hold"
+    assert decided["gates"][0]["passed"] is None
+    assert reason in decided["gates"][0]["reason"]
+
+
+def test_shipped_is_read_as_the_shipped_quant(scores):
+    decided = verdict(
+        "football", {"a": gate(threshold=1), "b": gate(baseline="q8_0", threshold=-1)}, "q8_0", scores, 200, 0
+    )
+    assert [entry["variant"] for entry in decided["gates"]] == ["q8_0", "q8_0"]
+    assert (decided["gates"][1]["value"], decided["gates"][1]["passed"]) == (0, True)
+    assert decided["verdict"] == "promote"
+
+
+def test_one_record_holds(tmp_path):
+    make_run(tmp_path, "one", "vi", {"base": (babble, 9.0), "bf16": (same, 3.0)}, {"learned": gate(threshold=1.0)})
+    path = tmp_path / "runs/one/scores/bf16.json"
+    scores = json.loads(path.read_text(encoding="utf-8"))
+    scores["metrics"]["chrf"].update(low=None, high=None, n=1)
+    path.write_text(json.dumps(scores))
+    settings = json.dumps({"gates": {"learned": gate(threshold=1.0)}, "shipped": "bf16"})
+    assert main([str(path), "--run", "one", "--verdict", f"{tmp_path}/verdict.json", "--settings", settings]) == 0
+    decided = json.loads((tmp_path / "verdict.json").read_text(encoding="utf-8"))
+    assert decided["verdict"] == "hold"
+    assert "more test records are needed" in decided["gates"][0]["reason"]
+
+
+def test_without_gates_nothing_is_promoted(tmp_path):
+    folder = make_run(tmp_path, "free", "fr", {"base": (babble, 9.0), "bf16": (same, 3.0)})
+    decided = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    assert decided["verdict"] == "hold"
+    assert decided["reason"].startswith("no gate is defined")
+
+
+def test_scores_of_another_version_are_refused(tmp_path, capfd):
+    (tmp_path / "base.json").write_text('{"run": "r", "variant": "base"}')
+    assert main([f"{tmp_path}/base.json", "--run", "r", "--verdict", f"{tmp_path}/v.json"]) == 1
+    assert "has no 'records'; make the file again with the rule score_answers" in capfd.readouterr().err
