@@ -7,7 +7,7 @@ import pytest
 
 from scripts.common.config.runs import METRICS
 from scripts.score.score_answers import main
-from tests.unit.score_fixtures import answer_rows, babble, first_half, likelihood_rows, write_rows
+from tests.support.score_fixtures import answer_rows, babble, first_half, likelihood_rows, write_rows
 
 
 def score(folder: Path, rows: list[dict], likelihood: list[dict], tag: str = "fr", **settings) -> dict:

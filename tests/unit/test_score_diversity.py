@@ -10,7 +10,7 @@ from scripts.score.bootstrap import estimate
 from scripts.score.catalogue import CATALOGUE
 from scripts.score.material import Material, NotApplicableError
 from scripts.score.measure import measured
-from tests.unit.score_fixtures import answer_rows
+from tests.support.score_fixtures import answer_rows
 
 
 def of(*answers: str, **settings) -> Material:

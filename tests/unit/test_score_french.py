@@ -9,7 +9,7 @@ from scripts.score.french import proper_noun_counts, tense_counts
 from scripts.score.french_verbs import FORMS, first_group_present
 from scripts.score.material import Material, NotApplicableError
 from scripts.score.measure import measured
-from tests.unit.score_fixtures import answer_rows
+from tests.support.score_fixtures import answer_rows
 
 # (sentence, verbs in the present, in the passé composé, in other tenses)
 COUNTED = [

@@ -17,7 +17,7 @@ from scripts.score.print_summary import main as summary
 from scripts.score.side_by_side import grouped, in_turn, question
 from scripts.score.write_leaderboard import main as leaderboard
 from scripts.score.write_run_report import main as report
-from tests.unit.score_fixtures import babble, first_half, make_run, write_rows
+from tests.support.score_fixtures import babble, first_half, make_run, write_rows
 
 EVIL = "<script>alert('x')</script>"
 VARIANTS = {

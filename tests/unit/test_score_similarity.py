@@ -12,7 +12,7 @@ from scripts.score.kinds import value_of_sums
 from scripts.score.material import Material, NotApplicableError
 from scripts.score.measure import METRIC_FUNCTIONS, measured
 from scripts.score.similarity import signatures
-from tests.unit.score_fixtures import answer_rows, babble, first_half, likelihood_rows
+from tests.support.score_fixtures import answer_rows, babble, first_half, likelihood_rows
 
 
 def value(metric: str, material: Material) -> float:

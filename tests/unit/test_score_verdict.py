@@ -7,7 +7,7 @@ import pytest
 from scripts.score.bootstrap import Estimate
 from scripts.score.decide_verdict import main
 from scripts.score.gates import gate_estimate, judge, judge_gate, metric_difference, passed, records_needed, verdict
-from tests.unit.score_fixtures import babble, first_half, make_run
+from tests.support.score_fixtures import babble, first_half, make_run
 
 
 def gate(**settings) -> dict:
