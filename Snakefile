@@ -9,6 +9,11 @@ if "datasets" not in config:
     configfile: "config/config.yaml"
 
 
+pathvars:
+    logs="<results>/logs",
+    benchmarks="<results>/benchmarks",
+
+
 include: "rules/common.smk"
 include: "rules/dataset.smk"
 include: "rules/model.smk"
