@@ -2,6 +2,7 @@
 
 import math
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,3 +130,11 @@ def test_every_metric_of_the_schema_has_a_function():
     from scripts.common.config.runs import METRICS
 
     assert tuple(METRIC_FUNCTIONS) == METRICS
+
+
+def test_every_metric_is_in_the_reference_with_its_direction():
+    from scripts.score.catalogue import CATALOGUE
+
+    lines = Path("docs/reference/metrics.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| `")]
+    assert [(row[0].strip("`"), row[2]) for row in rows] == [(name, e.direction) for name, e in CATALOGUE.items()]
