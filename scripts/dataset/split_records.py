@@ -165,7 +165,7 @@ def split_facts(kept: Kept, split: np.ndarray, settings: dict) -> dict:
     }
     if settings["stratify"] and len(split) <= SEED_SEARCH:
         better, fit = best_seed(kept.keys, kept.labels, len(kept.label_numbers), shares)
-        now = misfit(table, wanted)
+        now = tuple(measure.item() for measure in misfit(table, wanted))
         facts["stratification"] = {
             "labels_missing_in_a_split": now[1],
             "distance": round(now[2], 4),

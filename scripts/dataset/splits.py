@@ -28,41 +28,54 @@ def key_of(group: str | None, compared: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")
 
 
-def positions(keys: np.ndarray, seed: int) -> np.ndarray:
-    """Return for each key its position in [0, 1): SplitMix64 of key and seed. `keys`: shape (n,), uint64."""
-    start = np.uint64((seed + 1) * GOLDEN % 2**64)
+def positions(keys: np.ndarray, seed: int | np.ndarray) -> np.ndarray:
+    """Return for each key its position in [0, 1): SplitMix64 of key and seed.
+
+    `keys`: shape (n,), uint64. `seed`: one seed, or seeds of shape (s, 1) for a result of shape (s, n).
+    """
+    with np.errstate(over="ignore"):  # arithmetic is modulo 2**64
+        start = (np.asarray(seed, np.uint64) + np.uint64(1)) * np.uint64(GOLDEN)
     mixed = keys + start
     mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(MIX_1)
     mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(MIX_2)
     return ((mixed ^ (mixed >> np.uint64(31))) >> np.uint64(11)) * 2.0**-53
 
 
-def split_numbers(keys: np.ndarray, shares: dict, seed: int) -> np.ndarray:
-    """Return the split of each key, as its place in `SPLITS`: positions against test, then validation, then train.
+def split_numbers(keys: np.ndarray, shares: dict, seed: int | np.ndarray) -> np.ndarray:
+    """Return the split of each key, as its place in `SPLITS`, for one seed or for seeds of shape (s, 1).
 
-    Counted from the test split's end, so that a growing share of validation takes from train only.
+    Positions are held against the test share first, then validation, then train: a larger share of validation takes
+    records from train only.
     """
     where = positions(keys, seed)
     test, validation = shares["test"], shares["test"] + shares["validation"]
-    return np.where(where < test, 2, np.where(where < validation, 1, 0)).astype(np.int8)
+    return ((where < validation).astype(np.int8) + (where < test)).astype(np.int8)
 
 
 def cells(split: np.ndarray, label: np.ndarray, labels: int) -> np.ndarray:
-    """Return how many records each label has in each split: shape (labels, 3)."""
-    return np.bincount(label * len(SPLITS) + split, minlength=labels * len(SPLITS)).reshape(labels, len(SPLITS))
+    """Return how many records each label has in each split.
+
+    `split`: shape (n,) or, for several seeds, (s, n); the result has shape (labels, 3) or (s, labels, 3).
+    """
+    rows = np.arange(split.size // max(len(label), 1)).reshape(*split.shape[:-1], 1)
+    flat = (rows * labels + label) * len(SPLITS) + split
+    shape = (*split.shape[:-1], labels, len(SPLITS))
+    return np.bincount(flat.ravel(), minlength=int(np.prod(shape))).reshape(shape)
 
 
-def misfit(counts: np.ndarray, wanted: np.ndarray) -> tuple[int, int, float]:
-    """Return how far a split is from the wanted shares; smaller is better.
+def misfit(counts: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return how far splits are from the wanted shares, in three measures of falling importance; smaller is better.
 
-    First splits that are empty, then labels of three records or more that miss a split, then the chi-square distance
-    of all cells. `counts`: shape (labels, 3); `wanted`: the three shares.
+    Splits that are empty; labels of three records or more that miss a split, counted once a split; the chi-square
+    distance of all cells. `counts`: shape (..., labels, 3); `wanted`: the three shares; each measure: shape (...).
     """
     used = wanted > 0
-    empty = int((counts.sum(axis=0)[used] == 0).sum())
-    missing = int((counts[counts.sum(axis=1) >= used.sum()][:, used] == 0).sum())
-    due = counts.sum(axis=1, keepdims=True) * wanted[used]
-    return empty, missing, float(((counts[:, used] - due) ** 2 / due).sum())
+    kept = counts[..., used]
+    sizes = counts.sum(axis=-1, keepdims=True)
+    empty = (kept.sum(axis=-2) == 0).sum(axis=-1)
+    missing = ((kept == 0) & (sizes >= len(SPLITS))).sum(axis=(-1, -2))
+    due = np.maximum(sizes, 1e-9) * wanted[used]
+    return empty, missing, ((kept - due) ** 2 / due).sum(axis=(-1, -2))
 
 
 def best_seed(keys: np.ndarray, label: np.ndarray, labels: int, shares: dict) -> tuple[int, tuple[int, int, float]]:
@@ -72,9 +85,14 @@ def best_seed(keys: np.ndarray, label: np.ndarray, labels: int, shares: dict) ->
     """
     wanted = np.array([shares[split] for split in SPLITS])
     tried = int(np.clip(WORK // max(len(keys), 1), 1, SEEDS))
-    fits = ((misfit(cells(split_numbers(keys, shares, seed), label, labels), wanted), seed) for seed in range(tried))
-    fit, seed = min(fits)
-    return seed, fit
+    together = int(np.clip(WORK // 40 // max(len(keys), 1), 1, tried))
+    measures = []
+    for start in range(0, tried, together):
+        seeds = np.arange(start, min(start + together, tried), dtype=np.uint64)[:, None]
+        measures.append(misfit(cells(split_numbers(keys, shares, seeds), label, labels), wanted))
+    empty, missing, distance = (np.concatenate(parts) for parts in zip(*measures, strict=True))
+    best = int(np.lexsort((distance, missing, empty))[0])
+    return best, (int(empty[best]), int(missing[best]), float(distance[best]))
 
 
 def check_not_empty(split: np.ndarray, keys: np.ndarray, label: np.ndarray, labels: int, shares: dict) -> None:

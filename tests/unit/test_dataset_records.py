@@ -1,0 +1,197 @@
+"""Raw records of every format become canonical ones, as the configuration says."""
+
+import datetime
+import decimal
+import json
+import unicodedata
+from pathlib import Path
+
+import pyarrow
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from scripts.common.records import content_id
+from scripts.dataset.make_record import UNKNOWN, RecordMaker
+from scripts.dataset.raw_rows import BadRecordError
+from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
+
+ROOT = Path(__file__).parents[2]
+QUESTION = {"role": "user", "content": "Qui marque ?"}
+ANSWER = {"role": "assistant", "content": "Jovanic."}
+BE_BRIEF = {"role": "system", "content": "Sois bref."}
+OPTIONAL_SYSTEM = "{% if brief %}Sois bref.{% endif %}"
+PLAIN, WITH_SYSTEM = [QUESTION, ANSWER], [BE_BRIEF, QUESTION, ANSWER]
+
+
+def made(raw: dict, **settings):
+    return RecordMaker(settings_of(**settings)).make(raw, "raw.jsonl:1")[0]
+
+
+@pytest.fixture
+def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
+    return Stage(tmp_path, settings_of(), capsys)
+
+
+@pytest.mark.parametrize(
+    ("settings", "raw", "messages"),
+    [
+        ({"format": "messages"}, {"messages": PLAIN}, PLAIN),
+        ({"format": "messages"}, {"messages": WITH_SYSTEM}, WITH_SYSTEM),
+        ({"format": "messages"}, {"messages": json.dumps(PLAIN)}, PLAIN),
+        ({"format": "messages", "system": "Sois bref."}, {"messages": PLAIN}, WITH_SYSTEM),
+        ({"format": "messages", "system": "Autre."}, {"messages": WITH_SYSTEM}, WITH_SYSTEM),
+        ({"format": "messages", "columns": {"messages": "chat", "role": "who", "content": "says"}},
+         {"chat": [{"who": m["role"], "says": m["content"]} for m in PLAIN]}, PLAIN),
+        ({"format": "messages"},
+         {"messages": [{"role": "user", "content": [{"type": "text", "text": "Qui marque ?"}]}, ANSWER]}, PLAIN),
+        ({"format": "prompt_completion"}, {"prompt": "Qui marque ?", "completion": "Jovanic."}, PLAIN),
+        ({"format": "prompt_completion"}, {"prompt": [BE_BRIEF, QUESTION], "completion": [ANSWER]}, WITH_SYSTEM),
+        ({"format": "prompt_completion", "columns": {"prompt": "q", "completion": "a"}},
+         {"q": "Qui marque ?", "a": "Jovanic."}, PLAIN),
+        ({"format": "alpaca"}, {"instruction": "Qui marque ?", "input": "", "output": "Jovanic."}, PLAIN),
+        ({"format": "alpaca"}, {"instruction": "Qui", "input": "12'", "output": "Jovanic."},
+         [{"role": "user", "content": "Qui\n\n12'"}, ANSWER]),
+        ({"format": "alpaca"},
+         {"instruction": "Qui marque ?", "output": "Jovanic.", "system": "Sois bref."}, WITH_SYSTEM),
+        ({"format": "sharegpt"},
+         {"conversations": [{"from": "human", "value": "Qui marque ?"}, {"from": "gpt", "value": "Jovanic."}]}, PLAIN),
+        ({"format": "sharegpt"},
+         {"system": "Sois bref.",
+          "conversations": [{"from": "human", "value": "Qui marque ?"}, {"from": "gpt", "value": "Jovanic."}]},
+         WITH_SYSTEM),
+        ({"format": "fields", "label": "t", "label_map": {"goal": "But"},
+          "fields": {"system": OPTIONAL_SYSTEM, "user": "{{ label }} ?", "assistant": "{{ x }}."}},
+         {"t": "goal", "x": "Jovanic", "brief": True},
+         [BE_BRIEF, {"role": "user", "content": "But ?"}, ANSWER]),
+        ({"format": "fields", "fields": {"system": OPTIONAL_SYSTEM, "user": "{{ q }}", "assistant": "{{ a }}"},
+          "columns": {"q": "question"}},
+         {"question": "Qui marque ?", "a": "Jovanic.", "brief": False}, PLAIN),
+    ],
+)  # fmt: skip
+def test_formats(settings: dict, raw: dict, messages: list[dict]):
+    record = made(raw, **settings)
+    assert record.messages == messages
+    assert record.id == content_id(messages)
+    assert record.expected == messages[-1]["content"]
+
+
+def test_turns_may_go_on():
+    record = made({"messages": [*WITH_SYSTEM, QUESTION, {"role": "assistant", "content": "Toujours Jovanic."}]})
+    assert record.expected == "Toujours Jovanic."
+
+
+@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(str.strip))
+def test_composed_and_decomposed_text_make_the_same_record(text: str):
+    forms = {form: made(chat("q", unicodedata.normalize(form, text))) for form in ("NFC", "NFD")}
+    assert forms["NFC"] == forms["NFD"] or not forms["NFC"].expected
+    assert unicodedata.is_normalized("NFC", forms["NFD"].expected)
+
+
+def test_line_ends_and_outer_white_space_are_normalised():
+    assert made(chat(" q\r\n", "a\r\nb\rc \n")).messages == chat("q", "a\nb\nc")["messages"]
+
+
+def test_label_is_mapped_and_others_stay():
+    settings = {"label": "type", "label_map": {"goal": "But", "true": "Oui"}}
+    assert made(chat("q", "a", type="goal"), **settings).label == "But"
+    assert made(chat("q", "a", type="card"), **settings).label == "card"
+    assert made(chat("q", "a", type=True), **settings).label == "Oui"
+    assert made(chat("q", "a", type=3), **settings).label == "3"
+
+
+def test_meta_holds_the_raw_fields_that_are_no_message():
+    record = made(chat("q", "a", minute="90'+3", source={"url": "u"}), group_by="minute")
+    assert record.meta == {"minute": "90'+3", "source": {"url": "u"}}
+    assert record.group == "90'+3"
+
+
+def test_values_that_json_lacks_become_text(tmp_path: Path, stage: Stage):
+    raw = {
+        "prompt": ["q"],
+        "completion": ["a"],
+        "day": [datetime.date(2026, 11, 20)],
+        "at": [datetime.datetime(2026, 11, 20, 9, 30, tzinfo=datetime.UTC)],
+        "price": [decimal.Decimal("1.50")],
+        "nothing": [float("nan")],
+        "picture": [b"\x89PNG"],
+    }
+    parquet.write_table(pyarrow.table(raw), tmp_path / "raw.parquet")
+    stage.settings = settings_of(format="prompt_completion")
+    assert stage.ingest(tmp_path / "raw.parquet") == 0
+    (row,) = stage.ingested()
+    assert json.loads(row["meta"]) == {
+        "day": "2026-11-20",
+        "at": "2026-11-20T09:30:00+00:00",
+        "price": "1.50",
+        "nothing": None,
+        "picture": "(4 bytes)",
+    }
+
+
+CHECK = {"label": "But", "must_match": "(?i)but"}
+BY_TYPE = {"label": "type", "label_map": {"goal": "But"}}
+
+
+def test_check_lists_a_violation_and_keeps_the_record(tmp_path: Path, stage: Stage):
+    stage.settings = settings_of(**BY_TYPE, checks=[CHECK])
+    records = [chat("q", "But !", type="goal"), chat("q", "Corner", type="goal"), chat("q", "Corner.", type="card")]
+    assert stage.ingest(write_lines(tmp_path / "raw.jsonl", records)) == 0
+    (check,) = stage.facts("ingest")["checks"]
+    assert (check["count"], check["on_violation"]) == (1, "list")
+    assert check["states"] == "the answer of a 'But' must match '(?i)but'"
+    assert [example["origin"] for example in check["examples"]] == [f"{tmp_path / 'raw.jsonl'}:2"]
+    assert [row["label"] for row in stage.ingested()] == ["But", "But", "card"]
+
+
+def test_check_relabels_and_the_prompt_says_so():
+    settings = BY_TYPE | {"format": "fields", "fields": {"user": "{{ label }} ?", "assistant": "{{ text }}"}}
+    record = made({"type": "goal", "text": "Corner"}, **settings, checks=[CHECK | {"on_violation": "relabel"}])
+    assert record.label == UNKNOWN
+    assert record.messages[0]["content"] == "unknown ?"
+
+
+def test_check_quarantines_even_when_bad_records_fail_the_build(tmp_path: Path, stage: Stage):
+    checks = [{"must_not_match": "(?i)abonnez", "on_violation": "quarantine"}]
+    stage.settings = settings_of(checks=checks)
+    records = [chat("q", "But !"), chat("q", "Abonnez-vous !")]
+    assert stage.ingest(write_lines(tmp_path / "raw.jsonl", records)) == 0
+    (row,) = stage.lines("quarantine")
+    assert row["reason"] == "the answer must not match '(?i)abonnez'"
+    assert row["record"] == records[1]
+    assert stage.facts("ingest")["kept"] == 1
+
+
+def test_the_noisy_example_keeps_its_promises(stage: Stage):
+    fields = {"user": "{{ label }} {{ time }}", "assistant": "{{ text }}"}
+    stage.settings = settings_of(format="fields", fields=fields, label="event_type", on_bad_record="quarantine")
+    assert stage.ingest(ROOT / "data/football/noisy.json") == 0
+    assert {row["reason"] for row in stage.lines("quarantine")} == {"message 2 (assistant) is empty"}
+    assert len(stage.ingested()) == 19
+    assert all(unicodedata.is_normalized("NFC", row["messages"]) for row in stage.ingested())
+
+
+def test_a_label_of_endless_values_is_refused(tmp_path: Path, stage: Stage):
+    stage.settings = settings_of(label="url")
+    records = [chat("q", "a", url=f"u{number}") for number in range(1001)]
+    assert stage.ingest(write_lines(tmp_path / "raw.jsonl", records)) == 1
+    assert stage.error() == "the label has more than 1000 different values; name another column as 'label'"
+
+
+def test_an_empty_source_is_an_error(tmp_path: Path, stage: Stage):
+    (tmp_path / "raw.json").write_text("[]", encoding="utf-8")
+    assert stage.ingest(tmp_path / "raw.json") == 1
+    assert stage.error() == "no record is left"
+
+
+def test_several_files_are_read_in_their_order(tmp_path: Path, stage: Stage):
+    files = [write_lines(tmp_path / f"{name}.jsonl", [chat("q", name)]) for name in "ba"]
+    assert stage.ingest(*files) == 0
+    assert [row["expected"] for row in stage.ingested()] == ["b", "a"]
+    assert [source["records"] for source in stage.facts("ingest")["sources"]] == [1, 1]
+
+
+def test_a_wide_character_in_half_is_refused_anywhere():
+    with pytest.raises(BadRecordError, match=r"holds \\ud83d, half of a character"):
+        made(chat("q", "a", note="\ud83d"))
