@@ -1,10 +1,14 @@
 """Fixtures that several tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
 
-from scripts.common.files import write_manifest
+from scripts.common.errors import UserError
+from scripts.common.files import check_manifest, write_manifest
+from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, fetch_converter, read_pin
+from tests.support.gguf_files import CONVERTER, convert
 from tests.support.tiny_model import make_tiny_model
 
 
@@ -14,3 +18,21 @@ def tiny_base(tmp_path_factory) -> Path:
     folder = make_tiny_model(tmp_path_factory.mktemp("base") / "tiny")
     facts = {"name": "tiny", "source": "embedded", "id": None, "revision": None, "architecture": "mistral"}
     return write_manifest(folder, **facts, license=None, parameters=1)
+
+
+@pytest.fixture(scope="session")
+def converter_tools(request) -> Path:
+    """The folder with llama.cpp's converter; fetched once and kept in pytest's cache."""
+    folder = request.config.cache.mkdir("converter") / read_pin(CONVERTER).sha256[:12]
+    try:
+        check_manifest(folder / "manifest.json", hashes=True)
+    except (OSError, UserError):
+        archive = os.environ.get(ARCHIVE_VARIABLE)
+        fetch_converter(CONVERTER, folder, Path(archive) if archive else None)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_gguf(tiny_base, converter_tools, tmp_path_factory) -> Path:
+    """The bf16 GGUF file of the very small Mistral."""
+    return convert(tiny_base.parent, converter_tools, tmp_path_factory.mktemp("gguf") / "bf16.gguf")

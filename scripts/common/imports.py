@@ -1,4 +1,4 @@
-"""Which files a step consists of: its script and the modules of this project that it imports, found without running it."""
+"""Which files a step consists of: its script and the modules of ours that it imports, found without running it."""
 
 import ast
 import functools

@@ -93,6 +93,8 @@ def compare_conversation(
             f"served is not trained: the GGUF's chat template writes another text at character {place} of '{name}'"
         )
     trained = text_ids(tokenizer, trained_text)
+    if trained[:2] == [tokenizer.bos_token_id] * 2:
+        raise ParityError(f"training saw BOS twice at the start of '{name}'", remedy="mend the chat template")
     compare_ids(model, name, trained, token_ids(model, served_text), "llama.cpp with the GGUF's template")
     result.equal += 1
     if is_expressible(shape, messages):

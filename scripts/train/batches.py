@@ -132,7 +132,7 @@ def keeps_examples_apart(model, pad_id: int, vocabulary: int, tolerance: float =
     model.eval()
     device = next(model.parameters()).device
     with torch.no_grad():
-        packed = pack_batch([{"input_ids": sum(ids, []), "labels": [IGNORED] * 48, "seq_lengths": [24, 24]}], pad_id)
+        packed = pack_batch([{"input_ids": ids[0] + ids[1], "labels": [IGNORED] * 48, "seq_lengths": [24, 24]}], pad_id)
         inputs = {key: packed[key].to(device) for key in ("input_ids", "position_ids")}
         together = model(**inputs, use_cache=False).logits[0, 24:].float()
         single = model(input_ids=torch.tensor(ids[1:], device=device), use_cache=False).logits[0].float()

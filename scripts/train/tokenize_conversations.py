@@ -4,6 +4,7 @@ python scripts/train/tokenize_conversations.py results/datasets/football --base 
     --folder results/runs/football/tokens --settings '{"tokens": {"max_length": 512, ...}}'
 """
 
+import itertools
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -134,16 +135,14 @@ def write_arrow(path: Path, rows: Iterator[dict], rows_per_batch: int = 1000) ->
             ("labels", pyarrow.list_(pyarrow.int32())),
         ]
     )
-    with atomic_path(path) as beside, pyarrow.OSFile(str(beside), "wb") as sink:
-        with pyarrow.ipc.new_stream(sink, schema) as writer:
-            batch: list[dict] = []
-            for row in rows:
-                batch.append(row)
-                if len(batch) == rows_per_batch:
-                    writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema))
-                    batch = []
-            if batch:
-                writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema))
+    rows = iter(rows)
+    with (
+        atomic_path(path) as beside,
+        pyarrow.OSFile(str(beside), "wb") as sink,
+        pyarrow.ipc.new_stream(sink, schema) as writer,
+    ):
+        while batch := list(itertools.islice(rows, rows_per_batch)):
+            writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema))
 
 
 def check_limits(ledgers: dict[str, SplitLedger], settings: dict, dataset: Path) -> None:

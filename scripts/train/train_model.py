@@ -20,12 +20,12 @@ from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, sha256_of, write_json, write_jsonl, write_manifest
 from scripts.common.threads import use_threads
 from scripts.common.tokenizer_files import copy_tokenizer_files
-from scripts.train.checkpoints import fingerprint, latest_checkpoint, remove_other_checkpoints
+from scripts.train.checkpoints import fingerprint, latest_checkpoint, remove_other_checkpoints, step_of
 
 SHAPING_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
 CURVE_KEYS = (
-    "step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy", "eval_mean_token_accuracy",
-    "entropy", "seconds", "tokens_per_second", "memory_mb",
+    "step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy",
+    "eval_mean_token_accuracy", "entropy", "seconds", "tokens_per_second", "memory_mb",
 )  # fmt: skip
 
 

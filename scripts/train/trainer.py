@@ -5,15 +5,20 @@ import time
 import torch
 from trl import SFTTrainer
 
-from scripts.train.batches import EpochSampler
+from scripts.train.batches import IGNORED, EpochSampler
 
 
 class Trainer(SFTTrainer):
-    """SFTTrainer over rows that are tokenized already; `row_seed` decides their order, `group_rows` groups by length."""
+    """SFTTrainer over rows that are tokenized already.
+
+    `row_seed` decides their order, `group_rows` groups them by length. The loss of an evaluation is the mean over all
+    trained tokens, as in training; transformers' own is a mean of batch means, which another batch size changes.
+    """
 
     def __init__(self, *arguments, row_seed: int, group_rows: bool, **options):
         self.row_seed, self.group_rows = row_seed, group_rows
         self.logged_at, self.logged_tokens = time.monotonic(), 0
+        self.evaluated = None  # [negative log likelihood, tokens] of the evaluation in progress
         super().__init__(*arguments, **options)
 
     def _get_train_sampler(self, train_dataset=None):
@@ -22,7 +27,22 @@ class Trainer(SFTTrainer):
         group = self.args.train_batch_size * self.args.gradient_accumulation_steps if self.group_rows else None
         return EpochSampler(lengths, self.row_seed, group)
 
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Return the loss, and sum it up over an evaluation's tokens."""
+        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        if not self.model.training:
+            loss = result[0] if return_outputs else result
+            tokens = (inputs["labels"][:, 1:] != IGNORED).sum()
+            batch = torch.stack([loss.detach().double() * tokens, tokens.double()])
+            self.evaluated = batch if self.evaluated is None else self.evaluated + batch
+        return result
+
     def log(self, logs, start_time=None):
+        """Log speed and memory with each training loss, and the loss per token of an evaluation."""
+        if "eval_loss" in logs:
+            nll, tokens = self.accelerator.reduce(self.evaluated, "sum").tolist()
+            logs["eval_loss"] = nll / max(tokens, 1)
+            self.evaluated = None
         if "loss" in logs:
             now, tokens = time.monotonic(), self._total_train_tokens
             seconds = now - self.logged_at

@@ -83,7 +83,9 @@ def make_tiny_tokenizer(folder: Path, vocabulary: int = 640, template: str = TEM
     (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
 
 
-def make_tiny_model(folder: Path, architecture: str = "mistral", template: str = TEMPLATE, seed: int = 0) -> Path:
+def make_tiny_model(
+    folder: Path, architecture: str = "mistral", template: str = TEMPLATE, seed: int = 0, intermediate: int = 256
+) -> Path:
     """Make a model of one or two hundred thousand random weights; return its folder.
 
     Its logits are spread wide enough for distributions to differ from one token to the next.
@@ -100,7 +102,7 @@ def make_tiny_model(folder: Path, architecture: str = "mistral", template: str =
     config = config_kind(
         vocab_size=len(tokenizer),
         hidden_size=256,
-        intermediate_size=256,
+        intermediate_size=intermediate,
         num_hidden_layers=1,
         num_attention_heads=4,
         num_key_value_heads=2,
