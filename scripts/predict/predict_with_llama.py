@@ -104,7 +104,7 @@ def context_needed(path: Path, prompts: list[Prompt], new_tokens: int) -> int:
 
     Raises UserError when the model was not made for so long a context.
     """
-    with open_gguf(path, vocab_only=True) as model:
+    with open_gguf(path, context=8, vocab_only=True) as model:
         asked = [len(token_ids(model, chat_text(model, prompt.messages))) + new_tokens for prompt in prompts]
         told = [len(expected_ids(model, prompt)[0]) for prompt in prompts if prompt.expected]
         architecture = model.metadata["general.architecture"]
