@@ -1,8 +1,7 @@
 """The leaderboard: all runs and variants of a dataset side by side, ranked, with what is noise said to be noise."""
 
-from scripts.common.config.runs import METRICS
 from scripts.score.bootstrap import Estimate
-from scripts.score.catalogue import CATALOGUE, shown
+from scripts.score.catalogue import CATALOGUE, METRICS, shown
 from scripts.score.gates import metric_difference
 
 RANKED_BY = ("perplexity_per_character", "chrf", "rouge_l")  # the first that every row of a dataset has

@@ -3,10 +3,9 @@
 import math
 from collections.abc import Callable
 
-from scripts.common.config.runs import METRICS
 from scripts.score import diversity, french, similarity
 from scripts.score.bootstrap import estimate, point, rounded, table_of
-from scripts.score.catalogue import CATALOGUE
+from scripts.score.catalogue import CATALOGUE, METRICS
 from scripts.score.material import Material, Measured, NotApplicableError
 
 METRIC_FUNCTIONS: dict[str, Callable[[Material], Measured]] = {

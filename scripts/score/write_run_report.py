@@ -9,11 +9,10 @@ import sys
 from pathlib import Path
 
 from scripts.common.cli import run_step, step_parser
-from scripts.common.config.runs import METRICS
 from scripts.common.files import read_json, read_jsonl
 from scripts.common.html import write_page
 from scripts.score.board import cell, display
-from scripts.score.catalogue import ARROWS, CATALOGUE, shown
+from scripts.score.catalogue import ARROWS, CATALOGUE, METRICS, shown
 from scripts.score.charts import curve_charts, whiskers
 from scripts.score.gates import described
 from scripts.score.material import read_answers

@@ -126,10 +126,11 @@ def test_records_without_an_expected_answer_are_left_out_of_the_others():
     assert all(row is not None for row in found[1:])
 
 
-def test_every_metric_of_the_schema_has_a_function():
+def test_every_metric_of_the_schema_has_a_function_and_an_entry_in_the_catalogue():
     from scripts.common.config.runs import METRICS
+    from scripts.score.catalogue import CATALOGUE
 
-    assert tuple(METRIC_FUNCTIONS) == METRICS
+    assert tuple(METRIC_FUNCTIONS) == tuple(CATALOGUE) == METRICS
 
 
 def test_every_metric_is_in_the_reference_with_its_direction():
