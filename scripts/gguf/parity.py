@@ -55,10 +55,10 @@ def compare_ids(model: "Llama", name: str, trained: list[int], served: list[int]
     log.error("%s: training and %s differ at token %d", name, served_as, place)
     log.error("  training (%d tokens): %s", len(trained), sides[0])
     log.error("  %s (%d tokens): %s", served_as, len(served), sides[1])
-    doubled = served[:2] == [model.token_bos()] * 2
+    one, other = (repr(token_text(model, ids[place])) if place < len(ids) else "the end" for ids in (trained, served))
     raise ParityError(
-        f"served is not trained: {served_as} sees other tokens than training did, at token {place} of '{name}'"
-        + (" (BOS is there twice)" if doubled else f": {sides[1]} instead of {sides[0]}")
+        f"served is not trained: {served_as} sees other tokens than training did, at token {place} of '{name}': "
+        f"{other} instead of {one}"
     )
 
 

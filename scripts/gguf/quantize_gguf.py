@@ -51,7 +51,7 @@ def quantize_gguf(source: Path, output: Path, quant: str, threads: int) -> list[
         if status:
             raise UserError(f"llama.cpp can't quantize it to {quant}: {last_native_fault()}", source)
         read_header(beside)
-    fallbacks = [line.strip() for line in keep.splitlines() if "fallback" in line]
+    fallbacks = [" ".join(line.split()) for line in keep.splitlines() if "falling back" in line]
     for line in fallbacks:
         log.warning("another type: %s", line)
     return fallbacks

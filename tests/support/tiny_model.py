@@ -1,4 +1,4 @@
-"""A very small model of a real architecture with a SentencePiece byte-fallback tokenizer, made in seconds; for tests."""
+"""A very small model of a real architecture with a SentencePiece byte-fallback tokenizer; for tests."""
 
 import io
 import json
@@ -64,7 +64,8 @@ def make_tiny_tokenizer(folder: Path, vocabulary: int = 640, template: str = TEM
     names = ["<unk>", "<s>", "</s>", *CONTROL_SYMBOLS]
     added = {
         str(processor.piece_to_id(name)): {
-            "content": name, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False, "special": True,
+            "content": name, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False,
+            "special": True,
         }
         for name in names
     }  # fmt: skip
