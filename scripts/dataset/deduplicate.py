@@ -18,9 +18,12 @@ from pathlib import Path
 import numpy as np
 import rensa
 
+from scripts.common.cli import Progress
+
 SLOTS = 256
 MISS = 1e-8  # largest chance that a pair right at the threshold shares no band
-BATCH = 1024
+BATCH = 256
+CACHED = 256  # sets of shingles
 MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -28,7 +31,7 @@ def shingles(text: str, size: int) -> frozenset[str]:
     """Return the set of a text's runs of `size` characters; a shorter text is its only shingle."""
     if len(text) <= size:
         return frozenset((text,))
-    return frozenset(text[start : start + size] for start in range(len(text) - size + 1))
+    return frozenset([text[start : start + size] for start in range(len(text) - size + 1)])
 
 
 def jaccard(one: frozenset, other: frozenset) -> float:
@@ -148,7 +151,7 @@ class NearDuplicates:
         self.folder = folder
         self.rows = rows_per_band(threshold)
         self.bands = SLOTS // self.rows
-        self.shingles = lru_cache(4096)(lambda number: shingles(texts[number], size))
+        self.shingles = lru_cache(CACHED)(lambda number: shingles(texts[number], size))
         self.sizes = np.zeros(0, np.int32)
 
     def write_bands(self, skipped: dict[int, int]) -> np.ndarray:
@@ -157,6 +160,7 @@ class NearDuplicates:
         taken[list(skipped)] = False
         self.sizes = np.zeros(len(self.texts), np.int32)
         files = [open(self.folder / f"band{band}", "wb") for band in range(self.bands)]  # noqa: SIM115
+        bar = Progress("hashing for duplicates", int(taken.sum()))
         for batch in batches((n, text) for n, text in enumerate(self.texts) if taken[n]):
             sets = [shingles(text, self.size) for _, text in batch]
             for (number, _), found in zip(batch, sets, strict=True):
@@ -165,6 +169,7 @@ class NearDuplicates:
             hashes = band_hashes(np.array(slots, np.uint64), self.rows)
             for band, file in enumerate(files):
                 hashes[:, band].tofile(file)
+            bar.advance(len(batch))
         for file in files:
             file.close()
         return np.flatnonzero(taken)

@@ -19,6 +19,12 @@ from scripts.dataset.make_record import RecordMaker
 from scripts.dataset.raw_rows import RawRow
 from scripts.dataset.read_hub import read_hub_rows
 from scripts.dataset.read_rows import read_rows
+from scripts.dataset.step_settings import complete
+
+SETTINGS = (
+    *("hub", "format", "fields", "columns", "system", "label", "label_map", "group_by"),
+    *("min_characters", "max_characters", "checks", "on_bad_record"),
+)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -42,13 +48,13 @@ def rows_of(raw: list[Path], settings: dict) -> Iterator[tuple[str, RawRow]]:
     wanted = RecordMaker(settings).wanted()
     bar = Progress("reading (KiB)", sum(path.stat().st_size for path in raw if path.is_file()) // 1024)
     for path in raw:
-        for row in read_rows(path, lambda read: bar.advance(read / 1024), wanted):
+        for row in read_rows(path, lambda read: bar.advance(read // 1024), wanted):
             yield str(path), row
 
 
 def step(arguments: argparse.Namespace) -> None:
     """Ingest, and write records, quarantine and counts."""
-    settings = arguments.settings
+    settings = complete(arguments.settings, SETTINGS)
     with (
         row_writer(arguments.records) as records,
         atomic_path(arguments.quarantine) as quarantine,

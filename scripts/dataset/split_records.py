@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.cli import Progress, progress, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, write_json
 from scripts.common.records import SPLITS
@@ -30,7 +30,9 @@ from scripts.dataset.deduplicate import (
     pair_across_splits,
 )
 from scripts.dataset.splits import best_seed, cells, check_not_empty, key_of, misfit, split_numbers
+from scripts.dataset.step_settings import complete
 
+SETTINGS = ("deduplicate", "splits", "stratify", "augment")
 SEED_SEARCH = 20_000  # records up to which a better seed is looked for; beyond, chance evens the shares out
 
 
@@ -188,7 +190,7 @@ def write_splits(kept: Kept, split: np.ndarray, settings: dict, arguments: argpa
         for name in SPLITS:
             beside = stack.enter_context(atomic_path(getattr(arguments, name)))
             files[name] = stack.enter_context(open(beside, "w", encoding="utf-8"))
-        for number, row in zip(split, kept.rows(), strict=True):
+        for number, row in zip(split, progress(kept.rows(), "writing", len(split)), strict=True):
             name = SPLITS[number]
             if not settings["deduplicate"]["exact"]:
                 row["id"] = unique_id(row["id"], repeated)
@@ -213,7 +215,7 @@ def unique_id(identity: str, repeated: Counter[str]) -> str:
 
 def step(arguments: argparse.Namespace) -> None:
     """Deduplicate, split, check and augment."""
-    settings = arguments.settings
+    settings = complete(arguments.settings, SETTINGS)
     with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
         found = duplicates_of(arguments.ingested, settings["deduplicate"], Path(folder))
     kept = Kept(arguments.ingested, found, settings["deduplicate"]["compare"])

@@ -439,3 +439,11 @@ def test_bad_rows_of_a_table_can_be_quarantined_as_they_stand(kind: str, stage: 
     assert row["record"] == {"ragged": 'c,"d\nd",e', "encoding": "c,caf\\xe9"}[kind]
     assert [each["expected"] for each in stage.ingested()] == ["b", "g"]
     assert stage.ingested()[1]["origin"] == f"raw.csv:{5 if kind == 'ragged' else 4}"
+
+
+def test_incomplete_settings_are_named(stage: Stage):
+    stage.settings = {"format": "messages", "hub": None}
+    assert stage.ingest(Path("raw.jsonl")) == 1
+    assert stage.error().startswith("--settings lacks fields, columns, system, label, label_map, group_by, ")
+    assert stage.split() == 1
+    assert stage.error().startswith("--settings lacks deduplicate, splits, stratify, augment; `snakemake -n -p` prints")
