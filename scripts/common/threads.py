@@ -1,6 +1,7 @@
 """How many CPU threads a step computes with: fixed, for the order of additions, and so the result, depends on it."""
 
 import os
+import sys
 
 
 def use_threads(count: int) -> None:
@@ -12,5 +13,7 @@ def use_threads(count: int) -> None:
     if not torch.cuda.is_available():
         # On a CPU, TRL's loss kernel is compiled anew for each shape of batch: 20 s a shape for 0.2 s of work.
         os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+        if "torch._dynamo" in sys.modules:
+            torch._dynamo.config.disable = True
     torch.set_num_threads(count)
     torch.use_deterministic_algorithms(True, warn_only=True)

@@ -229,9 +229,8 @@ def train_model(tokens: Path, base: Path, checkpoints: Path, output: Path, setti
 
 def best_step(state) -> int:
     """Return the step whose weights are kept: the best checkpoint's, or the last."""
-    return (
-        int(Path(state.best_model_checkpoint).name.split("-")[1]) if state.best_model_checkpoint else state.global_step
-    )
+    best = state.best_model_checkpoint
+    return step_of(Path(best)) if best else state.global_step
 
 
 def save_result(model, base: Path, output: Path, method: str, settings: dict) -> None:
