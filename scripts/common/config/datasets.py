@@ -75,7 +75,9 @@ class Deduplicate(Section):
     )
     shingle: int = Field(5, ge=1, le=50, description="Characters in a shingle.")
     compare: Literal["answer", "conversation"] = Field(
-        "answer", description="Compare the last assistant message, or all the messages."
+        "answer",
+        description="Compare the last assistant message, or all the messages; records that are the same by it, and have "
+        "no `group_by`, go to one split.",
     )
 
 
@@ -113,7 +115,11 @@ class Dataset(Section):
     label: Text | None = Field(None, description="Raw column that holds the record's label.")
     label_map: dict[str, Text] = Field({}, description="Raw label to label, such as `goal: But`; others stay.")
     group_by: Text | None = Field(None, description="Raw column whose equal values stay in one split.")
-    stratify: bool = Field(True, description="Keep the labels' shares alike in the splits, as far as hashing allows.")
+    stratify: bool = Field(
+        True,
+        description="Look for the seed whose splits keep the labels' shares closest, and name it in the ledger; records "
+        "can't be steered one by one, for that would move others.",
+    )
     min_characters: int = Field(1, ge=0, description="A shorter answer counts as bad (empty or truncated).")
     max_characters: int | None = Field(None, ge=1, description="A longer answer counts as bad.")
     checks: list[Check] = Field([], description="Patterns that the answers of a label must or must not match.")
