@@ -102,3 +102,14 @@ def test_seconds_and_finished():
     assert value("seconds_p50", answers).value == 2.5
     assert value("seconds_p95", answers).value == pytest.approx(8.95)
     assert value("finished", answers).value == 0.75
+
+
+@pytest.mark.parametrize("metric", ["distinct_1", "distinct_2", "repetition_across"])
+def test_the_influence_of_a_record_is_what_the_metric_loses_without_it(metric):
+    answers = ["a b c d e", "a b c d f g", "c d e f g", "u v w x y", "u v w x z a"]
+    whole = value(metric, of(*answers)).value
+    without = [value(metric, of(*answers[:i], *answers[i + 1 :])).value for i in range(len(answers))]
+    influence = [(len(answers) - 1) * (whole - other) for other in without]
+    mean = sum(influence) / len(influence)
+    expected = [whole + item - mean for item in influence]
+    assert [row[0] for row in measured(metric, of(*answers)).rows] == pytest.approx(expected)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.score.board import ranked, ranking_metric
 from scripts.score.catalogue import number, shown
 from scripts.score.charts import curve_charts, line_chart, nice_ticks, whiskers
 from scripts.score.print_summary import main as summary
@@ -261,3 +262,16 @@ def test_values_are_shown_for_people(metric, value, signed, text):
 def test_a_difference_that_rounds_to_zero_has_no_minus():
     assert number(-0.00001, signed=True) == "+0.000"
     assert number(0.0, signed=True) == "0.00"
+
+
+def test_without_perplexity_the_highest_chrf_is_ranked_first(results):
+    def row(variant: str) -> dict:
+        scores = json.loads((results / f"runs/football/scores/{variant}.json").read_text(encoding="utf-8"))
+        for metric in ("perplexity", "perplexity_per_character"):
+            scores["metrics"][metric] = None
+        return {"run": "football", "variant": variant, "scores": scores}
+
+    rows = [row(variant) for variant in VARIANTS]
+    assert ranking_metric(rows) == "chrf"
+    assert ranked(rows)[0]["variant"] == "q8_0"
+    assert ranked(rows)[-1]["variant"] == "base"

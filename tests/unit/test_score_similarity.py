@@ -70,6 +70,7 @@ def test_vectorised_bleu_and_chrf_are_those_of_sacrebleu_on_any_counts():
 def test_the_signature_says_how_bleu_was_computed():
     assert "tok:intl" in signatures("fr")["bleu"]
     assert "tok:13a" in signatures("en")["bleu"]
+    assert "eff:yes" in signatures("fr")["bleu"]
     assert "nc:6" in signatures("fr")["chrf"]
 
 
