@@ -76,8 +76,8 @@ class Deduplicate(Section):
     shingle: int = Field(5, ge=1, le=50, description="Characters in a shingle.")
     compare: Literal["answer", "conversation"] = Field(
         "answer",
-        description="Compare the last assistant message, or all the messages; records that are the same by it, and have "
-        "no `group_by`, go to one split.",
+        description="Compare the last assistant message, or all the messages; records that are the same by it and "
+        "have no `group_by` go to one split.",
     )
 
 
@@ -117,8 +117,8 @@ class Dataset(Section):
     group_by: Text | None = Field(None, description="Raw column whose equal values stay in one split.")
     stratify: bool = Field(
         True,
-        description="Look for the seed whose splits keep the labels' shares closest, and name it in the ledger; records "
-        "can't be steered one by one, for that would move others.",
+        description="Look for the seed whose splits keep the labels' shares closest, and name it in the ledger: "
+        "records can't be steered one by one, for that would move others.",
     )
     min_characters: int = Field(1, ge=0, description="A shorter answer counts as bad (empty or truncated).")
     max_characters: int | None = Field(None, ge=1, description="A longer answer counts as bad.")
