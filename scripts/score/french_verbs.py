@@ -17,11 +17,12 @@ placer plonger porter pousser précipiter préférer prolonger procéder profite
 rater rappeler regarder rejeter relancer relever remarquer remonter remplacer rentrer repousser résister respecter
 rester retomber retourner réaliser récupérer réclamer régaler rêver sauter sauver secouer sembler siffler signaler
 signer souffler souligner stopper tacler tenter terminer tirer tomber toucher tourner transformer travailler
-traverser tromper trouver trembler utiliser valider vérifier viser voler
+traverser tromper trouver trembler utiliser valider vérifier viser voler expédier remiser éloigner anticiper
+ponctuer décaler enfoncer capter boxer
 """
 SECOND_GROUP = """
 agir bondir choisir définir élargir finir fournir grandir investir ralentir réagir remplir réunir réussir saisir
-surgir trahir jaillir
+surgir trahir jaillir  faiblir
 """
 
 # infinitive: present forms | stem of the imperfect | stem of future and conditional | participle
@@ -76,6 +77,7 @@ recevoir: reçois reçoit recevons recevez reçoivent | recev | recevr | reçu
 rejoindre: rejoins rejoint rejoignons rejoignez rejoignent | rejoign | rejoindr | rejoint
 rendre: rends rend rendons rendez rendent | rend | rendr | rendu
 répondre: réponds répond répondons répondez répondent | répond | répondr | répondu
+repartir: repars repart repartons repartez repartent | repart | repartir | reparti
 reprendre: reprends reprend reprenons reprenez reprennent | repren | reprendr | repris
 revenir: reviens revient revenons revenez reviennent | reven | reviendr | revenu
 rire: ris rit rions riez rient | ri | rir | ri
@@ -94,7 +96,7 @@ voir: vois voit voyons voyez voient | voy | verr | vu
 vouloir: veux veut voulons voulez veulent | voul | voudr | voulu
 """
 WITH_ETRE = """
-allé arrivé descendu devenu entré intervenu monté mort né parti parvenu passé remonté rentré resté retombé retourné
+allé arrivé descendu devenu entré intervenu monté mort né parti parvenu passé remonté rentré reparti resté retombé retourné
 revenu sorti tombé venu
 """
 IMPERFECT = ("ais", "ait", "ions", "iez", "aient")
