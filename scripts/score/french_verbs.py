@@ -96,8 +96,8 @@ voir: vois voit voyons voyez voient | voy | verr | vu
 vouloir: veux veut voulons voulez veulent | voul | voudr | voulu
 """
 WITH_ETRE = """
-allé arrivé descendu devenu entré intervenu monté mort né parti parvenu passé remonté rentré reparti resté retombé retourné
-revenu sorti tombé venu
+allé arrivé descendu devenu entré intervenu monté mort né parti parvenu passé remonté rentré reparti resté retombé
+retourné revenu sorti tombé venu
 """
 IMPERFECT = ("ais", "ait", "ions", "iez", "aient")
 FUTURE = ("ai", "as", "a", "ons", "ez", "ont")
