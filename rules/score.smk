@@ -21,13 +21,13 @@ rule score_answers:
         "<benchmarks>/score/score_answers/{run}.{variant}.tsv"
     wildcard_constraints:
         variant=one_of(["base", "adapter", "merged", *QUANTS]),
+    conda:
+        "../envs/score.yaml"
     resources:
         mem_mb=2000,
         runtime=60,
     params:
         settings=score_settings,
-    conda:
-        "../envs/score.yaml"
     shell:
         r"""
         python {input.code[0]:q} {input.answers:q} {input.likelihood:q} --run {wildcards.run:q} \
@@ -52,13 +52,13 @@ rule decide_verdict:
         "<logs>/score/decide_verdict/{run}.log",
     benchmark:
         "<benchmarks>/score/decide_verdict/{run}.tsv"
+    conda:
+        "../envs/score.yaml"
     resources:
         mem_mb=1000,
         runtime=30,
     params:
         settings=verdict_settings,
-    conda:
-        "../envs/score.yaml"
     shell:
         r"""
         python {input.code[0]:q} {input.scores:q} --run {wildcards.run:q} --verdict {output.verdict:q} \
@@ -87,13 +87,13 @@ rule write_run_report:
         "<logs>/score/write_run_report/{run}.log",
     benchmark:
         "<benchmarks>/score/write_run_report/{run}.tsv"
+    conda:
+        "../envs/score.yaml"
     resources:
         mem_mb=1000,
         runtime=30,
     params:
         settings=report_settings,
-    conda:
-        "../envs/score.yaml"
     shell:
         r"""
         python {input.code[0]:q} --scores {input.scores:q} --answers {input.answers:q} --errors {input.errors:q} \
@@ -126,13 +126,13 @@ rule write_leaderboard:
         "<logs>/score/write_leaderboard/all.log",
     benchmark:
         "<benchmarks>/score/write_leaderboard/all.tsv"
+    conda:
+        "../envs/score.yaml"
     resources:
         mem_mb=2000,
         runtime=30,
     params:
         settings=leaderboard_settings,
-    conda:
-        "../envs/score.yaml"
     shell:
         r"""
         python {input.code[0]:q} --scores {input.scores:q} --verdicts {input.verdicts:q} \
