@@ -234,8 +234,8 @@ def verify_shape(shape: ChatShape, render: Render) -> None:
             place = next(i for i, pair in enumerate(itertools.zip_longest(expected, found)) if len(set(pair)) > 1)
             raise UserError(
                 "the chat template is more than fixed text around messages: a conversation of "
-                f"{len(messages)} messages has '{expected[place : place + 20]}' at character {place}, "
-                f"not '{found[place : place + 20]}'",
+                f"{len(messages)} messages has {expected[place : place + 20]!r} at character {place}, "
+                f"not {found[place : place + 20]!r}",
                 remedy=REMEDY,
             )
 
