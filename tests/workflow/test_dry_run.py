@@ -1,0 +1,123 @@
+"""The DAG of everything that is shipped can be built, faults of a configuration stop it, and parsing is cheap."""
+
+import os
+import shutil
+
+import pytest
+
+from tests.support.project import ROOT, Project, planned_jobs, run_snakemake
+
+RECIPES = sorted(path.stem for path in (ROOT / "config/recipes").glob("*.yaml"))
+QUIET = ("-n", "--quiet", "host", "reason", "rules")
+FETCHED = {"fetch_hub_model"}
+MADE = {"generate_corpus", "build_embedded_model"}
+HEAVY = "torch transformers trl peft datasets pandas numpy pyarrow matplotlib llama_cpp gguf sentencepiece scipy"
+# Notes each import of a heavy module while a file of ours is on the stack, even if it is loaded already (pandas is, by
+# a plugin of Snakemake).
+WATCHER = """
+import builtins, os, sys
+
+HEAVY = set(os.environ["WATCHED"].split())
+plain_import = builtins.__import__
+
+def watching_import(name, *arguments, **options):
+    if name.split(".")[0] in HEAVY:
+        frame = sys._getframe(1)
+        while frame:
+            if frame.f_code.co_filename.startswith(os.environ["WATCHED_ROOT"]):
+                with open(os.environ["WATCHED_LOG"], "a") as log:
+                    log.write(f"{name} by {frame.f_code.co_filename}\\n")
+                break
+            frame = frame.f_back
+    return plain_import(name, *arguments, **options)
+
+builtins.__import__ = watching_import
+"""
+
+
+@pytest.fixture
+def workflow(tmp_path):
+    """A copy of the repository without results."""
+    folder = tmp_path / "workflow"
+    ignore = shutil.ignore_patterns(".*", "results", "__pycache__", "tests")
+    shutil.copytree(ROOT, folder, ignore=ignore)
+    return folder
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("embedded", [True, False], ids=["embedded", "real"])
+def test_a_recipe_can_be_planned_with_and_without_the_embedded_model(workflow, recipe, embedded):
+    files = [f"config/recipes/{recipe}.yaml", *(["config/embedded.yaml"] if embedded else [])]
+    done = run_snakemake(workflow, *QUIET, "--configfile", *files)
+    assert done.returncode == 0, done.stdout
+    jobs = planned_jobs(done.stdout)
+    assert (jobs.keys() & (FETCHED | MADE)) == (MADE if embedded else FETCHED)
+    assert jobs["train_adapter"] == jobs["build_bundle"] == 1
+    assert jobs["score_answers"] == 6
+
+
+def test_the_demo_plans_every_stage_for_both_datasets(workflow):
+    done = run_snakemake(workflow, *QUIET)
+    assert done.returncode == 0, done.stdout
+    jobs = planned_jobs(done.stdout)
+    assert jobs["ingest_records"] == jobs["train_adapter"] == jobs["check_parity"] == jobs["build_bundle"] == 2
+    assert jobs["build_embedded_model"] == jobs["write_leaderboard"] == 1
+
+
+def test_a_sweep_trains_each_combination_and_shares_the_rest(tmp_path):
+    project = Project.made_in(tmp_path)
+    with project.edited(
+        "config/config.yaml", lambda t: t.replace("    lora: {r: 4", "    sweep: {lora.r: [4, 8, 16]}\n    lora: {r: 4")
+    ):
+        jobs = project.planned()
+    assert jobs["train_adapter"] == 3
+    assert jobs["ingest_records"] == jobs["build_embedded_model"] == 1
+
+
+def test_another_working_directory_and_another_results_folder_work(workflow, tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    config = workflow / "config/recipes/stories.yaml"
+    arguments = ("--snakefile", str(workflow / "Snakefile"), "--configfile", str(config))
+    done = run_snakemake(tmp_path / "elsewhere", "-n", *arguments, "--config", 'pathvars={"results": "made"}')
+    assert done.returncode == 0, done.stdout
+    assert "made/runs/stories/bundle/SHA256SUMS" in done.stdout
+    assert "made/logs/deploy/build_bundle/stories.log" in done.stdout
+    assert "made/benchmarks/deploy/build_bundle/stories.tsv" in done.stdout
+
+
+def test_faults_of_the_configuration_are_listed_before_anything_is_planned(tmp_path):
+    project = Project.made_in(tmp_path)
+
+    def broken(text):
+        return text.replace("lora: {r: 4", "lora: {rank: 4").replace("seed: 1}", "seed: 1, train: 0.7}")
+
+    with project.edited("config/config.yaml", broken):
+        done = project.snakemake("-n")
+    assert done.returncode == 1
+    assert "Traceback" not in done.stdout
+    lines = [line.strip() for line in done.stdout.splitlines()]
+    assert "runs.cards.lora.rank: unknown key, did you mean 'r'?" in lines
+    assert "datasets.cards.splits.train: stands twice, in lines 9 and 9 of config/config.yaml" in lines
+    assert "Job stats:" not in lines
+
+
+def test_parsing_the_snakefile_imports_nothing_heavy(workflow, tmp_path):
+    (tmp_path / "watch").mkdir()
+    (tmp_path / "watch/sitecustomize.py").write_text(WATCHER, encoding="utf-8")
+    log = tmp_path / "imports.log"
+    environment = {
+        "PYTHONPATH": str(tmp_path / "watch"),
+        "WATCHED": HEAVY,
+        "WATCHED_ROOT": str(workflow) + os.sep,
+        "WATCHED_LOG": str(log),
+    }
+    done = run_snakemake(workflow, *QUIET, environment=environment)
+    assert done.returncode == 0, done.stdout
+    assert not log.exists(), log.read_text(encoding="utf-8")
+
+    # the watcher does see such an import
+    common = workflow / "rules/common.smk"
+    common.write_text("import sqlite3\n" + common.read_text(encoding="utf-8"), encoding="utf-8")
+    run_snakemake(workflow, *QUIET, environment=environment | {"WATCHED": f"{HEAVY} sqlite3"})
+    assert "sqlite3 by" in log.read_text(encoding="utf-8")
+    assert str(common) in log.read_text(encoding="utf-8")
