@@ -63,8 +63,9 @@ format: $(VENV) ## Format the code
 lock: $(VENV) ## Make locks and conda files anew from envs/*.in (UPGRADE=yes: newest versions that fit)
 	@python -m envs.lock $(if $(UPGRADE),--upgrade)
 
-docs: $(VENV) ## Make the configuration reference and the editor schema anew
+docs: $(VENV) ## Make the configuration reference, the editor schema and the rule graph anew
 	@python -m scripts.common.config.reference
+	@python -m docs.rule_graph
 
 clean: ## Remove results (not the environment)
 	rm -rf results .snakemake
