@@ -1,0 +1,219 @@
+"""The bundle: real files that check out, examples that run, a card and a provenance record that tell no secrets."""
+
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts.common.config.datasets import Dataset
+from scripts.common.config.models import Model
+from scripts.common.config.project import Project
+from scripts.common.config.runs import Run
+from scripts.common.errors import UserError
+from scripts.common.files import write_manifest
+from scripts.deploy.build_bundle import bundle_name, main
+from scripts.deploy.fill_examples import filled, sampling_of_transformers
+from scripts.deploy.model_card import cell, results_table
+from scripts.deploy.provenance import without_places
+from scripts.gguf.check_parity import main as check_parity
+from scripts.gguf.quantize_gguf import quantize_gguf
+from tests.support.gguf_files import write_test_records
+from tests.support.modelfile import parse_modelfile
+from tests.support.tiny_model import copy_model
+from tests.unit.test_gguf_naming import SPECIFICATION
+
+SYSTEM = 'Tu commentes le match « Lens – Brest ».\nUne "phrase".'
+FILES = ["Modelfile", "README.md", "SHA256SUMS", "example_llama_cpp.py", "example_transformers.py", "provenance.json"]
+
+
+def sections(**run) -> dict:
+    """Return the settings of the step, as the rule gives them."""
+    deploy = {
+        "system": SYSTEM,
+        "description": "Comments.",
+        "limits": "Knows no | rules.",
+        "parameters": {"temperature": 0.5},
+    }
+    raw = {"dataset": "commentary", "model": "tiny", "quants": ["bf16", "q8_0"], "deploy": deploy} | run
+    return {
+        "run_key": "football",
+        "model_key": "tiny",
+        "dataset_key": "commentary",
+        "project": Project(organization="Club").model_dump(mode="json"),
+        "run": Run.model_validate(raw).model_dump(mode="json"),
+        "model": Model(path="/home/somebody/models/tiny").model_dump(mode="json"),
+        "dataset": Dataset(
+            files=["/home/somebody/raw.json"], format="messages", language="fr", license="CC0-1.0"
+        ).model_dump(mode="json"),
+    }
+
+
+def write(path: Path, value) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(value, ensure_ascii=False))
+    return path
+
+
+@pytest.fixture(scope="module")
+def run_folder(tiny_base, tiny_gguf, tmp_path_factory) -> Path:
+    """A run's folder with all that a bundle is made of."""
+    folder = tmp_path_factory.mktemp("run")
+    merged = copy_model(tiny_base.parent, folder / "merged")
+    write_manifest(
+        merged, name="tiny", source="path", id=None, revision=None, license="CC0-1.0", architecture="mistral"
+    )
+    test = write_test_records(folder / "test.jsonl")
+    quantize_gguf(tiny_gguf, folder / "gguf" / "q8_0.gguf", "q8_0", 2)
+    words = [str(merged), str(tiny_gguf), "--test", str(test), "--output", str(folder / "parity.json")]
+    assert check_parity([*words, "--settings", '{"parity": {"max_kl": 0.02, "prompts": 2}}']) == 0
+    for variant, value in (("base", 9.5), ("q8_0", 4.25)):
+        metrics = {"perplexity": {"value": value, "low": value - 1, "high": value + 1, "n": 2}, "bleu": None}
+        write(folder / "scores" / f"{variant}.json", {"variant": variant, "records": 2, "metrics": metrics})
+    gate = {"name": "learned", "passed": None, "reason": "Perplexity is <b>open</b> | more records are needed"}
+    write(folder / "verdict.json", {"run": "football", "verdict": "hold", "gates": [gate]})
+    write(folder / "training.json", {"device": "cpu", "versions": {"torch": "2.13.0"}, "seconds": 1.5})
+    (folder / "raw.json").write_text("[]")
+    return folder
+
+
+def build(folder: Path, target: Path, settings: dict | None = None) -> int:
+    """Run the step."""
+    words = [folder / "gguf" / "q8_0.gguf", "--quant", "q8_0", "--parity", folder / "parity.json"]
+    words += [
+        "--verdict",
+        folder / "verdict.json",
+        "--scores",
+        folder / "scores/base.json",
+        folder / "scores/q8_0.json",
+    ]
+    words += ["--base", folder / "merged/manifest.json", "--training", folder / "training.json"]
+    words += ["--test", folder / "test.jsonl", "--raw", folder / "raw.json", "--folder", target]
+    return main([*map(str, words), "--settings", json.dumps(settings or sections())])
+
+
+@pytest.fixture(scope="module")
+def bundle(run_folder) -> Path:
+    assert build(run_folder, run_folder / "bundle") == 0
+    return run_folder / "bundle"
+
+
+def test_the_bundle_is_complete_and_its_checksums_hold(bundle):
+    [gguf] = bundle.glob("*.gguf")
+    assert sorted(path.name for path in bundle.iterdir()) == sorted([*FILES, gguf.name])
+    checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=bundle, capture_output=True, text=True, check=True)
+    assert checked.stdout.count(": OK\n") == len(FILES)
+
+
+def test_the_gguf_has_the_specified_name(bundle):
+    [gguf] = bundle.glob("*.gguf")
+    found = SPECIFICATION.match(gguf.name)
+    assert found
+    assert (found["BaseName"], found["FineTune"], found["Version"], found["Encoding"]) == (
+        "tiny",
+        "football",
+        "v1.0",
+        "Q8_0",
+    )
+
+
+def test_the_modelfile_names_the_file_and_holds_the_system_text(bundle):
+    [gguf] = bundle.glob("*.gguf")
+    commands = parse_modelfile((bundle / "Modelfile").read_text())
+    assert commands[0] == ("from", f"./{gguf.name}")
+    assert dict(commands)["system"] == SYSTEM
+    assert dict(commands)["temperature"] == "0.5"
+
+
+def test_the_card_has_metadata_results_and_limits(bundle):
+    text = (bundle / "README.md").read_text()
+    _, front, body = text.split("---\n", 2)
+    metadata = yaml.safe_load(front)
+    assert metadata["license"] == "cc0-1.0"
+    assert metadata["language"] == ["fr"]
+    assert metadata["pipeline_tag"] == "text-generation"
+    assert "| Perplexity per token | 9.50 (8.50 to 10.5) | 4.25 (3.25 to 5.25) |" in body
+    assert "| | base | **q8_0** |" in body
+    assert "Verdict: **hold**" in body
+    assert "learned, open: Perplexity is &lt;b>open&lt;/b> \\| more records" in body
+    assert "- Knows no | rules." in body
+    assert "ollama create tiny-football -f Modelfile" in body
+
+
+def test_provenance_says_what_and_not_where(bundle, run_folder):
+    text = (bundle / "provenance.json").read_text()
+    record = json.loads(text)
+    assert socket.gethostname() not in re.findall(r"[\w.-]+", text)
+    for place in ("/home", "/tmp", "/work", str(run_folder), os.path.expanduser("~")):
+        assert place not in text.replace("http://", "").replace("https://", "")
+    assert record["data"]["files"][0]["name"] == "raw.json"
+    assert record["config"]["sections"]["model"]["path"] == "tiny"
+    assert record["seeds"] == {"training": 42, "splits": 0, "generation": 0, "score": 0}
+    assert record["training"]["device"] == "cpu"
+    assert set(record["made_from"]) == {"gguf", "parity", "verdict", "scores/base", "scores/q8_0"}
+    assert len(record["code"]["sha256"]) == 64
+    assert "gguf.lock" in record["locks"]
+
+
+def test_a_bundle_is_the_same_each_time(bundle, run_folder, tmp_path):
+    assert build(run_folder, tmp_path / "again") == 0
+    assert (tmp_path / "again" / "SHA256SUMS").read_text() == (bundle / "SHA256SUMS").read_text()
+
+
+@pytest.mark.parametrize("name", ["example_llama_cpp.py", "example_transformers.py"])
+def test_an_example_runs_as_it_stands(bundle, name, tmp_path):
+    surroundings = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, str(bundle / name), "--max-tokens", "4"]
+    result = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.endswith("\n")
+    assert "Le but ?" in (bundle / name).read_text()
+
+
+def test_a_bundle_that_can_not_be_made_leaves_the_old_one(bundle, run_folder, capfd):
+    before = (bundle / "SHA256SUMS").read_text()
+    settings = sections()
+    settings["run"]["deploy"]["system"] = 'three """ quotes'
+    assert build(run_folder, bundle, settings) == 1
+    assert 'deploy.system holds """' in capfd.readouterr().err
+    assert (bundle / "SHA256SUMS").read_text() == before
+    assert [path.name for path in run_folder.iterdir() if "partial" in path.name] == []
+
+
+def test_a_file_without_a_name_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"has no general\.size_label"):
+        bundle_name({"general.basename": "a"}, "q8_0", tmp_path / "x.gguf")
+
+
+def test_an_example_takes_any_value():
+    program = "SYSTEM = None\nOTHER = 1\n"
+    value = "a \\1 \"b\" \n'c' {d}"
+    scope: dict = {}
+    exec(filled(program, {"SYSTEM": value}), scope)
+    assert scope["SYSTEM"] == value
+    with pytest.raises(ValueError, match="0 lines 'MISSING"):
+        filled(program, {"MISSING": 1})
+
+
+def test_temperature_0_is_greedy():
+    parameters = {"temperature": 0, "top_p": 0.9, "top_k": 40, "min_p": 0.0, "repeat_penalty": 1.1}
+    assert sampling_of_transformers(parameters) == {"do_sample": False, "repetition_penalty": 1.1}
+
+
+def test_a_cell_can_not_break_out_of_its_table():
+    assert cell("a | b\n<img> \\|") == "a \\| b &lt;img> \\\\\\|"
+
+
+def test_metrics_that_nobody_has_are_left_out_of_the_table():
+    lines = results_table([{"variant": "base", "metrics": {"bleu": None}}], "q8_0")
+    assert len(lines) == 2
+
+
+def test_absolute_paths_are_cut_and_other_texts_stay():
+    value = {"a": ["/x/y.json", "data/y.json", "/not a path\nbut text"], "b": 1, "c": None}
+    assert without_places(value) == {"a": ["y.json", "data/y.json", "/not a path\nbut text"], "b": 1, "c": None}
