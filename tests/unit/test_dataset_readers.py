@@ -150,6 +150,16 @@ def test_any_json_array_is_read_as_the_standard_library_reads_it(records, indent
     assert [row.record for row in read_rows(path)] == records
 
 
+@pytest.mark.parametrize("size", range(1, 12))
+def test_a_number_cut_by_a_chunk_is_read_whole(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path = tmp_path / "raw.json"
+    path.write_bytes(b'[123456, 78.25e1, {"n": 99999}]')
+    monkeypatch.setattr(raw_files, "CHUNK", size)
+    rows = list(read_rows(path))
+    assert [row.text for row in rows] == ["123456", "782.5", None]
+    assert rows[2].record == {"n": 99999}
+
+
 def test_a_record_beyond_any_size_stops_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     for module in (raw_files, read_json):
         monkeypatch.setattr(module, "MAX_RECORD", 2**20)
