@@ -15,6 +15,7 @@ from scripts.dataset.raw_files import Report, encoding_fault, read_chunks, read_
 from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError, RawRow, object_fault
 
 SPACE = " \t\n\r"
+CUT_NUMBER = ("", ".", "e", "E")  # what may follow a number that the next chunk goes on with
 NEAR_END = 16  # an error this near the end of the buffer may be a value that the next chunk completes
 LINES_NOT_ARRAY = "rename it to .jsonl"
 ARRAY_NOT_LINES = "rename it to .json"
@@ -143,7 +144,7 @@ class Buffer:
         while True:
             try:
                 value, end = DECODER.raw_decode(self.text, self.position)
-                if end < len(self.text) or self.ended:
+                if self.ended or self.text[end : end + 1] not in CUT_NUMBER:
                     self.position = end
                     return value
             except json.JSONDecodeError as error:
