@@ -139,4 +139,13 @@ def verdict(run: str, gates: dict[str, dict], shipped: str, scores: dict[str, di
     }
     judged = [judge_gate(name, gate, scores, resamples, seed) for name, gate in resolved.items()]
     word, why = judge(judged)
-    return {"run": run, "verdict": word, "reason": why, "shipped": shipped, "gates": judged}
+    warnings = empty_answers(shipped, scores)
+    return {"run": run, "verdict": word, "reason": why, "shipped": shipped, "warnings": warnings, "gates": judged}
+
+
+def empty_answers(shipped: str, scores: dict[str, dict]) -> list[str]:
+    """Return a warning when answers of the shipped variant are empty: gates on likelihood can't see that."""
+    found = scores.get(shipped, {"empty": 0})
+    if not found["empty"]:
+        return []
+    return [f"{found['empty']} of {found['records']} answers of {shipped} are empty"]

@@ -51,10 +51,12 @@ def single_values(metric: str, result: Measured) -> list[float | None]:
 def score_set(material: Material, asked: list[str] | None, resamples: int, seed: int) -> dict:
     """Return the scores of the answers to one prompt set, ready for JSON.
 
-    `metrics` maps every metric to {"value", "low", "high", "n"} or None, `reasons` says why for each None,
-    `per_record` holds the values and `statistics` the sufficient statistics of the records in the order of `ids`.
+    `empty` counts the answers without any text. `metrics` maps every metric to {"value", "low", "high", "n"} or None,
+    `reasons` says why for each None, `per_record` holds the values and `statistics` the sufficient statistics of the
+    records in the order of `ids`.
     """
-    scores: dict = {"records": len(material.answers), "metrics": {}, "reasons": {}}
+    scores: dict = {"records": len(material.answers), "empty": material.texts.count("")}
+    scores["metrics"], scores["reasons"] = {}, {}
     scores["ids"] = [row["id"] for row in material.answers]
     scores["per_record"], scores["statistics"] = {}, {}
     for metric in METRICS:

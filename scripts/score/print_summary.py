@@ -78,6 +78,8 @@ def print_summary(results: Path, console: Console) -> None:
         colour = COLOURS[verdict["verdict"]]
         reason = f"{verdict['verdict']}[/]: {escape(verdict['reason'])}"
         console.print(f"\n[bold]{escape(run)}[/] [{colour}]{reason}", soft_wrap=True)
+        for warning in verdict["warnings"]:
+            console.print(f"[red]{escape(warning)}[/]", soft_wrap=True)
         console.print(run_table(rows))
     console.print("\n[dim]* goes into the bundle; ↓ ↑ the better direction; intervals are in the report.[/]")
     if embedded_in(results, runs):

@@ -275,3 +275,25 @@ def test_without_perplexity_the_highest_chrf_is_ranked_first(results):
     assert ranking_metric(rows) == "chrf"
     assert ranked(rows)[0]["variant"] == "q8_0"
     assert ranked(rows)[-1]["variant"] == "base"
+
+
+def test_empty_answers_are_warned_of_even_when_every_gate_passes(tmp_path, capsys):
+    mute = {**dict.fromkeys(VARIANTS, (lambda text, index: "", 9.0)), "base": (babble, 60.0)}
+    learned = {**GATES["learned"], **COMMON, "baseline": "base"}
+    folder = make_run(tmp_path, "mute", "vi", mute, {"learned": learned})
+    verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    assert verdict["verdict"] == "promote"
+    assert verdict["warnings"] == ["3 of 3 answers of q8_0 are empty"]
+    assert "3 of 3 answers of q8_0 are empty" in Page(write_report(tmp_path, "mute")).text
+    runs = [{"run": "mute", "dataset": "d", "model": "base", "method": "lora", "variants": list(VARIANTS)}]
+    arguments = ["--scores", *[f"{folder}/scores/{v}.json" for v in VARIANTS], "--verdicts", f"{folder}/verdict.json"]
+    arguments += ["--csv", f"{tmp_path}/leaderboard.csv", "--page", f"{tmp_path}/leaderboard.html"]
+    assert not leaderboard([*arguments, "--settings", json.dumps({"runs": runs})])
+    assert "3 of 3 answers of q8_0 are empty" in (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    assert not summary([str(tmp_path)])
+    assert "3 of 3 answers of q8_0 are empty" in capsys.readouterr().out
+
+
+def test_answers_with_text_bring_no_warning(results):
+    verdict = json.loads((results / "runs/football/verdict.json").read_text(encoding="utf-8"))
+    assert verdict["warnings"] == []
