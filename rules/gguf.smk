@@ -109,7 +109,7 @@ rule check_parity:
     params:
         merged=subpath(input.merged, parent=True),
         prompt_sets=prompt_set_options,
-        settings=run_settings("parity"),
+        settings=run_settings("parity", "generation.system"),
     shell:
         r"""
         python {input.code[0]:q} {params.merged:q} {input.gguf:q} --test {input.test:q} {params.prompt_sets:q} \

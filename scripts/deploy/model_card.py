@@ -7,6 +7,7 @@ import json
 
 from scripts.score.catalogue import CATALOGUE, shown
 
+METHODS = {"lora": "LoRA", "qlora": "QLoRA", "full": "full"}
 HUB = "https://huggingface.co/"
 EMBEDDED_NOTE = (
     "Its base is a tiny model that snaketune makes for seeing and testing the workflow; it is of no use for anything "
@@ -109,8 +110,8 @@ def model_card(
         f"# {name} ({header['general.version']})",
         "",
         *([deploy["description"], ""] if deploy["description"] else []),
-        f"A {settings['run']['method']} fine-tune of {origin}{revision}, {header['general.size_label']} weights, "
-        f"quantized to {shipped}.",
+        f"A {METHODS[settings['run']['method']]} fine-tune of {origin}{revision}, "
+        f"{header['general.size_label']} weights, quantized to {shipped}.",
         "",
         "## Run it",
         "",

@@ -2,7 +2,7 @@
 
     python scripts/gguf/check_parity.py results/runs/football/merged results/runs/football/gguf/bf16.gguf \\
         --test results/datasets/football/test.jsonl --output results/runs/football/parity.json \\
-        --settings '{"parity": {"max_kl": 0.02, "prompts": 16}}'
+        --settings '{"parity": {"max_kl": 0.02, "prompts": 16}, "generation": {"system": null}}'
 
 Fails, with both sides in the log, at the first difference.
 """
@@ -16,7 +16,7 @@ from scripts.common.chat import render, text_ids
 from scripts.common.chat_shape import shape_of_template
 from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import check_manifest, read_jsonl, write_json
+from scripts.common.files import check_manifest, write_json
 from scripts.common.llama import TEMPLATE_KEY, adds_bos, open_gguf, token_text
 from scripts.common.threads import use_threads
 from scripts.gguf.conversations import built_in_conversations
@@ -28,23 +28,25 @@ from scripts.gguf.parity import (
     divergences,
     template_text,
 )
+from scripts.predict.prompts import all_prompts
 
 POSITIONS_AT_ONCE = 128
-LARGEST_IN_FULL_PRECISION = 2_000_000_000  # weights; larger models are compared in bf16 on a CPU
+LARGEST_IN_FULL_PRECISION = 4_000_000_000  # bytes of weights; larger models are compared in bf16
 log = logging.getLogger(__name__)
 
 
-def prompts_of(name: str, path: Path) -> Iterator[tuple[str, list[dict]]]:
-    """Yield the conversations of a prompt set, each as the prompt alone and, if it has an answer, as a whole."""
-    for number, row in enumerate(read_jsonl(path), 1):
-        messages = row["messages"]
-        label = f"{name} {row.get('id', number)}"
-        answered = messages[-1]["role"] == "assistant"
-        prompt = messages[:-1] if answered else messages
-        if prompt:
-            yield f"{label}, prompt", prompt
-        if answered:
-            yield f"{label}, answered", messages
+def prompt_conversations(test: Path, sets: dict[str, Path], system: str | None) -> Iterator[tuple[str, list[dict]]]:
+    """Yield the conversations of all prompt sets by name: the prompt alone and, if it has an answer, the whole.
+
+    Where prediction has a system message of its own (`generation.system`), its prompts are yielded as well.
+    """
+    for prompt in all_prompts(test, sets, None):
+        label = f"{prompt.prompt_set} {prompt.id}"
+        yield f"{label}, prompt", prompt.messages
+        if prompt.expected is not None:
+            yield f"{label}, answered", [*prompt.messages, {"role": "assistant", "content": prompt.expected}]
+    for prompt in all_prompts(test, sets, system) if system is not None else ():
+        yield f"{prompt.prompt_set} {prompt.id}, prompt of prediction", prompt.messages
 
 
 def compare_tokens(tokenizer, path: Path, conversations: dict[str, list[dict]]) -> dict:
@@ -75,19 +77,24 @@ def compare_tokens(tokenizer, path: Path, conversations: dict[str, list[dict]]) 
         }
 
 
-def load_merged(folder: Path, parameters: int):
+def load_merged(folder: Path, trust_remote_code: bool):
     """Load the merged model for the reference logits: on the GPU if there is one, in the precision that fits."""
     import torch
     from transformers import AutoModelForCausalLM
 
-    on_gpu = torch.cuda.is_available()
-    small = parameters <= LARGEST_IN_FULL_PRECISION
-    dtype = torch.float32 if small else torch.bfloat16
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, use_safetensors=True)
-    return model.to("cuda" if on_gpu else "cpu").eval()
+    small = sum(path.stat().st_size for path in folder.glob("*.safetensors")) <= LARGEST_IN_FULL_PRECISION
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.float32 if small else torch.bfloat16,
+        use_safetensors=True,
+        trust_remote_code=trust_remote_code,
+    )
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
 
 
-def compare_distributions(folder: Path, path: Path, rows: list[list[int]], threads: int, limit: float) -> dict:
+def compare_distributions(
+    folder: Path, path: Path, rows: list[list[int]], threads: int, limit: float, trust_remote_code: bool
+) -> dict:
     """Compare next-token distributions at every position of token id rows; return the KL divergence in nats.
 
     Raises ParityError when the mean is above the limit.
@@ -97,7 +104,7 @@ def compare_distributions(folder: Path, path: Path, rows: list[list[int]], threa
 
     values, agreeing = [], 0
     with open_gguf(path, context=max(map(len, rows)), threads=threads, logits_all=True) as served:
-        reference = load_merged(folder, sum(p.stat().st_size for p in folder.glob("*.safetensors")) // 2)
+        reference = load_merged(folder, trust_remote_code)
         bar = Progress("compare distributions", len(rows))
         for ids in rows:
             served.reset()
@@ -145,29 +152,39 @@ def rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def check_parity(merged: Path, path: Path, sets: dict[str, Path], settings: dict, threads: int) -> dict:
-    """Check tokens and distributions; return the report. Raises ParityError when served is not trained."""
+def check_parity(merged: Path, path: Path, test: Path, sets: dict[str, Path], settings: dict, threads: int) -> dict:
+    """Check tokens and distributions; return the report. Raises ParityError when served is not trained.
+
+    `settings` has `parity` of the run's configuration and, of `generation`, `system`.
+    """
     from transformers import AutoTokenizer
 
-    check_manifest(merged / "manifest.json")
-    tokenizer = AutoTokenizer.from_pretrained(merged)
-    from_files = dict(pair for name, file in sets.items() for pair in prompts_of(name, file))
+    trusted = check_manifest(merged / "manifest.json").get("trust_remote_code", False)
+    tokenizer = AutoTokenizer.from_pretrained(merged, trust_remote_code=trusted)
+    from_files = dict(prompt_conversations(test, sets, settings["generation"]["system"]))
     report = compare_tokens(tokenizer, path, {**built_in_conversations(), **from_files})
     whole = [messages for name, messages in from_files.items() if name.endswith("answered")] or [*from_files.values()]
     rows = [
         text_ids(tokenizer, render(tokenizer, messages, messages[-1]["role"] != "assistant"))
-        for messages in whole[: settings["prompts"]]
+        for messages in whole[: settings["parity"]["prompts"]]
     ]
     if not rows:
-        raise UserError("has no prompts to compare distributions on", sets["test"])
-    return {**report, "divergence": compare_distributions(merged, path, rows, threads, settings["max_kl"])}
+        raise UserError("has no prompts to compare distributions on", test)
+    limit = settings["parity"]["max_kl"]
+    return {**report, "divergence": compare_distributions(merged, path, rows, threads, limit, trusted)}
 
 
 def step(arguments) -> None:
     """Run the step."""
     use_threads(arguments.threads)
-    sets = {"test": arguments.test, **dict(arguments.prompt_set)}
-    report = check_parity(arguments.merged, arguments.gguf, sets, arguments.settings["parity"], arguments.threads)
+    report = check_parity(
+        arguments.merged,
+        arguments.gguf,
+        arguments.test,
+        dict(arguments.prompt_set),
+        arguments.settings,
+        arguments.threads,
+    )
     write_json(arguments.output, report)
 
 

@@ -87,9 +87,9 @@ def convert_to_gguf(merged: Path, tools: Path, base: Path, output: Path, setting
     """Convert a merged model folder; `base` is the base model's manifest."""
     from transformers import AutoTokenizer
 
-    check_manifest(merged / "manifest.json")
+    trusted = check_manifest(merged / "manifest.json").get("trust_remote_code", False)
     check_manifest(tools / "manifest.json")
-    tokenizer = AutoTokenizer.from_pretrained(merged)
+    tokenizer = AutoTokenizer.from_pretrained(merged, trust_remote_code=trusted)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".convert-") as temporary:
         staged, converted = Path(temporary) / "model", Path(temporary) / "converted.gguf"

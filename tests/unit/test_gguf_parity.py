@@ -16,7 +16,7 @@ from scripts.gguf.parity import divergences, is_expressible
 from tests.support.gguf_files import changed, with_scaled_tensor, with_token_type, write_test_records
 from tests.support.tiny_model import TEMPLATE, copy_model
 
-SETTINGS = {"parity": {"max_kl": 0.02, "prompts": 2}}
+SETTINGS = {"parity": {"max_kl": 0.02, "prompts": 2}, "generation": {"system": "Tu commentes."}}
 TEMPLATE_KEY = "tokenizer.chat_template"
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -40,7 +40,7 @@ def check(tmp_path, capfd):
 def test_a_sound_file_passes_and_the_report_says_what_was_compared(tiny_base, tiny_gguf, check):
     status, line, _, report = check(tiny_base.parent, tiny_gguf)
     assert (status, line) == (0, "")
-    assert report["conversations"] == {"equal": len(built_in_conversations()) + 4, "refused_by_both": []}
+    assert report["conversations"] == {"equal": len(built_in_conversations()) + 6, "refused_by_both": []}
     assert report["modelfile"]["equal"] == report["conversations"]["equal"]
     assert report["special_tokens"] == {"<s>": 1, "</s>": 2, "[INST]": 3, "[/INST]": 4}
     assert report["adds_bos"] is True
@@ -58,7 +58,8 @@ def test_a_system_message_that_both_sides_refuse_is_recorded(tiny_base, tiny_ggu
     status, line, _, report = check(*with_template(tiny_base.parent, tiny_gguf, tmp_path, template))
     assert (status, line) == (0, "")
     refused = report["conversations"]["refused_by_both"]
-    assert refused == [name for name in built_in_conversations() if name.endswith("with system")]
+    with_system = [name for name in built_in_conversations() if name.endswith("with system")]
+    assert refused == [*with_system, "test a, prompt of prediction", "test b, prompt of prediction"]
     assert report["shape"]["system"] == "none"
 
 
