@@ -56,7 +56,8 @@ def changed_head(head: bytes, header: Header, changes: dict[str, Value | None]) 
     """Return the changed bytes before the tensors' data, padded to the file's alignment."""
     kept = {key: head[start:end] for key, (start, end) in header.places.items() if key not in changes}
     new = {key: encoded_text(key) + encoded_value(value) for key, value in changes.items() if value is not None}
-    entries = [kept.pop(FIRST_KEY), *new.values(), *kept.values()]
+    first = [entries.pop(FIRST_KEY) for entries in (new, kept) if FIRST_KEY in entries]
+    entries = [*first, *new.values(), *kept.values()]
     start, end = header.tensor_place
     counts = struct.pack("<IQQ", header.version, len(header.tensors), len(entries))
     changed = MAGIC + counts + b"".join(entries) + head[start:end]
