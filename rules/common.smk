@@ -22,9 +22,7 @@ except ConfigError as error:
     raise WorkflowError("The configuration has faults:", *error.lines) from None
 
 # Steps import from this folder and from nothing of the user's own site-packages.
-shell.prefix(
-    f"export PYTHONPATH={shlex.quote(workflow.basedir)} PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1; "
-)
+shell.prefix(f"export PYTHONPATH={shlex.quote(workflow.basedir)} PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1; ")
 
 
 def one_of(names):
@@ -34,20 +32,13 @@ def one_of(names):
 
 def code(script):
     """Return the script and every module of ours that it imports: an edit of any of them re-runs the step."""
-    return [
-        os.path.relpath(path)
-        for path in files_of_script(os.path.join(workflow.basedir, "scripts", script))
-    ]
+    return [os.path.relpath(path) for path in files_of_script(os.path.join(workflow.basedir, "scripts", script))]
 
 
 def located(path):
     """Return a path of the configuration: relative to the working directory, else to the workflow's folder."""
     beside_workflow = os.path.relpath(os.path.join(workflow.basedir, path))
-    return (
-        path
-        if os.path.exists(path) or not os.path.exists(beside_workflow)
-        else beside_workflow
-    )
+    return path if os.path.exists(path) or not os.path.exists(beside_workflow) else beside_workflow
 
 
 def settings_json(section, keys):
@@ -100,11 +91,7 @@ def raw_files_of_run(wildcards):
 def raw_files_of(dataset):
     """Return a dataset's raw files, globs expanded; a missing one is left for Snakemake to name."""
     files = CONFIG.datasets[dataset].files or []
-    return [
-        found
-        for pattern in files
-        for found in sorted(glob.glob(located(pattern))) or [located(pattern)]
-    ]
+    return [found for pattern in files for found in sorted(glob.glob(located(pattern))) or [located(pattern)]]
 
 
 def dataset_of(wildcards):
@@ -128,11 +115,7 @@ def dataset_file(name):
 
 def models_from(source):
     """Return the names of the models from this source: hub, path or embedded."""
-    return [
-        name
-        for name, model in CONFIG.models.items()
-        if getattr(model, source) is not None
-    ]
+    return [name for name, model in CONFIG.models.items() if getattr(model, source) is not None]
 
 
 def embedded_setting(key):
@@ -149,9 +132,7 @@ def chat_template_file(wildcards):
     """Return the file of the chat template that the configuration gives a model, or that an embedded model has."""
     model = CONFIG.models[wildcards.model]
     name = model.chat_template or (model.embedded and BUILT_IN[model.architecture])
-    built_in = os.path.relpath(
-        os.path.join(workflow.basedir, "scripts", "model", "templates", f"{name}.jinja")
-    )
+    built_in = os.path.relpath(os.path.join(workflow.basedir, "scripts", "model", "templates", f"{name}.jinja"))
     return [] if not name else built_in if os.path.exists(built_in) else located(name)
 
 
@@ -178,12 +159,8 @@ def gguf_settings(wildcards):
         "model_key": run.model,
         "dataset_key": run.dataset,
         "project": CONFIG.project.model_dump(mode="json"),
-        "model": CONFIG.models[run.model].model_dump(
-            mode="json", include={"name", "license", "hub", "path"}
-        ),
-        "dataset": CONFIG.datasets[run.dataset].model_dump(
-            mode="json", include={"hub", "language"}
-        ),
+        "model": CONFIG.models[run.model].model_dump(mode="json", include={"name", "license", "hub", "path"}),
+        "dataset": CONFIG.datasets[run.dataset].model_dump(mode="json", include={"hub", "language"}),
         "deploy": {
             "description": run.deploy.description,
             "parameters": run.deploy.parameters.model_dump(exclude={"num_ctx"}),
@@ -240,11 +217,7 @@ def variant_model(wildcards):
 
 def variant_adapter(wildcards):
     """Return the manifest of the adapter for the variant `adapter`, and nothing for the others."""
-    return (
-        f"<results>/runs/{wildcards.run}/adapter/manifest.json"
-        if wildcards.variant == "adapter"
-        else []
-    )
+    return f"<results>/runs/{wildcards.run}/adapter/manifest.json" if wildcards.variant == "adapter" else []
 
 
 def adapter_option(wildcards, input):
@@ -254,20 +227,13 @@ def adapter_option(wildcards, input):
 
 def prompt_set_files(wildcards):
     """Return the files of a run's prompt sets."""
-    return [
-        located(prompt_set.file)
-        for prompt_set in CONFIG.runs[wildcards.run].prompt_sets.values()
-    ]
+    return [located(prompt_set.file) for prompt_set in CONFIG.runs[wildcards.run].prompt_sets.values()]
 
 
 def prompt_set_options(wildcards):
     """Return the options that name a run's prompt sets."""
     sets = CONFIG.runs[wildcards.run].prompt_sets
-    return [
-        word
-        for name, s in sets.items()
-        for word in ("--prompt-set", f"{name}={located(s.file)}")
-    ]
+    return [word for name, s in sets.items() for word in ("--prompt-set", f"{name}={located(s.file)}")]
 
 
 def prediction_threads(wildcards):
@@ -280,10 +246,7 @@ def scored_files(name):
 
     def paths(wildcards):
         variants = answer_variants(CONFIG.runs[wildcards.run])
-        return [
-            f"<results>/runs/{wildcards.run}/{name}".replace("{variant}", variant)
-            for variant in variants
-        ]
+        return [f"<results>/runs/{wildcards.run}/{name}".replace("{variant}", variant) for variant in variants]
 
     return paths
 
@@ -301,16 +264,9 @@ def score_settings(wildcards):
 def verdict_settings(wildcards):
     """Return what the verdict on a run depends on, as JSON: the gates that are for it, and what is shipped."""
     run = CONFIG.runs[wildcards.run]
-    gates = {
-        name: gate
-        for name, gate in CONFIG.gates.items()
-        if wildcards.run in gated_runs(gate, CONFIG)
-    }
+    gates = {name: gate for name, gate in CONFIG.gates.items() if wildcards.run in gated_runs(gate, CONFIG)}
     settings = {
-        "gates": {
-            name: gate.model_dump(mode="json", exclude={"runs"})
-            for name, gate in gates.items()
-        },
+        "gates": {name: gate.model_dump(mode="json", exclude={"runs"}) for name, gate in gates.items()},
         "shipped": shipped_quant(run),
         "bootstrap": run.score.bootstrap,
         "seed": run.score.seed,
@@ -336,10 +292,7 @@ def report_settings(wildcards):
 
 def leaderboard_settings(wildcards):
     """Return the runs and their variants, as JSON."""
-    runs = [
-        {**run_facts(name), "variants": answer_variants(run)}
-        for name, run in CONFIG.runs.items()
-    ]
+    runs = [{**run_facts(name), "variants": answer_variants(run)} for name, run in CONFIG.runs.items()]
     return json.dumps({"runs": runs}, ensure_ascii=False, sort_keys=True)
 
 
@@ -354,10 +307,7 @@ def leaderboard_scores(wildcards):
 
 def base_manifests(wildcards):
     """Return the manifests of the base models that runs use."""
-    return [
-        f"<results>/models/{model}/manifest.json"
-        for model in sorted({run.model for run in CONFIG.runs.values()})
-    ]
+    return [f"<results>/models/{model}/manifest.json" for model in sorted({run.model for run in CONFIG.runs.values()})]
 
 
 def every_result(wildcards):

@@ -17,6 +17,8 @@ rule generate_corpus:
         "<benchmarks>/model/generate_corpus/{model}.tsv"
     wildcard_constraints:
         model=one_of(models_from("embedded")),
+    conda:
+        "../envs/dataset.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
@@ -24,12 +26,10 @@ rule generate_corpus:
         documents=embedded_setting("documents"),
         languages=embedded_setting("languages"),
         seed=embedded_setting("seed"),
-    conda:
-        "../envs/dataset.yaml"
     shell:
         r"""
         python {input.code[0]:q} --documents {params.documents} --languages {params.languages:q} \
-            --seed {params.seed} --output {output.corpus:q} 2> {log:q}
+            --seed {params.seed} --output {output.corpus:q} 2>{log:q}
         """
 
 
@@ -47,6 +47,8 @@ rule build_embedded_model:
         "<benchmarks>/model/build_embedded_model/{model}.tsv"
     wildcard_constraints:
         model=one_of(models_from("embedded")),
+    conda:
+        "../envs/train.yaml"
     threads: 2
     resources:
         mem_mb=4000,
@@ -54,8 +56,6 @@ rule build_embedded_model:
     params:
         folder=subpath(output.manifest, parent=True),
         settings=model_settings("architecture", "embedded", "chat_template", "license"),
-    conda:
-        "../envs/train.yaml"
     shell:
         r"""
         python {input.code[0]:q} {input.corpus:q} --settings {params.settings:q} --log {log:q} \
@@ -74,17 +74,17 @@ rule fetch_hub_model:
         "<logs>/model/fetch_hub_model/{model}.log",
     benchmark:
         "<benchmarks>/model/fetch_hub_model/{model}.tsv"
-    retries: 2
     wildcard_constraints:
         model=one_of(models_from("hub")),
+    retries: 2
+    conda:
+        "../envs/train.yaml"
     resources:
         mem_mb=4000,
         runtime=240,
     params:
         folder=subpath(output.manifest, parent=True),
         settings=model_settings("architecture", "hub", "chat_template", "license", "trust_remote_code"),
-    conda:
-        "../envs/train.yaml"
     shell:
         r"""
         python {input.code[0]:q} --settings {params.settings:q} --log {log:q} \
@@ -106,6 +106,8 @@ rule link_local_model:
         "<benchmarks>/model/link_local_model/{model}.tsv"
     wildcard_constraints:
         model=one_of(models_from("path")),
+    conda:
+        "../envs/train.yaml"
     resources:
         mem_mb=4000,
         runtime=60,
@@ -113,8 +115,6 @@ rule link_local_model:
         source=subpath(input.source, parent=True),
         folder=subpath(output.manifest, parent=True),
         settings=model_settings("architecture", "path", "chat_template", "license", "trust_remote_code"),
-    conda:
-        "../envs/train.yaml"
     shell:
         r"""
         python {input.code[0]:q} {params.source:q} --settings {params.settings:q} --log {log:q} \

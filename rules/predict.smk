@@ -22,6 +22,8 @@ rule predict_with_transformers:
         "<benchmarks>/predict/predict_with_transformers/{run}.{variant}.tsv"
     wildcard_constraints:
         variant="base|adapter|merged",
+    conda:
+        "../envs/train.yaml"
     threads: prediction_threads
     resources:
         gpu=gpus_of_run,
@@ -31,8 +33,6 @@ rule predict_with_transformers:
         adapter=adapter_option,
         prompt_sets=prompt_set_options,
         settings=run_settings("method", "qlora", "generation", "training.precision"),
-    conda:
-        "../envs/train.yaml"
     shell:
         r"""
         python {input.code[0]:q} {input.model:q} {params.adapter:q} --test {input.test:q} {params.prompt_sets:q} \
@@ -57,6 +57,8 @@ rule predict_with_llama:
         "<benchmarks>/predict/predict_with_llama/{run}.{variant}.tsv"
     wildcard_constraints:
         variant=one_of(QUANTS),
+    conda:
+        "../envs/gguf.yaml"
     threads: prediction_threads
     resources:
         gpu=gpus_of_run,
@@ -65,8 +67,6 @@ rule predict_with_llama:
     params:
         prompt_sets=prompt_set_options,
         settings=run_settings("generation"),
-    conda:
-        "../envs/gguf.yaml"
     shell:
         r"""
         python {input.code[0]:q} {input.model:q} --test {input.test:q} {params.prompt_sets:q} \

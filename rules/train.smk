@@ -28,6 +28,8 @@ rule tokenize_conversations:
         "<logs>/train/tokenize_conversations/{run}.log",
     benchmark:
         "<benchmarks>/train/tokenize_conversations/{run}.tsv"
+    conda:
+        "../envs/train.yaml"
     resources:
         mem_mb=4000,
         runtime=120,
@@ -41,8 +43,6 @@ rule tokenize_conversations:
             "tokens.max_untrained",
             "tokens.train_on",
         ),
-    conda:
-        "../envs/train.yaml"
     shell:
         r"""
         python {input.code[0]:q} {params.dataset:q} --base {input.base:q} --folder {params.folder:q} \
@@ -65,9 +65,11 @@ rule train_adapter:
         "<logs>/train/train_adapter/{run}.log",
     benchmark:
         "<benchmarks>/train/train_adapter/{run}.tsv"
-    retries: 3
     wildcard_constraints:
         run=one_of(runs_with("lora", "qlora")),
+    retries: 3
+    conda:
+        "../envs/train.yaml"
     threads: 2
     resources:
         gpu=gpus_of_run,
@@ -78,9 +80,15 @@ rule train_adapter:
         tokens=subpath(input.train, parent=True),
         output=subpath(output.adapter, parent=True),
         folder=subpath(output.curve, parent=True),
-        settings=run_settings("method", "seed", "lora", "qlora", "training", "tokens.packing", "tokens.max_length"),
-    conda:
-        "../envs/train.yaml"
+        settings=run_settings(
+            "method",
+            "seed",
+            "lora",
+            "qlora",
+            "training",
+            "tokens.packing",
+            "tokens.max_length",
+        ),
     shell:
         r"""
         python {input.code[0]:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \
@@ -104,9 +112,11 @@ rule train_full:
         "<logs>/train/train_full/{run}.log",
     benchmark:
         "<benchmarks>/train/train_full/{run}.tsv"
-    retries: 3
     wildcard_constraints:
         run=one_of(runs_with("full")),
+    retries: 3
+    conda:
+        "../envs/train.yaml"
     threads: 2
     resources:
         gpu=gpus_of_run,
@@ -117,9 +127,15 @@ rule train_full:
         tokens=subpath(input.train, parent=True),
         output=subpath(output.model, parent=True),
         folder=subpath(output.curve, parent=True),
-        settings=run_settings("method", "seed", "lora", "qlora", "training", "tokens.packing", "tokens.max_length"),
-    conda:
-        "../envs/train.yaml"
+        settings=run_settings(
+            "method",
+            "seed",
+            "lora",
+            "qlora",
+            "training",
+            "tokens.packing",
+            "tokens.max_length",
+        ),
     shell:
         r"""
         python {input.code[0]:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \
@@ -142,13 +158,13 @@ rule merge_adapter:
         "<benchmarks>/train/merge_adapter/{run}.tsv"
     wildcard_constraints:
         run=one_of(runs_with("lora", "qlora")),
+    conda:
+        "../envs/train.yaml"
     resources:
         mem_mb=12000,
         runtime=60,
     params:
         output=subpath(output.model, parent=True),
-    conda:
-        "../envs/train.yaml"
     shell:
         r"""
         python {input.code[0]:q} {input.adapter:q} --base {input.base:q} --output {params.output:q} \
@@ -172,11 +188,11 @@ rule plot_curve:
         "<logs>/train/plot_curve/{run}.log",
     benchmark:
         "<benchmarks>/train/plot_curve/{run}.tsv"
+    conda:
+        "../envs/score.yaml"
     resources:
         mem_mb=1000,
         runtime=10,
-    conda:
-        "../envs/score.yaml"
     shell:
         r"""
         python {input.code[0]:q} {input.curve:q} --plot {output.plot:q} --log {log:q}
