@@ -8,6 +8,7 @@ the similarity of the sets themselves says so. Memory holds some numbers per rec
 """
 
 import json
+import os
 import tempfile
 import unicodedata
 from collections import defaultdict
@@ -24,6 +25,7 @@ SLOTS = 256
 MISS = 1e-8  # largest chance that a pair right at the threshold shares no band
 BATCH = 256
 CACHED = 256  # sets of shingles
+DEVIATIONS = 6  # of the estimate by signatures, below which a candidate needs no exact comparison
 MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -143,7 +145,8 @@ def exact_duplicates(ids: np.ndarray) -> dict[int, int]:
 class NearDuplicates:
     """Finds near duplicates among numbered texts, by shingles of `size` characters and a threshold.
 
-    `seed` draws the MinHash permutations. `folder` takes the bands: 8 bytes a text and band.
+    `seed` draws the MinHash permutations. `folder` takes the bands, 8 bytes a text and band, and the
+    signatures, 256 bytes a text.
     """
 
     def __init__(self, texts: TextStore, size: int, threshold: float, folder: Path, seed: int):
@@ -153,6 +156,14 @@ class NearDuplicates:
         self.bands = SLOTS // self.rows
         self.shingles = lru_cache(CACHED)(lambda number: shingles(texts[number], size))
         self.sizes = np.zeros(0, np.int32)
+        self.signatures = os.open(folder / "signatures", os.O_RDWR | os.O_CREAT)
+        self.least_equal = SLOTS * threshold - DEVIATIONS * (SLOTS * threshold * (1 - threshold)) ** 0.5
+
+    def __enter__(self) -> "NearDuplicates":
+        return self
+
+    def __exit__(self, *_) -> None:
+        os.close(self.signatures)
 
     def write_bands(self, skipped: dict[int, int]) -> np.ndarray:
         """Write each band's hashes to a file of its own; return the numbers of the texts, `skipped` ones left out."""
@@ -166,7 +177,10 @@ class NearDuplicates:
             for (number, _), found in zip(batch, sets, strict=True):
                 self.sizes[number] = len(found)
             slots = rensa.RMinHash.digest_matrix_from_token_sets(sets, SLOTS, self.seed).to_rows()
-            hashes = band_hashes(np.array(slots, np.uint64), self.rows)
+            slots = np.array(slots, np.uint64)
+            for (number, _), signature in zip(batch, slots.astype(np.uint8), strict=True):
+                os.pwrite(self.signatures, signature.tobytes(), number * SLOTS)
+            hashes = band_hashes(slots, self.rows)
             for band, file in enumerate(files):
                 hashes[:, band].tofile(file)
             bar.advance(len(batch))
@@ -194,11 +208,22 @@ class NearDuplicates:
         return member[order], bucket[order]
 
     def similarity(self, one: int, other: int) -> float:
-        """Return the exact similarity of two texts, or 0 when their sizes alone rule the threshold out."""
+        """Return the exact similarity of two texts, or 0 when sizes or signatures rule the threshold out.
+
+        The lowest 8 bits of the slots are kept (b-bit minwise hashing, Li and König 2010): equal slots stay equal, so
+        their number never underrates the similarity by more than the sampling does.
+        """
         small, large = sorted((int(self.sizes[one]), int(self.sizes[other])))
-        if small < self.threshold * large:
+        if small < self.threshold * large or self.equal_slots(one, other) < self.least_equal:
             return 0.0
         return jaccard(self.shingles(one), self.shingles(other))
+
+    def equal_slots(self, one: int, other: int) -> int:
+        """Return in how many slots the signatures of two texts agree."""
+        first, second = (
+            np.frombuffer(os.pread(self.signatures, SLOTS, number * SLOTS), np.uint8) for number in (one, other)
+        )
+        return int(np.count_nonzero(first == second))
 
     def find(self, skipped: dict[int, int]) -> dict[int, tuple[int, float]]:
         """Return each text to remove, with the earlier kept text that it repeats most, and their similarity.
@@ -268,13 +293,19 @@ def near_duplicates(
     texts: TextStore, size: int, threshold: float, skipped: dict[int, int], seed: int = 1
 ) -> dict[int, tuple[int, float]]:
     """Return the near duplicates to remove: number to (number of the text that stays, similarity)."""
-    with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
-        return NearDuplicates(texts, size, threshold, Path(folder), seed).find(skipped)
+    with (
+        tempfile.TemporaryDirectory(prefix="snaketune-") as folder,
+        NearDuplicates(texts, size, threshold, Path(folder), seed) as search,
+    ):
+        return search.find(skipped)
 
 
 def pair_across_splits(
     texts: TextStore, size: int, threshold: float, split: np.ndarray, seed: int = 2
 ) -> tuple[int, int, float] | None:
     """Return the first pair of near duplicates in different splits, found with permutations of another seed."""
-    with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
-        return NearDuplicates(texts, size, threshold, Path(folder), seed).first_across(split)
+    with (
+        tempfile.TemporaryDirectory(prefix="snaketune-") as folder,
+        NearDuplicates(texts, size, threshold, Path(folder), seed) as search,
+    ):
+        return search.first_across(split)
