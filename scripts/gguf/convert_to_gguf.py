@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from scripts.common.chat_template import without_generation_tags
-from scripts.common.cli import run_step, step_parser
+from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, check_manifest, read_json
 from scripts.common.gguf_header import read_header
@@ -28,6 +28,7 @@ CONVERTER = "convert_hf_to_gguf.py"
 ADD_BOS, ADD_EOS = "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token"
 QUANTIZATION_VERSION = "general.quantization_version"
 QUANTIZATION_FORMAT = 2  # GGML_QNT_VERSION
+WRITTEN = re.compile(r"\s*Writing:\s+(\d+)%")
 log = logging.getLogger(__name__)
 
 
@@ -43,12 +44,19 @@ def run_converter(tools: Path, folder: Path, output: Path) -> None:
         "TOKENIZERS_PARALLELISM": "false",
     }
     command = [sys.executable, str(tools / CONVERTER), str(folder), "--outfile", str(output), "--outtype", "bf16"]
-    result = subprocess.run(
-        command, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
-    )
-    log.info("%s", result.stdout.strip())
-    if result.returncode or not output.is_file():
-        raise UserError(f"llama.cpp's converter fails: {converter_fault(result.stdout)}", folder.name)
+    said, bar = [], Progress("convert to GGUF", 100)
+    with subprocess.Popen(
+        command, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as process:
+        for line in process.stdout:
+            if written := WRITTEN.match(line):
+                bar.advance(int(written[1]) - bar.done)
+            else:
+                said.append(line)
+    output_text = "".join(said)
+    log.info("%s", output_text.strip())
+    if process.returncode or not output.is_file():
+        raise UserError(f"llama.cpp's converter fails: {converter_fault(output_text)}", folder.name)
 
 
 def converter_fault(output: str) -> str:
