@@ -21,8 +21,11 @@ try:
 except ConfigError as error:
     raise WorkflowError("The configuration has faults:", *error.lines) from None
 
-# Steps import from this folder and from nothing of the user's own site-packages.
-shell.prefix(f"export PYTHONPATH={shlex.quote(workflow.basedir)} PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1; ")
+# Steps import from this folder and from nothing of the user's own site-packages. Threads that wait sleep: spinning
+# ones slow down every job that shares their cores.
+shell.prefix(
+    f"export PYTHONPATH={shlex.quote(workflow.basedir)} PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1 OMP_WAIT_POLICY=PASSIVE; "
+)
 
 
 def one_of(names):

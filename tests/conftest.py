@@ -1,15 +1,20 @@
 """Fixtures that several tests share."""
 
 import os
+import os
 from pathlib import Path
 
 import pytest
+
+# Before torch is imported: see scripts/common/threads.py.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_manifest
 from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, fetch_converter, read_pin
 from tests.support.gguf_files import CONVERTER, convert
-from tests.support.tiny_model import make_tiny_model
+from tests.support.tiny_model import make_tiny_model  # noqa: E402
 
 
 @pytest.fixture(scope="session")
