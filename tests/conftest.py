@@ -1,7 +1,6 @@
 """Fixtures that several tests share."""
 
 import os
-import os
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_manifest
 from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, fetch_converter, read_pin
 from tests.support.gguf_files import CONVERTER, convert
-from tests.support.tiny_model import make_tiny_model  # noqa: E402
+from tests.support.tiny_model import make_tiny_model
 
 
 @pytest.fixture(scope="session")
