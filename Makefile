@@ -15,7 +15,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
 
 # Bars on a terminal, lines elsewhere.
-SNAKEMAKE = snakemake --cores $(CORES) $$(if [ -t 2 ]; then echo --logger rich; else echo --quiet host reason rules; fi)
+SNAKEMAKE = snakemake --cores $(CORES) $$(if [ -t 2 ]; then echo --logger snaketune; else echo --quiet host reason rules; fi)
 
 VENV := .venv/installed
 REPORT := results/report.html

@@ -85,9 +85,9 @@ def install_torch(pin: Pin) -> bool:
 
 
 def write_path_file(root: Path) -> None:
-    """Make `scripts` importable in this environment from wherever Python is started."""
+    """Make `scripts` importable in this environment from wherever Python is started, and Snakemake find our plugin."""
     site_packages = Path(sysconfig.get_paths()["purelib"])
-    (site_packages / "snaketune.pth").write_text(f"{root}\n", encoding="utf-8")
+    (site_packages / "snaketune.pth").write_text(f"{root}\n{root / 'scripts' / 'plugins'}\n", encoding="utf-8")
 
 
 def main(argv=None) -> int:

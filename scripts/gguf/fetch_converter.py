@@ -95,8 +95,11 @@ def unpack_converter(archive: Path, folder: Path) -> int:
                 continue
             if member.size > LARGEST_FILE:
                 raise UserError(f"has an unexpectedly large file '{member.name}'", archive)
-            member.name = str(inside)
-            content.extract(member, folder, filter="data", set_attrs=False)
+            if ".." in inside.parts:
+                raise UserError(f"has a file that leads out of the folder: '{member.name}'", archive)
+            target = folder / inside
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(content.extractfile(member).read())
             count += 1
     missing = [name for name in NEEDED if not (folder / name).exists()]
     if missing:

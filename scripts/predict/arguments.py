@@ -28,6 +28,11 @@ def named_file(text: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
+def bar_title(arguments) -> str:
+    """Return what the bar says: run and variant, which the answers' path holds."""
+    return f"predict {arguments.answers.absolute().parents[1].name} {arguments.answers.stem}"
+
+
 def prompts_of(arguments) -> list[Prompt]:
     """Return the prompts that the command line names, in a fixed order."""
     return all_prompts(arguments.test, dict(arguments.prompt_set), arguments.settings["generation"]["system"])

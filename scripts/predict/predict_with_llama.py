@@ -14,7 +14,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import sha256_of, write_jsonl
 from scripts.common.llama import chat_text, ends_generation, open_gguf, token_ids
 from scripts.predict.answers import AnswerFile
-from scripts.predict.arguments import predict_parser, prompt_circumstances, prompts_of
+from scripts.predict.arguments import bar_title, predict_parser, prompt_circumstances, prompts_of
 from scripts.predict.prompts import Prompt
 
 
@@ -123,7 +123,7 @@ def step(arguments) -> None:
     file = AnswerFile(arguments.answers, circumstances)
     context = context_needed(arguments.model, prompts, generation["max_new_tokens"])
     with open_gguf(arguments.model, context, arguments.threads) as model:
-        answer_prompts(model, prompts, file, generation, f"predict {arguments.answers.stem}")
+        answer_prompts(model, prompts, file, generation, bar_title(arguments))
     with open_gguf(arguments.model, context, arguments.threads, logits_all=True) as model:
         tests = [prompt for prompt in prompts if prompt.prompt_set == "test"]
         write_jsonl(arguments.likelihood, measure_likelihood(model, tests))

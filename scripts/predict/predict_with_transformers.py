@@ -16,7 +16,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_jsonl
 from scripts.common.threads import use_threads
 from scripts.predict.answers import AnswerFile
-from scripts.predict.arguments import predict_parser, prompt_circumstances, prompts_of
+from scripts.predict.arguments import bar_title, predict_parser, prompt_circumstances, prompts_of
 from scripts.predict.prompts import Prompt
 
 
@@ -150,7 +150,7 @@ def step(arguments) -> None:
     model = load_variant(arguments.model, arguments.adapter, arguments.settings)
     file = AnswerFile(arguments.answers, circumstances)
     generation = arguments.settings["generation"]
-    answer_prompts(model, tokenizer, prompts, file, generation, f"predict {arguments.answers.stem}")
+    answer_prompts(model, tokenizer, prompts, file, generation, bar_title(arguments))
     tests = [prompt for prompt in prompts if prompt.prompt_set == "test"]
     write_jsonl(arguments.likelihood, measure_likelihood(model, tokenizer, tests, generation["batch_size"]))
     file.finish(prompts)

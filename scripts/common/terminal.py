@@ -1,0 +1,98 @@
+"""What a step says to the person at the terminal: bars of long work, and its last word when it fails.
+
+Under `snakemake --logger snaketune` it goes to that logger's panel through the file that SNAKETUNE_TERMINAL names;
+otherwise it is lines on stderr. With a log file, everything else that the process prints goes there.
+"""
+
+import json
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+Item = TypeVar("Item")
+CHANNEL = "SNAKETUNE_TERMINAL"
+log = logging.getLogger("snaketune")
+
+
+class Terminal:
+    """The terminal of this process: the logger's panel, or a stream."""
+
+    def __init__(self):
+        self.stream, self.channel = sys.stderr, None
+
+    def redirect(self, log_file: Path | None) -> None:
+        """Send stdout and stderr, native code's as well, to a log file, and keep the way to the terminal."""
+        if log_file is None:
+            return
+        self.channel = os.environ.get(CHANNEL)
+        self.stream = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        os.close(descriptor)
+
+    @property
+    def apart_from_log(self) -> bool:
+        """Whether the terminal is something else than where the log goes."""
+        return self.stream is not sys.stderr
+
+    def line(self, text: str) -> None:
+        """Show a line."""
+        if not self.send(line=text):
+            print(text, file=self.stream, flush=True)
+
+    def send(self, **message) -> bool:
+        """Append a message to the logger's channel; say whether there is one."""
+        if not self.channel or not os.path.exists(self.channel):
+            return False
+        with open(self.channel, "ab", buffering=0) as file:
+            file.write(json.dumps(message).encode("utf-8") + b"\n")
+        return True
+
+
+terminal = Terminal()
+
+
+class Progress:
+    """A bar of a long piece of work: in the logger's panel, or as a line every few seconds."""
+
+    def __init__(self, what: str, total: int):
+        self.what, self.total = what, max(total, 1)
+        self.done, self.started = 0, time.monotonic()
+        self.shown = self.logged = self.started
+
+    def advance(self, steps: int = 1, note: str = "") -> None:
+        """Count work as done, and show the bar when it is time."""
+        self.done += steps
+        now = time.monotonic()
+        if now - self.shown < 0.5 and self.done < self.total:
+            return
+        self.shown = now
+        in_panel = terminal.send(pid=os.getpid(), what=self.what, done=self.done, total=self.total, note=note)
+        if now - self.logged >= 5:
+            self.logged = now
+            log.info(self.bar(note))
+            if not in_panel and terminal.apart_from_log:
+                terminal.line(self.bar(note))
+
+    def bar(self, note: str) -> str:
+        """Return the bar as a line."""
+        elapsed = time.monotonic() - self.started
+        share = min(self.done / self.total, 1)
+        left = elapsed / share - elapsed if share else 0
+        filled = round(share * 20)
+        blocks = "█" * filled + "░" * (20 - filled)
+        return f"{self.what} {blocks} {self.done}/{self.total} {elapsed:.0f} s, {left:.0f} s left {note}".rstrip()
+
+
+def progress(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
+    """Yield the items, showing a bar meanwhile."""
+    bar = Progress(what, total)
+    for item in items:
+        yield item
+        bar.advance()
