@@ -85,6 +85,10 @@ class Project:
         (self.folder / path).parent.mkdir(parents=True, exist_ok=True)
         (self.folder / path).write_text(text, encoding="utf-8")
 
+    def files(self, folder: str) -> Iterator[Path]:
+        """Yield the files below a folder of the project."""
+        return (path for path in sorted((self.folder / folder).rglob("*")) if path.is_file())
+
     def snakemake(self, *arguments: str, environment: dict | None = None) -> subprocess.CompletedProcess:
         """Run snakemake in the project's folder; stdout and stderr come as one text in `stdout`."""
         return run_snakemake(self.folder, *arguments, environment=environment)

@@ -1,0 +1,140 @@
+"""A whole run from raw file to bundle: what it makes, says and repeats."""
+
+import json
+import re
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from scripts.common.files import check_manifest, read_json, read_jsonl, sha256_of
+from scripts.score import print_summary
+from tests.support.project import ROOT, Project
+
+RUN = "results/runs/cards"
+VARIANTS = ("base", "adapter", "merged", "bf16")
+NAMES = {
+    "{dataset}": ["cards"],
+    "{model}": ["small"],
+    "{run}": ["cards"],
+    "{split}": ["train", "validation", "test"],
+    "{variant}": list(VARIANTS),
+    "{quant}": ["bf16"],
+}
+
+
+def documented_paths():
+    """Return the paths of docs/reference/paths.md, names filled in."""
+    page = (ROOT / "docs/reference/paths.md").read_text(encoding="utf-8")
+    for cell in re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE):
+        first, *others = re.findall(r"`([^`]+)`", cell)
+        for path in (first, *(str(Path(first).with_suffix(o)) if o.startswith(".") else o for o in others)):
+            paths = [path]
+            for placeholder, names in NAMES.items():
+                paths = [p.replace(placeholder, name) for p in paths for name in (names if placeholder in p else [""])]
+            yield from (f"results/{p}" for p in paths if "{" not in p)
+
+
+def without_time(value):
+    """Return parsed JSON without the fields that hold time."""
+    if isinstance(value, list):
+        return [without_time(item) for item in value]
+    if isinstance(value, dict):
+        return {key: without_time(item) for key, item in value.items() if "seconds" not in key}
+    return value
+
+
+def test_every_documented_path_is_made(finished):
+    paths = list(documented_paths())
+    assert len(paths) > 30
+    assert [path for path in paths if not (finished.folder / path).exists()] == []
+
+
+def rules_in(folder):
+    """Return the rules that have a file in logs or benchmarks: <stage>/<rule>/<names>, or <stage>/<rule> without names."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*.*"))
+    return {path.parts[1].partition(".")[0] for path in paths}
+
+
+def test_every_rule_leaves_a_log_and_a_benchmark(finished):
+    rules = set(finished.planned("--forceall"))
+    assert rules_in(finished.folder / "results/logs") == rules
+    assert rules_in(finished.folder / "results/benchmarks") == rules
+
+
+def test_every_variant_answers_every_prompt_and_has_scores(finished):
+    for variant in VARIANTS:
+        answers = list(read_jsonl(finished.folder / f"{RUN}/answers/{variant}.jsonl"))
+        test = list(read_jsonl(finished.folder / "results/datasets/cards/test.jsonl"))
+        assert Counter(row["prompt_set"] for row in answers) == {"test": len(test), "more": 1}
+        scores = read_json(finished.folder / f"{RUN}/scores/{variant}.json")
+        perplexity = scores["metrics"]["perplexity"]
+        assert perplexity["low"] <= perplexity["value"] <= perplexity["high"]
+
+
+def test_folders_are_whole_and_the_bundle_has_the_right_checksums(finished):
+    for manifest in ("results/models/small", f"{RUN}/adapter", f"{RUN}/merged"):
+        check_manifest(finished.folder / manifest / "manifest.json", hashes=True)
+    bundle = finished.folder / RUN / "bundle"
+    sums = dict(reversed(line.split(maxsplit=1)) for line in (bundle / "SHA256SUMS").read_text().splitlines())
+    assert sums == {path.name: sha256_of(path) for path in bundle.iterdir() if path.name != "SHA256SUMS"}
+    assert {"Modelfile", "README.md", "provenance.json"} < sums.keys()
+
+
+def test_no_result_names_a_folder_of_this_machine(finished):
+    here = str(finished.folder).encode()
+    named = [path for path in finished.files("results") if "logs" not in path.parts and here in path.read_bytes()]
+    assert [str(path.relative_to(finished.folder)) for path in named] == []
+
+
+def test_the_report_is_one_file_with_all_categories(finished):
+    done = finished.snakemake("--quiet", "all", "--report", "report.html")
+    assert done.returncode == 0, done.stdout
+    page = (finished.folder / "report.html").read_text(encoding="utf-8")
+    for category in ("Datasets", "Training", "Scores"):
+        assert category in page
+    assert not re.findall(r"<(?:script|link)[^>]+(?:src|href)=\"https?:", page)
+
+
+def test_the_summary_shows_variants_verdict_and_where_the_report_is(finished, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    assert print_summary.main([str(finished.folder / "results")]) == 0
+    shown = capsys.readouterr().out
+    verdict = read_json(finished.folder / RUN / "verdict.json")["verdict"]
+    assert all(word in shown for word in (*VARIANTS, verdict, "report"))
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory) -> Project:
+    """The same project made in another folder."""
+    project = Project.made_in(tmp_path_factory.mktemp("again"))
+    done = project.snakemake("--quiet", "host", "reason", "rules")
+    assert done.returncode == 0, done.stdout
+    return project
+
+
+def test_the_same_project_in_another_folder_has_the_same_bytes_but_for_time(finished, again):
+    weights = [f"{RUN}/adapter/adapter_model.safetensors", f"{RUN}/merged/model.safetensors", f"{RUN}/gguf/bf16.gguf"]
+    exact = [*weights, "results/datasets/cards/train.jsonl", f"{RUN}/tokens/train.arrow", f"{RUN}/bundle/Modelfile"]
+    assert [path for path in exact if sha256_of(finished.folder / path) != sha256_of(again.folder / path)] == []
+    for variant in VARIANTS:
+        for name in (f"answers/{variant}.jsonl", f"likelihood/{variant}.jsonl"):
+            first, second = ([*read_jsonl(p.folder / RUN / name)] for p in (finished, again))
+            assert without_time(first) == without_time(second)
+        first, second = (read_json(p.folder / RUN / f"scores/{variant}.json") for p in (finished, again))
+        assert without_time(first) == without_time(second)
+    assert json.dumps(without_time(read_json(finished.folder / RUN / "verdict.json"))) == json.dumps(
+        without_time(read_json(again.folder / RUN / "verdict.json"))
+    )
+
+
+def test_a_failed_job_leaves_no_half_written_output_and_the_rest_is_done(finished, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    shutil.rmtree(project.folder / "results/datasets")
+    with project.edited("data/cards.jsonl", lambda text: text + '{"prompt": "Minute 99", "kind": "goal"}\n'):
+        done = project.snakemake("results/datasets/cards/ledger.json", "--quiet", "host", "reason", "rules")
+    assert done.returncode == 1
+    assert "data/cards.jsonl:25: has no 'completion'" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert not list(project.files("results/datasets"))
