@@ -52,7 +52,7 @@ def test_every_documented_path_is_made(finished):
 
 
 def rules_in(folder):
-    """Return the rules that have a file in logs or benchmarks: <stage>/<rule>/<names>, or <stage>/<rule> without names."""
+    """Return the rules with a file in logs or benchmarks: <stage>/<rule>/<names>, or <stage>/<rule> without names."""
     paths = (path.relative_to(folder) for path in folder.rglob("*.*"))
     return {path.parts[1].partition(".")[0] for path in paths}
 
