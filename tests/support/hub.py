@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves a folder as the model `id` at the commit `revision`; `asked` lists the files whose content was asked for."""
+    """Serves a folder as the model `repository` at the commit `revision`; `asked` lists what content was asked for."""
 
     def __init__(self, folder: Path, repository: str, revision: str, break_after: int | None = None):
         self.folder, self.repository, self.revision = folder, repository, revision
