@@ -39,10 +39,15 @@ class ExtraCheckpoints(TrainerCallback):
 
 
 class CompleteCheckpoints(TrainerCallback):
-    """Write a manifest into each checkpoint once it is saved, so that a half one is never resumed."""
+    """Write a manifest into each checkpoint once it is saved, so that a half one is never resumed.
+
+    The pickle of the trainer's arguments, which nothing reads, is taken out first.
+    """
 
     def on_save(self, args, state, control, **_):
-        write_manifest(Path(args.output_dir) / f"checkpoint-{state.global_step}", step=state.global_step)
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        (folder / "training_args.bin").unlink(missing_ok=True)
+        write_manifest(folder, step=state.global_step)
 
 
 class TrainingBar(TrainerCallback):
