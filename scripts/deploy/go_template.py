@@ -5,19 +5,9 @@ system messages joined (Execute and collate in its template/template.go). Line b
 they mean nothing, so that no white space has to be trimmed.
 """
 
-import unicodedata
-
 from scripts.common.chat_shape import ChatShape
 from scripts.common.errors import UserError
-
-PRINTABLE = ("L", "M", "N", "P", "S")
-QUOTES = '"""'
-
-
-def is_printable(character: str) -> bool:
-    """Tell whether Ollama's Modelfile parser keeps a character (Go's strconv.IsPrint, line ends and tab); it drops the
-    others without a word, no-break spaces and the joiners of emoji among them."""
-    return character in " \n\t" or unicodedata.category(character).startswith(PRINTABLE)
+from scripts.common.modelfile_text import QUOTES, is_printable
 
 
 def go_string(text: str) -> str:

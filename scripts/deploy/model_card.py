@@ -5,6 +5,7 @@ Metadata keys: https://huggingface.co/docs/hub/model-cards#model-card-metadata
 
 import json
 
+from scripts.common.modelfile_text import with_plain_spaces
 from scripts.score.catalogue import CATALOGUE, shown
 
 METHODS = {"lora": "LoRA", "qlora": "QLoRA", "full": "full"}
@@ -12,6 +13,9 @@ HUB = "https://huggingface.co/"
 EMBEDDED_NOTE = (
     "Its base is a tiny model that snaketune makes for seeing and testing the workflow; it is of no use for anything "
     "else."
+)
+NO_BREAK_NOTE = (
+    "The system text has no-break spaces; in the Modelfile they are plain spaces, for Ollama would drop them."
 )
 
 
@@ -67,6 +71,8 @@ def gate_lines(verdict: dict) -> list[str]:
 def limit_lines(settings: dict, parity: dict, base: dict) -> list[str]:
     """Return what the model can't do, and where a server may differ from training."""
     lines = [settings["run"]["deploy"]["limits"]] if settings["run"]["deploy"]["limits"] else []
+    system = settings["run"]["deploy"]["system"] or ""
+    lines += [NO_BREAK_NOTE] if with_plain_spaces(system) != system else []
     lines += [EMBEDDED_NOTE] if base.get("source") == "embedded" else []
     shape = parity["shape"]
     if shape["system"] == "none":

@@ -1,27 +1,19 @@
-"""An Ollama Modelfile.
+"""An Ollama Modelfile. What it can't hold is refused here rather than changed by Ollama's parser."""
 
-Its parser (parser/parser.go in Ollama) has no escapes: a text in triple quotes ends at the next triple quotes, and
-characters that Go does not call printable are dropped. What can't be written is refused here rather than changed there.
-"""
-
-import unicodedata
+import logging
 
 from scripts.common.chat_shape import ChatShape
 from scripts.common.errors import UserError
-from scripts.deploy.go_template import QUOTES, go_template, is_printable
+from scripts.common.modelfile_text import QUOTES, modelfile_fault, with_plain_spaces
+from scripts.deploy.go_template import go_template
+
+log = logging.getLogger(__name__)
 
 
 def quoted(text: str, what: str) -> str:
     """Return a text in triple quotes; raise UserError for one that the parser would change."""
-    if QUOTES in text:
-        raise UserError(f"{what} holds {QUOTES}, which a Modelfile can't", remedy="use other quotation marks")
-    for place, character in enumerate(text):
-        if not is_printable(character):
-            name = unicodedata.name(character, "a control character").lower()
-            raise UserError(
-                f"{what} has U+{ord(character):04X} ({name}) at character {place}, which Ollama drops from a Modelfile",
-                remedy="write it without",
-            )
+    if fault := modelfile_fault(text):
+        raise UserError(f"{what} {fault}")
     return QUOTES + text + QUOTES
 
 
@@ -41,7 +33,8 @@ def modelfile(file_name: str, parity: dict, deploy: dict, context: int) -> str:
     """Return the text of a Modelfile.
 
     `parity` is the run's parity report, `deploy` its section of the configuration, `context` the tokens of context
-    where `deploy` names none. Raises UserError for texts that a Modelfile can't hold.
+    where `deploy` names none. No-break spaces of the system text are written as plain ones. Raises UserError for texts
+    that a Modelfile can't hold.
     """
     shape = ChatShape.from_json(parity["shape"])
     parameters = {**deploy["parameters"], "num_ctx": deploy["parameters"]["num_ctx"] or context}
@@ -53,7 +46,10 @@ def modelfile(file_name: str, parity: dict, deploy: dict, context: int) -> str:
                 "deploy.system: the chat template has no place for a system message",
                 remedy="drop it, or use another chat template",
             )
-        lines += [f"SYSTEM {quoted(deploy['system'], 'deploy.system')}", ""]
+        system = with_plain_spaces(deploy["system"])
+        if system != deploy["system"]:
+            log.warning("deploy.system: its no-break spaces are plain spaces in the Modelfile, for Ollama drops them")
+        lines += [f"SYSTEM {quoted(system, 'deploy.system')}", ""]
     for stop in stop_texts(shape, parity["special_tokens"], parity["eos"]):
         lines.append(f"PARAMETER stop {quoted(stop, 'a stop text')}")
     lines += [f"PARAMETER {name} {value}" for name, value in parameters.items()]

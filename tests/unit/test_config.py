@@ -298,6 +298,20 @@ FAULTS = [
         GATE | {"metric": "present_share"},
         ["gates.tense.metric: 'present_share' is a measure of French, but the language of run 'stories' is 'vi'"],
     ),
+    # what a Modelfile can't hold
+    (
+        "runs__stories__deploy__system",
+        'Say """no"""\u00a0!',
+        ['runs.stories.deploy.system: holds """, which a Modelfile can\'t; use other quotation marks'],
+    ),
+    (
+        "runs__stories__deploy__system",
+        "Bonjour\u202f\u200b!",
+        [
+            "runs.stories.deploy.system: has U+200B (zero width space) at character 8, which Ollama drops from a "
+            "Modelfile; write it without"
+        ],
+    ),
     # sweeps and overrides
     (
         "runs__stories__sweep",
@@ -386,6 +400,11 @@ def test_a_missing_validation_split_refuses_what_needs_it():
     assert lines_for(config) == [
         "runs.stories.training.early_stopping_patience: needs a validation split, but that of 'cards' has the share 0"
     ]
+
+
+def test_a_system_text_with_no_break_spaces_is_taken():
+    system = "« Léo\u202f» dit\u00a0: oui\u202f!"
+    assert load_config(good(runs__stories__deploy__system=system)).runs["stories"].deploy.system == system
 
 
 def test_defaults_are_filled_in_and_scientific_notation_is_a_number():

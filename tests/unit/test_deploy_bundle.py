@@ -28,7 +28,7 @@ from tests.support.modelfile import parse_modelfile
 from tests.support.tiny_model import copy_model
 from tests.unit.test_gguf_naming import SPECIFICATION
 
-SYSTEM = 'Tu commentes le match « Lens – Brest ».\nUne "phrase".'
+SYSTEM = 'Tu commentes le match « Lens – Brest\u202f».\nUne "phrase".'
 FILES = ["Modelfile", "README.md", "SHA256SUMS", "example_llama_cpp.py", "example_transformers.py", "provenance.json"]
 
 
@@ -131,7 +131,7 @@ def test_the_modelfile_names_the_file_and_holds_the_system_text(bundle):
     [gguf] = bundle.glob("*.gguf")
     commands = parse_modelfile((bundle / "Modelfile").read_text())
     assert commands[0] == ("from", f"./{gguf.name}")
-    assert dict(commands)["system"] == SYSTEM
+    assert dict(commands)["system"] == SYSTEM.replace("\u202f", " ")
     assert dict(commands)["temperature"] == "0.5"
 
 
@@ -147,6 +147,7 @@ def test_the_card_has_metadata_results_and_limits(bundle):
     assert "Verdict: **hold**" in body
     assert "learned, open: Perplexity is &lt;b>open&lt;/b> \\| more records" in body
     assert "- Knows no | rules." in body
+    assert "- The system text has no-break spaces; in the Modelfile they are plain spaces" in body
     assert "ollama create tiny-football -f Modelfile" in body
 
 

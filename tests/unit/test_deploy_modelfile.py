@@ -113,8 +113,8 @@ def test_the_context_of_the_configuration_goes_before_that_of_training():
     [
         ('say """hi"""', 'deploy.system holds """, which a Modelfile can\'t; use other quotation marks'),
         (
-            "Bonjour\u00a0!",
-            "deploy.system has U+00A0 (no-break space) at character 7, which Ollama drops from a Modelfile; "
+            "Bonjour\u2009!",
+            "deploy.system has U+2009 (thin space) at character 7, which Ollama drops from a Modelfile; "
             "write it without",
         ),
         ("a\x07", "deploy.system has U+0007 (a control character) at character 1"),
@@ -125,6 +125,13 @@ def test_a_system_text_that_ollama_would_change_is_refused(system, line):
     with pytest.raises(UserError) as error:
         modelfile("m.gguf", report_of("built-in mistral"), {**DEPLOY, "system": system}, 512)
     assert str(error.value).startswith(line)
+
+
+def test_no_break_spaces_of_a_system_text_become_plain_ones(caplog):
+    deploy = {**DEPLOY, "system": "« Léo\u202f» dit\u00a0: oui"}
+    text = modelfile("m.gguf", report_of("built-in mistral"), deploy, 512)
+    assert dict(parse_modelfile(text))["system"] == "« Léo » dit : oui"
+    assert "no-break spaces are plain spaces" in caplog.text
 
 
 def test_a_system_text_is_refused_where_the_template_has_no_place_for_it():

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from scripts.common.config.types import Name, Number, Pattern, Section, Text
+from scripts.common.modelfile_text import modelfile_fault, with_plain_spaces
 
 Task = Literal["chat", "vision", "token_classification"]
 Method = Literal["lora", "qlora", "full", "head"]
@@ -195,10 +196,17 @@ class Deploy(Section):
     """What goes into the bundle."""
 
     quant: Quant | None = Field(None, description="Rung to ship; none: the last of `quants`.")
-    system: str | None = Field(None, description="SYSTEM of the Modelfile.")
+    system: str | None = Field(
+        None, description="SYSTEM of the Modelfile; no-break spaces become plain ones, which Ollama keeps."
+    )
     parameters: OllamaParameters = Field(OllamaParameters(), description="Sampling parameters.")
     description: str = Field("", description="A sentence or two for the model card.")
     limits: str = Field("", description="Known limits, for the model card.")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what doesn't fit."""
+        if fault := modelfile_fault(with_plain_spaces(self.system or "")):
+            yield "system", fault
 
 
 class Run(Section):
