@@ -13,7 +13,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_manifest
 from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, fetch_converter, read_pin
 from tests.support.gguf_files import CONVERTER, convert
-from tests.support.tiny_model import make_tiny_model
+from tests.support.tiny_model import copy_model, make_tiny_model
 
 
 @pytest.fixture(scope="session")
@@ -39,4 +39,5 @@ def converter_tools(request) -> Path:
 @pytest.fixture(scope="session")
 def tiny_gguf(tiny_base, converter_tools, tmp_path_factory) -> Path:
     """The bf16 GGUF file of the very small Mistral."""
-    return convert(tiny_base.parent, converter_tools, tmp_path_factory.mktemp("gguf") / "bf16.gguf")
+    folder = tmp_path_factory.mktemp("gguf")
+    return convert(copy_model(tiny_base.parent, folder / "model"), converter_tools, folder / "bf16.gguf")
