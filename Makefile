@@ -20,28 +20,33 @@ SNAKEMAKE = snakemake --cores $(CORES) $$(if [ -t 2 ]; then echo --logger snaket
 VENV := .venv/installed
 REPORT := results/report.html
 RECIPE_CONFIG := config/recipes/$(NAME).yaml $(if $(filter yes,$(EMBEDDED)),config/embedded.yaml)
+RECIPE_RESULTS := results$(if $(filter yes,$(EMBEDDED)),/embedded)
+# After a dry run there is nothing to show.
+DRY := $(filter -n% -pn --dry-run --dryrun,$(ARGS))
 
 .PHONY: help demo report summary recipe test lint unit format lock docs clean FORCE
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-# The stamp holds a hash of the locks, so a checkout that only touches them installs nothing.
+# The stamp holds a hash of the locks, so a checkout that only touches them installs nothing. A link is left alone:
+# what it leads to is somebody's environment, and --clear would empty it.
 $(VENV): FORCE
 	@.venv/bin/python -m envs.install --check 2>/dev/null || { \
+		if [ -L .venv ]; then echo ".venv is a link, and not to what the locks describe: remove the link" >&2; exit 1; fi; \
 		$(PYTHON) -m venv --clear .venv && .venv/bin/python -m envs.install; }
 
 demo: $(VENV) ## From raw data to bundles and the leaderboard, on a small model made here (a few minutes)
 	@$(SNAKEMAKE) $(ARGS)
-	@$(MAKE) --no-print-directory report
-	@python scripts/score/print_summary.py results
+	@$(if $(DRY),,$(MAKE) --no-print-directory report)
+	@$(if $(DRY),,python scripts/score/print_summary.py results)
 
 report: $(VENV) ## Make results/report.html anew if the leaderboard is newer
 	@if [ ! results/leaderboard.csv -ot $(REPORT) ]; then snakemake --quiet all --report $(REPORT) $(ARGS); fi
 
 recipe: $(VENV) ## Run config/recipes/NAME.yaml on the embedded model; EMBEDDED=no: on the real one
 	@$(SNAKEMAKE) --configfile $(RECIPE_CONFIG) $(ARGS)
-	@python scripts/score/print_summary.py results
+	@$(if $(DRY),,python scripts/score/print_summary.py $(RECIPE_RESULTS))
 
 test: $(VENV) lint ## Check the code and run all tests
 	@pytest

@@ -84,11 +84,18 @@ def print_summary(results: Path, console: Console) -> None:
     console.print("\n[dim]* goes into the bundle; ↓ ↑ the better direction; intervals are in the report.[/]")
     if embedded_in(results, runs):
         console.print(EMBEDDED)
-    pages = [page for page in (results / "report.html", results / "leaderboard.html") if page.is_file()]
-    console.print("\n[bold]Report[/]: " + " and ".join(escape(str(page)) for page in pages))
+    pages = pages_in(results)
+    console.print("\n[bold]Report[/]: " + " and ".join(escape(str(page)) for page in pages), soft_wrap=True)
     console.print("\n[bold]Next[/]")
-    for command, purpose in next_commands(pages[0] if pages else results / "leaderboard.html"):
+    for command, purpose in next_commands(pages[0]):
         console.print(f"  {escape(command)}\n      [dim]{purpose}[/]", soft_wrap=True)
+
+
+def pages_in(results: Path) -> list[Path]:
+    """Return the pages to look at: Snakemake's report, unless it is older than the results, and the leaderboard."""
+    report, table = results / "report.html", results / "leaderboard.csv"
+    is_new = report.is_file() and report.stat().st_mtime >= table.stat().st_mtime
+    return [*([report] if is_new else []), results / "leaderboard.html"]
 
 
 def next_commands(page: Path) -> list[tuple[str, str]]:
@@ -96,12 +103,13 @@ def next_commands(page: Path) -> list[tuple[str, str]]:
     return [
         (f"python3 -m webbrowser {page}", "look at the report"),
         (
-            "cp config/config.yaml mine.yaml && .venv/bin/snakemake --configfile mine.yaml",
-            "bring your own data: change files, format and fields in mine.yaml before the second command",
+            "cp config/config.yaml mine.yaml",
+            "bring your own data: change files, format and fields in mine.yaml, and then",
         ),
+        ("source .venv/bin/activate && snakemake --configfile mine.yaml", "run it; -n only says what would be done"),
         (
-            ".venv/bin/snakemake --cores all --configfile config/recipes/football.yaml config/embedded.yaml",
-            "try a real recipe on the small model; without the last file it trains the real one, on a GPU",
+            "make recipe NAME=football",
+            "try a real recipe on the small model; with EMBEDDED=no it trains the real one, on a GPU",
         ),
     ]
 

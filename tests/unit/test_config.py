@@ -473,6 +473,7 @@ def test_a_shipped_configuration_is_valid_with_and_without_the_overlay(name):
     assert read(name).runs
     embedded = read(name, "embedded.yaml")
     assert all(model.embedded is not None for model in embedded.models.values())
+    assert embedded.pathvars == {"results": "results/embedded"}
     assert {name: run.method for name, run in embedded.runs.items()} == {
         name: run.method for name, run in read(name).runs.items()
     }

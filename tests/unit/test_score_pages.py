@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import re
 import subprocess
 import sys
@@ -182,8 +183,22 @@ def test_the_summary_fits_a_terminal_and_says_what_to_do_next(results, capsys):
     assert "football promote: every gate passed" in text
     assert "q8_0 *" in text
     assert "mean nothing beyond" in text
-    assert str(results / "leaderboard.html") in text.replace("\n", "")
-    assert "config/recipes/football.yaml config/embedded.yaml" in text
+    assert f"Report: {results / 'leaderboard.html'}\n" in text
+    assert "\n  make recipe NAME=football\n" in text
+
+
+def test_the_summary_names_the_report_of_these_results_and_no_older_one(results, capsys):
+    write_leaderboard(results)
+    report_page = results / "report.html"
+    report_page.write_text("<p>")
+    try:
+        summary([str(results)])
+        assert f"Report: {report_page} and {results / 'leaderboard.html'}\n" in capsys.readouterr().out
+        os.utime(report_page, (0, 0))
+        summary([str(results)])
+        assert str(report_page) not in capsys.readouterr().out
+    finally:
+        report_page.unlink()
 
 
 def test_the_summary_without_results_is_one_line(tmp_path, capsys):

@@ -1,0 +1,67 @@
+"""The commands that the summary and the Makefile name work as typed, in a fresh shell."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.score.print_summary import next_commands
+from tests.support.project import ROOT, planned_jobs
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory):
+    """A copy of the repository without results, with this environment as its .venv."""
+    folder = tmp_path_factory.mktemp("commands") / "snaketune"
+    shutil.copytree(ROOT, folder, ignore=shutil.ignore_patterns(".*", "results", "__pycache__", "tests"))
+    (folder / ".venv").symlink_to(sys.prefix)
+    return folder
+
+
+def typed(folder: Path, command: str) -> str:
+    """Return what a shell with next to no environment prints; the command has to succeed."""
+    words = ["env", "-i", "PATH=/usr/bin:/bin", f"HOME={folder.parent}", "bash", "-c", command]
+    done = subprocess.run(words, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+def test_the_commands_of_the_summary_work_as_typed(checkout):
+    copy, run, recipe = [command for command, _ in next_commands(Path("results/report.html"))][1:]
+    typed(checkout, copy)
+    assert "results/leaderboard.html" in typed(checkout, f"{run} -n")
+    assert planned_jobs(typed(checkout, f"{recipe} ARGS=-n"))["train_adapter"] == 1
+
+
+@pytest.mark.parametrize("option", ["-n", "--dry-run"])
+def test_a_dry_run_of_the_demo_ends_well_on_a_fresh_clone(checkout, option):
+    assert planned_jobs(typed(checkout, f"make demo ARGS={option}"))["train_adapter"] == 2
+
+
+def test_a_recipe_on_the_small_model_has_results_logs_and_benchmarks_of_its_own(checkout):
+    files = "config/recipes/stories.yaml config/embedded.yaml"
+    printed = typed(checkout, f"source .venv/bin/activate && snakemake -n --configfile {files}")
+    made = "runs/stories/bundle/SHA256SUMS"
+    for path in ("logs/deploy/build_bundle/stories.log", "benchmarks/deploy/build_bundle/stories.tsv", made):
+        assert f"results/embedded/{path}" in printed
+        assert f" results/{path}" not in printed
+    commands = typed(checkout, "make --dry-run recipe NAME=stories")
+    assert "print_summary.py results/embedded\n" in commands
+    assert "print_summary.py results\n" in typed(checkout, "make --dry-run recipe NAME=stories EMBEDDED=no")
+
+
+def test_an_environment_behind_a_link_is_never_emptied(tmp_path):
+    """`venv --clear` follows links."""
+    (tmp_path / "somebodys").mkdir()
+    kept = tmp_path / "somebodys" / "kept"
+    kept.touch()
+    folder = tmp_path / "snaketune"
+    folder.mkdir()
+    shutil.copy(ROOT / "Makefile", folder)
+    (folder / ".venv").symlink_to(kept.parent)
+    done = subprocess.run(["make", "unit"], cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert ".venv is a link" in done.stderr
+    assert kept.is_file()
