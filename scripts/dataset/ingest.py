@@ -11,6 +11,7 @@ from scripts.dataset.raw_rows import BadRecordError, RawRow, plain
 
 EXAMPLES = 5  # of each reason, in the counts
 SHOWN_FAULTS = 10  # lines that a failing ingestion prints
+SHOWN_REASONS = 3  # named when no record is left
 MAX_LABELS = 1000
 EXCERPT = 160
 
@@ -134,8 +135,18 @@ def ingest(
     if failing and lines:
         raise UserError("\n".join([*lines, bad_total(result, len(lines))]))
     if not result["kept"]:
-        raise UserError("no record is left", remedy="see the reasons in quarantine.jsonl" if result["read"] else None)
+        raise UserError("no record is left" + (f" of {result['read']}: {commonest(result)}" if result["read"] else ""))
     return result
+
+
+def commonest(counts: dict) -> str:
+    """Return the commonest reasons for which records are not kept, each with its first example."""
+    reasons = []
+    for reason in counts["reasons"][:SHOWN_REASONS]:
+        first = reason["examples"][0]
+        reasons.append(f"{reason['count']} × {reason['reason']} ({first['origin']}: {first['detail']})")
+    others = len(counts["reasons"]) - len(reasons)
+    return "; ".join(reasons) + (f"; and {others} other reasons" if others else "")
 
 
 def bad_total(counts: dict, listed: int) -> str:

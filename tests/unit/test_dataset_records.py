@@ -185,6 +185,15 @@ def test_an_empty_source_is_an_error(tmp_path: Path, stage: Stage):
     assert stage.error() == "no record is left"
 
 
+def test_where_no_record_is_left_the_commonest_reasons_are_named(tmp_path: Path, stage: Stage):
+    stage.settings = settings_of(min_characters=5, on_bad_record="quarantine")
+    raw = write_lines(tmp_path / "raw.jsonl", [{"other": 1}, chat("q", "a"), chat("q", "b")])
+    assert stage.ingest(raw) == 1
+    first, second = stage.error().split("; ")
+    assert first == f"no record is left of 3: 2 × answer too short ({raw}:2: the answer has 1 characters)"
+    assert second == f"1 × no messages ({raw}:1: has no 'messages')"
+
+
 def test_several_files_are_read_in_their_order(tmp_path: Path, stage: Stage):
     files = [write_lines(tmp_path / f"{name}.jsonl", [chat("q", name)]) for name in "ba"]
     assert stage.ingest(*files) == 0
