@@ -8,23 +8,28 @@ import json
 import os
 import re
 import shlex
+import sys
 
 from scripts.common.config import ConfigError, load_config
 from scripts.common.config.checks import gated_runs
 from scripts.common.config.runs import QUANTS
 from scripts.common.config.variants import answer_variants, shipped_quant
 from scripts.common.imports import files_of_script
-from scripts.model.chat_templates import BUILT_IN
+from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
+from scripts.model.model_files import is_taken
 
 try:
     CONFIG = load_config(config, workflow.configfiles)
 except ConfigError as error:
     raise WorkflowError("The configuration has faults:", *error.lines) from None
 
-# Steps import from this folder and from nothing of the user's own site-packages. Threads that wait sleep: spinning
-# ones slow down every job that shares their cores.
+# Steps import from this folder and from nothing of the user's own site-packages; without --sdm they run in the
+# environment of this Snakemake. Threads that wait sleep: spinning ones slow down every job that shares their cores.
+BIN = os.path.dirname(sys.executable)
+OWN_PATH = "" if workflow.deployment_settings.deployment_method else f"PATH={shlex.quote(BIN)}:$PATH"
 shell.prefix(
-    f"export PYTHONPATH={shlex.quote(workflow.basedir)} PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1 OMP_WAIT_POLICY=PASSIVE; "
+    f"export PYTHONPATH={shlex.quote(workflow.basedir)} PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1 OMP_WAIT_POLICY=PASSIVE "
+    f"{OWN_PATH}; "
 )
 
 
@@ -40,7 +45,7 @@ def code(script):
 
 def located(path):
     """Return a path of the configuration: relative to the working directory, else to the workflow's folder."""
-    beside_workflow = os.path.relpath(os.path.join(workflow.basedir, path))
+    beside_workflow = workflow_file(path)
     return path if os.path.exists(path) or not os.path.exists(beside_workflow) else beside_workflow
 
 
@@ -135,13 +140,34 @@ def chat_template_file(wildcards):
     """Return the file of the chat template that the configuration gives a model, or that an embedded model has."""
     model = CONFIG.models[wildcards.model]
     name = model.chat_template or (model.embedded and BUILT_IN[model.architecture])
-    built_in = os.path.relpath(os.path.join(workflow.basedir, "scripts", "model", "templates", f"{name}.jinja"))
-    return [] if not name else built_in if os.path.exists(built_in) else located(name)
+    if not name:
+        return []
+    built_in = workflow_file(f"scripts/model/templates/{name}.jinja")
+    path = built_in if os.path.exists(built_in) else located(name)
+    if not os.path.exists(path):
+        known = ", ".join(sorted(BUILT_IN_TEMPLATES))
+        raise WorkflowError(
+            f"models.{wildcards.model}.chat_template: '{name}' is neither built in ({known}) nor a file"
+        )
+    return path
 
 
-def local_model_config(wildcards):
-    """Return the config.json of a local model's folder."""
-    return os.path.join(located(CONFIG.models[wildcards.model].path), "config.json")
+def chat_template_option(wildcards, input):
+    """Return the option that names the chat template, where there is one."""
+    return ["--chat-template", str(input.chat_template)] if input.chat_template else []
+
+
+def local_model_folder(wildcards):
+    """Return the folder of a local model."""
+    return located(CONFIG.models[wildcards.model].path)
+
+
+def local_model_files(wildcards):
+    """Return the files of a local model's folder that are taken; its config.json must be there."""
+    folder = local_model_folder(wildcards)
+    names = sorted(os.listdir(folder)) if os.path.isdir(folder) else []
+    taken = [name for name in names if is_taken(name, CONFIG.models[wildcards.model].trust_remote_code)]
+    return [os.path.join(folder, name) for name in sorted({"config.json", *taken})]
 
 
 def base_manifest(wildcards):

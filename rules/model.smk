@@ -55,11 +55,11 @@ rule build_embedded_model:
         runtime=30,
     params:
         folder=subpath(output.manifest, parent=True),
-        settings=model_settings("architecture", "embedded", "chat_template", "license"),
+        settings=model_settings("architecture", "embedded", "license"),
     shell:
         r"""
-        python {input.code[0]:q} {input.corpus:q} --settings {params.settings:q} --log {log:q} \
-            --name {wildcards.model:q} --folder {params.folder:q}
+        python {input.code[0]:q} {input.corpus:q} --chat-template {input.chat_template:q} --threads {threads} \
+            --name {wildcards.model:q} --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
         """
 
 
@@ -84,18 +84,19 @@ rule fetch_hub_model:
         runtime=240,
     params:
         folder=subpath(output.manifest, parent=True),
-        settings=model_settings("architecture", "hub", "chat_template", "license", "trust_remote_code"),
+        chat_template=chat_template_option,
+        settings=model_settings("architecture", "hub", "license", "trust_remote_code"),
     shell:
         r"""
-        python {input.code[0]:q} --settings {params.settings:q} --log {log:q} \
-            --name {wildcards.model:q} --folder {params.folder:q}
+        python {input.code[0]:q} {params.chat_template:q} --name {wildcards.model:q} --folder {params.folder:q} \
+            --settings {params.settings:q} --log {log:q}
         """
 
 
 rule link_local_model:
     """Take a model from a local folder, its weights as links, and keep the checksums."""
     input:
-        source=local_model_config,
+        source=local_model_files,
         code=code("model/link_local_model.py"),
         chat_template=chat_template_file,
     output:
@@ -112,11 +113,12 @@ rule link_local_model:
         mem_mb=4000,
         runtime=60,
     params:
-        source=subpath(input.source, parent=True),
+        source=local_model_folder,
+        chat_template=chat_template_option,
         folder=subpath(output.manifest, parent=True),
-        settings=model_settings("architecture", "path", "chat_template", "license", "trust_remote_code"),
+        settings=model_settings("architecture", "path", "license", "trust_remote_code"),
     shell:
         r"""
-        python {input.code[0]:q} {params.source:q} --settings {params.settings:q} --log {log:q} \
-            --name {wildcards.model:q} --folder {params.folder:q}
+        python {input.code[0]:q} {params.source:q} {params.chat_template:q} --name {wildcards.model:q} \
+            --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
         """

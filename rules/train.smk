@@ -51,14 +51,14 @@ rule tokenize_conversations:
 
 
 rule train_adapter:
-    """Train a LoRA or QLoRA adapter; go on from the last checkpoint of the same run."""
+    """Train an adapter (or, as train_full, all weights); go on from the last checkpoint of the same run."""
     input:
         train="<results>/runs/{run}/tokens/train.arrow",
         validation="<results>/runs/{run}/tokens/validation.arrow",
         base=base_manifest,
         code=code("train/train_model.py"),
     output:
-        adapter="<results>/runs/{run}/adapter/manifest.json",
+        trained="<results>/runs/{run}/adapter/manifest.json",
         curve="<results>/runs/{run}/curve.jsonl",
         facts="<results>/runs/{run}/training.json",
     log:
@@ -67,7 +67,6 @@ rule train_adapter:
         "<benchmarks>/train/train_adapter/{run}.tsv"
     wildcard_constraints:
         run=one_of(runs_with("lora", "qlora")),
-    retries: 3
     conda:
         "../envs/train.yaml"
     threads: 2
@@ -78,7 +77,7 @@ rule train_adapter:
         attempt=attempt_number,
     params:
         tokens=subpath(input.train, parent=True),
-        output=subpath(output.adapter, parent=True),
+        output=subpath(output.trained, parent=True),
         folder=subpath(output.curve, parent=True),
         settings=run_settings(
             "method",
@@ -97,15 +96,9 @@ rule train_adapter:
         """
 
 
-rule train_full:
-    """Train all weights; go on from the last checkpoint of the same run."""
-    input:
-        train="<results>/runs/{run}/tokens/train.arrow",
-        validation="<results>/runs/{run}/tokens/validation.arrow",
-        base=base_manifest,
-        code=code("train/train_model.py"),
+use rule train_adapter as train_full with:
     output:
-        model="<results>/runs/{run}/merged/manifest.json",
+        trained="<results>/runs/{run}/merged/manifest.json",
         curve="<results>/runs/{run}/curve.jsonl",
         facts="<results>/runs/{run}/training.json",
     log:
@@ -114,34 +107,6 @@ rule train_full:
         "<benchmarks>/train/train_full/{run}.tsv"
     wildcard_constraints:
         run=one_of(runs_with("full")),
-    retries: 3
-    conda:
-        "../envs/train.yaml"
-    threads: 2
-    resources:
-        gpu=gpus_of_run,
-        mem_mb=training_mb,
-        runtime=1440,
-        attempt=attempt_number,
-    params:
-        tokens=subpath(input.train, parent=True),
-        output=subpath(output.model, parent=True),
-        folder=subpath(output.curve, parent=True),
-        settings=run_settings(
-            "method",
-            "seed",
-            "lora",
-            "qlora",
-            "training",
-            "tokens.packing",
-            "tokens.max_length",
-        ),
-    shell:
-        r"""
-        python {input.code[0]:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \
-            --checkpoints {params.folder:q}/checkpoints --curve {output.curve:q} --facts {output.facts:q} \
-            --attempt {resources.attempt} --threads {threads} --settings {params.settings:q} --log {log:q}
-        """
 
 
 rule merge_adapter:

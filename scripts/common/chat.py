@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from scripts.common.errors import UserError
 
+IGNORED = -100  # label of a token that is not trained on, as in PyTorch's cross entropy
+
 
 @dataclass
 class Conversation:

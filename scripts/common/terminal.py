@@ -22,7 +22,7 @@ class Terminal:
     """The terminal of this process: the logger's panel, or a stream."""
 
     def __init__(self):
-        self.stream, self.channel = sys.stderr, None
+        self.stream, self.channel = None, None
 
     def redirect(self, log_file: Path | None) -> None:
         """Send stdout and stderr, native code's as well, to a log file, and keep the way to the terminal."""
@@ -39,12 +39,12 @@ class Terminal:
     @property
     def apart_from_log(self) -> bool:
         """Whether the terminal is something else than where the log goes."""
-        return self.stream is not sys.stderr
+        return self.stream is not None
 
     def line(self, text: str) -> None:
         """Show a line."""
         if not self.send(line=text):
-            print(text, file=self.stream, flush=True)
+            print(text, file=self.stream or sys.stderr, flush=True)
 
     def send(self, **message) -> bool:
         """Append a message to the logger's channel; say whether there is one."""

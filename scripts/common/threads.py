@@ -1,4 +1,4 @@
-"""How many CPU threads a step computes with: fixed, for the order of additions, and so the result, depends on it."""
+"""How many CPU threads a step computes with: the order of additions, and so the last digits, depend on it."""
 
 import os
 import sys

@@ -24,3 +24,9 @@ def copy_tokenizer_files(source: Path, target: Path) -> None:
     for name in FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)
+
+
+def copy_code(source: Path, target: Path) -> None:
+    """Copy the Python files of a model folder whose code the configuration allows."""
+    for path in source.glob("*.py"):
+        shutil.copyfile(path, target / path.name)

@@ -1,19 +1,19 @@
 """Make a small model of a real architecture, deterministically, for seeing and testing the workflow.
 
 python scripts/model/build_embedded_model.py corpus.jsonl --settings '{"architecture": "mistral", "embedded": {...}}' \
-    --name embedded --folder results/models/embedded
+    --chat-template scripts/model/templates/mistral.jinja --name embedded --folder results/models/embedded
 """
 
 import random
+import re
 import sys
 from pathlib import Path
 
-from scripts.common.chat import render, text_ids
+from scripts.common.chat import render, special_texts
 from scripts.common.cli import Progress, log, run_step, step_parser
 from scripts.common.config.models import EmbeddedModel
-from scripts.common.files import read_jsonl, write_manifest
+from scripts.common.files import atomic_folder, read_jsonl, write_manifest
 from scripts.common.threads import use_threads
-from scripts.model.chat_templates import BUILT_IN, template_text
 from scripts.model.train_tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
 
 ROW = 256  # tokens in a training row
@@ -24,20 +24,40 @@ def texts_of(document: dict) -> list[str]:
     return [document["text"]] if document["kind"] == "text" else [m["content"] for m in document["messages"]]
 
 
-def corpus_rows(tokenizer, documents: list[dict], seed: int):
+def corpus_rows(tokenizer, processor, documents: list[dict], settings: EmbeddedModel):
     """Return the corpus as a [rows, ROW] tensor of token ids: documents shuffled, ended, and laid end to end."""
+    import sentencepiece
     import torch
 
     documents = list(documents)
-    random.Random(seed).shuffle(documents)
+    random.Random(settings.seed).shuffle(documents)
+    sentencepiece.set_random_generator_seed(settings.seed)
+    specials = {token: tokenizer.convert_tokens_to_ids(token) for token in special_texts(tokenizer)}
     ids: list[int] = []
     for document in documents:
-        if document["kind"] == "chat":
-            ids += text_ids(tokenizer, render(tokenizer, document["messages"]))
-        else:
-            ids += [tokenizer.bos_token_id, *text_ids(tokenizer, document["text"]), tokenizer.eos_token_id]
+        chat = document["kind"] == "chat"
+        text = render(tokenizer, document["messages"]) if chat else document["text"]
+        whole = text if chat else f"{tokenizer.bos_token}{text}{tokenizer.eos_token}"
+        ids += sampled_ids(processor, whole, specials, settings.subword_dropout)
     rows = len(ids) // ROW
     return torch.tensor(ids[: rows * ROW]).view(rows, ROW)
+
+
+def sampled_ids(processor, text: str, specials: dict[str, int], dropout: float) -> list[int]:
+    """Return token ids of a text whose words fall into pieces in ever other ways (BPE dropout, arXiv:1910.13267).
+
+    A small vocabulary of a small corpus meets many unknown words later; a model that has seen words in pieces is much
+    less lost then. `dropout` is the probability with which a merge is left out; special tokens stay whole.
+    """
+    ids: list[int] = []
+    for part in re.split(f"({'|'.join(map(re.escape, specials))})", text):
+        if part in specials:
+            ids.append(specials[part])
+        elif part and dropout:
+            ids += processor.encode(part, enable_sampling=True, alpha=dropout)
+        elif part:
+            ids += processor.encode(part)
+    return ids
 
 
 def new_model(architecture: str, tokenizer, settings: EmbeddedModel):
@@ -105,36 +125,37 @@ def build_embedded_model(
     name: str,
     architecture: str,
     settings: EmbeddedModel,
-    chat_template: str | None = None,
+    chat_template: Path,
     license_id: str | None = None,
 ) -> None:
     """Train tokenizer and model on a corpus and write a plain Hugging Face model folder, the manifest last."""
+    import sentencepiece
     import torch
     from transformers import AutoTokenizer
 
-    folder.mkdir(parents=True, exist_ok=True)
     documents = list(read_jsonl(corpus))
     special = SPECIAL_TOKENS[architecture]
     pieces = train_tokenizer((text for d in documents for text in texts_of(d)), settings.vocabulary, special)
-    template = template_text(chat_template or BUILT_IN[architecture])
-    save_tokenizer(folder, pieces, special, template, settings.context)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    rows = corpus_rows(tokenizer, documents, settings.seed)
-    log.info("corpus: %d documents, %d tokens, %d pieces", len(documents), rows.numel(), len(tokenizer))
-    model = new_model(architecture, tokenizer, settings)
-    losses = train_model(model, rows, settings)
-    model.to(torch.bfloat16).save_pretrained(folder)
-    write_manifest(
-        folder,
-        name=name,
-        source="embedded",
-        id=None,
-        revision=None,
-        architecture=architecture,
-        license=license_id,
-        parameters=sum(p.numel() for p in model.parameters()),
-        final_loss=round(sum(losses[-20:]) / len(losses[-20:]), 4),
-    )
+    processor = sentencepiece.SentencePieceProcessor(model_proto=pieces)
+    with atomic_folder(folder) as beside:
+        save_tokenizer(beside, pieces, special, chat_template.read_text(encoding="utf-8"), settings.context)
+        tokenizer = AutoTokenizer.from_pretrained(beside)
+        rows = corpus_rows(tokenizer, processor, documents, settings)
+        log.info("corpus: %d documents, %d tokens, %d pieces", len(documents), rows.numel(), len(tokenizer))
+        model = new_model(architecture, tokenizer, settings)
+        losses = train_model(model, rows, settings)
+        model.to(torch.bfloat16).save_pretrained(beside)
+        write_manifest(
+            beside,
+            name=name,
+            source="embedded",
+            id=None,
+            revision=None,
+            architecture=architecture,
+            license=license_id,
+            parameters=sum(p.numel() for p in model.parameters()),
+            final_loss=round(sum(losses[-20:]) / len(losses[-20:]), 4),
+        )
 
 
 def step(arguments) -> None:
@@ -147,8 +168,8 @@ def step(arguments) -> None:
         arguments.name,
         settings["architecture"],
         EmbeddedModel.model_validate(settings["embedded"]),
-        settings.get("chat_template"),
-        settings.get("license"),
+        arguments.chat_template,
+        settings["license"],
     )
 
 
@@ -156,6 +177,7 @@ def parser():
     """Return the step's command line."""
     result = step_parser(__doc__.splitlines()[0])
     result.add_argument("corpus", type=Path, help="JSONL made by generate_corpus.py")
+    result.add_argument("--chat-template", type=Path, required=True, help="Jinja file of the chat template")
     result.add_argument("--folder", type=Path, required=True, help="model folder to write")
     result.add_argument("--name", required=True, help="the model's key in the configuration")
     result.add_argument("--threads", type=int, default=2, help="CPU threads; another number may give other rounding")

@@ -6,29 +6,35 @@ python scripts/model/fetch_hub_model.py --name mistral --folder results/models/m
 A token for a gated model comes from the environment variable HF_TOKEN and is written nowhere.
 """
 
+import os
 import shutil
 import sys
 from pathlib import Path
 
 from scripts.common.cli import log, run_step, step_parser
 from scripts.common.errors import UserError
-from scripts.model.model_folder import NOT_NEEDED, SMALL_FILES, WEIGHTS, finish_model_folder
+from scripts.model.model_files import NOT_NEEDED, wanted_patterns
+from scripts.model.model_folder import finish_model_folder
 
 
-def fetch_hub_model(folder: Path, name: str, settings: dict) -> None:
-    """Download the snapshot into `folder` and write its manifest; raises UserError when the hub can't give it."""
+def fetch_hub_model(folder: Path, name: str, settings: dict, chat_template: Path | None = None) -> None:
+    """Download the snapshot and write its manifest; raises UserError when the hub can't give it.
+
+    The download goes to a folder beside `folder`, named by the revision, which a next try takes up; when it is whole
+    it takes the place of `folder`, so that nothing of another revision or model is left in it.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     hub = settings["hub"]
-    wanted = [WEIGHTS, *SMALL_FILES] + (["*.py"] if settings["trust_remote_code"] else [])
+    beside = folder.with_name(f".{folder.name}.{hub['revision'][:12]}.download")
     try:
         snapshot_download(
             hub["id"],
             revision=hub["revision"],
-            local_dir=folder,
-            allow_patterns=wanted,
-            ignore_patterns=NOT_NEEDED,
+            local_dir=beside,
+            allow_patterns=wanted_patterns(settings["trust_remote_code"]),
+            ignore_patterns=list(NOT_NEEDED),
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -36,14 +42,17 @@ def fetch_hub_model(folder: Path, name: str, settings: dict) -> None:
             f"model '{hub['id']}' at {hub['revision'][:12]} can't be downloaded: {reason}",
             remedy="check network, HF_TOKEN and the model's access conditions; what is there is kept for the next try",
         ) from None
-    shutil.rmtree(folder / ".cache", ignore_errors=True)
+    shutil.rmtree(beside / ".cache", ignore_errors=True)
     log.info("downloaded %s at %s", hub["id"], hub["revision"])
-    finish_model_folder(folder, settings, name=name, source="hub", id=hub["id"], revision=hub["revision"])
+    facts = {"name": name, "source": "hub", "id": hub["id"], "revision": hub["revision"]}
+    finish_model_folder(beside, settings, chat_template, **facts)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(beside, folder)
 
 
 def step(arguments) -> None:
     """Run the step."""
-    fetch_hub_model(arguments.folder, arguments.name, arguments.settings)
+    fetch_hub_model(arguments.folder, arguments.name, arguments.settings, arguments.chat_template)
 
 
 def parser():
@@ -51,6 +60,7 @@ def parser():
     result = step_parser(__doc__.splitlines()[0])
     result.add_argument("--folder", type=Path, required=True, help="model folder to write")
     result.add_argument("--name", required=True, help="the model's key in the configuration")
+    result.add_argument("--chat-template", type=Path, help="Jinja file that takes the place of the model's own")
     return result
 
 

@@ -5,36 +5,34 @@ python scripts/model/link_local_model.py my/model --name mine --folder results/m
 
 import shutil
 import sys
-from fnmatch import fnmatch
 from pathlib import Path
 
 from scripts.common.cli import run_step, step_parser
 from scripts.common.errors import UserError
-from scripts.model.model_folder import NOT_NEEDED, SMALL_FILES, WEIGHTS, check_model_folder, finish_model_folder
+from scripts.common.files import atomic_folder
+from scripts.model.model_files import WEIGHTS, is_taken
+from scripts.model.model_folder import check_model_folder, finish_model_folder
 
 
-def link_local_model(source: Path, folder: Path, name: str, settings: dict) -> None:
+def link_local_model(source: Path, folder: Path, name: str, settings: dict, chat_template: Path | None = None) -> None:
     """Make `folder` a model folder whose weights are symbolic links into `source`, and write its manifest."""
     if not source.is_dir():
         raise UserError("is no folder", source, remedy="name the folder of a Hugging Face model")
     check_model_folder(source, settings)
-    folder.mkdir(parents=True, exist_ok=True)
-    copied = SMALL_FILES + (["*.py"] if settings["trust_remote_code"] else [])
-    for path in sorted(source.iterdir()):
-        target = folder / path.name
-        if not path.is_file() or any(fnmatch(path.name, pattern) for pattern in NOT_NEEDED):
-            continue
-        target.unlink(missing_ok=True)
-        if fnmatch(path.name, WEIGHTS):
-            target.symlink_to(path.resolve())
-        elif path.name != "manifest.json" and any(fnmatch(path.name, pattern) for pattern in copied):
-            shutil.copyfile(path, target)
-    finish_model_folder(folder, settings, name=name, source="path", id=None, revision=None)
+    with atomic_folder(folder) as beside:
+        for path in sorted(source.iterdir()):
+            if not path.is_file() or not is_taken(path.name, settings["trust_remote_code"]):
+                continue
+            if path.match(WEIGHTS):
+                (beside / path.name).symlink_to(path.resolve())
+            else:
+                shutil.copyfile(path, beside / path.name)
+        finish_model_folder(beside, settings, chat_template, name=name, source="path", id=None, revision=None)
 
 
 def step(arguments) -> None:
     """Run the step."""
-    link_local_model(arguments.source, arguments.folder, arguments.name, arguments.settings)
+    link_local_model(arguments.source, arguments.folder, arguments.name, arguments.settings, arguments.chat_template)
 
 
 def parser():
@@ -43,6 +41,7 @@ def parser():
     result.add_argument("source", type=Path, help="folder with a Hugging Face model")
     result.add_argument("--folder", type=Path, required=True, help="model folder to write")
     result.add_argument("--name", required=True, help="the model's key in the configuration")
+    result.add_argument("--chat-template", type=Path, help="Jinja file that takes the place of the model's own")
     return result
 
 

@@ -1,15 +1,12 @@
 """What makes a folder a model that this project takes: safetensors, a tokenizer, a chat template, no foreign code."""
 
 import json
+import shutil
 from pathlib import Path
 
 from scripts.common.errors import UserError
-from scripts.common.files import read_json, write_manifest, write_text
-from scripts.model.chat_templates import template_text
-
-WEIGHTS = "*.safetensors"
-SMALL_FILES = ["*.json", "*.jinja", "*.model", "*.txt", "*.md", "LICENSE*"]
-NOT_NEEDED = ["consolidated*", "original/*", "*.bin", "*.pt", "*.pth", "*.gguf", "*.onnx", "*.h5", "*.msgpack"]
+from scripts.common.files import read_json, write_manifest
+from scripts.model.model_files import WEIGHTS
 
 
 def check_model_folder(folder: Path, settings: dict) -> list[Path]:
@@ -35,14 +32,14 @@ def check_model_folder(folder: Path, settings: dict) -> list[Path]:
     return weights
 
 
-def finish_model_folder(folder: Path, settings: dict, **facts) -> None:
-    """Check a model folder, put the configured chat template in, and write its manifest (with `facts`) last.
+def finish_model_folder(folder: Path, settings: dict, chat_template: Path | None, **facts) -> None:
+    """Check a model folder, put a chat template in the place of its own, and write its manifest (with `facts`) last.
 
     `settings` is the model's section of the configuration.
     """
     weights = check_model_folder(folder, settings)
-    if settings.get("chat_template"):
-        write_text(folder / "chat_template.jinja", template_text(settings["chat_template"]))
+    if chat_template:
+        shutil.copyfile(chat_template, folder / "chat_template.jinja")
     write_manifest(
         folder,
         architecture=settings["architecture"],

@@ -73,6 +73,12 @@ def answer_prompts(model, tokenizer, prompts: list[Prompt], file: AnswerFile, ge
 
     config = generation_config(model, tokenizer, generation)
     ids = [prompt_ids(tokenizer, prompt.messages) for prompt in prompts]
+    needed = max(len(row) for row in ids) + generation["max_new_tokens"]
+    positions = getattr(model.config, "max_position_embeddings", None) or needed
+    if needed > positions:
+        raise UserError(
+            f"the longest prompt and generation.max_new_tokens need {needed} tokens, the model sees {positions}"
+        )
     batches = batches_by_length([len(row) for row in ids], generation["batch_size"])
     bar = Progress(what, len(prompts))
     for number, batch in enumerate(batches):

@@ -1,12 +1,14 @@
 """What happens beside the training loop: stop on SIGTERM, further checkpoints, manifests, a bar."""
 
+import math
 import signal
 from pathlib import Path
 
-from transformers import TrainerCallback
+from transformers import EarlyStoppingCallback, TrainerCallback
 
 from scripts.common.cli import Progress, log
-from scripts.common.files import write_manifest
+from scripts.common.errors import UserError
+from scripts.common.files import read_json, write_manifest
 
 
 class StopOnTerm(TrainerCallback):
@@ -48,6 +50,32 @@ class CompleteCheckpoints(TrainerCallback):
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (folder / "training_args.bin").unlink(missing_ok=True)
         write_manifest(folder, step=state.global_step)
+
+
+class RefuseNoNumber(TrainerCallback):
+    """Stop a run whose loss is no number any more: nothing good comes of it."""
+
+    def on_log(self, args, state, control, logs=None, **_):
+        loss = (logs or {}).get("loss", 0.0)
+        if not math.isfinite(loss):
+            raise UserError(
+                f"the loss is {loss} at step {state.global_step}",
+                remedy="lower training.learning_rate, or train in bf16 or fp32",
+            )
+
+
+def early_stopping(patience: int, resumed: Path | None) -> EarlyStoppingCallback:
+    """Return transformers' early stopping, its count taken up from the checkpoint that a run resumes from."""
+    callback = EarlyStoppingCallback(patience)
+    if resumed:
+        callback.early_stopping_patience_counter = patience_counter(resumed)
+    return callback
+
+
+def patience_counter(checkpoint: Path) -> int:
+    """Return how many evaluations in a row had brought nothing better when a checkpoint was saved."""
+    saved = read_json(checkpoint / "trainer_state.json")["stateful_callbacks"].get("EarlyStoppingCallback")
+    return saved["attributes"]["early_stopping_patience_counter"] if saved else 0
 
 
 class TrainingBar(TrainerCallback):

@@ -35,10 +35,3 @@ def step_of(path: Path) -> int:
     """Return the optimizer step of a checkpoint's folder name."""
     match = re.fullmatch(r"checkpoint-(\d+)", path.name)
     return int(match[1]) if match else -1
-
-
-def remove_other_checkpoints(folder: Path) -> None:
-    """Remove the checkpoints of the run's earlier fingerprints: nothing resumes from them any more."""
-    for other in folder.parent.iterdir():
-        if other != folder:
-            shutil.rmtree(other)

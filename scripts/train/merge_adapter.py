@@ -17,7 +17,7 @@ from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, read_json, write_manifest
 from scripts.common.threads import use_threads
-from scripts.common.tokenizer_files import copy_tokenizer_files
+from scripts.common.tokenizer_files import copy_code, copy_tokenizer_files
 
 PREFIX = "base_model.model."
 PLAIN = {"peft_type": "LORA", "bias": "none", "fan_in_fan_out": False, "modules_to_save": None, "rank_pattern": {}}
@@ -96,8 +96,7 @@ def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
         for path in [base.parent / "config.json", *base.parent.glob("*.safetensors.index.json")]:
             shutil.copyfile(path, folder / path.name)
         if base_facts.get("trust_remote_code"):
-            for path in base.parent.glob("*.py"):
-                shutil.copyfile(path, folder / path.name)
+            copy_code(base.parent, folder)
         copy_tokenizer_files(base.parent, folder)
         write_manifest(
             folder,

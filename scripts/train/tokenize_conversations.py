@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.common.chat import Conversation, tokenize_conversation
+from scripts.common.base_model import load_tokenizer
+from scripts.common.chat import IGNORED, Conversation, tokenize_conversation
 from scripts.common.cli import Progress, log, run_step, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_path, check_manifest, read_jsonl, write_json
+from scripts.common.files import atomic_path, check_manifest, read_json, read_jsonl, write_json
 from scripts.common.html import write_page
 from scripts.common.records import SPLITS, Record
 
-IGNORED = -100  # label of a token that is not trained on, as in PyTorch's cross entropy
 PREVIEWS = 5
 NAMED = 20  # ids listed per problem
 
@@ -105,7 +105,7 @@ def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger:
             if settings["truncation"] == "drop":
                 continue
             row = Conversation(row.ids[:limit], row.trained[:limit], row.shifted)
-        elif not (row.trained and row.trained[-1] and row.ids[-1] in end_ids(tokenizer)):
+        elif last_trained_id(row) not in special_ids(tokenizer):
             ledger.unended.append(record.id)
         if not any(row.trained):
             ledger.untrained.append(record.id)
@@ -119,9 +119,14 @@ def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger:
         yield {"id": record.id, "input_ids": row.ids, "labels": labels}
 
 
-def end_ids(tokenizer) -> set[int]:
-    """Return the ids of the tokens that can end an answer: the special ones."""
-    return set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder)
+def last_trained_id(row: Conversation) -> int | None:
+    """Return the last token that is trained on."""
+    return next((token for token, use in zip(reversed(row.ids), reversed(row.trained), strict=True) if use), None)
+
+
+def special_ids(tokenizer) -> set[int]:
+    """Return the ids of the special tokens, which alone can end an answer."""
+    return {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
 
 
 def write_arrow(path: Path, rows: Iterator[dict], rows_per_batch: int = 1000) -> None:
@@ -146,20 +151,27 @@ def write_arrow(path: Path, rows: Iterator[dict], rows_per_batch: int = 1000) ->
 
 
 def check_limits(ledgers: dict[str, SplitLedger], settings: dict, dataset: Path) -> None:
-    """Raise UserError when more rows are cut, untrained or shifted than the configuration allows."""
+    """Raise UserError when more rows are cut, untrained, shifted or without an end than may be."""
     rows = sum(ledger.rows for ledger in ledgers.values())
-    allowed = {"truncated": settings["max_truncated"], "untrained": settings["max_untrained"], "shifted": 0.0}
+    allowed = {
+        "truncated": settings["max_truncated"],
+        "untrained": settings["max_untrained"],
+        "shifted": 0.0,
+        "unended": 0.0,
+    }
     if settings["truncation"] == "fail":
         allowed["truncated"] = 0.0
     wrong = {
         "truncated": f"longer than tokens.max_length {settings['max_length']}",
         "untrained": "without a token to train on",
-        "shifted": "whose prompt alone becomes other tokens than at the head of the whole conversation",
+        "shifted": "shifted: their prompt alone becomes other tokens than at the head of the whole conversation",
+        "unended": "without an end: no special token ends their answer, so the model would never learn to stop",
     }
     remedies = {
         "truncated": "raise tokens.max_length, or set tokens.truncation and tokens.max_truncated",
         "untrained": "look at their answers, or raise tokens.max_untrained",
         "shifted": "end the template's generation prompt without white space",
+        "unended": "use a chat template whose end-of-turn token is one of this tokenizer's",
     }
     for problem, share in allowed.items():
         ids = [name for ledger in ledgers.values() for name in getattr(ledger, problem)]
@@ -174,10 +186,7 @@ def check_limits(ledgers: dict[str, SplitLedger], settings: dict, dataset: Path)
 
 def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) -> dict:
     """Tokenize the three splits of a dataset's folder with the base model's tokenizer; return the ledger."""
-    from transformers import AutoTokenizer
-
-    manifest = check_manifest(base)
-    tokenizer = AutoTokenizer.from_pretrained(base.parent, trust_remote_code=manifest.get("trust_remote_code", False))
+    manifest, tokenizer = check_manifest(base), load_tokenizer(base)
     ledgers = {}
     for split in SPLITS:
         source = dataset / f"{split}.jsonl"
@@ -193,6 +202,14 @@ def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) ->
         write_arrow(folder / f"{split}.arrow", tokenize_split(tokenizer, records(), settings, ledger))
         log.info("%s: %d of %d rows kept, %d tokens", split, ledger.kept, ledger.rows, sum(ledger.lengths))
     check_limits(ledgers, settings, dataset)
+    longest = max((length for ledger in ledgers.values() for length in ledger.lengths), default=0)
+    positions = read_json(base.parent / "config.json").get("max_position_embeddings") or longest
+    if longest > positions:
+        raise UserError(
+            f"the longest row has {longest} tokens, the model {manifest['name']} sees {positions}",
+            dataset,
+            remedy=f"set tokens.max_length to {positions} or less",
+        )
     if not ledgers["train"].kept:
         raise UserError("no row is left to train on", dataset / "train.jsonl")
     return {

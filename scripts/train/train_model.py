@@ -8,7 +8,10 @@ python scripts/train/train_model.py results/runs/football/tokens --base results/
 times and accumulates as much more, so that a retry after running out of memory trains on the same batches.
 """
 
+import importlib.util
 import json
+import math
+import shutil
 import sys
 import time
 from importlib.metadata import version
@@ -17,12 +20,24 @@ from pathlib import Path
 from scripts.common.base_model import device_precision, four_bit, load_base, load_tokenizer, torch_dtype
 from scripts.common.cli import log, run_step, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_folder, check_manifest, sha256_of, write_json, write_jsonl, write_manifest
+from scripts.common.files import (
+    atomic_folder,
+    check_manifest,
+    read_json,
+    sha256_of,
+    write_json,
+    write_jsonl,
+    write_manifest,
+)
+from scripts.common.imports import files_of_script
+from scripts.common.terminal import terminal
 from scripts.common.threads import use_threads
-from scripts.common.tokenizer_files import copy_tokenizer_files
-from scripts.train.checkpoints import fingerprint, latest_checkpoint, remove_other_checkpoints, step_of
+from scripts.common.tokenizer_files import copy_code, copy_tokenizer_files
+from scripts.train.checkpoints import fingerprint, latest_checkpoint, step_of
 
 SHAPING_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
+# What may change without another run coming of it; micro-batch times accumulation must stay the same.
+FREE_TO_CHANGE = ("report_to", "keep_checkpoints", "checkpoint_steps", "micro_batch", "accumulation", "logging_steps")
 CURVE_KEYS = (
     "step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy",
     "eval_mean_token_accuracy", "entropy", "seconds", "tokens_per_second", "memory_mb",
@@ -85,7 +100,6 @@ def training_arguments(settings: dict, folder: Path, precision: str, attempt: in
         report_to=training["report_to"] or "none",
         seed=settings["seed"],
         data_seed=settings["seed"],
-        full_determinism=False,
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
         dataset_kwargs={"skip_prepare_dataset": True},
@@ -119,93 +133,74 @@ def load_rows(tokens: Path, split: str):
 
 
 def run_fingerprint(tokens: Path, base: Path, settings: dict, precision: str, device: str, threads: int) -> str:
-    """Return the fingerprint of everything that decides how the run goes, step by step."""
+    """Return the fingerprint of everything that decides how the run goes, step by step; our code is part of it."""
+    training = settings["training"]
     return fingerprint(
-        settings={**settings, "training": {k: v for k, v in settings["training"].items() if k not in FREE_TO_CHANGE}},
-        effective_batch=settings["training"]["micro_batch"] * settings["training"]["accumulation"],
+        settings={**settings, "training": {k: v for k, v in training.items() if k not in FREE_TO_CHANGE}},
+        effective_batch=training["micro_batch"] * training["accumulation"],
         rows={split: sha256_of(tokens / f"{split}.arrow") for split in ("train", "validation")},
         base=check_manifest(base)["files"],
         precision=precision,
         device=device,
         threads=threads,
         versions={package: version(package) for package in SHAPING_PACKAGES},
+        code=[sha256_of(path) for path in files_of_script(Path(__file__))],
     )
 
 
-FREE_TO_CHANGE = ("report_to", "keep_checkpoints", "checkpoint_steps", "micro_batch", "accumulation", "logging_steps")
-
-
 def train_model(tokens: Path, base: Path, checkpoints: Path, output: Path, settings: dict, threads: int, attempt: int):
-    """Train and write the adapter's (or, for the method `full`, the model's) folder; return curve and facts."""
-    import torch
-    from datasets import Dataset
-    from transformers import EarlyStoppingCallback, set_seed
+    """Train and write the adapter's (or, for the method `full`, the model's) folder; return curve and facts.
 
-    from scripts.train.batches import Collator, keeps_examples_apart, packed_rows
-    from scripts.train.callbacks import CompleteCheckpoints, ExtraCheckpoints, StopOnTerm, TrainingBar
+    Raises UserError when a loss is no number, on SIGTERM, and for settings that this machine can't do.
+    """
+    import torch
+    from transformers import set_seed
+
+    from scripts.train.batches import Collator
+    from scripts.train.callbacks import StopOnTerm
     from scripts.train.trainer import Trainer
 
     started = time.monotonic()
     training, method = settings["training"], settings["method"]
+    check_packages(training)
     precision = device_precision(training["precision"])
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     folder = checkpoints / run_fingerprint(tokens, base, settings, precision, device, threads)
+    resumed = latest_checkpoint(folder)
     tokenizer = load_tokenizer(base)
     set_seed(settings["seed"])
     quantization = four_bit(settings["qlora"], precision) if method == "qlora" else None
-    model = load_base(
-        base,
-        torch_dtype("fp32" if method == "full" else precision),
-        quantization,
-        training["attention"],
-    )
+    dtype = torch_dtype("fp32" if method == "full" else precision)
+    model = load_base(base, dtype, quantization, training["attention"])
     model.config.use_cache = False
-    rows, validation = load_rows(tokens, "train"), load_rows(tokens, "validation")
-    packing = "off"
-    if settings["tokens"]["packing"]:
-        if keeps_examples_apart(model, tokenizer.pad_token_id, model.config.vocab_size):
-            packing = "on"
-            rows = Dataset.from_generator(
-                packed_rows,
-                gen_kwargs={"dataset": rows, "capacity": settings["tokens"]["max_length"]},
-                cache_dir=str(folder / "packed"),
-            )
-        else:
-            packing = "not done: this attention lets packed examples see each other"
-            log.warning("packing is %s", packing)
+    validation = load_rows(tokens, "validation")
+    rows, packing = training_rows(tokens, model, tokenizer, settings["tokens"], folder)
     stop = StopOnTerm()
-    callbacks = [CompleteCheckpoints(), TrainingBar(f"train {checkpoints.parent.name}"), stop]
-    if training["checkpoint_steps"]:
-        callbacks.append(ExtraCheckpoints(training["checkpoint_steps"]))
-    if training["early_stopping_patience"]:
-        callbacks.append(EarlyStoppingCallback(training["early_stopping_patience"]))
-    trainer = Trainer(
-        model=model,
-        args=training_arguments(settings, folder, precision, attempt, evaluates=len(validation) > 0),
-        train_dataset=rows,
-        eval_dataset=validation if len(validation) else None,
-        processing_class=tokenizer,
-        data_collator=Collator(tokenizer.pad_token_id),
-        peft_config=None if method == "full" else lora_config(settings["lora"]),
-        callbacks=callbacks,
-        row_seed=settings["seed"],
-        group_rows=training["group_by_length"] and packing != "on",
-    )
-    resumed = latest_checkpoint(folder)
-    if resumed:
-        log.info("resuming from %s", resumed.name)
-    trainer.train(resume_from_checkpoint=str(resumed) if resumed else None)
+    try:
+        trainer = Trainer(
+            model=model,
+            args=training_arguments(settings, folder, precision, attempt, evaluates=len(validation) > 0),
+            train_dataset=rows,
+            eval_dataset=validation if len(validation) else None,
+            processing_class=tokenizer,
+            data_collator=Collator(tokenizer.pad_token_id),
+            peft_config=None if method == "full" else lora_config(settings["lora"]),
+            callbacks=[*run_callbacks(training, checkpoints.parent.name, resumed, len(validation) > 0), stop],
+            row_seed=settings["seed"],
+            group_rows=training["group_by_length"] and packing != "on",
+        )
+    except ValueError as error:
+        if "target modules" in str(error).lower():
+            raise UserError(f"lora.target_modules: {str(error).splitlines()[0]}") from None
+        raise
+    trainer.train_or_finish(resumed, training["early_stopping_patience"])
     if stop.stopped:
         raise UserError(
             f"stopped by SIGTERM after step {trainer.state.global_step} of {trainer.state.max_steps}",
             remedy="the checkpoint is kept; run again to go on",
         )
-    save_result(trainer.model, base, output, method, settings)
-    remove_other_checkpoints(folder)
-    trainable = sum(p.numel() for p in trainer.model.parameters() if p.requires_grad)
+    save_result(trainer.model, base, output, method)
     micro_batch, accumulation = batch_shape(training["micro_batch"], training["accumulation"], attempt)
-    curve = [{key: entry[key] for key in CURVE_KEYS if key in entry} for entry in trainer.state.log_history]
-    curve = [entry for entry in curve if "loss" in entry or "eval_loss" in entry]
     facts = {
         "method": method,
         "steps": trainer.state.global_step,
@@ -219,12 +214,65 @@ def train_model(tokens: Path, base: Path, checkpoints: Path, output: Path, setti
         "micro_batch": micro_batch,
         "accumulation": accumulation,
         "attempt": attempt,
-        "trainable_parameters": trainable,
+        "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         "fingerprint": folder.name,
         "versions": {package: version(package) for package in SHAPING_PACKAGES},
         "seconds": round(time.monotonic() - started, 1),
     }
-    return curve, facts
+    return curve_rows(trainer.state.log_history), facts
+
+
+def check_packages(training: dict) -> None:
+    """Raise UserError when a package that the settings ask for is not installed."""
+    needed = {tracker: tracker for tracker in training["report_to"]}
+    if training["attention"] == "flash_attention_2":
+        needed["flash_attn"] = "attention: flash_attention_2"
+    for package, wish in needed.items():
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"training asks for {wish}, but the package {package} is not installed")
+
+
+def training_rows(tokens: Path, model, tokenizer, settings: dict, folder: Path):
+    """Return the rows to train on, packed where that is wanted and possible, and what became of the packing."""
+    from datasets import Dataset
+
+    from scripts.train.batches import keeps_examples_apart, packed_rows
+
+    rows = load_rows(tokens, "train")
+    if not settings["packing"]:
+        return rows, "off"
+    if not keeps_examples_apart(model, tokenizer.pad_token_id, model.config.vocab_size):
+        log.warning("packing is not done: this attention lets packed examples see each other")
+        return rows, "not done: this attention lets packed examples see each other"
+    options = {"dataset": rows, "capacity": settings["max_length"]}
+    return Dataset.from_generator(packed_rows, gen_kwargs=options, cache_dir=str(folder / "packed")), "on"
+
+
+def run_callbacks(training: dict, run: str, resumed: Path | None, evaluates: bool) -> list:
+    """Return what happens beside the training loop."""
+    from scripts.train.callbacks import (
+        CompleteCheckpoints,
+        ExtraCheckpoints,
+        RefuseNoNumber,
+        TrainingBar,
+        early_stopping,
+    )
+
+    callbacks = [CompleteCheckpoints(), RefuseNoNumber(), TrainingBar(f"train {run}")]
+    if training["checkpoint_steps"]:
+        callbacks.append(ExtraCheckpoints(training["checkpoint_steps"]))
+    if training["early_stopping_patience"] and evaluates:
+        callbacks.append(early_stopping(training["early_stopping_patience"], resumed))
+    return callbacks
+
+
+def curve_rows(history: list[dict]) -> list[dict]:
+    """Return the points of the curve; a gradient norm that is no number, as fp16 has at its start, becomes null."""
+    rows = [{key: entry[key] for key in CURVE_KEYS if key in entry} for entry in history]
+    for row in rows:
+        if "grad_norm" in row and not math.isfinite(row["grad_norm"]):
+            row["grad_norm"] = None
+    return [row for row in rows if "loss" in row or "eval_loss" in row]
 
 
 def best_step(state) -> int:
@@ -233,26 +281,30 @@ def best_step(state) -> int:
     return step_of(Path(best)) if best else state.global_step
 
 
-def save_result(model, base: Path, output: Path, method: str, settings: dict) -> None:
+def save_result(model, base: Path, output: Path, method: str) -> None:
     """Write the trained weights as a folder that is whole or absent, its manifest last."""
     facts = check_manifest(base)
     with atomic_folder(output) as folder:
         if method == "full":
-            import torch
-
-            stored = json.loads((base.parent / "config.json").read_text(encoding="utf-8")).get("dtype") or "bfloat16"
-            model.to(getattr(torch, stored)).save_pretrained(folder)
-            copy_tokenizer_files(base.parent, folder)
+            save_full_model(model, base.parent, folder, facts)
         else:
             model.save_pretrained(folder)
             (folder / "README.md").unlink(missing_ok=True)
             tidy_adapter_config(folder / "adapter_config.json", base, facts)
-        write_manifest(
-            folder,
-            base=facts["name"],
-            method=method,
-            trust_remote_code=facts.get("trust_remote_code", False),
-        )
+        trust = facts.get("trust_remote_code", False)
+        write_manifest(folder, base=facts["name"], method=method, trust_remote_code=trust)
+
+
+def save_full_model(model, base: Path, folder: Path, facts: dict) -> None:
+    """Write a fully trained model in the base's own number format, with the base's tokenizer and, if any, code."""
+    import torch
+
+    config = read_json(base / "config.json")
+    model.config.use_cache = config.get("use_cache", True)
+    model.to(getattr(torch, config.get("dtype") or config.get("torch_dtype") or "bfloat16")).save_pretrained(folder)
+    copy_tokenizer_files(base, folder)
+    if facts.get("trust_remote_code"):
+        copy_code(base, folder)
 
 
 def tidy_adapter_config(path: Path, base: Path, facts: dict) -> None:
@@ -266,20 +318,64 @@ def tidy_adapter_config(path: Path, base: Path, facts: dict) -> None:
     write_json(path, config)
 
 
+def train_with_less_memory(arguments) -> tuple[list[dict], dict]:
+    """Train; after running out of memory, go on from the last checkpoint with half the micro-batch.
+
+    Accumulation doubles, so that the batches, and with them the result, stay the same. The error is raised when the
+    micro-batch can't be halved any more.
+    """
+    training = arguments.settings["training"]
+    attempt = arguments.attempt
+    while True:
+        try:
+            return train_model(
+                arguments.tokens,
+                arguments.base,
+                arguments.checkpoints,
+                arguments.output,
+                arguments.settings,
+                arguments.threads,
+                attempt,
+            )
+        except (MemoryError, RuntimeError) as error:
+            shapes = [batch_shape(training["micro_batch"], training["accumulation"], a) for a in (attempt, attempt + 1)]
+            if not out_of_memory(error):
+                raise
+            if shapes[0] == shapes[1]:
+                raise UserError(
+                    f"out of memory with a micro-batch of {shapes[0][0]}",
+                    remedy="lower tokens.max_length or lora.r, or set training.gradient_checkpointing",
+                ) from None
+        attempt += 1
+        terminal.line(f"out of memory with a micro-batch of {shapes[0][0]}: going on with {shapes[1][0]}")
+        free_memory()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether an error is a lack of memory, of the GPU or of the machine."""
+    import torch
+
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def free_memory() -> None:
+    """Give back what the failed try held."""
+    import gc
+
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def step(arguments) -> None:
-    """Run the step."""
+    """Run the step. The checkpoints are removed once everything is written: nothing resumes a finished run."""
     use_threads(arguments.threads)
-    curve, facts = train_model(
-        arguments.tokens,
-        arguments.base,
-        arguments.checkpoints,
-        arguments.output,
-        arguments.settings,
-        arguments.threads,
-        arguments.attempt,
-    )
+    curve, facts = train_with_less_memory(arguments)
     write_jsonl(arguments.curve, curve)
     write_json(arguments.facts, facts)
+    shutil.rmtree(arguments.checkpoints, ignore_errors=True)
 
 
 def parser():

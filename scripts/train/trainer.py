@@ -1,11 +1,15 @@
 """TRL's SFT trainer with batches that survive a resume and with speed and memory in its log."""
 
 import time
+from pathlib import Path
 
 import torch
+from transformers import TrainerState
 from trl import SFTTrainer
 
-from scripts.train.batches import IGNORED, EpochSampler
+from scripts.common.chat import IGNORED
+from scripts.train.batches import EpochSampler
+from scripts.train.callbacks import patience_counter
 
 
 class Trainer(SFTTrainer):
@@ -26,6 +30,14 @@ class Trainer(SFTTrainer):
         lengths = [len(ids) for ids in dataset["input_ids"]]
         group = self.args.train_batch_size * self.args.gradient_accumulation_steps if self.group_rows else None
         return EpochSampler(lengths, self.row_seed, group)
+
+    def train_or_finish(self, resumed: Path | None, patience: int | None) -> None:
+        """Train, from a checkpoint if there is one; one at which the run had stopped early is at its end."""
+        if resumed and patience and patience_counter(resumed) >= patience:
+            self.state = TrainerState.load_from_json(resumed / "trainer_state.json")
+            self._load_best_model()
+        else:
+            self.train(resume_from_checkpoint=str(resumed) if resumed else None)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Return the loss, and sum it up over an evaluation's tokens."""

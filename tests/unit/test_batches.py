@@ -94,6 +94,12 @@ def test_packed_examples_do_not_see_each_other(tiny_base, attention):
     assert keeps_examples_apart(model, 0, model.config.vocab_size)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_the_check_of_packing_is_not_misled_by_rounding(tiny_base, dtype):
+    model = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=dtype)
+    assert keeps_examples_apart(model, 0, model.config.vocab_size)
+
+
 def test_attention_that_lets_packed_examples_see_each_other_is_found_out(tiny_base):
     model = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=torch.float32)
     forward = model.forward

@@ -33,7 +33,6 @@ def fetch(hub: Hub, folder: Path, revision: str = REVISION, **changes) -> subpro
     settings = {
         "hub": {"id": REPOSITORY, "revision": revision},
         "architecture": "mistral",
-        "chat_template": None,
         "license": "Apache-2.0",
         "trust_remote_code": False,
     } | changes

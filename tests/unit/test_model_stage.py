@@ -4,19 +4,21 @@ import json
 import shutil
 
 import pytest
+import sentencepiece
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scripts.common.config.models import EmbeddedModel
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest
-from scripts.model.build_embedded_model import build_embedded_model
-from scripts.model.chat_templates import template_text
+from scripts.model.build_embedded_model import build_embedded_model, sampled_ids
+from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES, template_text
 from scripts.model.generate_corpus import main as generate_corpus
 from scripts.model.link_local_model import link_local_model
 from scripts.model.model_folder import count_parameters
 
-SETTINGS = {"architecture": "mistral", "chat_template": None, "license": "MIT", "trust_remote_code": False}
+SETTINGS = {"architecture": "mistral", "license": "MIT", "trust_remote_code": False}
+MISTRAL = BUILT_IN_TEMPLATES["mistral"]
 TINY = EmbeddedModel(layers=1, vocabulary=700, documents=60, steps=4, batch_tokens=512)
 
 
@@ -34,7 +36,7 @@ def source(tiny_base, tmp_path):
 
 @pytest.mark.parametrize("architecture", ["mistral", "llama"])
 def test_an_embedded_model_is_a_plain_model_folder(corpus, tmp_path, architecture):
-    build_embedded_model(corpus, tmp_path / "m", "m", architecture, TINY)
+    build_embedded_model(corpus, tmp_path / "m", "m", architecture, TINY, BUILT_IN_TEMPLATES[BUILT_IN[architecture]])
     facts = check_manifest(tmp_path / "m" / "manifest.json", hashes=True)
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
@@ -47,7 +49,7 @@ def test_an_embedded_model_is_a_plain_model_folder(corpus, tmp_path, architectur
 
 @pytest.mark.parametrize("architecture", ["mistral", "llama"])
 def test_the_template_marks_the_assistants_tokens(corpus, tmp_path, architecture):
-    build_embedded_model(corpus, tmp_path / "m", "m", architecture, TINY)
+    build_embedded_model(corpus, tmp_path / "m", "m", architecture, TINY, BUILT_IN_TEMPLATES[BUILT_IN[architecture]])
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
     turns = [{"role": "user", "content": "But ?"}, {"role": "assistant", "content": "Oui."}]
     row = tokenizer.apply_chat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
@@ -57,7 +59,7 @@ def test_the_template_marks_the_assistants_tokens(corpus, tmp_path, architecture
 
 def test_an_embedded_model_is_the_same_each_time(corpus, tmp_path):
     for name in ("a", "b"):
-        build_embedded_model(corpus, tmp_path / name, "m", "mistral", TINY)
+        build_embedded_model(corpus, tmp_path / name, "m", "mistral", TINY, MISTRAL)
     assert check_manifest(tmp_path / "a" / "manifest.json") == check_manifest(tmp_path / "b" / "manifest.json")
 
 
@@ -65,7 +67,7 @@ def test_an_embedded_model_learns(corpus, tmp_path):
     short, longer = TINY, TINY.model_copy(update={"steps": 40})
     losses = []
     for name, settings in (("short", short), ("longer", longer)):
-        build_embedded_model(corpus, tmp_path / name, name, "mistral", settings)
+        build_embedded_model(corpus, tmp_path / name, name, "mistral", settings, MISTRAL)
         losses.append(check_manifest(tmp_path / name / "manifest.json")["final_loss"])
     assert losses[1] < losses[0] - 0.5
 
@@ -79,7 +81,7 @@ def test_a_local_model_is_linked_not_copied(source, tmp_path):
 
 
 def test_the_configured_chat_template_takes_the_models_place(source, tmp_path):
-    link_local_model(source, tmp_path / "m", "mine", SETTINGS | {"chat_template": "chatml"})
+    link_local_model(source, tmp_path / "m", "mine", SETTINGS, BUILT_IN_TEMPLATES["chatml"])
     assert AutoTokenizer.from_pretrained(tmp_path / "m").chat_template == template_text("chatml")
     assert (source / "chat_template.jinja").read_text() != template_text("chatml")
 
@@ -109,6 +111,21 @@ def test_a_file_that_is_no_safetensors_is_refused(tmp_path):
         count_parameters(tmp_path / "model.safetensors")
 
 
-def test_an_unknown_chat_template_is_refused():
-    with pytest.raises(UserError, match=r"chat template 'mistrl' is neither built in \(chatml, llama3, mistral\) nor"):
-        template_text("mistrl")
+def test_nothing_of_an_earlier_model_is_left_in_the_folder(source, tmp_path):
+    link_local_model(source, tmp_path / "m", "mine", SETTINGS, BUILT_IN_TEMPLATES["chatml"])
+    (source / "model.safetensors").rename(source / "other.safetensors")
+    link_local_model(source, tmp_path / "m", "mine", SETTINGS)
+    facts = check_manifest(tmp_path / "m" / "manifest.json", hashes=True)
+    assert [name for name in facts["files"] if name.endswith(".safetensors")] == ["other.safetensors"]
+    assert AutoTokenizer.from_pretrained(tmp_path / "m").chat_template != template_text("chatml")
+
+
+def test_subword_dropout_cuts_words_into_other_pieces_but_keeps_text_and_special_tokens(corpus, tmp_path):
+    build_embedded_model(corpus, tmp_path / "m", "m", "mistral", TINY, MISTRAL)
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "m" / "tokenizer.model"))
+    text, specials = "<s>[INST] Le gardien relance, été comme hiver.[/INST]", {"<s>": 1, "[INST]": 3, "[/INST]": 4}
+    whole = sampled_ids(processor, text, specials, 0)
+    pieces = [sampled_ids(processor, text, specials, 0.3) for _ in range(5)]
+    assert whole == AutoTokenizer.from_pretrained(tmp_path / "m")(text, add_special_tokens=False)["input_ids"]
+    assert len({tuple(ids) for ids in [whole, *pieces]}) > 2
+    assert all(processor.decode(ids) == processor.decode(whole) and ids[:2] == [1, 3] for ids in pieces)

@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,11 +18,20 @@ from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
 from scripts.common.errors import UserError
-from scripts.common.files import check_manifest
+from scripts.common.files import check_manifest, read_json, write_manifest
 from scripts.common.threads import use_threads
+from scripts.model.chat_templates import template_text
 from scripts.train.checkpoints import latest_checkpoint
 from scripts.train.tokenize_conversations import tokenize_dataset
-from scripts.train.train_model import batch_shape, train_model
+from scripts.train.train_model import (
+    batch_shape,
+    curve_rows,
+    main,
+    parser,
+    run_fingerprint,
+    train_model,
+    train_with_less_memory,
+)
 from tests.support.training import make_dataset, run_settings
 
 ROOT = Path(__file__).parents[2]
@@ -120,12 +131,97 @@ def test_a_half_checkpoint_is_left_out(tokens, tiny_base, tmp_path):
     assert not newest.exists()
 
 
-def test_a_checkpoint_of_other_settings_is_never_resumed(tokens, tiny_base, tmp_path):
-    train(tokens, tiny_base, tmp_path, run_settings())
-    (first,) = (tmp_path / "checkpoints").iterdir()
-    train(tokens, tiny_base, tmp_path, run_settings(lora={"r": 4}))
-    (second,) = (tmp_path / "checkpoints").iterdir()
-    assert first != second
+def test_a_checkpoint_of_other_settings_or_code_is_never_resumed(tokens, tiny_base, tmp_path, monkeypatch):
+    arguments = (tokens, tiny_base)
+    first = run_fingerprint(*arguments, run_settings(), "fp32", "cpu", 2)
+    assert first == run_fingerprint(*arguments, run_settings(training={"logging_steps": 7}), "fp32", "cpu", 2)
+    other = run_settings(training={"micro_batch": 4, "accumulation": 1})
+    assert first == run_fingerprint(*arguments, other, "fp32", "cpu", 2)
+    assert first != run_fingerprint(*arguments, run_settings(lora={"r": 4}), "fp32", "cpu", 2)
+    assert first != run_fingerprint(*arguments, run_settings(), "bf16", "cpu", 2)
+    changed = tmp_path / "scripts" / "train" / "train_model.py"
+    changed.parent.mkdir(parents=True)
+    changed.write_text("# other code\n")
+    monkeypatch.setattr("scripts.train.train_model.__file__", str(changed))
+    assert first != run_fingerprint(*arguments, run_settings(), "fp32", "cpu", 2)
+
+
+def test_the_step_removes_its_checkpoints_when_all_is_written(tokens, tiny_base, tmp_path):
+    arguments = ["--base", tiny_base, "--checkpoints", tmp_path / "checkpoints", "--output", tmp_path / "adapter"]
+    outputs = ["--curve", tmp_path / "curve.jsonl", "--facts", tmp_path / "training.json"]
+    settings = ["--settings", json.dumps(run_settings(training={"max_steps": 2}))]
+    assert main([str(word) for word in [tokens, *arguments, *outputs, *settings]]) == 0
+    assert not (tmp_path / "checkpoints").exists()
+    assert check_manifest(tmp_path / "adapter" / "manifest.json", hashes=True)
+
+
+def test_running_out_of_memory_goes_on_with_half_the_micro_batch(monkeypatch, capsys):
+    tried = []
+
+    def train_model_that_runs_out(*arguments):
+        tried.append(arguments[-1])
+        if len(tried) < 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [], {}
+
+    monkeypatch.setattr("scripts.train.train_model.train_model", train_model_that_runs_out)
+    settings = json.dumps(run_settings(training={"micro_batch": 4, "accumulation": 2}))
+    words = ["tokens", "--base", "b", "--checkpoints", "c", "--output", "o", "--curve", "c", "--facts", "f"]
+    arguments = parser().parse_args([*words, "--settings", settings])
+    train_with_less_memory(arguments)
+    assert tried == [1, 2, 3]
+    assert "out of memory with a micro-batch of 4: going on with 2" in capsys.readouterr().err
+    tried.clear()
+    arguments.settings["training"]["micro_batch"] = 1
+    with pytest.raises(UserError, match=r"out of memory with a micro-batch of 1; lower tokens\.max_length"):
+        train_with_less_memory(arguments)
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_one_line(tokens, tiny_base, tmp_path):
+    settings = run_settings(training={"learning_rate": 1e30, "max_grad_norm": 1e30, "scheduler": "constant"})
+    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d+; lower training.learning_rate"):
+        train(tokens, tiny_base, tmp_path, settings)
+    assert not (tmp_path / "output").exists()
+
+
+def test_a_gradient_norm_that_is_no_number_becomes_null():
+    rows = curve_rows([{"step": 1, "loss": 2.0, "grad_norm": math.inf}, {"step": 1, "train_runtime": 3.0}])
+    assert rows == [{"step": 1, "loss": 2.0, "grad_norm": None}]
+
+
+@pytest.mark.parametrize(
+    ("sections", "line"),
+    [
+        ({"training": {"attention": "flash_attention_2"}}, "the package flash_attn is not installed"),
+        ({"training": {"report_to": ["wandb"]}}, "training asks for wandb, but the package wandb is not installed"),
+        ({"lora": {"target_modules": ["no_such_proj"]}}, "lora.target_modules: "),
+    ],
+)
+def test_what_this_machine_or_model_lacks_is_one_line(tokens, tiny_base, tmp_path, sections, line):
+    with pytest.raises(UserError, match=line):
+        train(tokens, tiny_base, tmp_path, run_settings(**sections))
+
+
+def test_answers_that_never_end_stop_the_build_before_any_training(tiny_base, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base.parent, base)
+    (base / "chat_template.jinja").write_text(template_text("llama3"))
+    facts = {key: value for key, value in read_json(tiny_base).items() if key != "files"}
+    manifest = write_manifest(base, **facts)
+    dataset = make_dataset(tmp_path / "dataset")
+    with pytest.raises(UserError, match="24 of 24 rows are without an end: no special token ends their answer"):
+        tokenize_dataset(dataset, manifest, tmp_path / "tokens", run_settings()["tokens"])
+
+
+def test_a_row_longer_than_the_model_sees_stops_the_build(tiny_base, tmp_path):
+    base = tmp_path / "base"
+    shutil.copytree(tiny_base.parent, base)
+    config = read_json(base / "config.json") | {"max_position_embeddings": 20}
+    (base / "config.json").write_text(json.dumps(config))
+    facts = {key: value for key, value in read_json(tiny_base).items() if key != "files"}
+    manifest = write_manifest(base, **facts)
+    with pytest.raises(UserError, match=r"the longest row has \d+ tokens, the model tiny sees 20; set "):
+        tokenize_dataset(make_dataset(tmp_path / "d"), manifest, tmp_path / "tokens", run_settings()["tokens"])
 
 
 def test_sigterm_saves_a_checkpoint_and_stops_with_one_line(tokens, tiny_base, tmp_path):

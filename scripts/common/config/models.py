@@ -23,11 +23,14 @@ class EmbeddedModel(Section):
 
     hidden_size: int = Field(256, ge=256, multiple_of=256, description="k-quants need rows of multiples of 256.")
     layers: int = Field(4, ge=1, le=16, description="Decoder layers.")
-    vocabulary: int = Field(4096, ge=512, le=32768, description="Pieces of the SentencePiece tokenizer.")
+    vocabulary: int = Field(1024, ge=512, le=32768, description="Pieces of the SentencePiece tokenizer.")
+    subword_dropout: Number = Field(
+        0.1, ge=0, lt=1, description="Share of merges left out when its corpus is tokenized, so that it knows pieces."
+    )
     context: int = Field(1024, ge=128, description="Longest sequence, in tokens.")
     languages: list[Literal["fr", "vi", "en"]] = Field(["fr", "vi", "en"], min_length=1, description="Of the corpus.")
     documents: int = Field(6000, ge=50, description="Documents of the generated corpus that it is trained on.")
-    steps: int = Field(350, ge=1, description="Training steps.")
+    steps: int = Field(300, ge=1, description="Training steps.")
     batch_tokens: int = Field(2048, ge=256, description="Tokens in a training step.")
     learning_rate: Number = Field(0.003, gt=0, description="Peak learning rate.")
     seed: int = Field(0, ge=0, description="Seed of the corpus, of the weights and of the order.")
