@@ -13,13 +13,13 @@ from pathlib import Path
 from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, write_json
+from scripts.common.step_settings import complete
 from scripts.dataset.canonical import row_writer, to_row
 from scripts.dataset.ingest import ingest
 from scripts.dataset.make_record import RecordMaker
 from scripts.dataset.raw_rows import RawRow
 from scripts.dataset.read_hub import read_hub_rows
 from scripts.dataset.read_rows import read_rows
-from scripts.dataset.step_settings import complete
 
 SETTINGS = (
     *("hub", "format", "fields", "columns", "system", "label", "label_map", "group_by"),

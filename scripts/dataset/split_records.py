@@ -19,6 +19,7 @@ from scripts.common.cli import Progress, progress, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, write_json
 from scripts.common.records import SPLITS
+from scripts.common.step_settings import complete
 from scripts.dataset.augment import Augmenter
 from scripts.dataset.canonical import COLUMNS, from_row, read_rows, row_count, row_writer
 from scripts.dataset.deduplicate import (
@@ -30,7 +31,6 @@ from scripts.dataset.deduplicate import (
     pair_across_splits,
 )
 from scripts.dataset.splits import best_seed, cells, check_not_empty, key_of, misfit, split_numbers
-from scripts.dataset.step_settings import complete
 
 SETTINGS = ("deduplicate", "splits", "stratify", "augment")
 SEED_SEARCH = 20_000  # records up to which a better seed is looked for; beyond, chance evens the shares out

@@ -5,6 +5,7 @@ Metadata keys: https://huggingface.co/docs/hub/model-cards#model-card-metadata
 
 import json
 
+from scripts.common.language import language_of
 from scripts.common.modelfile_text import with_plain_spaces
 from scripts.score.catalogue import CATALOGUE, shown
 
@@ -28,7 +29,7 @@ def metadata_lines(settings: dict, header: dict, base: dict) -> list[str]:
         "pipeline_tag": "text-generation",
         "base_model": model["hub"]["id"] if model["hub"] else None,
         "base_model_relation": "quantized" if model["hub"] else None,
-        "language": [dataset["language"].split("-")[0].lower()] if dataset["language"] else None,
+        "language": [language_of(dataset["language"])] if dataset["language"] else None,
         "datasets": [dataset["hub"]["id"]] if dataset["hub"] else None,
         "tags": ["gguf", "llama.cpp", "ollama", settings["run"]["method"], base.get("architecture") or "model"],
     }

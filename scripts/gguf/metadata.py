@@ -6,6 +6,7 @@ defaults, which that page lacks, as llama.cpp reads them (gguf-py/gguf/constants
 
 from pathlib import Path
 
+from scripts.common.language import language_of
 from scripts.gguf.naming import ModelName, base_version
 from scripts.gguf.rewrite import Int32, Value
 
@@ -81,7 +82,7 @@ def dataset_metadata(dataset: dict, key: str) -> dict[str, Value | None]:
     if hub:
         entries["general.dataset.0.repo_url"] = HUB + "datasets/" + hub["id"]
     if dataset["language"]:
-        entries["general.languages"] = [dataset["language"].split("-")[0].lower()]
+        entries["general.languages"] = [language_of(dataset["language"])]
     return entries
 
 

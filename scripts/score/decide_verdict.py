@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scripts.common.cli import run_step, step_parser
 from scripts.common.files import write_json
+from scripts.common.step_settings import complete
 from scripts.score.gates import verdict
 from scripts.score.read_scores import read_variants
 
@@ -24,7 +25,7 @@ def parser():
 
 def step(arguments) -> None:
     """Judge every gate and write the verdict."""
-    settings = {"gates": {}, "shipped": "bf16", "bootstrap": 1000, "seed": 0, **arguments.settings}
+    settings = complete(arguments.settings, ("gates", "shipped", "bootstrap", "seed"))
     scores = read_variants(arguments.scores)
     decided = verdict(
         arguments.run, settings["gates"], settings["shipped"], scores, settings["bootstrap"], settings["seed"]

@@ -8,9 +8,10 @@ import functools
 
 import regex
 
+from scripts.common.language import language_of
 from scripts.score.french_verbs import ETRE_PARTICIPLES, FORMS, PARTICIPLES
 from scripts.score.material import Material, Measured, NotApplicableError
-from scripts.score.tokenize_text import language_of, words
+from scripts.score.tokenize_text import words
 
 
 def listed(text: str) -> frozenset[str]:

@@ -1,7 +1,7 @@
 """Score the answers of one variant: metrics with 95 % intervals, and the worst answers.
 
     python scripts/score/score_answers.py answers/base.jsonl likelihood/base.jsonl --run football --variant base \
-        --settings '{"language": "fr", "score": {}}' --scores scores/base.json --errors errors/base.jsonl
+        --settings @settings.json --scores scores/base.json --errors errors/base.jsonl
 """
 
 import json
@@ -10,13 +10,14 @@ from pathlib import Path
 
 from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.files import write_jsonl, write_text
+from scripts.common.step_settings import complete
 from scripts.score.bootstrap import LEVEL
 from scripts.score.material import Material, read_answers, read_likelihood
 from scripts.score.measure import score_set
 from scripts.score.similarity import signatures
 from scripts.score.worst import worst_answers
 
-DEFAULTS = {"metrics": None, "generic_phrases": [], "bootstrap": 1000, "seed": 0}
+SETTINGS = ("language", "metrics", "generic_phrases", "bootstrap", "seed")
 
 
 def parser():
@@ -52,8 +53,9 @@ def compact(scores: dict) -> str:
 
 def step(arguments) -> None:
     """Read answers, measure them, and write scores and worst answers."""
-    settings = {**DEFAULTS, **arguments.settings.get("score", {})}
-    language = settings.get("language") or arguments.settings.get("language")
+    given = complete(arguments.settings, ("score", "language"))
+    settings = complete(given["score"], SETTINGS)
+    language = settings["language"] or given["language"]
     likelihood = read_likelihood(arguments.likelihood)
     sets = read_answers(arguments.answers)
     bar = Progress(f"scoring {arguments.variant}", len(sets))

@@ -1,7 +1,8 @@
 """How near answers are to what is expected: perplexity, BLEU, chrF, ROUGE-L, matches."""
 
+from scripts.common.language import language_of
 from scripts.score.material import Material, Measured, NotApplicableError
-from scripts.score.tokenize_text import WITHOUT_SPACES, language_of, normalised_for_match, words
+from scripts.score.tokenize_text import WITHOUT_SPACES, normalised_for_match, words
 
 # sacrebleu's tokenizers: `13a` knows ASCII punctuation only; `intl` splits at all Unicode punctuation (’ « » …).
 BLEU_TOKENIZERS = {"": "13a", "en": "13a", "zh": "zh", **{code: "char" for code in WITHOUT_SPACES if code != "zh"}}

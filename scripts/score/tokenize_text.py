@@ -10,6 +10,8 @@ import unicodedata
 
 import regex
 
+from scripts.common.language import language_of
+
 WITHOUT_SPACES = ("zh", "ja", "th", "lo", "km", "my")
 APOSTROPHES = str.maketrans({"’": "'", "ʼ": "'", "‘": "'", "′": "'"})
 # A minute of play (45'+2) and a number with separators are one word each.
@@ -34,11 +36,6 @@ TONE_MOVES = {
     for old, new, vowel in zip(first[0] * 5, first[1:], seconds, strict=True)
 }
 TONES = regex.compile(rf"(?<![qQ])({'|'.join(TONE_MOVES)})(?!\p{{L}})")
-
-
-def language_of(tag: str | None) -> str:
-    """Return the language subtag of a BCP 47 tag: `fr` of `fr-CA`; empty when there is none."""
-    return tag.replace("_", "-").split("-")[0].lower() if tag else ""
 
 
 def words(text: str, tag: str | None = None) -> list[str]:

@@ -24,6 +24,7 @@ VIETNAMESE = [
     ("Lá bài: Bão Số Chín", "disaster", "Gió giật cấp mười hai, cả xóm kéo nhau lên trường học trên đồi."),
 ]
 TEXTS = {"fr": FRENCH, "vi": VIETNAMESE}
+SCORE = {"metrics": None, "language": None, "generic_phrases": [], "bootstrap": 200, "seed": 0}
 
 
 def answer_rows(language: str, change=lambda text, index: text, prompt_set: str = "test", **fields) -> list[dict]:
@@ -90,7 +91,7 @@ def make_run(
     for variant, (change, perplexity) in variants.items():
         answers = write_rows(folder / "answers" / f"{variant}.jsonl", answer_rows(language, change))
         likelihood = write_rows(folder / "likelihood" / f"{variant}.jsonl", likelihood_rows(language, perplexity))
-        settings = json.dumps({"language": language, "score": {"bootstrap": 200}})
+        settings = json.dumps({"language": language, "score": SCORE})
         outputs = ["--scores", f"{folder}/scores/{variant}.json", "--errors", f"{folder}/errors/{variant}.jsonl"]
         names = ["--run", run, "--variant", variant, "--settings", settings]
         assert not score([str(answers), str(likelihood), *names, *outputs])

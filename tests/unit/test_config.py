@@ -407,6 +407,11 @@ def test_a_system_text_with_no_break_spaces_is_taken():
     assert load_config(good(runs__stories__deploy__system=system)).runs["stories"].deploy.system == system
 
 
+@pytest.mark.parametrize("tag", ["fr", "FR", "fr_CA"])
+def test_a_measure_of_french_is_taken_for_french_however_its_tag_is_written(tag):
+    assert load_config(good(datasets__cards__language=tag, gates__tense=GATE | {"metric": "present_share"})).gates
+
+
 def test_defaults_are_filled_in_and_scientific_notation_is_a_number():
     config = load_config(good(runs__stories__training={"learning_rate": "2e-4"}))
     assert isinstance(config, Config)

@@ -191,7 +191,7 @@ def test_where_no_record_is_left_the_commonest_reasons_are_named(tmp_path: Path,
     assert stage.ingest(raw) == 1
     first, second = stage.error().split("; ")
     assert first == f"no record is left of 3: 2 × answer too short ({raw}:2: the answer has 1 characters)"
-    assert second == f"1 × no messages ({raw}:1: has no 'messages')"
+    assert second == f"1 × missing column ({raw}:1: has no 'messages')"
 
 
 def test_several_files_are_read_in_their_order(tmp_path: Path, stage: Stage):

@@ -7,14 +7,14 @@ import pytest
 
 from scripts.common.config.runs import METRICS
 from scripts.score.score_answers import main
-from tests.support.score_fixtures import answer_rows, babble, first_half, likelihood_rows, write_rows
+from tests.support.score_fixtures import SCORE, answer_rows, babble, first_half, likelihood_rows, write_rows
 
 
 def score(folder: Path, rows: list[dict], likelihood: list[dict], tag: str = "fr", **settings) -> dict:
     answers = write_rows(folder / "answers.jsonl", rows)
     known = write_rows(folder / "likelihood.jsonl", likelihood)
     arguments = [answers, known, "--run", "match", "--variant", "adapter", "--scores", folder / "scores.json"]
-    given = json.dumps({"language": tag, "score": {"bootstrap": 200, **settings}})
+    given = json.dumps({"language": tag, "score": SCORE | settings})
     status = main([*map(str, arguments), "--errors", f"{folder}/errors.jsonl", "--settings", given])
     assert status == 0
     return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
@@ -120,6 +120,15 @@ def test_bad_input_is_one_line_and_leaves_no_file(tmp_path, capfd, answers, like
     (tmp_path / "likelihood.jsonl").write_text(likelihood)
     paths = [f"{tmp_path}/answers.jsonl", f"{tmp_path}/likelihood.jsonl"]
     outputs = ["--scores", f"{tmp_path}/scores.json", "--errors", f"{tmp_path}/errors.jsonl"]
-    assert main([*paths, "--run", "r", "--variant", "base", *outputs]) == 1
+    settings = json.dumps({"language": None, "score": SCORE})
+    assert main([*paths, "--run", "r", "--variant", "base", *outputs, "--settings", settings]) == 1
     assert line in capfd.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "likelihood.jsonl"]
+
+
+def test_settings_that_are_not_given_are_asked_for(tmp_path, capfd):
+    known = write_rows(tmp_path / "likelihood.jsonl", [])
+    words = [str(known), str(known), "--run", "r", "--variant", "base", "--scores", f"{tmp_path}/s.json"]
+    given = json.dumps({"language": "fr", "score": {"metrics": None, "language": None, "generic_phrases": []}})
+    assert main([*words, "--errors", f"{tmp_path}/e.jsonl", "--settings", given]) == 1
+    assert "--settings lacks bootstrap, seed; " in capfd.readouterr().err

@@ -4,7 +4,8 @@ import unicodedata
 
 import pytest
 
-from scripts.score.tokenize_text import language_of, lowered_words, ngrams, normalised_for_match, words
+from scripts.common.language import language_of
+from scripts.score.tokenize_text import lowered_words, ngrams, normalised_for_match, words
 
 
 @pytest.mark.parametrize(

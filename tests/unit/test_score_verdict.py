@@ -134,7 +134,7 @@ def test_one_record_holds(tmp_path):
     scores = json.loads(path.read_text(encoding="utf-8"))
     scores["metrics"]["chrf"].update(low=None, high=None, n=1)
     path.write_text(json.dumps(scores))
-    settings = json.dumps({"gates": {"learned": gate(threshold=1.0)}, "shipped": "bf16"})
+    settings = json.dumps({"gates": {"learned": gate(threshold=1.0)}, "shipped": "bf16", "bootstrap": 1000, "seed": 0})
     assert main([str(path), "--run", "one", "--verdict", f"{tmp_path}/verdict.json", "--settings", settings]) == 0
     decided = json.loads((tmp_path / "verdict.json").read_text(encoding="utf-8"))
     assert decided["verdict"] == "hold"
@@ -150,5 +150,9 @@ def test_without_gates_nothing_is_promoted(tmp_path):
 
 def test_scores_of_another_version_are_refused(tmp_path, capfd):
     (tmp_path / "base.json").write_text('{"run": "r", "variant": "base"}')
-    assert main([f"{tmp_path}/base.json", "--run", "r", "--verdict", f"{tmp_path}/v.json"]) == 1
+    settings = '{"gates": {}, "shipped": "bf16", "bootstrap": 200, "seed": 0}'
+    words = [f"{tmp_path}/base.json", "--run", "r", "--verdict", f"{tmp_path}/v.json", "--settings"]
+    assert main([*words, "{}"]) == 1
+    assert "--settings lacks gates, shipped, bootstrap, seed; " in capfd.readouterr().err
+    assert main([*words, settings]) == 1
     assert "has no 'records'; make the file again with the rule score_answers" in capfd.readouterr().err

@@ -10,6 +10,7 @@ from scripts.common.config.gates import Gate
 from scripts.common.config.runs import Run
 from scripts.common.config.types import Section
 from scripts.common.config.variants import answer_variants, gguf_quants
+from scripts.common.language import language_of
 
 FRENCH_METRICS = ("present_share", "passe_compose_share", "proper_noun_rate")
 
@@ -91,5 +92,5 @@ def gate_conflicts(gate: Gate, runs: dict[str, Run], config: Any) -> Iterator[tu
             yield "metric", f"'{gate.metric}' is not among score.metrics of run '{name}'"
         dataset = config.datasets.get(run.dataset)
         language = run.score.language or (dataset.language if dataset else None)
-        if gate.metric in FRENCH_METRICS and language is not None and language.split("-")[0] != "fr":
+        if gate.metric in FRENCH_METRICS and language is not None and language_of(language) != "fr":
             yield "metric", f"'{gate.metric}' is a measure of French, but the language of run '{name}' is '{language}'"

@@ -4,7 +4,7 @@ from scripts.common.errors import UserError
 
 
 def complete(settings: dict, keys: tuple[str, ...]) -> dict:
-    """Return the settings after checking that these keys of `datasets.<name>` are there, as the workflow gives them."""
+    """Return the settings after checking that these keys are there, as the workflow gives them."""
     missing = [key for key in keys if key not in settings]
     if missing:
         raise UserError(
