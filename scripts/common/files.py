@@ -96,6 +96,12 @@ def sha256_of(path: Path | str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def canonical_sha256(value: Any) -> str:
+    """Return the SHA-256 of a value as canonical JSON, as hex digits: the same for the same value, in any key order."""
+    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
 def write_manifest(folder: Path | str, **facts: Any) -> Path:
     """Write the folder's manifest: facts, and size and SHA-256 of each file. Written last: there means complete."""
     folder = Path(folder)

@@ -1,9 +1,9 @@
 """The one record type of all tasks, and its schema on disk."""
 
-import hashlib
-import json
 import unicodedata
 from dataclasses import asdict, dataclass, field
+
+from scripts.common.files import canonical_sha256
 
 SPLITS = ("train", "validation", "test")
 ROLES = ("system", "user", "assistant")
@@ -50,8 +50,7 @@ class Record:
 
 def content_id(messages: list[dict], spans: list | None = None) -> str:
     """Return a record's id: 16 hex digits of the SHA-256 of its messages (and spans) as canonical JSON."""
-    canonical = json.dumps([messages, spans], ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()[:16]
+    return canonical_sha256([messages, spans])[:16]
 
 
 def normalised(text: str) -> str:

@@ -4,12 +4,13 @@ Nothing in it tells where on a disk, or on which machine, it was made.
 """
 
 import hashlib
-import json
 import platform
+from dataclasses import asdict
 from pathlib import Path, PurePath
 from typing import Any
 
-from scripts.common.files import read_json, sha256_of
+from scripts.common.files import canonical_sha256, read_json, sha256_of
+from scripts.gguf.fetch_converter import read_pin
 
 CODE = ("Snakefile", "rules/*.smk", "scripts/**/*.py", "scripts/**/*.html", "scripts/**/*.jinja")
 
@@ -33,17 +34,28 @@ def without_places(value: Any) -> Any:
     return value
 
 
-def canonical_hash(value: Any) -> str:
-    """Return the SHA-256 of a value as canonical JSON."""
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()
+def name_in_config(path: Path, patterns: list[str]) -> str:
+    """Return a raw file's path as the configuration names it: relative; of an absolute one the last part."""
+    for pattern in map(PurePath, patterns):
+        if not pattern.is_absolute() and path.match(str(pattern)):
+            return PurePath(*path.parts[-len(pattern.parts) :]).as_posix()
+    return path.name
 
 
 def raw_data(dataset: dict, files: list[Path]) -> dict:
     """Return the raw data's names and hashes, or the pinned hub dataset."""
     if dataset["hub"]:
         return {"hub": dataset["hub"]}
-    return {"files": [{"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in files]}
+    return {
+        "files": [
+            {
+                "name": name_in_config(path, dataset["files"]),
+                "bytes": path.stat().st_size,
+                "sha256": sha256_of(path),
+            }
+            for path in files
+        ]
+    }
 
 
 def provenance(
@@ -59,11 +71,11 @@ def provenance(
     model, facts = read_json(base), read_json(training)
     return {
         "run": settings["run_key"],
-        "config": {"sha256": canonical_hash(sections), "sections": sections},
+        "config": {"sha256": canonical_sha256(sections), "sections": sections},
         "data": raw_data(settings["dataset"], raw),
         "code": {"sha256": files_hash(project, CODE)},
         "locks": {path.name: sha256_of(path) for path in sorted((project / "envs").glob("*.lock"))},
-        "converter": (project / "envs" / "converter.txt").read_text(encoding="utf-8").split("\n")[1],
+        "converter": asdict(read_pin(project / "envs" / "converter.txt")),
         "base_model": {
             "name": settings["model_key"],
             **{key: without_places(model.get(key)) for key in ("source", "id", "revision", "license", "parameters")},

@@ -20,7 +20,7 @@ from scripts.common.files import write_manifest
 from scripts.deploy.build_bundle import bundle_name, main
 from scripts.deploy.fill_examples import filled, sampling_of_transformers
 from scripts.deploy.model_card import cell, results_table
-from scripts.deploy.provenance import without_places
+from scripts.deploy.provenance import name_in_config, without_places
 from scripts.gguf.check_parity import main as check_parity
 from scripts.gguf.quantize_gguf import quantize_gguf
 from tests.support.gguf_files import write_test_records
@@ -159,6 +159,8 @@ def test_provenance_says_what_and_not_where(bundle, run_folder):
         assert place not in text.replace("http://", "").replace("https://", "")
     assert record["data"]["files"][0]["name"] == "raw.json"
     assert record["config"]["sections"]["model"]["path"] == "tiny"
+    assert record["converter"]["package"] == "llama-cpp-python"
+    assert len(record["converter"]["sha256"]) == 64
     assert record["seeds"] == {"training": 42, "splits": 0, "generation": 0, "score": 0}
     assert record["training"]["device"] == "cpu"
     assert set(record["made_from"]) == {"gguf", "parity", "verdict", "scores/base", "scores/q8_0"}
@@ -218,6 +220,18 @@ def test_a_cell_can_not_break_out_of_its_table():
 def test_metrics_that_nobody_has_are_left_out_of_the_table():
     lines = results_table([{"variant": "base", "metrics": {"bleu": None}}], "q8_0")
     assert len(lines) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "patterns", "name"),
+    [
+        ("data/a/raw.json", ["data/b/raw.json", "data/a/raw.json"], "data/a/raw.json"),
+        ("../../home/me/snaketune/data/a/raw.json", ["data/*/raw.json"], "data/a/raw.json"),
+        ("/home/me/raw.json", ["/home/me/*.json"], "raw.json"),
+    ],
+)
+def test_a_raw_file_is_named_as_the_configuration_names_it(path, patterns, name):
+    assert name_in_config(Path(path), patterns) == name
 
 
 def test_absolute_paths_are_cut_and_other_texts_stay():
