@@ -29,7 +29,7 @@ rule generate_corpus:
     shell:
         r"""
         python {input.code[0]:q} --documents {params.documents} --languages {params.languages:q} \
-            --seed {params.seed} --output {output.corpus:q} 2>{log:q}
+            --seed {params.seed} --output {output.corpus:q} --log {log:q}
         """
 
 

@@ -1,20 +1,21 @@
 """Write the plain-text and chat corpus on which the embedded base model is trained.
 
-    python scripts/model/generate_corpus.py --documents 6000 --seed 1 --languages fr,vi,en --output corpus.jsonl
+    python scripts/model/generate_corpus.py --documents 6000 --seed 0 --languages fr,vi,en --output corpus.jsonl
 
 Each line is one document: {"language", "kind": "text", "text"} or {"language", "kind": "chat", "messages"}.
 A document depends on the seed and on its own number only: a longer corpus begins with the shorter one.
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 from types import ModuleType
 
-from scripts.common.files import atomic_path
+from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.errors import UserError
+from scripts.common.files import write_jsonl
 from scripts.model import corpus_english, corpus_french, corpus_vietnamese
 from scripts.model.grammar import Grammar
 
@@ -30,10 +31,10 @@ SENTENCE_COUNTS = (1, 2, 3, 3, 4, 4, 5, 6)
 
 
 def generate_documents(documents: int, seed: int, languages: Sequence[str]) -> Iterator[dict]:
-    """Yield `documents` documents in the given languages; raise ValueError for a language that is not there."""
+    """Yield `documents` documents in the given languages; raise UserError for a language that is not there."""
     for language in languages:
         if language not in LANGUAGES:
-            raise ValueError(f"{language}: no such language, choose from {', '.join(LANGUAGES)}")
+            raise UserError(f"{language}: no such language, choose from {', '.join(LANGUAGES)}")
     weights = [LANGUAGES[language][1] for language in languages]
     for number in range(documents):
         random = Random(f"{seed}/{number}")
@@ -71,31 +72,35 @@ def make_chat(module: ModuleType, random: Random) -> list[dict]:
 
 
 def write_corpus(path: Path, documents: int, seed: int, languages: Sequence[str]) -> None:
-    """Write the corpus as UTF-8 JSON lines; the file appears only when it is complete."""
-    with atomic_path(path) as temporary, open(temporary, "w", encoding="utf-8", newline="\n") as lines:
-        rows = generate_documents(documents, seed, languages)
-        lines.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    """Write the corpus as JSON lines; the file appears only when it is complete."""
+    bar = Progress("writing the corpus", documents)
+
+    def rows() -> Iterator[dict]:
+        for row in generate_documents(documents, seed, languages):
+            yield row
+            bar.advance()
+
+    write_jsonl(path, rows())
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """Return the command line of this step."""
-    parser = argparse.ArgumentParser(description="Write the corpus on which the embedded base model is trained.")
-    parser.add_argument("--documents", type=int, default=6000, help="number of documents (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="seed of the generator (default: %(default)s)")
-    parser.add_argument("--languages", default="fr,vi,en", help="comma-separated, of fr, vi, en (default: all)")
-    parser.add_argument("--output", type=Path, required=True, help="JSONL file to write")
-    return parser
+def step(arguments: argparse.Namespace) -> None:
+    """Run the step."""
+    write_corpus(arguments.output, arguments.documents, arguments.seed, arguments.languages.split(","))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the step's command line."""
+    result = step_parser(__doc__.splitlines()[0])
+    result.add_argument("--documents", type=int, default=6000, help="number of documents (default: %(default)s)")
+    result.add_argument("--seed", type=int, default=0, help="seed of the generator (default: %(default)s)")
+    result.add_argument("--languages", default="fr,vi,en", help="comma-separated, of fr, vi, en (default: all)")
+    result.add_argument("--output", type=Path, required=True, help="JSONL file to write")
+    return result
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the step; return the exit status."""
-    arguments = build_parser().parse_args(argv)
-    try:
-        write_corpus(arguments.output, arguments.documents, arguments.seed, arguments.languages.split(","))
-    except (OSError, ValueError) as error:
-        print(f"generate_corpus: {error}", file=sys.stderr)
-        return 1
-    return 0
+    """Run the command line; return the exit status."""
+    return run_step(step, parser(), argv)
 
 
 if __name__ == "__main__":

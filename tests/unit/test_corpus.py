@@ -8,8 +8,9 @@ from random import Random
 
 import pytest
 
+from scripts.common.config.models import EmbeddedModel
 from scripts.model import corpus_french, corpus_vietnamese
-from scripts.model.generate_corpus import generate_documents, main
+from scripts.model.generate_corpus import generate_documents, main, parser
 from scripts.model.grammar import Grammar, capitalize_sentences
 
 DATA = Path(__file__).parents[2] / "data"
@@ -34,6 +35,15 @@ def test_the_same_arguments_write_the_same_bytes(tmp_path):
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
 
 
+def test_the_default_arguments_are_those_of_the_configuration():
+    given, schema = parser().parse_args(["--output", "x"]), EmbeddedModel()
+    assert (given.documents, given.seed, given.languages.split(",")) == (
+        schema.documents,
+        schema.seed,
+        schema.languages,
+    )
+
+
 def test_another_seed_writes_another_corpus():
     assert list(generate_documents(50, 1, LANGUAGES)) != list(generate_documents(50, 2, LANGUAGES))
 
@@ -56,10 +66,10 @@ def test_french_and_vietnamese_make_nine_tenths(corpus):
     assert min(languages.count("fr"), languages.count("vi")) > 0.4 * len(corpus)
 
 
-def test_an_unknown_language_is_refused_in_one_line(tmp_path, capsys):
-    output = tmp_path / "corpus.jsonl"
-    assert main(["--languages", "fr,xx", "--output", str(output)]) == 1
-    assert capsys.readouterr().err == "generate_corpus: xx: no such language, choose from fr, vi, en\n"
+def test_an_unknown_language_is_refused_in_one_line(tmp_path, capfd):
+    output, log = tmp_path / "corpus.jsonl", tmp_path / "log"
+    assert main(["--languages", "fr,xx", "--output", str(output), "--log", str(log)]) == 1
+    assert capfd.readouterr().err.endswith(": xx: no such language, choose from fr, vi, en\n")
     assert not output.exists()
 
 
