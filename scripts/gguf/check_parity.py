@@ -26,8 +26,9 @@ from scripts.gguf.parity import (
     check_special_tokens,
     compare_conversation,
     divergences,
-    template_text,
+    text_or_refusal,
 )
+from scripts.predict.arguments import named_file
 from scripts.predict.prompts import all_prompts
 
 POSITIONS_AT_ONCE = 128
@@ -57,7 +58,7 @@ def compare_tokens(tokenizer, path: Path, conversations: dict[str, list[dict]]) 
         texts = [
             text
             for messages in conversations.values()
-            if (text := template_text(render, tokenizer, messages, messages[-1]["role"] != "assistant")) is not None
+            if (text := text_or_refusal(render, tokenizer, messages, messages[-1]["role"] != "assistant")) is not None
         ]
         special = check_special_tokens(tokenizer, model, texts)
         bos, eos = token_text(model, model.token_bos()), token_text(model, model.token_eos())
@@ -186,12 +187,6 @@ def step(arguments) -> None:
         arguments.threads,
     )
     write_json(arguments.output, report)
-
-
-def named_file(text: str) -> tuple[str, Path]:
-    """Read `name=path`."""
-    name, _, path = text.partition("=")
-    return name, Path(path)
 
 
 def parser():

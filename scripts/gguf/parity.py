@@ -62,7 +62,7 @@ def compare_ids(model: "Llama", name: str, trained: list[int], served: list[int]
     )
 
 
-def template_text(render_chat, *arguments) -> str | None:
+def text_or_refusal(render_chat, *arguments) -> str | None:
     """Return what a template renders, or None where it refuses the conversation."""
     try:
         return render_chat(*arguments)
@@ -79,8 +79,8 @@ def compare_conversation(
     A conversation that both templates refuse is recorded as such. Raises ParityError at the first difference.
     """
     open_ended = messages[-1]["role"] != "assistant"
-    trained_text = template_text(render, tokenizer, messages, open_ended)
-    served_text = template_text(chat_text, model, messages, open_ended)
+    trained_text = text_or_refusal(render, tokenizer, messages, open_ended)
+    served_text = text_or_refusal(chat_text, model, messages, open_ended)
     if trained_text is None and served_text is None:
         result.refused.append(name)
         return

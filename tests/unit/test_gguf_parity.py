@@ -198,3 +198,9 @@ def test_what_ollama_can_write_is_known(roles, placement, expressible):
     pieces = dict.fromkeys(ChatShape.__dataclass_fields__, "") | {"system": placement, "trims": ()}
     messages = [{"role": role, "content": "x"} for role in roles]
     assert is_expressible(ChatShape(**pieces), messages) is expressible
+
+
+def test_a_prompt_set_without_a_name_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["merged", "bf16.gguf", "--test", "test.jsonl", "--output", "o.json", "--prompt-set", "prompts.jsonl"])
+    assert "--prompt-set: is not NAME=FILE" in capsys.readouterr().err
