@@ -43,10 +43,13 @@ def jaccard(one: frozenset, other: frozenset) -> float:
 
 
 def compared_text(row: dict, compare: str) -> str:
-    """Return what of a row (of `canonical`) is compared: its answer, or all the messages, folded."""
+    """Return what of a row (of `canonical`) is compared, folded: its answer, or questions and answers.
+
+    System messages don't count: a long one that all records have would make them all alike.
+    """
     if compare == "answer":
         return folded(row["expected"])
-    return folded(" ".join(f"{m['role']} {m['content']}" for m in json.loads(row["messages"])))
+    return folded(" ".join(f"{m['role']} {m['content']}" for m in json.loads(row["messages"]) if m["role"] != "system"))
 
 
 class Fold(dict):

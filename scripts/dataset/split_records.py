@@ -130,11 +130,11 @@ def check_apart(kept: Kept, split: np.ndarray, settings: dict, folder: Path) -> 
     wanted = set(pair[:2])
     origins = {n: row["origin"] for n, row in enumerate(kept.rows(("origin",))) if n in wanted}
     first, second, similarity = pair
+    other = ", or set deduplicate.compare to conversation" if settings["compare"] == "answer" else ""
     raise UserError(
         f"{origins[first]} ({SPLITS[split[first]]}) and {origins[second]} ({SPLITS[split[second]]}) are near "
         f"duplicates in different splits (similarity {similarity:.2f})",
-        remedy="set deduplicate.near to true, keep them in one group by group_by, or set deduplicate.compare to "
-        "conversation",
+        remedy=f"set deduplicate.near to true, or keep them in one group by group_by{other}",
     )
 
 

@@ -125,7 +125,19 @@ FILLER = [chat(f"q{n}", text) for n, text in enumerate(texts_of_all_similarities
 LONG = "Larrieu remplace Hourcade, averti plus tôt et proche de l’expulsion"
 
 
+def test_different_questions_with_the_same_short_answer_stay(tmp_path: Path, stage: Stage):
+    stage.settings["system"] = "Tu arbitres. " * 40  # shared by all: it makes none a duplicate of another
+    questions = ["Le hors-jeu était-il net ?", "Brest a-t-il déjà gagné ici ?", "Le gardien a-t-il touché la balle ?"]
+    raw = write_lines(tmp_path / "raw.jsonl", [*[chat(question, "Oui.") for question in questions], *FILLER])
+    stage.run(raw)
+    assert sum(row["expected"] == "Oui." for row in stage.records()) == 3
+    stage.settings["deduplicate"]["compare"] = "answer"
+    stage.run(raw)
+    assert sum(row["expected"] == "Oui." for row in stage.records()) == 1
+
+
 def test_removed_ones_are_listed_with_what_they_repeat(tmp_path: Path, stage: Stage):
+    stage.settings["deduplicate"]["compare"] = "answer"
     records = [
         chat("q", LONG + ".", n=1),
         chat("autre question", LONG, n=2),
@@ -172,10 +184,10 @@ def test_duplicates_that_straddle_splits_fail_the_build(tmp_path: Path, stage: S
     assert stage.split() == 1
     error = stage.error()
     assert "are near duplicates in different splits (similarity 0.9" in error
-    assert error.endswith(
-        "; set deduplicate.near to true, keep them in one group by group_by, or set deduplicate.compare to conversation"
-    )
-    stage.settings["deduplicate"] |= {"near": True, "compare": "conversation"}
+    assert error.endswith("; set deduplicate.near to true, or keep them in one group by group_by")
+    stage.settings["deduplicate"]["compare"] = "answer"
+    assert stage.split() == 1
+    assert stage.error().endswith(", or set deduplicate.compare to conversation")
     assert not (tmp_path / "train.jsonl").exists()
 
 

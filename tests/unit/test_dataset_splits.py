@@ -116,7 +116,7 @@ def test_a_record_keeps_its_split_when_prompt_label_or_system_change(stage: Stag
     records = random_chats(2, 60)
     seen = []
     for change in ({}, {"system": "Sois bref."}, {"label": "type", "label_map": {"a": "A"}}):
-        stage.settings = settings_of(splits=HALVES, **change)
+        stage.settings = settings_of(splits=HALVES, deduplicate={"compare": "answer"}, **change)
         stage.run(write_lines(tmp_path / "raw.jsonl", records))
         seen.append([row["split"] for row in stage.records()])
         for record in records:

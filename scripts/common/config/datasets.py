@@ -75,9 +75,9 @@ class Deduplicate(Section):
     )
     shingle: int = Field(5, ge=1, le=50, description="Characters in a shingle.")
     compare: Literal["answer", "conversation"] = Field(
-        "answer",
-        description="Compare the last assistant message, or all the messages; records that are the same by it and "
-        "have no `group_by` go to one split.",
+        "conversation",
+        description="Compare the last assistant message alone, or all messages but the system's, for short answers are "
+        "rightly given to many questions; records that are the same by it and have no `group_by` go to one split.",
     )
 
 
