@@ -132,10 +132,11 @@ rule write_leaderboard:
         mem_mb=2000,
         runtime=30,
     params:
+        results=subpath(output.table, parent=True),
         settings=leaderboard_settings,
     shell:
+        # A sweep may have more runs than one argument has room for: they come in by a pipe.
         r"""
-        python {input.code[0]:q} --scores {input.scores:q} --verdicts {input.verdicts:q} \
-            --manifests {input.bases:q} --csv {output.table:q} --page {output.page:q} \
-            --settings {params.settings:q} --log {log:q}
+        printf %s {params.settings:q} | python {input.code[0]:q} {params.results:q} --csv {output.table:q} \
+            --page {output.page:q} --settings @/dev/stdin --log {log:q}
         """

@@ -1,8 +1,10 @@
 """Write the leaderboard of all runs and variants, as CSV and as one self-contained page.
 
-    python scripts/score/write_leaderboard.py --scores results/runs/*/scores/*.json \
-        --verdicts results/runs/*/verdict.json --manifests results/models/*/manifest.json \
-        --settings '{"runs": [...]}' --csv leaderboard.csv --page leaderboard.html
+    python scripts/score/write_leaderboard.py results --settings '{"runs": [...]}' --csv leaderboard.csv \
+        --page leaderboard.html
+
+It reads runs/{run}/scores/{variant}.json, runs/{run}/verdict.json and models/{model}/manifest.json of the results, of
+the runs that the settings name.
 """
 
 import csv
@@ -14,6 +16,7 @@ from scripts.common.cli import run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_text
 from scripts.common.html import write_page
+from scripts.common.step_settings import complete
 from scripts.score.board import boards, csv_header, csv_row, display
 from scripts.score.catalogue import ARROWS, CATALOGUE
 from scripts.score.read_scores import read_scores
@@ -36,18 +39,23 @@ COLUMNS = (
 def parser():
     """Return the step's arguments."""
     arguments = step_parser("Write the leaderboard of all runs and variants, as CSV and as one self-contained page.")
-    arguments.add_argument("--scores", type=Path, nargs="+", required=True, help="scores of every run and variant")
-    arguments.add_argument("--verdicts", type=Path, nargs="+", required=True, help="verdict of every run")
-    arguments.add_argument("--manifests", type=Path, nargs="*", default=[], help="manifests of the base models")
+    arguments.add_argument("results", type=Path, help="folder of the results, with runs/ and models/")
     arguments.add_argument("--csv", type=Path, required=True, help="table to write")
     arguments.add_argument("--page", type=Path, required=True, help="page to write")
     return arguments
 
 
-def embedded_models(manifests: list[Path]) -> list[str]:
-    """Return the names of the base models that were made here."""
-    found = {path.parent.name for path in manifests if read_json(path).get("source") == "embedded"}
-    return sorted(found)
+def embedded_models(results: Path, runs: list[dict]) -> list[str]:
+    """Return the names of the runs' base models that were made here."""
+    manifests = {run["model"]: results / "models" / run["model"] / "manifest.json" for run in runs}
+    return sorted(model for model, path in manifests.items() if read_json(existing(path)).get("source") == "embedded")
+
+
+def existing(path: Path) -> Path:
+    """Return a path; raise UserError when there is no such file."""
+    if not path.is_file():
+        raise UserError("is missing", path, remedy="run snakemake first")
+    return path
 
 
 def csv_text(all_boards: list[dict]) -> str:
@@ -97,16 +105,16 @@ def page_values(runs: list[dict], all_boards: list[dict], verdicts: dict[str, di
 
 def step(arguments) -> None:
     """Read all scores and verdicts, rank, and write table and page."""
-    runs = arguments.settings["runs"]
-    scores = {(found["run"], found["variant"]): found for found in map(read_scores, arguments.scores)}
-    verdicts = {found["run"]: found for found in map(read_json, arguments.verdicts)}
+    runs = complete(arguments.settings, ("runs",))["runs"]
+    scores, verdicts = {}, {}
     for run in runs:
-        missing = [variant for variant in run["variants"] if (run["run"], variant) not in scores]
-        if missing or run["run"] not in verdicts:
-            raise UserError(f"run '{run['run']}' has no " + (f"scores of '{missing[0]}'" if missing else "verdict"))
+        folder = arguments.results / "runs" / run["run"]
+        verdicts[run["run"]] = read_json(existing(folder / "verdict.json"))
+        for variant in run["variants"]:
+            scores[run["run"], variant] = read_scores(existing(folder / "scores" / f"{variant}.json"))
     all_boards = boards(runs, scores, verdicts)
     write_text(arguments.csv, csv_text(all_boards))
-    values = page_values(runs, all_boards, verdicts, embedded_models(arguments.manifests))
+    values = page_values(runs, all_boards, verdicts, embedded_models(arguments.results, runs))
     write_page(arguments.page, "leaderboard.html", PAGES, **values)
 
 

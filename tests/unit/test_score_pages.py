@@ -78,12 +78,8 @@ def write_leaderboard(results: Path) -> None:
         {"run": run, "dataset": dataset, "model": "base", "method": "lora", "variants": list(VARIANTS)}
         for run, dataset in datasets.items()
     ]
-    scores = [f"{results}/runs/{run}/scores/{variant}.json" for run in datasets for variant in VARIANTS]
-    arguments = ["--scores", *scores, "--verdicts", *[f"{results}/runs/{run}/verdict.json" for run in datasets]]
-    arguments += ["--manifests", f"{results}/models/base/manifest.json", "--csv", f"{results}/leaderboard.csv"]
-    assert not leaderboard(
-        [*arguments, "--page", f"{results}/leaderboard.html", "--settings", json.dumps({"runs": runs})]
-    )
+    arguments = [str(results), "--csv", f"{results}/leaderboard.csv", "--page", f"{results}/leaderboard.html"]
+    assert not leaderboard([*arguments, "--settings", json.dumps({"runs": runs})])
 
 
 def write_report(results: Path, run: str, label: str | None = None) -> str:
@@ -112,6 +108,13 @@ def test_the_leaderboard_ranks_all_variants_of_a_dataset(results):
     assert low <= value <= high < 0
     assert football[0]["verdict"] == "promote"
     assert football[0]["generic_phrase_rate"] == ""
+
+
+def test_a_leaderboard_without_scores_of_a_run_is_one_line(tmp_path, capfd):
+    run = {"run": "r", "dataset": "d", "model": "base", "method": "lora", "variants": ["base"]}
+    arguments = [str(tmp_path), "--csv", f"{tmp_path}/leaderboard.csv", "--page", f"{tmp_path}/leaderboard.html"]
+    assert leaderboard([*arguments, "--settings", json.dumps({"runs": [run]})]) == 1
+    assert f"{tmp_path}/runs/r/verdict.json: is missing; run snakemake first" in capfd.readouterr().err
 
 
 def test_the_leaderboard_page_marks_the_best_and_what_is_noise(results):
@@ -301,8 +304,7 @@ def test_empty_answers_are_warned_of_even_when_every_gate_passes(tmp_path, capsy
     assert verdict["warnings"] == ["3 of 3 answers of q8_0 are empty"]
     assert "3 of 3 answers of q8_0 are empty" in Page(write_report(tmp_path, "mute")).text
     runs = [{"run": "mute", "dataset": "d", "model": "base", "method": "lora", "variants": list(VARIANTS)}]
-    arguments = ["--scores", *[f"{folder}/scores/{v}.json" for v in VARIANTS], "--verdicts", f"{folder}/verdict.json"]
-    arguments += ["--csv", f"{tmp_path}/leaderboard.csv", "--page", f"{tmp_path}/leaderboard.html"]
+    arguments = [str(tmp_path), "--csv", f"{tmp_path}/leaderboard.csv", "--page", f"{tmp_path}/leaderboard.html"]
     assert not leaderboard([*arguments, "--settings", json.dumps({"runs": runs})])
     assert "3 of 3 answers of q8_0 are empty" in (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
     assert not summary([str(tmp_path)])

@@ -1,7 +1,10 @@
 """The DAG of everything that is shipped can be built, faults of a configuration stop it, and parsing is cheap."""
 
+import json
 import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 
@@ -72,6 +75,24 @@ def test_a_sweep_trains_each_combination_and_shares_the_rest(tmp_path):
         jobs = project.planned()
     assert jobs["train_adapter"] == 3
     assert jobs["ingest_records"] == jobs["build_embedded_model"] == 1
+
+
+def test_the_leaderboard_of_a_thousand_runs_gets_them_by_a_pipe(tmp_path):
+    """One argument of a program has room for 128 KiB."""
+    project = Project.made_in(tmp_path)
+    with project.edited(
+        "config/config.yaml", lambda t: t.replace("    lora: {r: 4", "    sweep: {lora.r: [4, 8, 16]}\n    lora: {r: 4")
+    ):
+        printed = project.snakemake("-n", "-p", "results/leaderboard.csv").stdout
+    command = printed[printed.index("printf %s") :].partition("--log results/logs/score/write_leaderboard/")[0]
+    runs, program = command.split(" | python ")
+    assert all(f'"cards-r{r}"' in runs and f"cards-r{r}" not in program for r in (4, 8, 16))
+    runs = json.dumps({"runs": [], "padding": "x" * 200_000})
+    step = f"{ROOT}/scripts/score/write_leaderboard.py {tmp_path} --csv {tmp_path}/l.csv --page {tmp_path}/l.html"
+    (tmp_path / "command").write_text(f"printf %s '{runs}' | {sys.executable} {step} --settings @/dev/stdin")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run(["bash", "-eo", "pipefail", tmp_path / "command"], env=environment, check=True)
+    assert (tmp_path / "l.csv").read_text(encoding="utf-8").startswith("dataset,rank,run,")
 
 
 def test_another_working_directory_and_another_results_folder_work(workflow, tmp_path):
