@@ -14,6 +14,7 @@ from scripts.common.cli import Progress, log, run_step, step_parser
 from scripts.common.config.models import EmbeddedModel
 from scripts.common.files import atomic_folder, read_jsonl, write_manifest
 from scripts.common.threads import use_threads
+from scripts.model.subword_dropout import dropped_ids, scores_of_pieces
 from scripts.model.train_tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
 
 ROW = 256  # tokens in a training row
@@ -26,35 +27,37 @@ def texts_of(document: dict) -> list[str]:
 
 def corpus_rows(tokenizer, processor, documents: list[dict], settings: EmbeddedModel):
     """Return the corpus as a [rows, ROW] tensor of token ids: documents shuffled, ended, and laid end to end."""
-    import sentencepiece
     import torch
 
     documents = list(documents)
-    random.Random(settings.seed).shuffle(documents)
-    sentencepiece.set_random_generator_seed(settings.seed)
+    generator = random.Random(settings.seed)
+    generator.shuffle(documents)
     specials = {token: tokenizer.convert_tokens_to_ids(token) for token in special_texts(tokenizer)}
+    scores = scores_of_pieces(processor)
     ids: list[int] = []
     for document in documents:
         chat = document["kind"] == "chat"
         text = render(tokenizer, document["messages"]) if chat else document["text"]
         whole = text if chat else f"{tokenizer.bos_token}{text}{tokenizer.eos_token}"
-        ids += sampled_ids(processor, whole, specials, settings.subword_dropout)
+        ids += sampled_ids(processor, scores, whole, specials, settings.subword_dropout, generator)
     rows = len(ids) // ROW
     return torch.tensor(ids[: rows * ROW]).view(rows, ROW)
 
 
-def sampled_ids(processor, text: str, specials: dict[str, int], dropout: float) -> list[int]:
-    """Return token ids of a text whose words fall into pieces in ever other ways (BPE dropout, arXiv:1910.13267).
+def sampled_ids(
+    processor, scores: dict[str, float], text: str, specials: dict[str, int], dropout: float, generator: random.Random
+) -> list[int]:
+    """Return token ids of a text whose words fall into pieces in ever other ways; special tokens stay whole.
 
     A small vocabulary of a small corpus meets many unknown words later; a model that has seen words in pieces is much
-    less lost then. `dropout` is the probability with which a merge is left out; special tokens stay whole.
+    less lost then. `dropout` is the probability with which a merge is left out.
     """
     ids: list[int] = []
     for part in re.split(f"({'|'.join(map(re.escape, specials))})", text):
         if part in specials:
             ids.append(specials[part])
         elif part and dropout:
-            ids += processor.encode(part, enable_sampling=True, alpha=dropout)
+            ids += dropped_ids(processor, scores, part, dropout, generator)
         elif part:
             ids += processor.encode(part)
     return ids

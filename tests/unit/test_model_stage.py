@@ -1,6 +1,7 @@
 """Base models: which folders are taken, what is kept of them, and the embedded ones."""
 
 import json
+import random
 import shutil
 
 import pytest
@@ -10,12 +11,13 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scripts.common.config.models import EmbeddedModel
 from scripts.common.errors import UserError
-from scripts.common.files import check_manifest
-from scripts.model.build_embedded_model import build_embedded_model, sampled_ids
+from scripts.common.files import check_manifest, read_jsonl
+from scripts.model.build_embedded_model import build_embedded_model, sampled_ids, texts_of
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES, template_text
 from scripts.model.generate_corpus import main as generate_corpus
 from scripts.model.link_local_model import link_local_model
 from scripts.model.model_folder import count_parameters
+from scripts.model.subword_dropout import dropped_ids, scores_of_pieces
 
 SETTINGS = {"architecture": "mistral", "license": "MIT", "trust_remote_code": False}
 MISTRAL = BUILT_IN_TEMPLATES["mistral"]
@@ -124,8 +126,20 @@ def test_subword_dropout_cuts_words_into_other_pieces_but_keeps_text_and_special
     build_embedded_model(corpus, tmp_path / "m", "m", "mistral", TINY, MISTRAL)
     processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "m" / "tokenizer.model"))
     text, specials = "<s>[INST] Le gardien relance, été comme hiver.[/INST]", {"<s>": 1, "[INST]": 3, "[/INST]": 4}
-    whole = sampled_ids(processor, text, specials, 0)
-    pieces = [sampled_ids(processor, text, specials, 0.3) for _ in range(5)]
+    scores, generator = scores_of_pieces(processor), random.Random(0)
+    whole = sampled_ids(processor, scores, text, specials, 0, generator)
+    pieces = [sampled_ids(processor, scores, text, specials, 0.3, generator) for _ in range(5)]
     assert whole == AutoTokenizer.from_pretrained(tmp_path / "m")(text, add_special_tokens=False)["input_ids"]
     assert len({tuple(ids) for ids in [whole, *pieces]}) > 2
     assert all(processor.decode(ids) == processor.decode(whole) and ids[:2] == [1, 3] for ids in pieces)
+
+
+def test_without_dropout_the_merges_are_sentencepieces_own_and_a_seed_gives_the_same_pieces(corpus, tmp_path):
+    build_embedded_model(corpus, tmp_path / "m", "m", "mistral", TINY, MISTRAL)
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(tmp_path / "m" / "tokenizer.model"))
+    scores = scores_of_pieces(processor)
+    texts = [text for document in read_jsonl(corpus) for text in texts_of(document)]
+    for text in [*texts, "  deux  espaces, 2026 \n été 🎉 Đêm "]:
+        assert dropped_ids(processor, scores, text, 0, random.Random(0)) == processor.encode(text)
+    first, second = (dropped_ids(processor, scores, " ".join(texts), 0.1, random.Random(3)) for _ in range(2))
+    assert first == second != processor.encode(" ".join(texts))
