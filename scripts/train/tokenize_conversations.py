@@ -63,14 +63,15 @@ def named(ids: list[str]) -> dict:
 
 
 def histogram(lengths: list[int], bins: int = 20) -> list[dict]:
-    """Return up to `bins` bins of equal width with how many lengths fall into each ([start, end) in tokens)."""
+    """Return up to `bins` bins of equal width, from the shortest on, with how many lengths are in each [start, end)."""
     if not lengths:
         return []
-    width = max(-(-(max(lengths) + 1) // bins), 1)
-    counts = [0] * (max(lengths) // width + 1)
+    first = min(lengths)
+    width = max(-(-(max(lengths) + 1 - first) // bins), 1)
+    counts = [0] * ((max(lengths) - first) // width + 1)
     for length in lengths:
-        counts[length // width] += 1
-    return [{"start": i * width, "end": (i + 1) * width, "rows": count} for i, count in enumerate(counts)]
+        counts[(length - first) // width] += 1
+    return [{"start": first + i * width, "end": first + (i + 1) * width, "rows": n} for i, n in enumerate(counts)]
 
 
 def preview(tokenizer, record: Record, row: Conversation) -> dict:

@@ -22,7 +22,7 @@ from scripts.common.files import check_manifest, read_json, write_manifest
 from scripts.common.threads import use_threads
 from scripts.model.chat_templates import template_text
 from scripts.train.checkpoints import latest_checkpoint
-from scripts.train.tokenize_conversations import tokenize_dataset
+from scripts.train.tokenize_conversations import histogram, tokenize_dataset
 from scripts.train.train_model import (
     batch_shape,
     curve_rows,
@@ -200,6 +200,13 @@ def test_a_gradient_norm_that_is_no_number_becomes_null():
 def test_what_this_machine_or_model_lacks_is_one_line(tokens, tiny_base, tmp_path, sections, line):
     with pytest.raises(UserError, match=line):
         train(tokens, tiny_base, tmp_path, run_settings(**sections))
+
+
+def test_a_histogram_counts_every_length_from_the_shortest_on():
+    bins = histogram([110, 112, 150, 209], bins=10)
+    assert (bins[0]["start"], sum(b["rows"] for b in bins), len(bins)) == (110, 4, 10)
+    assert bins[0]["rows"] == 2
+    assert histogram([]) == []
 
 
 def test_answers_that_never_end_stop_the_build_before_any_training(tiny_base, tmp_path):
