@@ -1,10 +1,9 @@
 """Answers that stream to disk, so that an interrupted step goes on where it was."""
 
-import hashlib
 import json
 from pathlib import Path
 
-from scripts.common.files import write_jsonl
+from scripts.common.files import canonical_sha256, write_jsonl
 from scripts.predict.prompts import Prompt
 
 
@@ -16,10 +15,8 @@ class AnswerFile:
     """
 
     def __init__(self, output: Path, circumstances: dict):
-        canonical = json.dumps(circumstances, sort_keys=True, ensure_ascii=False)
-        fingerprint = hashlib.sha256(canonical.encode("utf-8")).hexdigest()[:16]
         self.output = output
-        self.partial = output.with_name(f".{output.name}.{fingerprint}.partial")
+        self.partial = output.with_name(f".{output.name}.{canonical_sha256(circumstances)[:16]}.partial")
         self.rows: dict[tuple[str, str], dict] = {}
         output.parent.mkdir(parents=True, exist_ok=True)
         self.read_partial()

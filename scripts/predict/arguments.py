@@ -4,6 +4,8 @@ import argparse
 from pathlib import Path
 
 from scripts.common.cli import step_parser
+from scripts.common.files import sha256_of
+from scripts.common.imports import files_of_script
 from scripts.predict.prompts import Prompt, all_prompts
 
 
@@ -38,11 +40,12 @@ def prompts_of(arguments) -> list[Prompt]:
     return all_prompts(arguments.test, dict(arguments.prompt_set), arguments.settings["generation"]["system"])
 
 
-def prompt_circumstances(arguments, prompts: list[Prompt], model: dict) -> dict:
+def prompt_circumstances(arguments, prompts: list[Prompt], model: dict, script: Path) -> dict:
     """Return everything that decides the answers, for the fingerprint of what was answered so far."""
     return {
         "settings": arguments.settings,
         "prompts": [prompt.to_row() for prompt in prompts],
         "model": model,
         "threads": arguments.threads,
+        "code": [sha256_of(path) for path in files_of_script(script)],
     }

@@ -119,7 +119,7 @@ def step(arguments) -> None:
     """Run the step."""
     prompts = prompts_of(arguments)
     generation = arguments.settings["generation"]
-    circumstances = prompt_circumstances(arguments, prompts, {"gguf": sha256_of(arguments.model)})
+    circumstances = prompt_circumstances(arguments, prompts, {"gguf": sha256_of(arguments.model)}, Path(__file__))
     file = AnswerFile(arguments.answers, circumstances)
     context = context_needed(arguments.model, prompts, generation["max_new_tokens"])
     with open_gguf(arguments.model, context, arguments.threads) as model:

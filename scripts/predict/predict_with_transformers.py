@@ -151,7 +151,8 @@ def step(arguments) -> None:
         raise UserError("is no manifest.json of a model's folder", arguments.model)
     prompts = prompts_of(arguments)
     parts = [arguments.model, *([arguments.adapter] if arguments.adapter else [])]
-    circumstances = prompt_circumstances(arguments, prompts, {str(i): check_manifest(p) for i, p in enumerate(parts)})
+    models = {str(place): check_manifest(part) for place, part in enumerate(parts)}
+    circumstances = prompt_circumstances(arguments, prompts, models, Path(__file__))
     tokenizer = load_tokenizer(arguments.model)
     model = load_variant(arguments.model, arguments.adapter, arguments.settings)
     file = AnswerFile(arguments.answers, circumstances)

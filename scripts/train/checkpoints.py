@@ -1,7 +1,5 @@
 """Checkpoints: kept outside the declared outputs, keyed by everything that shapes the run, trusted only when whole."""
 
-import hashlib
-import json
 import re
 import shutil
 from pathlib import Path
@@ -9,13 +7,12 @@ from typing import Any
 
 from scripts.common.cli import log
 from scripts.common.errors import UserError
-from scripts.common.files import check_manifest
+from scripts.common.files import canonical_sha256, check_manifest
 
 
 def fingerprint(**facts: Any) -> str:
     """Return 16 hex digits of the SHA-256 over everything that shapes a run; another fact is another run."""
-    canonical = json.dumps(facts, sort_keys=True, ensure_ascii=False, default=str)
-    return hashlib.sha256(canonical.encode("utf-8")).hexdigest()[:16]
+    return canonical_sha256(facts)[:16]
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
