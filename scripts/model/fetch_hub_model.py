@@ -11,10 +11,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from scripts.common.cli import log, run_step, step_parser
+from scripts.common.cli import log, run_step
 from scripts.common.errors import UserError
 from scripts.model.model_files import NOT_NEEDED, wanted_patterns
-from scripts.model.model_folder import finish_model_folder
+from scripts.model.model_folder import finish_model_folder, model_parser
 
 
 def fetch_hub_model(folder: Path, name: str, settings: dict, chat_template: Path | None = None) -> None:
@@ -57,11 +57,7 @@ def step(arguments) -> None:
 
 def parser():
     """Return the step's command line."""
-    result = step_parser(__doc__.splitlines()[0])
-    result.add_argument("--folder", type=Path, required=True, help="model folder to write")
-    result.add_argument("--name", required=True, help="the model's key in the configuration")
-    result.add_argument("--chat-template", type=Path, help="Jinja file that takes the place of the model's own")
-    return result
+    return model_parser(__doc__.splitlines()[0])
 
 
 def main(argv=None) -> int:

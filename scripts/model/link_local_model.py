@@ -7,11 +7,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from scripts.common.cli import run_step, step_parser
+from scripts.common.cli import run_step
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder
 from scripts.model.model_files import WEIGHTS, is_taken
-from scripts.model.model_folder import check_model_folder, finish_model_folder
+from scripts.model.model_folder import check_model_folder, finish_model_folder, model_parser
 
 
 def link_local_model(source: Path, folder: Path, name: str, settings: dict, chat_template: Path | None = None) -> None:
@@ -37,11 +37,8 @@ def step(arguments) -> None:
 
 def parser():
     """Return the step's command line."""
-    result = step_parser(__doc__.splitlines()[0])
+    result = model_parser(__doc__.splitlines()[0])
     result.add_argument("source", type=Path, help="folder with a Hugging Face model")
-    result.add_argument("--folder", type=Path, required=True, help="model folder to write")
-    result.add_argument("--name", required=True, help="the model's key in the configuration")
-    result.add_argument("--chat-template", type=Path, help="Jinja file that takes the place of the model's own")
     return result
 
 

@@ -1,9 +1,11 @@
 """What makes a folder a model that this project takes: safetensors, a tokenizer, a chat template, no foreign code."""
 
+import argparse
 import json
 import shutil
 from pathlib import Path
 
+from scripts.common.cli import step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_manifest
 from scripts.model.model_files import WEIGHTS
@@ -48,6 +50,15 @@ def finish_model_folder(folder: Path, settings: dict, chat_template: Path | None
         trust_remote_code=settings["trust_remote_code"],
         **facts,
     )
+
+
+def model_parser(description: str) -> argparse.ArgumentParser:
+    """Return the command line that the steps share which take a model from elsewhere."""
+    parser = step_parser(description)
+    parser.add_argument("--folder", type=Path, required=True, help="model folder to write")
+    parser.add_argument("--name", required=True, help="the model's key in the configuration")
+    parser.add_argument("--chat-template", type=Path, help="Jinja file that takes the place of the model's own")
+    return parser
 
 
 def known_type(model_type: str | None) -> bool:
