@@ -19,6 +19,7 @@ from transformers import AutoModelForCausalLM
 
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_manifest
+from scripts.common.terminal import terminal
 from scripts.common.threads import use_threads
 from scripts.model.chat_templates import template_text
 from scripts.train.checkpoints import latest_checkpoint
@@ -165,6 +166,7 @@ def test_running_out_of_memory_goes_on_with_half_the_micro_batch(monkeypatch, ca
         return [], {}
 
     monkeypatch.setattr("scripts.train.train_model.train_model", train_model_that_runs_out)
+    monkeypatch.setattr(terminal, "stream", None)  # a step of another test may have sent it to its log
     settings = json.dumps(run_settings(training={"micro_batch": 4, "accumulation": 2}))
     words = ["tokens", "--base", "b", "--checkpoints", "c", "--output", "o", "--curve", "c", "--facts", "f"]
     arguments = parser().parse_args([*words, "--settings", settings])
