@@ -24,6 +24,14 @@ include: "rules/score.smk"
 include: "rules/deploy.smk"
 
 
+onsuccess:
+    show_summary()
+
+
+onerror:
+    say_how_to_go_on()
+
+
 rule all:
     default_target: True
     input:

@@ -8,7 +8,9 @@ import json
 import os
 import re
 import shlex
+import subprocess
 import sys
+import time
 
 from scripts.common.config import ConfigError, load_config
 from scripts.common.config.checks import gated_runs
@@ -31,6 +33,9 @@ shell.prefix(
     f"export PYTHONPATH={shlex.quote(workflow.basedir)} PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1 OMP_WAIT_POLICY=PASSIVE "
     f"{OWN_PATH}; "
 )
+
+
+STARTED = time.time()
 
 
 def one_of(names):
@@ -345,6 +350,24 @@ def every_result(wildcards):
     for name in CONFIG.runs:
         made += [f"<results>/runs/{name}/{file}" for file in ("curve.svg", "report.html", "bundle/SHA256SUMS")]
     return [*made, "<results>/leaderboard.csv", "<results>/leaderboard.html"]
+
+
+def show_summary():
+    """Print what the runs came to, if the leaderboard was made just now and nobody else shows it (`make` does)."""
+    results = CONFIG.pathvars.get("results", "results")
+    table = os.path.join(results, "leaderboard.csv")
+    made_now = os.path.exists(table) and os.path.getmtime(table) >= STARTED
+    if made_now and "SNAKETUNE_NO_SUMMARY" not in os.environ:
+        command = [sys.executable, workflow_file("scripts/score/print_summary.py"), results]
+        subprocess.run(command, env={**os.environ, "PYTHONPATH": str(workflow.basedir)}, check=False)
+
+
+def say_how_to_go_on():
+    """Say after a failure that what is done is kept."""
+    print(
+        "What is done is kept: type the same command again to go on; training resumes at its checkpoint.",
+        file=sys.stderr,
+    )
 
 
 wildcard_constraints:

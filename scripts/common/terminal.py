@@ -59,11 +59,14 @@ terminal = Terminal()
 
 
 class Progress:
-    """A bar of a long piece of work: in the logger's panel, or as a line every few seconds."""
+    """A bar of a long piece of work: in the logger's panel, or as a line every few seconds.
 
-    def __init__(self, what: str, total: int):
+    `done` is what an earlier try did; it does not count for the time left.
+    """
+
+    def __init__(self, what: str, total: int, done: int = 0):
         self.what, self.total = what, max(total, 1)
-        self.done, self.started = 0, time.monotonic()
+        self.done, self.found, self.started = done, done, time.monotonic()
         self.shown = self.logged = self.started
 
     def advance(self, steps: int = 1, note: str = "") -> None:
@@ -84,7 +87,8 @@ class Progress:
         """Return the bar as a line."""
         elapsed = time.monotonic() - self.started
         share = min(self.done / self.total, 1)
-        left = elapsed / share - elapsed if share else 0
+        here = self.done - self.found
+        left = elapsed / here * (self.total - self.done) if here > 0 else 0
         filled = round(share * 20)
         blocks = "█" * filled + "░" * (20 - filled)
         return f"{self.what} {blocks} {self.done}/{self.total} {elapsed:.0f} s, {left:.0f} s left {note}".rstrip()

@@ -9,6 +9,7 @@ from transformers import EarlyStoppingCallback, TrainerCallback
 from scripts.common.cli import Progress, log
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_manifest
+from scripts.common.terminal import terminal
 
 
 class StopOnTerm(TrainerCallback):
@@ -85,8 +86,9 @@ class TrainingBar(TrainerCallback):
         self.what, self.bar, self.note = what, None, ""
 
     def on_train_begin(self, args, state, control, **_):
-        self.bar = Progress(self.what, state.max_steps)
-        self.bar.done = state.global_step
+        self.bar = Progress(self.what, state.max_steps, state.global_step)
+        if state.global_step:
+            terminal.line(f"{self.what}: going on from step {state.global_step} of {state.max_steps}")
 
     def on_log(self, args, state, control, logs=None, **_):
         for key in ("loss", "eval_loss"):

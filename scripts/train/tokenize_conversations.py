@@ -30,6 +30,7 @@ class SplitLedger:
     kept: int = 0
     lengths: list[int] = field(default_factory=list)
     trained_tokens: int = 0
+    longest: int = 0
     truncated: list[str] = field(default_factory=list)
     untrained: list[str] = field(default_factory=list)
     shifted: list[str] = field(default_factory=list)
@@ -103,6 +104,7 @@ def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger:
             ledger.shifted.append(record.id)
         if len(row.ids) > limit:
             ledger.truncated.append(record.id)
+            ledger.longest = max(ledger.longest, len(row.ids))
             if settings["truncation"] == "drop":
                 continue
             row = Conversation(row.ids[:limit], row.trained[:limit], row.shifted)
@@ -162,8 +164,9 @@ def check_limits(ledgers: dict[str, SplitLedger], settings: dict, dataset: Path)
     }
     if settings["truncation"] == "fail":
         allowed["truncated"] = 0.0
+    longest = max(ledger.longest for ledger in ledgers.values())
     wrong = {
-        "truncated": f"longer than tokens.max_length {settings['max_length']}",
+        "truncated": f"longer than tokens.max_length {settings['max_length']}, the longest has {longest} tokens",
         "untrained": "without a token to train on",
         "shifted": "shifted: their prompt alone becomes other tokens than at the head of the whole conversation",
         "unended": "without an end: no special token ends their answer, so the model would never learn to stop",

@@ -21,6 +21,7 @@ from scripts.common.base_model import device_precision, four_bit, load_base, loa
 from scripts.common.cli import log, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import (
+    MANIFEST,
     atomic_folder,
     check_manifest,
     read_json,
@@ -34,6 +35,7 @@ from scripts.common.terminal import terminal
 from scripts.common.threads import use_threads
 from scripts.common.tokenizer_files import copy_code, copy_tokenizer_files
 from scripts.train.checkpoints import fingerprint, latest_checkpoint, step_of
+from scripts.train.finished import FINISHED, only_training_in, same_finished_run
 
 SHAPING_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
 # What may change without another run coming of it; micro-batch times accumulation must stay the same.
@@ -370,12 +372,38 @@ def free_memory() -> None:
 
 
 def step(arguments) -> None:
-    """Run the step. The checkpoints are removed once everything is written: nothing resumes a finished run."""
-    use_threads(arguments.threads)
-    curve, facts = train_with_less_memory(arguments)
-    write_jsonl(arguments.curve, curve)
-    write_json(arguments.facts, facts)
-    shutil.rmtree(arguments.checkpoints, ignore_errors=True)
+    """Run the step: train, unless the very same run is already done, and write what came of it.
+
+    The checkpoints are removed once everything is written: nothing resumes a finished run.
+    """
+    with only_training_in(arguments.checkpoints.parent):
+        use_threads(arguments.threads)
+        record = arguments.checkpoints.with_name(FINISHED)
+        circumstances = finished_fingerprint(arguments)
+        finished = same_finished_run(record, circumstances, arguments.output)
+        if finished:
+            log.info("this very run is done: its weights are taken as they are")
+            write_manifest(arguments.output, **finished["manifest"])
+        else:
+            curve, facts = train_with_less_memory(arguments)
+            manifest = check_manifest(arguments.output / MANIFEST)
+            finished = {"circumstances": circumstances, "curve": curve, "facts": facts, "manifest": manifest}
+            write_json(record, finished)
+        write_jsonl(arguments.curve, finished["curve"])
+        write_json(arguments.facts, finished["facts"])
+        shutil.rmtree(arguments.checkpoints, ignore_errors=True)
+
+
+def finished_fingerprint(arguments) -> str:
+    """Return the fingerprint of everything that the outputs of the step depend on."""
+    return fingerprint(
+        settings=arguments.settings,
+        rows={split: sha256_of(arguments.tokens / f"{split}.arrow") for split in ("train", "validation")},
+        base=check_manifest(arguments.base),
+        threads=arguments.threads,
+        versions={package: version(package) for package in SHAPING_PACKAGES},
+        code=[sha256_of(path) for path in files_of_script(Path(__file__))],
+    )
 
 
 def parser():

@@ -19,10 +19,11 @@ from transformers import AutoModelForCausalLM
 
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_manifest
-from scripts.common.terminal import terminal
+from scripts.common.terminal import Progress, terminal
 from scripts.common.threads import use_threads
 from scripts.model.chat_templates import template_text
 from scripts.train.checkpoints import latest_checkpoint
+from scripts.train.finished import only_training_in
 from scripts.train.tokenize_conversations import histogram, tokenize_dataset
 from scripts.train.train_model import (
     batch_shape,
@@ -147,13 +148,51 @@ def test_a_checkpoint_of_other_settings_or_code_is_never_resumed(tokens, tiny_ba
     assert first != run_fingerprint(*arguments, run_settings(), "fp32", "cpu", 2)
 
 
+def step(tokens, base, folder, **training) -> int:
+    """Run the step as the rule does; return its status."""
+    arguments = ["--base", base, "--checkpoints", folder / "checkpoints", "--output", folder / "adapter"]
+    outputs = ["--curve", folder / "curve.jsonl", "--facts", folder / "training.json"]
+    settings = ["--settings", json.dumps(run_settings(training={"max_steps": 2, **training}))]
+    return main([str(word) for word in [tokens, *arguments, *outputs, *settings]])
+
+
 def test_the_step_removes_its_checkpoints_when_all_is_written(tokens, tiny_base, tmp_path):
-    arguments = ["--base", tiny_base, "--checkpoints", tmp_path / "checkpoints", "--output", tmp_path / "adapter"]
-    outputs = ["--curve", tmp_path / "curve.jsonl", "--facts", tmp_path / "training.json"]
-    settings = ["--settings", json.dumps(run_settings(training={"max_steps": 2}))]
-    assert main([str(word) for word in [tokens, *arguments, *outputs, *settings]]) == 0
+    assert step(tokens, tiny_base, tmp_path) == 0
     assert not (tmp_path / "checkpoints").exists()
     assert check_manifest(tmp_path / "adapter" / "manifest.json", hashes=True)
+
+
+def test_the_very_same_run_is_not_trained_twice(tokens, tiny_base, tmp_path):
+    outputs = [tmp_path / name for name in ("adapter/manifest.json", "curve.jsonl", "training.json")]
+    weights = tmp_path / "adapter/adapter_model.safetensors"
+
+    def outputs_of_a_run(**training):
+        for path in outputs:
+            path.unlink(missing_ok=True)
+        assert step(tokens, tiny_base, tmp_path, **training) == 0
+        return [path.read_text() for path in outputs], (
+            tmp_path / "adapter/adapter_model.safetensors"
+        ).stat().st_mtime_ns
+
+    first = outputs_of_a_run()
+    assert outputs_of_a_run() == first
+    other = outputs_of_a_run(logging_steps=2)
+    assert other[1] != first[1]
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    assert outputs_of_a_run(logging_steps=2)[1] != other[1]
+
+
+def test_a_second_training_of_the_same_run_is_refused(tokens, tiny_base, tmp_path):
+    with only_training_in(tmp_path):
+        assert step(tokens, tiny_base, tmp_path) == 1
+    assert step(tokens, tiny_base, tmp_path) == 0
+
+
+def test_the_time_left_is_counted_from_where_this_process_began():
+    bar = Progress("train", 60, 20)
+    bar.started -= 10
+    bar.done = 30
+    assert "30/60 10 s, 30 s left" in bar.bar("")
 
 
 def test_running_out_of_memory_goes_on_with_half_the_micro_batch(monkeypatch, capsys):
@@ -304,5 +343,5 @@ def test_the_step_says_what_is_wrong_in_one_line(tiny_base, tmp_path):
     )
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
-    assert "24 of 24 rows are longer than tokens.max_length 16" in done.stderr
+    assert "24 of 24 rows are longer than tokens.max_length 16, the longest has " in done.stderr
     assert "raise tokens.max_length" in done.stderr

@@ -1,0 +1,43 @@
+"""One training of a run at a time, and none of a run that is done."""
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scripts.common.errors import UserError
+from scripts.common.files import read_json, sha256_of
+
+FINISHED = ".finished.json"
+
+
+@contextmanager
+def only_training_in(folder: Path) -> Iterator[None]:
+    """Hold the run's lock, which ends with this process; raises UserError when another process holds it.
+
+    A training that outlived a killed workflow would otherwise write the same checkpoints as the one that takes over.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".training.lock", "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(
+                "another process is training this run", folder, remedy="wait for it, or end that train_model.py"
+            ) from None
+        yield
+
+
+def same_finished_run(record: Path, circumstances: str, output: Path) -> dict | None:
+    """Return what a finished run of the same circumstances left, if its weights are there unaltered.
+
+    Snakemake runs a step again when its input was made again, even with the same bytes; training is too dear for that.
+    """
+    if not record.is_file():
+        return None
+    finished = read_json(record)
+    files = finished["manifest"].pop("files")
+    if finished["circumstances"] != circumstances:
+        return None
+    whole = all((output / name).is_file() and sha256_of(output / name) == f["sha256"] for name, f in files.items())
+    return finished if whole else None
