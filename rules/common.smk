@@ -3,7 +3,6 @@
 Requires: the configuration. Makes: nothing itself.
 """
 
-import glob
 import json
 import os
 import re
@@ -14,14 +13,18 @@ import time
 
 from scripts.common.config import ConfigError, load_config
 from scripts.common.config.checks import gated_runs
+from scripts.common.config.paths import files_at
 from scripts.common.config.runs import QUANTS
 from scripts.common.config.variants import answer_variants, shipped_quant
 from scripts.common.imports import files_of_script
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
 
+# Where a path of the configuration is looked for: in the working directory, then in the workflow's folder.
+ROOTS = (os.curdir, workflow.basedir)
+
 try:
-    CONFIG = load_config(config, workflow.configfiles)
+    CONFIG = load_config(config, workflow.configfiles, ROOTS)
 except ConfigError as error:
     raise WorkflowError("The configuration has faults:", *error.lines) from None
 
@@ -102,9 +105,9 @@ def raw_files_of_run(wildcards):
 
 
 def raw_files_of(dataset):
-    """Return a dataset's raw files, globs expanded; a missing one is left for Snakemake to name."""
+    """Return a dataset's raw files, globs expanded; one that isn't there is for another rule to make."""
     files = CONFIG.datasets[dataset].files or []
-    return [found for pattern in files for found in sorted(glob.glob(located(pattern))) or [located(pattern)]]
+    return [found for pattern in files for found in files_at(pattern, ROOTS) or [pattern]]
 
 
 def dataset_of(wildcards):
@@ -147,14 +150,7 @@ def chat_template_file(wildcards):
     name = model.chat_template or (model.embedded and BUILT_IN[model.architecture])
     if not name:
         return []
-    built_in = workflow_file(f"scripts/model/templates/{name}.jinja")
-    path = built_in if os.path.exists(built_in) else located(name)
-    if not os.path.exists(path):
-        known = ", ".join(sorted(BUILT_IN_TEMPLATES))
-        raise WorkflowError(
-            f"models.{wildcards.model}.chat_template: '{name}' is neither built in ({known}) nor a file"
-        )
-    return path
+    return workflow_file(f"scripts/model/templates/{name}.jinja") if name in BUILT_IN_TEMPLATES else located(name)
 
 
 def chat_template_option(wildcards, input):

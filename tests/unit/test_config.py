@@ -5,6 +5,7 @@ import yaml
 
 from scripts.common.config import Config, ConfigError, load_config
 from scripts.common.config.expand import set_dotted
+from scripts.common.config.paths import files_at
 from scripts.common.config.reference import ROOT
 
 GOOD = """
@@ -35,10 +36,10 @@ def good(**changes):
     return config
 
 
-def lines_for(config, files=()):
+def lines_for(config, files=(), roots=()):
     """Return the lines that the user sees."""
     with pytest.raises(ConfigError) as caught:
-        load_config(config, files)
+        load_config(config, files, roots)
     return caught.value.lines
 
 
@@ -390,6 +391,92 @@ def test_a_classifiers_quants_are_refused_and_its_default_is_not():
     ]
     qlora = classifier() | {"runs": {"stories": classifier()["runs"]["stories"] | {"method": "qlora"}}}
     assert "runs.stories.method: 'qlora' can't train the task 'token_classification'" in lines_for(qlora)
+
+
+@pytest.fixture
+def roots(tmp_path, monkeypatch):
+    """A working directory and the workflow's folder, each with some files."""
+    for file in ("here/data/coffee/qa.csv", "here/models/zen/config.json", "beside/cards.jsonl", "beside/own.jinja"):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).touch()
+    monkeypatch.chdir(tmp_path / "here")
+    return ".", str(tmp_path / "beside")
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "line"),
+    [
+        (
+            "datasets__cards__files",
+            ["data/cofee/qa.csv"],
+            "datasets.cards.files: 'data/cofee/qa.csv' does not exist, did you mean 'data/coffee/qa.csv'?",
+        ),
+        (
+            "datasets__cards__files",
+            ["card.jsonl"],
+            "datasets.cards.files: 'card.jsonl' does not exist, did you mean 'cards.jsonl'?",
+        ),
+        (
+            "datasets__cards__files",
+            ["data/cofee/*.csv"],
+            "datasets.cards.files: 'data/cofee/*.csv' matches no file, did you mean 'data/coffee/*.csv'?",
+        ),
+        ("datasets__cards__files", ["far/*.csv"], "datasets.cards.files: 'far/*.csv' matches no file"),
+        ("models__small", {"path": "models/nowhere"}, "models.small.path: 'models/nowhere' does not exist"),
+        (
+            "models__small",
+            {"path": "modles/zen"},
+            "models.small.path: 'modles/zen' does not exist, did you mean 'models/zen'?",
+        ),
+        (
+            "models__small__chat_template",
+            "mistrl",
+            "models.small.chat_template: 'mistrl' is neither built in (chatml, llama3, mistral) nor a file, "
+            "did you mean 'mistral'?",
+        ),
+        (
+            "models__small__chat_template",
+            "owm.jinja",
+            "models.small.chat_template: 'owm.jinja' is neither built in (chatml, llama3, mistral) nor a file, "
+            "did you mean 'own.jinja'?",
+        ),
+        (
+            "runs__stories__prompt_sets",
+            {"extra": {"file": "nothing.jsonl"}},
+            "runs.stories.prompt_sets.extra.file: 'nothing.jsonl' does not exist",
+        ),
+    ],
+)
+def test_a_file_that_is_not_there_is_named_with_the_one_that_was_meant(roots, place, value, line):
+    assert lines_for(good(**{place: value}), roots=roots) == [line]
+    assert load_config(good(**{place: value}))
+
+
+def test_files_are_looked_for_beside_the_workflow_too_and_results_are_made(roots):
+    config = good(
+        datasets__cards__files=["data/*/*.csv", "car*.jsonl", "made/rows.jsonl"],
+        models__small__chat_template="own.jinja",
+        models__other={"path": "made/models/x"},
+        models__chatty={"path": "models/zen", "chat_template": "chatml"},
+        pathvars__results="made",
+    )
+    assert load_config(config, roots=roots)
+    assert files_at("car*.jsonl", roots) == ["../beside/cards.jsonl"]
+    assert files_at("data/*/*.csv", roots) == ["data/coffee/qa.csv"]
+    assert files_at("car*.jsonl", roots[:1]) == []
+
+
+def test_missing_files_are_listed_with_the_other_faults_once_for_a_sweep(roots):
+    config = good(
+        datasets__cards__files=["data/coffee/qa.csv"],
+        runs__stories__prompt_sets={"more": {"file": "more.jsonl"}},
+        runs__stories__sweep={"lora.r": [8, 16]},
+        runs__stories__loar={},
+    )
+    assert lines_for(config, roots=roots) == [
+        "runs.stories.loar: unknown key, did you mean 'lora'?",
+        "runs.stories.prompt_sets.more.file: 'more.jsonl' does not exist",
+    ]
 
 
 def test_a_missing_validation_split_refuses_what_needs_it():

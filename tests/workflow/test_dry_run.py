@@ -110,7 +110,10 @@ def test_faults_of_the_configuration_are_listed_before_anything_is_planned(tmp_p
     project = Project.made_in(tmp_path)
 
     def broken(text):
-        return text.replace("lora: {r: 4", "lora: {rank: 4").replace("seed: 1}", "seed: 1, train: 0.7}")
+        text = text.replace("lora: {r: 4", "lora: {rank: 4").replace("seed: 1}", "seed: 1, train: 0.7}")
+        return text.replace("data/cards.jsonl", "data/card.jsonl").replace(
+            "small:", "small:\n    chat_template: mistrl"
+        )
 
     with project.edited("config/config.yaml", broken):
         done = project.snakemake("-n")
@@ -119,6 +122,9 @@ def test_faults_of_the_configuration_are_listed_before_anything_is_planned(tmp_p
     lines = [line.strip() for line in done.stdout.splitlines()]
     assert "runs.cards.lora.rank: unknown key, did you mean 'r'?" in lines
     assert "datasets.cards.splits.train: stands twice, in lines 9 and 9 of config/config.yaml" in lines
+    assert "datasets.cards.files: 'data/card.jsonl' does not exist, did you mean 'data/cards.jsonl'?" in lines
+    template = "'mistrl' is neither built in (chatml, llama3, mistral) nor a file, did you mean 'mistral'?"
+    assert f"models.small.chat_template: {template}" in lines
     assert "Job stats:" not in lines
 
 

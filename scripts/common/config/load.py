@@ -12,6 +12,7 @@ from scripts.common.config.checks import conflicts_between, conflicts_in
 from scripts.common.config.duplicates import duplicate_key_lines
 from scripts.common.config.expand import Origin, expand_gates, expand_runs, with_overrides
 from scripts.common.config.faults import dotted, explanation, known_key, of_one_branch, plain_place
+from scripts.common.config.paths import Roots, missing_files
 from scripts.common.config.root import Config, Override
 from scripts.common.errors import UserError
 
@@ -62,10 +63,11 @@ def holds(mapping: Any, keys: list) -> bool:
     return True
 
 
-def load_config(raw: dict, files: Iterable[Path | str] = ()) -> Config:
+def load_config(raw: dict, files: Iterable[Path | str] = (), roots: Roots = ()) -> Config:
     """Check a configuration as the user wrote it, apply overrides, expand sweeps, and fill in the defaults.
 
-    `files` are the YAML files that it was read from; they are looked through for keys that stand twice.
+    `files` are the YAML files that it was read from; they are looked through for keys that stand twice. `roots` are
+    the folders in which the files that it names are looked for; without any, it isn't asked whether they are there.
     Raises ConfigError with one line per fault, all of them at once.
     """
     lines = [*duplicate_key_lines(files), *override_lines(raw.get("override"))]
@@ -83,6 +85,8 @@ def load_config(raw: dict, files: Iterable[Path | str] = ()) -> Config:
             for conflict in conflicts
             if not doubtful & words(f"{conflict.place[-1]} {conflict.message}")
         ]
+        if roots:
+            lines += [f"{written.place(missing.place)}: {missing.message}" for missing in missing_files(result, roots)]
     if lines:
         raise ConfigError(lines)
     return result
