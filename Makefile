@@ -5,7 +5,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 CORES ?= all
-# Further options for snakemake, such as ARGS="--configfile config/recipes/football.yaml" or ARGS=-n.
+# Further options for snakemake, such as ARGS="--configfile config/mine.yaml" or ARGS=-n; a target stands first in it.
 ARGS ?=
 NAME ?= football
 EMBEDDED ?= yes
@@ -14,17 +14,19 @@ EMBEDDED ?= yes
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
 
-# Bars on a terminal, lines elsewhere.
-SNAKEMAKE = snakemake --cores $(CORES) $$(if [ -t 2 ]; then echo --logger snaketune; else echo --quiet host reason rules; fi)
+# Bars on a terminal, lines elsewhere. The cores stand last: unlike --quiet, they don't take a target for their own.
+OPTIONS = $$(if [ -t 2 ]; then echo --logger snaketune; else echo --quiet host reason rules; fi) --cores $(CORES)
 
 VENV := .venv/installed
-REPORT := results/report.html
+# Where the configuration files in ARGS have their results.
+RESULTS = $(shell .venv/bin/python -m scripts.common.results_folder $(filter %.yaml %.yml %.json,$(ARGS)))
+RECIPES := $(basename $(notdir $(wildcard config/recipes/*.yaml)))
 RECIPE_CONFIG := config/recipes/$(NAME).yaml $(if $(filter yes,$(EMBEDDED)),config/embedded.yaml)
 RECIPE_RESULTS := results$(if $(filter yes,$(EMBEDDED)),/embedded)
 # After a dry run there is nothing to show.
 DRY := $(filter -n% -pn --dry-run --dryrun,$(ARGS))
 
-.PHONY: help demo report summary recipe test lint unit format lock docs clean FORCE
+.PHONY: help demo report recipe known-recipe test lint unit format lock docs clean FORCE
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,17 +38,25 @@ $(VENV): FORCE
 		if [ -L .venv ]; then echo ".venv is a link, and not to what the locks describe: remove the link" >&2; exit 1; fi; \
 		$(PYTHON) -m venv --clear .venv && .venv/bin/python -m envs.install; }
 
+# These show the summary themselves, after the report.
+demo recipe: export SNAKETUNE_NO_SUMMARY := 1
+
 demo: $(VENV) ## From raw data to bundles and the leaderboard, on a small model made here (a few minutes)
-	@$(SNAKEMAKE) $(ARGS)
+	@snakemake $(OPTIONS) $(ARGS)
 	@$(if $(DRY),,$(MAKE) --no-print-directory report)
-	@$(if $(DRY),,python scripts/score/print_summary.py results)
+	@$(if $(DRY),,python scripts/score/print_summary.py $(RESULTS))
 
-report: $(VENV) ## Make results/report.html anew if the leaderboard is newer
-	@if [ ! results/leaderboard.csv -ot $(REPORT) ]; then snakemake --quiet all --report $(REPORT) $(ARGS); fi
+report: $(VENV) ## Make Snakemake's report (of your own: ARGS="--configfile config/mine.yaml") if there are newer results
+	@folder=$(RESULTS); if [ ! $$folder/leaderboard.csv -ot $$folder/report.html ]; then \
+		snakemake --quiet all --report $$folder/report.html $(ARGS); fi
 
-recipe: $(VENV) ## Run config/recipes/NAME.yaml on the embedded model; EMBEDDED=no: on the real one
-	@$(SNAKEMAKE) --configfile $(RECIPE_CONFIG) $(ARGS)
-	@$(if $(DRY),,python scripts/score/print_summary.py $(RECIPE_RESULTS))
+recipe: known-recipe $(VENV) ## Run config/recipes/NAME.yaml on the embedded model; EMBEDDED=no: on the real one
+	@snakemake --configfile $(RECIPE_CONFIG) $(OPTIONS) $(ARGS)
+	@$(if $(DRY),,python scripts/score/print_summary.py --recipe $(NAME) $(RECIPE_RESULTS))
+
+known-recipe:
+	@case " $(RECIPES) " in *" $(NAME) "*) ;; *) \
+		echo "no recipe '$(NAME)'; there are: $$(echo $(RECIPES) | sed 's/ /, /g')" >&2; exit 2;; esac
 
 test: $(VENV) lint ## Check the code and run all tests
 	@pytest

@@ -1,6 +1,6 @@
 """Print what a workflow's runs came to: a small table, the verdicts, where the report is, and what to type next.
 
-python scripts/score/print_summary.py results
+python scripts/score/print_summary.py [--recipe stories] results
 """
 
 import argparse
@@ -17,6 +17,8 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_json
 from scripts.score.catalogue import shown
 
+RESULTS = Path("results")  # of the demo, and of a configuration that names no folder
+EMBEDDED_RESULTS = RESULTS / "embedded"  # of config/embedded.yaml
 ORDER = ("base", "adapter", "merged", *QUANTS)
 COLUMNS = {
     "perplexity": "perplexity↓",
@@ -36,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     """Return the step's arguments."""
     arguments = argparse.ArgumentParser(description="Print a summary of the results.")
     arguments.add_argument("results", type=Path, nargs="?", default=Path("results"), help="folder of the results")
+    arguments.add_argument("--recipe", help="recipe that was run, in config/recipes/")
     return arguments
 
 
@@ -70,7 +73,7 @@ def embedded_in(results: Path, runs: dict[str, list[dict]]) -> bool:
     return any(path.is_file() and read_json(path).get("source") == "embedded" for path in manifests)
 
 
-def print_summary(results: Path, console: Console) -> None:
+def print_summary(results: Path, console: Console, recipe: str | None = None) -> None:
     """Print table, verdicts, pages and next commands; raise UserError when there is no leaderboard."""
     runs = read_leaderboard(results / "leaderboard.csv")
     for run, rows in runs.items():
@@ -87,7 +90,7 @@ def print_summary(results: Path, console: Console) -> None:
     pages = pages_in(results)
     console.print("\n[bold]Report[/]: " + " and ".join(escape(str(page)) for page in pages), soft_wrap=True)
     console.print("\n[bold]Next[/]")
-    for command, purpose in next_commands(pages[0]):
+    for command, purpose in next_commands(results, pages[0], recipe):
         console.print(f"  {escape(command)}\n      [dim]{purpose}[/]", soft_wrap=True)
 
 
@@ -98,15 +101,33 @@ def pages_in(results: Path) -> list[Path]:
     return [*([report] if is_new else []), results / "leaderboard.html"]
 
 
-def next_commands(page: Path) -> list[tuple[str, str]]:
-    """Return commands to type next, and what each is for."""
+def next_commands(results: Path, page: Path, recipe: str | None = None) -> list[tuple[str, str]]:
+    """Return commands to type next, and what each is for: after the demo what there is to try, else a look at it.
+
+    `page` is the page to look at, in the folder `results`; `recipe` is the name of the recipe that was run.
+    """
+    look = (f"python3 -m webbrowser {page}", "look at the report")
+    if results != RESULTS:
+        real = (
+            f"make recipe NAME={recipe} EMBEDDED=no",
+            "train the recipe's real model, on a GPU: into results/",
+        )
+        if recipe:
+            return [look, real]
+        remark = "; the same command without config/embedded.yaml trains the real model"
+        return [(look[0], look[1] + (remark if results == EMBEDDED_RESULTS else ""))]
+    if recipe:
+        return [look]
     return [
-        (f"python3 -m webbrowser {page}", "look at the report"),
+        look,
         (
-            "cp config/config.yaml mine.yaml",
-            "bring your own data: change files, format and fields in mine.yaml, and then",
+            "cp config/config.yaml config/mine.yaml",
+            "bring your own data (README, 'Your own data'): change files, format and fields in config/mine.yaml",
         ),
-        ("source .venv/bin/activate && snakemake --configfile mine.yaml", "run it; -n only says what would be done"),
+        (
+            "source .venv/bin/activate && snakemake --configfile config/mine.yaml",
+            "run it; '-n --quiet rules' only says what would be done",
+        ),
         (
             "make recipe NAME=football",
             "try a real recipe on the small model; with EMBEDDED=no it trains the real one, on a GPU",
@@ -118,7 +139,7 @@ def main(argv=None) -> int:
     """Print the summary; return 1, with one line, when there are no results."""
     arguments = parser().parse_args(argv)
     try:
-        print_summary(arguments.results, Console(highlight=False))
+        print_summary(arguments.results, Console(highlight=False), arguments.recipe)
     except UserError as error:
         print(error, file=sys.stderr)
         return 1

@@ -16,6 +16,7 @@ from scripts.score.board import ranked, ranking_metric
 from scripts.score.catalogue import number, shown
 from scripts.score.charts import curve_charts, line_chart, nice_ticks, whiskers
 from scripts.score.print_summary import main as summary
+from scripts.score.print_summary import next_commands
 from scripts.score.side_by_side import grouped, in_turn, question
 from scripts.score.write_leaderboard import main as leaderboard
 from scripts.score.write_run_report import main as report
@@ -187,7 +188,22 @@ def test_the_summary_fits_a_terminal_and_says_what_to_do_next(results, capsys):
     assert "q8_0 *" in text
     assert "mean nothing beyond" in text
     assert f"Report: {results / 'leaderboard.html'}\n" in text
-    assert "\n  make recipe NAME=football\n" in text
+
+
+@pytest.mark.parametrize(
+    ("folder", "recipe", "commands"),
+    [
+        ("results", None, ["config/mine.yaml", "config/mine.yaml", "make recipe NAME=football"]),
+        ("results", "stories", []),
+        ("results/embedded", "stories", ["make recipe NAME=stories EMBEDDED=no"]),
+        ("results/mine", None, []),
+    ],
+)
+def test_what_to_do_next_depends_on_what_was_run(folder, recipe, commands):
+    look, *others = next_commands(Path(folder), Path(folder, "report.html"), recipe)
+    assert look[0] == f"python3 -m webbrowser {folder}/report.html"
+    assert len(others) == len(commands)
+    assert all(command.endswith(end) for (command, _), end in zip(others, commands, strict=True))
 
 
 def test_the_summary_names_the_report_of_these_results_and_no_older_one(results, capsys):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.score.print_summary import next_commands
+from scripts.score.print_summary import RESULTS, next_commands
 from tests.support.project import ROOT, planned_jobs
 
 
@@ -29,7 +29,7 @@ def typed(folder: Path, command: str) -> str:
 
 
 def test_the_commands_of_the_summary_work_as_typed(checkout):
-    copy, run, recipe = [command for command, _ in next_commands(Path("results/report.html"))][1:]
+    copy, run, recipe = [command for command, _ in next_commands(RESULTS, RESULTS / "report.html")][1:]
     typed(checkout, copy)
     assert "results/leaderboard.html" in typed(checkout, f"{run} -n")
     assert planned_jobs(typed(checkout, f"{recipe} ARGS=-n"))["train_adapter"] == 1
@@ -48,8 +48,27 @@ def test_a_recipe_on_the_small_model_has_results_logs_and_benchmarks_of_its_own(
         assert f"results/embedded/{path}" in printed
         assert f" results/{path}" not in printed
     commands = typed(checkout, "make --dry-run recipe NAME=stories")
-    assert "print_summary.py results/embedded\n" in commands
-    assert "print_summary.py results\n" in typed(checkout, "make --dry-run recipe NAME=stories EMBEDDED=no")
+    assert "print_summary.py --recipe stories results/embedded\n" in commands
+    commands = typed(checkout, "make --dry-run recipe NAME=stories EMBEDDED=no")
+    assert "print_summary.py --recipe stories results\n" in commands
+
+
+def test_an_unknown_recipe_is_one_line_and_installs_nothing(tmp_path):
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    shutil.copytree(ROOT / "config", tmp_path / "config")
+    done = subprocess.run(["make", "recipe", "NAME=footbal"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[0] == "no recipe 'footbal'; there are: football, stories"
+    assert done.stdout == ""
+    assert not (tmp_path / ".venv").exists()
+
+
+def test_the_report_of_another_configuration_stands_beside_its_results(checkout):
+    (checkout / "config/mine.yaml").write_text("pathvars: {results: results/mine}\n", encoding="utf-8")
+    for options, folder in (("--configfile config/mine.yaml", "results/mine"), ("--cores 1", "results")):
+        commands = typed(checkout, f"make --dry-run report ARGS='{options}'")
+        assert f"folder={folder};" in commands
+        assert f"--report $folder/report.html {options}" in commands
 
 
 def test_an_environment_behind_a_link_is_never_emptied(tmp_path):
