@@ -1,4 +1,4 @@
-"""Write the leaderboard of all runs and variants, as CSV and as one self-contained page.
+"""Write the leaderboard of a configuration's runs, as CSV and as one self-contained page.
 
     python scripts/score/write_leaderboard.py results --settings '{"runs": [...]}' --csv leaderboard.csv \
         --page leaderboard.html
@@ -38,7 +38,7 @@ COLUMNS = (
 
 def parser():
     """Return the step's arguments."""
-    arguments = step_parser("Write the leaderboard of all runs and variants, as CSV and as one self-contained page.")
+    arguments = step_parser("Write the leaderboard of a configuration's runs, as CSV and as one self-contained page.")
     arguments.add_argument("results", type=Path, help="folder of the results, with runs/ and models/")
     arguments.add_argument("--csv", type=Path, required=True, help="table to write")
     arguments.add_argument("--page", type=Path, required=True, help="page to write")

@@ -1,0 +1,62 @@
+"""The commands in the documentation mean what they look like, and its example configurations are valid."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts.common.config.load import load_config
+from scripts.score.print_summary import next_commands
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "data").rglob("*.md")),
+]
+COMMENTED = [ROOT / "Makefile", ROOT / "Snakefile", *sorted((ROOT / "config").rglob("*.yaml"))]
+CONFIGURATION = re.compile(r"\.(ya?ml|json)$|^\$\(RECIPE_CONFIG\)$")
+QUIET = ("all", "host", "progress", "reason", "rules")
+
+
+def swallowed(text: str) -> list[str]:
+    """Return the words that `--configfile` or `--quiet`, which take several values, would take for values of theirs."""
+    found = []
+    for option, values in re.findall(r"(--configfile|--quiet)((?:[ \t]+[^\s`\"'#;|&]+)+)", text):
+        for word in values.split():
+            if word.startswith("-") or word == "$(OPTIONS)":
+                break
+            if not (CONFIGURATION.search(word) if option == "--configfile" else word in QUIET):
+                found.append(f"{option} {word}")
+    return found
+
+
+@pytest.mark.parametrize("path", [*PAGES, *COMMENTED], ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_target_stands_where_an_option_would_swallow_it(path):
+    assert swallowed(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(("folder", "recipe"), [("results", None), ("results/embedded", "stories")])
+def test_no_target_of_the_summary_is_swallowed(folder, recipe):
+    commands = next_commands(Path(folder), Path(folder, "report.html"), recipe)
+    assert swallowed("\n".join(text for pair in commands for text in pair)) == []
+
+
+def test_a_swallowed_target_is_found():
+    assert swallowed("snakemake --configfile config/a.yaml config/b.yaml results/x.html") == [
+        "--configfile results/x.html"
+    ]
+    assert swallowed("snakemake -n --quiet rules results/x.html") == ["--quiet results/x.html"]
+    right = "`snakemake results/x.html -n --quiet rules --configfile config/a.yaml config/b.yaml  # all` and `x`"
+    assert swallowed(right) == []
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md"])
+def test_the_example_configuration_is_valid(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    [example] = re.findall(r"^ *```yaml\n( *# yaml-language-server.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    config = load_config(yaml.safe_load(example))
+    assert config.pathvars["results"] != "results"
+    assert "length_mean" in {gate.metric for gate in config.gates.values()}
