@@ -93,6 +93,7 @@ def candidates(folder: str, name: str) -> Iterable[str]:
     """
     if os.path.exists(os.path.join(folder, name)) or glob.glob(name, root_dir=folder):
         return [name]
-    names = sorted(glob.glob("*", root_dir=folder))
+    ended = bool(Path(name).suffix)
+    names = [other for other in sorted(glob.glob("*", root_dir=folder)) if bool(Path(other).suffix) == ended]
     stems = difflib.get_close_matches(Path(name).stem, {Path(other).stem: None for other in names}, n=NEAR)
     return difflib.get_close_matches(name, [other for other in names if Path(other).stem in stems], NEAR, 0)
