@@ -78,6 +78,16 @@ FAULTS = [
     ("runs__stories__quants", "q8_0", ["runs.stories.quants: expected a list, got text 'q8_0'"]),
     ("datasets__cards__language", False, ["datasets.cards.language: expected text, got false; put it in quotes"]),
     (
+        "datasets__cards__language",
+        "english",
+        ["datasets.cards.language: text 'english' is not a language tag such as en, fr or vi"],
+    ),
+    (
+        "runs__stories__score__language",
+        "fr CA",
+        ["runs.stories.score.language: text 'fr CA' is not a language tag such as en, fr or vi"],
+    ),
+    (
         "runs__stories__lora__target_modules",
         5,
         ["runs.stories.lora.target_modules: expected a list or 'all-linear', got 5"],

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from scripts.common.config.types import HubId, Name, Number, Pattern, Revision, Section, Template, Text
+from scripts.common.config.types import HubId, LanguageTag, Name, Number, Pattern, Revision, Section, Template, Text
 
 KINDS = ("json", "jsonl", "ndjson", "csv", "tsv", "parquet")
 COMPRESSIONS = (".gz", ".zst")
@@ -110,7 +110,9 @@ class Dataset(Section):
         {}, description="Names of the raw columns where they differ from the format's own, such as `prompt: question`."
     )
     system: Text | None = Field(None, description="System message for records that have none.")
-    language: Text | None = Field(None, description="BCP 47 tag, such as `fr` or `vi`; metrics and metadata use it.")
+    language: LanguageTag | None = Field(
+        None, description="BCP 47 tag, such as `fr` or `vi`; metrics and metadata use it."
+    )
     license: Text | None = Field(None, description="SPDX identifier of the data's licence, for the model card.")
     label: Text | None = Field(None, description="Raw column that holds the record's label.")
     label_map: dict[str, Text] = Field({}, description="Raw label to label, such as `goal: But`; others stay.")

@@ -29,6 +29,7 @@ PATTERNS = {
     "revision": "is not a commit hash: pin the 40 hex digits, for branches and tags move",
     "version": "is not a version such as v1.0",
     "id": "is not a repository id such as org/name",
+    "language": "is not a language tag such as en, fr or vi",
 }
 # What pydantic puts into a place to say which branch of a union or which side of a mapping it means.
 BRANCH = re.compile(r"^(\[key\]|(list|literal|function-\w+|constrained-\w+)(\[.*\])?|str|int|float|bool)$")

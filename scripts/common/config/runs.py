@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from scripts.common.config.types import Name, Number, Pattern, Section, Text
+from scripts.common.config.types import LanguageTag, Name, Number, Pattern, Section, Text
 from scripts.common.modelfile_text import modelfile_fault, with_plain_spaces
 
 Task = Literal["chat", "vision", "token_classification"]
@@ -175,7 +175,7 @@ class Score(Section):
     """What is measured on the answers."""
 
     metrics: list[Metric] | None = Field(None, min_length=1, description="None: all that apply.")
-    language: Text | None = Field(None, description="BCP 47 tag for tokenization; none: the dataset's.")
+    language: LanguageTag | None = Field(None, description="BCP 47 tag for tokenization; none: the dataset's.")
     generic_phrases: list[Pattern] = Field([], description="Regular expressions of phrases that say nothing.")
     bootstrap: int = Field(1000, ge=100, description="Resamples for the 95 % intervals.")
     seed: int = Field(0, ge=0, description="Seed of the resampling.")

@@ -57,4 +57,5 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
 Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 HubId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")]
 Text = Annotated[str, StringConstraints(min_length=1)]
+LanguageTag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*$")]
 Template = Annotated[str, StringConstraints(min_length=1), AfterValidator(parsed)]
