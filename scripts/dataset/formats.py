@@ -1,4 +1,7 @@
-"""From a raw record of each known format to messages: [{"role": ..., "content": ...}, ...]."""
+"""From a raw record of each known format to messages: [{"role": ..., "content": ...}, ...].
+
+The readers are given records that have every column of NEEDED.
+"""
 
 import json
 from typing import Any
@@ -31,22 +34,9 @@ SPEAKERS = {
 }
 
 
-def column(record: dict, name: str, renamed: dict[str, str]) -> Any:
-    """Return a column of a record. Raises BadRecordError that says which columns there are."""
-    if name not in record:
-        raw = renamed.get(name, name)
-        shown = ", ".join(list(record)[:8]) or "none"
-        raise BadRecordError(
-            "missing column",
-            f"has no '{raw}'",
-            f"add it, or name the right column under 'columns' (there are: {shown})",
-        )
-    return record[name]
-
-
 def text_column(record: dict, name: str, renamed: dict[str, str]) -> str:
     """Return a column of text."""
-    return checked_text(column(record, name, renamed), f"'{renamed.get(name, name)}'")
+    return checked_text(record[name], f"'{renamed.get(name, name)}'")
 
 
 def checked_text(value: Any, what: str) -> str:
@@ -99,14 +89,14 @@ def content_text(value: Any, what: str) -> str:
 def from_messages(record: dict, renamed: dict[str, str]) -> list[dict]:
     """Read the format `messages` (OpenAI, TRL)."""
     speaker, content = renamed.get("role", "role"), renamed.get("content", "content")
-    value = column(record, "messages", renamed)
+    value = record["messages"]
     return system_of(record) + turns(value, "messages", speaker, content, {role: role for role in ROLES})
 
 
 def from_sharegpt(record: dict, renamed: dict[str, str]) -> list[dict]:
     """Read the format `sharegpt`: turns of human and gpt, and a system message among them or beside them."""
     speaker, content = renamed.get("from", "from"), renamed.get("value", "value")
-    value = column(record, "conversations", renamed)
+    value = record["conversations"]
     return system_of(record) + turns(value, "conversations", speaker, content, SPEAKERS)
 
 
@@ -114,7 +104,7 @@ def from_prompt_completion(record: dict, renamed: dict[str, str]) -> list[dict]:
     """Read the format `prompt_completion`; both may be text or lists of messages, as in TRL."""
     messages = system_of(record)
     for name, role in (("prompt", "user"), ("completion", "assistant")):
-        value = column(record, name, renamed)
+        value = record[name]
         if isinstance(value, list):
             messages += turns(value, name, "role", "content", {role: role for role in ROLES})
         else:

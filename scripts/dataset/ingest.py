@@ -108,8 +108,8 @@ def ingest(
 ) -> dict:
     """Make records of raw rows, given as pairs of source and row; return the counts.
 
-    With `on_bad_record: fail` a bad record stops the build after all rows were looked at: the UserError lists the
-    first ten, one line each, and how many there are.
+    With `on_bad_record: fail` a bad record stops the build after all rows were looked at: the UserError says how
+    many there are and lists the first ten, one line each.
     """
     maker = RecordMaker(settings)
     counts = Counts(maker.checks)
@@ -133,7 +133,8 @@ def ingest(
         keep(record)
     result = counts.as_json()
     if failing and lines:
-        raise UserError("\n".join([*lines, bad_total(result, len(lines))]))
+        total = bad_total(result, len(lines))
+        raise UserError("\n".join([total, *lines] if len(lines) > 1 else [*lines, total]))
     if not result["kept"]:
         raise UserError("no record is left" + (f" of {result['read']}: {commonest(result)}" if result["read"] else ""))
     return result

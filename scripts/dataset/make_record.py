@@ -6,7 +6,7 @@ from typing import Any
 
 from scripts.common.records import Record, content_id, normalised
 from scripts.dataset.formats import NEEDED, OPTIONAL, READERS, conversation
-from scripts.dataset.raw_rows import BadRecordError, plain
+from scripts.dataset.raw_rows import BadRecordError, missing_column, plain
 from scripts.dataset.sandbox import Sandbox, compiled_template
 
 UNKNOWN = "unknown"
@@ -43,6 +43,10 @@ class RecordMaker:
         label = raw_label if raw_label is None else self.settings["label_map"].get(raw_label, raw_label)
         group = self.raw_text(raw, "group_by")
         record = self.with_own_names(raw)
+        for name in NEEDED[self.settings["format"]]:
+            if name not in record:
+                advice = "add it, or name the right column under 'columns'"
+                raise missing_column("missing column", self.renamed.get(name, name), raw, advice)
         messages = self.messages(record, label)
         self.check_length(messages[-1]["content"])
         violated = [check for check in self.checks if check.violated_by(messages[-1]["content"], label)]
@@ -78,11 +82,13 @@ class RecordMaker:
         name = self.settings[key]
         if name is None:
             return None
-        value = raw.get(name)
+        advice = f"'{key}' needs it in every record"
+        if name not in raw:
+            raise missing_column(f"no {key}", name, raw, advice)
+        value = raw[name]
         text = normalised(str(value).lower() if isinstance(value, bool) else str(value)) if scalar(value) else ""
         if not text:
-            missing = "has no" if name not in raw else "has an empty"
-            raise BadRecordError(f"no {key}", f"{missing} '{name}'", f"'{key}' needs it in every record")
+            raise BadRecordError(f"no {key}", f"has an empty '{name}'", advice)
         return text
 
     def messages(self, record: dict, label: str | None) -> list[dict]:

@@ -2,10 +2,12 @@
 
 import datetime
 import decimal
+import difflib
 import math
 from dataclasses import dataclass
 from typing import Any
 
+SHOWN_COLUMNS = 12
 MAX_RECORD = 64 * 2**20  # characters or bytes of one raw record; a longer one is a damaged file, not a record
 
 
@@ -60,3 +62,14 @@ def object_fault(value: Any) -> BadRecordError | None:
     if isinstance(value, dict):
         return None
     return BadRecordError("not an object", f"is {kind_of_value(value)}, not an object", "a record is written as {...}")
+
+
+def missing_column(kind: str, name: str, raw: dict, otherwise: str) -> BadRecordError:
+    """Return the fault of a raw record without this column: it says which there are, and which one was meant.
+
+    `otherwise` is what to do where none of them is similar.
+    """
+    there = [*list(raw)[:SHOWN_COLUMNS], *(["..."] if len(raw) > SHOWN_COLUMNS else [])]
+    near = difflib.get_close_matches(name, list(raw), n=1)
+    advice = f"did you mean '{near[0]}'?" if near else otherwise
+    return BadRecordError(kind, f"has no '{name}'", f"it has {', '.join(there) or 'no field'}; {advice}")

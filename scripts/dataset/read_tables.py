@@ -88,9 +88,10 @@ def read_delimited_rows(
             header = checked_header(cells, path, start, delimiter, wanted)
             continue
         if not fault and len(cells) != len(header):
-            quoting = f"quote cells that hold {'tabs' if delimiter == chr(9) else repr(delimiter)}"
+            fewer = "a cell is missing, or a line break is not quoted"
+            more = f"quote cells that hold {'tabs' if delimiter == chr(9) else repr(delimiter)}"
             shape = f"has {len(cells)} cell{'s' * (len(cells) > 1)}, the header has {len(header)}"
-            fault = BadRecordError("ragged row", shape, quoting)
+            fault = BadRecordError("ragged row", shape, fewer if len(cells) < len(header) else more)
         origin = f"{path}:{start}"
         yield (
             RawRow(origin, None, fault, feed.text()) if fault else RawRow(origin, dict(zip(header, cells, strict=True)))

@@ -162,7 +162,13 @@ FILES = {
         "raw.tsv",
         b"prompt\tcompletion\na\n",
         PAIRS,
-        "raw.tsv:2: has 1 cell, the header has 2; quote cells that hold tabs",
+        "raw.tsv:2: has 1 cell, the header has 2; a cell is missing, or a line break is not quoted",
+    ),
+    "tsv, a cell too many": (
+        "raw.tsv",
+        b"prompt\tcompletion\na\tb\tc\n",
+        PAIRS,
+        "raw.tsv:2: has 3 cells, the header has 2; quote cells that hold tabs",
     ),
     "csv, no header": (
         "raw.csv",
@@ -266,7 +272,7 @@ RECORDS = {
     "messages, no column": (
         b'{"text": "a"}',
         MESSAGES,
-        "has no 'messages'; add it, or name the right column under 'columns' (there are: text)",
+        "has no 'messages'; it has text; add it, or name the right column under 'columns'",
     ),
     "messages, empty list": (
         b'{"messages": []}',
@@ -338,7 +344,12 @@ RECORDS = {
     "prompt_completion, renamed column": (
         b'{"question": "a", "completion": "b"}',
         PAIRS | {"columns": {"prompt": "frage"}},
-        "has no 'frage'; add it, or name the right column under 'columns' (there are: question, completion)",
+        "has no 'frage'; it has question, completion; add it, or name the right column under 'columns'",
+    ),
+    "prompt_completion, misspelt column": (
+        b'{"question": "a", "answer": "b", "topic": "c"}',
+        PAIRS | {"columns": {"prompt": "questoin", "completion": "answer"}},
+        "has no 'questoin'; it has question, answer, topic; did you mean 'question'?",
     ),
     "fields, missing": (b'{"text": "a"}', FIELDS, "has no field 'minute'; its fields are text"),
     "fields, null": (
@@ -346,7 +357,21 @@ RECORDS = {
         FIELDS,
         "a field that the template prints is null; use default('', true)",
     ),
-    "no label": (GOOD.encode(), MESSAGES | {"label": "type"}, "has no 'type'; 'label' needs it in every record"),
+    "no label": (
+        GOOD.encode(),
+        MESSAGES | {"label": "type"},
+        "has no 'type'; it has messages; 'label' needs it in every record",
+    ),
+    "misspelt label": (
+        json.dumps(chat("a", "b", topic="c")).encode(),
+        MESSAGES | {"label": "topics"},
+        "has no 'topics'; it has messages, topic; did you mean 'topic'?",
+    ),
+    "misspelt group": (
+        json.dumps(chat("a", "b", customer="c")).encode(),
+        MESSAGES | {"group_by": "custommer"},
+        "has no 'custommer'; it has messages, customer; did you mean 'customer'?",
+    ),
     "empty group": (
         json.dumps(chat("a", "b", match="")).encode(),
         MESSAGES | {"group_by": "match"},
@@ -398,6 +423,7 @@ def test_malformed_record_is_kept_whole_in_the_quarantine(case: str, stage: Stag
     record, settings, line = RECORDS[case]
     good = json.loads(GOOD) | {"prompt": "q", "completion": "Une réponse assez longue", "frage": "f", "minute": 1}
     good |= {"text": "Un texte", "instruction": "q", "output": "Une réponse", "type": "t", "match": "m"}
+    good |= {"questoin": "q", "answer": "Une réponse", "topics": "t", "custommer": "c"}
     good["conversations"] = [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b"}]
     good["messages"][1]["content"] = "Jovanic !!"
     Path("raw.jsonl").write_bytes(json.dumps(good).encode() + b"\n" + record + b"\n")
@@ -411,11 +437,11 @@ def test_malformed_record_is_kept_whole_in_the_quarantine(case: str, stage: Stag
     assert [each["origin"] for each in stage.ingested()] == ["raw.jsonl:1"]
 
 
-def test_a_failing_build_lists_the_first_ten_bad_records_and_their_number(stage: Stage):
+def test_a_failing_build_says_how_many_records_are_bad_and_lists_the_first_ten(stage: Stage):
     Path("raw.jsonl").write_text("".join(f"{GOOD}\n{{}}\n" for _ in range(12)), encoding="utf-8")
     stage.settings = settings_of()
     assert stage.ingest(Path("raw.jsonl")) == 1
-    *listed, total = stage.error().splitlines()
+    total, *listed = stage.error().splitlines()
     assert [line.partition(": ")[0] for line in listed] == [f"raw.jsonl:{line}" for line in range(2, 22, 2)]
     assert total == ("12 of 24 records are bad, the first 10 are listed; mend them, or set 'on_bad_record: quarantine'")
 
