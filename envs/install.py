@@ -51,6 +51,11 @@ def fingerprint(folder: Path = FOLDER) -> str:
     return digest.hexdigest()
 
 
+def say(line: str) -> None:
+    """Print a line at once, before what it announces."""
+    print(line, flush=True)
+
+
 def pip(*arguments: str) -> None:
     """Run this environment's pip; sources are built with the locked tools, on all cores."""
     surroundings = {"CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count()), **os.environ}
@@ -80,7 +85,7 @@ def install_torch(pin: Pin) -> bool:
     digest = "sha256:" + installed["download_info"]["archive_info"]["hashes"]["sha256"]
     if version == pin.version and digest not in pin.hashes:
         raise SystemExit(f"torch {version} came with {digest}, which is not in the lock")
-    print(f"torch {version}", flush=True)
+    say(f"    {version}")
     return version.endswith("+cpu")
 
 
@@ -100,11 +105,16 @@ def main(argv=None) -> int:
     if sys.prefix == sys.base_prefix:
         parser.error("run this with the Python of a virtual environment: python3 -m venv .venv")
     pins = merged_pins()
-    print("Installing the locked packages; llama.cpp is built from source, which takes minutes ...", flush=True)
-    install_locked(read_lock("build"))
+    tools = read_lock("build")
+    say(f"1/4 pip and build tools: {len(tools)} packages")
+    install_locked(tools)
+    say(f"2/4 torch {pins['torch'].version}")
     cpu_build = install_torch(pins["torch"])
-    install_locked(without_torch(pins, cpu_build))
+    others = without_torch(pins, cpu_build)
+    say(f"3/4 {len(others)} other packages; llama.cpp is built from source, about five minutes the first time")
+    install_locked(others)
     write_path_file(FOLDER.parent)
+    say("4/4 do they fit together?")
     pip("check")
     stamp.write_text(fingerprint() + "\n", encoding="utf-8")
     return 0
