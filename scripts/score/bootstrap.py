@@ -7,7 +7,7 @@ is the exact one of Clopper and Pearson (1934), (0.05 / 2)^(1 / records).
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import NormalDist
 
 import numpy as np
@@ -26,6 +26,12 @@ class Estimate:
     low: float | None
     high: float | None
     n: int
+
+    def within(self, least: float, most: float) -> "Estimate":
+        """Return the estimate with its interval cut to the values that are possible by definition."""
+        if self.low is None or self.high is None:
+            return self
+        return replace(self, low=min(max(self.low, least), most), high=max(min(self.high, most), least))
 
     def row(self) -> dict:
         """Return the estimate for JSON, rounded to 8 significant digits."""

@@ -17,6 +17,11 @@ class Entry:
     direction: Direction
     unit: Literal["", "%", "s", "words"] = ""
 
+    @property
+    def is_share(self) -> bool:
+        """Whether the metric lies between 0 and 1 by definition; a coefficient of variation doesn't."""
+        return self.unit == "%" and self.kind != "variation"
+
 
 CATALOGUE: dict[str, Entry] = {
     "perplexity": Entry("Perplexity per token", "exp_ratio", "lower"),

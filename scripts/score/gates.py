@@ -23,7 +23,8 @@ def metric_difference(
 ) -> Estimate | None:
     """Return the paired difference (scores minus baseline) of a metric, from two score files."""
     ours, theirs = paired_rows(scores, baseline, metric)
-    return difference(CATALOGUE[metric].kind, ours, theirs, resamples, seed, relative) if ours else None
+    found = difference(CATALOGUE[metric].kind, ours, theirs, resamples, seed, relative) if ours else None
+    return found.within(-1, 1) if found and CATALOGUE[metric].is_share and not relative else found
 
 
 def gate_estimate(gate: dict, scores: dict[str, dict], resamples: int, seed: int) -> Estimate | str:
@@ -61,6 +62,8 @@ def records_needed(gate: dict, found: Estimate) -> int | None:
     distance = abs(found.value - gate["threshold"])
     reach = found.value - found.low if found.value > gate["threshold"] else found.high - found.value
     alike = CATALOGUE[gate["metric"]].kind == "yes_no" and gate["baseline"] is None and found.value in (0, 1)
+    if CATALOGUE[gate["metric"]].is_share and not alike:
+        reach = max(found.value - found.low, found.high - found.value)  # the other side may be cut off at 0 or 1
     return math.ceil(1.1 * found.n * (reach / distance) ** (1 if alike else 2))
 
 
@@ -129,7 +132,10 @@ def names(gates: list[dict]) -> str:
 
 
 def verdict(run: str, gates: dict[str, dict], shipped: str, scores: dict[str, dict], resamples: int, seed: int) -> dict:
-    """Return a run's verdict; `shipped` in a gate is read as that variant."""
+    """Return a run's verdict; `shipped` in a gate is read as that variant.
+
+    A run whose shipped variant gives mostly empty answers is never promoted, whatever its gates say.
+    """
     resolved = {
         name: {
             **gate,
@@ -140,7 +146,14 @@ def verdict(run: str, gates: dict[str, dict], shipped: str, scores: dict[str, di
     judged = [judge_gate(name, gate, scores, resamples, seed) for name, gate in resolved.items()]
     word, why = judge(judged)
     warnings = empty_answers(shipped, scores)
+    if is_mostly_empty(shipped, scores) and word != "rollback":
+        word, why = "hold", "; ".join([*warnings, *([why] if word == "hold" else [])])
     return {"run": run, "verdict": word, "reason": why, "shipped": shipped, "warnings": warnings, "gates": judged}
+
+
+def is_mostly_empty(shipped: str, scores: dict[str, dict]) -> bool:
+    """Say whether more than half of the shipped variant's answers are empty: no gate makes up for that."""
+    return shipped in scores and 2 * scores[shipped]["empty"] > scores[shipped]["records"]
 
 
 def empty_answers(shipped: str, scores: dict[str, dict]) -> list[str]:

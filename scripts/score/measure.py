@@ -75,5 +75,5 @@ def score_set(material: Material, asked: list[str] | None, resamples: int, seed:
         if found is None:
             scores["reasons"][metric] = "not defined for these answers (division by zero, or beyond all bounds)"
         else:
-            scores["metrics"][metric] = found.row()
+            scores["metrics"][metric] = (found.within(0, 1) if CATALOGUE[metric].is_share else found).row()
     return scores

@@ -132,3 +132,14 @@ def test_settings_that_are_not_given_are_asked_for(tmp_path, capfd):
     given = json.dumps({"language": "fr", "score": {"metrics": None, "language": None, "generic_phrases": []}})
     assert main([*words, "--errors", f"{tmp_path}/e.jsonl", "--settings", given]) == 1
     assert "--settings lacks bootstrap, seed; " in capfd.readouterr().err
+
+
+def test_intervals_of_shares_stay_between_0_and_1_and_those_of_other_measures_do_not(tmp_path):
+    def alike(text: str, index: int) -> str:
+        return f"Le numéro {(index + 1) // 2} sort du terrain" if index else f"{text} " * 9
+
+    found = score(tmp_path, answer_rows("fr", alike), likelihood_rows("fr"))["metrics"]
+    across = found["repetition_across"]
+    assert across["low"] < across["value"] < across["high"] == 1
+    assert found["repetition"]["low"] == 0
+    assert found["length_variation"]["high"] > 1

@@ -312,19 +312,19 @@ def test_without_perplexity_the_highest_chrf_is_ranked_first(results):
 
 
 def test_empty_answers_are_warned_of_even_when_every_gate_passes(tmp_path, capsys):
-    mute = {**dict.fromkeys(VARIANTS, (lambda text, index: "", 9.0)), "base": (babble, 60.0)}
+    mute = {**dict.fromkeys(VARIANTS, (lambda text, index: text if index else "", 9.0)), "base": (babble, 60.0)}
     learned = {**GATES["learned"], **COMMON, "baseline": "base"}
     folder = make_run(tmp_path, "mute", "vi", mute, {"learned": learned})
     verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
     assert verdict["verdict"] == "promote"
-    assert verdict["warnings"] == ["3 of 3 answers of q8_0 are empty"]
-    assert "3 of 3 answers of q8_0 are empty" in Page(write_report(tmp_path, "mute")).text
+    assert verdict["warnings"] == ["1 of 3 answers of q8_0 are empty"]
+    assert "1 of 3 answers of q8_0 are empty" in Page(write_report(tmp_path, "mute")).text
     runs = [{"run": "mute", "dataset": "d", "model": "base", "method": "lora", "variants": list(VARIANTS)}]
     arguments = [str(tmp_path), "--csv", f"{tmp_path}/leaderboard.csv", "--page", f"{tmp_path}/leaderboard.html"]
     assert not leaderboard([*arguments, "--settings", json.dumps({"runs": runs})])
-    assert "3 of 3 answers of q8_0 are empty" in (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    assert "1 of 3 answers of q8_0 are empty" in (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
     assert not summary([str(tmp_path)])
-    assert "3 of 3 answers of q8_0 are empty" in capsys.readouterr().out
+    assert "1 of 3 answers of q8_0 are empty" in capsys.readouterr().out
 
 
 def test_answers_with_text_bring_no_warning(results):

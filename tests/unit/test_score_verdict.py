@@ -91,6 +91,18 @@ def test_records_needed_shrinks_the_interval_to_the_threshold():
     assert records_needed(certain, Estimate(1.0, low, 1.0, 29)) == pytest.approx(76, abs=2)  # exact: 72, and a tenth
 
 
+def test_a_bound_cut_off_at_1_does_not_make_a_gate_seem_nearly_settled():
+    repeats = gate(metric="repetition_across", threshold=0.95)
+    needed = records_needed(repeats, Estimate(0.9, 0.7, 1.0, 10))
+    assert needed == pytest.approx(176, abs=1)  # 0.2 to reach 0.05: 16 times 10, and a tenth
+
+
+def test_the_difference_of_shares_is_at_most_one():
+    everything = {"ids": ["a", "b"], "statistics": {"repetition": [[1.4], [0.4]]}}
+    nothing = {"ids": ["a", "b"], "statistics": {"repetition": [[0.0], [0.0]]}}
+    assert metric_difference(everything, nothing, "repetition", 300, 0).high == 1
+
+
 def test_a_paired_difference_comes_from_score_files_alone(scores):
     found = metric_difference(scores["q8_0"], scores["bf16"], "perplexity", 300, 0, relative=True)
     assert found.value == pytest.approx(9.02 / 9 - 1, rel=0.2)
@@ -126,6 +138,23 @@ def test_shipped_is_read_as_the_shipped_quant(scores):
     assert [entry["variant"] for entry in decided["gates"]] == ["q8_0", "q8_0"]
     assert (decided["gates"][1]["value"], decided["gates"][1]["passed"]) == (0, True)
     assert decided["verdict"] == "promote"
+
+
+@pytest.mark.parametrize(
+    ("empty", "gates", "word", "reason"),
+    [
+        (4, {"a": gate(threshold=1)}, "promote", None),
+        (5, {"a": gate(threshold=1)}, "hold", "5 of 8 answers of q8_0 are empty"),
+        (8, {}, "hold", "8 of 8 answers of q8_0 are empty; no gate is defined for this run, so nothing says"),
+        (8, {"a": gate(threshold=99, comparison="below", on_failure="rollback")}, "rollback", "clearly failed: a"),
+    ],
+)
+def test_a_run_that_mostly_says_nothing_is_not_promoted_whatever_its_gates_say(scores, empty, gates, word, reason):
+    mute = {**scores, "q8_0": {**scores["q8_0"], "empty": empty}}
+    decided = verdict("football", gates, "q8_0", mute, 200, 0)
+    assert decided["verdict"] == word
+    assert decided["reason"].startswith(reason or "")
+    assert decided["warnings"] == [f"{empty} of 8 answers of q8_0 are empty"]
 
 
 def test_one_record_holds(tmp_path):
