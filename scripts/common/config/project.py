@@ -6,7 +6,7 @@ from scripts.common.config.types import Section, Text
 
 
 class Project(Section):
-    """Names for the metadata of GGUF files and for the model card."""
+    """Names for the metadata of GGUF files and for the model card; a change makes all GGUFs and their answers anew."""
 
     name: Text = Field("snaketune", description="Name of the project.")
     organization: Text | None = Field(None, description="Who publishes the models.")

@@ -22,7 +22,7 @@ class Override(Section):
 class Config(Section):
     """One file describes datasets, models, runs and gates."""
 
-    project: Project = Field(Project(), description="Names for metadata and model card.")
+    project: Project = Field(Project(), description="Names for GGUF metadata and model card.")
     datasets: Datasets = Field(min_length=1, description="Raw data and how it is read, cleaned and split.")
     models: Models = Field(min_length=1, description="Base models.")
     runs: Runs = Field(min_length=1, description="Fine-tuning runs.")

@@ -199,8 +199,15 @@ class Deploy(Section):
     system: str | None = Field(
         None, description="SYSTEM of the Modelfile; no-break spaces become plain ones, which Ollama keeps."
     )
-    parameters: OllamaParameters = Field(OllamaParameters(), description="Sampling parameters.")
-    description: str = Field("", description="A sentence or two for the model card.")
+    parameters: OllamaParameters = Field(
+        OllamaParameters(),
+        description="Sampling parameters. All but `num_ctx` stand in the GGUF: a change makes GGUFs and their answers anew.",
+    )
+    description: str = Field(
+        "",
+        description="A sentence or two for the model card. It stands in the GGUF: a change makes GGUFs and their answers "
+        "anew.",
+    )
     limits: str = Field("", description="Known limits, for the model card.")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
