@@ -112,8 +112,8 @@ class Dataset(Section):
     system: Text | None = Field(None, description="System message for records that have none.")
     language: LanguageTag | None = Field(
         None,
-        description="BCP 47 tag, such as `fr` or `vi`; metrics and metadata use it. It stands in the GGUF: a change makes "
-        "GGUFs and their answers anew.",
+        description="BCP 47 tag, such as `fr` or `vi`; metrics and metadata use it. It stands in the GGUF: a change "
+        "makes GGUFs and their answers anew.",
     )
     license: Text | None = Field(None, description="SPDX identifier of the data's licence, for the model card.")
     label: Text | None = Field(None, description="Raw column that holds the record's label.")

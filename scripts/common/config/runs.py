@@ -201,12 +201,13 @@ class Deploy(Section):
     )
     parameters: OllamaParameters = Field(
         OllamaParameters(),
-        description="Sampling parameters. All but `num_ctx` stand in the GGUF: a change makes GGUFs and their answers anew.",
+        description="Sampling parameters. All but `num_ctx` stand in the GGUF: a change makes GGUFs and their answers "
+        "anew.",
     )
     description: str = Field(
         "",
-        description="A sentence or two for the model card. It stands in the GGUF: a change makes GGUFs and their answers "
-        "anew.",
+        description="A sentence or two for the model card. It stands in the GGUF: a change makes GGUFs and their "
+        "answers anew.",
     )
     limits: str = Field("", description="Known limits, for the model card.")
 
