@@ -135,6 +135,20 @@ def test_text_of_the_data_is_never_markup(tmp_path: Path, capsys: pytest.Capture
     assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
 
 
+@pytest.mark.parametrize("best", [True, False], ids=["best seed", "another seed"])
+@pytest.mark.parametrize(("settings", "whose"), [({}, "splits"), ({"label": "type"}, "labels")])
+def test_the_page_speaks_of_shares_of_labels_where_there_are_labels(settings, whose, best, tmp_path, capsys):
+    stage = Stage(tmp_path, settings_of(splits={"train": 0.5, "validation": 0.0, "test": 0.5}, **settings), capsys)
+    raw = write_lines(tmp_path / "raw.jsonl", sample(20))
+    stage.run(raw)
+    seed = stage.facts("split")["stratification"]["best_seed"]
+    stage.settings["splits"]["seed"] = seed if best else seed + 1
+    stage.run(raw)
+    shares = "this one keeps the {} shares closest" if best else "It keeps the {} shares closer"
+    page = (tmp_path / "ledger.html").read_text(encoding="utf-8")
+    assert shares.format(f"{whose}'") in page.replace("&#39;", "'")
+
+
 def test_a_dataset_without_labels_has_a_page_too(tmp_path: Path, capsys: pytest.CaptureFixture):
     stage = Stage(tmp_path, settings_of(splits={"train": 0.5, "validation": 0.0, "test": 0.5}), capsys)
     stage.run(write_lines(tmp_path / "raw.jsonl", sample(20)))
