@@ -47,7 +47,9 @@ demo: $(VENV) ## From raw data to bundles and the leaderboard, on a small model 
 	@$(if $(DRY),,python scripts/score/print_summary.py $(RESULTS))
 
 report: $(VENV) ## Make Snakemake's report (of your own: ARGS="--configfile config/mine.yaml") if there are newer results
-	@folder=$(RESULTS); if [ ! $$folder/leaderboard.csv -ot $$folder/report.html ]; then \
+	@folder=$(RESULTS); if [ ! -f $$folder/leaderboard.csv ]; then \
+		echo "$$folder/leaderboard.csv is not there yet: run snakemake first" >&2; exit 2; \
+	elif [ ! $$folder/leaderboard.csv -ot $$folder/report.html ]; then \
 		snakemake --quiet all --report $$folder/report.html $(ARGS); fi
 
 recipe: known-recipe $(VENV) ## Run config/recipes/NAME.yaml on the embedded model; EMBEDDED=no: on the real one

@@ -63,6 +63,10 @@ def test_an_unknown_recipe_is_one_line_and_installs_nothing(tmp_path):
     assert not (tmp_path / ".venv").exists()
 
 
+def test_a_report_of_no_results_is_one_line(checkout):
+    assert typed(checkout, "make report 2>&1 || true").startswith("results/leaderboard.csv is not there yet")
+
+
 def test_the_report_of_another_configuration_stands_beside_its_results(checkout):
     (checkout / "config/mine.yaml").write_text("pathvars: {results: results/mine}\n", encoding="utf-8")
     for options, folder in (("--configfile config/mine.yaml", "results/mine"), ("--cores 1", "results")):
