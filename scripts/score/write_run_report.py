@@ -133,7 +133,7 @@ def step(arguments) -> None:
             for path in arguments.errors
         ],
         links=[
-            {"href": "../../leaderboard.html", "text": "leaderboard of all runs"},
+            {"href": "../../leaderboard.html", "text": "leaderboard of this configuration"},
             {"href": f"../../datasets/{facts['dataset']}/ledger.html", "text": "ledger of the dataset"},
             {"href": "tokens/ledger.html", "text": "ledger of the tokens"},
         ],
