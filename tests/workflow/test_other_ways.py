@@ -1,4 +1,4 @@
-"""From raw file to bundle on the other ways: Llama, all weights, a sweep, packing, sampling, no validation, no gates."""
+"""From raw file to bundle on other ways: Llama, all weights, a sweep, packing, sampling, no validation, no gates."""
 
 import pytest
 
