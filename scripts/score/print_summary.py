@@ -81,7 +81,7 @@ def print_summary(results: Path, console: Console, recipe: str | None = None) ->
         colour = COLOURS[verdict["verdict"]]
         reason = f"{verdict['verdict']}[/]: {escape(verdict['reason'])}"
         console.print(f"\n[bold]{escape(run)}[/] [{colour}]{reason}", soft_wrap=True)
-        for warning in verdict["warnings"]:
+        for warning in (w for w in verdict["warnings"] if w not in verdict["reason"]):
             console.print(f"[red]{escape(warning)}[/]", soft_wrap=True)
         console.print(run_table(rows))
     console.print("\n[dim]* goes into the bundle; ↓ ↑ the better direction; intervals are in the report.[/]")
