@@ -118,6 +118,11 @@ class Project:
                 os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
 
 
+def without_make() -> dict[str, str]:
+    """Return this environment as a shell has it that no make started: one inside another says more."""
+    return {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+
+
 def run_snakemake(folder: Path, *arguments: str, environment: dict | None = None) -> subprocess.CompletedProcess:
     """Run this environment's snakemake in a folder, with its programs first on the path, as `make` does."""
     tools = Path(sys.executable).parent

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.score.print_summary import RESULTS, next_commands
-from tests.support.project import ROOT, planned_jobs
+from tests.support.project import ROOT, planned_jobs, without_make
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,8 @@ def test_a_recipe_on_the_small_model_has_results_logs_and_benchmarks_of_its_own(
 def test_an_unknown_recipe_is_one_line_and_installs_nothing(tmp_path):
     shutil.copy(ROOT / "Makefile", tmp_path)
     shutil.copytree(ROOT / "config", tmp_path / "config")
-    done = subprocess.run(["make", "recipe", "NAME=footbal"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    command, environment = ["make", "recipe", "NAME=footbal"], without_make()
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == "no recipe 'footbal'; there are: football, stories"
     assert done.stdout == ""
@@ -84,7 +85,8 @@ def test_an_environment_behind_a_link_is_never_emptied(tmp_path):
     folder.mkdir()
     shutil.copy(ROOT / "Makefile", folder)
     (folder / ".venv").symlink_to(kept.parent)
-    done = subprocess.run(["make", "unit"], cwd=folder, capture_output=True, text=True, check=False)
+    command, environment = ["make", "unit"], without_make()
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode != 0
     assert ".venv is a link" in done.stderr
     assert kept.is_file()

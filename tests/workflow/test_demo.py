@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.files import read_json, sha256_of
+from tests.support.project import without_make
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = ("football", "stories")
@@ -34,7 +35,7 @@ def copy_of_the_checkout(folder: Path) -> Path:
 def make(folder: Path, *arguments: str) -> str:
     """Run make in the folder, with this environment and no other (`VENV=`: nothing is installed); return its output."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**os.environ, "COLUMNS": "140", "PATH": path}
+    environment = {**without_make(), "COLUMNS": "140", "PATH": path}
     done = subprocess.run(
         ["make", "VENV=", "CORES=2", *arguments],
         cwd=folder,
