@@ -19,7 +19,7 @@ OPTIONS = $$(if [ -t 2 ]; then echo --logger snaketune; else echo --quiet host r
 
 VENV := .venv/installed
 # Where the configuration files in ARGS have their results.
-RESULTS = $(shell .venv/bin/python -m scripts.common.results_folder $(filter %.yaml %.yml %.json,$(ARGS)))
+RESULTS = $(shell PATH="$(PATH)" python -m scripts.common.results_folder $(filter %.yaml %.yml %.json,$(ARGS)))
 RECIPES := $(basename $(notdir $(wildcard config/recipes/*.yaml)))
 RECIPE_CONFIG := config/recipes/$(NAME).yaml $(if $(filter yes,$(EMBEDDED)),config/embedded.yaml)
 RECIPE_RESULTS := results$(if $(filter yes,$(EMBEDDED)),/embedded)
