@@ -7,7 +7,7 @@ import sys
 def use_threads(count: int) -> None:
     """Make torch compute with `count` threads, deterministically, and keep tokenizers from starting their own."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    # Threads that wait for each other sleep: spinning ones slow all jobs down tenfold when cores are shared.
+    # Threads that wait for each other sleep: spinning ones slow down the jobs that share their cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
