@@ -3,8 +3,9 @@
 Run it with the Python of a new virtual environment. In order:
 
 1. pip and the tools that build source packages, from build.lock;
-2. torch at its locked version, whatever build of it pip finds first: put a folder or an index with CPU wheels in
-   PIP_FIND_LINKS or PIP_EXTRA_INDEX_URL to get that build (`2.13.0+cpu`); without one it is the CUDA build;
+2. torch and torchvision at their locked versions, whatever builds of them pip finds first: put an index with CPU wheels
+   of both in PIP_EXTRA_INDEX_URL to get that build (`2.13.0+cpu`); without one it is the CUDA build. Two builds that
+   don't fit each other (torch for the CPU, torchvision for CUDA) are replaced by those of the lock;
 3. all other packages of all the locks, each with its hash; beside a CPU build of torch the CUDA libraries are left out;
 4. a path file, so that `from scripts...` works without PYTHONPATH.
 
@@ -25,6 +26,7 @@ from envs.lock import FOLDER, Pin, environments, read_lock, requirement_line
 
 STAMP = "installed"
 CUDA_PREFIXES = ("cuda-", "nvidia-", "triton")
+PAIR = ("torch", "torchvision")
 
 
 def merged_pins(folder: Path = FOLDER) -> dict[str, Pin]:
@@ -37,10 +39,10 @@ def merged_pins(folder: Path = FOLDER) -> dict[str, Pin]:
     return pins
 
 
-def without_torch(pins: dict[str, Pin], cpu_build: bool) -> dict[str, Pin]:
-    """Return what is installed beside torch: for its CPU build, no CUDA libraries."""
+def without_pair(pins: dict[str, Pin], cpu_build: bool) -> dict[str, Pin]:
+    """Return what is installed beside torch and torchvision: for a CPU build of them, no CUDA libraries."""
     left_out = CUDA_PREFIXES if cpu_build else ()
-    return {name: pin for name, pin in pins.items() if name != "torch" and not name.startswith(left_out)}
+    return {name: pin for name, pin in pins.items() if name not in PAIR and not name.startswith(left_out)}
 
 
 def fingerprint(folder: Path = FOLDER) -> str:
@@ -65,28 +67,50 @@ def pip(*arguments: str) -> None:
 
 def install_locked(pins: dict[str, Pin]) -> None:
     """Install these pins and nothing else, each file checked against its hashes."""
+    install_lines([requirement_line(name, pin) for name, pin in pins.items()])
+
+
+def install_lines(lines: list[str], *options: str) -> None:
+    """Install lines of a requirements file with hashes, and nothing else."""
     with tempfile.TemporaryDirectory() as folder:
         requirements = Path(folder) / "requirements.txt"
-        lines = (f"{requirement_line(name, pin)}\n" for name, pin in pins.items())
-        requirements.write_text("".join(lines), encoding="utf-8")
-        pip("install", "-qq", "--no-deps", "--no-build-isolation", "--require-hashes", "-r", str(requirements))
+        requirements.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        pip(
+            "install", "-qq", "--no-deps", "--no-build-isolation", "--require-hashes", *options, "-r", str(requirements)
+        )
 
 
-def install_torch(pin: Pin) -> bool:
-    """Install the build of torch that pip finds first; return whether it is a CPU build.
+def install_pair(pins: dict[str, Pin]) -> bool:
+    """Install torch and torchvision in builds that fit each other; return whether they are CPU builds.
+
+    What pip finds first is taken if it fits. Otherwise it is the builds of the lock: `===` passes over a build with a
+    local version (`+cpu`), however high pip ranks it.
+    """
+    pair = {name: pins[name] for name in PAIR}
+    builds = [install_found(name, pin) for name, pin in pair.items()]
+    if len({build.partition("+")[2] for build in builds}) > 1:
+        say(f"    {' and '.join(builds)} don't fit each other: the locked builds of both are taken")
+        lines = [requirement_line(name, pin).replace("==", "===", 1) for name, pin in pair.items()]
+        install_lines(lines, "--force-reinstall")
+        builds = [pin.version for pin in pair.values()]
+    say(f"    torch {builds[0]}, torchvision {builds[1]}")
+    return builds[0].endswith("+cpu")
+
+
+def install_found(name: str, pin: Pin) -> str:
+    """Install the build of a package that pip finds first at the pinned version; return its full version.
 
     A build with the plain version must have a hash of the lock; one with a local version (`+cpu`) can't have.
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        pip("install", "-qq", "--no-deps", "--report", str(report), f"torch=={pin.version}")
+        pip("install", "-qq", "--no-deps", "--force-reinstall", "--report", str(report), f"{name}=={pin.version}")
         [installed] = json.loads(report.read_text(encoding="utf-8"))["install"]
     version = installed["metadata"]["version"]
     digest = "sha256:" + installed["download_info"]["archive_info"]["hashes"]["sha256"]
     if version == pin.version and digest not in pin.hashes:
-        raise SystemExit(f"torch {version} came with {digest}, which is not in the lock")
-    say(f"    {version}")
-    return version.endswith("+cpu")
+        raise SystemExit(f"{name} {version} came with {digest}, which is not in the lock")
+    return version
 
 
 def write_path_file(root: Path) -> None:
@@ -108,9 +132,9 @@ def main(argv=None) -> int:
     tools = read_lock("build")
     say(f"1/4 pip and build tools: {len(tools)} packages")
     install_locked(tools)
-    say(f"2/4 torch {pins['torch'].version}")
-    cpu_build = install_torch(pins["torch"])
-    others = without_torch(pins, cpu_build)
+    say("2/4 torch and torchvision")
+    cpu_build = install_pair(pins)
+    others = without_pair(pins, cpu_build)
     say(f"3/4 {len(others)} other packages; llama.cpp is built from source, about five minutes the first time")
     install_locked(others)
     write_path_file(FOLDER.parent)

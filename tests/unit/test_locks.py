@@ -8,7 +8,7 @@ import sys
 import pytest
 import yaml
 
-from envs.install import merged_pins, without_torch
+from envs.install import PAIR, merged_pins, without_pair
 from envs.lock import (
     CONSTRAINTS,
     FOLDER,
@@ -83,7 +83,7 @@ def test_no_file_names_a_registry_or_a_path_of_a_machine(path):
 
 def test_a_cpu_build_of_torch_comes_without_cuda_libraries_and_a_cuda_build_with_them():
     pins = merged_pins()
-    cpu, cuda = without_torch(pins, cpu_build=True), without_torch(pins, cpu_build=False)
+    cpu, cuda = without_pair(pins, cpu_build=True), without_pair(pins, cpu_build=False)
     assert "torch" not in cpu
     assert "torch" not in cuda
     assert {"nvidia-cudnn-cu13", "triton", "cuda-bindings"} <= cuda.keys() - cpu.keys()
@@ -94,9 +94,18 @@ def test_this_environment_is_the_locked_one():
     pins = merged_pins()
     installed = {canonical(found.name): found.version for found in importlib.metadata.distributions()}
     cpu_build = installed["torch"].endswith("+cpu")
-    wanted = {name: pin.version for name, pin in without_torch(pins, cpu_build).items()}
-    assert installed["torch"].split("+")[0] == pins["torch"].version
+    wanted = {name: pin.version for name, pin in without_pair(pins, cpu_build).items()}
+    for name in PAIR:
+        assert installed[name].split("+")[0] == pins[name].version
     assert {name: installed.get(name) for name in wanted} == wanted
+
+
+def test_torch_and_torchvision_are_builds_that_fit_each_other():
+    import torch
+    import torchvision
+
+    kept = torchvision.ops.nms(torch.tensor([[0.0, 0, 2, 2], [0.0, 0, 2, 2]]), torch.tensor([0.9, 0.8]), 0.5)
+    assert kept.tolist() == [0]
 
 
 @pytest.mark.parametrize("rule", RULES)
