@@ -15,7 +15,7 @@ from scripts.common.config import ConfigError, load_config
 from scripts.common.config.checks import gated_runs
 from scripts.common.config.paths import files_at
 from scripts.common.config.runs import QUANTS
-from scripts.common.config.variants import answer_variants, shipped_quant
+from scripts.common.config.variants import answer_variants, shipped_variant
 from scripts.common.imports import files_of_script
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
@@ -201,7 +201,7 @@ def gguf_settings(wildcards):
 
 def shipped_gguf(wildcards):
     """Return the GGUF file that goes into a run's bundle."""
-    return f"<results>/runs/{wildcards.run}/gguf/{shipped_quant(CONFIG.runs[wildcards.run])}.gguf"
+    return f"<results>/runs/{wildcards.run}/gguf/{shipped_variant(CONFIG.runs[wildcards.run])}.gguf"
 
 
 def bundle_settings(wildcards):
@@ -297,7 +297,7 @@ def verdict_settings(wildcards):
     gates = {name: gate for name, gate in CONFIG.gates.items() if wildcards.run in gated_runs(gate, CONFIG)}
     settings = {
         "gates": {name: gate.model_dump(mode="json", exclude={"runs"}) for name, gate in gates.items()},
-        "shipped": shipped_quant(run),
+        "shipped": shipped_variant(run),
         "bootstrap": run.score.bootstrap,
         "seed": run.score.seed,
     }

@@ -3,7 +3,7 @@
 import pytest
 
 from scripts.common.config.runs import Run
-from scripts.common.config.variants import answer_variants, gguf_quants, shipped_quant
+from scripts.common.config.variants import answer_variants, gguf_quants, shipped_variant
 
 
 def run(**settings) -> Run:
@@ -36,5 +36,5 @@ def test_bf16_is_made_first_and_once():
         ({"quants": []}, "bf16"),
     ],
 )
-def test_the_shipped_quant_is_the_named_one_or_the_last(settings, quant):
-    assert shipped_quant(run(**settings)) == quant
+def test_the_shipped_variant_is_the_named_one_or_the_last(settings, quant):
+    assert shipped_variant(run(**settings)) == quant

@@ -43,6 +43,7 @@ def conflicts_between(config: Any) -> Iterator[Conflict]:
     for name, run in config.runs.items():
         for key, message in run_conflicts(run, config):
             yield Conflict(("runs", name, key), message)
+    yield from redaction_conflicts(config)
     for name, gate in config.gates.items():
         for run_name in gate.runs or []:
             if run_name not in config.runs:
@@ -54,8 +55,7 @@ def conflicts_between(config: Any) -> Iterator[Conflict]:
 
 def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
     """Yield what doesn't fit between a run and the other sections."""
-    if run.task != "chat":
-        yield "task", f"'{run.task}' is not built yet; 'chat' is"
+    yield from task_conflicts(run, config)
     if run.dataset not in config.datasets:
         yield "dataset", f"'{run.dataset}' is not defined under 'datasets'{closest(run.dataset, list(config.datasets))}"
     elif config.datasets[run.dataset].splits.validation == 0:
@@ -73,6 +73,37 @@ def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
         for key, length in asked.items():
             if length > embedded.context:
                 yield key, f"{length} is more than the context of the embedded model '{run.model}' ({embedded.context})"
+
+
+def task_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
+    """Yield what doesn't fit between a run's task and its dataset and model."""
+    dataset, model = config.datasets.get(run.dataset), config.models.get(run.model)
+    if dataset is not None:
+        if run.task == "token_classification" and dataset.format != "spans":
+            yield "task", f"needs a dataset of the format 'spans', but that of '{run.dataset}' is '{dataset.format}'"
+        if run.task == "token_classification" and dataset.redact is not None:
+            yield "dataset", f"'{run.dataset}' is redacted: there are no entities left to learn"
+        if run.task == "vision" and dataset.images is None:
+            yield "task", f"needs images, but the dataset '{run.dataset}' names no folder of 'images'"
+        if run.task != "vision" and dataset.images is not None:
+            yield "task", f"'{run.task}' sees no images, but the dataset '{run.dataset}' has some: use 'vision'"
+    if model is not None and (run.task == "vision") != (model.architecture == "mistral3"):
+        needed = "is 'mistral3'" if run.task == "vision" else "is another than 'mistral3'"
+        yield "model", f"the task '{run.task}' needs a model whose architecture {needed}; see 'models.{run.model}'"
+
+
+def redaction_conflicts(config: Any) -> Iterator[Conflict]:
+    """Yield datasets whose redaction can't be done, or waits for itself."""
+    for name, dataset in config.datasets.items():
+        if dataset.redact is None:
+            continue
+        place = ("datasets", name, "redact", "run")
+        run = config.runs.get(dataset.redact.run)
+        if run is None:
+            near = closest(dataset.redact.run, list(config.runs))
+            yield Conflict(place, f"'{dataset.redact.run}' is not defined under 'runs'{near}")
+        elif run.task != "token_classification":
+            yield Conflict(place, f"the task of '{dataset.redact.run}' is '{run.task}', not 'token_classification'")
 
 
 def gated_runs(gate: Gate, config: Any) -> dict[str, Run]:

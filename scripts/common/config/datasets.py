@@ -14,8 +14,9 @@ COLUMNS = {
     "prompt_completion": ("prompt", "completion", "system"),
     "alpaca": ("instruction", "input", "output", "system"),
     "sharegpt": ("conversations", "from", "value", "system"),
+    "spans": ("text", "spans", "system"),
 }
-Format = Literal["messages", "prompt_completion", "alpaca", "sharegpt", "fields"]
+Format = Literal["messages", "prompt_completion", "alpaca", "sharegpt", "fields", "spans"]
 Role = Literal["system", "user", "assistant"]
 
 
@@ -92,6 +93,23 @@ class Augment(Section):
     copies: int = Field(1, ge=1, le=20, description="Variants per training record; templates are taken in turn.")
 
 
+class Redact(Section):
+    """Personal data in the records is found by a trained classifier and replaced before anything else is done."""
+
+    run: Name = Field(description="Run of the task `token_classification` that finds it.")
+    labels: list[Text] | None = Field(None, min_length=1, description="Labels to replace; none: all that it knows.")
+    placeholder: Text = Field(
+        "[{label}_{number}]",
+        description="What takes the place of an entity; `{number}` counts the different ones of a record.",
+    )
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what doesn't fit."""
+        rest = self.placeholder.replace("{label}", "").replace("{number}", "")
+        if "{label}" not in self.placeholder or "{" in rest or "}" in rest:
+            yield "placeholder", "must hold {label} and may hold {number}; no other braces"
+
+
 class Dataset(Section):
     """One dataset: where its raw records come from and what is done to them."""
 
@@ -102,6 +120,13 @@ class Dataset(Section):
         ".zst. Exactly one of `files` and `hub` is given.",
     )
     hub: HubDataset | None = Field(None, description="A hub dataset instead of files.")
+    validation_files: list[Text] = Field(
+        [], description="Raw files that are the validation split; then no record of `files` is drawn for it."
+    )
+    test_files: list[Text] = Field(
+        [], description="Raw files that are the test split; then no record of `files` is drawn for it."
+    )
+    images: Text | None = Field(None, description="Folder of the images that records name, which they may not leave.")
     format: Format = Field(description="Layout of a raw record.")
     fields: dict[Role, Template] | None = Field(
         None, description="For the format `fields`: one Jinja template per role; it sees the raw record's fields."
@@ -118,6 +143,10 @@ class Dataset(Section):
     license: Text | None = Field(None, description="SPDX identifier of the data's licence, for the model card.")
     label: Text | None = Field(None, description="Raw column that holds the record's label.")
     label_map: dict[str, Text] = Field({}, description="Raw label to label, such as `goal: But`; others stay.")
+    span_label_map: dict[str, Text] = Field(
+        {}, description="For the format `spans`: raw span label to label; others stay, and `O` drops the span."
+    )
+    redact: Redact | None = Field(None, description="Replacement of personal data that a trained classifier finds.")
     group_by: Text | None = Field(None, description="Raw column whose equal values stay in one split.")
     stratify: bool = Field(
         True,
@@ -138,14 +167,27 @@ class Dataset(Section):
         """Yield what doesn't fit."""
         if (self.files is None) == (self.hub is None):
             yield "", "give exactly one of 'files' and 'hub'"
-        for file in self.files or []:
+        for key, file in self.named_files():
             kind = file.lower().removesuffix(".gz").removesuffix(".zst").rpartition(".")[2]
             if kind not in KINDS:
-                yield "files", f"'{file}' has no known format: {', '.join(KINDS)}, each also .gz or .zst"
+                yield key, f"'{file}' has no known format: {', '.join(KINDS)}, each also .gz or .zst"
+        if self.hub is not None:
+            for key in ("validation_files", "test_files"):
+                if getattr(self, key):
+                    yield key, "is for a dataset of 'files'"
+        for key, share in (("validation_files", "validation"), ("test_files", "test")):
+            for given in self.splits.given(share):
+                if getattr(self, key):
+                    yield f"splits.{given}", f"has no effect: '{key}' are that split"
         yield from self.format_conflicts()
         yield from self.label_conflicts()
         if self.max_characters is not None and self.max_characters < self.min_characters:
             yield "max_characters", f"is below min_characters ({self.min_characters}): no answer could pass"
+
+    def named_files(self) -> Iterator[tuple[str, str]]:
+        """Yield the raw files, each with the key that names it."""
+        for key in ("files", "validation_files", "test_files"):
+            yield from ((key, file) for file in getattr(self, key) or [])
 
     def format_conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield what doesn't fit the format."""
@@ -157,6 +199,12 @@ class Dataset(Section):
             for role in ("user", "assistant"):
                 if role not in self.fields:
                     yield "fields", f"has no template for '{role}'"
+        if self.span_label_map and self.format != "spans":
+            yield "span_label_map", f"is for 'format: spans', but the format is '{self.format}'"
+        if self.augment is not None and self.format == "spans":
+            yield "augment", "would move the spans of 'format: spans': drop it"
+        if self.images is not None and self.format in ("spans", "alpaca", "fields"):
+            yield "images", f"records of the format '{self.format}' name none: use 'messages'"
         known = COLUMNS.get(self.format)
         for column in self.columns:
             if known and column not in known:

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from scripts.common.config.types import HubId, Name, Number, Revision, Section, Text
 
-Architecture = Literal["mistral", "llama"]
+Architecture = Literal["mistral", "llama", "phi3", "mistral3"]
 SOURCES = ("hub", "path", "embedded")
 
 
@@ -28,6 +28,10 @@ class EmbeddedModel(Section):
         0.1, ge=0, lt=1, description="Share of merges left out when its corpus is tokenized, so that it knows pieces."
     )
     context: int = Field(1024, ge=128, description="Longest sequence, in tokens.")
+    image_size: int = Field(
+        224, ge=56, le=1024, description="For `mistral3`: longest edge of an image, in pixels; larger ones are scaled."
+    )
+    vision_layers: int = Field(4, ge=3, le=16, description="For `mistral3`: layers of the vision tower.")
     languages: list[Literal["fr", "vi", "en"]] = Field(["fr", "vi", "en"], min_length=1, description="Of the corpus.")
     documents: int = Field(6000, ge=50, description="Documents of the generated corpus that it is trained on.")
     steps: int = Field(300, ge=1, description="Training steps.")
@@ -46,8 +50,13 @@ class Model(Section):
     trust_remote_code: bool = Field(False, description="Run Python code that the model's folder brings along.")
     chat_template: Text | None = Field(
         None,
-        description="A built-in template (`mistral`, `llama3`, `chatml`) or a Jinja file, for a base model that has "
-        "none; none: the model's own.",
+        description="A built-in template (`mistral`, `mistral3`, `llama3`, `phi3`, `chatml`) or a Jinja file, for a "
+        "base model that has none; none: the model's own.",
+    )
+    template_date: Text | None = Field(
+        None,
+        description="The day that a chat template which writes today's date has to write; none: the template's own "
+        "default.",
     )
     license: Text | None = Field(None, description="SPDX identifier of the model's licence, for metadata and card.")
     name: Text | None = Field(None, description="Name for metadata and card; none: from the hub id, folder or key.")

@@ -11,6 +11,7 @@ from scripts.common.config.checks import Conflict
 from scripts.model.chat_templates import BUILT_IN_TEMPLATES
 
 Roots = Sequence[Path | str]
+FILE_KEYS = ("files", "validation_files", "test_files")
 NEAR = 3  # similar names that are tried at each level of a path
 
 
@@ -31,7 +32,7 @@ def missing_files(config: Any, roots: Roots) -> Iterator[Conflict]:
     """
     results = config.pathvars.get("results", "results")
     for place, path in named_paths(config):
-        is_glob = place[0] == "datasets" and glob.has_magic(path)
+        is_glob = place[-1] in FILE_KEYS and glob.has_magic(path)
         found = files_at(path, roots) if is_glob else any(os.path.exists(os.path.join(root, path)) for root in roots)
         if not found and not is_inside(path, results):
             what = "matches no file" if is_glob else "does not exist"
@@ -50,7 +51,9 @@ def missing_files(config: Any, roots: Roots) -> Iterator[Conflict]:
 def named_paths(config: Any) -> Iterator[tuple[tuple, str]]:
     """Yield the paths that have to be there, each with its place in the configuration."""
     for name, dataset in config.datasets.items():
-        yield from ((("datasets", name, "files"), file) for file in dataset.files or [])
+        yield from ((("datasets", name, key), file) for key, file in dataset.named_files())
+        if dataset.images is not None:
+            yield ("datasets", name, "images"), dataset.images
     for name, model in config.models.items():
         if model.path is not None:
             yield ("models", name, "path"), model.path

@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from scripts.common.config.types import LanguageTag, Name, Number, Pattern, Section, Text
+from scripts.common.config.types import LanguageTag, Name, Number, Pattern, Section, Template, Text
 from scripts.common.modelfile_text import modelfile_fault, with_plain_spaces
 
 Task = Literal["chat", "vision", "token_classification"]
-Method = Literal["lora", "qlora", "full", "head"]
+Method = Literal["lora", "qlora", "full", "head", "prompt"]
 QUANTS = (
     "bf16", "f16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_0", "q4_k_m", "q4_k_s", "q4_0", "q3_k_m", "iq4_nl", "iq4_xs"
 )  # fmt: skip
@@ -22,6 +22,7 @@ METRICS = (
     "rouge_l",
     "exact_match",
     "normalised_match",
+    "character_error_rate",
     "distinct_1",
     "distinct_2",
     "repetition",
@@ -35,6 +36,33 @@ METRICS = (
     "passe_compose_share",
     "proper_noun_rate",
     "finished",
+    "length_ratio",
+    "exclamation_rate",
+    "emoji_rate",
+    "style_overlap",
+    "assistant_phrase_rate",
+    "entity_f1",
+    "entity_precision",
+    "entity_recall",
+    "entity_f1_macro",
+    "token_f1_micro",
+    "token_f1_macro",
+    "token_f1_weighted",
+    "parsed",
+    "cost_per_1000",
+)
+ASSISTANT_PHRASES = (
+    r"(?i)\bas an ai\b",
+    r"(?i)\bas a (large )?language model\b",
+    r"(?i)\bi(['’]m| am) (sorry|unable)\b",
+    r"(?i)\bi (can(['’]t|not|\s+not)|don['’]t have (access|information))\b",
+    r"(?i)\bit['’]?s? (is )?(important|worth) (to note|noting)\b",
+    r"(?i)\b(there is no|i (could|couldn['’]t|can) (not )?(find|verify|confirm)|no record of)\b",
+    r"(?i)\b(certainly|sure|of course)[!,] here('s| is| are)\b",
+    r"(?i)\b(i hope this helps|let me know if)\b",
+    r"(?i)\ben tant qu['’](ia|intelligence artificielle|assistant)\b",
+    r"(?i)\bje (suis désolée?|ne peux pas|n['’]ai pas accès)\b",
+    r"(?i)\bil est important de (noter|souligner)\b",
 )
 Metric = Literal[METRICS]
 
@@ -76,6 +104,9 @@ class Tokens(Section):
     packing: bool = Field(
         False, description="Several examples in a row, none seeing another; not done where attention can't do that."
     )
+    window_overlap: int = Field(
+        64, ge=0, description="Token classification: tokens that two windows of a long text share; nothing is cut."
+    )
     train_on: Literal["all_assistant_turns", "last_assistant_turn"] = Field(
         "all_assistant_turns", description="Which of the assistant's turns are trained on; prompts never are."
     )
@@ -84,6 +115,9 @@ class Tokens(Section):
         """Yield what doesn't fit."""
         if self.truncation == "fail" and self.max_truncated > 0:
             yield "max_truncated", "has no effect with truncation 'fail', which allows no row to be cut"
+        if self.window_overlap >= self.max_length - 2:
+            for key in self.given("window_overlap"):
+                yield key, f"must be well below max_length ({self.max_length}), or windows get nowhere"
 
 
 class Training(Section):
@@ -156,6 +190,51 @@ class Generation(Section):
                 yield key, "has no effect with temperature 0 (greedy): set a temperature, or drop it"
 
 
+class Vision(Section):
+    """Which parts of a vision model learn beside the language model's adapter."""
+
+    train_projector: bool = Field(False, description="Train the projector between vision tower and language model.")
+    projector_learning_rate: Number | None = Field(None, gt=0, description="Its peak rate; none: training's.")
+    train_vision_tower: bool = Field(False, description="Put an adapter into the vision tower as well.")
+    vision_learning_rate: Number | None = Field(None, gt=0, description="Its peak rate; none: training's.")
+    longest_edge: int | None = Field(
+        None, ge=28, description="Larger images are scaled to this many pixels; none: the processor's own limit."
+    )
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what doesn't fit."""
+        for rate, part in (
+            ("projector_learning_rate", "train_projector"),
+            ("vision_learning_rate", "train_vision_tower"),
+        ):
+            if getattr(self, rate) is not None and not getattr(self, part):
+                yield rate, f"has no effect without '{part}: true'"
+
+
+class Head(Section):
+    """The linear classifier over the backbone's last hidden states."""
+
+    dropout: Number = Field(0.1, ge=0, lt=1, description="Dropout before the linear layer.")
+    class_weights: Literal["none", "balanced"] = Field(
+        "none", description="`balanced`: a class weighs in inverse proportion to its frequency."
+    )
+    load_in_4bit: bool = Field(False, description="Hold the frozen backbone in 4 bits.")
+    cache: Literal["auto", "always", "never"] = Field(
+        "auto", description="Compute a frozen backbone's hidden states once; `auto`: where they fit on the disk."
+    )
+    max_cache_gb: Number = Field(20.0, gt=0, description="Size on disk up to which `auto` does that, in GB.")
+
+
+class Strategy(Section):
+    """One way to put the question to a model."""
+
+    system: str | None = Field(None, description="Replaces the system message; empty: removes it; none: as it is.")
+    user: Template | None = Field(
+        None, description="Jinja template of the user's message; it sees `prompt` and `label`; none: as it is."
+    )
+    shots: int = Field(0, ge=0, le=64, description="Examples of the training split that are shown before the question.")
+
+
 class PromptSet(Section):
     """Further prompts from a file, answered beside those of the test split."""
 
@@ -177,6 +256,12 @@ class Score(Section):
     metrics: list[Metric] | None = Field(None, min_length=1, description="None: all that apply.")
     language: LanguageTag | None = Field(None, description="BCP 47 tag for tokenization; none: the dataset's.")
     generic_phrases: list[Pattern] = Field([], description="Regular expressions of phrases that say nothing.")
+    assistant_phrases: list[Pattern] = Field(
+        list(ASSISTANT_PHRASES), description="Regular expressions of phrases in which an assistant speaks of itself."
+    )
+    price_per_hour: Number | None = Field(
+        None, ge=0, description="Price of an hour of the device that answers, in any currency, for the column of cost."
+    )
     bootstrap: int = Field(1000, ge=100, description="Resamples for the 95 % intervals.")
     seed: int = Field(0, ge=0, description="Seed of the resampling.")
 
@@ -223,15 +308,27 @@ class Run(Section):
     dataset: Name = Field(description="Key under `datasets`.")
     model: Name = Field(description="Key under `models`.")
     task: Task = Field("chat", description="What the model learns to do.")
-    method: Method = Field("lora", description="`lora`, `qlora` (4-bit base), `full`, or `head` (classification).")
+    method: Method = Field(
+        "lora",
+        description="`lora`, `qlora` (4-bit base), `full`, `head` (a classifier over a frozen base), or `prompt` (the "
+        "base answers as it is).",
+    )
     seed: int = Field(42, ge=0, description="Seed of initialisation, order and dropout.")
     lora: Lora = Field(Lora(), description="The adapter.")
     qlora: Qlora = Field(Qlora(), description="The 4-bit base; for the method `qlora`.")
+    vision: Vision = Field(Vision(), description="What else learns; for the task `vision`.")
+    head: Head = Field(Head(), description="The classifier; for the task `token_classification`.")
     tokens: Tokens = Field(Tokens(), description="Tokenization.")
     training: Training = Field(Training(), description="Optimisation.")
     quants: list[Quant] = Field(["bf16"], description="GGUF files to make; bf16 is always made.")
     generation: Generation = Field(Generation(), description="How answers are made.")
     prompt_sets: dict[Name, PromptSet] = Field({}, description="Further prompts by name; `test` is always there.")
+    strategies: dict[Name, Strategy] = Field(
+        {}, description="Ways to put the test prompts, answered and scored side by side, by name."
+    )
+    strategy: Name | None = Field(
+        None, description="The strategy of the set `test` and of the bundle; none: the prompts as they are."
+    )
     parity: Parity = Field(Parity(), description="Limits of served = trained.")
     score: Score = Field(Score(), description="What is measured.")
     deploy: Deploy = Field(Deploy(), description="The bundle.")
@@ -242,33 +339,60 @@ class Run(Section):
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield what doesn't fit."""
         classifies = self.task == "token_classification"
-        if (self.method == "head" and not classifies) or (self.method == "qlora" and classifies):
-            yield "method", f"'{self.method}' can't train the task '{self.task}'"
-        for key in self.given("qlora"):
-            if self.method != "qlora":
-                yield key, f"is given, but the method is '{self.method}'"
-        for key in self.given("lora"):
-            if self.method in ("full", "head"):
-                yield key, f"is given, but the method is '{self.method}'"
+        methods = ("head", "lora") if classifies else ("lora", "qlora", "full", "prompt")
+        if self.method not in methods:
+            yield "method", f"'{self.method}' can't be used for the task '{self.task}': use {' or '.join(methods)}"
+        sections = {
+            "qlora": self.method == "qlora",
+            "lora": self.method in ("lora", "qlora"),
+            "head": classifies,
+            "vision": self.task == "vision",
+        }
+        for section, used in sections.items():
+            if not used:
+                yield from ((key, self.unused(section)) for key in self.given(section))
+        if self.tokens.packing and self.task != "chat":
+            yield "tokens.packing", f"is for the task 'chat', but the task is '{self.task}'"
         if self.generation.load_in_4bit == "yes" and self.method == "full":
             yield "generation.load_in_4bit", "there is no adapter over a 4-bit base with method 'full'"
+        yield from self.prompt_conflicts()
         yield from self.quant_conflicts()
-        if "test" in self.prompt_sets:
-            yield "prompt_sets.test", "is the name of the test split: take another"
-        for name, prompts in self.prompt_sets.items():
-            if not prompts.file.endswith(".jsonl"):
-                yield f"prompt_sets.{name}.file", f"'{prompts.file}' is not a .jsonl file"
         if self.score.metrics is not None and len(set(self.score.metrics)) != len(self.score.metrics):
             yield "score.metrics", "names a metric twice"
 
+    def unused(self, section: str) -> str:
+        """Say why a section has no use."""
+        by = "task" if section in ("head", "vision") else "method"
+        return f"is given, but the {by} is '{getattr(self, by)}'"
+
+    def prompt_conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what doesn't fit between prompt sets and strategies."""
+        classifies = self.task == "token_classification"
+        for key in self.given("strategies", "prompt_sets"):
+            if classifies and getattr(self, key):
+                yield key, "a token classifier takes texts, no prompts: drop it"
+        for key in ("prompt_sets", "strategies"):
+            if "test" in getattr(self, key):
+                yield f"{key}.test", "is the name of the test split: take another"
+        for name in self.strategies:
+            if name in self.prompt_sets:
+                yield f"strategies.{name}", "is the name of a prompt set: take another"
+        if self.strategy is not None and self.strategy not in self.strategies:
+            known = ", ".join(self.strategies) or "none"
+            yield "strategy", f"'{self.strategy}' is not among 'strategies' ({known})"
+        for name, prompts in self.prompt_sets.items():
+            if not prompts.file.endswith(".jsonl"):
+                yield f"prompt_sets.{name}.file", f"'{prompts.file}' is not a .jsonl file"
+
     def quant_conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield what doesn't fit between quants, task and bundle."""
-        if self.task == "token_classification":
+        if self.task == "token_classification" or self.method == "prompt":
+            what = "a token classifier" if self.task == "token_classification" else "a base that is only prompted"
             for key in self.given("quants"):
                 if self.quants:
-                    yield key, "a token classifier has no GGUF: drop it"
+                    yield key, f"{what} has no GGUF: drop it"
             if self.deploy.quant is not None:
-                yield "deploy.quant", "a token classifier has no GGUF: drop it"
+                yield "deploy.quant", f"{what} has no GGUF: drop it"
             return
         if len(set(self.quants)) != len(self.quants):
             yield "quants", "names a quant twice"

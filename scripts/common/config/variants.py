@@ -1,19 +1,59 @@
-"""The variants of a run: what its answers are made with, and which of them is shipped."""
+"""The variants of a run: what its answers are made with, which of them is shipped, and whose model it is."""
+
+from typing import Any
 
 from scripts.common.config.runs import Run
+
+# What may differ between two runs that have one model.
+ANSWERING = {
+    "generation", "prompt_sets", "strategies", "strategy", "parity", "score", "quants", "sweep"
+}  # fmt: skip
 
 
 def gguf_quants(run: Run) -> list[str]:
     """Return the quants of a run in the order in which they are made: bf16 always first, none twice."""
-    return list(dict.fromkeys(["bf16", *run.quants])) if run.task != "token_classification" else []
+    if run.task == "token_classification" or run.method == "prompt":
+        return []
+    return list(dict.fromkeys(["bf16", *run.quants]))
 
 
 def answer_variants(run: Run) -> list[str]:
-    """Return what the same prompts are answered with: base, adapter (not with method full), merged, each quant."""
+    """Return what the same prompts are answered with: base, adapter, merged, each quant.
+
+    There is no adapter with the method `full`, nothing but the base with `prompt`; a token classifier is scored as it
+    is deployed, merged.
+    """
+    if run.method == "prompt":
+        return ["base"]
+    if run.task == "token_classification":
+        return ["merged"]
     adapter = [] if run.method == "full" else ["adapter"]
     return ["base", *adapter, "merged", *gguf_quants(run)]
 
 
-def shipped_quant(run: Run) -> str:
-    """Return the quant that goes into the bundle: `deploy.quant`, or the last of `quants` (bf16 when there is none)."""
-    return run.deploy.quant or [*gguf_quants(run), *run.quants][-1]
+def shipped_variant(run: Run) -> str:
+    """Return the variant that is deployed: `deploy.quant`, or the last quant; without any, the last variant."""
+    quants = gguf_quants(run)
+    if not quants:
+        return answer_variants(run)[-1]
+    return run.deploy.quant or [*quants, *run.quants][-1]
+
+
+def model_settings_of(run: Run) -> dict[str, Any]:
+    """Return the settings that shape a run's model and its GGUF files."""
+    settings = run.model_dump(mode="json", exclude=ANSWERING)
+    deploy = {key: settings["deploy"][key] for key in ("parameters", "description")}
+    return {**settings, "deploy": deploy}
+
+
+def makers(runs: dict[str, Run]) -> dict[str, str]:
+    """Return for each run the name of the run whose model it answers with: the first with the same settings.
+
+    Runs that differ in nothing but how they answer, such as those of a sweep over the temperature, share a training.
+    """
+    first: dict[str, str] = {}
+    shared = {}
+    for name, run in runs.items():
+        key = repr(model_settings_of(run))
+        shared[name] = first.setdefault(key, name)
+    return shared
