@@ -6,6 +6,7 @@ The readers are given records that have every column of NEEDED.
 import json
 from typing import Any
 
+from scripts.common.entities import entities_json
 from scripts.common.records import ROLES, normalised
 from scripts.dataset.raw_rows import BadRecordError, kind_of_value
 
@@ -15,6 +16,7 @@ NEEDED = {
     "alpaca": ("instruction", "output"),
     "sharegpt": ("conversations",),
     "fields": (),
+    "spans": ("text", "spans"),
 }
 OPTIONAL = {
     "messages": ("system",),
@@ -22,6 +24,7 @@ OPTIONAL = {
     "alpaca": ("input", "system"),
     "sharegpt": ("system",),
     "fields": (),
+    "spans": ("system",),
 }
 SPEAKERS = {
     "system": "system",
@@ -121,6 +124,16 @@ def from_alpaca(record: dict, renamed: dict[str, str]) -> list[dict]:
     return [*system_of(record), {"role": "user", "content": question}, {"role": "assistant", "content": answer}]
 
 
+def from_spans(record: dict, renamed: dict[str, str]) -> list[dict]:
+    """Read the format `spans`, whose `spans` are resolved: a text, and its entities as JSON for the answer."""
+    answer = entities_json(record["text"], record["spans"])
+    return [
+        *system_of(record),
+        {"role": "user", "content": record["text"]},
+        {"role": "assistant", "content": answer},
+    ]
+
+
 def system_of(record: dict) -> list[dict]:
     """Return the system message of a record that has one in a column of its own."""
     return [{"role": "system", "content": checked_text(record["system"], "'system'")}] if record.get("system") else []
@@ -131,6 +144,7 @@ READERS = {
     "sharegpt": from_sharegpt,
     "prompt_completion": from_prompt_completion,
     "alpaca": from_alpaca,
+    "spans": from_spans,
 }
 
 

@@ -131,7 +131,7 @@ def ingest(
             continue
         counts.accept(row, violated, raw_label)
         keep(record)
-    result = counts.as_json()
+    result = counts.as_json() | {"spans": maker.span_counts and maker.span_counts.as_json()}
     if failing and lines:
         total = bad_total(result, len(lines))
         raise UserError("\n".join([total, *lines] if len(lines) > 1 else [*lines, total]))

@@ -22,7 +22,7 @@ from scripts.dataset.read_hub import read_hub_rows
 from scripts.dataset.read_rows import read_rows
 
 SETTINGS = (
-    *("hub", "format", "fields", "columns", "system", "label", "label_map", "group_by"),
+    *("hub", "format", "fields", "columns", "system", "label", "label_map", "span_label_map", "group_by"),
     *("min_characters", "max_characters", "checks", "on_bad_record"),
 )
 

@@ -5,9 +5,10 @@ import re
 from typing import Any
 
 from scripts.common.records import Record, content_id, normalised
-from scripts.dataset.formats import NEEDED, OPTIONAL, READERS, conversation
+from scripts.dataset.formats import NEEDED, OPTIONAL, READERS, conversation, text_column
 from scripts.dataset.raw_rows import BadRecordError, missing_column, plain
 from scripts.dataset.sandbox import Sandbox, compiled_template
+from scripts.dataset.spans import SpanCounts, resolved_spans, restated
 
 UNKNOWN = "unknown"
 
@@ -24,6 +25,7 @@ class RecordMaker:
             for role in ("system", "user", "assistant")
             if (source := (settings["fields"] or {}).get(role))
         }
+        self.span_counts = SpanCounts() if settings["format"] == "spans" else None
         self.checks = [Check(number, check) for number, check in enumerate(settings["checks"], 1)]
 
     def wanted(self) -> frozenset[str]:
@@ -47,6 +49,7 @@ class RecordMaker:
             if name not in record:
                 advice = "add it, or name the right column under 'columns'"
                 raise missing_column("missing column", self.renamed.get(name, name), raw, advice)
+        spans, span_counts = self.with_spans(record)
         messages = self.messages(record, label)
         self.check_length(messages[-1]["content"])
         violated = [check for check in self.checks if check.violated_by(messages[-1]["content"], label)]
@@ -60,10 +63,14 @@ class RecordMaker:
             messages = self.messages(record, label)
         eaten = (*NEEDED[self.settings["format"]], *OPTIONAL[self.settings["format"]])
         meta = {key: value for key, value in record.items() if key not in eaten}
+        if self.span_counts is not None:
+            meta = {key: value for key, value in meta.items() if not restated(key, value)}
+            self.span_counts.add(span_counts)
         made = Record(
-            id=content_id(messages),
+            id=content_id(messages, spans),
             messages=messages,
             expected=messages[-1]["content"],
+            spans=spans,
             label=label,
             group=group,
             meta=meta,
@@ -104,6 +111,17 @@ class RecordMaker:
         else:
             messages = READERS[self.settings["format"]](record, self.renamed)
         return conversation(messages, self.settings["system"])
+
+    def with_spans(self, record: dict) -> tuple[list[list] | None, SpanCounts | None]:
+        """Put a record's checked spans, and its text as they count it, into it; return them; None without spans."""
+        if self.span_counts is None:
+            return None, None
+        text = text_column(record, "text", self.renamed)
+        column = self.renamed.get("spans", "spans")
+        record["text"], record["spans"], counts = resolved_spans(
+            text, record["spans"], self.settings["span_label_map"], column
+        )
+        return record["spans"], counts
 
     def check_length(self, answer: str) -> None:
         """Raise BadRecordError for an answer that is too short or too long."""

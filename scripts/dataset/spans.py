@@ -1,0 +1,273 @@
+"""Character spans of personal data and the like: read as raw data has them, checked, and moved along when text is.
+
+A raw span is [start, end, label], with the covered text as a fourth item where the data have it, or an object with
+`start`, `end`, `label` and perhaps `value` or `text`; a table's cell holds the list as JSON text. Offsets count
+characters of the raw text, the end is exclusive. Spans labelled `O` say that nothing is there and are left out.
+"""
+
+import json
+import re
+import unicodedata
+from collections import Counter
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+from scripts.common.records import normalised
+from scripts.dataset.raw_rows import BadRecordError, kind_of_value
+from scripts.dataset.span_offsets import as_composed, nearest, other_unit, unit_that_holds
+
+OUTSIDE = "O"
+TAG = re.compile(r"[BI]-(.+)")
+TAGS = re.compile(r"O|[BI]-.+")
+SHOWN = 40  # characters of a covered text in a message
+MAX_LABEL = 100
+# Columns of the data sets that came to call their layout `unmasked_text` and `span_labels`: the same spans once more.
+RESTATED = ("masked_text", "target_text", "privacy_mask", "tokenised_text", "mbert_text_tokens")
+LIST_ADVICE = 'write [[start, end, "LABEL"], ...]'
+
+
+class Span(NamedTuple):
+    """A raw span: where, what, the text that it should cover (None: not said), and its name in messages."""
+
+    start: int
+    end: int
+    label: str
+    value: str | None
+    name: str
+
+
+class SpanCounts:
+    """What was done to the spans of the records that are kept."""
+
+    def __init__(self):
+        self.mapped: Counter[tuple[str, str]] = Counter()
+        self.merged = self.trimmed = self.outside = 0
+
+    def add(self, other: "SpanCounts") -> None:
+        """Add the counts of one record."""
+        self.mapped += other.mapped
+        self.merged += other.merged
+        self.trimmed += other.trimmed
+        self.outside += other.outside
+
+    def as_json(self) -> dict:
+        """Return the counts: raw label to label, the commonest first; a label `O` stands for dropped."""
+        return {
+            "labels": [
+                {"raw": raw, "label": label, "spans": count}
+                for (raw, label), count in sorted(self.mapped.items(), key=lambda item: (-item[1], item[0]))
+            ],
+            "outside": self.outside,
+            "merged_duplicates": self.merged,
+            "trimmed": self.trimmed,
+        }
+
+
+def resolved_spans(text: str, value: Any, label_map: dict[str, str], what: str) -> tuple[str, list[list], SpanCounts]:
+    """Return a text normalised, its spans [start, end, label] in it, sorted, and what was done to them.
+
+    `what` names the column in messages. White space at the ends of a span is trimmed, and a span that repeats another
+    is merged with it; both are counted. Raises BadRecordError for every span that can't be right.
+    """
+    counts = SpanCounts()
+    spans = []
+    for number, entry in enumerate(span_list(value, what)):
+        span = raw_span(entry, f"{what}[{number}]")
+        label = label_map.get(span.label, span.label)
+        if span.label == OUTSIDE:
+            counts.outside += 1
+            continue
+        counts.mapped[span.label, label] += 1
+        if label == OUTSIDE:
+            continue
+        check_label(label, span.name)
+        check_place(text, span)
+        check_value(text, span)
+        spans.append(span._replace(label=label))
+    moved, resolved = moved_offsets(text, spans, counts)
+    return moved, without_overlaps(moved, resolved, counts), counts
+
+
+def span_list(value: Any, what: str) -> list:
+    """Return the list of spans; a table's cell has it as JSON text, or is empty where there is none."""
+    if isinstance(value, str):
+        if not value.strip():
+            return []
+        try:
+            value = json.loads(value)
+        except (json.JSONDecodeError, RecursionError):
+            quotes = ", with double quotes" if "'" in value and '"' not in value else ""
+            raise BadRecordError("not a list", f"'{what}' is text that is no JSON", f"{LIST_ADVICE}{quotes}") from None
+    if not isinstance(value, list):
+        raise BadRecordError("not a list", f"'{what}' is {kind_of_value(value)}, not a list of spans", LIST_ADVICE)
+    return value
+
+
+def raw_span(entry: Any, name: str) -> Span:
+    """Return one raw span, checked for its shape only."""
+    if isinstance(entry, dict):
+        missing = [key for key in ("start", "end", "label") if key not in entry]
+        if missing:
+            raise BadRecordError("bad span", f"{name} has no '{missing[0]}'", "write start, end and label")
+        start, end, label = (entry[key] for key in ("start", "end", "label"))
+        value = next((entry[key] for key in ("value", "text") if entry.get(key) is not None), None)
+    elif isinstance(entry, list) and len(entry) in (3, 4):
+        start, end, label, value = (*entry, None)[:4]
+    else:
+        count = f"a list of {len(entry)}" if isinstance(entry, list) else kind_of_value(entry)
+        raise BadRecordError("bad span", f"{name} is {count}, not a span", LIST_ADVICE)
+    for key, offset in (("start", start), ("end", end)):
+        if isinstance(offset, bool) or not isinstance(offset, int):
+            shown = offset if isinstance(offset, float) else kind_of_value(offset)
+            raise BadRecordError("bad offset", f"{name} has the {key} {shown}", "an offset is a whole number")
+    if not isinstance(label, str):
+        raise BadRecordError("bad span label", f"{name} has {kind_of_value(label)} as its label", "a label is text")
+    if value is not None and not isinstance(value, str):
+        raise BadRecordError("bad span", f"{name} has {kind_of_value(value)} as its text", "leave it out, or write it")
+    return Span(start, end, label, value, f"{name} ({shown_text(label)})")
+
+
+def check_label(label: str, name: str) -> None:
+    """Raise BadRecordError unless a label is a plain name."""
+    if not label.strip() or label != label.strip() or len(label) > MAX_LABEL:
+        limit = f"a label is a name of at most {MAX_LABEL} characters without outer white space"
+        raise BadRecordError("bad span label", f"{name} has no plain label", limit)
+    if any(unicodedata.category(character)[0] == "C" for character in label):
+        raise BadRecordError("bad span label", f"{name} has a control character in its label", "remove it")
+    if tag := TAG.fullmatch(label):
+        advice = f"a span covers the whole entity: label it '{tag[1]}', or map '{label}' by span_label_map"
+        raise BadRecordError("bad span label", f"{name} has a token's tag as its label", advice)
+
+
+def check_place(text: str, span: Span) -> None:
+    """Raise BadRecordError for a span that is empty, inverted or not within the text."""
+    place = f"{span.name} goes from {span.start} to {span.end}"
+    if span.start > span.end:
+        raise BadRecordError("inverted span", place, "the start comes first")
+    if span.start < 0 or span.end > len(text):
+        there = f", the text has {len(text)} characters"
+        mend = unit_that_holds(text, span.start, span.end) or "mend the offsets, or the text if it was cut"
+        raise BadRecordError(
+            "span out of range", place + there, mend if span.value is None else whereabouts(text, span)
+        )
+    if not text[span.start : span.end].strip():
+        kind = "empty span" if span.start == span.end else "span of white space"
+        raise BadRecordError(kind, f"{place} and covers no text", "the end is the offset after the last character")
+
+
+def check_value(text: str, span: Span) -> None:
+    """Raise BadRecordError when a span says which text it covers, and the text has something else there."""
+    if span.value is None:
+        return
+    there = text[span.start : span.end]
+    if normalised(there) == normalised(span.value):
+        return
+    detail = (
+        f"{span.name} should cover '{shown_text(span.value)}', the text has '{shown_text(there)}' from {span.start} "
+        f"to {span.end}"
+    )
+    raise BadRecordError("shifted span", detail, whereabouts(text, span))
+
+
+def whereabouts(text: str, span: Span) -> str:
+    """Say where the text of a span stands that is not where the span says, and what its offsets may count."""
+    unit = other_unit(text, span.start, span.end, normalised(span.value))
+    if unit is not None:
+        return f"the offsets count {unit}: count characters"
+    place = nearest(text, span.value, span.start)
+    if place is None:
+        return "that stands nowhere in the text: the text or the span was changed"
+    if place == span.start:
+        return f"the start is right, the end should be {place + len(span.value)}"
+    way = "later" if place > span.start else "earlier"
+    characters = "1 character" if abs(place - span.start) == 1 else f"{abs(place - span.start)} characters"
+    return f"that stands {characters} {way}, from {place} to {place + len(span.value)}"
+
+
+def moved_offsets(text: str, spans: list[Span], counts: SpanCounts) -> tuple[str, list[Span]]:
+    """Return the normalised text and the spans at their places in it, without white space at their ends.
+
+    The text is cut at all offsets. Where the pieces, normalised one by one, make up the text normalised as a whole,
+    no piece melts into its neighbour, and the lengths of the pieces are the new offsets. Raises BadRecordError for an
+    offset within what becomes one character (a letter and its accent, or a line end of two characters).
+    """
+    cuts = sorted({0, len(text), *(place for span in spans for place in (span.start, span.end))})
+    pieces = [as_composed(text[a:b]) for a, b in pairwise(cuts)]
+    whole = as_composed(text)
+    if "".join(pieces) != whole:
+        raise cut_character(text, cuts, pieces, spans)
+    places, length = {0: 0}, 0
+    for cut, piece in zip(cuts[1:], pieces, strict=True):
+        length += len(piece)
+        places[cut] = length
+    lead = len(whole) - len(whole.lstrip())
+    stripped = whole.strip()
+    moved = []
+    for span in spans:
+        start, end = places[span.start], places[span.end]
+        covered = whole[start:end]
+        counts.trimmed += covered != covered.strip()
+        start += len(covered) - len(covered.lstrip())
+        end -= len(covered) - len(covered.rstrip())
+        moved.append(span._replace(start=start - lead, end=end - lead))
+    return stripped, moved
+
+
+def cut_character(text: str, cuts: list[int], pieces: list[str], spans: list[Span]) -> BadRecordError:
+    """Return the fault of the first offset that stands within what becomes one character."""
+    inner = [
+        cuts[number + 1]
+        for number, (left, right) in enumerate(pairwise(pieces))
+        if as_composed(text[cuts[number] : cuts[number + 2]]) != left + right
+    ]
+    place = inner[0] if inner else cuts[1]
+    span = next(span for span in spans if place in (span.start, span.end))
+    around = text[max(place - 1, 0) : place + 1]
+    codes = " ".join(f"U+{ord(character):04X}" for character in around)
+    word = "starts" if span.start == place else "ends"
+    detail = f"{span.name} {word} at {place}, within what is one character once composed ({codes})"
+    return BadRecordError("span cuts a character", detail, "move the offset before or after it")
+
+
+def without_overlaps(text: str, spans: list[Span], counts: SpanCounts) -> list[list]:
+    """Return the spans sorted, repeated ones once. Raises BadRecordError for spans that overlap."""
+    spans = sorted(spans, key=lambda span: (span.start, -span.end, span.label))
+    kept: list[Span] = []
+    for span in spans:
+        last = kept[-1] if kept else None
+        if last is None or span.start >= last.end:
+            kept.append(span)
+            continue
+        if span[:3] == last[:3]:
+            counts.merged += 1
+            continue
+        if span[:2] == last[:2]:
+            detail = f"{last.name} and {span.name} cover the same '{shown_text(text[span.start : span.end])}'"
+            raise BadRecordError("overlapping spans", detail, "a place has one label: keep one of them")
+        how = "lies within" if span.end <= last.end else "crosses"
+        covers = f"'{shown_text(text[span.start : span.end])}' {how} '{shown_text(text[last.start : last.end])}'"
+        detail = f"{span.name} and {last.name} overlap: {covers}"
+        raise BadRecordError("overlapping spans", detail, "keep one of them, or drop a label by span_label_map")
+    return [[span.start, span.end, span.label] for span in kept]
+
+
+def shown_text(text: str) -> str:
+    """Return the start of a text for a message, on one line."""
+    line = "".join(" " if unicodedata.category(character)[0] == "C" else character for character in text)
+    return line if len(line) <= SHOWN else line[: SHOWN - 1] + "…"
+
+
+def restated(name: str, value: Any) -> bool:
+    """Say whether a column of a record only repeats its spans: masked text, or one BIO tag for each token."""
+    if name in RESTATED:
+        return True
+    if isinstance(value, str) and value.lstrip().startswith("["):
+        try:
+            value = json.loads(value)
+        except (json.JSONDecodeError, RecursionError):
+            return False
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(tag, str) and TAGS.fullmatch(tag) is not None for tag in value)
+    )
