@@ -31,8 +31,9 @@ from scripts.dataset.deduplicate import (
     pair_across_splits,
 )
 from scripts.dataset.splits import best_seed, cells, check_not_empty, key_of, misfit, split_numbers
+from scripts.dataset.whole_files import check_whole, with_whole_files
 
-SETTINGS = ("deduplicate", "splits", "stratify", "augment")
+SETTINGS = ("deduplicate", "splits", "stratify", "augment", "whole_files")
 SEED_SEARCH = 20_000  # records up to which a better seed is looked for; beyond, chance evens the shares out
 
 
@@ -165,7 +166,8 @@ def split_facts(kept: Kept, split: np.ndarray, settings: dict) -> dict:
         ),
         "stratification": None,
     }
-    if settings["stratify"] and len(split) <= SEED_SEARCH:
+    drawn = not any(settings["whole_files"].values())
+    if settings["stratify"] and drawn and len(split) <= SEED_SEARCH:
         better, fit = best_seed(kept.keys, kept.labels, len(kept.label_numbers), shares)
         now = tuple(measure.item() for measure in misfit(table, wanted))
         facts["stratification"] = {
@@ -221,8 +223,13 @@ def step(arguments: argparse.Namespace) -> None:
     kept = Kept(arguments.ingested, found, settings["deduplicate"]["compare"])
     shares = settings["splits"]
     split = split_numbers(kept.keys, shares, shares["seed"])
-    strata = kept.labels if settings["stratify"] else np.zeros_like(kept.labels)
-    check_not_empty(split, kept.keys, strata, len(kept.label_numbers), shares)
+    whole = {name: files for name, files in settings["whole_files"].items() if files}
+    if whole:
+        split = with_whole_files(split, (row["origin"] for row in kept.rows(("origin",))), whole)
+        check_whole(split, shares, whole)
+    else:
+        strata = kept.labels if settings["stratify"] else np.zeros_like(kept.labels)
+        check_not_empty(split, kept.keys, strata, len(kept.label_numbers), shares)
     with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
         check_apart(kept, split, settings["deduplicate"], Path(folder))
     write_duplicates(arguments.ingested, found, arguments.duplicates)

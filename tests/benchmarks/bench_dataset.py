@@ -17,7 +17,7 @@ NEAR_DUPLICATES = 0.05
 SETTINGS = {
     "ingest": {
         "hub": None, "format": "messages", "fields": None, "columns": {}, "system": None, "label": "type",
-        "label_map": {}, "group_by": None, "min_characters": 1, "max_characters": None, "checks": [],
+        "label_map": {}, "span_label_map": {}, "images": None, "group_by": None, "min_characters": 1, "max_characters": None, "checks": [],
         "on_bad_record": "fail",
     },
     "split": {
@@ -25,6 +25,7 @@ SETTINGS = {
         "splits": {"train": 0.8, "validation": 0.1, "test": 0.1, "seed": 0},
         "stratify": True,
         "augment": None,
+        "whole_files": {},
     },
 }  # fmt: skip
 

@@ -13,9 +13,10 @@ from scripts.dataset.canonical import read_rows
 
 
 def settings_of(**settings) -> dict:
-    """Return a dataset's complete settings, defaults filled in by the schema."""
+    """Return a dataset's complete settings as rules give them, defaults filled in by the schema."""
     given = {"files": ["raw.jsonl"], "format": "messages"} | settings
-    return Dataset.model_validate(given).model_dump(mode="json")
+    section = Dataset.model_validate(given).model_dump(mode="json")
+    return section | {"whole_files": {split: section[f"{split}_files"] for split in ("validation", "test")}}
 
 
 @dataclass

@@ -254,3 +254,37 @@ def test_the_same_input_gives_the_same_bytes(stage: Stage, tmp_path: Path):
         "read": 62, "quarantined": 1, "exact_duplicates": 1, "near_duplicates": 0, "kept": 60,
         "augmented": len([row for row in stage.lines("train") if "augmented" in row["meta"]]),
     }  # fmt: skip
+
+
+def test_a_file_of_its_own_is_its_split_and_nothing_else_is_drawn_for_it(stage: Stage, tmp_path: Path):
+    files = {name: tmp_path / f"{name}_raw.jsonl" for name in ("train", "validation")}
+    for seed, path in enumerate(files.values()):
+        write_lines(path, random_chats(seed, 40))
+    stage.settings = settings_of(splits=HALVES, validation_files=[str(files["validation"])])
+    stage.run(files["validation"], files["train"])
+    splits = Counter((Path(r["origin"].rpartition(":")[0]).stem, r["split"]) for r in stage.records())
+    assert splits["validation_raw", "validation"] == 40
+    assert splits["train_raw", "train"] + splits["train_raw", "test"] == 40
+    assert splits["train_raw", "test"] > 0
+    assert sum(splits.values()) == 80
+
+
+def test_of_a_record_in_two_files_the_held_out_copy_stays(stage: Stage, tmp_path: Path):
+    held_out, trained = tmp_path / "test_raw.jsonl", tmp_path / "raw.jsonl"
+    rows = random_chats(0, 30)
+    write_lines(held_out, rows[:10])
+    write_lines(trained, rows)
+    stage.settings = settings_of(splits=HALVES, test_files=[str(held_out)])
+    stage.run(held_out, trained)
+    assert Counter(r["split"] for r in stage.records())["test"] == 10
+    assert stage.facts("split")["duplicates"]["exact"] == 10
+
+
+def test_a_file_of_its_own_without_a_record_left_is_refused(stage: Stage, tmp_path: Path):
+    empty, trained = tmp_path / "empty.jsonl", tmp_path / "raw.jsonl"
+    write_lines(empty, [])
+    write_lines(trained, random_chats(0, 30))
+    stage.settings = settings_of(splits=HALVES, validation_files=[str(empty)])
+    assert stage.ingest(empty, trained) == 0
+    assert stage.split() == 1
+    assert "none of its records is left for the split 'validation'" in stage.error()
