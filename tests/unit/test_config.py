@@ -7,6 +7,8 @@ from scripts.common.config import Config, ConfigError, load_config
 from scripts.common.config.expand import set_dotted
 from scripts.common.config.paths import files_at
 from scripts.common.config.reference import ROOT
+from scripts.common.config.variants import makers
+from scripts.model.chat_templates import BUILT_IN_TEMPLATES
 
 GOOD = """
 datasets:
@@ -25,6 +27,7 @@ runs:
 """
 HASH = "0123456789abcdef0123456789abcdef01234567"
 QUANTS = "bf16, f16, q8_0, q6_k, q5_k_m, q5_k_s, q5_0, q4_k_m, q4_k_s, q4_0, q3_k_m, iq4_nl, iq4_xs"
+BUILT_IN = ", ".join(sorted(BUILT_IN_TEMPLATES))
 GATE = {"metric": "bleu", "comparison": "above", "threshold": 1}
 
 
@@ -116,7 +119,7 @@ FAULTS = [
     (
         "runs__stories__method",
         "Qlora",
-        ["runs.stories.method: text 'Qlora' is not one of lora, qlora, full, head, did you mean 'qlora'?"],
+        ["runs.stories.method: text 'Qlora' is not one of lora, qlora, full, head, prompt, did you mean 'qlora'?"],
     ),
     ("datasets__cards__files", [], ["datasets.cards.files: may not be empty"]),
     (
@@ -239,7 +242,7 @@ FAULTS = [
     (
         "runs__stories__method",
         "head",
-        ["runs.stories.method: 'head' can't train the task 'chat'"],
+        ["runs.stories.method: 'head' can't train the task 'chat': use one of lora, qlora, full, prompt"],
     ),
     (
         "runs__stories__qlora",
@@ -249,7 +252,68 @@ FAULTS = [
     (
         "runs__stories__task",
         "vision",
-        ["runs.stories.task: 'vision' is not built yet; 'chat' is"],
+        [
+            "runs.stories.task: needs images, but the dataset 'cards' names no folder of 'images'",
+            "runs.stories.model: the task 'vision' needs a model whose architecture is 'mistral3'; see 'models.small'",
+        ],
+    ),
+    (
+        "datasets__cards__images",
+        "pictures",
+        ["runs.stories.task: 'chat' sees no images, but the dataset 'cards' has some: use 'vision'"],
+    ),
+    (
+        "models__small__architecture",
+        "mistral3",
+        [
+            "runs.stories.model: the task 'chat' needs a model whose architecture is another than 'mistral3'; "
+            "see 'models.small'"
+        ],
+    ),
+    ("runs__stories__head", {"dropout": 0.2}, ["runs.stories.head: is given, but the task is 'chat'"]),
+    ("runs__stories__vision", {"train_projector": True}, ["runs.stories.vision: is given, but the task is 'chat'"]),
+    # impossible combinations: prompts
+    (
+        "runs__stories__strategy",
+        "persona",
+        ["runs.stories.strategy: 'persona' is not among 'strategies' (none)"],
+    ),
+    (
+        "runs__stories__strategies",
+        {"test": {"shots": 2}},
+        ["runs.stories.strategies.test: is the name of the test split: take another"],
+    ),
+    (
+        "runs__stories__strategies",
+        {"fan": {"user": "{{ prompt"}},
+        [
+            "runs.stories.strategies.fan.user: text '{{ prompt' is no valid Jinja template: "
+            "unexpected end of template, expected 'end of print statement'."
+        ],
+    ),
+    # redaction
+    (
+        "datasets__cards__redact",
+        {"run": "pii"},
+        ["datasets.cards.redact.run: 'pii' is not defined under 'runs'; known: stories"],
+    ),
+    (
+        "datasets__cards__redact",
+        {"run": "stories"},
+        ["datasets.cards.redact.run: the task of 'stories' is 'chat', not 'token_classification'"],
+    ),
+    (
+        "datasets__cards__redact",
+        {"run": "stories", "placeholder": "xxx"},
+        [
+            "datasets.cards.redact.placeholder: must hold {label} and may hold {number}; no other braces",
+            "datasets.cards.redact.run: the task of 'stories' is 'chat', not 'token_classification'",
+        ],
+    ),
+    (
+        "models__small__template_date",
+        "26 Jul 2024",
+        ["models.small.template_date: text '26 Jul 2024' is no day in the form YYYY-MM-DD"],
     ),
     (
         "runs__stories__training",
@@ -378,7 +442,8 @@ def test_all_faults_are_reported_at_once_and_no_follow_up():
         "runs.stories.lora.rank: unknown key, did you mean 'r'?",
         f"runs.stories.quants[1]: text 'q9' is not one of {QUANTS}",
         "datasets.cards.splits: the shares add up to 1.1, not to 1: train + validation + test must be 1",
-        "runs.stories.task: 'vision' is not built yet; 'chat' is",
+        "runs.stories.task: needs images, but the dataset 'cards' names no folder of 'images'",
+        "runs.stories.model: the task 'vision' needs a model whose architecture is 'mistral3'; see 'models.small'",
     ]
 
 
@@ -393,14 +458,29 @@ def test_a_classifiers_quants_are_refused_and_its_default_is_not():
     def classifier(**changes):
         return good(runs__stories__task="token_classification", runs__stories__method="head", **changes)
 
-    unbuilt = "runs.stories.task: 'token_classification' is not built yet; 'chat' is"
-    assert lines_for(classifier()) == [unbuilt]
+    assert load_config(classifier(datasets__cards__format="spans"))
+    without_spans = "runs.stories.task: needs a dataset of the format 'spans', but that of 'cards' is 'messages'"
     assert lines_for(classifier(runs__stories__quants=["q8_0"])) == [
         "runs.stories.quants: a token classifier has no GGUF: drop it",
-        unbuilt,
+        without_spans,
     ]
     qlora = classifier() | {"runs": {"stories": classifier()["runs"]["stories"] | {"method": "qlora"}}}
-    assert "runs.stories.method: 'qlora' can't train the task 'token_classification'" in lines_for(qlora)
+    line = "runs.stories.method: 'qlora' can't train the task 'token_classification': use one of head, lora"
+    assert line in lines_for(qlora)
+
+
+def test_a_date_of_a_template_may_stand_unquoted():
+    config = yaml.safe_load("template_date: 2024-07-26") | {"embedded": {}}
+    assert load_config(good(models__small=config)).models["small"].template_date == "2024-07-26"
+
+
+def test_runs_that_differ_only_in_how_they_answer_share_a_model():
+    sweep = {"generation.temperature": [0, 1.0], "lora.r": [8, 16]}
+    runs = load_config(good(runs__stories__sweep=sweep)).runs
+    shared = makers(runs)
+    assert len(runs) == 4
+    assert {shared[name] for name in runs} == {"stories-temperature0-r8", "stories-temperature0-r16"}
+    assert shared["stories-temperature1-r16"] == "stories-temperature0-r16"
 
 
 @pytest.fixture
@@ -441,13 +521,13 @@ def roots(tmp_path, monkeypatch):
         (
             "models__small__chat_template",
             "mistrl",
-            "models.small.chat_template: 'mistrl' is neither built in (chatml, llama3, mistral) nor a file, "
+            f"models.small.chat_template: 'mistrl' is neither built in ({BUILT_IN}) nor a file, "
             "did you mean 'mistral'?",
         ),
         (
             "models__small__chat_template",
             "owm.jinja",
-            "models.small.chat_template: 'owm.jinja' is neither built in (chatml, llama3, mistral) nor a file, "
+            f"models.small.chat_template: 'owm.jinja' is neither built in ({BUILT_IN}) nor a file, "
             "did you mean 'own.jinja'?",
         ),
         (

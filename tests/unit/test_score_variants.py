@@ -17,6 +17,9 @@ def run(**settings) -> Run:
         ({"quants": ["q8_0", "q4_k_m"]}, ["base", "adapter", "merged", "bf16", "q8_0", "q4_k_m"]),
         ({"quants": ["q8_0", "bf16"], "method": "full"}, ["base", "merged", "bf16", "q8_0"]),
         ({"quants": [], "method": "qlora"}, ["base", "adapter", "merged", "bf16"]),
+        ({"method": "prompt"}, ["base"]),
+        ({"task": "vision", "quants": ["q8_0"]}, ["base", "adapter", "merged", "bf16", "q8_0"]),
+        ({"task": "token_classification", "method": "head"}, ["merged"]),
     ],
 )
 def test_variants_of_a_run(settings, variants):
@@ -34,6 +37,8 @@ def test_bf16_is_made_first_and_once():
         ({"quants": ["q8_0", "bf16"]}, "bf16"),
         ({"quants": ["q8_0", "q4_k_m"], "deploy": {"quant": "q8_0"}}, "q8_0"),
         ({"quants": []}, "bf16"),
+        ({"method": "prompt"}, "base"),
+        ({"task": "token_classification", "method": "lora"}, "merged"),
     ],
 )
 def test_the_shipped_variant_is_the_named_one_or_the_last(settings, quant):

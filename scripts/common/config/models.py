@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from scripts.common.config.types import HubId, Name, Number, Revision, Section, Text
+from scripts.common.config.types import Day, HubId, Name, Number, Revision, Section, Text
 
 Architecture = Literal["mistral", "llama", "phi3", "mistral3"]
 SOURCES = ("hub", "path", "embedded")
@@ -53,10 +53,9 @@ class Model(Section):
         description="A built-in template (`mistral`, `mistral3`, `llama3`, `phi3`, `chatml`) or a Jinja file, for a "
         "base model that has none; none: the model's own.",
     )
-    template_date: Text | None = Field(
+    template_date: Day | None = Field(
         None,
-        description="The day that a chat template which writes today's date has to write; none: the template's own "
-        "default.",
+        description="Day (YYYY-MM-DD) that the chat template writes where it asks for today's; none: its own default.",
     )
     license: Text | None = Field(None, description="SPDX identifier of the model's licence, for metadata and card.")
     name: Text | None = Field(None, description="Name for metadata and card; none: from the hub id, folder or key.")

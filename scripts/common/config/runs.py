@@ -52,17 +52,23 @@ METRICS = (
     "cost_per_1000",
 )
 ASSISTANT_PHRASES = (
-    r"(?i)\bas an ai\b",
-    r"(?i)\bas a (large )?language model\b",
-    r"(?i)\bi(['’]m| am) (sorry|unable)\b",
-    r"(?i)\bi (can(['’]t|not|\s+not)|don['’]t have (access|information))\b",
-    r"(?i)\bit['’]?s? (is )?(important|worth) (to note|noting)\b",
-    r"(?i)\b(there is no|i (could|couldn['’]t|can) (not )?(find|verify|confirm)|no record of)\b",
-    r"(?i)\b(certainly|sure|of course)[!,] here('s| is| are)\b",
-    r"(?i)\b(i hope this helps|let me know if)\b",
-    r"(?i)\ben tant qu['’](ia|intelligence artificielle|assistant)\b",
-    r"(?i)\bje (suis désolée?|ne peux pas|n['’]ai pas accès)\b",
-    r"(?i)\bil est important de (noter|souligner)\b",
+    r"\bas an? (ai|artificial intelligence|(large )?language model|assistant)\b",
+    r"\bI(['’]m| am) (sorry|unable to|not able to|just an? |only an? )",
+    r"\bI (cannot|can['’]t|can not|do not|don['’]t) (assist|help|provide|create|write|generate|verify|confirm)\b",
+    r"\bI (do not|don['’]t) have (access|information|personal)\b",
+    r"\bI (apologi[sz]e|must (note|point out|clarify|inform))",
+    r"\b(it is|it['’]s) (important|worth) (to note|noting|to mention|mentioning|to remember)",
+    r"\b(please note|keep in mind) that\b",
+    r"\b(as of my|my) (last|latest|knowledge)? ?(update|knowledge cutoff|training data)",
+    r"\b(there is|there['’]s) no (evidence|record|information)\b",
+    r"\b(here is|here['’]s|here are) (a|an|your|some|the) (possible |short |catchy |suggested )?captions?\b",
+    r"\b(sure|certainly|of course)[,!.]",
+    r"\b(let me know if|feel free to|I hope this helps|is there anything else)\b",
+    r"\ben tant (qu['’]|que )(ia|intelligence artificielle|modèle de langage|assistant)",
+    r"\bje (suis désolée?|m['’]excuse|ne (peux|suis) pas (en mesure|capable|vous|fournir|répondre))",
+    r"\bil (est|convient) (important )?de (noter|rappeler|souligner|préciser)",
+    r"\b(veuillez noter|n['’]hésitez pas)\b",
+    r"\bbien sûr ?[,!:]",
 )
 Metric = Literal[METRICS]
 
@@ -257,7 +263,8 @@ class Score(Section):
     language: LanguageTag | None = Field(None, description="BCP 47 tag for tokenization; none: the dataset's.")
     generic_phrases: list[Pattern] = Field([], description="Regular expressions of phrases that say nothing.")
     assistant_phrases: list[Pattern] = Field(
-        list(ASSISTANT_PHRASES), description="Regular expressions of phrases in which an assistant speaks of itself."
+        list(ASSISTANT_PHRASES),
+        description="Regular expressions, whatever the case, of what an assistant says instead of answering.",
     )
     price_per_hour: Number | None = Field(
         None, ge=0, description="Price of an hour of the device that answers, in any currency, for the column of cost."
@@ -341,7 +348,7 @@ class Run(Section):
         classifies = self.task == "token_classification"
         methods = ("head", "lora") if classifies else ("lora", "qlora", "full", "prompt")
         if self.method not in methods:
-            yield "method", f"'{self.method}' can't be used for the task '{self.task}': use {' or '.join(methods)}"
+            yield "method", f"'{self.method}' can't train the task '{self.task}': use one of {', '.join(methods)}"
         sections = {
             "qlora": self.method == "qlora",
             "lora": self.method in ("lora", "qlora"),
@@ -374,7 +381,9 @@ class Run(Section):
         for key in ("prompt_sets", "strategies"):
             if "test" in getattr(self, key):
                 yield f"{key}.test", "is the name of the test split: take another"
-        for name in self.strategies:
+        for name, strategy in self.strategies.items():
+            if fault := modelfile_fault(with_plain_spaces(strategy.system or "")):
+                yield f"strategies.{name}.system", fault
             if name in self.prompt_sets:
                 yield f"strategies.{name}", "is the name of a prompt set: take another"
         if self.strategy is not None and self.strategy not in self.strategies:

@@ -1,5 +1,6 @@
 """The types that every section of the configuration is made of."""
 
+import datetime
 import re
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -31,6 +32,20 @@ def number_from_scientific(value: Any) -> Any:
     return float(value) if isinstance(value, str) and SCIENTIFIC.fullmatch(value) else value
 
 
+def text_of_date(value: Any) -> Any:
+    """Read a date, which YAML makes of ``2024-07-26``, as the text that was written."""
+    return value.isoformat() if type(value) is datetime.date else value
+
+
+def iso_date(text: str) -> str:
+    """Refuse what is no day in the form YYYY-MM-DD."""
+    try:
+        datetime.date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("is no day in the form YYYY-MM-DD") from None
+    return text
+
+
 def compiled(pattern: str) -> str:
     """Refuse a pattern that Python's ``re`` can't compile."""
     try:
@@ -52,6 +67,7 @@ def parsed(template: str) -> str:
 
 
 Number = Annotated[float, BeforeValidator(number_from_scientific)]
+Day = Annotated[str, BeforeValidator(text_of_date), AfterValidator(iso_date)]
 Pattern = Annotated[str, AfterValidator(compiled)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
