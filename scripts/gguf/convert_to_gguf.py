@@ -19,21 +19,23 @@ from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, check_manifest, read_json
 from scripts.common.gguf_header import read_header
 from scripts.common.llama import TEMPLATE_KEY
-from scripts.gguf.metadata import display_name, general_metadata, metadata_changes
+from scripts.gguf.metadata import IMAGE_TAG, TEXT_TAG, display_name, general_metadata, metadata_changes
 from scripts.gguf.naming import model_name
+from scripts.gguf.phi3_name import name_for_llama_cpp
 from scripts.gguf.rewrite import Value, rewrite_metadata
-from scripts.gguf.tokenizer_repairs import stage_folder
+from scripts.gguf.tokenizer_repairs import prefixes_space, stage_folder
 
 CONVERTER = "convert_hf_to_gguf.py"
 ADD_BOS, ADD_EOS = "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token"
+ADD_SPACE, VOCABULARY = "tokenizer.ggml.add_space_prefix", "tokenizer.ggml.model"
 QUANTIZATION_VERSION = "general.quantization_version"
 QUANTIZATION_FORMAT = 2  # GGML_QNT_VERSION
 WRITTEN = re.compile(r"\s*Writing:\s+(\d+)%")
 log = logging.getLogger(__name__)
 
 
-def run_converter(tools: Path, folder: Path, output: Path) -> None:
-    """Run llama.cpp's converter on a model folder in a process of its own.
+def run_converter(tools: Path, folder: Path, output: Path, *options: str) -> None:
+    """Run llama.cpp's converter on a model folder in a process of its own, with further options.
 
     Raises UserError with the converter's last line when it fails; all of what it said goes to the log.
     """
@@ -44,6 +46,7 @@ def run_converter(tools: Path, folder: Path, output: Path) -> None:
         "TOKENIZERS_PARALLELISM": "false",
     }
     command = [sys.executable, str(tools / CONVERTER), str(folder), "--outfile", str(output), "--outtype", "bf16"]
+    command += options
     said, bar = [], Progress("convert to GGUF", 100)
     with subprocess.Popen(
         command, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
@@ -88,6 +91,10 @@ def chat_changes(tokenizer, header_values: dict) -> tuple[dict[str, Value | None
     if header_values.get(ADD_EOS):
         repairs.append(f"{ADD_EOS} is true: an EOS would end each prompt")
         changes[ADD_EOS] = False
+    if header_values.get(VOCABULARY) == "llama" and header_values.get(ADD_SPACE, True) != prefixes_space(tokenizer):
+        changes[ADD_SPACE] = prefixes_space(tokenizer)
+        stated = header_values.get(ADD_SPACE, "missing")
+        repairs.append(f"{ADD_SPACE} is {stated}; the tokenizer behaves as {changes[ADD_SPACE]}")
     return changes, repairs
 
 
@@ -109,10 +116,12 @@ def convert_to_gguf(merged: Path, tools: Path, base: Path, output: Path, setting
         name = model_name(
             display_name(settings["model"], key), header.parameters, settings["run"], settings["project"]["version"]
         )
-        wanted = general_metadata(name, settings, read_json(base).get("license"))
+        task = IMAGE_TAG if "vision_config" in read_json(merged / "config.json") else TEXT_TAG
+        wanted = general_metadata(name, settings, read_json(base).get("license"), task)
+        wanted["general.name"], renamed = name_for_llama_cpp(wanted["general.name"], tokenizer)
         changes = metadata_changes(list(header.places), wanted)
         chat, repairs = chat_changes(tokenizer, header.values)
-        for repair in repairs:
+        for repair in [*repairs, *([renamed] if renamed else [])]:
             log.warning("mended: %s", repair)
         if QUANTIZATION_VERSION not in header.values:
             changes[QUANTIZATION_VERSION] = QUANTIZATION_FORMAT

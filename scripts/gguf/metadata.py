@@ -11,6 +11,7 @@ from scripts.gguf.naming import ModelName, base_version
 from scripts.gguf.rewrite import Int32, Value
 
 HUB = "https://huggingface.co/"
+TEXT_TAG, IMAGE_TAG = "text-generation", "image-text-to-text"  # the hub's names of what a model does
 # What the converter knows and we don't: kept as it wrote them.
 CONVERTERS_OWN = {
     "general.architecture",
@@ -30,11 +31,13 @@ def display_name(model: dict, key: str) -> str:
     return Path(model["path"]).name if model["path"] else key
 
 
-def general_metadata(name: ModelName, settings: dict, license_name: str | None) -> dict[str, Value]:
+def general_metadata(
+    name: ModelName, settings: dict, license_name: str | None, task: str = TEXT_TAG
+) -> dict[str, Value]:
     """Return the entries that say what a model is, where it comes from, and how to sample from it.
 
     `settings` has the sections project, model, dataset and deploy of the configuration and the names of run, model and
-    dataset; `license_name` is the base model's licence.
+    dataset; `license_name` is the base model's licence, `task` what the model does.
     """
     project, deploy = settings["project"], settings["deploy"]
     publisher = project["organization"] or project["author"] or project["name"]
@@ -53,7 +56,7 @@ def general_metadata(name: ModelName, settings: dict, license_name: str | None) 
         "general.license": settings["model"]["license"] or license_name,
         **base_model_metadata(settings["model"], settings["model_key"]),
         **dataset_metadata(settings["dataset"], settings["dataset_key"]),
-        "general.tags": ["text-generation", project["name"]],
+        "general.tags": [task, project["name"]],
         **sampling_metadata(deploy["parameters"]),
     }
     return {key: value for key, value in entries.items() if value is not None}

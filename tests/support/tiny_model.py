@@ -39,7 +39,9 @@ SENTENCES = [
 SPECIAL = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<unk>"}
 
 
-def make_tiny_tokenizer(folder: Path, vocabulary: int = 640, template: str = TEMPLATE) -> None:
+def make_tiny_tokenizer(
+    folder: Path, vocabulary: int = 640, template: str = TEMPLATE, symbols: list[str] = CONTROL_SYMBOLS
+) -> None:
     """Train a SentencePiece BPE tokenizer with byte fallback and save it as Hugging Face tokenizers are saved."""
     import sentencepiece
 
@@ -51,7 +53,7 @@ def make_tiny_tokenizer(folder: Path, vocabulary: int = 640, template: str = TEM
         model_type="bpe",
         vocab_size=vocabulary,
         byte_fallback=True,
-        control_symbols=CONTROL_SYMBOLS,
+        control_symbols=symbols,
         normalization_rule_name="identity",
         add_dummy_prefix=False,
         remove_extra_whitespaces=False,
@@ -61,7 +63,7 @@ def make_tiny_tokenizer(folder: Path, vocabulary: int = 640, template: str = TEM
     )
     (folder / "tokenizer.model").write_bytes(model.getvalue())
     processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-    names = ["<unk>", "<s>", "</s>", *CONTROL_SYMBOLS]
+    names = ["<unk>", "<s>", "</s>", *symbols]
     added = {
         str(processor.piece_to_id(name)): {
             "content": name, "lstrip": False, "normalized": False, "rstrip": False, "single_word": False,
@@ -77,7 +79,7 @@ def make_tiny_tokenizer(folder: Path, vocabulary: int = 640, template: str = TEM
         "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
         "added_tokens_decoder": added,
-        "additional_special_tokens": CONTROL_SYMBOLS,
+        "additional_special_tokens": symbols,
         "model_max_length": 512,
     }
     (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")

@@ -1,0 +1,172 @@
+"""Convert the vision tower and the projector of a merged model to a bf16 GGUF file, with llama.cpp's own converter.
+
+    python scripts/gguf/convert_mmproj.py results/runs/titles/merged --tools results/tools/llama.cpp \\
+        --base results/models/mistral3/manifest.json --output results/runs/titles/gguf/mmproj.gguf \\
+        --settings @settings.json
+
+llama.cpp reads it beside the model's own file (`--mmproj`). What it can't be told is refused here.
+"""
+
+import logging
+import math
+import sys
+import tempfile
+from pathlib import Path
+
+from scripts.common.cli import run_step, step_parser
+from scripts.common.errors import UserError
+from scripts.common.files import atomic_path, check_manifest, read_json
+from scripts.common.gguf_header import read_header
+from scripts.common.llama_vision import LONGEST_EDGE
+from scripts.gguf.convert_to_gguf import run_converter
+from scripts.gguf.metadata import IMAGE_TAG, display_name, general_metadata, metadata_changes
+from scripts.gguf.naming import model_name
+from scripts.gguf.rewrite import rewrite_metadata
+from scripts.gguf.tokenizer_repairs import stage_folder
+from scripts.gguf.vision_weights import INDEX, embedding_row, write_vision_weights
+
+ARCHITECTURE = "Mistral3ForConditionalGeneration"
+BREAK, BREAK_TENSOR = "[IMG_BREAK]", "v.token_embd.img_break"
+BICUBIC = 3  # PIL's number
+ROPE_BASE, PROJECTOR_EPSILON = 10000.0, 1e-5  # fixed in llama.cpp for this projector (tools/mtmd/clip.cpp)
+LEAST_LAYERS = 3  # the converter takes linear_2 of the projector for layer 2 of the tower
+log = logging.getLogger(__name__)
+
+
+def check_config(config: dict, images: dict, folder: Path) -> None:
+    """Raise UserError for a model or an image processor that llama.cpp's Pixtral code can't be told of."""
+    vision, text = config["vision_config"], config["text_config"]
+    if config["architectures"] != [ARCHITECTURE]:
+        raise UserError(f"is a {', '.join(config['architectures'])}, not a {ARCHITECTURE}", folder)
+    if config["vision_feature_layer"] != -1:
+        raise UserError(f"takes layer {config['vision_feature_layer']} of the tower; llama.cpp the last one", folder)
+    if vision["num_hidden_layers"] < LEAST_LAYERS:
+        raise UserError(
+            f"has {vision['num_hidden_layers']} vision layers; llama.cpp's converter needs {LEAST_LAYERS}", folder
+        )
+    if vision["head_dim"] * vision["num_attention_heads"] != vision["hidden_size"]:
+        raise UserError("has vision heads that don't add up to the tower's hidden size; llama.cpp needs that", folder)
+    theta = vision.get("rope_theta") or vision["rope_parameters"]["rope_theta"]
+    if theta != ROPE_BASE:
+        raise UserError(f"has rope_theta {theta:g} in its tower; llama.cpp has {ROPE_BASE:g}", folder)
+    if images["resample"] != BICUBIC:
+        raise UserError(f"scales images by method {images['resample']}; llama.cpp by {BICUBIC} (bicubic)", folder)
+    if text["rms_norm_eps"] != PROJECTOR_EPSILON:
+        log.warning("the projector's norm has epsilon %g, in llama.cpp %g", text["rms_norm_eps"], PROJECTOR_EPSILON)
+
+
+def image_settings(folder: Path) -> dict:
+    """Return the image processor's settings of a model folder, in either of the files that hold them."""
+    for name in ("processor_config.json", "preprocessor_config.json"):
+        if (folder / name).is_file():
+            content = read_json(folder / name)
+            found = content.get("image_processor", content)
+            if "image_mean" in found:
+                return found
+    raise UserError("has no image processor settings", folder, remedy="save the processor with the model")
+
+
+def expected_values(config: dict, images: dict) -> dict:
+    """Return the metadata that llama.cpp prepares images by and builds the tower from, as the model has it."""
+    vision = config["vision_config"]
+    return {
+        "clip.projector_type": "pixtral",
+        "clip.vision.image_size": vision["image_size"],
+        "clip.vision.patch_size": vision["patch_size"],
+        "clip.vision.embedding_length": vision["hidden_size"],
+        "clip.vision.feed_forward_length": vision["intermediate_size"],
+        "clip.vision.block_count": vision["num_hidden_layers"],
+        "clip.vision.attention.head_count": vision["num_attention_heads"],
+        "clip.vision.attention.layer_norm_epsilon": vision.get("layer_norm_eps", 1e-5),
+        "clip.vision.projection_dim": config["text_config"]["hidden_size"],
+        "clip.vision.spatial_merge_size": config["spatial_merge_size"],
+        "clip.vision.image_mean": images["image_mean"],
+        "clip.vision.image_std": images["image_std"],
+        LONGEST_EDGE: images["size"]["longest_edge"],
+    }
+
+
+def is_equal(found, wanted) -> bool:
+    """Tell whether a value of a GGUF file is the wanted one, numbers with a fraction in single precision."""
+    if isinstance(wanted, list):
+        return len(found) == len(wanted) and all(map(is_equal, found, wanted))
+    return math.isclose(found, wanted, rel_tol=1e-6) if isinstance(wanted, float) else found == wanted
+
+
+def check_file(path: Path, expected: dict, row) -> None:
+    """Raise UserError unless a file holds the expected metadata and [IMG_BREAK]'s embedding `row`, [hidden size]."""
+    import numpy
+    from gguf import GGUFReader
+
+    reader = GGUFReader(path)
+    for key, wanted in expected.items():
+        found = reader.fields[key].contents() if key in reader.fields else None
+        if found is None or not is_equal(found, wanted):
+            raise UserError(f"the converted file has {key} {found}, not {wanted}: llama.cpp would see other images")
+    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    if BREAK_TENSOR not in tensors:
+        raise UserError(f"the converted file lacks {BREAK_TENSOR}, without which llama.cpp refuses it")
+    if not numpy.array_equal(tensors[BREAK_TENSOR].data, row.float().numpy()):
+        raise UserError(f"{BREAK_TENSOR} of the converted file is not the embedding of {BREAK}")
+
+
+def stage_vision(folder: Path, staged: Path, tokenizer) -> int:
+    """Fill `staged` with what the converter needs of a model folder; return the token [IMG_BREAK]."""
+    token = tokenizer.get_vocab().get(BREAK)
+    if token is None:
+        raise UserError(f"has no token {BREAK}, which stands for the end of a row of an image", folder)
+    stage_folder(folder, staged, tokenizer)
+    for path in [*staged.glob("*.safetensors"), staged / INDEX]:
+        path.unlink(missing_ok=True)
+    write_vision_weights(folder, staged / "model.safetensors", token)
+    return token
+
+
+def convert_mmproj(merged: Path, tools: Path, base: Path, output: Path, settings: dict) -> None:
+    """Convert the vision part of a merged model folder; `base` is the base model's manifest."""
+    from transformers import AutoTokenizer
+
+    trusted = check_manifest(merged / "manifest.json").get("trust_remote_code", False)
+    check_manifest(tools / "manifest.json")
+    config, images = read_json(merged / "config.json"), image_settings(merged)
+    check_config(config, images, merged)
+    tokenizer = AutoTokenizer.from_pretrained(merged, trust_remote_code=trusted)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".convert-") as temporary:
+        staged, converted = Path(temporary) / "model", Path(temporary) / "converted.gguf"
+        staged.mkdir()
+        token = stage_vision(merged, staged, tokenizer)
+        run_converter(tools, staged, converted, "--mmproj")
+        header = read_header(converted)
+        title = display_name(settings["model"], settings["model_key"])
+        name = model_name(title, header.parameters, settings["run"], settings["project"]["version"])
+        wanted = general_metadata(name, settings, read_json(base).get("license"), IMAGE_TAG)
+        changes = metadata_changes(list(header.places), wanted)
+        with atomic_path(output) as beside:
+            rewrite_metadata(converted, beside, {**changes, LONGEST_EDGE: images["size"]["longest_edge"]})
+            check_file(beside, expected_values(config, images), embedding_row(merged, token))
+    log.info("%s: %d weights", name.file_name("bf16"), header.parameters)
+
+
+def step(arguments) -> None:
+    """Run the step."""
+    convert_mmproj(arguments.merged, arguments.tools, arguments.base, arguments.output, arguments.settings)
+
+
+def parser():
+    """Return the step's command line."""
+    result = step_parser(__doc__.splitlines()[0])
+    result.add_argument("merged", type=Path, help="merged Hugging Face model folder")
+    result.add_argument("--tools", type=Path, required=True, help="folder that fetch_converter.py made")
+    result.add_argument("--base", type=Path, required=True, help="manifest of the base model")
+    result.add_argument("--output", type=Path, required=True, help="GGUF file to write")
+    return result
+
+
+def main(argv=None) -> int:
+    """Run the command line; return the exit status."""
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""The weights of a vision model that llama.cpp's converter needs for the file of its vision tower, under the names that
+it knows.
+
+The converter is given a file of these alone. Handed the whole model it leaves out the row of [IMG_BREAK], without which
+llama.cpp refuses the file: it passes over every name with `language_model.` in it (`MmprojModel.filter_tensors`) before
+it looks for the embeddings (`LlavaVisionModel.modify_tensors`). It also passes over towers whose names begin with
+`model.`, as some versions of transformers save them.
+"""
+
+from pathlib import Path
+
+from scripts.common.errors import UserError
+from scripts.common.files import read_json
+
+INDEX = "model.safetensors.index.json"
+PARTS = ("vision_tower.", "multi_modal_projector.")
+EMBEDDINGS = "embed_tokens.weight"
+
+
+def weight_files(folder: Path) -> dict[str, Path]:
+    """Return the file that holds each tensor of a model folder, by the tensor's name."""
+    from safetensors import safe_open
+
+    if (folder / INDEX).is_file():
+        return {name: folder / file for name, file in read_json(folder / INDEX)["weight_map"].items()}
+    found = {}
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            found |= dict.fromkeys(file.keys(), path)
+    return found
+
+
+def read_tensor(path: Path, name: str, rows: slice = slice(None)):
+    """Read a tensor, or some of its rows."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return file.get_slice(name)[rows]
+
+
+def embedding_row(folder: Path, token: int):
+    """Return the text embeddings' row of a token, [hidden size]."""
+    files = weight_files(folder)
+    name = embeddings_name(folder, files)
+    return read_tensor(files[name], name, slice(token, token + 1))[0]
+
+
+def embeddings_name(folder: Path, files: dict[str, Path]) -> str:
+    """Return the name of the text embeddings among a folder's tensors."""
+    names = [name for name in files if name.endswith(EMBEDDINGS)]
+    if len(names) != 1:
+        raise UserError(f"has {len(names)} tensors '…{EMBEDDINGS}', not one", folder)
+    return names[0]
+
+
+def write_vision_weights(folder: Path, target: Path, break_token: int) -> None:
+    """Write the vision tower, the projector and the embeddings up to [IMG_BREAK] of a model folder to one file.
+
+    Raises UserError for a folder without a vision tower.
+    """
+    from safetensors.torch import save_file
+
+    files = weight_files(folder)
+    plain = {name: name.removeprefix("model.") for name in files}
+    wanted = {name: short for name, short in plain.items() if short.startswith(PARTS)}
+    missing = [part for part in PARTS if not any(short.startswith(part) for short in wanted.values())]
+    if missing:
+        raise UserError(f"has no weights '{missing[0]}…'", folder, remedy="merge a model with a vision tower")
+    tensors = {short: read_tensor(files[name], name) for name, short in wanted.items()}
+    embeddings = embeddings_name(folder, files)
+    rows = slice(0, break_token + 1)
+    save_file({**tensors, EMBEDDINGS: read_tensor(files[embeddings], embeddings, rows)}, target)
