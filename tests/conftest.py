@@ -14,6 +14,7 @@ from scripts.common.files import check_manifest, write_manifest
 from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, fetch_converter, read_pin
 from tests.support.gguf_files import CONVERTER, convert
 from tests.support.tiny_model import copy_model, make_tiny_model
+from tests.support.vision import make_tiny_vision_model
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +23,12 @@ def tiny_base(tmp_path_factory) -> Path:
     folder = make_tiny_model(tmp_path_factory.mktemp("base") / "tiny")
     facts = {"name": "tiny", "source": "embedded", "id": None, "revision": None, "architecture": "mistral"}
     return write_manifest(folder, **facts, license=None, parameters=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_vision_base(tmp_path_factory) -> Path:
+    """The manifest of a very small Mistral 3 with random weights."""
+    return make_tiny_vision_model(tmp_path_factory.mktemp("vision") / "tiny")
 
 
 @pytest.fixture(scope="session")

@@ -38,17 +38,19 @@ def four_bit(settings: dict, precision: str):
     )
 
 
-def load_base(manifest: Path, dtype, quantization=None, attention: str = "auto"):
-    """Load the causal language model of a manifest's folder onto the first GPU, or the CPU; safetensors only.
+def load_base(manifest: Path, dtype, quantization=None, attention: str = "auto", task: str = "chat"):
+    """Load the model of a manifest's folder onto the first GPU, or the CPU; safetensors only.
 
-    Raises UserError when a file of the folder is missing or has another size than the manifest says.
+    It is a causal language model, or for the task `vision` one that reads images as well. Raises UserError when a file
+    of the folder is missing or has another size than the manifest says.
     """
     import torch
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
+    kind = AutoModelForImageTextToText if task == "vision" else AutoModelForCausalLM
     facts = check_manifest(manifest)
     options = {} if attention == "auto" else {"attn_implementation": attention}
-    return AutoModelForCausalLM.from_pretrained(
+    return kind.from_pretrained(
         Path(manifest).parent,
         dtype=dtype,
         quantization_config=quantization,

@@ -16,11 +16,13 @@ FILES = (
     "chat_template.jinja",
     "chat_template.json",
     "generation_config.json",
+    "preprocessor_config.json",
+    "processor_config.json",
 )
 
 
 def copy_tokenizer_files(source: Path, target: Path) -> None:
-    """Copy a model folder's tokenizer, chat template and generation settings byte for byte."""
+    """Copy a model folder's tokenizer, processor, chat template and generation settings byte for byte."""
     for name in FILES:
         if (source / name).is_file():
             shutil.copyfile(source / name, target / name)

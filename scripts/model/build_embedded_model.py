@@ -14,7 +14,10 @@ from scripts.common.cli import Progress, log, run_step, step_parser
 from scripts.common.config.models import EmbeddedModel
 from scripts.common.files import atomic_folder, read_jsonl, write_manifest
 from scripts.common.threads import use_threads
+from scripts.model.embedded_phi3 import new_phi3_model
+from scripts.model.embedded_vision import make_images_felt, new_vision_model, save_processor
 from scripts.model.subword_dropout import dropped_ids, scores_of_pieces
+from scripts.model.template_date import pinned_template
 from scripts.model.train_tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
 
 ROW = 256  # tokens in a training row
@@ -83,6 +86,10 @@ def new_model(architecture: str, tokenizer, settings: EmbeddedModel):
         "tie_word_embeddings": False,
     }
     torch.manual_seed(settings.seed)
+    if architecture == "mistral3":
+        return new_vision_model(shape, tokenizer, settings)
+    if architecture == "phi3":
+        return new_phi3_model(shape)
     if architecture == "llama":
         return LlamaForCausalLM(LlamaConfig(**shape))
     return MistralForCausalLM(MistralConfig(**shape, sliding_window=None))
@@ -130,6 +137,7 @@ def build_embedded_model(
     settings: EmbeddedModel,
     chat_template: Path,
     license_id: str | None = None,
+    template_date: str | None = None,
 ) -> None:
     """Train tokenizer and model on a corpus and write a plain Hugging Face model folder, the manifest last."""
     import sentencepiece
@@ -138,15 +146,19 @@ def build_embedded_model(
 
     documents = list(read_jsonl(corpus))
     special = SPECIAL_TOKENS[architecture]
+    template, template_date = pinned_template(chat_template.read_text(encoding="utf-8"), template_date)
     pieces = train_tokenizer((text for d in documents for text in texts_of(d)), settings.vocabulary, special)
     processor = sentencepiece.SentencePieceProcessor(model_proto=pieces)
     with atomic_folder(folder) as beside:
-        save_tokenizer(beside, pieces, special, chat_template.read_text(encoding="utf-8"), settings.context)
+        save_tokenizer(beside, pieces, special, template, settings.context)
         tokenizer = AutoTokenizer.from_pretrained(beside)
         rows = corpus_rows(tokenizer, processor, documents, settings)
         log.info("corpus: %d documents, %d tokens, %d pieces", len(documents), rows.numel(), len(tokenizer))
         model = new_model(architecture, tokenizer, settings)
         losses = train_model(model, rows, settings)
+        if architecture == "mistral3":
+            make_images_felt(model, settings.seed)
+            save_processor(beside, settings.image_size)
         model.to(torch.bfloat16).save_pretrained(beside)
         write_manifest(
             beside,
@@ -156,6 +168,7 @@ def build_embedded_model(
             revision=None,
             architecture=architecture,
             license=license_id,
+            template_date=template_date,
             parameters=sum(p.numel() for p in model.parameters()),
             final_loss=round(sum(losses[-20:]) / len(losses[-20:]), 4),
         )
@@ -173,6 +186,7 @@ def step(arguments) -> None:
         EmbeddedModel.model_validate(settings["embedded"]),
         arguments.chat_template,
         settings["license"],
+        settings.get("template_date"),
     )
 
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "templates"
-BUILT_IN = {"mistral": "mistral", "llama": "llama3"}  # architecture to template
+BUILT_IN = {"mistral": "mistral", "llama": "llama3", "mistral3": "mistral3", "phi3": "phi3"}  # architecture to template
 BUILT_IN_TEMPLATES = {path.stem: path for path in FOLDER.glob("*.jinja")}
 
 

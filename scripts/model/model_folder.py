@@ -9,6 +9,7 @@ from scripts.common.cli import step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_manifest
 from scripts.model.model_files import WEIGHTS
+from scripts.model.template_date import pin_template_date
 
 
 def check_model_folder(folder: Path, settings: dict) -> list[Path]:
@@ -37,19 +38,33 @@ def check_model_folder(folder: Path, settings: dict) -> list[Path]:
 def finish_model_folder(folder: Path, settings: dict, chat_template: Path | None, **facts) -> None:
     """Check a model folder, put a chat template in the place of its own, and write its manifest (with `facts`) last.
 
-    `settings` is the model's section of the configuration.
+    A date in the chat template is fixed (scripts/model/template_date.py). `settings` is the model's section of the
+    configuration.
     """
     weights = check_model_folder(folder, settings)
     if chat_template:
         shutil.copyfile(chat_template, folder / "chat_template.jinja")
+    unify_chat_template(folder)
+    template_date = pin_template_date(folder, settings.get("template_date"))
     write_manifest(
         folder,
         architecture=settings["architecture"],
         license=settings["license"],
         parameters=sum(count_parameters(path) for path in weights),
         trust_remote_code=settings["trust_remote_code"],
+        template_date=template_date,
         **facts,
     )
+
+
+def unify_chat_template(folder: Path) -> None:
+    """Move a template of chat_template.json, where only processors look, to chat_template.jinja, where all look."""
+    old, new = folder / "chat_template.json", folder / "chat_template.jinja"
+    if not old.is_file():
+        return
+    if not new.is_file():
+        new.write_text(read_json(old)["chat_template"], encoding="utf-8")
+    old.unlink()
 
 
 def model_parser(description: str) -> argparse.ArgumentParser:

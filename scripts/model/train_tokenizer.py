@@ -15,16 +15,28 @@ from scripts.common.files import write_json
 
 @dataclass(frozen=True)
 class SpecialTokens:
-    """Names of an architecture's special tokens; `control` are those of its chat template."""
+    """Names of an architecture's special tokens; `control` are those of its chat template.
+
+    `swallow` says that those, and the end token, drop white space after them, as Phi-3's do.
+    """
 
     bos: str
     eos: str
     control: tuple[str, ...]
+    swallow: bool = False
 
 
 SPECIAL_TOKENS = {
     "mistral": SpecialTokens("<s>", "</s>", ("[INST]", "[/INST]")),
-    "llama": SpecialTokens("<|begin_of_text|>", "<|eot_id|>", ("<|start_header_id|>", "<|end_header_id|>")),
+    "mistral3": SpecialTokens(
+        "<s>",
+        "</s>",
+        ("[INST]", "[/INST]", "[SYSTEM_PROMPT]", "[/SYSTEM_PROMPT]", "[IMG]", "[IMG_BREAK]", "[IMG_END]"),
+    ),
+    "llama": SpecialTokens(
+        "<|begin_of_text|>", "<|eot_id|>", ("<|start_header_id|>", "<|end_header_id|>", "<|end_of_text|>")
+    ),
+    "phi3": SpecialTokens("<s>", "<|end|>", ("<|system|>", "<|user|>", "<|assistant|>", "</s>", "<|endoftext|>"), swallow=True),
 }
 PADDING = "<pad>"
 
@@ -55,6 +67,15 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, special: SpecialToken
     return model.getvalue()
 
 
+def swallowing_tokens(model: bytes, special: SpecialTokens) -> dict[str, dict]:
+    """Return the entries of tokenizer_config.json that make the chat's tokens drop white space after them."""
+    import sentencepiece
+
+    pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
+    flags = {"lstrip": False, "rstrip": True, "normalized": False, "single_word": False, "special": True}
+    return {str(pieces.piece_to_id(token)): {"content": token, **flags} for token in (special.eos, *special.control)}
+
+
 def save_tokenizer(folder: Path, model: bytes, special: SpecialTokens, chat_template: str, context: int) -> None:
     """Write tokenizer.model, tokenizer.json, tokenizer_config.json and chat_template.jinja into a model folder."""
     from transformers import AutoTokenizer
@@ -73,6 +94,8 @@ def save_tokenizer(folder: Path, model: bytes, special: SpecialTokens, chat_temp
         "clean_up_tokenization_spaces": False,
         "model_max_length": context,
     }
+    if special.swallow:
+        settings["added_tokens_decoder"] = swallowing_tokens(model, special)
     write_json(folder / "tokenizer_config.json", settings)
     (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
     AutoTokenizer.from_pretrained(folder).backend_tokenizer.save(str(folder / "tokenizer.json"))

@@ -1,0 +1,210 @@
+"""Images of conversations: opened from the dataset's folder, counted in tokens, turned into pixel values.
+
+A message's content is a text, or a list of parts {"type": "text", "text"} and {"type": "image", "image"}; `image` is a
+path relative to the dataset's result folder. The model reads an image as a grid of cells, left to right and top to
+bottom: [IMG] for each cell, [IMG_BREAK] after each row but the last, [IMG_END] after that (Pixtral, arXiv:2410.07073).
+"""
+
+import functools
+import re
+from pathlib import Path
+
+from scripts.common.errors import UserError
+from scripts.common.files import check_manifest
+
+
+def image_names(messages: list[dict]) -> list[str]:
+    """Return the relative paths of a conversation's images, in the order in which the model sees them."""
+    parts = [part for m in messages if not isinstance(m["content"], str) for part in m["content"]]
+    return [part["image"] for part in parts if part["type"] == "image"]
+
+
+def texts_of_parts(messages: list[dict]) -> list[str]:
+    """Return the texts of a conversation, of plain messages and of parts."""
+    texts = []
+    for message in messages:
+        if isinstance(message["content"], str):
+            texts.append(message["content"])
+        else:
+            texts += [part["text"] for part in message["content"] if part["type"] == "text"]
+    return texts
+
+
+def image_path(folder: Path, name: str) -> Path:
+    """Return the file of an image; raises UserError for one that is missing or outside the dataset's folder."""
+    path = Path(folder) / name
+    if not path.resolve().is_relative_to(Path(folder).resolve()):
+        raise UserError("leaves the dataset's folder", name)
+    if not path.is_file():
+        raise UserError("is missing", path, remedy="make the dataset's folder again")
+    return path
+
+
+def open_image(path: Path):
+    """Open an image file with its header read and its pixels not yet; raises UserError for a file that is none."""
+    from PIL import Image
+
+    try:
+        image = Image.open(path)
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        raise UserError(f"can't be opened as an image: {error}", path) from None
+    if image.mode.startswith(("I", "F")):
+        raise UserError(f"has more than 8 bits a colour (mode {image.mode})", path, remedy="save it with 8 bits")
+    return image
+
+
+def load_image(folder: Path, name: str):
+    """Return an image of a dataset's folder as PIL image in RGB, upright, what is transparent in it white.
+
+    Raises UserError for a file that is missing, outside the folder, or no whole image.
+    """
+    from PIL import Image, ImageOps
+
+    path = image_path(folder, name)
+    with open_image(path) as image:
+        try:
+            upright = ImageOps.exif_transpose(image)
+            if not upright.has_transparency_data:
+                return upright.convert("RGB")
+            page = Image.new("RGBA", upright.size, "white")
+            page.alpha_composite(upright.convert("RGBA"))
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise UserError(f"can't be read as an image: {error}", path) from None
+    return page.convert("RGB")
+
+
+def image_size(folder: Path, name: str) -> tuple[int, int]:
+    """Return width and height in pixels of an image as `load_image` returns it, from the file's header alone."""
+    from PIL.ExifTags import Base
+
+    with open_image(image_path(folder, name)) as image:
+        width, height = image.size
+        turned = image.getexif().get(Base.Orientation, 1) in (5, 6, 7, 8)
+    return (height, width) if turned else (width, height)
+
+
+def load_processor(manifest: Path, longest_edge: int | None = None):
+    """Load the processor of a vision model's folder: its tokenizer and what turns images into pixel values.
+
+    `longest_edge` lowers the size in pixels to which larger images are scaled; one above the processor's own changes
+    nothing. Raises UserError for a model without an image processor, or with one of another kind than Pixtral's.
+    """
+    from transformers import AutoProcessor, PixtralProcessor
+
+    facts = check_manifest(manifest)
+    folder = Path(manifest).parent
+    if not (folder / "preprocessor_config.json").is_file() and not (folder / "processor_config.json").is_file():
+        raise UserError("has no image processor", folder, remedy="the task 'vision' needs a vision model")
+    processor = AutoProcessor.from_pretrained(folder, trust_remote_code=facts.get("trust_remote_code", False))
+    if not isinstance(processor, PixtralProcessor):
+        raise UserError(f"its processor is a {type(processor).__name__}; known is PixtralProcessor", folder)
+    tokenizer, scaling = processor.tokenizer, processor.image_processor
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if longest_edge is not None and longest_edge < scaling.size["longest_edge"]:
+        scaling.size = {"longest_edge": longest_edge}
+    return processor
+
+
+def cell_size(processor) -> int:
+    """Return the edge in pixels of the square that one [IMG] token stands for."""
+    return processor.patch_size * processor.spatial_merge_size
+
+
+def image_grid(processor, size: tuple[int, int]) -> tuple[int, int]:
+    """Return rows and columns of the grid as which the model sees an image of (width, height) pixels.
+
+    Raises UserError for an image so thin that nothing is left of it when it is scaled.
+    """
+    import numpy
+    from transformers.models.pixtral.image_processing_pixtral import get_resize_output_image_size
+
+    width, height = size
+    cell, edge = cell_size(processor), processor.image_processor.size["longest_edge"]
+    blank = numpy.broadcast_to(numpy.uint8(0), (height, width, 3))
+    high, wide = get_resize_output_image_size(blank, edge, cell, input_data_format="channels_last")
+    if not high or not wide:
+        raise UserError(f"an image of {width} x {height} pixels is too thin: scaled to {edge}, nothing of it is left")
+    return high // cell, wide // cell
+
+
+def image_text(processor, grid: tuple[int, int]) -> str:
+    """Return the text of an image of (rows, columns) cells: its special tokens, one after the other."""
+    rows, columns = grid
+    lines = [processor.image_token * columns] * rows
+    return processor.image_break_token.join(lines) + processor.image_end_token
+
+
+def pixel_inputs(processor, images: list) -> dict:
+    """Return pixel_values [images, 3, height, width] and image_sizes [images, 2] of PIL images; {} when there are none.
+
+    Smaller images are padded to the largest; `image_sizes` (height, width) says what of each is image.
+    """
+    if not images:
+        return {}
+    cell = cell_size(processor)
+    inputs = processor.image_processor(images, patch_size={"height": cell, "width": cell}, return_tensors="pt")
+    return {key: inputs[key] for key in ("pixel_values", "image_sizes")}
+
+
+class VisionTokenizer:
+    """A tokenizer whose rendered conversations hold the tokens of their images; the rest is that of a tokenizer.
+
+    `folder` is the dataset's result folder. Whatever renders and tokenizes conversations works with it as with a plain
+    tokenizer, and sees the very tokens that the model gets.
+    """
+
+    def __init__(self, processor, folder: Path):
+        self.processor, self.tokenizer, self.folder = processor, processor.tokenizer, Path(folder)
+        self.grid = functools.lru_cache(maxsize=100_000)(self.grid)
+
+    def __getattr__(self, name: str):
+        return getattr(self.tokenizer, name)
+
+    def __call__(self, *arguments, **options):
+        return self.tokenizer(*arguments, **options)
+
+    def grid(self, name: str) -> tuple[int, int]:
+        """Return rows and columns of an image of the folder."""
+        return image_grid(self.processor, image_size(self.folder, name))
+
+    def apply_chat_template(self, messages: list[dict], **options) -> str:
+        """Return the rendered text with each image as its tokens.
+
+        Raises UserError for a text that holds an image token itself, and for a template that leaves an image out.
+        """
+        token = self.processor.image_token
+        for text in texts_of_parts(messages):
+            for special in (token, self.processor.image_break_token, self.processor.image_end_token):
+                if special in text:
+                    raise UserError(f"a text holds '{special}', which stands for an image")
+        names = image_names(messages)
+        pieces = self.tokenizer.apply_chat_template(messages, **options).split(token)
+        if len(pieces) != len(names) + 1:
+            raise UserError(f"the chat template renders {len(pieces) - 1} images of {len(names)}")
+        images = [image_text(self.processor, self.grid(name)) for name in names]
+        return pieces[0] + "".join(image + piece for image, piece in zip(images, pieces[1:], strict=True))
+
+    @functools.cached_property
+    def image_ids(self) -> frozenset[int]:
+        """The ids of the tokens of which images consist."""
+        return frozenset(self.processor.image_token_ids)
+
+    def shortened(self, text: str) -> str:
+        """Return a text in which each image's tokens are replaced by rows and columns, as [image 9x12]."""
+        image, line, end = (
+            re.escape(token)
+            for token in (self.processor.image_token, self.processor.image_break_token, self.processor.image_end_token)
+        )
+        whole = re.compile(rf"((?:(?:{image})+{line})*)((?:{image})+){end}")
+
+        def words(match: re.Match) -> str:
+            columns = match[2].count(self.processor.image_token)
+            return f"[image {match[1].count(self.processor.image_break_token) + 1}x{columns}]"
+
+        return whole.sub(words, text)
+
+
+def is_vision(settings: dict) -> bool:
+    """Say whether a run's settings are those of a vision run."""
+    return settings.get("task") == "vision"
