@@ -13,6 +13,8 @@ ROLES = ("system", "user", "assistant")
 class Record:
     """One example. `messages` is a list of {"role", "content"}; the last one is the assistant's in training data.
 
+    A content is text, or, in a user message with images, a list of parts: {"type": "text", "text": ...} and
+    {"type": "image", "image": "images/<sha256>.<png or jpg>"}, a file of the dataset's result folder.
     `expected` is what a right answer is (for chat: the last assistant message, unless the data says otherwise),
     `spans` are [start, end, label] in character offsets, `group` is what may not be torn apart by the split, and
     `origin` is `file:line` of the raw record.
@@ -56,3 +58,26 @@ def content_id(messages: list[dict], spans: list | None = None) -> str:
 def normalised(text: str) -> str:
     """Return text in Unicode NFC with unix line ends and without outer white space."""
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+
+
+def text_of(content: str | list[dict]) -> str:
+    """Return the text of a message's content: the text itself, or its text parts, one a line, without the images."""
+    if isinstance(content, str):
+        return content
+    return "\n".join(part["text"] for part in content if part["type"] == "text")
+
+
+def images_of(messages: list[dict]) -> list[str]:
+    """Return the images of messages in their order, as the parts name them; none for messages of text."""
+    parts = [part for message in messages if not isinstance(message["content"], str) for part in message["content"]]
+    return [part["image"] for part in parts if part["type"] == "image"]
+
+
+def with_text(content: str | list[dict], text: str) -> str | list[dict]:
+    """Return a content with another text: it takes the place of the first text part; the images stay as they are."""
+    if isinstance(content, str):
+        return text
+    kinds = [part["type"] for part in content]
+    place = kinds.index("text") if "text" in kinds else len(content)
+    images = [part for part in content[:place] if part["type"] == "image"]
+    return [*images, {"type": "text", "text": text}, *(p for p in content[place:] if p["type"] == "image")]

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from scripts.common.errors import UserError
-from scripts.common.records import Record, content_id, normalised
+from scripts.common.records import Record, content_id, normalised, text_of, with_text
 from scripts.dataset.raw_rows import BadRecordError
 from scripts.dataset.sandbox import Sandbox, compiled_template
 
@@ -23,7 +23,8 @@ class Augmenter:
         ]
 
     def variants(self, record: Record) -> Iterator[Record]:
-        """Yield a record's variants: the last user message is rendered from a template, all else stays.
+        """Yield a record's variants: the last user message is rendered from a template, all else stays,
+        its images too.
 
         Which template comes first follows from the record's id, so a record that is added changes no other's
         variants. A variant equal to the record or to one before is left out. Raises UserError when a template fails.
@@ -43,7 +44,7 @@ class Augmenter:
         """Return the record's messages with the last user message rendered from a template."""
         messages = json.loads(json.dumps(record.messages))
         place = max(i for i, message in enumerate(messages) if message["role"] == "user")
-        values = record.meta | {"meta": record.meta, "user": messages[place]["content"]}
+        values = record.meta | {"meta": record.meta, "user": text_of(messages[place]["content"])}
         values |= {} if record.label is None else {"label": record.label}
         try:
             content = normalised(self.sandbox.rendered(self.templates[number], values))
@@ -53,5 +54,5 @@ class Augmenter:
             raise UserError(
                 f"{record.origin}: augment.templates[{number}] renders to nothing", remedy="use {{ user }} in it"
             )
-        messages[place]["content"] = content
+        messages[place]["content"] = with_text(messages[place]["content"], content)
         return messages

@@ -1,12 +1,13 @@
 """Exact and near duplicates: found by MinHash and locality-sensitive hashing, verified exactly.
 
 Two texts are near duplicates when the Jaccard similarity of their sets of character shingles reaches the threshold;
-case and punctuation don't count.
+case and punctuation don't count. Texts about different images are never duplicates.
 MinHash signatures (Broder 1997) come from rensa; their slots are cut into bands, and texts that agree in a band become
 candidates (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, chapter 3.4). A candidate is a duplicate only when
 the similarity of the sets themselves says so. Memory holds some numbers per record; texts and bands are on disk.
 """
 
+import hashlib
 import json
 import os
 import tempfile
@@ -20,6 +21,7 @@ import numpy as np
 import rensa
 
 from scripts.common.cli import Progress
+from scripts.common.records import images_of, text_of
 
 SLOTS = 256
 MISS = 1e-8  # largest chance that a pair right at the threshold shares no band
@@ -49,7 +51,19 @@ def compared_text(row: dict, compare: str) -> str:
     """
     if compare == "answer":
         return folded(row["expected"])
-    return folded(" ".join(f"{m['role']} {m['content']}" for m in json.loads(row["messages"]) if m["role"] != "system"))
+    messages = [message for message in json.loads(row["messages"]) if message["role"] != "system"]
+    return folded(" ".join(f"{message['role']} {text_of(message['content'])}" for message in messages))
+
+
+def images_in(row: dict) -> list[str]:
+    """Return the images of a row (of `canonical`), in their order."""
+    return images_of(json.loads(row["messages"])) if '"image"' in row["messages"] else []
+
+
+def number_of(images: Iterable[str]) -> int:
+    """Return 64 bits that stand for images, 0 for none."""
+    names = "\n".join(images)
+    return int.from_bytes(hashlib.blake2b(names.encode("utf-8"), digest_size=8).digest(), "big") if names else 0
 
 
 class Fold(dict):
@@ -149,11 +163,15 @@ class NearDuplicates:
     """Finds near duplicates among numbered texts, by shingles of `size` characters and a threshold.
 
     `seed` draws the MinHash permutations. `folder` takes the bands, 8 bytes a text and band, and the
-    signatures, 256 bytes a text.
+    signatures, 256 bytes a text. `images`, of shape (texts,), is the `number_of` each text's images: only texts with
+    the same number are compared, so thousands of equal questions about different images cost nothing.
     """
 
-    def __init__(self, texts: TextStore, size: int, threshold: float, folder: Path, seed: int):
+    def __init__(
+        self, texts: TextStore, size: int, threshold: float, folder: Path, seed: int, images: np.ndarray | None = None
+    ):
         self.texts, self.size, self.threshold, self.seed = texts, size, threshold, seed
+        self.images = np.zeros(len(texts), np.uint64) if images is None else images
         self.folder = folder
         self.rows = rows_per_band(threshold)
         self.bands = SLOTS // self.rows
@@ -183,7 +201,7 @@ class NearDuplicates:
             slots = np.array(slots, np.uint64)
             for (number, _), signature in zip(batch, slots.astype(np.uint8), strict=True):
                 os.pwrite(self.signatures, signature.tobytes(), number * SLOTS)
-            hashes = band_hashes(slots, self.rows)
+            hashes = band_hashes(slots, self.rows) ^ self.images[[number for number, _ in batch], None]
             for band, file in enumerate(files):
                 hashes[:, band].tofile(file)
             bar.advance(len(batch))
@@ -216,6 +234,8 @@ class NearDuplicates:
         The lowest 8 bits of the slots are kept (b-bit minwise hashing, Li and König 2010): equal slots stay equal, so
         their number never underrates the similarity by more than the sampling does.
         """
+        if self.images[one] != self.images[other]:
+            return 0.0
         small, large = sorted((int(self.sizes[one]), int(self.sizes[other])))
         if small < self.threshold * large or self.equal_slots(one, other) < self.least_equal:
             return 0.0
@@ -293,22 +313,32 @@ def grouped(member: np.ndarray, bucket: np.ndarray) -> Iterator[tuple[int, list[
 
 
 def near_duplicates(
-    texts: TextStore, size: int, threshold: float, skipped: dict[int, int], seed: int = 1
+    texts: TextStore,
+    size: int,
+    threshold: float,
+    skipped: dict[int, int],
+    images: np.ndarray | None = None,
+    seed: int = 1,
 ) -> dict[int, tuple[int, float]]:
     """Return the near duplicates to remove: number to (number of the text that stays, similarity)."""
     with (
         tempfile.TemporaryDirectory(prefix="snaketune-") as folder,
-        NearDuplicates(texts, size, threshold, Path(folder), seed) as search,
+        NearDuplicates(texts, size, threshold, Path(folder), seed, images) as search,
     ):
         return search.find(skipped)
 
 
 def pair_across_splits(
-    texts: TextStore, size: int, threshold: float, split: np.ndarray, seed: int = 2
+    texts: TextStore,
+    size: int,
+    threshold: float,
+    split: np.ndarray,
+    images: np.ndarray | None = None,
+    seed: int = 2,
 ) -> tuple[int, int, float] | None:
     """Return the first pair of near duplicates in different splits, found with permutations of another seed."""
     with (
         tempfile.TemporaryDirectory(prefix="snaketune-") as folder,
-        NearDuplicates(texts, size, threshold, Path(folder), seed) as search,
+        NearDuplicates(texts, size, threshold, Path(folder), seed, images) as search,
     ):
         return search.first_across(split)

@@ -7,8 +7,9 @@ import json
 from typing import Any
 
 from scripts.common.entities import entities_json
-from scripts.common.records import ROLES, normalised
-from scripts.dataset.raw_rows import BadRecordError, kind_of_value
+from scripts.common.records import ROLES, normalised, text_of
+from scripts.dataset.parts import are_parts, check_place_of_images, checked_text, content_of, normalised_content
+from scripts.dataset.raw_rows import BadRecordError
 
 NEEDED = {
     "messages": ("messages",),
@@ -19,10 +20,10 @@ NEEDED = {
     "spans": ("text", "spans"),
 }
 OPTIONAL = {
-    "messages": ("system",),
-    "prompt_completion": ("system",),
+    "messages": ("system", "expected"),
+    "prompt_completion": ("system", "expected"),
     "alpaca": ("input", "system"),
-    "sharegpt": ("system",),
+    "sharegpt": ("system", "expected"),
     "fields": (),
     "spans": ("system",),
 }
@@ -40,13 +41,6 @@ SPEAKERS = {
 def text_column(record: dict, name: str, renamed: dict[str, str]) -> str:
     """Return a column of text."""
     return checked_text(record[name], f"'{renamed.get(name, name)}'")
-
-
-def checked_text(value: Any, what: str) -> str:
-    """Return text. Raises BadRecordError for anything else."""
-    if isinstance(value, str):
-        return value
-    raise BadRecordError("not text", f"{what} is {kind_of_value(value)}, not text", "write it as text")
 
 
 def turns(value: Any, what: str, speaker: str, content: str, known: dict[str, str]) -> list[dict]:
@@ -73,20 +67,8 @@ def message(turn: Any, what: str, speaker: str, content: str, known: dict[str, s
     if not isinstance(role, str) or role not in known:
         raise BadRecordError("unknown role", f"{what} has the role '{role}'", f"known roles are {', '.join(known)}")
     if turn.get("tool_calls"):
-        raise BadRecordError("tool call", f"{what} calls tools", "chat records hold text only: drop or rewrite it")
-    return {"role": known[role], "content": content_text(turn[content], f"{what}.{content}")}
-
-
-def content_text(value: Any, what: str) -> str:
-    """Return a message's text; a list of text parts is joined. Raises BadRecordError for images and the like."""
-    if isinstance(value, list) and all(isinstance(part, dict) for part in value):
-        kinds = {str(part.get("type")) for part in value} - {"text"}
-        if kinds:
-            raise BadRecordError(
-                "not text", f"{what} holds a part of type '{min(kinds)}'", "chat records hold text only"
-            )
-        return "\n".join(checked_text(part.get("text"), what) for part in value)
-    return checked_text(value, what)
+        raise BadRecordError("tool call", f"{what} calls tools", "chat records hold no tools: drop or rewrite it")
+    return {"role": known[role], "content": content_of(turn[content], f"{what}.{content}")}
 
 
 def from_messages(record: dict, renamed: dict[str, str]) -> list[dict]:
@@ -104,11 +86,13 @@ def from_sharegpt(record: dict, renamed: dict[str, str]) -> list[dict]:
 
 
 def from_prompt_completion(record: dict, renamed: dict[str, str]) -> list[dict]:
-    """Read the format `prompt_completion`; both may be text or lists of messages, as in TRL."""
+    """Read the format `prompt_completion`; both may be text, parts, or lists of messages as in TRL."""
     messages = system_of(record)
     for name, role in (("prompt", "user"), ("completion", "assistant")):
         value = record[name]
-        if isinstance(value, list):
+        if are_parts(value):
+            messages.append({"role": role, "content": content_of(value, name)})
+        elif isinstance(value, list):
             messages += turns(value, name, "role", "content", {role: role for role in ROLES})
         else:
             messages.append({"role": role, "content": text_column(record, name, renamed)})
@@ -139,6 +123,13 @@ def system_of(record: dict) -> list[dict]:
     return [{"role": "system", "content": checked_text(record["system"], "'system'")}] if record.get("system") else []
 
 
+def answered(messages: list[dict], expected: str | None) -> list[dict]:
+    """Return a raw record's messages; when they end with the user, what is expected is the answer."""
+    if expected is None or not messages or messages[-1]["role"] != "user":
+        return messages
+    return [*messages, {"role": "assistant", "content": expected}]
+
+
 READERS = {
     "messages": from_messages,
     "sharegpt": from_sharegpt,
@@ -153,7 +144,8 @@ def conversation(messages: list[dict], system: str | None) -> list[dict]:
 
     Raises BadRecordError unless the order is [system] user assistant [user assistant ...] and no content is empty.
     """
-    messages = [{"role": m["role"], "content": normalised(m["content"])} for m in messages]
+    messages = [{"role": m["role"], "content": normalised_content(m["content"])} for m in messages]
+    check_place_of_images(messages)
     if system is not None and messages and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": normalised(system)})
     expected = "user"
@@ -161,7 +153,7 @@ def conversation(messages: list[dict], system: str | None) -> list[dict]:
         role, place = each["role"], f"message {position + 1} ({each['role']})"
         if not each["content"]:
             raise BadRecordError(f"empty {role} message", f"{place} is empty", "write it, or drop the record")
-        if "\0" in each["content"]:
+        if "\0" in text_of(each["content"]):
             raise BadRecordError("NUL character", f"{place} holds a NUL character", "remove it")
         if role == "system" and position == 0:
             continue

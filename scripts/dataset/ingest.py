@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 
 from scripts.common.errors import UserError
 from scripts.common.records import Record
+from scripts.dataset.images import without_images
 from scripts.dataset.make_record import Check, RecordMaker
 from scripts.dataset.raw_rows import BadRecordError, RawRow, plain
 
@@ -105,13 +106,14 @@ def ingest(
     settings: dict,
     keep: Callable[[Record], None],
     set_aside: Callable[[dict], None],
+    images: Callable[[list[dict]], list[dict]] = without_images,
 ) -> dict:
-    """Make records of raw rows, given as pairs of source and row; return the counts.
+    """Make records of raw rows, given as pairs of source and row; return the counts. `images`: see RecordMaker.
 
     With `on_bad_record: fail` a bad record stops the build after all rows were looked at: the UserError says how
     many there are and lists the first ten, one line each.
     """
-    maker = RecordMaker(settings)
+    maker = RecordMaker(settings, images)
     counts = Counts(maker.checks)
     failing = settings["on_bad_record"] == "fail"
     lines = []

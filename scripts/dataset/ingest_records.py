@@ -1,7 +1,7 @@
 """Read raw files (or a hub dataset) into canonical records, each traceable to file:line.
 
 python scripts/dataset/ingest_records.py data/football/records.json --settings @settings.json
-    --records ingested.parquet --quarantine quarantine.jsonl --counts ingest.json
+    --records ingested.parquet --quarantine quarantine.jsonl --counts ingest.json --images-output images
 """
 
 import argparse
@@ -13,8 +13,10 @@ from pathlib import Path
 from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, write_json
+from scripts.common.records import Record
 from scripts.common.step_settings import complete
 from scripts.dataset.canonical import row_writer, to_row
+from scripts.dataset.images import FOLDER, ImageStore, without_images, write_images_manifest
 from scripts.dataset.ingest import ingest
 from scripts.dataset.make_record import RecordMaker
 from scripts.dataset.raw_rows import RawRow
@@ -23,7 +25,7 @@ from scripts.dataset.read_rows import read_rows
 
 SETTINGS = (
     *("hub", "format", "fields", "columns", "system", "label", "label_map", "span_label_map", "group_by"),
-    *("min_characters", "max_characters", "checks", "on_bad_record"),
+    *("min_characters", "max_characters", "checks", "on_bad_record", "images"),
 )
 
 
@@ -34,6 +36,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--records", type=Path, required=True, help="Parquet file of records to write")
     parser.add_argument("--quarantine", type=Path, required=True, help="JSONL file of bad records to write")
     parser.add_argument("--counts", type=Path, required=True, help="JSON file of counts to write")
+    parser.add_argument(
+        "--images-output", type=Path, help="folder 'images' to keep images in; by default beside records"
+    )
     return parser
 
 
@@ -53,8 +58,18 @@ def rows_of(raw: list[Path], settings: dict) -> Iterator[tuple[str, RawRow]]:
 
 
 def step(arguments: argparse.Namespace) -> None:
-    """Ingest, and write records, quarantine and counts."""
+    """Ingest, and write records, quarantine and counts, and images with their manifest."""
     settings = complete(arguments.settings, SETTINGS)
+    output = arguments.images_output or arguments.records.parent / FOLDER
+    if output.name != FOLDER:
+        raise UserError(f"--images-output is '{output}'", remedy=f"name a folder '{FOLDER}', for so records name it")
+    store = ImageStore(settings["images"], output) if settings["images"] else None
+
+    def keep(record: Record) -> None:
+        records.write(to_row(record))
+        if store:
+            store.use(record.messages)
+
     with (
         row_writer(arguments.records) as records,
         atomic_path(arguments.quarantine) as quarantine,
@@ -63,10 +78,12 @@ def step(arguments: argparse.Namespace) -> None:
         counts = ingest(
             rows_of(arguments.raw, settings),
             settings,
-            lambda record: records.write(to_row(record)),
+            keep,
             lambda row: aside.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"),
+            store.stored if store else without_images,
         )
     write_json(arguments.counts, counts)
+    write_images_manifest(output, store.facts() if store else {})
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path
 
 from scripts.common.files import read_jsonl
-from scripts.common.records import SPLITS
+from scripts.common.records import SPLITS, text_of
 
 EXAMPLES = 200  # duplicates and quarantined records listed; their files have all of them
 EXCERPT = 200
@@ -90,7 +90,7 @@ class Statistics:
         answer = row["expected"]
         self.lengths["answer characters"].add(len(answer))
         self.lengths["answer words"].add(len(answer.split()))
-        self.lengths["prompt characters"].add(sum(len(message["content"]) for message in messages[:-1]))
+        self.lengths["prompt characters"].add(sum(len(text_of(m["content"])) for m in messages[:-1]))
         self.medians[row["split"]].add(len(answer))
         self.turns[sum(message["role"] == "assistant" for message in messages)] += 1
         self.with_system += messages[0]["role"] == "system"

@@ -2,10 +2,13 @@
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any
 
 from scripts.common.records import Record, content_id, normalised
-from scripts.dataset.formats import NEEDED, OPTIONAL, READERS, conversation, text_column
+from scripts.dataset.formats import NEEDED, OPTIONAL, READERS, answered, conversation, text_column
+from scripts.dataset.images import without_images
+from scripts.dataset.parts import checked_text
 from scripts.dataset.raw_rows import BadRecordError, missing_column, plain
 from scripts.dataset.sandbox import Sandbox, compiled_template
 from scripts.dataset.spans import SpanCounts, resolved_spans, restated
@@ -14,10 +17,13 @@ UNKNOWN = "unknown"
 
 
 class RecordMaker:
-    """Makes canonical records by a dataset's settings (keys as in `datasets.<name>` of the configuration)."""
+    """Makes canonical records by a dataset's settings (keys as in `datasets.<name>` of the configuration).
 
-    def __init__(self, settings: dict):
-        self.settings = settings
+    `images` takes messages whose images are named as in the raw data, and returns them named by content.
+    """
+
+    def __init__(self, settings: dict, images: Callable[[list[dict]], list[dict]] = without_images):
+        self.settings, self.images = settings, images
         self.renamed = settings["columns"]
         self.sandbox = Sandbox()
         self.templates = {
@@ -61,6 +67,7 @@ class RecordMaker:
         if any(check.action == "relabel" for check in violated):
             label = UNKNOWN
             messages = self.messages(record, label)
+        messages = self.images(messages)
         eaten = (*NEEDED[self.settings["format"]], *OPTIONAL[self.settings["format"]])
         meta = {key: value for key, value in record.items() if key not in eaten}
         if self.span_counts is not None:
@@ -69,7 +76,7 @@ class RecordMaker:
         made = Record(
             id=content_id(messages, spans),
             messages=messages,
-            expected=messages[-1]["content"],
+            expected=self.expected(record) or messages[-1]["content"],
             spans=spans,
             label=label,
             group=group,
@@ -110,7 +117,14 @@ class RecordMaker:
             ]
         else:
             messages = READERS[self.settings["format"]](record, self.renamed)
+            messages = answered(messages, self.expected(record))
         return conversation(messages, self.settings["system"])
+
+    def expected(self, record: dict) -> str | None:
+        """Return what a column of its own says that the right answer is; None where there is no such column."""
+        if "expected" not in OPTIONAL[self.settings["format"]] or record.get("expected") is None:
+            return None
+        return normalised(checked_text(record["expected"], f"'{self.renamed.get('expected', 'expected')}'")) or None
 
     def with_spans(self, record: dict) -> tuple[list[list] | None, SpanCounts | None]:
         """Put a record's checked spans, and its text as they count it, into it; return them; None without spans."""

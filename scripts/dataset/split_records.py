@@ -27,7 +27,9 @@ from scripts.dataset.deduplicate import (
     TextStore,
     compared_text,
     exact_duplicates,
+    images_in,
     near_duplicates,
+    number_of,
     pair_across_splits,
 )
 from scripts.dataset.splits import best_seed, cells, check_not_empty, key_of, misfit, split_numbers
@@ -51,16 +53,17 @@ def parser() -> argparse.ArgumentParser:
 
 def duplicates_of(ingested: Path, settings: dict, folder: Path) -> dict[int, tuple[int, str, float]]:
     """Return each row to remove: its number to (number of the row that stays, `exact` or `near`, similarity)."""
-    ids, texts = Numbers(np.uint64), TextStore(folder)
+    ids, images, texts = Numbers(np.uint64), Numbers(np.uint64), TextStore(folder)
     bar = Progress("comparing", row_count(ingested))
     for row in read_rows(ingested, ("id", "messages", "expected")):
         ids.add(int(row["id"], 16))
+        images.add(number_of(images_in(row)))
         texts.add(compared_text(row, settings["compare"]))
         bar.advance()
     exact = exact_duplicates(ids.values()) if settings["exact"] else {}
     found = {number: (first, "exact", 1.0) for number, first in exact.items()}
     if settings["near"]:
-        near = near_duplicates(texts, settings["shingle"], settings["threshold"], exact)
+        near = near_duplicates(texts, settings["shingle"], settings["threshold"], exact, images.values())
         found |= {number: (first, "near", similarity) for number, (first, similarity) in near.items()}
     texts.close()
     return resolved(found)
@@ -108,7 +111,7 @@ class Kept:
         keys, labels = Numbers(np.uint64), Numbers(np.int32)
         self.label_numbers: dict[str | None, int] = {}
         for row in self.rows(("group", "label", "messages", "expected")):
-            keys.add(key_of(row["group"], compared_text(row, compare)))
+            keys.add(key_of(row["group"], compared_text(row, compare), images_in(row)))
             labels.add(self.label_numbers.setdefault(row["label"], len(self.label_numbers)))
         self.keys, self.labels = keys.values(), labels.values()
 
@@ -121,10 +124,11 @@ class Kept:
 
 def check_apart(kept: Kept, split: np.ndarray, settings: dict, folder: Path) -> None:
     """Raise UserError when near duplicates are in different splits: a model would be tested on what it saw."""
-    texts = TextStore(folder)
+    images, texts = Numbers(np.uint64), TextStore(folder)
     for row in kept.rows(("messages", "expected")):
+        images.add(number_of(images_in(row)))
         texts.add(compared_text(row, settings["compare"]))
-    pair = pair_across_splits(texts, settings["shingle"], settings["threshold"], split)
+    pair = pair_across_splits(texts, settings["shingle"], settings["threshold"], split, images.values())
     texts.close()
     if pair is None:
         return

@@ -7,6 +7,7 @@ keep the labels' shares closest, and a person puts it into the configuration onc
 """
 
 import hashlib
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -19,12 +20,14 @@ GOLDEN = 0x9E3779B97F4A7C15  # SplitMix64's increment and multipliers: Steele, L
 MIX_1, MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # pseudorandom number generators", OOPSLA
 
 
-def key_of(group: str | None, compared: str) -> int:
-    """Return the 64-bit key that decides a record's split: of its group, or of its compared text when it has none.
+def key_of(group: str | None, compared: str, images: Iterable[str] = ()) -> int:
+    """Return the 64-bit key that decides a record's split: of its group; without one, of its images or compared text.
 
-    By default that is the answer: another prompt template, system message or label map then moves no record.
+    Records with the same images go to one split, whatever they ask about them, and records with different images are
+    drawn apart, though their questions and answers are the same.
     """
-    text = f"record:{compared}" if group is None else f"group:{group}"
+    seen = "\n".join(sorted({*images}))
+    text = f"group:{group}" if group is not None else f"images:{seen}" if seen else f"record:{compared}"
     return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")
 
 

@@ -1,7 +1,8 @@
 """Write the dataset's ledger, as JSON and as a page: what came in, what was dropped and why, labels, lengths, splits.
 
 python scripts/dataset/write_dataset_ledger.py --name football --records records.parquet --counts ingest.json
-    --facts split.json --duplicates duplicates.jsonl --quarantine quarantine.jsonl --json ledger.json --html ledger.html
+    --facts split.json --duplicates duplicates.jsonl --quarantine quarantine.jsonl --images images/manifest.json
+    --json ledger.json --html ledger.html
 """
 
 import argparse
@@ -14,6 +15,7 @@ from scripts.common.html import write_page
 from scripts.dataset.canonical import read_rows, row_count
 from scripts.dataset.ledger import make_ledger
 from scripts.dataset.ledger_charts import HEIGHT, WIDTH, flow_segments, histogram_chart, label_rows
+from scripts.dataset.ledger_images import ImageStatistics, thumbnails
 
 PAGES = Path(__file__).parent / "pages"
 
@@ -32,20 +34,23 @@ def parser() -> argparse.ArgumentParser:
         ("html", "ledger to write as a page"),
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, help=what)
+    parser.add_argument("--images", type=Path, help="manifest of the images; not needed where records have none")
     return parser
 
 
 def step(arguments: argparse.Namespace) -> None:
     """Count, and write both forms of the ledger."""
-    rows = read_rows(arguments.records, ("messages", "expected", "label", "split"))
+    images = ImageStatistics(read_json(arguments.images)["files"] if arguments.images else {})
+    rows = read_rows(arguments.records, ("messages", "expected", "label", "split", "origin"))
     ledger = make_ledger(
         arguments.name,
-        progress(rows, "counting", row_count(arguments.records)),
+        progress(images.counted(rows), "counting", row_count(arguments.records)),
         read_json(arguments.counts),
         read_json(arguments.facts),
         arguments.duplicates,
         arguments.quarantine,
     )
+    ledger["images"] = images.as_json()
     write_json(arguments.json, ledger)
     write_page(
         arguments.html,
@@ -56,6 +61,7 @@ def step(arguments: argparse.Namespace) -> None:
         flow=flow_segments(ledger),
         labels=label_rows(ledger),
         charts={what: histogram_chart(lengths) for what, lengths in ledger["lengths"].items()},
+        thumbnails=thumbnails(ledger["images"], arguments.images),
         plot={"width": WIDTH, "height": HEIGHT},
     )
 

@@ -57,6 +57,7 @@ class Stage:
             "quarantine": "quarantine.jsonl",
             "json": "ledger.json",
             "html": "ledger.html",
+            "images": "images/manifest.json",
         }
         options = [word for name, file in named.items() for word in (f"--{name}", str(self.folder / file))]
         return write_dataset_ledger.main(["--name", "sample", *options])

@@ -322,14 +322,20 @@ RECORDS = {
         "message 2 (assistant) holds a NUL character; remove it",
     ),
     "messages, an image": (
-        b'{"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}',
+        b'{"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "a.png"}}]}, '
+        b'{"role": "assistant", "content": "b"}]}',
         MESSAGES,
-        "messages[0].content holds a part of type 'image_url'; chat records hold text only",
+        "names the image 'a.png', but the dataset has no image folder; name the folder under 'images'",
+    ),
+    "messages, a sound": (
+        b'{"messages": [{"role": "user", "content": [{"type": "audio", "audio": "a.wav"}]}]}',
+        MESSAGES,
+        "messages[0].content[0] is a part of type 'audio'; parts are of type text or image",
     ),
     "messages, tool calls": (
         b'{"messages": [{"role": "assistant", "content": "", "tool_calls": [{"id": "1"}]}]}',
         MESSAGES,
-        "messages[0] calls tools; chat records hold text only: drop or rewrite it",
+        "messages[0] calls tools; chat records hold no tools: drop or rewrite it",
     ),
     "sharegpt, unknown speaker": (
         b'{"conversations": [{"from": "tool", "value": "a"}]}',
@@ -470,6 +476,6 @@ def test_bad_rows_of_a_table_can_be_quarantined_as_they_stand(kind: str, stage: 
 def test_incomplete_settings_are_named(stage: Stage):
     stage.settings = {"format": "messages", "hub": None}
     assert stage.ingest(Path("raw.jsonl")) == 1
-    assert stage.error().startswith("--settings lacks fields, columns, system, label, label_map, group_by, ")
+    assert stage.error().startswith("--settings lacks fields, columns, system, label, label_map, span_label_map, ")
     assert stage.split() == 1
-    assert stage.error().startswith("--settings lacks deduplicate, splits, stratify, augment; `snakemake -n -p` prints")
+    assert stage.error().startswith("--settings lacks deduplicate, splits, stratify, augment, whole_files; `snakemake")

@@ -1,0 +1,292 @@
+"""Images that records name: read safely from the dataset's folder, and kept by content beside the records.
+
+A file is never trusted: its path may not leave the folder, its header is checked before it is decoded, and it is
+decoded once, as a whole, so that neither training nor a server meets a damaged one. What is kept looks the same to
+every reader after a conversion to RGB: upright, without transparency, 8 bits a channel, PNG or JPEG. An image that is
+so already is kept byte for byte.
+"""
+
+import hashlib
+import io
+import os
+import re
+import stat
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts.common.errors import UserError
+from scripts.common.files import MANIFEST, atomic_path, sha256_of, write_json
+from scripts.common.records import images_of
+from scripts.dataset.raw_rows import BadRecordError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+FOLDER = "images"  # in the dataset's result folder; records name `images/<sha256>.<png or jpg>`
+MAX_PIXELS = 40_000_000  # A4 at 600 dpi has 35 million; Pillow itself warns from 89 million on
+MAX_BYTES = 64 * 2**20  # of one file
+MAX_IMAGES = 64  # in one record
+KNOWN = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
+# What llama.cpp's decoder reads as well as Pillow does. MPO is a JPEG of a camera with further views behind it.
+KEPT = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg"}
+PLAIN = ("1", "L", "P", "RGB")  # modes whose conversion to RGB changes no colour
+DEEP = ("I;16", "I;16B", "I;16L", "I;16N")  # 16 bits of grey
+CLEAR = ("LA", "PA", "RGBA", "RGBa")
+COLOURS = ("CMYK", "YCbCr")
+REMOTE = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)//")
+OURS = re.compile(r"^\.?[0-9a-f]{64}\.(png|jpg)(\.\d+\.partial)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """One image that was kept: file name, bytes, and its size in pixels."""
+
+    name: str
+    bytes: int
+    width: int
+    height: int
+
+
+def without_images(messages: list[dict]) -> list[dict]:
+    """Return the messages of a dataset that names no image folder. Raises BadRecordError when they hold an image."""
+    if images_of(messages):
+        detail = f"names the image {shown(images_of(messages)[0])}, but the dataset has no image folder"
+        raise BadRecordError("no image folder", detail, "name the folder under 'images'")
+    return messages
+
+
+class ImageStore:
+    """The images of one dataset: `folder` is where records find them, `output` where they are kept by content."""
+
+    def __init__(self, folder: Path | str, output: Path | str):
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise UserError(f"images: there is no folder '{folder}'", remedy="name the folder of the records' images")
+        self.folder, self.output = folder.resolve(), Path(output)
+        self.named: dict[str, Kept | tuple[str, str, str]] = {}  # by name: the image, or what is wrong with it
+        self.read: dict[bytes, Kept] = {}  # by the digest of the file that was read
+        self.used: set[str] = set()  # images of kept records
+
+    def stored(self, messages: list[dict]) -> list[dict]:
+        """Return the messages with each image named by its content; the images are kept.
+
+        Raises BadRecordError for an image that can't be used.
+        """
+        names = images_of(messages)
+        if len(names) > MAX_IMAGES:
+            raise BadRecordError(
+                "too many images", f"names {len(names)} images", f"a record may have {MAX_IMAGES}: split it"
+            )
+        return renamed(messages, {name: f"{FOLDER}/{self.kept(name).name}" for name in names})
+
+    def kept(self, name: str) -> Kept:
+        """Return the image of this name, read and kept when it is new. Raises BadRecordError."""
+        if name not in self.named:
+            try:
+                self.named[name] = self.keep(name)
+            except BadRecordError as fault:
+                self.named[name] = (fault.kind, fault.detail, fault.remedy)
+        found = self.named[name]
+        if isinstance(found, Kept):
+            return found
+        raise BadRecordError(*found)
+
+    def keep(self, name: str) -> Kept:
+        """Read, check and keep an image that has not been asked for. Raises BadRecordError."""
+        data = read_file(self.folder, name)
+        digest = hashlib.sha256(data).digest()
+        if digest not in self.read:
+            data, suffix, (width, height) = canonical(data, name)
+            file = f"{hashlib.sha256(data).hexdigest()}.{suffix}"
+            self.write(file, data)
+            self.read[digest] = Kept(file, len(data), width, height)
+        return self.read[digest]
+
+    def write(self, file: str, data: bytes) -> None:
+        """Write an image, unless it is there as it should be."""
+        path = self.output / file
+        if not path.is_file() or sha256_of(path) != file.partition(".")[0]:
+            with atomic_path(path) as beside:
+                beside.write_bytes(data)
+
+    def use(self, messages: list[dict]) -> None:
+        """Take note that a record with these messages, as `stored` returned them, is kept."""
+        self.used.update(images_of(messages))
+
+    def facts(self) -> dict[str, dict]:
+        """Return for each image of a kept record: bytes, SHA-256, pixels and the names it had, sorted by file."""
+        facts = {}
+        for origin in sorted(name for name, kept in self.named.items() if isinstance(kept, Kept)):
+            kept = self.named[origin]
+            if f"{FOLDER}/{kept.name}" in self.used:
+                size = {"width": kept.width, "height": kept.height}
+                entry = {"bytes": kept.bytes, "sha256": kept.name.partition(".")[0], **size, "origins": []}
+                facts.setdefault(kept.name, entry)["origins"].append(origin)
+        return dict(sorted(facts.items()))
+
+
+def write_images_manifest(output: Path | str, facts: dict[str, dict]) -> None:
+    """Write the images' manifest, the last file of an ingestion, and remove images that no kept record names."""
+    output = Path(output)
+    (output / MANIFEST).unlink(missing_ok=True)
+    for path in output.glob("*") if output.is_dir() else ():
+        if OURS.match(path.name) and path.name not in facts:
+            path.unlink()
+    write_json(output / MANIFEST, {"files": facts})
+
+
+def renamed(messages: list[dict], names: dict[str, str]) -> list[dict]:
+    """Return messages whose images have other names."""
+
+    def part_renamed(part: dict) -> dict:
+        return part | {"image": names[part["image"]]} if part["type"] == "image" else part
+
+    return [
+        m if isinstance(m["content"], str) else m | {"content": [part_renamed(part) for part in m["content"]]}
+        for m in messages
+    ]
+
+
+def read_file(folder: Path, name: str) -> bytes:
+    """Return the bytes of a file below a (resolved) folder. Raises BadRecordError for anything else."""
+    remote = REMOTE.match(name)
+    if remote or name[:5].lower() == "data:":
+        detail = f"names the image {shown(name)} by a {(remote[1] if remote else 'data:').lower()} address"
+        raise BadRecordError("remote image", detail, "save it in the folder 'images', and name the file")
+    if not name or "\0" in name:
+        raise BadRecordError("unnamed image", f"names the image {shown(name)}", "name a file")
+    path = Path(name)
+    inside = "name a file below the dataset's folder 'images'"
+    if path.is_absolute() or ".." in path.parts:
+        raise BadRecordError("image outside", f"the image {shown(name)} leaves the dataset's folder", inside)
+    try:
+        real = (folder / path).resolve(strict=True)
+        if not real.is_relative_to(folder):
+            raise BadRecordError("image outside", f"the image {shown(name)} is a link out of the folder", inside)
+        return regular_bytes(real, name)
+    except (FileNotFoundError, NotADirectoryError):
+        raise BadRecordError("missing image", f"there is no image {shown(name)} in {folder}", inside) from None
+    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
+        reason = getattr(error, "strerror", None) or "its links go in a circle"
+        raise BadRecordError("missing image", f"the image {shown(name)} can't be read: {reason}", inside) from None
+
+
+def regular_bytes(path: Path, name: str) -> bytes:
+    """Return the bytes of a regular file of bounded size. Raises BadRecordError, or OSError as the system says."""
+    # A last link that appears after the path was resolved is not followed; a pipe does not block.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise BadRecordError("not an image", f"the image {shown(name)} is no file", "name a file")
+        if status.st_size > MAX_BYTES:
+            size = f"{status.st_size / 2**20:.0f} MiB"
+            raise BadRecordError(
+                "image too large", f"the image {shown(name)} has {size}", f"a file may have {MAX_BYTES // 2**20} MiB"
+            )
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(MAX_BYTES)
+    finally:
+        os.close(descriptor)
+
+
+def canonical(data: bytes, name: str) -> tuple[bytes, str, tuple[int, int]]:
+    """Return an image's bytes as they are kept, their suffix, and the size in pixels.
+
+    Raises BadRecordError for what can't be decoded as a whole, for several frames, and for too many pixels.
+    """
+    with warnings.catch_warnings():
+        from PIL import Image
+
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        image = opened(data, name)
+        try:
+            # Views behind a camera's JPEG are no frames: every viewer shows the first.
+            several = image.format != "MPO" and getattr(image, "is_animated", False)
+            if not several:
+                image.load()
+                upright = turned(image)
+        except Exception as error:  # a decoder raises what it likes on damaged data
+            raise BadRecordError(
+                "damaged image", f"the image {shown(name)} can't be decoded: {error}", "save it anew"
+            ) from None
+    if several:
+        raise BadRecordError(
+            "several frames", f"the image {shown(name)} has several frames or pages", "save each as a file of its own"
+        )
+    plain = flattened(upright, name)
+    if plain is image and image.format in KEPT:
+        return data, KEPT[image.format], image.size
+    written = io.BytesIO()
+    plain.info = {}  # Pillow would write the colour profile and such, which were the original's
+    plain.save(written, "PNG")
+    return written.getvalue(), "png", plain.size
+
+
+def opened(data: bytes, name: str) -> "Image.Image":
+    """Return an image of which only the header was read. Raises BadRecordError for no image, and for a huge one."""
+    from PIL import Image
+
+    most = f"scale it down: {MAX_PIXELS // 10**6} million pixels are the limit"
+    try:
+        image = Image.open(io.BytesIO(data), formats=KNOWN)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+        detail = f"the image {shown(name)} unpacks to more than {Image.MAX_IMAGE_PIXELS // 10**6} million pixels"
+        raise BadRecordError("too many pixels", detail, most) from None
+    except Exception:
+        what = next((what for start, what in LOOKALIKES if data.startswith(start)), "is no image that can be read")
+        raise BadRecordError(
+            "not an image", f"the image {shown(name)} {what}", f"formats are {', '.join(KNOWN)}"
+        ) from None
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise BadRecordError("too many pixels", f"the image {shown(name)} has {width} x {height} pixels", most)
+    return image
+
+
+LOOKALIKES = (
+    (b"version https://git-lfs", "is a pointer of Git LFS: run `git lfs pull`"),
+    (b"%PDF", "is a PDF: render its pages"),
+    (b"<", "is XML or HTML"),
+)
+
+
+def turned(image: "Image.Image") -> "Image.Image":
+    """Return a loaded image upright, as its EXIF orientation says; the very same one when there is nothing to do."""
+    from PIL import ExifTags, ImageOps
+
+    if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
+        return ImageOps.exif_transpose(image)
+    return image
+
+
+def flattened(image: "Image.Image", name: str) -> "Image.Image":
+    """Return an image that a conversion to RGB leaves as it looks; the very same one when it is so already.
+
+    Transparent parts become white, like paper. Raises BadRecordError for 32 bits a pixel and channel.
+    """
+    from PIL import Image
+
+    if image.mode in CLEAR or "transparency" in image.info:
+        image = image.convert("RGBA")
+        paper = Image.new("RGB", image.size, "white")
+        paper.paste(image, mask=image.getchannel("A"))
+        return paper
+    if image.mode in PLAIN:
+        return image
+    if image.mode in DEEP:
+        import numpy as np
+
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in COLOURS:
+        return image.convert("RGB")
+    raise BadRecordError(
+        "unknown colours", f"the image {shown(name)} has pixels of the mode '{image.mode}'", "save it as RGB"
+    )
+
+
+def shown(name: str) -> str:
+    """Return a file's name as a message shows it: quoted, and not at any length."""
+    return repr(name if len(name) <= 80 else f"{name[:60]}…")

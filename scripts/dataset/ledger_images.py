@@ -1,0 +1,104 @@
+"""The ledger's section on images: how many, how large, in which splits, and some of them as thumbnails."""
+
+import base64
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from scripts.common.errors import UserError
+from scripts.common.records import SPLITS, images_of
+from scripts.dataset.images import FOLDER
+from scripts.dataset.ledger import Lengths, short
+
+EXAMPLES = 8
+LONGEST = 160  # pixels of a thumbnail's longer side
+QUALITY = 80  # of its JPEG
+
+
+class ImageStatistics:
+    """Counts the images of the records that were kept; `facts` are those of the images' manifest, by file."""
+
+    def __init__(self, facts: dict[str, dict]):
+        self.facts = facts
+        self.records = self.count = 0
+        self.per_record: Counter[int] = Counter()
+        self.splits: dict[str, int] = {}  # of each image, as bits
+        self.examples: list[dict] = []
+
+    def counted(self, rows: Iterable[dict]) -> Iterator[dict]:
+        """Pass on rows of records.parquet, counting the images of each."""
+        for row in rows:
+            self.add(row)
+            yield row
+
+    def add(self, row: dict) -> None:
+        """Count the images of one row of records.parquet."""
+        names = images_of(json.loads(row["messages"])) if '"image"' in row["messages"] else []
+        if not names:
+            return
+        self.records += 1
+        self.count += len(names)
+        self.per_record[len(names)] += 1
+        if len(self.examples) < EXAMPLES and names[0] not in self.splits:
+            self.examples.append(self.example(names[0], row))
+        for name in names:
+            self.splits[name] = self.splits.get(name, 0) | 1 << SPLITS.index(row["split"])
+
+    def facts_of(self, name: str) -> dict:
+        """Return what the manifest says of an image. Raises UserError when it does not know it."""
+        try:
+            return self.facts[name.removeprefix(f"{FOLDER}/")]
+        except KeyError:
+            raise UserError(f"the images' manifest has no {name}", remedy="name the right one by --images") from None
+
+    def example(self, name: str, row: dict) -> dict:
+        """Return what is said of an image that is shown."""
+        facts = self.facts_of(name)
+        return {
+            "image": name,
+            "name": facts["origins"][0],
+            "width": facts["width"],
+            "height": facts["height"],
+            "split": row["split"],
+            "origin": row["origin"],
+            "expected": short(row["expected"]),
+        }
+
+    def as_json(self) -> dict | None:
+        """Return the section; None for records without images."""
+        if not self.records:
+            return None
+        lengths = {what: Lengths() for what in ("width", "height", "bytes")}
+        for name in self.splits:
+            for what, each in lengths.items():
+                each.add(self.facts_of(name)[what])
+        return {
+            "records": self.records,
+            "images": self.count,
+            "distinct": len(self.splits),
+            "in_several_splits": sum(bits.bit_count() > 1 for bits in self.splits.values()),
+            "bytes": sum(self.facts_of(name)["bytes"] for name in self.splits),
+            "per_record": [{"images": n, "records": self.per_record[n]} for n in sorted(self.per_record)],
+            "sizes": {what: each.as_json() for what, each in lengths.items()},
+            "examples": self.examples,
+        }
+
+
+def thumbnail(path: Path) -> str:
+    """Return an image as a small JPEG in a `data:` address, which a page can hold."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+    small.thumbnail((LONGEST, LONGEST))
+    written = io.BytesIO()
+    small.save(written, "JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode("ascii")
+
+
+def thumbnails(section: dict | None, manifest: Path | None) -> list[dict]:
+    """Return the section's examples, each with its thumbnail; the images lie beside their `manifest`."""
+    examples = section["examples"] if section else []
+    return [example | {"source": thumbnail(manifest.parent.parent / example["image"])} for example in examples]

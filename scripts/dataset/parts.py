@@ -1,0 +1,84 @@
+"""A message's content in raw records: text, or parts of text and images in the layouts that are in use.
+
+Images are named by `{"type": "image", "image": NAME}` (Hugging Face), with `path` or `url` for `image`, or by
+`{"type": "image_url", "image_url": {"url": NAME}}` (OpenAI); NAME is a file below the dataset's image folder.
+"""
+
+from typing import Any
+
+from scripts.common.records import normalised
+from scripts.dataset.raw_rows import BadRecordError, kind_of_value
+
+Content = str | list[dict]
+NAMES = ("image", "path", "url", "image_url")  # keys of an image part that can hold the file's name
+TYPES = ("text", "image", "image_url")
+
+
+def checked_text(value: Any, what: str) -> str:
+    """Return text. Raises BadRecordError for anything else."""
+    if isinstance(value, str):
+        return value
+    raise BadRecordError("not text", f"{what} is {kind_of_value(value)}, not text", "write it as text")
+
+
+def are_parts(value: Any) -> bool:
+    """Say whether a raw value is a list of parts, and not of turns."""
+    if not isinstance(value, list) or not value:
+        return False
+    return all(isinstance(part, dict) and part.get("type") in TYPES and "role" not in part for part in value)
+
+
+def content_of(value: Any, what: str) -> Content:
+    """Return a message's content: text (text parts alone are joined to it), or parts of text and images.
+
+    An image part then is {"type": "image", "image": NAME}. Raises BadRecordError for other kinds of parts.
+    """
+    if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
+        return checked_text(value, what)
+    parts = [part_of(part, f"{what}[{number}]") for number, part in enumerate(value)]
+    if all(part["type"] == "text" for part in parts):
+        return "\n".join(part["text"] for part in parts)
+    return parts
+
+
+def part_of(part: dict, what: str) -> dict:
+    """Return one part. Raises BadRecordError for a kind that is neither text nor image."""
+    kind = part.get("type")
+    if kind == "text":
+        return {"type": "text", "text": checked_text(part.get("text"), what)}
+    if kind in ("image", "image_url"):
+        return {"type": "image", "image": image_name(part, what)}
+    raise BadRecordError("unknown part", f"{what} is a part of type '{kind}'", "parts are of type text or image")
+
+
+def image_name(part: dict, what: str) -> str:
+    """Return the name of an image part's file; keys that are null count as absent, for tables fill them in."""
+    value = next((part[key] for key in NAMES if part.get(key) is not None), None)
+    if isinstance(value, dict) and value.get("url") is not None:
+        value = value["url"]
+    if value is None:
+        raise BadRecordError("unnamed image", f"{what} names no image", 'write {"type": "image", "image": "a.png"}')
+    return checked_text(value, f"{what}: the image's name")
+
+
+def normalised_content(content: Content) -> Content:
+    """Return a content with each text normalised; text parts that follow each other become one, empty ones none."""
+    if isinstance(content, str):
+        return normalised(content)
+    parts = []
+    for part in content:
+        if part["type"] == "image":
+            parts.append(part)
+        elif parts and parts[-1]["type"] == "text":
+            parts[-1] = {"type": "text", "text": normalised(f"{parts[-1]['text']}\n{part['text']}")}
+        elif text := normalised(part["text"]):
+            parts.append({"type": "text", "text": text})
+    return parts
+
+
+def check_place_of_images(messages: list[dict]) -> None:
+    """Raise BadRecordError for an image in a message that is not the user's: no chat template has a place for it."""
+    for number, message in enumerate(messages, 1):
+        if message["role"] != "user" and not isinstance(message["content"], str):
+            place = f"message {number} ({message['role']})"
+            raise BadRecordError("misplaced image", f"{place} holds an image", "images stand in the user's messages")
