@@ -2,8 +2,9 @@
 
 Percentile bootstrap (Efron 1979), with the percentiles widened for few records so that a mean's interval is as wide as
 Student's t would have it ("expanded percentile", Hesterberg 2015, The American Statistician 69(4), section 5.3).
-Where all records say no or all say yes (kind `yes_no`), resampling can't show how little that proves: there the bound
-is the exact one of Clopper and Pearson (1934), (0.05 / 2)^(1 / records).
+Where all records say no or all say yes, resampling can't show how little that proves: there the bound is the exact one
+of Clopper and Pearson (1934), (0.05 / 2)^(1 / records). F1, precision and recall of entities are treated alike: at 1 no
+record has a fault, at 0 none has a hit.
 """
 
 import math
@@ -12,7 +13,7 @@ from statistics import NormalDist
 
 import numpy as np
 
-from scripts.score.kinds import QUANTILES, value_of_sums
+from scripts.score.kinds import QUANTILES, SHARES, value_of_sums
 
 LEVEL = 0.95
 CELLS = 4_000_000  # drawn indexes held in memory at once
@@ -72,17 +73,26 @@ def estimate(kind: str, rows: list, resamples: int = 1000, seed: int = 0) -> Est
     `rows` holds one list of numbers per record, or None for a record that the metric does not apply to.
     """
     table = table_of(rows)
-    if table is None:
-        return None
-    value = float(point(kind, table))
-    if not math.isfinite(value):
-        return None
-    replicates = resampled(kind, [table], resamples, seed)[0]
-    low, high = interval(replicates, len(table))
-    if low is not None and kind == "yes_no" and (extreme := all_alike(table)) is not None:
-        bound = ((1 - LEVEL) / 2) ** (1 / len(table))
-        low, high = (0.0, 1 - bound) if extreme == 0 else (bound, 1.0)
-    return Estimate(value, low, high, len(table))
+    return None if table is None else estimates(kind, [table], resamples, seed)[0]
+
+
+def estimates(kind: str, tables: list[np.ndarray], resamples: int = 1000, seed: int = 0) -> list[Estimate | None]:
+    """Return value and interval for each of several tables of the same records' statistics [records, columns].
+
+    None stands for a value that is not defined. All tables see the same drawn records.
+    """
+    found: list[Estimate | None] = []
+    for table, replicates in zip(tables, resampled(kind, tables, resamples, seed), strict=True):
+        value = float(point(kind, table))
+        if not math.isfinite(value):
+            found.append(None)
+            continue
+        low, high = interval(replicates, len(table))
+        if low is not None and kind in SHARES and value in (0, 1):
+            bound = ((1 - LEVEL) / 2) ** (1 / len(table))
+            low, high = (0.0, 1 - bound) if value == 0 else (bound, 1.0)
+        found.append(Estimate(value, low, high, len(table)))
+    return found
 
 
 def difference(
@@ -105,7 +115,7 @@ def difference(
         first, second = resampled(kind, tables, resamples, seed)
         replicates = (first - second) / (second if relative else 1.0)
     low, high = interval(replicates, len(pairs))
-    if low is not None and kind == "yes_no" and not relative and np.array_equal(*tables):
+    if low is not None and kind in SHARES and not relative and np.array_equal(*tables):
         bound = 1 - ((1 - LEVEL) / 2) ** (1 / len(pairs))
         low, high = -bound, bound
     return Estimate(value, low, high, len(pairs))
@@ -154,9 +164,3 @@ def interval(replicates: np.ndarray, records: int) -> tuple[float | None, float 
     outside = tail(records)
     low, high = np.quantile(finite, [outside, 1 - outside])
     return float(low), float(high)
-
-
-def all_alike(table: np.ndarray) -> int | None:
-    """Return 0 or 1 when every record says just that, else None."""
-    first = table[0, 0]
-    return int(first) if (table[:, 0] == first).all() else None

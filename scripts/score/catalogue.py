@@ -4,23 +4,30 @@ from dataclasses import dataclass
 from typing import Literal
 
 Direction = Literal["lower", "higher", "neither"]
-Kind = Literal["mean", "yes_no", "ratio", "exp_ratio", "bleu", "chrf", "variation", "p50", "p95"]
+Kind = Literal[
+    "mean", "yes_no", "ratio", "share", "exp_ratio", "bleu", "chrf", "variation", "f1", "f1_macro", "f1_weighted",
+    "p50", "p95",
+]  # fmt: skip
 ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One metric: title for people, `kind` of its statistics (scripts/score/kinds.py), better direction, unit."""
+    """One metric: title for people, `kind` of its statistics (scripts/score/kinds.py), better direction, unit.
+
+    `unbounded`: it is shown in per cent, but may lie above 100 %.
+    """
 
     title: str
     kind: Kind
     direction: Direction
     unit: Literal["", "%", "s", "words"] = ""
+    unbounded: bool = False
 
     @property
     def is_share(self) -> bool:
-        """Whether the metric lies between 0 and 1 by definition; a coefficient of variation doesn't."""
-        return self.unit == "%" and self.kind != "variation"
+        """Whether the metric lies between 0 and 1 by definition."""
+        return self.unit == "%" and not self.unbounded
 
 
 CATALOGUE: dict[str, Entry] = {
@@ -31,12 +38,13 @@ CATALOGUE: dict[str, Entry] = {
     "rouge_l": Entry("ROUGE-L", "mean", "higher", "%"),
     "exact_match": Entry("Exact match", "yes_no", "higher", "%"),
     "normalised_match": Entry("Normalised match", "yes_no", "higher", "%"),
+    "character_error_rate": Entry("Character error rate", "ratio", "lower", "%", unbounded=True),
     "distinct_1": Entry("Distinct words", "mean", "higher", "%"),
     "distinct_2": Entry("Distinct word pairs", "mean", "higher", "%"),
     "repetition": Entry("Repetition within answers", "mean", "lower", "%"),
     "repetition_across": Entry("Repetition across answers", "mean", "lower", "%"),
     "length_mean": Entry("Mean length", "mean", "neither", "words"),
-    "length_variation": Entry("Length variation", "variation", "neither", "%"),
+    "length_variation": Entry("Length variation", "variation", "neither", "%", unbounded=True),
     "generic_phrase_rate": Entry("Generic phrases", "yes_no", "lower", "%"),
     "seconds_p50": Entry("Seconds per answer, median", "p50", "lower", "s"),
     "seconds_p95": Entry("Seconds per answer, 95th percentile", "p95", "lower", "s"),
@@ -44,6 +52,15 @@ CATALOGUE: dict[str, Entry] = {
     "passe_compose_share": Entry("Passé composé", "ratio", "neither", "%"),
     "proper_noun_rate": Entry("Proper nouns", "ratio", "neither", "%"),
     "finished": Entry("Finished answers", "yes_no", "higher", "%"),
+    "entity_f1": Entry("Entity F1, strict", "f1", "higher", "%"),
+    "entity_precision": Entry("Entity precision, strict", "share", "higher", "%"),
+    "entity_recall": Entry("Entity recall, strict", "share", "higher", "%"),
+    "entity_f1_macro": Entry("Entity F1, strict, mean of classes", "f1_macro", "higher", "%"),
+    "token_f1_micro": Entry("Token F1, micro", "f1", "higher", "%"),
+    "token_f1_macro": Entry("Token F1, macro", "f1_macro", "higher", "%"),
+    "token_f1_weighted": Entry("Token F1, weighted", "f1_weighted", "higher", "%"),
+    "parsed": Entry("Answers that are valid JSON", "yes_no", "higher", "%"),
+    "cost_per_1000": Entry("Cost of 1,000 answers", "mean", "lower"),
 }
 METRICS = tuple(CATALOGUE)
 

@@ -117,6 +117,13 @@ def seconds(material: Material) -> Measured:
     return Measured([[row["seconds"]] for row in material.answers])
 
 
+def cost_per_1000(material: Material) -> Measured:
+    """Return, per answer, what 1,000 that take as long as it took cost, in the currency of the price per hour."""
+    if material.price_per_hour is None:
+        raise NotApplicableError("score.price_per_hour is not given")
+    return Measured([[row["seconds"] / 3600 * material.price_per_hour * 1000] for row in material.answers])
+
+
 def finished(material: Material) -> Measured:
     """Return 1 per answer that the model ended itself, 0 per one cut at the length limit."""
     return Measured([[int(row["stop"] == "end")] for row in material.answers])

@@ -4,6 +4,7 @@ import math
 
 from scripts.score.bootstrap import Estimate, difference
 from scripts.score.catalogue import CATALOGUE, number, shown
+from scripts.score.kinds import SHARES
 
 
 def paired_rows(scores: dict, baseline: dict, metric: str) -> tuple[list, list]:
@@ -61,7 +62,7 @@ def records_needed(gate: dict, found: Estimate) -> int | None:
         return None
     distance = abs(found.value - gate["threshold"])
     reach = found.value - found.low if found.value > gate["threshold"] else found.high - found.value
-    alike = CATALOGUE[gate["metric"]].kind == "yes_no" and gate["baseline"] is None and found.value in (0, 1)
+    alike = CATALOGUE[gate["metric"]].kind in SHARES and gate["baseline"] is None and found.value in (0, 1)
     if CATALOGUE[gate["metric"]].is_share and not alike:
         reach = max(found.value - found.low, found.high - found.value)  # the other side may be cut off at 0 or 1
     return math.ceil(1.1 * found.n * (reach / distance) ** (1 if alike else 2))

@@ -10,6 +10,8 @@ BLEU_ORDER = 4
 CHRF_ORDER = 6
 CHRF_BETA = 2
 QUANTILES = {"p50": 0.5, "p95": 0.95}
+# Kinds between 0 and 1 that are exactly 0 or 1 only when all records agree.
+SHARES = ("yes_no", "share", "f1", "f1_macro", "f1_weighted")
 
 
 def value_of_sums(kind: str, sums: np.ndarray, records: int) -> np.ndarray:
@@ -17,13 +19,13 @@ def value_of_sums(kind: str, sums: np.ndarray, records: int) -> np.ndarray:
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         if kind in ("mean", "yes_no"):
             return sums[:, 0] / records
-        if kind == "ratio":
+        if kind in ("ratio", "share"):
             return sums[:, 0] / sums[:, 1]
         if kind == "exp_ratio":
             return np.exp(sums[:, 0] / sums[:, 1])
         if kind == "variation":
             return variation(sums, records)
-        return {"bleu": bleu, "chrf": chrf}[kind](sums)
+        return {"bleu": bleu, "chrf": chrf, "f1": f1, "f1_macro": f1_macro, "f1_weighted": f1_weighted}[kind](sums)
 
 
 def variation(sums: np.ndarray, records: int) -> np.ndarray:
@@ -64,3 +66,26 @@ def chrf(sums: np.ndarray) -> np.ndarray:
     return np.where(
         weighted > 0, 100 * (1 + CHRF_BETA**2) * precision * recall / np.where(weighted > 0, weighted, 1), 0
     )
+
+
+def f1(sums: np.ndarray) -> np.ndarray:
+    """Return 2 tp / (2 tp + fp + fn) from the columns true positives, false positives, false negatives."""
+    return f1_by_class(sums)[0][:, 0]
+
+
+def f1_by_class(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return (F1, support) of each class, [resamples, classes]; columns: tp, fp, fn of the first class, and so on."""
+    hits, wrong, missed = (sums[:, column::3] for column in range(3))
+    return 2 * hits / (2 * hits + wrong + missed), hits + missed
+
+
+def f1_macro(sums: np.ndarray) -> np.ndarray:
+    """Return the mean of the F1 of the classes that the expected answers have."""
+    scores, support = f1_by_class(sums)
+    return np.where(support > 0, scores, 0).sum(axis=1) / (support > 0).sum(axis=1)
+
+
+def f1_weighted(sums: np.ndarray) -> np.ndarray:
+    """Return the mean of the F1 of the classes, weighted by how often the expected answers have them."""
+    scores, support = f1_by_class(sums)
+    return (np.where(support > 0, scores, 0) * support).sum(axis=1) / support.sum(axis=1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
+from scripts.score.entity_rows import EntityRow, entity_row
 from scripts.score.tokenize_text import lowered_words
 
 ANSWER_KEYS = {"prompt_set": str, "id": str, "messages": list, "answer": str, "stop": str, "seconds": (int, float)}
@@ -34,6 +35,7 @@ class Material:
     language: str | None = None
     generic_phrases: tuple[str, ...] = ()
     likelihood: dict[str, dict] = field(default_factory=dict)
+    price_per_hour: float | None = None
 
     @functools.cached_property
     def texts(self) -> list[str]:
@@ -49,6 +51,16 @@ class Material:
     def words(self) -> list[list[str]]:
         """The answers' words in lower case."""
         return [lowered_words(text, self.language) for text in self.texts]
+
+    @functools.cached_property
+    def entities(self) -> list[EntityRow | None]:
+        """The records' entities, right ones and the answers'; None for a record without spans."""
+        return [entity_row(row) for row in self.answers]
+
+    @property
+    def is_classified(self) -> bool:
+        """Whether these are the labels of a classifier, which writes no text."""
+        return any(row.get("entities") is not None for row in self.answers)
 
     def pairs(self) -> list[tuple[str, str] | None]:
         """Return (answer, expected) per record, None where nothing is expected; NotApplicableError when none is."""

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from scripts.score import diversity, french, similarity
+from scripts.score import diversity, entities, french, similarity
 from scripts.score.bootstrap import estimate, point, rounded, table_of
 from scripts.score.catalogue import CATALOGUE, METRICS
 from scripts.score.material import Material, Measured, NotApplicableError
@@ -16,6 +16,7 @@ METRIC_FUNCTIONS: dict[str, Callable[[Material], Measured]] = {
     "rouge_l": similarity.rouge_l,
     "exact_match": similarity.exact_match,
     "normalised_match": similarity.normalised_match,
+    "character_error_rate": similarity.character_error_rate,
     "distinct_1": diversity.distinct_1,
     "distinct_2": diversity.distinct_2,
     "repetition": diversity.repetition,
@@ -29,13 +30,28 @@ METRIC_FUNCTIONS: dict[str, Callable[[Material], Measured]] = {
     "passe_compose_share": french.passe_compose_share,
     "proper_noun_rate": french.proper_noun_rate,
     "finished": diversity.finished,
+    "entity_f1": entities.entity_f1,
+    "entity_precision": entities.entity_precision,
+    "entity_recall": entities.entity_recall,
+    "entity_f1_macro": entities.entity_f1_macro,
+    "token_f1_micro": entities.token_f1_micro,
+    "token_f1_macro": entities.token_f1_by_class,
+    "token_f1_weighted": entities.token_f1_by_class,
+    "parsed": entities.parsed,
+    "cost_per_1000": diversity.cost_per_1000,
 }
+# What is measured on a classifier: it writes no text of its own, only labels, which stand as JSON in `answer`.
+OF_CLASSIFIERS = frozenset(
+    metric for metric in METRIC_FUNCTIONS if metric.startswith(("entity_", "token_", "seconds_", "exact_", "cost_"))
+)
 
 
 def measured(metric: str, material: Material) -> Measured:
     """Return one metric's statistics; raise NotApplicableError with the reason when it has none."""
     if not material.answers:
         raise NotApplicableError("there is no record")
+    if material.is_classified and metric not in OF_CLASSIFIERS:
+        raise NotApplicableError("a classifier writes no text")
     return METRIC_FUNCTIONS[metric](material)
 
 
@@ -69,11 +85,17 @@ def score_set(material: Material, asked: list[str] | None, resamples: int, seed:
         except NotApplicableError as reason:
             scores["reasons"][metric] = str(reason)
             continue
-        found = estimate(CATALOGUE[metric].kind, result.rows, resamples, seed)
         scores["statistics"][metric] = result.rows
         scores["per_record"][metric] = single_values(metric, result)
-        if found is None:
+        scores["metrics"][metric] = interval_row(metric, result.rows, resamples, seed)
+        if scores["metrics"][metric] is None:
             scores["reasons"][metric] = "not defined for these answers (division by zero, or beyond all bounds)"
-        else:
-            scores["metrics"][metric] = (found.within(0, 1) if CATALOGUE[metric].is_share else found).row()
     return scores
+
+
+def interval_row(metric: str, rows: list, resamples: int, seed: int) -> dict | None:
+    """Return a metric's {"value", "low", "high", "n"} from its records' statistics; None where it is not defined."""
+    found = estimate(CATALOGUE[metric].kind, rows, resamples, seed)
+    if found is None:
+        return None
+    return (found.within(0, 1) if CATALOGUE[metric].is_share else found).row()

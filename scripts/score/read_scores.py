@@ -5,7 +5,7 @@ from pathlib import Path
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
 
-KEYS = ("run", "variant", "records", "empty", "metrics", "reasons", "ids", "per_record", "statistics")
+KEYS = ("run", "variant", "records", "empty", "metrics", "reasons", "ids", "per_record", "statistics", "by_label")
 
 
 def read_scores(path: Path) -> dict:

@@ -1,4 +1,4 @@
-"""Score the answers of one variant: metrics with 95 % intervals, and the worst answers.
+"""Score the answers of one variant: metrics with 95 % intervals, and the errors.
 
     python scripts/score/score_answers.py answers/base.jsonl likelihood/base.jsonl --run football --variant base \
         --settings @settings.json --scores scores/base.json --errors errors/base.jsonl
@@ -12,23 +12,31 @@ from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.files import write_jsonl, write_text
 from scripts.common.step_settings import complete
 from scripts.score.bootstrap import LEVEL
+from scripts.score.by_label import label_table
+from scripts.score.entity_errors import entity_errors, error_counts
+from scripts.score.entity_tables import class_table, confusion
 from scripts.score.material import Material, read_answers, read_likelihood
 from scripts.score.measure import score_set
 from scripts.score.similarity import signatures
-from scripts.score.worst import worst_answers
+from scripts.score.worst import mismatches, wants_exact_answers, worst_answers
 
-SETTINGS = ("language", "metrics", "generic_phrases", "bootstrap", "seed")
+SETTINGS = ("language", "metrics", "generic_phrases", "price_per_hour", "bootstrap", "seed")
 
 
 def parser():
     """Return the step's arguments."""
-    arguments = step_parser("Score the answers of one variant: metrics with 95 % intervals, and the worst answers.")
+    arguments = step_parser("Score the answers of one variant: metrics with 95 % intervals, and the errors.")
     arguments.add_argument("answers", type=Path, help="answers (JSONL)")
     arguments.add_argument("likelihood", type=Path, help="negative log likelihoods of the expected answers (JSONL)")
     arguments.add_argument("--run", required=True, help="the run's name")
     arguments.add_argument("--variant", required=True, help="whose answers these are: base, adapter, merged or a quant")
     arguments.add_argument("--scores", type=Path, required=True, help="scores to write (JSON)")
-    arguments.add_argument("--errors", type=Path, required=True, help="worst answers to write (JSONL)")
+    arguments.add_argument(
+        "--errors",
+        type=Path,
+        required=True,
+        help="errors to write (JSONL): wrong entities, mismatches or worst answers",
+    )
     return arguments
 
 
@@ -51,8 +59,30 @@ def compact(scores: dict) -> str:
     return text + "\n"
 
 
+def errors_of_set(prompt_set: str, material: Material, scores: dict, asked: list[str] | None) -> list[dict]:
+    """Return what is wrong with the answers to a prompt set: wrong entities, mismatches, or the worst answers."""
+    if any(material.entities):
+        return entity_errors(prompt_set, material)
+    if wants_exact_answers(material, asked):
+        return mismatches(prompt_set, material, scores)
+    return worst_answers(prompt_set, material, scores)
+
+
+def tables(material: Material, scores: dict, errors: list[dict], resamples: int, seed: int) -> dict:
+    """Return what is told of the test split in detail: scores by label and, of entities, by class."""
+    made: dict = {"by_label": label_table(material, scores["statistics"], resamples, seed)}
+    entities = [row for row in material.entities if row]
+    if entities:
+        made["entities"] = {
+            "classes": class_table(entities, resamples, seed),
+            "confusion": confusion(entities),
+            "errors": error_counts(errors),
+        }
+    return made
+
+
 def step(arguments) -> None:
-    """Read answers, measure them, and write scores and worst answers."""
+    """Read answers, measure them, and write scores and errors."""
     given = complete(arguments.settings, ("score", "language"))
     settings = complete(given["score"], SETTINGS)
     language = settings["language"] or given["language"]
@@ -66,19 +96,21 @@ def step(arguments) -> None:
         "bootstrap": {"resamples": settings["bootstrap"], "seed": settings["seed"], "level": LEVEL},
         "signatures": signatures(language),
     }
-    worst, others = [], {}
+    errors, others = [], {}
     for name, answers in sets.items():
         own = likelihood if name == "test" else {}
-        material = Material(answers, language, tuple(settings["generic_phrases"]), own)
+        phrases, price = tuple(settings["generic_phrases"]), settings["price_per_hour"]
+        material = Material(answers, language, phrases, own, price_per_hour=price)
         result = score_set(material, settings["metrics"], settings["bootstrap"], settings["seed"])
-        worst += worst_answers(name, material, result)
+        found = errors_of_set(name, material, result, settings["metrics"])
+        errors += found
         if name == "test":
-            scores |= result
+            scores |= result | tables(material, result, found, settings["bootstrap"], settings["seed"])
         else:
             others[name] = result
         bar.advance()
     write_text(arguments.scores, compact({**scores, "prompt_sets": others}))
-    write_jsonl(arguments.errors, worst)
+    write_jsonl(arguments.errors, errors)
 
 
 def main(argv=None) -> int:

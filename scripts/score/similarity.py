@@ -1,6 +1,7 @@
 """How near answers are to what is expected: perplexity, BLEU, chrF, ROUGE-L, matches."""
 
 from scripts.common.language import language_of
+from scripts.score.edit_distance import edit_distance
 from scripts.score.material import Material, Measured, NotApplicableError
 from scripts.score.tokenize_text import WITHOUT_SPACES, normalised_for_match, words
 
@@ -83,6 +84,15 @@ def normalised_match(material: Material) -> Measured:
             for pair in material.pairs()
         ]
     )
+
+
+def character_error_rate(material: Material) -> Measured:
+    """Return (edit distance, length of the expected answer) per record, in code points of the texts in NFC.
+
+    Summed before dividing, as jiwer does, so that long answers weigh more; it exceeds 1 where far more is written than
+    expected.
+    """
+    return Measured([pair and [edit_distance(*pair), len(pair[1])] for pair in material.pairs()])
 
 
 def likelihood_rows(material: Material, unit: str) -> Measured:

@@ -1,4 +1,4 @@
-"""The worst answers of a variant, and what is wrong with each."""
+"""The worst answers of a variant, and what is wrong with each; of answers that must be exact, all that are not."""
 
 import re
 
@@ -7,6 +7,7 @@ from scripts.score.material import Material
 WORST = 25
 SHOWN = ("chrf", "rouge_l", "exact_match", "perplexity", "repetition")
 REPEATS = 0.3
+EXACT = ("exact_match", "normalised_match", "character_error_rate")
 
 
 def faults(material: Material, scores: dict, index: int) -> list[str]:
@@ -29,11 +30,11 @@ def faults(material: Material, scores: dict, index: int) -> list[str]:
     return said
 
 
-def worst_answers(prompt_set: str, material: Material, scores: dict, limit: int = WORST) -> list[dict]:
-    """Return the worst answers first: lowest chrF where one is expected, then most faults, then most repetition."""
+def described(prompt_set: str, material: Material, scores: dict, shown: tuple[str, ...] = SHOWN) -> list[dict]:
+    """Return every answer with its faults and these of its scores."""
     rows = []
     for index, answer in enumerate(material.answers):
-        own = {metric: values[index] for metric in SHOWN if (values := scores["per_record"].get(metric))}
+        own = {metric: values[index] for metric in shown if (values := scores["per_record"].get(metric))}
         rows.append(
             {
                 "prompt_set": prompt_set,
@@ -47,6 +48,12 @@ def worst_answers(prompt_set: str, material: Material, scores: dict, limit: int 
                 "scores": own,
             }
         )
+    return rows
+
+
+def worst_answers(prompt_set: str, material: Material, scores: dict, limit: int = WORST) -> list[dict]:
+    """Return the worst answers first: lowest chrF where one is expected, then most faults, then most repetition."""
+    rows = described(prompt_set, material, scores)
     chrf = [row["scores"].get("chrf") for row in rows]
     order = sorted(
         range(len(rows)),
@@ -58,6 +65,36 @@ def worst_answers(prompt_set: str, material: Material, scores: dict, limit: int 
         ),
     )
     return [{"rank": rank, **rows[index]} for rank, index in enumerate(order[:limit], 1)]
+
+
+def wants_exact_answers(material: Material, asked: list[str] | None) -> bool:
+    """Say whether answers must be the expected ones to the letter: what is read off an image, or is asked to match."""
+    parts = (
+        part
+        for row in material.answers
+        for message in row["messages"]
+        if isinstance(message["content"], list)
+        for part in message["content"]
+    )
+    return any(metric in EXACT for metric in asked or ()) or any(part.get("type") == "image" for part in parts)
+
+
+def mismatches(prompt_set: str, material: Material, scores: dict) -> list[dict]:
+    """Return all answers that are not the expected ones, the highest character error rate first.
+
+    Each holds what is expected, the answer, and the rate in `scores`; one that differs in nothing but case, punctuation
+    and spacing says so.
+    """
+    rows = []
+    normalised = scores["per_record"].get("normalised_match")
+    for index, row in enumerate(described(prompt_set, material, scores, ("character_error_rate", *SHOWN))):
+        if material.expected[index] in (None, material.texts[index]):
+            continue
+        if normalised and normalised[index] == 1:
+            row["faults"].append("differs in case, punctuation or spacing only")
+        rows.append(row)
+    rows.sort(key=lambda row: -(row["scores"].get("character_error_rate") or 0.0))
+    return [{"rank": rank, **row} for rank, row in enumerate(rows, 1)]
 
 
 def last_if_none(value: float | None) -> float:

@@ -24,7 +24,14 @@ VIETNAMESE = [
     ("Lá bài: Bão Số Chín", "disaster", "Gió giật cấp mười hai, cả xóm kéo nhau lên trường học trên đồi."),
 ]
 TEXTS = {"fr": FRENCH, "vi": VIETNAMESE}
-SCORE = {"metrics": None, "language": None, "generic_phrases": [], "bootstrap": 200, "seed": 0}
+SCORE = {
+    "metrics": None,
+    "language": None,
+    "generic_phrases": [],
+    "price_per_hour": None,
+    "bootstrap": 200,
+    "seed": 0,
+}
 
 
 def answer_rows(language: str, change=lambda text, index: text, prompt_set: str = "test", **fields) -> list[dict]:

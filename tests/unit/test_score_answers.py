@@ -37,7 +37,9 @@ def test_every_metric_has_a_value_with_an_interval_or_a_reason(tmp_path, languag
             assert len(scores["per_record"][metric]) == len(scores["ids"]) == scores["records"]
     french_only = {"present_share", "passe_compose_share", "proper_noun_rate"}
     assert (scores["metrics"]["proper_noun_rate"] is None) == (language == "vi")
-    assert {m for m, v in scores["metrics"].items() if v is None} - french_only == {"generic_phrase_rate"}
+    entities = {metric for metric in METRICS if metric.startswith(("entity_", "token_"))}
+    not_given = {"generic_phrase_rate", "cost_per_1000", "parsed", *entities}
+    assert {m for m, v in scores["metrics"].items() if v is None} - french_only == not_given
     assert scores["signatures"]["bleu"].startswith("nrefs:1")
 
 
@@ -131,7 +133,7 @@ def test_settings_that_are_not_given_are_asked_for(tmp_path, capfd):
     words = [str(known), str(known), "--run", "r", "--variant", "base", "--scores", f"{tmp_path}/s.json"]
     given = json.dumps({"language": "fr", "score": {"metrics": None, "language": None, "generic_phrases": []}})
     assert main([*words, "--errors", f"{tmp_path}/e.jsonl", "--settings", given]) == 1
-    assert "--settings lacks bootstrap, seed; " in capfd.readouterr().err
+    assert "--settings lacks price_per_hour, bootstrap, seed; " in capfd.readouterr().err
 
 
 def test_intervals_of_shares_stay_between_0_and_1_and_those_of_other_measures_do_not(tmp_path):
@@ -143,3 +145,27 @@ def test_intervals_of_shares_stay_between_0_and_1_and_those_of_other_measures_do
     assert across["low"] < across["value"] < across["high"] == 1
     assert found["repetition"]["low"] == 0
     assert found["length_variation"]["high"] > 1
+
+
+def test_scores_of_each_label_are_those_of_its_records_alone(tmp_path):
+    rows, likelihood = answer_rows("fr", first_half), likelihood_rows("fr")
+    by_label = score(tmp_path, rows, likelihood)["by_label"]
+    assert list(by_label) == ["But", "Carton", "Commentaire", "Remplacement"]
+    comments = [row for row in rows if row["label"] == "Commentaire"]
+    alone = score(tmp_path / "alone", comments, likelihood)
+    found = by_label["Commentaire"]
+    assert found["records"] == len(comments) == 4
+    for metric in ("chrf", "bleu", "rouge_l", "perplexity", "character_error_rate", "length_mean"):
+        assert found["metrics"][metric] == alone["metrics"][metric], metric
+    assert not {"distinct_1", "repetition_across", "seconds_p50"} & set(found["metrics"])
+    assert alone["by_label"] == {}
+
+
+def test_many_labels_are_cut_to_the_most_frequent(tmp_path):
+    rows = [row for part in range(5) for row in answer_rows("fr")]
+    for index, row in enumerate(rows):
+        row["label"] = f"label {index}" if index > 3 else "often"
+    by_label = score(tmp_path, rows, [], metrics=["exact_match"])["by_label"]
+    assert len(by_label) == 30
+    assert by_label["often"]["records"] == 4
+    assert list(by_label["often"]["metrics"]) == ["exact_match"]

@@ -1,0 +1,102 @@
+"""What went wrong with entities, one row per error.
+
+Right entities (same type, start and end) are set aside. Of the rest, a found and a right entity that share characters
+belong together, one to one, those that share most of their characters (Jaccard index) first: with the same type it is a
+`wrong_boundary`, with another one a `wrong_type`, wherever it ends. Right entities that are left are `missed`, found
+ones that are left `false_positive`. What an answer names and the text does not hold is `not_in_text`; an answer that is
+no JSON of entities is `invalid_json`, once, and all entities of its text are missed. The kinds follow the error classes
+of MUC-5 (Chinchor and Sundheim 1993) and of SemEval-2013 task 9.1: incorrect, partial, missing, spurious.
+"""
+
+from collections import Counter
+
+from scripts.score.entity_rows import EntityRow, Span
+from scripts.score.material import Material
+
+KINDS = ("missed", "false_positive", "wrong_type", "wrong_boundary", "not_in_text", "invalid_json")
+AROUND = 60
+ANSWER_SHOWN = 400
+
+
+def overlap(first: Span, second: Span) -> float:
+    """Return the characters that two spans share / those that either has."""
+    shared = min(first[1], second[1]) - max(first[0], second[0])
+    return shared / (max(first[1], second[1]) - min(first[0], second[0])) if shared > 0 else 0.0
+
+
+def matched(gold: list[Span], found: list[Span]) -> list[tuple[Span | None, Span | None]]:
+    """Return (right, found) pairs of the entities that are not wholly right, in the order of the text."""
+    missing = list((Counter(gold) - Counter(found)).elements())
+    wrong = list((Counter(found) - Counter(gold)).elements())
+    candidates = sorted(
+        (-overlap(right, ours), right, ours, one, other)
+        for one, right in enumerate(missing)
+        for other, ours in enumerate(wrong)
+        if overlap(right, ours)
+    )
+    pairs: list[tuple[Span | None, Span | None]] = []
+    used_gold: set[int] = set()
+    used_found: set[int] = set()
+    for _, right, ours, one, other in candidates:
+        if one not in used_gold and other not in used_found:
+            pairs.append((right, ours))
+            used_gold.add(one)
+            used_found.add(other)
+    pairs += [(right, None) for one, right in enumerate(missing) if one not in used_gold]
+    pairs += [(None, ours) for other, ours in enumerate(wrong) if other not in used_found]
+    return sorted(pairs, key=lambda pair: pair[0] or pair[1])
+
+
+def kind_of(right: Span | None, ours: Span | None) -> str:
+    """Return the kind of error of a pair."""
+    if right is None:
+        return "false_positive"
+    if ours is None:
+        return "missed"
+    return "wrong_boundary" if right[2] == ours[2] else "wrong_type"
+
+
+def errors_of(row: EntityRow) -> list[dict]:
+    """Return {"kind", "gold", "predicted", "excerpt"} of each error of one record, in the order of the text."""
+    errors = [] if row.valid else [error(row, "invalid_json", None, None)]
+    errors += [error(row, kind_of(right, ours), right, ours) for right, ours in matched(row.gold, row.found)]
+    for label, text in row.absent:
+        errors.append({**error(row, "not_in_text", None, None), "predicted": {"label": label, "text": text}})
+    return errors
+
+
+def error(row: EntityRow, kind: str, right: Span | None, ours: Span | None) -> dict:
+    """Return one error; its excerpt is the text around, `start` where in the text that begins."""
+    spans = [span for span in (right, ours) if span is not None]
+    first = min((span[0] for span in spans), default=0)
+    last = max((span[1] for span in spans), default=0)
+    start = max(0, first - AROUND)
+    return {
+        "kind": kind,
+        "gold": right and entity(row, right),
+        "predicted": ours and entity(row, ours),
+        "excerpt": {"start": start, "text": row.text[start : last + AROUND]},
+    }
+
+
+def entity(row: EntityRow, span: Span) -> dict:
+    """Return an entity with its text."""
+    start, end, label = span
+    return {"start": start, "end": end, "label": label, "text": row.text[start:end]}
+
+
+def entity_errors(prompt_set: str, material: Material) -> list[dict]:
+    """Return all errors of the answers to a prompt set, by kind in the order of KINDS, then by record."""
+    rows = []
+    for answer, row in zip(material.answers, material.entities, strict=True):
+        for found in errors_of(row) if row else []:
+            whole = {"answer": answer["answer"][:ANSWER_SHOWN]} if found["kind"] == "invalid_json" else {}
+            rows.append({"prompt_set": prompt_set, "id": answer["id"], "label": answer["label"], **found, **whole})
+    rows.sort(key=lambda row: KINDS.index(row["kind"]))
+    return [{"rank": rank, **row} for rank, row in enumerate(rows, 1)]
+
+
+def error_counts(errors: list[dict]) -> dict[str, int]:
+    """Return how many errors there are of each kind."""
+    counted = Counter(row["kind"] for row in errors)
+    return {kind: counted[kind] for kind in KINDS}

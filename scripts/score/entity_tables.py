@@ -1,0 +1,51 @@
+"""Tables of entities for one variant: scores of each class with intervals, and which words are taken for which."""
+
+from collections import Counter
+
+import numpy as np
+
+from scripts.score.bootstrap import estimates
+from scripts.score.entities import classes_of
+from scripts.score.entity_rows import OUTSIDE, EntityRow
+
+OTHER = "(other)"
+# How the statistics of each score follow from the columns true positives, false positives, false negatives.
+PRECISION = ((1, 1), (0, 1), (0, 0))
+RECALL = ((1, 1), (0, 0), (0, 1))
+SCORES = {"precision": ("share", PRECISION), "recall": ("share", RECALL), "f1": ("f1", np.eye(3))}
+
+
+def class_table(rows: list[EntityRow], resamples: int, seed: int) -> dict[str, dict]:
+    """Return {"support", "found", "precision", "recall", "f1"} of each class of the expected answers, strictly scored.
+
+    `support` counts the right entities, `found` those of the answers; the scores are {"value", "low", "high", "n"} with
+    95 % intervals over the records, or None where they are not defined.
+    """
+    classes = classes_of(rows)
+    counts = {label: np.array([row.strict.get(label, (0, 0, 0)) for row in rows], dtype=float) for label in classes}
+    table: dict[str, dict] = {
+        label: {"support": int(found[:, [0, 2]].sum()), "found": int(found[:, [0, 1]].sum())}
+        for label, found in counts.items()
+    }
+    for name, (kind, columns) in SCORES.items():
+        found = estimates(kind, [statistics @ columns for statistics in counts.values()], resamples, seed)
+        for label, score in zip(classes, found, strict=True):
+            table[label][name] = score and score.within(0, 1).row()
+    return table
+
+
+def confusion(rows: list[EntityRow]) -> dict:
+    """Return {"labels", "columns", "counts"}: how many words of each right class (rows) were given which (columns).
+
+    Classes are those of the expected answers and `O`, no entity, last; the column `(other)` is there when answers name
+    classes that the expected ones never have.
+    """
+    pairs: Counter = Counter()
+    for row in rows:
+        pairs.update(row.word_pairs)
+    labels = [*classes_of(rows), OUTSIDE]
+    counts: dict[str, Counter] = {gold: Counter() for gold in labels}
+    for (gold, found), times in pairs.items():
+        counts[gold][found if found in counts else OTHER] += times
+    columns = labels + [OTHER] * any(OTHER in found for found in counts.values())
+    return {"labels": labels, "columns": columns, "counts": [[counts[g][f] for f in columns] for g in labels]}
