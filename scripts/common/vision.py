@@ -11,23 +11,7 @@ from pathlib import Path
 
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest
-
-
-def image_names(messages: list[dict]) -> list[str]:
-    """Return the relative paths of a conversation's images, in the order in which the model sees them."""
-    parts = [part for m in messages if not isinstance(m["content"], str) for part in m["content"]]
-    return [part["image"] for part in parts if part["type"] == "image"]
-
-
-def texts_of_parts(messages: list[dict]) -> list[str]:
-    """Return the texts of a conversation, of plain messages and of parts."""
-    texts = []
-    for message in messages:
-        if isinstance(message["content"], str):
-            texts.append(message["content"])
-        else:
-            texts += [part["text"] for part in message["content"] if part["type"] == "text"]
-    return texts
+from scripts.common.records import images_of, text_of
 
 
 def image_path(folder: Path, name: str) -> Path:
@@ -169,17 +153,17 @@ class VisionTokenizer:
         return image_grid(self.processor, image_size(self.folder, name))
 
     def apply_chat_template(self, messages: list[dict], **options) -> str:
-        """Return the rendered text with each image as its tokens.
+        """Return the rendered text with each image as its tokens; `options` are the tokenizer's, `tokenize` always off.
 
         Raises UserError for a text that holds an image token itself, and for a template that leaves an image out.
         """
         token = self.processor.image_token
-        for text in texts_of_parts(messages):
+        for message in messages:
             for special in (token, self.processor.image_break_token, self.processor.image_end_token):
-                if special in text:
+                if special in text_of(message["content"]):
                     raise UserError(f"a text holds '{special}', which stands for an image")
-        names = image_names(messages)
-        pieces = self.tokenizer.apply_chat_template(messages, **options).split(token)
+        names = images_of(messages)
+        pieces = self.tokenizer.apply_chat_template(messages, **{**options, "tokenize": False}).split(token)
         if len(pieces) != len(names) + 1:
             raise UserError(f"the chat template renders {len(pieces) - 1} images of {len(names)}")
         images = [image_text(self.processor, self.grid(name)) for name in names]
@@ -208,3 +192,10 @@ class VisionTokenizer:
 def is_vision(settings: dict) -> bool:
     """Say whether a run's settings are those of a vision run."""
     return settings.get("task") == "vision"
+
+
+def vision_tokenizer(manifest: Path, folder: Path, settings: dict) -> VisionTokenizer | None:
+    """Return the tokenizer of a vision run's model over the images of a folder; None for a run of another task."""
+    if not is_vision(settings):
+        return None
+    return VisionTokenizer(load_processor(manifest, settings["vision"]["longest_edge"]), folder)

@@ -17,6 +17,8 @@ from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, check_manifest, read_json, read_jsonl, write_json
 from scripts.common.html import write_page
 from scripts.common.records import SPLITS, Record
+from scripts.common.vision import VisionTokenizer, vision_tokenizer
+from scripts.train.vision_rows import VisionLedger
 
 PREVIEWS = 5
 NAMED = 20  # ids listed per problem
@@ -36,6 +38,7 @@ class SplitLedger:
     shifted: list[str] = field(default_factory=list)
     unended: list[str] = field(default_factory=list)
     previews: list[dict] = field(default_factory=list)
+    vision: VisionLedger | None = None
 
     def summary(self) -> dict:
         """Return counts, a histogram of lengths in tokens, and the named rows, JSON-ready."""
@@ -55,7 +58,12 @@ class SplitLedger:
             "untrained": named(self.untrained),
             "shifted": named(self.shifted),
             "unended": named(self.unended),
+            **({"image_cut": named(self.vision.image_cut), "vision": self.vision.summary()} if self.vision else {}),
         }
+
+    def ids_with(self, problem: str) -> list[str]:
+        """Return the ids of the rows that have a problem."""
+        return self.vision.image_cut if problem == "image_cut" else getattr(self, problem)
 
 
 def named(ids: list[str]) -> dict:
@@ -82,16 +90,16 @@ def preview(tokenizer, record: Record, row: Conversation) -> dict:
     for i in range(1, len(row.ids) + 1):
         if i == len(row.ids) or row.trained[i] != row.trained[start]:
             text = tokenizer.decode(row.ids[start:i], skip_special_tokens=False)
+            text = tokenizer.shortened(text) if isinstance(tokenizer, VisionTokenizer) else text
             runs.append({"text": text, "trained": row.trained[start], "tokens": i - start})
             start = i
     return {"id": record.id, "runs": runs}
 
 
 def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger: SplitLedger) -> Iterator[dict]:
-    """Yield rows {id, input_ids, labels} of a split and count what happens in the ledger.
+    """Yield rows {id, input_ids, labels}, for vision with `images`, and count what happens in the ledger.
 
-    `settings` is `tokens` of the configuration. Raises UserError at a row longer than max_length under `truncation:
-    fail`.
+    `settings` is `tokens` of the configuration. A row whose images a cut would hit is left out, however rows are cut.
     """
     limit, last_only = settings["max_length"], settings["train_on"] == "last_assistant_turn"
     for record in records:
@@ -105,7 +113,8 @@ def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger:
         if len(row.ids) > limit:
             ledger.truncated.append(record.id)
             ledger.longest = max(ledger.longest, len(row.ids))
-            if settings["truncation"] == "drop":
+            cuts_image = ledger.vision is not None and ledger.vision.cuts_image(record, row, limit)
+            if settings["truncation"] == "drop" or cuts_image:
                 continue
             row = Conversation(row.ids[:limit], row.trained[:limit], row.shifted)
         elif last_trained_id(row) not in special_ids(tokenizer):
@@ -119,7 +128,8 @@ def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger:
         if len(ledger.previews) < PREVIEWS:
             ledger.previews.append(preview(tokenizer, record, row))
         labels = [token if use else IGNORED for token, use in zip(row.ids, row.trained, strict=True)]
-        yield {"id": record.id, "input_ids": row.ids, "labels": labels}
+        columns = ledger.vision.columns(record, row) if ledger.vision else {}
+        yield {"id": record.id, "input_ids": row.ids, "labels": labels, **columns}
 
 
 def last_trained_id(row: Conversation) -> int | None:
@@ -132,8 +142,11 @@ def special_ids(tokenizer) -> set[int]:
     return {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
 
 
-def write_arrow(path: Path, rows: Iterator[dict], rows_per_batch: int = 1000) -> None:
-    """Stream rows into an Arrow file (streaming format, which `datasets` maps into memory) as a whole file."""
+def write_arrow(path: Path, rows: Iterator[dict], images: bool = False, rows_per_batch: int = 1000) -> None:
+    """Stream rows into an Arrow file (streaming format, which `datasets` maps into memory) as a whole file.
+
+    With `images` there is a column with each row's list of them.
+    """
     import pyarrow
 
     schema = pyarrow.schema(
@@ -141,6 +154,7 @@ def write_arrow(path: Path, rows: Iterator[dict], rows_per_batch: int = 1000) ->
             ("id", pyarrow.string()),
             ("input_ids", pyarrow.list_(pyarrow.int32())),
             ("labels", pyarrow.list_(pyarrow.int32())),
+            *([("images", pyarrow.list_(pyarrow.string()))] if images else []),
         ]
     )
     rows = iter(rows)
@@ -164,21 +178,26 @@ def check_limits(ledgers: dict[str, SplitLedger], settings: dict, dataset: Path)
     }
     if settings["truncation"] == "fail":
         allowed["truncated"] = 0.0
+    if any(ledger.vision for ledger in ledgers.values()):
+        allowed = {"image_cut": allowed["truncated"], **allowed}
     longest = max(ledger.longest for ledger in ledgers.values())
     wrong = {
+        "image_cut": f"left out: tokens.max_length {settings['max_length']} ends before their images do, the longest "
+        f"has {longest} tokens",
         "truncated": f"longer than tokens.max_length {settings['max_length']}, the longest has {longest} tokens",
         "untrained": "without a token to train on",
         "shifted": "shifted: their prompt alone becomes other tokens than at the head of the whole conversation",
         "unended": "without an end: no special token ends their answer, so the model would never learn to stop",
     }
     remedies = {
+        "image_cut": "raise tokens.max_length, or lower vision.longest_edge",
         "truncated": "raise tokens.max_length, or set tokens.truncation and tokens.max_truncated",
         "untrained": "look at their answers, or raise tokens.max_untrained",
         "shifted": "end the template's generation prompt without white space",
         "unended": "use a chat template whose end-of-turn token is one of this tokenizer's",
     }
     for problem, share in allowed.items():
-        ids = [name for ledger in ledgers.values() for name in getattr(ledger, problem)]
+        ids = [name for ledger in ledgers.values() for name in ledger.ids_with(problem)]
         if ids and len(ids) > share * rows:
             raise UserError(
                 f"{len(ids)} of {rows} rows are {wrong[problem]} (first: {', '.join(ids[:3])}), "
@@ -188,13 +207,18 @@ def check_limits(ledgers: dict[str, SplitLedger], settings: dict, dataset: Path)
             )
 
 
-def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) -> dict:
-    """Tokenize the three splits of a dataset's folder with the base model's tokenizer; return the ledger."""
-    manifest, tokenizer = check_manifest(base), load_tokenizer(base)
+def tokenize_dataset(
+    dataset: Path, base: Path, folder: Path, settings: dict, vision: VisionTokenizer | None = None
+) -> dict:
+    """Tokenize the three splits of a dataset's folder with the base model's tokenizer; return the ledger.
+
+    `vision` takes the tokenizer's place for a vision run.
+    """
+    manifest, tokenizer = check_manifest(base), vision or load_tokenizer(base)
     ledgers = {}
     for split in SPLITS:
         source = dataset / f"{split}.jsonl"
-        ledger = ledgers[split] = SplitLedger()
+        ledger = ledgers[split] = SplitLedger(vision=VisionLedger(vision) if vision else None)
         with open(source, "rb") as file:
             bar = Progress(f"tokenize {split}", sum(1 for _ in file))
 
@@ -203,11 +227,13 @@ def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) ->
                 yield Record.from_row(row)
                 bar.advance()
 
-        write_arrow(folder / f"{split}.arrow", tokenize_split(tokenizer, records(), settings, ledger))
+        rows = tokenize_split(tokenizer, records(), settings, ledger)
+        write_arrow(folder / f"{split}.arrow", rows, images=vision is not None)
         log.info("%s: %d of %d rows kept, %d tokens", split, ledger.kept, ledger.rows, sum(ledger.lengths))
     check_limits(ledgers, settings, dataset)
     longest = max((length for ledger in ledgers.values() for length in ledger.lengths), default=0)
-    positions = read_json(base.parent / "config.json").get("max_position_embeddings") or longest
+    config = read_json(base.parent / "config.json")
+    positions = config.get("text_config", config).get("max_position_embeddings") or longest
     if longest > positions:
         raise UserError(
             f"the longest row has {longest} tokens, the model {manifest['name']} sees {positions}",
@@ -226,8 +252,9 @@ def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) ->
 
 def step(arguments) -> None:
     """Run the step."""
-    folder = arguments.folder
-    ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, arguments.settings["tokens"])
+    folder, settings = arguments.folder, arguments.settings
+    vision = vision_tokenizer(arguments.base, arguments.images or arguments.dataset, settings)
+    ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, settings["tokens"], vision)
     write_page(folder / "ledger.html", "tokens.html", Path(__file__).parent / "pages", ledger=ledger)
     write_json(folder / "ledger.json", ledger)
 
@@ -237,6 +264,7 @@ def parser():
     result = step_parser(__doc__.splitlines()[0])
     result.add_argument("dataset", type=Path, help="dataset folder with train.jsonl, validation.jsonl and test.jsonl")
     result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
+    result.add_argument("--images", type=Path, help="folder where records find their images (default: the dataset's)")
     result.add_argument("--folder", type=Path, required=True, help="folder for the Arrow files and the ledger")
     return result
 
