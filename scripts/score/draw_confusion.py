@@ -1,0 +1,94 @@
+"""Draw which words of the test split were given which class: a confusion matrix as table and as picture.
+
+    python scripts/score/draw_confusion.py scores/merged.json --table confusion/merged.csv \
+        --picture confusion/merged.svg
+
+Rows are the right classes, columns those of the answers, both with `O` for words of no entity; counts are words. The
+picture shades each cell by its share of its row, and writes the counts into it.
+"""
+
+import csv
+import io
+import sys
+from pathlib import Path
+
+from scripts.common.cli import run_step, step_parser
+from scripts.common.errors import UserError
+from scripts.common.files import atomic_path, write_text
+from scripts.score.read_scores import read_scores
+
+CORNER = "right class \\ found class"
+CELL = 0.62  # inches
+
+
+def parser():
+    """Return the step's arguments."""
+    arguments = step_parser(__doc__.splitlines()[0])
+    arguments.add_argument("scores", type=Path, help="scores of one variant (JSON)")
+    arguments.add_argument("--table", type=Path, required=True, help="table to write (CSV)")
+    arguments.add_argument("--picture", type=Path, required=True, help="picture to write (SVG)")
+    return arguments
+
+
+def shares(counts: list[list[int]]) -> list[list[float]]:
+    """Return each cell's share of its row; 0 in a row without any word."""
+    return [[count / (sum(row) or 1) for count in row] for row in counts]
+
+
+def table_text(matrix: dict) -> str:
+    """Return the matrix as CSV: a line per right class, a column per found class."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([CORNER, *matrix["columns"]])
+    writer.writerows([label, *row] for label, row in zip(matrix["labels"], matrix["counts"], strict=True))
+    return text.getvalue()
+
+
+def draw(matrix: dict, title: str, path: Path) -> None:
+    """Write the matrix as SVG, the same bytes for the same counts."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams.update({"svg.hashsalt": "snaketune", "svg.fonttype": "none", "font.size": 9})
+    # Class names are data: a `$` in one is no formula.
+    matplotlib.rcParams["text.parse_math"] = False
+    from matplotlib import pyplot
+
+    labels, columns, counts = matrix["labels"], matrix["columns"], matrix["counts"]
+    size = (2.4 + CELL * len(columns), 1.6 + CELL * 0.7 * len(labels))
+    figure, axis = pyplot.subplots(figsize=size, layout="constrained")
+    image = axis.imshow(shares(counts), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+    axis.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
+    axis.set_yticks(range(len(labels)), labels)
+    axis.set_xlabel("found class")
+    axis.set_ylabel("right class")
+    axis.set_title(title, fontsize=11)
+    for row, values in enumerate(shares(counts)):
+        for column, share in enumerate(values):
+            if counts[row][column]:
+                colour = "white" if share > 0.6 else "black"
+                text = f"{counts[row][column]:,}".replace(",", "\u202f")
+                axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    figure.colorbar(image, ax=axis, label="share of the words of the right class", fraction=0.04, pad=0.02)
+    with atomic_path(path) as beside:
+        figure.savefig(beside, format="svg", metadata={"Date": None})
+    pyplot.close(figure)
+
+
+def step(arguments) -> None:
+    """Read a variant's scores, and write its confusion matrix."""
+    scores = read_scores(arguments.scores)
+    if "entities" not in scores:
+        raise UserError("has no entities: its records have no spans", arguments.scores)
+    matrix = scores["entities"]["confusion"]
+    write_text(arguments.table, table_text(matrix))
+    draw(matrix, f"{scores['run']}, {scores['variant']}: words of {scores['records']} records", arguments.picture)
+
+
+def main(argv=None) -> int:
+    """Run the step from the command line."""
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
