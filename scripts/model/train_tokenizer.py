@@ -36,7 +36,9 @@ SPECIAL_TOKENS = {
     "llama": SpecialTokens(
         "<|begin_of_text|>", "<|eot_id|>", ("<|start_header_id|>", "<|end_header_id|>", "<|end_of_text|>")
     ),
-    "phi3": SpecialTokens("<s>", "<|end|>", ("<|system|>", "<|user|>", "<|assistant|>", "</s>", "<|endoftext|>"), swallow=True),
+    "phi3": SpecialTokens(
+        "<s>", "<|end|>", ("<|system|>", "<|user|>", "<|assistant|>", "</s>", "<|endoftext|>"), swallow=True
+    ),
 }
 PADDING = "<pad>"
 

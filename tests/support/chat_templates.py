@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from scripts.model.template_date import pinned_template
+from tests.support import dated_templates
 from tests.support.tiny_model import TEMPLATE
 
 BUILT_IN = Path(__file__).resolve().parent.parent.parent / "scripts" / "model" / "templates"
@@ -30,6 +32,7 @@ PROMPT = "{% if add_generation_prompt %}"
 TEMPLATES = {
     "built-in chatml": ((BUILT_IN / "chatml.jinja").read_text(), "<s>", "<|im_end|>", "in_place"),
     "built-in llama3": ((BUILT_IN / "llama3.jinja").read_text(), "<|begin_of_text|>", "<|eot_id|>", "in_place"),
+    "built-in phi3": ((BUILT_IN / "phi3.jinja").read_text(), "<s>", "<|end|>", "in_place"),
     "built-in mistral": ((BUILT_IN / "mistral.jinja").read_text(), "<s>", "</s>", "first_user"),
     "tests": (TEMPLATE, "<s>", "</s>", "first_user"),
     "mistral v0.1": (
@@ -66,6 +69,12 @@ TEMPLATES = {
              " + '<|eot_id|>' %}{% if loop.first %}{% set content = bos_token + content %}{% endif %}{{ content }}")
         + PROMPT + "{{ '<|start_header_id|>assistant<|end_header_id|>\n\n' }}{% endif %}",
         "<|begin_of_text|>", "<|eot_id|>", "in_place",
+    ),
+    "llama 3.1, dated": (
+        pinned_template(dated_templates.LLAMA, "2025-03-17")[0], "<|begin_of_text|>", "<|eot_id|>", "at_start",
+    ),
+    "mistral small 3.1, dated": (
+        pinned_template(dated_templates.MISTRAL, "2025-03-17")[0], "<s>", "</s>", "at_start",
     ),
     "zephyr": (
         loop("\n{{ '<|' + message.role + '|>\n' + message.content + eos_token }}\n"

@@ -1,0 +1,98 @@
+"""A chat template that asks for the current date, with one fixed date written in its place.
+
+Llama 3.1 and later, Mistral Small 3.1 and others put the date into every prompt (`strftime_now`). A model that was
+trained on Monday's text would then be served Tuesday's; what llama.cpp and Ollama show it would differ again. So the
+date is fixed once, when the model is taken: training, GGUF, parity check, Modelfile and transformers all see one text.
+"""
+
+import json
+import re
+from datetime import datetime
+from pathlib import Path
+
+from scripts.common.chat_shape import probe_conversations
+from scripts.common.chat_template import compiled_template
+from scripts.common.errors import UserError
+from scripts.common.files import read_json
+
+CLOCK = "strftime_now"
+CALL = re.compile(rf"{CLOCK}\(\s*(?:format\s*=\s*)?([\"'])((?:(?!\1).)*)\1\s*\)")
+DEFINED = re.compile(rf"\b{CLOCK}\s+is\s+(not\s+)?(un)?defined\b")
+OWN_DEFAULT = "the template's own"
+OTHER_DAYS = (datetime(2001, 2, 3), datetime(2031, 12, 30))
+TEMPLATE, LEGACY, TOKENIZER = "chat_template.jinja", "chat_template.json", "tokenizer_config.json"
+
+
+def rendered(template: str, messages: list[dict], day: datetime | None) -> str | None:
+    """Return a template's text of a conversation on a day, or where no clock is at hand (None); None if refused."""
+    from jinja2 import TemplateError, Undefined
+
+    clock = Undefined(name=CLOCK) if day is None else day.strftime
+    values = {"tools": None, "documents": None, "bos_token": "<s>", "eos_token": "</s>", CLOCK: clock}
+    try:
+        open_ended = messages[-1]["role"] != "assistant"
+        return compiled_template(template).render(messages=messages, add_generation_prompt=open_ended, **values)
+    except TemplateError:
+        return None
+
+
+def pinned_template(template: str, day: str | None = None) -> tuple[str, str | None]:
+    """Return a chat template that writes the same on every day, and the date that it writes.
+
+    `day` is an ISO date; without one the template's own default is taken, which it writes where it finds no clock. A
+    template that never asks for the date comes back as it is, with None. Raises UserError where there is no default,
+    or where the template asks in a way that can't be replaced.
+    """
+    if CLOCK not in template:
+        return template, None
+    fixed = None if day is None else datetime.fromisoformat(day)
+
+    def answer(call: re.Match) -> str:
+        return json.dumps("" if fixed is None else fixed.strftime(call[2]), ensure_ascii=False)
+
+    def guard(test: re.Match) -> str:
+        return str((fixed is not None) != (bool(test[1]) != bool(test[2]))).lower()
+
+    pinned = DEFINED.sub(guard, CALL.sub(answer, template))
+    conversations = probe_conversations(with_system=True)
+    wanted = [rendered(template, messages, fixed) for messages in conversations]
+    if fixed is None and not any(wanted):
+        raise UserError(
+            "the chat template asks for the current date and has no default for it",
+            remedy="set 'template_date' under the model, such as template_date: 2024-07-26",
+        )
+    same = all([rendered(pinned, m, other) for m in conversations] == wanted for other in OTHER_DAYS)
+    if CLOCK in pinned or not same:
+        raise UserError(
+            f"the chat template asks for the current date ({CLOCK}) in a way that can't be replaced by a fixed one",
+            remedy="write the date into a copy of it, and name that with 'chat_template' under the model",
+        )
+    return pinned, day or OWN_DEFAULT
+
+
+def template_of_folder(folder: Path) -> str | None:
+    """Return the chat template of a model's folder from where transformers looks first; None if there is none."""
+    if (folder / TEMPLATE).is_file():
+        return (folder / TEMPLATE).read_text(encoding="utf-8")
+    for name in (LEGACY, TOKENIZER):
+        found = read_json(folder / name).get("chat_template") if (folder / name).is_file() else None
+        if isinstance(found, list):
+            found = next((entry["template"] for entry in found if entry["name"] == "default"), None)
+        if found:
+            return found
+    return None
+
+
+def pin_template_date(folder: Path, day: str | None = None) -> str | None:
+    """Fix the date in the chat template of a model's folder; return which, or None where it has none to fix.
+
+    The fixed template is written to chat_template.jinja, which goes before the other places. Raises UserError as
+    `pinned_template` does.
+    """
+    template = template_of_folder(folder)
+    if template is None:
+        return None
+    pinned, written = pinned_template(template, day)
+    if written is not None:
+        (folder / TEMPLATE).write_text(pinned, encoding="utf-8")
+    return written
