@@ -2,16 +2,17 @@
 
 from scripts.score.bootstrap import Estimate
 from scripts.score.catalogue import CATALOGUE, METRICS, shown
+from scripts.score.columns import RANKED_BY, STYLE, columns_of, kind_of
 from scripts.score.gates import metric_difference
 
-RANKED_BY = ("perplexity_per_character", "chrf", "rouge_l")  # the first that every row of a dataset has
 RESAMPLES, SEED = 1000, 0
 VARIANT_BASE = "base"
 
 
 def ranking_metric(rows: list[dict]) -> str | None:
-    """Return the metric that rows of one dataset are ranked by: the first of RANKED_BY that all of them have."""
-    return next((metric for metric in RANKED_BY if all(row["scores"]["metrics"][metric] for row in rows)), None)
+    """Return the metric that rows of one dataset are ranked by: the first for their kind that all of them have."""
+    wanted = RANKED_BY[kind_of([row["scores"] for row in rows])]
+    return next((metric for metric in wanted if all(row["scores"]["metrics"][metric] for row in rows)), None)
 
 
 def direction(metric: str, found: Estimate | None) -> str:
@@ -72,7 +73,7 @@ def ranked(rows: list[dict]) -> list[dict]:
 
 
 def boards(runs: list[dict], scores: dict[tuple[str, str], dict], verdicts: dict[str, dict]) -> list[dict]:
-    """Return one board per dataset: its metric of ranking and its ranked rows.
+    """Return one board per dataset: its metric of ranking, its ranked rows, and the metrics that its page shows.
 
     `runs` holds {"run", "dataset", "model", "method", "variants"}; scores are keyed by (run, variant).
     """
@@ -83,13 +84,20 @@ def boards(runs: list[dict], scores: dict[tuple[str, str], dict], verdicts: dict
             row["shipped"] = verdicts[run["run"]]["shipped"] == variant
             datasets.setdefault(run["dataset"], []).append(row)
     return [
-        {"dataset": name, "ranked_by": ranking_metric(rows), "rows": ranked(rows)} for name, rows in datasets.items()
+        {"dataset": name, "ranked_by": ranking_metric(rows), "columns": shown_columns(rows), "rows": ranked(rows)}
+        for name, rows in datasets.items()
     ]
+
+
+def shown_columns(rows: list[dict]) -> list[str]:
+    """Return the metrics that the page shows of a dataset's rows; those of style where runs have prompt strategies."""
+    style = STYLE if any(row.get("strategies") for row in rows) else ()
+    return columns_of([row["scores"] for row in rows], style)
 
 
 def csv_header() -> list[str]:
     """Return the columns of leaderboard.csv."""
-    columns = ["dataset", "rank", "run", "model", "method", "variant", "shipped", "verdict", "records"]
+    columns = ["dataset", "rank", "run", "model", "method", "variant", "shipped", "verdict", "records", "answer_kind"]
     for metric in METRICS:
         columns += [metric, f"{metric}_low", f"{metric}_high"]
         columns += [f"{metric}_minus_base", f"{metric}_minus_base_low", f"{metric}_minus_base_high"]
@@ -99,7 +107,8 @@ def csv_header() -> list[str]:
 def csv_row(board: dict, row: dict) -> list:
     """Return one line of leaderboard.csv; what has no value is empty."""
     line = [board["dataset"], row["rank"], row["run"], row["model"], row["method"], row["variant"]]
-    line += ["yes" if row["shipped"] else "no", row["verdict"]["verdict"], row["scores"]["records"]]
+    line += ["yes" if row["shipped"] else "no", row["verdict"]["verdict"]]
+    line += [row["scores"]["records"], row["scores"]["answer_kind"]]
     for metric in METRICS:
         found = row["cells"][metric]
         against = found.get("against") or {}

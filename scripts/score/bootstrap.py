@@ -7,7 +7,9 @@ of Clopper and Pearson (1934), (0.05 / 2)^(1 / records). F1, precision and recal
 record has a fault, at 0 none has a hit.
 """
 
+import functools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -141,19 +143,35 @@ def resampled(kind: str, tables: list[np.ndarray], resamples: int, seed: int) ->
     records = len(tables[0])
     if records < 2:
         return [np.full(resamples, np.nan) for _ in tables]
-    generator = np.random.default_rng(seed)
-    chunk = max(1, CELLS // records)
+    if resamples * records <= CELLS:
+        parts = iter([drawn_at_once(records, resamples, seed)])
+    else:
+        parts = drawn(records, resamples, seed)
     values: list[list[np.ndarray]] = [[] for _ in tables]
-    for start in range(0, resamples, chunk):
-        draws = generator.integers(0, records, size=(min(chunk, resamples - start), records))
-        offsets = np.arange(len(draws))[:, None] * records
-        counts = np.bincount((draws + offsets).ravel(), minlength=draws.size).reshape(draws.shape).astype(float)
+    for draws, counts in parts:
         for table, collected in zip(tables, values, strict=True):
             if kind in QUANTILES:
                 collected.append(np.quantile(table[:, 0][draws], QUANTILES[kind], axis=1))
             else:
                 collected.append(value_of_sums(kind, counts @ table, records))
     return [np.concatenate(collected) for collected in values]
+
+
+def drawn(records: int, resamples: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yield the resamples in parts: drawn indexes, and how often each record was drawn, both [part, records]."""
+    generator = np.random.default_rng(seed)
+    chunk = max(1, CELLS // records)
+    for start in range(0, resamples, chunk):
+        draws = generator.integers(0, records, size=(min(chunk, resamples - start), records))
+        offsets = np.arange(len(draws))[:, None] * records
+        counts = np.bincount((draws + offsets).ravel(), minlength=draws.size).reshape(draws.shape).astype(float)
+        yield draws, counts
+
+
+@functools.lru_cache(maxsize=2)
+def drawn_at_once(records: int, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the one part of resamples that fit into it; kept, for a table asks for the same ones many times."""
+    return next(drawn(records, resamples, seed))
 
 
 def interval(replicates: np.ndarray, records: int) -> tuple[float | None, float | None]:

@@ -21,12 +21,30 @@ RESULTS = Path("results")  # of the demo, and of a configuration that names no f
 EMBEDDED_RESULTS = RESULTS / "embedded"  # of config/embedded.yaml
 ORDER = ("base", "adapter", "merged", *QUANTS)
 COLUMNS = {
-    "perplexity": "perplexity↓",
-    "chrf": "chrF↑",
-    "rouge_l": "ROUGE-L↑",
-    "repetition": "repeats↓",
-    "length_variation": "length var.",
-    "seconds_p50": "time p50↓",
+    "text": {
+        "perplexity": "perplexity↓",
+        "chrf": "chrF↑",
+        "rouge_l": "ROUGE-L↑",
+        "repetition": "repeats↓",
+        "length_variation": "length var.",
+        "seconds_p50": "time p50↓",
+    },
+    "exact": {
+        "exact_match": "exact↑",
+        "normalised_match": "normalised↑",
+        "character_error_rate": "char. err.↓",
+        "chrf": "chrF↑",
+        "perplexity": "perplexity↓",
+        "seconds_p50": "time p50↓",
+    },
+    "entities": {
+        "entity_f1": "entity F1↑",
+        "entity_f1_macro": "by class↑",
+        "token_f1_weighted": "token F1↑",
+        "parsed": "JSON↑",
+        "cost_per_1000": "cost/1000↓",
+        "seconds_p50": "time p50↓",
+    },
 }
 EMBEDDED = (
     "[dim]The base model was made on this machine: its numbers mean nothing beyond seeing that everything works.[/]"
@@ -58,10 +76,11 @@ def run_table(rows: list[dict]) -> Table:
     """Return the table of one run's variants."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
     table.add_column("", no_wrap=True, min_width=9)
-    for title in COLUMNS.values():
+    columns = COLUMNS[rows[0]["answer_kind"]]
+    for title in columns.values():
         table.add_column(title, justify="right", no_wrap=True, min_width=9)
     for row in rows:
-        cells = [shown(metric, float(row[metric]) if row[metric] else None) for metric in COLUMNS]
+        cells = [shown(metric, float(row[metric]) if row[metric] else None) for metric in columns]
         table.add_row(f"[green]{row['variant']}[/] *" if row["shipped"] == "yes" else row["variant"], *cells)
     return table
 

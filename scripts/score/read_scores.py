@@ -5,7 +5,10 @@ from pathlib import Path
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
 
-KEYS = ("run", "variant", "records", "empty", "metrics", "reasons", "ids", "per_record", "statistics", "by_label")
+KEYS = (
+    "run", "variant", "answer_kind", "records", "empty", "metrics", "reasons", "ids", "per_record", "statistics",
+    "by_label",
+)  # fmt: skip
 
 
 def read_scores(path: Path) -> dict:

@@ -11,6 +11,7 @@ from pathlib import Path
 from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.files import write_jsonl, write_text
 from scripts.common.step_settings import complete
+from scripts.score.answer_kind import AnswerKind, answer_kind
 from scripts.score.bootstrap import LEVEL
 from scripts.score.by_label import label_table
 from scripts.score.entity_errors import entity_errors, error_counts
@@ -18,7 +19,7 @@ from scripts.score.entity_tables import class_table, confusion
 from scripts.score.material import Material, read_answers, read_likelihood
 from scripts.score.measure import score_set
 from scripts.score.similarity import signatures
-from scripts.score.worst import mismatches, wants_exact_answers, worst_answers
+from scripts.score.worst import mismatches, worst_answers
 
 SETTINGS = ("language", "metrics", "generic_phrases", "price_per_hour", "bootstrap", "seed")
 
@@ -59,26 +60,24 @@ def compact(scores: dict) -> str:
     return text + "\n"
 
 
-def errors_of_set(prompt_set: str, material: Material, scores: dict, asked: list[str] | None) -> list[dict]:
+def errors_of_set(kind: AnswerKind, prompt_set: str, material: Material, scores: dict) -> list[dict]:
     """Return what is wrong with the answers to a prompt set: wrong entities, mismatches, or the worst answers."""
-    if any(material.entities):
+    if kind == "entities":
         return entity_errors(prompt_set, material)
-    if wants_exact_answers(material, asked):
-        return mismatches(prompt_set, material, scores)
-    return worst_answers(prompt_set, material, scores)
+    return (mismatches if kind == "exact" else worst_answers)(prompt_set, material, scores)
 
 
-def tables(material: Material, scores: dict, errors: list[dict], resamples: int, seed: int) -> dict:
-    """Return what is told of the test split in detail: scores by label and, of entities, by class."""
-    made: dict = {"by_label": label_table(material, scores["statistics"], resamples, seed)}
+def details(material: Material, scores: dict, errors: list[dict], resamples: int, seed: int) -> dict:
+    """Return what is told of the test split beyond its metrics: scores by label and, of entities, by class."""
+    told: dict = {"by_label": label_table(material, scores["statistics"], resamples, seed)}
     entities = [row for row in material.entities if row]
     if entities:
-        made["entities"] = {
+        told["entities"] = {
             "classes": class_table(entities, resamples, seed),
             "confusion": confusion(entities),
             "errors": error_counts(errors),
         }
-    return made
+    return told
 
 
 def step(arguments) -> None:
@@ -102,10 +101,12 @@ def step(arguments) -> None:
         phrases, price = tuple(settings["generic_phrases"]), settings["price_per_hour"]
         material = Material(answers, language, phrases, own, price_per_hour=price)
         result = score_set(material, settings["metrics"], settings["bootstrap"], settings["seed"])
-        found = errors_of_set(name, material, result, settings["metrics"])
+        kind = answer_kind(material, settings["metrics"])
+        found = errors_of_set(kind, name, material, result)
         errors += found
         if name == "test":
-            scores |= result | tables(material, result, found, settings["bootstrap"], settings["seed"])
+            scores |= {"answer_kind": kind} | result
+            scores |= details(material, result, found, settings["bootstrap"], settings["seed"])
         else:
             others[name] = result
         bar.advance()

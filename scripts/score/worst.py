@@ -7,7 +7,6 @@ from scripts.score.material import Material
 WORST = 25
 SHOWN = ("chrf", "rouge_l", "exact_match", "perplexity", "repetition")
 REPEATS = 0.3
-EXACT = ("exact_match", "normalised_match", "character_error_rate")
 
 
 def faults(material: Material, scores: dict, index: int) -> list[str]:
@@ -65,18 +64,6 @@ def worst_answers(prompt_set: str, material: Material, scores: dict, limit: int 
         ),
     )
     return [{"rank": rank, **rows[index]} for rank, index in enumerate(order[:limit], 1)]
-
-
-def wants_exact_answers(material: Material, asked: list[str] | None) -> bool:
-    """Say whether answers must be the expected ones to the letter: what is read off an image, or is asked to match."""
-    parts = (
-        part
-        for row in material.answers
-        for message in row["messages"]
-        if isinstance(message["content"], list)
-        for part in message["content"]
-    )
-    return any(metric in EXACT for metric in asked or ()) or any(part.get("type") == "image" for part in parts)
 
 
 def mismatches(prompt_set: str, material: Material, scores: dict) -> list[dict]:

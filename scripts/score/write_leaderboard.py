@@ -22,18 +22,6 @@ from scripts.score.catalogue import ARROWS, CATALOGUE
 from scripts.score.read_scores import read_scores
 
 PAGES = Path(__file__).parent / "pages"
-COLUMNS = (
-    "perplexity_per_character",
-    "perplexity",
-    "chrf",
-    "rouge_l",
-    "bleu",
-    "repetition",
-    "distinct_2",
-    "length_variation",
-    "finished",
-    "seconds_p50",
-)
 
 
 def parser():
@@ -79,7 +67,7 @@ def page_values(runs: list[dict], all_boards: list[dict], verdicts: dict[str, di
                 "rank": row["rank"],
                 "tied": row["tied"],
                 "link": f"runs/{row['run']}/report.html",
-                "shown": [display(metric, row["cells"][metric]) for metric in COLUMNS],
+                "shown": [display(metric, row["cells"][metric]) for metric in board["columns"]],
             }
             for row in board["rows"]
         ]
@@ -89,6 +77,10 @@ def page_values(runs: list[dict], all_boards: list[dict], verdicts: dict[str, di
                 "ranked_by": board["ranked_by"] and CATALOGUE[board["ranked_by"]].title,
                 "records": max(row["scores"]["records"] for row in board["rows"]),
                 "ledger": f"datasets/{board['dataset']}/ledger.html",
+                "columns": [
+                    {"title": CATALOGUE[metric].title, "arrow": ARROWS[CATALOGUE[metric].direction]}
+                    for metric in board["columns"]
+                ],
                 "rows": rows,
             }
         )
@@ -97,9 +89,6 @@ def page_values(runs: list[dict], all_boards: list[dict], verdicts: dict[str, di
         "embedded": embedded,
         "runs": [{**run, "link": f"runs/{run['run']}/report.html", "verdict": verdicts[run["run"]]} for run in runs],
         "boards": shown_boards,
-        "columns": [
-            {"title": CATALOGUE[metric].title, "arrow": ARROWS[CATALOGUE[metric].direction]} for metric in COLUMNS
-        ],
     }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.entities import entities_json
+from scripts.common.errors import UserError
 from scripts.score.bootstrap import difference, estimate
 from scripts.score.catalogue import CATALOGUE
 from scripts.score.edit_distance import edit_distance
@@ -140,13 +141,16 @@ def test_records_without_spans_have_no_scores_of_entities():
             measured(metric, Material([plain]))
     assert measured("entity_f1", Material([row, plain])).rows[1] is None
     with pytest.raises(NotApplicableError, match="no record has an entity"):
-        measured("entity_f1_macro", Material([row | {"spans": []}]))
+        measured("entity_f1_macro", Material([row | {"spans": [], "expected": "[]"}]))
 
 
 def test_the_text_of_a_rewritten_question_is_the_rows_own():
     row = text_row("Anna wrote", [[0, 4, "PERSON"]], None)
     row["messages"] = [{"role": "user", "content": "Find names in: Anna wrote"}]
-    assert entity_row(row).found == [(15, 19, "PERSON")]
+    with pytest.raises(UserError, match="record 0000000000000000: its spans are not those of the text"):
+        entity_row(row)
+    with pytest.raises(UserError, match="spans are not those"):
+        entity_row(row | {"expected": None, "spans": [[20, 30, "PERSON"]]})
     assert entity_row(row | {"text": "Anna wrote"}).found == [(0, 4, "PERSON")]
 
 
