@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FOLDER = "images"  # in the dataset's result folder; records name `images/<sha256>.<png or jpg>`
 MAX_PIXELS = 40_000_000  # A4 at 600 dpi has 35 million; Pillow itself warns from 89 million on
+MAX_RATIO = 100  # of the longer side to the shorter; scaled for a model, nothing would be left of the shorter one
 MAX_BYTES = 64 * 2**20  # of one file
 MAX_IMAGES = 64  # in one record
 KNOWN = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
@@ -200,6 +201,7 @@ def canonical(data: bytes, name: str) -> tuple[bytes, str, tuple[int, int]]:
     with warnings.catch_warnings():
         from PIL import Image
 
+        warnings.simplefilter("ignore")  # odd tags, of which there are many, harm nothing
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         image = opened(data, name)
         try:
@@ -226,7 +228,7 @@ def canonical(data: bytes, name: str) -> tuple[bytes, str, tuple[int, int]]:
 
 
 def opened(data: bytes, name: str) -> "Image.Image":
-    """Return an image of which only the header was read. Raises BadRecordError for no image, and for a huge one."""
+    """Return an image of which only the header was read. Raises BadRecordError for none, and for an impossible one."""
     from PIL import Image
 
     most = f"scale it down: {MAX_PIXELS // 10**6} million pixels are the limit"
@@ -243,6 +245,8 @@ def opened(data: bytes, name: str) -> "Image.Image":
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise BadRecordError("too many pixels", f"the image {shown(name)} has {width} x {height} pixels", most)
+    if max(width, height) > MAX_RATIO * min(width, height):
+        raise BadRecordError("too thin", f"the image {shown(name)} has {width} x {height} pixels", "cut it to pieces")
     return image
 
 

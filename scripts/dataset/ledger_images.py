@@ -41,7 +41,7 @@ class ImageStatistics:
         self.records += 1
         self.count += len(names)
         self.per_record[len(names)] += 1
-        if len(self.examples) < EXAMPLES and names[0] not in self.splits:
+        if len(self.examples) < EXAMPLES and names[0] not in (example["image"] for example in self.examples):
             self.examples.append(self.example(names[0], row))
         for name in names:
             self.splits[name] = self.splits.get(name, 0) | 1 << SPLITS.index(row["split"])

@@ -4,6 +4,7 @@ Images are named by `{"type": "image", "image": NAME}` (Hugging Face), with `pat
 `{"type": "image_url", "image_url": {"url": NAME}}` (OpenAI); NAME is a file below the dataset's image folder.
 """
 
+from itertools import groupby
 from typing import Any
 
 from scripts.common.records import normalised
@@ -66,12 +67,10 @@ def normalised_content(content: Content) -> Content:
     if isinstance(content, str):
         return normalised(content)
     parts = []
-    for part in content:
-        if part["type"] == "image":
-            parts.append(part)
-        elif parts and parts[-1]["type"] == "text":
-            parts[-1] = {"type": "text", "text": normalised(f"{parts[-1]['text']}\n{part['text']}")}
-        elif text := normalised(part["text"]):
+    for kind, run in groupby(content, key=lambda part: part["type"]):
+        if kind == "image":
+            parts += run
+        elif text := normalised("\n".join(part["text"] for part in run)):
             parts.append({"type": "text", "text": text})
     return parts
 

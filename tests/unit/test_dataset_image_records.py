@@ -1,0 +1,286 @@
+"""Records that hold images: read from every layout, compared, split, augmented and counted like any other."""
+
+import base64
+import io
+import json
+import random
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from scripts.common.records import Record, content_id, images_of, text_of, with_text
+from scripts.dataset.augment import Augmenter
+from scripts.dataset.deduplicate import TextStore, near_duplicates, number_of, pair_across_splits
+from scripts.dataset.make_record import RecordMaker
+from scripts.dataset.raw_rows import BadRecordError
+from scripts.dataset.splits import key_of
+from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
+from tests.support.pictures import encoded, looking, picture
+
+IMAGE = {"type": "image", "image": "a.png"}
+TEXT = {"type": "text", "text": "Titre ?"}
+ANSWER = {"role": "assistant", "content": "Le sel"}
+HALVES = {"train": 0.5, "validation": 0.0, "test": 0.5}
+
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
+parts = st.one_of(
+    texts.map(lambda text: {"type": "text", "text": text}),
+    st.sampled_from("abc").map(lambda name: {"type": "image", "image": name}),
+)
+
+
+def made(raw: dict, **settings) -> Record:
+    """Return the record of a raw one; its images keep their names."""
+    return RecordMaker(settings_of(**settings), lambda messages: messages).make(raw, "raw.jsonl:1")[0]
+
+
+@pytest.fixture
+def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(40):
+        (folder / f"{number}.png").write_bytes(encoded(picture(seed=number)))
+    return Stage(tmp_path, settings_of(images=str(folder), splits=HALVES), capsys)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "raw"),
+    [
+        ({}, {"messages": [{"role": "user", "content": [IMAGE, TEXT]}, ANSWER]}),
+        ({}, {"messages": [{"role": "user", "content": [{"type": "image", "path": "a.png"}, TEXT]}, ANSWER]}),
+        ({}, {"messages": [{"role": "user", "content": [{"type": "image", "url": "a.png"}, TEXT]}, ANSWER]}),
+        ({}, {"messages": [{"role": "user", "content": [
+            {"type": "image_url", "image_url": {"url": "a.png", "detail": "high"}}, TEXT]}, ANSWER]}),
+        ({}, {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "a.png"}, TEXT]}, ANSWER]}),
+        # as a table fills it in
+        ({}, {"messages": [{"role": "user", "content": [
+            IMAGE | {"text": None}, TEXT | {"image": None}]},
+            {"role": "assistant", "content": [{"type": "text", "text": "Le sel", "image": None}]}]}),
+        ({}, {"messages": json.dumps([{"role": "user", "content": [IMAGE, TEXT]}, ANSWER])}),
+        ({"format": "sharegpt"}, {"conversations": [
+            {"from": "human", "value": [IMAGE, TEXT]}, {"from": "gpt", "value": "Le sel"}]}),
+        ({"format": "prompt_completion"}, {"prompt": [IMAGE, TEXT], "completion": "Le sel"}),
+        ({"format": "prompt_completion"},
+         {"prompt": [{"role": "user", "content": [IMAGE, TEXT]}], "completion": [ANSWER]}),
+        ({}, {"messages": [{"role": "user", "content": [IMAGE, TEXT]}], "expected": "Le sel\n"}),
+    ],
+)  # fmt: skip
+def test_every_layout_makes_the_same_record(dataset: dict, raw: dict):
+    record = made(raw, **dataset)
+    assert record.messages == [{"role": "user", "content": [IMAGE, TEXT]}, ANSWER]
+    assert record.expected == "Le sel"
+    assert record.meta == {}
+    assert record.id == content_id(record.messages)
+
+
+def test_texts_between_images_are_normalised_and_empty_ones_go():
+    content = [
+        {"type": "text", "text": " un\r\n"}, {"type": "text", "text": "deux "}, IMAGE, {"type": "text", "text": " \n"},
+        IMAGE, {"type": "text", "text": "e\u0301te\u0301"},
+    ]  # fmt: skip
+    record = made({"messages": [{"role": "user", "content": content}, ANSWER]})
+    assert record.messages[0]["content"] == [
+        {"type": "text", "text": "un\n\ndeux"}, IMAGE, IMAGE, {"type": "text", "text": "été"}
+    ]  # fmt: skip
+
+
+def test_an_image_may_stand_alone_and_an_empty_list_may_not():
+    assert made({"messages": [{"role": "user", "content": [IMAGE]}, ANSWER]}).messages[0]["content"] == [IMAGE]
+    with pytest.raises(BadRecordError, match=r"message 1 \(user\) is empty"):
+        made({"messages": [{"role": "user", "content": []}, ANSWER]})
+
+
+@pytest.mark.parametrize(
+    ("content", "complaint"),
+    [
+        ([{"type": "image"}], r"messages\[0\].content\[0\] names no image"),
+        ([TEXT, {"type": "image", "image": None}], r"content\[1\] names no image"),
+        ([{"type": "image", "image": 3}], "the image's name is a number, not text"),
+        ([{"type": "image", "image": {"bytes": "x"}}], "the image's name is an object, not text"),
+        ([{"type": "video", "video": "a.mp4"}], "is a part of type 'video'; parts are of type text or image"),
+        ([{"text": "a"}], "is a part of type 'None'"),
+        ([TEXT, "a"], "is a list, not text"),
+        ([IMAGE, {"type": "text", "text": "a\0b"}], "holds a NUL character"),
+    ],
+)
+def test_a_bad_part_is_refused(content: list, complaint: str):
+    with pytest.raises(BadRecordError, match=complaint):
+        made({"messages": [{"role": "user", "content": content}, ANSWER]})
+
+
+@pytest.mark.parametrize(("role", "number"), [("system", 1), ("assistant", 3)])
+def test_images_stand_in_the_users_messages(role: str, number: int):
+    messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, ANSWER]
+    messages[number - 1] = {"role": role, "content": [TEXT, IMAGE]}
+    with pytest.raises(BadRecordError, match=rf"message {number} \({role}\) holds an image"):
+        made({"messages": messages})
+
+
+def test_expected_is_scored_and_the_answer_is_trained_on():
+    record = made(chat("q", "Le sel.", expected=" Le sel", page=3))
+    assert (record.answer, record.expected, record.meta) == ("Le sel.", "Le sel", {"page": 3})
+
+
+@pytest.mark.parametrize("empty", [None, "", " \n"])
+def test_an_empty_expected_is_none(empty: str | None):
+    assert made(chat("q", "a", expected=empty)).expected == "a"
+    with pytest.raises(BadRecordError, match=r"does not end with an assistant message|message 2 .* is empty"):
+        made(looking("a.png", answer=None, expected=empty))
+
+
+def test_expected_has_to_be_text():
+    with pytest.raises(BadRecordError, match="'expected' is a number, not text"):
+        made(looking("a.png", answer=None, expected=1984))
+
+
+def test_expected_is_a_field_like_others_where_templates_read_it():
+    fields = {"user": "{{ expected }} ?", "assistant": "{{ expected }}"}
+    record = made({"expected": "b"}, format="fields", fields=fields)
+    assert (record.expected, record.meta) == ("b", {"expected": "b"})
+
+
+@given(st.lists(parts))
+def test_text_and_images_of_parts(content: list[dict]):
+    message = {"role": "user", "content": content}
+    assert text_of(content) == "\n".join(part["text"] for part in content if "text" in part)
+    assert images_of([{"role": "system", "content": "s"}, message, message]) == [
+        part["image"] for part in content if "image" in part
+    ] * 2  # fmt: skip
+
+
+@given(st.lists(parts), texts)
+def test_another_text_leaves_the_images_as_they_are(content: list[dict], text: str):
+    changed = with_text(content, text)
+    assert text_of(changed) == text
+    assert images_of([{"content": changed}]) == images_of([{"content": content}])
+    assert with_text(text_of(content), text) == text
+
+
+def test_the_id_covers_the_images(stage: Stage, tmp_path: Path):
+    (tmp_path / "pictures/copy.png").write_bytes((tmp_path / "pictures/1.png").read_bytes())
+    raw = write_lines(tmp_path / "raw.jsonl", [looking("1.png"), looking("2.png"), looking("copy.png")])
+    assert stage.ingest(raw) == 0
+    first, second, copy = stage.ingested()
+    assert first["id"] == copy["id"] != second["id"]
+    assert first["messages"] == copy["messages"]
+    (name,) = images_of(json.loads(first["messages"]))
+    assert re.fullmatch(r"images/[0-9a-f]{64}\.png", name)
+    assert (tmp_path / name).read_bytes() == (tmp_path / "pictures/1.png").read_bytes()
+
+
+def test_records_with_different_images_are_never_duplicates(stage: Stage, tmp_path: Path):
+    question = "Quel est le titre imprimé en haut de la première page de ce document ?"
+    records = [looking(f"{number}.png", question=question, answer="Rapport annuel") for number in range(40)]
+    near = looking("7.png", question=question.replace("?", "…"), answer="Rapport annuel")
+    both = looking("7.png", "8.png", question=question, answer="Rapport annuel")
+    back = looking("8.png", "7.png", question=question, answer="Rapport annuel")
+    stage.run(write_lines(tmp_path / "raw.jsonl", [*records, near, both, back, records[3]]))
+    (exact, of_seven) = sorted(stage.lines("duplicates"), key=lambda row: row["kind"])
+    assert (exact["origin"][-3:], exact["duplicate_of"]["origin"][-2:]) == (":44", ":4")
+    assert (of_seven["origin"][-3:], of_seven["duplicate_of"]["origin"][-2:], of_seven["kind"]) == (":41", ":8", "near")
+    assert len(stage.records()) == 42
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3)), max_size=12))
+def test_near_duplicates_are_looked_for_among_the_same_images(tmp_path_factory, rows: list[tuple[str, int]]):
+    words = {"a": "le titre de ce document", "b": "tout autre chose que cela"}
+    store = TextStore(tmp_path_factory.mktemp("store"))
+    for word, _ in rows:
+        store.add(words[word])
+    numbers = np.array([number_of(["x"] * image) for _, image in rows], np.uint64)
+    found = near_duplicates(store, 5, 0.85, {}, numbers)
+    firsts = {row: rows.index(row) for row in rows}
+    assert {n: first for n, (first, _) in found.items()} == {n: firsts[r] for n, r in enumerate(rows) if firsts[r] != n}
+    apart = pair_across_splits(store, 5, 0.85, np.arange(len(rows)), numbers)
+    assert (apart is None) == (len(set(rows)) == len(rows))
+    store.close()
+
+
+def test_no_images_have_the_number_0_and_order_counts():
+    assert number_of([]) == 0
+    assert len({number_of(names) for names in ([], ["a"], ["b"], ["a", "b"], ["b", "a"], ["a", "a"])}) == 6
+
+
+def test_records_with_the_same_images_share_a_split(stage: Stage, tmp_path: Path):
+    rng = random.Random(3)
+    records = [
+        looking(f"{number}.png", question=" ".join(rng.choices("abcdefgh", k=20)), answer=f"{number} {turn}")
+        for number in range(40)
+        for turn in range(3)
+    ]
+    stage.run(write_lines(tmp_path / "raw.jsonl", records))
+    splits: dict[str, set] = {}
+    for row in stage.records():
+        splits.setdefault(images_of(json.loads(row["messages"]))[0], set()).add(row["split"])
+    assert len(splits) == 40
+    assert {len(found) for found in splits.values()} == {1}
+    assert {min(found) for found in splits.values()} == {"train", "test"}
+
+
+def test_images_decide_the_split_whatever_their_order_and_a_group_comes_first():
+    assert key_of(None, "q", ["a", "b"]) == key_of(None, "another q", ["b", "a", "a"])
+    assert key_of(None, "q", ["a"]) != key_of(None, "q", ["b"])
+    assert key_of("g", "q", ["a"]) == key_of("g", "q")
+    assert key_of(None, "q", []) == key_of(None, "q") != key_of(None, "q", ["q"])
+
+
+def test_an_augmented_record_keeps_its_images():
+    record = made({"messages": [{"role": "user", "content": [IMAGE, TEXT]}, ANSWER]})
+    augmenter = Augmenter({"copies": 1, "templates": ["Bref : {{ user }}"]})
+    (variant,) = augmenter.variants(record)
+    assert variant.messages[0]["content"] == [IMAGE, {"type": "text", "text": "Bref : Titre ?"}]
+    assert record.messages[0]["content"] == [IMAGE, TEXT]
+    assert variant.id == content_id(variant.messages) != record.id
+
+
+def test_the_ledger_counts_and_shows_images(stage: Stage, tmp_path: Path):
+    folder = tmp_path / "pictures"
+    (folder / "big.png").write_bytes(encoded(picture(size=(500, 250), seed=77)))
+    attack = "<script>'\"&.png"
+    (folder / attack).write_bytes(encoded(picture(seed=78)))
+    records = [looking("big.png", answer="Grand"), looking(attack, answer="<b>Piège</b>"), chat("Qui ?", "Personne.")]
+    records += [looking(f"{n}.png", f"{n + 1}.png", answer=f"Titre {n}") for n in range(10)]
+    stage.run(write_lines(tmp_path / "raw.jsonl", records))
+    ledger = stage.facts("ledger")["images"]
+    assert {key: ledger[key] for key in ("records", "images", "distinct")} == {
+        "records": 12, "images": 22, "distinct": 13,
+    }  # fmt: skip
+    assert ledger["per_record"] == [{"images": 1, "records": 2}, {"images": 2, "records": 10}]
+    assert ledger["sizes"]["width"]["maximum"] == 500
+    assert ledger["sizes"]["height"]["minimum"] == 8
+    files = stage.facts("images/manifest")["files"]
+    assert ledger["bytes"] == sum(entry["bytes"] for entry in files.values())
+    splits = {row["split"]: set() for row in stage.records()}
+    for row in stage.records():
+        splits[row["split"]] |= set(images_of(json.loads(row["messages"])))
+    assert ledger["in_several_splits"] == len(set.intersection(*splits.values())) > 0
+    page = (tmp_path / "ledger.html").read_text(encoding="utf-8")
+    sources = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"', page)
+    sizes = [Image.open(io.BytesIO(base64.b64decode(source))).size for source in sources]
+    assert sizes == [(160, 80), *[(12, 8)] * 7]
+    assert "in more than one split" in page
+    assert "&lt;b&gt;Piège&lt;/b&gt;" in page
+    assert "<script" not in page
+
+
+def test_the_ledger_needs_the_manifest_that_goes_with_the_records(stage: Stage, tmp_path: Path):
+    stage.run(write_lines(tmp_path / "raw.jsonl", [looking(f"{n}.png", answer=f"Titre {n}") for n in range(9)]))
+    (tmp_path / "images/manifest.json").write_text('{"files": {}}', encoding="utf-8")
+    assert stage.write_ledger() == 1
+    assert "the images' manifest has no images/" in stage.error()
+
+
+def test_the_same_images_make_the_same_bytes(stage: Stage, tmp_path: Path):
+    raw = write_lines(tmp_path / "raw.jsonl", [looking(f"{n}.png", answer=f"Titre {n}") for n in range(40)])
+    contents = []
+    for _ in range(2):
+        stage.run(raw)
+        contents.append({path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()})
+    assert contents[0] == contents[1]
+    assert len([path for path in contents[0] if path.parent.name == "images"]) == 41
