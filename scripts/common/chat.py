@@ -83,6 +83,12 @@ def end_of_turn_ids(tokenizer) -> list[int]:
     return sorted({tokenizer.eos_token_id, *(token for token in last if token in special)} - {None})
 
 
+def is_within(start: int, end: int, span: tuple[int, int], text: str) -> bool:
+    """Say whether a token from `start` to `end` in a text lies within a span; the white space that an end token
+    swallows after it, as Phi-3's does, is part of the token and not of the span."""
+    return span[0] <= start < min(end, span[1]) and not text[span[1] : end].strip()
+
+
 def tokenize_conversation(tokenizer, messages: list[dict], last_turn_only: bool = False) -> Conversation:
     """Tokenize a whole conversation and mark the assistant's tokens, the end token after each answer included."""
     text = render(tokenizer, messages)
@@ -96,6 +102,6 @@ def tokenize_conversation(tokenizer, messages: list[dict], last_turn_only: bool 
         spans = answer_spans(tokenizer, messages, text)
     encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids = encoded["input_ids"]
-    trained = [any(start <= a and b <= end and a < b for start, end in spans) for a, b in encoded["offset_mapping"]]
+    trained = [any(is_within(a, b, span, text) for span in spans) for a, b in encoded["offset_mapping"]]
     prompt = text_ids(tokenizer, text[: spans[-1][0]]) if spans else []
     return Conversation(ids, trained, shifted=ids[: len(prompt)] != prompt)
