@@ -47,8 +47,11 @@ def jaccard(one: frozenset, other: frozenset) -> float:
 def compared_text(row: dict, compare: str) -> str:
     """Return what of a row (of `canonical`) is compared, folded: its answer, or questions and answers.
 
-    System messages don't count: a long one that all records have would make them all alike.
+    System messages don't count: a long one that all records have would make them all alike. Of a record with spans
+    the text alone counts: one that is annotated twice is a duplicate, and short answers such as `[]` are none.
     """
+    if row["spans"] is not None:
+        return folded(text_of(json.loads(row["messages"])[-2]["content"]))
     if compare == "answer":
         return folded(row["expected"])
     messages = [message for message in json.loads(row["messages"]) if message["role"] != "system"]

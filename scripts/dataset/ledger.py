@@ -129,6 +129,7 @@ def duplicate_examples(path: Path) -> Iterator[dict]:
             "duplicate_of": first["origin"],
             "duplicate_of_id": first["id"],
             "labels": None if row["label"] == first["label"] else [row["label"], first["label"]],
+            "spans_differ": row["spans_differ"],
         }
 
 
@@ -162,6 +163,7 @@ def make_ledger(
         "reasons": counts["reasons"],
         "checks": counts["checks"],
         "raw_labels": counts["raw_labels"],
+        "raw_spans": counts["spans"],
         **statistics.as_json(),
         "splits": {key: facts[key] for key in ("seed", "shares", "stratification")},
         "duplicates": list(duplicate_examples(duplicates)),

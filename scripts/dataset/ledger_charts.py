@@ -60,13 +60,22 @@ def flow_segments(ledger: dict) -> list[dict]:
 
 def label_rows(ledger: dict) -> list[dict]:
     """Return each label with its count per split, its share and its bar's segments in percent of the commonest."""
-    rows = ledger["labels"]
-    most = max((row["records"] for row in rows), default=1)
-    total = max(sum(row["records"] for row in rows), 1)
+    return bar_rows(ledger, ledger["labels"], "records")
+
+
+def span_rows(ledger: dict) -> list[dict]:
+    """Return each span label like `label_rows`, counted in spans; none for a dataset without spans."""
+    return bar_rows(ledger, ledger["spans"]["labels"], "spans") if ledger["spans"] else []
+
+
+def bar_rows(ledger: dict, rows: list[dict], unit: str) -> list[dict]:
+    """Return rows with their share of all, a bar's segments and the splits in which they should be but are not."""
+    most = max((row[unit] for row in rows), default=1)
+    total = max(sum(row[unit] for row in rows), 1)
     return [
         row
         | {
-            "percent": round(100 * row["records"] / total, 1),
+            "percent": round(100 * row[unit] / total, 1),
             "segments": [{"colour": split, "percent": round(100 * row[split] / most, 2)} for split in SPLITS],
             "missing": [
                 share["split"]

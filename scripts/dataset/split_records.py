@@ -36,6 +36,7 @@ from scripts.dataset.splits import best_seed, cells, check_not_empty, key_of, mi
 from scripts.dataset.whole_files import check_whole, with_whole_files
 
 SETTINGS = ("deduplicate", "splits", "stratify", "augment", "whole_files")
+COMPARED = ("messages", "expected", "spans")  # columns by which records are compared
 SEED_SEARCH = 20_000  # records up to which a better seed is looked for; beyond, chance evens the shares out
 
 
@@ -55,7 +56,7 @@ def duplicates_of(ingested: Path, settings: dict, folder: Path) -> dict[int, tup
     """Return each row to remove: its number to (number of the row that stays, `exact` or `near`, similarity)."""
     ids, images, texts = Numbers(np.uint64), Numbers(np.uint64), TextStore(folder)
     bar = Progress("comparing", row_count(ingested))
-    for row in read_rows(ingested, ("id", "messages", "expected")):
+    for row in read_rows(ingested, ("id", *COMPARED)):
         ids.add(int(row["id"], 16))
         images.add(number_of(images_in(row)))
         texts.add(compared_text(row, settings["compare"]))
@@ -83,11 +84,12 @@ def resolved(found: dict[int, tuple[int, str, float]]) -> dict[int, tuple[int, s
 def write_duplicates(ingested: Path, found: dict[int, tuple[int, str, float]], path: Path) -> None:
     """Write one line a removed row: what it was, where, and which record it duplicates."""
     stay = {first for first, _, _ in found.values()}
-    known = {}
+    known, compared = {}, {}
     with atomic_path(path) as beside, open(beside, "w", encoding="utf-8") as file:
         for number, row in enumerate(read_rows(ingested)):
             if number in stay:
                 known[number] = {key: row[key] for key in ("id", "origin", "label")}
+                compared[number] = row["messages"], row["spans"]
             if number not in found:
                 continue
             first, kind, similarity = found[number]
@@ -96,11 +98,19 @@ def write_duplicates(ingested: Path, found: dict[int, tuple[int, str, float]], p
                 "kind": kind,
                 "similarity": round(similarity, 4),
                 "label": row["label"],
+                "spans_differ": spans_differ(row, *compared[first]),
                 "expected": row["expected"],
                 "duplicate_of": known[first],
                 "record": from_row(row).to_row(),
             }
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def spans_differ(row: dict, messages: str, spans: str | None) -> bool:
+    """Say whether a row has the very text of another one, but other spans."""
+    if row["spans"] is None or row["spans"] == spans:
+        return False
+    return json.loads(row["messages"])[:-1] == json.loads(messages)[:-1]
 
 
 class Kept:
@@ -110,7 +120,7 @@ class Kept:
         self.ingested, self.removed = ingested, removed
         keys, labels = Numbers(np.uint64), Numbers(np.int32)
         self.label_numbers: dict[str | None, int] = {}
-        for row in self.rows(("group", "label", "messages", "expected")):
+        for row in self.rows(("group", "label", *COMPARED)):
             keys.add(key_of(row["group"], compared_text(row, compare), images_in(row)))
             labels.add(self.label_numbers.setdefault(row["label"], len(self.label_numbers)))
         self.keys, self.labels = keys.values(), labels.values()
@@ -125,7 +135,7 @@ class Kept:
 def check_apart(kept: Kept, split: np.ndarray, settings: dict, folder: Path) -> None:
     """Raise UserError when near duplicates are in different splits: a model would be tested on what it saw."""
     images, texts = Numbers(np.uint64), TextStore(folder)
-    for row in kept.rows(("messages", "expected")):
+    for row in kept.rows(COMPARED):
         images.add(number_of(images_in(row)))
         texts.add(compared_text(row, settings["compare"]))
     pair = pair_across_splits(texts, settings["shingle"], settings["threshold"], split, images.values())

@@ -14,8 +14,9 @@ from scripts.common.files import read_json, write_json
 from scripts.common.html import write_page
 from scripts.dataset.canonical import read_rows, row_count
 from scripts.dataset.ledger import make_ledger
-from scripts.dataset.ledger_charts import HEIGHT, WIDTH, flow_segments, histogram_chart, label_rows
+from scripts.dataset.ledger_charts import HEIGHT, WIDTH, flow_segments, histogram_chart, label_rows, span_rows
 from scripts.dataset.ledger_images import ImageStatistics, thumbnails
+from scripts.dataset.span_statistics import SpanStatistics
 
 PAGES = Path(__file__).parent / "pages"
 
@@ -35,22 +36,27 @@ def parser() -> argparse.ArgumentParser:
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, help=what)
     parser.add_argument("--images", type=Path, help="manifest of the images; not needed where records have none")
+    parser.add_argument("--redaction", type=Path, help="JSON file of what the redaction replaced, where there was one")
     return parser
 
 
 def step(arguments: argparse.Namespace) -> None:
     """Count, and write both forms of the ledger."""
     images = ImageStatistics(read_json(arguments.images)["files"] if arguments.images else {})
-    rows = read_rows(arguments.records, ("messages", "expected", "label", "split", "origin"))
+    spans = SpanStatistics()
+    rows = read_rows(arguments.records, ("messages", "expected", "label", "split", "origin", "spans"))
     ledger = make_ledger(
         arguments.name,
-        progress(images.counted(rows), "counting", row_count(arguments.records)),
+        progress(spans.counted(images.counted(rows)), "counting", row_count(arguments.records)),
         read_json(arguments.counts),
         read_json(arguments.facts),
         arguments.duplicates,
         arguments.quarantine,
     )
     ledger["images"] = images.as_json()
+    ledger["spans"] = spans.as_json()
+    ledger["lengths"] |= spans.length_statistics()
+    ledger["redaction"] = read_json(arguments.redaction) if arguments.redaction else None
     write_json(arguments.json, ledger)
     write_page(
         arguments.html,
@@ -60,6 +66,7 @@ def step(arguments: argparse.Namespace) -> None:
         ledger=ledger,
         flow=flow_segments(ledger),
         labels=label_rows(ledger),
+        span_labels=span_rows(ledger),
         charts={what: histogram_chart(lengths) for what, lengths in ledger["lengths"].items()},
         thumbnails=thumbnails(ledger["images"], arguments.images),
         plot={"width": WIDTH, "height": HEIGHT},
