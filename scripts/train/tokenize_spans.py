@@ -1,0 +1,277 @@
+"""Turn the splits' spans into exactly the token ids and BIO labels that the classifier's trainer sees.
+
+python scripts/train/tokenize_spans.py results/datasets/pii --base results/models/embedded/manifest.json \
+    --folder results/runs/pii/tokens --settings '{"tokens": {"max_length": 512, "window_overlap": 64}}'
+
+A row is a window of a text with its special tokens: id and window, the number of its first token within the text
+(`start`), the places of its tokens in the text in characters (`starts`, `ends`), `input_ids` and `labels`. Labels are
+numbers of labels.json, which the gold labels of all splits decide; -100, which is not trained on, stands at special
+tokens and at tokens that the window before has already.
+"""
+
+import itertools
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scripts.common.base_model import load_tokenizer
+from scripts.common.chat import IGNORED
+from scripts.common.cli import log, progress, run_step, step_parser
+from scripts.common.errors import UserError
+from scripts.common.files import atomic_path, check_manifest, read_json, read_jsonl, write_json
+from scripts.common.html import write_page
+from scripts.common.records import SPLITS, Record, text_of
+from scripts.train.span_alignment import (
+    TokenizedText,
+    altered_spans,
+    bio_labels,
+    encode_text,
+    labels_of_spans,
+    special_frame,
+    windows,
+)
+from scripts.train.tokenize_conversations import histogram
+
+PREVIEWS = 5
+NAMED = 20  # examples listed per kind of loss
+CHANGES = ("widened", "trimmed", "moved", "lost")
+
+
+@dataclass
+class SpanLedger:
+    """What alignment did to one split."""
+
+    rows: int = 0
+    spans: int = 0
+    lengths: list[int] = field(default_factory=list)  # of windows, in tokens, special ones included
+    windowed: list[str] = field(default_factory=list)  # ids of texts with several windows
+    labels: Counter = field(default_factory=Counter)  # tokens by BIO label, each counted once
+    entities: Counter = field(default_factory=Counter)  # spans by label
+    altered: Counter = field(default_factory=Counter)  # spans by kind of change
+    examples: list[dict] = field(default_factory=list)
+    previews: list[dict] = field(default_factory=list)
+
+    def summary(self) -> dict:
+        """Return counts, a histogram of the windows' lengths, and examples of what was altered, JSON-ready."""
+        lengths = sorted(self.lengths)
+        return {
+            "rows": self.rows,
+            "windows": len(lengths),
+            "windowed": {"count": len(self.windowed), "ids": self.windowed[:NAMED]},
+            "tokens": sum(lengths),
+            "labelled_tokens": self.labels.total(),
+            "spans": self.spans,
+            "altered": {kind: self.altered[kind] for kind in CHANGES},
+            "examples": self.examples,
+            "length": {
+                "shortest": lengths[0] if lengths else 0,
+                "median": lengths[len(lengths) // 2] if lengths else 0,
+                "longest": lengths[-1] if lengths else 0,
+            },
+            "histogram": histogram(lengths),
+            "entities": dict(sorted(self.entities.items())),
+            "labels": dict(sorted(self.labels.items())),
+        }
+
+
+def text_and_spans(record: Record) -> tuple[str, list[list]]:
+    """Return the text that a record's spans are about, its last user message, and the spans."""
+    asked = [message for message in record.messages if message["role"] == "user"]
+    if record.spans is None or not asked:
+        raise UserError(f"record {record.id} has no spans", record.origin, remedy="use a dataset of the format 'spans'")
+    return text_of(asked[-1]["content"]), record.spans
+
+
+def gold_labels(dataset: Path) -> dict[str, set[str]]:
+    """Return the names of the entities that each split's records hold; raises UserError for records without spans."""
+    return {
+        split: {
+            name
+            for row in read_jsonl(dataset / f"{split}.jsonl")
+            for _, _, name in text_and_spans(Record.from_row(row))[1]
+        }
+        for split in SPLITS
+    }
+
+
+def window_rows(name: str, text: TokenizedText, labels: list[int], frame: tuple, settings: dict) -> Iterator[dict]:
+    """Yield the rows of one text's windows; `settings` is `tokens` of the configuration."""
+    before, after = frame
+    capacity = settings["max_length"] - len(before) - len(after)
+    for number, window in enumerate(windows(len(text.ids), capacity, settings["window_overlap"])):
+        inside = slice(window.start, window.end)
+        places = [(0, 0)] * len(before) + text.offsets[inside] + [(0, 0)] * len(after)
+        yield {
+            "id": name,
+            "window": number,
+            "start": window.start,
+            "starts": [start for start, _ in places],
+            "ends": [end for _, end in places],
+            "input_ids": [*before, *text.ids[inside], *after],
+            "labels": [
+                *[IGNORED] * (len(before) + window.owned - window.start),
+                *labels[window.owned : window.end],
+                *[IGNORED] * len(after),
+            ],
+        }
+
+
+def tokenize_split(
+    tokenizer, records: Iterator[Record], labels: list[str], settings: dict, ledger: SpanLedger
+) -> Iterator[dict]:
+    """Yield the rows of a split and count what happens in the ledger."""
+    numbers, frame = {label: number for number, label in enumerate(labels)}, special_frame(tokenizer)
+    for record in records:
+        text, spans = text_and_spans(record)
+        tokens = encode_text(tokenizer, text)
+        given = labels_of_spans(tokens.offsets, spans)
+        rows = list(window_rows(record.id, tokens, [numbers[label] for label in given], frame, settings))
+        count_record(ledger, record, text, tokens, given, [len(row["input_ids"]) for row in rows])
+        yield from rows
+
+
+def count_record(
+    ledger: SpanLedger, record: Record, text: str, tokens: TokenizedText, given: list[str], lengths: list[int]
+) -> None:
+    """Count one record, whose windows have these lengths, in the ledger."""
+    ledger.rows += 1
+    ledger.spans += len(record.spans)
+    ledger.lengths += lengths
+    ledger.labels.update(given)
+    ledger.entities.update(name for _, _, name in record.spans)
+    if len(lengths) > 1:
+        ledger.windowed.append(record.id)
+    for change in altered_spans(tokens.offsets, record.spans):
+        ledger.altered[change["kind"]] += 1
+        if len(ledger.examples) < NAMED:
+            ledger.examples.append({"id": record.id, **change, "text": quoted(text, change)})
+    if len(ledger.previews) < PREVIEWS:
+        ledger.previews.append(preview(record.id, text, tokens, given))
+
+
+def quoted(text: str, change: dict) -> dict:
+    """Return the texts of a span and of what came back of it."""
+    places = {"span": change["span"], "back": change["back"]}
+    return {name: text[place[0] : place[1]] if place else None for name, place in places.items()}
+
+
+def preview(name: str, text: str, tokens: TokenizedText, given: list[str]) -> dict:
+    """Return a text as runs {text, label, first} at its tokens' borders, for people to look at.
+
+    The pieces of one character are one run; what lies between tokens has no label.
+    """
+    runs, end = [], 0
+    for (first, last), label in zip(tokens.offsets, given, strict=True):
+        if last <= end:
+            continue
+        if first > end:
+            runs.append({"text": text[end:first], "label": None, "first": False})
+        kind, _, entity = label.partition("-")
+        runs.append({"text": text[max(first, end) : last], "label": entity or None, "first": kind == "B"})
+        end = last
+    return {"id": name, "runs": [*runs, {"text": text[end:], "label": None, "first": False}]}
+
+
+def write_rows(path: Path, rows: Iterator[dict], rows_per_batch: int = 1000) -> None:
+    """Stream rows into an Arrow file (streaming format, which `datasets` maps into memory) as a whole file."""
+    import pyarrow
+
+    numbers = pyarrow.list_(pyarrow.int32())
+    schema = pyarrow.schema(
+        [
+            ("id", pyarrow.string()),
+            ("window", pyarrow.int32()),
+            ("start", pyarrow.int32()),
+            *((name, numbers) for name in ("starts", "ends", "input_ids", "labels")),
+        ]
+    )
+    with (
+        atomic_path(path) as beside,
+        pyarrow.OSFile(str(beside), "wb") as sink,
+        pyarrow.ipc.new_stream(sink, schema) as writer,
+    ):
+        while batch := list(itertools.islice(rows, rows_per_batch)):
+            writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema))
+
+
+def label_warnings(names: dict[str, set[str]]) -> list[str]:
+    """Return a line for each label that a split has and the training split lacks: nothing can learn it."""
+    return [
+        f"{split} has the label {name}, which no record of the training split has"
+        for split in SPLITS[1:]
+        for name in sorted(names[split] - names["train"])
+    ]
+
+
+def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) -> dict:
+    """Tokenize the three splits of a dataset's folder and write rows and labels; return the ledger.
+
+    `settings` is `tokens` of the configuration. Raises UserError for a dataset without spans, and for windows longer
+    than the model sees.
+    """
+    manifest, tokenizer = check_manifest(base), load_tokenizer(base)
+    positions = read_json(base.parent / "config.json").get("max_position_embeddings") or settings["max_length"]
+    if settings["max_length"] > positions:
+        raise UserError(
+            f"tokens.max_length is {settings['max_length']}, the model {manifest['name']} sees {positions} tokens",
+            remedy=f"set tokens.max_length to {positions} or less",
+        )
+    names = gold_labels(dataset)
+    if not names["train"]:
+        raise UserError("holds no span to learn from", dataset / "train.jsonl")
+    labels, ledgers = bio_labels(set().union(*names.values())), {}
+    for split in SPLITS:
+        source = dataset / f"{split}.jsonl"
+        ledger = ledgers[split] = SpanLedger()
+        with open(source, "rb") as file:
+            count = sum(1 for _ in file)
+        records = (Record.from_row(row) for row in progress(read_jsonl(source), f"tokenize {split}", count))
+        write_rows(folder / f"{split}.arrow", tokenize_split(tokenizer, records, labels, settings, ledger))
+        log.info("%s: %d texts, %d spans, %s", split, ledger.rows, ledger.spans, dict(ledger.altered) or "none altered")
+    write_json(folder / "labels.json", labels)
+    warnings = label_warnings(names)
+    for line in warnings:
+        log.warning(line)
+    return {
+        "model": manifest["name"],
+        "settings": settings,
+        "labels": labels,
+        "warnings": warnings,
+        "splits": {split: ledger.summary() for split, ledger in ledgers.items()},
+        "previews": ledgers["train"].previews,
+    }
+
+
+def step(arguments) -> None:
+    """Run the step."""
+    folder = arguments.folder
+    ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, arguments.settings["tokens"])
+    pages = Path(__file__).parent / "pages"
+    write_page(folder / "ledger.html", "span_tokens.html", pages, ledger=ledger, hues=hues(ledger["labels"]))
+    write_json(folder / "ledger.json", ledger)
+
+
+def hues(labels: list[str]) -> dict[str, int]:
+    """Return a hue in degrees for each entity name of BIO labels, evenly apart."""
+    names = sorted({label[2:] for label in labels[1:]})
+    return {name: number * 360 // len(names) for number, name in enumerate(names)}
+
+
+def parser():
+    """Return the step's command line."""
+    result = step_parser(__doc__.splitlines()[0])
+    result.add_argument("dataset", type=Path, help="dataset folder with train.jsonl, validation.jsonl and test.jsonl")
+    result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
+    result.add_argument("--folder", type=Path, required=True, help="folder for the Arrow files, labels and the ledger")
+    return result
+
+
+def main(argv=None) -> int:
+    """Run the command line; return the exit status."""
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
