@@ -11,10 +11,12 @@ os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_manifest
+from scripts.gguf.convert_mmproj import convert_mmproj
 from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, fetch_converter, read_pin
-from tests.support.gguf_files import CONVERTER, convert
+from tests.support.gguf_files import CONVERTER, conversion_settings, convert
 from tests.support.tiny_model import copy_model, make_tiny_model
 from tests.support.vision import make_tiny_vision_model
+from tests.support.vision_run import VisionRun, write_image_records, write_images
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +50,15 @@ def tiny_gguf(tiny_base, converter_tools, tmp_path_factory) -> Path:
     """The bf16 GGUF file of the very small Mistral."""
     folder = tmp_path_factory.mktemp("gguf")
     return convert(copy_model(tiny_base.parent, folder / "model"), converter_tools, folder / "bf16.gguf")
+
+
+@pytest.fixture(scope="session")
+def tiny_vision(converter_tools, tmp_path_factory) -> VisionRun:
+    """A very small Mistral 3 with random weights, its GGUF files, and a test split with images."""
+    folder = tmp_path_factory.mktemp("vision")
+    merged = make_tiny_vision_model(folder / "merged").parent
+    run = VisionRun(merged, folder / "bf16.gguf", folder / "mmproj.gguf", folder)
+    convert(run.merged, converter_tools, run.gguf)
+    convert_mmproj(run.merged, converter_tools, run.merged / "manifest.json", run.mmproj, conversion_settings())
+    write_image_records(run.test, write_images(folder))
+    return run

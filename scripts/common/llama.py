@@ -48,11 +48,16 @@ def show_native_lines() -> None:
     sys.stderr.flush()
 
 
-def last_native_fault() -> str:
-    """Return the last line of llama.cpp's log that names an error, or the last line."""
+def native_faults() -> list[str]:
+    """Return the lines of llama.cpp's log that name an error, or the last line."""
     lines = [line.strip() for line in "".join(native_lines).splitlines() if line.strip()]
     faults = [line for line in lines if "error" in line.lower() or "fail" in line.lower()]
-    return (faults or lines or ["no reason given"])[-1]
+    return faults or lines[-1:] or ["no reason given"]
+
+
+def last_native_fault() -> str:
+    """Return the last line of llama.cpp's log that names an error, or the last line."""
+    return native_faults()[-1]
 
 
 @contextmanager

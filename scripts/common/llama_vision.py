@@ -9,7 +9,6 @@ would scale otherwise: to the nearest multiple of a patch instead of the next la
 """
 
 import ctypes
-import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,58 +18,52 @@ from typing import TYPE_CHECKING
 from scripts.common import llama
 from scripts.common.errors import UserError
 from scripts.common.gguf_header import read_header
+from scripts.common.vision import cell_size
 
 if TYPE_CHECKING:
     import numpy
     from llama_cpp import Llama
+    from PIL import Image
+    from transformers.models.pixtral import PixtralImageProcessor
 
 LONGEST_EDGE = "clip.vision.preproc_image_size"  # where llama.cpp's other image processors have it
 PATCH, MERGE = "clip.vision.patch_size", "clip.vision.spatial_merge_size"
 
 
 @dataclass(frozen=True)
-class ImageSize:
-    """How large images may be: longest edge and side of the square that becomes a token, in pixels."""
+class Sight:
+    """What an mmproj file says of how images are read; for `scripts.common.vision` it stands for a PixtralProcessor."""
 
-    longest_edge: int
-    unit: int
-
-    def grid(self, width: int, height: int) -> tuple[int, int]:
-        """Return rows and columns of tokens of an image, as `get_resize_output_image_size` of Pixtral has them."""
-        ratio = max(width, height) / self.longest_edge
-        if ratio > 1:
-            width, height = math.floor(width / ratio), math.floor(height / ratio)
-        return (height - 1) // self.unit + 1, (width - 1) // self.unit + 1
+    patch_size: int
+    spatial_merge_size: int
+    image_processor: "PixtralImageProcessor"
 
     @property
     def most_tokens(self) -> int:
-        """The tokens of the largest image."""
-        return (-(-self.longest_edge // self.unit)) ** 2
+        """The tokens of the largest image, without those between and after its rows."""
+        return (-(-self.image_processor.size["longest_edge"] // cell_size(self))) ** 2
 
 
-def image_size(mmproj: Path | str, longest_edge: int | None = None) -> ImageSize:
-    """Return how large images may be by an mmproj file, or with another longest edge in pixels.
+def sight_of(mmproj: Path | str, longest_edge: int | None = None) -> Sight:
+    """Return how images are read by an mmproj file; `longest_edge`, in pixels, may lower the file's own.
 
-    Raises UserError for a file that is none.
+    Raises UserError for a file that does not say.
     """
+    from transformers.models.pixtral import PixtralImageProcessor
+
     values = read_header(mmproj).values
     missing = [key for key in (LONGEST_EDGE, PATCH, MERGE) if key not in values]
     if missing:
         raise UserError(f"has no {missing[0]}", mmproj, remedy="make it with scripts/gguf/convert_mmproj.py")
-    return ImageSize(longest_edge or values[LONGEST_EDGE], values[PATCH] * values[MERGE])
+    edge, cell = min(values[LONGEST_EDGE], longest_edge or values[LONGEST_EDGE]), values[PATCH] * values[MERGE]
+    processor = PixtralImageProcessor(size={"longest_edge": edge}, patch_size={"height": cell, "width": cell})
+    return Sight(values[PATCH], values[MERGE], processor)
 
 
-def prepared_image(path: Path | str, size: ImageSize) -> "numpy.ndarray":
-    """Return an image at the size at which the model sees it, [height, width, 3] bytes."""
-    from PIL import Image
-    from transformers.models.pixtral import PixtralImageProcessor
-
-    processor = PixtralImageProcessor(
-        size={"longest_edge": size.longest_edge}, patch_size={"height": size.unit, "width": size.unit}
-    )
-    with Image.open(path) as image:
-        pixels = processor(image.convert("RGB"), do_rescale=False, do_normalize=False, return_tensors="pt")
-    return pixels["pixel_values"][0].permute(1, 2, 0).contiguous().numpy()
+def prepared_image(image: "Image.Image", sight: Sight) -> "numpy.ndarray":
+    """Return an RGB image at the size at which the model sees it, [height, width, 3] bytes."""
+    pixels = sight.image_processor(image, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"][0]
+    return pixels.permute(1, 2, 0).contiguous().numpy()
 
 
 def media_marker() -> str:
@@ -112,16 +105,8 @@ def pieces_ids(model: "Llama", text: str) -> list[list[int]]:
     return ids + [model.tokenize(other.encode("utf-8"), add_bos=False, special=True) for other in others]
 
 
-def count_tokens(model: "Llama", text: str, grids: list[tuple[int, int]]) -> int:
-    """Return how many tokens a marked text has whose images have these rows and columns.
-
-    An image has one for each place of its grid, a break after each row but the last, and an end.
-    """
-    return sum(map(len, pieces_ids(model, text))) + sum(rows * (columns + 1) for rows, columns in grids)
-
-
 @contextmanager
-def open_vision(model: "Llama", mmproj: Path | str, size: ImageSize, threads: int | None = None) -> Iterator["Vision"]:
+def open_vision(model: "Llama", mmproj: Path | str, sight: Sight, threads: int | None = None) -> Iterator["Vision"]:
     """Open an mmproj file for an open model, and close it when the block ends.
 
     Raises UserError for a file that llama.cpp can't load or that belongs to another model.
@@ -136,14 +121,14 @@ def open_vision(model: "Llama", mmproj: Path | str, size: ImageSize, threads: in
     options.use_gpu = llama_cpp.llama_supports_gpu_offload()
     options.print_timings = False
     options.n_threads = threads or options.n_threads
-    options.image_min_tokens, options.image_max_tokens = 1, size.most_tokens
+    options.image_min_tokens, options.image_max_tokens = 1, sight.most_tokens
     context = mtmd_cpp.mtmd_init_from_file(str(mmproj).encode(), model.model, options)
     if not context:
         llama.show_native_lines()
-        raise UserError(f"llama.cpp can't load it: {llama.last_native_fault()}", mmproj)
+        raise UserError(f"llama.cpp can't load it: {llama.native_faults()[0]}", mmproj)
     llama.native_lines.clear()
     try:
-        yield Vision(context, size)
+        yield Vision(context, sight)
     except UserError:
         raise
     except BaseException:
@@ -156,28 +141,22 @@ def open_vision(model: "Llama", mmproj: Path | str, size: ImageSize, threads: in
 class Vision:
     """An open mmproj file: makes chunks of text and images, and evaluates them."""
 
-    def __init__(self, context: int, size: ImageSize):
-        self.context, self.size = context, size
+    def __init__(self, context: int, sight: Sight):
+        self.context, self.sight = context, sight
 
     @contextmanager
-    def chunks(self, model: "Llama", text: str, images: list[Path]) -> Iterator[list["Chunk"]]:
-        """Yield a marked text's chunks: what is between images, and the images, in order.
+    def chunks(self, model: "Llama", text: str, images: list["Image.Image"]) -> Iterator[list["Chunk"]]:
+        """Yield a marked text's chunks, in order: the texts between its images, which are RGB, and the images.
 
         Raises UserError where the text has another number of markers than there are images.
         """
-        with self.raw_chunks(model, text, [prepared_image(path, self.size) for path in images]) as chunks:
-            yield chunks
-
-    @contextmanager
-    def raw_chunks(self, model: "Llama", text: str, images: list["numpy.ndarray"]) -> Iterator[list["Chunk"]]:
-        """Yield the chunks of a marked text and images that are arrays of [height, width, 3] bytes."""
         from llama_cpp import mtmd_cpp
 
         markers = text.count(media_marker())
         if markers != len(images):
             raise UserError(f"the chat template writes {markers} images of {len(images)}")
         handle = mtmd_cpp.mtmd_input_chunks_init()
-        bitmaps = [bitmap_of(image) for image in images]
+        bitmaps = [bitmap_of(prepared_image(image, self.sight)) for image in images]
         data = text.encode("utf-8")
         bos = llama.token_text(model, model.token_bos())
         asked = mtmd_cpp.mtmd_input_text(data, len(data), not (bos and text.startswith(bos)), True)

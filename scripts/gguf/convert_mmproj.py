@@ -33,8 +33,10 @@ LEAST_LAYERS = 3  # the converter takes linear_2 of the projector for layer 2 of
 log = logging.getLogger(__name__)
 
 
-def check_config(config: dict, images: dict, folder: Path) -> None:
-    """Raise UserError for a model or an image processor that llama.cpp's Pixtral code can't be told of."""
+def check_config(config: dict, folder: Path) -> None:
+    """Raise UserError for a model that llama.cpp's Pixtral code can't be told of."""
+    if "vision_config" not in config:
+        raise UserError("has no vision tower", folder, remedy="the task 'vision' needs a vision model")
     vision, text = config["vision_config"], config["text_config"]
     if config["architectures"] != [ARCHITECTURE]:
         raise UserError(f"is a {', '.join(config['architectures'])}, not a {ARCHITECTURE}", folder)
@@ -49,21 +51,24 @@ def check_config(config: dict, images: dict, folder: Path) -> None:
     theta = vision.get("rope_theta") or vision["rope_parameters"]["rope_theta"]
     if theta != ROPE_BASE:
         raise UserError(f"has rope_theta {theta:g} in its tower; llama.cpp has {ROPE_BASE:g}", folder)
-    if images["resample"] != BICUBIC:
-        raise UserError(f"scales images by method {images['resample']}; llama.cpp by {BICUBIC} (bicubic)", folder)
     if text["rms_norm_eps"] != PROJECTOR_EPSILON:
         log.warning("the projector's norm has epsilon %g, in llama.cpp %g", text["rms_norm_eps"], PROJECTOR_EPSILON)
 
 
 def image_settings(folder: Path) -> dict:
-    """Return the image processor's settings of a model folder, in either of the files that hold them."""
-    for name in ("processor_config.json", "preprocessor_config.json"):
-        if (folder / name).is_file():
-            content = read_json(folder / name)
-            found = content.get("image_processor", content)
-            if "image_mean" in found:
-                return found
-    raise UserError("has no image processor settings", folder, remedy="save the processor with the model")
+    """Return the image processor's settings of a model folder, in either of the files that hold them.
+
+    Raises UserError for a folder without them, and for a way of scaling that llama.cpp does not have.
+    """
+    files = [folder / name for name in ("processor_config.json", "preprocessor_config.json")]
+    contents = [read_json(path) for path in files if path.is_file()]
+    found = [content.get("image_processor", content) for content in contents]
+    settings = next((entry for entry in found if "image_mean" in entry), None)
+    if settings is None:
+        raise UserError("has no image processor settings", folder, remedy="save the processor with the model")
+    if settings["resample"] != BICUBIC:
+        raise UserError(f"scales images by method {settings['resample']}; llama.cpp by {BICUBIC} (bicubic)", folder)
+    return settings
 
 
 def expected_values(config: dict, images: dict) -> dict:
@@ -128,8 +133,9 @@ def convert_mmproj(merged: Path, tools: Path, base: Path, output: Path, settings
 
     trusted = check_manifest(merged / "manifest.json").get("trust_remote_code", False)
     check_manifest(tools / "manifest.json")
-    config, images = read_json(merged / "config.json"), image_settings(merged)
-    check_config(config, images, merged)
+    config = read_json(merged / "config.json")
+    check_config(config, merged)
+    images = image_settings(merged)
     tokenizer = AutoTokenizer.from_pretrained(merged, trust_remote_code=trusted)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=output.parent, prefix=".convert-") as temporary:

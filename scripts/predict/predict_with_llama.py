@@ -3,6 +3,8 @@
 python scripts/predict/predict_with_llama.py results/runs/football/gguf/q4_k_m.gguf \
     --test results/datasets/football/test.jsonl --answers q4_k_m.jsonl --likelihood likelihood.jsonl \
     --settings '{"generation": {...}}'
+
+Prompts with images need the model's mmproj file and the folder of the images as well: `--mmproj`, `--images`.
 """
 
 import sys
@@ -12,10 +14,13 @@ from pathlib import Path
 from scripts.common.cli import Progress, run_step
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_of, write_jsonl
-from scripts.common.llama import chat_text, ends_generation, open_gguf, token_ids
+from scripts.common.llama import ends_generation, open_gguf
 from scripts.predict.answers import AnswerFile
 from scripts.predict.arguments import bar_title, predict_parser, prompt_circumstances, prompts_of
+from scripts.predict.llama_readers import ImageReader, TextReader, reader_of
 from scripts.predict.prompts import Prompt
+
+Reader = TextReader | ImageReader
 
 
 def sampling_options(generation: dict) -> dict:
@@ -29,14 +34,15 @@ def sampling_options(generation: dict) -> dict:
     }
 
 
-def answer_prompt(model, ids: list[int], generation: dict, seed: int) -> dict:
+def answer_prompt(model, reader: Reader, messages: list[dict], generation: dict, seed: int) -> dict:
     """Generate one answer from an empty cache, so that it does not depend on the prompts before it."""
-    model.reset()
     model.set_seed(seed)
     started = time.monotonic()
+    ids = reader.read(model, messages)
+    prompt_tokens = model.n_tokens + len(ids)
     answer: list[int] = []
     stop = "length"
-    for token in model.generate(ids, **sampling_options(generation)):
+    for token in model.generate(ids, reset=False, **sampling_options(generation)):
         if ends_generation(model, token):
             stop = "end"
             break
@@ -47,33 +53,38 @@ def answer_prompt(model, ids: list[int], generation: dict, seed: int) -> dict:
     text = model.detokenize(answer, prev_tokens=ids).decode("utf-8", errors="replace")
     return {
         "answer": text.strip(),
-        "prompt_tokens": len(ids),
+        "prompt_tokens": prompt_tokens,
         "tokens": len(answer),
         "stop": stop,
         "seconds": round(seconds, 4),
     }
 
 
-def answer_prompts(model, prompts: list[Prompt], file: AnswerFile, generation: dict, what: str) -> None:
+def answer_prompts(model, reader: Reader, prompts: list[Prompt], file: AnswerFile, generation: dict, what: str) -> None:
     """Generate the answers that the file lacks, one after the other; each prompt has its own stream of samples."""
     bar = Progress(what, len(prompts))
     for number, prompt in enumerate(prompts):
         if not file.has(prompt):
-            ids = token_ids(model, chat_text(model, prompt.messages))
-            file.add(prompt, answer_prompt(model, ids, generation, generation["seed"] * 1_000_003 + number))
+            seed = generation["seed"] * 1_000_003 + number
+            file.add(prompt, answer_prompt(model, reader, prompt.messages, generation, seed))
         bar.advance()
 
 
-def expected_ids(model, prompt: Prompt) -> tuple[list[int], int]:
-    """Return llama.cpp's token ids of prompt and expected answer, up to the end token, and where the answer begins."""
-    messages = [*prompt.messages, {"role": "assistant", "content": prompt.expected}]
-    ids = token_ids(model, chat_text(model, messages, add_generation_prompt=False))
-    start = len(token_ids(model, chat_text(model, prompt.messages)))
+def answered(prompt: Prompt) -> list[dict]:
+    """Return a prompt's messages with the expected answer."""
+    return [*prompt.messages, {"role": "assistant", "content": prompt.expected}]
+
+
+def expected_ids(model, reader: Reader, prompt: Prompt) -> tuple[list[int], int]:
+    """Evaluate a prompt up to its last image; return the token ids of the rest and of the expected answer, up to the
+    end token, and where the answer begins in them."""
+    ids = reader.read(model, answered(prompt), open_ended=False)
+    start = len(reader.tail(model, prompt.messages))
     ends = [place for place in range(start, len(ids)) if ends_generation(model, ids[place])]
     return ids[: ends[-1] + 1] if ends else ids, start
 
 
-def measure_likelihood(model, prompts: list[Prompt]) -> list[dict]:
+def measure_likelihood(model, reader: Reader, prompts: list[Prompt]) -> list[dict]:
     """Return, for each prompt with an expected answer, its negative log likelihood (nats, end token included)."""
     import numpy
 
@@ -81,10 +92,10 @@ def measure_likelihood(model, prompts: list[Prompt]) -> list[dict]:
     for prompt in prompts:
         if not prompt.expected:
             continue
-        ids, start = expected_ids(model, prompt)
-        model.reset()
+        ids, start = expected_ids(model, reader, prompt)
+        seen = model.n_tokens
         model.eval(ids)
-        logits = numpy.asarray(model.scores[start - 1 : len(ids) - 1], dtype=numpy.float64)
+        logits = numpy.asarray(model.scores[seen + start - 1 : seen + len(ids) - 1], dtype=numpy.float64)
         peak = logits.max(axis=1)
         total = peak + numpy.log(numpy.exp(logits - peak[:, None]).sum(axis=1))
         chosen = logits[numpy.arange(len(logits)), ids[start:]]
@@ -99,14 +110,14 @@ def measure_likelihood(model, prompts: list[Prompt]) -> list[dict]:
     return results
 
 
-def context_needed(path: Path, prompts: list[Prompt], new_tokens: int) -> int:
+def context_needed(path: Path, reader: Reader, prompts: list[Prompt], new_tokens: int) -> int:
     """Return the context that the longest prompt with its answer needs, in tokens.
 
     Raises UserError when the model was not made for so long a context.
     """
     with open_gguf(path, context=8, vocab_only=True) as model:
-        asked = [len(token_ids(model, chat_text(model, prompt.messages))) + new_tokens for prompt in prompts]
-        told = [len(expected_ids(model, prompt)[0]) for prompt in prompts if prompt.expected]
+        asked = [reader.count(model, prompt.messages) + new_tokens for prompt in prompts]
+        told = [reader.count(model, answered(prompt), open_ended=False) for prompt in prompts if prompt.expected]
         architecture = model.metadata["general.architecture"]
         limit = int(model.metadata.get(f"{architecture}.context_length", 2**31))
     needed = max(asked + told) + 1
@@ -115,18 +126,24 @@ def context_needed(path: Path, prompts: list[Prompt], new_tokens: int) -> int:
     return needed
 
 
+def hashes_of_model(arguments) -> dict:
+    """Return the hashes of the model's files, for the fingerprint of what was answered so far."""
+    files = {"gguf": arguments.model} | ({"mmproj": arguments.mmproj} if arguments.mmproj else {})
+    return {kind: sha256_of(path) for kind, path in files.items()}
+
+
 def step(arguments) -> None:
     """Run the step."""
-    prompts = prompts_of(arguments)
+    prompts, reader, threads = prompts_of(arguments), reader_of(arguments), arguments.threads
     generation = arguments.settings["generation"]
-    circumstances = prompt_circumstances(arguments, prompts, {"gguf": sha256_of(arguments.model)}, Path(__file__))
+    circumstances = prompt_circumstances(arguments, prompts, hashes_of_model(arguments), Path(__file__))
     file = AnswerFile(arguments.answers, circumstances)
-    context = context_needed(arguments.model, prompts, generation["max_new_tokens"])
-    with open_gguf(arguments.model, context, arguments.threads) as model:
-        answer_prompts(model, prompts, file, generation, bar_title(arguments))
-    with open_gguf(arguments.model, context, arguments.threads, logits_all=True) as model:
+    context = context_needed(arguments.model, reader, prompts, generation["max_new_tokens"])
+    with open_gguf(arguments.model, context, threads) as model, reader.opened(model, threads):
+        answer_prompts(model, reader, prompts, file, generation, bar_title(arguments))
+    with open_gguf(arguments.model, context, threads, logits_all=True) as model, reader.opened(model, threads):
         tests = [prompt for prompt in prompts if prompt.prompt_set == "test"]
-        write_jsonl(arguments.likelihood, measure_likelihood(model, tests))
+        write_jsonl(arguments.likelihood, measure_likelihood(model, reader, tests))
     file.finish(prompts)
 
 
@@ -134,6 +151,8 @@ def parser():
     """Return the step's command line."""
     result = predict_parser(__doc__.splitlines()[0])
     result.add_argument("model", type=Path, help="GGUF file")
+    result.add_argument("--mmproj", type=Path, help="GGUF file of the model's vision tower, for prompts with images")
+    result.add_argument("--images", type=Path, help="folder in which the prompts' images lie")
     return result
 
 

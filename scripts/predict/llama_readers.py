@@ -1,0 +1,85 @@
+"""How llama.cpp reads a conversation: as text, or as text and images."""
+
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts.common.llama import chat_text, token_ids
+from scripts.common.llama_vision import open_vision, pieces_ids, sight_of, with_markers
+from scripts.common.records import images_of
+from scripts.common.vision import image_grid, image_size, load_image
+
+if TYPE_CHECKING:
+    from llama_cpp import Llama
+
+IMAGE_END = b"[IMG_END]"  # as libmtmd writes it
+
+
+class TextReader:
+    """Reads conversations of text."""
+
+    def opened(self, model: "Llama", threads: int) -> AbstractContextManager:
+        """Return a context in which `read` works."""
+        return nullcontext()
+
+    def count(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> int:
+        """Return how many tokens a conversation has; `open_ended` with the generation prompt."""
+        return len(self.tail(model, messages, open_ended))
+
+    def tail(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> list[int]:
+        """Return the token ids of a conversation after its last image: all of it."""
+        return token_ids(model, chat_text(model, messages, open_ended))
+
+    def read(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> list[int]:
+        """Evaluate a conversation up to its last image, from an empty cache; return the token ids of the rest."""
+        model.reset()
+        return self.tail(model, messages, open_ended)
+
+
+class ImageReader:
+    """Reads conversations with images of a dataset's result folder; see `TextReader` for what its methods do.
+
+    `longest_edge`, in pixels, may lower that of the mmproj file.
+    """
+
+    def __init__(self, mmproj: Path, folder: Path, longest_edge: int | None):
+        self.mmproj, self.folder, self.vision = mmproj, folder, None
+        self.sight = sight_of(mmproj, longest_edge)
+
+    @contextmanager
+    def opened(self, model: "Llama", threads: int):
+        """Open the mmproj file for a model while the block lasts."""
+        with open_vision(model, self.mmproj, self.sight, threads) as self.vision:
+            yield
+        self.vision = None
+
+    def count(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> int:
+        """Return how many tokens a conversation has: an image one for each place of its grid and one for each row."""
+        texts = pieces_ids(model, self.text(model, messages, open_ended))
+        grids = [image_grid(self.sight, image_size(self.folder, name)) for name in images_of(messages)]
+        return sum(map(len, texts)) + sum(rows * (columns + 1) for rows, columns in grids)
+
+    def tail(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> list[int]:
+        """Return the token ids of a conversation after its last image, whose end token is one of them."""
+        texts = pieces_ids(model, self.text(model, messages, open_ended))
+        end = model.tokenize(IMAGE_END, add_bos=False, special=True) if len(texts) > 1 else []
+        return end + texts[-1]
+
+    def read(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> list[int]:
+        """Evaluate a conversation up to its last image, from an empty cache; return the token ids of the rest."""
+        model.reset()
+        images = [load_image(self.folder, name) for name in images_of(messages)]
+        with self.vision.chunks(model, self.text(model, messages, open_ended), images) as chunks:
+            self.vision.eval(model, chunks[:-1])
+            return chunks[-1].ids
+
+    def text(self, model: "Llama", messages: list[dict], open_ended: bool) -> str:
+        """Return a conversation's text with libmtmd's marker in each image's place."""
+        return chat_text(model, with_markers(messages), open_ended)
+
+
+def reader_of(arguments) -> TextReader | ImageReader:
+    """Return how the command line's model reads prompts."""
+    if arguments.mmproj is None:
+        return TextReader()
+    return ImageReader(arguments.mmproj, arguments.images, arguments.settings["vision"]["longest_edge"])
