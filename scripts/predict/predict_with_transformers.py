@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+from scripts.common.adapter_config import adapter_config
 from scripts.common.base_model import device_precision, four_bit, load_base, load_tokenizer, torch_dtype
 from scripts.common.chat import end_of_turn_ids, prompt_ids, tokenize_conversation
 from scripts.common.cli import Progress, run_step
@@ -34,7 +35,8 @@ def load_variant(model: Path, adapter: Path | None, settings: dict):
         from peft import PeftModel
 
         check_manifest(adapter)
-        loaded = PeftModel.from_pretrained(loaded, adapter.parent, autocast_adapter_dtype=False)
+        config = adapter_config(adapter.parent)
+        loaded = PeftModel.from_pretrained(loaded, adapter.parent, config=config, autocast_adapter_dtype=False)
     return loaded.eval()
 
 

@@ -13,9 +13,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from scripts.common.adapter_config import read_adapter_config
 from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_folder, check_manifest, read_json, write_manifest
+from scripts.common.files import atomic_folder, check_manifest, write_manifest
 from scripts.common.threads import use_threads
 from scripts.common.tokenizer_files import copy_code, copy_tokenizer_files
 
@@ -32,7 +33,7 @@ def adapter_updates(folder: Path) -> dict[str, Callable]:
     """
     from safetensors.torch import load_file
 
-    config = read_json(folder / "adapter_config.json")
+    config = read_adapter_config(folder)
     for key, expected in PLAIN.items():
         if (config.get(key) or expected) != expected:
             raise UserError(f"{key} is {config[key]!r}; only plain LoRA adapters can be merged", folder)
