@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from scripts.common.files import check_manifest
+from scripts.common.vision import PROJECTOR, VISION_TOWER
 
 
 def device_precision(wanted: str) -> str:
@@ -26,15 +27,20 @@ def torch_dtype(precision: str):
     return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
 
 
-def four_bit(settings: dict, precision: str):
-    """Return the bitsandbytes configuration of a 4-bit base; `settings` is `qlora` of the configuration."""
+def four_bit(settings: dict, precision: str, task: str = "chat"):
+    """Return the bitsandbytes configuration of a 4-bit base; `settings` is `qlora` of the configuration.
+
+    Of a vision model the language model alone is quantized.
+    """
     from transformers import BitsAndBytesConfig
 
+    whole = {"llm_int8_skip_modules": [VISION_TOWER, PROJECTOR, "lm_head"]} if task == "vision" else {}
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=settings["quant_type"],
         bnb_4bit_use_double_quant=settings["double_quant"],
         bnb_4bit_compute_dtype=torch_dtype(precision),
+        **whole,
     )
 
 

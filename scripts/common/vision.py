@@ -10,8 +10,10 @@ import re
 from pathlib import Path
 
 from scripts.common.errors import UserError
-from scripts.common.files import check_manifest
+from scripts.common.files import check_manifest, read_json, write_json
 from scripts.common.records import images_of, text_of
+
+PROJECTOR, VISION_TOWER = "model.multi_modal_projector", "model.vision_tower"  # names of modules of Mistral 3
 
 
 def image_path(folder: Path, name: str) -> Path:
@@ -88,6 +90,18 @@ def load_processor(manifest: Path, longest_edge: int | None = None):
     if longest_edge is not None and longest_edge < scaling.size["longest_edge"]:
         scaling.size = {"longest_edge": longest_edge}
     return processor
+
+
+def lower_longest_edge(folder: Path, longest_edge: int | None) -> None:
+    """Write a lower longest edge into the processor files of a model's folder, for whoever loads it later."""
+    for name in ("preprocessor_config.json", "processor_config.json"):
+        if longest_edge is None or not (folder / name).is_file():
+            continue
+        settings = read_json(folder / name)
+        scaling = settings.get("image_processor", settings)
+        if longest_edge < scaling.get("size", {}).get("longest_edge", 0):
+            scaling["size"] = {"longest_edge": longest_edge}
+            write_json(folder / name, settings)
 
 
 def cell_size(processor) -> int:

@@ -34,6 +34,8 @@ from scripts.common.imports import files_of_script
 from scripts.common.terminal import terminal
 from scripts.common.threads import use_threads
 from scripts.common.tokenizer_files import copy_code, copy_tokenizer_files
+from scripts.common.vision import is_vision, lower_longest_edge
+from scripts.train.arguments import batch_shape, lora_config, training_arguments
 from scripts.train.checkpoints import fingerprint, latest_checkpoint, step_of
 from scripts.train.finished import FINISHED, only_training_in, same_finished_run
 
@@ -44,87 +46,6 @@ CURVE_KEYS = (
     "step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy",
     "eval_mean_token_accuracy", "entropy", "seconds", "tokens_per_second", "memory_mb",
 )  # fmt: skip
-
-
-def batch_shape(micro_batch: int, accumulation: int, attempt: int) -> tuple[int, int]:
-    """Return micro-batch and accumulation for an attempt (1, 2, ...): their product stays the same.
-
-    Each further attempt halves the micro-batch as long as it is even, and doubles the accumulation.
-    """
-    for _ in range(attempt - 1):
-        if micro_batch % 2 == 0:
-            micro_batch, accumulation = micro_batch // 2, accumulation * 2
-    return micro_batch, accumulation
-
-
-def training_arguments(settings: dict, folder: Path, precision: str, attempt: int, evaluates: bool):
-    """Return TRL's SFTConfig for a run's settings."""
-    import torch
-    from trl import SFTConfig
-
-    training = settings["training"]
-    micro_batch, accumulation = batch_shape(training["micro_batch"], training["accumulation"], attempt)
-    optimizer = training["optimizer"]
-    if optimizer.startswith("paged_") and not torch.cuda.is_available():
-        log.warning("%s needs CUDA: AdamW is used", optimizer)
-        optimizer = "adamw_torch"
-    when = {"strategy": "steps", "steps": training["eval_steps"]} if training["eval_steps"] else {"strategy": "epoch"}
-    saves = when if evaluates or not training["checkpoint_steps"] else {"strategy": "no"}
-    return SFTConfig(
-        output_dir=str(folder),
-        num_train_epochs=training["epochs"],
-        max_steps=training["max_steps"] or -1,
-        learning_rate=training["learning_rate"],
-        lr_scheduler_type=training["scheduler"],
-        lr_scheduler_kwargs={"min_lr_rate": 0.1} if training["scheduler"] == "cosine_with_min_lr" else None,
-        warmup_steps=training["warmup_ratio"],
-        per_device_train_batch_size=micro_batch,
-        per_device_eval_batch_size=micro_batch,
-        gradient_accumulation_steps=accumulation,
-        optim=optimizer,
-        weight_decay=training["weight_decay"],
-        adam_beta2=training["adam_beta2"],
-        max_grad_norm=training["max_grad_norm"],
-        bf16=precision == "bf16",
-        fp16=precision == "fp16",
-        gradient_checkpointing=training["gradient_checkpointing"],
-        gradient_checkpointing_kwargs={"use_reentrant": False},
-        logging_steps=training["logging_steps"],
-        logging_nan_inf_filter=False,
-        eval_strategy=when["strategy"] if evaluates else "no",
-        eval_steps=when.get("steps"),
-        save_strategy=saves["strategy"],
-        save_steps=saves.get("steps", 500),
-        save_total_limit=training["keep_checkpoints"],
-        load_best_model_at_end=evaluates and training["keep_best"],
-        metric_for_best_model="eval_loss" if evaluates else None,
-        greater_is_better=False if evaluates else None,
-        report_to=training["report_to"] or "none",
-        seed=settings["seed"],
-        data_seed=settings["seed"],
-        use_cpu=not torch.cuda.is_available(),
-        dataloader_pin_memory=torch.cuda.is_available(),
-        dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=None,
-        packing=False,
-        disable_tqdm=True,
-        run_name=folder.parents[1].name,
-    )
-
-
-def lora_config(lora: dict):
-    """Return PEFT's configuration of the adapter; `lora` is that section of the run."""
-    from peft import LoraConfig
-
-    return LoraConfig(
-        task_type="CAUSAL_LM",
-        r=lora["r"],
-        lora_alpha=lora["alpha"],
-        lora_dropout=lora["dropout"],
-        target_modules=lora["target_modules"],
-        use_rslora=lora["rslora"],
-        use_dora=lora["dora"],
-    )
 
 
 def load_rows(tokens: Path, split: str):
@@ -150,10 +71,20 @@ def run_fingerprint(tokens: Path, base: Path, settings: dict, precision: str, de
     )
 
 
-def train_model(tokens: Path, base: Path, checkpoints: Path, output: Path, settings: dict, threads: int, attempt: int):
+def train_model(
+    tokens: Path,
+    base: Path,
+    checkpoints: Path,
+    output: Path,
+    settings: dict,
+    threads: int,
+    attempt: int,
+    images: Path | None = None,
+):
     """Train and write the adapter's (or, for the method `full`, the model's) folder; return curve and facts.
 
-    Raises UserError when a loss is no number, on SIGTERM, and for settings that this machine can't do.
+    `images` is the folder in which the rows of a vision run find their images. Raises UserError when a loss is no
+    number, on SIGTERM, and for settings that this machine can't do.
     """
     import torch
     from transformers import set_seed
@@ -161,35 +92,49 @@ def train_model(tokens: Path, base: Path, checkpoints: Path, output: Path, setti
     from scripts.train.batches import Collator
     from scripts.train.callbacks import StopOnTerm
     from scripts.train.trainer import Trainer
+    from scripts.train.vision_trainer import VisionTrainer
+    from scripts.train.vision_training import VisionTraining
 
     started = time.monotonic()
-    training, method = settings["training"], settings["method"]
+    training, method, task = settings["training"], settings["method"], settings.get("task", "chat")
     check_packages(training)
     precision = device_precision(training["precision"])
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     folder = checkpoints / run_fingerprint(tokens, base, settings, precision, device, threads)
     resumed = latest_checkpoint(folder)
-    tokenizer = load_tokenizer(base)
+    vision = VisionTraining(base, images, settings) if is_vision(settings) else None
+    tokenizer = vision.processor.tokenizer if vision else load_tokenizer(base)
     set_seed(settings["seed"])
-    quantization = four_bit(settings["qlora"], precision) if method == "qlora" else None
+    quantization = four_bit(settings["qlora"], precision, task) if method == "qlora" else None
     dtype = torch_dtype("fp32" if method == "full" else precision)
-    model = load_base(base, dtype, quantization, training["attention"])
+    model = load_base(base, dtype, quantization, training["attention"], task)
     model.config.use_cache = False
     validation = load_rows(tokens, "validation")
     rows, packing = training_rows(tokens, model, tokenizer, settings["tokens"], folder)
+    arguments = training_arguments(settings, folder, precision, attempt, evaluates=len(validation) > 0)
     stop = StopOnTerm()
+    kind, options = Trainer, {"data_collator": Collator(tokenizer.pad_token_id)}
+    if vision:
+        vision.freeze(model)
+        rows, validation = (
+            vision.rows(part, tokens / f"{split}.arrow")
+            for split, part in (("train", rows), ("validation", validation))
+        )
+        arguments.remove_unused_columns = False
+        kind, options = VisionTrainer, {"data_collator": vision.collator, "part_rates": vision.part_rates()}
     try:
-        trainer = Trainer(
+        if method != "full":
+            options["peft_config"] = vision.lora_config(model) if vision else lora_config(settings["lora"])
+        trainer = kind(
             model=model,
-            args=training_arguments(settings, folder, precision, attempt, evaluates=len(validation) > 0),
+            args=arguments,
             train_dataset=rows,
             eval_dataset=validation if len(validation) else None,
             processing_class=tokenizer,
-            data_collator=Collator(tokenizer.pad_token_id),
-            peft_config=None if method == "full" else lora_config(settings["lora"]),
             callbacks=[*run_callbacks(training, checkpoints.parent.name, resumed, len(validation) > 0), stop],
             row_seed=settings["seed"],
             group_rows=training["group_by_length"] and packing != "on",
+            **options,
         )
     except ValueError as error:
         if "target modules" in str(error).lower():
@@ -201,7 +146,7 @@ def train_model(tokens: Path, base: Path, checkpoints: Path, output: Path, setti
             f"stopped by SIGTERM after step {trainer.state.global_step} of {trainer.state.max_steps}",
             remedy="the checkpoint is kept; run again to go on",
         )
-    save_result(trainer.model, base, output, method)
+    save_result(trainer.model, base, output, method, vision.vision["longest_edge"] if vision else None, task)
     micro_batch, accumulation = batch_shape(training["micro_batch"], training["accumulation"], attempt)
     facts = {
         "method": method,
@@ -217,6 +162,7 @@ def train_model(tokens: Path, base: Path, checkpoints: Path, output: Path, setti
         "accumulation": accumulation,
         "attempt": attempt,
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        **(vision.facts(rows) if vision else {}),
         "fingerprint": folder.name,
         "versions": {package: version(package) for package in SHAPING_PACKAGES},
         "seconds": round(time.monotonic() - started, 1),
@@ -283,18 +229,25 @@ def best_step(state) -> int:
     return step_of(Path(best)) if best else state.global_step
 
 
-def save_result(model, base: Path, output: Path, method: str) -> None:
-    """Write the trained weights as a folder that is whole or absent, its manifest last."""
+def save_result(
+    model, base: Path, output: Path, method: str, longest_edge: int | None = None, task: str = "chat"
+) -> None:
+    """Write the trained weights as a folder that is whole or absent, its manifest last.
+
+    `longest_edge` is the limit in pixels that a vision run set; who uses its weights has to scale images alike.
+    """
     facts = check_manifest(base)
     with atomic_folder(output) as folder:
         if method == "full":
             save_full_model(model, base.parent, folder, facts)
+            lower_longest_edge(folder, longest_edge)
         else:
             model.save_pretrained(folder)
             (folder / "README.md").unlink(missing_ok=True)
             tidy_adapter_config(folder / "adapter_config.json", base, facts)
         trust = facts.get("trust_remote_code", False)
-        write_manifest(folder, base=facts["name"], method=method, trust_remote_code=trust)
+        seen = {"task": task, "longest_edge": longest_edge} if task == "vision" else {}
+        write_manifest(folder, base=facts["name"], method=method, trust_remote_code=trust, **seen)
 
 
 def save_full_model(model, base: Path, folder: Path, facts: dict) -> None:
@@ -328,6 +281,7 @@ def train_with_less_memory(arguments) -> tuple[list[dict], dict]:
     """
     training = arguments.settings["training"]
     attempt = arguments.attempt
+    images = {"images": arguments.images} if arguments.images else {}
     while True:
         try:
             return train_model(
@@ -338,6 +292,7 @@ def train_with_less_memory(arguments) -> tuple[list[dict], dict]:
                 arguments.settings,
                 arguments.threads,
                 attempt,
+                **images,
             )
         except (MemoryError, RuntimeError) as error:
             shapes = [batch_shape(training["micro_batch"], training["accumulation"], a) for a in (attempt, attempt + 1)]
@@ -411,6 +366,7 @@ def parser():
     result = step_parser(__doc__.splitlines()[0])
     result.add_argument("tokens", type=Path, help="folder with train.arrow and validation.arrow")
     result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
+    result.add_argument("--images", type=Path, help="folder where the rows of a vision run find their images")
     result.add_argument("--checkpoints", type=Path, required=True, help="folder for the run's checkpoints")
     result.add_argument("--output", type=Path, required=True, help="folder for the adapter, or the trained model")
     result.add_argument("--curve", type=Path, required=True, help="JSONL file for the training curve")

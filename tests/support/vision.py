@@ -15,7 +15,7 @@ from tests.support.tiny_model import SENTENCES
 TITLES = ["Rapport annuel", "Invoice 7", "Le chat noir", "Minutes of May", "Plan d'été"]
 IMAGE_SIZE = 112
 SHAPE = {
-    "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 1, "num_attention_heads": 2,
+    "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 1, "num_attention_heads": 2,
     "num_key_value_heads": 1, "head_dim": 32, "max_position_embeddings": 512,
 }  # fmt: skip
 

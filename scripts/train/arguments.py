@@ -1,0 +1,86 @@
+"""A run's settings in the words of TRL and PEFT."""
+
+from pathlib import Path
+
+from scripts.common.cli import log
+
+
+def batch_shape(micro_batch: int, accumulation: int, attempt: int) -> tuple[int, int]:
+    """Return micro-batch and accumulation for an attempt (1, 2, ...): their product stays the same.
+
+    Each further attempt halves the micro-batch as long as it is even, and doubles the accumulation.
+    """
+    for _ in range(attempt - 1):
+        if micro_batch % 2 == 0:
+            micro_batch, accumulation = micro_batch // 2, accumulation * 2
+    return micro_batch, accumulation
+
+
+def training_arguments(settings: dict, folder: Path, precision: str, attempt: int, evaluates: bool):
+    """Return TRL's SFTConfig for a run's settings."""
+    import torch
+    from trl import SFTConfig
+
+    training = settings["training"]
+    micro_batch, accumulation = batch_shape(training["micro_batch"], training["accumulation"], attempt)
+    optimizer = training["optimizer"]
+    if optimizer.startswith("paged_") and not torch.cuda.is_available():
+        log.warning("%s needs CUDA: AdamW is used", optimizer)
+        optimizer = "adamw_torch"
+    when = {"strategy": "steps", "steps": training["eval_steps"]} if training["eval_steps"] else {"strategy": "epoch"}
+    saves = when if evaluates or not training["checkpoint_steps"] else {"strategy": "no"}
+    return SFTConfig(
+        output_dir=str(folder),
+        num_train_epochs=training["epochs"],
+        max_steps=training["max_steps"] or -1,
+        learning_rate=training["learning_rate"],
+        lr_scheduler_type=training["scheduler"],
+        lr_scheduler_kwargs={"min_lr_rate": 0.1} if training["scheduler"] == "cosine_with_min_lr" else None,
+        warmup_steps=training["warmup_ratio"],
+        per_device_train_batch_size=micro_batch,
+        per_device_eval_batch_size=micro_batch,
+        gradient_accumulation_steps=accumulation,
+        optim=optimizer,
+        weight_decay=training["weight_decay"],
+        adam_beta2=training["adam_beta2"],
+        max_grad_norm=training["max_grad_norm"],
+        bf16=precision == "bf16",
+        fp16=precision == "fp16",
+        gradient_checkpointing=training["gradient_checkpointing"],
+        gradient_checkpointing_kwargs={"use_reentrant": False},
+        logging_steps=training["logging_steps"],
+        logging_nan_inf_filter=False,
+        eval_strategy=when["strategy"] if evaluates else "no",
+        eval_steps=when.get("steps"),
+        save_strategy=saves["strategy"],
+        save_steps=saves.get("steps", 500),
+        save_total_limit=training["keep_checkpoints"],
+        load_best_model_at_end=evaluates and training["keep_best"],
+        metric_for_best_model="eval_loss" if evaluates else None,
+        greater_is_better=False if evaluates else None,
+        report_to=training["report_to"] or "none",
+        seed=settings["seed"],
+        data_seed=settings["seed"],
+        use_cpu=not torch.cuda.is_available(),
+        dataloader_pin_memory=torch.cuda.is_available(),
+        dataset_kwargs={"skip_prepare_dataset": True},
+        max_length=None,
+        packing=False,
+        disable_tqdm=True,
+        run_name=folder.parents[1].name,
+    )
+
+
+def lora_config(lora: dict):
+    """Return PEFT's configuration of the adapter; `lora` is that section of the run."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        task_type="CAUSAL_LM",
+        r=lora["r"],
+        lora_alpha=lora["alpha"],
+        lora_dropout=lora["dropout"],
+        target_modules=lora["target_modules"],
+        use_rslora=lora["rslora"],
+        use_dora=lora["dora"],
+    )

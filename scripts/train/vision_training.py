@@ -1,0 +1,110 @@
+"""What a vision run trains, and the batches with images that it trains on.
+
+The language model learns by its adapter, as in a text run. Vision tower and projector are frozen unless the settings
+say otherwise; the projector is then trained in full, the tower by an adapter of its own, each at its own learning rate.
+"""
+
+import re
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+
+from scripts.common.errors import UserError
+from scripts.common.vision import PROJECTOR, VISION_TOWER, load_image, load_processor, pixel_inputs
+from scripts.train.batches import pad_batch
+
+LANGUAGE_MODEL = "model.language_model"
+PICTURES = "pictures"  # TRL takes a column `images` as its own business
+
+
+class VisionCollator:
+    """Makes a batch of rows, its images opened and scaled only now: input_ids, labels, attention_mask, pixel_values.
+
+    `folder` is where the rows' images are found. A batch without images has no pixel values.
+    """
+
+    def __init__(self, processor, folder: Path):
+        self.processor, self.folder = processor, folder
+
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        images = [load_image(self.folder, name) for row in rows for name in row[PICTURES]]
+        return {**pad_batch(rows, self.processor.tokenizer.pad_token_id), **pixel_inputs(self.processor, images)}
+
+
+class VisionTraining:
+    """A vision run's processor, images and settings, and what follows from them for its training."""
+
+    def __init__(self, base: Path, images: Path | None, settings: dict):
+        if images is None:
+            raise UserError("a vision run needs the folder of its images", remedy="name it with --images")
+        if settings["tokens"]["packing"]:
+            raise UserError("tokens.packing: rows with images can't be packed", remedy="drop it")
+        self.settings, self.vision = settings, settings["vision"]
+        self.processor = load_processor(base, self.vision["longest_edge"])
+        self.collator = VisionCollator(self.processor, images)
+
+    def rows(self, dataset: Dataset, path: Path) -> Dataset:
+        """Return tokenized rows with their images under the name that the collator knows."""
+        if "images" not in dataset.column_names:
+            raise UserError("has no column of images: it was made for another task", path)
+        return dataset.rename_column("images", PICTURES)
+
+    def freeze(self, model) -> None:
+        """Freeze what is not trained at all, so that no gradient is computed for it, nor anything kept for one.
+
+        transformers asks for gradients at the tower's input when activations are checkpointed; without `no_grad` each
+        step would go back through a tower that learns nothing.
+        """
+        tower, projector = model.get_submodule(VISION_TOWER), model.get_submodule(PROJECTOR)
+        projector.requires_grad_(self.vision["train_projector"])
+        tower.requires_grad_(self.vision["train_vision_tower"])
+        if not self.vision["train_vision_tower"]:
+            tower.forward = torch.no_grad()(tower.forward)
+
+    def lora_config(self, model):
+        """Return PEFT's configuration: LoRA in the language model and, if wanted, the tower; the projector in full."""
+        from scripts.train.arguments import lora_config
+
+        lora = self.settings["lora"]
+        parts = [LANGUAGE_MODEL, *([VISION_TOWER] if self.vision["train_vision_tower"] else [])]
+        config = lora_config({**lora, "target_modules": target_pattern(model, lora["target_modules"], parts)})
+        config.modules_to_save = [PROJECTOR.rpartition(".")[2]] if self.vision["train_projector"] else None
+        return config
+
+    def part_rates(self) -> dict[str, float]:
+        """Return the peak learning rates of the trained parts that have one of their own, by name of the part."""
+        trained = {
+            PROJECTOR: self.vision["train_projector"] and self.vision["projector_learning_rate"],
+            VISION_TOWER: self.vision["train_vision_tower"] and self.vision["vision_learning_rate"],
+        }
+        return {part: rate for part, rate in trained.items() if rate}
+
+    def facts(self, rows: Dataset) -> dict:
+        """Return how many images a pass over the rows sees, and what of the model is trained."""
+        ids = set(self.processor.image_token_ids)
+        wanted = {PROJECTOR: "train_projector", VISION_TOWER: "train_vision_tower"}
+        return {
+            "images": sum(len(names) for names in rows[PICTURES]),
+            "image_tokens": sum(sum(token in ids for token in row) for row in rows["input_ids"]),
+            "longest_edge": self.processor.image_processor.size["longest_edge"],
+            "trained_parts": [LANGUAGE_MODEL, *(part for part, key in wanted.items() if self.vision[key])],
+        }
+
+
+def target_pattern(model, wanted: str | list[str], parts: list[str]) -> str:
+    """Return a regular expression of the linear modules of some parts of a model that get an adapter.
+
+    `wanted` is `all-linear` or a list of names with which the modules' names end. Raises UserError for a name that no
+    linear module of the first part has: vision tower and language model have modules of like names.
+    """
+    linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    inside = [name for name in linear if name.startswith(tuple(f"{part}." for part in parts))]
+    if wanted == "all-linear":
+        ends = sorted({name.rpartition(".")[2] for name in inside})
+    else:
+        ends = sorted(wanted)
+        for end in ends:
+            if not any(f".{name}".endswith(f".{end}") for name in inside if name.startswith(f"{parts[0]}.")):
+                raise UserError(f"lora.target_modules: no module of the language model is called '{end}'")
+    return rf"(?:{'|'.join(map(re.escape, parts))})\.(?:.*\.)?(?:{'|'.join(map(re.escape, ends))})"
