@@ -1,0 +1,126 @@
+"""The linear head of a token classifier: weights, files, loss, and the backbone under it."""
+
+from pathlib import Path
+
+import torch
+
+from scripts.common.base_model import torch_dtype
+from scripts.common.chat import IGNORED
+from scripts.common.errors import UserError
+from scripts.common.files import check_manifest, read_json, write_json
+
+HEAD = "head.safetensors"
+HEAD_CONFIG = "head_config.json"
+
+
+class Head(torch.nn.Linear):
+    """A linear layer that computes in float32 whatever the backbone's number format, under autocast as well.
+
+    Weights begin as those of transformers' classification heads do: normal with the given deviation, bias zero.
+    """
+
+    def __init__(self, hidden: int, labels: int, deviation: float = 0.02, seed: int = 0):
+        super().__init__(hidden, labels, dtype=torch.float32)
+        with torch.no_grad():
+            self.weight.normal_(0.0, deviation, generator=torch.Generator().manual_seed(seed))
+            self.bias.zero_()
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return logits [..., labels] in float32 for hidden states [..., hidden]."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return super().forward(hidden.float())
+
+
+def save_head(folder: Path, head: torch.nn.Linear, config: dict) -> None:
+    """Write the head's weights, named as in a model with the head `score`, and what they mean."""
+    from safetensors.torch import save_file
+
+    weights = {"score.weight": head.weight, "score.bias": head.bias}
+    save_file({name: weight.detach().float().cpu().contiguous() for name, weight in weights.items()}, folder / HEAD)
+    write_json(folder / HEAD_CONFIG, config)
+
+
+def load_head(path: Path) -> Head:
+    """Return the head whose weights `score.*` are in a safetensors file."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        weight, bias = file.get_tensor("score.weight"), file.get_tensor("score.bias")
+    head = Head(weight.shape[1], weight.shape[0])
+    head.load_state_dict({"weight": weight, "bias": bias})
+    return head
+
+
+def class_weights(kind: str, counts: list[int]) -> list[float]:
+    """Return the loss weight of each class; `counts` are the classes' tokens in the training split.
+
+    none: 1. balanced: N / (K n_c) with N tokens, of which n_c are of the class, and K classes that occur (King and Zeng
+    2001, "Logistic regression in rare events data"; scikit-learn's `compute_class_weight`); a class that does not
+    occur weighs 1. So the weights' mean over the tokens is 1.
+    """
+    if kind == "none":
+        return [1.0] * len(counts)
+    present = sum(count > 0 for count in counts)
+    return [sum(counts) / (present * count) if count else 1.0 for count in counts]
+
+
+def summed_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the sum over the labelled tokens of weight times cross entropy (nats).
+
+    logits [tokens, labels] in float32, labels [tokens]. Divided by the labelled tokens of the whole effective batch it
+    is the loss, which then does not depend on how the batch is cut.
+    """
+    return torch.nn.functional.cross_entropy(logits, labels, weight=weights, ignore_index=IGNORED, reduction="sum")
+
+
+def classifier_config(base: Path, labels: list[str], dropout: float) -> dict:
+    """Return the base's config.json as that of its architecture's token classifier; UserError when there is none."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES
+
+    config = read_json(base / "config.json")
+    architecture = MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES.get(config["model_type"])
+    if architecture is None:
+        raise UserError(f"transformers has no token classifier of the architecture '{config['model_type']}'", base)
+    return {
+        **config,
+        "architectures": [architecture],
+        "id2label": {str(number): label for number, label in enumerate(labels)},
+        "label2id": {label: number for number, label in enumerate(labels)},
+        "classifier_dropout": dropout,
+    }
+
+
+def load_classifier(manifest: Path, labels: list[str], settings: dict, precision: str, quantization=None):
+    """Load a base as its architecture's token classifier, onto the first GPU or the CPU; `score` is a fresh `Head`.
+
+    `settings` is the run's: head.dropout, training.attention and the seed of the head's weights.
+    """
+    from transformers import AutoConfig, AutoModelForTokenClassification
+
+    facts = check_manifest(manifest)
+    folder, attention = Path(manifest).parent, settings["training"]["attention"]
+    trust = facts.get("trust_remote_code", False)
+    wanted = classifier_config(folder, labels, settings["head"]["dropout"])
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
+    config.id2label = {int(number): label for number, label in wanted["id2label"].items()}
+    config.label2id, config.classifier_dropout = wanted["label2id"], wanted["classifier_dropout"]
+    options = {} if attention == "auto" else {"attn_implementation": attention}
+    model = AutoModelForTokenClassification.from_pretrained(
+        folder,
+        config=config,
+        dtype=torch_dtype(precision),
+        quantization_config=quantization,
+        device_map={"": 0 if torch.cuda.is_available() else "cpu"},
+        use_safetensors=True,
+        trust_remote_code=trust,
+        **options,
+    )
+    model.config.use_cache = False
+    model.score = new_head(folder, labels, settings["seed"]).to(model.device)
+    return model
+
+
+def new_head(base: Path, labels: list[str], seed: int) -> Head:
+    """Return the untrained head that fits a base's folder."""
+    config = read_json(base / "config.json")
+    return Head(config["hidden_size"], len(labels), config.get("initializer_range", 0.02), seed)

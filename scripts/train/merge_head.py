@@ -1,0 +1,119 @@
+"""Put a trained head on its base: a folder that AutoModelForTokenClassification loads, without peft.
+
+python scripts/train/merge_head.py results/runs/pii/adapter/manifest.json \
+    --base results/models/embedded/manifest.json --output results/runs/pii/merged
+
+The base's weight files are linked, not loaded or copied, where LoRA changes nothing in them; its language model head
+stays in its file, where no index names it and no loader takes it, because cutting it out means writing the file anew.
+The head is one more file, in float32. With LoRA, each weight becomes W + scale * B A, one file in memory at a time.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.errors import UserError
+from scripts.common.files import atomic_folder, check_manifest, read_json, write_json, write_manifest
+from scripts.common.threads import use_threads
+from scripts.common.tokenizer_files import copy_code, copy_tokenizer_files
+from scripts.train.merge_adapter import adapter_updates
+
+BACKBONE = "model."
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Make a file appear a second time: a hard link on the same file system, else a copy."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def write_weights(source: Path, target: Path, updates: dict) -> list[str]:
+    """Link a weight file, or write it anew where updates change some of it; return the backbone's tensors in it."""
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    with safe_open(source, framework="pt") as file:
+        names = list(file.keys())
+        changed = [name for name in names if name in updates]
+        if not changed:
+            link_or_copy(source, target)
+        else:
+            tensors = {name: file.get_tensor(name) for name in names if name.startswith(BACKBONE)}
+            tensors |= {name: updates.pop(name)(tensors[name]) for name in changed}
+            save_file(tensors, target, file.metadata())
+    return [name for name in names if name.startswith(BACKBONE)]
+
+
+def merge_head(adapter: Path, base: Path, output: Path) -> None:
+    """Write the classifier's folder; raises UserError where head and base don't belong together."""
+    from safetensors import safe_open
+
+    from scripts.train.head_model import HEAD, HEAD_CONFIG, classifier_config
+
+    facts, base_facts = check_manifest(adapter), check_manifest(base)
+    head = read_json(adapter.parent / HEAD_CONFIG)
+    config = classifier_config(base.parent, head["labels"], head["dropout"])
+    if config["hidden_size"] != head["hidden_size"]:
+        raise UserError(
+            f"was trained on hidden states of {head['hidden_size']} numbers, the base's have {config['hidden_size']}",
+            adapter.parent,
+        )
+    updates = adapter_updates(adapter.parent) if (adapter.parent / "adapter_config.json").is_file() else {}
+    sources = sorted(base.parent.glob("*.safetensors"))
+    count = len(sources) + 1
+    files = [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+    bar, places = Progress("merge head", count), {}
+    with atomic_folder(output) as folder:
+        for source, name in zip(sources, files, strict=False):
+            places |= dict.fromkeys(write_weights(source, folder / name, updates), name)
+            bar.advance()
+        if updates:
+            raise UserError(f"changes weights that the base has not: {', '.join(sorted(updates)[:3])}", adapter.parent)
+        shutil.copyfile(adapter.parent / HEAD, folder / files[-1])
+        with safe_open(folder / files[-1], framework="pt") as file:
+            places |= dict.fromkeys(file.keys(), files[-1])
+        bar.advance()
+        size = sum((folder / name).stat().st_size for name in files)
+        index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
+        write_json(folder / "model.safetensors.index.json", index)
+        write_json(folder / "config.json", config)
+        shutil.copyfile(adapter.parent / HEAD_CONFIG, folder / HEAD_CONFIG)
+        if base_facts.get("trust_remote_code"):
+            copy_code(base.parent, folder)
+        copy_tokenizer_files(base.parent, folder)
+        (folder / "generation_config.json").unlink(missing_ok=True)
+        write_manifest(
+            folder,
+            base=facts["base"],
+            method=facts["method"],
+            trust_remote_code=base_facts.get("trust_remote_code", False),
+        )
+
+
+def step(arguments) -> None:
+    """Run the step."""
+    use_threads(arguments.threads)
+    merge_head(arguments.adapter, arguments.base, arguments.output)
+
+
+def parser():
+    """Return the step's command line."""
+    result = step_parser(__doc__.splitlines()[0])
+    result.add_argument("adapter", type=Path, help="manifest.json of the head's folder")
+    result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
+    result.add_argument("--output", type=Path, required=True, help="folder for the token classifier")
+    result.add_argument("--threads", type=int, default=2, help="CPU threads")
+    return result
+
+
+def main(argv=None) -> int:
+    """Run the command line; return the exit status."""
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
