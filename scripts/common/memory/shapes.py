@@ -1,0 +1,122 @@
+"""Shapes of models: of a config.json, or known for the models of the recipes before they are fetched."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Tower:
+    """A Pixtral vision tower with its projector; sizes in features, patches in pixels."""
+
+    hidden: int
+    intermediate: int
+    layers: int
+    patch: int
+    merge: int
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A decoder-only transformer with gated MLPs and grouped-query attention."""
+
+    vocabulary: int
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    tied: bool = False
+    tower: Tower | None = None
+
+    @property
+    def linears(self) -> list[tuple[int, int]]:
+        """(inputs, outputs) of each linear layer of one block: q, k, v, o, gate, up, down."""
+        queries, keys = self.heads * self.head_size, self.kv_heads * self.head_size
+        hidden, wide = self.hidden, self.intermediate
+        attention = [(hidden, queries), (hidden, keys), (hidden, keys), (queries, hidden)]
+        return [*attention, (hidden, wide), (hidden, wide), (wide, hidden)]
+
+    @property
+    def block_parameters(self) -> int:
+        """Weights of the linear layers of all blocks."""
+        return self.layers * sum(inputs * outputs for inputs, outputs in self.linears)
+
+    @property
+    def other_parameters(self) -> int:
+        """Embeddings, output layer and norms."""
+        tables = self.vocabulary * self.hidden * (1 if self.tied else 2)
+        return tables + (2 * self.layers + 1) * self.hidden
+
+    @property
+    def tower_parameters(self) -> int:
+        """Vision tower and projector."""
+        if self.tower is None:
+            return 0
+        tower = self.tower
+        block = 4 * tower.hidden**2 + 3 * tower.hidden * tower.intermediate + 2 * tower.hidden
+        return tower.layers * block + 3 * tower.patch**2 * tower.hidden + tower.hidden + self.projector_parameters
+
+    @property
+    def projector_parameters(self) -> int:
+        """Norm, patch merger and the two linear layers between tower and language model."""
+        if self.tower is None:
+            return 0
+        merged = self.tower.hidden * self.tower.merge**2 * self.tower.hidden
+        return self.tower.hidden + merged + self.tower.hidden * self.hidden + self.hidden**2
+
+    @property
+    def parameters(self) -> int:
+        """All weights."""
+        return self.block_parameters + self.other_parameters + self.tower_parameters
+
+
+# From the models' own config.json on the hub.
+KNOWN = {
+    "mistralai/Mistral-7B-v0.1": Shape(32000, 4096, 14336, 32, 32, 8, 128),
+    "mistralai/Mistral-7B-v0.3": Shape(32768, 4096, 14336, 32, 32, 8, 128),
+    "meta-llama/Llama-3.1-8B-Instruct": Shape(128256, 4096, 14336, 32, 32, 8, 128),
+    "microsoft/Phi-3-mini-4k-instruct": Shape(32064, 3072, 8192, 32, 32, 32, 96),
+    "mistralai/Mistral-Small-3.1-24B-Instruct-2503": Shape(
+        131072, 5120, 32768, 40, 32, 8, 128, tower=Tower(1024, 4096, 24, 14, 2)
+    ),
+}
+
+
+def shape_of_config(config: dict) -> Shape:
+    """Return the shape that a config.json states; KeyError when it is not of this family."""
+    text = config.get("text_config", config)
+    heads = text["num_attention_heads"]
+    vision = config.get("vision_config")
+    tower = vision and Tower(
+        vision["hidden_size"],
+        vision["intermediate_size"],
+        vision["num_hidden_layers"],
+        vision["patch_size"],
+        config.get("spatial_merge_size", 1),
+    )
+    return Shape(
+        vocabulary=text["vocab_size"],
+        hidden=text["hidden_size"],
+        intermediate=text["intermediate_size"],
+        layers=text["num_hidden_layers"],
+        heads=heads,
+        kv_heads=text.get("num_key_value_heads") or heads,
+        head_size=text.get("head_dim") or text["hidden_size"] // heads,
+        tied=bool(config.get("tie_word_embeddings", False)),
+        tower=tower,
+    )
+
+
+def shape_of_model(hub_id: str | None, folders: Iterable[Path]) -> Shape | None:
+    """Return the shape of a model: of the config.json in the first folder that has one, or known by the hub id."""
+    for folder in folders:
+        path = Path(folder) / "config.json"
+        if path.is_file():
+            try:
+                return shape_of_config(json.loads(path.read_text(encoding="utf-8")))
+            except (KeyError, ValueError, TypeError, AttributeError):
+                return None
+    return KNOWN.get(hub_id or "")
