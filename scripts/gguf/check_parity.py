@@ -30,23 +30,27 @@ from scripts.gguf.parity import (
 )
 from scripts.predict.arguments import named_file
 from scripts.predict.prompts import all_prompts
+from scripts.predict.strategies import Strategies
 
 POSITIONS_AT_ONCE = 128
 LARGEST_IN_FULL_PRECISION = 4_000_000_000  # bytes of weights; larger models are compared in bf16
 log = logging.getLogger(__name__)
 
 
-def prompt_conversations(test: Path, sets: dict[str, Path], system: str | None) -> Iterator[tuple[str, list[dict]]]:
+def prompt_conversations(
+    test: Path, sets: dict[str, Path], system: str | None, strategies: Strategies
+) -> Iterator[tuple[str, list[dict]]]:
     """Yield the conversations of all prompt sets by name: the prompt alone and, if it has an answer, the whole.
 
-    Where prediction has a system message of its own (`generation.system`), its prompts are yielded as well.
+    Where prediction has a system message of its own (`generation.system`) or strategies, its prompts are yielded as
+    well.
     """
     for prompt in all_prompts(test, sets, None):
         label = f"{prompt.prompt_set} {prompt.id}"
         yield f"{label}, prompt", prompt.messages
         if prompt.expected is not None:
             yield f"{label}, answered", [*prompt.messages, {"role": "assistant", "content": prompt.expected}]
-    for prompt in all_prompts(test, sets, system) if system is not None else ():
+    for prompt in all_prompts(test, sets, system, strategies) if system is not None or strategies.named else ():
         yield f"{prompt.prompt_set} {prompt.id}, prompt of prediction", prompt.messages
 
 
@@ -153,16 +157,25 @@ def rounded(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def check_parity(merged: Path, path: Path, test: Path, sets: dict[str, Path], settings: dict, threads: int) -> dict:
+def check_parity(
+    merged: Path,
+    path: Path,
+    test: Path,
+    sets: dict[str, Path],
+    settings: dict,
+    threads: int,
+    train: Path | None = None,
+) -> dict:
     """Check tokens and distributions; return the report. Raises ParityError when served is not trained.
 
-    `settings` has `parity` of the run's configuration and, of `generation`, `system`.
+    `settings` has `parity` of the run's configuration, of `generation` `system`, and may have `strategies`, whose
+    examples come from `train`.
     """
     from transformers import AutoTokenizer
 
     trusted = check_manifest(merged / "manifest.json").get("trust_remote_code", False)
     tokenizer = AutoTokenizer.from_pretrained(merged, trust_remote_code=trusted)
-    from_files = dict(prompt_conversations(test, sets, settings["generation"]["system"]))
+    from_files = dict(prompt_conversations(test, sets, settings["generation"]["system"], Strategies(settings, train)))
     report = compare_tokens(tokenizer, path, {**built_in_conversations(), **from_files})
     whole = [messages for name, messages in from_files.items() if name.endswith("answered")] or [*from_files.values()]
     rows = [
@@ -185,6 +198,7 @@ def step(arguments) -> None:
         dict(arguments.prompt_set),
         arguments.settings,
         arguments.threads,
+        arguments.train,
     )
     write_json(arguments.output, report)
 
@@ -196,6 +210,7 @@ def parser():
     result.add_argument("gguf", type=Path, help="bf16 GGUF file made of it")
     result.add_argument("--test", type=Path, required=True, help="records of the test split")
     result.add_argument("--prompt-set", type=named_file, action="append", default=[], metavar="NAME=FILE")
+    result.add_argument("--train", type=Path, help="records of the training split, for strategies that show examples")
     result.add_argument("--threads", type=int, default=1, help="threads to compute with")
     result.add_argument("--output", type=Path, required=True, help="report to write")
     return result

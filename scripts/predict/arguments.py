@@ -7,6 +7,7 @@ from scripts.common.cli import step_parser
 from scripts.common.files import sha256_of
 from scripts.common.imports import files_of_script
 from scripts.predict.prompts import Prompt, all_prompts
+from scripts.predict.strategies import Strategies
 
 
 def predict_parser(description: str) -> argparse.ArgumentParser:
@@ -16,6 +17,7 @@ def predict_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument(
         "--prompt-set", type=named_file, action="append", default=[], metavar="NAME=FILE", help="a further prompt set"
     )
+    parser.add_argument("--train", type=Path, help="train.jsonl of the dataset, for strategies that show examples")
     parser.add_argument("--answers", type=Path, required=True, help="JSONL file for the answers")
     parser.add_argument("--likelihood", type=Path, required=True, help="JSONL file for the likelihoods")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads; another number may give other rounding")
@@ -37,7 +39,8 @@ def bar_title(arguments) -> str:
 
 def prompts_of(arguments) -> list[Prompt]:
     """Return the prompts that the command line names, in a fixed order."""
-    return all_prompts(arguments.test, dict(arguments.prompt_set), arguments.settings["generation"]["system"])
+    system, strategies = arguments.settings["generation"]["system"], Strategies(arguments.settings, arguments.train)
+    return all_prompts(arguments.test, dict(arguments.prompt_set), system, strategies)
 
 
 def prompt_circumstances(arguments, prompts: list[Prompt], model: dict, script: Path) -> dict:

@@ -6,6 +6,7 @@ from pathlib import Path
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
 from scripts.common.records import ROLES, Record, content_id, normalised
+from scripts.predict.strategies import Strategies, with_system
 
 
 @dataclass(frozen=True)
@@ -17,25 +18,20 @@ class Prompt:
     messages: list[dict]
     expected: str | None
     label: str | None
+    spans: list[list] | None = None
 
     def to_row(self) -> dict:
-        """Return the prompt as the beginning of an answer's row."""
-        return asdict(self)
-
-
-def with_system(messages: list[dict], system: str | None) -> list[dict]:
-    """Return messages whose system message is `system`; None keeps what is there, an empty text removes it."""
-    if system is None:
-        return messages
-    rest = [message for message in messages if message["role"] != "system"]
-    return [{"role": "system", "content": system}, *rest] if system else rest
+        """Return the prompt as the beginning of an answer's row; `spans` stands there only where there are any."""
+        row = asdict(self)
+        return row if self.spans is not None else {key: value for key, value in row.items() if key != "spans"}
 
 
 def test_prompts(path: Path) -> list[Prompt]:
     """Return the prompts of a test split: each record's messages before its last answer."""
     records = [Record.from_row(row) for row in read_jsonl(path)]
     return [
-        Prompt("test", r.id, r.prompt, r.expected if r.expected is not None else r.answer, r.label) for r in records
+        Prompt("test", r.id, r.prompt, r.expected if r.expected is not None else r.answer, r.label, r.spans)
+        for r in records
     ]
 
 
@@ -65,9 +61,13 @@ def prompts_of_file(name: str, path: Path) -> list[Prompt]:
     return prompts
 
 
-def all_prompts(test: Path, files: dict[str, Path], system: str | None) -> list[Prompt]:
-    """Return the prompts of all sets, the test split first, with the system message that the run's settings ask for."""
+def all_prompts(
+    test: Path, files: dict[str, Path], system: str | None, strategies: Strategies | None = None
+) -> list[Prompt]:
+    """Return the prompts of all sets, the test split first, with the system message that the run's settings ask for,
+    and under its strategies."""
     prompts = test_prompts(test)
     for name, path in files.items():
         prompts += prompts_of_file(name, path)
-    return [replace(prompt, messages=with_system(prompt.messages, system)) for prompt in prompts]
+    prompts = [replace(prompt, messages=with_system(prompt.messages, system)) for prompt in prompts]
+    return strategies.prompts(prompts) if strategies else prompts
