@@ -61,5 +61,5 @@ def columns_of(scores: list[dict], more: tuple[str, ...] = ()) -> list[str]:
     return [
         metric
         for metric in wanted
-        if metric not in (*OPTIONAL, *more) or any(found["metrics"][metric] for found in scores)
+        if metric not in (*OPTIONAL, *more) or any(found["metrics"].get(metric) for found in scores)
     ]

@@ -15,6 +15,7 @@ from pathlib import Path
 from scripts.common.cli import run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, write_text
+from scripts.score.entity_tables import shares
 from scripts.score.read_scores import read_scores
 
 CORNER = "right class \\ found class"
@@ -28,11 +29,6 @@ def parser():
     arguments.add_argument("--table", type=Path, required=True, help="table to write (CSV)")
     arguments.add_argument("--picture", type=Path, required=True, help="picture to write (SVG)")
     return arguments
-
-
-def shares(counts: list[list[int]]) -> list[list[float]]:
-    """Return each cell's share of its row; 0 in a row without any word."""
-    return [[count / (sum(row) or 1) for count in row] for row in counts]
 
 
 def table_text(matrix: dict) -> str:

@@ -49,3 +49,8 @@ def confusion(rows: list[EntityRow]) -> dict:
         counts[gold][found if found in counts else OTHER] += times
     columns = labels + [OTHER] * any(OTHER in found for found in counts.values())
     return {"labels": labels, "columns": columns, "counts": [[counts[g][f] for f in columns] for g in labels]}
+
+
+def shares(counts: list[list[int]]) -> list[list[float]]:
+    """Return each cell's share of its row; 0 in a row without any word."""
+    return [[count / (sum(row) or 1) for count in row] for row in counts]

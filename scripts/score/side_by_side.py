@@ -1,9 +1,14 @@
 """The same prompts answered by every variant, as the report shows them."""
 
+from pathlib import Path
+
 from scripts.score.catalogue import CATALOGUE, shown
+from scripts.score.entity_pages import marked, notes_of
+from scripts.score.entity_rows import entity_row
+from scripts.score.pictures import pictures_of
 
 PROMPTS = 12
-NOTED = "chrf"
+NOTED = {"entities": "entity_f1", "exact": "character_error_rate", "text": "chrf"}
 
 
 def question(messages: list[dict]) -> tuple[str, str]:
@@ -37,21 +42,32 @@ def in_turn(rows: list[dict], limit: int) -> list[int]:
     return chosen
 
 
-def grouped(answers: list[tuple[str, dict, float | None]]) -> list[dict]:
-    """Return (variant, row, score) triples as one entry per different text, in the order of the variants."""
+def grouped(answers: list[tuple[str, dict, str]]) -> list[dict]:
+    """Return (variant, row, note) triples as one entry per different text, in the order of the variants."""
     entries: dict[str, dict] = {}
-    for variant, row, score in answers:
-        notes = [] if score is None else [f"{CATALOGUE[NOTED].title} {shown(NOTED, score)}"]
-        notes += [] if row["stop"] == "end" else ["cut at the limit"]
-        entry = entries.setdefault(row["answer"], {"variants": [], "text": row["answer"], "note": ", ".join(notes)})
-        entry["variants"].append(variant)
+    for variant, row, note in answers:
+        notes = [note] * bool(note) + ["cut at the limit"] * (row["stop"] != "end")
+        found = entity_row(row)
+        entry = {
+            "variants": [],
+            "text": row["answer"],
+            "pieces": found and found.valid and marked(found.text, found.found),
+            "note": ", ".join([*notes, *(notes_of(found) if found else [])]),
+        }
+        entries.setdefault(row["answer"], entry)["variants"].append(variant)
     return list(entries.values())
 
 
-def samples(answers: dict[str, dict[str, list[dict]]], scores: dict[str, dict]) -> list[dict]:
-    """Return, for each prompt set, some prompts with every variant's answer.
+def samples(
+    answers: dict[str, dict[str, list[dict]]],
+    scores: dict[str, dict],
+    left_out: tuple[str, ...] = (),
+    images: Path | None = None,
+) -> list[dict]:
+    """Return, for each prompt set but those left out, some prompts with every variant's answer.
 
-    `answers` maps variant to prompt set to rows, which are in the same order in every variant.
+    `answers` maps variant to prompt set to rows, which are in the same order in every variant. `images` is the folder
+    that the questions' images lie in.
     """
     first = next(iter(answers.values()))
     return [
@@ -59,14 +75,14 @@ def samples(answers: dict[str, dict[str, list[dict]]], scores: dict[str, dict]) 
             "name": name,
             "total": len(rows),
             "labels": len({row["label"] for row in rows}) > 1,
-            "prompts": [sample(answers, scores, name, index, rows[index]) for index in in_turn(rows, PROMPTS)],
+            "prompts": [sample(answers, scores, name, index, rows[index], images) for index in in_turn(rows, PROMPTS)],
         }
         for name, rows in first.items()
-        if rows
+        if rows and name not in left_out
     ]
 
 
-def sample(answers: dict, scores: dict[str, dict], name: str, index: int, asked: dict) -> dict:
+def sample(answers: dict, scores: dict[str, dict], name: str, index: int, asked: dict, images: Path | None) -> dict:
     """Return one prompt with every variant's answer to it."""
     system, text = question(asked["messages"])
     given = []
@@ -74,12 +90,21 @@ def sample(answers: dict, scores: dict[str, dict], name: str, index: int, asked:
         rows = sets.get(name, [])
         if index < len(rows) and rows[index]["id"] == asked["id"]:
             part = scores[variant] if name == "test" else scores[variant]["prompt_sets"].get(name, {})
-            values = part.get("per_record", {}).get(NOTED) or []
-            given.append((variant, rows[index], values[index] if index < len(values) else None))
+            given.append((variant, rows[index], noted(part, scores[variant]["answer_kind"], index)))
+    entities = entity_row(asked)
     return {
         "system": system,
         "asked": text,
+        "pieces": entities and marked(entities.text, entities.gold),
+        "images": pictures_of(asked["messages"], images),
         "label": asked["label"],
         "expected": asked["expected"],
         "answers": grouped(given),
     }
+
+
+def noted(scores: dict, kind: str, index: int) -> str:
+    """Return the score of one answer that says most about answers of its kind, with its name; empty without one."""
+    values = scores.get("per_record", {}).get(NOTED[kind]) or []
+    value = values[index] if index < len(values) else None
+    return "" if value is None else f"{CATALOGUE[NOTED[kind]].title} {shown(NOTED[kind], value)}"

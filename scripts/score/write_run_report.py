@@ -1,8 +1,9 @@
 """Write the report of one run: verdict, metrics with intervals, curve, answers side by side, worst answers.
 
     python scripts/score/write_run_report.py --scores scores/*.json --answers answers/*.jsonl --errors errors/*.jsonl \
-        --verdict verdict.json --curve curve.jsonl --manifest models/base/manifest.json \
-        --settings '{"run": "football", "dataset": "football", "model": "base", "method": "lora"}' --page report.html
+        --verdict verdict.json --curve curve.jsonl --manifest models/base/manifest.json --page report.html \
+        --settings '{"run": "football", "dataset": "football", "model": "base", "method": "lora", "strategies": [],
+        "strategy": null}'
 """
 
 import sys
@@ -11,15 +12,21 @@ from pathlib import Path
 from scripts.common.cli import run_step, step_parser
 from scripts.common.files import read_json, read_jsonl
 from scripts.common.html import write_page
+from scripts.common.step_settings import complete
 from scripts.score.board import cell, display
 from scripts.score.catalogue import ARROWS, CATALOGUE, METRICS, shown
 from scripts.score.charts import curve_charts, whiskers
+from scripts.score.columns import STYLE, columns_of
+from scripts.score.entity_pages import entity_section
 from scripts.score.gates import described
 from scripts.score.material import read_answers
+from scripts.score.pictures import pictures_of
 from scripts.score.read_scores import read_variants
 from scripts.score.side_by_side import question, samples
+from scripts.score.strategies import strategy_section
 
 PAGES = Path(__file__).parent / "pages"
+FACTS = ("run", "dataset", "model", "method", "strategies", "strategy")
 WORST = 8
 OUTCOMES = {True: ("✔ passed", "good"), False: ("✘ failed", "bad"), None: ("? uncertain", "warn")}
 
@@ -31,7 +38,8 @@ def parser():
     arguments.add_argument("--answers", type=Path, nargs="+", required=True, help="answers of every variant")
     arguments.add_argument("--errors", type=Path, nargs="+", required=True, help="worst answers of every variant")
     arguments.add_argument("--verdict", type=Path, required=True, help="the run's verdict")
-    arguments.add_argument("--curve", type=Path, required=True, help="the training curve (JSONL)")
+    arguments.add_argument("--curve", type=Path, help="the training curve (JSONL), where there was a training")
+    arguments.add_argument("--images", type=Path, help="folder of the dataset, in which its images lie")
     arguments.add_argument("--manifest", type=Path, required=True, help="manifest of the base model")
     arguments.add_argument("--page", type=Path, required=True, help="page to write")
     return arguments
@@ -58,13 +66,14 @@ def gate_rows(gates: list[dict]) -> list[dict]:
 
 
 def metric_cards(scores: dict[str, dict], shipped: str) -> tuple[list[dict], list[dict]]:
-    """Return (metrics with a value somewhere, metrics without one and why), in the order of METRICS."""
+    """Return (metrics with a value somewhere, metrics without one by the reason why), in the order of METRICS."""
     rows = {variant: {"variant": variant, "scores": found} for variant, found in scores.items()}
-    cards, absent = [], []
+    cards: list[dict] = []
+    absent: dict[str, list[str]] = {}
     for metric in METRICS:
         found = {variant: cell(metric, row, rows.get("base")) for variant, row in rows.items()}
         if all(item["value"] is None for item in found.values()):
-            absent.append({"title": CATALOGUE[metric].title, "reason": next(iter(found.values()))["reason"]})
+            absent.setdefault(next(iter(found.values()))["reason"], []).append(CATALOGUE[metric].title)
             continue
         estimates = [item if item["value"] is not None else None for item in found.values()]
         base = found.get("base", {"value": None})["value"]
@@ -83,10 +92,34 @@ def metric_cards(scores: dict[str, dict], shipped: str) -> tuple[list[dict], lis
                 ],
             }
         )
-    return cards, absent
+    return cards, [{"reason": reason, "titles": titles} for reason, titles in absent.items()]
 
 
-def worst_rows(path: Path) -> list[dict]:
+def label_section(scores: dict) -> dict | None:
+    """Return the table of the labels of one variant's test records, such as languages; None for fewer than two."""
+    labels = scores["by_label"]
+    if not labels:
+        return None
+    columns = [
+        metric for metric in columns_of([scores], STYLE) if any(row["metrics"].get(metric) for row in labels.values())
+    ]
+    return {
+        "variant": scores["variant"],
+        "columns": [{"title": CATALOGUE[m].title, "arrow": ARROWS[CATALOGUE[m].direction]} for m in columns],
+        "entities": any("entities" in row for row in labels.values()),
+        "rows": [
+            {
+                "label": label,
+                "records": row["records"],
+                "entities": row.get("entities"),
+                "cells": [display(m, row["metrics"][m] or {"value": None, "reason": "not defined"}) for m in columns],
+            }
+            for label, row in labels.items()
+        ],
+    }
+
+
+def worst_rows(path: Path, images: Path | None) -> list[dict]:
     """Return the first rows of an error file as the page shows them."""
     rows = []
     for row in list(read_jsonl(path))[:WORST]:
@@ -94,6 +127,7 @@ def worst_rows(path: Path) -> list[dict]:
         rows.append(
             {
                 "asked": question(row["messages"])[1],
+                "images": pictures_of(row["messages"], images),
                 "expected": row["expected"],
                 "answer": row["answer"],
                 "faults": ", ".join(row["faults"]),
@@ -103,14 +137,26 @@ def worst_rows(path: Path) -> list[dict]:
     return rows
 
 
+def links(facts: dict, trained: bool) -> list[dict]:
+    """Return the pages that belong to this one."""
+    found = [
+        {"href": "../../leaderboard.html", "text": "leaderboard of this configuration"},
+        {"href": f"../../datasets/{facts['dataset']}/ledger.html", "text": "ledger of the dataset"},
+    ]
+    return [*found, {"href": "tokens/ledger.html", "text": "ledger of the tokens"}] if trained else found
+
+
 def step(arguments) -> None:
     """Read what a run has made, and write its report."""
-    facts = arguments.settings
+    facts = complete(arguments.settings, FACTS)
     scores = read_variants(arguments.scores)
     verdict = read_json(arguments.verdict)
     answers = {path.stem: read_answers(path) for path in arguments.answers}
-    cards, absent = metric_cards(scores, verdict["shipped"])
+    errors = {path.stem: path for path in arguments.errors}
+    shipped = verdict["shipped"]
+    cards, absent = metric_cards(scores, shipped)
     first = next(iter(scores.values()))
+    entities = entity_section(scores, errors, shipped)
     write_page(
         arguments.page,
         "report.html",
@@ -126,17 +172,19 @@ def step(arguments) -> None:
         variants=list(scores),
         signatures=first["signatures"],
         resamples=first["bootstrap"]["resamples"],
-        charts=curve_charts(list(read_jsonl(arguments.curve))),
-        samples=samples(answers, scores),
-        worst=[
-            {"variant": path.stem, "open": path.stem == verdict["shipped"], "rows": worst_rows(path)}
-            for path in arguments.errors
+        by_label=label_section(scores[shipped]),
+        entities=entities,
+        strategies=strategy_section(scores, answers, facts, shipped),
+        charts=curve_charts(list(read_jsonl(arguments.curve))) if arguments.curve else None,
+        samples=samples(answers, scores, tuple(facts["strategies"]), arguments.images),
+        kind=scores[shipped]["answer_kind"],
+        worst=[]
+        if entities
+        else [
+            {"variant": variant, "open": variant == shipped, "rows": worst_rows(path, arguments.images)}
+            for variant, path in errors.items()
         ],
-        links=[
-            {"href": "../../leaderboard.html", "text": "leaderboard of this configuration"},
-            {"href": f"../../datasets/{facts['dataset']}/ledger.html", "text": "ledger of the dataset"},
-            {"href": "tokens/ledger.html", "text": "ledger of the tokens"},
-        ],
+        links=links(facts, arguments.curve is not None),
     )
 
 

@@ -91,17 +91,38 @@ def make_run(
 
     `variants` maps a variant to (change of the expected answers, perplexity). Returns the run's folder.
     """
+    folder = results / "runs" / run
+    for variant, (_, perplexity) in variants.items():
+        write_rows(folder / "likelihood" / f"{variant}.jsonl", likelihood_rows(language, perplexity))
+    rows = {variant: answer_rows(language, change) for variant, (change, _) in variants.items()}
+    return judge_run(results, run, language, rows, gates, model)
+
+
+def judge_run(
+    results: Path,
+    run: str,
+    language: str | None,
+    variants: dict,
+    gates: dict | None = None,
+    model: str = "base",
+    **score,
+) -> Path:
+    """Score and judge answers with the real steps, the last variant shipped; return the run's folder.
+
+    `variants` maps a variant to its answers' rows, `score` are settings of the scoring.
+    """
     from scripts.score.decide_verdict import main as decide
-    from scripts.score.score_answers import main as score
+    from scripts.score.score_answers import main as score_step
 
     folder = results / "runs" / run
-    for variant, (change, perplexity) in variants.items():
-        answers = write_rows(folder / "answers" / f"{variant}.jsonl", answer_rows(language, change))
-        likelihood = write_rows(folder / "likelihood" / f"{variant}.jsonl", likelihood_rows(language, perplexity))
-        settings = json.dumps({"language": language, "score": SCORE})
+    for variant, rows in variants.items():
+        answers = write_rows(folder / "answers" / f"{variant}.jsonl", rows)
+        likelihood = folder / "likelihood" / f"{variant}.jsonl"
+        likelihood = likelihood if likelihood.exists() else write_rows(likelihood, [])
+        settings = json.dumps({"language": language, "score": SCORE | score})
         outputs = ["--scores", f"{folder}/scores/{variant}.json", "--errors", f"{folder}/errors/{variant}.jsonl"]
         names = ["--run", run, "--variant", variant, "--settings", settings]
-        assert not score([str(answers), str(likelihood), *names, *outputs])
+        assert not score_step([str(answers), str(likelihood), *names, *outputs])
     rows = [{"step": step, "epoch": step / 10, "loss": 4 / step, "learning_rate": 2e-4} for step in range(1, 30)]
     write_rows(folder / "curve.jsonl", [*rows, {"step": 29, "eval_loss": 0.4}])
     manifest = results / "models" / model / "manifest.json"

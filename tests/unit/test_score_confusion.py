@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from xml.etree import ElementTree
 
-from scripts.score.draw_confusion import main, shares
+from scripts.score.draw_confusion import main
+from scripts.score.entity_tables import shares
 from scripts.score.score_answers import main as score
 from tests.support.entity_answers import LABELS, entity_answers, text_row
 from tests.support.score_fixtures import SCORE, answer_rows, write_rows

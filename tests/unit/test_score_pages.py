@@ -7,7 +7,6 @@ import re
 import subprocess
 import sys
 import time
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from scripts.score.print_summary import next_commands
 from scripts.score.side_by_side import grouped, in_turn, question
 from scripts.score.write_leaderboard import main as leaderboard
 from scripts.score.write_run_report import main as report
+from tests.support.pages import Page
 from tests.support.score_fixtures import babble, first_half, make_run, write_rows
 
 EVIL = "<script>alert('x')</script>"
@@ -34,33 +34,6 @@ GATES = {
     "good": {"metric": "chrf", "comparison": "above", "threshold": 99.0, "relative": False},
 }
 COMMON = {"variant": "shipped", "baseline": None, "on_failure": "hold"}
-
-
-class Page(HTMLParser):
-    """Tags, links and text of a page; fails on a tag that is closed without having been opened."""
-
-    VOID = frozenset({"meta", "br", "line", "circle", "path"})
-
-    def __init__(self, text: str):
-        super().__init__()
-        self.tags, self.links, self.open, self.text = [], [], [], ""
-        self.feed(text)
-        assert not self.open
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append(tag)
-        self.links += [value for key, value in attrs if key in ("href", "src")]
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs):
-        self.tags.append(tag)
-
-    def handle_endtag(self, tag):
-        assert self.open.pop() == tag
-
-    def handle_data(self, data):
-        self.text += data
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +64,7 @@ def write_report(results: Path, run: str, label: str | None = None) -> str:
     arguments += ["--verdict", f"{folder}/verdict.json", "--curve", f"{folder}/curve.jsonl"]
     arguments += ["--manifest", f"{results}/models/base/manifest.json", "--page", f"{folder}/report.html"]
     facts = {"run": label or run, "dataset": "football", "model": "base", "method": "lora"}
+    facts |= {"strategies": [], "strategy": None}
     assert not report([*arguments, "--settings", json.dumps(facts)])
     return (folder / "report.html").read_text(encoding="utf-8")
 
@@ -236,7 +210,7 @@ def test_the_summary_is_quick(results):
 
 def test_answers_with_the_same_text_stand_together():
     rows = [("base", "a", "end"), ("adapter", "b", "end"), ("bf16", "b", "end"), ("q8_0", "a", "length")]
-    entries = grouped([(name, {"answer": text, "stop": stop}, None) for name, text, stop in rows])
+    entries = grouped([(name, {"answer": text, "stop": stop}, "") for name, text, stop in rows])
     assert [entry["variants"] for entry in entries] == [["base", "q8_0"], ["adapter", "bf16"]]
 
 

@@ -1,0 +1,135 @@
+"""Entities on a run's page: texts with marks, the table of classes, the confusion matrix, errors by kind."""
+
+from pathlib import Path
+
+from scripts.common.files import read_jsonl
+from scripts.score.board import interval_text
+from scripts.score.catalogue import shown
+from scripts.score.charts import whiskers
+from scripts.score.entity_errors import KINDS
+from scripts.score.entity_rows import EntityRow, Span
+from scripts.score.entity_tables import shares
+
+EXAMPLES = 5
+TITLES = {
+    "missed": "Missed",
+    "false_positive": "False positives",
+    "wrong_type": "Wrong type",
+    "wrong_boundary": "Wrong boundary",
+    "not_in_text": "Not in the text",
+    "invalid_json": "No JSON of entities",
+}
+
+
+def marked(text: str, spans: list[Span]) -> list[dict]:
+    """Return a text in pieces {"text", "label"}, label None outside of spans; of overlapping spans the first counts."""
+    pieces, place = [], 0
+    for start, end, label in sorted(spans):
+        if start < place:
+            continue
+        pieces += [{"text": text[place:start], "label": None}, {"text": text[start:end], "label": label}]
+        place = end
+    return [piece for piece in [*pieces, {"text": text[place:], "label": None}] if piece["text"]]
+
+
+def notes_of(row: EntityRow) -> list[str]:
+    """Return what can't be marked in the text: entities that it does not hold, and an answer that is no JSON."""
+    absent = [f"{label} “{text}” is not in the text" for label, text in row.absent]
+    return absent if row.valid else ["no JSON of entities"]
+
+
+def class_rows(classes: dict[str, dict]) -> list[dict]:
+    """Return the table of classes as the page shows it, the most frequent class first."""
+    order = sorted(classes, key=lambda label: (-classes[label]["support"], label))
+    chart = whiskers([classes[label]["f1"] for label in order], [])
+    return [
+        {
+            "label": label,
+            "support": classes[label]["support"],
+            "found": classes[label]["found"],
+            "scores": [score_text(classes[label][name]) for name in ("precision", "recall", "f1")],
+            "chart": chart["rows"][index],
+        }
+        for index, label in enumerate(order)
+    ]
+
+
+def score_text(score: dict | None) -> dict:
+    """Return a share with its interval as texts."""
+    if score is None:
+        return {"text": "–", "spread": "not defined"}
+    return {"text": shown("entity_f1", score["value"]), "spread": interval_text("entity_f1", score)}
+
+
+def confusion_rows(matrix: dict) -> list[dict]:
+    """Return the confusion matrix as the page shows it: per right class its cells, with a share for the shade."""
+    return [
+        {
+            "label": label,
+            "cells": [
+                {"count": count, "percent": round(100 * share), "title": f"{label} taken for {column}: {count}"}
+                for count, share, column in zip(counts, row, matrix["columns"], strict=True)
+            ],
+        }
+        for label, counts, row in zip(matrix["labels"], matrix["counts"], shares(matrix["counts"]), strict=True)
+    ]
+
+
+def example(row: dict) -> dict:
+    """Return one error as the page shows it: the text around it with the right entity, and with the found one."""
+    excerpt = row["excerpt"]
+
+    def pieces(entity: dict | None) -> list[dict] | None:
+        if entity is None or "start" not in entity:
+            return None
+        start = entity["start"] - excerpt["start"]
+        return marked(excerpt["text"], [(start, start + len(entity["text"]), entity["label"])])
+
+    absent = row["predicted"] if row["predicted"] and "start" not in row["predicted"] else None
+    return {
+        "label": row["label"],
+        "right": pieces(row["gold"]),
+        "found": pieces(row["predicted"]),
+        "absent": absent and f"{absent['label']} “{absent['text']}”",
+        "answer": row.get("answer"),
+    }
+
+
+def error_examples(path: Path) -> list[dict]:
+    """Return the first errors of each kind on the test split, from a file of errors."""
+    by_kind: dict[str, list[dict]] = {}
+    for row in read_jsonl(path):
+        rows = by_kind.setdefault(row["kind"], [])
+        if row["prompt_set"] == "test" and len(rows) < EXAMPLES:
+            rows.append(example(row))
+    return [{"title": TITLES[kind], "rows": by_kind[kind]} for kind in KINDS if by_kind.get(kind)]
+
+
+def entity_section(scores: dict[str, dict], errors: dict[str, Path], shipped: str) -> dict | None:
+    """Return what the page says of entities; None for records without any.
+
+    `scores` and `errors` are by variant; tables are those of each variant, `shipped` stands open.
+    """
+    found = {variant: row["entities"] for variant, row in scores.items() if "entities" in row}
+    if not found:
+        return None
+    return {
+        "variants": [
+            {
+                "name": variant,
+                "open": variant == shipped,
+                "classes": class_rows(entities["classes"]),
+                "columns": entities["confusion"]["columns"],
+                "confusion": confusion_rows(entities["confusion"]),
+                "examples": error_examples(errors[variant]),
+                "picture": f"confusion/{variant}.svg",
+                "table": f"confusion/{variant}.csv",
+            }
+            for variant, entities in found.items()
+        ],
+        "kinds": [
+            {"title": TITLES[kind], "counts": [entities["errors"][kind] for entities in found.values()]}
+            for kind in KINDS
+        ],
+        "names": list(found),
+    }
