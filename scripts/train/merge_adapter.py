@@ -19,9 +19,12 @@ from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, write_manifest
 from scripts.common.threads import use_threads
 from scripts.common.tokenizer_files import copy_code, copy_tokenizer_files
+from scripts.common.vision import PROJECTOR, is_vision, lower_longest_edge
+from scripts.train.checkpoint_names import module_names, names_in_files
 
 PREFIX = "base_model.model."
 PLAIN = {"peft_type": "LORA", "bias": "none", "fan_in_fan_out": False, "modules_to_save": None, "rank_pattern": {}}
+TRAINED_IN_FULL = [PROJECTOR.rpartition(".")[2]]  # what a vision run's adapter may hold besides
 
 
 def adapter_updates(folder: Path) -> dict[str, Callable]:
@@ -29,13 +32,14 @@ def adapter_updates(folder: Path) -> dict[str, Callable]:
 
     LoRA: W + s B A with s = alpha / r, or alpha / sqrt(r) when rank-stabilised (arXiv:2106.09685, 2312.03732).
     DoRA: the same, each row then scaled to its trained magnitude (arXiv:2402.09353).
-    Raises UserError for an adapter of another kind.
+    A projector that was trained in full takes the place of the base's. Raises UserError for an adapter of another kind.
     """
     from safetensors.torch import load_file
 
     config = read_adapter_config(folder)
+    in_full = config.get("modules_to_save") == TRAINED_IN_FULL
     for key, expected in PLAIN.items():
-        if (config.get(key) or expected) != expected:
+        if not (in_full and key == "modules_to_save") and (config.get(key) or expected) != expected:
             raise UserError(f"{key} is {config[key]!r}; only plain LoRA adapters can be merged", folder)
     scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config["use_rslora"] else config["r"])
     tensors = load_file(folder / "adapter_model.safetensors")
@@ -47,6 +51,8 @@ def adapter_updates(folder: Path) -> dict[str, Callable]:
 
     updates = {}
     for name in tensors:
+        if in_full and name.startswith(f"{PREFIX}{PROJECTOR}.") and ".lora_" not in name:
+            updates[name.removeprefix(PREFIX)] = replaced_weight(take(name))
         if not name.endswith(".lora_A.weight"):
             continue
         module = name.removesuffix(".lora_A.weight")
@@ -74,6 +80,23 @@ def merged_weight(a, b, scale: float, magnitude=None) -> Callable:
     return merge
 
 
+def replaced_weight(trained) -> Callable:
+    """Return the function that puts a trained weight in the place of one of the same shape."""
+
+    def replace(weight):
+        return trained.view_as(weight).to(weight.dtype)
+
+    return replace
+
+
+def names_of_updates(folder: Path, updates: dict[str, Callable]) -> dict[str, str]:
+    """Return, for each tensor of a base's files that an adapter changes, the adapter's name of it."""
+    names = names_in_files(folder)
+    if set(names) >= updates.keys():
+        return {name: name for name in updates}
+    return {name: ours for name, ours in module_names(folder, names).items() if ours in updates}
+
+
 def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
     """Write the merged model's folder; raises UserError where adapter and base don't belong together."""
     from safetensors import safe_open
@@ -81,6 +104,8 @@ def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
 
     facts, base_facts = check_manifest(adapter), check_manifest(base)
     updates = adapter_updates(adapter.parent)
+    vision = is_vision(facts)
+    names = names_of_updates(base.parent, updates) if vision else {name: name for name in updates}
     weights = sorted(base.parent.glob("*.safetensors"))
     bar = Progress("merge", len(weights))
     with atomic_folder(output) as folder:
@@ -88,8 +113,8 @@ def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 metadata = file.metadata()
-            for name in tensors.keys() & updates.keys():
-                tensors[name] = updates.pop(name)(tensors[name])
+            for name in tensors.keys() & names.keys():
+                tensors[name] = updates.pop(names[name])(tensors[name])
             save_file(tensors, folder / path.name, metadata)
             bar.advance()
         if updates:
@@ -99,11 +124,13 @@ def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
         if base_facts.get("trust_remote_code"):
             copy_code(base.parent, folder)
         copy_tokenizer_files(base.parent, folder)
+        lower_longest_edge(folder, facts.get("longest_edge"))
         write_manifest(
             folder,
             base=facts["base"],
             method=facts["method"],
             trust_remote_code=base_facts.get("trust_remote_code", False),
+            **({key: facts[key] for key in ("task", "longest_edge")} if vision else {}),
         )
 
 
