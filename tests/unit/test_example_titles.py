@@ -1,0 +1,146 @@
+"""The documents of data/titles are what its README says, and come out of its program as they are kept."""
+
+import json
+import re
+from collections import Counter
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from data.titles import make_documents
+from data.titles.layouts import ASCII_ONLY, FAMILIES_OF, LANDSCAPE, LAYOUTS, MARGIN, PORTRAIT, font
+from data.titles.texts import ISSUERS, LINES, PEOPLE, QUESTION, SENTENCES, STEPS, TITLES, WORDS
+from scripts.common.files import read_jsonl
+from scripts.common.records import SPLITS, images_of, text_of
+from scripts.dataset.deduplicate import folded, jaccard, shingles
+from tests.support.dataset_steps import Stage, settings_of
+
+FOLDER = Path(__file__).parents[2] / "data/titles"
+FRAMED = set(LAYOUTS) - {"poster", "slide"}  # nothing is drawn in the margins
+
+
+@pytest.fixture(scope="module")
+def records() -> list[dict]:
+    return list(read_jsonl(FOLDER / "records.jsonl"))
+
+
+def picture_of(record: dict) -> Image.Image:
+    """Return the kept picture of a record."""
+    with Image.open(FOLDER / "documents" / images_of(record["messages"])[0]) as image:
+        image.load()
+    return image
+
+
+def test_the_program_makes_what_is_kept(tmp_path: Path):
+    assert make_documents.main(["--output", str(tmp_path)]) == 0
+    assert (tmp_path / "records.jsonl").read_bytes() == (FOLDER / "records.jsonl").read_bytes()
+    made, kept = (sorted((folder / "documents").iterdir()) for folder in (tmp_path, FOLDER))
+    assert [path.name for path in made] == [path.name for path in kept]
+    for new, old in zip(made, kept, strict=True):  # pixel by pixel: another zlib may pack them otherwise
+        with Image.open(new) as one, Image.open(old) as other:
+            assert one.size == other.size
+            assert one.convert("L").tobytes() == other.convert("L").tobytes(), new.name
+
+
+def test_each_layout_has_as_many_documents_in_each_language(records: list[dict]):
+    cells = Counter((record["layout"], record["language"]) for record in records)
+    assert cells == {(layout, language): 4 for layout in LAYOUTS for language in ("en", "fr")}
+    assert len(records) == 80
+    for language, families in FAMILIES_OF.items():
+        used = Counter(record["font"] for record in records if record["language"] == language)
+        assert set(used) == set(families)
+        assert min(used.values()) >= 5
+
+
+def test_each_record_asks_about_one_picture_in_its_language(records: list[dict]):
+    for record in records:
+        *system, user = record["messages"]
+        assert user["role"] == "user"
+        assert text_of(user["content"]) == QUESTION[record["language"]]
+        assert len(images_of(record["messages"])) == 1
+        assert len(system) == (1 if system else 0)
+    first = Counter(record["messages"][-1]["content"][0]["type"] for record in records)
+    assert first == {"image": 54, "text": 26}
+    assert sum(len(record["messages"]) == 2 for record in records) == 20
+    assert len({name for record in records for name in images_of(record["messages"])}) == 80
+
+
+def test_titles_are_different_and_stand_nowhere_else_in_the_texts(records: list[dict]):
+    titles = [record["expected"] for record in records]
+    grams = [shingles(folded(title), 4) for title in titles]
+    assert max(jaccard(one, other) for one, other in combinations(grams, 2)) < 0.5
+    other = json.dumps([SENTENCES, STEPS, ISSUERS, PEOPLE, LINES, WORDS], ensure_ascii=False).casefold()
+    for title in titles:
+        assert title == " ".join(title.split())
+        assert title.casefold() not in other
+        assert 10 <= len(title) <= 60
+
+
+def test_every_letter_is_in_its_font(records: list[dict]):
+    for language, families in FAMILIES_OF.items():
+        texts = [record["expected"] for record in records if record["language"] == language]
+        pools = [SENTENCES, STEPS, ISSUERS, PEOPLE, *LINES.values()]
+        texts += [text for pool in pools for text in pool[language]] + list(WORDS[language].values())
+        letters = set("".join(texts)) - {" "}
+        for family in families:
+            if family in ASCII_ONLY:
+                assert all(letter.isascii() for letter in letters)
+                continue
+            missing = bytes(font(family, "bold", 20).getmask("\uffff"))
+            assert [x for x in letters if bytes(font(family, "bold", 20).getmask(x)) == missing] == []
+
+
+def test_pictures_are_small_and_legible(records: list[dict]):
+    files = list((FOLDER / "documents").iterdir())
+    assert max(path.stat().st_size for path in files) < 10_000
+    assert sum(path.stat().st_size for path in files) < 500_000
+    for record in records:
+        image = picture_of(record)
+        assert (image.mode, image.size) == ("P", LANDSCAPE if record["layout"] == "slide" else PORTRAIT)
+        grey = image.convert("L")
+        assert {shade for _, shade in grey.getcolors()} <= set(range(0, 256, 17))
+        if record["layout"] in FRAMED:
+            width, height = grey.size
+            margins = [
+                (0, 0, MARGIN - 4, height),
+                (width - MARGIN + 4, 0, width, height),
+                (0, height - 6, width, height),
+            ]
+            assert all(grey.crop(box).getextrema() == (255, 255) for box in margins), record["expected"]
+
+
+def test_another_title_is_another_picture():
+    document = next(make_documents.documents())
+    changed = document | {"title": TITLES["report"]["en"][1]}
+    assert make_documents.page_of(document).tobytes() != make_documents.page_of(changed).tobytes()
+
+
+@pytest.mark.parametrize("label", ["layout", "language"])
+def test_the_splits_of_the_readme_hold_all_layouts_and_both_languages(label, tmp_path, capsys):
+    said = re.search(r"train: ([\d.]+), validation: ([\d.]+), test: ([\d.]+), seed:\s+(\d+)}", readme())
+    splits = dict(zip(SPLITS, map(float, said.groups()[:3]), strict=True)) | {"seed": int(said[4])}
+    stage = Stage(tmp_path, settings_of(images=str(FOLDER / "documents"), label=label, splits=splits), capsys)
+    stage.run(FOLDER / "records.jsonl")
+    found = {split: stage.lines(split) for split in SPLITS}
+    assert [len(found[split]) for split in SPLITS] == [57, 6, 17]
+    assert "57, 6 and 17 records" in readme()
+    for split in ("train", "test"):
+        assert {row["meta"]["layout"] for row in found[split]} == set(LAYOUTS)
+        languages = Counter(row["meta"]["language"] for row in found[split])
+        assert abs(languages["en"] - languages["fr"]) <= 1
+    assert {row["meta"]["language"] for row in found["validation"]} == {"en", "fr"}
+    ledger = stage.facts("ledger")
+    assert ledger["records"]["kept"] == ledger["images"]["distinct"] == 80
+    assert ledger["images"]["in_several_splits"] == 0
+    assert stage.facts("images/manifest")["files"].keys() == {path.name for path in (tmp_path / "images").glob("*.png")}
+
+
+def readme() -> str:
+    return (FOLDER / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_names_each_layout_file_and_field(records: list[dict]):
+    for name in [*LAYOUTS, *records[0], *(path.name for path in FOLDER.iterdir() if path.suffix in (".py", ".jsonl"))]:
+        assert f"`{name}`" in readme()
