@@ -44,22 +44,17 @@ def other_readings(text: str, start: int, end: int) -> Iterator[tuple[str, str |
             yield name, form[start:end] if 0 <= start < end <= len(form) else None
 
 
-def other_unit(text: str, start: int, end: int, wanted: str) -> str | None:
-    """Return the unit in which a place covers the wanted text (normalised), if there is one."""
-    return next(
-        (
-            unit
-            for unit, covered in other_readings(text, start, end)
-            if covered is not None and normalised(covered) == wanted
-        ),
-        None,
-    )
+def other_units(text: str, start: int, end: int, wanted: str | None = None) -> str | None:
+    """Return the units, in words, in which a place is within the text and, if asked, covers the wanted text.
 
-
-def unit_that_holds(text: str, start: int, end: int) -> str | None:
-    """Return advice that names the first unit in which a place out of range would be within the text."""
-    unit = next((unit for unit, covered in other_readings(text, start, end) if covered is not None), None)
-    return None if unit is None else f"it would fit if the offsets count {unit}: count characters"
+    `wanted` is normalised. None when no unit fits.
+    """
+    units = [
+        unit
+        for unit, covered in other_readings(text, start, end)
+        if covered is not None and wanted in (None, normalised(covered))
+    ]
+    return " or ".join(units) or None
 
 
 def nearest(text: str, value: str, start: int) -> int | None:

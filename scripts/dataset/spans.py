@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from scripts.common.records import normalised
 from scripts.dataset.raw_rows import BadRecordError, kind_of_value
-from scripts.dataset.span_offsets import as_composed, nearest, other_unit, unit_that_holds
+from scripts.dataset.span_offsets import as_composed, nearest, other_units
 
 OUTSIDE = "O"
 TAG = re.compile(r"[BI]-(.+)")
@@ -146,10 +146,12 @@ def check_place(text: str, span: Span) -> None:
         raise BadRecordError("inverted span", place, "the start comes first")
     if span.start < 0 or span.end > len(text):
         there = f", the text has {len(text)} characters"
-        mend = unit_that_holds(text, span.start, span.end) or "mend the offsets, or the text if it was cut"
-        raise BadRecordError(
-            "span out of range", place + there, mend if span.value is None else whereabouts(text, span)
-        )
+        if span.value is not None:
+            raise BadRecordError("span out of range", place + there, whereabouts(text, span))
+        units = other_units(text, span.start, span.end)
+        fitting = f"it would fit if the offsets count {units}: count characters"
+        advice = fitting if units else "mend the offsets, or the text if it was cut"
+        raise BadRecordError("span out of range", place + there, advice)
     if not text[span.start : span.end].strip():
         kind = "empty span" if span.start == span.end else "span of white space"
         raise BadRecordError(kind, f"{place} and covers no text", "the end is the offset after the last character")
@@ -171,9 +173,9 @@ def check_value(text: str, span: Span) -> None:
 
 def whereabouts(text: str, span: Span) -> str:
     """Say where the text of a span stands that is not where the span says, and what its offsets may count."""
-    unit = other_unit(text, span.start, span.end, normalised(span.value))
-    if unit is not None:
-        return f"the offsets count {unit}: count characters"
+    units = other_units(text, span.start, span.end, normalised(span.value))
+    if units is not None:
+        return f"the offsets count {units}: count characters"
     place = nearest(text, span.value, span.start)
     if place is None:
         return "that stands nowhere in the text: the text or the span was changed"

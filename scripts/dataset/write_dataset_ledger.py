@@ -16,6 +16,7 @@ from scripts.dataset.canonical import read_rows, row_count
 from scripts.dataset.ledger import make_ledger
 from scripts.dataset.ledger_charts import HEIGHT, WIDTH, flow_segments, histogram_chart, label_rows, span_rows
 from scripts.dataset.ledger_images import ImageStatistics, thumbnails
+from scripts.dataset.ledger_redaction import without_raw_texts
 from scripts.dataset.span_statistics import SpanStatistics
 
 PAGES = Path(__file__).parent / "pages"
@@ -57,6 +58,8 @@ def step(arguments: argparse.Namespace) -> None:
     ledger["spans"] = spans.as_json()
     ledger["lengths"] |= spans.length_statistics()
     ledger["redaction"] = read_json(arguments.redaction) if arguments.redaction else None
+    if ledger["redaction"]:
+        ledger = without_raw_texts(ledger)
     write_json(arguments.json, ledger)
     write_page(
         arguments.html,

@@ -1,0 +1,310 @@
+"""Character spans are read in every layout, checked against the text, moved exactly with it, and counted."""
+
+import json
+import re
+import unicodedata
+from pathlib import Path
+
+import pyarrow
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from scripts.common.entities import parse_entities
+from scripts.common.records import SPLITS, content_id, normalised
+from scripts.dataset.make_record import RecordMaker
+from scripts.dataset.raw_rows import BadRecordError
+from scripts.dataset.span_offsets import nearest
+from scripts.dataset.spans import resolved_spans
+from tests.support.dataset_steps import Stage, settings_of, write_lines
+
+MAIL = "Écrire à Zoé <zoe@example.org> 😀 ou à Bob."
+ZOE, ADDRESS, BOB = [9, 12, "PERSON"], [14, 29, "EMAIL"], [38, 41, "PERSON"]
+ATTACK = "<script>alert('x')</script>"
+
+
+def made(raw: dict, **settings):
+    return RecordMaker(settings_of(format="spans", **settings)).make(raw, "raw.jsonl:1")[0]
+
+
+def fault(spans, text: str = MAIL, **settings) -> BadRecordError:
+    with pytest.raises(BadRecordError) as caught:
+        made({"text": text, "spans": spans}, **settings)
+    return caught.value
+
+
+@pytest.fixture
+def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
+    return Stage(tmp_path, settings_of(format="spans"), capsys)
+
+
+@pytest.mark.parametrize(
+    ("settings", "raw"),
+    [
+        ({}, {"text": MAIL, "spans": [ADDRESS, ZOE]}),
+        ({}, {"text": MAIL, "spans": [[*ZOE, "Zoé"], [*ADDRESS, "zoe@example.org"]]}),
+        ({}, {"text": MAIL, "spans": json.dumps([ZOE, ADDRESS])}),
+        ({}, {"text": MAIL, "spans": [{"start": 9, "end": 12, "label": "PERSON", "value": "Zoé"},
+                                      {"start": 14, "end": 29, "label": "EMAIL", "text": None}]}),
+        ({"columns": {"text": "unmasked_text", "spans": "span_labels"}},
+         {"unmasked_text": MAIL, "masked_text": "Écrire à [PERSON]", "bio_labels": ["O", "B-PERSON", "I-PERSON"],
+          "tokenised_text": ["É", "c"], "span_labels": json.dumps([[0, 9, "O"], ZOE, ADDRESS, [29, 99, "O"]])}),
+        ({"span_label_map": {"FIRSTNAME": "PERSON", "CITY": "O"}},
+         {"text": MAIL, "spans": [[9, 12, "FIRSTNAME"], ADDRESS, [0, 40, "CITY"]]}),
+    ],
+)  # fmt: skip
+def test_every_layout_makes_the_same_record(settings: dict, raw: dict):
+    record = made(raw, system="Find them.", **settings)
+    answer = '[{"label": "PERSON", "text": "Zoé"}, {"label": "EMAIL", "text": "zoe@example.org"}]'
+    assert record.messages == [
+        {"role": "system", "content": "Find them."},
+        {"role": "user", "content": MAIL},
+        {"role": "assistant", "content": answer},
+    ]
+    assert record.expected == answer
+    assert record.spans == [ZOE, ADDRESS]
+    assert record.id == content_id(record.messages, record.spans)
+    assert parse_entities(answer, MAIL) == (record.spans, 0)
+    assert record.meta == {}
+
+
+def test_a_text_without_spans_is_a_record():
+    for spans in ([], "[]", "", [[0, 6, "O"]]):
+        record = made({"text": MAIL, "spans": spans, "language": "fr", "words": "[1]"})
+        assert (record.expected, record.spans) == ("[]", [])
+        assert record.meta == {"language": "fr", "words": "[1]"}
+
+
+def test_spans_may_touch():
+    record = made({"text": "BobZoé", "spans": [[3, 6, "PERSON"], [0, 3, "PERSON"]]})
+    assert record.spans == [[0, 3, "PERSON"], [3, 6, "PERSON"]]
+
+
+def test_the_same_text_with_other_spans_has_another_id():
+    first, second = (made({"text": MAIL, "spans": spans}) for spans in ([BOB], [[0, 6, "PERSON"]]))
+    twice = (
+        made({"text": "Bob, Bob", "spans": [[0, 3, "PERSON"]]}),
+        made({"text": "Bob, Bob", "spans": [[5, 8, "PERSON"]]}),
+    )
+    assert first.id != second.id
+    assert twice[0].messages == twice[1].messages
+    assert twice[0].id != twice[1].id
+
+
+@pytest.mark.parametrize(
+    ("spans", "kind", "words"),
+    [
+        ([[0, 9, "A"], [3, 12, "B"]], "overlapping spans", "spans[0] (A) overlap: 'ire à Zoé' crosses 'Écrire à'"),
+        ([ZOE, [0, 12, "B"]], "overlapping spans", "spans[1] (B) overlap: 'Zoé' lies within 'Écrire à Zoé'"),
+        ([ZOE, [9, 12, "B"]], "overlapping spans", "spans[1] (B) and spans[0] (PERSON) cover the same 'Zoé'"),
+        ([[40, 45, "A"]], "span out of range", "goes from 40 to 45, the text has 42 characters"),
+        ([[-3, 4, "A"]], "span out of range", "goes from -3 to 4"),
+        ([[4, 4, "A"]], "empty span", "goes from 4 to 4"),
+        ([[12, 13, "A"]], "span of white space", "covers no text"),
+        ([[9, 4, "A"]], "inverted span", "goes from 9 to 4"),
+        ([[9, 12.0, "A"]], "bad offset", "has the end 12.0"),
+        ([["9", 12, "A"]], "bad offset", "has the start text"),
+        ([[True, 12, "A"]], "bad offset", "has the start true or false"),
+        ([[9, 12]], "bad span", "is a list of 2"),
+        ([{"start": 9, "label": "A"}], "bad span", "has no 'end'"),
+        ([{"start": 9, "end": 12, "label": "A", "value": 3}], "bad span", "has a number as its text"),
+        (["Zoé"], "bad span", "is text, not a span"),
+        ({"a": 1}, "not a list", "'spans' is an object"),
+        ("[[9, 12, 'A']]", "not a list", "with double quotes"),
+        ([[9, 12, None]], "bad span label", "null as its label"),
+        ([[9, 12, " "]], "bad span label", "no plain label"),
+        ([[9, 12, "A\nB"]], "bad span label", "control character"),
+        ([[9, 12, "A\u200bB"]], "bad span label", "control character"),
+        ([[9, 12, "B-PERSON"]], "bad span label", "label it 'PERSON', or map 'B-PERSON'"),
+        ([[*ADDRESS, "zoe@example.com"]], "shifted span", "stands nowhere in the text"),
+        ([[13, 28, "EMAIL", "zoe@example.org"]], "shifted span",
+         "has '<zoe@example.or' from 13 to 28; that stands 1 character later, from 14 to 29"),
+        ([[18, 33, "EMAIL", "zoe@example.org"]], "shifted span", "that stands 4 characters earlier, from 14 to 29"),
+        ([[14, 27, "EMAIL", "zoe@example.org"]], "shifted span", "the end should be 29"),
+    ],
+)  # fmt: skip
+def test_spans_that_can_not_be_right_are_bad_records(spans, kind: str, words: str):
+    error = fault(spans)
+    assert error.kind == kind
+    assert words in str(error)
+
+
+@pytest.mark.parametrize(
+    ("text", "encoded", "unit"),
+    [
+        (MAIL, lambda text: text.encode("utf-8"), "bytes of UTF-8"),
+        (MAIL, lambda text: text.encode("utf-16-le")[::2], "UTF-16 units"),
+        ("d\u00e9j\u00e0 vu : Bob.", lambda text: unicodedata.normalize("NFD", text), "decomposed text (NFD)"),
+        ("de\u0301ja\u0300 vu : Bob.", lambda text: unicodedata.normalize("NFC", text), "composed text (NFC)"),
+        ("a\r\nb\r\nBob", lambda text: text.replace("\r\n", "\n"), "a line end as one character"),
+        ("a\nb\nBob", lambda text: text.replace("\n", "\r\n"), "a line end as two characters"),
+        ("  a Bob", lambda text: text.lstrip(), "from the first character that is no white space"),
+    ],
+)
+def test_offsets_in_another_unit_are_recognised(text: str, encoded, unit: str):
+    start = len(encoded(text[: text.index("Bob")]))
+    error = fault([[start, start + 3, "PERSON", "Bob"]], text)
+    assert error.kind in ("shifted span", "span out of range")
+    assert unit in str(error)
+    if unit.startswith("bytes"):
+        cut = fault([[len(encoded(text)) - 4, len(encoded(text)) - 1, "PERSON"]], text)
+        assert "it would fit if the offsets count bytes of UTF-8" in str(cut)
+
+
+def test_a_span_may_not_cut_what_becomes_one_character():
+    for text, spans, codes in (
+        ("e\u0301t\u0065\u0301", [[0, 1, "A"]], "ends at 1, within what is one character once composed (U+0065"),
+        ("e\u0301t", [[1, 3, "A"]], "starts at 1"),
+        ("a\r\nb", [[0, 2, "A"]], "(U+000D U+000A)"),
+        ("\u1100\u1161", [[0, 1, "A"]], "(U+1100 U+1161)"),
+        ("a\u0315\u0301", [[0, 2, "A"]], "(U+0315 U+0301)"),
+    ):  # fmt: skip
+        error = fault(spans, text)
+        assert error.kind == "span cuts a character"
+        assert codes in str(error)
+
+
+def composed(text: str) -> str:
+    return unicodedata.normalize("NFC", re.sub("\r\n?", "\n", text))
+
+
+TEXTS = st.text(
+    st.one_of(
+        st.sampled_from("ae \t\r\n\u0301\u0323\u0315\u1100\u1161\u11a8\u00e9\u2126\ufb01😀.\u00a0"),
+        st.characters(codec="utf-8", exclude_characters="\0"),
+    ),
+    min_size=1,
+    max_size=30,
+)
+
+
+@given(TEXTS, st.lists(st.integers(0, 30), min_size=2, max_size=8, unique=True))
+def test_normalisation_moves_offsets_exactly(text: str, cuts: list[int]):
+    """What a span covers is the same before and after, up to normalisation; or the span is refused."""
+    cuts = sorted(cut for cut in cuts if cut <= len(text))
+    spans = [[a, b, f"L{a}"] for a, b in zip(cuts[::2], cuts[1::2], strict=False) if text[a:b].strip()]
+    assume(spans)
+    used = sorted({cut for a, b, _ in spans for cut in (a, b)})
+    pieces = [composed(text[a:b]) for a, b in zip([0, *used], [*used, len(text)], strict=True)]
+    if "".join(pieces) != composed(text):
+        with pytest.raises(BadRecordError, match="within what is one character"):
+            resolved_spans(text, spans, {}, "spans")
+        return
+    moved, resolved, _ = resolved_spans(text, spans, {}, "spans")
+    assert moved == normalised(text)
+    assert [label for _, _, label in resolved] == [label for _, _, label in spans]
+    for (start, end, _), (a, b, _) in zip(spans, resolved, strict=True):
+        assert moved[a:b] == normalised(text[start:end])
+
+
+@given(TEXTS, st.integers(0, 30), st.integers(1, 30))
+def test_the_place_of_a_value_is_the_nearest(text: str, start: int, length: int):
+    value = text[start : start + length]
+    assume(value)
+    for offset in range(len(text) + 3):
+        found = nearest(text, value, offset)
+        places = [place for place in range(len(text)) if text.startswith(value, place)]
+        assert abs(found - offset) == min(abs(place - offset) for place in places)
+
+
+def test_white_space_is_trimmed_and_repeated_spans_are_merged_and_both_are_counted(stage: Stage, tmp_path: Path):
+    rows = [
+        {"text": MAIL, "spans": [[8, 13, "FIRST"], ZOE, ZOE, [0, 6, "O"], [30, 31, "JUNK"], BOB]},
+        {"text": "\r\n Bob \r\n", "spans": [[0, 9, "PERSON"]]},
+        {"text": "nobody", "spans": []},
+        {"text": "bad", "spans": [[0, 9, "FIRST"]]},
+    ]
+    stage.settings |= {"span_label_map": {"FIRST": "PERSON", "JUNK": "O"}, "on_bad_record": "quarantine"}
+    assert stage.ingest(write_lines(tmp_path / "raw.jsonl", rows)) == 0
+    assert [json.loads(row["spans"]) for row in stage.ingested()] == [[ZOE, BOB], [[0, 3, "PERSON"]], []]
+    assert stage.facts("ingest")["spans"] == {
+        "labels": [
+            {"raw": "PERSON", "label": "PERSON", "spans": 4},
+            {"raw": "FIRST", "label": "PERSON", "spans": 1},
+            {"raw": "JUNK", "label": "O", "spans": 1},
+        ],
+        "outside": 1,
+        "merged_duplicates": 2,
+        "trimmed": 2,
+    }
+
+
+def test_a_bad_span_stops_with_its_line_or_goes_to_quarantine(stage: Stage, tmp_path: Path):
+    raw = write_lines(tmp_path / "raw.jsonl", [{"text": MAIL, "spans": [BOB]}, {"text": "Bob", "spans": [[0, 4, "P"]]}])
+    assert stage.ingest(raw) == 1
+    assert stage.error().startswith(f"{raw}:2: spans[0] (P) goes from 0 to 4, the text has 3 characters")
+    stage.settings["on_bad_record"] = "quarantine"
+    assert stage.ingest(raw) == 0
+    (row,) = stage.lines("quarantine")
+    assert (row["origin"], row["record"]["spans"]) == (f"{raw}:2", [[0, 4, "P"]])
+
+
+def test_spans_of_tables_are_read(stage: Stage, tmp_path: Path):
+    (tmp_path / "raw.csv").write_text('text,spans\n"Bob, Zoé","[[0, 3, ""P""]]"\nNobody,\n', encoding="utf-8")
+    cells = pyarrow.array([[{"start": 0, "end": 3, "label": "P"}], []])
+    parquet.write_table(pyarrow.table({"text": ["Bob", "No"], "spans": cells}), tmp_path / "raw.parquet")
+    assert stage.ingest(tmp_path / "raw.csv", tmp_path / "raw.parquet") == 0
+    assert [json.loads(row["spans"]) for row in stage.ingested()] == [[[0, 3, "P"]], [], [[0, 3, "P"]], []]
+
+
+def sample(count: int = 60) -> list[dict]:
+    words = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrst"]
+    rows = []
+    for n in range(count):
+        name, rest = words[n * 2], " ".join(words[(n * 7 + i * 11) % len(words)] + str(n * i) for i in range(8))
+        rows.append(
+            {
+                "text": f"{name} {rest}",
+                "spans": [[0, 3, "PERSON"]] if n % 3 else [],
+                "language": "fr" if n % 2 else "en",
+            }
+        )
+    return rows  # fmt: skip
+
+
+def test_texts_and_not_answers_are_compared_for_duplicates(stage: Stage, tmp_path: Path):
+    shares = {"train": 0.5, "validation": 0.25, "test": 0.25}
+    for compare in ("answer", "conversation"):
+        stage.settings = settings_of(format="spans", label="language", splits=shares, deduplicate={"compare": compare})
+        rows = sample()
+        again = rows[1] | {"spans": [[4, 8, "PERSON"]]}
+        stage.run(write_lines(tmp_path / "raw.jsonl", [*rows, rows[2], again]))
+        assert stage.facts("split")["kept"] == 60
+        exact, differing = stage.lines("duplicates")
+        assert (exact["kind"], exact["spans_differ"]) == ("exact", False)
+        assert (differing["kind"], differing["similarity"], differing["spans_differ"]) == ("near", 1.0, True)
+        assert "the same text with other spans" in (tmp_path / "ledger.html").read_text(encoding="utf-8")
+
+
+def test_the_ledger_counts_spans(stage: Stage, tmp_path: Path):
+    shares = {"train": 0.5, "validation": 0.25, "test": 0.25}
+    stage.settings = settings_of(format="spans", label="language", splits=shares, span_label_map={"X": ATTACK})
+    rows = [*sample(), {"text": "last one here", "spans": [[0, 4, "X"], [5, 8, "X"]], "language": "en"}]
+    stage.run(write_lines(tmp_path / "raw.jsonl", rows))
+    ledger = stage.facts("ledger")
+    person, attack = ledger["spans"]["labels"]
+    assert (person["label"], person["spans"], person["records"], person["texts"]) == ("PERSON", 40, 40, 40)
+    assert (attack["label"], attack["spans"], attack["records"], attack["texts"]) == (ATTACK, 2, 1, 2)
+    assert sum(person[split] for split in SPLITS) == 40
+    assert person["labels"] == {"en": 20, "fr": 20}
+    assert attack["labels"] == {"en": 2, "fr": 0}
+    assert sum(ledger["spans"]["records_without"].values()) == 20
+    train = sum(share["records"] for share in ledger["splits"]["shares"] if share["split"] == "train")
+    assert ledger["spans"]["share_without"]["train"] == round(ledger["spans"]["records_without"]["train"] / train, 4)
+    assert ledger["lengths"]["span characters"]["texts"] == 42
+    assert ledger["raw_spans"]["labels"][1] == {"raw": "X", "label": ATTACK, "spans": 2}
+    page = (tmp_path / "ledger.html").read_text(encoding="utf-8")
+    assert "42 spans of 2 labels" in page
+    assert "<script" not in page
+    assert page.count("<svg") == 5
+
+
+def test_a_dataset_without_spans_has_none_in_its_ledger(tmp_path: Path, capsys: pytest.CaptureFixture):
+    settings = settings_of(format="prompt_completion", splits={"train": 0.5, "validation": 0.0, "test": 0.5})
+    stage = Stage(tmp_path, settings, capsys)
+    rows = [{"prompt": f"q{n}", "completion": row["text"]} for n, row in enumerate(sample(20))]
+    stage.run(write_lines(tmp_path / "raw.jsonl", rows))
+    ledger = stage.facts("ledger")
+    assert (ledger["spans"], ledger["raw_spans"]) == (None, None)
+    assert "<h2>Spans</h2>" not in (tmp_path / "ledger.html").read_text(encoding="utf-8")
