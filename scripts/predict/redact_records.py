@@ -1,0 +1,114 @@
+"""Replace the personal data that a trained classifier finds in records by typed placeholders.
+
+python scripts/predict/redact_records.py results/datasets/mails/ingested.parquet \
+    --model results/runs/pii/merged/manifest.json --output redacted.parquet --facts redaction.json \
+    --settings '{"redact": {"labels": null, "placeholder": "[{label}_{number}]"}, "tokens": {...}, ...}'
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+from scripts.common.cli import Progress, log, run_step, step_parser
+from scripts.common.errors import UserError
+from scripts.common.files import sha256_of, write_json
+from scripts.common.records import Record
+from scripts.common.step_settings import complete
+from scripts.common.threads import use_threads
+from scripts.dataset.canonical import from_row, read_rows, row_count, row_writer, to_row
+from scripts.predict.redaction import Redactor, texts_of
+
+TOGETHER = 512  # records whose texts go to the model together, so that it can batch texts of like length
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the step's command line."""
+    parser = step_parser(__doc__.splitlines()[0])
+    parser.add_argument("ingested", type=Path, help="Parquet file of records")
+    parser.add_argument("--model", type=Path, required=True, help="manifest.json of the merged classifier")
+    parser.add_argument("--output", type=Path, required=True, help="Parquet file of redacted records to write")
+    parser.add_argument("--facts", type=Path, required=True, help="JSON file of what was replaced to write")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; another number may give other rounding")
+    return parser
+
+
+def wanted_labels(wanted: list[str] | None, known: list[str]) -> set[str]:
+    """Return the labels to redact: the wanted ones, or all; raises UserError for one that the model doesn't know."""
+    unknown = sorted(set(wanted or ()) - set(known))
+    if unknown:
+        raise UserError(
+            f"the model finds no '{unknown[0]}'", remedy=f"name some of its labels: {', '.join(sorted(known))}"
+        )
+    return set(known if wanted is None else wanted)
+
+
+def redacted_records(records: Iterator[Record], model, labels: set[str], redactor: Redactor) -> Iterator[Record]:
+    """Yield the records redacted, in their order. `model` has `entities(texts)` like `SpanModel`."""
+    while group := list(islice(records, TOGETHER)):
+        texts = list(dict.fromkeys(text for record in group for text in texts_of(record) if text.strip()))
+        entities = model.entities(texts) if texts else []
+        found = {
+            text: [entity for entity in rows if entity[2] in labels] for text, rows in zip(texts, entities, strict=True)
+        }
+        for record in group:
+            yield redactor.redact(record, found)
+
+
+def facts_of(redactor: Redactor, settings: dict, labels: set[str], model: Path) -> dict:
+    """Return what was done; nothing of it is a text that was found."""
+    counts = redactor.counts
+    return {
+        "model": sha256_of(model),
+        "placeholder": settings["redact"]["placeholder"],
+        "records": counts["records"],
+        "records_changed": counts["changed"],
+        "entities": redactor.entities.total(),
+        "repeated": counts["repeated"],
+        "labels": [
+            {"label": label, "entities": redactor.entities[label], "records": redactor.records_of[label]}
+            for label in sorted(labels, key=lambda label: (-redactor.entities[label], label))
+        ],
+        "spans_moved": counts["spans_moved"],
+        "spans_dropped": counts["spans_dropped"],
+        "records_whose_meta_was_dropped": counts["meta"],
+        "images_not_looked_at": counts["images"],
+        "examples": redactor.examples,
+    }
+
+
+def step(arguments: argparse.Namespace) -> None:
+    """Find, replace, write, and count."""
+    settings = complete(arguments.settings, ("redact", "tokens", "training", "generation"))
+    use_threads(arguments.threads)
+    from scripts.predict.span_model import SpanModel
+
+    tokens = settings["tokens"]
+    model = SpanModel(
+        arguments.model,
+        settings["training"]["precision"],
+        tokens["max_length"],
+        tokens["window_overlap"],
+        settings["generation"]["batch_size"],
+    )
+    labels = wanted_labels(settings["redact"]["labels"], model.labels)
+    redactor = Redactor(settings["redact"]["placeholder"])
+    bar = Progress("redacting", row_count(arguments.ingested))
+    records = (from_row(row) for row in read_rows(arguments.ingested))
+    with row_writer(arguments.output) as output:
+        for record in redacted_records(records, model, labels, redactor):
+            output.write(to_row(record))
+            bar.advance()
+    if redactor.counts["images"]:
+        log.warning("%d images were not looked at: what they show stays", redactor.counts["images"])
+    write_json(arguments.facts, facts_of(redactor, settings, labels, arguments.model))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the step; return its exit status."""
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
