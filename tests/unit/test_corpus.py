@@ -9,6 +9,7 @@ from random import Random
 import pytest
 
 from scripts.common.config.models import EmbeddedModel
+from scripts.common.files import read_jsonl
 from scripts.model import corpus_french, corpus_vietnamese
 from scripts.model.generate_corpus import generate_documents, main, parser
 from scripts.model.grammar import Grammar, capitalize_sentences
@@ -114,6 +115,7 @@ def test_the_base_model_does_not_see_the_example_data(corpus):
     records = json.loads((DATA / "football/records.json").read_text(encoding="utf-8"))
     cards = [json.loads(line) for line in (DATA / "stories/cards.jsonl").read_text(encoding="utf-8").splitlines()]
     examples = [record["text"] for record in records] + [card["messages"][-1]["content"] for card in cards]
+    examples += [record["expected"] for record in read_jsonl(DATA / "titles/records.jsonl")]
     known = {run for document in corpus for run in word_runs(content(document), 8)}
     assert not [text for text in examples if word_runs(text, 8) & known]
     whole = "\n".join(content(document) for document in corpus)
