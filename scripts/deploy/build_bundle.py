@@ -19,6 +19,7 @@ from scripts.deploy.fill_examples import filled, sampling_of_llama_cpp, sampling
 from scripts.deploy.model_card import model_card
 from scripts.deploy.modelfile import modelfile
 from scripts.deploy.provenance import provenance
+from scripts.deploy.served_strategy import served_strategy
 from scripts.gguf.naming import ModelName
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -35,12 +36,12 @@ def bundle_name(header: dict, quant: str, path: Path) -> str:
     return ModelName(*(header[f"general.{key}"] for key in keys)).file_name(quant)
 
 
-def first_question(test: Path) -> str:
-    """Return the first question of the test split, for the examples."""
+def first_question(test: Path) -> tuple[str, str | None]:
+    """Return the first question of the test split and its record's label, for the examples."""
     for row in read_jsonl(test):
         for message in row["messages"]:
             if message["role"] == "user":
-                return message["content"]
+                return message["content"], row.get("label")
     raise UserError("has no user message", test)
 
 
@@ -65,15 +66,18 @@ def build_bundle(arguments) -> None:
     verdict, scores = read_json(arguments.verdict), [read_json(path) for path in arguments.scores]
     header = read_header(arguments.gguf).values
     name = bundle_name(header, quant, arguments.gguf)
-    deploy, question = run["deploy"], first_question(arguments.test)
+    served, (question, label) = served_strategy(run, arguments.train), first_question(arguments.test)
+    deploy = {**run["deploy"], "system": served.system}
     made = {"gguf": arguments.gguf, "parity": arguments.parity, "verdict": arguments.verdict}
     made |= {f"scores/{path.stem}": path for path in arguments.scores}
     context = deploy["parameters"]["num_ctx"] or run["tokens"]["max_length"]
-    common = {"SYSTEM": deploy["system"], "QUESTION": question}
+    common = {"SYSTEM": served.system, "WORDING": served.user, "EXAMPLES": served.examples}
+    common |= {"QUESTION": question, "LABEL": label}
     with atomic_folder(arguments.folder) as folder:
         link_or_copy(arguments.gguf, folder / name)
-        write_text(folder / "Modelfile", modelfile(name, parity, deploy, context))
-        card = model_card(settings, header, name, base, scores, verdict, parity, quant)
+        write_text(folder / "Modelfile", modelfile(name, parity, deploy, context, served.examples))
+        shown = {**settings, "run": {**run, "deploy": deploy}}
+        card = model_card(shown, header, name, base, scores, verdict, parity, quant)
         write_text(folder / "README.md", card)
         sampling = sampling_of_llama_cpp(deploy["parameters"])
         values = {**common, "MODEL": name, "CONTEXT": context, "SAMPLING": sampling}
@@ -101,6 +105,7 @@ def parser():
     result.add_argument("--base", type=Path, required=True, help="manifest of the base model")
     result.add_argument("--training", type=Path, required=True, help="facts of the training")
     result.add_argument("--test", type=Path, required=True, help="records of the test split")
+    result.add_argument("--train", type=Path, help="records of the training split, for a strategy that shows examples")
     result.add_argument("--raw", type=Path, nargs="*", default=[], help="raw files of the dataset")
     result.add_argument("--folder", type=Path, required=True, help="bundle to make")
     return result

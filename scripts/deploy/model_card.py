@@ -7,6 +7,7 @@ import json
 
 from scripts.common.language import language_of
 from scripts.common.modelfile_text import with_plain_spaces
+from scripts.deploy.served_strategy import strategy_lines
 from scripts.score.catalogue import CATALOGUE, shown
 
 METHODS = {"lora": "LoRA", "qlora": "QLoRA", "full": "full"}
@@ -75,6 +76,10 @@ def limit_lines(settings: dict, parity: dict, base: dict) -> list[str]:
     system = settings["run"]["deploy"]["system"] or ""
     lines += [NO_BREAK_NOTE] if with_plain_spaces(system) != system else []
     lines += [EMBEDDED_NOTE] if base.get("source") == "embedded" else []
+    if base.get("template_date"):
+        lines.append(
+            f"The chat template writes a date; it is {base['template_date']} on every day, as it was in training."
+        )
     shape = parity["shape"]
     if shape["system"] == "none":
         lines.append("The chat template has no place for a system message; Ollama leaves one out.")
@@ -135,6 +140,7 @@ def model_card(
         "",
         "`sha256sum -c SHA256SUMS` checks the files.",
         "",
+        *strategy_lines(settings["run"]),
         "## Results",
         "",
         f"On {scores[0]['records']} held-out records, with 95 % bootstrap intervals; the shipped file is in bold."

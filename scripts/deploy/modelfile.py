@@ -1,10 +1,11 @@
 """An Ollama Modelfile. What it can't hold is refused here rather than changed by Ollama's parser."""
 
 import logging
+from collections.abc import Sequence
 
 from scripts.common.chat_shape import ChatShape
 from scripts.common.errors import UserError
-from scripts.common.modelfile_text import QUOTES, modelfile_fault, with_plain_spaces
+from scripts.common.modelfile_text import QUOTES, is_printable, modelfile_fault, with_plain_spaces
 from scripts.deploy.go_template import go_template
 
 log = logging.getLogger(__name__)
@@ -29,12 +30,20 @@ def stop_texts(shape: ChatShape, special_tokens: dict[str, int], eos: str) -> li
     return stops
 
 
-def modelfile(file_name: str, parity: dict, deploy: dict, context: int) -> str:
+def message_text(text: str) -> str:
+    """Return an example's text without the characters that Ollama would drop from a Modelfile; the log says so."""
+    kept = "".join(character for character in with_plain_spaces(text) if is_printable(character))
+    if kept != text:
+        log.warning("an example in the Modelfile is without the characters that Ollama drops: %r", text)
+    return quoted(kept, "an example of the strategy")
+
+
+def modelfile(file_name: str, parity: dict, deploy: dict, context: int, examples: Sequence[dict] = ()) -> str:
     """Return the text of a Modelfile.
 
     `parity` is the run's parity report, `deploy` its section of the configuration, `context` the tokens of context
-    where `deploy` names none. No-break spaces of the system text are written as plain ones. Raises UserError for texts
-    that a Modelfile can't hold.
+    where `deploy` names none, `examples` the turns that go before every question. No-break spaces of the system text
+    are written as plain ones. Raises UserError for texts that a Modelfile can't hold.
     """
     shape = ChatShape.from_json(parity["shape"])
     parameters = {**deploy["parameters"], "num_ctx": deploy["parameters"]["num_ctx"] or context}
@@ -50,6 +59,8 @@ def modelfile(file_name: str, parity: dict, deploy: dict, context: int) -> str:
         if system != deploy["system"]:
             log.warning("deploy.system: its no-break spaces are plain spaces in the Modelfile, for Ollama drops them")
         lines += [f"SYSTEM {quoted(system, 'deploy.system')}", ""]
+    if examples:
+        lines += [*(f"MESSAGE {turn['role']} {message_text(turn['content'])}" for turn in examples), ""]
     for stop in stop_texts(shape, parity["special_tokens"], parity["eos"]):
         lines.append(f"PARAMETER stop {quoted(stop, 'a stop text')}")
     lines += [f"PARAMETER {name} {value}" for name, value in parameters.items()]

@@ -124,19 +124,18 @@ class Strategies:
         ]
 
     def examples(self, name: str) -> list[dict]:
-        """Return the turns of a strategy's examples, users' texts as they are in the data."""
-        return [message for record in self.records[: self.named[name]["shots"]] for message in example_turns(record)]
-
-    def asked_as(self, name: str, messages: list[dict], label: str | None) -> list[dict]:
-        """Return what a model is asked under a strategy: system message, examples, then the conversation."""
-        messages = self.worded(name, with_system(messages, self.named[name]["system"]), label)
-        shown = [
+        """Return the turns of the examples that a strategy shows, users' texts as it words them."""
+        return [
             message
             for record in self.records[: self.named[name]["shots"]]
             for message in self.worded(name, example_turns(record), record.label)
         ]
+
+    def asked_as(self, name: str, messages: list[dict], label: str | None) -> list[dict]:
+        """Return what a model is asked under a strategy: system message, examples, then the conversation."""
+        messages = self.worded(name, with_system(messages, self.named[name]["system"]), label)
         start = next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages))
-        return [*messages[:start], *shown, *messages[start:]]
+        return [*messages[:start], *self.examples(name), *messages[start:]]
 
     def prompts(self, prompts: list["Prompt"]) -> list["Prompt"]:
         """Return the prompts under the chosen strategy, then those of the test split under each of the others.

@@ -9,11 +9,23 @@ import argparse
 from pathlib import Path
 
 import torch
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 SYSTEM = None
+WORDING = None
+EXAMPLES = []
 SAMPLING = {}
 QUESTION = "Hello"
+LABEL = None
+
+
+def messages_of(question: str, system: str | None, label: str | None) -> list[dict]:
+    """Return the conversation that the model is asked to go on with."""
+    if WORDING:
+        question = ImmutableSandboxedEnvironment().from_string(WORDING).render(prompt=question, label=label).strip()
+    start = [{"role": "system", "content": system}] if system else []
+    return [*start, *EXAMPLES, {"role": "user", "content": question}]
 
 
 def main() -> None:
@@ -21,12 +33,12 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description="Ask the merged model one question.")
     arguments.add_argument("question", nargs="?", default=QUESTION)
     arguments.add_argument("--system", default=SYSTEM)
+    arguments.add_argument("--label", default=LABEL)
     arguments.add_argument("--model", default=str(Path(__file__).parent.parent / "merged"))
     arguments.add_argument("--max-tokens", type=int, default=256)
     arguments.add_argument("--seed", type=int, default=0)
     chosen = arguments.parse_args()
-    messages = [{"role": "system", "content": chosen.system}] if chosen.system else []
-    messages.append({"role": "user", "content": chosen.question})
+    messages = messages_of(chosen.question, chosen.system, chosen.label)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(chosen.seed)
     tokenizer = AutoTokenizer.from_pretrained(chosen.model)
