@@ -16,6 +16,8 @@ from PIL import Image
 from scripts.common.records import Record, content_id, images_of, text_of, with_text
 from scripts.dataset.augment import Augmenter
 from scripts.dataset.deduplicate import TextStore, near_duplicates, number_of, pair_across_splits
+from scripts.dataset.ledger_images import thumbnails
+from scripts.dataset.ledger_redaction import without_raw_texts
 from scripts.dataset.make_record import RecordMaker
 from scripts.dataset.raw_rows import BadRecordError
 from scripts.dataset.splits import key_of
@@ -267,6 +269,15 @@ def test_the_ledger_counts_and_shows_images(stage: Stage, tmp_path: Path):
     assert "in more than one split" in page
     assert "&lt;b&gt;Piège&lt;/b&gt;" in page
     assert "<script" not in page
+
+
+def test_the_ledger_of_a_redacted_dataset_shows_no_image(stage: Stage, tmp_path: Path):
+    stage.run(write_lines(tmp_path / "raw.jsonl", [looking(f"{n}.png", answer=f"Titre {n}") for n in range(9)]))
+    ledger = stage.facts("ledger")
+    hidden = without_raw_texts(ledger)["images"]
+    assert hidden == ledger["images"] | {"examples": []}
+    assert len(thumbnails(ledger["images"], tmp_path / "images/manifest.json")) == 8
+    assert thumbnails(hidden, tmp_path / "images/manifest.json") == []
 
 
 def test_the_ledger_needs_the_manifest_that_goes_with_the_records(stage: Stage, tmp_path: Path):
