@@ -85,6 +85,7 @@ def number(value: float, signed: bool = False) -> str:
         text = f"{size:.2e}"
     else:
         digits = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 0.1 or size == 0 else 3
+        digits += 0.0005 <= size < 0.01  # such as the cost of 1,000 short answers
         text = f"{size:,.{digits}f}".replace(",", "\u202f")
     negative = value < 0 and any(digit in text for digit in "123456789")
     return ("−" if negative else "+" if signed and size else "") + text

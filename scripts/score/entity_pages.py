@@ -54,6 +54,29 @@ def class_rows(classes: dict[str, dict]) -> list[dict]:
     ]
 
 
+def classes_by_label(scores: dict) -> dict | None:
+    """Return scores of each class among the records of each label, such as a language; None without labels."""
+    labels = {label: row["classes"] for label, row in scores["by_label"].items() if "classes" in row}
+    if not labels:
+        return None
+    return {
+        "labels": list(labels),
+        "rows": [
+            {"label": name, "cells": [label_cell(classes.get(name)) for classes in labels.values()]}
+            for name in (row["label"] for row in class_rows(scores["entities"]["classes"]))
+        ],
+    }
+
+
+def label_cell(scores: dict | None) -> dict:
+    """Return what the page shows of one class among the records of one label."""
+    if scores is None:
+        return {"text": "–", "spread": "none in these records", "more": ""}
+    precision, recall = (score_text(scores[name])["text"] for name in ("precision", "recall"))
+    more = f"precision {precision}, recall {recall}, support {scores['support']}"
+    return {**score_text(scores["f1"]), "more": more}
+
+
 def score_text(score: dict | None) -> dict:
     """Return a share with its interval as texts."""
     if score is None:
@@ -132,4 +155,5 @@ def entity_section(scores: dict[str, dict], errors: dict[str, Path], shipped: st
             for kind in KINDS
         ],
         "names": list(found),
+        "by_label": classes_by_label(scores[shipped]) if shipped in found else None,
     }

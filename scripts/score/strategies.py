@@ -38,7 +38,9 @@ def strategy_table(scores: dict, facts: dict) -> dict | None:
     if not rows:
         return None
     others = [row for row in rows.values() if row is not scores]
-    columns = [metric for metric in columns_of([scores], STYLE) if any(row["metrics"][metric] for row in others)]
+    known = columns_of([scores], STYLE)
+    known.sort(key=lambda metric: metric not in STYLE)  # style is what strategies are tried for
+    columns = [metric for metric in known if any(row["metrics"][metric] for row in others)]
     return {
         "variant": scores["variant"],
         "columns": [{"title": CATALOGUE[m].title, "arrow": ARROWS[CATALOGUE[m].direction]} for m in columns],

@@ -66,11 +66,11 @@ def gate_rows(gates: list[dict]) -> list[dict]:
 
 
 def metric_cards(scores: dict[str, dict], shipped: str) -> tuple[list[dict], list[dict]]:
-    """Return (metrics with a value somewhere, metrics without one by the reason why), in the order of METRICS."""
+    """Return (metrics with a value somewhere, metrics without one by the reason why), those of tables first."""
     rows = {variant: {"variant": variant, "scores": found} for variant, found in scores.items()}
     cards: list[dict] = []
     absent: dict[str, list[str]] = {}
-    for metric in METRICS:
+    for metric in dict.fromkeys([*columns_of(list(scores.values())), *METRICS]):
         found = {variant: cell(metric, row, rows.get("base")) for variant, row in rows.items()}
         if all(item["value"] is None for item in found.values()):
             absent.setdefault(next(iter(found.values()))["reason"], []).append(CATALOGUE[metric].title)

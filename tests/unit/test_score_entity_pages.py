@@ -67,6 +67,8 @@ def test_the_report_of_a_classifier_has_classes_confusion_and_errors(results):
         "Errors of entities",
         "Wrong type",
         "By label",
+        "F1 of each class by label",
+        "support 20",
         "a classifier writes no text",
         "n = 40",
     ):

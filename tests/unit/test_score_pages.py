@@ -259,6 +259,7 @@ def test_the_curve_has_a_chart_for_what_was_logged():
         ("rouge_l", 0.3333, False, "33.3 %"),
         ("rouge_l", 0.012, True, "+1.20 pp"),
         ("seconds_p50", 0.0512, False, "0.051 s"),
+        ("cost_per_1000", 0.0028, False, "0.0028"),
         ("perplexity", 12345.6, False, "12\u202f346"),
         ("perplexity", None, False, "–"),
     ],
