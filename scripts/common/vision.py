@@ -183,6 +183,10 @@ class VisionTokenizer:
         images = [image_text(self.processor, self.grid(name)) for name in names]
         return pieces[0] + "".join(image + piece for image, piece in zip(images, pieces[1:], strict=True))
 
+    def pixels(self, names: list[str]) -> dict:
+        """Return the pixel values of images of the folder, as `pixel_inputs` has them."""
+        return pixel_inputs(self.processor, [load_image(self.folder, name) for name in names])
+
     @functools.cached_property
     def image_ids(self) -> frozenset[int]:
         """The ids of the tokens of which images consist."""

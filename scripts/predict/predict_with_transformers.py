@@ -3,6 +3,8 @@
 python scripts/predict/predict_with_transformers.py results/models/embedded/manifest.json \
     --adapter results/runs/football/adapter/manifest.json --test results/datasets/football/test.jsonl \
     --answers adapter.jsonl --likelihood likelihood.jsonl --settings '{"method": "lora", "generation": {...}, ...}'
+
+A vision run's prompts need the folder of their images as well: `--images`.
 """
 
 import sys
@@ -15,7 +17,9 @@ from scripts.common.chat import end_of_turn_ids, prompt_ids, tokenize_conversati
 from scripts.common.cli import Progress, run_step
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_jsonl
+from scripts.common.records import images_of
 from scripts.common.threads import use_threads
+from scripts.common.vision import VisionTokenizer, is_vision, vision_tokenizer
 from scripts.predict.answers import AnswerFile
 from scripts.predict.arguments import bar_title, predict_parser, prompt_circumstances, prompts_of
 from scripts.predict.prompts import Prompt
@@ -25,12 +29,12 @@ def load_variant(model: Path, adapter: Path | None, settings: dict):
     """Load a model, and the adapter over it when there is one; in 4 bits where the settings ask for it."""
     import torch
 
-    precision = device_precision(settings["training"]["precision"])
+    precision, task = device_precision(settings["training"]["precision"]), settings.get("task", "chat")
     wish = settings["generation"]["load_in_4bit"]
     unmerged = check_manifest(model).get("method") is None
     reduced = wish == "yes" or (wish == "auto" and settings["method"] == "qlora" and torch.cuda.is_available())
-    quantization = four_bit(settings["qlora"], precision) if reduced and unmerged else None
-    loaded = load_base(model, torch_dtype(precision), quantization)
+    quantization = four_bit(settings["qlora"], precision, task) if reduced and unmerged else None
+    loaded = load_base(model, torch_dtype(precision), quantization, task=task)
     if adapter:
         from peft import PeftModel
 
@@ -76,7 +80,7 @@ def answer_prompts(model, tokenizer, prompts: list[Prompt], file: AnswerFile, ge
     config = generation_config(model, tokenizer, generation)
     ids = [prompt_ids(tokenizer, prompt.messages) for prompt in prompts]
     needed = max(len(row) for row in ids) + generation["max_new_tokens"]
-    positions = getattr(model.config, "max_position_embeddings", None) or needed
+    positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or needed
     if needed > positions:
         raise UserError(
             f"the longest prompt and generation.max_new_tokens need {needed} tokens, the model sees {positions}"
@@ -88,6 +92,7 @@ def answer_prompts(model, tokenizer, prompts: list[Prompt], file: AnswerFile, ge
             width = max(len(ids[i]) for i in batch)
             padded = [[tokenizer.pad_token_id] * (width - len(ids[i])) + ids[i] for i in batch]
             mask = [[0] * (width - len(ids[i])) + [1] * len(ids[i]) for i in batch]
+            pixels = pixels_of(tokenizer, [prompts[i].messages for i in batch], model.device)
             torch.manual_seed(generation["seed"] * 1_000_003 + number)
             started = time.monotonic()
             with torch.inference_mode():
@@ -95,12 +100,21 @@ def answer_prompts(model, tokenizer, prompts: list[Prompt], file: AnswerFile, ge
                     input_ids=torch.tensor(padded, device=model.device),
                     attention_mask=torch.tensor(mask, device=model.device),
                     generation_config=config,
+                    **pixels,
                 )
             seconds = (time.monotonic() - started) / len(batch)
             for i, row in zip(batch, output[:, width:].tolist(), strict=True):
                 if not file.has(prompts[i]):
                     file.add(prompts[i], finished_answer(tokenizer, row, config.eos_token_id, len(ids[i]), seconds))
         bar.advance(len(batch))
+
+
+def pixels_of(tokenizer, conversations: list[list[dict]], device) -> dict:
+    """Return the pixel values of a batch's images in their order, on the device; none for conversations of text."""
+    if not isinstance(tokenizer, VisionTokenizer):
+        return {}
+    pixels = tokenizer.pixels([name for messages in conversations for name in images_of(messages)])
+    return {key: value.to(device) for key, value in pixels.items()}
 
 
 def finished_answer(tokenizer, row: list[int], ends: list[int], prompt_tokens: int, seconds: float) -> dict:
@@ -131,11 +145,17 @@ def measure_likelihood(model, tokenizer, prompts: list[Prompt], batch_size: int)
         ids = [rows[i].ids + [tokenizer.pad_token_id] * (width - len(rows[i].ids)) for i in batch]
         mask = [[1] * len(rows[i].ids) + [0] * (width - len(rows[i].ids)) for i in batch]
         inputs = torch.tensor(ids, device=model.device)
+        options = pixels_of(tokenizer, [wanted[i].messages for i in batch], model.device)
+        skipped = 0
+        if options:  # the logits of thousands of image tokens would need gigabytes
+            skipped = min(rows[i].trained.index(True) for i in batch) - 1
+            options["logits_to_keep"] = width - skipped
         with torch.inference_mode():
-            logits = model(input_ids=inputs, attention_mask=torch.tensor(mask, device=model.device)).logits
+            mask = torch.tensor(mask, device=model.device)
+            logits = model(input_ids=inputs, attention_mask=mask, **options).logits
         for place, i in enumerate(batch):
             targets = torch.tensor([j for j, use in enumerate(rows[i].trained) if use], device=model.device)
-            chosen = logits[place, targets - 1].float().log_softmax(-1)
+            chosen = logits[place, targets - 1 - skipped].float().log_softmax(-1)
             nll = -chosen.gather(1, inputs[place, targets].unsqueeze(1)).sum()
             results[i] = {
                 "id": wanted[i].id,
@@ -155,7 +175,10 @@ def step(arguments) -> None:
     parts = [arguments.model, *([arguments.adapter] if arguments.adapter else [])]
     models = {str(place): check_manifest(part) for place, part in enumerate(parts)}
     circumstances = prompt_circumstances(arguments, prompts, models, Path(__file__))
-    tokenizer = load_tokenizer(arguments.model)
+    if is_vision(arguments.settings) and arguments.images is None:
+        raise UserError("a vision run needs the folder of its images", remedy="name it with --images")
+    tokenizer = vision_tokenizer(arguments.model, arguments.images, arguments.settings)
+    tokenizer = tokenizer or load_tokenizer(arguments.model)
     model = load_variant(arguments.model, arguments.adapter, arguments.settings)
     file = AnswerFile(arguments.answers, circumstances)
     generation = arguments.settings["generation"]
@@ -170,6 +193,7 @@ def parser():
     result = predict_parser(__doc__.splitlines()[0])
     result.add_argument("model", type=Path, help="manifest.json of the base or merged model")
     result.add_argument("--adapter", type=Path, help="manifest.json of the adapter")
+    result.add_argument("--images", type=Path, help="folder in which the prompts' images lie")
     return result
 
 
