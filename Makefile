@@ -9,6 +9,8 @@ CORES ?= all
 ARGS ?=
 NAME ?= football
 EMBEDDED ?= yes
+# Settings for a smaller or larger GPU, where the recipe fits it: t4, 24gb or 80gb.
+GPU ?=
 
 # Rules run `python`: this makes it the environment's.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -21,7 +23,8 @@ VENV := .venv/installed
 # Where the configuration files in ARGS have their results.
 RESULTS = $(shell PATH="$(PATH)" python -m scripts.common.results_folder $(filter %.yaml %.yml %.json,$(ARGS)))
 RECIPES := $(basename $(notdir $(wildcard config/recipes/*.yaml)))
-RECIPE_CONFIG := config/recipes/$(NAME).yaml $(if $(filter yes,$(EMBEDDED)),config/embedded.yaml)
+OVERLAYS := $(if $(GPU),config/gpu/$(GPU)/$(NAME).yaml) $(if $(filter yes,$(EMBEDDED)),config/embedded.yaml)
+RECIPE_CONFIG := config/recipes/$(NAME).yaml $(OVERLAYS)
 RECIPE_RESULTS := results$(if $(filter yes,$(EMBEDDED)),/embedded)
 # After a dry run there is nothing to show.
 DRY := $(filter -n% -pn --dry-run --dryrun,$(ARGS))
@@ -52,13 +55,15 @@ report: $(VENV) ## Make Snakemake's report (of your own: ARGS="--configfile conf
 	elif [ ! $$folder/leaderboard.csv -ot $$folder/report.html ]; then \
 		snakemake --quiet all --report $$folder/report.html $(ARGS); fi
 
-recipe: known-recipe $(VENV) ## Run config/recipes/NAME.yaml on the embedded model; EMBEDDED=no: on the real one
+recipe: known-recipe $(VENV) ## Run config/recipes/NAME.yaml on the embedded model; EMBEDDED=no [GPU=t4]: on the real one
 	@snakemake --configfile $(RECIPE_CONFIG) $(OPTIONS) $(ARGS)
 	@$(if $(DRY),,python scripts/score/print_summary.py --recipe $(NAME) $(RECIPE_RESULTS))
 
 known-recipe:
 	@case " $(RECIPES) " in *" $(NAME) "*) ;; *) \
 		echo "no recipe '$(NAME)'; there are: $$(echo $(RECIPES) | sed 's/ /, /g')" >&2; exit 2;; esac
+	@[ -z "$(GPU)" ] || [ -f "config/gpu/$(GPU)/$(NAME).yaml" ] || { \
+		echo "recipe '$(NAME)' has no settings for GPU=$(GPU); there are: $$(cd config/gpu && ls */$(NAME).yaml | cut -d/ -f1 | paste -sd' ')" >&2; exit 2; }
 
 test: $(VENV) lint ## Check the code and run all tests
 	@pytest
@@ -80,8 +85,9 @@ format: $(VENV) ## Format the code
 lock: $(VENV) ## Make locks and conda files anew from envs/*.in (UPGRADE=yes: newest versions that fit)
 	@python -m envs.lock $(if $(UPGRADE),--upgrade)
 
-docs: $(VENV) ## Make the configuration reference, the editor schema and the rule graph anew
+docs: $(VENV) ## Make the configuration reference, the editor schema, config/gpu and the rule graph anew
 	@python -m scripts.common.config.reference
+	@python -m scripts.common.memory.write_gpu_settings
 	@python -m docs.rule_graph
 
 clean: ## Remove results (not the environment)

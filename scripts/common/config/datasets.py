@@ -10,10 +10,10 @@ from scripts.common.config.types import HubId, LanguageTag, Name, Number, Patter
 KINDS = ("json", "jsonl", "ndjson", "csv", "tsv", "parquet")
 COMPRESSIONS = (".gz", ".zst")
 COLUMNS = {
-    "messages": ("messages", "role", "content", "system"),
-    "prompt_completion": ("prompt", "completion", "system"),
+    "messages": ("messages", "role", "content", "system", "expected"),
+    "prompt_completion": ("prompt", "completion", "system", "expected"),
     "alpaca": ("instruction", "input", "output", "system"),
-    "sharegpt": ("conversations", "from", "value", "system"),
+    "sharegpt": ("conversations", "from", "value", "system", "expected"),
     "spans": ("text", "spans", "system"),
 }
 Format = Literal["messages", "prompt_completion", "alpaca", "sharegpt", "fields", "spans"]

@@ -27,7 +27,7 @@ class EmbeddedModel(Section):
     subword_dropout: Number = Field(
         0.1, ge=0, lt=1, description="Share of merges left out when its corpus is tokenized, so that it knows pieces."
     )
-    context: int = Field(1024, ge=128, description="Longest sequence, in tokens.")
+    context: int = Field(4096, ge=128, description="Longest sequence, in tokens.")
     image_size: int = Field(
         224, ge=56, le=1024, description="For `mistral3`: longest edge of an image, in pixels; larger ones are scaled."
     )

@@ -130,18 +130,15 @@ def training_memory(shape: Shape, run: Run) -> Estimate:
 
 
 def prediction_memory(shape: Shape, run: Run) -> Estimate:
-    """Return the estimate of prediction with transformers: weights in 16 bits, and keys and values of a full batch."""
-    batch = run.generation.batch_size
-    length = run.tokens.max_length + run.generation.max_new_tokens
-    four_bit = run.generation.load_in_4bit == "yes" or (
-        run.generation.load_in_4bit == "auto" and run.method == "qlora"
-    )
+    """Return the estimate of prediction with transformers: the weights, and keys, values and logits of a full batch."""
+    batch, length = run.generation.batch_size, run.tokens.max_length
+    wish = run.generation.load_in_4bit
+    four_bit = wish == "yes" or (wish == "auto" and run.method == "qlora")
     blocks = shape.block_parameters * (FOUR_BIT[True] if four_bit else 2)
-    cache = 2 * 2 * shape.layers * shape.kv_heads * shape.head_size * batch * length
-    work = batch * length * (8 * shape.hidden + 6 * shape.intermediate)
-    return Estimate(
-        weights=blocks + 2 * (shape.other_parameters + shape.tower_parameters),
-        trained=0,
-        activations=cache + work,
-        logits=batch * run.tokens.max_length * shape.vocabulary * 6,  # the likelihood takes whole rows
-    )
+    weights = blocks + 2 * (shape.other_parameters + shape.tower_parameters)
+    if run.task == "token_classification":
+        return Estimate(weights, 0, block_bytes(shape, batch * length, FORWARD_ONLY), 0)
+    whole = batch * (length + run.generation.max_new_tokens)
+    cache = 2 * 2 * shape.layers * shape.kv_heads * shape.head_size * whole
+    work = block_bytes(shape, whole, FORWARD_ONLY)
+    return Estimate(weights, 0, cache + work, batch * length * shape.vocabulary * 6)  # the likelihood takes whole rows
