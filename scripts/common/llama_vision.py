@@ -106,10 +106,13 @@ def pieces_ids(model: "Llama", text: str) -> list[list[int]]:
 
 
 @contextmanager
-def open_vision(model: "Llama", mmproj: Path | str, sight: Sight, threads: int | None = None) -> Iterator["Vision"]:
+def open_vision(
+    model: "Llama", mmproj: Path | str, sight: Sight | None, threads: int | None = None
+) -> Iterator["Vision"]:
     """Open an mmproj file for an open model, and close it when the block ends.
 
-    Raises UserError for a file that llama.cpp can't load or that belongs to another model.
+    Without `sight` libmtmd scales images by its own limits, as a server does. Raises UserError for a file that
+    llama.cpp can't load or that belongs to another model.
     """
     import llama_cpp
     from llama_cpp import mtmd_cpp
@@ -121,7 +124,8 @@ def open_vision(model: "Llama", mmproj: Path | str, sight: Sight, threads: int |
     options.use_gpu = llama_cpp.llama_supports_gpu_offload()
     options.print_timings = False
     options.n_threads = threads or options.n_threads
-    options.image_min_tokens, options.image_max_tokens = 1, sight.most_tokens
+    if sight is not None:
+        options.image_min_tokens, options.image_max_tokens = 1, sight.most_tokens
     context = mtmd_cpp.mtmd_init_from_file(str(mmproj).encode(), model.model, options)
     if not context:
         llama.show_native_lines()
@@ -141,14 +145,15 @@ def open_vision(model: "Llama", mmproj: Path | str, sight: Sight, threads: int |
 class Vision:
     """An open mmproj file: makes chunks of text and images, and evaluates them."""
 
-    def __init__(self, context: int, sight: Sight):
+    def __init__(self, context: int, sight: Sight | None):
         self.context, self.sight = context, sight
 
     @contextmanager
-    def chunks(self, model: "Llama", text: str, images: list["Image.Image"]) -> Iterator[list["Chunk"]]:
-        """Yield a marked text's chunks, in order: the texts between its images, which are RGB, and the images.
+    def chunks(self, model: "Llama", text: str, images: list["numpy.ndarray"]) -> Iterator[list["Chunk"]]:
+        """Yield a marked text's chunks, in order: the texts between its images, and the images.
 
-        Raises UserError where the text has another number of markers than there are images.
+        The images are arrays of [height, width, 3] bytes, as `prepared_image` makes them. Raises UserError where the
+        text has another number of markers than there are images.
         """
         from llama_cpp import mtmd_cpp
 
@@ -156,7 +161,7 @@ class Vision:
         if markers != len(images):
             raise UserError(f"the chat template writes {markers} images of {len(images)}")
         handle = mtmd_cpp.mtmd_input_chunks_init()
-        bitmaps = [bitmap_of(prepared_image(image, self.sight)) for image in images]
+        bitmaps = [bitmap_of(image) for image in images]
         data = text.encode("utf-8")
         bos = llama.token_text(model, model.token_bos())
         asked = mtmd_cpp.mtmd_input_text(data, len(data), not (bos and text.startswith(bos)), True)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.common.llama import chat_text, token_ids
-from scripts.common.llama_vision import open_vision, pieces_ids, sight_of, with_markers
+from scripts.common.llama_vision import open_vision, pieces_ids, prepared_image, sight_of, with_markers
 from scripts.common.records import images_of
 from scripts.common.vision import image_grid, image_size, load_image
 
@@ -68,7 +68,7 @@ class ImageReader:
     def read(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> list[int]:
         """Evaluate a conversation up to its last image, from an empty cache; return the token ids of the rest."""
         model.reset()
-        images = [load_image(self.folder, name) for name in images_of(messages)]
+        images = [prepared_image(load_image(self.folder, name), self.sight) for name in images_of(messages)]
         with self.vision.chunks(model, self.text(model, messages, open_ended), images) as chunks:
             self.vision.eval(model, chunks[:-1])
             return chunks[-1].ids

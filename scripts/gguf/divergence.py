@@ -1,0 +1,132 @@
+"""Next-token distributions of the merged model and of its GGUF file, position by position of some conversations."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts.common.cli import Progress
+from scripts.gguf.parity import ParityError, divergences
+
+if TYPE_CHECKING:
+    import numpy
+    from llama_cpp import Llama
+
+POSITIONS_AT_ONCE = 128
+LARGEST_IN_FULL_PRECISION = 4_000_000_000  # bytes of weights; larger models are compared in bf16
+log = logging.getLogger(__name__)
+
+
+def load_merged(folder: Path, trust_remote_code: bool, sees: bool = False):
+    """Load the merged model for the reference logits: on the GPU if there is one, in the precision that fits.
+
+    `sees` says that it is a vision model.
+    """
+    import torch
+    from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
+
+    kind = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+    small = sum(path.stat().st_size for path in folder.glob("*.safetensors")) <= LARGEST_IN_FULL_PRECISION
+    model = kind.from_pretrained(
+        folder,
+        dtype=torch.float32 if small else torch.bfloat16,
+        use_safetensors=True,
+        trust_remote_code=trust_remote_code,
+    )
+    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+
+
+@dataclass(frozen=True)
+class TextRow:
+    """The token ids of a conversation of text."""
+
+    ids: list[int]
+
+    @property
+    def places(self) -> list[int]:
+        """The positions at which distributions are compared."""
+        return list(range(len(self.ids)))
+
+    def inputs(self) -> dict:
+        """Return what the merged model gets beside the token ids."""
+        return {}
+
+    def evaluate(self, served: "Llama") -> None:
+        """Have llama.cpp evaluate the conversation from an empty cache."""
+        served.reset()
+        served.eval(self.ids)
+
+
+def first_answered(conversations: dict[str, list[dict]], count: int) -> list[list[dict]]:
+    """Return the first conversations, of those with an answer if there are any; an answer shows in the name."""
+    answered = [messages for name, messages in conversations.items() if name.endswith("answered")]
+    return (answered or [*conversations.values()])[:count]
+
+
+def on_device(inputs: dict, reference) -> dict:
+    """Return tensors on a model's device, those with fractions in its precision."""
+    return {
+        name: tensor.to(reference.device, reference.dtype if tensor.is_floating_point() else None)
+        for name, tensor in inputs.items()
+    }
+
+
+def reference_logits(reference, row: TextRow) -> "numpy.ndarray":
+    """Return the merged model's logits of a row, [positions, vocabulary]."""
+    import torch
+
+    inputs = on_device({"input_ids": torch.tensor([row.ids]), **row.inputs()}, reference)
+    with torch.inference_mode():
+        return reference(**inputs).logits[0].float().cpu().numpy()
+
+
+def compare_rows(served: "Llama", reference, rows: list[TextRow], limit: float, what: str) -> dict:
+    """Compare next-token distributions at the rows' positions; return the KL divergence in nats.
+
+    Raises ParityError when the mean is above the limit.
+    """
+    import numpy
+
+    values, agreeing, bar = [], 0, Progress(f"compare distributions, {what}", len(rows))
+    for row in rows:
+        row.evaluate(served)
+        logits, places = reference_logits(reference, row), row.places
+        width = min(logits.shape[-1], served.n_vocab())
+        for start in range(0, len(places), POSITIONS_AT_ONCE):
+            part = places[start : start + POSITIONS_AT_ONCE]
+            ours, theirs = logits[part, :width], served.scores[part, :width]
+            values.append(divergences(ours, theirs))
+            agreeing += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
+        bar.advance()
+    found = numpy.concatenate(values)
+    mean = float(found.mean())
+    log.info("KL divergence, %s: mean %.6f, largest %.6f nats, %d positions", what, mean, found.max(), len(found))
+    if not mean <= limit:
+        row, place = position_of(int(found.argmax()), rows)
+        raise ParityError(
+            f"served is not trained: the GGUF's next-token distribution is {mean:.4g} nats (mean KL) from the merged "
+            f"model's, the limit is {limit:g}; largest at token {place} of prompt {row + 1} ({what})",
+            remedy="convert the merged model again; raise 'parity.max_kl' only if you know why",
+        )
+    return {
+        "mean": rounded(mean),
+        "max": rounded(float(found.max())),
+        "limit": limit,
+        "positions": len(found),
+        "prompts": len(rows),
+        "top_token_agreement": rounded(agreeing / len(found)),
+    }
+
+
+def position_of(place: int, rows: list[TextRow]) -> tuple[int, int]:
+    """Return row and position in it of one of all rows' places put together."""
+    for number, row in enumerate(rows):
+        if place < len(row.places):
+            return number, row.places[place]
+        place -= len(row.places)
+    raise IndexError(place)
+
+
+def rounded(value: float) -> float:
+    """Return a number with four significant digits: further ones depend on the machine."""
+    return float(f"{value:.4g}")
