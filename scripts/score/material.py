@@ -9,6 +9,7 @@ from pathlib import Path
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
 from scripts.score.entity_rows import EntityRow, entity_row
+from scripts.score.reference import Reference
 from scripts.score.tokenize_text import lowered_words
 
 ANSWER_KEYS = {"prompt_set": str, "id": str, "messages": list, "answer": str, "stop": str, "seconds": (int, float)}
@@ -36,6 +37,8 @@ class Material:
     generic_phrases: tuple[str, ...] = ()
     likelihood: dict[str, dict] = field(default_factory=dict)
     price_per_hour: float | None = None
+    assistant_phrases: tuple[str, ...] = ()
+    reference: Reference | None = None
 
     @functools.cached_property
     def texts(self) -> list[str]:

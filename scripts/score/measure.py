@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 
-from scripts.score import diversity, entities, french, similarity
+from scripts.score import diversity, entities, french, similarity, style
 from scripts.score.bootstrap import estimate, point, rounded, table_of
 from scripts.score.catalogue import CATALOGUE, METRICS
 from scripts.score.material import Material, Measured, NotApplicableError
@@ -30,6 +30,11 @@ METRIC_FUNCTIONS: dict[str, Callable[[Material], Measured]] = {
     "passe_compose_share": french.passe_compose_share,
     "proper_noun_rate": french.proper_noun_rate,
     "finished": diversity.finished,
+    "length_ratio": style.length_ratio,
+    "exclamation_rate": style.exclamation_rate,
+    "emoji_rate": style.emoji_rate,
+    "style_overlap": style.style_overlap,
+    "assistant_phrase_rate": style.assistant_phrase_rate,
     "entity_f1": entities.entity_f1,
     "entity_precision": entities.entity_precision,
     "entity_recall": entities.entity_recall,

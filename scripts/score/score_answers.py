@@ -18,10 +18,12 @@ from scripts.score.entity_errors import entity_errors, error_counts
 from scripts.score.entity_tables import class_table, confusion
 from scripts.score.material import Material, read_answers, read_likelihood
 from scripts.score.measure import score_set
+from scripts.score.reference import read_reference
 from scripts.score.similarity import signatures
+from scripts.score.style import reference_facts
 from scripts.score.worst import mismatches, worst_answers
 
-SETTINGS = ("language", "metrics", "generic_phrases", "price_per_hour", "bootstrap", "seed")
+SETTINGS = ("language", "metrics", "generic_phrases", "assistant_phrases", "price_per_hour", "bootstrap", "seed")
 
 
 def parser():
@@ -29,6 +31,7 @@ def parser():
     arguments = step_parser("Score the answers of one variant: metrics with 95 % intervals, and the errors.")
     arguments.add_argument("answers", type=Path, help="answers (JSONL)")
     arguments.add_argument("likelihood", type=Path, help="negative log likelihoods of the expected answers (JSONL)")
+    arguments.add_argument("--reference", type=Path, help="training split (JSONL), the reference of the style")
     arguments.add_argument("--run", required=True, help="the run's name")
     arguments.add_argument("--variant", required=True, help="whose answers these are: base, adapter, merged or a quant")
     arguments.add_argument("--scores", type=Path, required=True, help="scores to write (JSON)")
@@ -87,6 +90,7 @@ def step(arguments) -> None:
     language = settings["language"] or given["language"]
     likelihood = read_likelihood(arguments.likelihood)
     sets = read_answers(arguments.answers)
+    reference = read_reference(arguments.reference, language) if arguments.reference else None
     bar = Progress(f"scoring {arguments.variant}", len(sets))
     scores: dict = {
         "run": arguments.run,
@@ -94,12 +98,14 @@ def step(arguments) -> None:
         "language": language,
         "bootstrap": {"resamples": settings["bootstrap"], "seed": settings["seed"], "level": LEVEL},
         "signatures": signatures(language),
+        "reference": reference_facts(reference),
     }
     errors, others = [], {}
     for name, answers in sets.items():
         own = likelihood if name == "test" else {}
         phrases, price = tuple(settings["generic_phrases"]), settings["price_per_hour"]
-        material = Material(answers, language, phrases, own, price_per_hour=price)
+        spoken = tuple(settings["assistant_phrases"])
+        material = Material(answers, language, phrases, own, price, spoken, reference)
         result = score_set(material, settings["metrics"], settings["bootstrap"], settings["seed"])
         kind = answer_kind(material, settings["metrics"])
         found = errors_of_set(kind, name, material, result)

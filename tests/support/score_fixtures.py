@@ -28,6 +28,7 @@ SCORE = {
     "metrics": None,
     "language": None,
     "generic_phrases": [],
+    "assistant_phrases": [],
     "price_per_hour": None,
     "bootstrap": 200,
     "seed": 0,

@@ -38,7 +38,8 @@ def test_every_metric_has_a_value_with_an_interval_or_a_reason(tmp_path, languag
     french_only = {"present_share", "passe_compose_share", "proper_noun_rate"}
     assert (scores["metrics"]["proper_noun_rate"] is None) == (language == "vi")
     entities = {metric for metric in METRICS if metric.startswith(("entity_", "token_"))}
-    not_given = {"generic_phrase_rate", "cost_per_1000", "parsed", *entities}
+    style = {"style_overlap", "length_ratio", "assistant_phrase_rate"}
+    not_given = {"generic_phrase_rate", "cost_per_1000", "parsed", *entities, *style}
     assert {m for m, v in scores["metrics"].items() if v is None} - french_only == not_given
     assert scores["signatures"]["bleu"].startswith("nrefs:1")
 
@@ -133,7 +134,7 @@ def test_settings_that_are_not_given_are_asked_for(tmp_path, capfd):
     words = [str(known), str(known), "--run", "r", "--variant", "base", "--scores", f"{tmp_path}/s.json"]
     given = json.dumps({"language": "fr", "score": {"metrics": None, "language": None, "generic_phrases": []}})
     assert main([*words, "--errors", f"{tmp_path}/e.jsonl", "--settings", given]) == 1
-    assert "--settings lacks price_per_hour, bootstrap, seed; " in capfd.readouterr().err
+    assert "--settings lacks assistant_phrases, price_per_hour, bootstrap, seed; " in capfd.readouterr().err
 
 
 def test_intervals_of_shares_stay_between_0_and_1_and_those_of_other_measures_do_not(tmp_path):

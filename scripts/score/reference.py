@@ -1,0 +1,45 @@
+"""The training completions as the reference of a style: their word n-grams and their length."""
+
+import functools
+from dataclasses import dataclass
+from pathlib import Path
+
+from scripts.common.files import read_jsonl
+from scripts.common.records import Record
+from scripts.score.tokenize_text import lowered_words, ngrams
+
+ORDERS = (2, 3)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The completions of the training split, each text once."""
+
+    texts: tuple[str, ...]
+    language: str | None = None
+
+    @functools.cached_property
+    def words(self) -> list[list[str]]:
+        """The completions' words in lower case."""
+        return [lowered_words(text, self.language) for text in self.texts]
+
+    @functools.cached_property
+    def grams(self) -> frozenset[tuple[str, ...]]:
+        """All word n-grams of the completions."""
+        return frozenset(gram for words in self.words for gram in style_grams(words))
+
+    @property
+    def mean_length(self) -> float:
+        """The mean number of words of a completion."""
+        return sum(map(len, self.words)) / len(self.words) if self.words else 0.0
+
+
+def style_grams(words: list[str]) -> list[tuple[str, ...]]:
+    """Return the n-grams by which a style is known: pairs and triples of words."""
+    return [gram for order in ORDERS for gram in ngrams(words, order)]
+
+
+def read_reference(path: Path, language: str | None) -> Reference:
+    """Return the completions of a training split: each record's last answer."""
+    answers = (Record.from_row(row).answer for row in read_jsonl(path))
+    return Reference(tuple(dict.fromkeys(answer for answer in answers if answer)), language)

@@ -1,0 +1,132 @@
+"""Measures of style against the training completions."""
+
+import json
+
+import pytest
+
+from scripts.common.config.runs import ASSISTANT_PHRASES
+from scripts.common.records import Record, content_id
+from scripts.score.bootstrap import estimate
+from scripts.score.catalogue import CATALOGUE
+from scripts.score.material import Material, NotApplicableError
+from scripts.score.measure import measured, single_values
+from scripts.score.reference import Reference, read_reference
+from scripts.score.score_answers import main
+from tests.support.score_fixtures import SCORE, answer_rows, likelihood_rows, write_rows
+
+REFERENCE = Reference(("What a goal by the keeper! 🔥", "Off the bar and in!"), "en")
+
+
+def material(*texts: str, **fields) -> Material:
+    answers = [
+        {"id": str(i), "answer": text, "expected": None, "label": None, "stop": "end", "seconds": 1}
+        for i, text in enumerate(texts)
+    ]
+    return Material(answers, "en", **fields)
+
+
+def values(metric: str, *texts: str, **fields) -> list[float | None]:
+    return single_values(metric, measured(metric, material(*texts, **fields)))
+
+
+def test_an_exclamation_mark_counts_once_an_answer():
+    assert values("exclamation_rate", "Goal!!!", "Goal.", "¡Gol", "进球！", "") == [1, 0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("text", ["🔥", "a ⚽ b", "❤️", "👩\u200d👧", "🇫🇷", "1️⃣", "🤷\u200d♂️"])
+def test_an_emoji_is_one_in_every_writing(text):
+    assert values("emoji_rate", text) == [1]
+
+
+@pytest.mark.parametrize("text", ["", "7 # * ©", "→ ★ ♥ ✓", ":-)", "été « x »"])
+def test_what_is_shown_as_text_is_no_emoji(text):
+    assert values("emoji_rate", text) == [0]
+
+
+def test_overlap_is_the_share_of_word_pairs_and_triples_that_completions_have():
+    found = values(
+        "style_overlap", "WHAT A GOAL, by hand", "Off the bar and in", "nothing alike here", "Goal", reference=REFERENCE
+    )
+    # what a, a goal, goal by of four pairs; what a goal, a goal by of three triples
+    assert found == [pytest.approx(5 / 7), 1, 0, None]
+
+
+def test_length_is_held_against_the_mean_of_the_completions():
+    assert values("length_ratio", "one two three", "", reference=Reference(("a b", "c d e f"))) == [1, 0]
+    result = measured("length_ratio", material("one two three", "a " * 12, reference=Reference(("a b", "c d e f"))))
+    assert estimate("mean", result.rows, 100, 0).value == pytest.approx(2.5)
+    assert not CATALOGUE["length_ratio"].is_share
+
+
+def test_without_completions_there_is_nothing_to_compare_with():
+    for metric in ("style_overlap", "length_ratio"):
+        for reference in (None, Reference(())):
+            with pytest.raises(NotApplicableError, match="no training completions were given to compare with"):
+                values(metric, "a b", reference=reference)
+    with pytest.raises(NotApplicableError, match="no answer has two words"):
+        values("style_overlap", "a", "", reference=REFERENCE)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "As an AI language model, I was not there.",
+        "I'm sorry, but the match has not been played yet.",
+        "I’m unable to verify that transfer.",
+        "I cannot confirm this score.",
+        "It is important to note that he plays elsewhere.",
+        "It's worth noting that the final was lost.",
+        "Sure! Here is a caption:",
+        "There is no record of such a goal.",
+        "En tant qu’IA, je ne regarde pas le match.",
+        "Je suis désolé, mais ce joueur n’existe pas.",
+        "Il convient de noter que le match est annulé.",
+    ],
+)
+def test_assistants_are_known_by_what_they_say(text):
+    assert values("assistant_phrase_rate", text, assistant_phrases=ASSISTANT_PHRASES) == [1]
+
+
+def test_no_caption_of_a_fan_is_taken_for_an_assistant():
+    captions = [
+        "SORRY NOT SORRY! Top corner!",
+        "I can't even! 🔥",
+        "Is this real life?!",
+        "He is not done yet!",
+        "Quel but !",
+    ]
+    assert values("assistant_phrase_rate", *captions, assistant_phrases=ASSISTANT_PHRASES) == [0] * len(captions)
+    with pytest.raises(NotApplicableError, match=r"score\.assistant_phrases lists no pattern"):
+        values("assistant_phrase_rate", "x")
+
+
+def test_the_reference_is_each_different_last_answer_of_the_training_split(tmp_path):
+    rows = []
+    for answer in ("Goal!", "Save!", "Goal!"):
+        messages = [
+            {"role": "user", "content": "?"},
+            {"role": "assistant", "content": "a"},
+            {"role": "user", "content": "!"},
+        ]
+        messages.append({"role": "assistant", "content": answer})
+        rows.append(Record(content_id(messages), messages).to_row())
+    assert read_reference(write_rows(tmp_path / "train.jsonl", rows), "en").texts == ("Goal!", "Save!")
+
+
+def test_the_step_compares_with_the_training_split_and_says_how_it_writes(tmp_path):
+    answers = write_rows(tmp_path / "a.jsonl", answer_rows("fr"))
+    likelihood = write_rows(tmp_path / "l.jsonl", likelihood_rows("fr"))
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Quelle tête de Tessonnier ! 🔥"}]
+    reference = write_rows(tmp_path / "train.jsonl", [Record(content_id(messages), messages).to_row()])
+    words = [answers, likelihood, "--run", "r", "--variant", "base", "--scores", tmp_path / "s.json"]
+    words += ["--errors", tmp_path / "e.jsonl"]
+    settings = {"language": "fr", "score": {**SCORE, "assistant_phrases": list(ASSISTANT_PHRASES)}}
+    found = []
+    for option in ([], ["--reference", reference]):
+        assert main([*map(str, [*words, *option]), "--settings", json.dumps(settings)]) == 0
+        found.append(json.loads((tmp_path / "s.json").read_text()))
+    assert found[0]["metrics"]["style_overlap"] is None
+    assert found[0]["reasons"]["style_overlap"] == "no training completions were given to compare with"
+    assert found[1]["metrics"]["style_overlap"]["value"] > 0
+    assert found[1]["metrics"]["assistant_phrase_rate"]["value"] == 0
+    assert found[1]["reference"] == {"completions": 1, "length_mean": 4, "exclamation_rate": 1, "emoji_rate": 1}
