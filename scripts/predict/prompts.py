@@ -5,13 +5,16 @@ from pathlib import Path
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
-from scripts.common.records import ROLES, Record, content_id, normalised
+from scripts.common.records import ROLES, Record, content_id, normalised, text_of
 from scripts.predict.strategies import Strategies, with_system
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model is asked, and what a right answer would be, where that is known."""
+    """What a model is asked, and what a right answer would be, where that is known.
+
+    `spans` are places in `text`, which a strategy may put into other words in `messages`.
+    """
 
     prompt_set: str
     id: str
@@ -19,20 +22,31 @@ class Prompt:
     expected: str | None
     label: str | None
     spans: list[list] | None = None
+    text: str | None = None
 
     def to_row(self) -> dict:
-        """Return the prompt as the beginning of an answer's row; `spans` stands there only where there are any."""
+        """Return the prompt as the beginning of an answer's row; `spans` and `text` only where there are spans."""
         row = asdict(self)
-        return row if self.spans is not None else {key: value for key, value in row.items() if key != "spans"}
+        left_out = ("spans", "text") if self.spans is None else ()
+        return {key: value for key, value in row.items() if key not in left_out}
 
 
 def test_prompts(path: Path) -> list[Prompt]:
     """Return the prompts of a test split: each record's messages before its last answer."""
     records = [Record.from_row(row) for row in read_jsonl(path)]
     return [
-        Prompt("test", r.id, r.prompt, r.expected if r.expected is not None else r.answer, r.label, r.spans)
+        Prompt(
+            "test", r.id, r.prompt, r.expected if r.expected is not None else r.answer, r.label, r.spans, text_with(r)
+        )
         for r in records
     ]
+
+
+def text_with(record: Record) -> str | None:
+    """Return the text that a record's spans lie in; None for a record without spans."""
+    if record.spans is None:
+        return None
+    return text_of(next(message["content"] for message in reversed(record.prompt) if message["role"] == "user"))
 
 
 def prompts_of_file(name: str, path: Path) -> list[Prompt]:

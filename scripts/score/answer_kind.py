@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from scripts.common.records import images_of
 from scripts.score.material import Material
 
 AnswerKind = Literal["entities", "exact", "text"]
@@ -22,6 +23,4 @@ def answer_kind(material: Material, asked: list[str] | None) -> AnswerKind:
 
 def has_images(material: Material) -> bool:
     """Say whether a question shows an image."""
-    contents = (message["content"] for row in material.answers for message in row["messages"])
-    parts = (part for content in contents if isinstance(content, list) for part in content)
-    return any(part.get("type") == "image" for part in parts)
+    return any(images_of(row["messages"]) for row in material.answers)

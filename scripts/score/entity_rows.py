@@ -9,6 +9,7 @@ import regex
 
 from scripts.common.entities import entities_of, parse_entities
 from scripts.common.errors import UserError
+from scripts.common.records import text_of
 
 Span = tuple[int, int, str]
 Counts = dict[str, list[int]]
@@ -69,10 +70,7 @@ def asked_text(row: dict) -> str:
     """Return the text in which entities were to be found: the row's `text`, or its last user message."""
     if isinstance(row.get("text"), str):
         return row["text"]
-    content = next(message["content"] for message in reversed(row["messages"]) if message["role"] == "user")
-    if isinstance(content, str):
-        return content
-    return "\n".join(part["text"] for part in content if part.get("type") == "text")
+    return text_of(next(message["content"] for message in reversed(row["messages"]) if message["role"] == "user"))
 
 
 def entity_row(row: dict) -> EntityRow | None:

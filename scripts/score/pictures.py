@@ -3,6 +3,8 @@
 import base64
 from pathlib import Path
 
+from scripts.common.records import images_of
+
 LARGEST = 60_000  # bytes
 BEGINNINGS = {
     "image/png": (b"\x89PNG\r\n\x1a\n",),
@@ -38,6 +40,4 @@ def picture(folder: Path | None, name: str) -> dict:
 
 def pictures_of(messages: list[dict], folder: Path | None) -> list[dict]:
     """Return the images of a question, in order."""
-    contents = [message["content"] for message in messages if isinstance(message["content"], list)]
-    parts = [part for content in contents for part in content if part.get("type") == "image"]
-    return [picture(folder, str(part.get("image", ""))) for part in parts]
+    return [picture(folder, name) for name in images_of(messages)]

@@ -11,7 +11,9 @@ from scripts.gguf.check_parity import main as check_parity
 from scripts.predict.arguments import predict_parser, prompts_of
 from scripts.predict.prompts import all_prompts
 from scripts.predict.strategies import Strategies, chosen_examples, with_text
+from scripts.score.entity_rows import entity_row
 from tests.support.gguf_files import write_test_records
+from tests.support.span_data import make_span_dataset
 
 PERSONA = "You shout captions."
 REFRAMED = "Caption this{% if label %} ({{ label }}){% endif %}: {{ prompt }}"
@@ -173,3 +175,12 @@ def test_parity_is_checked_on_the_prompts_of_all_strategies(tiny_base, tiny_gguf
         assert check_parity([*map(str, words)]) == 0
         counts.append(json.loads((tmp_path / "parity.json").read_text())["conversations"]["equal"])
     assert counts[1] == counts[0] + 2 * 6
+
+
+def test_a_record_with_spans_keeps_its_own_text_under_every_strategy(tmp_path):
+    test = make_span_dataset(tmp_path / "d") / "test.jsonl"
+    strategies = Strategies({"strategies": {"asked": {"user": "Find: {{ prompt }}"}}, "strategy": "asked"})
+    for prompt in all_prompts(test, {}, None, strategies):
+        row = prompt.to_row()
+        assert row["messages"][-1]["content"] == f"Find: {row['text']}"
+        assert entity_row({**row, "answer": row["expected"]}).found == [tuple(span) for span in row["spans"]]
