@@ -100,7 +100,7 @@ def compare_rows(served: "Llama", reference, rows: list[TextRow], limit: float, 
         bar.advance()
     found = numpy.concatenate(values)
     mean = float(found.mean())
-    log.info("KL divergence, %s: mean %.6f, largest %.6f nats, %d positions", what, mean, found.max(), len(found))
+    log.info("KL divergence: mean %.6f, largest %.6f nats over %d positions (%s)", mean, max(found), len(found), what)
     if not mean <= limit:
         row, place = position_of(int(found.argmax()), rows)
         raise ParityError(
