@@ -15,7 +15,7 @@ from PIL import Image
 
 from scripts.common.records import Record, content_id, images_of, text_of, with_text
 from scripts.dataset.augment import Augmenter
-from scripts.dataset.deduplicate import TextStore, near_duplicates, number_of, pair_across_splits
+from scripts.dataset.deduplicate import NearDuplicates, TextStore, near_duplicates, number_of, pair_across_splits
 from scripts.dataset.ledger_images import thumbnails
 from scripts.dataset.ledger_redaction import without_raw_texts
 from scripts.dataset.make_record import RecordMaker
@@ -201,6 +201,18 @@ def test_near_duplicates_are_looked_for_among_the_same_images(tmp_path_factory, 
     assert {n: first for n, (first, _) in found.items()} == {n: firsts[r] for n, r in enumerate(rows) if firsts[r] != n}
     apart = pair_across_splits(store, 5, 0.85, np.arange(len(rows)), numbers)
     assert (apart is None) == (len(set(rows)) == len(rows))
+    store.close()
+
+
+def test_equal_texts_about_different_images_are_no_candidates_at_all(tmp_path: Path):
+    store = TextStore(tmp_path)
+    for _ in range(3):
+        store.add("le titre de ce document")
+    numbers = np.array([number_of([name]) for name in "aba"], np.uint64)
+    with NearDuplicates(store, 5, 0.85, tmp_path, 1, numbers) as search:
+        members, _ = search.shared_buckets(search.write_bands({}))
+        assert set(members.tolist()) == {0, 2}
+        assert (search.similarity(0, 1), search.similarity(0, 2)) == (0.0, 1.0)
     store.close()
 
 

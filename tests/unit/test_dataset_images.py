@@ -293,6 +293,14 @@ def test_what_is_transparent_becomes_paper(store: ImageStore, folder: Path):
     assert decoded(store.output / store.kept("index.png").name).getpixel((0, 0)) == (255, 255, 255)
 
 
+def test_a_colour_profile_is_not_taken_over_to_another_file():
+    data = encoded(picture(), "TIFF", icc_profile=b"profile", dpi=(300, 300))
+    kept, _, _ = canonical(data, "a.tiff")
+    assert kept == canonical(encoded(picture(), "BMP"), "a.bmp")[0]
+    with Image.open(io.BytesIO(kept)) as image:
+        assert image.info == {}
+
+
 def test_of_sixteen_bits_the_higher_eight_are_kept(store: ImageStore, folder: Path):
     values = [0, 255, 256, 40_000, 65_535]
     deep = Image.frombytes("I;16", (5, 1), b"".join(value.to_bytes(2, "little") for value in values))
