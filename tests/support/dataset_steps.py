@@ -48,8 +48,8 @@ class Stage:
         ingested = str(self.folder / "ingested.parquet")
         return split_records.main([ingested, "--settings", json.dumps(self.settings), *options])
 
-    def write_ledger(self) -> int:
-        """Run write_dataset_ledger; return its exit status."""
+    def write_ledger(self, *more: str) -> int:
+        """Run write_dataset_ledger, with more words on its command line; return its exit status."""
         named = {
             "records": "records.parquet",
             "counts": "ingest.json",
@@ -61,7 +61,7 @@ class Stage:
             "images": "images/manifest.json",
         }
         options = [word for name, file in named.items() for word in (f"--{name}", str(self.folder / file))]
-        return write_dataset_ledger.main(["--name", "sample", *options])
+        return write_dataset_ledger.main(["--name", "sample", *options, *more])
 
     def run(self, *raw: Path) -> None:
         """Run all three steps, which must succeed."""
