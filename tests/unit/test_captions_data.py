@@ -1,0 +1,90 @@
+"""The example captions are what their README says, as separate files and as one file to split."""
+
+import re
+import statistics
+import unicodedata
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+
+from scripts.common.config.runs import ASSISTANT_PHRASES
+from scripts.common.files import read_jsonl
+from scripts.score.style import EMOJI
+from tests.support.dataset_steps import Stage, settings_of
+
+FOLDER = Path(__file__).parents[2] / "data" / "captions"
+COUNTS = {"train": 84, "validation": 12, "test": 24}
+ASKED = re.compile(r"(Write a caption|Write a caption for this picture|Caption this): .*\.")
+
+
+@pytest.fixture(scope="module")
+def splits() -> dict[str, list[dict]]:
+    return {name: list(read_jsonl(FOLDER / f"{name}.jsonl")) for name in COUNTS}
+
+
+@pytest.fixture(scope="module")
+def pairs(splits) -> list[dict]:
+    return [row for rows in splits.values() for row in rows]
+
+
+def test_the_files_hold_the_promised_pairs(splits):
+    assert {name: len(rows) for name, rows in splits.items()} == COUNTS
+    assert all(list(row) == ["prompt", "completion"] for rows in splits.values() for row in rows)
+
+
+def test_every_prompt_asks_for_a_caption(pairs):
+    assert [row["prompt"] for row in pairs if not ASKED.fullmatch(row["prompt"])] == []
+    assert len({row["prompt"] for row in pairs}) == 120
+
+
+def test_every_completion_is_in_the_voice(pairs):
+    texts = [row["completion"] for row in pairs]
+    lengths = [len(text.split()) for text in texts]
+    assert (min(lengths), max(lengths), round(statistics.mean(lengths))) == (8, 19, 13)
+    assert all("!" in text and EMOJI.search(text[-5:]) for text in texts)
+    assert sum(bool(re.search(r"\b[A-Z]{3,}\b", text)) for text in texts) >= 60
+    assert all(unicodedata.is_normalized("NFC", text) and text == text.strip() for text in texts)
+
+
+def test_no_completion_speaks_as_an_assistant(pairs):
+    assert [r for r in pairs if any(re.search(p, r["completion"], re.IGNORECASE) for p in ASSISTANT_PHRASES)] == []
+
+
+def test_no_two_completions_are_alike(pairs):
+    bags = [set(re.findall(r"\w+", row["completion"].lower())) for row in pairs]
+    assert [pair for pair in combinations(bags, 2) if len(pair[0] & pair[1]) >= 0.35 * len(pair[0] | pair[1])] == []
+
+
+def test_further_prompts_have_no_answer(pairs):
+    rows = list(read_jsonl(FOLDER / "prompts.jsonl"))
+    assert len(rows) == 8
+    for row in rows:
+        [message] = row["messages"]
+        assert ASKED.fullmatch(message["content"])
+        assert message["content"] not in {pair["prompt"] for pair in pairs}
+
+
+def test_separate_files_go_to_their_splits_whole(splits, tmp_path, capsys):
+    paths = {name: str(FOLDER / f"{name}.jsonl") for name in COUNTS}
+    settings = settings_of(
+        format="prompt_completion",
+        files=[paths["train"]],
+        validation_files=[paths["validation"]],
+        test_files=[paths["test"]],
+        deduplicate={"compare": "answer"},
+    )
+    stage = Stage(tmp_path, settings, capsys)
+    stage.run(*(FOLDER / f"{name}.jsonl" for name in COUNTS))
+    for name, rows in splits.items():
+        assert {r["messages"][-1]["content"] for r in stage.lines(name)} == {row["completion"] for row in rows}
+
+
+def test_put_together_they_are_one_file_to_split(tmp_path, capsys):
+    whole = tmp_path / "all.jsonl"
+    whole.write_text("".join((FOLDER / f"{name}.jsonl").read_text(encoding="utf-8") for name in COUNTS), "utf-8")
+    stage = Stage(tmp_path, settings_of(format="prompt_completion", splits={"seed": 1}), capsys)
+    stage.run(whole)
+    counts = {name: len(stage.lines(name)) for name in COUNTS}
+    assert sum(counts.values()) == 120
+    assert min(counts.values()) >= 5
