@@ -1,0 +1,204 @@
+"""Hidden states of a frozen backbone at the labelled tokens: computed when they are needed, or once and kept on disk.
+
+A frozen backbone without dropout gives the same hidden states in every epoch. On a CPU each row goes through it alone,
+so that a row's states are the same to the last bit whichever rows are wanted together, kept or not; on a GPU rows go
+in batches, and the last bits depend on the batch.
+"""
+
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import torch
+
+from scripts.common.chat import IGNORED
+from scripts.common.cli import Progress, log
+from scripts.common.errors import UserError
+from scripts.common.files import read_json, write_json
+from scripts.train.batches import pad_batch
+
+GPU_TOKENS = 4096  # tokens of a forward pass on a GPU: enough to keep it busy with a model of 7 billion weights
+DISK_SHARE = 0.9  # of the free disk that a cache may take
+FLUSH_SECONDS = 30
+
+
+class Rows:
+    """A split's rows: `ids` and `labels` of each, and where its labelled tokens are."""
+
+    def __init__(self, path: Path):
+        import pyarrow
+
+        with pyarrow.memory_map(str(path)) as file:
+            table = pyarrow.ipc.open_stream(file).read_all()
+        self.ids: list[list[int]] = table["input_ids"].to_pylist()
+        self.labels: list[torch.Tensor] = []
+        self.positions: list[torch.Tensor] = []
+        for row in table["labels"].to_pylist():
+            labels = torch.tensor(row)
+            positions = (labels != IGNORED).nonzero()[:, 0]
+            self.positions.append(positions)
+            self.labels.append(labels[positions])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def tokens(self) -> int:
+        """How many labelled tokens there are."""
+        return sum(len(labels) for labels in self.labels)
+
+    def by_length(self, numbers: Iterable[int]) -> list[int]:
+        """Return row numbers sorted by length, the longest first."""
+        return sorted(numbers, key=lambda number: (-len(self.ids[number]), number))
+
+    def counts(self, classes: int) -> list[int]:
+        """Return the labelled tokens of each class."""
+        total = torch.zeros(classes, dtype=torch.long)
+        for labels in self.labels:
+            total += torch.bincount(labels, minlength=classes)
+        return total.tolist()
+
+
+class LiveFeatures:
+    """Hidden states computed by the backbone each time they are wanted."""
+
+    def __init__(self, backbone, rows: Rows, pad_id: int, attempt: int = 1):
+        self.backbone, self.rows, self.pad_id = backbone, rows, pad_id
+        self.device = next(backbone.parameters()).device
+        self.limit = max(GPU_TOKENS >> (attempt - 1), 1)
+
+    def batches(self, numbers: list[int]) -> list[list[int]]:
+        """Return the rows of each forward pass, longest first; each further attempt halves those on a GPU."""
+        result: list[list[int]] = []
+        for number in self.rows.by_length(numbers):
+            longest = len(self.rows.ids[result[-1][0]]) if result else 0
+            if not result or self.device.type == "cpu" or longest * (len(result[-1]) + 1) > self.limit:
+                result.append([])
+            result[-1].append(number)
+        return result
+
+    def forward(self, batch: list[int]) -> list[torch.Tensor]:
+        """Return the states [labelled tokens, hidden] of each row, in the backbone's number format."""
+        rows = [
+            {"input_ids": self.rows.ids[number], "labels": [IGNORED] * len(self.rows.ids[number])} for number in batch
+        ]
+        inputs = pad_batch(rows, self.pad_id)
+        with torch.inference_mode():
+            hidden = self.backbone(
+                input_ids=inputs["input_ids"].to(self.device),
+                attention_mask=inputs["attention_mask"].to(self.device),
+                use_cache=False,
+            ).last_hidden_state
+            return [hidden[place, self.rows.positions[number].to(self.device)] for place, number in enumerate(batch)]
+
+    def __call__(self, numbers: list[int]) -> torch.Tensor:
+        """Return the states [labelled tokens, hidden] of rows one after another."""
+        found = {}
+        for batch in self.batches(sorted(set(numbers))):
+            found.update(zip(batch, self.forward(batch), strict=True))
+        return torch.cat([found[number] for number in numbers])
+
+
+class CachedFeatures:
+    """Hidden states read from the file that `fill_cache` wrote: rows by length, one after another."""
+
+    def __init__(self, folder: Path, split: str, rows: Rows, hidden: int, dtype: torch.dtype, device):
+        self.hidden, self.device, self.starts, self.rows = hidden, device, {}, rows
+        self.seconds = read_json(folder / f"{split}.json")["seconds"]
+        path, place = folder / f"{split}.bin", 0
+        for number in rows.by_length(range(len(rows))):
+            self.starts[number] = place
+            place += len(rows.labels[number]) * hidden
+        self.values = torch.from_file(str(path), shared=False, size=place, dtype=dtype) if place else None
+
+    def __call__(self, numbers: list[int]) -> torch.Tensor:
+        """Return the states [labelled tokens, hidden] of rows one after another."""
+        parts = [self.values[self.starts[n] : self.starts[n] + len(self.rows.labels[n]) * self.hidden] for n in numbers]
+        return torch.cat(parts).view(-1, self.hidden).to(self.device)
+
+
+def cache_bytes(tokens: int, hidden: int, dtype: torch.dtype) -> int:
+    """Return the size of a cache: labelled tokens times hidden size times the bytes of a number."""
+    return tokens * hidden * dtype.itemsize
+
+
+def cache_decision(wish: str, needed: int, max_gb: float, free: int) -> tuple[bool, str]:
+    """Return whether to keep the hidden states, and why; sizes in bytes, `free` is the free disk.
+
+    Raises UserError when they must be kept (`always`) and the disk has no room.
+    """
+    size = f"{needed / 2**30:.2f} GiB"
+    fits_disk = needed <= DISK_SHARE * free
+    if wish == "never":
+        return False, f"head.cache is 'never'; {size} would be needed"
+    if wish == "always":
+        if not fits_disk:
+            raise UserError(
+                f"the hidden states need {size} of disk, {free / 2**30:.2f} GiB are free",
+                remedy="set head.cache to 'auto' or 'never', or make room",
+            )
+        return True, f"{size}; head.cache is 'always'"
+    if needed > max_gb * 2**30:
+        return False, f"{size} are more than head.max_cache_gb {max_gb:g}"
+    if not fits_disk:
+        return False, f"{size} are more than {DISK_SHARE:.0%} of the free disk, {free / 2**30:.2f} GiB"
+    return True, f"{size} of {free / 2**30:.2f} GiB free disk"
+
+
+def free_disk(folder: Path) -> int:
+    """Return the free bytes where a folder is or will be, what already lies in the folder counted as free."""
+    own = sum(path.stat().st_size for path in folder.glob("*")) if folder.is_dir() else 0
+    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
+    return shutil.disk_usage(existing).free + own
+
+
+def is_filled(folder: Path, split: str, rows: Rows) -> bool:
+    """Say whether an earlier try wrote all hidden states of a split."""
+    record = folder / f"{split}.json"
+    return record.is_file() and read_json(record)["rows"] == len(rows)
+
+
+def fill_cache(live: LiveFeatures, folder: Path, split: str, dtype: torch.dtype, stopped: Callable[[], bool]) -> None:
+    """Write a split's hidden states to `folder`, from where an earlier try stopped.
+
+    Every half a minute what is written is flushed and counted in a file beside; a broken-off pass goes on at that
+    count, whatever lies behind it. Raises UserError when it is asked to stop.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    path, record = folder / f"{split}.bin", folder / f"{split}.json"
+    order = live.rows.by_length(range(len(live.rows)))
+    done = read_json(record) if record.is_file() and path.is_file() else {"rows": 0, "seconds": 0.0}
+    counted = sum(len(live.rows.labels[number]) for number in order[: done["rows"]])
+    written = cache_bytes(counted, live.backbone.config.hidden_size, dtype)
+    if path.is_file() and path.stat().st_size < written:
+        log.warning("%s is shorter than it should be: it is made again", path)
+        done, written = {"rows": 0, "seconds": 0.0}, 0
+    bar = Progress(f"hidden states {split}", len(order), done["rows"])
+    rows, started, flushed = done["rows"], time.monotonic(), time.monotonic()
+    with open(path, "r+b" if path.exists() else "w+b") as file:
+        file.truncate(written)
+        file.seek(written)
+
+        def flush() -> None:
+            file.flush()
+            os.fsync(file.fileno())
+            seconds = done["seconds"] + time.monotonic() - started
+            write_json(record, {"rows": rows, "seconds": round(seconds, 3)})
+
+        for batch in live.batches(order[rows:]):
+            for states in live.forward(batch):
+                file.write(states.to(dtype).contiguous().view(torch.uint8).cpu().numpy().data)
+            rows += len(batch)
+            bar.advance(len(batch))
+            if stopped():
+                flush()
+                raise UserError(
+                    f"stopped by SIGTERM after {rows} of {len(order)} rows of {split}",
+                    remedy="the hidden states so far are kept; run again to go on",
+                )
+            if time.monotonic() - flushed >= FLUSH_SECONDS:
+                flush()
+                flushed = time.monotonic()
+        flush()
