@@ -11,6 +11,7 @@ from scripts.common.chat_template import render_template
 from scripts.common.config.models import EmbeddedModel
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest
+from scripts.deploy.model_card import limit_lines
 from scripts.model.build_embedded_model import build_embedded_model
 from scripts.model.generate_corpus import main as generate_corpus
 from scripts.model.link_local_model import link_local_model
@@ -97,6 +98,15 @@ def test_a_model_without_a_date_says_so_in_its_manifest(tiny_base, tmp_path):
     source = shutil.copytree(tiny_base.parent, tmp_path / "source", ignore=shutil.ignore_patterns("manifest.json"))
     link_local_model(source, tmp_path / "m", "mine", SETTINGS)
     assert check_manifest(tmp_path / "m" / "manifest.json")["template_date"] is None
+
+
+def test_the_card_says_that_the_date_stands_still():
+    settings = {"run": {"deploy": {"limits": "", "system": None}}}
+    parity = {"shape": {"system": "in_place", "trims": []}}
+    assert "- The chat template writes a date; it is 2025-03-07 on every day" in "\n".join(
+        limit_lines(settings, parity, {"template_date": "2025-03-07"})
+    )
+    assert "date" not in "\n".join(limit_lines(settings, parity, {"template_date": None}))
 
 
 def test_an_embedded_model_fixes_the_date_of_the_template_that_it_is_given(tmp_path):
