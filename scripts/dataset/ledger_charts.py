@@ -6,7 +6,7 @@ WIDTH, HEIGHT = 640, 170  # of a histogram's plot, without its axis
 LABELS = 6  # on a histogram's axis
 
 
-def histogram_chart(lengths: dict) -> dict:
+def histogram_chart(lengths: dict, unit: str = "records") -> dict:
     """Return bars (x, y, width, height, title), axis labels and markers of a histogram in SVG units."""
     bins = lengths["histogram"]
     most = max(entry["records"] for entry in bins)
@@ -18,13 +18,13 @@ def histogram_chart(lengths: dict) -> dict:
             "y": round(HEIGHT * (1 - entry["records"] / most), 2),
             "width": round(step - 2, 2),
             "height": round(HEIGHT * entry["records"] / most, 2),
-            "title": f"{bin_title(entry)}: {entry['records']} records",
+            "title": f"{bin_title(entry)}: {entry['records']} {unit}",
         }
         for number, entry in enumerate(bins)
     ]
     every = max(1, -(-len(bins) // LABELS))
     ticks = [{"x": round(n * step, 2), "text": str(bins[n]["from"])} for n in range(0, last + 1, every)]
-    return {"bars": bars, "ticks": ticks, "most": most, "median_x": marker(bins, lengths["median"], step)}
+    return {"bars": bars, "ticks": ticks, "most": most, "unit": unit, "median_x": marker(bins, lengths["median"], step)}
 
 
 def bin_title(entry: dict) -> str:

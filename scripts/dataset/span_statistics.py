@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from scripts.common.records import SPLITS, text_of
 from scripts.dataset.ledger import Lengths
 
+SPAN_LENGTHS = "span characters"
+
 
 class SpanStatistics:
     """Spans of the records that were kept."""
@@ -78,4 +80,4 @@ class SpanStatistics:
         """Return how long spans are and how many a record has, for the ledger's lengths; nothing where no span is."""
         if not self.spans:
             return {}
-        return {"span characters": self.lengths.as_json(), "spans per record": self.per_record.as_json()}
+        return {SPAN_LENGTHS: self.lengths.as_json(), "spans per record": self.per_record.as_json()}

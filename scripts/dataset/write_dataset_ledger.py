@@ -17,7 +17,7 @@ from scripts.dataset.ledger import make_ledger
 from scripts.dataset.ledger_charts import HEIGHT, WIDTH, flow_segments, histogram_chart, label_rows, span_rows
 from scripts.dataset.ledger_images import ImageStatistics, thumbnails
 from scripts.dataset.ledger_redaction import without_raw_texts
-from scripts.dataset.span_statistics import SpanStatistics
+from scripts.dataset.span_statistics import SPAN_LENGTHS, SpanStatistics
 
 PAGES = Path(__file__).parent / "pages"
 
@@ -70,7 +70,10 @@ def step(arguments: argparse.Namespace) -> None:
         flow=flow_segments(ledger),
         labels=label_rows(ledger),
         span_labels=span_rows(ledger),
-        charts={what: histogram_chart(lengths) for what, lengths in ledger["lengths"].items()},
+        charts={
+            what: histogram_chart(lengths, "spans" if what == SPAN_LENGTHS else "records")
+            for what, lengths in ledger["lengths"].items()
+        },
         thumbnails=thumbnails(ledger["images"], arguments.images),
         plot={"width": WIDTH, "height": HEIGHT},
     )

@@ -298,6 +298,7 @@ def test_the_ledger_counts_spans(stage: Stage, tmp_path: Path):
     assert "42 spans of 2 labels" in page
     assert "<script" not in page
     assert page.count("<svg") == 5
+    assert "highest bar 41 spans" in page
 
 
 def test_a_dataset_without_spans_has_none_in_its_ledger(tmp_path: Path, capsys: pytest.CaptureFixture):
