@@ -15,8 +15,9 @@ from scripts.common.config import ConfigError, load_config
 from scripts.common.config.checks import gated_runs
 from scripts.common.config.paths import files_at
 from scripts.common.config.runs import QUANTS
-from scripts.common.config.variants import answer_variants, shipped_variant
+from scripts.common.config.variants import answer_variants, gguf_quants, makers, shipped_variant
 from scripts.common.imports import files_of_script
+from scripts.common.memory.report import memory_lines
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
 
@@ -39,6 +40,14 @@ shell.prefix(
 
 
 STARTED = time.time()
+# For each run the run that makes its model: runs that differ only in how they answer share one.
+MAKERS = makers(CONFIG.runs)
+CLASSIFYING = [name for name, run in CONFIG.runs.items() if run.task == "token_classification"]
+SEEING = [name for name, run in CONFIG.runs.items() if run.task == "vision"]
+
+
+# Snakemake says whether it is a dry run only after the rules are read.
+DRY_RUN = any(re.fullmatch(r"-[a-zA-Z]*n[a-zA-Z]*|--dry-?run", word) for word in sys.argv)
 
 
 def one_of(names):
@@ -105,9 +114,76 @@ def raw_files_of_run(wildcards):
 
 
 def raw_files_of(dataset):
-    """Return a dataset's raw files, globs expanded; one that isn't there is for another rule to make."""
-    files = CONFIG.datasets[dataset].files or []
-    return [found for pattern in files for found in files_at(pattern, ROOTS) or [pattern]]
+    """Return a dataset's raw files, those of whole splits first: of two that are alike, the first record stays."""
+    section = CONFIG.datasets[dataset]
+    return [file for key in ("test_files", "validation_files", "files") for file in files_of(section, key)]
+
+
+def files_of(section, key):
+    """Return the files of a dataset's key, globs expanded; one that isn't there is for another rule to make."""
+    return [found for pattern in getattr(section, key) or [] for found in files_at(pattern, ROOTS) or [pattern]]
+
+
+def image_files(wildcards):
+    """Return the files in the folder of a dataset's images."""
+    images = CONFIG.datasets[wildcards.dataset].images
+    if images is None:
+        return []
+    return sorted(os.path.join(folder, name) for folder, _, names in os.walk(located(images)) for name in names)
+
+
+def ingest_settings(wildcards):
+    """Return what the records of a dataset depend on, as JSON."""
+    section = CONFIG.datasets[wildcards.dataset]
+    keys = {
+        "hub", "format", "fields", "columns", "system", "label", "label_map", "span_label_map", "group_by",
+        "min_characters", "max_characters", "checks", "on_bad_record", "images",
+    }  # fmt: skip
+    settings = section.model_dump(mode="json", include=keys)
+    settings["images"] = section.images and located(section.images)
+    return json.dumps(settings, ensure_ascii=False, sort_keys=True)
+
+
+def split_settings(wildcards):
+    """Return what the splits of a dataset depend on, as JSON."""
+    section = CONFIG.datasets[wildcards.dataset]
+    settings = section.model_dump(mode="json", include={"deduplicate", "splits", "stratify", "augment"})
+    whole = {split: files_of(section, f"{split}_files") for split in ("validation", "test")}
+    return json.dumps({**settings, "whole_files": whole}, ensure_ascii=False, sort_keys=True)
+
+
+def records_to_split(wildcards):
+    """Return a dataset's records, after redaction where the configuration asks for it."""
+    stage = "redacted" if CONFIG.datasets[wildcards.dataset].redact else "ingested"
+    return f"<results>/datasets/{wildcards.dataset}/{stage}.parquet"
+
+
+def redacting_run(wildcards):
+    """Return the run whose classifier finds the personal data of a dataset."""
+    return CONFIG.datasets[wildcards.dataset].redact.run
+
+
+def redacting_model(wildcards):
+    """Return the manifest of the classifier that finds the personal data of a dataset."""
+    return f"<results>/runs/{MAKERS[redacting_run(wildcards)]}/merged/manifest.json"
+
+
+def redaction_settings(wildcards):
+    """Return what the redaction of a dataset depends on, as JSON."""
+    run = CONFIG.runs[redacting_run(wildcards)]
+    settings = {
+        "redact": CONFIG.datasets[wildcards.dataset].redact.model_dump(mode="json"),
+        "tokens": run.tokens.model_dump(mode="json"),
+        "training": {"precision": run.training.precision},
+        "generation": run.generation.model_dump(mode="json", include={"batch_size", "load_in_4bit"}),
+    }
+    return json.dumps(settings, ensure_ascii=False, sort_keys=True)
+
+
+def redaction_facts(wildcards):
+    """Return the file of facts on a dataset's redaction, where there is one."""
+    redacted = CONFIG.datasets[wildcards.dataset].redact
+    return f"<results>/datasets/{wildcards.dataset}/redaction.json" if redacted else []
 
 
 def dataset_of(wildcards):
@@ -127,6 +203,47 @@ def dataset_file(name):
         return f"<results>/datasets/{dataset_of(wildcards)}/{name}"
 
     return path
+
+
+def of_maker(name):
+    """Return an input function: this file of the run whose model the wildcard's run answers with."""
+
+    def path(wildcards):
+        return f"<results>/runs/{MAKERS[wildcards.run]}/{name}".replace("{variant}", str(wildcards.get("variant")))
+
+    return path
+
+
+def option(name, key):
+    """Return a function for `params`: the option that names an input, where there is one."""
+
+    def words(wildcards, input):
+        value = input.get(key)
+        return [name, str(value)] if value else []
+
+    return words
+
+
+def images_of_run(wildcards):
+    """Return the manifest of the images that a run sees, where it sees any."""
+    seeing = wildcards.run in SEEING
+    return f"<results>/datasets/{dataset_of(wildcards)}/images/manifest.json" if seeing else []
+
+
+def images_option(wildcards, input):
+    """Return the option that names the folder in which records find their images, where there are any."""
+    return ["--images", os.path.dirname(os.path.dirname(input.images))] if input.images else []
+
+
+def mmproj_of_run(wildcards):
+    """Return the GGUF file of a run's vision tower, where it has one."""
+    return f"<results>/runs/{MAKERS[wildcards.run]}/gguf/mmproj.gguf" if wildcards.run in SEEING else []
+
+
+def shown_examples(wildcards):
+    """Return the training split, if a strategy of the run shows examples of it."""
+    shots = any(strategy.shots for strategy in CONFIG.runs[wildcards.run].strategies.values())
+    return f"<results>/datasets/{dataset_of(wildcards)}/train.jsonl" if shots else []
 
 
 def models_from(source):
@@ -201,7 +318,7 @@ def gguf_settings(wildcards):
 
 def shipped_gguf(wildcards):
     """Return the GGUF file that goes into a run's bundle."""
-    return f"<results>/runs/{wildcards.run}/gguf/{shipped_variant(CONFIG.runs[wildcards.run])}.gguf"
+    return f"<results>/runs/{MAKERS[wildcards.run]}/gguf/{shipped_variant(CONFIG.runs[wildcards.run])}.gguf"
 
 
 def bundle_settings(wildcards):
@@ -219,14 +336,19 @@ def bundle_settings(wildcards):
     return json.dumps(parts, ensure_ascii=False, sort_keys=True)
 
 
-def runs_with(*methods):
-    """Return the names of the runs with one of these methods."""
-    return [name for name, run in CONFIG.runs.items() if run.method in methods]
+def generating_runs(*methods):
+    """Return the names of the runs that generate text, with one of these methods."""
+    return [name for name, run in CONFIG.runs.items() if run.method in methods and name not in CLASSIFYING]
 
 
 def gpus_of_run(wildcards):
     """Return how many GPUs a run's model wants: none for an embedded one, which a CPU trains in seconds."""
     return 0 if CONFIG.models[model_of(wildcards)].embedded else 1
+
+
+def gpus_of_redaction(wildcards):
+    """Return how many GPUs the classifier that redacts a dataset wants."""
+    return 0 if CONFIG.models[CONFIG.runs[redacting_run(wildcards)].model].embedded else 1
 
 
 def training_mb(wildcards, attempt):
@@ -241,18 +363,13 @@ def attempt_number(wildcards, attempt):
 
 def variant_model(wildcards):
     """Return the manifest of the model that a variant loads: the merged one, or the base."""
-    merged = f"<results>/runs/{wildcards.run}/merged/manifest.json"
-    return merged if wildcards.variant == "merged" else base_manifest(wildcards)
+    merged = of_maker("merged/manifest.json")
+    return merged(wildcards) if wildcards.variant == "merged" else base_manifest(wildcards)
 
 
 def variant_adapter(wildcards):
     """Return the manifest of the adapter for the variant `adapter`, and nothing for the others."""
-    return f"<results>/runs/{wildcards.run}/adapter/manifest.json" if wildcards.variant == "adapter" else []
-
-
-def adapter_option(wildcards, input):
-    """Return the option that names the adapter, where there is one."""
-    return ["--adapter", str(input.adapter)] if input.adapter else []
+    return of_maker("adapter/manifest.json")(wildcards) if wildcards.variant == "adapter" else []
 
 
 def prompt_set_files(wildcards):
@@ -271,6 +388,11 @@ def prediction_threads(wildcards):
     return 1 if CONFIG.models[model_of(wildcards)].embedded else 8
 
 
+def redaction_threads(wildcards):
+    """Return the threads of a redaction: one for an embedded model."""
+    return 8 if gpus_of_redaction(wildcards) else 1
+
+
 def scored_files(name):
     """Return an input function: this file of the run, `{variant}` filled in with each of its variants."""
 
@@ -282,9 +404,10 @@ def scored_files(name):
 
 
 def score_settings(wildcards):
-    """Return what the scores of a run depend on, as JSON: its `score` section and its language."""
+    """Return what the scores of a run depend on, as JSON: its task, `score` section and language."""
     run = CONFIG.runs[wildcards.run]
     settings = {
+        "task": run.task,
         "score": run.score.model_dump(mode="json"),
         "language": CONFIG.datasets[run.dataset].language,
     }
@@ -311,8 +434,17 @@ def run_facts(name):
         "run": name,
         "dataset": run.dataset,
         "model": run.model,
+        "task": run.task,
         "method": run.method,
+        "strategies": list(run.strategies),
+        "strategy": run.strategy,
     }
+
+
+def curve_of_run(wildcards):
+    """Return the curve of a run's training, where there was one."""
+    trained = CONFIG.runs[wildcards.run].method != "prompt"
+    return of_maker("curve.jsonl")(wildcards) if trained else []
 
 
 def report_settings(wildcards):
@@ -343,8 +475,12 @@ def base_manifests(wildcards):
 def every_result(wildcards):
     """Return what `snakemake` makes by itself: the ledgers, and of each run curve, report and bundle; the leaderboard."""
     made = [f"<results>/datasets/{name}/ledger.html" for name in CONFIG.datasets]
-    for name in CONFIG.runs:
-        made += [f"<results>/runs/{name}/{file}" for file in ("curve.svg", "report.html", "bundle/SHA256SUMS")]
+    for name, run in CONFIG.runs.items():
+        made.append(f"<results>/runs/{name}/report.html")
+        if CONFIG.datasets[run.dataset].format == "spans":
+            made += [f"<results>/runs/{name}/confusion/{variant}.svg" for variant in answer_variants(run)]
+        if run.method != "prompt":
+            made += [f"<results>/runs/{MAKERS[name]}/curve.svg", f"<results>/runs/{name}/bundle/SHA256SUMS"]
     return [*made, "<results>/leaderboard.csv", "<results>/leaderboard.html"]
 
 
@@ -370,3 +506,8 @@ wildcard_constraints:
     dataset=one_of(CONFIG.datasets),
     model=one_of(CONFIG.models),
     run=one_of(CONFIG.runs),
+
+
+if DRY_RUN:
+    for line in memory_lines(CONFIG, located):
+        print(line, file=sys.stderr)

@@ -9,11 +9,13 @@ rule ingest_records:
     """Read raw data into canonical records, each traceable to file:line; set bad ones aside or stop at them."""
     input:
         raw=raw_files,
+        images=image_files,
         code=code("dataset/ingest_records.py"),
     output:
         records="<results>/datasets/{dataset}/ingested.parquet",
         quarantine="<results>/datasets/{dataset}/quarantine.jsonl",
         counts="<results>/datasets/{dataset}/ingest.json",
+        images="<results>/datasets/{dataset}/images/manifest.json",
     log:
         "<logs>/dataset/ingest_records/{dataset}.log",
     benchmark:
@@ -24,31 +26,51 @@ rule ingest_records:
         mem_mb=2000,
         runtime=60,
     params:
-        settings=dataset_settings(
-            "hub",
-            "format",
-            "fields",
-            "columns",
-            "system",
-            "label",
-            "label_map",
-            "group_by",
-            "min_characters",
-            "max_characters",
-            "checks",
-            "on_bad_record",
-        ),
+        images=subpath(output.images, parent=True),
+        settings=ingest_settings,
     shell:
         r"""
         python {input.code[0]:q} {input.raw:q} --settings {params.settings:q} --log {log:q} \
-            --records {output.records:q} --quarantine {output.quarantine:q} --counts {output.counts:q}
+            --records {output.records:q} --quarantine {output.quarantine:q} --counts {output.counts:q} \
+            --images-output {params.images:q}
+        """
+
+
+rule redact_records:
+    """Replace the personal data that a run's classifier finds by typed placeholders."""
+    input:
+        ingested="<results>/datasets/{dataset}/ingested.parquet",
+        model=redacting_model,
+        code=code("predict/redact_records.py"),
+    output:
+        records="<results>/datasets/{dataset}/redacted.parquet",
+        facts="<results>/datasets/{dataset}/redaction.json",
+    log:
+        "<logs>/dataset/redact_records/{dataset}.log",
+    benchmark:
+        "<benchmarks>/dataset/redact_records/{dataset}.tsv"
+    wildcard_constraints:
+        dataset=one_of(name for name, dataset in CONFIG.datasets.items() if dataset.redact),
+    conda:
+        "../envs/train.yaml"
+    threads: redaction_threads
+    resources:
+        gpu=gpus_of_redaction,
+        mem_mb=48000,
+        runtime=480,
+    params:
+        settings=redaction_settings,
+    shell:
+        r"""
+        python {input.code[0]:q} {input.ingested:q} --model {input.model:q} --output {output.records:q} \
+            --facts {output.facts:q} --threads {threads} --settings {params.settings:q} --log {log:q}
         """
 
 
 rule split_records:
     """Remove duplicates, split by hash, check that the splits share nothing, and augment the training split."""
     input:
-        ingested="<results>/datasets/{dataset}/ingested.parquet",
+        ingested=records_to_split,
         code=code("dataset/split_records.py"),
     output:
         records="<results>/datasets/{dataset}/records.parquet",
@@ -67,7 +89,7 @@ rule split_records:
         mem_mb=4000,
         runtime=120,
     params:
-        settings=dataset_settings("deduplicate", "splits", "stratify", "augment"),
+        settings=split_settings,
     shell:
         r"""
         python {input.code[0]:q} {input.ingested:q} --settings {params.settings:q} --log {log:q} \
@@ -84,6 +106,8 @@ rule write_dataset_ledger:
         counts="<results>/datasets/{dataset}/ingest.json",
         duplicates="<results>/datasets/{dataset}/duplicates.jsonl",
         facts="<results>/datasets/{dataset}/split.json",
+        redaction=redaction_facts,
+        images="<results>/datasets/{dataset}/images/manifest.json",
         code=code("dataset/write_dataset_ledger.py"),
     output:
         json="<results>/datasets/{dataset}/ledger.json",
@@ -102,9 +126,12 @@ rule write_dataset_ledger:
     resources:
         mem_mb=1000,
         runtime=30,
+    params:
+        redaction=option("--redaction", "redaction"),
     shell:
         r"""
         python {input.code[0]:q} --name {wildcards.dataset:q} --log {log:q} \
             --records {input.records:q} --quarantine {input.quarantine:q} --counts {input.counts:q} \
-            --duplicates {input.duplicates:q} --facts {input.facts:q} --json {output.json:q} --html {output.html:q}
+            --duplicates {input.duplicates:q} --facts {input.facts:q} --images {input.images:q} {params.redaction:q} \
+            --json {output.json:q} --html {output.html:q}
         """

@@ -59,6 +59,37 @@ rule convert_to_gguf:
         """
 
 
+rule convert_mmproj:
+    """Convert the merged model's vision tower and projector to a GGUF file of their own, as llama.cpp wants them."""
+    input:
+        merged="<results>/runs/{run}/merged/manifest.json",
+        tools="<results>/tools/llama.cpp/manifest.json",
+        base=base_manifest,
+        code=code("gguf/convert_mmproj.py"),
+    output:
+        gguf="<results>/runs/{run}/gguf/mmproj.gguf",
+    log:
+        "<logs>/gguf/convert_mmproj/{run}.log",
+    benchmark:
+        "<benchmarks>/gguf/convert_mmproj/{run}.tsv"
+    wildcard_constraints:
+        run=one_of(SEEING),
+    conda:
+        "../envs/gguf.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        merged=subpath(input.merged, parent=True),
+        tools=subpath(input.tools, parent=True),
+        settings=gguf_settings,
+    shell:
+        r"""
+        python {input.code[0]:q} {params.merged:q} --tools {params.tools:q} --base {input.base:q} \
+            --output {output.gguf:q} --settings {params.settings:q} --log {log:q}
+        """
+
+
 rule quantize_gguf:
     """Quantize the bf16 GGUF file."""
     input:
@@ -88,9 +119,12 @@ rule quantize_gguf:
 rule check_parity:
     """Prove that llama.cpp sees the tokens that training saw, and answers as the merged model does."""
     input:
-        merged="<results>/runs/{run}/merged/manifest.json",
-        gguf="<results>/runs/{run}/gguf/bf16.gguf",
+        merged=of_maker("merged/manifest.json"),
+        gguf=of_maker("gguf/bf16.gguf"),
+        mmproj=mmproj_of_run,
+        images=images_of_run,
         test=dataset_file("test.jsonl"),
+        shown=shown_examples,
         prompt_sets=prompt_set_files,
         code=code("gguf/check_parity.py"),
     output:
@@ -109,9 +143,12 @@ rule check_parity:
     params:
         merged=subpath(input.merged, parent=True),
         prompt_sets=prompt_set_options,
-        settings=run_settings("parity", "generation.system"),
+        shown=option("--train", "shown"),
+        mmproj=option("--mmproj", "mmproj"),
+        images=images_option,
+        settings=run_settings("task", "vision.longest_edge", "parity", "generation.system", "strategies", "strategy"),
     shell:
         r"""
         python {input.code[0]:q} {params.merged:q} {input.gguf:q} --test {input.test:q} {params.prompt_sets:q} \
-            --threads {threads} --output {output.report:q} --settings {params.settings:q} --log {log:q}
+            {params.shown:q} {params.mmproj:q} {params.images:q} --threads {threads} --output {output.report:q} --settings {params.settings:q} --log {log:q}
         """

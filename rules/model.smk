@@ -55,7 +55,7 @@ rule build_embedded_model:
         runtime=30,
     params:
         folder=subpath(output.manifest, parent=True),
-        settings=model_settings("architecture", "embedded", "license"),
+        settings=model_settings("architecture", "embedded", "license", "template_date"),
     shell:
         r"""
         python {input.code[0]:q} {input.corpus:q} --chat-template {input.chat_template:q} --threads {threads} \
@@ -85,7 +85,7 @@ rule fetch_hub_model:
     params:
         folder=subpath(output.manifest, parent=True),
         chat_template=chat_template_option,
-        settings=model_settings("architecture", "hub", "license", "trust_remote_code"),
+        settings=model_settings("architecture", "hub", "license", "trust_remote_code", "template_date"),
     shell:
         r"""
         python {input.code[0]:q} {params.chat_template:q} --name {wildcards.model:q} --folder {params.folder:q} \
@@ -116,7 +116,7 @@ rule link_local_model:
         source=local_model_folder,
         chat_template=chat_template_option,
         folder=subpath(output.manifest, parent=True),
-        settings=model_settings("architecture", "path", "license", "trust_remote_code"),
+        settings=model_settings("architecture", "path", "license", "trust_remote_code", "template_date"),
     shell:
         r"""
         python {input.code[0]:q} {params.source:q} {params.chat_template:q} --name {wildcards.model:q} \

@@ -11,6 +11,8 @@ rule predict_with_transformers:
         model=variant_model,
         adapter=variant_adapter,
         test=dataset_file("test.jsonl"),
+        shown=shown_examples,
+        images=images_of_run,
         prompt_sets=prompt_set_files,
         code=code("predict/predict_with_transformers.py"),
     output:
@@ -21,6 +23,7 @@ rule predict_with_transformers:
     benchmark:
         "<benchmarks>/predict/predict_with_transformers/{run}.{variant}.tsv"
     wildcard_constraints:
+        run=one_of(generating_runs("lora", "qlora", "full", "prompt")),
         variant="base|adapter|merged",
     conda:
         "../envs/train.yaml"
@@ -30,22 +33,36 @@ rule predict_with_transformers:
         mem_mb=training_mb,
         runtime=480,
     params:
-        adapter=adapter_option,
+        adapter=option("--adapter", "adapter"),
         prompt_sets=prompt_set_options,
-        settings=run_settings("method", "qlora", "generation", "training.precision"),
+        shown=option("--train", "shown"),
+        images=images_option,
+        settings=run_settings(
+            "task",
+            "method",
+            "qlora",
+            "vision.longest_edge",
+            "generation",
+            "training.precision",
+            "strategies",
+            "strategy",
+        ),
     shell:
         r"""
         python {input.code[0]:q} {input.model:q} {params.adapter:q} --test {input.test:q} {params.prompt_sets:q} \
-            --answers {output.answers:q} --likelihood {output.likelihood:q} --threads {threads} \
-            --settings {params.settings:q} --log {log:q}
+            {params.shown:q} {params.images:q} --answers {output.answers:q} --likelihood {output.likelihood:q} \
+            --threads {threads} --settings {params.settings:q} --log {log:q}
         """
 
 
 rule predict_with_llama:
     """Answer the prompts with a GGUF in llama.cpp, and measure the expected answers' likelihood."""
     input:
-        model="<results>/runs/{run}/gguf/{variant}.gguf",
+        model=of_maker("gguf/{variant}.gguf"),
+        mmproj=mmproj_of_run,
         test=dataset_file("test.jsonl"),
+        shown=shown_examples,
+        images=images_of_run,
         prompt_sets=prompt_set_files,
         code=code("predict/predict_with_llama.py"),
     output:
@@ -66,10 +83,51 @@ rule predict_with_llama:
         runtime=480,
     params:
         prompt_sets=prompt_set_options,
-        settings=run_settings("generation"),
+        shown=option("--train", "shown"),
+        mmproj=option("--mmproj", "mmproj"),
+        images=images_option,
+        settings=run_settings("task", "vision.longest_edge", "generation", "strategies", "strategy"),
     shell:
         r"""
         python {input.code[0]:q} {input.model:q} --test {input.test:q} {params.prompt_sets:q} \
-            --answers {output.answers:q} --likelihood {output.likelihood:q} --threads {threads} \
-            --settings {params.settings:q} --log {log:q}
+            {params.shown:q} {params.mmproj:q} {params.images:q} --answers {output.answers:q} \
+            --likelihood {output.likelihood:q} --threads {threads} --settings {params.settings:q} --log {log:q}
+        """
+
+
+rule predict_spans:
+    """Find the entities of the test texts with the merged classifier."""
+    input:
+        model=of_maker("merged/manifest.json"),
+        test=dataset_file("test.jsonl"),
+        code=code("predict/predict_spans.py"),
+    output:
+        answers="<results>/runs/{run}/answers/{variant}.jsonl",
+        likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
+    log:
+        "<logs>/predict/predict_spans/{run}.{variant}.log",
+    benchmark:
+        "<benchmarks>/predict/predict_spans/{run}.{variant}.tsv"
+    wildcard_constraints:
+        run=one_of(CLASSIFYING),
+        variant="merged",
+    conda:
+        "../envs/train.yaml"
+    threads: prediction_threads
+    resources:
+        gpu=gpus_of_run,
+        mem_mb=training_mb,
+        runtime=480,
+    params:
+        settings=run_settings(
+            "tokens.max_length",
+            "tokens.window_overlap",
+            "generation.batch_size",
+            "generation.load_in_4bit",
+            "training.precision",
+        ),
+    shell:
+        r"""
+        python {input.code[0]:q} {input.model:q} --test {input.test:q} --answers {output.answers:q} \
+            --likelihood {output.likelihood:q} --threads {threads} --settings {params.settings:q} --log {log:q}
         """

@@ -11,6 +11,7 @@ rule score_answers:
     input:
         answers="<results>/runs/{run}/answers/{variant}.jsonl",
         likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
+        reference=dataset_file("train.jsonl"),
         code=code("score/score_answers.py"),
     output:
         scores="<results>/runs/{run}/scores/{variant}.json",
@@ -30,9 +31,37 @@ rule score_answers:
         settings=score_settings,
     shell:
         r"""
-        python {input.code[0]:q} {input.answers:q} {input.likelihood:q} --run {wildcards.run:q} \
-            --variant {wildcards.variant:q} --scores {output.scores:q} --errors {output.errors:q} \
+        python {input.code[0]:q} {input.answers:q} {input.likelihood:q} --reference {input.reference:q} \
+            --run {wildcards.run:q} --variant {wildcards.variant:q} --scores {output.scores:q} --errors {output.errors:q} \
             --settings {params.settings:q} --log {log:q}
+        """
+
+
+rule draw_confusion:
+    """Draw which labels are taken for which, as a picture and as a table."""
+    input:
+        scores="<results>/runs/{run}/scores/{variant}.json",
+        code=code("score/draw_confusion.py"),
+    output:
+        table="<results>/runs/{run}/confusion/{variant}.csv",
+        picture=report(
+            "<results>/runs/{run}/confusion/{variant}.svg",
+            caption="../docs/report/confusion.rst",
+            category="Scores",
+            labels={"run": "{run}", "what": "confusion, {variant}"},
+        ),
+    log:
+        "<logs>/score/draw_confusion/{run}.{variant}.log",
+    benchmark:
+        "<benchmarks>/score/draw_confusion/{run}.{variant}.tsv"
+    conda:
+        "../envs/score.yaml"
+    resources:
+        mem_mb=1000,
+        runtime=10,
+    shell:
+        r"""
+        python {input.code[0]:q} {input.scores:q} --table {output.table:q} --picture {output.picture:q} --log {log:q}
         """
 
 
@@ -73,7 +102,8 @@ rule write_run_report:
         answers=scored_files("answers/{variant}.jsonl"),
         errors=scored_files("errors/{variant}.jsonl"),
         verdict="<results>/runs/{run}/verdict.json",
-        curve="<results>/runs/{run}/curve.jsonl",
+        curve=curve_of_run,
+        images=images_of_run,
         base=base_manifest,
         code=code("score/write_run_report.py"),
     output:
@@ -93,12 +123,14 @@ rule write_run_report:
         mem_mb=1000,
         runtime=30,
     params:
+        curve=option("--curve", "curve"),
+        images=images_option,
         settings=report_settings,
     shell:
         r"""
         python {input.code[0]:q} --scores {input.scores:q} --answers {input.answers:q} --errors {input.errors:q} \
-            --verdict {input.verdict:q} --curve {input.curve:q} --manifest {input.base:q} --page {output.page:q} \
-            --settings {params.settings:q} --log {log:q}
+            --verdict {input.verdict:q} {params.curve:q} {params.images:q} --manifest {input.base:q} \
+            --page {output.page:q} --settings {params.settings:q} --log {log:q}
         """
 
 

@@ -12,6 +12,7 @@ rule tokenize_conversations:
         validation=dataset_file("validation.jsonl"),
         test=dataset_file("test.jsonl"),
         base=base_manifest,
+        images=images_of_run,
         code=code("train/tokenize_conversations.py"),
     output:
         train="<results>/runs/{run}/tokens/train.arrow",
@@ -28,6 +29,8 @@ rule tokenize_conversations:
         "<logs>/train/tokenize_conversations/{run}.log",
     benchmark:
         "<benchmarks>/train/tokenize_conversations/{run}.tsv"
+    wildcard_constraints:
+        run=one_of(generating_runs("lora", "qlora", "full")),
     conda:
         "../envs/train.yaml"
     resources:
@@ -36,13 +39,58 @@ rule tokenize_conversations:
     params:
         dataset=subpath(input.train, parent=True),
         folder=subpath(output.train, parent=True),
+        images=images_option,
         settings=run_settings(
+            "task",
+            "vision.longest_edge",
             "tokens.max_length",
             "tokens.truncation",
             "tokens.max_truncated",
             "tokens.max_untrained",
             "tokens.train_on",
         ),
+    shell:
+        r"""
+        python {input.code[0]:q} {params.dataset:q} --base {input.base:q} {params.images:q} \
+            --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
+        """
+
+
+rule tokenize_spans:
+    """Make token ids and a label for each token of the texts, windows of long ones, and a ledger of both."""
+    input:
+        train=dataset_file("train.jsonl"),
+        validation=dataset_file("validation.jsonl"),
+        test=dataset_file("test.jsonl"),
+        base=base_manifest,
+        code=code("train/tokenize_spans.py"),
+    output:
+        train="<results>/runs/{run}/tokens/train.arrow",
+        validation="<results>/runs/{run}/tokens/validation.arrow",
+        test="<results>/runs/{run}/tokens/test.arrow",
+        labels="<results>/runs/{run}/tokens/labels.json",
+        ledger="<results>/runs/{run}/tokens/ledger.json",
+        page=report(
+            "<results>/runs/{run}/tokens/ledger.html",
+            caption="../docs/report/tokens.rst",
+            category="Training",
+            labels={"run": "{run}", "what": "tokens"},
+        ),
+    log:
+        "<logs>/train/tokenize_spans/{run}.log",
+    benchmark:
+        "<benchmarks>/train/tokenize_spans/{run}.tsv"
+    wildcard_constraints:
+        run=one_of(CLASSIFYING),
+    conda:
+        "../envs/train.yaml"
+    resources:
+        mem_mb=4000,
+        runtime=120,
+    params:
+        dataset=subpath(input.train, parent=True),
+        folder=subpath(output.train, parent=True),
+        settings=run_settings("tokens.max_length", "tokens.window_overlap"),
     shell:
         r"""
         python {input.code[0]:q} {params.dataset:q} --base {input.base:q} --folder {params.folder:q} \
@@ -56,6 +104,7 @@ rule train_adapter:
         train="<results>/runs/{run}/tokens/train.arrow",
         validation="<results>/runs/{run}/tokens/validation.arrow",
         base=base_manifest,
+        images=images_of_run,
         code=code("train/train_model.py"),
     output:
         trained="<results>/runs/{run}/adapter/manifest.json",
@@ -66,7 +115,7 @@ rule train_adapter:
     benchmark:
         "<benchmarks>/train/train_adapter/{run}.tsv"
     wildcard_constraints:
-        run=one_of(runs_with("lora", "qlora")),
+        run=one_of(generating_runs("lora", "qlora")),
     conda:
         "../envs/train.yaml"
     threads: 2
@@ -79,9 +128,12 @@ rule train_adapter:
         tokens=subpath(input.train, parent=True),
         output=subpath(output.trained, parent=True),
         folder=subpath(output.curve, parent=True),
+        images=images_option,
         settings=run_settings(
+            "task",
             "method",
             "seed",
+            "vision",
             "lora",
             "qlora",
             "training",
@@ -90,7 +142,7 @@ rule train_adapter:
         ),
     shell:
         r"""
-        python {input.code[0]:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \
+        python {input.code[0]:q} {params.tokens:q} --base {input.base:q} {params.images:q} --output {params.output:q} \
             --checkpoints {params.folder:q}/checkpoints --curve {output.curve:q} --facts {output.facts:q} \
             --attempt {resources.attempt} --threads {threads} --settings {params.settings:q} --log {log:q}
         """
@@ -106,7 +158,48 @@ use rule train_adapter as train_full with:
     benchmark:
         "<benchmarks>/train/train_full/{run}.tsv"
     wildcard_constraints:
-        run=one_of(runs_with("full")),
+        run=one_of(generating_runs("full")),
+
+
+rule train_head:
+    """Train a linear classifier over the base, alone or with an adapter; go on from the last checkpoint."""
+    input:
+        train="<results>/runs/{run}/tokens/train.arrow",
+        validation="<results>/runs/{run}/tokens/validation.arrow",
+        labels="<results>/runs/{run}/tokens/labels.json",
+        base=base_manifest,
+        code=code("train/train_head.py"),
+    output:
+        trained="<results>/runs/{run}/adapter/manifest.json",
+        curve="<results>/runs/{run}/curve.jsonl",
+        facts="<results>/runs/{run}/training.json",
+    log:
+        "<logs>/train/train_head/{run}.log",
+    benchmark:
+        "<benchmarks>/train/train_head/{run}.tsv"
+    wildcard_constraints:
+        run=one_of(CLASSIFYING),
+    conda:
+        "../envs/train.yaml"
+    threads: 2
+    resources:
+        gpu=gpus_of_run,
+        mem_mb=training_mb,
+        runtime=1440,
+        attempt=attempt_number,
+    params:
+        tokens=subpath(input.train, parent=True),
+        output=subpath(output.trained, parent=True),
+        folder=subpath(output.curve, parent=True),
+        settings=run_settings(
+            "method", "seed", "head", "lora", "training", "tokens.max_length", "tokens.window_overlap"
+        ),
+    shell:
+        r"""
+        python {input.code[0]:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \
+            --checkpoints {params.folder:q}/checkpoints --curve {output.curve:q} --facts {output.facts:q} \
+            --attempt {resources.attempt} --threads {threads} --settings {params.settings:q} --log {log:q}
+        """
 
 
 rule merge_adapter:
@@ -122,7 +215,7 @@ rule merge_adapter:
     benchmark:
         "<benchmarks>/train/merge_adapter/{run}.tsv"
     wildcard_constraints:
-        run=one_of(runs_with("lora", "qlora")),
+        run=one_of(generating_runs("lora", "qlora")),
     conda:
         "../envs/train.yaml"
     resources:
@@ -135,6 +228,19 @@ rule merge_adapter:
         python {input.code[0]:q} {input.adapter:q} --base {input.base:q} --output {params.output:q} \
             --threads {threads} --log {log:q}
         """
+
+
+use rule merge_adapter as merge_head with:
+    input:
+        adapter="<results>/runs/{run}/adapter/manifest.json",
+        base=base_manifest,
+        code=code("train/merge_head.py"),
+    log:
+        "<logs>/train/merge_head/{run}.log",
+    benchmark:
+        "<benchmarks>/train/merge_head/{run}.tsv"
+    wildcard_constraints:
+        run=one_of(CLASSIFYING),
 
 
 rule plot_curve:
