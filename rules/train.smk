@@ -192,7 +192,7 @@ rule train_head:
         output=subpath(output.trained, parent=True),
         folder=subpath(output.curve, parent=True),
         settings=run_settings(
-            "method", "seed", "head", "lora", "training", "tokens.max_length", "tokens.window_overlap"
+            "method", "seed", "head", "lora", "qlora", "training", "tokens.max_length", "tokens.window_overlap"
         ),
     shell:
         r"""
