@@ -6,6 +6,7 @@ date is fixed once, when the model is taken: training, GGUF, parity check, Model
 """
 
 import json
+import logging
 import re
 from datetime import datetime
 from pathlib import Path
@@ -21,6 +22,7 @@ DEFINED = re.compile(rf"\b{CLOCK}\s+is\s+(not\s+)?(un)?defined\b")
 OWN_DEFAULT = "the template's own"
 OTHER_DAYS = (datetime(2001, 2, 3), datetime(2031, 12, 30))
 TEMPLATE, LEGACY, TOKENIZER = "chat_template.jinja", "chat_template.json", "tokenizer_config.json"
+log = logging.getLogger(__name__)
 
 
 def rendered(template: str, messages: list[dict], day: datetime | None) -> str | None:
@@ -44,6 +46,8 @@ def pinned_template(template: str, day: str | None = None) -> tuple[str, str | N
     or where the template asks in a way that can't be replaced.
     """
     if CLOCK not in template:
+        if day is not None:
+            log.warning("template_date has no effect: the chat template does not ask for the date")
         return template, None
     fixed = None if day is None else datetime.fromisoformat(day)
 

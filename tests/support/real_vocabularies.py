@@ -1,7 +1,8 @@
-"""The vocabularies of Llama 3 and Phi-3, as llama.cpp keeps them for its own tests, made into tokenizers again.
+"""The vocabularies of Llama 3 and Phi-3, as llama.cpp keeps them for its own tests, made into tokenizers again, and
+the chat templates of real models.
 
-They come with the pinned source archive that the converter is taken from. Their models' weights are not needed to see
-whether the tokenizers survive the way to GGUF.
+They come with the pinned source archive that the converter is taken from. The models' weights are not needed to see
+whether tokenizers and templates survive the way to GGUF.
 """
 
 import json
@@ -16,6 +17,11 @@ from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, download_archive
 from tests.support.gguf_files import CONVERTER
 
 NAMES = ("ggml-vocab-llama-bpe.gguf", "ggml-vocab-phi-3.gguf")
+TEMPLATES = (
+    "meta-llama-Llama-3.1-8B-Instruct.jinja",
+    "meta-llama-Llama-3.2-3B-Instruct.jinja",
+    "Mistral-Small-3.2-24B-Instruct-2506.jinja",
+)
 NORMAL, CONTROL, BYTE = 1, 3, 6
 # As in the tokenizer.json of Meta-Llama-3-8B: llama.cpp's `llama-bpe`.
 LLAMA_WORDS = (
@@ -34,14 +40,14 @@ class Vocabulary:
     merges: list[str]
 
 
-def unpack_vocabularies(folder: Path) -> None:
-    """Take the vocabularies out of the pinned archive."""
+def unpack_real_files(folder: Path) -> None:
+    """Take the vocabularies and templates out of the pinned archive."""
     with atomic_folder(folder) as beside:
         given = os.environ.get(ARCHIVE_VARIABLE)
         archive = Path(given) if given else download_archive(CONVERTER, beside)
         with tarfile.open(archive) as tar:
             for member in tar:
-                if Path(member.name).name in NAMES:
+                if Path(member.name).name in (*NAMES, *TEMPLATES):
                     (beside / Path(member.name).name).write_bytes(tar.extractfile(member).read())
         if not given:
             archive.unlink()

@@ -1,10 +1,11 @@
-"""The tokenizers of Llama 3 and Phi-3 on the way to GGUF: their real vocabularies, on tiny random models."""
+"""The tokenizers and templates of Llama 3 and Phi-3 on the way to GGUF: the real ones, on tiny random models."""
 
 import json
 
 import pytest
 import torch
 
+from scripts.common.chat_shape import shape_of_template
 from scripts.common.errors import UserError
 from scripts.common.files import write_manifest
 from scripts.common.llama import open_gguf
@@ -12,15 +13,16 @@ from scripts.gguf.check_parity import main as check_parity
 from scripts.gguf.convert_to_gguf import convert_to_gguf
 from scripts.gguf.fetch_converter import read_pin
 from scripts.gguf.phi3_name import name_for_llama_cpp
-from scripts.model.template_date import pin_template_date
+from scripts.model.template_date import pin_template_date, pinned_template
 from tests.support.dated_templates import LLAMA
 from tests.support.gguf_files import CONVERTER, conversion_settings, write_test_records
 from tests.support.real_vocabularies import (
     NAMES,
+    TEMPLATES,
     added,
     byte_level_tokenizer,
     read_vocabulary,
-    unpack_vocabularies,
+    unpack_real_files,
     write_json,
     write_llama3_tokenizer,
     write_phi3_tokenizer,
@@ -42,12 +44,17 @@ LLAMA_ROPE = {
 
 
 @pytest.fixture(scope="module")
-def vocabularies(request):
-    """The folder of the vocabularies; unpacked once and kept in pytest's cache."""
-    folder = request.config.cache.mkdir("vocabularies") / read_pin(CONVERTER).sha256[:12]
+def real_files(request):
+    """The folder of the vocabularies and templates; unpacked once and kept in pytest's cache."""
+    folder = request.config.cache.mkdir("real_files") / read_pin(CONVERTER).sha256[:12]
     if not folder.is_dir():
-        unpack_vocabularies(folder)
-    return [read_vocabulary(folder / name) for name in NAMES]
+        unpack_real_files(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def vocabularies(real_files):
+    return [read_vocabulary(real_files / name) for name in NAMES]
 
 
 def converted(folder, tools, model: str):
@@ -68,13 +75,30 @@ def parity(folder, gguf, tmp_path) -> tuple[int, dict | None]:
     return status, json.loads(report.read_text()) if report.exists() else None
 
 
-def test_llama_3s_own_tokenizer_and_dated_template_pass_parity(vocabularies, converter_tools, tmp_path):
+@pytest.mark.parametrize(
+    ("template", "day", "opening"),
+    [
+        (TEMPLATES[0], None, "Today Date: 26 Jul 2024\n\n<|eot_id|>"),
+        (TEMPLATES[1], None, "Today Date: 26 Jul 2024\n\n<|eot_id|>"),
+        (TEMPLATES[1], "2025-03-17", "Today Date: 17 Mar 2025\n\n<|eot_id|>"),
+        (TEMPLATES[2], "2025-03-17", "The current date is 2025-03-17."),
+    ],
+)
+def test_the_templates_of_real_models_are_known_once_their_date_is_fixed(real_files, template, day, opening):
+    pinned, _ = pinned_template((real_files / template).read_text(encoding="utf-8"), day)
+    ends = ("<|begin_of_text|>", "<|eot_id|>") if "Llama" in template else ("<s>", "</s>")
+    shape = shape_of_template(pinned, *ends)
+    assert opening in shape.opening
+    assert shape.system == "at_start"
+
+
+def test_llama_3s_own_tokenizer_and_dated_template_pass_parity(real_files, vocabularies, converter_tools, tmp_path):
     from transformers import LlamaConfig, LlamaForCausalLM
 
     folder = tmp_path / "llama"
     folder.mkdir()
-    write_llama3_tokenizer(vocabularies[0], folder, LLAMA)
-    pin_template_date(folder)
+    write_llama3_tokenizer(vocabularies[0], folder, (real_files / TEMPLATES[1]).read_text(encoding="utf-8"))
+    pin_template_date(folder, "2025-03-17")
     own = {"bos_token_id": 128000, "eos_token_id": 128009, "max_position_embeddings": 131072}
     config = LlamaConfig(**SMALL, **own, vocab_size=128256, num_key_value_heads=1, rope_parameters=LLAMA_ROPE)
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
@@ -86,7 +110,7 @@ def test_llama_3s_own_tokenizer_and_dated_template_pass_parity(vocabularies, con
     assert report["conversations"]["refused_by_both"] == []
     assert report["modelfile"]["equal"] > 20
     assert (report["shape"]["system"], report["shape"]["trims"]) == ("at_start", ["system", "user", "assistant"])
-    assert "\nToday: 26 Jul 2024\n" in report["shape"]["opening"]
+    assert "\nToday Date: 17 Mar 2025\n" in report["shape"]["opening"]
     assert report["eos"] == "<|eot_id|>"
 
 

@@ -42,8 +42,11 @@ def test_nothing_but_the_date_changes():
     assert written(pinned_template(LLAMA, "2025-03-07")[0]) == today[:start] + "Today: 07 Mar 2025" + today[end:]
 
 
-def test_a_template_without_a_date_is_left_as_it_is():
+def test_a_template_without_a_date_is_left_as_it_is(caplog):
+    assert pinned_template("{{ messages[0].content }}") == ("{{ messages[0].content }}", None)
+    assert caplog.text == ""
     assert pinned_template("{{ messages[0].content }}", "2025-03-07") == ("{{ messages[0].content }}", None)
+    assert "template_date has no effect" in caplog.text
 
 
 def test_a_template_that_has_no_default_asks_for_one():
