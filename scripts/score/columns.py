@@ -56,8 +56,9 @@ def kind_of(scores: list[dict]) -> str:
 
 
 def columns_of(scores: list[dict], more: tuple[str, ...] = ()) -> list[str]:
-    """Return the metrics to show of several score files; `more` are further ones, shown where they have a value."""
-    wanted = [*COLUMNS[kind_of(scores)], *more]
+    """Return the metrics to show of several score files; of free text `more` as well, where they have a value."""
+    kind = kind_of(scores)
+    wanted = [*COLUMNS[kind], *(more if kind == "text" else ())]
     return [
         metric
         for metric in wanted

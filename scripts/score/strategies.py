@@ -1,7 +1,7 @@
 """Prompt strategies side by side: the same records asked in different ways, compared with the chosen one."""
 
 from scripts.score.board import RESAMPLES, SEED, direction, display
-from scripts.score.catalogue import ARROWS, CATALOGUE
+from scripts.score.catalogue import ARROWS, CATALOGUE, shown
 from scripts.score.columns import STYLE, columns_of
 from scripts.score.gates import metric_difference
 from scripts.score.side_by_side import in_turn, question
@@ -47,8 +47,18 @@ def strategy_table(scores: dict, facts: dict) -> dict | None:
         "rows": [
             {"name": name, "chosen": row is scores, "cells": [compared(metric, row, scores) for metric in columns]}
             for name, row in rows.items()
-        ],
+        ]
+        + training_row(scores["reference"], columns),
     }
+
+
+def training_row(reference: dict | None, columns: list[str]) -> list[dict]:
+    """Return the row of the training completions' own figures, to hold the others against; none without any."""
+    if not any(metric in (reference or {}) for metric in columns):
+        return []
+    cells = [{"value": reference.get(metric), "reason": "", "spread": "", "delta": None} for metric in columns]
+    shown_cells = [{**cell, "text": shown(metric, cell["value"])} for metric, cell in zip(columns, cells, strict=True)]
+    return [{"name": "training completions", "chosen": False, "cells": shown_cells}]
 
 
 def strategy_samples(sets: dict[str, list[dict]], facts: dict) -> list[dict]:

@@ -95,14 +95,16 @@ def metric_cards(scores: dict[str, dict], shipped: str) -> tuple[list[dict], lis
     return cards, [{"reason": reason, "titles": titles} for reason, titles in absent.items()]
 
 
-def label_section(scores: dict) -> dict | None:
-    """Return the table of the labels of one variant's test records, such as languages; None for fewer than two."""
+def label_section(scores: dict, style: bool) -> dict | None:
+    """Return the table of the labels of one variant's test records, such as languages; None for fewer than two.
+
+    `style`: the measures of style are columns as well.
+    """
     labels = scores["by_label"]
     if not labels:
         return None
-    columns = [
-        metric for metric in columns_of([scores], STYLE) if any(row["metrics"].get(metric) for row in labels.values())
-    ]
+    known = columns_of([scores], STYLE if style else ())
+    columns = [metric for metric in known if any(row["metrics"].get(metric) for row in labels.values())]
     return {
         "variant": scores["variant"],
         "columns": [{"title": CATALOGUE[m].title, "arrow": ARROWS[CATALOGUE[m].direction]} for m in columns],
@@ -172,7 +174,7 @@ def step(arguments) -> None:
         variants=list(scores),
         signatures=first["signatures"],
         resamples=first["bootstrap"]["resamples"],
-        by_label=label_section(scores[shipped]),
+        by_label=label_section(scores[shipped], bool(facts["strategies"])),
         entities=entities,
         strategies=strategy_section(scores, answers, facts, shipped),
         charts=curve_charts(list(read_jsonl(arguments.curve))) if arguments.curve else None,

@@ -106,11 +106,12 @@ def judge_run(
     variants: dict,
     gates: dict | None = None,
     model: str = "base",
+    reference: Path | None = None,
     **score,
 ) -> Path:
     """Score and judge answers with the real steps, the last variant shipped; return the run's folder.
 
-    `variants` maps a variant to its answers' rows, `score` are settings of the scoring.
+    `variants` maps a variant to its answers' rows, `reference` is the training split, `score` are settings of scoring.
     """
     from scripts.score.decide_verdict import main as decide
     from scripts.score.score_answers import main as score_step
@@ -123,6 +124,7 @@ def judge_run(
         settings = json.dumps({"language": language, "score": SCORE | score})
         outputs = ["--scores", f"{folder}/scores/{variant}.json", "--errors", f"{folder}/errors/{variant}.jsonl"]
         names = ["--run", run, "--variant", variant, "--settings", settings]
+        names += ["--reference", str(reference)] if reference else []
         assert not score_step([str(answers), str(likelihood), *names, *outputs])
     rows = [{"step": step, "epoch": step / 10, "loss": 4 / step, "learning_rate": 2e-4} for step in range(1, 30)]
     write_rows(folder / "curve.jsonl", [*rows, {"step": 29, "eval_loss": 0.4}])

@@ -17,7 +17,7 @@ from tests.support.entity_answers import entity_answers, text_row
 from tests.support.pages import Page
 from tests.support.pictures import encoded
 from tests.support.pictures import picture as small
-from tests.support.score_fixtures import answer_rows, first_half, judge_run
+from tests.support.score_fixtures import answer_rows, first_half, judge_run, write_rows
 
 EVIL = "<script>alert('x')</script>"
 FACTS = {"dataset": "pii", "model": "base", "method": "head", "strategies": [], "strategy": None}
@@ -171,7 +171,31 @@ def test_strategies_stand_in_one_table_with_differences_from_the_chosen_one(tmp_
     assert "Perplexity" not in part  # likelihoods are of the chosen one only
     assert "8 of 8 prompts" in page.text
     assert page.text.count("8 of 8 prompts") == 1  # strategies are not shown again as prompt sets
+    assert "training completions" not in part
     assert "Prompt strategies" not in write_report(tmp_path, "captions", ["base", "merged"]).text
+
+
+def test_strategies_of_style_are_held_against_the_training_completions(tmp_path):
+    def shouted(text: str, index: int) -> str:
+        return f"{text.rstrip('.')} !"
+
+    rows = [*answer_rows("fr"), *answer_rows("fr", shouted, prompt_set="persona")]
+    completions = [
+        {"id": "a", "messages": [{"role": "assistant", "content": text}]} for text in ("Quel but !", "Rien.")
+    ]
+    judge_run(tmp_path, "captions", "fr", {"base": rows}, reference=write_rows(tmp_path / "train.jsonl", completions))
+    write_report(tmp_path, "captions", ["base"], strategies=["persona"])
+    text = (tmp_path / "runs/captions/report.html").read_text(encoding="utf-8")
+    [part] = re.findall(r"<h2>Prompt strategies.*?</table>", text, re.DOTALL)
+    titles = [re.sub(r"<.*?>", "", cell).strip(" ↑↓") for cell in re.findall(r"<th.*?</th>", part, re.DOTALL)]
+    assert titles[1:3] == ["Word pairs and triples of training", "Length against training"]
+    rows = [
+        [re.sub(r"<.*?>|\s+", " ", cell).split() for cell in re.findall(r"<td.*?</td>", row, re.DOTALL)]
+        for row in re.findall(r"<tr>(.*?)</tr>", part, re.DOTALL)[1:]
+    ]
+    marks = titles.index("With an exclamation mark")
+    assert [row[0] for row in rows] == [["as", "in", "the", "data", "chosen"], ["persona"], ["training", "completions"]]
+    assert [row[marks][:2] for row in rows] == [["25.0", "%"], ["100.0", "%"], ["50.0", "%"]]
 
 
 def image_rows(name: str) -> list[dict]:
