@@ -1,8 +1,9 @@
 """Character spans of personal data and the like: read as raw data has them, checked, and moved along when text is.
 
 A raw span is [start, end, label], with the covered text as a fourth item where the data have it, or an object with
-`start`, `end`, `label` and perhaps `value` or `text`; a table's cell holds the list as JSON text. Offsets count
-characters of the raw text, the end is exclusive. Spans labelled `O` say that nothing is there and are left out.
+`start`, `end`, `label` and perhaps `value` or `text`; a table's cell holds the list as JSON text, a hub dataset may
+hold an object of lists. Offsets count characters of the raw text, the end is exclusive. Spans labelled `O` say that
+nothing is there and are left out.
 """
 
 import json
@@ -17,6 +18,7 @@ from scripts.dataset.raw_rows import BadRecordError, kind_of_value
 from scripts.dataset.span_offsets import as_composed, nearest, other_units
 
 OUTSIDE = "O"
+KEYS = ("start", "end", "label")
 TAG = re.compile(r"[BI]-(.+)")
 TAGS = re.compile(r"O|[BI]-.+")
 SHOWN = 40  # characters of a covered text in a message
@@ -98,18 +100,28 @@ def span_list(value: Any, what: str) -> list:
         except (json.JSONDecodeError, RecursionError):
             quotes = ", with double quotes" if "'" in value and '"' not in value else ""
             raise BadRecordError("not a list", f"'{what}' is text that is no JSON", f"{LIST_ADVICE}{quotes}") from None
+    if isinstance(value, dict) and set(value) >= set(KEYS) and all(isinstance(part, list) for part in value.values()):
+        value = turned(value, what)
     if not isinstance(value, list):
         raise BadRecordError("not a list", f"'{what}' is {kind_of_value(value)}, not a list of spans", LIST_ADVICE)
     return value
 
 
+def turned(columns: dict[str, list], what: str) -> list[dict]:
+    """Return the spans of an object of lists, as hub datasets give a list of objects."""
+    lengths = {len(values) for values in columns.values()}
+    if len(lengths) > 1:
+        raise BadRecordError("not a list", f"'{what}' has lists of unequal length", LIST_ADVICE)
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
 def raw_span(entry: Any, name: str) -> Span:
     """Return one raw span, checked for its shape only."""
     if isinstance(entry, dict):
-        missing = [key for key in ("start", "end", "label") if key not in entry]
+        missing = [key for key in KEYS if key not in entry]
         if missing:
             raise BadRecordError("bad span", f"{name} has no '{missing[0]}'", "write start, end and label")
-        start, end, label = (entry[key] for key in ("start", "end", "label"))
+        start, end, label = (entry[key] for key in KEYS)
         value = next((entry[key] for key in ("value", "text") if entry.get(key) is not None), None)
     elif isinstance(entry, list) and len(entry) in (3, 4):
         start, end, label, value = (*entry, None)[:4]
