@@ -23,7 +23,17 @@ from scripts.common.vision import PROJECTOR, is_vision, lower_longest_edge
 from scripts.train.checkpoint_names import module_names, names_in_files
 
 PREFIX = "base_model.model."
-PLAIN = {"peft_type": "LORA", "bias": "none", "fan_in_fan_out": False, "modules_to_save": None, "rank_pattern": {}}
+PLAIN = {
+    "peft_type": "LORA",
+    "bias": "none",
+    "fan_in_fan_out": False,
+    "modules_to_save": None,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "layer_replication": None,
+    "use_qalora": False,
+    "use_bdlora": None,
+}
 TRAINED_IN_FULL = [PROJECTOR.rpartition(".")[2]]  # what a vision run's adapter may hold besides
 
 

@@ -82,6 +82,15 @@ def test_an_unknown_key_that_changes_the_adapter_is_refused_wherever_it_is_loade
         merge_adapter(other, tiny_base, tmp_path / "merged")
 
 
+@pytest.mark.parametrize(
+    "changes", [{"alpha_pattern": {"q_proj": 1}}, {"layer_replication": [[0, 1]]}, {"use_qalora": True}]
+)
+def test_a_known_key_that_merging_does_not_heed_is_refused(tiny_base, adapter, tmp_path, changes):
+    other = edited(adapter, tmp_path / "a", **changes)
+    with pytest.raises(UserError, match="only plain LoRA adapters can be merged"):
+        merge_adapter(other, tiny_base, tmp_path / "merged")
+
+
 def test_an_adapter_of_an_older_peft_lacks_keys_and_loads(tiny_base, adapter, tmp_path):
     newer = ("use_dora", "use_rslora", "peft_version", "lora_bias", "target_parameters", "alora_invocation_tokens")
     other = edited(adapter, tmp_path / "a", drop=newer)
