@@ -15,11 +15,14 @@ from scripts.common.cli import run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, read_json, read_jsonl, sha256_of, write_json, write_text
 from scripts.common.gguf_header import read_header
+from scripts.common.records import text_of
 from scripts.deploy.fill_examples import filled, sampling_of_llama_cpp, sampling_of_transformers
 from scripts.deploy.model_card import model_card
 from scripts.deploy.modelfile import modelfile
 from scripts.deploy.provenance import provenance
 from scripts.deploy.served_strategy import served_strategy
+from scripts.deploy.vision_bundle import FILE as MMPROJ
+from scripts.deploy.vision_bundle import vision_parts
 from scripts.gguf.naming import ModelName
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
@@ -41,7 +44,7 @@ def first_question(test: Path) -> tuple[str, str | None]:
     for row in read_jsonl(test):
         for message in row["messages"]:
             if message["role"] == "user":
-                return message["content"], row.get("label")
+                return text_of(message["content"]), row.get("label")
     raise UserError("has no user message", test)
 
 
@@ -71,28 +74,34 @@ def build_bundle(arguments) -> None:
     deploy = {**run["deploy"], "system": served.system}
     made = {"gguf": arguments.gguf, "parity": arguments.parity, "verdict": arguments.verdict}
     made |= {f"scores/{path.stem}": path for path in arguments.scores}
+    made |= {"mmproj": arguments.mmproj} if arguments.mmproj else {}
+    eyes = vision_parts(arguments.mmproj, run, arguments.test, served.examples) if arguments.mmproj else None
     context = deploy["parameters"]["num_ctx"] or run["tokens"]["max_length"]
-    common = {"SYSTEM": served.system, "WORDING": served.user, "EXAMPLES": served.examples}
-    common |= {"QUESTION": question, "LABEL": label}
+    common = {"SYSTEM": served.system, "WORDING": served.user, "QUESTION": question, "LABEL": label}
+    common |= eyes.values() if eyes else {"EXAMPLES": served.examples}
     with atomic_folder(arguments.folder) as folder:
         link_or_copy(arguments.gguf, folder / name)
-        write_text(folder / "Modelfile", modelfile(name, parity, deploy, context, served.examples))
+        if eyes:
+            link_or_copy(eyes.mmproj, folder / MMPROJ)
+        tower = MMPROJ if eyes else None
+        write_text(folder / "Modelfile", modelfile(name, parity, deploy, context, served.examples, tower))
         shown = {**settings, "run": {**run, "deploy": deploy}}
-        card = model_card(shown, header, name, base, scores, verdict, parity, quant)
+        card = model_card(shown, header, name, base, scores, verdict, parity, quant, eyes)
         write_text(folder / "README.md", card)
         sampling = sampling_of_llama_cpp(deploy["parameters"])
         values = {**common, "MODEL": name, "CONTEXT": context, "SAMPLING": sampling}
-        write_example(folder, "example_llama_cpp.py", values)
+        write_example(folder, "example_llama_cpp", values | (eyes.llama_values() if eyes else {}), eyes is not None)
         values = {**common, "SAMPLING": sampling_of_transformers(deploy["parameters"])}
-        write_example(folder, "example_transformers.py", values)
+        write_example(folder, "example_transformers", values, eyes is not None)
         record = provenance(settings, PROJECT, arguments.raw, arguments.base, arguments.training, made)
         write_json(folder / "provenance.json", record)
         write_sums(folder)
 
 
-def write_example(folder: Path, name: str, values: dict) -> None:
-    """Write an example program with the bundle's values."""
-    write_text(folder / name, filled((EXAMPLES / name).read_text(encoding="utf-8"), values))
+def write_example(folder: Path, name: str, values: dict, with_image: bool = False) -> None:
+    """Write an example program, that of a text or that of an image, with the bundle's values."""
+    source = EXAMPLES / (f"{name}_image.py" if with_image else f"{name}.py")
+    write_text(folder / f"{name}.py", filled(source.read_text(encoding="utf-8"), values))
 
 
 def parser():
@@ -100,6 +109,7 @@ def parser():
     result = step_parser(__doc__.splitlines()[0])
     result.add_argument("gguf", type=Path, help="GGUF file to ship")
     result.add_argument("--quant", required=True, help="its quant")
+    result.add_argument("--mmproj", type=Path, help="GGUF file of a vision run's tower, to ship with it")
     result.add_argument("--parity", type=Path, required=True, help="parity report of the run")
     result.add_argument("--verdict", type=Path, required=True, help="verdict on the run")
     result.add_argument("--scores", type=Path, nargs="*", default=[], help="scores of the run's variants")
