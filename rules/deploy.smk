@@ -21,7 +21,9 @@ rule build_bundle:
         code=code("deploy/build_bundle.py"),
         examples=[
             workflow_file("scripts/deploy/examples/example_llama_cpp.py"),
+            workflow_file("scripts/deploy/examples/example_llama_cpp_image.py"),
             workflow_file("scripts/deploy/examples/example_transformers.py"),
+            workflow_file("scripts/deploy/examples/example_transformers_image.py"),
         ],
     output:
         sums="<results>/runs/{run}/bundle/SHA256SUMS",

@@ -389,6 +389,8 @@ class Run(Section):
         if self.strategy is not None and self.strategy not in self.strategies:
             known = ", ".join(self.strategies) or "none"
             yield "strategy", f"'{self.strategy}' is not among 'strategies' ({known})"
+        elif self.strategy is not None and self.task == "vision" and self.strategies[self.strategy].shots:
+            yield "strategy", f"'{self.strategy}' shows examples with images, which a bundle can't hold: choose another"
         for name, prompts in self.prompt_sets.items():
             if not prompts.file.endswith(".jsonl"):
                 yield f"prompt_sets.{name}.file", f"'{prompts.file}' is not a .jsonl file"
