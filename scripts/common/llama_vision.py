@@ -44,20 +44,26 @@ class Sight:
         return (-(-self.image_processor.size["longest_edge"] // cell_size(self))) ** 2
 
 
-def sight_of(mmproj: Path | str, longest_edge: int | None = None) -> Sight:
-    """Return how images are read by an mmproj file; `longest_edge`, in pixels, may lower the file's own.
+def image_limits(mmproj: Path | str, longest_edge: int | None = None) -> tuple[int, int, int]:
+    """Return longest edge of images and edge of a patch, in pixels, and how many patches a token has in a row, by an
+    mmproj file; `longest_edge` may lower the file's own.
 
     Raises UserError for a file that does not say.
     """
-    from transformers.models.pixtral import PixtralImageProcessor
-
     values = read_header(mmproj).values
     missing = [key for key in (LONGEST_EDGE, PATCH, MERGE) if key not in values]
     if missing:
         raise UserError(f"has no {missing[0]}", mmproj, remedy="make it with scripts/gguf/convert_mmproj.py")
-    edge, cell = min(values[LONGEST_EDGE], longest_edge or values[LONGEST_EDGE]), values[PATCH] * values[MERGE]
-    processor = PixtralImageProcessor(size={"longest_edge": edge}, patch_size={"height": cell, "width": cell})
-    return Sight(values[PATCH], values[MERGE], processor)
+    return min(values[LONGEST_EDGE], longest_edge or values[LONGEST_EDGE]), values[PATCH], values[MERGE]
+
+
+def sight_of(mmproj: Path | str, longest_edge: int | None = None) -> Sight:
+    """Return how images are read by an mmproj file; see `image_limits`."""
+    from transformers.models.pixtral import PixtralImageProcessor
+
+    edge, patch, merge = image_limits(mmproj, longest_edge)
+    cell = {"height": patch * merge, "width": patch * merge}
+    return Sight(patch, merge, PixtralImageProcessor(size={"longest_edge": edge}, patch_size=cell))
 
 
 def prepared_image(image: "Image.Image", sight: Sight) -> "numpy.ndarray":

@@ -7,6 +7,7 @@ import json
 
 from scripts.common.language import language_of
 from scripts.common.modelfile_text import with_plain_spaces
+from scripts.deploy import vision_bundle
 from scripts.deploy.served_strategy import strategy_lines
 from scripts.score.catalogue import CATALOGUE, shown
 
@@ -27,7 +28,7 @@ def metadata_lines(settings: dict, header: dict, base: dict) -> list[str]:
     values = {
         "license": str(header.get("general.license", "unknown")).lower(),
         "library_name": "gguf",
-        "pipeline_tag": "text-generation",
+        "pipeline_tag": "image-text-to-text" if settings["run"]["task"] == "vision" else "text-generation",
         "base_model": model["hub"]["id"] if model["hub"] else None,
         "base_model_relation": "quantized" if model["hub"] else None,
         "language": [language_of(dataset["language"])] if dataset["language"] else None,
@@ -93,6 +94,22 @@ def limit_lines(settings: dict, parity: dict, base: dict) -> list[str]:
     return [f"- {' '.join(line.split())}" for line in lines]
 
 
+def run_lines(stem: str, file_name: str) -> list[str]:
+    """Return how a model of text is run."""
+    return [
+        "With Ollama, in this folder:",
+        "",
+        "```console",
+        f"ollama create {stem} -f Modelfile",
+        f"ollama run {stem}",
+        "```",
+        "",
+        f"With llama.cpp: `llama-cli -m {file_name}`; the chat template and the sampling defaults are in the file.",
+        "From Python: `python example_llama_cpp.py`, or `python example_transformers.py` with the merged model, which "
+        "is the folder `merged` beside the bundle where it was made.",
+    ]
+
+
 def model_card(
     settings: dict,
     header: dict,
@@ -102,11 +119,12 @@ def model_card(
     verdict: dict,
     parity: dict,
     shipped: str,
+    eyes: vision_bundle.VisionParts | None = None,
 ) -> str:
     """Return the text of README.md.
 
     `header` are the GGUF file's metadata values, `base` the base model's manifest, `scores` those of all variants in
-    order, and `shipped` the quant in the bundle.
+    order, and `shipped` the quant in the bundle. `eyes` is what a vision run's bundle has beside.
     """
     model, dataset, deploy = settings["model"], settings["dataset"], settings["run"]["deploy"]
     name = header["general.name"]
@@ -127,16 +145,7 @@ def model_card(
         "",
         "## Run it",
         "",
-        "With Ollama, in this folder:",
-        "",
-        "```console",
-        f"ollama create {stem} -f Modelfile",
-        f"ollama run {stem}",
-        "```",
-        "",
-        f"With llama.cpp: `llama-cli -m {file_name}`; the chat template and the sampling defaults are in the file.",
-        "From Python: `python example_llama_cpp.py`, or `python example_transformers.py` with the merged model, which "
-        "is the folder `merged` beside the bundle where it was made.",
+        *(vision_bundle.run_lines if eyes else run_lines)(stem, file_name),
         "",
         "`sha256sum -c SHA256SUMS` checks the files.",
         "",
@@ -157,6 +166,7 @@ def model_card(
         f"{parity['modelfile']['equal']} with the Modelfile's TEMPLATE. The next-token distribution of the bf16 file "
         f"is {divergence['mean']:.2g} nats (mean KL divergence, largest {divergence['max']:.2g}) from the merged "
         "model's.",
+        *([vision_bundle.parity_line(parity["images"])] if eyes else []),
         "",
         "## Data",
         "",
@@ -167,6 +177,7 @@ def model_card(
         "",
         "## Limits",
         "",
+        *([f"- {line}" for line in vision_bundle.limit_lines(eyes, parity["images"])] if eyes else []),
         *limit_lines(settings, parity, base),
     ]
     return "\n".join(parts) + "\n"

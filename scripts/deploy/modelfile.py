@@ -38,16 +38,24 @@ def message_text(text: str) -> str:
     return quoted(kept, "an example of the strategy")
 
 
-def modelfile(file_name: str, parity: dict, deploy: dict, context: int, examples: Sequence[dict] = ()) -> str:
+def modelfile(
+    file_name: str,
+    parity: dict,
+    deploy: dict,
+    context: int,
+    examples: Sequence[dict] = (),
+    tower: str | None = None,
+) -> str:
     """Return the text of a Modelfile.
 
     `parity` is the run's parity report, `deploy` its section of the configuration, `context` the tokens of context
-    where `deploy` names none, `examples` the turns that go before every question. No-break spaces of the system text
+    where `deploy` names none, `examples` the turns that go before every question, `tower` the file of the vision tower
+    (Ollama tells it by its metadata, and puts images into messages itself). No-break spaces of the system text
     are written as plain ones. Raises UserError for texts that a Modelfile can't hold.
     """
     shape = ChatShape.from_json(parity["shape"])
     parameters = {**deploy["parameters"], "num_ctx": deploy["parameters"]["num_ctx"] or context}
-    lines = [f"FROM ./{file_name}", ""]
+    lines = [f"FROM ./{file_name}", *([f"FROM ./{tower}"] if tower else []), ""]
     lines += [f"TEMPLATE {quoted(go_template(shape, parity['adds_bos']), 'the template')}", ""]
     if deploy["system"]:
         if shape.system == "none":

@@ -33,6 +33,7 @@ TEMPLATES = {
     "built-in chatml": ((BUILT_IN / "chatml.jinja").read_text(), "<s>", "<|im_end|>", "in_place"),
     "built-in llama3": ((BUILT_IN / "llama3.jinja").read_text(), "<|begin_of_text|>", "<|eot_id|>", "in_place"),
     "built-in phi3": ((BUILT_IN / "phi3.jinja").read_text(), "<s>", "<|end|>", "in_place"),
+    "built-in mistral3": ((BUILT_IN / "mistral3.jinja").read_text(), "<s>", "</s>", "in_place"),
     "built-in mistral": ((BUILT_IN / "mistral.jinja").read_text(), "<s>", "</s>", "first_user"),
     "tests": (TEMPLATE, "<s>", "</s>", "first_user"),
     "mistral v0.1": (

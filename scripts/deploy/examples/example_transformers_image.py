@@ -1,0 +1,75 @@
+"""Ask the merged model about an image with transformers: `pip install torch torchvision transformers pillow`, then
+
+python example_transformers.py page.png "your question" --model path/to/merged
+
+The merged model is the folder `merged` beside the bundle where the bundle was made; it is not part of the bundle.
+"""
+
+import argparse
+from pathlib import Path
+
+import torch
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from PIL import Image, ImageOps
+from transformers import AutoModelForImageTextToText, AutoProcessor
+
+LONGEST_EDGE = 1540
+IMAGE_FIRST = True
+SYSTEM = None
+WORDING = None
+SAMPLING = {}
+QUESTION = "Hello"
+LABEL = None
+
+
+def opened(path: str) -> Image.Image:
+    """Return an image as training had it: upright, what is transparent in it white."""
+    with Image.open(path) as file:
+        image = ImageOps.exif_transpose(file).convert("RGBA")
+    page = Image.new("RGBA", image.size, "white")
+    page.alpha_composite(image)
+    return page.convert("RGB")
+
+
+def messages_of(question: str, system: str | None, label: str | None) -> list[dict]:
+    """Return the conversation that the model is asked to go on with."""
+    if WORDING:
+        question = ImmutableSandboxedEnvironment().from_string(WORDING).render(prompt=question, label=label).strip()
+    parts = [{"type": "image"}, {"type": "text", "text": question}]
+    start = [{"role": "system", "content": system}] if system else []
+    return [*start, {"role": "user", "content": parts if IMAGE_FIRST else parts[::-1]}]
+
+
+def main() -> None:
+    """Ask one question about one image and print the answer."""
+    arguments = argparse.ArgumentParser(description="Ask the merged model about an image.")
+    arguments.add_argument("image", help="picture to ask about")
+    arguments.add_argument("question", nargs="?", default=QUESTION)
+    arguments.add_argument("--system", default=SYSTEM)
+    arguments.add_argument("--label", default=LABEL)
+    arguments.add_argument("--model", default=str(Path(__file__).parent.parent / "merged"))
+    arguments.add_argument("--max-tokens", type=int, default=256)
+    arguments.add_argument("--seed", type=int, default=0)
+    chosen = arguments.parse_args()
+    messages = messages_of(chosen.question, chosen.system, chosen.label)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    torch.manual_seed(chosen.seed)
+    processor = AutoProcessor.from_pretrained(chosen.model)
+    processor.image_processor.size = {"longest_edge": LONGEST_EDGE}
+    model = AutoModelForImageTextToText.from_pretrained(chosen.model, dtype="auto").to(device)
+    # The template writes the special tokens itself, so the tokenizer may not add them again.
+    text = processor.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    prompt = processor(text=[text], images=[opened(chosen.image)], add_special_tokens=False, return_tensors="pt")
+    prompt = prompt.to(device, model.dtype)
+    tokenizer = processor.tokenizer
+    answer = model.generate(
+        **prompt,
+        max_new_tokens=chosen.max_tokens,
+        pad_token_id=tokenizer.pad_token_id if tokenizer.pad_token_id is not None else tokenizer.eos_token_id,
+        **SAMPLING,
+    )
+    print(tokenizer.decode(answer[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True).strip())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""The bundle of a vision run: the tower's file beside the model's, and examples that show an image as training did."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy
+import pytest
+import yaml
+from PIL import Image
+
+from scripts.common.config.datasets import Dataset
+from scripts.common.config.models import Model
+from scripts.common.config.project import Project
+from scripts.common.config.runs import Run
+from scripts.common.errors import UserError
+from scripts.common.files import read_jsonl, write_manifest
+from scripts.common.llama_vision import prepared_image, sight_of
+from scripts.common.vision import image_grid, load_image
+from scripts.deploy.build_bundle import main
+from scripts.deploy.vision_bundle import shows_image_first, vision_parts
+from scripts.gguf.check_parity import main as check_parity
+from scripts.predict.predict_with_llama import main as predict
+from tests.support.modelfile import parse_modelfile
+from tests.support.tiny_model import copy_model
+from tests.support.vision_run import SIZES, image_question
+
+PARITY = {"task": "vision", "vision": {"longest_edge": None}, "parity": {"max_kl": 0.02, "prompts": 2}}
+GREEDY = {
+    "system": None, "temperature": 0.0, "top_k": 40, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0,
+    "max_new_tokens": 6, "seed": 0,
+}  # fmt: skip
+
+
+def sections(**run) -> dict:
+    """Return the settings of the step, as the rule gives them."""
+    raw = {"dataset": "titles", "model": "tiny", "task": "vision", "quants": ["bf16"]}
+    raw["deploy"] = {"parameters": {"temperature": 0.0, "repeat_penalty": 1.0}}
+    return {
+        "run_key": "titles",
+        "model_key": "tiny",
+        "dataset_key": "titles",
+        "project": Project().model_dump(mode="json"),
+        "run": Run.model_validate(raw | run).model_dump(mode="json"),
+        "model": Model(path="models/tiny", architecture="mistral3").model_dump(mode="json"),
+        "dataset": Dataset(files=["raw.jsonl"], format="messages", images="images").model_dump(mode="json"),
+    }
+
+
+@pytest.fixture(scope="module")
+def build(tiny_vision, tmp_path_factory):
+    """Return a function that builds the bundle of a vision run from settings, and returns its folder."""
+    folder = tmp_path_factory.mktemp("run")
+    merged = copy_model(tiny_vision.merged, folder / "merged")
+    write_manifest(merged, name="tiny", source="path", id=None, revision=None, license=None, architecture="mistral3")
+    words = [merged, tiny_vision.gguf, "--mmproj", tiny_vision.mmproj, "--images", tiny_vision.data]
+    words += ["--test", tiny_vision.test, "--output", folder / "parity.json", "--threads", "2"]
+    assert check_parity([*map(str, words), "--settings", json.dumps({**PARITY, "generation": GREEDY})]) == 0
+    (folder / "verdict.json").write_text(json.dumps({"run": "titles", "verdict": "hold", "gates": []}))
+    (folder / "training.json").write_text(json.dumps({"device": "cpu", "versions": {}, "seconds": 1.0}))
+
+    def run(name: str, settings: dict) -> Path:
+        words = [tiny_vision.gguf, "--quant", "bf16", "--mmproj", tiny_vision.mmproj]
+        words += ["--parity", folder / "parity.json", "--verdict", folder / "verdict.json", "--base"]
+        words += [merged / "manifest.json", "--training", folder / "training.json", "--test", tiny_vision.test]
+        assert main([*map(str, words), "--folder", str(folder / name), "--settings", json.dumps(settings)]) == 0
+        return folder / name
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def bundle(build) -> Path:
+    return build("bundle", sections())
+
+
+def run_example(program: Path, *words: str) -> str:
+    """Run an example program by itself; return what it prints."""
+    surroundings = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    command = [sys.executable, str(program), *words, "--max-tokens", str(GREEDY["max_new_tokens"])]
+    result = subprocess.run(command, env=surroundings, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    return result.stdout
+
+
+def test_the_towers_file_is_in_the_bundle_and_in_its_modelfile(bundle, tiny_vision):
+    assert (bundle / "mmproj.gguf").read_bytes() == tiny_vision.mmproj.read_bytes()
+    commands = parse_modelfile((bundle / "Modelfile").read_text())
+    [model] = [path.name for path in bundle.glob("*.gguf") if path.name != "mmproj.gguf"]
+    assert [value for name, value in commands if name == "from"] == [f"./{model}", "./mmproj.gguf"]
+    checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=bundle, capture_output=True, text=True, check=True)
+    assert "mmproj.gguf: OK\n" in checked.stdout
+    record = json.loads((bundle / "provenance.json").read_text())
+    assert set(record["made_from"]) == {"gguf", "mmproj", "parity", "verdict"}
+
+
+def test_the_card_says_how_to_show_an_image_and_what_a_server_does_otherwise(bundle):
+    _, front, body = (bundle / "README.md").read_text().split("---\n", 2)
+    assert yaml.safe_load(front)["pipeline_tag"] == "image-text-to-text"
+    assert "--mmproj mmproj.gguf --jinja --image page.png" in body
+    assert "python example_llama_cpp.py page.png" in body
+    assert "Of 4 images it sees the same tokens as well, 57 of them, in 6 conversations." in body
+    assert "3 of the 4 images of the test get another number of tokens there" in body
+    assert "--image-min-tokens 1 --image-max-tokens 16" in body
+    assert "stood after the text" not in body
+
+
+def test_the_example_for_llama_cpp_answers_as_prediction_did(bundle, tiny_vision, tmp_path):
+    rows = [{"id": "x", "messages": [*image_question("images/square.png", "Le titre ?")]}]
+    rows[0]["messages"].append({"role": "assistant", "content": "x"})
+    (tmp_path / "test.jsonl").write_text(json.dumps(rows[0]))
+    words = [tiny_vision.gguf, "--mmproj", tiny_vision.mmproj, "--images", tiny_vision.data]
+    words += ["--test", tmp_path / "test.jsonl", "--answers", tmp_path / "run" / "answers" / "bf16.jsonl"]
+    words += ["--likelihood", tmp_path / "likelihood.jsonl"]
+    settings = {"task": "vision", "vision": {"longest_edge": None}, "generation": GREEDY}
+    assert predict([*map(str, words), "--settings", json.dumps(settings)]) == 0
+    [row] = read_jsonl(tmp_path / "run" / "answers" / "bf16.jsonl")
+    picture = str(tiny_vision.data / "images" / "square.png")
+    printed = run_example(bundle / "example_llama_cpp.py", picture, "Le titre ?")
+    assert printed == row["answer"] + "\n"
+    assert printed != run_example(bundle / "example_llama_cpp.py", picture.replace("square", "wide"), "Le titre ?")
+
+
+def test_the_example_for_transformers_runs_as_it_stands(bundle, tiny_vision):
+    picture = str(tiny_vision.data / "images" / "large.png")
+    assert run_example(bundle / "example_transformers.py", picture).endswith("\n")
+    assert "Le titre ?" in (bundle / "example_transformers.py").read_text()
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_the_example_scales_images_as_training_did(bundle, tiny_vision, name):
+    image = load_image(tiny_vision.data, f"images/{name}.png")
+    expected = prepared_image(image, sight_of(tiny_vision.mmproj))
+    found = runpy.run_path(str(bundle / "example_llama_cpp.py"), run_name="example")["scaled"](image)
+    assert found.size == (expected.shape[1], expected.shape[0])
+    assert abs(expected.astype(int) - numpy.asarray(found).astype(int)).max() <= 1
+
+
+def test_the_example_scales_to_the_cells_of_training_whatever_the_size(bundle, tiny_vision):
+    scaled = runpy.run_path(str(bundle / "example_llama_cpp.py"), run_name="example")["scaled"]
+    sight = sight_of(tiny_vision.mmproj)
+    for width in range(8, 700, 23):
+        for height in range(8, 700, 29):
+            rows, columns = image_grid(sight, (width, height))
+            assert scaled(Image.new("RGB", (width, height))).size == (columns * 28, rows * 28), (width, height)
+
+
+@pytest.mark.parametrize("name", ["example_llama_cpp.py", "example_transformers.py"])
+def test_the_examples_turn_images_upright_and_put_what_is_transparent_on_white(bundle, tmp_path, name):
+    image = Image.new("RGBA", (40, 20), (255, 0, 0, 0))
+    image.putpixel((0, 0), (0, 0, 255, 255))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turned by a quarter
+    image.save(tmp_path / "a.png", exif=exif)
+    expected = load_image(tmp_path, "a.png")
+    found = runpy.run_path(str(bundle / name), run_name="example")["opened"](str(tmp_path / "a.png"))
+    assert (found.mode, found.size) == ("RGB", (20, 40))
+    assert numpy.array_equal(numpy.asarray(found), numpy.asarray(expected))
+
+
+def test_the_example_shows_smaller_images_where_the_run_had_them_smaller(build):
+    folder = build("smaller", sections(vision={"longest_edge": 56}))
+    assert "LONGEST_EDGE = 56\n" in (folder / "example_llama_cpp.py").read_text()
+    assert "LONGEST_EDGE = 56\n" in (folder / "example_transformers.py").read_text()
+
+
+def test_the_place_of_the_image_is_that_of_the_first_question(tmp_path):
+    path = tmp_path / "test.jsonl"
+    for parts, first in ((("images/a.png", "What?"), True), (("What?", "images/a.png"), False)):
+        rows = [[{"role": "user", "content": "no image"}], image_question(*parts), image_question("images/b.png")]
+        path.write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in rows))
+        assert shows_image_first(path) is first
+
+
+def test_examples_with_images_are_refused(tiny_vision):
+    run = sections()["run"]
+    examples = [*image_question("images/a.png", "What?"), {"role": "assistant", "content": "A."}]
+    with pytest.raises(UserError, match="the chosen strategy shows images as examples, and a bundle ships none"):
+        vision_parts(tiny_vision.mmproj, run, tiny_vision.test, examples)
+    assert vision_parts(tiny_vision.mmproj, run, tiny_vision.test, [{"role": "user", "content": "x"}]).cell == 28
