@@ -9,6 +9,7 @@ from scripts.common.cli import step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_manifest
 from scripts.model.model_files import WEIGHTS
+from scripts.model.tekken_pattern import mend_tekken_pattern
 from scripts.model.template_date import pin_template_date
 
 
@@ -38,13 +39,15 @@ def check_model_folder(folder: Path, settings: dict) -> list[Path]:
 def finish_model_folder(folder: Path, settings: dict, chat_template: Path | None, **facts) -> None:
     """Check a model folder, put a chat template in the place of its own, and write its manifest (with `facts`) last.
 
-    A date in the chat template is fixed (scripts/model/template_date.py). `settings` is the model's section of the
+    A date in the chat template is fixed (scripts/model/template_date.py), and Mistral's Tekken tokenizers get their own
+    pattern (scripts/model/tekken_pattern.py). `settings` is the model's section of the
     configuration.
     """
     weights = check_model_folder(folder, settings)
     if chat_template:
         shutil.copyfile(chat_template, folder / "chat_template.jinja")
     unify_chat_template(folder)
+    mended = {"mended": ["tokenizer.json"]} if mend_tekken_pattern(folder) else {}
     template_date = pin_template_date(folder, settings.get("template_date"))
     write_manifest(
         folder,
@@ -53,6 +56,7 @@ def finish_model_folder(folder: Path, settings: dict, chat_template: Path | None
         parameters=sum(count_parameters(path) for path in weights),
         trust_remote_code=settings["trust_remote_code"],
         template_date=template_date,
+        **mended,
         **facts,
     )
 
