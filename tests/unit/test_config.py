@@ -217,7 +217,7 @@ FAULTS = [
         {"prompt": "question"},
         [
             "datasets.cards.columns.prompt: the format 'messages' has no such column; "
-            "it has messages, role, content, system"
+            "it has messages, role, content, system, expected"
         ],
     ),
     (
@@ -335,8 +335,8 @@ FAULTS = [
     ),
     (
         "runs__stories__tokens__max_length",
-        2048,
-        ["runs.stories.tokens.max_length: 2048 is more than the context of the embedded model 'small' (1024)"],
+        8192,
+        ["runs.stories.tokens.max_length: 8192 is more than the context of the embedded model 'small' (4096)"],
     ),
     (
         "runs__stories__generation__top_p",
