@@ -116,6 +116,8 @@ def test_the_base_model_does_not_see_the_example_data(corpus):
     cards = [json.loads(line) for line in (DATA / "stories/cards.jsonl").read_text(encoding="utf-8").splitlines()]
     examples = [record["text"] for record in records] + [card["messages"][-1]["content"] for card in cards]
     examples += [record["expected"] for record in read_jsonl(DATA / "titles/records.jsonl")]
+    for name in ("train", "validation", "test"):
+        examples += [pair["completion"] for pair in read_jsonl(DATA / f"captions/{name}.jsonl")]
     known = {run for document in corpus for run in word_runs(content(document), 8)}
     assert not [text for text in examples if word_runs(text, 8) & known]
     whole = "\n".join(content(document) for document in corpus)
