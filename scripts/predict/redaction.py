@@ -41,10 +41,11 @@ class Placeholders:
 
 
 def disjoint(text: str, found: list[list]) -> list[tuple[int, int, str]]:
-    """Return places (start, end, label) in order, without white space at their ends; overlapping ones become one.
+    """Return places (start, end, label) in order that cover whole words; overlapping ones become one.
 
-    What overlaps is joined rather than dropped, so that nothing of what was found stays readable; the longer part
-    gives the label.
+    A classifier that errs at the edge of an entity leaves a piece of a word, which may say enough. So places grow to
+    the words that they touch, and are joined rather than dropped where they then overlap; the longer finding gives the
+    label. White space at the ends of a finding is none of it.
     """
     places: list[tuple[int, int, str]] = []
     longest = 0
@@ -54,14 +55,30 @@ def disjoint(text: str, found: list[list]) -> list[tuple[int, int, str]]:
         end -= len(covered) - len(covered.rstrip())
         if start >= end:
             continue
+        length = end - start
+        start, end = whole_words(text, start, end)
         if places and start < places[-1][1]:
             first, last, name = places[-1]
-            name, longest = (label, end - start) if end - start > longest else (name, longest)
+            name, longest = (label, length) if length > longest else (name, longest)
             places[-1] = first, max(last, end), name
         else:
             places.append((start, end, label))
-            longest = end - start
+            longest = length
     return places
+
+
+def whole_words(text: str, start: int, end: int) -> tuple[int, int]:
+    """Return a place that is not empty, grown to the words in which it begins and ends."""
+    while start > 0 and in_word(text[start - 1]) and in_word(text[start]):
+        start -= 1
+    while end < len(text) and in_word(text[end]) and in_word(text[end - 1]):
+        end += 1
+    return start, end
+
+
+def in_word(character: str) -> bool:
+    """Say whether a character is a letter or a digit of a script that parts words: Latin, Greek or Cyrillic."""
+    return character.isalnum() and (character < "\u0530" or "\u1e00" <= character < "\u2000")
 
 
 def repeats(text: str, places: list[tuple[int, int, str]], known: dict[str, str]) -> list[tuple[int, int, str]]:
@@ -146,7 +163,7 @@ class Redactor:
         self.counts.update(records=1, changed=bool(labels), meta=bool(record.meta))
         self.counts["images"] += len(images_of(record.messages))
         if labels and len(self.examples) < EXAMPLES:
-            example = "\n".join(new[text].text for text in texts)
+            example = "\n".join(new[text].text for message in spoken(record) for text in texts_in(message))
             self.examples.append(example if len(example) <= EXCERPT else example[: EXCERPT - 1] + "…")
         return self.rebuilt(record, new)
 
@@ -164,6 +181,12 @@ class Redactor:
             expected = new[record.expected].text
         group = None if record.group is None else group_class(record.group)
         return Record(content_id(messages, spans), messages, expected, spans, record.label, group, {}, record.origin)
+
+
+def spoken(record: Record) -> list[dict]:
+    """Return the messages that are looked at, without the system's, which all records may share."""
+    messages = record.messages if record.spans is None else record.messages[:-1]
+    return [message for message in messages if message["role"] != "system"]
 
 
 def has_parts(message: dict) -> bool:

@@ -135,9 +135,21 @@ def test_placeholders_follow_the_template_and_nothing_in_it_is_run(template: str
 def test_overlapping_places_become_one_and_lose_their_white_space():
     text = "abcdefgh ij  kl"
     found = [[4, 9, "B", 1], [0, 6, "A", 1], [8, 9, "C", 1], [10, 13, "D", 1]]
-    assert disjoint(text, found) == [(0, 8, "A"), (10, 11, "D")]
+    assert disjoint(text, found) == [(0, 8, "A"), (9, 11, "D")]
     assert disjoint(text, [[0, 2, "A", 1], [1, 8, "B", 1]]) == [(0, 8, "B")]
     assert disjoint(text, [[0, 8, "A", 1], [2, 4, "B", 1], [4, 6, "C", 1]]) == [(0, 8, "A")]
+
+
+def test_a_finding_grows_to_whole_words_where_words_are_parted():
+    for text, place, grown in (
+        ("Rosalind,", (2, 5), (0, 8)),
+        ("Ưng Hoà.", (4, 5), (4, 7)),
+        ("a.roth84@x.org", (3, 7), (2, 8)),
+        ("田中太郎さん", (0, 2), (0, 2)),
+        ("x 田b", (3, 4), (3, 4)),
+    ):
+        assert disjoint(text, [[*place, "A", 1.0]]) == [(*grown, "A")]
+    assert disjoint("Rosalind", [[0, 2, "A", 1], [3, 6, "B", 1]]) == [(0, 8, "B")]
 
 
 SPAN = st.tuples(st.integers(0, 40), st.integers(0, 40), st.sampled_from(["A", "B"])).map(
@@ -152,7 +164,11 @@ def test_all_that_is_found_goes_and_the_rest_stays(text: str, found: list[list],
     taken = disjoint(text, found)
     covered = {n for start, end, *_ in found for n in range(start, end) if not text[n].isspace()}
     assert covered <= {n for start, end, _ in taken for n in range(start, end)}
-    assert {n for start, end, _ in taken for n in (start, end - 1)} <= covered
+    words = [match.span() for match in re.finditer(r"\w+", text)]
+    touched = [(a, b) for a, b in words if any(a < end and start < b for start, end, *_ in found)]
+    assert {n for a, b in touched for n in range(a, b)} <= {n for start, end, _ in taken for n in range(start, end)}
+    assert {start for start, *_ in taken} <= {a for a, _ in touched}
+    assert {end for _, end, _ in taken} <= {b for _, b in touched}
     new = Replaced(text, taken, Placeholders("<{label}>", [text]))
     edges = [0, *(place for start, end, _ in taken for place in (start, end)), len(text)]
     assert re.split(r"<[AB]>", new.text) == [text[a:b] for a, b in zip(edges[::2], edges[1::2], strict=True)]
@@ -223,7 +239,7 @@ def test_the_step_replaces_all_that_the_classifier_finds(ingested: Path, classif
     assert facts["entities"] == total + facts["repeated"] == sum(row["entities"] for row in facts["labels"])
     assert facts["records"] == 3 >= facts["records_changed"] > 0
     assert facts["records_whose_meta_was_dropped"] == 1
-    assert set(facts["examples"]) <= {"\n".join(texts_of(record)) for record in made}
+    assert set(facts["examples"]) <= {"\n".join(contents(record)) for record in made}
 
 
 def test_the_step_writes_the_same_again(ingested: Path, classifier: Path, tmp_path: Path):
