@@ -66,6 +66,8 @@ def read_leaderboard(path: Path) -> dict[str, list[dict]]:
         raise UserError("is not there yet", path, remedy="run snakemake first")
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
+    if rows and "answer_kind" not in rows[0]:
+        raise UserError("has no column 'answer_kind'", path, remedy="run snakemake: another version wrote it")
     runs: dict[str, list[dict]] = {}
     for row in sorted(rows, key=lambda row: (row["run"], ORDER.index(row["variant"]))):
         runs.setdefault(row["run"], []).append(row)

@@ -199,6 +199,12 @@ def test_the_summary_without_results_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.endswith("is not there yet; run snakemake first\n")
 
 
+def test_the_summary_of_another_versions_table_is_one_line(tmp_path, capsys):
+    (tmp_path / "leaderboard.csv").write_text("dataset,run,variant\nd,r,base\n")
+    assert summary([str(tmp_path)]) == 1
+    assert "has no column 'answer_kind'; run snakemake" in capsys.readouterr().err
+
+
 def test_the_summary_is_quick(results):
     write_leaderboard(results)
     program = "import sys; from scripts.score.print_summary import main; main(sys.argv[1:]); print(*sys.modules)"
