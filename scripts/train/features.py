@@ -154,10 +154,11 @@ def free_disk(folder: Path) -> int:
     return shutil.disk_usage(existing).free + own
 
 
-def is_filled(folder: Path, split: str, rows: Rows) -> bool:
-    """Say whether an earlier try wrote all hidden states of a split."""
-    record = folder / f"{split}.json"
-    return record.is_file() and read_json(record)["rows"] == len(rows)
+def is_filled(folder: Path, split: str, rows: Rows, needed: int) -> bool:
+    """Say whether an earlier try wrote all hidden states of a split, which need so many bytes."""
+    path, record = folder / f"{split}.bin", folder / f"{split}.json"
+    whole = path.is_file() and path.stat().st_size == needed
+    return whole and record.is_file() and read_json(record)["rows"] == len(rows)
 
 
 def fill_cache(live: LiveFeatures, folder: Path, split: str, dtype: torch.dtype, stopped: Callable[[], bool]) -> None:

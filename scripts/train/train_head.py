@@ -94,15 +94,16 @@ def feature_sources(rows: dict, run: HeadRun, stopped: Callable[[], bool]) -> tu
     for stale in run.checkpoints.glob("hidden_states-*"):
         if stale != folder:
             shutil.rmtree(stale)
-    tokens = sum(split.tokens for split in rows.values())
-    needed = cache_bytes(tokens, hidden, dtype)
+    tokens = sum(part.tokens for part in rows.values())
+    sizes = {split: cache_bytes(part.tokens, hidden, dtype) for split, part in rows.items()}
+    needed = sum(sizes.values())
     cached, why = cache_decision(head["cache"], needed, head["max_cache_gb"], free_disk(folder))
     done = "kept on disk" if cached else "computed in each epoch"
     log.info("hidden states: %d tokens x %d x %d bytes, %s: %s", tokens, hidden, dtype.itemsize, done, why)
     facts = {"cached": cached, "why": why, "tokens": tokens, "hidden_size": hidden, "estimated_bytes": needed}
     if not cached:
         return live_features(rows, run), facts | {"bytes": 0, "pass_seconds": 0.0}
-    if not all(is_filled(folder, split, part) for split, part in rows.items()):
+    if not all(is_filled(folder, split, part, sizes[split]) for split, part in rows.items()):
         for split, live in live_features(rows, run).items():
             fill_cache(live, folder, split, dtype, stopped)
         del live
