@@ -4,9 +4,10 @@ python scripts/predict/predict_spans.py results/runs/pii/merged/manifest.json --
     --answers merged.jsonl --likelihood likelihood.jsonl \
     --settings '{"tokens": {"max_length": 512, "window_overlap": 64}, "training": {"precision": "auto"}, ...}'
 
-`--settings` holds tokens.max_length, tokens.window_overlap, training.precision and generation.batch_size of the run.
-The text of a prompt is its last user message. An answer has `entities` [start, end, label, score], and the same as JSON
-in `answer`, as a generative model would write it. A classifier gives texts no likelihood: that file stays empty.
+`--settings` holds tokens.max_length, tokens.window_overlap, training.precision, generation.batch_size and
+generation.load_in_4bit of the run. The text of a prompt is its last user message. An answer has `entities`
+[start, end, label, score], and the same as JSON in `answer`, as a generative model would write it. A classifier gives
+texts no likelihood: that file stays empty.
 """
 
 import sys
@@ -78,6 +79,7 @@ def step(arguments) -> None:
         settings["tokens"]["max_length"],
         settings["tokens"]["window_overlap"],
         settings["generation"]["batch_size"],
+        settings["generation"]["load_in_4bit"],
     )
     file = AnswerFile(arguments.answers, circumstances)
     answer_prompts(model, prompts, file, bar_title(arguments))

@@ -8,16 +8,26 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
 from scripts.train.span_alignment import OUTSIDE, TokenizedText, encode_text, entities_of_labels, special_frame, windows
 
+NF4 = {"quant_type": "nf4", "double_quant": True}  # of a backbone in 4 bits that was not trained so
+
 
 class SpanModel:
     """The classifier of a `merged` folder; the backbone in `precision`, the head in float32, as it was trained.
 
     Texts are read in windows of `max_length` tokens that overlap by `overlap`; each token is scored once, in the window
     where most is before it. On a CPU each window goes through the model alone, which costs nothing there: what is found
-    in a text does not depend on the others. A head that was trained over a 4-bit backbone gets one again.
+    in a text does not depend on the others. `load_in_4bit` is yes, no, or auto: as the head was trained.
     """
 
-    def __init__(self, manifest: Path, precision: str, max_length: int, overlap: int, batch_size: int):
+    def __init__(
+        self,
+        manifest: Path,
+        precision: str,
+        max_length: int,
+        overlap: int,
+        batch_size: int,
+        load_in_4bit: str = "auto",
+    ):
         import torch
         from transformers import AutoModelForTokenClassification
 
@@ -34,10 +44,11 @@ class SpanModel:
         self.windows_at_once = batch_size if torch.cuda.is_available() else 1
         self.tokenizer = load_tokenizer(manifest)
         self.frame = special_frame(self.tokenizer)
+        reduced = NF4 if load_in_4bit == "yes" else config["load_in_4bit"] if load_in_4bit == "auto" else None
         model = AutoModelForTokenClassification.from_pretrained(
             folder,
             dtype=torch_dtype(precision),
-            quantization_config=four_bit(config["load_in_4bit"], precision) if config["load_in_4bit"] else None,
+            quantization_config=four_bit(reduced, precision) if reduced else None,
             device_map={"": 0 if torch.cuda.is_available() else "cpu"},
             use_safetensors=True,
             trust_remote_code=facts.get("trust_remote_code", False),

@@ -18,6 +18,7 @@ from scripts.common.chat import IGNORED
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_manifest
 from scripts.common.threads import use_threads
+from scripts.predict.span_model import SpanModel
 from scripts.train import features
 from scripts.train.batches import EpochSampler, pad_batch
 from scripts.train.checkpoints import latest_checkpoint
@@ -311,11 +312,19 @@ def test_an_architecture_without_a_token_classifier_is_refused(tokens, tiny_base
         train(tokens, write_manifest(base, name="tiny"), tmp_path, head_settings())
 
 
-def test_a_head_trains_over_a_4_bit_backbone(tokens, tiny_base, tmp_path):
+def test_a_head_over_a_4_bit_backbone_is_used_over_one_again(tokens, tiny_base, tmp_path):
     settings = head_settings(head={"load_in_4bit": True}, training={"max_steps": 3})
     curve, _ = train(tokens, tiny_base, tmp_path, settings)
     assert len([row for row in curve if "loss" in row]) == 3
     assert read_json(tmp_path / "output" / "head_config.json")["load_in_4bit"]["quant_type"] == "nf4"
+    merge_head(tmp_path / "output" / "manifest.json", tiny_base, tmp_path / "merged")
+    scores = {}
+    for wish, kind in (("auto", "Linear4bit"), ("no", "Linear")):
+        model = SpanModel(tmp_path / "merged" / "manifest.json", "fp32", 48, 16, 4, wish)
+        assert type(model.backbone.layers[0].mlp.up_proj).__name__ == kind
+        assert torch.equal(model.head.weight.cpu(), load_file(tmp_path / "output" / "head.safetensors")["score.weight"])
+        scores[wish] = model.classify([list(range(30, 50))])[0][1]
+    assert scores["auto"] != scores["no"]
 
 
 def logits_of(model, ids):
