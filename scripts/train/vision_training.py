@@ -12,6 +12,7 @@ from datasets import Dataset
 
 from scripts.common.errors import UserError
 from scripts.common.vision import PROJECTOR, VISION_TOWER, load_image, load_processor, pixel_inputs
+from scripts.train.arguments import lora_config
 from scripts.train.batches import pad_batch
 
 LANGUAGE_MODEL = "model.language_model"
@@ -64,8 +65,6 @@ class VisionTraining:
 
     def lora_config(self, model):
         """Return PEFT's configuration: LoRA in the language model and, if wanted, the tower; the projector in full."""
-        from scripts.train.arguments import lora_config
-
         lora = self.settings["lora"]
         parts = [LANGUAGE_MODEL, *([VISION_TOWER] if self.vision["train_vision_tower"] else [])]
         config = lora_config({**lora, "target_modules": target_pattern(model, lora["target_modules"], parts)})
