@@ -27,7 +27,7 @@ from scripts.train.head_model import class_weights, new_head, summed_loss
 from scripts.train.head_run import HeadRun
 from scripts.train.merge_head import merge_head
 from scripts.train.tokenize_spans import tokenize_dataset
-from scripts.train.train_head import live_features, main, train_head
+from scripts.train.train_head import live_features, main, train_head, train_with_less_memory
 from scripts.train.train_span_lora import train_span_lora
 from tests.support.span_data import head_settings, make_span_dataset
 
@@ -244,6 +244,25 @@ def test_a_smaller_micro_batch_after_running_out_of_memory_gives_the_same_head(t
     for a, b in zip(first, second, strict=True):
         key = "loss" if "loss" in a else "eval_loss"
         assert a[key] == pytest.approx(b[key], rel=1e-3)
+
+
+def test_running_out_of_memory_goes_on_with_half_the_micro_batch(tokens, tiny_base, tmp_path, monkeypatch):
+    tried = []
+
+    def head_that_runs_out(run):
+        tried.append((run.attempt, *run.shape))
+        if len(tried) < 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [], {}
+
+    monkeypatch.setattr("scripts.train.train_head.train_head", head_that_runs_out)
+    run = run_of(tokens, tiny_base, tmp_path, head_settings(training={"micro_batch": 4, "accumulation": 2}))
+    train_with_less_memory(run)
+    assert tried == [(1, 4, 2), (2, 2, 4), (3, 1, 8)]
+    tried.clear()
+    run.attempt = 6
+    with pytest.raises(UserError, match=r"out of memory with a micro-batch of 1; lower tokens\.max_length"):
+        train_with_less_memory(run)
 
 
 def test_early_stopping_and_best_weights(tokens, tiny_base, tmp_path):
