@@ -63,7 +63,7 @@ def label_lines(scores: dict) -> list[str]:
 def error_line(scores: dict) -> str:
     """Return one sentence on what was wrong, by kind."""
     counts = scores["entities"]["errors"]
-    return "Of all entities: " + ", ".join(f"{counts[kind]} {text}" for kind, text in ERRORS.items()) + "."
+    return "Wrong ones: " + ", ".join(f"{counts[kind]} {text}" for kind, text in ERRORS.items()) + "."
 
 
 def result_lines(scores: list[dict], shipped: str) -> list[str]:

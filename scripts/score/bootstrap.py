@@ -3,8 +3,8 @@
 Percentile bootstrap (Efron 1979), with the percentiles widened for few records so that a mean's interval is as wide as
 Student's t would have it ("expanded percentile", Hesterberg 2015, The American Statistician 69(4), section 5.3).
 Where all records say no or all say yes, resampling can't show how little that proves: there the bound is the exact one
-of Clopper and Pearson (1934), (0.05 / 2)^(1 / records). F1, precision and recall of entities are treated alike: at 1 no
-record has a fault, at 0 none has a hit.
+of Clopper and Pearson (1934), (0.05 / 2)^(1 / records). F1, precision and recall of entities are treated alike, over
+the records that have an entity: at 1 none of them has a fault, at 0 none has a hit.
 """
 
 import functools
@@ -91,7 +91,7 @@ def estimates(kind: str, tables: list[np.ndarray], resamples: int = 1000, seed: 
             continue
         low, high = interval(replicates, len(table))
         if low is not None and kind in SHARES and value in (0, 1):
-            bound = ((1 - LEVEL) / 2) ** (1 / len(table))
+            bound = ((1 - LEVEL) / 2) ** (1 / telling(kind, table))
             low, high = (0.0, 1 - bound) if value == 0 else (bound, 1.0)
         found.append(Estimate(value, low, high, len(table)))
     return found
@@ -118,9 +118,17 @@ def difference(
         replicates = (first - second) / (second if relative else 1.0)
     low, high = interval(replicates, len(pairs))
     if low is not None and kind in SHARES and not relative and np.array_equal(*tables):
-        bound = 1 - ((1 - LEVEL) / 2) ** (1 / len(pairs))
+        bound = 1 - ((1 - LEVEL) / 2) ** (1 / telling(kind, tables[0]))
         low, high = -bound, bound
     return Estimate(value, low, high, len(pairs))
+
+
+def telling(kind: str, table: np.ndarray) -> int:
+    """Return how many records say anything: of entities those that have one, of yes and no all."""
+    if kind == "yes_no":
+        return len(table)
+    counts = table[:, [1]] if kind == "share" else table
+    return max(1, int(counts.any(axis=1).sum()))
 
 
 def table_of(rows: list) -> np.ndarray | None:

@@ -66,7 +66,7 @@ def errors_of(row: EntityRow) -> list[dict]:
 
 
 def error(row: EntityRow, kind: str, right: Span | None, ours: Span | None) -> dict:
-    """Return one error; its excerpt is the text around, `start` where in the text that begins."""
+    """Return one error; its excerpt is the text around, `start` where it begins in the text of `of` characters."""
     spans = [span for span in (right, ours) if span is not None]
     first = min((span[0] for span in spans), default=0)
     last = max((span[1] for span in spans), default=0)
@@ -75,7 +75,7 @@ def error(row: EntityRow, kind: str, right: Span | None, ours: Span | None) -> d
         "kind": kind,
         "gold": right and entity(row, right),
         "predicted": ours and entity(row, ours),
-        "excerpt": {"start": start, "text": row.text[start : last + AROUND]},
+        "excerpt": {"start": start, "of": len(row.text), "text": row.text[start : last + AROUND]},
     }
 
 

@@ -11,6 +11,7 @@ from scripts.score.entity_rows import EntityRow, Span
 from scripts.score.entity_tables import shares
 
 EXAMPLES = 5
+CUT = {"text": "…", "label": None}
 TITLES = {
     "missed": "Missed",
     "false_positive": "False positives",
@@ -106,7 +107,9 @@ def example(row: dict) -> dict:
         if entity is None or "start" not in entity:
             return None
         start = entity["start"] - excerpt["start"]
-        return marked(excerpt["text"], [(start, start + len(entity["text"]), entity["label"])])
+        found = marked(excerpt["text"], [(start, start + len(entity["text"]), entity["label"])])
+        cut = excerpt["start"] > 0, excerpt["start"] + len(excerpt["text"]) < excerpt["of"]
+        return [CUT] * cut[0] + found + [CUT] * cut[1]
 
     absent = row["predicted"] if row["predicted"] and "start" not in row["predicted"] else None
     return {
@@ -119,13 +122,13 @@ def example(row: dict) -> dict:
 
 
 def error_examples(path: Path) -> list[dict]:
-    """Return the first errors of each kind on the test split, from a file of errors."""
-    by_kind: dict[str, list[dict]] = {}
+    """Return errors of each kind on the test split, from a file of errors: the first one of a record each."""
+    by_kind: dict[str, dict[str, dict]] = {kind: {} for kind in KINDS}
     for row in read_jsonl(path):
-        rows = by_kind.setdefault(row["kind"], [])
-        if row["prompt_set"] == "test" and len(rows) < EXAMPLES:
-            rows.append(example(row))
-    return [{"title": TITLES[kind], "rows": by_kind[kind]} for kind in KINDS if by_kind.get(kind)]
+        shown_rows = by_kind[row["kind"]]
+        if row["prompt_set"] == "test" and len(shown_rows) < EXAMPLES and row["id"] not in shown_rows:
+            shown_rows[row["id"]] = example(row)
+    return [{"title": TITLES[kind], "rows": list(rows.values())} for kind, rows in by_kind.items() if rows]
 
 
 def entity_section(scores: dict[str, dict], errors: dict[str, Path], shipped: str) -> dict | None:

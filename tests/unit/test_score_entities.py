@@ -296,6 +296,8 @@ def test_perfect_records_do_not_prove_perfection():
     assert (found.value, found.high) == (1, 1)
     assert found.low == pytest.approx(0.025 ** (1 / 10))
     assert estimate("f1_macro", [[1, 0, 0, 2, 0, 0]] * 10).low == found.low
+    assert estimate("f1", [*perfect, *[[0, 0, 0]] * 90]).low == found.low  # records without entities prove nothing
+    assert estimate("share", [[0, 2]] * 10 + [[0, 0]] * 90).high == pytest.approx(1 - found.low)
     same = difference("f1", perfect, perfect)
     assert same.low < 0 < same.high
 
