@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from scripts.common.cli import log
 from scripts.common.files import check_manifest
 from scripts.common.vision import PROJECTOR, VISION_TOWER
 
@@ -44,10 +45,10 @@ def four_bit(settings: dict, precision: str, task: str = "chat"):
     )
 
 
-def load_base(manifest: Path, dtype, quantization=None, attention: str = "auto", task: str = "chat"):
+def load_base(manifest: Path, dtype, quantization=None, attention: str = "auto", task: str = "chat", spill: bool = False):
     """Load the model of a manifest's folder onto the first GPU, or the CPU; safetensors only.
 
-    It is a causal language model, or for the task `vision` one that reads images as well. Raises UserError when a file
+    With `spill`, layers of a model in 16 bits that the GPU has no room for wait in main memory. It is a causal language model, or for the task `vision` one that reads images as well. Raises UserError when a file
     of the folder is missing or has another size than the manifest says.
     """
     import torch
@@ -60,11 +61,29 @@ def load_base(manifest: Path, dtype, quantization=None, attention: str = "auto",
         Path(manifest).parent,
         dtype=dtype,
         quantization_config=quantization,
-        device_map={"": 0 if torch.cuda.is_available() else "cpu"},
+        device_map=device_map(Path(manifest).parent, movable=spill and quantization is None),
         use_safetensors=True,
         trust_remote_code=facts.get("trust_remote_code", False),
         **options,
     )
+
+
+def device_map(folder: Path, movable: bool) -> dict | str:
+    """Return where transformers puts the weights of a folder: the first GPU, the CPU, or (`auto`) both.
+
+    `auto` is for models that may be moved and whose files leave less than a tenth of the GPU's free memory for the
+    work: accelerate then brings layers in from main memory one by one, which is slow and gives the same answers.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        return {"": "cpu"}
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    free, _ = torch.cuda.mem_get_info()
+    if movable and size > 0.9 * free:
+        log.warning("%s has %.1f GB, the GPU %.1f GB: layers wait in main memory", folder, size / 1e9, free / 1e9)
+        return "auto"
+    return {"": 0}
 
 
 def load_tokenizer(manifest: Path):

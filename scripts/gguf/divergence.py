@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 
 def load_merged(folder: Path, trust_remote_code: bool, sees: bool = False):
-    """Load the merged model for the reference logits: on the GPU if there is one, in the precision that fits.
+    """Load the merged model for the reference logits: on the GPU if it has the room, in the precision that fits.
 
     `sees` says that it is a vision model.
     """
@@ -26,14 +26,17 @@ def load_merged(folder: Path, trust_remote_code: bool, sees: bool = False):
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     kind = AutoModelForImageTextToText if sees else AutoModelForCausalLM
-    small = sum(path.stat().st_size for path in folder.glob("*.safetensors")) <= LARGEST_IN_FULL_PRECISION
+    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    small = size <= LARGEST_IN_FULL_PRECISION
     model = kind.from_pretrained(
         folder,
         dtype=torch.float32 if small else torch.bfloat16,
         use_safetensors=True,
         trust_remote_code=trust_remote_code,
     )
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval()
+    # In float32 a model takes twice the room of its files; a tenth of the GPU is left for the work.
+    roomy = torch.cuda.is_available() and size * (2 if small else 1) <= 0.9 * torch.cuda.mem_get_info()[0]
+    return model.to("cuda" if roomy else "cpu").eval()
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ def load_variant(model: Path, adapter: Path | None, settings: dict):
     unmerged = check_manifest(model).get("method") is None
     reduced = wish == "yes" or (wish == "auto" and settings["method"] == "qlora" and torch.cuda.is_available())
     quantization = four_bit(settings["qlora"], precision, task) if reduced and unmerged else None
-    loaded = load_base(model, torch_dtype(precision), quantization, task=task)
+    loaded = load_base(model, torch_dtype(precision), quantization, task=task, spill=not unmerged)
     if adapter:
         from peft import PeftModel
 

@@ -130,10 +130,15 @@ def training_memory(shape: Shape, run: Run) -> Estimate:
 
 
 def prediction_memory(shape: Shape, run: Run) -> Estimate:
-    """Return the estimate of prediction with transformers: the weights, and keys, values and logits of a full batch."""
+    """Return the estimate of prediction with transformers: the weights, and keys, values and logits of a full batch.
+
+    For base and adapter. The merged model answers in 16 bits; where it has no room, layers wait in main memory
+    (scripts/common/base_model.py). A classifier answers over a backbone of the kind that its head was trained on.
+    """
     batch, length = run.generation.batch_size, run.tokens.max_length
     wish = run.generation.load_in_4bit
-    four_bit = wish == "yes" or (wish == "auto" and run.method == "qlora")
+    trained_in_4bit = run.head.load_in_4bit if run.method == "head" else run.method == "qlora"
+    four_bit = wish == "yes" or (wish == "auto" and trained_in_4bit)
     blocks = shape.block_parameters * (FOUR_BIT[True] if four_bit else 2)
     weights = blocks + 2 * (shape.other_parameters + shape.tower_parameters)
     if run.task == "token_classification":

@@ -55,8 +55,7 @@ def training_ways(run: Run) -> Iterator[dict]:
             for shape in batch_shapes(run):
                 yield {**saving, "training": {**shape, "gradient_checkpointing": checkpointing}}
     if run.method == "head":
-        for shape in batch_shapes(run):
-            yield {"training": shape, "head": {"load_in_4bit": True}}
+        yield from ({"training": shape, "head": {"load_in_4bit": True}} for shape in batch_shapes(run))
 
 
 def prediction_ways(run: Run) -> Iterator[dict]:
@@ -65,21 +64,18 @@ def prediction_ways(run: Run) -> Iterator[dict]:
     sizes = [size // 2**halvings for halvings in range(size.bit_length()) if size // 2**halvings]
     for batch_size in sizes:
         yield {"generation": {"batch_size": batch_size}}
-    if run.method != "full":
+    if run.method != "full" and run.task != "token_classification":
         for batch_size in sizes:
             yield {"generation": {"batch_size": batch_size, "load_in_4bit": "yes"}}
 
 
 def fitting_settings(shape: Shape, run: Run, gib: float) -> dict | None:
     """Return the settings with which training and prediction of a run fit so many GiB, or None when none do."""
-    training: dict | None = {}
-    if run.method != "prompt":
-        ways = training_ways(run)
-        training = next((way for way in ways if training_memory(shape, changed(run, way)).gib <= gib), None)
-    if training is None:
-        return None
-    run = changed(run, training)
-    for way in prediction_ways(run):
-        if prediction_memory(shape, changed(run, way)).gib <= gib:
-            return merged(training, way)
+    for training in training_ways(run) if run.method != "prompt" else [{}]:
+        trained = changed(run, training)
+        if run.method != "prompt" and training_memory(shape, trained).gib > gib:
+            continue
+        for way in prediction_ways(trained):
+            if prediction_memory(shape, changed(trained, way)).gib <= gib:
+                return merged(training, way)
     return None
