@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from scripts.model.chat_templates import BUILT_IN_TEMPLATES
 from tests.support.project import ROOT, Project, planned_jobs, run_snakemake
 
 RECIPES = sorted(path.stem for path in (ROOT / "config/recipes").glob("*.yaml"))
@@ -47,6 +48,17 @@ def workflow(tmp_path):
     return folder
 
 
+# Trainings, heads, bundles and scored variants of each recipe.
+PLANNED = {
+    "football": (1, 0, 1, 6),
+    "stories": (1, 0, 1, 6),
+    "titles": (1, 0, 1, 5),
+    "pii": (1, 1, 1, 7),
+    "captions": (2, 0, 2, 12),
+    "captions-sweep": (6, 0, 12, 48),
+}
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("embedded", [True, False], ids=["embedded", "real"])
 def test_a_recipe_can_be_planned_with_and_without_the_embedded_model(workflow, recipe, embedded):
@@ -55,8 +67,10 @@ def test_a_recipe_can_be_planned_with_and_without_the_embedded_model(workflow, r
     assert done.returncode == 0, done.stdout
     jobs = planned_jobs(done.stdout)
     assert (jobs.keys() & (FETCHED | MADE)) == (MADE if embedded else FETCHED)
-    assert jobs["train_adapter"] == jobs["build_bundle"] == 1
-    assert jobs["score_answers"] == 6
+    counted = ("train_adapter", "train_head", "build_bundle", "score_answers")
+    assert tuple(jobs[rule] for rule in counted) == PLANNED[recipe]
+    assert jobs["build_classifier_bundle"] == jobs["train_head"]
+    assert ("GPU memory, estimated" in done.stdout) != embedded
 
 
 def test_the_demo_plans_every_stage_for_both_datasets(workflow):
@@ -123,7 +137,9 @@ def test_faults_of_the_configuration_are_listed_before_anything_is_planned(tmp_p
     assert "runs.cards.lora.rank: unknown key, did you mean 'r'?" in lines
     assert "datasets.cards.splits.train: stands twice, in lines 9 and 9 of config/config.yaml" in lines
     assert "datasets.cards.files: 'data/card.jsonl' does not exist, did you mean 'data/cards.jsonl'?" in lines
-    template = "'mistrl' is neither built in (chatml, llama3, mistral) nor a file, did you mean 'mistral'?"
+    template = (
+        f"'mistrl' is neither built in ({', '.join(sorted(BUILT_IN_TEMPLATES))}) nor a file, did you mean 'mistral'?"
+    )
     assert f"models.small.chat_template: {template}" in lines
     assert "Job stats:" not in lines
 
