@@ -20,7 +20,7 @@ from scripts.deploy.fill_examples import filled, sampling_of_llama_cpp, sampling
 from scripts.deploy.model_card import model_card
 from scripts.deploy.modelfile import modelfile
 from scripts.deploy.provenance import provenance
-from scripts.deploy.served_strategy import served_strategy
+from scripts.deploy.served_strategy import context_of, served_strategy
 from scripts.deploy.vision_bundle import FILE as MMPROJ
 from scripts.deploy.vision_bundle import vision_parts
 from scripts.gguf.naming import ModelName
@@ -76,7 +76,7 @@ def build_bundle(arguments) -> None:
     made |= {f"scores/{path.stem}": path for path in arguments.scores}
     made |= {"mmproj": arguments.mmproj} if arguments.mmproj else {}
     eyes = vision_parts(arguments.mmproj, run, arguments.test, served.examples) if arguments.mmproj else None
-    context = deploy["parameters"]["num_ctx"] or run["tokens"]["max_length"]
+    context = deploy["parameters"]["num_ctx"] or context_of(served, run["tokens"]["max_length"], header)
     common = {"SYSTEM": served.system, "WORDING": served.user, "QUESTION": question, "LABEL": label}
     common |= eyes.values() if eyes else {"EXAMPLES": served.examples}
     with atomic_folder(arguments.folder) as folder:

@@ -8,9 +8,13 @@ from scripts.predict.strategies import Strategies
 
 @dataclass(frozen=True)
 class ServedStrategy:
-    """What stands around a question: system text, the template that words it, and the turns of the examples."""
+    """What stands around a question: system text, the template that words it, and the turns of the examples.
+
+    `name` is the strategy's; without one there is at most a system text of `deploy`.
+    """
 
     system: str | None
+    name: str | None = None
     user: str | None = None
     examples: list[dict] = field(default_factory=list)
 
@@ -26,7 +30,19 @@ def served_strategy(run: dict, train: Path | None) -> ServedStrategy:
     chosen = run["strategies"][name]
     strategies = Strategies({"strategies": {name: chosen}, "strategy": name}, train)
     own = chosen.get("system") or None
-    return ServedStrategy(own if system is None else system, chosen.get("user"), strategies.examples(name))
+    return ServedStrategy(own if system is None else system, name, chosen.get("user"), strategies.examples(name))
+
+
+def context_of(served: ServedStrategy, max_length: int, header: dict) -> int:
+    """Return the context, in tokens, that a bundle is served with where the configuration names none.
+
+    It is the length of a training row with room for what the strategy adds, which no training row has; two bytes are
+    counted as a token, which is more than tokenizers make. It never is longer than the model's own context; `header`
+    are the GGUF file's metadata values.
+    """
+    texts = [served.system or "", served.user or "", *(turn["content"] for turn in served.examples)]
+    added = sum(len(text.encode("utf-8")) for text in texts) // 2 if served.name else 0
+    return min(max_length + added, header.get(f"{header['general.architecture']}.context_length", max_length + added))
 
 
 def strategy_lines(run: dict) -> list[str]:

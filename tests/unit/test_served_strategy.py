@@ -10,7 +10,7 @@ from scripts.common.errors import UserError
 from scripts.common.records import Record, content_id
 from scripts.deploy.build_bundle import main as build_bundle
 from scripts.deploy.modelfile import message_text
-from scripts.deploy.served_strategy import ServedStrategy, served_strategy, strategy_lines
+from scripts.deploy.served_strategy import ServedStrategy, context_of, served_strategy, strategy_lines
 from tests.support.modelfile import parse_modelfile
 from tests.unit.test_deploy_bundle import run_folder, sections  # noqa: F401 (run_folder is a fixture)
 
@@ -33,8 +33,20 @@ def run_section(system=None, strategy="loud"):
 def test_the_system_text_is_the_strategys_unless_deploy_names_one(train):
     assert served_strategy(run_section(), train).system == "You shout."
     assert served_strategy(run_section("Mine."), train).system == "Mine."
-    assert served_strategy(run_section(strategy="plain"), train) == ServedStrategy(None)
+    assert served_strategy(run_section(strategy="plain"), train) == ServedStrategy(None, "plain")
     assert served_strategy({"deploy": {"system": "Mine."}}, None) == ServedStrategy("Mine.")
+
+
+def test_the_context_has_room_for_what_the_strategy_adds_but_is_never_longer_than_the_models(train):
+    header = {"general.architecture": "llama", "llama.context_length": 1000}
+    served = served_strategy(run_section(), train)
+    bytes_added = sum(
+        len(text.encode()) for text in (served.system, served.user, *(m["content"] for m in served.examples))
+    )
+    assert context_of(served, 256, header) == 256 + bytes_added // 2
+    assert context_of(served, 990, header) == 1000
+    assert context_of(served_strategy(run_section(strategy="plain"), train), 256, header) == 256
+    assert context_of(ServedStrategy("Of deploy."), 256, header) == 256
 
 
 def test_characters_that_ollama_drops_are_dropped_from_examples_and_said(caplog):
