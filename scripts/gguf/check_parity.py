@@ -20,7 +20,7 @@ from scripts.common.files import check_manifest, write_json
 from scripts.common.llama import TEMPLATE_KEY, adds_bos, open_gguf, token_text
 from scripts.common.threads import use_threads
 from scripts.gguf.conversations import built_in_conversations
-from scripts.gguf.divergence import TextRow, compare_rows, first_answered, load_merged
+from scripts.gguf.divergence import ServedRows, TextRow, compare_rows, first_answered, load_merged
 from scripts.gguf.parity import Comparison, check_special_tokens, compare_conversation, text_or_refusal
 from scripts.gguf.vision_parity import Eyes, compare_vision, vision_conversations
 from scripts.predict.arguments import named_file
@@ -80,8 +80,9 @@ def compare_distributions(
 
     Raises ParityError when the mean is above the limit.
     """
-    with open_gguf(path, context=max(len(row.ids) for row in rows), threads=threads, logits_all=True) as served:
-        return compare_rows(served, load_merged(folder, trust_remote_code), rows, limit, "text")
+    with open_gguf(path, context=max(len(row.ids) for row in rows), threads=threads, logits_all=True) as model:
+        served = ServedRows(model, rows, "text")
+    return compare_rows(served, load_merged(folder, trust_remote_code), limit)
 
 
 def check_parity(

@@ -1,6 +1,8 @@
 """Next-token distributions of the merged model and of its GGUF file, position by position of some conversations."""
 
 import logging
+import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -83,26 +85,57 @@ def reference_logits(reference, row: TextRow) -> "numpy.ndarray":
         return reference(**inputs).logits[0].float().cpu().numpy()
 
 
-def compare_rows(served: "Llama", reference, rows: list[TextRow], limit: float, what: str) -> dict:
+class ServedRows:
+    """llama.cpp's logits at rows' places, kept in a temporary file.
+
+    So the GGUF file can be closed before the merged model is loaded: large models don't fit a GPU twice.
+    """
+
+    def __init__(self, served: "Llama", rows: list[TextRow], what: str):
+        self.rows, self.what, self.width = rows, what, served.n_vocab()
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 (read later; it is gone with this object)
+        bar = Progress(f"evaluate {what} in llama.cpp", len(rows))
+        for row in rows:
+            row.evaluate(served)
+            for part in parts_of(row):
+                served.scores[part].tofile(self.file)
+            bar.advance()
+
+    def read(self, row: TextRow) -> Iterator[tuple[list[int], "numpy.ndarray"]]:
+        """Yield some places and their logits, [places, vocabulary], until the next row's."""
+        import numpy
+
+        for part in parts_of(row):
+            found = numpy.fromfile(self.file, numpy.float32, len(part) * self.width)
+            yield part, found.reshape(len(part), self.width)
+
+
+def parts_of(row: TextRow) -> list[list[int]]:
+    """Return a row's places in portions that fit the memory."""
+    places = row.places
+    return [places[start : start + POSITIONS_AT_ONCE] for start in range(0, len(places), POSITIONS_AT_ONCE)]
+
+
+def compare_rows(served: ServedRows, reference, limit: float) -> dict:
     """Compare next-token distributions at the rows' positions; return the KL divergence in nats.
 
     Raises ParityError when the mean is above the limit.
     """
     import numpy
 
-    values, agreeing, bar = [], 0, Progress(f"compare distributions, {what}", len(rows))
+    rows, values, agreeing = served.rows, [], 0
+    bar = Progress(f"compare distributions of {served.what}", len(rows))
+    served.file.seek(0)
     for row in rows:
-        row.evaluate(served)
-        logits, places = reference_logits(reference, row), row.places
-        width = min(logits.shape[-1], served.n_vocab())
-        for start in range(0, len(places), POSITIONS_AT_ONCE):
-            part = places[start : start + POSITIONS_AT_ONCE]
-            ours, theirs = logits[part, :width], served.scores[part, :width]
+        logits = reference_logits(reference, row)
+        width = min(logits.shape[-1], served.width)
+        for part, found in served.read(row):
+            ours, theirs = logits[part, :width], found[:, :width]
             values.append(divergences(ours, theirs))
             agreeing += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
         bar.advance()
     found = numpy.concatenate(values)
-    mean = float(found.mean())
+    mean, what = float(found.mean()), served.what
     log.info("KL divergence: mean %.6f, largest %.6f nats over %d positions (%s)", mean, max(found), len(found), what)
     if not mean <= limit:
         row, place = position_of(int(found.argmax()), rows)

@@ -20,7 +20,7 @@ from scripts.common.vision import (
     pixel_inputs,
     vision_tokenizer,
 )
-from scripts.gguf.divergence import TextRow, compare_rows, first_answered, load_merged, on_device, rounded
+from scripts.gguf.divergence import ServedRows, TextRow, compare_rows, first_answered, load_merged, on_device, rounded
 from scripts.gguf.parity import ParityError, check_special_tokens, compare_ids, is_expressible
 
 if TYPE_CHECKING:
@@ -173,20 +173,24 @@ class ImageRow(TextRow):
         with self.chunks(served) as chunks:
             self.parity.vision.eval(served, chunks)
 
+    def embeddings(self, served: "Llama") -> list["numpy.ndarray"]:
+        """Return what llama.cpp makes of each image, [tokens, hidden size], the breaks after its rows included."""
+        with self.chunks(served) as chunks:
+            return [self.parity.vision.embeddings(served, chunk) for chunk in chunks if chunk.ids is None]
 
-def embedding_errors(row: ImageRow, reference) -> list[float]:
-    """Return how far the embeddings of a row's images are from the merged model's, of their length (Frobenius norm)."""
+
+def embedding_errors(row: ImageRow, found: list["numpy.ndarray"], reference) -> list[float]:
+    """Return how far the embeddings that llama.cpp made of a row's images, each [tokens, hidden size], are from the
+    merged model's, of their length (Frobenius norm)."""
     import torch
     from numpy.linalg import norm
 
-    processor, served, vision = row.parity.tokenizer.processor, row.parity.served, row.parity.vision
+    processor = row.parity.tokenizer.processor
     grids = [row.parity.tokenizer.grid(name) for name in images_of(row.messages)]
     with torch.inference_mode():
         features = reference.get_image_features(**on_device(row.inputs(), reference)).pooler_output
-        line = reference.get_input_embeddings().weight.detach()[processor.image_break_token_id]
+    line = reference.get_input_embeddings().weight.detach()[processor.image_break_token_id]
     trained = [with_breaks(cells, line, grid) for cells, grid in zip(features, grids, strict=True)]
-    with row.chunks(served) as chunks:
-        found = [vision.embeddings(served, chunk) for chunk in chunks if chunk.ids is None]
     return [float(norm(ours - theirs) / norm(ours)) for ours, theirs in zip(trained, found, strict=True)]
 
 
@@ -201,9 +205,11 @@ def with_breaks(cells, line, grid: tuple[int, int]) -> "numpy.ndarray":
     return whole[:-1].float().cpu().numpy()
 
 
-def compare_embeddings(rows: list[ImageRow], reference) -> dict:
+def compare_embeddings(rows: list[ImageRow], found: list[list["numpy.ndarray"]], reference) -> dict:
     """Compare the embeddings of the rows' images; return the errors. Raises ParityError for one that is too large."""
-    errors = [error for row in rows for error in embedding_errors(row, reference)]
+    errors = [
+        error for row, images in zip(rows, found, strict=True) for error in embedding_errors(row, images, reference)
+    ]
     mean, largest = sum(errors) / len(errors), max(errors)
     log.info("embeddings of %d images: mean error %.4f, largest %.4f", len(errors), mean, largest)
     if not largest <= LARGEST_ERROR:
@@ -277,18 +283,20 @@ def compare_vision(
     sight = sight_of(eyes.mmproj, settings["vision"]["longest_edge"])
     limit, chosen = settings["parity"]["max_kl"], first_answered(conversations, settings["parity"]["prompts"])
     lengths = [len(image_ids(tokenizer, messages)) for messages in chosen] + [len(row.ids) for row in texts]
-    with open_gguf(path, max(lengths), threads, logits_all=True) as served:
-        with open_vision(served, eyes.mmproj, sight, threads) as vision:
-            parity = ImageParity(tokenizer, served, vision)
+    with open_gguf(path, max(lengths), threads, logits_all=True) as model:
+        with open_vision(model, eyes.mmproj, sight, threads) as vision:
+            parity = ImageParity(tokenizer, model, vision)
             found = compare_images(parity, shape, conversations)
-            reference = load_merged(merged, trusted, sees=True)
             rows = [ImageRow(image_ids(tokenizer, messages), parity, messages) for messages in chosen]
-            divergence = compare_rows(served, reference, texts, limit, "text")
-            if rows:
-                found["embeddings"] = compare_embeddings(rows, reference)
-                found["divergence"] = compare_rows(served, reference, rows, limit, "text after images")
-        with open_vision(served, eyes.mmproj, None, threads) as vision:
+            embeddings = [row.embeddings(model) for row in rows]
+            served = [ServedRows(model, texts, "text"), ServedRows(model, rows, "text after images")]
+        with open_vision(model, eyes.mmproj, None, threads) as vision:
             found["otherwise_in_a_server"] = images_left_alone(parity, vision)
+    reference = load_merged(merged, trusted, sees=True)
+    divergence = compare_rows(served[0], reference, limit)
+    if rows:
+        found["embeddings"] = compare_embeddings(rows, embeddings, reference)
+        found["divergence"] = compare_rows(served[1], reference, limit)
     return {"divergence": divergence, "images": found}
 
 
