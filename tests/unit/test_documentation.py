@@ -60,3 +60,34 @@ def test_the_example_configuration_is_valid(page):
     config = load_config(yaml.safe_load(example))
     assert config.pathvars["results"] != "results"
     assert "length_mean" in {gate.metric for gate in config.gates.values()}
+
+
+def test_the_example_of_redaction_is_valid():
+    text = (ROOT / "docs" / "how-to" / "redact-personal-data.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"^```yaml\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+    config = load_config(yaml.safe_load(example))
+    assert config.datasets["mails"].redact.run in config.runs
+
+
+def headings(path: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    found = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links_lead_somewhere(path):
+    lost = []
+    for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        if not re.match(r"[a-z]+:", link) and not (target.exists() and (not anchor or anchor in headings(target))):
+            lost.append(link)
+    assert lost == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "config" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_recipe_has_a_page(path):
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "recipes").glob("*.md"))
+    assert f"config/recipes/{path.name}" in pages
+    assert f"make recipe NAME={path.stem} " in pages
