@@ -4,7 +4,7 @@ from pathlib import Path
 
 from scripts.common.cli import log
 from scripts.common.files import check_manifest
-from scripts.common.vision import PROJECTOR, VISION_TOWER
+from scripts.common.vision import PROJECTOR, VISION_TOWER, see_one_by_one
 
 
 def device_precision(wanted: str) -> str:
@@ -45,19 +45,21 @@ def four_bit(settings: dict, precision: str, task: str = "chat"):
     )
 
 
-def load_base(manifest: Path, dtype, quantization=None, attention: str = "auto", task: str = "chat", spill: bool = False):
+def load_base(
+    manifest: Path, dtype, quantization=None, attention: str = "auto", task: str = "chat", spill: bool = False
+):
     """Load the model of a manifest's folder onto the first GPU, or the CPU; safetensors only.
 
-    With `spill`, layers of a model in 16 bits that the GPU has no room for wait in main memory. It is a causal language model, or for the task `vision` one that reads images as well. Raises UserError when a file
-    of the folder is missing or has another size than the manifest says.
+    With `spill`, layers of a model in 16 bits that the GPU has no room for wait in main memory. It is a causal language
+    model, or for the task `vision` one that reads images as well. Raises UserError when a file of the folder is missing
+    or has another size than the manifest says.
     """
-    import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     kind = AutoModelForImageTextToText if task == "vision" else AutoModelForCausalLM
     facts = check_manifest(manifest)
     options = {} if attention == "auto" else {"attn_implementation": attention}
-    return kind.from_pretrained(
+    model = kind.from_pretrained(
         Path(manifest).parent,
         dtype=dtype,
         quantization_config=quantization,
@@ -66,6 +68,7 @@ def load_base(manifest: Path, dtype, quantization=None, attention: str = "auto",
         trust_remote_code=facts.get("trust_remote_code", False),
         **options,
     )
+    return see_one_by_one(model) if task == "vision" else model
 
 
 def device_map(folder: Path, movable: bool) -> dict | str:

@@ -145,6 +145,30 @@ def pixel_inputs(processor, images: list) -> dict:
     return {key: inputs[key] for key in ("pixel_values", "image_sizes")}
 
 
+def see_one_by_one(model):
+    """Let a Mistral 3 look at the images of a batch one after the other; return it.
+
+    transformers lays all images of a batch end to end, with a mask of (all patches)^2 that keeps them apart: for two
+    pages of 110 x 78 patches the mask alone has 0.6 GB in 16 bits, for eight of them 9 GB. What the model sees is the
+    same.
+    """
+    import torch
+
+    look = model.model.get_image_features
+
+    def get_image_features(pixel_values, image_sizes, **options):
+        seen = [
+            look(pixel_values=page[None, :, :height, :width], image_sizes=size[None], **options)
+            for page, size in zip(pixel_values, image_sizes, strict=True)
+            for height, width in [size.tolist()]
+        ]
+        seen[0].pooler_output = [torch.cat(list(one.pooler_output)) for one in seen]
+        return seen[0]
+
+    model.model.get_image_features = get_image_features
+    return model
+
+
 class VisionTokenizer:
     """A tokenizer whose rendered conversations hold the tokens of their images; the rest is that of a tokenizer.
 

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
+from scripts.common.base_model import load_base
 from scripts.common.chat import prompt_ids, tokenize_conversation
 from scripts.common.config.models import EmbeddedModel
 from scripts.common.errors import UserError
@@ -134,6 +135,19 @@ def test_a_template_that_leaves_images_out_is_refused(processor, tmp_path):
     name = save_picture(tmp_path, "eins")
     with pytest.raises(UserError, match="the chat template renders 0 images of 1"):
         tokenizer.apply_chat_template([asked(name)], tokenize=False, chat_template=template)
+
+
+def test_images_looked_at_one_by_one_are_the_same_images(tiny_vision_base, processor, tmp_path):
+    names = [save_picture(tmp_path, "eins"), save_picture(tmp_path, "zwei", (60, 200)), save_picture(tmp_path, "drei")]
+    images = [load_image(tmp_path, name) for name in names]
+    inputs = processor(images=images, text="<s>[IMG] [IMG] [IMG]", return_tensors="pt")
+    ours = load_base(tiny_vision_base, torch.float32, task="vision")
+    theirs = AutoModelForImageTextToText.from_pretrained(tiny_vision_base.parent, dtype=torch.float32)
+    patches = []
+    ours.model.vision_tower.register_forward_hook(lambda *seen: patches.append(seen[-1].last_hidden_state.shape[1]))
+    with torch.no_grad():
+        assert torch.allclose(ours(**inputs).logits, theirs(**inputs).logits, atol=1e-4)
+    assert patches == [height * width // 14**2 for height, width in inputs["image_sizes"].tolist()]
 
 
 def test_images_are_upright_and_on_white(tmp_path):
