@@ -22,7 +22,7 @@ from scripts.common.threads import use_threads
 from scripts.gguf.conversations import built_in_conversations
 from scripts.gguf.divergence import ServedRows, TextRow, compare_rows, first_answered, load_merged
 from scripts.gguf.parity import Comparison, check_special_tokens, compare_conversation, text_or_refusal
-from scripts.gguf.vision_parity import Eyes, compare_vision, vision_conversations
+from scripts.gguf.vision_divergence import Eyes, compare_vision, vision_conversations
 from scripts.predict.arguments import named_file
 from scripts.predict.prompts import all_prompts
 from scripts.predict.strategies import Strategies

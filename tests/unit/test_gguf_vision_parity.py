@@ -10,7 +10,8 @@ from transformers import AutoTokenizer
 
 from scripts.gguf.check_parity import main
 from scripts.gguf.conversations import built_in_conversations
-from scripts.gguf.vision_parity import flattened, split_at_images, with_breaks
+from scripts.gguf.vision_divergence import with_breaks
+from scripts.gguf.vision_parity import flattened, split_at_images
 from tests.support.gguf_files import changed, with_scaled_tensor, with_token_type
 from tests.support.vision_run import image_question
 

@@ -1,0 +1,162 @@
+"""Does the served model make of images what the merged model makes of them, and say the same after them?"""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts.common.chat_shape import ChatShape
+from scripts.common.files import check_manifest
+from scripts.common.llama import chat_text, open_gguf
+from scripts.common.llama_vision import open_vision, prepared_image, sight_of, with_markers
+from scripts.common.records import images_of
+from scripts.common.vision import load_image, pixel_inputs, vision_tokenizer
+from scripts.gguf.divergence import ServedRows, TextRow, compare_rows, first_answered, load_merged, on_device, rounded
+from scripts.gguf.parity import ParityError
+from scripts.gguf.vision_parity import ImageParity, compare_images, image_ids, images_left_alone
+
+if TYPE_CHECKING:
+    import numpy
+    from llama_cpp import Llama
+
+# Of the embeddings' length. Rounding makes some thousandths in fp32 and two hundredths in bf16; wrong rotary positions,
+# a missing norm or another activation make tenths.
+LARGEST_ERROR = 0.1
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """A vision run's files: its mmproj file, and the folder in which images lie."""
+
+    mmproj: Path
+    images: Path
+
+
+@dataclass(frozen=True)
+class ImageRow(TextRow):
+    """A conversation with images, for the comparison of distributions: at its texts' positions."""
+
+    parity: ImageParity
+    messages: list[dict]
+
+    @property
+    def places(self) -> list[int]:
+        """The positions of text; llama.cpp has no distributions for those of images."""
+        processor = self.parity.tokenizer.processor
+        inside = (processor.image_token_id, processor.image_break_token_id)
+        return [place for place, token in enumerate(self.ids) if token not in inside]
+
+    def images(self) -> list:
+        """Return the conversation's images."""
+        return [load_image(self.parity.tokenizer.folder, name) for name in images_of(self.messages)]
+
+    def inputs(self) -> dict:
+        """Return the pixel values and sizes that the merged model gets."""
+        return pixel_inputs(self.parity.tokenizer.processor, self.images())
+
+    def chunks(self, served: "Llama"):
+        """Return the context of the conversation's chunks."""
+        text = chat_text(served, with_markers(self.messages), self.messages[-1]["role"] != "assistant")
+        arrays = [prepared_image(image, self.parity.vision.sight) for image in self.images()]
+        return self.parity.vision.chunks(served, text, arrays)
+
+    def evaluate(self, served: "Llama") -> None:
+        """Have llama.cpp evaluate the conversation from an empty cache."""
+        served.reset()
+        with self.chunks(served) as chunks:
+            self.parity.vision.eval(served, chunks)
+
+    def embeddings(self, served: "Llama") -> list["numpy.ndarray"]:
+        """Return what llama.cpp makes of each image, [tokens, hidden size], the breaks after its rows included."""
+        with self.chunks(served) as chunks:
+            return [self.parity.vision.embeddings(served, chunk) for chunk in chunks if chunk.ids is None]
+
+
+def embedding_errors(row: ImageRow, found: list["numpy.ndarray"], reference) -> list[float]:
+    """Return how far the embeddings that llama.cpp made of a row's images, each [tokens, hidden size], are from the
+    merged model's, of their length (Frobenius norm)."""
+    import torch
+    from numpy.linalg import norm
+
+    processor = row.parity.tokenizer.processor
+    grids = [row.parity.tokenizer.grid(name) for name in images_of(row.messages)]
+    with torch.inference_mode():
+        features = reference.get_image_features(**on_device(row.inputs(), reference)).pooler_output
+    line = reference.get_input_embeddings().weight.detach()[processor.image_break_token_id]
+    trained = [with_breaks(cells, line, grid) for cells, grid in zip(features, grids, strict=True)]
+    return [float(norm(ours - theirs) / norm(ours)) for ours, theirs in zip(trained, found, strict=True)]
+
+
+def with_breaks(cells, line, grid: tuple[int, int]) -> "numpy.ndarray":
+    """Return an image's embeddings as the model reads them: `cells` [rows * columns, hidden size] in rows, and between
+    these the embedding `line` of a break."""
+    import torch
+
+    rows, columns = grid
+    breaks = line.expand(rows, 1, -1).to(cells.device)
+    whole = torch.cat([cells.reshape(rows, columns, -1), breaks], dim=1).flatten(0, 1)
+    return whole[:-1].float().cpu().numpy()
+
+
+def compare_embeddings(rows: list[ImageRow], found: list[list["numpy.ndarray"]], reference) -> dict:
+    """Compare the embeddings of the rows' images; return the errors. Raises ParityError for one that is too large."""
+    errors = [
+        error for row, images in zip(rows, found, strict=True) for error in embedding_errors(row, images, reference)
+    ]
+    mean, largest = sum(errors) / len(errors), max(errors)
+    log.info("embeddings of %d images: mean error %.4f, largest %.4f", len(errors), mean, largest)
+    if not largest <= LARGEST_ERROR:
+        raise ParityError(
+            f"served is not trained: an image's embeddings in llama.cpp are {largest:.3g} of their length away from "
+            f"the merged model's, the limit is {LARGEST_ERROR:g}",
+            remedy="make the mmproj file again",
+        )
+    return {
+        "images": len(errors),
+        "mean_error": rounded(mean),
+        "max_error": rounded(largest),
+        "limit": LARGEST_ERROR,
+    }
+
+
+def compare_vision(
+    merged: Path,
+    path: Path,
+    eyes: Eyes,
+    settings: dict,
+    threads: int,
+    shape: ChatShape,
+    texts: list[TextRow],
+    conversations: dict[str, list[dict]],
+) -> dict:
+    """Compare the conversations with images, and the distributions of texts and of them; return the report's part.
+
+    Raises ParityError when served is not trained.
+    """
+    trusted = check_manifest(merged / "manifest.json").get("trust_remote_code", False)
+    tokenizer = vision_tokenizer(merged / "manifest.json", eyes.images, settings)
+    sight = sight_of(eyes.mmproj, settings["vision"]["longest_edge"])
+    limit, chosen = settings["parity"]["max_kl"], first_answered(conversations, settings["parity"]["prompts"])
+    lengths = [len(image_ids(tokenizer, messages)) for messages in chosen] + [len(row.ids) for row in texts]
+    with open_gguf(path, max(lengths), threads, logits_all=True) as model:
+        with open_vision(model, eyes.mmproj, sight, threads) as vision:
+            parity = ImageParity(tokenizer, model, vision)
+            found = compare_images(parity, shape, conversations)
+            rows = [ImageRow(image_ids(tokenizer, messages), parity, messages) for messages in chosen]
+            embeddings = [row.embeddings(model) for row in rows]
+            served = [ServedRows(model, texts, "text"), ServedRows(model, rows, "text after images")]
+        with open_vision(model, eyes.mmproj, None, threads) as vision:
+            found["otherwise_in_a_server"] = images_left_alone(parity, vision)
+    reference = load_merged(merged, trusted, sees=True)
+    divergence = compare_rows(served[0], reference, limit)
+    if rows:
+        found["embeddings"] = compare_embeddings(rows, embeddings, reference)
+        found["divergence"] = compare_rows(served[1], reference, limit)
+    return {"divergence": divergence, "images": found}
+
+
+def vision_conversations(conversations: dict[str, list[dict]]) -> tuple[dict, dict]:
+    """Split conversations into those of text and those with images."""
+    seen = {name: messages for name, messages in conversations.items() if images_of(messages)}
+    return {name: messages for name, messages in conversations.items() if name not in seen}, seen
