@@ -200,7 +200,7 @@ FAULTS = [
     (
         "datasets__cards__splits",
         {"train": 0.9, "test": 0.0},
-        ["datasets.cards.splits.test: may not be 0: nothing would be scored"],
+        ["datasets.cards.splits.test: may not be 0 without 'test_files': nothing would be scored"],
     ),
     (
         "datasets__cards__format",

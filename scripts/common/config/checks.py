@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
+from scripts.common.config.datasets import Dataset
 from scripts.common.config.faults import closest
 from scripts.common.config.gates import Gate
 from scripts.common.config.runs import Run
@@ -58,7 +59,7 @@ def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
     yield from task_conflicts(run, config)
     if run.dataset not in config.datasets:
         yield "dataset", f"'{run.dataset}' is not defined under 'datasets'{closest(run.dataset, list(config.datasets))}"
-    elif config.datasets[run.dataset].splits.validation == 0:
+    elif not validates(config.datasets[run.dataset]):
         for key in run.training.given("early_stopping_patience", "eval_steps", "keep_best"):
             if getattr(run.training, key):
                 yield f"training.{key}", f"needs a validation split, but that of '{run.dataset}' has the share 0"
@@ -73,6 +74,11 @@ def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
         for key, length in asked.items():
             if length > embedded.context:
                 yield key, f"{length} is more than the context of the embedded model '{run.model}' ({embedded.context})"
+
+
+def validates(dataset: Dataset) -> bool:
+    """Tell whether a dataset has a validation split."""
+    return bool(dataset.validation_files) or dataset.splits.validation > 0
 
 
 def task_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:

@@ -62,8 +62,6 @@ class Splits(Section):
             yield "", f"the shares add up to {total:g}, not to 1: train + validation + test must be 1"
         if self.train == 0:
             yield "train", "may not be 0: nothing would be trained on"
-        if self.test == 0:
-            yield "test", "may not be 0: nothing would be scored"
 
 
 class Deduplicate(Section):
@@ -177,8 +175,10 @@ class Dataset(Section):
                     yield key, "is for a dataset of 'files'"
         for key, share in (("validation_files", "validation"), ("test_files", "test")):
             for given in self.splits.given(share):
-                if getattr(self, key):
-                    yield f"splits.{given}", f"has no effect: '{key}' are that split"
+                if getattr(self, key) and getattr(self.splits, share):
+                    yield f"splits.{given}", f"has no effect, for '{key}' are that split: set it to 0"
+        if self.splits.test == 0 and not self.test_files:
+            yield "splits.test", "may not be 0 without 'test_files': nothing would be scored"
         yield from self.format_conflicts()
         yield from self.label_conflicts()
         if self.max_characters is not None and self.max_characters < self.min_characters:

@@ -146,4 +146,6 @@ def prediction_memory(shape: Shape, run: Run) -> Estimate:
     whole = batch * (length + run.generation.max_new_tokens)
     cache = 2 * 2 * shape.layers * shape.kv_heads * shape.head_size * whole
     work = block_bytes(shape, whole, FORWARD_ONLY)
-    return Estimate(weights, 0, cache + work, batch * length * shape.vocabulary * 6)  # the likelihood takes whole rows
+    # The likelihood takes the logits of whole rows, and of the answers alone where there are images.
+    rows = run.generation.max_new_tokens if run.task == "vision" else length
+    return Estimate(weights, 0, cache + work, batch * rows * shape.vocabulary * 6)
