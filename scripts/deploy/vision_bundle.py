@@ -94,8 +94,9 @@ def limit_lines(parts: VisionParts, images: dict) -> list[str]:
     lines = [
         "The examples scale images as training did. llama.cpp and Ollama scale them themselves: "
         f"{images['otherwise_in_a_server']} of the {images['images']} images of the test get another number of tokens "
-        "there. `llama-server` comes closer with "
-        f"`--image-min-tokens 1 --image-max-tokens {parts.most_tokens}`; Ollama has no such option."
+        "there. Scale them before you send them, as `scaled` in `example_llama_cpp.py` does; from 8 to 1024 tokens "
+        "they then stay as they are. `llama-server` has options for other limits, here `--image-min-tokens 1 "
+        f"--image-max-tokens {parts.most_tokens}`."
     ]
     if not parts.image_first:
         lines.append(

@@ -80,6 +80,16 @@ def test_the_largest_image_of_the_real_model_is_within_the_limit_that_llama_cpp_
             assert [chunk.tokens for chunk in chunks if chunk.ids is None] == [55 * 56 - 1]
 
 
+def test_a_server_leaves_images_alone_that_were_scaled_before(tiny_vision, tmp_path):
+    sight = sight_of(changed(tiny_vision.mmproj, tmp_path / "real.gguf", {"clip.vision.preproc_image_size": 896}))
+    with open_gguf(tiny_vision.gguf, 64) as model, open_vision(model, tiny_vision.mmproj, None) as server:
+        for size in ((112, 56), (300, 211), (896, 896), (3000, 1100), (100, 4000)):
+            rows, columns = image_grid(sight, size)
+            pixels = prepared_image(Image.new("RGB", size), sight)
+            with server.chunks(model, media_marker(), [pixels]) as chunks:
+                assert sum(chunk.tokens for chunk in chunks if chunk.ids is None) == rows * (columns + 1) - 1
+
+
 def test_chunks_are_the_tokens_of_training(tiny_vision, processor, served):
     model, reader = served
     tokenizer = VisionTokenizer(processor, tiny_vision.data)
