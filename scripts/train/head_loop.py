@@ -108,11 +108,14 @@ class HeadTraining:
         return self.state
 
     def batch(self) -> list[int]:
-        """Return the rows of the step that comes next."""
+        """Return the rows of the step that comes next.
+
+        They are not grouped by length, whatever the settings: there is no padding to save, and batches of like rows
+        train a worse head (tests/benchmarks/results/head_rate.md).
+        """
         epoch, place = divmod(self.state.step, self.steps_per_epoch)
         if epoch != self.epoch:
-            group = self.effective if self.training["group_by_length"] else None
-            sampler = EpochSampler([len(ids) for ids in self.train_split.rows.ids], self.seed, group)
+            sampler = EpochSampler([len(ids) for ids in self.train_split.rows.ids], self.seed)
             sampler.set_epoch(epoch)
             self.epoch, self.order = epoch, list(sampler)
         return self.order[place * self.effective : (place + 1) * self.effective]

@@ -121,7 +121,7 @@ def test_the_head_equals_one_trained_through_the_whole_model(tokens, tiny_base, 
     weights = torch.tensor(class_weights(kind, rows.counts(len(labels))))
     taken = 0
     for epoch in range(2):
-        sampler = EpochSampler([len(ids) for ids in rows.ids], settings["seed"], 4)
+        sampler = EpochSampler([len(ids) for ids in rows.ids], settings["seed"])
         sampler.set_epoch(epoch)
         order = list(sampler)
         for start in range(0, len(order), 4):
