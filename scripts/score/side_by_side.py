@@ -96,6 +96,7 @@ def sample(answers: dict, scores: dict[str, dict], name: str, index: int, asked:
         "system": system,
         "asked": text,
         "pieces": entities and marked(entities.text, entities.gold),
+        "reworded": entities and text != entities.text,
         "images": pictures_of(asked["messages"], images),
         "label": asked["label"],
         "expected": asked["expected"],

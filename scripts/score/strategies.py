@@ -73,7 +73,7 @@ def strategy_samples(sets: dict[str, list[dict]], facts: dict) -> list[dict]:
             "label": chosen[index]["label"],
             "expected": chosen[index]["expected"],
             "answers": [
-                {"name": name, "asked": question(row["messages"])[1], "text": row["answer"]}
+                {"name": name, "asked": question(row["messages"][-1:])[1], "text": row["answer"]}
                 for name, rows in by_id.items()
                 if (row := rows.get(chosen[index]["id"]))
             ],

@@ -55,6 +55,11 @@ def csv_text(all_boards: list[dict]) -> str:
     return text.getvalue()
 
 
+def in_a_sentence(title: str) -> str:
+    """Return a metric's title as it stands within a sentence; a name such as BLEU or ROUGE-L stays as it is."""
+    return title[0].lower() + title[1:] if title[1:2].islower() else title
+
+
 def page_values(runs: list[dict], all_boards: list[dict], verdicts: dict[str, dict], embedded: list[str]) -> dict:
     """Return what the page shows."""
     shown_boards = []
@@ -74,7 +79,7 @@ def page_values(runs: list[dict], all_boards: list[dict], verdicts: dict[str, di
         shown_boards.append(
             {
                 "dataset": board["dataset"],
-                "ranked_by": board["ranked_by"] and CATALOGUE[board["ranked_by"]].title,
+                "ranked_by": board["ranked_by"] and in_a_sentence(CATALOGUE[board["ranked_by"]].title),
                 "records": max(row["scores"]["records"] for row in board["rows"]),
                 "ledger": f"datasets/{board['dataset']}/ledger.html",
                 "columns": [

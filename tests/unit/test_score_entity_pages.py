@@ -88,6 +88,18 @@ def test_the_report_of_a_prompted_base_has_no_training(results):
     assert "I can't help with that." in page.text
 
 
+def test_a_question_with_examples_is_folded_up_beside_its_text(tmp_path):
+    rows = entity_answers(3, 0.0, written=True)
+    shown = [{"role": "user", "content": "Example"}, {"role": "assistant", "content": "[]"}]
+    rows = [{**row, "text": row["messages"][-1]["content"], "messages": [*shown, *row["messages"]]} for row in rows]
+    judge_run(tmp_path, "few", None, {"base": rows})
+    page = write_report(tmp_path, "few", ["base"], trained=False)
+    assert page.text.count("whole prompt") == 3
+    assert page.text.count("user: Example") == 3
+    judge_run(tmp_path, "none", None, {"base": entity_answers(3, 0.0, written=True)})
+    assert "whole prompt" not in write_report(tmp_path, "none", ["base"], trained=False).text
+
+
 def test_the_verdict_on_a_prompted_base_and_on_a_classifier_is_that_of_their_one_variant(results):
     verdicts = {run: json.loads((results / f"runs/{run}/verdict.json").read_text(encoding="utf-8")) for run in RUNS}
     assert verdicts["pii"]["verdict"] == "promote"
@@ -107,7 +119,7 @@ def test_the_leaderboard_ranks_entities_by_strict_f1_and_shows_time_and_cost(res
     assert float(classifier["cost_per_1000"]) == pytest.approx(mean / 3600 * 2.5 * 1000)
     assert classifier["parsed"] == classifier["bleu"] == classifier["perplexity"] == ""
     page = Page((results / "leaderboard.html").read_text(encoding="utf-8"))
-    assert "Ranked by entity f1, strict" in page.text
+    assert "Ranked by entity F1, strict" in page.text
     for title in (
         "Cost of 1,000 answers",
         "Seconds per answer, median",
