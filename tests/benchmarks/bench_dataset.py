@@ -17,7 +17,8 @@ NEAR_DUPLICATES = 0.05
 SETTINGS = {
     "ingest": {
         "hub": None, "format": "messages", "fields": None, "columns": {}, "system": None, "label": "type",
-        "label_map": {}, "span_label_map": {}, "images": None, "group_by": None, "min_characters": 1, "max_characters": None, "checks": [],
+        "label_map": {}, "span_label_map": {},
+        "images": None, "group_by": None, "min_characters": 1, "max_characters": None, "checks": [],
         "on_bad_record": "fail",
     },
     "split": {

@@ -93,7 +93,8 @@ def materialise_fake(model) -> None:
 def traced_bytes(shape: Shape, run: Run) -> dict[str, int]:
     """Return the bytes of `weights` and the `peak` of a backward pass with the optimizer's state and gradients there.
 
-    Two backward passes make an optimizer step; the last pass of the second step is looked at. For the methods lora (16-bit base), full and head; the output layer and the vision tower are not run.
+    Two backward passes make an optimizer step; the last pass of the second step is looked at. For the methods lora
+    (16-bit base), full and head; the output layer and the vision tower are not run.
     """
     model = shaped_model(shape, run)
     with FakeTensorMode(allow_non_fake_inputs=True):
