@@ -91,6 +91,7 @@ def step(arguments: argparse.Namespace) -> None:
         tokens["max_length"],
         tokens["window_overlap"],
         settings["generation"]["batch_size"],
+        settings["generation"]["load_in_4bit"],
     )
     labels = wanted_labels(settings["redact"]["labels"], model.labels)
     redactor = Redactor(settings["redact"]["placeholder"])

@@ -197,7 +197,7 @@ def run_step(folder: Path, ingested: Path, model: Path, labels: list[str] | None
         "redact": {"labels": labels, "placeholder": TEMPLATE},
         "tokens": {"max_length": 48, "window_overlap": 16},
         "training": {"precision": "fp32"},
-        "generation": {"batch_size": 4},
+        "generation": {"batch_size": 4, "load_in_4bit": "auto"},
     }
     return redact_records.main(
         [
