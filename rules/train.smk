@@ -191,9 +191,7 @@ rule train_head:
         tokens=subpath(input.train, parent=True),
         output=subpath(output.trained, parent=True),
         folder=subpath(output.curve, parent=True),
-        settings=run_settings(
-            "method", "seed", "head", "lora", "qlora", "training", "tokens.max_length", "tokens.window_overlap"
-        ),
+        settings=run_settings("method", "seed", "head", "lora", "qlora", "training"),
     shell:
         r"""
         python {input.code[0]:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \

@@ -358,6 +358,12 @@ class Run(Section):
         for section, used in sections.items():
             if not used:
                 yield from ((key, self.unused(section)) for key in self.given(section))
+        if classifies:
+            for key in self.tokens.given("truncation", "max_truncated", "max_untrained", "train_on"):
+                yield f"tokens.{key}", "has no effect on the task 'token_classification': long texts come in windows"
+        if self.method == "head" and self.training.optimizer not in ("adamw_torch", "adamw_torch_fused"):
+            for key in self.training.given("optimizer"):
+                yield f"training.{key}", f"'{self.training.optimizer}' can't train a head: use adamw_torch"
         if self.tokens.packing and self.task != "chat":
             yield "tokens.packing", f"is for the task 'chat', but the task is '{self.task}'"
         if self.generation.load_in_4bit == "yes" and self.method == "full":
