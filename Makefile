@@ -22,7 +22,7 @@ OPTIONS = $$(if [ -t 2 ]; then echo --logger snaketune; else echo --quiet host r
 VENV := .venv/installed
 # Where the configuration files in ARGS have their results.
 RESULTS = $(shell PATH="$(PATH)" python -m scripts.common.results_folder $(filter %.yaml %.yml %.json,$(ARGS)))
-RECIPES := $(basename $(notdir $(wildcard config/recipes/*.yaml)))
+RECIPES := $(sort $(basename $(notdir $(wildcard config/recipes/*.yaml))))
 OVERLAYS := $(if $(GPU),config/gpu/$(GPU)/$(NAME).yaml) $(if $(filter yes,$(EMBEDDED)),config/embedded.yaml)
 RECIPE_CONFIG := config/recipes/$(NAME).yaml $(OVERLAYS)
 RECIPE_RESULTS := results$(if $(filter yes,$(EMBEDDED)),/embedded)
@@ -63,7 +63,8 @@ known-recipe:
 	@case " $(RECIPES) " in *" $(NAME) "*) ;; *) \
 		echo "no recipe '$(NAME)'; there are: $$(echo $(RECIPES) | sed 's/ /, /g')" >&2; exit 2;; esac
 	@[ -z "$(GPU)" ] || [ -f "config/gpu/$(GPU)/$(NAME).yaml" ] || { \
-		echo "recipe '$(NAME)' has no settings for GPU=$(GPU); there are: $$(cd config/gpu && ls */$(NAME).yaml | cut -d/ -f1 | paste -sd' ')" >&2; exit 2; }
+		known=$$(cd config/gpu && ls */$(NAME).yaml | cut -d/ -f1 | paste -sd, | sed 's/,/, /g'); \
+		echo "no settings of recipe '$(NAME)' for GPU=$(GPU); there are: $$known" >&2; exit 2; }
 
 test: $(VENV) lint ## Check the code and run all tests
 	@pytest

@@ -53,13 +53,23 @@ def test_a_recipe_on_the_small_model_has_results_logs_and_benchmarks_of_its_own(
     assert "print_summary.py --recipe stories results\n" in commands
 
 
-def test_an_unknown_recipe_is_one_line_and_installs_nothing(tmp_path):
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (
+            ("NAME=footbal",),
+            "no recipe 'footbal'; there are: captions, captions-sweep, football, pii, stories, titles",
+        ),
+        (("NAME=titles", "GPU=t4"), "no settings of recipe 'titles' for GPU=t4; there are: 24gb, 80gb"),
+    ],
+)
+def test_a_recipe_that_is_not_there_is_one_line_and_installs_nothing(tmp_path, words, line):
     shutil.copy(ROOT / "Makefile", tmp_path)
     shutil.copytree(ROOT / "config", tmp_path / "config")
-    command, environment = ["make", "recipe", "NAME=footbal"], without_make()
+    command, environment = ["make", "recipe", *words], without_make()
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[0] == "no recipe 'footbal'; there are: football, stories"
+    assert done.stderr.splitlines()[0] == line
     assert done.stdout == ""
     assert not (tmp_path / ".venv").exists()
 

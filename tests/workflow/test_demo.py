@@ -14,6 +14,15 @@ from tests.support.project import without_make
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = ("football", "stories")
+SERVED = ("Modelfile", "README.md", "SHA256SUMS")
+# The runs of each recipe, and what has to be among the files of their bundles.
+RECIPES = {
+    "football": {"football": SERVED},
+    "stories": {"stories": SERVED},
+    "titles": {"titles": (*SERVED, "mmproj.gguf")},
+    "pii": {"pii": ("model", "example_classify.py", "SHA256SUMS"), "pii-prompted": (), "pii-generated": SERVED},
+    "captions": {"captions": SERVED, "captions-phi3": SERVED},
+}
 
 
 def copy_of_the_checkout(folder: Path) -> Path:
@@ -109,9 +118,12 @@ def test_a_second_demo_does_no_job(demo):
     assert {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*") if path.is_file()} == before
 
 
-@pytest.mark.parametrize("recipe", RUNS)
+@pytest.mark.parametrize("recipe", RECIPES)
 def test_a_recipe_runs_from_end_to_end_on_the_embedded_model(demo, recipe):
     folder, _ = demo
     printed = make(folder, "recipe", f"NAME={recipe}")
-    assert re.search(rf"^{recipe} (promote|hold|rollback): ", printed, re.MULTILINE)
-    assert (folder / f"results/embedded/runs/{recipe}/bundle/Modelfile").is_file()
+    for run, shipped in RECIPES[recipe].items():
+        assert re.search(rf"^{run} (promote|hold|rollback): ", printed, re.MULTILINE)
+        bundle = folder / f"results/embedded/runs/{run}/bundle"
+        assert all((bundle / name).exists() for name in shipped), sorted(bundle.iterdir())
+        assert bundle.exists() == bool(shipped)
