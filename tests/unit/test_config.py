@@ -469,6 +469,17 @@ def test_a_classifiers_quants_are_refused_and_its_default_is_not():
     assert line in lines_for(qlora)
 
 
+def test_a_classifiers_windows_need_room_beside_the_overlap_also_beside_the_default_one():
+    def lines_of(**tokens):
+        settings = {"dataset": "cards", "model": "small", "task": "token_classification", "method": "head"}
+        return lines_for(good(datasets__cards__format="spans", runs={"stories": {**settings, "tokens": tokens}}))
+
+    line = "runs.stories.tokens.max_length: leaves no room beside window_overlap (64, the default): set both"
+    assert line in lines_of(max_length=66)
+    assert any(found.startswith("runs.stories.tokens.window_overlap: ") for found in lines_of(window_overlap=2048))
+    assert load_config(good(runs__stories__tokens={"max_length": 66}))
+
+
 def test_a_date_of_a_template_may_stand_unquoted():
     config = yaml.safe_load("template_date: 2024-07-26") | {"embedded": {}}
     assert load_config(good(models__small=config)).models["small"].template_date == "2024-07-26"

@@ -361,6 +361,9 @@ class Run(Section):
         if classifies:
             for key in self.tokens.given("truncation", "max_truncated", "max_untrained", "train_on"):
                 yield f"tokens.{key}", "has no effect on the task 'token_classification': long texts come in windows"
+            if self.tokens.window_overlap >= self.tokens.max_length - 2 and not [*self.tokens.given("window_overlap")]:
+                overlap = self.tokens.window_overlap
+                yield "tokens.max_length", f"leaves no room beside window_overlap ({overlap}, the default): set both"
         if self.method == "head" and self.training.optimizer not in ("adamw_torch", "adamw_torch_fused"):
             for key in self.training.given("optimizer"):
                 yield f"training.{key}", f"'{self.training.optimizer}' can't train a head: use adamw_torch"
