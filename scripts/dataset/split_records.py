@@ -33,7 +33,7 @@ from scripts.dataset.deduplicate import (
     pair_across_splits,
 )
 from scripts.dataset.splits import best_seed, cells, check_not_empty, key_of, misfit, split_numbers
-from scripts.dataset.whole_files import check_whole, with_whole_files
+from scripts.dataset.whole_files import check_whole, check_whole_groups, with_whole_files
 
 SETTINGS = ("deduplicate", "splits", "stratify", "augment", "whole_files")
 COMPARED = ("messages", "expected", "spans")  # columns by which records are compared
@@ -241,6 +241,7 @@ def step(arguments: argparse.Namespace) -> None:
     if whole:
         split = with_whole_files(split, (row["origin"] for row in kept.rows(("origin",))), whole)
         check_whole(split, shares, whole)
+        check_whole_groups(split, kept.keys, (row["origin"] for row in kept.rows(("origin",))))
     else:
         strata = kept.labels if settings["stratify"] else np.zeros_like(kept.labels)
         check_not_empty(split, kept.keys, strata, len(kept.label_numbers), shares)

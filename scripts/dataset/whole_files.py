@@ -1,6 +1,7 @@
 """Splits that come as files of their own, such as a validation file beside a training file."""
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 
@@ -14,13 +15,33 @@ def with_whole_files(split: np.ndarray, origins: Iterable[str], whole: dict[str,
     A record of such a file is in its split. Of the other records none is: those that the hash drew for it are trained
     on. `origins` is `file:line` of each record, `whole` maps splits to their files.
     """
-    files = {file: SPLITS.index(name) for name, names in whole.items() for file in names}
+    # Origins have paths as `Path` writes them: `./test.jsonl` is `test.jsonl` there.
+    files = {str(Path(file)): SPLITS.index(name) for name, names in whole.items() for file in names}
     taken, train = {SPLITS.index(name) for name in whole}, SPLITS.index("train")
     result = split.copy()
     for number, origin in enumerate(origins):
         file = origin.rpartition(":")[0]
         result[number] = files.get(file, train if split[number] in taken else split[number])
     return result
+
+
+def check_whole_groups(split: np.ndarray, keys: np.ndarray, origins: Iterable[str]) -> None:
+    """Raise UserError when records that belong together (`splits.key_of`) are in different splits, as their files say.
+
+    `split` and `keys`: one entry a record; `origins` is `file:line` of each.
+    """
+    order = np.lexsort((split, keys))
+    apart = (keys[order][1:] == keys[order][:-1]) & (split[order][1:] != split[order][:-1])
+    if not apart.any():
+        return
+    place = int(np.argmax(apart))
+    first, second = order[place], order[place + 1]
+    named = {number: origin for number, origin in enumerate(origins) if number in (first, second)}
+    raise UserError(
+        f"{named[first]} ({SPLITS[split[first]]}) and {named[second]} ({SPLITS[split[second]]}) have the same group, "
+        "images or text: a model would be tested on what it was trained on",
+        remedy="move one of them to the other's file, or drop it",
+    )
 
 
 def check_whole(split: np.ndarray, shares: dict, whole: dict[str, list[str]]) -> None:

@@ -271,6 +271,16 @@ def test_a_file_of_its_own_is_its_split_and_nothing_else_is_drawn_for_it(stage: 
     assert sum(splits.values()) == 80
 
 
+def test_files_of_a_split_are_known_however_their_paths_are_written(stage: Stage, tmp_path: Path):
+    for seed, name in enumerate(("raw", "one", "two")):
+        write_lines(tmp_path / f"{name}.jsonl", random_chats(seed, 20))
+    held_out = [f"{tmp_path}/./one.jsonl", f"{tmp_path}//two.jsonl"]
+    stage.settings = settings_of(splits=HALVES, test_files=held_out)
+    stage.run(*map(Path, held_out), tmp_path / "raw.jsonl")
+    splits = Counter((Path(r["origin"].rpartition(":")[0]).stem, r["split"]) for r in stage.records())
+    assert (splits["one", "test"], splits["two", "test"]) == (20, 20)
+
+
 def test_of_a_record_in_two_files_the_held_out_copy_stays(stage: Stage, tmp_path: Path):
     held_out, trained = tmp_path / "test_raw.jsonl", tmp_path / "raw.jsonl"
     rows = random_chats(0, 30)
@@ -280,6 +290,22 @@ def test_of_a_record_in_two_files_the_held_out_copy_stays(stage: Stage, tmp_path
     stage.run(held_out, trained)
     assert Counter(r["split"] for r in stage.records())["test"] == 10
     assert stage.facts("split")["duplicates"]["exact"] == 10
+
+
+def test_a_group_that_files_tear_apart_is_refused(stage: Stage, tmp_path: Path):
+    held_out, trained = tmp_path / "test_raw.jsonl", tmp_path / "raw.jsonl"
+    write_lines(held_out, [{**row, "match": f"held-{i}"} for i, row in enumerate(random_chats(0, 10))])
+    write_lines(trained, [{**row, "match": f"m{i}"} for i, row in enumerate(random_chats(1, 29))])
+    stage.settings = settings_of(splits=HALVES, test_files=[str(held_out)], group_by="match")
+    stage.run(held_out, trained)
+    with open(trained, "a", encoding="utf-8") as file:
+        file.write(json.dumps({**random_chats(2, 1)[0], "match": "held-4"}) + "\n")
+    assert stage.ingest(held_out, trained) == 0
+    assert stage.split() == 1
+    error = stage.error()
+    assert f"{held_out}:5 (test)" in error
+    assert f"{trained}:30 (" in error
+    assert "have the same group, images or text" in error
 
 
 def test_a_file_of_its_own_without_a_record_left_is_refused(stage: Stage, tmp_path: Path):
