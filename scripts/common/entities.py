@@ -42,7 +42,7 @@ def entities_of(answer: str) -> list[tuple[str, str]] | None:
     """Return (label, text) of an answer's entities; None unless it is a JSON list of exactly such objects."""
     try:
         rows = json.loads(answer)
-    except (json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # ValueError: no JSON, or a number of thousands of digits
         return None
     if not isinstance(rows, list):
         return None

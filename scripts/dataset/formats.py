@@ -48,7 +48,7 @@ def turns(value: Any, what: str, speaker: str, content: str, known: dict[str, st
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # ValueError: no JSON, or a number of thousands of digits
             raise BadRecordError(
                 "not a list", f"{what} is text that is no JSON", f"write {what} as a list of turns"
             ) from None

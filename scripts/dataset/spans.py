@@ -97,7 +97,7 @@ def span_list(value: Any, what: str) -> list:
             return []
         try:
             value = json.loads(value)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):  # ValueError: no JSON, or a number of thousands of digits
             quotes = ", with double quotes" if "'" in value and '"' not in value else ""
             raise BadRecordError("not a list", f"'{what}' is text that is no JSON", f"{LIST_ADVICE}{quotes}") from None
     if isinstance(value, dict) and set(value) >= set(KEYS) and all(isinstance(part, list) for part in value.values()):
@@ -278,7 +278,7 @@ def restated(name: str, value: Any) -> bool:
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             value = json.loads(value)
-        except (json.JSONDecodeError, RecursionError):
+        except (ValueError, RecursionError):
             return False
     return (
         isinstance(value, list)

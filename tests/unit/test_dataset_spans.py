@@ -114,6 +114,7 @@ def test_the_same_text_with_other_spans_has_another_id():
         ({"a": 1}, "not a list", "'spans' is an object"),
         ({"start": [9], "end": [12], "label": []}, "not a list", "unequal length"),
         ("[[9, 12, 'A']]", "not a list", "with double quotes"),
+        (f"[[{'9' * 5000}, 12]]", "not a list", "is text that is no JSON"),
         ([[9, 12, None]], "bad span label", "null as its label"),
         ([[9, 12, " "]], "bad span label", "no plain label"),
         ([[9, 12, "A\nB"]], "bad span label", "control character"),

@@ -125,7 +125,10 @@ def test_entities_that_the_text_does_not_hold_are_false_positives():
     assert kinds == [("not_in_text", {"label": "CITY", "text": text}) for text in ("Oslo", "Paris")]
 
 
-@pytest.mark.parametrize("answer", ["", "none", '{"label": "PERSON"}', '[{"label": "A", "text": "b"}] ok', "[1]"])
+NO_JSON = ("", "none", '{"label": "PERSON"}', '[{"label": "A", "text": "b"}] ok', "[1]", f"[{'9' * 5000}]", "[" * 99999)
+
+
+@pytest.mark.parametrize("answer", NO_JSON)
 def test_an_answer_that_is_no_json_of_entities_finds_nothing(answer):
     row = text_row("Anna wrote", [[0, 4, "PERSON"]], None) | {"answer": answer}
     assert measured("entity_f1", Material([row])).rows == [[0, 0, 1]]
