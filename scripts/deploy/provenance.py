@@ -12,6 +12,7 @@ from typing import Any
 from scripts.common.files import canonical_sha256, read_json, sha256_of
 from scripts.gguf.fetch_converter import read_pin
 
+FILE_KEYS = ("files", "validation_files", "test_files")
 CODE = ("Snakefile", "rules/*.smk", "scripts/**/*.py", "scripts/**/*.html", "scripts/**/*.jinja")
 
 
@@ -46,10 +47,11 @@ def raw_data(dataset: dict, files: list[Path]) -> dict:
     """Return the raw data's names and hashes, or the pinned hub dataset."""
     if dataset["hub"]:
         return {"hub": dataset["hub"]}
+    patterns = [pattern for key in FILE_KEYS for pattern in dataset[key] or []]
     return {
         "files": [
             {
-                "name": name_in_config(path, dataset["files"]),
+                "name": name_in_config(path, patterns),
                 "bytes": path.stat().st_size,
                 "sha256": sha256_of(path),
             }

@@ -20,7 +20,7 @@ from scripts.common.files import write_manifest
 from scripts.deploy.build_bundle import bundle_name, main
 from scripts.deploy.fill_examples import filled, sampling_of_transformers
 from scripts.deploy.model_card import cell, results_table
-from scripts.deploy.provenance import name_in_config, without_places
+from scripts.deploy.provenance import name_in_config, raw_data, without_places
 from scripts.gguf.check_parity import main as check_parity
 from scripts.gguf.quantize_gguf import quantize_gguf
 from tests.support.gguf_files import write_test_records
@@ -232,6 +232,17 @@ def test_metrics_that_nobody_has_are_left_out_of_the_table():
 )
 def test_a_raw_file_is_named_as_the_configuration_names_it(path, patterns, name):
     assert name_in_config(Path(path), patterns) == name
+
+
+def test_files_of_whole_splits_are_named_as_well(tmp_path):
+    keys = {"files": "train", "validation_files": "validation", "test_files": "test"}
+    paths = [tmp_path / "data" / f"{stem}.jsonl" for stem in keys.values()]
+    (tmp_path / "data").mkdir()
+    for path in paths:
+        path.write_text("{}\n")
+    section = {"hub": None} | {key: [f"data/{stem}.jsonl"] for key, stem in keys.items()}
+    names = [file["name"] for file in raw_data(section, paths)["files"]]
+    assert names == ["data/train.jsonl", "data/validation.jsonl", "data/test.jsonl"]
 
 
 def test_absolute_paths_are_cut_and_other_texts_stay():
