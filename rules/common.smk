@@ -76,15 +76,6 @@ def settings_json(section, keys):
     return json.dumps(values, ensure_ascii=False, sort_keys=True)
 
 
-def dataset_settings(*keys):
-    """Return an input function for `params`: these keys of the wildcard's dataset, as JSON."""
-
-    def settings(wildcards):
-        return settings_json(CONFIG.datasets[wildcards.dataset], keys)
-
-    return settings
-
-
 def model_settings(*keys):
     """Return an input function for `params`: these keys of the wildcard's model, as JSON."""
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
-from scripts.common.records import Record, normalised
+from scripts.common.records import Record, normalised, text_of, with_text
 from scripts.dataset.raw_rows import BadRecordError
 from scripts.dataset.sandbox import Sandbox, compiled_template
 
@@ -28,27 +28,6 @@ def with_system(messages: list[dict], system: str | None) -> list[dict]:
         return messages
     rest = [message for message in messages if message["role"] != "system"]
     return [{"role": "system", "content": system}, *rest] if system else rest
-
-
-def text_of(content: str | list[dict]) -> str:
-    """Return the text of a message's content, images left out."""
-    if isinstance(content, str):
-        return content
-    return "\n".join(part["text"] for part in content if part["type"] == "text")
-
-
-def with_text(content: str | list[dict], text: str) -> str | list[dict]:
-    """Return a message's content with another text; images keep their place before or after it."""
-    if isinstance(content, str):
-        return text
-    parts, written = [], False
-    for part in content:
-        if part["type"] != "text":
-            parts.append(part)
-        elif not written:
-            parts.append({"type": "text", "text": text})
-            written = True
-    return parts if written else [*parts, {"type": "text", "text": text}]
 
 
 def chosen_examples(records: Iterable[Record], count: int) -> list[Record]:

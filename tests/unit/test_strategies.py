@@ -6,11 +6,11 @@ import pytest
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
-from scripts.common.records import Record, content_id
+from scripts.common.records import Record, content_id, with_text
 from scripts.gguf.check_parity import main as check_parity
 from scripts.predict.arguments import predict_parser, prompts_of
 from scripts.predict.prompts import all_prompts
-from scripts.predict.strategies import Strategies, chosen_examples, with_text
+from scripts.predict.strategies import Strategies, chosen_examples
 from scripts.score.entity_rows import entity_row
 from tests.support.gguf_files import write_test_records
 from tests.support.span_data import make_span_dataset
