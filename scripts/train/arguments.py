@@ -1,5 +1,6 @@
 """A run's settings in the words of TRL and PEFT."""
 
+import math
 from pathlib import Path
 
 from scripts.common.cli import log
@@ -16,8 +17,19 @@ def batch_shape(micro_batch: int, accumulation: int, attempt: int) -> tuple[int,
     return micro_batch, accumulation
 
 
-def training_arguments(settings: dict, folder: Path, precision: str, attempt: int, evaluates: bool):
-    """Return TRL's SFTConfig for a run's settings."""
+def steps_to_stop_at(training: dict, rows: int) -> int | None:
+    """Return `max_steps` where it ends a training of so many rows before its epochs do, else None.
+
+    transformers would go on beyond the epochs up to its `max_steps`.
+    """
+    micro_batches = math.ceil(rows / training["micro_batch"])
+    whole = math.ceil(training["epochs"] * max(math.ceil(micro_batches / training["accumulation"]), 1))
+    wanted = training["max_steps"]
+    return wanted if wanted is not None and wanted < whole else None
+
+
+def training_arguments(settings: dict, folder: Path, precision: str, attempt: int, evaluates: bool, rows: int):
+    """Return TRL's SFTConfig for a run's settings and the number of its training rows."""
     import torch
     from trl import SFTConfig
 
@@ -32,7 +44,7 @@ def training_arguments(settings: dict, folder: Path, precision: str, attempt: in
     return SFTConfig(
         output_dir=str(folder),
         num_train_epochs=training["epochs"],
-        max_steps=training["max_steps"] or -1,
+        max_steps=steps_to_stop_at(training, rows) or -1,
         learning_rate=training["learning_rate"],
         lr_scheduler_type=training["scheduler"],
         lr_scheduler_kwargs={"min_lr_rate": 0.1} if training["scheduler"] == "cosine_with_min_lr" else None,

@@ -52,7 +52,8 @@ class HeadTraining:
         self.device = head.weight.device
         self.weights = torch.tensor(weights, device=self.device)
         self.steps_per_epoch = math.ceil(len(train.rows) / self.effective)
-        self.total = self.training["max_steps"] or math.ceil(self.training["epochs"] * self.steps_per_epoch)
+        whole = math.ceil(self.training["epochs"] * self.steps_per_epoch)
+        self.total = min(self.training["max_steps"] or whole, whole)
         self.state = State()
         self.best: dict[str, torch.Tensor] | None = None
         self.epoch, self.order, self.clock = -1, [], time.monotonic()

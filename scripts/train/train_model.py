@@ -111,7 +111,7 @@ def train_model(
     model.config.use_cache = False
     validation = load_rows(tokens, "validation")
     rows, packing = training_rows(tokens, model, tokenizer, settings["tokens"], folder)
-    arguments = training_arguments(settings, folder, precision, attempt, evaluates=len(validation) > 0)
+    arguments = training_arguments(settings, folder, precision, attempt, len(validation) > 0, len(rows))
     stop = StopOnTerm()
     kind, options = Trainer, {"data_collator": Collator(tokenizer.pad_token_id)}
     if vision:

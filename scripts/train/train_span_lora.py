@@ -39,7 +39,7 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
     counts = Rows(run.tokens / "train.arrow").counts(len(run.labels))
     weights = class_weights(settings["head"]["class_weights"], counts)
     stop, evaluates = StopOnTerm(), len(validation) > 0
-    arguments = training_arguments(settings, folder, run.precision, run.attempt, evaluates)
+    arguments = training_arguments(settings, folder, run.precision, run.attempt, evaluates, len(rows))
     arguments.label_names = ["labels"]
     trainer = SpanTrainer(
         model=model,

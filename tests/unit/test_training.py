@@ -22,6 +22,7 @@ from scripts.common.files import check_manifest, read_json, write_manifest
 from scripts.common.terminal import Progress, terminal
 from scripts.common.threads import use_threads
 from scripts.model.chat_templates import template_text
+from scripts.train.arguments import steps_to_stop_at
 from scripts.train.checkpoints import latest_checkpoint
 from scripts.train.finished import only_training_in
 from scripts.train.tokenize_conversations import histogram, tokenize_dataset
@@ -345,3 +346,18 @@ def test_the_step_says_what_is_wrong_in_one_line(tiny_base, tmp_path):
     assert done.stderr.count("\n") == 1
     assert "24 of 24 rows are longer than tokens.max_length 16, the longest has " in done.stderr
     assert "raise tokens.max_length" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("rows", "max_steps", "stop"),
+    [
+        (10, None, None),
+        (10, 5, 5),  # 10 rows in batches of 2 x 2: 3 steps an epoch, 6 in all
+        (10, 6, None),
+        (10, 60, None),
+        (1, 1, 1),
+    ],
+)
+def test_a_number_of_steps_ends_a_training_early_and_never_late(rows, max_steps, stop):
+    training = {"micro_batch": 2, "accumulation": 2, "epochs": 2.0, "max_steps": max_steps}
+    assert steps_to_stop_at(training, rows) == stop

@@ -130,7 +130,9 @@ class Training(Section):
     """The optimisation; names follow `transformers.TrainingArguments` where it has the same thing."""
 
     epochs: Number = Field(3.0, gt=0, description="Passes over the training split.")
-    max_steps: int | None = Field(None, ge=1, description="Stop after this many optimizer steps.")
+    max_steps: int | None = Field(
+        None, ge=1, description="Stop after this many optimizer steps, if the epochs last longer."
+    )
     learning_rate: Number = Field(2e-4, gt=0, description="Peak learning rate.")
     scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup", "cosine_with_min_lr", "inverse_sqrt"] = (
         Field("cosine", description="Learning rate schedule.")
