@@ -10,6 +10,7 @@ rule build_bundle:
     input:
         gguf=shipped_gguf,
         mmproj=mmproj_of_run,
+        images=images_of_run,
         parity="<results>/runs/{run}/parity.json",
         verdict="<results>/runs/{run}/verdict.json",
         scores=scored_files("scores/{variant}.json"),
@@ -42,12 +43,14 @@ rule build_bundle:
         quant=subpath(input.gguf, basename=True, strip_suffix=".gguf"),
         folder=subpath(output.sums, parent=True),
         mmproj=option("--mmproj", "mmproj"),
+        images=option("--images", "images"),
         shown=option("--train", "shown"),
         settings=bundle_settings,
     shell:
         r"""
-        python {input.code[0]:q} {input.gguf:q} --quant {params.quant:q} {params.mmproj:q} {params.shown:q} --parity {input.parity:q} \
-            --verdict {input.verdict:q} --scores {input.scores:q} --base {input.base:q} \
+        python {input.code[0]:q} {input.gguf:q} --quant {params.quant:q} {params.mmproj:q} {params.images:q} \
+            {params.shown:q} --parity {input.parity:q} --verdict {input.verdict:q} \
+            --scores {input.scores:q} --base {input.base:q} \
             --training {input.training:q} --test {input.test:q} --raw {input.raw:q} \
             --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
         """

@@ -75,6 +75,7 @@ def build_bundle(arguments) -> None:
     made = {"gguf": arguments.gguf, "parity": arguments.parity, "verdict": arguments.verdict}
     made |= {f"scores/{path.stem}": path for path in arguments.scores}
     made |= {"mmproj": arguments.mmproj} if arguments.mmproj else {}
+    made |= {"images": arguments.images} if arguments.images else {}
     eyes = vision_parts(arguments.mmproj, run, arguments.test, served.examples) if arguments.mmproj else None
     context = deploy["parameters"]["num_ctx"] or context_of(served, run["tokens"]["max_length"], header)
     common = {"SYSTEM": served.system, "WORDING": served.user, "QUESTION": question, "LABEL": label}
@@ -110,6 +111,7 @@ def parser():
     result.add_argument("gguf", type=Path, help="GGUF file to ship")
     result.add_argument("--quant", required=True, help="its quant")
     result.add_argument("--mmproj", type=Path, help="GGUF file of a vision run's tower, to ship with it")
+    result.add_argument("--images", type=Path, help="manifest of the dataset's images, whose hashes are in it")
     result.add_argument("--parity", type=Path, required=True, help="parity report of the run")
     result.add_argument("--verdict", type=Path, required=True, help="verdict on the run")
     result.add_argument("--scores", type=Path, nargs="*", default=[], help="scores of the run's variants")

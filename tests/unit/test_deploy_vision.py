@@ -59,11 +59,12 @@ def build(tiny_vision, tmp_path_factory):
     words = [merged, tiny_vision.gguf, "--mmproj", tiny_vision.mmproj, "--images", tiny_vision.data]
     words += ["--test", tiny_vision.test, "--output", folder / "parity.json", "--threads", "2"]
     assert check_parity([*map(str, words), "--settings", json.dumps({**PARITY, "generation": GREEDY})]) == 0
+    (folder / "images.json").write_text(json.dumps({"files": {}}))
     (folder / "verdict.json").write_text(json.dumps({"run": "titles", "verdict": "hold", "gates": []}))
     (folder / "training.json").write_text(json.dumps({"device": "cpu", "versions": {}, "seconds": 1.0}))
 
     def run(name: str, settings: dict) -> Path:
-        words = [tiny_vision.gguf, "--quant", "bf16", "--mmproj", tiny_vision.mmproj]
+        words = [tiny_vision.gguf, "--quant", "bf16", "--mmproj", tiny_vision.mmproj, "--images", folder / "images.json"]
         words += ["--parity", folder / "parity.json", "--verdict", folder / "verdict.json", "--base"]
         words += [merged / "manifest.json", "--training", folder / "training.json", "--test", tiny_vision.test]
         assert main([*map(str, words), "--folder", str(folder / name), "--settings", json.dumps(settings)]) == 0
@@ -94,7 +95,7 @@ def test_the_towers_file_is_in_the_bundle_and_in_its_modelfile(bundle, tiny_visi
     checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=bundle, capture_output=True, text=True, check=True)
     assert "mmproj.gguf: OK\n" in checked.stdout
     record = json.loads((bundle / "provenance.json").read_text())
-    assert set(record["made_from"]) == {"gguf", "mmproj", "parity", "verdict"}
+    assert set(record["made_from"]) == {"gguf", "mmproj", "images", "parity", "verdict"}
 
 
 def test_the_card_says_how_to_show_an_image_and_what_a_server_does_otherwise(bundle):
