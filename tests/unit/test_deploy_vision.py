@@ -64,8 +64,9 @@ def build(tiny_vision, tmp_path_factory):
     (folder / "training.json").write_text(json.dumps({"device": "cpu", "versions": {}, "seconds": 1.0}))
 
     def run(name: str, settings: dict) -> Path:
-        words = [tiny_vision.gguf, "--quant", "bf16", "--mmproj", tiny_vision.mmproj, "--images", folder / "images.json"]
-        words += ["--parity", folder / "parity.json", "--verdict", folder / "verdict.json", "--base"]
+        words = [tiny_vision.gguf, "--quant", "bf16", "--mmproj", tiny_vision.mmproj]
+        words += ["--images", folder / "images.json", "--verdict", folder / "verdict.json"]
+        words += ["--parity", folder / "parity.json", "--base"]
         words += [merged / "manifest.json", "--training", folder / "training.json", "--test", tiny_vision.test]
         assert main([*map(str, words), "--folder", str(folder / name), "--settings", json.dumps(settings)]) == 0
         return folder / name
