@@ -10,7 +10,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_manifest
 from scripts.model.model_files import WEIGHTS
 from scripts.model.tekken_pattern import mend_tekken_pattern
-from scripts.model.template_date import pin_template_date
+from scripts.model.template_date import pin_template_date, template_of_folder
 
 
 def check_model_folder(folder: Path, settings: dict) -> list[Path]:
@@ -66,8 +66,8 @@ def unify_chat_template(folder: Path) -> None:
     old, new = folder / "chat_template.json", folder / "chat_template.jinja"
     if not old.is_file():
         return
-    if not new.is_file():
-        new.write_text(read_json(old)["chat_template"], encoding="utf-8")
+    if not new.is_file() and (template := template_of_folder(folder)) is not None:
+        new.write_text(template, encoding="utf-8")
     old.unlink()
 
 

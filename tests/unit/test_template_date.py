@@ -77,7 +77,10 @@ def test_every_usual_guard_is_understood(guard, day, text):
     assert written(pinned_template(template, day)[0]) == text
 
 
-@pytest.mark.parametrize("place", ["chat_template.jinja", "chat_template.json", "tokenizer_config.json", "list"])
+PLACES = ["chat_template.jinja", "chat_template.json", "tokenizer_config.json", "list", "list of chat_template.json"]
+
+
+@pytest.mark.parametrize("place", PLACES)
 def test_a_model_is_taken_with_a_fixed_date_wherever_its_template_stands(tiny_base, tmp_path, place):
     source = shutil.copytree(tiny_base.parent, tmp_path / "source", ignore=shutil.ignore_patterns("manifest.json"))
     (source / "chat_template.jinja").unlink()
@@ -85,6 +88,9 @@ def test_a_model_is_taken_with_a_fixed_date_wherever_its_template_stands(tiny_ba
         (source / place).write_text(LLAMA)
     elif place == "chat_template.json":
         (source / place).write_text(json.dumps({"chat_template": LLAMA}))
+    elif place == "list of chat_template.json":
+        named = [{"name": "tool_use", "template": "{{ 1 }}"}, {"name": "default", "template": LLAMA}]
+        (source / "chat_template.json").write_text(json.dumps({"chat_template": named}))
     else:
         config = json.loads((source / "tokenizer_config.json").read_text())
         config["chat_template"] = LLAMA if place != "list" else [{"name": "default", "template": LLAMA}]
