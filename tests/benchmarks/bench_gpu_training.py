@@ -219,9 +219,9 @@ def heading(card: dict | None, steps: int, scale: str, command: str) -> str:
         f"# Training steps on a GPU\n\nMade by `{command}`:\n{steps} optimizer steps of each run, over bases {shapes} "
         f"with random weights, every row as long as `tokens.max_length`.\n\n- device: {where}\n"
         f"- versions: {', '.join(f'{package} {version(package)}' for package in packages)}\n\n"
-        "`allocated` and `reserved` are the peaks of PyTorch’s allocator; `taken` is `reserved` and what lies beside it "
-        "(CUDA’s\ncontext, libraries), which the estimate counts as well. Tokens a second of a head are those of the "
-        "pass that computes its\nhidden states.\n\n"
+        "`allocated` and `reserved` are the peaks of PyTorch’s allocator; `taken` is `reserved` and what lies beside\n"
+        "it (CUDA’s context, libraries), which the estimate counts as well. Tokens a second of a head are those of\n"
+        "the pass that computes its hidden states.\n\n"
     )
 
 
