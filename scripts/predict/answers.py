@@ -38,8 +38,9 @@ class AnswerFile:
         return (prompt.prompt_set, prompt.id) in self.rows
 
     def add(self, prompt: Prompt, answer: dict) -> None:
-        """Write one answer at once."""
-        row = {**prompt.to_row(), **answer}
+        """Write one answer at once; to a question with images also as `actual`, beside the record's `expected`."""
+        actual = {"actual": answer["answer"]} if prompt.has_images else {}
+        row = {**prompt.to_row(), **actual, **answer}
         self.rows[prompt.prompt_set, prompt.id] = row
         with open(self.partial, "a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

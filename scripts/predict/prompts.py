@@ -5,7 +5,7 @@ from pathlib import Path
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
-from scripts.common.records import ROLES, Record, content_id, normalised, text_of
+from scripts.common.records import ROLES, Record, content_id, images_of, normalised, text_of
 from scripts.predict.strategies import Strategies, with_system
 
 
@@ -13,7 +13,8 @@ from scripts.predict.strategies import Strategies, with_system
 class Prompt:
     """What a model is asked, and what a right answer would be, where that is known.
 
-    `spans` are places in `text`, which a strategy may put into other words in `messages`.
+    `spans` are places in `text`, which a strategy may put into other words in `messages`. `meta` and `origin` are the
+    record's own.
     """
 
     prompt_set: str
@@ -23,23 +24,35 @@ class Prompt:
     label: str | None
     spans: list[list] | None = None
     text: str | None = None
+    meta: dict | None = None
+    origin: str | None = None
 
     def to_row(self) -> dict:
-        """Return the prompt as the beginning of an answer's row; `spans` and `text` only where there are spans."""
+        """Return the prompt as the beginning of an answer's row.
+
+        `spans` and `text` are there only with spans, `meta` and `origin` only with images.
+        """
         row = asdict(self)
-        left_out = ("spans", "text") if self.spans is None else ()
+        left_out = {"spans", "text"} if self.spans is None else set()
+        if not self.has_images:
+            left_out |= {"meta", "origin"}
         return {key: value for key, value in row.items() if key not in left_out}
+
+    @property
+    def has_images(self) -> bool:
+        """Whether the question shows images: its answer's row is then the whole test record plus `actual`."""
+        return bool(images_of(self.messages))
 
 
 def test_prompts(path: Path) -> list[Prompt]:
     """Return the prompts of a test split: each record's messages before its last answer."""
     records = [Record.from_row(row) for row in read_jsonl(path)]
-    return [
-        Prompt(
-            "test", r.id, r.prompt, r.expected if r.expected is not None else r.answer, r.label, r.spans, text_with(r)
-        )
-        for r in records
-    ]
+    prompts = []
+    for record in records:
+        expected = record.expected if record.expected is not None else record.answer
+        own = (record.spans, text_with(record), record.meta, record.origin)
+        prompts.append(Prompt("test", record.id, record.prompt, expected, record.label, *own))
+    return prompts
 
 
 def text_with(record: Record) -> str | None:

@@ -122,3 +122,17 @@ def test_a_vision_model_in_4_bits_keeps_its_eyes(tiny_vision_base):
     linear = {name for name, m in model.named_modules() if type(m).__name__ == "Linear4bit"}
     assert linear
     assert all(name.startswith("model.language_model.") for name in linear)
+
+
+def test_the_row_of_an_answer_to_an_image_is_the_record_with_what_was_answered(tmp_path):
+    shown = [{"role": "user", "content": [{"type": "image", "image": "images/a.png"}, {"type": "text", "text": "?"}]}]
+    seen = Prompt("test", "1", shown, "Right", "en", meta={"layout": "letter"}, origin="records.jsonl:3")
+    told = Prompt("test", "2", [{"role": "user", "content": "?"}], "Right", "en", meta={}, origin="records.jsonl:4")
+    file = AnswerFile(tmp_path / "answers.jsonl", {})
+    for prompt in (seen, told):
+        file.add(prompt, {"answer": "Wrong", "stop": "end"})
+    file.finish([seen, told])
+    with_image, without = read_jsonl(tmp_path / "answers.jsonl")
+    assert (with_image["expected"], with_image["actual"], with_image["answer"]) == ("Right", "Wrong", "Wrong")
+    assert (with_image["meta"], with_image["origin"]) == ({"layout": "letter"}, "records.jsonl:3")
+    assert not {"actual", "meta", "origin"} & set(without)
