@@ -15,11 +15,11 @@ import torch
 from scripts.common.base_model import load_tokenizer
 from scripts.common.config.runs import Run
 from scripts.common.files import read_json
+from scripts.common.span_alignment import entities_of_labels
 from scripts.common.threads import use_threads
 from scripts.train.features import LiveFeatures, Rows
 from scripts.train.head_loop import HeadTraining, Split
 from scripts.train.head_model import class_weights, load_classifier, new_head
-from scripts.train.span_alignment import entities_of_labels
 
 
 def settings_of(rate: float, epochs: int, weights: str) -> dict:

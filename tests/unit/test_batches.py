@@ -6,14 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
+from scripts.common.chat import IGNORED
+from scripts.common.padding import pad_batch
 from scripts.train.batches import (
-    IGNORED,
     Collator,
     EpochSampler,
     keeps_examples_apart,
     pack_batch,
     pack_rows,
-    pad_batch,
 )
 
 LENGTHS = [5, 9, 3, 14, 7, 7, 2, 11, 6, 4]

@@ -371,7 +371,7 @@ FAULTS = [
     (
         "gates__tense",
         GATE | {"metric": "present_share"},
-        ["gates.tense.metric: 'present_share' is a measure of French, but the language of run 'stories' is 'vi'"],
+        ["gates.tense.metric: run 'stories' has no 'present_share', a measure of French: its language is 'vi'"],
     ),
     # what a Modelfile can't hold
     (
@@ -478,6 +478,33 @@ def test_a_classifiers_windows_need_room_beside_the_overlap_also_beside_the_defa
     assert line in lines_of(max_length=66)
     assert any(found.startswith("runs.stories.tokens.window_overlap: ") for found in lines_of(window_overlap=2048))
     assert load_config(good(runs__stories__tokens={"max_length": 66}))
+
+
+@pytest.mark.parametrize(
+    ("metric", "changes", "fault"),
+    [
+        ("entity_f1", {}, "has no 'entity_f1': its dataset has no spans"),
+        ("cost_per_1000", {}, "has no 'cost_per_1000' without score.price_per_hour"),
+        ("generic_phrase_rate", {}, "has no 'generic_phrase_rate' without score.generic_phrases"),
+        (
+            "perplexity",
+            {
+                "datasets__cards__format": "spans",
+                "runs__stories__task": "token_classification",
+                "runs__stories__method": "head",
+            },
+            "classifies tokens, so it has no 'perplexity'; it has entity_f1,",
+        ),
+    ],
+)
+def test_a_gate_and_a_metric_that_can_never_have_a_value_are_refused(metric, changes, fault):
+    gate = {"metric": metric, "comparison": "above", "threshold": 1}
+    gated, scored = (
+        lines_for(good(**changes, **{key: value}))
+        for key, value in (("gates__never", gate), ("runs__stories__score__metrics", [metric]))
+    )
+    assert [line.startswith(f"gates.never.metric: run 'stories' {fault}") for line in gated] == [True]
+    assert [line.startswith(f"runs.stories.score.metrics: the run {fault}") for line in scored] == [True]
 
 
 def test_a_date_of_a_template_may_stand_unquoted():

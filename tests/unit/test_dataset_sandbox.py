@@ -3,8 +3,7 @@
 import pytest
 
 from scripts.common.errors import UserError
-from scripts.dataset.raw_rows import BadRecordError
-from scripts.dataset.sandbox import Sandbox, compiled_template
+from scripts.common.sandbox import Sandbox, TemplateFaultError, compiled_template
 
 RECORD = {
     "text": "But de Jovanic",
@@ -79,7 +78,7 @@ def test_data_is_never_a_template():
     ],
 )
 def test_no_way_out(source: str):
-    with pytest.raises((BadRecordError, UserError)):
+    with pytest.raises((TemplateFaultError, UserError)):
         rendered(source)
 
 
@@ -102,7 +101,7 @@ def test_no_way_out(source: str):
     ],
 )  # fmt: skip
 def test_what_runs_away_is_stopped(source: str, reason: str):
-    with pytest.raises(BadRecordError) as error:
+    with pytest.raises(TemplateFaultError) as error:
         rendered(source)
     assert error.value.detail == f"the template is stopped: {reason}"
 
@@ -140,7 +139,7 @@ def test_a_faulty_template_is_named_by_its_key_and_line(source: str, line: str):
         ("{{ 1 / 0 }}", "the template fails: division by zero; mend the template or the record"),
     ],
 )
-def test_a_record_that_a_template_can_t_render_is_bad(source: str, line: str):
-    with pytest.raises(BadRecordError) as error:
+def test_what_a_template_can_t_render_is_said(source: str, line: str):
+    with pytest.raises(TemplateFaultError) as error:
         rendered(source)
     assert str(error.value) == line

@@ -11,15 +11,15 @@ from pathlib import Path
 import pytest
 import yaml
 
+from scripts.common.classifier_head import Head, save_head
 from scripts.common.config.datasets import Dataset
 from scripts.common.config.models import Model
 from scripts.common.config.project import Project
 from scripts.common.files import write_manifest
+from scripts.common.span_alignment import bio_labels
 from scripts.deploy.build_classifier_bundle import first_text, main
 from scripts.predict.span_model import SpanModel
-from scripts.train.head_model import Head, save_head
 from scripts.train.merge_head import merge_head
-from scripts.train.span_alignment import bio_labels
 from tests.support.entity_answers import LABELS, entity_answers
 from tests.support.score_fixtures import judge_run
 from tests.support.span_data import head_settings, make_span_dataset

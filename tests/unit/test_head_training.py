@@ -17,10 +17,11 @@ from transformers import AutoModelForTokenClassification, get_cosine_schedule_wi
 from scripts.common.chat import IGNORED
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_manifest
+from scripts.common.padding import pad_batch
 from scripts.common.threads import use_threads
 from scripts.predict.span_model import SpanModel
 from scripts.train import features
-from scripts.train.batches import EpochSampler, pad_batch
+from scripts.train.batches import EpochSampler
 from scripts.train.checkpoints import latest_checkpoint
 from scripts.train.features import Rows, cache_decision, fill_cache
 from scripts.train.head_model import class_weights, new_head, summed_loss

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scripts.common.canonical import from_row, read_rows, row_writer, to_row
 from scripts.common.entities import entities_json, parse_entities
 from scripts.common.files import read_json, write_manifest
 from scripts.common.records import Record, content_id
-from scripts.dataset.canonical import from_row, read_rows, row_writer, to_row
 from scripts.predict import redact_records
 from scripts.predict.redaction import Placeholders, Redactor, Replaced, disjoint, texts_of
 from scripts.predict.span_model import SpanModel
@@ -180,7 +180,7 @@ def test_all_that_is_found_goes_and_the_rest_stays(text: str, found: list[list],
 @pytest.fixture(scope="module")
 def classifier(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The manifest of a token classifier whose head is random: it finds something in most texts."""
-    from scripts.train.head_model import Head, save_head
+    from scripts.common.classifier_head import Head, save_head
     from scripts.train.merge_head import merge_head
 
     folder = tmp_path_factory.mktemp("classifier")

@@ -12,7 +12,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from scripts.common.chat import IGNORED
 from scripts.common.errors import UserError
-from scripts.train.span_alignment import (
+from scripts.common.span_alignment import (
     altered_spans,
     bio_labels,
     encode_text,

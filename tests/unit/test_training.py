@@ -22,13 +22,12 @@ from scripts.common.files import check_manifest, read_json, write_manifest
 from scripts.common.terminal import Progress, terminal
 from scripts.common.threads import use_threads
 from scripts.model.chat_templates import template_text
-from scripts.train.arguments import steps_to_stop_at
+from scripts.train.arguments import batch_shape, steps_to_stop_at
 from scripts.train.checkpoints import latest_checkpoint
 from scripts.train.finished import only_training_in
+from scripts.train.running import curve_rows
 from scripts.train.tokenize_conversations import histogram, tokenize_dataset
 from scripts.train.train_model import (
-    batch_shape,
-    curve_rows,
     main,
     parser,
     run_fingerprint,

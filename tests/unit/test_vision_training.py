@@ -17,8 +17,9 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_manifest
 from scripts.common.threads import use_threads
 from scripts.common.vision import load_image, load_processor, vision_tokenizer
+from scripts.train.running import load_rows
 from scripts.train.tokenize_conversations import tokenize_dataset
-from scripts.train.train_model import load_rows, main, train_model
+from scripts.train.train_model import main, train_model
 from scripts.train.vision_trainer import groups_by_part
 from scripts.train.vision_training import PICTURES, VisionCollator, target_pattern
 from tests.support.training import make_dataset, run_settings

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.files import read_json, sha256_of
-from tests.support.project import without_make
+from tests.support.project import planned_jobs, without_make
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = ("football", "stories")
@@ -127,3 +127,30 @@ def test_a_recipe_runs_from_end_to_end_on_the_embedded_model(demo, recipe):
         bundle = folder / f"results/embedded/runs/{run}/bundle"
         assert all((bundle / name).exists() for name in shipped), sorted(bundle.iterdir())
         assert bundle.exists() == bool(shipped)
+
+
+@pytest.mark.parametrize(
+    ("path", "edit", "again", "kept"),
+    [
+        ("data/titles/documents/en-report-1.png", lambda old: old + b"\n", {"ingest_records", "train_adapter"}, set()),
+        (
+            "config/recipes/titles.yaml",
+            lambda old: old.replace(b"train_vision_tower: false", b"train_vision_tower: false, longest_edge: 196"),
+            {"tokenize_conversations", "train_adapter", "predict_with_llama"},
+            {"ingest_records", "split_records"},
+        ),
+    ],
+    ids=["an image", "the longest edge"],
+)
+def test_what_an_edit_of_the_titles_runs_again(demo, path, edit, again, kept):
+    folder, _ = demo
+    make(folder, "recipe", "NAME=titles")
+    file = folder / path
+    before, times = file.read_bytes(), file.stat()
+    file.write_bytes(edit(before))
+    printed = make(folder, "recipe", "NAME=titles", "ARGS=-n")
+    file.write_bytes(before)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    planned = planned_jobs(printed).keys()
+    assert again <= planned
+    assert not kept & planned

@@ -172,3 +172,20 @@ def test_one_table_compares_all_runs_of_a_dataset(made):
 
 def test_a_second_run_does_nothing(made):
     assert not made[0].planned()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "again", "kept"),
+    [
+        ("dropout: 0.0", "dropout: 0.5", {"train_head", "merge_head", "predict_spans"}, {"tokenize_spans"}),
+        ('"[{label}]"', '"<{label}>"', {"redact_records", "split_records", "train_adapter"}, {"train_head"}),
+        ("shots: 2", "shots: 3", {"predict_with_transformers", "score_answers"}, {"train_head", "train_adapter"}),
+        ("[0, 1.5]", "[0, 1.2]", {"predict_with_llama", "build_bundle"}, {"train_adapter", "merge_adapter"}),
+        ("price_per_hour: 2.0", "price_per_hour: 3.0", {"score_answers"}, {"predict_spans", "train_head"}),
+    ],
+)
+def test_an_edit_runs_what_depends_on_it_and_keeps_the_rest(made, old, new, again, kept):
+    with made[0].edited("config/config.yaml", lambda text: text.replace(old, new)):
+        planned = made[0].planned()
+    assert again <= planned.keys()
+    assert not kept & planned.keys()

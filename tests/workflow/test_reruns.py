@@ -53,6 +53,13 @@ EDITS = {
     "a raw record": ("data/cards.jsonl", with_changed_record, f"ingest_records split_records {AFTER_SPLIT}"),
     "a label map": (CONFIG, replaced("goal: But", "goal: Goal"), f"ingest_records split_records {AFTER_SPLIT}"),
     "the split seed": (CONFIG, replaced("seed: 1}", "seed: 2}"), f"split_records {AFTER_SPLIT}"),
+    "a file of validation records": (
+        CONFIG,
+        replaced(
+            "    format: prompt_completion", "    validation_files: [data/more.jsonl]\n    format: prompt_completion"
+        ),
+        f"ingest_records split_records {AFTER_SPLIT}",
+    ),
     "a dataset added": (CONFIG, with_new_dataset, "ingest_records split_records write_dataset_ledger"),
     "the prompts of a prompt set": ("data/more.jsonl", replaced("99", "98"), f"check_parity {ALL_ANSWERS}"),
     # training
@@ -86,6 +93,16 @@ EDITS = {
     "a generic phrase": (
         CONFIG,
         replaced("{bootstrap: 100}", "{bootstrap: 100, generic_phrases: [but]}"),
+        f"score_answers*4 {RESULTS_OF_SCORES}",
+    ),
+    "a prompt strategy": (
+        CONFIG,
+        replaced("    prompt_sets:", "    strategies: {loud: {system: Crie.}}\n    prompt_sets:"),
+        f"check_parity {ALL_ANSWERS}",
+    ),
+    "the price of an hour": (
+        CONFIG,
+        replaced("{bootstrap: 100}", "{bootstrap: 100, price_per_hour: 1.5}"),
         f"score_answers*4 {RESULTS_OF_SCORES}",
     ),
     # code

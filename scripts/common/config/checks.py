@@ -13,6 +13,11 @@ from scripts.common.config.types import Section
 from scripts.common.config.variants import answer_variants, gguf_quants
 from scripts.common.language import language_of
 
+ENTITY_METRICS = (
+    "entity_f1", "entity_precision", "entity_recall", "entity_f1_macro", "token_f1_micro", "token_f1_macro",
+    "token_f1_weighted", "parsed",
+)  # fmt: skip
+TIME_METRICS = ("seconds_p50", "seconds_p95", "cost_per_1000")
 FRENCH_METRICS = ("present_share", "passe_compose_share", "proper_noun_rate")
 
 
@@ -57,6 +62,9 @@ def conflicts_between(config: Any) -> Iterator[Conflict]:
 def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
     """Yield what doesn't fit between a run and the other sections."""
     yield from task_conflicts(run, config)
+    for metric in run.score.metrics or []:
+        if fault := metric_fault(metric, run, config.datasets.get(run.dataset)):
+            yield "score.metrics", f"the run {fault}"
     if run.dataset not in config.datasets:
         yield "dataset", f"'{run.dataset}' is not defined under 'datasets'{closest(run.dataset, list(config.datasets))}"
     elif not validates(config.datasets[run.dataset]):
@@ -127,7 +135,23 @@ def gate_conflicts(gate: Gate, runs: dict[str, Run], config: Any) -> Iterator[tu
                 yield key, f"run '{name}' makes no '{variant}'; it makes {', '.join(dict.fromkeys(made))}"
         if run.score.metrics is not None and gate.metric not in run.score.metrics:
             yield "metric", f"'{gate.metric}' is not among score.metrics of run '{name}'"
-        dataset = config.datasets.get(run.dataset)
-        language = run.score.language or (dataset.language if dataset else None)
-        if gate.metric in FRENCH_METRICS and language is not None and language_of(language) != "fr":
-            yield "metric", f"'{gate.metric}' is a measure of French, but the language of run '{name}' is '{language}'"
+        if fault := metric_fault(gate.metric, run, config.datasets.get(run.dataset)):
+            yield "metric", f"run '{name}' {fault}"
+
+
+def metric_fault(metric: str, run: Run, dataset: Dataset | None) -> str | None:
+    """Return why a run can never have a value of a metric, or None when it can."""
+    classifies = run.task == "token_classification"
+    if classifies and metric not in (*ENTITY_METRICS, *TIME_METRICS):
+        known = ", ".join((*ENTITY_METRICS, *TIME_METRICS))
+        return f"classifies tokens, so it has no '{metric}'; it has {known}"
+    if metric in ENTITY_METRICS and dataset is not None and dataset.format != "spans":
+        return f"has no '{metric}': its dataset has no spans"
+    if metric == "cost_per_1000" and run.score.price_per_hour is None:
+        return "has no 'cost_per_1000' without score.price_per_hour"
+    if metric == "generic_phrase_rate" and not run.score.generic_phrases:
+        return "has no 'generic_phrase_rate' without score.generic_phrases"
+    language = run.score.language or (dataset.language if dataset else None)
+    if metric in FRENCH_METRICS and language is not None and language_of(language) != "fr":
+        return f"has no '{metric}', a measure of French: its language is '{language}'"
+    return None
