@@ -25,7 +25,7 @@ class Placeholders:
 
     def of(self, label: str, text: str) -> str:
         """Return the placeholder of a text."""
-        key = label, " ".join(text.casefold().split())
+        key = label, folded(text)
         if key not in self.known:
             self.known[key] = self.next(label)
         return self.known[key]
@@ -38,6 +38,11 @@ class Placeholders:
             made = self.template.replace("{label}", label).replace("{number}", str(self.numbers[label]))
             if "{number}" not in self.template or not any(made in text for text in self.texts):
                 return made
+
+
+def folded(text: str) -> str:
+    """Return a text by which it is told from others: white space and case aside."""
+    return " ".join(text.casefold().split())
 
 
 def disjoint(text: str, found: list[list]) -> list[tuple[int, int, str]]:
@@ -84,16 +89,26 @@ def in_word(character: str) -> bool:
 def repeats(text: str, places: list[tuple[int, int, str]], known: dict[str, str]) -> list[tuple[int, int, str]]:
     """Return where else in a text something stands that was found elsewhere in the record, as whole words.
 
-    `known` is the label of each text that was found. A model sees each text for itself and may miss in one what it
-    found in another.
+    `known` is the label of each text that was found, the first one's where several differ in white space and case only.
+    A model sees each text for itself and may miss in one what it found in another.
     """
-    words = sorted((word for word in known if len(word) >= REPEATED), key=lambda word: (-len(word), word))
-    if not words:
+    labels: dict[str, str] = {}
+    forms: dict[str, str] = {}
+    for word, label in known.items():
+        if len(word) >= REPEATED:
+            first = labels.setdefault(folded(word), label)
+            # Both forms, for `re` knows no case that changes the length: "Weiß" finds "WEISS" by its folded form only.
+            forms |= {" ".join(word.split()): first, folded(word): first}
+    if not forms:
         return []
-    pattern = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, words)) + r")(?!\w)")
+    words = sorted(forms, key=lambda word: (-len(word), word))
+    # A group for each tells which one it was: not all that `re` takes as the same but for case is that when folded.
+    groups = "|".join("(" + r"\s+".join(map(re.escape, word.split())) + ")" for word in words)
+    pattern = re.compile(rf"(?<!\w)(?:{groups})(?!\w)", re.IGNORECASE)
     added, start = [], 0
     for first, last in [*((first, last) for first, last, _ in places), (len(text), len(text))]:
-        added += [(match.start(), match.end(), known[match[0]]) for match in pattern.finditer(text, start, first)]
+        for match in pattern.finditer(text, start, first):
+            added.append((match.start(), match.end(), forms[words[match.lastindex - 1]]))
         start = last
     return added
 
