@@ -6,6 +6,7 @@ lines, so that every record and every fault can be traced to one.
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError, RawRow, object_
 SPACE = " \t\n\r"
 CUT_NUMBER = ("", ".", "e", "E")  # what may follow a number that the next chunk goes on with
 NEAR_END = 16  # an error this near the end of the buffer may be a value that the next chunk completes
+INTEGER_LIMIT = re.compile(r"integer string conversion: value has (\d+) digits")  # Python refuses more than 4,300
 LINES_NOT_ARRAY = "rename it to .jsonl"
 ARRAY_NOT_LINES = "rename it to .json"
 
@@ -70,6 +72,8 @@ def other_fault(error: Exception) -> tuple[str, str]:
     """Return detail and remedy of what Python's decoder refuses beside faults of syntax."""
     if isinstance(error, RecursionError):
         return "is nested too deeply", "flatten the record"
+    if digits := INTEGER_LIMIT.search(str(error)):
+        return f"holds an integer of {digits[1]} digits", "write it as text, in quotes"
     what, _, remedy = str(error).partition(": ")
     return what, remedy or "write a shorter number"
 

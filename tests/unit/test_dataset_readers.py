@@ -104,6 +104,19 @@ def test_records_on_one_line_are_told_apart_by_their_number(tmp_path: Path):
     assert [row.origin for row in read_rows(path)] == [f"{path}:1", f"{path}:1#2", f"{path}:2"]
 
 
+def test_an_integer_that_python_refuses_is_a_fault_with_its_line_and_a_remedy(tmp_path: Path):
+    good, bad = '{"a": 1}', f'{{"a": {"7" * 4301}}}'
+    said = "holds an integer of 4301 digits; write it as text, in quotes"
+    (tmp_path / "raw.jsonl").write_text(f"{good}\n{bad}\n{good}\n")
+    rows = list(read_rows(tmp_path / "raw.jsonl"))
+    assert [row.record for row in rows] == [{"a": 1}, None, {"a": 1}]
+    assert (rows[1].origin, str(rows[1].fault)) == (f"{tmp_path}/raw.jsonl:2", said)
+    (tmp_path / "raw.json").write_text(f"[{good},\n{bad},\n{good}]")
+    with pytest.raises(UserError) as found:
+        list(read_rows(tmp_path / "raw.json"))
+    assert str(found.value) == f"{tmp_path}/raw.json:2: {said}"
+
+
 def test_parquet_rows_are_numbered_over_batches_and_row_groups(tmp_path: Path):
     path = tmp_path / "raw.parquet"
     parquet.write_table(pyarrow.table({"n": list(range(1000))}), path, row_group_size=300)
