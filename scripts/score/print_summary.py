@@ -74,6 +74,11 @@ def read_leaderboard(path: Path) -> dict[str, list[dict]]:
     return runs
 
 
+def in_bundle(row: dict) -> bool:
+    """Say whether a line's variant goes into a bundle, which a run without training has none of."""
+    return row["shipped"] == "yes" and row["method"] != "prompt"
+
+
 def run_table(rows: list[dict]) -> Table:
     """Return the table of one run's variants."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
@@ -83,7 +88,7 @@ def run_table(rows: list[dict]) -> Table:
         table.add_column(title, justify="right", no_wrap=True, min_width=9)
     for row in rows:
         cells = [shown(metric, float(row[metric]) if row[metric] else None) for metric in columns]
-        table.add_row(f"[green]{row['variant']}[/] *" if row["shipped"] == "yes" else row["variant"], *cells)
+        table.add_row(f"[green]{row['variant']}[/] *" if in_bundle(row) else row["variant"], *cells)
     return table
 
 
@@ -105,7 +110,8 @@ def print_summary(results: Path, console: Console, recipe: str | None = None) ->
         for warning in (w for w in verdict["warnings"] if w not in verdict["reason"]):
             console.print(f"[red]{escape(warning)}[/]", soft_wrap=True)
         console.print(run_table(rows))
-    console.print("\n[dim]* goes into the bundle; ↓ ↑ the better direction; intervals are in the report.[/]")
+    star = "* goes into the bundle; " if any(in_bundle(row) for rows in runs.values() for row in rows) else ""
+    console.print(f"\n[dim]{star}↓ ↑ the better direction; intervals are in the report.[/]")
     if embedded_in(results, runs):
         console.print(EMBEDDED)
     pages = pages_in(results)

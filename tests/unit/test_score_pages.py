@@ -46,10 +46,10 @@ def results(tmp_path_factory) -> Path:
     return folder
 
 
-def write_leaderboard(results: Path) -> None:
+def write_leaderboard(results: Path, **methods: str) -> None:
     datasets = {"football": "football", "football-r32": "football", "stories": "stories"}
     runs = [
-        {"run": run, "dataset": dataset, "model": "base", "method": "lora", "variants": list(VARIANTS)}
+        {"run": run, "dataset": dataset, "model": "base", "method": methods.get(run, "lora"), "variants": [*VARIANTS]}
         for run, dataset in datasets.items()
     ]
     arguments = [str(results), "--csv", f"{results}/leaderboard.csv", "--page", f"{results}/leaderboard.html"]
@@ -162,6 +162,18 @@ def test_the_summary_fits_a_terminal_and_says_what_to_do_next(results, capsys):
     assert "q8_0 *" in text
     assert "mean nothing beyond" in text
     assert f"Report: {results / 'leaderboard.html'}\n" in text
+
+
+def test_the_summary_marks_no_variant_of_runs_that_have_no_bundle(results, capsys):
+    for methods, marked in (({}, 3), ({"stories": "prompt"}, 2)):
+        write_leaderboard(results, **methods)
+        assert summary([str(results)]) == 0
+        text = capsys.readouterr().out
+        assert text.count("q8_0 *") == marked
+        assert "* goes into the bundle" in text
+    write_leaderboard(results, **dict.fromkeys(("football", "football-r32", "stories"), "prompt"))
+    assert summary([str(results)]) == 0
+    assert "*" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
