@@ -6,8 +6,7 @@ from dataclasses import replace
 
 from scripts.common.errors import UserError
 from scripts.common.records import Record, content_id, normalised, text_of, with_text
-from scripts.dataset.raw_rows import BadRecordError
-from scripts.dataset.sandbox import Sandbox, compiled_template
+from scripts.common.sandbox import Sandbox, TemplateFaultError, compiled_template
 
 
 class Augmenter:
@@ -48,7 +47,7 @@ class Augmenter:
         values |= {} if record.label is None else {"label": record.label}
         try:
             content = normalised(self.sandbox.rendered(self.templates[number], values))
-        except BadRecordError as error:
+        except TemplateFaultError as error:
             raise UserError(f"{record.origin}: augment.templates[{number}]: {error}") from None
         if not content:
             raise UserError(

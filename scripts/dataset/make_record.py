@@ -6,11 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from scripts.common.records import Record, content_id, normalised
+from scripts.common.sandbox import Sandbox, TemplateFaultError, compiled_template
 from scripts.dataset.formats import NEEDED, OPTIONAL, READERS, answered, conversation, text_column
 from scripts.dataset.images import without_images
 from scripts.dataset.parts import checked_text
 from scripts.dataset.raw_rows import BadRecordError, missing_column, plain
-from scripts.dataset.sandbox import Sandbox, compiled_template
 from scripts.dataset.spans import SpanCounts, resolved_spans, restated
 
 UNKNOWN = "unknown"
@@ -105,11 +105,18 @@ class RecordMaker:
             raise BadRecordError(f"no {key}", f"has an empty '{name}'", advice)
         return text
 
+    def rendered(self, values: dict) -> dict[str, str]:
+        """Return the text of each role's template. Raises BadRecordError where one can't be rendered."""
+        try:
+            return {role: self.sandbox.rendered(template, values) for role, template in self.templates.items()}
+        except TemplateFaultError as fault:
+            raise BadRecordError(fault.kind, fault.detail, fault.remedy) from None
+
     def messages(self, record: dict, label: str | None) -> list[dict]:
         """Return the checked messages of a record."""
         if self.templates:
             values = record | ({} if label is None else {"label": label})
-            contents = {role: self.sandbox.rendered(template, values) for role, template in self.templates.items()}
+            contents = self.rendered(values)
             messages = [
                 {"role": role, "content": content}
                 for role, content in contents.items()

@@ -11,13 +11,13 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from scripts.common.canonical import from_row, read_rows, row_count, row_writer, to_row
 from scripts.common.cli import Progress, log, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_of, write_json
 from scripts.common.records import Record
 from scripts.common.step_settings import complete
 from scripts.common.threads import use_threads
-from scripts.dataset.canonical import from_row, read_rows, row_count, row_writer, to_row
 from scripts.predict.redaction import Redactor, texts_of
 
 TOGETHER = 512  # records whose texts go to the model together, so that it can batch texts of like length

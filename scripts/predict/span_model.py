@@ -6,7 +6,14 @@ from pathlib import Path
 from scripts.common.base_model import device_precision, four_bit, load_tokenizer, torch_dtype
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
-from scripts.train.span_alignment import OUTSIDE, TokenizedText, encode_text, entities_of_labels, special_frame, windows
+from scripts.common.span_alignment import (
+    OUTSIDE,
+    TokenizedText,
+    encode_text,
+    entities_of_labels,
+    special_frame,
+    windows,
+)
 
 NF4 = {"quant_type": "nf4", "double_quant": True}  # of a backbone in 4 bits that was not trained so
 
@@ -31,7 +38,7 @@ class SpanModel:
         import torch
         from transformers import AutoModelForTokenClassification
 
-        from scripts.train.head_model import HEAD_CONFIG, load_head
+        from scripts.common.classifier_head import HEAD_CONFIG, load_head
 
         manifest = Path(manifest)
         facts, folder = check_manifest(manifest), manifest.parent
@@ -113,7 +120,7 @@ class SpanModel:
         """Return the likeliest tag of each token of each row, and its probability."""
         import torch
 
-        from scripts.train.batches import pad_batch
+        from scripts.common.padding import pad_batch
 
         inputs = pad_batch([{"input_ids": row, "labels": row} for row in rows], self.tokenizer.pad_token_id)
         with torch.inference_mode():

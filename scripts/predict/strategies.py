@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
 from scripts.common.records import Record, normalised, text_of, with_text
-from scripts.dataset.raw_rows import BadRecordError
-from scripts.dataset.sandbox import Sandbox, compiled_template
+from scripts.common.sandbox import Sandbox, TemplateFaultError, compiled_template
 
 if TYPE_CHECKING:
     from scripts.predict.prompts import Prompt
@@ -87,7 +86,7 @@ class Strategies:
             return prompt
         try:
             text = normalised(self.sandbox.rendered(self.templates[name], {"prompt": prompt, "label": label}))
-        except BadRecordError as error:
+        except TemplateFaultError as error:
             raise UserError(f"strategies.{name}.user: for the prompt '{prompt[:60]}': {error}") from None
         if not text:
             raise UserError(f"strategies.{name}.user: makes an empty text of the prompt '{prompt[:60]}'")

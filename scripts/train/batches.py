@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import torch
 
 from scripts.common.chat import IGNORED
+from scripts.common.padding import pad_batch
 
 
 class EpochSampler(torch.utils.data.Sampler):
@@ -74,22 +75,6 @@ def packed_rows(dataset, capacity: int) -> Iterator[dict]:
             "labels": [label for example in examples for label in [IGNORED, *example["labels"][1:]]],
             "seq_lengths": [len(example["input_ids"]) for example in examples],
         }
-
-
-def pad_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
-    """Return input_ids, labels and attention_mask of shape [rows, longest], padded on the right."""
-    width = max(len(row["input_ids"]) for row in rows)
-    batch = {
-        "input_ids": torch.full((len(rows), width), pad_id),
-        "labels": torch.full((len(rows), width), IGNORED),
-        "attention_mask": torch.zeros((len(rows), width), dtype=torch.long),
-    }
-    for i, row in enumerate(rows):
-        length = len(row["input_ids"])
-        batch["input_ids"][i, :length] = torch.tensor(row["input_ids"])
-        batch["labels"][i, :length] = torch.tensor(row["labels"])
-        batch["attention_mask"][i, :length] = 1
-    return batch
 
 
 def pack_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:

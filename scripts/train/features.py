@@ -17,7 +17,7 @@ from scripts.common.chat import IGNORED
 from scripts.common.cli import Progress, log
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_json
-from scripts.train.batches import pad_batch
+from scripts.common.padding import pad_batch
 
 GPU_TOKENS = 4096  # tokens of a forward pass on a GPU: enough to keep it busy with a model of 7 billion weights
 DISK_SHARE = 0.9  # of the free disk that a cache may take

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import torch
 
+from scripts.common.classifier_head import Head
 from scripts.common.cli import Progress
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_json, write_manifest
 from scripts.train.batches import EpochSampler
 from scripts.train.checkpoints import step_of
 from scripts.train.features import Rows
-from scripts.train.head_model import Head, summed_loss
+from scripts.train.head_model import summed_loss
 from scripts.train.memory import peak_memory_mb
 
 

@@ -1,4 +1,4 @@
-"""The linear head of a token classifier: weights, files, loss, and the backbone under it."""
+"""What trains the linear head of a token classifier: its loss, and the backbone under it."""
 
 from pathlib import Path
 
@@ -6,49 +6,9 @@ import torch
 
 from scripts.common.base_model import torch_dtype
 from scripts.common.chat import IGNORED
+from scripts.common.classifier_head import Head
 from scripts.common.errors import UserError
-from scripts.common.files import check_manifest, read_json, write_json
-
-HEAD = "head.safetensors"
-HEAD_CONFIG = "head_config.json"
-
-
-class Head(torch.nn.Linear):
-    """A linear layer that computes in float32 whatever the backbone's number format, under autocast as well.
-
-    Weights begin as those of transformers' classification heads do: normal with the given deviation, bias zero.
-    """
-
-    def __init__(self, hidden: int, labels: int, deviation: float = 0.02, seed: int = 0):
-        super().__init__(hidden, labels, dtype=torch.float32)
-        with torch.no_grad():
-            self.weight.normal_(0.0, deviation, generator=torch.Generator().manual_seed(seed))
-            self.bias.zero_()
-
-    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return logits [..., labels] in float32 for hidden states [..., hidden]."""
-        with torch.autocast(hidden.device.type, enabled=False):
-            return super().forward(hidden.float())
-
-
-def save_head(folder: Path, head: torch.nn.Linear, config: dict) -> None:
-    """Write the head's weights, named as in a model with the head `score`, and what they mean."""
-    from safetensors.torch import save_file
-
-    weights = {"score.weight": head.weight, "score.bias": head.bias}
-    save_file({name: weight.detach().float().cpu().contiguous() for name, weight in weights.items()}, folder / HEAD)
-    write_json(folder / HEAD_CONFIG, config)
-
-
-def load_head(path: Path) -> Head:
-    """Return the head whose weights `score.*` are in a safetensors file."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="pt") as file:
-        weight, bias = file.get_tensor("score.weight"), file.get_tensor("score.bias")
-    head = Head(weight.shape[1], weight.shape[0])
-    head.load_state_dict({"weight": weight, "bias": bias})
-    return head
+from scripts.common.files import check_manifest, read_json
 
 
 def class_weights(kind: str, counts: list[int]) -> list[float]:

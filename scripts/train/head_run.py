@@ -12,7 +12,7 @@ from scripts.common.files import atomic_folder, check_manifest, read_json, sha25
 from scripts.common.imports import files_of_script
 from scripts.train.arguments import batch_shape
 from scripts.train.checkpoints import fingerprint
-from scripts.train.train_model import FREE_TO_CHANGE, SHAPING_PACKAGES
+from scripts.train.running import FREE_TO_CHANGE, SHAPING_PACKAGES
 
 SPLITS = ("train", "validation")
 
@@ -108,7 +108,7 @@ class HeadRun:
 
     def save(self, head, adapter: Callable[[Path], None] | None = None) -> None:
         """Write the head's folder, whole or absent, its manifest last; `adapter` writes more files into it."""
-        from scripts.train.head_model import save_head
+        from scripts.common.classifier_head import save_head
 
         facts, settings = check_manifest(self.base), self.settings
         config = {

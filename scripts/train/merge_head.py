@@ -8,27 +8,18 @@ stays in its file, where no index names it and no loader takes it, because cutti
 The head is one more file, in float32. With LoRA, each weight becomes W + scale * B A, one file in memory at a time.
 """
 
-import os
 import shutil
 import sys
 from pathlib import Path
 
 from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_folder, check_manifest, read_json, write_json, write_manifest
+from scripts.common.files import atomic_folder, check_manifest, link_or_copy, read_json, write_json, write_manifest
 from scripts.common.threads import use_threads
 from scripts.common.tokenizer_files import copy_code, copy_tokenizer_files
 from scripts.train.merge_adapter import adapter_updates
 
 BACKBONE = "model."
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Make a file appear a second time: a hard link on the same file system, else a copy."""
-    try:
-        os.link(source.resolve(), target)
-    except OSError:
-        shutil.copyfile(source, target)
 
 
 def write_weights(source: Path, target: Path, updates: dict) -> list[str]:
@@ -52,7 +43,8 @@ def merge_head(adapter: Path, base: Path, output: Path) -> None:
     """Write the classifier's folder; raises UserError where head and base don't belong together."""
     from safetensors import safe_open
 
-    from scripts.train.head_model import HEAD, HEAD_CONFIG, classifier_config
+    from scripts.common.classifier_head import HEAD, HEAD_CONFIG
+    from scripts.train.head_model import classifier_config
 
     facts, base_facts = check_manifest(adapter), check_manifest(base)
     head = read_json(adapter.parent / HEAD_CONFIG)

@@ -24,7 +24,7 @@ from scripts.common.threads import use_threads
 from scripts.train.checkpoints import fingerprint, latest_checkpoint
 from scripts.train.finished import FINISHED, only_training_in, same_finished_run
 from scripts.train.head_run import SPLITS, HeadRun
-from scripts.train.train_model import free_memory, out_of_memory
+from scripts.train.memory import free_memory, out_of_memory
 
 LAST_ATTEMPT = 6  # then a forward pass is down to 128 tokens, and a micro-batch of 32 to one row
 

@@ -8,9 +8,6 @@ python scripts/train/train_model.py results/runs/football/tokens --base results/
 times and accumulates as much more, so that a retry after running out of memory trains on the same batches.
 """
 
-import importlib.util
-import json
-import math
 import shutil
 import sys
 import time
@@ -36,23 +33,19 @@ from scripts.common.threads import use_threads
 from scripts.common.tokenizer_files import copy_code, copy_tokenizer_files
 from scripts.common.vision import is_vision, lower_longest_edge
 from scripts.train.arguments import batch_shape, lora_config, training_arguments
-from scripts.train.checkpoints import fingerprint, latest_checkpoint, step_of
+from scripts.train.checkpoints import fingerprint, latest_checkpoint
 from scripts.train.finished import FINISHED, only_training_in, same_finished_run
-
-SHAPING_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
-# What may change without another run coming of it; micro-batch times accumulation must stay the same.
-FREE_TO_CHANGE = ("report_to", "keep_checkpoints", "checkpoint_steps", "micro_batch", "accumulation", "logging_steps")
-CURVE_KEYS = (
-    "step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy",
-    "eval_mean_token_accuracy", "entropy", "seconds", "tokens_per_second", "memory_mb",
-)  # fmt: skip
-
-
-def load_rows(tokens: Path, split: str):
-    """Return a split's rows as a memory-mapped `datasets.Dataset`."""
-    from datasets import Dataset
-
-    return Dataset.from_file(str(tokens / f"{split}.arrow")).remove_columns("id")
+from scripts.train.memory import free_memory, out_of_memory
+from scripts.train.running import (
+    FREE_TO_CHANGE,
+    SHAPING_PACKAGES,
+    best_step,
+    check_packages,
+    curve_rows,
+    load_rows,
+    run_callbacks,
+    tidy_adapter_config,
+)
 
 
 def run_fingerprint(tokens: Path, base: Path, settings: dict, precision: str, device: str, threads: int) -> str:
@@ -170,16 +163,6 @@ def train_model(
     return curve_rows(trainer.state.log_history), facts
 
 
-def check_packages(training: dict) -> None:
-    """Raise UserError when a package that the settings ask for is not installed."""
-    needed = {tracker: tracker for tracker in training["report_to"]}
-    if training["attention"] == "flash_attention_2":
-        needed["flash_attn"] = "attention: flash_attention_2"
-    for package, wish in needed.items():
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"training asks for {wish}, but the package {package} is not installed")
-
-
 def training_rows(tokens: Path, model, tokenizer, settings: dict, folder: Path):
     """Return the rows to train on, packed where that is wanted and possible, and what became of the packing."""
     from datasets import Dataset
@@ -194,39 +177,6 @@ def training_rows(tokens: Path, model, tokenizer, settings: dict, folder: Path):
         return rows, "not done: this attention lets packed examples see each other"
     options = {"dataset": rows, "capacity": settings["max_length"]}
     return Dataset.from_generator(packed_rows, gen_kwargs=options, cache_dir=str(folder / "packed")), "on"
-
-
-def run_callbacks(training: dict, run: str, resumed: Path | None, evaluates: bool) -> list:
-    """Return what happens beside the training loop."""
-    from scripts.train.callbacks import (
-        CompleteCheckpoints,
-        ExtraCheckpoints,
-        RefuseNoNumber,
-        TrainingBar,
-        early_stopping,
-    )
-
-    callbacks = [CompleteCheckpoints(), RefuseNoNumber(), TrainingBar(f"train {run}")]
-    if training["checkpoint_steps"]:
-        callbacks.append(ExtraCheckpoints(training["checkpoint_steps"]))
-    if training["early_stopping_patience"] and evaluates:
-        callbacks.append(early_stopping(training["early_stopping_patience"], resumed))
-    return callbacks
-
-
-def curve_rows(history: list[dict]) -> list[dict]:
-    """Return the points of the curve; a gradient norm that is no number, as fp16 has at its start, becomes null."""
-    rows = [{key: entry[key] for key in CURVE_KEYS if key in entry} for entry in history]
-    for row in rows:
-        if "grad_norm" in row and not math.isfinite(row["grad_norm"]):
-            row["grad_norm"] = None
-    return [row for row in rows if "loss" in row or "eval_loss" in row]
-
-
-def best_step(state) -> int:
-    """Return the step whose weights are kept: the best checkpoint's, or the last."""
-    best = state.best_model_checkpoint
-    return step_of(Path(best)) if best else state.global_step
 
 
 def save_result(
@@ -262,17 +212,6 @@ def save_full_model(model, base: Path, folder: Path, facts: dict) -> None:
         copy_code(base, folder)
 
 
-def tidy_adapter_config(path: Path, base: Path, facts: dict) -> None:
-    """Name the base as others know it (hub id and revision), and put lists that were sets into a fixed order."""
-    config = json.loads(path.read_text(encoding="utf-8"))
-    config["base_model_name_or_path"] = facts["id"] or str(base.parent)
-    config["revision"] = facts["revision"]
-    for key, value in config.items():
-        if isinstance(value, list) and all(isinstance(item, str) for item in value):
-            config[key] = sorted(value)
-    write_json(path, config)
-
-
 def train_with_less_memory(arguments) -> tuple[list[dict], dict]:
     """Train; after running out of memory, go on from the last checkpoint with half the micro-batch.
 
@@ -306,24 +245,6 @@ def train_with_less_memory(arguments) -> tuple[list[dict], dict]:
         attempt += 1
         terminal.line(f"out of memory with a micro-batch of {shapes[0][0]}: going on with {shapes[1][0]}")
         free_memory()
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Say whether an error is a lack of memory, of the GPU or of the machine."""
-    import torch
-
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
-
-
-def free_memory() -> None:
-    """Give back what the failed try held."""
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
 
 
 def step(arguments) -> None:

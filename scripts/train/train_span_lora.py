@@ -23,8 +23,8 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
     from scripts.train.callbacks import StopOnTerm
     from scripts.train.features import Rows
     from scripts.train.head_model import class_weights
+    from scripts.train.running import best_step, check_packages, curve_rows, load_rows, run_callbacks
     from scripts.train.span_trainer import SpanTrainer
-    from scripts.train.train_model import best_step, check_packages, curve_rows, load_rows, run_callbacks
 
     settings, training = run.settings, run.settings["training"]
     check_packages(training)
@@ -107,7 +107,7 @@ def save_adapter(model, base: Path, folder: Path) -> None:
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    from scripts.train.train_model import tidy_adapter_config
+    from scripts.train.running import tidy_adapter_config
 
     config = model.peft_config["default"]
     weights = {name: tensor for name, tensor in get_peft_model_state_dict(model).items() if ".lora_" in name}

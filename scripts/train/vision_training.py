@@ -11,9 +11,9 @@ import torch
 from datasets import Dataset
 
 from scripts.common.errors import UserError
+from scripts.common.padding import pad_batch
 from scripts.common.vision import PROJECTOR, VISION_TOWER, load_image, load_processor, pixel_inputs
 from scripts.train.arguments import lora_config
-from scripts.train.batches import pad_batch
 
 LANGUAGE_MODEL = "model.language_model"
 PICTURES = "pictures"  # TRL takes a column `images` as its own business

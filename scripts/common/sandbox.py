@@ -14,7 +14,6 @@ from jinja2.runtime import LoopContext
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from scripts.common.errors import UserError
-from scripts.dataset.raw_rows import BadRecordError
 
 MAX_TEXT = 1_000_000  # characters of any text that a template makes
 MAX_STEPS = 100_000  # turns of all the loops of one rendering together
@@ -42,6 +41,14 @@ METHODS = {
 STATEMENTS = (nodes.Template, nodes.Output, nodes.For, nodes.If, nodes.Assign, nodes.Expr, nodes.Helper)
 
 
+class TemplateFaultError(ValueError):
+    """A template can't be rendered with these values: a short kind to count by, what is wrong, and how to mend it."""
+
+    def __init__(self, kind: str, detail: str, remedy: str):
+        self.kind, self.detail, self.remedy = kind, detail, remedy
+        super().__init__(f"{detail}; {remedy}")
+
+
 class BoundedGenerator(CodeGenerator):
     """Compiles `a ~ b` to a call that bounds the length of the text."""
 
@@ -54,7 +61,7 @@ class BoundedGenerator(CodeGenerator):
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
-    """The environment of all templates of a dataset's configuration."""
+    """The environment of all templates of the configuration."""
 
     code_generator_class = BoundedGenerator
     intercepted_binops = frozenset(("+", "*", "**", "%"))
@@ -126,7 +133,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         return any(isinstance(obj, kind) and attr in names for kind, names in METHODS.items())
 
     def rendered(self, template, values: dict) -> str:
-        """Render a compiled template with one record's values. Raises BadRecordError with what is wrong."""
+        """Render a compiled template with one record's values. Raises TemplateFaultError with what is wrong."""
         self.steps = 0
         parts, length = [], 0
         try:
@@ -137,15 +144,17 @@ class Sandbox(ImmutableSandboxedEnvironment):
         except UndefinedError as error:
             known = ", ".join(map(str, values)) or "none"
             message = str(error.message).removesuffix(" is undefined")
-            raise BadRecordError("missing field", f"has no field {message}", f"its fields are {known}") from None
+            raise TemplateFaultError("missing field", f"has no field {message}", f"its fields are {known}") from None
         except NullValueError:
-            raise BadRecordError(
+            raise TemplateFaultError(
                 "null field", "a field that the template prints is null", "use default('', true)"
             ) from None
         except SecurityError as error:
-            raise BadRecordError("template limit", f"the template is stopped: {error.message}", "simplify it") from None
+            raise TemplateFaultError(
+                "template limit", f"the template is stopped: {error.message}", "simplify it"
+            ) from None
         except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
-            raise BadRecordError(
+            raise TemplateFaultError(
                 "template error", f"the template fails: {error}", "mend the template or the record"
             ) from None
         return "".join(parts)
