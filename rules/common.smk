@@ -464,7 +464,7 @@ def base_manifests(wildcards):
 
 
 def every_result(wildcards):
-    """Return what `snakemake` makes by itself: the ledgers, and of each run curve, report and bundle; the leaderboard."""
+    """Return what `snakemake` makes by itself: ledgers; curve, report and bundle of each run; the leaderboard."""
     made = [f"<results>/datasets/{name}/ledger.html" for name in CONFIG.datasets]
     for name, run in CONFIG.runs.items():
         made.append(f"<results>/runs/{name}/report.html")

@@ -1,7 +1,9 @@
 """Raw data to canonical records, splits and a ledger.
 
-Requires: the raw files of `datasets.<dataset>`; none for a hub dataset, whose commit is among the settings.
-Makes: <results>/datasets/{dataset}/records.parquet, {split}.jsonl, quarantine.jsonl, ledger.json, ledger.html
+Requires: the raw files and images of `datasets.<dataset>`; none for a hub dataset, whose commit is among the settings;
+<results>/runs/{run}/merged/manifest.json of the classifier, where personal data is to be replaced.
+Makes: <results>/datasets/{dataset}/records.parquet, {split}.jsonl, quarantine.jsonl, images/, redaction.json,
+ledger.json, ledger.html
 """
 
 

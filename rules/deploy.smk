@@ -1,4 +1,4 @@
-"""What is deployed: GGUF file, Modelfile, model card, examples, checksums, provenance.
+"""What is deployed: GGUF files and Modelfile or a classifier's folder, model card, examples, checksums, provenance.
 
 Requires: <results>/runs/{run}/gguf/, parity.json, verdict.json, scores/, training.json.
 Makes: <results>/runs/{run}/bundle/, SHA256SUMS last

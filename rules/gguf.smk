@@ -1,7 +1,7 @@
 """The merged model as GGUF files, and the proof that what is served is what was trained.
 
 Requires: <results>/runs/{run}/merged/manifest.json, <results>/datasets/{dataset}/test.jsonl.
-Makes: <results>/tools/llama.cpp/, <results>/runs/{run}/gguf/{quant}.gguf, <results>/runs/{run}/parity.json
+Makes: <results>/tools/llama.cpp/, <results>/runs/{run}/gguf/{quant}.gguf, gguf/mmproj.gguf (vision), parity.json
 """
 
 
@@ -150,5 +150,6 @@ rule check_parity:
     shell:
         r"""
         python {input.code[0]:q} {params.merged:q} {input.gguf:q} --test {input.test:q} {params.prompt_sets:q} \
-            {params.shown:q} {params.mmproj:q} {params.images:q} --threads {threads} --output {output.report:q} --settings {params.settings:q} --log {log:q}
+            {params.shown:q} {params.mmproj:q} {params.images:q} --threads {threads} --output {output.report:q} \
+            --settings {params.settings:q} --log {log:q}
         """

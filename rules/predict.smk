@@ -1,4 +1,4 @@
-"""The same prompts through base, adapter, merged model and each quant.
+"""The same prompts through base, adapter, merged model and each quant; texts through a classifier.
 
 Requires: <results>/datasets/{dataset}/test.jsonl, the models of the run, and the files of its prompt sets.
 Makes: <results>/runs/{run}/answers/{variant}.jsonl and likelihood/{variant}.jsonl

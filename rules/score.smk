@@ -1,8 +1,8 @@
 """Answers to metrics, metrics to a verdict, and all runs side by side.
 
 Requires: <results>/runs/{run}/answers/{variant}.jsonl, likelihood/{variant}.jsonl and curve.jsonl.
-Makes: <results>/runs/{run}/scores/{variant}.json, errors/{variant}.jsonl, verdict.json, report.html, and
-<results>/leaderboard.csv and leaderboard.html
+Makes: <results>/runs/{run}/scores/{variant}.json, errors/{variant}.jsonl, confusion/{variant}.svg (entities),
+verdict.json, report.html, and <results>/leaderboard.csv and leaderboard.html
 """
 
 
@@ -32,8 +32,8 @@ rule score_answers:
     shell:
         r"""
         python {input.code[0]:q} {input.answers:q} {input.likelihood:q} --reference {input.reference:q} \
-            --run {wildcards.run:q} --variant {wildcards.variant:q} --scores {output.scores:q} --errors {output.errors:q} \
-            --settings {params.settings:q} --log {log:q}
+            --run {wildcards.run:q} --variant {wildcards.variant:q} --scores {output.scores:q} \
+            --errors {output.errors:q} --settings {params.settings:q} --log {log:q}
         """
 
 

@@ -1,7 +1,8 @@
 """Conversations to token ids, token ids to an adapter, adapter and base to a merged model.
 
 Requires: <results>/datasets/{dataset}/{split}.jsonl and <results>/models/{model}/manifest.json.
-Makes: <results>/runs/{run}/tokens/, adapter/ (not for the method `full`), merged/, curve.jsonl, curve.svg, training.json
+Makes: <results>/runs/{run}/tokens/, adapter/ (a classifier's head; not for the method `full`), merged/, curve.jsonl,
+curve.svg, training.json
 """
 
 
