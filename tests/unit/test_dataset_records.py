@@ -201,6 +201,22 @@ def test_several_files_are_read_in_their_order(tmp_path: Path, stage: Stage):
     assert [source["records"] for source in stage.facts("ingest")["sources"]] == [1, 1]
 
 
+@pytest.mark.parametrize(
+    ("template", "kind", "line"),
+    [
+        ("{{ b }}", "missing field", "has no field 'b'; its fields are q, a, nothing"),
+        ("{{ nothing }}", "null field", "a field that the template prints is null; use default('', true)"),
+        ("{{ 'x' * 10000000 }}", "template limit",
+         "the template is stopped: text grows beyond 1000000 characters; simplify it"),
+        ("{{ 1 / 0 }}", "template error", "the template fails: division by zero; mend the template or the record"),
+    ],
+)  # fmt: skip
+def test_a_record_that_a_template_can_t_render_is_bad(template: str, kind: str, line: str):
+    with pytest.raises(BadRecordError) as caught:
+        made({"q": "q", "a": "a", "nothing": None}, format="fields", fields={"user": template, "assistant": "{{ a }}"})
+    assert (caught.value.kind, str(caught.value)) == (kind, line)
+
+
 def test_a_wide_character_in_half_is_refused_anywhere():
     with pytest.raises(BadRecordError, match=r"holds \\ud83d, half of a character"):
         made(chat("q", "a", note="\ud83d"))
