@@ -47,6 +47,14 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give a file a second name, or copy it where the file system can't do that; of a link, what it leads to."""
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def write_text(path: Path | str, text: str) -> None:
     """Write a text file as a whole."""
     with atomic_path(path) as beside:

@@ -1,8 +1,9 @@
-"""Hashes of values."""
+"""Hashes of values, and files that have two names."""
 
 import hashlib
+import os
 
-from scripts.common.files import canonical_sha256
+from scripts.common.files import canonical_sha256, link_or_copy
 from scripts.common.records import content_id
 
 
@@ -15,3 +16,22 @@ def test_a_records_id_stays_what_it_was():
     """Splits hang on it."""
     found = content_id([{"role": "user", "content": "é"}])
     assert found == hashlib.sha256('[[{"content":"é","role":"user"}],null]'.encode()).hexdigest()[:16]
+
+
+def test_a_file_gets_a_second_name_and_of_a_link_what_it_leads_to(tmp_path):
+    (tmp_path / "blob").write_text("a")
+    (tmp_path / "link").symlink_to("blob")
+    link_or_copy(tmp_path / "link", tmp_path / "second")
+    assert not (tmp_path / "second").is_symlink()
+    assert (tmp_path / "second").stat().st_ino == (tmp_path / "blob").stat().st_ino
+
+
+def test_a_file_is_copied_where_the_file_system_has_no_links(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError("Operation not supported")
+
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "blob").write_text("a")
+    link_or_copy(tmp_path / "blob", tmp_path / "second")
+    assert (tmp_path / "second").read_text() == "a"
+    assert (tmp_path / "second").stat().st_ino != (tmp_path / "blob").stat().st_ino
