@@ -6,21 +6,19 @@
         --raw data/football/records.json --folder results/runs/football/bundle --settings @settings.json
 """
 
-import os
-import shutil
 import sys
 from pathlib import Path
 
-from scripts.common.cli import run_step, step_parser
+from scripts.common.cli import log, run_step, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_folder, read_json, read_jsonl, sha256_of, write_json, write_text
+from scripts.common.files import atomic_folder, link_or_copy, read_json, read_jsonl, sha256_of, write_json, write_text
 from scripts.common.gguf_header import read_header
 from scripts.common.records import text_of
 from scripts.deploy.fill_examples import filled, sampling_of_llama_cpp, sampling_of_transformers
 from scripts.deploy.model_card import model_card
 from scripts.deploy.modelfile import modelfile
 from scripts.deploy.provenance import provenance
-from scripts.deploy.served_strategy import context_of, served_strategy
+from scripts.deploy.served_strategy import asked_systems, context_of, lacking_system, served_strategy
 from scripts.deploy.vision_bundle import FILE as MMPROJ
 from scripts.deploy.vision_bundle import vision_parts
 from scripts.gguf.naming import ModelName
@@ -48,14 +46,6 @@ def first_question(test: Path) -> tuple[str, str | None]:
     raise UserError("has no user message", test)
 
 
-def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the file system can't do that."""
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
-
-
 def write_sums(folder: Path) -> None:
     """Write SHA256SUMS, as `sha256sum -c` reads it, over all files of a folder and of those in it."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SUMS)
@@ -71,11 +61,15 @@ def build_bundle(arguments) -> None:
     header = read_header(arguments.gguf).values
     name = bundle_name(header, quant, arguments.gguf)
     served, (question, label) = served_strategy(run, arguments.train), first_question(arguments.test)
-    deploy = {**run["deploy"], "system": served.system}
+    deploy, asked = {**run["deploy"], "system": served.system}, asked_systems(run, arguments.test)
+    lacking = lacking_system(served.system, asked)
+    if lacking and parity["shape"]["system"] != "none":
+        log.warning("%s: set deploy.system", lacking)
     made = {"gguf": arguments.gguf, "parity": arguments.parity, "verdict": arguments.verdict}
     made |= {f"scores/{path.stem}": path for path in arguments.scores}
     made |= {"mmproj": arguments.mmproj} if arguments.mmproj else {}
     made |= {"images": arguments.images} if arguments.images else {}
+    made |= {"redaction": arguments.redaction} if arguments.redaction else {}
     eyes = vision_parts(arguments.mmproj, run, arguments.test, served.examples) if arguments.mmproj else None
     context = deploy["parameters"]["num_ctx"] or context_of(served, run["tokens"]["max_length"], header)
     common = {"SYSTEM": served.system, "WORDING": served.user, "QUESTION": question, "LABEL": label}
@@ -87,7 +81,7 @@ def build_bundle(arguments) -> None:
         tower = MMPROJ if eyes else None
         write_text(folder / "Modelfile", modelfile(name, parity, deploy, context, served.examples, tower))
         shown = {**settings, "run": {**run, "deploy": deploy}}
-        card = model_card(shown, header, name, base, scores, verdict, parity, quant, eyes)
+        card = model_card(shown, header, name, base, scores, verdict, parity, quant, asked, eyes)
         write_text(folder / "README.md", card)
         sampling = sampling_of_llama_cpp(deploy["parameters"])
         values = {**common, "MODEL": name, "CONTEXT": context, "SAMPLING": sampling}
@@ -120,6 +114,7 @@ def parser():
     result.add_argument("--test", type=Path, required=True, help="records of the test split")
     result.add_argument("--train", type=Path, help="records of the training split, for a strategy that shows examples")
     result.add_argument("--raw", type=Path, nargs="*", default=[], help="raw files of the dataset")
+    result.add_argument("--redaction", type=Path, help="facts on the redaction of the dataset, whose hash is kept")
     result.add_argument("--folder", type=Path, required=True, help="bundle to make")
     return result
 

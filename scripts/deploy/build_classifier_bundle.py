@@ -14,9 +14,18 @@ from pathlib import Path
 
 from scripts.common.cli import run_step, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import MANIFEST, atomic_folder, check_manifest, read_json, read_jsonl, write_json, write_text
+from scripts.common.files import (
+    MANIFEST,
+    atomic_folder,
+    check_manifest,
+    link_or_copy,
+    read_json,
+    read_jsonl,
+    write_json,
+    write_text,
+)
 from scripts.common.records import text_of
-from scripts.deploy.build_bundle import EXAMPLES, PROJECT, link_or_copy, write_sums
+from scripts.deploy.build_bundle import EXAMPLES, PROJECT, write_sums
 from scripts.deploy.classifier_card import classifier_card
 from scripts.deploy.fill_examples import filled
 from scripts.deploy.provenance import provenance
@@ -50,7 +59,7 @@ def link_model(manifest: Path, files: list[str], target: Path) -> None:
     """Put the merged folder's files into the bundle."""
     for name in [*files, MANIFEST]:
         (target / name).parent.mkdir(parents=True, exist_ok=True)
-        link_or_copy((manifest.parent / name).resolve(), target / name)
+        link_or_copy(manifest.parent / name, target / name)
 
 
 def build_classifier_bundle(arguments) -> None:
@@ -62,6 +71,7 @@ def build_classifier_bundle(arguments) -> None:
     classes = sorted({tag.partition("-")[2] for tag in head["labels"]} - {""})
     made = {"merged": arguments.model, "verdict": arguments.verdict}
     made |= {f"scores/{path.stem}": path for path in arguments.scores}
+    made |= {"redaction": arguments.redaction} if arguments.redaction else {}
     values = {
         "MAX_LENGTH": run["tokens"]["max_length"],
         "OVERLAP": run["tokens"]["window_overlap"],
@@ -91,6 +101,7 @@ def parser():
     result.add_argument("--training", type=Path, required=True, help="facts of the training")
     result.add_argument("--test", type=Path, required=True, help="records of the test split")
     result.add_argument("--raw", type=Path, nargs="*", default=[], help="raw files of the dataset")
+    result.add_argument("--redaction", type=Path, help="facts on the redaction of the dataset, whose hash is kept")
     result.add_argument("--folder", type=Path, required=True, help="bundle to make")
     return result
 

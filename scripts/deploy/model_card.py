@@ -4,11 +4,12 @@ Metadata keys: https://huggingface.co/docs/hub/model-cards#model-card-metadata
 """
 
 import json
+from collections import Counter
 
 from scripts.common.language import language_of
 from scripts.common.modelfile_text import with_plain_spaces
 from scripts.deploy import vision_bundle
-from scripts.deploy.served_strategy import strategy_lines
+from scripts.deploy.served_strategy import lacking_system, strategy_lines
 from scripts.score.catalogue import CATALOGUE, shown
 
 METHODS = {"lora": "LoRA", "qlora": "QLoRA", "full": "full"}
@@ -71,7 +72,7 @@ def gate_lines(verdict: dict) -> list[str]:
     return [f"Verdict: **{verdict['verdict']}**", "", *(gates or ["No gate is defined for this run."])]
 
 
-def limit_lines(settings: dict, parity: dict, base: dict) -> list[str]:
+def limit_lines(settings: dict, parity: dict, base: dict, asked: Counter[str]) -> list[str]:
     """Return what the model can't do, and where a server may differ from training."""
     lines = [settings["run"]["deploy"]["limits"]] if settings["run"]["deploy"]["limits"] else []
     system = settings["run"]["deploy"]["system"] or ""
@@ -84,6 +85,8 @@ def limit_lines(settings: dict, parity: dict, base: dict) -> list[str]:
     shape = parity["shape"]
     if shape["system"] == "none":
         lines.append("The chat template has no place for a system message; Ollama leaves one out.")
+    elif lacking := lacking_system(system, asked):
+        lines.append(f"{lacking}: the results are not those of what is served.")
     if shape["system"] == "last_message":
         lines.append("The chat template shows the system message in the last user message only.")
     if shape["trims"]:
@@ -119,12 +122,14 @@ def model_card(
     verdict: dict,
     parity: dict,
     shipped: str,
+    asked: Counter[str],
     eyes: vision_bundle.VisionParts | None = None,
 ) -> str:
     """Return the text of README.md.
 
     `header` are the GGUF file's metadata values, `base` the base model's manifest, `scores` those of all variants in
-    order, and `shipped` the quant in the bundle. `eyes` is what a vision run's bundle has beside.
+    order, and `shipped` the quant in the bundle. `asked` counts the system texts that the questions were scored with;
+    `eyes` is what a vision run's bundle has beside.
     """
     model, dataset, deploy = settings["model"], settings["dataset"], settings["run"]["deploy"]
     name = header["general.name"]
@@ -149,7 +154,7 @@ def model_card(
         "",
         "`sha256sum -c SHA256SUMS` checks the files.",
         "",
-        *strategy_lines(settings["run"]),
+        *strategy_lines(settings["run"], asked),
         "## Results",
         "",
         f"On {scores[0]['records']} held-out records, with 95 % bootstrap intervals; the shipped file is in bold."
@@ -178,6 +183,6 @@ def model_card(
         "## Limits",
         "",
         *([f"- {line}" for line in vision_bundle.limit_lines(eyes, parity["images"])] if eyes else []),
-        *limit_lines(settings, parity, base),
+        *limit_lines(settings, parity, base, asked),
     ]
     return "\n".join(parts) + "\n"

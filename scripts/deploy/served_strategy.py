@@ -1,8 +1,11 @@
 """The chosen prompt strategy, as it goes into a bundle: what was scored is what is served."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from scripts.common.files import read_jsonl
+from scripts.common.records import normalised, text_of
 from scripts.predict.strategies import Strategies
 
 
@@ -33,6 +36,29 @@ def served_strategy(run: dict, train: Path | None) -> ServedStrategy:
     return ServedStrategy(own if system is None else system, name, chosen.get("user"), strategies.examples(name))
 
 
+def asked_systems(run: dict, test: Path) -> Counter[str]:
+    """Return the system texts that the test split's questions were scored with, counted; an empty one stands for none.
+
+    `generation.system` replaces a record's own, and the chosen strategy's replaces both.
+    """
+    name = run.get("strategy")
+    chosen = None if name is None else run["strategies"][name].get("system")
+    instead = run["generation"]["system"] if chosen is None else chosen
+    found: Counter[str] = Counter()
+    for row in read_jsonl(test):
+        own = next((text_of(m["content"]) for m in row["messages"] if m["role"] == "system"), "")
+        found[normalised(own if instead is None else instead)] += 1
+    return found
+
+
+def lacking_system(system: str | None, asked: Counter[str]) -> str | None:
+    """Return what is to be said where questions were scored with a system message and the bundle has none."""
+    count = asked.total() - asked[""]
+    if system or not count:
+        return None
+    return f"{count} of {asked.total()} test questions were asked with a system message; the bundle has none"
+
+
 def context_of(served: ServedStrategy, max_length: int, header: dict) -> int:
     """Return the context, in tokens, that a bundle is served with where the configuration names none.
 
@@ -45,13 +71,21 @@ def context_of(served: ServedStrategy, max_length: int, header: dict) -> int:
     return min(max_length + added, header.get(f"{header['general.architecture']}.context_length", max_length + added))
 
 
-def strategy_lines(run: dict) -> list[str]:
-    """Return what the model card says of the chosen strategy; nothing without one."""
+def strategy_lines(run: dict, asked: Counter[str]) -> list[str]:
+    """Return what the model card says of the chosen strategy; nothing without one.
+
+    `run` has as `deploy.system` the bundle's system text, and `asked` are those that were scored.
+    """
     name = run.get("strategy")
     if name is None:
         return []
     chosen = run["strategies"][name]
     parts = [f"The results are those of the prompt strategy `{name}`, which the Modelfile and the examples follow."]
+    if set(asked) - {normalised(run["deploy"]["system"] or "")}:
+        parts = [
+            f"The results are not those of what is served: they are of the prompt strategy `{name}` with another "
+            "system message than the Modelfile and the examples have, which follow it in all else."
+        ]
     if chosen.get("user"):
         parts += [
             "It puts the question in other words, which the Python examples do by themselves; with Ollama or "

@@ -16,7 +16,7 @@ from scripts.common.config.models import Model
 from scripts.common.config.project import Project
 from scripts.common.config.runs import Run
 from scripts.common.errors import UserError
-from scripts.common.files import write_manifest
+from scripts.common.files import sha256_of, write_manifest
 from scripts.deploy.build_bundle import bundle_name, main
 from scripts.deploy.fill_examples import filled, sampling_of_transformers
 from scripts.deploy.model_card import cell, results_table
@@ -87,8 +87,8 @@ def run_folder(tiny_base, tiny_gguf, tmp_path_factory) -> Path:
     return folder
 
 
-def build(folder: Path, target: Path, settings: dict | None = None) -> int:
-    """Run the step."""
+def build(folder: Path, target: Path, settings: dict | None = None, test: Path | None = None, *more: object) -> int:
+    """Run the step, with another test split and more options if given."""
     words = [folder / "gguf" / "q8_0.gguf", "--quant", "q8_0", "--parity", folder / "parity.json"]
     words += [
         "--verdict",
@@ -98,7 +98,7 @@ def build(folder: Path, target: Path, settings: dict | None = None) -> int:
         folder / "scores/q8_0.json",
     ]
     words += ["--base", folder / "merged/manifest.json", "--training", folder / "training.json"]
-    words += ["--test", folder / "test.jsonl", "--raw", folder / "raw.json", "--folder", target]
+    words += ["--test", test or folder / "test.jsonl", "--raw", folder / "raw.json", "--folder", target, *more]
     return main([*map(str, words), "--settings", json.dumps(settings or sections())])
 
 
@@ -171,6 +171,13 @@ def test_provenance_says_what_and_not_where(bundle, run_folder):
 def test_a_bundle_is_the_same_each_time(bundle, run_folder, tmp_path):
     assert build(run_folder, tmp_path / "again") == 0
     assert (tmp_path / "again" / "SHA256SUMS").read_text() == (bundle / "SHA256SUMS").read_text()
+
+
+def test_provenance_has_the_hash_of_the_facts_on_a_redaction(run_folder, tmp_path):
+    facts = write(tmp_path / "redaction.json", {"model": "0" * 64})
+    assert build(run_folder, tmp_path / "bundle", None, None, "--redaction", facts) == 0
+    record = json.loads((tmp_path / "bundle" / "provenance.json").read_text())
+    assert record["made_from"]["redaction"] == sha256_of(facts)
 
 
 @pytest.mark.parametrize("name", ["example_llama_cpp.py", "example_transformers.py"])

@@ -15,7 +15,7 @@ from scripts.common.classifier_head import Head, save_head
 from scripts.common.config.datasets import Dataset
 from scripts.common.config.models import Model
 from scripts.common.config.project import Project
-from scripts.common.files import write_manifest
+from scripts.common.files import sha256_of, write_manifest
 from scripts.common.span_alignment import bio_labels
 from scripts.deploy.build_classifier_bundle import first_text, main
 from scripts.predict.span_model import SpanModel
@@ -68,8 +68,8 @@ def run_folder(tiny_base, tmp_path_factory) -> Path:
     return folder
 
 
-def build(folder: Path, base: Path, target: Path, settings: dict | None = None) -> int:
-    """Run the step."""
+def build(folder: Path, base: Path, target: Path, *more: object) -> int:
+    """Run the step, with more options if given."""
     words = [
         folder / "merged/manifest.json",
         "--verdict",
@@ -79,7 +79,7 @@ def build(folder: Path, base: Path, target: Path, settings: dict | None = None) 
     ]
     words += ["--base", base, "--training", folder / "training.json", "--test", folder / "data/test.jsonl"]
     words += ["--raw", folder / "data/train.jsonl", "--folder", target]
-    return main([*map(str, words), "--settings", json.dumps(settings or sections())])
+    return main([*map(str, [*words, *more]), "--settings", json.dumps(sections())])
 
 
 @pytest.fixture(scope="module")
@@ -188,6 +188,13 @@ def test_provenance_says_what_and_not_where(bundle, run_folder):
     assert record["data"]["files"][0]["name"] == "train.jsonl"
     for place in ("/home", "/tmp", str(run_folder)):
         assert place not in text
+
+
+def test_provenance_has_the_hash_of_the_facts_on_a_redaction(run_folder, tiny_base, tmp_path):
+    (tmp_path / "redaction.json").write_text('{"model": "0"}', encoding="utf-8")
+    assert build(run_folder, tiny_base, tmp_path / "bundle", "--redaction", tmp_path / "redaction.json") == 0
+    record = json.loads((tmp_path / "bundle" / "provenance.json").read_text(encoding="utf-8"))
+    assert record["made_from"]["redaction"] == sha256_of(tmp_path / "redaction.json")
 
 
 def test_a_bundle_is_the_same_each_time(run_folder, tiny_base, tmp_path):

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import Counter
 
 import pytest
 
@@ -10,9 +11,18 @@ from scripts.common.errors import UserError
 from scripts.common.records import Record, content_id
 from scripts.deploy.build_bundle import main as build_bundle
 from scripts.deploy.modelfile import message_text
-from scripts.deploy.served_strategy import ServedStrategy, context_of, served_strategy, strategy_lines
+from scripts.deploy.served_strategy import (
+    ServedStrategy,
+    asked_systems,
+    context_of,
+    lacking_system,
+    served_strategy,
+    strategy_lines,
+)
+from scripts.predict.prompts import all_prompts
+from scripts.predict.strategies import Strategies
 from tests.support.modelfile import parse_modelfile
-from tests.unit.test_deploy_bundle import run_folder, sections  # noqa: F401 (run_folder is a fixture)
+from tests.unit.test_deploy_bundle import build, run_folder, sections  # noqa: F401 (run_folder is a fixture)
 
 WORDING = "Caption this{% if label %} ({{ label }}){% endif %}: {{ prompt }}"
 STRATEGIES = {"plain": {}, "loud": {"system": "You shout.", "user": WORDING, "shots": 1}}
@@ -57,11 +67,65 @@ def test_characters_that_ollama_drops_are_dropped_from_examples_and_said(caplog)
 
 
 def test_the_card_names_the_strategy_and_its_wording():
-    lines = strategy_lines(run_section())
-    assert "strategy `loud`" in lines[0]
+    lines = strategy_lines(run_section("You shout."), Counter({"You shout.": 3}))
+    assert "are those of the prompt strategy `loud`" in lines[0]
     assert WORDING in lines
-    assert len(strategy_lines(run_section(strategy="plain"))) == 2
-    assert strategy_lines({"strategy": None}) == []
+    assert len(strategy_lines(run_section(strategy="plain"), Counter({"": 3}))) == 2
+    assert strategy_lines({"strategy": None}, Counter({"Other.": 3})) == []
+
+
+def test_the_card_does_not_give_the_results_to_another_system_text_than_was_scored():
+    lines = strategy_lines(run_section("Mine."), Counter({"You shout.": 3}))
+    assert "are not those of what is served" in lines[0]
+    assert WORDING in lines
+    assert "are not those" in strategy_lines(run_section(None), Counter({"You shout.": 1, "": 2}))[0]
+
+
+@pytest.fixture
+def with_system(run_folder, tmp_path):  # noqa: F811
+    """The test split, its first record with a system message."""
+    rows = [json.loads(line) for line in (run_folder / "test.jsonl").read_text().splitlines()]
+    rows[0]["messages"].insert(0, {"role": "system", "content": "Be brief."})
+    (tmp_path / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return tmp_path / "test.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("strategy", "generation", "asked"),
+    [
+        (None, None, {"Be brief.": 1, "": 1}),
+        (None, "All.", {"All.": 2}),
+        (None, "", {"": 2}),
+        ("plain", None, {"Be brief.": 1, "": 1}),
+        ("plain", "All.", {"All.": 2}),
+        ("loud", "All.", {"You shout.": 2}),
+        ("bare", "All.", {"": 2}),
+    ],
+)
+def test_system_texts_are_counted_as_the_questions_were_asked(with_system, train, strategy, generation, asked):
+    named = {**STRATEGIES, "bare": {"system": ""}}
+    settings = {"strategies": named, "strategy": strategy, "generation": {"system": generation}}
+    assert asked_systems(settings, with_system) == asked
+    prompts = all_prompts(with_system, {}, generation, Strategies(settings, train))
+    first = [p.messages[0] for p in prompts if p.prompt_set == "test"]
+    assert Counter(m["content"] if m["role"] == "system" else "" for m in first) == asked
+
+
+def test_a_system_message_that_the_bundle_lacks_is_said():
+    assert lacking_system(None, Counter({"": 4})) is None
+    assert lacking_system("Mine.", Counter({"Be brief.": 4})) is None
+    assert lacking_system("", Counter({"Be brief.": 1, "": 3})).startswith("1 of 4 test questions were asked with")
+
+
+def test_a_bundle_without_the_system_message_of_the_questions_says_so(run_folder, with_system, tmp_path, capfd):  # noqa: F811
+    said = "1 of 2 test questions were asked with a system message; the bundle has none"
+    settings = sections()
+    for system, is_lacking in ((None, True), ("Be brief.", False)):
+        settings["run"]["deploy"]["system"] = system
+        assert build(run_folder, tmp_path / "bundle", settings, with_system) == 0
+        assert (f"WARNING {said}: set deploy.system\n" in capfd.readouterr().err) == is_lacking
+        card = (tmp_path / "bundle" / "README.md").read_text()
+        assert (f"- {said}: the results are not those of what is served.\n" in card) == is_lacking
 
 
 def test_a_bundle_serves_the_chosen_strategy(run_folder, train, tmp_path):  # noqa: F811
