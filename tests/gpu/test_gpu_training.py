@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.gpu import ROOT, copy_checkpoints, losses, program
+from tests.support.gpu import ROOT, copy_checkpoints, losses, program, train
 from tests.support.span_data import head_settings
 from tests.support.training import run_settings
 
