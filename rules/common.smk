@@ -196,6 +196,12 @@ def dataset_file(name):
     return path
 
 
+def redaction_of_run(wildcards):
+    """Return the file of facts on the redaction of a run's dataset, where it is redacted."""
+    name = dataset_of(wildcards)
+    return f"<results>/datasets/{name}/redaction.json" if CONFIG.datasets[name].redact else []
+
+
 def of_maker(name):
     """Return an input function: this file of the run whose model the wildcard's run answers with."""
 

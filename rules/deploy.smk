@@ -18,6 +18,7 @@ rule build_bundle:
         training=of_maker("training.json"),
         test=dataset_file("test.jsonl"),
         shown=shown_examples,
+        redaction=redaction_of_run,
         raw=raw_files_of_run,
         code=code("deploy/build_bundle.py"),
         examples=[
@@ -45,6 +46,7 @@ rule build_bundle:
         mmproj=option("--mmproj", "mmproj"),
         images=option("--images", "images"),
         shown=option("--train", "shown"),
+        redaction=option("--redaction", "redaction"),
         settings=bundle_settings,
     shell:
         r"""

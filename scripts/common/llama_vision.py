@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 from scripts.common import llama
 from scripts.common.errors import UserError
-from scripts.common.gguf_header import read_header
+from scripts.common.mmproj import image_limits
 from scripts.common.vision import cell_size
 
 if TYPE_CHECKING:
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from llama_cpp import Llama
     from PIL import Image
     from transformers.models.pixtral import PixtralImageProcessor
-
-LONGEST_EDGE = "clip.vision.preproc_image_size"  # where llama.cpp's other image processors have it
-PATCH, MERGE = "clip.vision.patch_size", "clip.vision.spatial_merge_size"
 
 
 @dataclass(frozen=True)
@@ -42,19 +39,6 @@ class Sight:
     def most_tokens(self) -> int:
         """The tokens of the largest image, without those between and after its rows."""
         return (-(-self.image_processor.size["longest_edge"] // cell_size(self))) ** 2
-
-
-def image_limits(mmproj: Path | str, longest_edge: int | None = None) -> tuple[int, int, int]:
-    """Return longest edge of images and edge of a patch, in pixels, and how many patches a token has in a row, by an
-    mmproj file; `longest_edge` may lower the file's own.
-
-    Raises UserError for a file that does not say.
-    """
-    values = read_header(mmproj).values
-    missing = [key for key in (LONGEST_EDGE, PATCH, MERGE) if key not in values]
-    if missing:
-        raise UserError(f"has no {missing[0]}", mmproj, remedy="make it with scripts/gguf/convert_mmproj.py")
-    return min(values[LONGEST_EDGE], longest_edge or values[LONGEST_EDGE]), values[PATCH], values[MERGE]
 
 
 def sight_of(mmproj: Path | str, longest_edge: int | None = None) -> Sight:

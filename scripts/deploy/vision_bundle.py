@@ -5,7 +5,7 @@ from pathlib import Path
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
-from scripts.common.llama_vision import image_limits
+from scripts.common.mmproj import image_limits
 from scripts.common.records import images_of
 
 FILE = "mmproj.gguf"

@@ -17,7 +17,7 @@ from scripts.common.cli import run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, check_manifest, read_json
 from scripts.common.gguf_header import read_header
-from scripts.common.llama_vision import LONGEST_EDGE
+from scripts.common.mmproj import LONGEST_EDGE
 from scripts.gguf.convert_to_gguf import run_converter
 from scripts.gguf.metadata import IMAGE_TAG, display_name, general_metadata, metadata_changes
 from scripts.gguf.naming import model_name
