@@ -125,17 +125,18 @@ def test_layers_that_wait_in_main_memory_give_the_same_answers(tmp_path):
         model = load_base(manifest, torch.bfloat16, **options).eval()
         with torch.inference_mode():
             logits = model(ids).logits.float().cpu()
-        places = {"cpu" if str(place) == "cpu" else "gpu" for place in model.hf_device_map.values()}
+        places = {str(place) for place in getattr(model, "hf_device_map", {}).values()}
+        on_gpu = any(weight.is_cuda for weight in model.parameters())
         del model
         gc.collect()
         torch.cuda.empty_cache()
-        return logits, places
+        return logits, "cpu" in places, on_gpu
 
-    whole, places = answers(spill=True)
-    assert places == {"gpu"}
+    whole, some_wait, some_are_there = answers(spill=True)
+    assert (some_wait, some_are_there) == (False, True)
     # Another program takes the rest of the GPU, as it might.
     others = torch.empty(torch.cuda.mem_get_info()[0] - FREE, dtype=torch.uint8, device="cuda")
-    spilled, places = answers(spill=True)
+    spilled, some_wait, some_are_there = answers(spill=True)
     del others
-    assert places == {"cpu", "gpu"}
+    assert (some_wait, some_are_there) == (True, True)
     torch.testing.assert_close(spilled, whole, rtol=0, atol=1e-3)
