@@ -6,17 +6,11 @@ from scripts.train.trainer import Trainer
 
 
 class VisionTrainer(Trainer):
-    """The trainer of vision runs; `part_rates` are peak learning rates by the name of the part that has its own.
-
-    Whatever is trained is held in float32: an update of a few millionths is lost on a number of 16 bits.
-    """
+    """The trainer of vision runs; `part_rates` are peak learning rates by the name of the part that has its own."""
 
     def __init__(self, *arguments, part_rates: dict[str, float], **options):
         self.part_rates = part_rates
         super().__init__(*arguments, **options)
-        for parameter in self.model.parameters():
-            if parameter.requires_grad:
-                parameter.data = parameter.data.float()
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """Make the optimizer; parts with a rate of their own become groups of their own, under the same schedule."""
