@@ -25,7 +25,7 @@ RESULTS = $(shell PATH="$(PATH)" python -m scripts.common.results_folder $(filte
 RECIPES := $(sort $(basename $(notdir $(wildcard config/recipes/*.yaml))))
 OVERLAYS := $(if $(GPU),config/gpu/$(GPU)/$(NAME).yaml) $(if $(filter yes,$(EMBEDDED)),config/embedded.yaml)
 RECIPE_CONFIG := config/recipes/$(NAME).yaml $(OVERLAYS)
-RECIPE_RESULTS := results$(if $(filter yes,$(EMBEDDED)),/embedded)
+RECIPE_RESULTS = $(shell PATH="$(PATH)" python -m scripts.common.results_folder $(RECIPE_CONFIG))
 # After a dry run there is nothing to show.
 DRY := $(filter -n% -pn --dry-run --dryrun,$(ARGS))
 
@@ -91,5 +91,5 @@ docs: $(VENV) ## Make the configuration reference, the editor schema, config/gpu
 	@python -m scripts.common.memory.write_gpu_settings
 	@python -m docs.rule_graph
 
-clean: ## Remove results (not the environment)
-	rm -rf results .snakemake
+clean: ## Remove the demo's results (not those of recipes and of your own, nor the environment)
+	cd results && rm -rf benchmarks datasets leaderboard.* logs models report.html runs tools

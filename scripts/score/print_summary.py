@@ -134,17 +134,14 @@ def next_commands(results: Path, page: Path, recipe: str | None = None) -> list[
     `page` is the page to look at, in the folder `results`; `recipe` is the name of the recipe that was run.
     """
     look = (f"python3 -m webbrowser {page}", "look at the report")
-    if results != RESULTS:
-        real = (
-            f"make recipe NAME={recipe} EMBEDDED=no",
-            "train the recipe's real model, on a GPU: into results/",
-        )
-        if recipe:
-            return [look, real]
-        remark = "; the same command without config/embedded.yaml trains the real model"
-        return [(look[0], look[1] + (remark if results == EMBEDDED_RESULTS else ""))]
+    if recipe and results == EMBEDDED_RESULTS:
+        real = f"train the recipe's real model, on a GPU: into {RESULTS / recipe}/"
+        return [look, (f"make recipe NAME={recipe} EMBEDDED=no", real)]
     if recipe:
         return [look]
+    if results != RESULTS:
+        remark = "; the same command without config/embedded.yaml trains the real model"
+        return [(look[0], look[1] + (remark if results == EMBEDDED_RESULTS else ""))]
     return [
         look,
         (

@@ -50,7 +50,7 @@ def test_a_recipe_on_the_small_model_has_results_logs_and_benchmarks_of_its_own(
     commands = typed(checkout, "make --dry-run recipe NAME=stories")
     assert "print_summary.py --recipe stories results/embedded\n" in commands
     commands = typed(checkout, "make --dry-run recipe NAME=stories EMBEDDED=no")
-    assert "print_summary.py --recipe stories results\n" in commands
+    assert "print_summary.py --recipe stories results/stories\n" in commands
 
 
 @pytest.mark.parametrize(
