@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections import Counter
 
 import pytest
 from transformers import AutoTokenizer
@@ -113,7 +114,7 @@ def test_the_card_says_that_the_date_stands_still():
     settings = {"run": {"deploy": {"limits": "", "system": None}}}
     parity = {"shape": {"system": "in_place", "trims": []}}
     assert "- The chat template writes a date; it is 2025-03-07 on every day" in "\n".join(
-        limit_lines(settings, parity, {"template_date": "2025-03-07"})
+        limit_lines(settings, parity, {"template_date": "2025-03-07"}, Counter())
     )
     assert "date" not in "\n".join(limit_lines(settings, parity, {"template_date": None}))
 
