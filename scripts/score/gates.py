@@ -135,7 +135,8 @@ def names(gates: list[dict]) -> str:
 def verdict(run: str, gates: dict[str, dict], shipped: str, scores: dict[str, dict], resamples: int, seed: int) -> dict:
     """Return a run's verdict; `shipped` in a gate is read as that variant.
 
-    A run whose shipped variant gives mostly empty answers is never promoted, whatever its gates say.
+    A run whose shipped variant gives mostly empty answers, or mostly one same text, is never promoted, whatever its
+    gates say.
     """
     resolved = {
         name: {
@@ -146,8 +147,8 @@ def verdict(run: str, gates: dict[str, dict], shipped: str, scores: dict[str, di
     }
     judged = [judge_gate(name, gate, scores, resamples, seed) for name, gate in resolved.items()]
     word, why = judge(judged)
-    warnings = empty_answers(shipped, scores)
-    if is_mostly_empty(shipped, scores) and word != "rollback":
+    warnings = [*empty_answers(shipped, scores), *same_answers(shipped, scores)]
+    if (is_mostly_empty(shipped, scores) or is_mostly_same(shipped, scores)) and word != "rollback":
         word, why = "hold", "; ".join([*warnings, *([why] if word == "hold" else [])])
     return {"run": run, "verdict": word, "reason": why, "shipped": shipped, "warnings": warnings, "gates": judged}
 
@@ -163,3 +164,23 @@ def empty_answers(shipped: str, scores: dict[str, dict]) -> list[str]:
     if not found["empty"]:
         return []
     return [f"{found['empty']} of {found['records']} answers of {shipped} are empty"]
+
+
+def is_mostly_same(shipped: str, scores: dict[str, dict]) -> bool:
+    """Say whether more than half of the shipped variant's answers are one text, which nothing asked for.
+
+    Equal answers are right where more than half as many expected answers, or questions, are the same.
+    """
+    found = scores[shipped]["commonest"] if shipped in scores else None
+    if found is None:
+        return False
+    asked_for = max(found["expected"], found["questions"])
+    return 2 * found["answers"] > scores[shipped]["records"] and found["answers"] >= 2 * asked_for
+
+
+def same_answers(shipped: str, scores: dict[str, dict]) -> list[str]:
+    """Return a warning when most answers of the shipped variant are one same text, which few gates can see."""
+    if not is_mostly_same(shipped, scores):
+        return []
+    found = scores[shipped]
+    return [f"{found['commonest']['answers']} of {found['records']} answers of {shipped} are the same text"]

@@ -1,7 +1,9 @@
 """All metrics of one variant: values with intervals, reasons where there is none, statistics per record."""
 
+import json
 import math
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable
 
 from scripts.score import diversity, entities, french, similarity, style
 from scripts.score.bootstrap import estimate, point, rounded, table_of
@@ -69,14 +71,34 @@ def single_values(metric: str, result: Measured) -> list[float | None]:
     return [None if value is None or not math.isfinite(value) else rounded(value) for value in values]
 
 
+def commonest(material: Material) -> dict[str, int] | None:
+    """Return how often the commonest answer, expected answer and question stand; None where equal answers are right.
+
+    Those are a classifier's, and answers of which none is expected. Empty answers don't count: `empty` does.
+    """
+    if material.is_classified or all(expected is None for expected in material.expected):
+        return None
+    return {
+        "answers": most_equal(text for text in material.texts if text),
+        "expected": most_equal(text for text in material.expected if text is not None),
+        "questions": most_equal(json.dumps(row["messages"], sort_keys=True) for row in material.answers),
+    }
+
+
+def most_equal(texts: Iterable[str]) -> int:
+    """Return how often the commonest of some texts stands among them, 0 when there is none."""
+    return max(Counter(texts).values(), default=0)
+
+
 def score_set(material: Material, asked: list[str] | None, resamples: int, seed: int) -> dict:
     """Return the scores of the answers to one prompt set, ready for JSON.
 
-    `empty` counts the answers without any text. `metrics` maps every metric to {"value", "low", "high", "n"} or None,
-    `reasons` says why for each None, `per_record` holds the values and `statistics` the sufficient statistics of the
-    records in the order of `ids`.
+    `empty` counts the answers without any text, `commonest` the equal ones. `metrics` maps every metric to {"value",
+    "low", "high", "n"} or None, `reasons` says why for each None, `per_record` holds the values and `statistics` the
+    sufficient statistics of the records in the order of `ids`.
     """
     scores: dict = {"records": len(material.answers), "empty": material.texts.count("")}
+    scores["commonest"] = commonest(material)
     scores["metrics"], scores["reasons"] = {}, {}
     scores["ids"] = [row["id"] for row in material.answers]
     scores["per_record"], scores["statistics"] = {}, {}

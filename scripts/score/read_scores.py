@@ -6,8 +6,8 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_json
 
 KEYS = (
-    "run", "variant", "records", "empty", "metrics", "reasons", "ids", "per_record", "statistics", "answer_kind",
-    "by_label", "prompt_sets", "reference",
+    "run", "variant", "records", "empty", "commonest", "metrics", "reasons", "ids", "per_record", "statistics",
+    "answer_kind", "by_label", "prompt_sets", "reference",
 )  # fmt: skip
 
 

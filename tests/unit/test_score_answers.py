@@ -101,6 +101,22 @@ def test_no_answers_at_all_are_reasons_and_no_zeros(tmp_path):
     assert set(scores["reasons"].values()) == {"there is no record"}
 
 
+def test_equal_answers_are_counted_beside_equal_expected_answers_and_questions(tmp_path):
+    rows = answer_rows("fr", lambda text, index: ("", " Le ballon.", "Le ballon.")[index % 3])
+    for row in rows[:3]:
+        row["expected"] = "But !"
+    rows[1]["messages"] = rows[0]["messages"]
+    assert score(tmp_path, rows, [])["commonest"] == {"answers": 5, "expected": 3, "questions": 2}
+    mute = [{**row, "answer": ""} for row in rows]
+    assert score(tmp_path, mute, [])["commonest"]["answers"] == 0
+
+
+def test_equal_answers_are_not_counted_where_they_are_right(tmp_path):
+    assert score(tmp_path, answer_rows("fr", babble, expected=None), [])["commonest"] is None
+    classified = answer_rows("fr", lambda text, index: "[]", spans=[[0, 6, "TIME"]], entities=[])
+    assert score(tmp_path, classified, [])["commonest"] is None
+
+
 @pytest.mark.parametrize("records", [1, 2, 3])
 def test_few_records_are_scored(tmp_path, records):
     scores = score(tmp_path, answer_rows("fr")[:records], likelihood_rows("fr")[:records])

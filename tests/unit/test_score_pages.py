@@ -320,6 +320,23 @@ def test_empty_answers_are_warned_of_even_when_every_gate_passes(tmp_path, capsy
     assert "1 of 3 answers of q8_0 are empty" in capsys.readouterr().out
 
 
+def test_answers_that_are_one_same_text_hold_the_run_and_all_pages_say_so(tmp_path, capsys):
+    collapsed = dict.fromkeys(VARIANTS, (lambda text, index: text if index > 4 else "Le ballon.", 9.0))
+    learned = {**GATES["learned"], **COMMON, "baseline": "base"}
+    folder = make_run(tmp_path, "stuck", "fr", {**collapsed, "base": (babble, 60.0)}, {"learned": learned})
+    warning = "5 of 8 answers of q8_0 are the same text"
+    verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    assert [gate["passed"] for gate in verdict["gates"]] == [True]
+    assert (verdict["verdict"], verdict["reason"], verdict["warnings"]) == ("hold", warning, [warning])
+    assert warning in Page(write_report(tmp_path, "stuck")).text
+    runs = [{"run": "stuck", "dataset": "d", "model": "base", "method": "lora", "variants": list(VARIANTS)}]
+    arguments = [str(tmp_path), "--csv", f"{tmp_path}/leaderboard.csv", "--page", f"{tmp_path}/leaderboard.html"]
+    assert not leaderboard([*arguments, "--settings", json.dumps({"runs": runs})])
+    assert warning in (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    assert not summary([str(tmp_path)])
+    assert warning in capsys.readouterr().out
+
+
 def test_answers_with_text_bring_no_warning(results):
     verdict = json.loads((results / "runs/football/verdict.json").read_text(encoding="utf-8"))
     assert verdict["warnings"] == []

@@ -157,6 +157,30 @@ def test_a_run_that_mostly_says_nothing_is_not_promoted_whatever_its_gates_say(s
     assert decided["warnings"] == [f"{empty} of 8 answers of q8_0 are empty"]
 
 
+COLLAPSED = "5 of 8 answers of q8_0 are the same text"
+
+
+@pytest.mark.parametrize(
+    ("commonest", "gates", "word", "reason"),
+    [
+        ((4, 1, 1), {"a": gate(threshold=1)}, "promote", None),
+        ((5, 1, 1), {"a": gate(threshold=1)}, "hold", COLLAPSED),
+        ((5, 2, 2), {"a": gate(threshold=1)}, "hold", COLLAPSED),
+        ((5, 3, 1), {"a": gate(threshold=1)}, "promote", None),  # the expected answers are often equal as well
+        ((5, 1, 3), {"a": gate(threshold=1)}, "promote", None),  # and so are the questions
+        ((5, 1, 1), {}, "hold", f"{COLLAPSED}; no gate is defined for this run, so nothing says"),
+        ((5, 1, 1), {"a": gate(threshold=99, comparison="below", on_failure="rollback")}, "rollback", "clearly failed"),
+        (None, {"a": gate(threshold=1)}, "promote", None),
+    ],
+)
+def test_a_run_that_mostly_says_one_thing_is_not_promoted(scores, commonest, gates, word, reason):
+    counted = commonest and dict(zip(("answers", "expected", "questions"), commonest, strict=True))
+    decided = verdict("football", gates, "q8_0", {**scores, "q8_0": {**scores["q8_0"], "commonest": counted}}, 200, 0)
+    assert decided["verdict"] == word
+    assert decided["reason"].startswith(reason or "its gate passed")
+    assert decided["warnings"] == ([COLLAPSED] if reason else [])
+
+
 def test_one_record_holds(tmp_path):
     make_run(tmp_path, "one", "vi", {"base": (babble, 9.0), "bf16": (same, 3.0)}, {"learned": gate(threshold=1.0)})
     path = tmp_path / "runs/one/scores/bf16.json"
