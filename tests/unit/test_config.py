@@ -7,8 +7,10 @@ from scripts.common.config import Config, ConfigError, load_config
 from scripts.common.config.expand import set_dotted
 from scripts.common.config.paths import files_at
 from scripts.common.config.reference import ROOT
+from scripts.common.config.runs import SHARES
 from scripts.common.config.variants import makers
 from scripts.model.chat_templates import BUILT_IN_TEMPLATES
+from scripts.score.catalogue import CATALOGUE
 
 GOOD = """
 datasets:
@@ -291,6 +293,11 @@ FAULTS = [
             "unexpected end of template, expected 'end of print statement'."
         ],
     ),
+    (
+        "runs__stories__strategies",
+        {"fan": {"user": "{% set x = 1 %}{{ promt }} {{ x }} {{ label }}"}},
+        ["runs.stories.strategies.fan.user: knows no 'promt': it sees 'prompt' and 'label'"],
+    ),
     # redaction
     (
         "datasets__cards__redact",
@@ -505,6 +512,22 @@ def test_a_gate_and_a_metric_that_can_never_have_a_value_are_refused(metric, cha
     )
     assert [line.startswith(f"gates.never.metric: run 'stories' {fault}") for line in gated] == [True]
     assert [line.startswith(f"runs.stories.score.metrics: the run {fault}") for line in scored] == [True]
+
+
+def test_a_file_of_two_splits_is_refused():
+    [line] = lines_for(good(datasets__cards__validation_files=["./cards.jsonl"]))
+    assert line.startswith("datasets.cards.validation_files: './cards.jsonl' is among 'files' as well")
+
+
+def test_a_threshold_in_per_cent_is_refused():
+    gate = {"metric": "exact_match", "comparison": "above", "threshold": 90}
+    line = "gates.right.threshold: 'exact_match' is a share between 0 and 1: write 0.9 for 90 %"
+    assert lines_for(good(gates__right=gate)) == [line]
+    assert load_config(good(gates__right={**gate, "variant": "adapter", "baseline": "base"}))
+
+
+def test_shares_are_those_of_the_catalogue_of_metrics():
+    assert set(SHARES) == {name for name, entry in CATALOGUE.items() if entry.is_share}
 
 
 def test_a_date_of_a_template_may_stand_unquoted():

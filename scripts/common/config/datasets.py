@@ -169,6 +169,13 @@ class Dataset(Section):
             kind = file.lower().removesuffix(".gz").removesuffix(".zst").rpartition(".")[2]
             if kind not in KINDS:
                 yield key, f"'{file}' has no known format: {', '.join(KINDS)}, each also .gz or .zst"
+        places: dict[str, str] = {}
+        for key, file in self.named_files():
+            if places.setdefault(file.removeprefix("./"), key) != key:
+                yield (
+                    key,
+                    f"'{file}' is among '{places[file.removeprefix('./')]}' as well: a file is in one split or in none",
+                )
         if self.hub is not None:
             for key in ("validation_files", "test_files"):
                 if getattr(self, key):

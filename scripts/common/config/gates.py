@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from scripts.common.config.runs import Metric, Quant
+from scripts.common.config.runs import SHARES, Metric, Quant
 from scripts.common.config.types import Name, Number, Section
 
 Variant = Literal["base", "adapter", "merged", "shipped"] | Quant
@@ -33,6 +33,8 @@ class Gate(Section):
             yield "relative", "needs a 'baseline' to be relative to"
         if self.baseline is not None and self.baseline == self.variant:
             yield "baseline", f"compares '{self.variant}' with itself"
+        if self.metric in SHARES and self.baseline is None and not 0 <= self.threshold <= 1:
+            yield "threshold", f"'{self.metric}' is a share between 0 and 1: write 0.9 for 90 %"
 
 
 Gates = dict[Name, Gate]

@@ -5,7 +5,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from scripts.common.config.types import LanguageTag, Name, Number, Pattern, Section, Template, Text
+from scripts.common.config.types import (
+    LanguageTag,
+    Name,
+    Number,
+    Pattern,
+    Section,
+    Template,
+    Text,
+    unknown_names,
+)
 from scripts.common.modelfile_text import modelfile_fault, with_plain_spaces
 
 Task = Literal["chat", "vision", "token_classification"]
@@ -71,6 +80,13 @@ ASSISTANT_PHRASES = (
     r"\bbien sûr ?[,!:]",
 )
 Metric = Literal[METRICS]
+# Those that lie between 0 and 1 by definition; pages show them in per cent.
+SHARES = (
+    "rouge_l", "exact_match", "normalised_match", "distinct_1", "distinct_2", "repetition", "repetition_across",
+    "generic_phrase_rate", "present_share", "passe_compose_share", "proper_noun_rate", "finished", "exclamation_rate",
+    "emoji_rate", "style_overlap", "assistant_phrase_rate", "entity_f1", "entity_precision", "entity_recall",
+    "entity_f1_macro", "token_f1_micro", "token_f1_macro", "token_f1_weighted", "parsed",
+)  # fmt: skip
 
 
 class Lora(Section):
@@ -241,6 +257,11 @@ class Strategy(Section):
         None, description="Jinja template of the user's message; it sees `prompt` and `label`; none: as it is."
     )
     shots: int = Field(0, ge=0, le=64, description="Examples of the training split that are shown before the question.")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what doesn't fit."""
+        for name in sorted(unknown_names(self.user or "", {"prompt", "label"})):
+            yield "user", f"knows no '{name}': it sees 'prompt' and 'label'"
 
 
 class PromptSet(Section):

@@ -66,6 +66,13 @@ def parsed(template: str) -> str:
     return template
 
 
+def unknown_names(template: str, known: set[str]) -> set[str]:
+    """Return the variables of a valid Jinja template that are not among the known ones."""
+    from jinja2 import Environment, meta
+
+    return meta.find_undeclared_variables(Environment(autoescape=True).parse(template)) - known
+
+
 Number = Annotated[float, BeforeValidator(number_from_scientific)]
 Day = Annotated[str, BeforeValidator(text_of_date), AfterValidator(iso_date)]
 Pattern = Annotated[str, AfterValidator(compiled)]
