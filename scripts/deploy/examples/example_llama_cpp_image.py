@@ -79,6 +79,8 @@ def main() -> None:
     arguments.add_argument("--max-tokens", type=int, default=256)
     arguments.add_argument("--seed", type=int, default=0)
     chosen = arguments.parse_args()
+    if not Path(chosen.image).is_file():
+        raise SystemExit(f"no image {chosen.image}; give a picture's path as the first argument")
     messages = messages_of(chosen.image, chosen.question, chosen.system, chosen.label)
     handler = MTMDChatHandler(chosen.mmproj, verbose=False)
     model = Llama(chosen.model, n_ctx=CONTEXT, seed=chosen.seed, chat_handler=handler, verbose=False)

@@ -51,6 +51,10 @@ def main() -> None:
     arguments.add_argument("--max-tokens", type=int, default=256)
     arguments.add_argument("--seed", type=int, default=0)
     chosen = arguments.parse_args()
+    if not Path(chosen.image).is_file():
+        raise SystemExit(f"no image {chosen.image}; give a picture's path as the first argument")
+    if not (Path(chosen.model) / "config.json").is_file():
+        raise SystemExit(f"no merged model in {chosen.model}; give its folder with --model")
     messages = messages_of(chosen.question, chosen.system, chosen.label)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(chosen.seed)
