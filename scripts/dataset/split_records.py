@@ -32,8 +32,9 @@ from scripts.dataset.deduplicate import (
     number_of,
     pair_across_splits,
 )
-from scripts.dataset.splits import best_seed, cells, check_not_empty, key_of, misfit, split_numbers
-from scripts.dataset.whole_files import check_whole, check_whole_groups, with_whole_files
+from scripts.dataset.splits import cells, check_not_empty, key_of, split_numbers
+from scripts.dataset.stratification import LabelsOf, stratification
+from scripts.dataset.whole_files import check_named_once, check_whole, check_whole_groups, repeats, with_whole_files
 
 SETTINGS = ("deduplicate", "splits", "stratify", "augment", "whole_files")
 COMPARED = ("messages", "expected", "spans")  # columns by which records are compared
@@ -114,16 +115,26 @@ def spans_differ(row: dict, messages: str, spans: str | None) -> bool:
 
 
 class Kept:
-    """The rows that stay, as numbers: 8 bytes for the key, 4 for the label."""
+    """The rows that stay, as numbers: 8 bytes for the key, 4 for the label, 4 for the set of its spans' labels."""
 
     def __init__(self, ingested: Path, removed: dict, compare: str):
         self.ingested, self.removed = ingested, removed
-        keys, labels = Numbers(np.uint64), Numbers(np.int32)
+        keys, labels, sets = Numbers(np.uint64), Numbers(np.int32), Numbers(np.int32)
         self.label_numbers: dict[str | None, int] = {}
+        self.set_numbers: dict[frozenset[str], int] = {}
         for row in self.rows(("group", "label", *COMPARED)):
             keys.add(key_of(row["group"], compared_text(row, compare), images_in(row)))
             labels.add(self.label_numbers.setdefault(row["label"], len(self.label_numbers)))
-        self.keys, self.labels = keys.values(), labels.values()
+            found = frozenset(label for _, _, label in json.loads(row["spans"] or "[]"))
+            sets.add(self.set_numbers.setdefault(found, len(self.set_numbers)))
+        self.keys, self.labels, self.span_sets = keys.values(), labels.values(), sets.values()
+
+    def span_members(self) -> np.ndarray:
+        """Return which span labels (in the order of the alphabet) are in which set of them: shape (labels, sets)."""
+        names = sorted(frozenset().union(*self.set_numbers))
+        return np.array([[name in found for found in self.set_numbers] for name in names], bool).reshape(
+            len(names), len(self.set_numbers)
+        )
 
     def rows(self, columns: tuple[str, ...] | None = None) -> Iterator[dict]:
         """Yield the rows that stay, in raw order."""
@@ -157,7 +168,6 @@ def split_facts(kept: Kept, split: np.ndarray, settings: dict) -> dict:
     """Return the shares wanted and achieved, per label too, and a seed that would keep them closer."""
     shares, seed = settings["splits"], settings["splits"]["seed"]
     table = cells(split, kept.labels, len(kept.label_numbers))
-    wanted = np.array([shares[name] for name in SPLITS])
     total = max(len(split), 1)
     facts = {
         "seed": seed,
@@ -182,15 +192,8 @@ def split_facts(kept: Kept, split: np.ndarray, settings: dict) -> dict:
     }
     drawn = not any(settings["whole_files"].values())
     if settings["stratify"] and drawn and len(split) <= SEED_SEARCH:
-        better, fit = best_seed(kept.keys, kept.labels, len(kept.label_numbers), shares)
-        now = tuple(measure.item() for measure in misfit(table, wanted))
-        facts["stratification"] = {
-            "labels_missing_in_a_split": now[1],
-            "distance": round(now[2], 4),
-            "best_seed": better if fit < now else seed,
-            "best_labels_missing_in_a_split": min(fit, now)[1],
-            "best_distance": round(min(fit, now)[2], 4),
-        }
+        labels = LabelsOf(kept.labels, len(kept.label_numbers), kept.span_sets, kept.span_members())
+        facts["stratification"] = stratification(kept.keys, labels, split, shares)
     return facts
 
 
@@ -239,8 +242,10 @@ def step(arguments: argparse.Namespace) -> None:
     split = split_numbers(kept.keys, shares, shares["seed"])
     whole = {name: files for name, files in settings["whole_files"].items() if files}
     if whole:
+        check_named_once(whole, (row["origin"] for row in read_rows(arguments.ingested, ("origin",))))
         split = with_whole_files(split, (row["origin"] for row in kept.rows(("origin",))), whole)
-        check_whole(split, shares, whole)
+        firsts = {number: first for number, (first, _, _) in found.items()}
+        check_whole(split, shares, whole, lambda: repeats(arguments.ingested, firsts, whole))
         check_whole_groups(split, kept.keys, (row["origin"] for row in kept.rows(("origin",))))
     else:
         strata = kept.labels if settings["stratify"] else np.zeros_like(kept.labels)

@@ -7,7 +7,7 @@ keep the labels' shares closest, and a person puts it into the configuration onc
 """
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -66,6 +66,14 @@ def cells(split: np.ndarray, label: np.ndarray, labels: int) -> np.ndarray:
     return np.bincount(flat.ravel(), minlength=int(np.prod(shape))).reshape(shape)
 
 
+def missing_cells(counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return which labels of three records or more miss which of the splits that have a share.
+
+    `counts`: shape (..., labels, 3); `wanted`: the three shares; the result: shape (..., labels, splits with a share).
+    """
+    return (counts[..., wanted > 0] == 0) & (counts.sum(axis=-1, keepdims=True) >= len(SPLITS))
+
+
 def misfit(counts: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return how far splits are from the wanted shares, in three measures of falling importance; smaller is better.
 
@@ -74,11 +82,18 @@ def misfit(counts: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarr
     """
     used = wanted > 0
     kept = counts[..., used]
-    sizes = counts.sum(axis=-1, keepdims=True)
     empty = (kept.sum(axis=-2) == 0).sum(axis=-1)
-    missing = ((kept == 0) & (sizes >= len(SPLITS))).sum(axis=(-1, -2))
-    due = np.maximum(sizes, 1e-9) * wanted[used]
+    missing = missing_cells(counts, wanted).sum(axis=(-1, -2))
+    due = np.maximum(counts.sum(axis=-1, keepdims=True), 1e-9) * wanted[used]
     return empty, missing, ((kept - due) ** 2 / due).sum(axis=(-1, -2))
+
+
+def seeds_tried(records: int) -> Iterator[np.ndarray]:
+    """Yield the seeds that are worth the time for so many records, some at a time, of shape (s, 1)."""
+    tried = int(np.clip(WORK // max(records, 1), 1, SEEDS))
+    together = int(np.clip(WORK // 40 // max(records, 1), 1, tried))
+    for start in range(0, tried, together):
+        yield np.arange(start, min(start + together, tried), dtype=np.uint64)[:, None]
 
 
 def best_seed(keys: np.ndarray, label: np.ndarray, labels: int, shares: dict) -> tuple[int, tuple[int, int, float]]:
@@ -87,12 +102,9 @@ def best_seed(keys: np.ndarray, label: np.ndarray, labels: int, shares: dict) ->
     `keys` and `label`: one entry a record. The smallest such seed wins.
     """
     wanted = np.array([shares[split] for split in SPLITS])
-    tried = int(np.clip(WORK // max(len(keys), 1), 1, SEEDS))
-    together = int(np.clip(WORK // 40 // max(len(keys), 1), 1, tried))
-    measures = []
-    for start in range(0, tried, together):
-        seeds = np.arange(start, min(start + together, tried), dtype=np.uint64)[:, None]
-        measures.append(misfit(cells(split_numbers(keys, shares, seeds), label, labels), wanted))
+    measures = [
+        misfit(cells(split_numbers(keys, shares, seeds), label, labels), wanted) for seeds in seeds_tried(len(keys))
+    ]
     empty, missing, distance = (np.concatenate(parts) for parts in zip(*measures, strict=True))
     best = int(np.lexsort((distance, missing, empty))[0])
     return best, (int(empty[best]), int(missing[best]), float(distance[best]))

@@ -316,3 +316,33 @@ def test_a_file_of_its_own_without_a_record_left_is_refused(stage: Stage, tmp_pa
     assert stage.ingest(empty, trained) == 0
     assert stage.split() == 1
     assert "none of its records is left for the split 'validation'" in stage.error()
+
+
+def test_a_training_file_that_repeats_the_test_file_is_told_so(stage: Stage, tmp_path: Path):
+    held_out, trained = tmp_path / "test_raw.jsonl", tmp_path / "raw.jsonl"
+    for path in (held_out, trained):
+        write_lines(path, random_chats(0, 30))
+    stage.settings = settings_of(splits=HALVES | {"validation": 0.0}, test_files=[str(held_out)])
+    assert stage.ingest(held_out, trained) == 0
+    assert stage.split() == 1
+    assert stage.error() == (
+        "the split 'train' is empty: 30 records of 'files' repeat records of 'test_files' and were removed; "
+        "add other records to 'files'"
+    )
+
+
+def test_a_file_that_is_named_for_two_splits_is_refused(stage: Stage, tmp_path: Path):
+    one, two = (write_lines(tmp_path / f"{n}.jsonl", random_chats(n, 30)) for n in range(2))
+    stage.settings = settings_of(splits=HALVES, test_files=[str(one)], validation_files=[f"{tmp_path}/./0.jsonl"])
+    assert stage.ingest(one, one, two) == 0
+    assert stage.split() == 1
+    assert "is named under 'validation_files' and under 'test_files'; name it under one of" in stage.error()
+
+
+@pytest.mark.parametrize("order", [(0, 0, 1), (0, 1, 0)], ids=["one after the other", "another between"])
+def test_a_file_that_is_both_trained_and_tested_on_is_refused(order, stage: Stage, tmp_path: Path):
+    files = [write_lines(tmp_path / f"{n}.jsonl", random_chats(n, 30)) for n in range(2)]
+    stage.settings = settings_of(splits=HALVES, test_files=[str(files[0])])
+    assert stage.ingest(*(files[n] for n in order)) == 0
+    assert stage.split() == 1
+    assert f"{files[0]}: is named under 'test_files' and once more; name it under one of" in stage.error()

@@ -1,0 +1,95 @@
+"""Another seed is proposed for what chance does not explain, and never at the cost of a span's label."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from scripts.common.records import SPLITS
+from scripts.dataset.splits import best_seed, key_of, split_numbers
+from scripts.dataset.stratification import LabelsOf, stratification
+
+SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
+WANTED = np.array([SHARES[name] for name in SPLITS])
+PII = Path(__file__).parents[2] / "data" / "pii" / "records.jsonl"
+
+
+def keys_of(groups: list[str]) -> np.ndarray:
+    return np.array([key_of(group, "") for group in groups], np.uint64)
+
+
+def labels_of(label: list[int], spans: list[frozenset[str]]) -> LabelsOf:
+    sets = list(dict.fromkeys(spans))
+    names = sorted(frozenset().union(*sets))
+    members = np.array([[name in found for found in sets] for name in names], bool).reshape(len(names), len(sets))
+    return LabelsOf(np.array(label), max(label) + 1, np.array([sets.index(found) for found in spans]), members)
+
+
+def facts(keys: np.ndarray, labels: LabelsOf, seed: int) -> dict:
+    return stratification(keys, labels, split_numbers(keys, SHARES, seed), SHARES | {"seed": seed})
+
+
+def test_for_single_records_the_usual_distance_is_the_quantile_of_chi_square():
+    keys = keys_of([str(number) for number in range(600)])
+    labels = labels_of([number % 4 for number in range(600)], [frozenset()] * 600)
+    # 15.507: 95 % of chi-square with 4 labels x (3 splits - 1) degrees of freedom, from the tables.
+    assert facts(keys, labels, 0)["usual_distance"] == pytest.approx(15.507, rel=0.06)
+
+
+def test_chance_is_left_alone_and_what_it_does_not_explain_is_not():
+    keys = keys_of([str(number) for number in range(400)])
+    labels = labels_of([number % 4 for number in range(400)], [frozenset()] * 400)
+    found = [facts(keys, labels, seed) for seed in range(60)]
+    assert all(fit["worthwhile"] == (fit["distance"] > fit["usual_distance"]) for fit in found)
+    assert 0 < sum(fit["worthwhile"] for fit in found) < 10
+    assert all(fit["best_distance"] <= fit["distance"] for fit in found)
+
+
+def test_a_label_that_misses_a_split_is_worth_another_seed():
+    keys = keys_of([str(number) for number in range(200)])
+    labels = labels_of([int(number < 4) for number in range(200)], [frozenset()] * 200)
+    fit = next(fit for fit in (facts(keys, labels, seed) for seed in range(20)) if fit["labels_missing_in_a_split"])
+    assert fit["worthwhile"]
+    assert fit["best_labels_missing_in_a_split"] == 0
+
+
+def spans_missing(labels: LabelsOf, keys: np.ndarray, seed: int) -> np.ndarray:
+    return labels.spans_missing(split_numbers(keys, SHARES, seed), WANTED)
+
+
+def test_the_proposed_seed_loses_no_span_label_that_a_split_has():
+    keys = keys_of([str(number) for number in range(120)])
+    labels = labels_of(
+        [number % 2 for number in range(120)],
+        [frozenset({"RARE"} if number < 6 else {"EMAIL"} if number % 3 else ()) for number in range(120)],
+    )
+    blind = best_seed(keys, labels.label, labels.labels, SHARES)[0]
+    present = next(seed for seed in range(400) if not spans_missing(labels, keys, seed).any())
+    assert spans_missing(labels, keys, blind).any(), "a search that does not look at spans would lose RARE"
+    fit = facts(keys, labels, present)
+    assert fit["best_seed"] != present
+    assert not spans_missing(labels, keys, fit["best_seed"]).any()
+
+
+def test_a_span_label_that_misses_a_split_is_worth_another_seed():
+    keys = keys_of([str(number) for number in range(120)])
+    labels = labels_of([0] * 120, [frozenset({"RARE"} if number < 8 else ()) for number in range(120)])
+    present = next(seed for seed in range(400) if spans_missing(labels, keys, seed).any())
+    fit = facts(keys, labels, present)
+    assert fit["span_labels_missing_in_a_split"] > fit["best_span_labels_missing_in_a_split"] == 0
+    assert fit["worthwhile"]
+
+
+def test_the_split_of_the_recipe_on_personal_data_is_fine():
+    with open(PII, encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    keys = keys_of([row["template"] for row in rows])
+    labels = labels_of(
+        [["en", "fr"].index(row["language"]) for row in rows],
+        [frozenset(label for _, _, label in row["spans"]) for row in rows],
+    )
+    fit = facts(keys, labels, 10)
+    assert not fit["worthwhile"]
+    assert (fit["labels_missing_in_a_split"], fit["span_labels_missing_in_a_split"]) == (0, 0)
+    assert fit["distance"] == pytest.approx(16.08, abs=0.01)
