@@ -246,7 +246,8 @@ def opened(data: bytes, name: str) -> "Image.Image":
     if width * height > MAX_PIXELS:
         raise BadRecordError("too many pixels", f"the image {shown(name)} has {width} x {height} pixels", most)
     if max(width, height) > MAX_RATIO * min(width, height):
-        raise BadRecordError("too thin", f"the image {shown(name)} has {width} x {height} pixels", "cut it to pieces")
+        most = f"the longer side may be at most {MAX_RATIO} times the shorter: cut it to pieces"
+        raise BadRecordError("too thin", f"the image {shown(name)} has {width} x {height} pixels", most)
     return image
 
 

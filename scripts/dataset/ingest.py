@@ -107,8 +107,11 @@ def ingest(
     keep: Callable[[Record], None],
     set_aside: Callable[[dict], None],
     images: Callable[[list[dict]], list[dict]] = without_images,
+    first_source: str | None = None,
 ) -> dict:
     """Make records of raw rows, given as pairs of source and row; return the counts. `images`: see RecordMaker.
+
+    `first_source` is the file or hub dataset that an error names when no record is left.
 
     With `on_bad_record: fail` a bad record stops the build after all rows were looked at: the UserError says how
     many there are and lists the first ten, one line each.
@@ -138,8 +141,16 @@ def ingest(
         total = bad_total(result, len(lines))
         raise UserError("\n".join([total, *lines] if len(lines) > 1 else [*lines, total]))
     if not result["kept"]:
-        raise UserError("no record is left" + (f" of {result['read']}: {commonest(result)}" if result["read"] else ""))
+        raise no_record_left(result, first_source)
     return result
+
+
+def no_record_left(counts: dict, source: str | None) -> UserError:
+    """Return the error that all records are bad, or that there is none; `source` is the first file or dataset."""
+    if not counts["read"]:
+        return UserError("no record is left: nothing was read", source, remedy="give a file with records")
+    remedy = "mend the records, or the settings that say how they are read ('format', 'columns', 'checks' and others)"
+    return UserError(f"no record is left of {counts['read']}: {commonest(counts)}", source, remedy=remedy)
 
 
 def commonest(counts: dict) -> str:

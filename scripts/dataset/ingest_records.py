@@ -81,6 +81,7 @@ def step(arguments: argparse.Namespace) -> None:
             keep,
             lambda row: aside.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"),
             store.stored if store else without_images,
+            str(arguments.raw[0]) if arguments.raw else None,
         )
     write_json(arguments.counts, counts)
     write_images_manifest(output, store.facts() if store else {})

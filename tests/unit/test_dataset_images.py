@@ -153,6 +153,11 @@ def test_a_bomb_is_refused_by_its_header_alone(store: ImageStore, folder: Path, 
     assert words in fault(store, "bomb.png").detail
 
 
+def test_a_thin_image_is_told_the_limit(store: ImageStore, folder: Path):
+    (folder / "long.png").write_bytes(png_header(5_000, 10))
+    assert "the longer side may be at most 100 times the shorter: cut it to pieces" in str(fault(store, "long.png"))
+
+
 def test_a_text_chunk_that_explodes_is_refused(store: ImageStore, folder: Path):
     text = png_chunk(b"zTXt", b"k\0\0" + zlib.compress(b"a" * 10**8))
     (folder / "bomb.png").write_bytes(png_header(4, 4, text))

@@ -182,16 +182,18 @@ def test_a_label_of_endless_values_is_refused(tmp_path: Path, stage: Stage):
 def test_an_empty_source_is_an_error(tmp_path: Path, stage: Stage):
     (tmp_path / "raw.json").write_text("[]", encoding="utf-8")
     assert stage.ingest(tmp_path / "raw.json") == 1
-    assert stage.error() == "no record is left"
+    raw = tmp_path / "raw.json"
+    assert stage.error() == f"{raw}: no record is left: nothing was read; give a file with records"
 
 
 def test_where_no_record_is_left_the_commonest_reasons_are_named(tmp_path: Path, stage: Stage):
     stage.settings = settings_of(min_characters=5, on_bad_record="quarantine")
     raw = write_lines(tmp_path / "raw.jsonl", [{"other": 1}, chat("q", "a"), chat("q", "b")])
     assert stage.ingest(raw) == 1
-    first, second = stage.error().split("; ")
-    assert first == f"no record is left of 3: 2 × answer too short ({raw}:2: the answer has 1 characters)"
+    first, second, remedy = stage.error().split("; ")
+    assert first == f"{raw}: no record is left of 3: 2 × answer too short ({raw}:2: the answer has 1 characters)"
     assert second == f"1 × missing column ({raw}:1: has no 'messages')"
+    assert remedy.startswith("mend the records, or the settings")
 
 
 def test_several_files_are_read_in_their_order(tmp_path: Path, stage: Stage):
