@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from scripts.common.records import SPLITS, text_of
 from scripts.dataset.ledger import Lengths
+from scripts.dataset.span_edges import SpanEdges
 
 SPAN_LENGTHS = "span characters"
 
@@ -21,6 +22,7 @@ class SpanStatistics:
         self.without: Counter[str] = Counter()
         self.by_label: dict[str, Counter[str]] = {}
         self.total: Counter[str] = Counter()
+        self.edges = SpanEdges()
 
     def counted(self, rows: Iterable[dict]) -> Iterator[dict]:
         """Yield the rows of records.parquet, and count each."""
@@ -39,6 +41,7 @@ class SpanStatistics:
         self.per_record.add(len(spans))
         for start, end, label in spans:
             self.lengths.add(end - start)
+            self.edges.add(text, start, end, label, row["origin"])
             self.spans.setdefault(label, Counter())[split] += 1
             self.texts.setdefault(label, set()).add(text[start:end])
             if row["label"] is not None:
@@ -62,6 +65,7 @@ class SpanStatistics:
                 split: round(self.without[split] / self.total[split], 4) if self.total[split] else None
                 for split in SPLITS
             },
+            "edges": self.edges.as_json(),
             "labels": [
                 {
                     "label": label,
