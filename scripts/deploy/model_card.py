@@ -11,6 +11,7 @@ from scripts.common.modelfile_text import with_plain_spaces
 from scripts.deploy import vision_bundle
 from scripts.deploy.served_strategy import lacking_system, strategy_lines
 from scripts.score.catalogue import CATALOGUE, shown
+from scripts.score.columns import left_aside
 
 METHODS = {"lora": "LoRA", "qlora": "QLoRA", "full": "full"}
 HUB = "https://huggingface.co/"
@@ -53,13 +54,13 @@ def interval(metric: str, value: dict) -> str:
     return f"{shown(metric, value['value'])} ({low} to {high})"
 
 
-def results_table(scores: list[dict], shipped: str) -> list[str]:
-    """Return the table of metrics, one column per variant; a metric that no variant has is left out."""
+def results_table(scores: list[dict], shipped: str, aside: tuple[str, ...] = ()) -> list[str]:
+    """Return the table of metrics, one column per variant, without those `aside` and those that no variant has."""
     titles = [f"**{s['variant']}**" if s["variant"] == shipped else s["variant"] for s in scores]
     lines = ["| | " + " | ".join(titles) + " |", "|---|" + "---|" * len(scores)]
     for metric, entry in CATALOGUE.items():
         values = [s["metrics"].get(metric) for s in scores]
-        if any(value is not None for value in values):
+        if metric not in aside and any(value is not None for value in values):
             cells = [interval(metric, value) if value else "–" for value in values]
             lines.append(f"| {entry.title} | " + " | ".join(cell(text) for text in cells) + " |")
     return lines
@@ -161,7 +162,7 @@ def model_card(
         if scores
         else "Not scored.",
         "",
-        *results_table(scores, shipped),
+        *results_table(scores, shipped, left_aside(scores, verdict["gates"])),
         "",
         *gate_lines(verdict),
         "",

@@ -55,6 +55,17 @@ def kind_of(scores: list[dict]) -> str:
     return kinds.pop() if len(kinds) == 1 else "text"
 
 
+def left_aside(scores: list[dict], gates: list[dict]) -> tuple[str, ...]:
+    """Return the metrics to leave out where few are shown: those of style, when answers must be exact.
+
+    One that a gate of the verdict looks at stays, and so does every one that score.metrics names.
+    """
+    if kind_of(scores) != "exact":
+        return ()
+    named = {gate["metric"] for gate in gates}.union(*(found["asked"] or () for found in scores))
+    return tuple(metric for metric in STYLE if metric not in named)
+
+
 def columns_of(scores: list[dict], more: tuple[str, ...] = ()) -> list[str]:
     """Return the metrics to show of several score files; of free text `more` as well, where they have a value."""
     kind = kind_of(scores)

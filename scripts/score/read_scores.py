@@ -6,7 +6,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_json
 
 KEYS = (
-    "run", "variant", "records", "empty", "commonest", "metrics", "reasons", "ids", "per_record", "statistics",
+    "run", "variant", "records", "asked", "empty", "commonest", "metrics", "reasons", "ids", "per_record", "statistics",
     "answer_kind", "by_label", "prompt_sets", "reference",
 )  # fmt: skip
 

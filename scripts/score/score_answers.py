@@ -96,6 +96,7 @@ def step(arguments) -> None:
         "run": arguments.run,
         "variant": arguments.variant,
         "language": language,
+        "asked": settings["metrics"],
         "bootstrap": {"resamples": settings["bootstrap"], "seed": settings["seed"], "level": LEVEL},
         "signatures": signatures(language),
         "reference": reference_facts(reference),

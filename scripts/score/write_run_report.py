@@ -16,7 +16,7 @@ from scripts.common.step_settings import complete
 from scripts.score.board import cell, display
 from scripts.score.catalogue import ARROWS, CATALOGUE, METRICS, shown
 from scripts.score.charts import curve_charts, whiskers
-from scripts.score.columns import STYLE, columns_of
+from scripts.score.columns import STYLE, columns_of, left_aside
 from scripts.score.entity_pages import entity_section
 from scripts.score.gates import described
 from scripts.score.material import read_answers
@@ -65,8 +65,12 @@ def gate_rows(gates: list[dict]) -> list[dict]:
     return rows
 
 
-def metric_cards(scores: dict[str, dict], shipped: str) -> tuple[list[dict], list[dict]]:
-    """Return (metrics with a value somewhere, metrics without one by the reason why), those of tables first."""
+def metric_cards(scores: dict[str, dict], verdict: dict) -> tuple[list[dict], list[dict]]:
+    """Return (metrics with a value somewhere, metrics without one by the reason why), those of tables first.
+
+    A metric that is `aside` stands among all values only.
+    """
+    aside = left_aside(list(scores.values()), verdict["gates"])
     rows = {variant: {"variant": variant, "scores": found} for variant, found in scores.items()}
     cards: list[dict] = []
     absent: dict[str, list[str]] = {}
@@ -80,13 +84,14 @@ def metric_cards(scores: dict[str, dict], shipped: str) -> tuple[list[dict], lis
         cards.append(
             {
                 "title": CATALOGUE[metric].title,
+                "aside": metric in aside,
                 "direction": ARROWS[CATALOGUE[metric].direction],
                 "chart": whiskers(estimates, [] if base is None else [base]),
                 "rows": [
                     {
                         **display(metric, item),
                         "variant": variant,
-                        "class": "base" if variant == "base" else "shipped" if variant == shipped else "",
+                        "class": "base" if variant == "base" else "shipped" if variant == verdict["shipped"] else "",
                     }
                     for variant, item in found.items()
                 ],
@@ -156,7 +161,7 @@ def step(arguments) -> None:
     answers = {path.stem: read_answers(path) for path in arguments.answers}
     errors = {path.stem: path for path in arguments.errors}
     shipped = verdict["shipped"]
-    cards, absent = metric_cards(scores, shipped)
+    cards, absent = metric_cards(scores, verdict)
     first = next(iter(scores.values()))
     entities = entity_section(scores, errors, shipped)
     write_page(

@@ -30,6 +30,7 @@ from tests.unit.test_gguf_naming import SPECIFICATION
 
 SYSTEM = 'Tu commentes le match « Lens – Brest\u202f».\nUne "phrase".'
 FILES = ["Modelfile", "README.md", "SHA256SUMS", "example_llama_cpp.py", "example_transformers.py", "provenance.json"]
+FOUND = {"records": 2, "answer_kind": "text", "asked": None}
 
 
 def sections(**run) -> dict:
@@ -79,8 +80,13 @@ def run_folder(tiny_base, tiny_gguf, tmp_path_factory) -> Path:
     )
     for variant, value in (("base", 9.5), ("q8_0", 4.25)):
         metrics = {"perplexity": {"value": value, "low": value - 1, "high": value + 1, "n": 2}, "bleu": None}
-        write(folder / "scores" / f"{variant}.json", {"variant": variant, "records": 2, "metrics": metrics})
-    gate = {"name": "learned", "passed": None, "reason": "Perplexity is <b>open</b> | more records are needed"}
+        write(folder / "scores" / f"{variant}.json", {**FOUND, "variant": variant, "metrics": metrics})
+    gate = {
+        "name": "learned",
+        "metric": "perplexity",
+        "passed": None,
+        "reason": "Perplexity is <b>open</b> | more records are needed",
+    }
     write(folder / "verdict.json", {"run": "football", "verdict": "hold", "gates": [gate]})
     write(folder / "training.json", {"device": "cpu", "versions": {"torch": "2.13.0"}, "seconds": 1.5})
     (folder / "raw.json").write_text("[]")
@@ -227,6 +233,16 @@ def test_a_cell_can_not_break_out_of_its_table():
 def test_metrics_that_nobody_has_are_left_out_of_the_table():
     lines = results_table([{"variant": "base", "metrics": {"bleu": None}}], "q8_0")
     assert len(lines) == 2
+
+
+def test_the_card_of_answers_that_must_be_exact_has_no_row_on_style(run_folder, tmp_path):
+    metrics = {name: {"value": 0.5, "low": 0.4, "high": 0.6, "n": 9} for name in ("exact_match", "emoji_rate")}
+    for kind, rows in (("exact", 1), ("text", 2)):
+        scores = {**FOUND, "variant": "q8_0", "answer_kind": kind, "metrics": metrics}
+        path = write(tmp_path / kind / "q8_0.json", scores)
+        assert build(run_folder, tmp_path / kind / "bundle", None, None, "--scores", path) == 0
+        card = (tmp_path / kind / "bundle" / "README.md").read_text()
+        assert ("| Exact match |" in card, card.count("50.0 % (40.0 to 60.0)")) == (True, rows)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.score.columns import columns_of, kind_of
+from scripts.score.catalogue import CATALOGUE
+from scripts.score.columns import STYLE, columns_of, kind_of, left_aside
 from scripts.score.entity_pages import marked
 from scripts.score.pictures import LARGEST, picture
 from scripts.score.print_summary import main as summary
@@ -243,6 +244,28 @@ def test_small_images_stand_in_the_report_and_others_are_named(tmp_path):
     assert {row["answer_kind"] for row in rows} == {"exact"}
     board = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
     assert "Ranked by character error rate" in board
+
+
+@pytest.mark.parametrize("named", [(), ("emoji_rate",)])
+def test_style_stands_among_all_values_only_where_answers_must_be_exact(tmp_path, named):
+    gates = {name: {**GATE, "metric": name, "on_failure": "hold"} for name in named}
+    judge_run(tmp_path, "titles", None, {"base": image_rows("images/a.png")}, gates)
+    write_report(tmp_path, "titles", ["base"])
+    text = (tmp_path / "runs/titles/report.html").read_text(encoding="utf-8")
+    panels = text.split('<div class="cards">')[1].split("<summary>All values")[0]
+    values = text.split("<summary>All values")[1].split("</details>")[0]
+    for metric in ("exact_match", "exclamation_rate", "emoji_rate"):
+        title = CATALOGUE[metric].title
+        assert (f"<h3>{title} " in panels) == (metric == "exact_match" or metric in named)
+        assert f"<td>{title}</td>" in values
+
+
+def test_style_is_left_aside_unless_it_is_named():
+    exact = {"answer_kind": "exact", "asked": None}
+    assert left_aside([exact], []) == STYLE
+    assert left_aside([exact], [{"metric": "emoji_rate"}]) == tuple(name for name in STYLE if name != "emoji_rate")
+    assert "style_overlap" not in left_aside([{**exact, "asked": ["style_overlap"]}, exact], [])
+    assert left_aside([{**exact, "answer_kind": "text"}], []) == left_aside([], []) == ()
 
 
 def test_an_image_that_may_not_be_shown_is_named(tmp_path):
