@@ -19,9 +19,12 @@ def class_table(rows: list[EntityRow], resamples: int, seed: int) -> dict[str, d
     """Return {"support", "found", "precision", "recall", "f1"} of each class of the expected answers, strictly scored.
 
     `support` counts the right entities, `found` those of the answers; the scores are {"value", "low", "high", "n"} with
-    95 % intervals over the records, or None where they are not defined.
+    95 % intervals over the records, or None where they are not defined. Records without an expected entity have no
+    class.
     """
     classes = classes_of(rows)
+    if not classes:
+        return {}
     counts = {label: np.array([row.strict.get(label, (0, 0, 0)) for row in rows], dtype=float) for label in classes}
     table: dict[str, dict] = {
         label: {"support": int(found[:, [0, 2]].sum()), "found": int(found[:, [0, 1]].sum())}

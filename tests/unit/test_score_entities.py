@@ -13,6 +13,7 @@ from scripts.score.bootstrap import difference, estimate
 from scripts.score.catalogue import CATALOGUE
 from scripts.score.edit_distance import edit_distance
 from scripts.score.entity_errors import KINDS, errors_of, matched
+from scripts.score.entity_pages import class_rows, classes_by_label
 from scripts.score.entity_rows import OUTSIDE, EntityRow, entity_row, word_labels, words_of
 from scripts.score.entity_tables import class_table, confusion
 from scripts.score.material import Material, NotApplicableError
@@ -378,3 +379,14 @@ def test_a_classifiers_answer_is_the_json_of_its_entities():
     row = as_classified(text_row("Anna in Oslo", [[0, 4, "PERSON"]], None), [[8, 12, "CITY", 0.9]])
     assert row["answer"] == entities_json("Anna in Oslo", [[8, 12, "CITY"]])
     assert entity_row(row).found == [(8, 12, "CITY")]
+
+
+def test_records_and_labels_without_any_entity_have_no_classes_and_a_page(tmp_path):
+    rows = [{**text_row("Anna calls.", [[0, 4, "PERSON"]], [[0, 4, "PERSON"]]), "label": "en"} for _ in range(4)]
+    rows += [{**text_row("Rien à dire.", [], []), "label": "fr"} for _ in range(4)]
+    scores, _ = score(tmp_path, rows)
+    assert list(scores["entities"]["classes"]) == ["PERSON"]
+    assert scores["by_label"]["fr"]["classes"] == {}
+    assert class_table([EntityRow("Rien.", [], [], [], True)] * 3, 100, 0) == {}
+    assert class_rows({}) == []
+    assert classes_by_label(scores)
