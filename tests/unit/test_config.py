@@ -514,6 +514,14 @@ def test_a_gate_and_a_metric_that_can_never_have_a_value_are_refused(metric, cha
     assert [line.startswith(f"runs.stories.score.metrics: the run {fault}") for line in scored] == [True]
 
 
+def test_what_a_whole_sweep_has_in_common_is_said_once_and_of_the_run_that_was_written():
+    gate = {**GATE, "variant": "q8_0", "runs": ["stories"]}
+    config = good(gates__g=gate, runs__stories__sweep={"lora.r": [4, 8], "generation.temperature": [0, 1]})
+    assert lines_for(config) == [
+        "gates.g.variant: run 'stories' makes no 'q8_0'; it makes base, adapter, merged, bf16, shipped"
+    ]
+
+
 def test_a_file_of_two_splits_is_refused():
     [line] = lines_for(good(datasets__cards__validation_files=["./cards.jsonl"]))
     assert line.startswith("datasets.cards.validation_files: './cards.jsonl' is among 'files' as well")

@@ -47,6 +47,12 @@ class Written(NamedTuple):
             return f"override.{kind}.{key}"
         return f"{kind}.{self.run(name) if kind == 'runs' else name}.{key}"
 
+    def named(self, message: str) -> str:
+        """Return a message that names runs as they were written: what a whole sweep has in common is said once."""
+        for name, origin in self.origins.items():
+            message = message.replace(f"'{name}'", f"'{origin.run}'")
+        return message
+
     def run(self, name: str) -> str:
         """Return the name of the run as it was written, before its sweep was expanded."""
         return self.origins[name].run if name in self.origins else name
@@ -81,7 +87,7 @@ def load_config(raw: dict, files: Iterable[Path | str] = (), roots: Roots = ()) 
     if result is not None:
         conflicts = [*conflicts_in(result), *conflicts_between(result)]
         lines += [
-            f"{written.place(conflict.place)}: {conflict.message}"
+            f"{written.place(conflict.place)}: {written.named(conflict.message)}"
             for conflict in conflicts
             if not doubtful & words(f"{conflict.place[-1]} {conflict.message}")
         ]
