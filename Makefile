@@ -62,6 +62,7 @@ recipe: known-recipe $(VENV) ## Run config/recipes/NAME.yaml on the embedded mod
 known-recipe:
 	@case " $(RECIPES) " in *" $(NAME) "*) ;; *) \
 		echo "no recipe '$(NAME)'; there are: $$(echo $(RECIPES) | sed 's/ /, /g')" >&2; exit 2;; esac
+	@case "$(EMBEDDED)" in yes|no) ;; *) echo "EMBEDDED is '$(EMBEDDED)'; give yes or no" >&2; exit 2;; esac
 	@[ -z "$(GPU)" ] || [ -f "config/gpu/$(GPU)/$(NAME).yaml" ] || { \
 		known=$$(cd config/gpu && ls */$(NAME).yaml | cut -d/ -f1 | paste -sd, | sed 's/,/, /g'); \
 		echo "no settings of recipe '$(NAME)' for GPU=$(GPU); there are: $$known" >&2; exit 2; }

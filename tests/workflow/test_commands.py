@@ -60,6 +60,7 @@ def test_a_recipe_on_the_small_model_has_results_logs_and_benchmarks_of_its_own(
             ("NAME=footbal",),
             "no recipe 'footbal'; there are: captions, captions-sweep, football, pii, stories, titles",
         ),
+        (("NAME=titles", "EMBEDDED=true"), "EMBEDDED is 'true'; give yes or no"),
         (("NAME=titles", "GPU=t4"), "no settings of recipe 'titles' for GPU=t4; there are: 24gb, 80gb"),
     ],
 )
