@@ -24,10 +24,13 @@ NAMES = {
 }
 
 
-def documented_paths():
-    """Return the paths of docs/reference/paths.md, names filled in."""
+def documented_paths(rules):
+    """Return the paths of docs/reference/paths.md that these rules make, names filled in."""
     page = (ROOT / "docs/reference/paths.md").read_text(encoding="utf-8")
-    for cell in re.findall(r"^\| (`[^|]*) \|", page, re.MULTILINE):
+    for cell, makers in re.findall(r"^\| (`[^|]*) \|.*\| ([^|]*) \|$", page, re.MULTILINE):
+        named = set(re.findall(r"`(\w+)`", makers))
+        if named and not named & rules:
+            continue
         first, *others = re.findall(r"`([^`]+)`", cell)
         for path in (first, *(str(Path(first).with_suffix(o)) if o.startswith(".") else o for o in others)):
             paths = [path]
@@ -46,8 +49,15 @@ def without_time(value):
 
 
 def test_every_documented_path_is_made(finished):
-    paths = list(documented_paths())
+    rules = set(finished.planned("--forceall"))
+    paths = list(documented_paths(rules))
     assert len(paths) > 30
+    # What other tasks make is held against their own rules.
+    others = {"redact_records", "tokenize_spans", "convert_mmproj", "draw_confusion"}
+    assert set(documented_paths(rules | others)) - set(paths) >= {
+        f"{RUN}/gguf/mmproj.gguf",
+        f"{RUN}/tokens/labels.json",
+    }
     assert [path for path in paths if not (finished.folder / path).exists()] == []
 
 
