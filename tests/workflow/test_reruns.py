@@ -56,7 +56,8 @@ EDITS = {
     "a file of validation records": (
         CONFIG,
         replaced(
-            "    format: prompt_completion", "    validation_files: [data/more.jsonl]\n    format: prompt_completion"
+            "splits: {train: 0.6, validation: 0.2, test",
+            "validation_files: [data/more.jsonl]\n    splits: {train: 0.8, validation: 0, test",
         ),
         f"ingest_records split_records {AFTER_SPLIT}",
     ),
