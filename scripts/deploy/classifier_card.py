@@ -6,7 +6,7 @@ Metadata keys: https://huggingface.co/docs/hub/model-cards#model-card-metadata
 import json
 
 from scripts.common.language import language_of
-from scripts.deploy.model_card import EMBEDDED_NOTE, HUB, cell, gate_lines, interval, results_table
+from scripts.deploy.model_card import EMBEDDED_NOTE, HUB, cell, data_line, gate_lines, interval, results_table
 
 METHODS = {"head": "a linear classifier over the frozen base", "lora": "a linear classifier and a LoRA of the base"}
 ERRORS = {
@@ -104,7 +104,7 @@ def classifier_card(
     `classes` are those that the model knows, `base` the base model's manifest, `scores` those of all variants, and
     `origin` the base's name where it is not from the hub.
     """
-    model, dataset, run = settings["model"], settings["dataset"], settings["run"]
+    model, run = settings["model"], settings["run"]
     if model["hub"]:
         origin = f"[{model['hub']['id']}]({HUB}{model['hub']['id']})"
     revision = f" at `{base['revision']}`" if base.get("revision") else ""
@@ -140,10 +140,7 @@ def classifier_card(
         "",
         "## Data",
         "",
-        f"Trained on `{settings['dataset_key']}`"
-        + (f" ([{dataset['hub']['id']}]({HUB}datasets/{dataset['hub']['id']}))" if dataset["hub"] else "")
-        + (f", licence {dataset['license']}" if dataset["license"] else ", licence not stated")
-        + ". What it was made from, to the byte, is in `provenance.json`.",
+        data_line(settings),
         "",
         "## Limits",
         "",

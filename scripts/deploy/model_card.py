@@ -73,6 +73,15 @@ def gate_lines(verdict: dict) -> list[str]:
     return [f"Verdict: **{verdict['verdict']}**", "", *(gates or ["No gate is defined for this run."])]
 
 
+def data_line(settings: dict) -> str:
+    """Return what a model was trained on, and where the exact data are named."""
+    dataset = settings["dataset"]
+    hub = f" ([{dataset['hub']['id']}]({HUB}datasets/{dataset['hub']['id']}))" if dataset["hub"] else ""
+    licence = f"licence {dataset['license']}" if dataset["license"] else "licence not stated"
+    made_from = "What it was made from, to the byte, is in `provenance.json`."
+    return f"Trained on `{settings['dataset_key']}`{hub}, {licence}. {made_from}"
+
+
 def limit_lines(settings: dict, parity: dict, base: dict, asked: Counter[str]) -> list[str]:
     """Return what the model can't do, and where a server may differ from training."""
     lines = [settings["run"]["deploy"]["limits"]] if settings["run"]["deploy"]["limits"] else []
@@ -132,7 +141,7 @@ def model_card(
     order, and `shipped` the quant in the bundle. `asked` counts the system texts that the questions were scored with;
     `eyes` is what a vision run's bundle has beside.
     """
-    model, dataset, deploy = settings["model"], settings["dataset"], settings["run"]["deploy"]
+    model, deploy = settings["model"], settings["run"]["deploy"]
     name = header["general.name"]
     origin = (
         f"[{model['hub']['id']}]({HUB}{model['hub']['id']})" if model["hub"] else header["general.base_model.0.name"]
@@ -176,10 +185,7 @@ def model_card(
         "",
         "## Data",
         "",
-        f"Trained on `{settings['dataset_key']}`"
-        + (f" ([{dataset['hub']['id']}]({HUB}datasets/{dataset['hub']['id']}))" if dataset["hub"] else "")
-        + (f", licence {dataset['license']}" if dataset["license"] else ", licence not stated")
-        + ". What it was made from, to the byte, is in `provenance.json`.",
+        data_line(settings),
         "",
         "## Limits",
         "",
