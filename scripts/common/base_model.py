@@ -71,6 +71,11 @@ def load_base(
     return see_one_by_one(model) if task == "vision" else model
 
 
+def has_room(size: int, free: int) -> bool:
+    """Say whether a GPU with so many free bytes holds weights of so many, a tenth being left for the work."""
+    return size <= 0.9 * free
+
+
 def device_map(folder: Path, movable: bool) -> dict | str:
     """Return where transformers puts the weights of a folder: the first GPU, the CPU, or (`auto`) both.
 
@@ -83,7 +88,7 @@ def device_map(folder: Path, movable: bool) -> dict | str:
         return {"": "cpu"}
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     free, _ = torch.cuda.mem_get_info()
-    if movable and size > 0.9 * free:
+    if movable and not has_room(size, free):
         log.warning("%s has %.1f GB, the GPU %.1f GB: layers wait in main memory", folder, size / 1e9, free / 1e9)
         return "auto"
     return {"": 0}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scripts.common.base_model import has_room
 from scripts.common.cli import Progress
 from scripts.gguf.parity import ParityError, divergences
 
@@ -36,8 +37,9 @@ def load_merged(folder: Path, trust_remote_code: bool, sees: bool = False):
         use_safetensors=True,
         trust_remote_code=trust_remote_code,
     )
-    # In float32 a model takes twice the room of its files; a tenth of the GPU is left for the work.
-    roomy = torch.cuda.is_available() and size * (2 if small else 1) <= 0.9 * torch.cuda.mem_get_info()[0]
+    # In float32 a model takes twice the room of its files.
+    needed = size * (2 if small else 1)
+    roomy = torch.cuda.is_available() and has_room(needed, torch.cuda.mem_get_info()[0])
     return model.to("cuda" if roomy else "cpu").eval()
 
 

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from scripts.common.base_model import has_room
 from scripts.common.config.runs import Run
 from scripts.common.memory.estimate import activation_bytes, adapter_parameters, training_memory
 from scripts.common.memory.shapes import KNOWN, Shape, shape_of_config, shape_of_model
@@ -12,6 +13,8 @@ WITHIN = 0.12  # of the traced peak
 SHAPES = {
     "wide": Shape(4096, 1024, 4096, 6, 8, 2, 128),
     "narrow MLP": Shape(2048, 2048, 2048, 3, 16, 16, 128),
+    # Here the inputs of the blocks, which checkpointing keeps, count for more than the block at work.
+    "deep": Shape(2048, 256, 512, 64, 2, 1, 128),
 }
 
 
@@ -120,3 +123,8 @@ def test_a_head_keeps_nothing_for_backward():
     head = activation_bytes(shape, run("head", "token_classification"), 512)
     lora = activation_bytes(shape, run("lora", "token_classification"), 512)
     assert head < lora / 3
+
+
+@pytest.mark.parametrize(("size", "free", "room"), [(13, 16, True), (15, 16, False), (9, 10, True), (10, 10, False)])
+def test_weights_leave_a_tenth_of_the_gpu_for_the_work(size, free, room):
+    assert has_room(size, free) == room
