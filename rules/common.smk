@@ -348,6 +348,20 @@ def gpus_of_redaction(wildcards):
     return 0 if CONFIG.models[CONFIG.runs[redacting_run(wildcards)].model].embedded else 1
 
 
+def megabytes(count):
+    """Return a function for `mem_mb`: so many MB, and as much again at each further attempt."""
+
+    def mb(wildcards, attempt):
+        return count * attempt
+
+    return mb
+
+
+def image(environment):
+    """Return the container image of an environment."""
+    return f"containers/{environment}.sif"
+
+
 def training_mb(wildcards, attempt):
     """Return the main memory of a training job in MB; more at each attempt."""
     return (4000 if CONFIG.models[model_of(wildcards)].embedded else 48000) * attempt

@@ -24,8 +24,10 @@ rule ingest_records:
         "<benchmarks>/dataset/ingest_records/{dataset}.tsv"
     conda:
         "../envs/dataset.yaml"
+    container:
+        image("dataset")
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=60,
     params:
         images=subpath(output.images, parent=True),
@@ -55,10 +57,12 @@ rule redact_records:
         dataset=one_of(name for name, dataset in CONFIG.datasets.items() if dataset.redact),
     conda:
         "../envs/train.yaml"
+    container:
+        image("train")
     threads: redaction_threads
     resources:
         gpu=gpus_of_redaction,
-        mem_mb=48000,
+        mem_mb=megabytes(48000),
         runtime=480,
     params:
         settings=redaction_settings,
@@ -87,8 +91,10 @@ rule split_records:
         "<benchmarks>/dataset/split_records/{dataset}.tsv"
     conda:
         "../envs/dataset.yaml"
+    container:
+        image("dataset")
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=120,
     params:
         settings=split_settings,
@@ -125,8 +131,10 @@ rule write_dataset_ledger:
         "<benchmarks>/dataset/write_dataset_ledger/{dataset}.tsv"
     conda:
         "../envs/dataset.yaml"
+    container:
+        image("dataset")
     resources:
-        mem_mb=1000,
+        mem_mb=megabytes(1000),
         runtime=30,
     params:
         redaction=option("--redaction", "redaction"),

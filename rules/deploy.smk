@@ -37,8 +37,10 @@ rule build_bundle:
         run=one_of(generating_runs("lora", "qlora", "full")),
     conda:
         "../envs/score.yaml"
+    container:
+        image("score")
     resources:
-        mem_mb=1000,
+        mem_mb=megabytes(1000),
         runtime=30,
     params:
         quant=subpath(input.gguf, basename=True, strip_suffix=".gguf"),
@@ -80,8 +82,10 @@ rule build_classifier_bundle:
         run=one_of(CLASSIFYING),
     conda:
         "../envs/score.yaml"
+    container:
+        image("score")
     resources:
-        mem_mb=1000,
+        mem_mb=megabytes(1000),
         runtime=60,
     params:
         folder=subpath(output.sums, parent=True),

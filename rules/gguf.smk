@@ -19,8 +19,10 @@ rule fetch_converter:
     retries: 2
     conda:
         "../envs/gguf.yaml"
+    container:
+        image("gguf")
     resources:
-        mem_mb=1000,
+        mem_mb=megabytes(1000),
         runtime=30,
     params:
         folder=subpath(output.manifest, parent=True),
@@ -45,8 +47,10 @@ rule convert_to_gguf:
         "<benchmarks>/gguf/convert_to_gguf/{run}.tsv"
     conda:
         "../envs/gguf.yaml"
+    container:
+        image("gguf")
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         merged=subpath(input.merged, parent=True),
@@ -76,8 +80,10 @@ rule convert_mmproj:
         run=one_of(SEEING),
     conda:
         "../envs/gguf.yaml"
+    container:
+        image("gguf")
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         merged=subpath(input.merged, parent=True),
@@ -105,9 +111,11 @@ rule quantize_gguf:
         quant=one_of(quant for quant in QUANTS if quant != "bf16"),
     conda:
         "../envs/gguf.yaml"
+    container:
+        image("gguf")
     threads: 4
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     shell:
         r"""
@@ -135,6 +143,8 @@ rule check_parity:
         "<benchmarks>/gguf/check_parity/{run}.tsv"
     conda:
         "../envs/gguf.yaml"
+    container:
+        image("gguf")
     threads: 2
     resources:
         gpu=gpus_of_run,

@@ -19,8 +19,10 @@ rule generate_corpus:
         model=one_of(models_from("embedded")),
     conda:
         "../envs/dataset.yaml"
+    container:
+        image("dataset")
     resources:
-        mem_mb=1000,
+        mem_mb=megabytes(1000),
         runtime=10,
     params:
         documents=embedded_setting("documents"),
@@ -49,9 +51,11 @@ rule build_embedded_model:
         model=one_of(models_from("embedded")),
     conda:
         "../envs/train.yaml"
+    container:
+        image("train")
     threads: 2
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=30,
     params:
         folder=subpath(output.manifest, parent=True),
@@ -79,8 +83,10 @@ rule fetch_hub_model:
     retries: 2
     conda:
         "../envs/train.yaml"
+    container:
+        image("train")
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=240,
     params:
         folder=subpath(output.manifest, parent=True),
@@ -109,8 +115,10 @@ rule link_local_model:
         model=one_of(models_from("path")),
     conda:
         "../envs/train.yaml"
+    container:
+        image("train")
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         source=local_model_folder,

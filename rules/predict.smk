@@ -27,6 +27,8 @@ rule predict_with_transformers:
         variant="base|adapter|merged",
     conda:
         "../envs/train.yaml"
+    container:
+        image("train")
     threads: prediction_threads
     resources:
         gpu=gpus_of_run,
@@ -76,6 +78,8 @@ rule predict_with_llama:
         variant=one_of(QUANTS),
     conda:
         "../envs/gguf.yaml"
+    container:
+        image("gguf")
     threads: prediction_threads
     resources:
         gpu=gpus_of_run,
@@ -113,6 +117,8 @@ rule predict_spans:
         variant="merged",
     conda:
         "../envs/train.yaml"
+    container:
+        image("train")
     threads: prediction_threads
     resources:
         gpu=gpus_of_run,

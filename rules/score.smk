@@ -24,8 +24,10 @@ rule score_answers:
         variant=one_of(["base", "adapter", "merged", *QUANTS]),
     conda:
         "../envs/score.yaml"
+    container:
+        image("score")
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=60,
     params:
         settings=score_settings,
@@ -56,8 +58,10 @@ rule draw_confusion:
         "<benchmarks>/score/draw_confusion/{run}.{variant}.tsv"
     conda:
         "../envs/score.yaml"
+    container:
+        image("score")
     resources:
-        mem_mb=1000,
+        mem_mb=megabytes(1000),
         runtime=10,
     shell:
         r"""
@@ -83,8 +87,10 @@ rule decide_verdict:
         "<benchmarks>/score/decide_verdict/{run}.tsv"
     conda:
         "../envs/score.yaml"
+    container:
+        image("score")
     resources:
-        mem_mb=1000,
+        mem_mb=megabytes(1000),
         runtime=30,
     params:
         settings=verdict_settings,
@@ -119,8 +125,10 @@ rule write_run_report:
         "<benchmarks>/score/write_run_report/{run}.tsv"
     conda:
         "../envs/score.yaml"
+    container:
+        image("score")
     resources:
-        mem_mb=1000,
+        mem_mb=megabytes(1000),
         runtime=30,
     params:
         curve=option("--curve", "curve"),
@@ -160,8 +168,10 @@ rule write_leaderboard:
         "<benchmarks>/score/write_leaderboard/all.tsv"
     conda:
         "../envs/score.yaml"
+    container:
+        image("score")
     resources:
-        mem_mb=2000,
+        mem_mb=megabytes(2000),
         runtime=30,
     params:
         results=subpath(output.table, parent=True),

@@ -34,8 +34,10 @@ rule tokenize_conversations:
         run=one_of(generating_runs("lora", "qlora", "full")),
     conda:
         "../envs/train.yaml"
+    container:
+        image("train")
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=120,
     params:
         dataset=subpath(input.train, parent=True),
@@ -85,8 +87,10 @@ rule tokenize_spans:
         run=one_of(CLASSIFYING),
     conda:
         "../envs/train.yaml"
+    container:
+        image("train")
     resources:
-        mem_mb=4000,
+        mem_mb=megabytes(4000),
         runtime=120,
     params:
         dataset=subpath(input.train, parent=True),
@@ -119,6 +123,8 @@ rule train_adapter:
         run=one_of(generating_runs("lora", "qlora")),
     conda:
         "../envs/train.yaml"
+    container:
+        image("train")
     threads: 2
     resources:
         gpu=gpus_of_run,
@@ -182,6 +188,8 @@ rule train_head:
         run=one_of(CLASSIFYING),
     conda:
         "../envs/train.yaml"
+    container:
+        image("train")
     threads: 2
     resources:
         gpu=gpus_of_run,
@@ -217,8 +225,10 @@ rule merge_adapter:
         run=one_of(generating_runs("lora", "qlora")),
     conda:
         "../envs/train.yaml"
+    container:
+        image("train")
     resources:
-        mem_mb=12000,
+        mem_mb=megabytes(12000),
         runtime=60,
     params:
         output=subpath(output.model, parent=True),
@@ -260,8 +270,10 @@ rule plot_curve:
         "<benchmarks>/train/plot_curve/{run}.tsv"
     conda:
         "../envs/score.yaml"
+    container:
+        image("score")
     resources:
-        mem_mb=1000,
+        mem_mb=megabytes(1000),
         runtime=10,
     shell:
         r"""
