@@ -14,6 +14,7 @@ from scripts.common.files import check_manifest, write_manifest
 from scripts.gguf.convert_mmproj import convert_mmproj
 from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, fetch_converter, read_pin
 from tests.support.gguf_files import CONVERTER, conversion_settings, convert
+from tests.support.project import Project
 from tests.support.tiny_model import copy_model, make_tiny_model
 from tests.support.vision import make_tiny_vision_model
 from tests.support.vision_run import VisionRun, write_image_records, write_images
@@ -62,3 +63,12 @@ def tiny_vision(converter_tools, tmp_path_factory) -> VisionRun:
     convert_mmproj(run.merged, converter_tools, run.merged / "manifest.json", run.mmproj, conversion_settings())
     write_image_records(run.test, write_images(folder))
     return run
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Project:
+    """A small project whose every result is made."""
+    project = Project.made_in(tmp_path_factory.mktemp("finished"))
+    done = project.snakemake("--quiet", "host", "reason", "rules")
+    assert done.returncode == 0, done.stdout
+    return project
