@@ -1,6 +1,7 @@
 """Fixtures that several tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from scripts.gguf.convert_mmproj import convert_mmproj
 from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, fetch_converter, read_pin
 from tests.support.gguf_files import CONVERTER, conversion_settings, convert
 from tests.support.project import Project
+from tests.support.slurm import Slurm
 from tests.support.tiny_model import copy_model, make_tiny_model
 from tests.support.vision import make_tiny_vision_model
 from tests.support.vision_run import VisionRun, write_image_records, write_images
@@ -72,3 +74,19 @@ def finished(tmp_path_factory) -> Project:
     done = project.snakemake("--quiet", "host", "reason", "rules")
     assert done.returncode == 0, done.stdout
     return project
+
+
+@pytest.fixture(scope="session")
+def slurm(tmp_path_factory) -> Iterator[Slurm]:
+    """A real Slurm with two nodes, n1 and n2, of 8 CPUs, 32 GB and one GPU each, all of them this machine.
+
+    `slurm.run("srun", "-N2", "--gres=gpu:1", "hostname")` returns what a command prints, and fails when it fails;
+    `slurm.environment` is what any other program needs to see the cluster. `slurm.jobs()` says what became of its
+    jobs. The GPUs are counted, not real: CUDA_VISIBLE_DEVICES is set, but a step that asks for none is like a CPU's.
+    """
+    cluster = Slurm(tmp_path_factory.mktemp("slurm"))
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
