@@ -10,6 +10,7 @@ from scripts.common.cli import Progress, log
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_manifest
 from scripts.common.terminal import terminal
+from scripts.train.energy import EnergyMeter
 
 
 class StopOnTerm(TrainerCallback):
@@ -97,3 +98,14 @@ class TrainingBar(TrainerCallback):
 
     def on_step_end(self, args, state, control, **_):
         self.bar.advance(note=self.note)
+
+
+class EnergyOfSteps(TrainerCallback):
+    """Put the energy since the last point into each training point of the curve."""
+
+    def on_train_begin(self, args, state, control, **_):
+        self.meter = EnergyMeter()
+
+    def on_log(self, args, state, control, logs=None, **_):
+        if "loss" in (logs or {}) and state.log_history:
+            state.log_history[-1]["energy_joules"] = self.meter.since()

@@ -15,6 +15,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_json, write_manifest
 from scripts.train.batches import EpochSampler
 from scripts.train.checkpoints import step_of
+from scripts.train.energy import EnergyMeter
 from scripts.train.features import Rows
 from scripts.train.head_model import summed_loss
 from scripts.train.memory import peak_memory_mb
@@ -90,7 +91,7 @@ class HeadTraining:
         if resumed:
             self.load(resumed)
         bar = Progress(what, self.total, self.state.step)
-        self.clock = time.monotonic()
+        self.clock, self.meter = time.monotonic(), EnergyMeter()
         while self.state.step < self.total and not self.state.finished:
             self.one_step()
             bar.advance(note=self.note())
@@ -170,6 +171,7 @@ class HeadTraining:
                 "seconds": round(seconds, 3),
                 "tokens_per_second": round(sums["tokens"] / seconds, 1) if seconds else None,
                 "memory_mb": peak_memory_mb(),
+                "energy_joules": self.meter.since(),
             }
         )
         self.state.since_log = State().since_log

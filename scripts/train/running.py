@@ -15,6 +15,7 @@ FREE_TO_CHANGE = ("report_to", "keep_checkpoints", "checkpoint_steps", "micro_ba
 CURVE_KEYS = (
     "step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy",
     "eval_mean_token_accuracy", "entropy", "seconds", "tokens_per_second", "memory_mb",
+    "energy_joules",
 )  # fmt: skip
 
 
@@ -39,13 +40,14 @@ def run_callbacks(training: dict, run: str, resumed: Path | None, evaluates: boo
     """Return what happens beside the training loop."""
     from scripts.train.callbacks import (
         CompleteCheckpoints,
+        EnergyOfSteps,
         ExtraCheckpoints,
         RefuseNoNumber,
         TrainingBar,
         early_stopping,
     )
 
-    callbacks = [CompleteCheckpoints(), RefuseNoNumber(), TrainingBar(f"train {run}")]
+    callbacks = [CompleteCheckpoints(), EnergyOfSteps(), RefuseNoNumber(), TrainingBar(f"train {run}")]
     if training["checkpoint_steps"]:
         callbacks.append(ExtraCheckpoints(training["checkpoint_steps"]))
     if training["early_stopping_patience"] and evaluates:

@@ -22,9 +22,11 @@ from scripts.common.files import MANIFEST, check_manifest, read_json, write_json
 from scripts.common.terminal import terminal
 from scripts.common.threads import use_threads
 from scripts.train.checkpoints import fingerprint, latest_checkpoint
+from scripts.train.energy import EnergyMeter
 from scripts.train.finished import FINISHED, only_training_in, same_finished_run
 from scripts.train.head_run import SPLITS, HeadRun
 from scripts.train.memory import free_memory, out_of_memory
+from scripts.train.surroundings import surroundings
 
 LAST_ATTEMPT = 6  # then a forward pass is down to 128 tokens, and a micro-batch of 32 to one row
 
@@ -161,7 +163,9 @@ def step(arguments) -> None:
             log.info("this very run is done: its weights are taken as they are")
             write_manifest(run.output, **finished["manifest"])
         else:
+            meter = EnergyMeter()
             curve, facts = train_with_less_memory(run)
+            facts |= surroundings(facts["seconds"], meter)
             manifest = check_manifest(run.output / MANIFEST)
             finished = {"circumstances": circumstances, "curve": curve, "facts": facts, "manifest": manifest}
             write_json(record, finished)

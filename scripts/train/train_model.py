@@ -34,6 +34,7 @@ from scripts.common.tokenizer_files import copy_code, copy_tokenizer_files
 from scripts.common.vision import is_vision, lower_longest_edge
 from scripts.train.arguments import batch_shape, lora_config, training_arguments
 from scripts.train.checkpoints import fingerprint, latest_checkpoint
+from scripts.train.energy import EnergyMeter
 from scripts.train.finished import FINISHED, only_training_in, same_finished_run
 from scripts.train.memory import free_memory, out_of_memory
 from scripts.train.running import (
@@ -46,6 +47,7 @@ from scripts.train.running import (
     run_callbacks,
     tidy_adapter_config,
 )
+from scripts.train.surroundings import surroundings
 
 
 def run_fingerprint(tokens: Path, base: Path, settings: dict, precision: str, device: str, threads: int) -> str:
@@ -261,7 +263,9 @@ def step(arguments) -> None:
             log.info("this very run is done: its weights are taken as they are")
             write_manifest(arguments.output, **finished["manifest"])
         else:
+            meter = EnergyMeter()
             curve, facts = train_with_less_memory(arguments)
+            facts |= surroundings(facts["seconds"], meter)
             manifest = check_manifest(arguments.output / MANIFEST)
             finished = {"circumstances": circumstances, "curve": curve, "facts": facts, "manifest": manifest}
             write_json(record, finished)

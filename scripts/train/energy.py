@@ -1,0 +1,121 @@
+"""The energy of a training, read from meters that the machine has: the counters of its GPUs and of its CPU packages.
+
+Nothing is estimated: a machine without a readable meter has no figure, and the facts say why.
+"""
+
+import ctypes
+from pathlib import Path
+from typing import NamedTuple
+
+POWERCAP = Path("/sys/class/powercap")
+NVML_LIBRARY = "libnvidia-ml.so.1"
+
+
+class Counter(NamedTuple):
+    """A running count of energy in joules, and where it begins again at 0 (none: it never does)."""
+
+    joules: float
+    wraps_at: float | None = None
+
+
+class NoMeterError(Exception):
+    """Why a meter can't be read."""
+
+
+def rapl_counters(folder: Path = POWERCAP) -> list[Counter]:
+    """Return the counter of each CPU package; they count for all processes of the machine.
+
+    Source: the Linux kernel's power capping framework (Documentation/power/powercap). Raises NoMeterError where there
+    is none, or where only root may read it.
+    """
+    try:
+        names = {zone: (zone / "name").read_text(encoding="ascii") for zone in sorted(folder.glob("intel-rapl:*"))}
+        packages = [zone for zone, name in names.items() if name.startswith("package")]
+        counters = [
+            Counter(*(int((zone / file).read_text()) / 1e6 for file in ("energy_uj", "max_energy_range_uj")))
+            for zone in packages
+        ]
+    except OSError as error:
+        raise NoMeterError(f"the CPU's counter can't be read ({error.strerror})") from None
+    if not counters:
+        raise NoMeterError("the CPU has no counter")
+    return counters
+
+
+def visible_gpus() -> list[str]:
+    """Return the NVML names (UUIDs) of the GPUs that this process computes on."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    return [f"GPU-{torch.cuda.get_device_properties(place).uuid}" for place in range(count)]
+
+
+def gpu_counters(uuids: list[str], library: str = NVML_LIBRARY) -> list[Counter]:
+    """Return the counter of each of these GPUs; it counts for all processes on them.
+
+    Source: NVML's nvmlDeviceGetTotalEnergyConsumption, in millijoules, on Volta and later. Raises NoMeterError where
+    there is no GPU or none with a counter, such as a part of one (MIG).
+    """
+    if not uuids:
+        raise NoMeterError("no GPU computes")
+    try:
+        nvml = ctypes.CDLL(library)
+    except OSError:
+        raise NoMeterError("NVML is not installed") from None
+    if nvml.nvmlInit_v2():
+        raise NoMeterError("NVML does not start")
+    counters = []
+    for uuid in uuids:
+        handle, millijoules = ctypes.c_void_p(), ctypes.c_ulonglong()
+        if nvml.nvmlDeviceGetHandleByUUID(uuid.encode("ascii"), ctypes.byref(handle)):
+            raise NoMeterError("NVML does not know the GPU")
+        if nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(millijoules)):
+            raise NoMeterError("the GPU has no counter")
+        counters.append(Counter(millijoules.value / 1e3))
+    return counters
+
+
+class EnergyMeter:
+    """Joules between readings, over all meters that can be read.
+
+    `meters` names them, `missing` says why there are no others. Of a training on several nodes only the first counts.
+    """
+
+    def __init__(self, powercap: Path = POWERCAP, uuids: list[str] | None = None, library: str = NVML_LIBRARY):
+        uuids = visible_gpus() if uuids is None else uuids
+        readers = {
+            "GPU (NVML)": lambda: gpu_counters(uuids, library),
+            "CPU packages (RAPL)": lambda: rapl_counters(powercap),
+        }
+        self.readers, self.missing, self.last = {}, [], {}
+        for name, read in readers.items():
+            try:
+                self.last[name] = read()
+                self.readers[name] = read
+            except NoMeterError as error:
+                self.missing.append(str(error))
+
+    @property
+    def meters(self) -> list[str]:
+        """The names of the meters that are read."""
+        return list(self.readers)
+
+    def since(self) -> float | None:
+        """Return the joules since the last call (at first: since this was made); none without a meter."""
+        if not self.readers:
+            return None
+        total = 0.0
+        for name, read in self.readers.items():
+            try:
+                now = read()
+            except NoMeterError:
+                return None
+            total += sum(spent(before, after) for before, after in zip(self.last[name], now, strict=True))
+            self.last[name] = now
+        return round(total, 3)
+
+
+def spent(before: Counter, after: Counter) -> float:
+    """Return the joules between two readings of a counter that may have begun again once."""
+    difference = after.joules - before.joules
+    return difference if difference >= 0 else difference + (after.wraps_at or 0.0)

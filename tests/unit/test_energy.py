@@ -1,0 +1,90 @@
+"""Energy is read from the machine's meters, never estimated; without a meter there is a reason instead of a figure."""
+
+import subprocess
+
+import pytest
+
+from scripts.train.energy import EnergyMeter, NoMeterError, gpu_counters, rapl_counters
+from scripts.train.surroundings import surroundings
+from tests.support.needs import need
+
+# What NVML is to a caller: two GPUs, of which the second has no counter; the first counts up by 2.5 J a reading.
+NVML = r"""
+#include <string.h>
+static unsigned long long millijoules = 1000000;
+int nvmlInit_v2(void) { return 0; }
+int nvmlDeviceGetHandleByUUID(const char *uuid, void **device) {
+    if (strcmp(uuid, "GPU-one") && strcmp(uuid, "GPU-two")) return 6;
+    *device = (void *)(strcmp(uuid, "GPU-one") ? 2L : 1L);
+    return 0;
+}
+int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *energy) {
+    if (device != (void *)1L) return 3;
+    *energy = millijoules += 2500;
+    return 0;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def nvml(tmp_path_factory) -> str:
+    """A library with NVML's interface."""
+    need("gcc", "gcc of the distribution")
+    folder = tmp_path_factory.mktemp("nvml")
+    (folder / "nvml.c").write_text(NVML)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", folder / "nvml.so", folder / "nvml.c"], check=True)
+    return str(folder / "nvml.so")
+
+
+@pytest.fixture
+def powercap(tmp_path):
+    """A power capping folder as the kernel has it, with two packages and a part of one."""
+    for zone, name, joules in (("0", "package-0", 10), ("0:0", "core", 7), ("1", "package-1", 20)):
+        folder = tmp_path / f"intel-rapl:{zone}"
+        folder.mkdir()
+        (folder / "name").write_text(f"{name}\n")
+        (folder / "energy_uj").write_text(f"{joules * 1_000_000}\n")
+        (folder / "max_energy_range_uj").write_text("100000000\n")
+    return tmp_path
+
+
+def test_the_packages_are_counted_and_their_parts_not_once_more(powercap):
+    assert [counter.joules for counter in rapl_counters(powercap)] == [10, 20]
+
+
+def test_a_counter_that_began_again_counts_on(powercap):
+    meter = EnergyMeter(powercap, uuids=[])
+    (powercap / "intel-rapl:0" / "energy_uj").write_text("4000000\n")
+    (powercap / "intel-rapl:1" / "energy_uj").write_text("21500000\n")
+    assert meter.since() == 94 + 1.5
+    assert meter.since() == 0
+    assert (meter.meters, meter.missing) == (["CPU packages (RAPL)"], ["no GPU computes"])
+
+
+def test_the_gpus_that_compute_are_counted(nvml, tmp_path):
+    meter = EnergyMeter(tmp_path, uuids=["GPU-one"], library=nvml)
+    assert meter.since() == 2.5
+    assert (meter.meters, meter.missing) == (["GPU (NVML)"], ["the CPU has no counter"])
+
+
+@pytest.mark.parametrize(("uuid", "why"), [("GPU-two", "has no counter"), ("GPU-three", "does not know")])
+def test_a_gpu_without_a_counter_gives_the_reason(nvml, uuid, why):
+    with pytest.raises(NoMeterError, match=why):
+        gpu_counters(["GPU-one", uuid], nvml)
+
+
+def test_without_a_meter_there_is_no_figure_but_a_reason(tmp_path):
+    meter = EnergyMeter(tmp_path / "none", uuids=["GPU-one"], library="libof-nobody.so.1")
+    assert meter.since() is None
+    assert meter.missing == ["NVML is not installed", "the CPU has no counter"]
+
+
+def test_the_facts_of_a_training_say_when_where_and_how_much(powercap):
+    meter = EnergyMeter(powercap, uuids=[])
+    (powercap / "intel-rapl:0" / "energy_uj").write_text("12000000\n")
+    facts = surroundings(61.2, meter)
+    assert facts["energy"]["joules"] == 2
+    assert facts["started"] < facts["ended"]
+    assert facts["started"].endswith("+00:00")
+    assert facts["environment"]["kind"] in ("venv", "conda", "container", "system")
+    assert "torch" in facts["environment"]["packages"]
