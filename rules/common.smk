@@ -333,6 +333,11 @@ def bundle_settings(wildcards):
     return json.dumps(parts, ensure_ascii=False, sort_keys=True)
 
 
+def benchmarks_folder(wildcards):
+    """Return the folder of the benchmark files."""
+    return workflow.pathvars.apply("<benchmarks>")
+
+
 def generating_runs(*methods):
     """Return the names of the runs that generate text, with one of these methods."""
     return [name for name, run in CONFIG.runs.items() if run.method in methods and name not in CLASSIFYING]

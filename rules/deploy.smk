@@ -49,6 +49,7 @@ rule build_bundle:
         images=option("--images", "images"),
         shown=option("--train", "shown"),
         redaction=option("--redaction", "redaction"),
+        benchmarks=benchmarks_folder,
         settings=bundle_settings,
     shell:
         r"""
@@ -56,7 +57,7 @@ rule build_bundle:
             {params.shown:q} --parity {input.parity:q} --verdict {input.verdict:q} \
             --scores {input.scores:q} --base {input.base:q} \
             --training {input.training:q} --test {input.test:q} --raw {input.raw:q} \
-            --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
+            --benchmarks {params.benchmarks:q} --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
         """
 
 
@@ -89,10 +90,11 @@ rule build_classifier_bundle:
         runtime=60,
     params:
         folder=subpath(output.sums, parent=True),
+        benchmarks=benchmarks_folder,
         settings=bundle_settings,
     shell:
         r"""
         python {input.code[0]:q} {input.model:q} --verdict {input.verdict:q} --scores {input.scores:q} \
             --base {input.base:q} --training {input.training:q} --test {input.test:q} --raw {input.raw:q} \
-            --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
+            --benchmarks {params.benchmarks:q} --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
         """

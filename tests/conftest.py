@@ -14,6 +14,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_manifest
 from scripts.gguf.convert_mmproj import convert_mmproj
 from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, fetch_converter, read_pin
+from tests.support.crates import CrateValidator
 from tests.support.gguf_files import CONVERTER, conversion_settings, convert
 from tests.support.project import Project
 from tests.support.slurm import Slurm
@@ -65,6 +66,12 @@ def tiny_vision(converter_tools, tmp_path_factory) -> VisionRun:
     convert_mmproj(run.merged, converter_tools, run.merged / "manifest.json", run.mmproj, conversion_settings())
     write_image_records(run.test, write_images(folder))
     return run
+
+
+@pytest.fixture(scope="session")
+def crate_validator(request) -> CrateValidator:
+    """The validator of RO-Crates; installed once and kept in pytest's cache."""
+    return CrateValidator(request.config.cache.mkdir("crate-validator"))
 
 
 @pytest.fixture(scope="session")

@@ -21,6 +21,13 @@ def device_precision(wanted: str) -> str:
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
+def device_name() -> str:
+    """Return the name of the GPU that this process computes on, or `cpu`."""
+    import torch
+
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+
 def torch_dtype(precision: str):
     """Return the torch dtype of bf16, fp16 or fp32."""
     import torch

@@ -104,6 +104,13 @@ def open_gguf(
         model.close()
 
 
+def llama_device() -> str:
+    """Return what llama.cpp computes on: `cpu`, or `gpu` where it was built for one and finds it."""
+    import llama_cpp
+
+    return "gpu" if llama_cpp.llama_supports_gpu_offload() else "cpu"
+
+
 def token_text(model: "Llama", token: int) -> str:
     """Return a token's text as the vocabulary has it; an absent token (-1) has none."""
     import llama_cpp

@@ -14,10 +14,12 @@ from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, link_or_copy, read_json, read_jsonl, sha256_of, write_json, write_text
 from scripts.common.gguf_header import read_header
 from scripts.common.records import text_of
+from scripts.deploy.crate import Run, write_crate
 from scripts.deploy.fill_examples import filled, sampling_of_llama_cpp, sampling_of_transformers
 from scripts.deploy.model_card import model_card
 from scripts.deploy.modelfile import modelfile
-from scripts.deploy.provenance import provenance
+from scripts.deploy.provenance import FILE as PROVENANCE
+from scripts.deploy.provenance import last_change, provenance
 from scripts.deploy.served_strategy import asked_systems, context_of, lacking_system, served_strategy
 from scripts.deploy.vision_bundle import FILE as MMPROJ
 from scripts.deploy.vision_bundle import vision_parts
@@ -88,8 +90,19 @@ def build_bundle(arguments) -> None:
         write_example(folder, "example_llama_cpp", values | (eyes.llama_values() if eyes else {}), eyes is not None)
         values = {**common, "SAMPLING": sampling_of_transformers(deploy["parameters"])}
         write_example(folder, "example_transformers", values, eyes is not None)
-        record = provenance(settings, PROJECT, arguments.raw, arguments.base, arguments.training, made)
-        write_json(folder / "provenance.json", record)
+        record = provenance(
+            settings,
+            PROJECT,
+            arguments.raw,
+            arguments.base,
+            arguments.training,
+            scores,
+            made,
+            arguments.benchmarks,
+        )
+        write_json(folder / PROVENANCE, record)
+        license_id = str(header.get("general.license", "unknown"))
+        write_crate(folder, PROJECT, Run(record, name, license_id, last_change(arguments.verdict)))
         write_sums(folder)
 
 
@@ -115,6 +128,7 @@ def parser():
     result.add_argument("--train", type=Path, help="records of the training split, for a strategy that shows examples")
     result.add_argument("--raw", type=Path, nargs="*", default=[], help="raw files of the dataset")
     result.add_argument("--redaction", type=Path, help="facts on the redaction of the dataset, whose hash is kept")
+    result.add_argument("--benchmarks", type=Path, help="folder of the benchmark files, for the times of the steps")
     result.add_argument("--folder", type=Path, required=True, help="bundle to make")
     return result
 

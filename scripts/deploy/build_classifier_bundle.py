@@ -27,8 +27,10 @@ from scripts.common.files import (
 from scripts.common.records import text_of
 from scripts.deploy.build_bundle import EXAMPLES, PROJECT, write_sums
 from scripts.deploy.classifier_card import classifier_card
+from scripts.deploy.crate import Run, write_crate
 from scripts.deploy.fill_examples import filled
-from scripts.deploy.provenance import provenance
+from scripts.deploy.provenance import FILE as PROVENANCE
+from scripts.deploy.provenance import last_change, provenance
 
 EXAMPLE = "example_classify.py"
 HEAD_CONFIG = "head_config.json"
@@ -80,14 +82,25 @@ def build_classifier_bundle(arguments) -> None:
         "TRUST_REMOTE_CODE": facts.get("trust_remote_code", False),
         "TEXT": first_text(arguments.test),
     }
-    record = provenance(settings, PROJECT, arguments.raw, arguments.base, arguments.training, made)
+    record = provenance(
+        settings,
+        PROJECT,
+        arguments.raw,
+        arguments.base,
+        arguments.training,
+        scores,
+        made,
+        arguments.benchmarks,
+    )
     record.pop("converter")  # nothing was converted
     with atomic_folder(arguments.folder) as folder:
         link_model(arguments.model, sorted(facts["files"]), folder / "model")
         card = classifier_card(settings, classes, base, scores, verdict, settings["model_key"])
         write_text(folder / "README.md", card)
         write_text(folder / EXAMPLE, filled((EXAMPLES / EXAMPLE).read_text(encoding="utf-8"), values))
-        write_json(folder / "provenance.json", record)
+        write_json(folder / PROVENANCE, record)
+        license_id = str(settings["model"]["license"] or base.get("license") or "unknown")
+        write_crate(folder, PROJECT, Run(record, f"model/{MANIFEST}", license_id, last_change(arguments.verdict)))
         write_sums(folder)
 
 
@@ -102,6 +115,7 @@ def parser():
     result.add_argument("--test", type=Path, required=True, help="records of the test split")
     result.add_argument("--raw", type=Path, nargs="*", default=[], help="raw files of the dataset")
     result.add_argument("--redaction", type=Path, help="facts on the redaction of the dataset, whose hash is kept")
+    result.add_argument("--benchmarks", type=Path, help="folder of the benchmark files, for the times of the steps")
     result.add_argument("--folder", type=Path, required=True, help="bundle to make")
     return result
 

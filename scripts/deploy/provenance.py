@@ -1,27 +1,25 @@
-"""What a bundle was made from: hashes of data, configuration, code and locks, the base model, seeds, versions, device.
+"""What a bundle was made from: hashes of data, configuration, code, locks, base model and tokenizer; seeds, versions,
+devices, times, energy and cost.
 
-Nothing in it tells where on a disk, or on which machine, it was made.
+Nothing in it tells where on a disk, or on which machine, it was made. scripts/deploy/verify_bundle.py holds it against
+what is there.
 """
 
-import hashlib
 import platform
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
+from scripts.common.environment import container_image, kind_of_environment
 from scripts.common.files import canonical_sha256, read_json, sha256_of
+from scripts.common.tokenizer_files import FILES as TOKENIZER_FILES
+from scripts.deploy.code_state import code_state, hash_of_hashes
+from scripts.deploy.step_times import estimated_cost, step_times
 from scripts.gguf.fetch_converter import read_pin
 
 FILE_KEYS = ("files", "validation_files", "test_files")
-CODE = ("Snakefile", "rules/*.smk", "scripts/**/*.py", "scripts/**/*.html", "scripts/**/*.jinja")
-
-
-def files_hash(folder: Path, patterns: tuple[str, ...]) -> str:
-    """Return one SHA-256 over names and contents of a folder's files."""
-    digest = hashlib.sha256()
-    for path in sorted({path for pattern in patterns for path in folder.glob(pattern)}):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{sha256_of(path)}\n".encode())
-    return digest.hexdigest()
+FILE = "provenance.json"
 
 
 def without_places(value: Any) -> Any:
@@ -60,22 +58,48 @@ def raw_data(dataset: dict, files: list[Path]) -> dict:
     }
 
 
+def last_change(path: Path) -> str:
+    """Return when a file was written, in UTC to the second."""
+    return datetime.fromtimestamp(int(path.stat().st_mtime), UTC).isoformat()
+
+
+def tokenizer_facts(manifest: dict) -> dict:
+    """Return the hashes of the base model's tokenizer, processor and chat template, from its manifest."""
+    files = {name: manifest["files"][name]["sha256"] for name in TOKENIZER_FILES if name in manifest["files"]}
+    return {"sha256": hash_of_hashes(files), "files": files}
+
+
+def devices(training: dict, scores: list[dict]) -> dict:
+    """Return the device that trained, and those that answered, by variant; unknown ones are None."""
+    answered = {found["variant"]: found.get("devices") for found in scores}
+    return {"training": training.get("device"), "predictions": answered}
+
+
 def provenance(
-    settings: dict, project: Path, raw: list[Path], base: Path, training: Path, made: dict[str, Path]
+    settings: dict,
+    project: Path,
+    raw: list[Path],
+    base: Path,
+    training: Path,
+    scores: list[dict],
+    made: dict[str, Path],
+    benchmarks: Path | None = None,
 ) -> dict:
     """Return the provenance record.
 
     `settings` has run, model and dataset names and their sections of the configuration; `project` is the workflow's
-    folder, `base` the base model's manifest, `training` the facts of the training, and `made` the files of this run
-    that the bundle rests on, by name.
+    folder, `base` the base model's manifest, `training` the facts of the training, in the folder of the run that made
+    the model, and `made` the files of this run that the bundle rests on, by name. `benchmarks` is the folder with the
+    times of the steps.
     """
     sections = without_places(settings)
     model, facts = read_json(base), read_json(training)
-    return {
+    record = {
         "run": settings["run_key"],
+        "trained_as": training.resolve().parent.name,
         "config": {"sha256": canonical_sha256(sections), "sections": sections},
-        "data": raw_data(settings["dataset"], raw),
-        "code": {"sha256": files_hash(project, CODE)},
+        "data": {"name": settings["dataset_key"], **raw_data(settings["dataset"], raw)},
+        "code": code_state(project),
         "locks": {path.name: sha256_of(path) for path in sorted((project / "envs").glob("*.lock"))},
         "converter": asdict(read_pin(project / "envs" / "converter.txt")),
         "base_model": {
@@ -83,14 +107,19 @@ def provenance(
             **{key: without_places(model.get(key)) for key in ("source", "id", "revision", "license", "parameters")},
             "manifest_sha256": sha256_of(base),
         },
+        "tokenizer": tokenizer_facts(model),
         "seeds": {
             "training": settings["run"]["seed"],
             "splits": settings["dataset"]["splits"]["seed"],
             "generation": settings["run"]["generation"]["seed"],
             "score": settings["run"]["score"]["seed"],
         },
+        "devices": devices(facts, scores),
         "training": facts,
         "python": platform.python_version(),
         "platform": {"system": platform.system(), "machine": platform.machine()},
+        "environment": {"kind": kind_of_environment(), "image": container_image()},
         "made_from": {name: sha256_of(path) for name, path in made.items()},
     }
+    times = step_times(benchmarks, record, record["devices"]["predictions"]) if benchmarks else []
+    return record | {"steps": times, "cost": estimated_cost(times, settings["run"]["score"]["price_per_hour"])}

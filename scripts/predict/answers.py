@@ -11,11 +11,11 @@ class AnswerFile:
     """Rows written one by one to a file beside the output; `finish` puts them in order as the output.
 
     The file beside is named by a fingerprint of model, prompts and settings: rows of other circumstances are never
-    taken up. A last line that a kill left half written is made again.
+    taken up. A last line that a kill left half written is made again. `device` is what answers, by its name.
     """
 
-    def __init__(self, output: Path, circumstances: dict):
-        self.output = output
+    def __init__(self, output: Path, circumstances: dict, device: str = "cpu"):
+        self.output, self.device = output, device
         self.partial = output.with_name(f".{output.name}.{canonical_sha256(circumstances)[:16]}.partial")
         self.rows: dict[tuple[str, str], dict] = {}
         output.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ class AnswerFile:
     def add(self, prompt: Prompt, answer: dict) -> None:
         """Write one answer at once; to a question with images also as `actual`, beside the record's `expected`."""
         actual = {"actual": answer["answer"]} if prompt.has_images else {}
-        row = {**prompt.to_row(), **actual, **answer}
+        row = {**prompt.to_row(), **actual, **answer, "device": self.device}
         self.rows[prompt.prompt_set, prompt.id] = row
         with open(self.partial, "a", encoding="utf-8") as file:
             file.write(json.dumps(row, ensure_ascii=False) + "\n")

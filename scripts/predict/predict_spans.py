@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 
+from scripts.common.base_model import device_name
 from scripts.common.cli import Progress, run_step
 from scripts.common.entities import entities_json
 from scripts.common.errors import UserError
@@ -81,7 +82,7 @@ def step(arguments) -> None:
         settings["generation"]["batch_size"],
         settings["generation"]["load_in_4bit"],
     )
-    file = AnswerFile(arguments.answers, circumstances)
+    file = AnswerFile(arguments.answers, circumstances, device_name())
     answer_prompts(model, prompts, file, bar_title(arguments))
     write_jsonl(arguments.likelihood, [])
     file.finish(prompts)

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from scripts.common.adapter_config import adapter_config
-from scripts.common.base_model import device_precision, four_bit, load_base, load_tokenizer, torch_dtype
+from scripts.common.base_model import device_name, device_precision, four_bit, load_base, load_tokenizer, torch_dtype
 from scripts.common.chat import end_of_turn_ids, prompt_ids, tokenize_conversation
 from scripts.common.cli import Progress, run_step
 from scripts.common.errors import UserError
@@ -180,7 +180,7 @@ def step(arguments) -> None:
     tokenizer = vision_tokenizer(arguments.model, arguments.images, arguments.settings)
     tokenizer = tokenizer or load_tokenizer(arguments.model)
     model = load_variant(arguments.model, arguments.adapter, arguments.settings)
-    file = AnswerFile(arguments.answers, circumstances)
+    file = AnswerFile(arguments.answers, circumstances, device_name())
     generation = arguments.settings["generation"]
     answer_prompts(model, tokenizer, prompts, file, generation, bar_title(arguments))
     tests = [prompt for prompt in prompts if prompt.prompt_set == "test"]

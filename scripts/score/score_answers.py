@@ -83,6 +83,11 @@ def details(material: Material, scores: dict, errors: list[dict], resamples: int
     return told
 
 
+def devices_of(sets: dict[str, list[dict]]) -> list[str]:
+    """Return the names of the devices that answered."""
+    return sorted({row["device"] for answers in sets.values() for row in answers if "device" in row})
+
+
 def step(arguments) -> None:
     """Read answers, measure them, and write scores and errors."""
     given = complete(arguments.settings, ("score", "language"))
@@ -96,6 +101,7 @@ def step(arguments) -> None:
         "run": arguments.run,
         "variant": arguments.variant,
         "language": language,
+        "devices": devices_of(sets),
         "asked": settings["metrics"],
         "bootstrap": {"resamples": settings["bootstrap"], "seed": settings["seed"], "level": LEVEL},
         "signatures": signatures(language),

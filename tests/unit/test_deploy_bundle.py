@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -23,13 +24,18 @@ from scripts.deploy.model_card import cell, results_table
 from scripts.deploy.provenance import name_in_config, raw_data, without_places
 from scripts.gguf.check_parity import main as check_parity
 from scripts.gguf.quantize_gguf import quantize_gguf
+from tests.support.crates import unknown_terms, workflow_files
 from tests.support.gguf_files import write_test_records
 from tests.support.modelfile import parse_modelfile
 from tests.support.tiny_model import copy_model
 from tests.unit.test_gguf_naming import SPECIFICATION
 
+ROOT = Path(__file__).resolve().parents[2]
 SYSTEM = 'Tu commentes le match « Lens – Brest\u202f».\nUne "phrase".'
-FILES = ["Modelfile", "README.md", "SHA256SUMS", "example_llama_cpp.py", "example_transformers.py", "provenance.json"]
+FILES = [
+    "Modelfile", "README.md", "SHA256SUMS", "example_llama_cpp.py", "example_transformers.py", "provenance.json",
+    "ro-crate-metadata.json", *workflow_files(),
+]  # fmt: skip
 FOUND = {"records": 2, "answer_kind": "text", "asked": None}
 
 
@@ -80,7 +86,8 @@ def run_folder(tiny_base, tiny_gguf, tmp_path_factory) -> Path:
     )
     for variant, value in (("base", 9.5), ("q8_0", 4.25)):
         metrics = {"perplexity": {"value": value, "low": value - 1, "high": value + 1, "n": 2}, "bleu": None}
-        write(folder / "scores" / f"{variant}.json", {**FOUND, "variant": variant, "metrics": metrics})
+        devices = {"devices": ["cpu"]} if variant == "base" else {}
+        write(folder / "scores" / f"{variant}.json", {**FOUND, **devices, "variant": variant, "metrics": metrics})
     gate = {
         "name": "learned",
         "metric": "perplexity",
@@ -90,6 +97,18 @@ def run_folder(tiny_base, tiny_gguf, tmp_path_factory) -> Path:
     write(folder / "verdict.json", {"run": "football", "verdict": "hold", "gates": [gate]})
     write(folder / "training.json", {"device": "cpu", "versions": {"torch": "2.13.0"}, "seconds": 1.5})
     (folder / "raw.json").write_text("[]")
+    run = folder.name
+    for name, seconds in (
+        ("gguf/fetch_converter.tsv", 2.5),
+        (f"train/train_adapter/{run}.tsv", 1800.0),
+        (f"train/plot_curve/{run}.tsv", 9.0),
+        ("train/train_adapter/another.tsv", 9.0),
+        ("predict/predict_with_llama/football.q8_0.tsv", 7.5),
+        ("predict/predict_with_llama/football.q4_0.tsv", 9.0),
+    ):
+        path = folder / "benchmarks" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"s\th:m:s\tmax_rss\n1.0\t0:00:01\t1.0\n{seconds}\t0:00:02\t2.0\n")
     return folder
 
 
@@ -104,7 +123,15 @@ def build(folder: Path, target: Path, settings: dict | None = None, test: Path |
         folder / "scores/q8_0.json",
     ]
     words += ["--base", folder / "merged/manifest.json", "--training", folder / "training.json"]
-    words += ["--test", test or folder / "test.jsonl", "--raw", folder / "raw.json", "--folder", target, *more]
+    words += [
+        "--test",
+        test or folder / "test.jsonl",
+        "--raw",
+        folder / "raw.json",
+        "--benchmarks",
+        folder / "benchmarks",
+    ]
+    words += ["--folder", target, *more]
     return main([*map(str, words), "--settings", json.dumps(settings or sections())])
 
 
@@ -116,7 +143,8 @@ def bundle(run_folder) -> Path:
 
 def test_the_bundle_is_complete_and_its_checksums_hold(bundle):
     [gguf] = bundle.glob("*.gguf")
-    assert sorted(path.name for path in bundle.iterdir()) == sorted([*FILES, gguf.name])
+    names = [path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file()]
+    assert sorted(names) == sorted([*FILES, gguf.name])
     checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=bundle, capture_output=True, text=True, check=True)
     assert checked.stdout.count(": OK\n") == len(FILES)
 
@@ -158,11 +186,12 @@ def test_the_card_has_metadata_results_and_limits(bundle):
 
 
 def test_provenance_says_what_and_not_where(bundle, run_folder):
-    text = (bundle / "provenance.json").read_text()
-    record = json.loads(text)
-    assert socket.gethostname() not in re.findall(r"[\w.-]+", text)
-    for place in ("/home", "/tmp", "/work", str(run_folder), os.path.expanduser("~")):
-        assert place not in text.replace("http://", "").replace("https://", "")
+    for name in ("provenance.json", "ro-crate-metadata.json"):
+        text = (bundle / name).read_text()
+        assert socket.gethostname() not in re.findall(r"[\w.-]+", text)
+        for place in ("/home", "/tmp", "/work", str(run_folder), os.path.expanduser("~"), str(ROOT), sys.prefix):
+            assert not re.findall(rf"(?<![\w.]){re.escape(place)}\b", re.sub("https?://", "", text)), place
+    record = json.loads((bundle / "provenance.json").read_text())
     assert record["data"]["files"][0]["name"] == "raw.json"
     assert record["config"]["sections"]["model"]["path"] == "tiny"
     assert record["converter"]["package"] == "llama-cpp-python"
@@ -172,6 +201,65 @@ def test_provenance_says_what_and_not_where(bundle, run_folder):
     assert set(record["made_from"]) == {"gguf", "parity", "verdict", "scores/base", "scores/q8_0"}
     assert len(record["code"]["sha256"]) == 64
     assert "gguf.lock" in record["locks"]
+
+
+def test_provenance_has_hashes_of_tokenizer_and_code_devices_and_times(bundle, run_folder):
+    record = json.loads((bundle / "provenance.json").read_text())
+    tokenizer = record["tokenizer"]
+    assert tokenizer["files"]["tokenizer.json"] == sha256_of(run_folder / "merged" / "tokenizer.json")
+    assert not any(name.endswith(".safetensors") for name in tokenizer["files"])
+    assert record["devices"] == {"training": "cpu", "predictions": {"base": ["cpu"], "q8_0": None}}
+    assert record["code"]["files"]["Snakefile"] == sha256_of(ROOT / "Snakefile")
+    assert record["environment"]["kind"] in ("venv", "conda", "container", "system")
+    assert record["steps"] == [
+        {"stage": "train", "step": "train_adapter", "variant": None, "seconds": 1800.0},
+        {"stage": "gguf", "step": "fetch_converter", "variant": None, "seconds": 2.5},
+        {"stage": "predict", "step": "predict_with_llama", "variant": "q8_0", "seconds": 7.5},
+    ]
+    assert record["cost"] == {"hours": 0.502778, "price_per_hour": None, "estimate": None}
+
+
+def test_the_cost_is_estimated_where_there_is_a_price(run_folder, tmp_path):
+    settings = sections(score={"price_per_hour": 4.0})
+    assert build(run_folder, tmp_path / "bundle", settings) == 0
+    record = json.loads((tmp_path / "bundle" / "provenance.json").read_text())
+    assert record["cost"] == {"hours": 0.502778, "price_per_hour": 4.0, "estimate": 2.011111}
+
+
+def test_the_bundle_is_a_valid_crate_of_a_workflows_run(bundle, crate_validator, tmp_path):
+    assert unknown_terms(bundle) == set()
+    assert crate_validator.issues(bundle, tmp_path) == []
+
+
+def test_the_crate_lacks_of_what_is_recommended_only_what_nobody_knows(bundle, crate_validator, tmp_path):
+    issues = crate_validator.issues(bundle, tmp_path, "recommended")
+    assert {issue.partition(": ")[2] for issue in issues} == {
+        "The Application SHOULD have a url",
+        "The SoftwareApplication id SHOULD be an absolute URI",
+        "The organization SHOULD have a URL.",
+    }
+
+
+def test_a_crate_that_is_spoiled_is_not_valid(bundle, crate_validator, tmp_path):
+    shutil.copytree(bundle, tmp_path / "bundle")
+    path = tmp_path / "bundle" / "ro-crate-metadata.json"
+    path.write_text(path.read_text().replace('"instrument"', '"name"'))
+    assert crate_validator.issues(tmp_path / "bundle", tmp_path) != []
+
+
+def test_the_crate_lists_every_file_with_its_hash_and_what_it_was_made_from(bundle):
+    entities = {item["@id"]: item for item in json.loads((bundle / "ro-crate-metadata.json").read_text())["@graph"]}
+    others = {"SHA256SUMS", "ro-crate-metadata.json"}
+    listed = {item["@id"]: item["sha256"] for item in entities.values() if "File" in item["@type"]}
+    files = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
+    assert listed == {name: sha256_of(path) for name, path in files.items() if name not in others}
+    action = entities["#run"]
+    assert action["instrument"] == {"@id": "workflow/Snakefile"}
+    assert action["agent"] == {"@id": "#organization"}
+    assert {"@id": "#raw-data"} in action["object"]
+    assert entities["#data-1"]["name"] == "raw.json"
+    assert json.loads(entities["#config-run"]["value"])["dataset"] == "commentary"
+    assert "/home" not in (bundle / "ro-crate-metadata.json").read_text()
 
 
 def test_a_bundle_is_the_same_each_time(bundle, run_folder, tmp_path):

@@ -20,6 +20,7 @@ from scripts.common.span_alignment import bio_labels
 from scripts.deploy.build_classifier_bundle import first_text, main
 from scripts.predict.span_model import SpanModel
 from scripts.train.merge_head import merge_head
+from tests.support.crates import unknown_terms, workflow_files
 from tests.support.entity_answers import LABELS, entity_answers
 from tests.support.score_fixtures import judge_run
 from tests.support.span_data import head_settings, make_span_dataset
@@ -100,7 +101,8 @@ def example(bundle):
 def test_the_bundle_is_complete_and_its_checksums_hold(bundle, run_folder):
     names = sorted(path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file())
     model = sorted(path.name for path in (run_folder / "merged").iterdir())
-    others = ["README.md", "SHA256SUMS", "example_classify.py", "provenance.json"]
+    others = ["README.md", "SHA256SUMS", "example_classify.py", "provenance.json", "ro-crate-metadata.json"]
+    others += workflow_files()
     assert names == sorted([*others, *(f"model/{name}" for name in model)])
     checked = subprocess.run(["sha256sum", "-c", "SHA256SUMS"], cwd=bundle, capture_output=True, text=True, check=True)
     assert checked.stdout.count(": OK\n") == len(names) - 1
@@ -178,6 +180,11 @@ def test_the_card_has_classes_languages_errors_and_limits(bundle, run_folder):
     assert "- French | English only." in body
     assert "Its base is a tiny model" in body
     assert f"windows of {MAX_LENGTH} tokens that overlap by {OVERLAP}" in body
+
+
+def test_the_bundle_is_a_valid_crate_of_a_workflows_run(bundle, crate_validator, tmp_path):
+    assert unknown_terms(bundle) == set()
+    assert crate_validator.issues(bundle, tmp_path) == []
 
 
 def test_provenance_says_what_and_not_where(bundle, run_folder):
