@@ -14,8 +14,8 @@ LABELS = Path("/.singularity.d/labels.json")
 
 
 def kind_of_environment(prefix: str = sys.prefix, labels: Path = LABELS) -> str:
-    """Return `container`, `conda`, `venv` or `system`; a venv in a container counts as the container."""
-    if labels.parent.is_dir() or Path("/.dockerenv").exists():
+    """Return `container` (an Apptainer image), `conda`, `venv` or `system`."""
+    if labels.is_file():
         return "container"
     if (Path(prefix) / "conda-meta").is_dir():
         return "conda"

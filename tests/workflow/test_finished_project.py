@@ -88,8 +88,9 @@ def test_folders_are_whole_and_the_bundle_has_the_right_checksums(finished):
         check_manifest(finished.folder / manifest / "manifest.json", hashes=True)
     bundle = finished.folder / RUN / "bundle"
     sums = dict(reversed(line.split(maxsplit=1)) for line in (bundle / "SHA256SUMS").read_text().splitlines())
-    assert sums == {path.name: sha256_of(path) for path in bundle.iterdir() if path.name != "SHA256SUMS"}
-    assert {"Modelfile", "README.md", "provenance.json"} < sums.keys()
+    files = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
+    assert sums == {name: sha256_of(path) for name, path in files.items() if name != "SHA256SUMS"}
+    assert {"Modelfile", "README.md", "provenance.json", "ro-crate-metadata.json"} < sums.keys()
 
 
 def test_no_result_names_a_folder_of_this_machine(finished):
