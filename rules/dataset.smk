@@ -69,7 +69,8 @@ rule redact_records:
     shell:
         r"""
         python {input.code[0]:q} {input.ingested:q} --model {input.model:q} --output {output.records:q} \
-            --facts {output.facts:q} --threads {threads} --settings {params.settings:q} --log {log:q}
+            --facts {output.facts:q} --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
+            --log {log:q}
         """
 
 

@@ -160,6 +160,6 @@ rule check_parity:
     shell:
         r"""
         python {input.code[0]:q} {params.merged:q} {input.gguf:q} --test {input.test:q} {params.prompt_sets:q} \
-            {params.shown:q} {params.mmproj:q} {params.images:q} --threads {threads} --output {output.report:q} \
-            --settings {params.settings:q} --log {log:q}
+            {params.shown:q} {params.mmproj:q} {params.images:q} --threads {threads} --gpus {resources.gpu} \
+            --output {output.report:q} --settings {params.settings:q} --log {log:q}
         """

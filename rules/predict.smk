@@ -53,7 +53,7 @@ rule predict_with_transformers:
         r"""
         python {input.code[0]:q} {input.model:q} {params.adapter:q} --test {input.test:q} {params.prompt_sets:q} \
             {params.shown:q} {params.images:q} --answers {output.answers:q} --likelihood {output.likelihood:q} \
-            --threads {threads} --settings {params.settings:q} --log {log:q}
+            --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} --log {log:q}
         """
 
 
@@ -95,7 +95,8 @@ rule predict_with_llama:
         r"""
         python {input.code[0]:q} {input.model:q} --test {input.test:q} {params.prompt_sets:q} \
             {params.shown:q} {params.mmproj:q} {params.images:q} --answers {output.answers:q} \
-            --likelihood {output.likelihood:q} --threads {threads} --settings {params.settings:q} --log {log:q}
+            --likelihood {output.likelihood:q} --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
+            --log {log:q}
         """
 
 
@@ -135,5 +136,6 @@ rule predict_spans:
     shell:
         r"""
         python {input.code[0]:q} {input.model:q} --test {input.test:q} --answers {output.answers:q} \
-            --likelihood {output.likelihood:q} --threads {threads} --settings {params.settings:q} --log {log:q}
+            --likelihood {output.likelihood:q} --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
+            --log {log:q}
         """

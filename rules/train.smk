@@ -151,7 +151,8 @@ rule train_adapter:
         r"""
         python {input.code[0]:q} {params.tokens:q} --base {input.base:q} {params.images:q} --output {params.output:q} \
             --checkpoints {params.folder:q}/checkpoints --curve {output.curve:q} --facts {output.facts:q} \
-            --attempt {resources.attempt} --threads {threads} --settings {params.settings:q} --log {log:q}
+            --attempt {resources.attempt} --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
+            --log {log:q}
         """
 
 
@@ -205,7 +206,8 @@ rule train_head:
         r"""
         python {input.code[0]:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \
             --checkpoints {params.folder:q}/checkpoints --curve {output.curve:q} --facts {output.facts:q} \
-            --attempt {resources.attempt} --threads {threads} --settings {params.settings:q} --log {log:q}
+            --attempt {resources.attempt} --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
+            --log {log:q}
         """
 
 

@@ -8,15 +8,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scripts.common.errors import UserError
+from scripts.common.leases import take_devices
 from scripts.common.terminal import Progress, log, progress, terminal
 
 __all__ = ["Progress", "log", "progress", "run_step", "settings_argument", "step_parser"]
 
 
 def step_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the arguments of every step: `--settings` (JSON, or @file) and `--log`."""
+    """Return a parser with the arguments of every step: `--settings` (JSON, or @file), `--gpus` and `--log`."""
     parser = argparse.ArgumentParser(description=description, fromfile_prefix_chars=None)
     parser.add_argument("--settings", type=settings_argument, default={}, help="the step's settings: JSON, or @file")
+    parser.add_argument("--gpus", type=int, help="GPUs that the step has for itself; 0: it sees none (default: all)")
     parser.add_argument("--log", type=Path, help="file for everything the step says; the terminal gets progress only")
     return parser
 
@@ -33,8 +35,8 @@ def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.Argume
     """Run a step; return its exit status.
 
     A UserError becomes one line on the terminal (and in the log) and status 1; any other exception leaves its traceback
-    in the log and status 2. With `--log`, all that the process and its libraries print goes to that file, and the
-    terminal shows progress and errors only.
+    in the log and status 2. The GPUs of `--gpus` are the step's own before it begins. With `--log`, all that the
+    process and its libraries print goes to that file, and the terminal shows progress and errors only.
     """
     arguments = parser.parse_args(argv)
     terminal.redirect(arguments.log)
@@ -42,6 +44,7 @@ def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.Argume
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True
     )
     try:
+        take_devices(arguments.gpus)
         step(arguments)
     except UserError as error:
         log.error("%s", error)
