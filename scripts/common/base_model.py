@@ -53,24 +53,36 @@ def four_bit(settings: dict, precision: str, task: str = "chat"):
 
 
 def load_base(
-    manifest: Path, dtype, quantization=None, attention: str = "auto", task: str = "chat", spill: bool = False
+    manifest: Path,
+    dtype,
+    quantization=None,
+    attention: str = "auto",
+    task: str = "chat",
+    spill: bool = False,
+    shares: int = 1,
 ):
-    """Load the model of a manifest's folder onto the first GPU, or the CPU; safetensors only.
+    """Load the model of a manifest's folder onto this process's GPU, or the CPU; safetensors only.
 
-    With `spill`, layers of a model in 16 bits that the GPU has no room for wait in main memory. It is a causal language
-    model, or for the task `vision` one that reads images as well. Raises UserError when a file of the folder is missing
-    or has another size than the manifest says.
+    With `spill`, layers of a model in 16 bits that the GPU has no room for wait in main memory. Of several `shares`,
+    each for a process of its own, this process reads and holds one. It is a causal language model, or for the task
+    `vision` one that reads images as well. Raises UserError when a file of the folder is missing or has another size
+    than the manifest says.
     """
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     kind = AutoModelForImageTextToText if task == "vision" else AutoModelForCausalLM
     facts = check_manifest(manifest)
     options = {} if attention == "auto" else {"attn_implementation": attention}
+    if shares > 1:
+        from transformers.distributed import DistributedConfig
+
+        options["distributed_config"] = DistributedConfig(fsdp_size=shares)
+    else:
+        options["device_map"] = device_map(Path(manifest).parent, movable=spill and quantization is None)
     model = kind.from_pretrained(
         Path(manifest).parent,
         dtype=dtype,
         quantization_config=quantization,
-        device_map=device_map(Path(manifest).parent, movable=spill and quantization is None),
         use_safetensors=True,
         trust_remote_code=facts.get("trust_remote_code", False),
         **options,
@@ -84,7 +96,7 @@ def has_room(size: int, free: int) -> bool:
 
 
 def device_map(folder: Path, movable: bool) -> dict | str:
-    """Return where transformers puts the weights of a folder: the first GPU, the CPU, or (`auto`) both.
+    """Return where transformers puts the weights of a folder: this process's GPU, the CPU, or (`auto`) both.
 
     `auto` is for models that may be moved and whose files leave less than a tenth of the GPU's free memory for the
     work: accelerate then brings layers in from main memory one by one, which is slow and gives the same answers.
@@ -98,7 +110,7 @@ def device_map(folder: Path, movable: bool) -> dict | str:
     if movable and not has_room(size, free):
         log.warning("%s has %.1f GB, the GPU %.1f GB: layers wait in main memory", folder, size / 1e9, free / 1e9)
         return "auto"
-    return {"": 0}
+    return {"": torch.cuda.current_device()}
 
 
 def load_tokenizer(manifest: Path):

@@ -39,7 +39,7 @@ def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.Argume
     process and its libraries print goes to that file, and the terminal shows progress and errors only.
     """
     arguments = parser.parse_args(argv)
-    terminal.redirect(arguments.log)
+    terminal.redirect(arguments.log, go_on=getattr(arguments, "exchange", None) is not None)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True
     )

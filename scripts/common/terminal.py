@@ -24,14 +24,17 @@ class Terminal:
     def __init__(self):
         self.stream, self.channel = None, None
 
-    def redirect(self, log_file: Path | None) -> None:
-        """Send stdout and stderr, native code's as well, to a log file, and keep the way to the terminal."""
+    def redirect(self, log_file: Path | None, go_on: bool = False) -> None:
+        """Send stdout and stderr, native code's as well, to a log file, and keep the way to the terminal.
+
+        The file begins anew, or goes on where several processes write to it.
+        """
         if log_file is None:
             return
         self.channel = os.environ.get(CHANNEL)
         self.stream = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
         log_file.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+        descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if go_on else os.O_TRUNC), 0o644)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         os.close(descriptor)

@@ -6,11 +6,14 @@ from pathlib import Path
 from scripts.common.cli import log
 
 
-def batch_shape(micro_batch: int, accumulation: int, attempt: int) -> tuple[int, int]:
-    """Return micro-batch and accumulation for an attempt (1, 2, ...): their product stays the same.
+def batch_shape(micro_batch: int, accumulation: int, attempt: int, processes: int = 1) -> tuple[int, int]:
+    """Return a process's micro-batch and accumulation for an attempt (1, 2, ...): the rows of a step stay the same.
 
-    Each further attempt halves the micro-batch as long as it is even, and doubles the accumulation.
+    Processes share the micro-batches of a step, and where these are too few, the rows of each. Each further attempt
+    halves the micro-batch as long as it is even, and doubles the accumulation.
     """
+    shared = math.gcd(accumulation, processes)
+    micro_batch, accumulation = micro_batch // (processes // shared), accumulation // shared
     for _ in range(attempt - 1):
         if micro_batch % 2 == 0:
             micro_batch, accumulation = micro_batch // 2, accumulation * 2
@@ -28,13 +31,15 @@ def steps_to_stop_at(training: dict, rows: int) -> int | None:
     return wanted if wanted is not None and wanted < whole else None
 
 
-def training_arguments(settings: dict, folder: Path, precision: str, attempt: int, evaluates: bool, rows: int):
-    """Return TRL's SFTConfig for a run's settings and the number of its training rows."""
+def training_arguments(
+    settings: dict, folder: Path, precision: str, attempt: int, evaluates: bool, rows: int, processes: int = 1
+):
+    """Return TRL's SFTConfig of each process for a run's settings and the number of its training rows."""
     import torch
     from trl import SFTConfig
 
     training = settings["training"]
-    micro_batch, accumulation = batch_shape(training["micro_batch"], training["accumulation"], attempt)
+    micro_batch, accumulation = batch_shape(training["micro_batch"], training["accumulation"], attempt, processes)
     optimizer = training["optimizer"]
     if optimizer.startswith("paged_") and not torch.cuda.is_available():
         log.warning("%s needs CUDA: AdamW is used", optimizer)

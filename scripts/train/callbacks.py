@@ -11,6 +11,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_manifest
 from scripts.common.terminal import terminal
 from scripts.train.energy import EnergyMeter
+from scripts.train.world import any_process, is_first, wait_for_all
 
 
 class StopOnTerm(TrainerCallback):
@@ -26,6 +27,7 @@ class StopOnTerm(TrainerCallback):
         self.stopped = True
 
     def on_step_end(self, args, state, control, **_):
+        self.stopped = any_process(self.stopped)
         if self.stopped:
             control.should_save = True
             control.should_training_stop = True
@@ -45,10 +47,18 @@ class ExtraCheckpoints(TrainerCallback):
 class CompleteCheckpoints(TrainerCallback):
     """Write a manifest into each checkpoint once it is saved, so that a half one is never resumed.
 
-    The pickle of the trainer's arguments, which nothing reads, is taken out first.
+    The pickle of the trainer's arguments, which nothing reads, is taken out first. Of several processes the first
+    does it when all have written.
     """
 
     def on_save(self, args, state, control, **_):
+        wait_for_all()
+        if is_first():
+            self.complete(args, state)
+        wait_for_all()
+
+    def complete(self, args, state) -> None:
+        """Complete the checkpoint that was saved just now."""
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
         (folder / "training_args.bin").unlink(missing_ok=True)
         write_manifest(folder, step=state.global_step)

@@ -6,6 +6,7 @@ from transformers import TrainerState
 
 from scripts.train.batches import EpochSampler
 from scripts.train.callbacks import patience_counter
+from scripts.train.world import process_count
 
 
 class Resumable:
@@ -14,8 +15,8 @@ class Resumable:
     def _get_train_sampler(self, train_dataset=None):
         dataset = train_dataset if train_dataset is not None else self.train_dataset
         lengths = [len(ids) for ids in dataset["input_ids"]]
-        group = self.args.train_batch_size * self.args.gradient_accumulation_steps if self.group_rows else None
-        return EpochSampler(lengths, self.row_seed, group)
+        rows_of_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * process_count()
+        return EpochSampler(lengths, self.row_seed, rows_of_step if self.group_rows else None)
 
     def train_or_finish(self, resumed: Path | None, patience: int | None) -> None:
         """Train, from a checkpoint if there is one; one at which the run had stopped early is at its end."""

@@ -8,10 +8,15 @@ from pathlib import Path
 from scripts.common.errors import UserError
 from scripts.common.files import write_json
 from scripts.train.checkpoints import step_of
+from scripts.train.world import is_first
 
 SHAPING_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
-# What may change without another run coming of it; micro-batch times accumulation must stay the same.
-FREE_TO_CHANGE = ("report_to", "keep_checkpoints", "checkpoint_steps", "micro_batch", "accumulation", "logging_steps")
+# What may change without another run coming of it; micro-batch times accumulation must stay the same. The number of
+# processes changes no more than the last digits, and on a CPU the number of their threads makes another run of it.
+FREE_TO_CHANGE = (
+    "report_to", "keep_checkpoints", "checkpoint_steps", "micro_batch", "accumulation", "logging_steps",
+    "processes", "nodes",
+)  # fmt: skip
 CURVE_KEYS = (
     "step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy",
     "eval_mean_token_accuracy", "entropy", "seconds", "tokens_per_second", "memory_mb",
@@ -47,7 +52,9 @@ def run_callbacks(training: dict, run: str, resumed: Path | None, evaluates: boo
         early_stopping,
     )
 
-    callbacks = [CompleteCheckpoints(), EnergyOfSteps(), RefuseNoNumber(), TrainingBar(f"train {run}")]
+    callbacks = [CompleteCheckpoints(), EnergyOfSteps(), RefuseNoNumber()]
+    if is_first():
+        callbacks.append(TrainingBar(f"train {run}"))
     if training["checkpoint_steps"]:
         callbacks.append(ExtraCheckpoints(training["checkpoint_steps"]))
     if training["early_stopping_patience"] and evaluates:

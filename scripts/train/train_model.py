@@ -5,9 +5,11 @@ python scripts/train/train_model.py results/runs/football/tokens --base results/
     --curve results/runs/football/curve.jsonl --facts results/runs/football/training.json --settings '{...}'
 
 `--settings` holds method, seed, lora, qlora, tokens and training of the run. `--attempt N` halves the micro-batch N - 1
-times and accumulates as much more, so that a retry after running out of memory trains on the same batches.
+times and accumulates as much more, so that a retry after running out of memory trains on the same batches. Where the
+settings ask for several processes, this starts them (scripts/train/launch.py); they share the rows of each step.
 """
 
+import argparse
 import shutil
 import sys
 import time
@@ -36,6 +38,7 @@ from scripts.train.arguments import batch_shape, lora_config, training_arguments
 from scripts.train.checkpoints import fingerprint, latest_checkpoint
 from scripts.train.energy import EnergyMeter
 from scripts.train.finished import FINISHED, only_training_in, same_finished_run
+from scripts.train.launch import train_in_processes
 from scripts.train.memory import free_memory, out_of_memory
 from scripts.train.running import (
     FREE_TO_CHANGE,
@@ -48,6 +51,8 @@ from scripts.train.running import (
     tidy_adapter_config,
 )
 from scripts.train.surroundings import surroundings
+from scripts.train.worker import work
+from scripts.train.world import first_process_first, is_first, process_count
 
 
 def run_fingerprint(tokens: Path, base: Path, settings: dict, precision: str, device: str, threads: int) -> str:
@@ -86,6 +91,7 @@ def train_model(
 
     from scripts.train.batches import Collator
     from scripts.train.callbacks import StopOnTerm
+    from scripts.train.sharding import whole_model
     from scripts.train.trainer import Trainer
     from scripts.train.vision_trainer import VisionTrainer
     from scripts.train.vision_training import VisionTraining
@@ -96,17 +102,21 @@ def train_model(
     precision = device_precision(training["precision"])
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     folder = checkpoints / run_fingerprint(tokens, base, settings, precision, device, threads)
-    resumed = latest_checkpoint(folder)
+    with first_process_first():
+        resumed = latest_checkpoint(folder)
     vision = VisionTraining(base, images, settings) if is_vision(settings) else None
     tokenizer = vision.processor.tokenizer if vision else load_tokenizer(base)
     set_seed(settings["seed"])
     quantization = four_bit(settings["qlora"], precision, task) if method == "qlora" else None
     dtype = torch_dtype("fp32" if method == "full" else precision)
-    model = load_base(base, dtype, quantization, training["attention"], task)
+    shares = process_count() if training["sharding"] == "fsdp" else 1
+    model = load_base(base, dtype, quantization, training["attention"], task, shares=shares)
     model.config.use_cache = False
     validation = load_rows(tokens, "validation")
     rows, packing = training_rows(tokens, model, tokenizer, settings["tokens"], folder)
-    arguments = training_arguments(settings, folder, precision, attempt, len(validation) > 0, len(rows))
+    arguments = training_arguments(
+        settings, folder, precision, attempt, len(validation) > 0, len(rows), process_count()
+    )
     stop = StopOnTerm()
     kind, options = Trainer, {"data_collator": Collator(tokenizer.pad_token_id)}
     if vision:
@@ -141,8 +151,10 @@ def train_model(
             f"stopped by SIGTERM after step {trainer.state.global_step} of {trainer.state.max_steps}",
             remedy="the checkpoint is kept; run again to go on",
         )
-    save_result(trainer.model, base, output, method, vision.vision["longest_edge"] if vision else None, task)
-    micro_batch, accumulation = batch_shape(training["micro_batch"], training["accumulation"], attempt)
+    whole = whole_model(trainer.model)
+    if is_first():
+        save_result(whole, base, output, method, vision.vision["longest_edge"] if vision else None, task)
+    micro_batch, accumulation = batch_shape(training["micro_batch"], training["accumulation"], attempt, process_count())
     facts = {
         "method": method,
         "steps": trainer.state.global_step,
@@ -155,6 +167,8 @@ def train_model(
         "threads": threads,
         "micro_batch": micro_batch,
         "accumulation": accumulation,
+        "processes": process_count(),
+        "sharding": training["sharding"],
         "attempt": attempt,
         "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         **(vision.facts(rows) if vision else {}),
@@ -178,7 +192,8 @@ def training_rows(tokens: Path, model, tokenizer, settings: dict, folder: Path):
         log.warning("packing is not done: this attention lets packed examples see each other")
         return rows, "not done: this attention lets packed examples see each other"
     options = {"dataset": rows, "capacity": settings["max_length"]}
-    return Dataset.from_generator(packed_rows, gen_kwargs=options, cache_dir=str(folder / "packed")), "on"
+    with first_process_first():
+        return Dataset.from_generator(packed_rows, gen_kwargs=options, cache_dir=str(folder / "packed")), "on"
 
 
 def save_result(
@@ -188,13 +203,15 @@ def save_result(
 
     `longest_edge` is the limit in pixels that a vision run set; who uses its weights has to scale images alike.
     """
+    from scripts.train.sharding import adapter_weights
+
     facts = check_manifest(base)
     with atomic_folder(output) as folder:
         if method == "full":
             save_full_model(model, base.parent, folder, facts)
             lower_longest_edge(folder, longest_edge)
         else:
-            model.save_pretrained(folder)
+            model.save_pretrained(folder, state_dict=adapter_weights(model))
             (folder / "README.md").unlink(missing_ok=True)
             tidy_adapter_config(folder / "adapter_config.json", base, facts)
         trust = facts.get("trust_remote_code", False)
@@ -223,8 +240,11 @@ def train_with_less_memory(arguments) -> tuple[list[dict], dict]:
     training = arguments.settings["training"]
     attempt = arguments.attempt
     images = {"images": arguments.images} if arguments.images else {}
+    processes = training["processes"] * training["nodes"]
     while True:
         try:
+            if processes > 1:
+                return train_in_processes(arguments, attempt)
             return train_model(
                 arguments.tokens,
                 arguments.base,
@@ -236,7 +256,8 @@ def train_with_less_memory(arguments) -> tuple[list[dict], dict]:
                 **images,
             )
         except (MemoryError, RuntimeError) as error:
-            shapes = [batch_shape(training["micro_batch"], training["accumulation"], a) for a in (attempt, attempt + 1)]
+            batch = training["micro_batch"], training["accumulation"]
+            shapes = [batch_shape(*batch, a, processes) for a in (attempt, attempt + 1)]
             if not out_of_memory(error):
                 raise
             if shapes[0] == shapes[1]:
@@ -252,8 +273,13 @@ def train_with_less_memory(arguments) -> tuple[list[dict], dict]:
 def step(arguments) -> None:
     """Run the step: train, unless the very same run is already done, and write what came of it.
 
+    With `--exchange` it is one of several processes, and another writes what comes of them.
+
     The checkpoints are removed once everything is written: nothing resumes a finished run.
     """
+    if arguments.exchange:
+        work(arguments, train_model)
+        return
     with only_training_in(arguments.checkpoints.parent):
         use_threads(arguments.threads)
         record = arguments.checkpoints.with_name(FINISHED)
@@ -298,6 +324,7 @@ def parser():
     result.add_argument("--facts", type=Path, required=True, help="JSON file for what happened")
     result.add_argument("--threads", type=int, default=2, help="CPU threads; another number may give other rounding")
     result.add_argument("--attempt", type=int, default=1, help="each further one halves the micro-batch")
+    result.add_argument("--exchange", type=Path, help=argparse.SUPPRESS)
     return result
 
 

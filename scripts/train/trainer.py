@@ -8,9 +8,11 @@ from trl import SFTTrainer
 from scripts.common.chat import IGNORED
 from scripts.train.memory import peak_memory_mb
 from scripts.train.resumable import Resumable
+from scripts.train.sharding import Sharded
+from scripts.train.together import Together
 
 
-class Trainer(Resumable, SFTTrainer):
+class Trainer(Together, Sharded, Resumable, SFTTrainer):
     """SFTTrainer over rows that are tokenized already.
 
     `row_seed` decides their order, `group_rows` groups them by length. The loss of an evaluation is the mean over all

@@ -155,7 +155,14 @@ class Training(Section):
     )
     warmup_ratio: Number = Field(0.03, ge=0, lt=1, description="Share of the steps for warm-up.")
     micro_batch: int = Field(4, ge=1, description="Rows in one forward pass on one device.")
-    accumulation: int = Field(4, ge=1, description="Forward passes per optimizer step.")
+    accumulation: int = Field(4, ge=1, description="Forward passes per optimizer step, of all processes together.")
+    processes: int = Field(
+        1, ge=1, description="Processes on each node, each with a GPU of its own; they share the rows of a step."
+    )
+    nodes: int = Field(1, ge=1, description="Nodes of a Slurm cluster that train together.")
+    sharding: Literal["none", "fsdp"] = Field(
+        "none", description="`fsdp`: each process holds a share of the model's weights, for models larger than a GPU."
+    )
     optimizer: Literal["adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "paged_adamw_8bit", "adafactor"] = (
         Field("adamw_torch", description="Optimizer; the paged ones need CUDA, and are plain AdamW without it.")
     )
@@ -189,6 +196,26 @@ class Training(Section):
             yield "early_stopping_patience", "needs 'keep_best: true', for it stops at the best evaluation"
         if len(set(self.report_to)) != len(self.report_to):
             yield "report_to", "names a tracker twice"
+        yield from self.process_conflicts()
+
+    @property
+    def world(self) -> int:
+        """The number of processes on all nodes."""
+        return self.processes * self.nodes
+
+    def process_conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what doesn't fit between the processes and what they share out."""
+        rows = self.micro_batch * self.accumulation
+        if rows % self.world:
+            key = "nodes" if self.nodes > 1 else "processes"
+            yield key, f"{self.world} processes can't share the {rows} rows of a step (micro_batch times accumulation)"
+        if self.sharding == "fsdp":
+            if self.world == 1:
+                yield "sharding", "'fsdp' needs several processes: set 'processes' or 'nodes'"
+            if self.optimizer not in ("adamw_torch", "adamw_torch_fused"):
+                yield "optimizer", f"'{self.optimizer}' can't train shares of weights: use adamw_torch"
+            if self.precision == "fp16":
+                yield "precision", "'fp16' isn't possible with sharding 'fsdp': use bf16"
 
 
 class Generation(Section):
@@ -390,6 +417,7 @@ class Run(Section):
         if self.method == "head" and self.training.optimizer not in ("adamw_torch", "adamw_torch_fused"):
             for key in self.training.given("optimizer"):
                 yield f"training.{key}", f"'{self.training.optimizer}' can't train a head: use adamw_torch"
+        yield from self.process_conflicts()
         if self.tokens.packing and self.task != "chat":
             yield "tokens.packing", f"is for the task 'chat', but the task is '{self.task}'"
         if self.generation.load_in_4bit == "yes" and self.method == "full":
@@ -398,6 +426,20 @@ class Run(Section):
         yield from self.quant_conflicts()
         if self.score.metrics is not None and len(set(self.score.metrics)) != len(self.score.metrics):
             yield "score.metrics", "names a metric twice"
+
+    def process_conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield what several processes can't train."""
+        if self.training.world > 1 and (self.task == "token_classification" or self.method == "prompt"):
+            what = "a token classifier is trained" if self.method != "prompt" else "the method 'prompt' runs"
+            for key in self.training.given("processes", "nodes"):
+                yield f"training.{key}", f"{what} in one process: drop it"
+        if self.training.sharding == "fsdp":
+            if self.method == "qlora":
+                yield "training.sharding", "a 4-bit base can't be shared out: use the method 'lora', or 'none'"
+            if self.task == "vision":
+                yield "training.sharding", "'fsdp' is for text: a batch without images would wait for one with some"
+            if self.lora.dora:
+                yield "lora.dora", "needs whole weights, which sharding 'fsdp' leaves nowhere: drop one of them"
 
     def unused(self, section: str) -> str:
         """Say why a section has no use."""

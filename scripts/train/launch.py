@@ -1,0 +1,196 @@
+"""Start the processes that train one run together, on one node or by `srun` on several, and end them together.
+
+The processes run scripts/train/train_model.py with `--exchange FOLDER`: there the first leaves its result, and each
+that fails says why. On several nodes `srun` starts this file once on each, which starts that node's processes:
+
+    python scripts/train/launch.py --count 4 -- python scripts/train/train_model.py ...
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from scripts.common.errors import UserError
+from scripts.common.files import read_json, write_json
+from scripts.common.terminal import terminal
+from scripts.train.world import RENDEZVOUS
+
+RESULT = "result.json"
+GRACE = 15  # seconds that the others have to end by themselves after one has failed
+TRAIN_MODEL = Path(__file__).with_name("train_model.py")
+
+
+def train_in_processes(arguments, attempt: int) -> tuple[list[dict], dict]:
+    """Train the run of `train_model.py`'s arguments in several processes; return curve and facts.
+
+    Raises UserError for what any of them says the user can mend, MemoryError when one ran out of memory, and
+    RuntimeError when one failed or was killed. None of them outlives this call.
+    """
+    training = arguments.settings["training"]
+    nodes, count = training["nodes"], training["processes"]
+    exchange = arguments.checkpoints.with_name(".processes").absolute()
+    shutil.rmtree(exchange, ignore_errors=True)
+    exchange.mkdir(parents=True)
+    try:
+        command = [sys.executable, str(TRAIN_MODEL), *words(arguments, attempt, exchange)]
+        status = run_here(command, count, exchange) if nodes == 1 else run_on_nodes(command, arguments, exchange)
+        if status == 0 and (exchange / RESULT).exists():
+            result = read_json(exchange / RESULT)
+            return result["curve"], result["facts"]
+        raise why_failed(exchange, status)
+    finally:
+        shutil.rmtree(exchange, ignore_errors=True)
+
+
+def words(arguments, attempt: int, exchange: Path) -> list[str]:
+    """Return the command line of each process."""
+    write_json(exchange / "settings.json", arguments.settings)
+    paths = ("base", "images", "checkpoints", "output", "curve", "facts", "log")
+    given = {key: getattr(arguments, key) for key in paths if getattr(arguments, key)}
+    named = {**given, "settings": f"@{exchange}/settings.json", "exchange": exchange}
+    named |= {"threads": max(arguments.threads // arguments.settings["training"]["processes"], 1), "attempt": attempt}
+    return [str(arguments.tokens), *(str(word) for key, value in named.items() for word in (f"--{key}", value))]
+
+
+def run_here(command: list[str], count: int, exchange: Path, node: int = 0, nodes: int = 1) -> int:
+    """Run so many processes of a node; return 0, or the exit status of the first that failed.
+
+    Once one has failed, the others, which would wait for it, are ended. SIGTERM is passed on to all.
+    """
+    with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
+        surroundings = {**os.environ, "WORLD_SIZE": str(count * nodes), "LOCAL_WORLD_SIZE": str(count)}
+        if nodes == 1:
+            surroundings[RENDEZVOUS] = f"file://{folder}/meeting"
+            surroundings.update(loopback())
+        processes = []
+        stopper = Stopper(processes)
+        try:
+            for number in range(count):
+                names = {"RANK": str(node * count + number), "LOCAL_RANK": str(number)}
+                # The first process has the bar: it speaks to the terminal, the others to the log.
+                to = terminal.stream if node == number == 0 and terminal.apart_from_log else None
+                processes.append(subprocess.Popen(command, env={**surroundings, **names}, stderr=to))
+            return first_failure(processes, stopper, exchange, node * count)
+        finally:
+            stopper.undo()
+            end(processes)
+
+
+def loopback() -> dict[str, str]:
+    """Return the variables that keep the talk of one node's processes on its loopback device."""
+    device = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
+    return {"GLOO_SOCKET_IFNAME": device, "NCCL_SOCKET_IFNAME": device} if device else {}
+
+
+class Stopper:
+    """Passes SIGTERM on to processes; `asked` says that it came."""
+
+    def __init__(self, processes: list[subprocess.Popen]):
+        self.processes, self.asked = processes, False
+        self.before = signal.signal(signal.SIGTERM, self.stop)
+
+    def stop(self, *_) -> None:
+        """Ask all processes to end."""
+        self.asked = True
+        for process in self.processes:
+            process.terminate()
+
+    def undo(self) -> None:
+        """Let SIGTERM mean what it meant before."""
+        signal.signal(signal.SIGTERM, self.before)
+
+
+def first_failure(processes: list[subprocess.Popen], stopper: Stopper, exchange: Path, first: int) -> int:
+    """Wait for processes, the first of which has this number; return 0 or the status of the first that failed."""
+    while True:
+        for number, process in enumerate(processes, first):
+            if process.poll():
+                if process.returncode < 0 and not stopper.asked:
+                    name = signal.Signals(-process.returncode).name
+                    note_failure(exchange, number, "killed", f"process {number} was ended by {name}")
+                return process.returncode
+        if all(process.poll() == 0 for process in processes):
+            return 0
+        time.sleep(0.1)
+
+
+def end(processes: list[subprocess.Popen]) -> None:
+    """Wait a little for processes that are still there, and kill them."""
+    deadline = time.monotonic() + GRACE
+    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    for process in processes:
+        if process.poll() is None:
+            process.kill()
+        process.wait()
+
+
+def run_on_nodes(command: list[str], arguments, exchange: Path) -> int:
+    """Run this file once on each node of the Slurm job, to start the processes there; return the exit status."""
+    training = arguments.settings["training"]
+    job = os.environ.get("SLURM_JOB_ID")
+    if job is None:
+        raise UserError("training.nodes: several nodes are trained on in a Slurm job", remedy="see profiles/slurm")
+    if shutil.which("srun") is None:
+        raise UserError(
+            "training.nodes: there is no srun here", remedy="several nodes are no option with --sdm apptainer"
+        )
+    nodes = str(training["nodes"])
+    launch = [
+        "srun", "--nodes", nodes, "--ntasks", nodes, "--ntasks-per-node", "1", "--export", "ALL", "--kill-on-bad-exit",
+        "--cpus-per-task", str(arguments.threads), "--wait", str(2 * GRACE),
+        sys.executable, str(Path(__file__)), "--count", str(training["processes"]), "--exchange", str(exchange),
+        *(["--log", str(arguments.log)] if arguments.log else []), "--", *command,
+    ]  # fmt: skip
+    # The job's script runs on its first node, and so does this.
+    meeting = f"tcp://{socket.gethostname()}:{20000 + int(job) % 20000}"
+    process = subprocess.Popen(launch, env={**os.environ, RENDEZVOUS: meeting}, stderr=terminal.stream)
+    stopper = Stopper([process])
+    try:
+        return process.wait()
+    finally:
+        stopper.undo()
+        end([process])
+
+
+def note_failure(exchange: Path, number: int, kind: str, message: str) -> None:
+    """Leave word of a failure: `kind` is killed, memory, user or fault."""
+    write_json(exchange / f"failed-{number}.json", {"kind": kind, "message": message, "number": number})
+
+
+def why_failed(exchange: Path, status: int) -> Exception:
+    """Return the error to raise for what the processes left; of many the one that the others follow from."""
+    failures = [read_json(path) for path in sorted(exchange.glob("failed-*.json"))]
+    for kind in ("killed", "memory", "user", "fault"):
+        found = [failure for failure in failures if failure["kind"] == kind]
+        if found and kind == "memory":
+            return MemoryError(found[0]["message"])
+        if found and kind == "user":
+            return UserError(found[0]["message"])
+        if found:
+            return RuntimeError(found[0]["message"])
+    return RuntimeError(f"the processes ended with status {status} and said nothing")
+
+
+def main(argv=None) -> int:
+    """Start the processes of this node of a Slurm job; return the exit status."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--count", type=int, required=True, help="processes on this node")
+    parser.add_argument("--exchange", type=Path, required=True, help="folder for results and failures")
+    parser.add_argument("--log", type=Path, help="file for what the processes say")
+    parser.add_argument("command", nargs="+", help="what each process runs")
+    arguments = parser.parse_args(argv)
+    terminal.redirect(arguments.log, go_on=True)
+    node, nodes = int(os.environ["SLURM_NODEID"]), int(os.environ["SLURM_STEP_NUM_NODES"])
+    return abs(run_here(arguments.command, arguments.count, arguments.exchange, node, nodes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
