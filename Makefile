@@ -16,8 +16,8 @@ GPU ?=
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
 
-# Bars on a terminal, lines elsewhere. The cores stand last: unlike --quiet, they don't take a target for their own.
-OPTIONS = $$(if [ -t 2 ]; then echo --logger snaketune; else echo --quiet host reason rules; fi) --cores $(CORES)
+# Bars on a terminal (profiles/default), lines elsewhere. The cores stand last: unlike --quiet, they take no target.
+OPTIONS = $$([ -t 2 ] || echo --quiet host reason rules) --cores $(CORES)
 
 VENV := .venv/installed
 # Where the configuration files in ARGS have their results.

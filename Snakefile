@@ -29,7 +29,7 @@ onsuccess:
 
 
 onerror:
-    say_how_to_go_on()
+    say_how_to_go_on(log)
 
 
 rule all:

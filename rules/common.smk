@@ -17,6 +17,7 @@ from scripts.common.config.paths import files_at
 from scripts.common.config.runs import QUANTS
 from scripts.common.config.variants import answer_variants, gguf_quants, makers, shipped_variant
 from scripts.common.imports import files_of_script
+from scripts.common.last_words import last_words
 from scripts.common.memory.report import memory_lines
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
@@ -510,8 +511,10 @@ def show_summary():
         subprocess.run(command, env={**os.environ, "PYTHONPATH": str(workflow.basedir)}, check=False)
 
 
-def say_how_to_go_on():
-    """Say after a failure that what is done is kept."""
+def say_how_to_go_on(logs):
+    """Say after a failure what went wrong, job by job, and that what is done is kept; `logs` are Snakemake's own."""
+    for job_log, words in last_words(logs).items():
+        print(f"\n{job_log}:\n{words}\n", file=sys.stderr)
     print(
         "What is done is kept: type the same command again to go on; training resumes at its checkpoint.",
         file=sys.stderr,

@@ -155,14 +155,20 @@ class Slurm:
 
         Raises AssertionError with all its output when it fails.
         """
-        done = subprocess.run(command, env=self.surroundings(), capture_output=True, text=True, timeout=timeout, check=False)
+        done = subprocess.run(
+            command, env=self.surroundings(), capture_output=True, text=True, timeout=timeout, check=False
+        )
         assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
         return done.stdout
 
     def state(self, node: str) -> str:
         """Return the state of a node, as in IDLE, MIXED or DOWN*; empty as long as nobody answers."""
         done = subprocess.run(
-            ["scontrol", "--oneliner", "show", "node", node], env=self.surroundings(), capture_output=True, text=True, check=False
+            ["scontrol", "--oneliner", "show", "node", node],
+            env=self.surroundings(),
+            capture_output=True,
+            text=True,
+            check=False,
         )
         return fields(done.stdout).get("State", "")
 

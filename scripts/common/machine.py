@@ -1,0 +1,56 @@
+"""What this machine has: for the limits in profiles/default. Imports nothing that a plain Snakemake does not have."""
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from scripts.common.devices import devices
+from scripts.common.errors import UserError
+
+# The rest is for the system and whoever sits at it.
+SHARE_OF_MEMORY = 0.9
+CGROUPS = Path("/sys/fs/cgroup")
+LOGGER, LOGGER_PLUGIN = "snaketune", "snakemake_logger_plugin_snaketune"
+
+
+def gpu_limit() -> int:
+    """Return how many GPUs jobs may have at once; at least 1, so that one job at a time trains where there is none."""
+    try:
+        return max(len(devices()), 1)
+    except UserError as error:
+        print(f"profiles/default: {error}", file=sys.stderr)
+        return 1
+
+
+def memory_limit() -> int:
+    """Return how much main memory jobs may have together, in MB: nine tenths of what this process may have."""
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return int(min([physical, *cgroup_limits()]) * SHARE_OF_MEMORY) // 1_000_000
+
+
+def cgroup_limits(own: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) -> list[int]:
+    """Return the limits in bytes on the memory of this process's control groups (version 2 or 1) and those above."""
+    limits = []
+    for line in own.read_text(encoding="utf-8").splitlines() if own.exists() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers not in ("", "memory"):
+            continue
+        base, name = (root / controllers, "memory.limit_in_bytes") if controllers else (root, "memory.max")
+        group = base / path.strip("/")
+        for folder in (group, *group.parents):
+            if (folder / name).is_file():
+                limits.append((folder / name).read_text(encoding="utf-8").strip())
+            if folder == base:
+                break
+    return [int(limit) for limit in limits if limit.isdigit()]
+
+
+def wants_bars(words: list[str] | None = None) -> bool:
+    """Say whether Snakemake, called with these words, should show bars: on a terminal, and not if told to be quiet.
+
+    The rich logger takes no notice of `--quiet`, and leaves finished jobs out of a file.
+    """
+    words = sys.argv[1:] if words is None else words
+    quiet = any(word.startswith("--quiet") or (word[:1] == "-" and word[1:2] == "q") for word in words)
+    return sys.stderr.isatty() and not quiet and importlib.util.find_spec(LOGGER_PLUGIN) is not None
