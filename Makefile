@@ -17,7 +17,7 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
 
 # Bars on a terminal (profiles/default), lines elsewhere. The cores stand last: unlike --quiet, they take no target.
-OPTIONS = $$([ -t 2 ] || echo --quiet host reason rules) --cores $(CORES)
+OPTIONS = $$(if [ ! -t 2 ]; then echo --quiet host reason rules; fi) --cores $(CORES)
 
 VENV := .venv/installed
 # Where the configuration files in ARGS have their results.
