@@ -7,6 +7,7 @@ from pathlib import Path
 
 from scripts.common.files import atomic_path
 from scripts.common.records import Record
+from scripts.common.seals import intact
 
 COLUMNS = ("id", "messages", "expected", "label", "group", "meta", "origin", "spans")
 ROWS, CHARACTERS = 4096, 4 * 2**20  # a batch is written when it holds so much
@@ -77,10 +78,10 @@ def row_writer(path: Path | str, columns: tuple[str, ...] = COLUMNS) -> Iterator
 
 
 def read_rows(path: Path | str, columns: tuple[str, ...] | None = None) -> Iterator[dict]:
-    """Yield the rows of a file that `row_writer` made, batch by batch."""
+    """Yield the rows of a file that `row_writer` made, batch by batch; UserError when it has changed since."""
     from pyarrow import parquet
 
-    with parquet.ParquetFile(path, pre_buffer=False) as file:
+    with parquet.ParquetFile(intact(path), pre_buffer=False) as file:
         for batch in file.iter_batches(batch_size=ROWS // 4, columns=None if columns is None else list(columns)):
             yield from batch.to_pylist()
 
@@ -89,5 +90,5 @@ def row_count(path: Path | str) -> int:
     """Return how many rows a Parquet file has."""
     from pyarrow import parquet
 
-    with parquet.ParquetFile(path) as file:
+    with parquet.ParquetFile(intact(path)) as file:
         return file.metadata.num_rows

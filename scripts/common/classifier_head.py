@@ -34,7 +34,7 @@ def save_head(folder: Path, head: torch.nn.Linear, config: dict) -> None:
 
     weights = {"score.weight": head.weight, "score.bias": head.bias}
     save_file({name: weight.detach().float().cpu().contiguous() for name, weight in weights.items()}, folder / HEAD)
-    write_json(folder / HEAD_CONFIG, config)
+    write_json(folder / HEAD_CONFIG, config, part=True)
 
 
 def load_head(path: Path) -> Head:

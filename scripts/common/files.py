@@ -1,75 +1,145 @@
-"""Files that are whole or absent, their hashes, and manifests of folders."""
+"""Files and folders that are whole or absent, and manifests of folders."""
 
+import glob
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from scripts.common.errors import UserError
+from scripts.common.seals import intact, is_seal, known_sha256s, seal_of, sha256_of, write_seal
 
 MANIFEST = "manifest.json"
+PARTIAL = ".partial"
 
 
 @contextmanager
-def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes the place of `path` when the block ends well."""
+def atomic_path(path: Path | str, part: bool = False) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; it takes the place of `path` when the block ends well.
+
+    The file gets a seal, and what killed steps left of it is removed. A file that is `part` of a set has neither: the
+    set's manifest has its hash. So have files in a folder that `atomic_folder` yields, its manifest excepted.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    if not part:
+        remove_leftovers(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    sealed = not part and (path.name == MANIFEST or not any(parent.suffix == PARTIAL for parent in path.parents))
     try:
         yield beside
-        with open(beside, "rb") as file:
-            os.fsync(file.fileno())
+        sync(beside)
+        sha256 = sha256_of(beside) if sealed else None
+        # A kill between these leaves a whole file without a seal, never one with the seal of another.
+        seal_of(path).unlink(missing_ok=True)
         os.replace(beside, path)
+        if sealed:
+            write_seal(path, sha256)
+        sync(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Yield an empty folder beside `path` to fill; it takes the place of `path` when the block ends well."""
+    """Yield an empty folder beside `path` to fill; it takes the place of `path` when the block ends well.
+
+    A kill at any moment leaves the old folder, none, or the new one, and never parts of one.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    for stale in path.parent.glob(f".{path.name}.*.partial"):
-        shutil.rmtree(stale, ignore_errors=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    remove_leftovers(path)
+    beside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    aside = path.with_name(f".{path.name}.{os.getpid()}.old{PARTIAL}")
     beside.mkdir()
     try:
         yield beside
+        for folder, _, names in os.walk(beside, topdown=False):
+            for place in (*(Path(folder, name) for name in names), Path(folder)):
+                sync(place)
         if path.exists():
-            shutil.rmtree(path)
+            os.replace(path, aside)
         os.replace(beside, path)
+        sync(path.parent)
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(output: Path | str) -> Iterator[Path]:
+    """Yield an empty folder beside an output, for what a step needs on its way to it; it is gone afterwards."""
+    path = Path(output).with_name(f"{Path(output).name}.scratch")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(path)
+    folder = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove what killed steps left beside a path that they were writing.
+
+    One that outlived its workflow and is still at it finds nothing to put in place, and fails.
+    """
+    for stale in path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}"):
+        if re.fullmatch(r"\d{1,8}(\.old)?", stale.name[len(path.name) + 2 : -len(PARTIAL)]):
+            if stale.is_dir():
+                shutil.rmtree(stale, ignore_errors=True)
+            else:
+                stale.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Have a file, or the names in a folder, on the disk before going on; a file system may not know it of folders."""
+    if path.is_dir():
+        with suppress(OSError):
+            sync_descriptor(path)
+    else:
+        sync_descriptor(path)
+
+
+def sync_descriptor(path: Path) -> None:
+    """Open a path and have its content on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Give a file a second name, or copy it where the file system can't do that; of a link, what it leads to."""
+    intact(source)
     try:
         os.link(source.resolve(), target)
     except OSError:
         shutil.copyfile(source, target)
 
 
-def write_text(path: Path | str, text: str) -> None:
-    """Write a text file as a whole."""
-    with atomic_path(path) as beside:
+def write_text(path: Path | str, text: str, part: bool = False) -> None:
+    """Write a text file as a whole; see `atomic_path` for a file that is `part` of a set."""
+    with atomic_path(path, part) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
-def write_json(path: Path | str, value: Any) -> None:
-    """Write JSON that a person can read and that is the same for the same value."""
-    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n")
+def write_json(path: Path | str, value: Any, part: bool = False) -> None:
+    """Write JSON that a person can read and that is the same for the same value; `part` as for `write_text`."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n", part)
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file; one that is none is a UserError with its line."""
+    """Read a JSON file; one that is none is a UserError with its line, and so is one that has changed."""
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(intact(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise UserError(f"is not valid JSON: {error.msg}", path, error.lineno) from None
 
@@ -84,8 +154,8 @@ def write_jsonl(path: Path | str, rows: Iterator[dict] | list[dict]) -> int:
 
 
 def read_jsonl(path: Path | str) -> Iterator[dict]:
-    """Yield the objects of a JSONL file; a bad line is a UserError that names it."""
-    with open(path, encoding="utf-8") as file:
+    """Yield the objects of a JSONL file; a bad line is a UserError that names it, and so is a file that has changed."""
+    with open(intact(path), encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
                 continue
@@ -98,12 +168,6 @@ def read_jsonl(path: Path | str) -> Iterator[dict]:
             yield row
 
 
-def sha256_of(path: Path | str) -> str:
-    """Return a file's SHA-256 as hex digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def canonical_sha256(value: Any) -> str:
     """Return the SHA-256 of a value as canonical JSON, as hex digits: the same for the same value, in any key order."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
@@ -113,29 +177,37 @@ def canonical_sha256(value: Any) -> str:
 def write_manifest(folder: Path | str, **facts: Any) -> Path:
     """Write the folder's manifest: facts, and size and SHA-256 of each file. Written last: there means complete."""
     folder = Path(folder)
-    files = {
-        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+    paths = [
+        path
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST and not path.name.endswith(".partial")
+        if path.is_file() and path.name != MANIFEST and path.suffix != PARTIAL and not is_seal(path)
+    ]
+    files = {
+        str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256}
+        for path, sha256 in zip(paths, known_sha256s(paths), strict=True)
     }
     write_json(folder / MANIFEST, {**facts, "files": files})
     return folder / MANIFEST
 
 
-def check_manifest(manifest: Path | str, hashes: bool = False) -> dict:
-    """Return a manifest's content after checking that each file is there at its size (and, if asked, with its hash).
+def check_manifest(manifest: Path | str, hashes: bool = True) -> dict:
+    """Return a manifest's content after checking that each file is there as it was made.
 
-    Raises UserError naming the first file that differs.
+    A step that reads no weights needs no hashes of `*.safetensors`: without `hashes` their sizes do. Raises UserError
+    naming the first file that differs.
     """
     manifest = Path(manifest)
     content = read_json(manifest)
+    remedy, hashed = f"delete {manifest} to make the folder again", []
     for name, expected in content["files"].items():
         path = manifest.parent / name
-        remedy = f"delete {manifest} to make the folder again"
         if not path.is_file():
             raise UserError("is missing", path, remedy=remedy)
         if path.stat().st_size != expected["bytes"]:
             raise UserError(f"has {path.stat().st_size} bytes, not {expected['bytes']}", path, remedy=remedy)
-        if hashes and sha256_of(path) != expected["sha256"]:
+        if hashes or path.suffix != ".safetensors":
+            hashed.append((path, expected["sha256"]))
+    for (path, expected), found in zip(hashed, known_sha256s([path for path, _ in hashed]), strict=True):
+        if found != expected:
             raise UserError("has changed since it was made", path, remedy=remedy)
     return content

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from scripts.common.chat_template import render_template
 from scripts.common.errors import UserError
 from scripts.common.gguf_header import read_header
+from scripts.common.seals import intact
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
@@ -72,9 +73,10 @@ def open_gguf(
 
     `context` is in tokens (none: what the model was trained for; with `logits_all` memory for a row of vocabulary
     floats per token of context is set aside), `threads` defaults to what llama.cpp takes. Native log lines are shown
-    on failure only. Raises UserError for a file that is none or that llama.cpp can't load.
+    on failure only. Raises UserError for a file that is none, has changed since it was made, or that llama.cpp can't
+    load.
     """
-    read_header(path)
+    read_header(intact(path))
     import llama_cpp
 
     keep_native_lines()

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 from scripts.common import llama
 from scripts.common.errors import UserError
 from scripts.common.mmproj import image_limits
+from scripts.common.seals import intact
 from scripts.common.vision import cell_size
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def open_vision(
     options.n_threads = threads or options.n_threads
     if sight is not None:
         options.image_min_tokens, options.image_max_tokens = 1, sight.most_tokens
-    context = mtmd_cpp.mtmd_init_from_file(str(mmproj).encode(), model.model, options)
+    context = mtmd_cpp.mtmd_init_from_file(str(intact(mmproj)).encode(), model.model, options)
     if not context:
         llama.show_native_lines()
         raise UserError(f"llama.cpp can't load it: {llama.native_faults()[0]}", mmproj)

@@ -12,8 +12,10 @@ from pathlib import Path
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_json
 from scripts.common.records import images_of, text_of
+from scripts.common.seals import known_sha256
 
 PROJECTOR, VISION_TOWER = "model.multi_modal_projector", "model.vision_tower"  # names of modules of Mistral 3
+NAMED_BY_CONTENT = re.compile(r"^[0-9a-f]{64}\.")
 
 
 def image_path(folder: Path, name: str) -> Path:
@@ -42,11 +44,17 @@ def open_image(path: Path):
 def load_image(folder: Path, name: str):
     """Return an image of a dataset's folder as PIL image in RGB, upright, what is transparent in it white.
 
-    Raises UserError for a file that is missing, outside the folder, or no whole image.
+    Raises UserError for a file that is missing, outside the folder, no whole image, or not what its name says.
     """
     from PIL import Image, ImageOps
 
     path = image_path(folder, name)
+    if NAMED_BY_CONTENT.match(path.name) and known_sha256(path) != path.stem:
+        raise UserError(
+            "has changed since it was made",
+            path,
+            remedy=f"delete {path.with_name('manifest.json')} to make the images again",
+        )
     with open_image(path) as image:
         try:
             upright = ImageOps.exif_transpose(image)
@@ -77,7 +85,7 @@ def load_processor(manifest: Path, longest_edge: int | None = None):
     """
     from transformers import AutoProcessor, PixtralProcessor
 
-    facts = check_manifest(manifest)
+    facts = check_manifest(manifest, hashes=False)
     folder = Path(manifest).parent
     if not (folder / "preprocessor_config.json").is_file() and not (folder / "processor_config.json").is_file():
         raise UserError("has no image processor", folder, remedy="the task 'vision' needs a vision model")
@@ -101,7 +109,7 @@ def lower_longest_edge(folder: Path, longest_edge: int | None) -> None:
         scaling = settings.get("image_processor", settings)
         if longest_edge < scaling.get("size", {}).get("longest_edge", 0):
             scaling["size"] = {"longest_edge": longest_edge}
-            write_json(folder / name, settings)
+            write_json(folder / name, settings, part=True)
 
 
 def cell_size(processor) -> int:

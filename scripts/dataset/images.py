@@ -109,7 +109,7 @@ class ImageStore:
         """Write an image, unless it is there as it should be."""
         path = self.output / file
         if not path.is_file() or sha256_of(path) != file.partition(".")[0]:
-            with atomic_path(path) as beside:
+            with atomic_path(path, part=True) as beside:
                 beside.write_bytes(data)
 
     def use(self, messages: list[dict]) -> None:

@@ -10,12 +10,11 @@ llama.cpp reads it beside the model's own file (`--mmproj`). What it can't be to
 import logging
 import math
 import sys
-import tempfile
 from pathlib import Path
 
 from scripts.common.cli import run_step, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_path, check_manifest, read_json
+from scripts.common.files import atomic_path, check_manifest, read_json, scratch_folder
 from scripts.common.gguf_header import read_header
 from scripts.common.mmproj import LONGEST_EDGE
 from scripts.gguf.convert_to_gguf import run_converter
@@ -137,9 +136,8 @@ def convert_mmproj(merged: Path, tools: Path, base: Path, output: Path, settings
     check_config(config, merged)
     images = image_settings(merged)
     tokenizer = AutoTokenizer.from_pretrained(merged, trust_remote_code=trusted)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".convert-") as temporary:
-        staged, converted = Path(temporary) / "model", Path(temporary) / "converted.gguf"
+    with scratch_folder(output) as temporary:
+        staged, converted = temporary / "model", temporary / "converted.gguf"
         staged.mkdir()
         token = stage_vision(merged, staged, tokenizer)
         run_converter(tools, staged, converted, "--mmproj")

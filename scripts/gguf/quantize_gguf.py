@@ -14,6 +14,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import atomic_path
 from scripts.common.gguf_header import read_header
 from scripts.common.llama import keep_native_lines, last_native_fault, native_lines
+from scripts.common.seals import intact
 
 TENSOR_LINE = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def quantize_gguf(source: Path, output: Path, quant: str, threads: int) -> list[
     """
     import llama_cpp
 
-    total = len(read_header(source).tensors)
+    total = len(read_header(intact(source)).tensors)
     bar = Progress(f"quantize {quant}", total)
 
     def listen(line: str) -> None:

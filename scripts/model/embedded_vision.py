@@ -100,6 +100,7 @@ def save_processor(folder: Path, image_size: int) -> None:
             "rescale_factor": 1 / 255,
             "size": {"longest_edge": image_size},
         },
+        part=True,
     )
     write_json(
         folder / "processor_config.json",
@@ -109,4 +110,5 @@ def save_processor(folder: Path, image_size: int) -> None:
             "processor_class": "PixtralProcessor",
             "spatial_merge_size": SPATIAL_MERGE_SIZE,
         },
+        part=True,
     )

@@ -45,8 +45,9 @@ def mend_tekken_pattern(folder: Path) -> bool:
         return False
     for pattern in wrong:
         pattern["Regex"] = TEKKEN
-    write_json(path, tokenizer)
+    write_json(path, tokenizer, part=True)
     config = folder / "tokenizer_config.json"
-    write_json(config, {**(read_json(config) if config.is_file() else {}), "fix_mistral_regex": True})
+    settings = read_json(config) if config.is_file() else {}
+    write_json(config, {**settings, "fix_mistral_regex": True}, part=True)
     log.warning("tokenizer.json cut text by a wrong pattern, which Mistral published; Tekken's is in its place now")
     return True

@@ -98,6 +98,6 @@ def save_tokenizer(folder: Path, model: bytes, special: SpecialTokens, chat_temp
     }
     if special.swallow:
         settings["added_tokens_decoder"] = swallowing_tokens(model, special)
-    write_json(folder / "tokenizer_config.json", settings)
+    write_json(folder / "tokenizer_config.json", settings, part=True)
     (folder / "chat_template.jinja").write_text(chat_template, encoding="utf-8")
     AutoTokenizer.from_pretrained(folder).backend_tokenizer.save(str(folder / "tokenizer.json"))

@@ -18,6 +18,7 @@ from scripts.common.cli import Progress, log
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_json
 from scripts.common.padding import pad_batch
+from scripts.common.seals import intact
 
 GPU_TOKENS = 4096  # tokens of a forward pass on a GPU: enough to keep it busy with a model of 7 billion weights
 DISK_SHARE = 0.9  # of the free disk that a cache may take
@@ -30,7 +31,7 @@ class Rows:
     def __init__(self, path: Path):
         import pyarrow
 
-        with pyarrow.memory_map(str(path)) as file:
+        with pyarrow.memory_map(str(intact(path))) as file:
             table = pyarrow.ipc.open_stream(file).read_all()
         self.ids: list[list[int]] = table["input_ids"].to_pylist()
         self.labels: list[torch.Tensor] = []

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from scripts.common.errors import UserError
 from scripts.common.files import write_json
+from scripts.common.seals import intact
 from scripts.train.checkpoints import step_of
 from scripts.train.world import is_first
 
@@ -25,10 +26,10 @@ CURVE_KEYS = (
 
 
 def load_rows(tokens: Path, split: str):
-    """Return a split's rows as a memory-mapped `datasets.Dataset`."""
+    """Return a split's rows as a memory-mapped `datasets.Dataset`; UserError when they have changed."""
     from datasets import Dataset
 
-    return Dataset.from_file(str(tokens / f"{split}.arrow")).remove_columns("id")
+    return Dataset.from_file(str(intact(tokens / f"{split}.arrow"))).remove_columns("id")
 
 
 def check_packages(training: dict) -> None:
@@ -85,4 +86,4 @@ def tidy_adapter_config(path: Path, base: Path, facts: dict) -> None:
     for key, value in config.items():
         if isinstance(value, list) and all(isinstance(item, str) for item in value):
             config[key] = sorted(value)
-    write_json(path, config)
+    write_json(path, config, part=True)

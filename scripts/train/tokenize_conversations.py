@@ -214,7 +214,7 @@ def tokenize_dataset(
 
     `vision` takes the tokenizer's place for a vision run.
     """
-    manifest, tokenizer = check_manifest(base), vision or load_tokenizer(base)
+    manifest, tokenizer = check_manifest(base, hashes=False), vision or load_tokenizer(base)
     ledgers = {}
     for split in SPLITS:
         source = dataset / f"{split}.jsonl"

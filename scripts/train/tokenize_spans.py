@@ -211,7 +211,7 @@ def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) ->
     `settings` is `tokens` of the configuration. Raises UserError for a dataset without spans, and for windows longer
     than the model sees.
     """
-    manifest, tokenizer = check_manifest(base), load_tokenizer(base)
+    manifest, tokenizer = check_manifest(base, hashes=False), load_tokenizer(base)
     positions = read_json(base.parent / "config.json").get("max_position_embeddings") or settings["max_length"]
     if settings["max_length"] > positions:
         raise UserError(

@@ -120,5 +120,7 @@ def save_adapter(model, base: Path, folder: Path) -> None:
     path = folder / "adapter_config.json"
     written = read_json(path)
     targets = [name for name in written["target_modules"] if name != HEAD_NAME]
-    write_json(path, {**written, "target_modules": targets, "modules_to_save": None, "exclude_modules": None})
+    write_json(
+        path, {**written, "target_modules": targets, "modules_to_save": None, "exclude_modules": None}, part=True
+    )
     tidy_adapter_config(path, base, check_manifest(base))

@@ -364,7 +364,7 @@ def test_the_manifest_lists_the_images_of_kept_records_alone(stage: Stage, folde
         ["sub/other.png"],
     ]
     there = {path.name for path in (tmp_path / "images").iterdir()}
-    assert there == {*manifest["files"], "manifest.json", "notes.txt"}
+    assert there == {*manifest["files"], "manifest.json", ".manifest.json.sha256", "notes.txt"}
     named = {name for row in stage.ingested() for name in images_of(json.loads(row["messages"]))}
     assert named == {f"images/{file}" for file in manifest["files"]}
 

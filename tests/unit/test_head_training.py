@@ -76,6 +76,7 @@ def test_training_lowers_the_loss_and_logs_it(tokens, tiny_base, tmp_path):
     assert facts["features"]["bytes"] == facts["features"]["estimated_bytes"] == tokens_kept * hidden * 4
     assert facts["trainable_parameters"] == 7 * 256 + 7
     assert sorted(path.name for path in (tmp_path / "output").iterdir()) == [
+        ".manifest.json.sha256",
         "head.safetensors",
         "head_config.json",
         "manifest.json",

@@ -123,6 +123,7 @@ def test_the_adapter_loads_with_plain_peft_and_changes_the_answers(data, tiny_vi
         after = PeftModel.from_pretrained(model, tmp_path / "output").eval()(**inputs).logits
     assert not torch.allclose(before, after, atol=1e-2)
     assert sorted(path.name for path in (tmp_path / "output").iterdir()) == [
+        ".manifest.json.sha256",
         "adapter_config.json",
         "adapter_model.safetensors",
         "manifest.json",
