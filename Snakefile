@@ -24,6 +24,10 @@ include: "rules/score.smk"
 include: "rules/deploy.smk"
 
 
+onstart:
+    stop_jobs_on_sigterm()
+
+
 onsuccess:
     show_summary()
 

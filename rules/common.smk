@@ -16,9 +16,11 @@ from scripts.common.config.checks import gated_runs
 from scripts.common.config.paths import files_at
 from scripts.common.config.runs import QUANTS
 from scripts.common.config.variants import answer_variants, gguf_quants, makers, shipped_variant
+from scripts.common.folder_lock import OWNER, one_workflow_at_a_time
 from scripts.common.imports import files_of_script
 from scripts.common.last_words import last_words
 from scripts.common.memory.report import memory_lines
+from scripts.common.stop_jobs import stop_jobs_on_sigterm
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
 
@@ -39,6 +41,11 @@ shell.prefix(
     f"{OWN_PATH}; "
 )
 
+
+# A run that was killed leaves no lock for a person to remove. Jobs of a cluster's nodes are not this process's own.
+one_workflow_at_a_time()
+if workflow.remote_exec:
+    os.environ.pop(OWNER, None)
 
 STARTED = time.time()
 # For each run the run that makes its model: runs that differ only in how they answer share one.

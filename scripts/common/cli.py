@@ -9,6 +9,7 @@ from pathlib import Path
 
 from scripts.common.errors import UserError
 from scripts.common.leases import take_devices
+from scripts.common.orphans import end_with_workflow
 from scripts.common.terminal import Progress, log, progress, terminal
 
 __all__ = ["Progress", "log", "progress", "run_step", "settings_argument", "step_parser"]
@@ -43,6 +44,7 @@ def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.Argume
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True
     )
+    end_with_workflow()
     try:
         take_devices(arguments.gpus)
         step(arguments)

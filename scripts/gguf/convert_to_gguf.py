@@ -10,15 +10,15 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 from scripts.common.chat_template import without_generation_tags
 from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_path, check_manifest, read_json
+from scripts.common.files import atomic_path, check_manifest, read_json, scratch_folder
 from scripts.common.gguf_header import read_header
 from scripts.common.llama import TEMPLATE_KEY
+from scripts.common.orphans import die_with_parent
 from scripts.gguf.metadata import IMAGE_TAG, TEXT_TAG, display_name, general_metadata, metadata_changes
 from scripts.gguf.naming import model_name
 from scripts.gguf.phi3_name import name_for_llama_cpp
@@ -49,7 +49,13 @@ def run_converter(tools: Path, folder: Path, output: Path, *options: str) -> Non
     command += options
     said, bar = [], Progress("convert to GGUF", 100)
     with subprocess.Popen(
-        command, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+        command,
+        env=surroundings,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        preexec_fn=die_with_parent,
     ) as process:
         for line in process.stdout:
             if written := WRITTEN.match(line):
@@ -105,9 +111,8 @@ def convert_to_gguf(merged: Path, tools: Path, base: Path, output: Path, setting
     trusted = check_manifest(merged / "manifest.json").get("trust_remote_code", False)
     check_manifest(tools / "manifest.json")
     tokenizer = AutoTokenizer.from_pretrained(merged, trust_remote_code=trusted)
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=output.parent, prefix=".convert-") as temporary:
-        staged, converted = Path(temporary) / "model", Path(temporary) / "converted.gguf"
+    with scratch_folder(output) as temporary:
+        staged, converted = temporary / "model", temporary / "converted.gguf"
         staged.mkdir()
         stage_folder(merged, staged, tokenizer)
         run_converter(tools, staged, converted)

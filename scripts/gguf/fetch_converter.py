@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from scripts.common.cli import run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, sha256_of, write_manifest
+from scripts.common.orphans import die_with_parent
 
 ARCHIVE_VARIABLE = "SNAKETUNE_LLAMA_CPP_ARCHIVE"
 BUILD_BACKEND = "scikit_build_core"
@@ -58,7 +59,14 @@ def download_archive(requirements: Path, folder: Path) -> Path:
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", pin.package, "--require-hashes"]
     command += [*isolation, "--progress-bar", "off", "--disable-pip-version-check", "--no-input"]
     command += ["-d", str(folder), "-r", str(requirements)]
-    result = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    result = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        preexec_fn=die_with_parent,
+    )
     log.info("%s", result.stdout.strip())
     archives = list(folder.glob("*.tar.gz"))
     if result.returncode or len(archives) != 1:

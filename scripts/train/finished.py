@@ -1,26 +1,28 @@
 """One training of a run at a time, and none of a run that is done."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, sha256_of
+from scripts.common.flock import take_lock
 
 FINISHED = ".finished.json"
+PATIENCE = 90  # seconds: longer than a training that outlived its workflow takes to stop
 
 
 @contextmanager
 def only_training_in(folder: Path) -> Iterator[None]:
     """Hold the run's lock, which ends with this process; raises UserError when another process holds it.
 
-    A training that outlived a killed workflow would otherwise write the same checkpoints as the one that takes over.
+    A training that outlived a killed workflow would otherwise write the same checkpoints as the one that takes over. It
+    stops by itself, so this one waits for a while.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".training.lock", "w", encoding="utf-8") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            take_lock(file, PATIENCE)
         except BlockingIOError:
             raise UserError(
                 "another process is training this run", folder, remedy="wait for it, or end that train_model.py"

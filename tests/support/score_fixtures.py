@@ -4,6 +4,8 @@ import json
 import math
 from pathlib import Path
 
+from scripts.common.seals import seal_of
+
 FRENCH = [
     ("Minute 12'. Événement : But.", "But", "But ! Lassana Koné ouvre le score d'une frappe croisée du gauche."),
     ("Minute 20'. Événement : Commentaire.", "Commentaire", "Le gardien repousse le ballon en corner."),
@@ -69,8 +71,9 @@ def likelihood_rows(language: str, perplexity: float = 10.0, spread: float = 0.1
 
 
 def write_rows(path: Path, rows: list[dict]) -> Path:
-    """Write rows as JSONL."""
+    """Write rows as JSONL; a seal that a step left there is no longer true."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    seal_of(path).unlink(missing_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
 

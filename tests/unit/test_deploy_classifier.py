@@ -100,7 +100,7 @@ def example(bundle):
 
 def test_the_bundle_is_complete_and_its_checksums_hold(bundle, run_folder):
     names = sorted(path.relative_to(bundle).as_posix() for path in bundle.rglob("*") if path.is_file())
-    model = sorted(path.name for path in (run_folder / "merged").iterdir())
+    model = sorted(path.name for path in (run_folder / "merged").glob("[!.]*"))
     others = ["README.md", "SHA256SUMS", "example_classify.py", "provenance.json", "ro-crate-metadata.json"]
     others += workflow_files()
     assert names == sorted([*others, *(f"model/{name}" for name in model)])

@@ -13,6 +13,7 @@ from scripts.common.canonical import from_row, read_rows, row_writer, to_row
 from scripts.common.entities import entities_json, parse_entities
 from scripts.common.files import read_json, write_manifest
 from scripts.common.records import Record, content_id
+from scripts.common.seals import seal_of
 from scripts.predict import redact_records
 from scripts.predict.redaction import Placeholders, Redactor, Replaced, disjoint, texts_of
 from scripts.predict.span_model import SpanModel
@@ -296,6 +297,7 @@ def test_no_raw_text_is_in_the_splits_or_the_ledger(classifier: Path, tmp_path: 
     assert stage.ingest(write_lines(tmp_path / "raw.jsonl", rows)) == 0
     assert run_step(tmp_path, tmp_path / "ingested.parquet", classifier) == 0
     (tmp_path / "redacted.parquet").replace(tmp_path / "ingested.parquet")
+    seal_of(tmp_path / "ingested.parquet").unlink()
     assert stage.split() == 0
     assert stage.write_ledger("--redaction", str(tmp_path / "redaction.json")) == 0
     for name in ("train.jsonl", "test.jsonl", "duplicates.jsonl", "redaction.json", "ledger.json", "ledger.html"):

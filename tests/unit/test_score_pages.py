@@ -127,7 +127,7 @@ def test_text_from_data_is_escaped(tmp_path):
 
     make_run(tmp_path, "evil", "fr", dict.fromkeys(VARIANTS, (evil, 9.0)), {EVIL: {**GATES["good"], **COMMON}})
     asked = [{"role": role, "content": EVIL} for role in ("system", "user")]
-    for path in [*(tmp_path / "runs/evil/answers").iterdir(), *(tmp_path / "runs/evil/errors").iterdir()]:
+    for path in [path for name in ("answers", "errors") for path in (tmp_path / "runs/evil" / name).glob("[!.]*")]:
         rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
         write_rows(
             path, [{**row, "label": EVIL, "expected": EVIL, "faults": [EVIL], "messages": asked} for row in rows]

@@ -83,6 +83,7 @@ def test_the_adapter_loads_with_plain_peft_and_changes_the_answers(tokens, tiny_
         after = PeftModel.from_pretrained(base, tmp_path / "output").eval()(ids).logits
     assert not torch.allclose(before, after, atol=1e-3)
     assert sorted(path.name for path in (tmp_path / "output").iterdir()) == [
+        ".manifest.json.sha256",
         "adapter_config.json",
         "adapter_model.safetensors",
         "manifest.json",
@@ -195,10 +196,19 @@ def test_the_very_same_run_is_not_trained_twice(tokens, tiny_base, tmp_path):
     assert outputs_of_a_run(logging_steps=2)[1] != other[1]
 
 
-def test_a_second_training_of_the_same_run_is_refused(tokens, tiny_base, tmp_path):
+def test_a_second_training_of_the_same_run_is_refused(tokens, tiny_base, tmp_path, monkeypatch):
+    monkeypatch.setattr("scripts.train.finished.PATIENCE", 0.5)
     with only_training_in(tmp_path):
         assert step(tokens, tiny_base, tmp_path) == 1
     assert step(tokens, tiny_base, tmp_path) == 0
+
+
+def test_a_training_waits_for_one_that_outlived_its_workflow_and_is_stopping(tmp_path):
+    stopping = only_training_in(tmp_path)
+    stopping.__enter__()
+    threading.Timer(0.5, stopping.__exit__, (None, None, None)).start()
+    with only_training_in(tmp_path):
+        pass
 
 
 def test_the_time_left_is_counted_from_where_this_process_began():
