@@ -11,6 +11,8 @@ NAME ?= football
 EMBEDDED ?= yes
 # Settings for a smaller or larger GPU, where the recipe fits it: t4, 24gb or 80gb.
 GPU ?=
+# The bundle to verify.
+BUNDLE ?=
 
 # Rules run `python`: this makes it the environment's.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -29,7 +31,7 @@ RECIPE_RESULTS = $(shell PATH="$(PATH)" python -m scripts.common.results_folder 
 # After a dry run there is nothing to show.
 DRY := $(filter -n% -pn --dry-run --dryrun,$(ARGS))
 
-.PHONY: help demo report recipe known-recipe test lint unit format lock docs clean FORCE
+.PHONY: help demo report recipe known-recipe verify test lint unit format lock docs clean FORCE
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -66,6 +68,10 @@ known-recipe:
 	@[ -z "$(GPU)" ] || [ -f "config/gpu/$(GPU)/$(NAME).yaml" ] || { \
 		known=$$(cd config/gpu && ls */$(NAME).yaml | cut -d/ -f1 | paste -sd, | sed 's/,/, /g'); \
 		echo "no settings of recipe '$(NAME)' for GPU=$(GPU); there are: $$known" >&2; exit 2; }
+
+verify: $(VENV) ## Say what differs from what a bundle records: BUNDLE=results/runs/NAME/bundle
+	@[ -n "$(BUNDLE)" ] || { echo "name the bundle: BUNDLE=results/runs/NAME/bundle" >&2; exit 2; }
+	@python scripts/deploy/verify_bundle.py "$(BUNDLE)" $(ARGS)
 
 test: $(VENV) lint ## Check the code and run all tests
 	@pytest

@@ -15,6 +15,7 @@ from scripts.common.config import ConfigError, load_config
 from scripts.common.config.checks import gated_runs
 from scripts.common.config.paths import files_at
 from scripts.common.config.runs import QUANTS
+from scripts.common.config.sections import sections_of
 from scripts.common.config.variants import answer_variants, gguf_quants, makers, shipped_variant
 from scripts.common.folder_lock import OWNER, one_workflow_at_a_time
 from scripts.common.imports import files_of_script
@@ -328,17 +329,7 @@ def shipped_gguf(wildcards):
 
 def bundle_settings(wildcards):
     """Return all that the configuration says of a run, its model and its dataset, as JSON."""
-    run = CONFIG.runs[wildcards.run]
-    parts = {
-        "run_key": wildcards.run,
-        "model_key": run.model,
-        "dataset_key": run.dataset,
-        "project": CONFIG.project.model_dump(mode="json"),
-        "run": run.model_dump(mode="json"),
-        "model": CONFIG.models[run.model].model_dump(mode="json"),
-        "dataset": CONFIG.datasets[run.dataset].model_dump(mode="json"),
-    }
-    return json.dumps(parts, ensure_ascii=False, sort_keys=True)
+    return json.dumps(sections_of(CONFIG, wildcards.run), ensure_ascii=False, sort_keys=True)
 
 
 def benchmarks_folder(wildcards):
