@@ -69,6 +69,11 @@ def tokenizer_facts(manifest: dict) -> dict:
     return {"sha256": hash_of_hashes(files), "files": files}
 
 
+def converter_facts(project: Path) -> dict:
+    """Return package, version and hash of the pinned converter."""
+    return asdict(read_pin(project / "envs" / "converter.txt"))
+
+
 def devices(training: dict, scores: list[dict]) -> dict:
     """Return the device that trained, and those that answered, by variant; unknown ones are None."""
     answered = {found["variant"]: found.get("devices") for found in scores}
@@ -101,7 +106,7 @@ def provenance(
         "data": {"name": settings["dataset_key"], **raw_data(settings["dataset"], raw)},
         "code": code_state(project),
         "locks": {path.name: sha256_of(path) for path in sorted((project / "envs").glob("*.lock"))},
-        "converter": asdict(read_pin(project / "envs" / "converter.txt")),
+        "converter": converter_facts(project),
         "base_model": {
             "name": settings["model_key"],
             **{key: without_places(model.get(key)) for key in ("source", "id", "revision", "license", "parameters")},

@@ -12,6 +12,7 @@ import argparse
 import re
 import sys
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import unquote
 
 from scripts.common.errors import UserError
@@ -47,6 +48,14 @@ def read_sums(path: Path) -> dict[str, str]:
     return sums
 
 
+def read_foreign_json(path: Path) -> Any:
+    """Read a JSON file that anybody may have written; raises UserError for one that is none."""
+    try:
+        return read_json(path)
+    except (UnicodeDecodeError, RecursionError):
+        raise UserError("is not valid JSON: it is nested too deep, or is no text", path) from None
+
+
 def verify_files(folder: Path, findings: Findings) -> dict[str, str]:
     """Compare the bundle's files with SHA256SUMS, and return that."""
     sums = read_sums(folder / SUMS)
@@ -71,7 +80,7 @@ def verify_files(folder: Path, findings: Findings) -> dict[str, str]:
 
 def verify_crate(folder: Path, sums: dict[str, str], findings: Findings) -> None:
     """Compare the hashes in ro-crate-metadata.json with those in SHA256SUMS."""
-    content = read_json(folder / CRATE)
+    content = read_foreign_json(folder / CRATE)
     try:
         entities = [item for item in content["@graph"] if "File" in item["@type"]]
         listed = {unquote(item["@id"]): item["sha256"] for item in entities}
@@ -112,7 +121,7 @@ def verify_bundle(folder: Path, configfiles: list[Path], project: Path = PROJECT
             return findings
     verify_crate(folder, sums, findings)
     verify_heads(folder, sums, findings)
-    record = read_json(folder / RECORD)
+    record = read_foreign_json(folder / RECORD)
     verify_record(record, findings)
     verify_inputs(record, folder, project, configfiles, findings)
     return findings
@@ -133,7 +142,7 @@ def main(argv=None) -> int:
     arguments = parser().parse_args(argv)
     try:
         findings = verify_bundle(arguments.bundle, arguments.configfile)
-    except (UserError, UnicodeDecodeError, RecursionError) as error:
+    except UserError as error:
         print(f"verify_bundle.py: {error}", file=sys.stderr)
         return 1
     for line in findings.faults:

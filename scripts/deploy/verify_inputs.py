@@ -3,7 +3,6 @@
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -11,8 +10,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import canonical_sha256, read_json, sha256_of
 from scripts.deploy.code_state import code_files
 from scripts.deploy.findings import Findings, part
-from scripts.deploy.provenance import FILE_KEYS, name_in_config, without_places
-from scripts.gguf.fetch_converter import read_pin
+from scripts.deploy.provenance import FILE_KEYS, converter_facts, name_in_config, without_places
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 DEFAULT_CONFIG = Path("config/config.yaml")
@@ -134,7 +132,7 @@ def verify_code(record: dict, project: Path, findings: Findings) -> None:
         lock = project / "envs" / (name if NAME.fullmatch(name) else "")
         findings.compare_file(f"lock: {name}", digest, lock)
     if "converter" in record:
-        findings.compare("converter", record["converter"], asdict(read_pin(project / "envs" / "converter.txt")))
+        findings.compare("converter", record["converter"], converter_facts(project))
 
 
 def verify_base(record: dict, results: Path | None, findings: Findings) -> None:
@@ -146,9 +144,8 @@ def verify_base(record: dict, results: Path | None, findings: Findings) -> None:
     if manifest and manifest.is_file():
         for name, facts in read_json(manifest)["files"].items():
             path = manifest.parent / name
-            findings.compare(
-                f"base model: {model}/{name}", facts["sha256"], sha256_of(path) if path.is_file() else None
-            )
+            found = sha256_of(path) if path.is_file() else None
+            findings.compare(f"base model: {model}/{name}", facts["sha256"], found)
     for name, digest in tokenizer.items():
         if not NAME.fullmatch(name):
             raise UserError(f"provenance.json: '{name[:40]!a}' is no file of a tokenizer")
