@@ -22,10 +22,11 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from envs.lock import CUDA_PREFIXES, FOLDER, Pin, environments, read_lock, requirement_line
-from envs.lock import TORCH as PAIR
+from envs.lock import FOLDER, Pin, environments, read_lock, requirement_line
 
 STAMP = "installed"
+CUDA_PREFIXES = ("cuda-", "nvidia-", "triton")
+PAIR = ("torch", "torchvision")
 
 
 def merged_pins(folder: Path = FOLDER) -> dict[str, Pin]:

@@ -33,7 +33,7 @@ rule tokenize_conversations:
     wildcard_constraints:
         run=one_of(generating_runs("lora", "qlora", "full")),
     conda:
-        conda_file("train")
+        "../envs/train.yaml"
     container:
         image("train")
     resources:
@@ -86,7 +86,7 @@ rule tokenize_spans:
     wildcard_constraints:
         run=one_of(CLASSIFYING),
     conda:
-        conda_file("train")
+        "../envs/train.yaml"
     container:
         image("train")
     resources:
@@ -122,7 +122,7 @@ rule train_adapter:
     wildcard_constraints:
         run=one_of(generating_runs("lora", "qlora")),
     conda:
-        conda_file("train")
+        "../envs/train.yaml"
     container:
         image("train")
     threads: 2
@@ -130,7 +130,6 @@ rule train_adapter:
         gpu=gpus_of_run,
         mem_mb=training_mb,
         runtime=1440,
-        attempt=attempt_number,
     params:
         tokens=subpath(input.train, parent=True),
         output=subpath(output.trained, parent=True),
@@ -151,7 +150,7 @@ rule train_adapter:
         r"""
         python {input.code[0]:q} {params.tokens:q} --base {input.base:q} {params.images:q} --output {params.output:q} \
             --checkpoints {params.folder:q}/checkpoints --curve {output.curve:q} --facts {output.facts:q} \
-            --attempt {resources.attempt} --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
+            --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
             --log {log:q}
         """
 
@@ -188,7 +187,7 @@ rule train_head:
     wildcard_constraints:
         run=one_of(CLASSIFYING),
     conda:
-        conda_file("train")
+        "../envs/train.yaml"
     container:
         image("train")
     threads: 2
@@ -196,7 +195,6 @@ rule train_head:
         gpu=gpus_of_run,
         mem_mb=training_mb,
         runtime=1440,
-        attempt=attempt_number,
     params:
         tokens=subpath(input.train, parent=True),
         output=subpath(output.trained, parent=True),
@@ -206,7 +204,7 @@ rule train_head:
         r"""
         python {input.code[0]:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \
             --checkpoints {params.folder:q}/checkpoints --curve {output.curve:q} --facts {output.facts:q} \
-            --attempt {resources.attempt} --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
+            --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
             --log {log:q}
         """
 
@@ -226,7 +224,7 @@ rule merge_adapter:
     wildcard_constraints:
         run=one_of(generating_runs("lora", "qlora")),
     conda:
-        conda_file("train")
+        "../envs/train.yaml"
     container:
         image("train")
     resources:
@@ -271,7 +269,7 @@ rule plot_curve:
     benchmark:
         "<benchmarks>/train/plot_curve/{run}.tsv"
     conda:
-        conda_file("score")
+        "../envs/score.yaml"
     container:
         image("score")
     resources:

@@ -71,7 +71,6 @@ def training_arguments(
         eval_steps=when.get("steps"),
         save_strategy=saves["strategy"],
         save_steps=saves.get("steps", 500),
-        save_total_limit=training["keep_checkpoints"],
         load_best_model_at_end=evaluates and training["keep_best"],
         metric_for_best_model="eval_loss" if evaluates else None,
         greater_is_better=False if evaluates else None,

@@ -1,67 +1,26 @@
-"""What happens beside the training loop: stop on SIGTERM, further checkpoints, manifests, a bar."""
+"""What happens beside the training loop: further checkpoints, early stopping, a bar."""
 
 import math
-import signal
 from pathlib import Path
 
 from transformers import EarlyStoppingCallback, TrainerCallback
 
-from scripts.common.cli import Progress, log
+from scripts.common.cli import Progress
 from scripts.common.errors import UserError
-from scripts.common.files import read_json, write_manifest
+from scripts.common.files import read_json
 from scripts.common.terminal import terminal
 from scripts.train.energy import EnergyMeter
-from scripts.train.world import any_process, is_first, wait_for_all
-
-
-class StopOnTerm(TrainerCallback):
-    """On SIGTERM, save a checkpoint at the end of the current step and stop; `stopped` says so."""
-
-    def __init__(self):
-        self.stopped = False
-        signal.signal(signal.SIGTERM, self.request)
-
-    def request(self, *_):
-        """Remember the signal; the step in progress is finished first."""
-        log.warning("SIGTERM: a checkpoint follows this step")
-        self.stopped = True
-
-    def on_step_end(self, args, state, control, **_):
-        self.stopped = any_process(self.stopped)
-        if self.stopped:
-            control.should_save = True
-            control.should_training_stop = True
 
 
 class ExtraCheckpoints(TrainerCallback):
-    """Save a checkpoint every so many steps, besides those at evaluations."""
+    """Save a checkpoint every so many steps and at the end, besides those at evaluations."""
 
     def __init__(self, steps: int):
         self.steps = steps
 
     def on_step_end(self, args, state, control, **_):
-        if state.global_step % self.steps == 0:
+        if state.global_step % self.steps == 0 or state.global_step >= state.max_steps:
             control.should_save = True
-
-
-class CompleteCheckpoints(TrainerCallback):
-    """Write a manifest into each checkpoint once it is saved, so that a half one is never resumed.
-
-    The pickle of the trainer's arguments, which nothing reads, is taken out first. Of several processes the first
-    does it when all have written.
-    """
-
-    def on_save(self, args, state, control, **_):
-        wait_for_all()
-        if is_first():
-            self.complete(args, state)
-        wait_for_all()
-
-    def complete(self, args, state) -> None:
-        """Complete the checkpoint that was saved just now."""
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (folder / "training_args.bin").unlink(missing_ok=True)
-        write_manifest(folder, step=state.global_step)
 
 
 class RefuseNoNumber(TrainerCallback):

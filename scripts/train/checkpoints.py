@@ -1,13 +1,30 @@
-"""Checkpoints: kept outside the declared outputs, keyed by everything that shapes the run, trusted only when whole."""
+"""Checkpoints: kept outside the declared outputs, keyed by everything that shapes the run, trusted only when whole.
 
+A checkpoint is data: safetensors, JSON, and files of PyTorch that are read with `weights_only`. It is written beside
+its place and renamed when its manifest, which is written last, is there. The manifest holds the run's fingerprint and
+the hash of every file; a folder that holds anything else, or less, is of no use to a run and is never read.
+"""
+
+import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from scripts.common.cli import log
 from scripts.common.errors import UserError
-from scripts.common.files import canonical_sha256, check_manifest
+from scripts.common.files import MANIFEST, canonical_sha256, check_manifest, write_manifest
+from scripts.common.seals import seal_of
+from scripts.common.terminal import terminal
+from scripts.train.memory import out_of_memory
+
+SAVING = ".saving"
+PENDING = "-before-evaluation"  # of a step whose evaluation is still due
+NAME = re.compile(rf"checkpoint-(\d+)({PENDING})?")
+DATA = (".safetensors", ".json", ".jinja", ".model", ".txt", ".md")
+TORCH_FILE = re.compile(r"(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth")
 
 
 def fingerprint(**facts: Any) -> str:
@@ -15,20 +32,154 @@ def fingerprint(**facts: Any) -> str:
     return canonical_sha256(facts)[:16]
 
 
+def step_of(path: Path) -> int:
+    """Return the optimizer step of a checkpoint's folder name."""
+    match = NAME.fullmatch(path.name)
+    return int(match[1]) if match else -1
+
+
+def checkpoint_name(step: int, pending: bool = False) -> str:
+    """Return the name of a step's checkpoint; `pending` is one whose evaluation is still due."""
+    return f"checkpoint-{step}{PENDING if pending else ''}"
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """Return a run's checkpoints, the newest first; of two of one step the evaluated one."""
+    found = [path for path in folder.glob("checkpoint-*") if NAME.fullmatch(path.name)]
+    return sorted(found, key=lambda path: (-step_of(path), path.name.endswith(PENDING)))
+
+
 def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint whose manifest, written last, agrees with its files; broken ones are removed."""
-    found = sorted(folder.glob("checkpoint-*"), key=lambda path: -step_of(path))
-    for path in found:
-        try:
-            check_manifest(path / "manifest.json", hashes=True)
+    """Return the newest checkpoint that can be trusted, and whose best checkpoint, if it has one, can be.
+
+    Half-written ones, which have no manifest, are removed. Altered and foreign ones are set aside and named, and the
+    one before is taken. Raises UserError for one that holds code.
+    """
+    shutil.rmtree(folder / SAVING, ignore_errors=True)
+    for path in checkpoints_in(folder):
+        manifest = trusted(path)
+        if manifest is None:
+            continue
+        best = manifest.get("best_step")
+        if best is None or best == manifest["step"] or trusted(folder / checkpoint_name(best)):
+            refuse_code(path)
             return path
-        except (UserError, OSError) as error:
-            log.warning("checkpoint %s is not whole and is left out: %s", path.name, error)
-            shutil.rmtree(path)
+        warn(f"{path} is left out: its best checkpoint, of step {best}, is not there or not whole")
     return None
 
 
-def step_of(path: Path) -> int:
-    """Return the optimizer step of a checkpoint's folder name."""
-    match = re.fullmatch(r"checkpoint-(\d+)", path.name)
-    return int(match[1]) if match else -1
+def trusted(path: Path) -> dict | None:
+    """Return the manifest of a checkpoint that is whole, unaltered and of this run; others are put out of the way."""
+    if not path.exists():
+        return None
+    if not path.is_symlink() and not (path / MANIFEST).exists():
+        log.warning("%s is only half written and is removed", path)
+        shutil.rmtree(path)
+        return None
+    try:
+        return check_checkpoint(path)
+    except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        place = free_name(path.with_name(f"refused-{path.name}"))
+        path.rename(place)
+        warn(f"a checkpoint is refused: {error}; it is set aside as {place}, and the one before it is taken")
+        return None
+
+
+def check_checkpoint(path: Path) -> dict:
+    """Return a checkpoint's manifest after comparing fingerprint, names and hashes.
+
+    Raises UserError that names the file that is not as the run left it.
+    """
+    if path.is_symlink():
+        raise UserError("is a link", path)
+    found = sorted(path.rglob("*"))
+    for file in found:
+        if file.is_symlink() or not (file.is_file() or file.is_dir()):
+            raise UserError("is no plain file", file)
+    manifest = check_manifest(path / MANIFEST, hashes=True)
+    listed = {path / name for name in manifest["files"]} | {path / MANIFEST, seal_of(path / MANIFEST)}
+    for file in found:
+        if file.is_file() and file not in listed:
+            raise UserError("is not listed in the checkpoint's manifest", file)
+    run = path.parent.name
+    if manifest["fingerprint"] != run:
+        raise UserError(f"is of another run, {manifest['fingerprint']}, not of {run}", path)
+    if manifest["step"] != step_of(path):
+        raise UserError(f"is of step {manifest['step']}", path)
+    return manifest
+
+
+def refuse_code(path: Path) -> None:
+    """Raise UserError naming the first file of a checkpoint that is not mere data.
+
+    Whoever can write a checkpoint can write its manifest too. What PyTorch pickled is read here as it will be read
+    later: tensors and plain values, nothing that runs.
+    """
+    import torch
+    from transformers.trainer_pt_utils import safe_globals
+
+    remedy = "find out where it comes from; delete the folder of checkpoints to train from the start"
+    for file in sorted(file for file in path.rglob("*") if file.is_file()):
+        if TORCH_FILE.fullmatch(file.name):
+            try:
+                with safe_globals():
+                    torch.load(str(file), map_location="meta", weights_only=True, mmap=True)
+            except Exception as error:
+                why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                raise UserError(f"is refused, as it is no mere data: {why}", file, remedy=remedy) from None
+        elif file.suffix not in DATA and file != seal_of(path / MANIFEST):
+            raise UserError("is refused: no checkpoint holds a file of this kind", file, remedy=remedy)
+
+
+@contextmanager
+def unwritable(folder: Path, step: int) -> Iterator[None]:
+    """Make whatever hinders the writing of a checkpoint a UserError, a full disk above all; leave no half one."""
+    try:
+        yield
+    except Exception as error:
+        shutil.rmtree(folder / SAVING, ignore_errors=True)
+        if out_of_memory(error) or isinstance(error, UserError):
+            raise
+        why = str(error).strip().splitlines() or [type(error).__name__]
+        raise UserError(
+            f"the checkpoint of step {step} can't be written: {why[0]}",
+            folder,
+            remedy="see that there is room, and run again: the checkpoint before it is kept",
+        ) from error
+
+
+def finish_checkpoint(folder: Path, name: str, **facts: Any) -> Path:
+    """Give a checkpoint that was filled under `.saving` its manifest, and then its place; return the place."""
+    beside, place = folder / SAVING / name, folder / name
+    write_manifest(beside, fingerprint=folder.name, **facts)
+    if place.exists():
+        shutil.rmtree(place)
+    os.replace(beside, place)
+    shutil.rmtree(folder / SAVING, ignore_errors=True)
+    return place
+
+
+def remove_old(folder: Path, keep: int, best_step: int | None) -> None:
+    """Keep the newest checkpoints and the best one, and remove the others."""
+    found = checkpoints_in(folder)
+    steps = sorted({step_of(path) for path in found})[-keep:]
+    done = {step_of(path) for path in found if not path.name.endswith(PENDING)}
+    for path in found:
+        superseded = path.name.endswith(PENDING) and step_of(path) in done
+        if superseded or step_of(path) not in (*steps, best_step):
+            shutil.rmtree(path)
+
+
+def free_name(path: Path) -> Path:
+    """Return a path that nothing has, numbered where needed."""
+    number, result = 2, path
+    while os.path.lexists(result):
+        number, result = number + 1, path.with_name(f"{path.name}-{number}")
+    return result
+
+
+def warn(text: str) -> None:
+    """Say something on the terminal and in the log."""
+    log.warning("%s", text)
+    if terminal.apart_from_log:
+        terminal.line(text)

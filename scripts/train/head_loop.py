@@ -12,13 +12,14 @@ import torch
 from scripts.common.classifier_head import Head
 from scripts.common.cli import Progress
 from scripts.common.errors import UserError
-from scripts.common.files import read_json, write_json, write_manifest
+from scripts.common.files import read_json, write_json
 from scripts.train.batches import EpochSampler
-from scripts.train.checkpoints import step_of
+from scripts.train.checkpoints import SAVING, checkpoint_name, finish_checkpoint, remove_old, unwritable
 from scripts.train.energy import EnergyMeter
 from scripts.train.features import Rows
 from scripts.train.head_model import summed_loss
 from scripts.train.memory import peak_memory_mb
+from scripts.train.stop import StopOnTerm
 
 
 @dataclass
@@ -38,6 +39,7 @@ class State:
     best_loss: float | None = None
     waited: int = 0  # evaluations in a row without a better one
     finished: bool = False
+    due: bool = False  # whether the step's evaluation is still to be done
     history: list[dict] = field(default_factory=list)
     since_log: dict = field(default_factory=lambda: {"loss": 0.0, "correct": 0, "tokens": 0, "steps": 0})
 
@@ -82,33 +84,44 @@ class HeadTraining:
         )
         return optimizer, scheduler
 
-    def run(self, folder: Path, resumed: Path | None, stopped: Callable[[], bool], what: str) -> State:
+    def run(self, folder: Path, resumed: Path | None, stop: StopOnTerm, what: str) -> State:
         """Train to the end, or until asked to stop, and leave the weights to keep in the head; return the state.
 
         Checkpoints go to `folder`, at evaluations and every `checkpoint_steps`. Raises UserError when the loss is no
-        number, and on a stop, after a checkpoint.
+        number, and on a stop, after a checkpoint of the last whole step.
         """
         if resumed:
             self.load(resumed)
-        bar = Progress(what, self.total, self.state.step)
-        self.clock, self.meter = time.monotonic(), EnergyMeter()
-        while self.state.step < self.total and not self.state.finished:
-            self.one_step()
-            bar.advance(note=self.note())
-            evaluates = self.evaluates()
-            if evaluates:
-                self.evaluate()
-            every = self.training["checkpoint_steps"]
-            if evaluates or stopped() or (every and self.state.step % every == 0):
-                self.save(folder)
-            if stopped() and self.state.step < self.total:
-                raise UserError(
-                    f"stopped by SIGTERM after step {self.state.step} of {self.total}",
-                    remedy="the checkpoint is kept; run again to go on",
-                )
+        stop.at_once = False
+        try:
+            self.steps(folder, stop, what)
+        finally:
+            stop.at_once = True
         if self.best is not None:
             self.head.load_state_dict(self.best)
         return self.state
+
+    def steps(self, folder: Path, stop: StopOnTerm, what: str) -> None:
+        """Take the steps that are left."""
+        bar = Progress(what, self.total, self.state.step)
+        self.clock, self.meter = time.monotonic(), EnergyMeter()
+        while not stop.asked and (self.state.due or (self.state.step < self.total and not self.state.finished)):
+            if not self.state.due:
+                if not self.one_step(stop):
+                    break
+                bar.advance(note=self.note())
+                self.state.due = self.evaluates()
+            evaluates = self.state.due
+            if evaluates and not self.evaluate(stop):
+                break
+            every = self.training["checkpoint_steps"]
+            if evaluates or (every and self.state.step % every == 0):
+                self.save(folder)
+        if stop.asked:
+            name = checkpoint_name(self.state.step, self.state.due)
+            if self.state.step and not (folder / name).exists():
+                self.save(folder)
+            raise stop.error(self.state.step, self.total)
 
     def batch(self) -> list[int]:
         """Return the rows of the step that comes next.
@@ -123,12 +136,17 @@ class HeadTraining:
             self.epoch, self.order = epoch, list(sampler)
         return self.order[place * self.effective : (place + 1) * self.effective]
 
-    def one_step(self) -> None:
-        """Take one optimizer step over an effective batch, micro-batch by micro-batch."""
+    def one_step(self, stop: StopOnTerm) -> bool:
+        """Take one optimizer step over an effective batch, micro-batch by micro-batch.
+
+        Returns False when it was stopped; then it has changed nothing.
+        """
         rows, step = self.batch(), self.state.step + 1
         tokens = max(sum(len(self.train_split.rows.labels[row]) for row in rows), 1)
         loss_sum, correct = 0.0, 0
         for micro, start in enumerate(range(0, len(rows), self.micro_batch)):
+            if stop.asked:
+                return False
             torch.manual_seed(((self.seed * 1_000_003 + step) * 1_009 + micro) % 2**63)
             part = rows[start : start + self.micro_batch]
             hidden = self.train_split.features(part).float()
@@ -145,6 +163,7 @@ class HeadTraining:
         self.scheduler.step()
         self.state.step = step
         self.count(loss_sum, correct, tokens, norm, rate)
+        return True
 
     def count(self, loss: float, correct: int, tokens: int, norm: float, rate: float) -> None:
         """Add a step to what is logged next, and log it when it is time."""
@@ -194,11 +213,16 @@ class HeadTraining:
         for start in range(0, len(rows), self.micro_batch):
             yield list(range(start, min(start + self.micro_batch, len(rows))))
 
-    def evaluate(self) -> None:
-        """Log loss and accuracy per token on the validation split; remember the best weights, count the waiting."""
+    def evaluate(self, stop: StopOnTerm) -> bool:
+        """Log loss and accuracy per token on the validation split; remember the best weights, count the waiting.
+
+        Returns False when it was stopped; then it is still due.
+        """
         rows, nll, correct, tokens = self.validation.rows, 0.0, 0, 0
         with torch.no_grad():
             for part in self.batches(rows):
+                if stop.asked:
+                    return False
                 labels = torch.cat([rows.labels[row] for row in part]).to(self.device)
                 logits = self.head(self.validation.features(part))
                 nll += summed_loss(logits, labels, self.weights).item()
@@ -222,25 +246,30 @@ class HeadTraining:
                 self.best = {name: tensor.detach().clone() for name, tensor in self.head.state_dict().items()}
         patience = self.training["early_stopping_patience"]
         state.finished = patience is not None and state.waited >= patience
+        state.due = False
+        return True
 
     def save(self, folder: Path) -> None:
-        """Write a checkpoint, its manifest last, and remove those that are too many."""
+        """Write a checkpoint, whole or not at all, and remove those that are too many.
+
+        Raises UserError when it can't be written, as on a full disk; the one before it stays what it is.
+        """
         from safetensors.torch import save_file
 
-        target = folder / f"checkpoint-{self.state.step}"
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
+        name = checkpoint_name(self.state.step, self.state.due)
         tensors = {f"head.{name}": tensor for name, tensor in self.head.state_dict().items()}
         tensors |= {f"best.{name}": tensor for name, tensor in (self.best or {}).items()}
         for number, moments in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{number}.{name}": torch.as_tensor(value) for name, value in moments.items()}
-        save_file(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, target / "state.safetensors"
-        )
-        write_json(target / "state.json", asdict(self.state))
-        write_manifest(target, step=self.state.step)
-        for old in sorted(folder.glob("checkpoint-*"), key=step_of)[: -self.training["keep_checkpoints"]]:
-            shutil.rmtree(old)
+        tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+        with unwritable(folder, self.state.step):
+            beside = folder / SAVING / name
+            shutil.rmtree(beside.parent, ignore_errors=True)
+            beside.mkdir(parents=True)
+            save_file(tensors, beside / "state.safetensors")
+            write_json(beside / "state.json", asdict(self.state), part=True)
+            finish_checkpoint(folder, name, step=self.state.step)
+            remove_old(folder, self.training["keep_checkpoints"], None)
 
     def load(self, checkpoint: Path) -> None:
         """Take up a checkpoint: weights, best weights, the optimizer's moments, the schedule and the history."""

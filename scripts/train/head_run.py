@@ -27,7 +27,7 @@ class HeadRun:
     output: Path
     settings: dict
     threads: int
-    attempt: int
+    attempt: int = 1  # each further one halves the micro-batch
     started: float = field(default_factory=time.monotonic)
 
     @cached_property

@@ -1,6 +1,18 @@
-"""How much memory a training has used, whether it ran out of it, and how it is given back."""
+"""How much memory a training has used and may use, whether it ran out of it, and how it is given back."""
 
+import errno
+import os
+import re
 import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scripts.common.errors import UserError
+
+CGROUPS = Path("/sys/fs/cgroup")
+LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+SIGNS = ("can't allocate memory", "cannot allocate memory", "bad_alloc", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
 def peak_memory_mb() -> int:
@@ -16,7 +28,23 @@ def out_of_memory(error: BaseException) -> bool:
     """Say whether an error is a lack of memory, of the GPU or of the machine."""
     import torch
 
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+    if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or getattr(error, "errno", None) == errno.ENOMEM:
+        return True
+    text = str(error).casefold()
+    return isinstance(error, RuntimeError) and any(sign.casefold() in text for sign in SIGNS)
+
+
+@contextmanager
+def loading() -> Iterator[None]:
+    """Make a lack of memory in the block a UserError: a smaller micro-batch would not help."""
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not out_of_memory(error):
+            raise
+        raise UserError(
+            "out of memory while the model was loaded", remedy="give the step more memory, or take a smaller model"
+        ) from None
 
 
 def free_memory() -> None:
@@ -28,3 +56,48 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def memory_limit_mb() -> int:
+    """Return the main memory in MiB that this process may use: the machine's, or less where something limits it."""
+    found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
+    found += [limit for limit in (resource.getrlimit(kind)[0] for kind in LIMITS) if limit != resource.RLIM_INFINITY]
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        text = read(own_cgroup() / name)
+        if text.strip().isdigit():
+            found.append(int(text))
+    if os.environ.get("SLURM_MEM_PER_NODE", "").isdigit():
+        found.append(int(os.environ["SLURM_MEM_PER_NODE"]) * 2**20)
+    return min(found) // 2**20
+
+
+def oom_kills() -> dict | None:
+    """Return how many processes the kernel has killed for memory in this process's control group, or on the machine.
+
+    `where` names the counter: counts of one place alone can be compared. None where the kernel counts nothing. Source:
+    the kernel's admin-guide on cgroup-v2 (memory.events) and cgroup-v1 (memory.oom_control), and /proc/vmstat.
+    """
+    boot = read(Path("/proc/sys/kernel/random/boot_id")).strip()
+    group = own_cgroup()
+    for path in (group / "memory.events", group / "memory.oom_control", Path("/proc/vmstat")):
+        count = re.search(r"^oom_kill (\d+)$", read(path), re.MULTILINE)
+        if count:
+            return {"where": f"{boot}:{path}", "count": int(count[1])}
+    return None
+
+
+def own_cgroup() -> Path:
+    """Return the folder of the control group that counts this process's memory."""
+    lines = [line.split(":", 2) for line in read(Path("/proc/self/cgroup")).splitlines()]
+    for _, controllers, path in lines:
+        if "memory" in controllers.split(","):
+            return CGROUPS / "memory" / path.lstrip("/")
+    return CGROUPS / next((path.lstrip("/") for number, _, path in lines if number == "0"), "")
+
+
+def read(path: Path) -> str:
+    """Return a file's text, or none where there is no such file."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""

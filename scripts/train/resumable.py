@@ -1,16 +1,73 @@
-"""What the trainers of all tasks share: an order of rows that survives a resume, and an end that stays the end."""
+"""What the trainers of all tasks share: they stop when they are asked to, and go on as if nothing had happened.
 
+transformers saves weights, optimizer, schedule and random numbers. What is missing for a run that goes on to end
+byte for byte as one that was never stopped is here: the order of the rows, the sums since the last log, an evaluation
+that was still due, the best checkpoint, and checkpoints that are whole or absent.
+"""
+
+import random
+import shutil
+import time
 from pathlib import Path
 
-from transformers import TrainerState
+import numpy
+import torch
+from transformers import TrainerCallback, TrainerState
+from transformers.trainer_pt_utils import nested_gather
 
+from scripts.common.cli import log
+from scripts.common.files import read_json, write_json
 from scripts.train.batches import EpochSampler
 from scripts.train.callbacks import patience_counter
-from scripts.train.world import process_count
+from scripts.train.checkpoints import SAVING, checkpoint_name, finish_checkpoint, remove_old, step_of, unwritable
+from scripts.train.stop import StopOnTerm
+from scripts.train.world import any_process, is_first, process_count, wait_for_all
+
+SINCE_LOG = "since_log.json"
+
+
+class EvaluationStoppedError(Exception):
+    """SIGTERM came during an evaluation."""
+
+
+class InTraining(TrainerCallback):
+    """Tells a trainer what its loop has come to."""
+
+    def __init__(self, trainer: "Resumable"):
+        self.trainer = trainer
+
+    def on_train_begin(self, args, state, control, **_):
+        self.trainer.take_up()
+
+    def on_substep_end(self, args, state, control, **_):
+        self.trainer.after_micro_batch()
+
+    def on_prediction_step(self, args, state, control, **_):
+        if self.trainer.is_in_train and self.trainer.may_stop_alone():
+            raise EvaluationStoppedError
 
 
 class Resumable:
-    """Mixed into a trainer that has `row_seed`, which decides the rows' order, and `group_rows`, by length."""
+    """Mixed into a trainer: `row_seed` decides the order of rows, `group_rows` groups them by length.
+
+    `stop` is asked whether SIGTERM came; the newest `keep_checkpoints` checkpoints are kept, and the best one. The
+    trainer's `sums()` returns what it adds up between two logs, ready for JSON, and `set_sums` takes it up again.
+    """
+
+    def __init__(self, *arguments, row_seed: int, group_rows: bool, stop: StopOnTerm, keep_checkpoints: int, **options):
+        self.row_seed, self.group_rows = row_seed, group_rows
+        self.stop, self.keep_checkpoints = stop, keep_checkpoints
+        self.resumed: Path | None = None
+        self.saved: str | None = None  # the checkpoint that holds what the trainer is at
+        self.last_step: tuple | None = None  # random numbers and sums as the last whole step left them
+        self.updates_per_epoch: int | None = None
+        super().__init__(*arguments, **options)
+        self.add_callback(InTraining(self))
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's checkpoints are."""
+        return Path(self.args.output_dir)
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = train_dataset if train_dataset is not None else self.train_dataset
@@ -19,9 +76,144 @@ class Resumable:
         return EpochSampler(lengths, self.row_seed, rows_of_step if self.group_rows else None)
 
     def train_or_finish(self, resumed: Path | None, patience: int | None) -> None:
-        """Train, from a checkpoint if there is one; one at which the run had stopped early is at its end."""
+        """Train, from a checkpoint if there is one; one at which the run had stopped early is at its end.
+
+        Raises UserError on SIGTERM, once a checkpoint of the last whole step is there.
+        """
+        self.resumed = resumed
         if resumed and patience and patience_counter(resumed) >= patience:
             self.state = TrainerState.load_from_json(resumed / "trainer_state.json")
+            self.state.best_model_checkpoint = self.best_checkpoint()
             self._load_best_model()
-        else:
+            return
+        try:
             self.train(resume_from_checkpoint=str(resumed) if resumed else None)
+        finally:
+            self.stop.at_once = True
+
+    def take_up(self) -> None:
+        """Take up what transformers leaves behind: sums since the last log, best checkpoint, a due evaluation."""
+        self.stop.at_once = False
+        if self.resumed is None:
+            return
+        self.saved = self.resumed.name
+        self.state.best_model_checkpoint = self.best_checkpoint()
+        since = read_json(self.resumed / SINCE_LOG)
+        self._globalstep_last_logged = since["logged_step"]
+        self._tr_loss.fill_(since["loss"])
+        self.set_sums(since["sums"])
+        if since["evaluation_due"]:
+            self._load_rng_state(str(self.resumed))
+            self.control.should_evaluate = self.control.should_save = True
+            self._maybe_log_save_evaluate(self._tr_loss, None, self.model, None, self.state.epoch, None, time.time())
+            self.resumed = self.folder / checkpoint_name(self.state.global_step)
+
+    def best_checkpoint(self) -> str | None:
+        """Return the path of the checkpoint with the best weights, if those are the ones to keep."""
+        best = self.state.best_global_step if self.args.load_best_model_at_end else None
+        return str(self.folder / checkpoint_name(best)) if best else None
+
+    def _run_epoch(self, **options):
+        """Train an epoch, unless the run is at its end: transformers would go one step beyond `max_steps`."""
+        self.updates_per_epoch = options["num_update_steps_per_epoch"]
+        if options["resume_from_checkpoint"] is not None:
+            options["resume_from_checkpoint"] = str(self.resumed)
+        if not self.control.should_training_stop and self.state.global_step < self.state.max_steps:
+            super()._run_epoch(**options)
+
+    def _maybe_log_save_evaluate(self, *arguments, **options):
+        """At the end of a step or an epoch: log, evaluate, save; when asked to stop, save at once and stop.
+
+        What is saved at the last step of an epoch is saved after the evaluation that belongs to it.
+        """
+        stopping, due = self.asked_to_stop(), self.control.should_evaluate
+        if not due and self.evaluation_follows():
+            due, self.control.should_save = True, False
+        if stopping:
+            self.control.should_evaluate = self.control.should_save = False
+        before = self.random_state()
+        try:
+            super()._maybe_log_save_evaluate(*arguments, **options)
+        except EvaluationStoppedError:
+            self.set_random_state(before)
+            stopping = True
+        if stopping:
+            self.save_and_stop(due)
+        if process_count() == 1:
+            self.last_step = (self.random_state(), self._tr_loss.clone(), self.sums())
+
+    def evaluation_follows(self) -> bool:
+        """Say whether the epoch ends with this step, and an evaluation comes with its end."""
+        step, by_epoch = self.state.global_step, self.args.eval_strategy == "epoch"
+        return by_epoch and (step >= self.state.max_steps or step % self.updates_per_epoch == 0)
+
+    def asked_to_stop(self) -> bool:
+        """Say whether SIGTERM came to any of the processes that train together."""
+        return any_process(self.stop.asked)
+
+    def may_stop_alone(self) -> bool:
+        """Say whether to stop now, in the midst of a step: several processes stop together at its end."""
+        return self.stop.asked and process_count() == 1
+
+    def after_micro_batch(self) -> None:
+        """When asked to stop, go back to the end of the last step, save it, and stop."""
+        if self.may_stop_alone():
+            if self.last_step is not None:
+                random_state, loss, sums = self.last_step
+                self.set_random_state(random_state)
+                self._tr_loss.copy_(loss)
+                self.set_sums(sums)
+            self.save_and_stop(due=False, anew=self.last_step is not None)
+
+    def save_and_stop(self, due: bool, anew: bool = True) -> None:
+        """Save a checkpoint, if there is none of this step, and raise the error that ends the training."""
+        log.warning("SIGTERM: the training stops after step %d", self.state.global_step)
+        if anew and self.saved not in (checkpoint_name(self.state.global_step, p) for p in ({due, False})):
+            self._save_checkpoint(self.model, None, due)
+        raise self.stop.error(self.state.global_step, self.state.max_steps)
+
+    @staticmethod
+    def random_state() -> tuple:
+        """Return the state of all generators of random numbers."""
+        devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        return random.getstate(), numpy.random.get_state(), torch.get_rng_state(), devices
+
+    @staticmethod
+    def set_random_state(state: tuple) -> None:
+        """Set the generators of random numbers to an earlier state."""
+        random.setstate(state[0])
+        numpy.random.set_state(state[1])
+        torch.set_rng_state(state[2])
+        if state[3]:
+            torch.cuda.set_rng_state_all(state[3])
+
+    def _get_output_dir(self, trial):
+        """Return where transformers saves: beside the checkpoints, which get their place when they are whole."""
+        return str(self.folder / SAVING)
+
+    def _save_checkpoint(self, model, trial, pending: bool = False):
+        """Write a checkpoint, whole or not at all, and remove those that are too many.
+
+        Raises UserError when it can't be written, as on a full disk; the one before it stays what it is.
+        """
+        step, name = self.state.global_step, checkpoint_name(self.state.global_step, pending)
+        beside = self.folder / SAVING / checkpoint_name(step)
+        with unwritable(self.folder, step):
+            if is_first():
+                shutil.rmtree(beside.parent, ignore_errors=True)
+            wait_for_all()
+            super()._save_checkpoint(model, trial)
+            loss = nested_gather(self._tr_loss, self.args.parallel_mode).mean().item()
+            wait_for_all()
+            if is_first():
+                self.state.best_model_checkpoint = self.best_checkpoint()
+                best = step_of(Path(self.state.best_model_checkpoint)) if self.state.best_model_checkpoint else None
+                self.state.save_to_json(str(beside / "trainer_state.json"))
+                since = {"logged_step": self._globalstep_last_logged, "loss": loss, "sums": self.sums()}
+                write_json(beside / SINCE_LOG, {**since, "evaluation_due": pending}, part=True)
+                (beside / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
+                beside.rename(beside.with_name(name))
+                finish_checkpoint(self.folder, name, step=step, best_step=best)
+                remove_old(self.folder, self.keep_checkpoints, best)
+            wait_for_all()
+        self.saved = name

@@ -45,7 +45,6 @@ def check_packages(training: dict) -> None:
 def run_callbacks(training: dict, run: str, resumed: Path | None, evaluates: bool) -> list:
     """Return what happens beside the training loop."""
     from scripts.train.callbacks import (
-        CompleteCheckpoints,
         EnergyOfSteps,
         ExtraCheckpoints,
         RefuseNoNumber,
@@ -53,7 +52,7 @@ def run_callbacks(training: dict, run: str, resumed: Path | None, evaluates: boo
         early_stopping,
     )
 
-    callbacks = [CompleteCheckpoints(), EnergyOfSteps(), RefuseNoNumber()]
+    callbacks = [EnergyOfSteps(), RefuseNoNumber()]
     if is_first():
         callbacks.append(TrainingBar(f"train {run}"))
     if training["checkpoint_steps"]:

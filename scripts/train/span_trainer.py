@@ -14,14 +14,12 @@ from scripts.train.resumable import Resumable
 class SpanTrainer(Resumable, Trainer):
     """Trainer over rows {input_ids, labels} with a label per token; the loss is the mean over labelled tokens.
 
-    `row_seed` decides the rows' order, `group_rows` groups them by length, `class_weights` [labels] weigh the loss. An
-    evaluation's loss is the mean over all its tokens, whatever the batches.
+    `class_weights` [labels] weigh the loss. An evaluation's loss is the mean over all its tokens, whatever the batches.
     """
 
-    def __init__(self, *arguments, row_seed: int, group_rows: bool, class_weights: list[float], **options):
-        self.row_seed, self.group_rows = row_seed, group_rows
+    def __init__(self, *arguments, class_weights: list[float], **options):
         self.class_weights = torch.tensor(class_weights)
-        self.logged_at, self.sums = time.monotonic(), torch.zeros(3, dtype=torch.float64)
+        self.logged_at, self.trained = time.monotonic(), torch.zeros(3, dtype=torch.float64)
         self.evaluated = torch.zeros(3, dtype=torch.float64)
         super().__init__(*arguments, **options)
         self.model_accepts_loss_kwargs = True  # the loss below divides by the tokens of the whole effective batch
@@ -37,11 +35,19 @@ class SpanTrainer(Resumable, Trainer):
         right = (logits.argmax(-1) == labels[chosen]).sum()
         batch = torch.stack([total.detach().double(), right.double(), tokens.double()]).cpu()
         if self.model.training:
-            self.sums += batch
+            self.trained += batch
         else:
             self.evaluated += batch
         loss = total / (tokens if num_items_in_batch is None else num_items_in_batch)
         return (loss, outputs) if return_outputs else loss
+
+    def sums(self) -> list[float]:
+        """Return loss, right answers and tokens since the last log."""
+        return self.trained.tolist()
+
+    def set_sums(self, sums: list[float]) -> None:
+        """Take up what an earlier try had summed up."""
+        self.trained = torch.tensor(sums, dtype=torch.float64)
 
     def log(self, logs, start_time=None):
         """Log accuracy, speed and memory with each training loss, and the loss per token of an evaluation."""
@@ -50,12 +56,12 @@ class SpanTrainer(Resumable, Trainer):
             logs |= {"eval_loss": total / max(tokens, 1), "eval_mean_token_accuracy": right / max(tokens, 1)}
             self.evaluated.zero_()
         if "loss" in logs:
-            now, (_, right, tokens) = time.monotonic(), self.sums.tolist()
+            now, (_, right, tokens) = time.monotonic(), self.trained.tolist()
             seconds = now - self.logged_at
             logs["mean_token_accuracy"] = right / max(tokens, 1)
             logs["seconds"] = round(seconds, 3)
             logs["tokens_per_second"] = round(tokens / seconds, 1) if seconds else None
             logs["memory_mb"] = peak_memory_mb()
             self.logged_at = now
-            self.sums.zero_()
+            self.trained.zero_()
         super().log(logs, start_time)

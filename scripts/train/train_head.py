@@ -6,27 +6,27 @@ python scripts/train/train_head.py results/runs/pii/tokens --base results/models
 
 `--settings` holds method (`head` or `lora`), seed, head, lora, qlora and training of the run. Under a frozen backbone
 hidden states are constants: one forward pass over the data writes them to disk (where they fit: head.cache), and the
-head trains on them in seconds, whatever the number of epochs. `--attempt N` halves the micro-batch N - 1 times.
+head trains on them in seconds, whatever the number of epochs.
 """
 
 import shutil
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from scripts.common.base_model import load_tokenizer, torch_dtype
 from scripts.common.cli import log, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import MANIFEST, check_manifest, read_json, write_json, write_jsonl, write_manifest
-from scripts.common.terminal import terminal
 from scripts.common.threads import use_threads
 from scripts.train.checkpoints import fingerprint, latest_checkpoint
 from scripts.train.energy import EnergyMeter
 from scripts.train.finished import FINISHED, only_training_in, same_finished_run
 from scripts.train.head_run import SPLITS, HeadRun
-from scripts.train.memory import free_memory, out_of_memory
+from scripts.train.memory import free_memory, loading
+from scripts.train.stop import StopOnTerm
 from scripts.train.surroundings import surroundings
+from scripts.train.tries import Tries, train_in_tries
 
 LAST_ATTEMPT = 6  # then a forward pass is down to 128 tokens, and a micro-batch of 32 to one row
 
@@ -48,17 +48,16 @@ def train_head(run: HeadRun) -> tuple[list[dict], dict]:
     """
     import torch
 
-    from scripts.train.callbacks import StopOnTerm
     from scripts.train.features import Rows
     from scripts.train.head_loop import HeadTraining, Split
     from scripts.train.head_model import class_weights, classifier_config, new_head
 
+    stop = StopOnTerm()
     settings, labels = run.settings, run.labels
     check_optimizer(settings["training"])
     classifier_config(run.base.parent, labels, settings["head"]["dropout"])
     rows = {split: Rows(run.tokens / f"{split}.arrow") for split in SPLITS}
-    stop = StopOnTerm()
-    sources, features = feature_sources(rows, run, lambda: stop.stopped)
+    sources, features = feature_sources(rows, run, stop)
     folder = run.checkpoints / run.fingerprint(cached=features["cached"])
     head = new_head(run.base.parent, labels, settings["seed"])
     head.to("cuda" if torch.cuda.is_available() else "cpu")
@@ -66,7 +65,7 @@ def train_head(run: HeadRun) -> tuple[list[dict], dict]:
     splits = [Split(rows[split], sources[split]) for split in SPLITS]
     loop = HeadTraining(head, *splits, settings, run.shape, weights)
     clock = time.monotonic()
-    state = loop.run(folder, latest_checkpoint(folder), lambda: stop.stopped, run.bar)
+    state = loop.run(folder, latest_checkpoint(folder), stop, run.bar)
     features["training_seconds"] = round(time.monotonic() - clock, 3)
     run.save(head)
     facts = run.facts(
@@ -82,7 +81,7 @@ def train_head(run: HeadRun) -> tuple[list[dict], dict]:
     return state.history, facts
 
 
-def feature_sources(rows: dict, run: HeadRun, stopped: Callable[[], bool]) -> tuple[dict, dict]:
+def feature_sources(rows: dict, run: HeadRun, stop: StopOnTerm) -> tuple[dict, dict]:
     """Return where each split's hidden states come from, and the facts: kept or not, why, sizes, seconds.
 
     Those of other circumstances are removed, for they can be large.
@@ -107,7 +106,9 @@ def feature_sources(rows: dict, run: HeadRun, stopped: Callable[[], bool]) -> tu
         return live_features(rows, run), facts | {"bytes": 0, "pass_seconds": 0.0}
     if not all(is_filled(folder, split, part, sizes[split]) for split, part in rows.items()):
         for split, live in live_features(rows, run).items():
-            fill_cache(live, folder, split, dtype, stopped)
+            stop.at_once = False
+            fill_cache(live, folder, split, dtype, lambda: stop.asked)
+            stop.at_once = True
         del live
         free_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -121,31 +122,22 @@ def live_features(rows: dict, run: HeadRun) -> dict:
     from scripts.train.features import LiveFeatures
     from scripts.train.head_model import load_classifier
 
-    model = load_classifier(run.base, run.labels, run.settings, run.precision, run.quantization)
+    with loading():
+        model = load_classifier(run.base, run.labels, run.settings, run.precision, run.quantization)
     backbone = model.base_model.requires_grad_(False).eval()
     pad_id = load_tokenizer(run.base).pad_token_id
     return {split: LiveFeatures(backbone, part, pad_id, run.attempt) for split, part in rows.items()}
 
 
-def train_with_less_memory(run: HeadRun) -> tuple[list[dict], dict]:
+def train_with_less_memory(run: HeadRun, tries: Tries) -> tuple[list[dict], dict]:
     """Train; after running out of memory, go on with half the micro-batch, and half the tokens of a forward pass."""
     from scripts.train.train_span_lora import train_span_lora
 
-    train = train_head if run.settings["method"] == "head" else train_span_lora
-    while True:
-        try:
-            return train(run)
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            if run.attempt >= LAST_ATTEMPT:
-                raise UserError(
-                    f"out of memory with a micro-batch of {run.shape[0]}",
-                    remedy="lower tokens.max_length, or set head.load_in_4bit",
-                ) from None
-        run.attempt += 1
-        terminal.line(f"out of memory: going on with a micro-batch of {run.shape[0]}")
-        free_memory()
+    def train(attempt: int) -> tuple[list[dict], dict]:
+        run.attempt = attempt
+        return (train_head if run.settings["method"] == "head" else train_span_lora)(run)
+
+    return train_in_tries(tries, train, "lower tokens.max_length, or set head.load_in_4bit")
 
 
 def step(arguments) -> None:
@@ -153,10 +145,11 @@ def step(arguments) -> None:
 
     Checkpoints and hidden states are removed once everything is written: nothing resumes a finished run.
     """
+    StopOnTerm()
     with only_training_in(arguments.checkpoints.parent):
         use_threads(arguments.threads)
         a = arguments
-        run = HeadRun(a.tokens, a.base, a.checkpoints, a.output, a.settings, a.threads, a.attempt)
+        run = HeadRun(a.tokens, a.base, a.checkpoints, a.output, a.settings, a.threads)
         record, circumstances = run.checkpoints.with_name(FINISHED), run.finished_fingerprint()
         finished = same_finished_run(record, circumstances, run.output)
         if finished:
@@ -164,7 +157,8 @@ def step(arguments) -> None:
             write_manifest(run.output, **finished["manifest"])
         else:
             meter = EnergyMeter()
-            curve, facts = train_with_less_memory(run)
+            tries = Tries(run.checkpoints, circumstances, run.settings["training"], LAST_ATTEMPT)
+            curve, facts = train_with_less_memory(run, tries)
             facts |= surroundings(facts["seconds"], meter)
             manifest = check_manifest(run.output / MANIFEST)
             finished = {"circumstances": circumstances, "curve": curve, "facts": facts, "manifest": manifest}
@@ -184,7 +178,6 @@ def parser():
     result.add_argument("--curve", type=Path, required=True, help="JSONL file for the training curve")
     result.add_argument("--facts", type=Path, required=True, help="JSON file for what happened")
     result.add_argument("--threads", type=int, default=2, help="CPU threads; another number may give other rounding")
-    result.add_argument("--attempt", type=int, default=1, help="each further one halves the micro-batch")
     return result
 
 

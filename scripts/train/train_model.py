@@ -4,8 +4,8 @@ python scripts/train/train_model.py results/runs/football/tokens --base results/
     --checkpoints results/runs/football/checkpoints --output results/runs/football/adapter \
     --curve results/runs/football/curve.jsonl --facts results/runs/football/training.json --settings '{...}'
 
-`--settings` holds method, seed, lora, qlora, tokens and training of the run. `--attempt N` halves the micro-batch N - 1
-times and accumulates as much more, so that a retry after running out of memory trains on the same batches. Where the
+`--settings` holds method, seed, lora, qlora, tokens and training of the run. After running out of memory the
+micro-batch is halved and twice as much accumulated, so that the training goes on with the same batches. Where the
 settings ask for several processes, this starts them (scripts/train/launch.py); they share the rows of each step.
 """
 
@@ -30,7 +30,6 @@ from scripts.common.files import (
     write_manifest,
 )
 from scripts.common.imports import files_of_script
-from scripts.common.terminal import terminal
 from scripts.common.threads import use_threads
 from scripts.common.tokenizer_files import copy_code, copy_tokenizer_files
 from scripts.common.vision import is_vision, lower_longest_edge
@@ -39,7 +38,7 @@ from scripts.train.checkpoints import fingerprint, latest_checkpoint
 from scripts.train.energy import EnergyMeter
 from scripts.train.finished import FINISHED, only_training_in, same_finished_run
 from scripts.train.launch import train_in_processes
-from scripts.train.memory import free_memory, out_of_memory
+from scripts.train.memory import loading
 from scripts.train.running import (
     FREE_TO_CHANGE,
     SHAPING_PACKAGES,
@@ -50,7 +49,9 @@ from scripts.train.running import (
     run_callbacks,
     tidy_adapter_config,
 )
+from scripts.train.stop import StopOnTerm
 from scripts.train.surroundings import surroundings
+from scripts.train.tries import Tries, train_in_tries
 from scripts.train.worker import work
 from scripts.train.world import first_process_first, is_first, process_count
 
@@ -90,13 +91,13 @@ def train_model(
     from transformers import set_seed
 
     from scripts.train.batches import Collator
-    from scripts.train.callbacks import StopOnTerm
+    from scripts.train.four_bit_layout import keep_layout
     from scripts.train.sharding import whole_model
     from scripts.train.trainer import Trainer
     from scripts.train.vision_trainer import VisionTrainer
     from scripts.train.vision_training import VisionTraining
 
-    started = time.monotonic()
+    started, stop = time.monotonic(), StopOnTerm()
     training, method, task = settings["training"], settings["method"], settings.get("task", "chat")
     check_packages(training)
     precision = device_precision(training["precision"])
@@ -110,14 +111,14 @@ def train_model(
     quantization = four_bit(settings["qlora"], precision, task) if method == "qlora" else None
     dtype = torch_dtype("fp32" if method == "full" else precision)
     shares = process_count() if training["sharding"] == "fsdp" else 1
-    model = load_base(base, dtype, quantization, training["attention"], task, shares=shares)
+    with loading():
+        model = keep_layout(load_base(base, dtype, quantization, training["attention"], task, shares=shares))
     model.config.use_cache = False
     validation = load_rows(tokens, "validation")
     rows, packing = training_rows(tokens, model, tokenizer, settings["tokens"], folder)
     arguments = training_arguments(
         settings, folder, precision, attempt, len(validation) > 0, len(rows), process_count()
     )
-    stop = StopOnTerm()
     kind, options = Trainer, {"data_collator": Collator(tokenizer.pad_token_id)}
     if vision:
         vision.freeze(model)
@@ -136,9 +137,11 @@ def train_model(
             train_dataset=rows,
             eval_dataset=validation if len(validation) else None,
             processing_class=tokenizer,
-            callbacks=[*run_callbacks(training, checkpoints.parent.name, resumed, len(validation) > 0), stop],
+            callbacks=run_callbacks(training, checkpoints.parent.name, resumed, len(validation) > 0),
             row_seed=settings["seed"],
             group_rows=training["group_by_length"] and packing != "on",
+            stop=stop,
+            keep_checkpoints=training["keep_checkpoints"],
             **options,
         )
     except ValueError as error:
@@ -146,11 +149,6 @@ def train_model(
             raise UserError(f"lora.target_modules: {str(error).splitlines()[0]}") from None
         raise
     trainer.train_or_finish(resumed, training["early_stopping_patience"])
-    if stop.stopped:
-        raise UserError(
-            f"stopped by SIGTERM after step {trainer.state.global_step} of {trainer.state.max_steps}",
-            remedy="the checkpoint is kept; run again to go on",
-        )
     whole = whole_model(trainer.model)
     if is_first():
         save_result(whole, base, output, method, vision.vision["longest_edge"] if vision else None, task)
@@ -193,6 +191,8 @@ def training_rows(tokens: Path, model, tokenizer, settings: dict, folder: Path):
         return rows, "not done: this attention lets packed examples see each other"
     options = {"dataset": rows, "capacity": settings["max_length"]}
     with first_process_first():
+        if is_first():  # packing takes seconds, and nothing vouches for what an earlier try packed
+            shutil.rmtree(folder / "packed", ignore_errors=True)
         return Dataset.from_generator(packed_rows, gen_kwargs=options, cache_dir=str(folder / "packed")), "on"
 
 
@@ -231,43 +231,21 @@ def save_full_model(model, base: Path, folder: Path, facts: dict) -> None:
         copy_code(base, folder)
 
 
-def train_with_less_memory(arguments) -> tuple[list[dict], dict]:
+def train_with_less_memory(arguments, tries: Tries) -> tuple[list[dict], dict]:
     """Train; after running out of memory, go on from the last checkpoint with half the micro-batch.
 
-    Accumulation doubles, so that the batches, and with them the result, stay the same. The error is raised when the
+    Accumulation doubles, so that the batches, and with them the result, stay the same. Raises UserError when the
     micro-batch can't be halved any more.
     """
-    training = arguments.settings["training"]
-    attempt = arguments.attempt
-    images = {"images": arguments.images} if arguments.images else {}
-    processes = training["processes"] * training["nodes"]
-    while True:
-        try:
-            if processes > 1:
-                return train_in_processes(arguments, attempt)
-            return train_model(
-                arguments.tokens,
-                arguments.base,
-                arguments.checkpoints,
-                arguments.output,
-                arguments.settings,
-                arguments.threads,
-                attempt,
-                **images,
-            )
-        except (MemoryError, RuntimeError) as error:
-            batch = training["micro_batch"], training["accumulation"]
-            shapes = [batch_shape(*batch, a, processes) for a in (attempt, attempt + 1)]
-            if not out_of_memory(error):
-                raise
-            if shapes[0] == shapes[1]:
-                raise UserError(
-                    f"out of memory with a micro-batch of {shapes[0][0]}",
-                    remedy="lower tokens.max_length or lora.r, or set training.gradient_checkpointing",
-                ) from None
-        attempt += 1
-        terminal.line(f"out of memory with a micro-batch of {shapes[0][0]}: going on with {shapes[1][0]}")
-        free_memory()
+    a = arguments
+    images = {"images": a.images} if a.images else {}
+
+    def train(attempt: int) -> tuple[list[dict], dict]:
+        if a.settings["training"]["processes"] * a.settings["training"]["nodes"] > 1:
+            return train_in_processes(a, attempt)
+        return train_model(a.tokens, a.base, a.checkpoints, a.output, a.settings, a.threads, attempt, **images)
+
+    return train_in_tries(tries, train, "lower tokens.max_length or lora.r, or set training.gradient_checkpointing")
 
 
 def step(arguments) -> None:
@@ -280,6 +258,7 @@ def step(arguments) -> None:
     if arguments.exchange:
         work(arguments, train_model)
         return
+    StopOnTerm()
     with only_training_in(arguments.checkpoints.parent):
         use_threads(arguments.threads)
         record = arguments.checkpoints.with_name(FINISHED)
@@ -290,7 +269,8 @@ def step(arguments) -> None:
             write_manifest(arguments.output, **finished["manifest"])
         else:
             meter = EnergyMeter()
-            curve, facts = train_with_less_memory(arguments)
+            tries = Tries(arguments.checkpoints, circumstances, arguments.settings["training"])
+            curve, facts = train_with_less_memory(arguments, tries)
             facts |= surroundings(facts["seconds"], meter)
             manifest = check_manifest(arguments.output / MANIFEST)
             finished = {"circumstances": circumstances, "curve": curve, "facts": facts, "manifest": manifest}
@@ -323,7 +303,7 @@ def parser():
     result.add_argument("--curve", type=Path, required=True, help="JSONL file for the training curve")
     result.add_argument("--facts", type=Path, required=True, help="JSON file for what happened")
     result.add_argument("--threads", type=int, default=2, help="CPU threads; another number may give other rounding")
-    result.add_argument("--attempt", type=int, default=1, help="each further one halves the micro-batch")
+    result.add_argument("--attempt", type=int, default=1, help=argparse.SUPPRESS)
     result.add_argument("--exchange", type=Path, help=argparse.SUPPRESS)
     return result
 

@@ -6,7 +6,10 @@ from scripts.common.base_model import load_tokenizer
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_json
 from scripts.train.checkpoints import latest_checkpoint
+from scripts.train.four_bit_layout import keep_layout
 from scripts.train.head_run import HeadRun
+from scripts.train.memory import loading
+from scripts.train.stop import StopOnTerm
 
 HEAD_NAME = "score"
 
@@ -20,12 +23,12 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
 
     from scripts.train.arguments import training_arguments
     from scripts.train.batches import Collator
-    from scripts.train.callbacks import StopOnTerm
     from scripts.train.features import Rows
     from scripts.train.head_model import class_weights
     from scripts.train.running import best_step, check_packages, curve_rows, load_rows, run_callbacks
     from scripts.train.span_trainer import SpanTrainer
 
+    stop = StopOnTerm()
     settings, training = run.settings, run.settings["training"]
     check_packages(training)
     folder = run.checkpoints / run.fingerprint()
@@ -38,7 +41,7 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
     )
     counts = Rows(run.tokens / "train.arrow").counts(len(run.labels))
     weights = class_weights(settings["head"]["class_weights"], counts)
-    stop, evaluates = StopOnTerm(), len(validation) > 0
+    evaluates = len(validation) > 0
     arguments = training_arguments(settings, folder, run.precision, run.attempt, evaluates, len(rows))
     arguments.label_names = ["labels"]
     trainer = SpanTrainer(
@@ -48,17 +51,14 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
         eval_dataset=validation if evaluates else None,
         processing_class=tokenizer,
         data_collator=Collator(tokenizer.pad_token_id),
-        callbacks=[*run_callbacks(training, run.checkpoints.parent.name, resumed, evaluates), stop],
+        callbacks=run_callbacks(training, run.checkpoints.parent.name, resumed, evaluates),
         row_seed=settings["seed"],
         group_rows=training["group_by_length"],
+        stop=stop,
+        keep_checkpoints=training["keep_checkpoints"],
         class_weights=weights,
     )
     trainer.train_or_finish(resumed, training["early_stopping_patience"])
-    if stop.stopped:
-        raise UserError(
-            f"stopped by SIGTERM after step {trainer.state.global_step} of {trainer.state.max_steps}",
-            remedy="the checkpoint is kept; run again to go on",
-        )
     run.save(trained_head(trainer.model), lambda place: save_adapter(trainer.model, run.base, place))
     facts = run.facts(
         folder,
@@ -79,7 +79,9 @@ def adapted_classifier(run: HeadRun):
     from scripts.train.arguments import lora_config
     from scripts.train.head_model import load_classifier
 
-    model = load_classifier(run.base, run.labels, run.settings, run.precision, run.quantization)
+    with loading():
+        model = load_classifier(run.base, run.labels, run.settings, run.precision, run.quantization)
+    keep_layout(model)
     checkpointing = run.settings["training"]["gradient_checkpointing"]
     if run.quantization:
         model = prepare_model_for_kbit_training(

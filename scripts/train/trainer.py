@@ -15,14 +15,13 @@ from scripts.train.together import Together
 class Trainer(Together, Sharded, Resumable, SFTTrainer):
     """SFTTrainer over rows that are tokenized already.
 
-    `row_seed` decides their order, `group_rows` groups them by length. The loss of an evaluation is the mean over all
-    trained tokens, as in training; transformers' own is a mean of batch means, which another batch size changes.
-    Whatever is trained is held in float32: an update of a few millionths is lost on a number of 16 bits. TRL holds an
-    adapter over a 4-bit base in bf16, which fp16 training can't scale and a resumed run would not be given back.
+    The loss of an evaluation is the mean over all trained tokens, as in training; transformers' own is a mean of batch
+    means, which another batch size changes. Whatever is trained is held in float32: an update of a few millionths is
+    lost on a number of 16 bits. TRL holds an adapter over a 4-bit base in bf16, which fp16 training can't scale and a
+    resumed run would not be given back.
     """
 
-    def __init__(self, *arguments, row_seed: int, group_rows: bool, **options):
-        self.row_seed, self.group_rows = row_seed, group_rows
+    def __init__(self, *arguments, **options):
         self.logged_at, self.logged_tokens = time.monotonic(), 0
         self.evaluated = None  # [negative log likelihood, tokens] of the evaluation in progress
         super().__init__(*arguments, **options)
@@ -39,6 +38,17 @@ class Trainer(Together, Sharded, Resumable, SFTTrainer):
             batch = torch.stack([loss.detach().double() * tokens, tokens.double()])
             self.evaluated = batch if self.evaluated is None else self.evaluated + batch
         return result
+
+    def sums(self) -> dict:
+        """Return accuracy and entropy of the micro-batches since the last log, and the tokens so far."""
+        metrics = {name: list(values) for name, values in self._metrics["train"].items()}
+        return {"metrics": metrics, "tokens": self._total_train_tokens}
+
+    def set_sums(self, sums: dict) -> None:
+        """Take up what an earlier try had summed up."""
+        self._metrics["train"].clear()
+        self._metrics["train"].update({name: list(values) for name, values in sums["metrics"].items()})
+        self._total_train_tokens = sums["tokens"]
 
     def log(self, logs, start_time=None):
         """Log speed and memory with each training loss, and the loss per token of an evaluation."""

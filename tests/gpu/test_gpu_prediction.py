@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.gpu import run_step_program, train
+from tests.support.gpu import run_step_program
 from tests.support.span_data import head_settings
-from tests.support.training import run_settings
+from tests.support.training import run_settings, train_in
 
 TOLERANCE = 1e-3  # of a likelihood (nats per answer, relative) in float32, and of a score
 SPILLED = {"hidden": 2048, "intermediate": 8192, "layers": 24, "heads": 32, "kv_heads": 8, "head_size": 64}
@@ -21,7 +21,7 @@ def train_and_merge(data: Path, base: Path, folder: Path, settings: dict) -> Non
     from scripts.train.merge_adapter import merge_adapter
     from scripts.train.merge_head import merge_head
 
-    train(data, base, folder, settings)
+    train_in(data, base, folder, settings)
     merge = merge_head if settings["task"] == "token_classification" else merge_adapter
     merge(folder / "adapter" / "manifest.json", base, folder / "merged")
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.support.gpu import ROOT, copy_checkpoints, losses, program, train
+from tests.support.gpu import ROOT, copy_checkpoints, losses, program
+from tests.support.interruptions import interrupted
 from tests.support.span_data import head_settings
 from tests.support.training import run_settings
+from tests.support.training import train_in as train
 
 EVERY_STEP = {"checkpoint_steps": 1, "keep_checkpoints": 100}
 SAME = 1e-6  # of a loss
@@ -108,6 +110,20 @@ def test_a_resumed_run_goes_on_with_the_same_loss(request, tiny_base, tmp_path, 
         assert resumed[last + 1] == pytest.approx(whole[last + 1], abs=SAME)
         for step in whole:
             assert resumed[step] == pytest.approx(whole[step], abs=SAME + 3 * noise[step])
+
+
+def test_a_run_that_is_stopped_within_a_step_goes_on_with_the_same_loss(chat, tiny_base, tmp_path, monkeypatch):
+    settings = settings_for_a_cut("lora")
+    whole, again, third = (losses(train(chat, tiny_base, tmp_path / name, settings)[0]) for name in ("1", "2", "3"))
+    noise, moments = noise_between([whole, again, third]), [("step begins", 3)]
+    place = tmp_path / "stopped"
+    curve, _ = interrupted(
+        lambda: train(chat, tiny_base, place, settings), monkeypatch, "scripts.train.train_model", moments
+    )
+    resumed = losses(curve)
+    assert resumed[4] == pytest.approx(whole[4], abs=SAME)
+    for step in whole:
+        assert resumed[step] == pytest.approx(whole[step], abs=SAME + 3 * noise[step])
 
 
 @pytest.fixture

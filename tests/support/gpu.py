@@ -6,7 +6,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.common.files import read_json, write_manifest
 from scripts.train.checkpoints import step_of
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,23 +26,6 @@ def run_step_program(script: str, *words, gpu: bool = True) -> None:
     assert done.returncode == 0, done.stderr[-4000:]
 
 
-def train(data: Path, base: Path, folder: Path, settings: dict) -> tuple[list[dict], dict]:
-    """Train as the step does, but leave the checkpoints; return curve and facts.
-
-    `data` is a folder with dataset/ and tokens/, `folder` gets checkpoints/ and adapter/.
-    """
-    from scripts.train.head_run import HeadRun
-    from scripts.train.train_head import train_head
-    from scripts.train.train_model import train_model
-    from scripts.train.train_span_lora import train_span_lora
-
-    places = (data / "tokens", base, folder / "checkpoints", folder / "adapter", settings)
-    if settings["task"] == "token_classification":
-        return (train_head if settings["method"] == "head" else train_span_lora)(HeadRun(*places, 2, 1))
-    images = {"images": data / "dataset"} if settings["task"] == "vision" else {}
-    return train_model(*places, 2, 1, **images)
-
-
 def losses(curve: list[dict]) -> dict[int, float]:
     """Return the training loss of each step."""
     return {row["step"]: row["loss"] for row in curve if "loss" in row}
@@ -53,9 +35,5 @@ def copy_checkpoints(checkpoints: Path, target: Path, last: int) -> None:
     """Copy a run's checkpoints up to a step, and what lies beside them, as they were when the run stood there."""
     shutil.copytree(checkpoints, target)
     for checkpoint in target.glob("*/checkpoint-*"):
-        state = checkpoint / "trainer_state.json"
         if step_of(checkpoint) > last:
             shutil.rmtree(checkpoint)
-        elif state.is_file():  # it names the best checkpoint by its place
-            state.write_text(state.read_text().replace(str(checkpoints), str(target)))
-            write_manifest(checkpoint, step=read_json(state)["global_step"])

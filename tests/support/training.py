@@ -1,4 +1,4 @@
-"""A small dataset folder and a run's settings, for tests of training and prediction."""
+"""A small dataset folder, a run's settings, and trainings of any task, for tests of training and prediction."""
 
 import json
 from pathlib import Path
@@ -40,3 +40,20 @@ def run_settings(method: str = "lora", **sections) -> dict:
     training |= {"gradient_checkpointing": False} | sections.pop("training", {})
     run = Run.model_validate({"dataset": "d", "model": "m", "method": method, "training": training, **sections})
     return run.model_dump(mode="json")
+
+
+def train_in(data: Path, base: Path, folder: Path, settings: dict) -> tuple[list[dict], dict]:
+    """Train as the step does, but leave the checkpoints; return curve and facts.
+
+    `data` is a folder with dataset/ and tokens/, `folder` gets checkpoints/ and adapter/.
+    """
+    from scripts.train.head_run import HeadRun
+    from scripts.train.train_head import train_head
+    from scripts.train.train_model import train_model
+    from scripts.train.train_span_lora import train_span_lora
+
+    places = (data / "tokens", base, folder / "checkpoints", folder / "adapter", settings)
+    if settings["task"] == "token_classification":
+        return (train_head if settings["method"] == "head" else train_span_lora)(HeadRun(*places, 2, 1))
+    images = {"images": data / "dataset"} if settings["task"] == "vision" else {}
+    return train_model(*places, 2, 1, **images)

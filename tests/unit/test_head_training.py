@@ -28,8 +28,9 @@ from scripts.train.head_model import class_weights, new_head, summed_loss
 from scripts.train.head_run import HeadRun
 from scripts.train.merge_head import merge_head
 from scripts.train.tokenize_spans import tokenize_dataset
-from scripts.train.train_head import live_features, main, train_head, train_with_less_memory
+from scripts.train.train_head import LAST_ATTEMPT, live_features, main, train_head, train_with_less_memory
 from scripts.train.train_span_lora import train_span_lora
+from scripts.train.tries import Tries
 from tests.support.span_data import head_settings, make_span_dataset
 
 
@@ -167,9 +168,6 @@ def test_a_run_that_was_cut_off_and_resumed_ends_with_the_same_weights(tokens, t
         for checkpoint in folder.glob("checkpoint-*"):
             if int(checkpoint.name.split("-")[1]) <= last:
                 subprocess.run(["cp", "-r", checkpoint, kept], check=True)
-        for path in kept.rglob("trainer_state.json"):
-            path.write_text(path.read_text().replace(str(folder), str(kept)))
-            write_manifest(path.parent)
         curve, _ = train(tokens, tiny_base, part, settings)
         assert weights_of(part) == weights_of(tmp_path / "whole")
         assert [row["step"] for row in curve if "loss" in row] == list(range(1, 10))
@@ -259,12 +257,11 @@ def test_running_out_of_memory_goes_on_with_half_the_micro_batch(tokens, tiny_ba
 
     monkeypatch.setattr("scripts.train.train_head.train_head", head_that_runs_out)
     run = run_of(tokens, tiny_base, tmp_path, head_settings(training={"micro_batch": 4, "accumulation": 2}))
-    train_with_less_memory(run)
+    train_with_less_memory(run, Tries(tmp_path, "run", run.settings["training"], LAST_ATTEMPT))
     assert tried == [(1, 4, 2), (2, 2, 4), (3, 1, 8)]
     tried.clear()
-    run.attempt = 6
-    with pytest.raises(UserError, match=r"out of memory with a micro-batch of 1; lower tokens\.max_length"):
-        train_with_less_memory(run)
+    with pytest.raises(UserError, match=r"out of memory with a micro-batch of 4; lower tokens\.max_length"):
+        train_with_less_memory(run, Tries(tmp_path, "another run", run.settings["training"], 1))
 
 
 def test_early_stopping_and_best_weights(tokens, tiny_base, tmp_path):

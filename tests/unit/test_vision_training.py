@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 from scripts.common.errors import UserError
-from scripts.common.files import check_manifest, read_json, write_manifest
+from scripts.common.files import check_manifest, read_json
 from scripts.common.threads import use_threads
 from scripts.common.vision import load_image, load_processor, vision_tokenizer
 from scripts.train.running import load_rows
@@ -209,10 +209,7 @@ def test_a_run_that_was_cut_off_and_resumed_ends_with_the_same_adapter(data, tin
         kept = tmp_path / f"cut{last}" / "checkpoints" / folder.name
         for checkpoint in folder.glob("checkpoint-*"):
             if int(checkpoint.name.split("-")[1]) <= last:
-                copy = shutil.copytree(checkpoint, kept / checkpoint.name)
-                state = copy / "trainer_state.json"
-                state.write_text(state.read_text().replace(str(folder), str(kept)))
-                write_manifest(copy)
+                shutil.copytree(checkpoint, kept / checkpoint.name)
         curve, _ = train(data, tiny_vision_base, tmp_path / f"cut{last}", settings)
         assert digest(tmp_path / f"cut{last}") == digest(tmp_path / "whole")
         assert [row["step"] for row in curve if "loss" in row] == list(range(1, 7))

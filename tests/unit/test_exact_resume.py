@@ -1,0 +1,180 @@
+"""A training that was interrupted, wherever and however often, ends byte for byte as one that never was (on a CPU)."""
+
+import hashlib
+import signal
+from pathlib import Path
+
+import pytest
+
+from scripts.common.threads import use_threads
+from scripts.common.vision import vision_tokenizer
+from scripts.train import tokenize_spans
+from scripts.train.tokenize_conversations import tokenize_dataset
+from tests.support.interruptions import interrupted, interrupted_head, without_times
+from tests.support.span_data import head_settings, make_span_dataset
+from tests.support.training import make_dataset, run_settings, train_in
+from tests.support.vision import make_vision_dataset
+
+SAME_FACTS = ("steps", "best_step", "best_eval_loss", "packing", "rows")
+PACKED = {"packing": True, "max_length": 96}
+CHAT = {
+    # 5 packs or so an epoch; the loss is logged every third step only, and the best checkpoint is kept.
+    "packed": run_settings(
+        lora={"dropout": 0.1}, tokens=PACKED, training={"epochs": 3, "micro_batch": 1, "logging_steps": 3}
+    ),
+    # Ends within an epoch; evaluated and saved at other steps than logged, in groups of like length.
+    "grouped": run_settings(
+        lora={"dropout": 0.1},
+        training={"max_steps": 8, "eval_steps": 3, "checkpoint_steps": 2, "group_by_length": True, "logging_steps": 4},
+    ),
+    # Stops early: worse and worse evaluations.
+    "early": run_settings(
+        training={"epochs": 9, "learning_rate": 0.3, "scheduler": "constant", "early_stopping_patience": 1}
+    ),
+    "qlora": run_settings("qlora", lora={"dropout": 0.1}, training={"logging_steps": 2}),
+    "full": run_settings("full", training={"epochs": 1, "logging_steps": 2, "learning_rate": 1e-4}),
+}
+VISION = run_settings(
+    task="vision", vision={"train_projector": True, "train_vision_tower": True}, training={"epochs": 2}
+)
+SPANS = head_settings("lora", training={"max_steps": 6, "logging_steps": 4})
+
+
+@pytest.fixture(scope="module")
+def chat(tiny_base, tmp_path_factory) -> Path:
+    """A folder with a small dataset of conversations and its rows."""
+    use_threads(2)
+    folder = tmp_path_factory.mktemp("chat")
+    make_dataset(folder / "dataset")
+    tokenize_dataset(folder / "dataset", tiny_base, folder / "tokens", run_settings()["tokens"])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tiny_vision_base, tmp_path_factory) -> Path:
+    """A folder with a small dataset of pictures and its rows."""
+    folder = tmp_path_factory.mktemp("pictures")
+    vision = vision_tokenizer(tiny_vision_base, make_vision_dataset(folder / "dataset"), VISION)
+    tokenize_dataset(folder / "dataset", tiny_vision_base, folder / "tokens", VISION["tokens"], vision)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def spans(tiny_base, tmp_path_factory) -> Path:
+    """A folder with a small dataset of texts with spans and its rows."""
+    folder = tmp_path_factory.mktemp("spans")
+    make_span_dataset(folder / "dataset", train=18)
+    tokenize_spans.tokenize_dataset(folder / "dataset", tiny_base, folder / "tokens", SPANS["tokens"])
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def keep_signal_handlers():
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A function that trains a run without an interruption, once; returns its folder, curve and facts."""
+    known = {}
+
+    def train(name: str, data: Path, base: Path, settings: dict):
+        if name not in known:
+            folder = tmp_path_factory.mktemp(name)
+            known[name] = (folder, *train_in(data, base, folder, settings))
+        return known[name]
+
+    return train
+
+
+def digest(folder: Path) -> str:
+    files = sorted((folder / "adapter").glob("*.safetensors"))
+    assert files
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def assert_same_end(whole: tuple, folder: Path, curve: list[dict], facts: dict) -> None:
+    """Assert that a run has the weights, the curve and the facts of the one that was not interrupted."""
+    assert without_times(curve) == without_times(whole[1])
+    assert {key: facts[key] for key in SAME_FACTS if key in facts} == {
+        key: whole[2][key] for key in SAME_FACTS if key in facts
+    }
+    assert digest(folder) == digest(whole[0])
+
+
+def steps_evaluated(curve: list[dict]) -> list[int]:
+    return [row["step"] for row in curve if "eval_loss" in row]
+
+
+MODULE = "scripts.train.train_model"
+
+
+@pytest.mark.parametrize(
+    ("name", "when"),
+    [*((name, "step ends") for name in CHAT if name != "early"), ("packed", "step begins"), ("qlora", "step begins")],
+)
+def test_a_run_that_is_stopped_at_every_single_step_ends_as_if_it_never_was(
+    chat, tiny_base, tmp_path, monkeypatch, undisturbed, name, when
+):
+    settings = CHAT[name]
+    whole = undisturbed(name, chat, tiny_base, settings)
+    steps = whole[2]["steps"]
+    moments = [(when, step) for step in (range(1, steps) if when == "step begins" else range(1, steps + 1))]
+    curve, facts = interrupted(lambda: train_in(chat, tiny_base, tmp_path, settings), monkeypatch, MODULE, moments)
+    assert_same_end(whole, tmp_path, curve, facts)
+
+
+@pytest.mark.parametrize("name", ["packed", "grouped", "early"])
+def test_a_run_that_is_stopped_in_every_evaluation_ends_as_if_it_never_was(
+    chat, tiny_base, tmp_path, monkeypatch, undisturbed, name
+):
+    settings = CHAT[name]
+    whole = undisturbed(name, chat, tiny_base, settings)
+    moments = [("evaluation", step) for step in steps_evaluated(whole[1])]
+    curve, facts = interrupted(lambda: train_in(chat, tiny_base, tmp_path, settings), monkeypatch, MODULE, moments)
+    assert_same_end(whole, tmp_path, curve, facts)
+
+
+@pytest.mark.parametrize("step", range(1, 11))
+def test_a_run_that_is_stopped_once_ends_as_if_it_never_was(chat, tiny_base, tmp_path, monkeypatch, undisturbed, step):
+    settings = CHAT["packed"]
+    whole = undisturbed("packed", chat, tiny_base, settings)
+    moments = [("step ends", step)]
+    curve, facts = interrupted(lambda: train_in(chat, tiny_base, tmp_path, settings), monkeypatch, MODULE, moments)
+    assert_same_end(whole, tmp_path, curve, facts)
+
+
+def test_a_vision_run_that_is_stopped_at_every_single_step_ends_as_if_it_never_was(
+    pictures, tiny_vision_base, tmp_path, monkeypatch, undisturbed
+):
+    whole = undisturbed("vision", pictures, tiny_vision_base, VISION)
+    moments = [("step begins", 1), *(("step ends", step) for step in range(2, whole[2]["steps"] + 1))]
+    curve, facts = interrupted(
+        lambda: train_in(pictures, tiny_vision_base, tmp_path, VISION), monkeypatch, MODULE, moments
+    )
+    assert_same_end(whole, tmp_path, curve, facts)
+
+
+def test_a_run_of_adapter_and_head_that_is_stopped_at_every_single_step_ends_as_if_it_never_was(
+    spans, tiny_base, tmp_path, monkeypatch, undisturbed
+):
+    whole = undisturbed("spans", spans, tiny_base, SPANS)
+    moments = [("step begins", 1), *(("step ends", step) for step in range(2, 7))]
+    curve, facts = interrupted(
+        lambda: train_in(spans, tiny_base, tmp_path, SPANS), monkeypatch, "scripts.train.running", moments
+    )
+    assert_same_end(whole, tmp_path, curve, facts)
+
+
+@pytest.mark.parametrize("cache", ["always", "never"])
+def test_a_run_of_a_head_that_is_stopped_at_every_micro_batch_ends_as_if_it_never_was(
+    spans, tiny_base, tmp_path, monkeypatch, undisturbed, cache
+):
+    training = {"max_steps": 8, "logging_steps": 3, "early_stopping_patience": 3}
+    settings = head_settings(head={"cache": cache, "dropout": 0.1}, training=training)
+    whole = undisturbed(f"head {cache}", spans, tiny_base, settings)
+    (curve, facts), stops = interrupted_head(lambda: train_in(spans, tiny_base, tmp_path, settings), monkeypatch)
+    assert stops > 5
+    assert_same_end(whole, tmp_path, curve, facts)
