@@ -22,11 +22,10 @@ import sysconfig
 import tempfile
 from pathlib import Path
 
-from envs.lock import FOLDER, Pin, environments, read_lock, requirement_line
+from envs.lock import CUDA_PREFIXES, FOLDER, Pin, environments, read_lock, requirement_line
+from envs.lock import TORCH as PAIR
 
 STAMP = "installed"
-CUDA_PREFIXES = ("cuda-", "nvidia-", "triton")
-PAIR = ("torch", "torchvision")
 
 
 def merged_pins(folder: Path = FOLDER) -> dict[str, Pin]:

@@ -7,17 +7,23 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from scripts.common.config import ConfigError, load_config
 from scripts.common.config.checks import gated_runs
+from scripts.common.config.environments import RUN_BY_RULES
 from scripts.common.config.paths import files_at
 from scripts.common.config.runs import QUANTS
 from scripts.common.config.sections import sections_of
 from scripts.common.config.variants import answer_variants, gguf_quants, makers, shipped_variant
+from scripts.common.container_settings import bound_arguments, host_folders, passed_variables, paths_of, places_outside
+from scripts.common.errors import UserError
 from scripts.common.folder_lock import OWNER, one_workflow_at_a_time
+from scripts.common.images import image_file, lock_name
 from scripts.common.imports import files_of_script
 from scripts.common.last_words import last_words
 from scripts.common.memory.report import memory_lines
@@ -33,13 +39,20 @@ try:
 except ConfigError as error:
     raise WorkflowError("The configuration has faults:", *error.lines) from None
 
+DEPLOYMENT = {str(method) for method in workflow.deployment_settings.deployment_method}
+IN_CONTAINERS = "apptainer" in DEPLOYMENT
+# Inside of a container the working directory is HOME; what libraries put there goes beside Snakemake's own files.
+HOME = os.path.abspath(os.path.join(".snakemake", "home"))
+
 # Steps import from this folder and from nothing of the user's own site-packages; without --sdm they run in the
 # environment of this Snakemake. Threads that wait sleep: spinning ones slow down every job that shares their cores.
 BIN = os.path.dirname(sys.executable)
-OWN_PATH = "" if workflow.deployment_settings.deployment_method else f"PATH={shlex.quote(BIN)}:$PATH"
+OWN_PATH = "" if DEPLOYMENT else f"PATH={shlex.quote(BIN)}:$PATH"
+OWN_HOME = f"HOME={shlex.quote(HOME)}" if IN_CONTAINERS else ""
 shell.prefix(
+    "unset PYTHONHOME PYTHONINSPECT; "
     f"export PYTHONPATH={shlex.quote(workflow.basedir)} PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1 OMP_WAIT_POLICY=PASSIVE "
-    f"{OWN_PATH}; "
+    f"{OWN_PATH} {OWN_HOME}; "
 )
 
 
@@ -361,9 +374,43 @@ def megabytes(count):
     return mb
 
 
+def conda_file(environment):
+    """Return the conda file of an environment, in the variant that the configuration asks for."""
+    return f"../envs/{lock_name(environment, CONFIG.environments.torch, Path(workflow.basedir))}.yaml"
+
+
 def image(environment):
-    """Return the container image of an environment."""
-    return f"containers/{environment}.sif"
+    """Return the container image of an environment: the configuration's, else the one that `make containers` builds."""
+    chosen = CONFIG.environments.images.get(environment)
+    if chosen is None:
+        root, torch = Path(workflow.basedir), CONFIG.environments.torch
+        built = [image_file(environment, torch, root, native) for native in (False, True)]
+        chosen = os.path.relpath(next((file for file in built if file.exists()), built[0]))
+    elif "://" not in chosen:
+        chosen = located(chosen)
+    return chosen
+
+
+def prepare_containers():
+    """Say what every container is started with: which variables, and which folders outside the working directory."""
+    files = {environment: image(environment) for environment in RUN_BY_RULES}
+    missing = [environment for environment, file in files.items() if "://" not in file and not os.path.exists(file)]
+    if missing:
+        wanted = f'ENVS="{" ".join(missing)}" TORCH={CONFIG.environments.torch}'
+        raise WorkflowError(f"no container image of {', '.join(missing)}: make containers {wanted}")
+    os.makedirs(HOME, exist_ok=True)
+    for folder in CONFIG.pathvars.values():
+        os.makedirs(folder, exist_ok=True)
+    os.environ.update(passed_variables(os.environ, "apptainer" if shutil.which("apptainer") else "singularity"))
+    outside = [workflow.basedir, *paths_of(CONFIG, ROOTS), *host_folders(os.environ)]
+    try:
+        arguments = bound_arguments(places_outside(outside, [os.getcwd()]))
+    except UserError as error:
+        raise WorkflowError(str(error)) from None
+    # The user's own, such as --nv of a profile, come after ours; a job that Slurm starts has both already.
+    settings = workflow.deployment_settings
+    if arguments not in settings.apptainer_args:
+        settings.apptainer_args = f"{arguments} {settings.apptainer_args}"
 
 
 def training_mb(wildcards, attempt):
@@ -518,6 +565,10 @@ wildcard_constraints:
     dataset=one_of(CONFIG.datasets),
     model=one_of(CONFIG.models),
     run=one_of(CONFIG.runs),
+
+
+if IN_CONTAINERS:
+    prepare_containers()
 
 
 if DRY_RUN:

@@ -23,7 +23,7 @@ rule ingest_records:
     benchmark:
         "<benchmarks>/dataset/ingest_records/{dataset}.tsv"
     conda:
-        "../envs/dataset.yaml"
+        conda_file("dataset")
     container:
         image("dataset")
     resources:
@@ -56,7 +56,7 @@ rule redact_records:
     wildcard_constraints:
         dataset=one_of(name for name, dataset in CONFIG.datasets.items() if dataset.redact),
     conda:
-        "../envs/train.yaml"
+        conda_file("train")
     container:
         image("train")
     threads: redaction_threads
@@ -91,7 +91,7 @@ rule split_records:
     benchmark:
         "<benchmarks>/dataset/split_records/{dataset}.tsv"
     conda:
-        "../envs/dataset.yaml"
+        conda_file("dataset")
     container:
         image("dataset")
     resources:
@@ -131,7 +131,7 @@ rule write_dataset_ledger:
     benchmark:
         "<benchmarks>/dataset/write_dataset_ledger/{dataset}.tsv"
     conda:
-        "../envs/dataset.yaml"
+        conda_file("dataset")
     container:
         image("dataset")
     resources:

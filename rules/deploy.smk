@@ -36,7 +36,7 @@ rule build_bundle:
     wildcard_constraints:
         run=one_of(generating_runs("lora", "qlora", "full")),
     conda:
-        "../envs/score.yaml"
+        conda_file("score")
     container:
         image("score")
     resources:
@@ -82,7 +82,7 @@ rule build_classifier_bundle:
     wildcard_constraints:
         run=one_of(CLASSIFYING),
     conda:
-        "../envs/score.yaml"
+        conda_file("score")
     container:
         image("score")
     resources:

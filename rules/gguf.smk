@@ -18,7 +18,7 @@ rule fetch_converter:
         "<benchmarks>/gguf/fetch_converter.tsv"
     retries: 2
     conda:
-        "../envs/gguf.yaml"
+        conda_file("gguf")
     container:
         image("gguf")
     resources:
@@ -46,7 +46,7 @@ rule convert_to_gguf:
     benchmark:
         "<benchmarks>/gguf/convert_to_gguf/{run}.tsv"
     conda:
-        "../envs/gguf.yaml"
+        conda_file("gguf")
     container:
         image("gguf")
     resources:
@@ -79,7 +79,7 @@ rule convert_mmproj:
     wildcard_constraints:
         run=one_of(SEEING),
     conda:
-        "../envs/gguf.yaml"
+        conda_file("gguf")
     container:
         image("gguf")
     resources:
@@ -110,7 +110,7 @@ rule quantize_gguf:
     wildcard_constraints:
         quant=one_of(quant for quant in QUANTS if quant != "bf16"),
     conda:
-        "../envs/gguf.yaml"
+        conda_file("gguf")
     container:
         image("gguf")
     threads: 4
@@ -142,7 +142,7 @@ rule check_parity:
     benchmark:
         "<benchmarks>/gguf/check_parity/{run}.tsv"
     conda:
-        "../envs/gguf.yaml"
+        conda_file("gguf")
     container:
         image("gguf")
     threads: 2

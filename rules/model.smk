@@ -18,7 +18,7 @@ rule generate_corpus:
     wildcard_constraints:
         model=one_of(models_from("embedded")),
     conda:
-        "../envs/dataset.yaml"
+        conda_file("dataset")
     container:
         image("dataset")
     resources:
@@ -50,7 +50,7 @@ rule build_embedded_model:
     wildcard_constraints:
         model=one_of(models_from("embedded")),
     conda:
-        "../envs/train.yaml"
+        conda_file("train")
     container:
         image("train")
     threads: 2
@@ -82,7 +82,7 @@ rule fetch_hub_model:
         model=one_of(models_from("hub")),
     retries: 2
     conda:
-        "../envs/train.yaml"
+        conda_file("train")
     container:
         image("train")
     resources:
@@ -114,7 +114,7 @@ rule link_local_model:
     wildcard_constraints:
         model=one_of(models_from("path")),
     conda:
-        "../envs/train.yaml"
+        conda_file("train")
     container:
         image("train")
     resources:

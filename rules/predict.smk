@@ -26,7 +26,7 @@ rule predict_with_transformers:
         run=one_of(generating_runs("lora", "qlora", "full", "prompt")),
         variant="base|adapter|merged",
     conda:
-        "../envs/train.yaml"
+        conda_file("train")
     container:
         image("train")
     threads: prediction_threads
@@ -77,7 +77,7 @@ rule predict_with_llama:
     wildcard_constraints:
         variant=one_of(QUANTS),
     conda:
-        "../envs/gguf.yaml"
+        conda_file("gguf")
     container:
         image("gguf")
     threads: prediction_threads
@@ -117,7 +117,7 @@ rule predict_spans:
         run=one_of(CLASSIFYING),
         variant="merged",
     conda:
-        "../envs/train.yaml"
+        conda_file("train")
     container:
         image("train")
     threads: prediction_threads

@@ -23,7 +23,7 @@ rule score_answers:
     wildcard_constraints:
         variant=one_of(["base", "adapter", "merged", *QUANTS]),
     conda:
-        "../envs/score.yaml"
+        conda_file("score")
     container:
         image("score")
     resources:
@@ -57,7 +57,7 @@ rule draw_confusion:
     benchmark:
         "<benchmarks>/score/draw_confusion/{run}.{variant}.tsv"
     conda:
-        "../envs/score.yaml"
+        conda_file("score")
     container:
         image("score")
     resources:
@@ -86,7 +86,7 @@ rule decide_verdict:
     benchmark:
         "<benchmarks>/score/decide_verdict/{run}.tsv"
     conda:
-        "../envs/score.yaml"
+        conda_file("score")
     container:
         image("score")
     resources:
@@ -124,7 +124,7 @@ rule write_run_report:
     benchmark:
         "<benchmarks>/score/write_run_report/{run}.tsv"
     conda:
-        "../envs/score.yaml"
+        conda_file("score")
     container:
         image("score")
     resources:
@@ -167,7 +167,7 @@ rule write_leaderboard:
     benchmark:
         "<benchmarks>/score/write_leaderboard/all.tsv"
     conda:
-        "../envs/score.yaml"
+        conda_file("score")
     container:
         image("score")
     resources:

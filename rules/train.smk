@@ -33,7 +33,7 @@ rule tokenize_conversations:
     wildcard_constraints:
         run=one_of(generating_runs("lora", "qlora", "full")),
     conda:
-        "../envs/train.yaml"
+        conda_file("train")
     container:
         image("train")
     resources:
@@ -86,7 +86,7 @@ rule tokenize_spans:
     wildcard_constraints:
         run=one_of(CLASSIFYING),
     conda:
-        "../envs/train.yaml"
+        conda_file("train")
     container:
         image("train")
     resources:
@@ -122,7 +122,7 @@ rule train_adapter:
     wildcard_constraints:
         run=one_of(generating_runs("lora", "qlora")),
     conda:
-        "../envs/train.yaml"
+        conda_file("train")
     container:
         image("train")
     threads: 2
@@ -187,7 +187,7 @@ rule train_head:
     wildcard_constraints:
         run=one_of(CLASSIFYING),
     conda:
-        "../envs/train.yaml"
+        conda_file("train")
     container:
         image("train")
     threads: 2
@@ -224,7 +224,7 @@ rule merge_adapter:
     wildcard_constraints:
         run=one_of(generating_runs("lora", "qlora")),
     conda:
-        "../envs/train.yaml"
+        conda_file("train")
     container:
         image("train")
     resources:
@@ -269,7 +269,7 @@ rule plot_curve:
     benchmark:
         "<benchmarks>/train/plot_curve/{run}.tsv"
     conda:
-        "../envs/score.yaml"
+        conda_file("score")
     container:
         image("score")
     resources:

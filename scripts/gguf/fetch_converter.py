@@ -3,13 +3,15 @@
     python scripts/gguf/fetch_converter.py envs/converter.txt --folder results/tools/llama.cpp
 
 pip fetches the archive, from wherever it is configured to. Without a network, name the archive in the environment
-variable SNAKETUNE_LLAMA_CPP_ARCHIVE; its hash is checked all the same.
+variable SNAKETUNE_LLAMA_CPP_ARCHIVE; its hash is checked all the same. A container image has the converter in a folder
+of its own, which SNAKETUNE_LLAMA_CPP_FOLDER names, with the pin that it was unpacked from.
 """
 
 import importlib.util
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -23,6 +25,7 @@ from scripts.common.files import atomic_folder, sha256_of, write_manifest
 from scripts.common.orphans import die_with_parent
 
 ARCHIVE_VARIABLE = "SNAKETUNE_LLAMA_CPP_ARCHIVE"
+FOLDER_VARIABLE = "SNAKETUNE_LLAMA_CPP_FOLDER"
 BUILD_BACKEND = "scikit_build_core"
 SOURCE = PurePosixPath("vendor/llama.cpp")
 NEEDED = ("convert_hf_to_gguf.py", "conversion", "gguf-py/gguf", "LICENSE")
@@ -115,6 +118,31 @@ def unpack_converter(archive: Path, folder: Path) -> int:
     return count
 
 
+def copy_converter(source: Path, requirements: Path, folder: Path) -> int:
+    """Copy the converter of a container image into a folder; return the number of files.
+
+    One that was unpacked from another archive than the pinned one is refused.
+    """
+    pin, found = read_pin(requirements), read_pin(source / requirements.name)
+    if found != pin:
+        raise UserError(f"holds {found.package} {found.version}, not {pin.version}", source, remedy="make containers")
+    files = [path for needed in NEEDED for path in [source / needed, *(source / needed).rglob("*")] if path.is_file()]
+    for path in files:
+        target = folder / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, target)
+    return len(files)
+
+
+def fetch_from_folder(requirements: Path, folder: Path, source: Path) -> None:
+    """Make the folder with the converter from that of a container image, its manifest last."""
+    pin = read_pin(requirements)
+    with atomic_folder(folder) as beside:
+        count = copy_converter(source, requirements, beside)
+        write_manifest(beside, package=pin.package, version=pin.version, sha256=pin.sha256)
+    log.info("copied %d files of %s %s", count, pin.package, pin.version)
+
+
 def fetch_converter(requirements: Path, folder: Path, archive: Path | None = None) -> None:
     """Make the folder with the converter, its manifest last; `archive` is used instead of a download."""
     pin = read_pin(requirements)
@@ -129,7 +157,10 @@ def fetch_converter(requirements: Path, folder: Path, archive: Path | None = Non
 
 def step(arguments) -> None:
     """Run the step."""
-    archive = os.environ.get(ARCHIVE_VARIABLE)
+    archive, source = os.environ.get(ARCHIVE_VARIABLE), os.environ.get(FOLDER_VARIABLE)
+    if source and not archive:
+        fetch_from_folder(arguments.requirements, arguments.folder, Path(source))
+        return
     fetch_converter(arguments.requirements, arguments.folder, Path(archive) if archive else None)
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("Snakefile", "rules", "scripts", "envs", "docs", "profiles")
+PARTS = ("Snakefile", "rules", "scripts", "envs", "containers", "docs", "profiles")
 CONFIG = """
 datasets:
   cards:
@@ -64,7 +64,7 @@ class Project:
     @classmethod
     def made_in(cls, folder: Path) -> "Project":
         """Make a project in an empty folder."""
-        ignore = shutil.ignore_patterns("__pycache__")
+        ignore = shutil.ignore_patterns("__pycache__", "images")
         for part in PARTS:
             source = ROOT / part
             copy = shutil.copytree if source.is_dir() else shutil.copy2

@@ -1,6 +1,7 @@
 """Locks, conda files and requirements belong together; the drift is found without a network."""
 
 import ast
+import copy
 import importlib.metadata
 import re
 import sys
@@ -10,16 +11,26 @@ import yaml
 
 from envs.install import PAIR, merged_pins, without_pair
 from envs.lock import (
+    BUILD_SETTINGS,
+    BUILT_WITH,
     CONSTRAINTS,
+    CPU_BUILDS,
+    CUDA_PREFIXES,
     FOLDER,
     NOT_RUN_BY_RULES,
     canonical,
     conda_yaml,
+    cpu_lock,
     direct_requirements,
     environments,
     header,
+    lock_names,
     read_lock,
+    read_pins,
+    requirement_line,
+    torch_environments,
 )
+from scripts.common.config import ConfigError, load_config
 from scripts.common.imports import files_of_script
 
 ROOT = FOLDER.parent
@@ -44,28 +55,84 @@ def imported_packages(script):
     return {canonical(PACKAGE_OF.get(name, name)) for name in packages - {"scripts"} - set(sys.stdlib_module_names)}
 
 
-@pytest.mark.parametrize("name", [CONSTRAINTS, *(f"{environment}.lock" for environment in environments())])
+@pytest.mark.parametrize("name", [CONSTRAINTS, *(f"{name}.lock" for name in lock_names())])
 def test_a_generated_file_is_made_of_the_present_requirements(name):
     path = FOLDER / name
     assert path.read_text(encoding="utf-8").startswith(header(path)), f"envs/{name} is stale: make lock"
 
 
-@pytest.mark.parametrize("environment", [name for name in environments() if name not in NOT_RUN_BY_RULES])
-def test_the_conda_file_is_the_one_that_the_lock_gives(environment):
-    text = (FOLDER / f"{environment}.yaml").read_text(encoding="utf-8")
-    assert text == conda_yaml(environment), f"envs/{environment}.yaml is stale: make lock"
+@pytest.mark.parametrize("name", [name for name in lock_names() if name not in NOT_RUN_BY_RULES])
+def test_the_conda_file_is_the_one_that_the_lock_gives(name):
+    text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
+    assert text == conda_yaml(name), f"envs/{name}.yaml is stale: make lock"
     content = yaml.safe_load(text)
     assert content["channels"] == ["conda-forge", "nodefaults"]
-    assert len(content["dependencies"][-1]["pip"]) == len(read_lock(environment))
+    assert all(re.fullmatch(r"[a-z-]+=\d+(\.\d+)+", word) for word in content["dependencies"][:-1])
+    lines = content["dependencies"][-1]["pip"]
+    found = {line.split("==")[0]: line for line in lines}
+    for package, pin in read_lock(name).items():
+        assert found.pop(package).startswith(requirement_line(package, pin))
+    assert not found
+
+
+@pytest.mark.parametrize("name", [name for name in lock_names() if name.startswith("gguf")])
+def test_conda_has_what_builds_llama_cpp_and_builds_it_for_other_cpus_too(name):
+    *tools, pip = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))["dependencies"]
+    [line] = [line for line in pip["pip"] if line.startswith("llama-cpp-python==")]
+    assert set(BUILT_WITH["llama-cpp-python"]) <= set(tools)
+    assert line.endswith(BUILD_SETTINGS["llama-cpp-python"])
+    assert "GGML_NATIVE=OFF" in line
+
+
+@pytest.mark.parametrize("name", lock_names())
+def test_a_lock_has_hashes_for_everything(name):
+    lock = read_lock(name)
+    assert lock
+    assert all(re.fullmatch("sha256:[0-9a-f]{64}", digest) for pin in lock.values() for digest in pin.hashes)
+    assert all(pin.hashes for pin in lock.values())
 
 
 @pytest.mark.parametrize("environment", environments())
-def test_a_lock_holds_each_direct_requirement_and_hashes_for_everything(environment):
+def test_a_lock_holds_each_direct_requirement(environment):
     lock = read_lock(environment)
     for name, version in direct_requirements(environment).items():
         assert lock[name].version == version
-    assert all(re.fullmatch("sha256:[0-9a-f]{64}", digest) for pin in lock.values() for digest in pin.hashes)
-    assert all(pin.hashes for pin in lock.values())
+
+
+@pytest.mark.parametrize("environment", torch_environments())
+def test_a_cpu_variant_has_the_same_pins_with_cpu_builds_and_no_cuda_libraries(environment):
+    text = (FOLDER / f"{environment}.cpu.lock").read_text(encoding="utf-8")
+    assert text == cpu_lock(environment), f"envs/{environment}.cpu.lock is stale: make lock"
+    cuda, cpu = read_lock(environment), read_lock(f"{environment}.cpu")
+    assert cpu["torch"].version == f"{cuda['torch'].version}+cpu"
+    assert not [name for name in cpu if name.startswith(CUDA_PREFIXES)]
+    assert {name for name in cuda if name.startswith("nvidia-")}
+    builds = read_pins((FOLDER / CPU_BUILDS).read_text(encoding="utf-8"))
+    left_out = {name for name in cuda if name.startswith(CUDA_PREFIXES)} | ({"torch", "torchvision"} - builds.keys())
+    assert cpu.keys() == cuda.keys() - left_out
+    assert {name: pin for name, pin in cpu.items() if name not in builds} == {
+        name: pin for name, pin in cuda.items() if name not in {*left_out, *builds}
+    }
+
+
+def test_a_vision_run_is_refused_beside_the_cpu_build_as_long_as_that_has_no_torchvision():
+    assert "torchvision" not in read_pins((FOLDER / CPU_BUILDS).read_text(encoding="utf-8"))
+    config = copy.deepcopy(yaml.safe_load((ROOT / "config" / "recipes" / "titles.yaml").read_text(encoding="utf-8")))
+    load_config(config)
+    config["environments"] = {"torch": "cpu"}
+    with pytest.raises(ConfigError, match=r"^runs\.\w+\.task: 'vision' needs torchvision: .*'cuda'"):
+        load_config(config)
+
+
+def test_environments_differ_on_a_version_only_for_a_reason_that_is_written_down():
+    versions: dict[str, set[str]] = {}
+    for name in lock_names():
+        for package, pin in read_lock(name).items():
+            versions.setdefault(package, set()).add(pin.version)
+    lines = (FOLDER / "differences.txt").read_text(encoding="utf-8").splitlines()
+    reasons = dict(line.split(": ", 1) for line in lines if not line.startswith("#"))
+    assert {package for package, found in versions.items() if len(found) > 1} == reasons.keys()
+    assert all(len(reason.split()) > 4 for reason in reasons.values())
 
 
 def test_all_environments_agree_on_every_version():
@@ -110,7 +177,8 @@ def test_torch_and_torchvision_are_builds_that_fit_each_other():
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rules_environment_holds_what_its_step_imports(rule):
-    [environment] = re.findall(r'conda:\s+"\.\./envs/(\w+)\.yaml"', RULES[rule])
+    [environment] = re.findall(r'conda:\s+conda_file\("(\w+)"\)', RULES[rule])
+    assert re.findall(r'container:\s+image\("(\w+)"\)', RULES[rule]) == [environment]
     script = re.search(r'code\("([^"]+)"', RULES[rule])[1]
     missing = imported_packages(ROOT / "scripts" / script) - direct_requirements(environment).keys()
     assert not missing, f"add {sorted(missing)} to envs/{environment}.in, then make lock"

@@ -101,6 +101,8 @@ def task_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
             yield "task", f"needs images, but the dataset '{run.dataset}' names no folder of 'images'"
         if run.task != "vision" and dataset.images is not None:
             yield "task", f"'{run.task}' sees no images, but the dataset '{run.dataset}' has some: use 'vision'"
+    if run.task == "vision" and config.environments.torch == "cpu":
+        yield "task", "'vision' needs torchvision: set environments.torch to 'cuda', not 'cpu'"
     if model is not None and (run.task == "vision") != (model.architecture == "mistral3"):
         needed = "is 'mistral3'" if run.task == "vision" else "is another than 'mistral3'"
         yield "model", f"the task '{run.task}' needs a model whose architecture {needed}; see 'models.{run.model}'"

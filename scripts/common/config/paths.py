@@ -60,6 +60,9 @@ def named_paths(config: Any) -> Iterator[tuple[tuple, str]]:
     for name, run in config.runs.items():
         for key, prompts in run.prompt_sets.items():
             yield ("runs", name, "prompt_sets", key, "file"), prompts.file
+    for name, image in config.environments.images.items():
+        if "://" not in image:
+            yield ("environments", "images", name), image
 
 
 def is_inside(path: str, folder: str) -> bool:

@@ -5,6 +5,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from scripts.common.config.datasets import Datasets
+from scripts.common.config.environments import Environments
 from scripts.common.config.gates import Gates
 from scripts.common.config.models import Models
 from scripts.common.config.project import Project
@@ -27,6 +28,9 @@ class Config(Section):
     models: Models = Field(min_length=1, description="Base models.")
     runs: Runs = Field(min_length=1, description="Fine-tuning runs.")
     gates: Gates = Field({}, description="What a trained model must reach to be promoted.")
+    environments: Environments = Field(
+        Environments(), description="What steps run in with `--sdm conda` and `--sdm apptainer`."
+    )
     override: Override | None = Field(None, description="Settings laid over every model and every run.")
     pathvars: dict[Literal["results", "logs", "benchmarks"], Text] = Field(
         {}, description="Folders of results, logs and benchmarks, as Snakemake's `pathvars`."

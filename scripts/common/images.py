@@ -1,0 +1,52 @@
+"""Container images: which file is that of an environment, and what the image is made of.
+
+The name of an image holds a hash of its definition and its lock, so that a step runs again in an image that was built
+of changed ones (Snakemake compares names), and so that what is built already needs no second build.
+"""
+
+import hashlib
+from pathlib import Path
+
+IMAGES = Path("containers", "images")
+PARTS = ("containers/install.sh", "envs/build.lock")
+DIGITS = 12
+COMPILED = "gguf"  # the environment with a package that is built from source for a CPU
+
+
+def lock_name(environment: str, torch: str, root: Path) -> str:
+    """Return the name of an environment's lock: `<env>.cpu` for the CPU variant where there is one, else `<env>`."""
+    cpu = torch == "cpu" and (root / "envs" / f"{environment}.cpu.lock").is_file()
+    return f"{environment}.cpu" if cpu else environment
+
+
+def variant(environment: str, torch: str, root: Path) -> str | None:
+    """Return `cpu` or `cuda` for an environment with torch, None for the others."""
+    return torch if (root / "envs" / f"{environment}.cpu.lock").is_file() else None
+
+
+def shared_image(name: str, root: Path) -> Path:
+    """Return where the image `base` or `tools` lies, which others are built from."""
+    definition = f"containers/{name}.def"
+    return root / IMAGES / f"{name}-{digest_of([definition], root)}.sif"
+
+
+def image_file(environment: str, torch: str, root: Path, native: bool = False) -> Path:
+    """Return where the image of an environment lies once it is built.
+
+    A `native` image of gguf holds a llama.cpp for the CPU that built it, not for any x86-64 with AVX2.
+    """
+    sources = [f"containers/{name}.def" for name in (environment, "base", "tools")]
+    sources += [*PARTS, f"envs/{lock_name(environment, torch, root)}.lock"]
+    if environment == COMPILED:
+        sources.append("envs/converter.txt")
+    kind = "native" if native and environment == COMPILED else None
+    words = [environment, variant(environment, torch, root), kind, digest_of(sources, root)]
+    return root / IMAGES / f"{'-'.join(filter(None, words))}.sif"
+
+
+def digest_of(names: list[str], root: Path) -> str:
+    """Return the first digits of the SHA-256 over these files' names and contents."""
+    digest = hashlib.sha256()
+    for name in names:
+        digest.update(name.encode() + b"\0" + hashlib.sha256((root / name).read_bytes()).digest())
+    return digest.hexdigest()[:DIGITS]
