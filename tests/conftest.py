@@ -17,6 +17,7 @@ from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, fetch_converter, read
 from tests.support.crates import CrateValidator
 from tests.support.gguf_files import CONVERTER, conversion_settings, convert
 from tests.support.project import Project
+from tests.support.secrets import PLANTED
 from tests.support.slurm import Slurm
 from tests.support.tiny_model import copy_model, make_tiny_model
 from tests.support.vision import make_tiny_vision_model
@@ -76,9 +77,9 @@ def crate_validator(request) -> CrateValidator:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Project:
-    """A small project whose every result is made."""
+    """A small project whose every result is made, with tokens in the environment that may be in none of its files."""
     project = Project.made_in(tmp_path_factory.mktemp("finished"))
-    done = project.snakemake("--quiet", "host", "reason", "rules")
+    done = project.snakemake("--quiet", "host", "reason", "rules", environment=PLANTED)
     assert done.returncode == 0, done.stdout
     return project
 

@@ -1,5 +1,6 @@
 """What a verification finds: one line for each thing that differs, and for each that could not be looked at."""
 
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,16 @@ class Findings:
             self.not_here(name)
         else:
             self.compare(name, recorded, sha256_of(path))
+
+
+def read_foreign_json(path: Path) -> Any:
+    """Read a JSON file that anybody may have written or changed; raises UserError for one that is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"is not valid JSON: {error.msg}", path, error.lineno) from None
+    except (UnicodeDecodeError, RecursionError):
+        raise UserError("is not valid JSON: it is nested too deep, or is no text", path) from None
 
 
 def part(record: Any, *keys: str, kind: type = dict) -> Any:

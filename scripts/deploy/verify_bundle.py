@@ -12,14 +12,13 @@ import argparse
 import re
 import sys
 from pathlib import Path, PurePosixPath
-from typing import Any
 from urllib.parse import unquote
 
 from scripts.common.errors import UserError
-from scripts.common.files import canonical_sha256, read_json, sha256_of
+from scripts.common.files import canonical_sha256, sha256_of
 from scripts.common.gguf_header import read_header
 from scripts.deploy.code_state import hash_of_hashes
-from scripts.deploy.findings import Findings, part, printable
+from scripts.deploy.findings import Findings, part, printable, read_foreign_json
 from scripts.deploy.verify_inputs import verify_inputs
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -46,14 +45,6 @@ def read_sums(path: Path) -> dict[str, str]:
             raise UserError(f"'{printable(name)}' stands there twice", path, number)
         sums[str(name)] = found["sha256"]
     return sums
-
-
-def read_foreign_json(path: Path) -> Any:
-    """Read a JSON file that anybody may have written; raises UserError for one that is none."""
-    try:
-        return read_json(path)
-    except (UnicodeDecodeError, RecursionError):
-        raise UserError("is not valid JSON: it is nested too deep, or is no text", path) from None
 
 
 def verify_files(folder: Path, findings: Findings) -> dict[str, str]:

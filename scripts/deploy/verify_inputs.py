@@ -7,9 +7,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from scripts.common.errors import UserError
-from scripts.common.files import canonical_sha256, read_json, sha256_of
+from scripts.common.files import canonical_sha256, sha256_of
 from scripts.deploy.code_state import code_files
-from scripts.deploy.findings import Findings, part
+from scripts.deploy.findings import Findings, part, read_foreign_json
 from scripts.deploy.provenance import FILE_KEYS, converter_facts, name_in_config, without_places
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -142,7 +142,7 @@ def verify_base(record: dict, results: Path | None, findings: Findings) -> None:
     manifest = results and results / "models" / model / "manifest.json"
     findings.compare_file(f"base model: {model}/manifest.json", recorded, manifest)
     if manifest and manifest.is_file():
-        for name, facts in read_json(manifest)["files"].items():
+        for name, facts in read_foreign_json(manifest)["files"].items():
             path = manifest.parent / name
             found = sha256_of(path) if path.is_file() else None
             findings.compare(f"base model: {model}/{name}", facts["sha256"], found)
@@ -162,7 +162,7 @@ def verify_results(record: dict, results: Path | None, findings: Findings) -> No
     training = results and results / "runs" / safe(part(record, "trained_as", kind=str)) / "training.json"
     if training and training.is_file():
         findings.compare(
-            "training.json", canonical_sha256(record.get("training")), canonical_sha256(read_json(training))
+            "training.json", canonical_sha256(record.get("training")), canonical_sha256(read_foreign_json(training))
         )
     else:
         findings.not_here("training.json")

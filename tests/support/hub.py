@@ -1,7 +1,8 @@
 """A small server that speaks the Hugging Face hub's download protocol, for one model folder, on loopback.
 
 It is the other end of the wire for the real client: repository information, file listing, HEAD and ranged GET of files.
-`break_after` cuts the connection off after so many bytes of a file that is longer, once.
+`break_after` cuts the connection off after so many bytes of a file that is longer, once. `store` is the address of
+another server that has the files' contents, as the hub's own is: then a file is answered with its place there.
 """
 
 import hashlib
@@ -12,12 +13,23 @@ from pathlib import Path
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves a folder as the model `repository` at the commit `revision`; `asked` lists what content was asked for."""
+    """Serves a folder as the model `repository` at the commit `revision`; `asked` lists what content was asked for.
 
-    def __init__(self, folder: Path, repository: str, revision: str, break_after: int | None = None):
+    `authorizations` has what each request came with to say who asks, if anything.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        repository: str,
+        revision: str,
+        break_after: int | None = None,
+        store: str | None = None,
+    ):
         self.folder, self.repository, self.revision = folder, repository, revision
-        self.break_after = break_after
+        self.break_after, self.store = break_after, store
         self.asked: list[tuple[str, str | None]] = []
+        self.authorizations: list[str | None] = []
         super().__init__(("127.0.0.1", 0), Handler)
 
     @property
@@ -50,6 +62,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, body: bool) -> None:
         hub, path = self.server, self.path.split("?")[0]
+        hub.authorizations.append(self.headers.get("Authorization"))
         files = {str(f.relative_to(hub.folder)): f for f in sorted(hub.folder.rglob("*")) if f.is_file()}
         api, resolve = f"/api/models/{hub.repository}", f"/{hub.repository}/resolve/{hub.revision}/"
         if path == f"{api}/revision/{hub.revision}":
@@ -76,8 +89,21 @@ class Handler(BaseHTTPRequestHandler):
         if body:
             self.wfile.write(content)
 
+    def send_place(self, address: str, content: bytes) -> None:
+        """Answer a question for a file with where it is, as the hub does with large ones."""
+        self.send_response(302)
+        self.send_header("Location", address)
+        self.send_header("X-Linked-ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("X-Linked-Size", str(len(content)))
+        self.send_header("X-Repo-Commit", self.server.revision)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
     def send_file(self, file: Path, name: str, body: bool) -> None:
         hub, content = self.server, file.read_bytes()
+        if hub.store:
+            self.send_place(hub.store + self.path, content)
+            return
         wanted = self.headers.get("Range")
         start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
         self.send_response(206 if wanted else 200)

@@ -14,6 +14,7 @@ from scripts.common.config.expand import Origin, expand_gates, expand_runs, with
 from scripts.common.config.faults import dotted, explanation, known_key, of_one_branch, plain_place
 from scripts.common.config.paths import Roots, missing_files
 from scripts.common.config.root import Config, Override
+from scripts.common.config.secrets import secret_lines
 from scripts.common.errors import UserError
 
 
@@ -74,8 +75,11 @@ def load_config(raw: dict, files: Iterable[Path | str] = (), roots: Roots = ()) 
 
     `files` are the YAML files that it was read from; they are looked through for keys that stand twice. `roots` are
     the folders in which the files that it names are looked for; without any, it isn't asked whether they are there.
-    Raises ConfigError with one line per fault, all of them at once.
+    Raises ConfigError with one line per fault, all of them at once; with secrets in it, lines on those alone, for
+    others might show them.
     """
+    if secrets := [*secret_lines(raw)]:
+        raise ConfigError(secrets)
     lines = [*duplicate_key_lines(files), *override_lines(raw.get("override"))]
     config = with_overrides(raw)
     origins, sweep_lines = expand_runs(config)
