@@ -317,7 +317,10 @@ class Score(Section):
         description="Regular expressions, whatever the case, of what an assistant says instead of answering.",
     )
     price_per_hour: Number | None = Field(
-        None, ge=0, description="Price of an hour of the device that answers, in any currency, for the column of cost."
+        None,
+        ge=0,
+        description="Price of an hour of the machine, in any currency: for the cost of answers, and for a bundle's "
+        "estimate of what the run cost.",
     )
     bootstrap: int = Field(1000, ge=100, description="Resamples for the 95 % intervals.")
     seed: int = Field(0, ge=0, description="Seed of the resampling.")
