@@ -78,6 +78,7 @@ def open_gguf(
     """
     read_header(intact(path))
     import llama_cpp
+    from jinja2 import TemplateError
 
     keep_native_lines()
     try:
@@ -91,7 +92,9 @@ def open_gguf(
             vocab_only=vocab_only,
             verbose=False,
         )
-    except (ValueError, RuntimeError, AssertionError) as error:
+    except (TemplateError, RecursionError) as error:
+        raise UserError(f"its chat template is no Jinja template: {error}", path) from error
+    except (ValueError, RuntimeError, AssertionError, MemoryError) as error:
         show_native_lines()
         raise UserError(f"llama.cpp can't load it: {last_native_fault()}", path) from error
     native_lines.clear()

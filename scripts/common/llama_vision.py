@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from scripts.common import llama
 from scripts.common.errors import UserError
+from scripts.common.gguf_header import read_header
 from scripts.common.mmproj import image_limits
 from scripts.common.seals import intact
 from scripts.common.vision import cell_size
@@ -105,6 +106,7 @@ def open_vision(
     Without `sight` libmtmd scales images by its own limits, as a server does. Raises UserError for a file that
     llama.cpp can't load or that belongs to another model.
     """
+    read_header(mmproj)
     import llama_cpp
     from llama_cpp import mtmd_cpp
 

@@ -7,7 +7,8 @@ import shutil
 import struct
 from pathlib import Path
 
-from scripts.common.gguf_header import ARRAY, MAGIC, TEXT, Header, read_header
+from scripts.common.gguf_header import read_header
+from scripts.common.gguf_layout import ARRAY, MAGIC, TEXT, Header
 
 UINT32, INT32, FLOAT32, BOOL = 4, 5, 6, 7
 FIRST_KEY = "general.architecture"

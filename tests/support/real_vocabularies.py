@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from scripts.common.files import atomic_folder
-from scripts.common.gguf_header import TEXT, Cursor, read_header
+from scripts.common.gguf_header import read_header
+from scripts.common.gguf_layout import TEXT, Cursor
 from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, download_archive
 from tests.support.gguf_files import CONVERTER
 

@@ -7,7 +7,8 @@ import struct
 import pytest
 
 from scripts.common.errors import UserError
-from scripts.common.gguf_header import BLOCKS, read_header
+from scripts.common.gguf_header import read_header
+from scripts.common.gguf_layout import BLOCKS
 from scripts.gguf.rewrite import Int32, encoded_text, rewrite_metadata
 
 
@@ -32,7 +33,7 @@ def test_tensor_types_are_those_of_the_gguf_library():
 @pytest.mark.parametrize(
     ("content", "line"),
     [
-        (b"", "is no GGUF file: it does not begin with 'GGUF'"),
+        (b"", "is no GGUF file: it is empty"),
         (b"PK\3\4 some archive", "is no GGUF file: it does not begin with 'GGUF'"),
         (b"GGUF", "it ends at byte 4, but byte 8 is announced"),
         (head(version=1), "version 1 is not among 2, 3"),
@@ -50,13 +51,14 @@ def test_tensor_types_are_those_of_the_gguf_library():
         (head(values=2, rest=entry("k", 7, b"\1") * 2), "the key 'k' stands in it twice"),
         (
             head(values=1, rest=entry("general.alignment", 4, struct.pack("<I", 12))),
-            "general.alignment is 12, not a multiple of 8",
+            "general.alignment is 12, not a power of two from 32 to 65536",
         ),
         (head(tensors=1, rest=tensor(shape=())), "tensor 't' has 0 dimensions"),
         (head(tensors=1, rest=tensor(kind=4)), "tensor 't' has the unknown type 4"),
         (head(tensors=1, rest=tensor(shape=(30,), kind=8)), "tensor 't' has rows of 30, not a multiple of 32"),
         (head(tensors=1, rest=tensor()), "tensor 't' ends at byte 192 of 57"),
-        (head(tensors=1, rest=tensor(offset=8) + bytes(999)), "tensor 't' ends at byte"),
+        (head(tensors=1, rest=tensor(offset=8) + bytes(999)), "tensor 't' begins at byte 8 of the data, not at 0"),
+        (head(), "it has no general.architecture"),
     ],
 )
 def test_an_unsound_file_is_refused_with_a_line(tmp_path, content, line):

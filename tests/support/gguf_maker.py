@@ -1,0 +1,241 @@
+"""Sound GGUF files in a few kilobytes that llama.cpp loads and computes with, as values to be spoilt."""
+
+import copy
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+from scripts.common.gguf_layout import ARRAY, BLOCKS, BOOL, FLOAT32, INT32, SCALARS, TEXT, UINT32, padded
+
+BF16, F32 = 30, 0
+WIDTH, INNER, HEADS, LAYERS, ALIGNMENT = 64, 64, 2, 1, 32
+TEMPLATE = "{{ bos_token }}{% for m in messages %}[INST]{{ m['content'] }}[/INST]{% endfor %}"
+
+
+@dataclass
+class Entry:
+    """A metadata entry; of an array `kind` is that of its elements."""
+
+    key: str | bytes
+    kind: int
+    value: Any
+    is_array: bool = False
+
+    def encoded(self) -> bytes:
+        """Return the entry's bytes."""
+        head = text(self.key)
+        if not self.is_array:
+            return head + struct.pack("<I", self.kind) + scalar(self.kind, self.value)
+        values = b"".join(scalar(self.kind, value) for value in self.value)
+        return head + struct.pack("<IIQ", ARRAY, self.kind, len(self.value)) + values
+
+
+@dataclass
+class Weights:
+    """A tensor's entry; `offset` none: where it is due."""
+
+    name: str | bytes
+    shape: tuple[int, ...]
+    kind: int = BF16
+    offset: int | None = None
+
+    @property
+    def size(self) -> int:
+        """The size of its data."""
+        weights, size = BLOCKS.get(self.kind, (1, 4))
+        count = 1
+        for length in self.shape:
+            count *= length
+        return count // weights * size
+
+    def encoded(self, due: int) -> bytes:
+        """Return the entry's bytes."""
+        shape = struct.pack(f"<I{len(self.shape)}Q", len(self.shape), *(length % 2**64 for length in self.shape))
+        return text(self.name) + shape + struct.pack("<IQ", self.kind, due if self.offset is None else self.offset)
+
+
+@dataclass
+class Made:
+    """A GGUF file as values."""
+
+    entries: list[Entry]
+    tensors: list[Weights] = field(default_factory=list)
+    version: int = 3
+    alignment: int = ALIGNMENT
+
+    def copy(self) -> "Made":
+        """Return a copy that may be spoilt."""
+        return copy.deepcopy(self)
+
+    def entry(self, key: str) -> Entry:
+        """Return the entry of a key."""
+        return next(entry for entry in self.entries if entry.key == key)
+
+    def with_values(self, **values: Any) -> "Made":
+        """Return a copy with other values; a key's dots are written as two underscores."""
+        made = self.copy()
+        for key, value in values.items():
+            made.entry(key.replace("__", ".")).value = value
+        return made
+
+    def encoded(self) -> bytes:
+        """Return the file's bytes; weights are small numbers that any type can hold."""
+        due, infos, size = 0, [], 0
+        for tensor in self.tensors:
+            infos.append(tensor.encoded(due))
+            size = due + min(tensor.size, 2**24)
+            due = padded(due + tensor.size, self.alignment) % 2**64
+        entries = b"".join(entry.encoded() for entry in self.entries)
+        counts = struct.pack("<IQQ", self.version, len(self.tensors), len(self.entries))
+        head = b"GGUF" + counts + entries + b"".join(infos)
+        return head + bytes(-len(head) % self.alignment) + bytes(min(size, 2**24))
+
+
+def text(value: str | bytes) -> bytes:
+    """Return a text as GGUF has it."""
+    data = value.encode("utf-8") if isinstance(value, str) else value
+    return struct.pack("<Q", len(data)) + data
+
+
+def scalar(kind: int, value: Any) -> bytes:
+    """Return a value's bytes."""
+    if kind == TEXT:
+        return text(value)
+    return value if isinstance(value, bytes) else struct.pack("<" + SCALARS.get(kind, "I"), value)
+
+
+def sentencepiece() -> list[Entry]:
+    """Return a vocabulary of bytes and a few pieces."""
+    tokens = ["<unk>", "<s>", "</s>", "[INST]", *(f"<0x{byte:02X}>" for byte in range(256)), "▁", "a", "b", "ab"]
+    types = [2, 3, 3, 3, *[6] * 256, *[1] * 4]
+    return [
+        Entry("tokenizer.ggml.model", TEXT, "llama"),
+        Entry("tokenizer.ggml.pre", TEXT, "default"),
+        Entry("tokenizer.ggml.tokens", TEXT, tokens, True),
+        Entry("tokenizer.ggml.scores", FLOAT32, [float(-place) for place in range(len(tokens))], True),
+        Entry("tokenizer.ggml.token_type", INT32, types, True),
+        Entry("tokenizer.ggml.add_space_prefix", BOOL, False),
+        *ends(1, 2),
+    ]
+
+
+def byte_level() -> list[Entry]:
+    """Return a vocabulary of byte-level BPE."""
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    tokens = [*bytes_to_unicode().values(), "ab", "<s>", "</s>", "[INST]"]
+    return [
+        Entry("tokenizer.ggml.model", TEXT, "gpt2"),
+        Entry("tokenizer.ggml.pre", TEXT, "llama-bpe"),
+        Entry("tokenizer.ggml.tokens", TEXT, tokens, True),
+        Entry("tokenizer.ggml.token_type", INT32, [*[1] * 257, 3, 3, 3], True),
+        Entry("tokenizer.ggml.merges", TEXT, ["a b"], True),
+        *ends(257, 258),
+    ]
+
+
+def ends(bos: int, eos: int) -> list[Entry]:
+    """Return what a vocabulary says of its ends."""
+    return [
+        Entry("tokenizer.ggml.bos_token_id", UINT32, bos),
+        Entry("tokenizer.ggml.eos_token_id", UINT32, eos),
+        Entry("tokenizer.ggml.add_bos_token", BOOL, True),
+        Entry("tokenizer.ggml.add_eos_token", BOOL, False),
+        Entry("tokenizer.chat_template", TEXT, TEMPLATE),
+    ]
+
+
+def language_model(architecture: str = "llama", vocabulary: list[Entry] | None = None, kind: int = BF16) -> Made:
+    """Return a language model of one layer; `kind` is the type of its matrices."""
+    vocabulary = vocabulary or sentencepiece()
+    count = len(next(entry for entry in vocabulary if entry.key == "tokenizer.ggml.tokens").value)
+    width = max(WIDTH, BLOCKS[kind][0])
+    sizes = {
+        "block_count": LAYERS,
+        "context_length": 64,
+        "embedding_length": width,
+        "feed_forward_length": width,
+        "attention.head_count": HEADS,
+        "attention.head_count_kv": HEADS,
+        "attention.key_length": width // HEADS,
+        "attention.value_length": width // HEADS,
+        "rope.dimension_count": width // HEADS,
+        "vocab_size": count,
+    }
+    entries = [
+        Entry("general.architecture", TEXT, architecture),
+        Entry("general.alignment", UINT32, ALIGNMENT),
+        Entry("general.name", TEXT, "made"),
+        Entry("general.file_type", UINT32, 32),
+        *(Entry(f"{architecture}.{name}", UINT32, size) for name, size in sizes.items()),
+        Entry(f"{architecture}.attention.layer_norm_rms_epsilon", FLOAT32, 1e-6),
+        Entry(f"{architecture}.rope.freq_base", FLOAT32, 10000.0),
+        Entry(f"{architecture}.rope.scaling.type", TEXT, "linear"),
+        Entry(f"{architecture}.rope.scaling.factor", FLOAT32, 1.0),
+        *vocabulary,
+    ]
+    square, block = (width, width), "blk.0."
+    matrices = {
+        "llama": ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"],
+        "phi3": ["attn_qkv", "attn_output", "ffn_up", "ffn_down"],
+    }
+    wide = {"attn_qkv": (width, 3 * width)} | ({"ffn_up": (width, 2 * width)} if architecture == "phi3" else {})
+    tensors = [
+        Weights("token_embd.weight", (width, count), kind),
+        Weights("output_norm.weight", (width,), F32),
+        Weights("output.weight", (width, count), kind),
+        Weights(block + "attn_norm.weight", (width,), F32),
+        Weights(block + "ffn_norm.weight", (width,), F32),
+        *(
+            Weights(f"{block}{name}.weight", wide.get(name, square), kind)
+            for name in matrices.get(architecture, matrices["llama"])
+        ),
+    ]
+    return Made(entries, tensors)
+
+
+def projector(kind: int = BF16) -> Made:
+    """Return a Pixtral tower of one layer for a language model of `WIDTH`."""
+    sizes = {
+        "embedding_length": 64, "feed_forward_length": 64, "block_count": 1, "attention.head_count": 2,
+        "projection_dim": WIDTH, "image_size": 56, "patch_size": 14, "spatial_merge_size": 2,
+        "preproc_image_size": 56,
+    }  # fmt: skip
+    entries = [
+        Entry("general.architecture", TEXT, "clip"),
+        Entry("general.name", TEXT, "made"),
+        Entry("clip.projector_type", TEXT, "pixtral"),
+        Entry("clip.has_vision_encoder", BOOL, True),
+        Entry("clip.use_gelu", BOOL, True),
+        *(Entry(f"clip.vision.{name}", UINT32, size) for name, size in sizes.items()),
+        Entry("clip.vision.attention.layer_norm_epsilon", FLOAT32, 1e-5),
+        Entry("clip.vision.image_mean", FLOAT32, [0.5, 0.5, 0.5], True),
+        Entry("clip.vision.image_std", FLOAT32, [0.5, 0.5, 0.5], True),
+    ]
+    square, block = (64, 64), "v.blk.0."
+    tensors = [
+        Weights("v.token_embd.img_break", (WIDTH,), F32),
+        Weights("v.pre_ln.weight", (64,), F32),
+        Weights("v.patch_embd.weight", (14, 14, 3, 64), F32),
+        Weights("mm.input_norm.weight", (64,), F32),
+        Weights("mm.patch_merger.weight", (256, 64), kind),
+        Weights("mm.1.weight", (64, WIDTH), kind),
+        Weights("mm.2.weight", (WIDTH, WIDTH), kind),
+        *(Weights(f"{block}ln{number}.weight", (64,), F32) for number in (1, 2)),
+        *(
+            Weights(f"{block}{name}.weight", square, kind)
+            for name in ("attn_q", "attn_k", "attn_v", "attn_out", "ffn_gate", "ffn_up", "ffn_down")
+        ),
+    ]
+    return Made(entries, tensors)
+
+
+def all_made() -> dict[str, Made]:
+    """Return a file of each kind that this project makes and serves."""
+    return {
+        "llama": language_model("llama"),
+        "llama byte-level": language_model("llama", byte_level()),
+        "mistral3": language_model("mistral3"),
+        "phi3": language_model("phi3"),
+        "projector": projector(),
+    }
