@@ -26,8 +26,20 @@ def link_local_model(source: Path, folder: Path, name: str, settings: dict, chat
             if path.match(WEIGHTS):
                 (beside / path.name).symlink_to(path.resolve())
             else:
+                check_link(path)
                 shutil.copyfile(path, beside / path.name)
         finish_model_folder(beside, settings, chat_template, name=name, source="path", id=None, revision=None)
+
+
+def check_link(path: Path) -> None:
+    """Raise UserError for a small file that is a link to somewhere else: its content would go into results and bundle.
+
+    A snapshot in the hub's cache consists of links into the `blobs` beside its `snapshots`.
+    """
+    real, folder = path.resolve(), path.parent.resolve()
+    blobs = folder.parent.parent / "blobs"
+    if not (real.is_relative_to(folder) or (folder.parent.name == "snapshots" and real.parent == blobs)):
+        raise UserError("is a link out of the model's folder", path, remedy="put the file itself there")
 
 
 def step(arguments) -> None:

@@ -1,14 +1,15 @@
 """What makes a folder a model that this project takes: safetensors, a tokenizer, a chat template, no foreign code."""
 
 import argparse
-import json
 import shutil
 from pathlib import Path
 
 from scripts.common.cli import step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_manifest
+from scripts.model.foreign_code import take_out_code
 from scripts.model.model_files import WEIGHTS
+from scripts.model.safetensors_files import check_index, count_parameters
 from scripts.model.tekken_pattern import mend_tekken_pattern
 from scripts.model.template_date import pin_template_date, template_of_folder
 
@@ -16,8 +17,8 @@ from scripts.model.template_date import pin_template_date, template_of_folder
 def check_model_folder(folder: Path, settings: dict) -> list[Path]:
     """Return a model folder's weight files.
 
-    Raises UserError for weights that are no safetensors, and for a model that needs code of its own that the
-    configuration does not allow.
+    Raises UserError for weights that are no safetensors, for an index that leads out of the folder, and for a model
+    that needs code of its own that the configuration does not allow.
     """
     weights = sorted(folder.glob(WEIGHTS))
     if not weights:
@@ -26,7 +27,10 @@ def check_model_folder(folder: Path, settings: dict) -> list[Path]:
         raise UserError(f"has no .safetensors file, {found}", folder, remedy="convert the weights to safetensors first")
     if not (folder / "config.json").is_file():
         raise UserError("has no config.json", folder, remedy="name the folder of a Hugging Face model")
+    check_index(folder)
     config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        raise UserError("is no object", folder / "config.json", remedy="name the folder of a Hugging Face model")
     if "auto_map" in config and not settings["trust_remote_code"] and not known_type(config.get("model_type")):
         raise UserError(
             f"needs Python code of its own (model type '{config.get('model_type')}')",
@@ -47,7 +51,8 @@ def finish_model_folder(folder: Path, settings: dict, chat_template: Path | None
     if chat_template:
         shutil.copyfile(chat_template, folder / "chat_template.jinja")
     unify_chat_template(folder)
-    mended = {"mended": ["tokenizer.json"]} if mend_tekken_pattern(folder) else {}
+    untrusted = [] if settings["trust_remote_code"] else take_out_code(folder)
+    mended = [*untrusted, *(["tokenizer.json"] if mend_tekken_pattern(folder) else [])]
     template_date = pin_template_date(folder, settings.get("template_date"))
     write_manifest(
         folder,
@@ -56,7 +61,7 @@ def finish_model_folder(folder: Path, settings: dict, chat_template: Path | None
         parameters=sum(count_parameters(path) for path in weights),
         trust_remote_code=settings["trust_remote_code"],
         template_date=template_date,
-        **mended,
+        **({"mended": mended} if mended else {}),
         **facts,
     )
 
@@ -85,26 +90,3 @@ def known_type(model_type: str | None) -> bool:
     from transformers import CONFIG_MAPPING
 
     return model_type in CONFIG_MAPPING
-
-
-def count_parameters(path: Path) -> int:
-    """Return the number of values in a safetensors file, read from its header alone.
-
-    Source: the safetensors format (8 bytes of little-endian header size, then JSON). Raises UserError for another file.
-    """
-    with open(path, "rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        if size > min(path.stat().st_size, 100_000_000):
-            raise UserError("is no safetensors file: its header is longer than the file", path)
-        try:
-            header = json.loads(file.read(size))
-        except ValueError:
-            raise UserError("is no safetensors file: its header is not JSON", path) from None
-    total = 0
-    for name, tensor in header.items():
-        if name != "__metadata__":
-            count = 1
-            for length in tensor["shape"]:
-                count *= length
-            total += count
-    return total

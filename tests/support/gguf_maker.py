@@ -1,8 +1,7 @@
 """Sound GGUF files in a few kilobytes that llama.cpp loads and computes with, as values to be spoilt."""
 
-import copy
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from scripts.common.gguf_layout import ARRAY, BLOCKS, BOOL, FLOAT32, INT32, SCALARS, TEXT, UINT32, padded
@@ -64,8 +63,10 @@ class Made:
     alignment: int = ALIGNMENT
 
     def copy(self) -> "Made":
-        """Return a copy that may be spoilt."""
-        return copy.deepcopy(self)
+        """Return a copy that may be spoilt: other entries and tensors, but the same lists of values."""
+        return replace(
+            self, entries=[replace(one) for one in self.entries], tensors=[replace(one) for one in self.tensors]
+        )
 
     def entry(self, key: str) -> Entry:
         """Return the entry of a key."""

@@ -146,7 +146,7 @@ class Mutator:
         if entry.is_array:
             return self.change_array(made)
         entry.value = self.value_of(entry.kind)
-        if entry.key == "general.architecture" and self.chance.random() < 0.8:
+        if entry.key == "general.architecture" and entry.kind == TEXT and self.chance.random() < 0.8:
             entry.value = self.chance.choice(("llama", "mistral3", "phi3", "clip", *FOREIGN))
         return None
 

@@ -16,7 +16,7 @@ from scripts.model.build_embedded_model import build_embedded_model, sampled_ids
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES, template_text
 from scripts.model.generate_corpus import main as generate_corpus
 from scripts.model.link_local_model import link_local_model
-from scripts.model.model_folder import count_parameters
+from scripts.model.safetensors_files import count_parameters
 from scripts.model.subword_dropout import dropped_ids, scores_of_pieces
 
 SETTINGS = {"architecture": "mistral", "license": "MIT", "trust_remote_code": False}
