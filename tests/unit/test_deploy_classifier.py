@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from scripts.common.config.project import Project
 from scripts.common.files import sha256_of, write_manifest
 from scripts.common.span_alignment import bio_labels
 from scripts.deploy.build_classifier_bundle import first_text, main
+from scripts.deploy.verify_bundle import verify_bundle
 from scripts.predict.span_model import SpanModel
 from scripts.train.merge_head import merge_head
 from tests.support.crates import unknown_terms, workflow_files
@@ -185,6 +187,16 @@ def test_the_card_has_classes_languages_errors_and_limits(bundle, run_folder):
 def test_the_bundle_is_a_valid_crate_of_a_workflows_run(bundle, crate_validator, tmp_path):
     assert unknown_terms(bundle) == set()
     assert crate_validator.issues(bundle, tmp_path) == []
+
+
+def test_the_bundle_is_verified_file_by_file(bundle, tmp_path):
+    copy = shutil.copytree(bundle, tmp_path / "bundle")
+    findings = verify_bundle(copy, [])
+    assert findings.faults == []
+    assert "made from: merged: not here" in findings.absent
+    (copy / "model" / "config.json").write_text("{}")
+    [fault] = verify_bundle(copy, []).faults
+    assert fault.startswith("model/config.json: recorded ")
 
 
 def test_provenance_says_what_and_not_where(bundle, run_folder):
