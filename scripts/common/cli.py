@@ -5,9 +5,11 @@ import json
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from scripts.common.errors import UserError
+from scripts.common.full_disk import full_disk
 from scripts.common.leases import take_devices
 from scripts.common.orphans import end_with_workflow
 from scripts.common.terminal import Progress, log, progress, terminal
@@ -35,9 +37,10 @@ def settings_argument(text: str) -> dict:
 def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, argv=None) -> int:
     """Run a step; return its exit status.
 
-    A UserError becomes one line on the terminal (and in the log) and status 1; any other exception leaves its traceback
-    in the log and status 2. The GPUs of `--gpus` are the step's own before it begins. With `--log`, all that the
-    process and its libraries print goes to that file, and the terminal shows progress and errors only.
+    A UserError becomes one line on the terminal (and in the log) and status 1, and so does a full disk; any other
+    exception leaves its traceback in the log and status 2. The GPUs of `--gpus` are the step's own before it begins.
+    With `--log`, all that the process and its libraries print goes to that file, and the terminal shows progress and
+    errors only.
     """
     arguments = parser.parse_args(argv)
     terminal.redirect(arguments.log, go_on=getattr(arguments, "exchange", None) is not None)
@@ -48,17 +51,19 @@ def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.Argume
     try:
         take_devices(arguments.gpus)
         step(arguments)
-    except UserError as error:
-        log.error("%s", error)
-        if terminal.apart_from_log:
-            terminal.line(f"{parser.prog}: {error}")
-        return 1
     except Exception as error:
+        fault = full_disk(error, vars(arguments)) or error
+        if isinstance(fault, UserError):
+            log.error("%s", fault)
+            if terminal.apart_from_log:
+                terminal.line(f"{parser.prog}: {fault}")
+            return 1
         log.exception("this is a fault of the step, not of the input")
         if terminal.apart_from_log:
             terminal.line(f"{parser.prog}: {type(error).__name__}: {error}; see {arguments.log}")
         return 2
     finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
+        with suppress(OSError):  # the log's disk is full
+            sys.stdout.flush()
+            sys.stderr.flush()
     return 0

@@ -41,6 +41,9 @@ def atomic_path(path: Path | str, part: bool = False) -> Iterator[Path]:
         if sealed:
             write_seal(path, sha256)
         sync(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # a full disk names no file
+        raise
     finally:
         beside.unlink(missing_ok=True)
 
@@ -66,6 +69,9 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
             os.replace(path, aside)
         os.replace(beside, path)
         sync(path.parent)
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
     finally:
         shutil.rmtree(beside, ignore_errors=True)
         shutil.rmtree(aside, ignore_errors=True)
@@ -91,7 +97,7 @@ def remove_leftovers(path: Path) -> None:
     One that outlived its workflow and is still at it finds nothing to put in place, and fails.
     """
     for stale in path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}"):
-        if re.fullmatch(r"\d{1,8}(\.old)?", stale.name[len(path.name) + 2 : -len(PARTIAL)]):
+        if re.fullmatch(r"(sha256\.)?\d{1,8}(\.old)?", stale.name[len(path.name) + 2 : -len(PARTIAL)]):
             if stale.is_dir():
                 shutil.rmtree(stale, ignore_errors=True)
             else:

@@ -6,14 +6,17 @@ work, and may remove what a killed one left. The file says who holds it, so that
 """
 
 import json
+import logging
 import os
 import platform
+import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from scripts.common.flock import take_lock
+from scripts.common.full_disk import full_disk
 from scripts.common.orphans import OWNER, machine, owner_of
 
 LOCK_FILE = "one_at_a_time.lock"
@@ -63,11 +66,13 @@ def owned(path: Path) -> Iterator[None]:
 def one_workflow_at_a_time() -> None:
     """Have Snakemake hold the folder's lock file wherever it takes its own lock, and remove what a killed one left.
 
-    Its other work (a dry run, a report, --unlock) takes no lock, nor do the jobs that it starts elsewhere.
+    Its other work (a dry run, a report, --unlock) takes no lock, nor do the jobs that it starts elsewhere. As the lock
+    spans all that it does, this is also where it meets a full disk.
     """
     from snakemake.logging import logger
     from snakemake.persistence import PersistenceBase
 
+    logging.raiseExceptions = False  # a log that can't be written is no reason for a traceback on the terminal
     own_lock = PersistenceBase.lock
     if own_lock.__module__ == __name__:
         return
@@ -84,8 +89,15 @@ def one_workflow_at_a_time() -> None:
                     (self.path / "locks").mkdir(exist_ok=True)
                 with own_lock(self), owned(path):
                     yield
+        # One line each, which an error of Snakemake's would not be.
         except FolderInUseError as error:
-            logger.error(str(error))  # as one line, which a WorkflowError would not be
+            logger.error(str(error))
+            raise SystemExit(1) from None
+        except OSError as error:
+            full = full_disk(error, {"folder": self.path})
+            if full is None:
+                raise
+            print(full, file=sys.stderr)  # the logger writes to that disk as well
             raise SystemExit(1) from None
 
     PersistenceBase.lock = lock

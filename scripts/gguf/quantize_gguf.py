@@ -12,6 +12,7 @@ from pathlib import Path
 from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path
+from scripts.common.full_disk import refuse_full_disk
 from scripts.common.gguf_header import read_header
 from scripts.common.llama import keep_native_lines, last_native_fault, native_lines
 from scripts.common.seals import intact
@@ -50,6 +51,7 @@ def quantize_gguf(source: Path, output: Path, quant: str, threads: int) -> list[
         keep = "".join(native_lines)
         log.info("%s", keep.strip())
         if status:
+            refuse_full_disk(output)
             raise UserError(f"llama.cpp can't quantize it to {quant}: {last_native_fault()}", source)
         read_header(beside)
     fallbacks = [" ".join(line.split()) for line in keep.splitlines() if "falling back" in line]

@@ -23,7 +23,7 @@ class RunningWorkflow:
         environment = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}"}
         self.output = open(folder / "snakemake.out", "w+", encoding="utf-8")  # noqa: SIM115 (closed by `said`)
         self.process = subprocess.Popen(
-            [str(tools / "snakemake"), "--cores", "2", "--quiet", "host", "reason", "rules", *arguments],
+            [str(tools / "snakemake"), "--cores", "2", *arguments, "--quiet", "host", "reason", "rules"],
             cwd=folder, env=environment, stdout=self.output, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
 

@@ -94,6 +94,7 @@ def leftovers(folder: Path) -> list[str]:
 
 def test_what_killed_steps_left_is_removed_by_the_next(tmp_path):
     (tmp_path / ".a.json.123.partial").write_text("half")
+    (tmp_path / ".a.json.sha256.123.partial").write_text("half")
     (tmp_path / ".model.123.partial").mkdir()
     (tmp_path / ".model.123.partial" / "weights").write_text("half")
     (tmp_path / ".model.123.old.partial").mkdir()

@@ -1,0 +1,164 @@
+"""A workflow whose whole process tree is killed again and again ends as one that nobody disturbed.
+
+Each of the snakemakes is killed at a random moment of a step that is still to be hit: at any time while it runs, or
+just after it began to write something. SEED in the environment repeats a series of moments.
+"""
+
+import os
+import random
+import re
+import time
+from collections import Counter
+
+import pytest
+
+from scripts.common.files import read_json, read_jsonl, sha256_of
+from scripts.common.seals import is_seal
+from tests.support.process_tree import RunningWorkflow
+from tests.support.project import Project
+
+# Long enough that there are moments to hit: optimizer steps with checkpoints, dropout, a second quant.
+EDITS = {
+    "max_steps: 2, micro_batch: 2": "max_steps: 12, checkpoint_steps: 3, micro_batch: 2",
+    "r: 4, alpha: 8": "r: 4, alpha: 8, dropout: 0.1",
+    "quants: [bf16]": "quants: [bf16, q8_0]",
+}
+KILLS = {
+    "ingest_records": 1, "split_records": 2, "write_dataset_ledger": 1,
+    "generate_corpus": 1, "build_embedded_model": 3,
+    "tokenize_conversations": 1, "train_model": 5, "merge_adapter": 2,
+    "fetch_converter": 1, "convert_to_gguf": 2, "quantize_gguf": 1, "check_parity": 1,
+    "predict_with_transformers": 2, "predict_with_llama": 2,
+    "score_answers": 3, "decide_verdict": 1, "write_leaderboard": 1,
+    "build_bundle": 3,
+}  # fmt: skip
+STAGES = ("dataset", "model", "train", "gguf", "predict", "score", "deploy")
+LEAST_KILLS, LEAST_HITS = 25, 2  # in all, and of each stage
+TIMED = re.compile(r"seconds|memory|energy|cost|attempt|carbon|power")  # keys whose values differ from time to time
+
+
+def prepared(folder) -> Project:
+    """Return a project of the test's own configuration."""
+    folder.mkdir(exist_ok=True)
+    project = Project.made_in(folder)
+    for old, new in EDITS.items():
+        with_edit = (folder / "config/config.yaml").read_text(encoding="utf-8").replace(old, new)
+        assert new in with_edit
+        project.write("config/config.yaml", with_edit)
+    return project
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory) -> Project:
+    """The project, done without any disturbance."""
+    project = prepared(tmp_path_factory.mktemp("undisturbed"))
+    done = project.snakemake("--quiet", "host", "reason", "rules")
+    assert done.returncode == 0, done.stdout
+    return project
+
+
+def results(project: Project) -> dict:
+    """Return the results that a run leaves, by path; without what is written only to read (logs), seals and pages."""
+    paths = {str(path.relative_to(project.folder)): path for path in project.files("results")}
+    ignored = ("results/logs/", "results/benchmarks/")
+    return {name: path for name, path in paths.items() if not name.startswith(ignored) and not is_seal(path)}
+
+
+def without_time(value):
+    """Return parsed JSON without what differs from time to time."""
+    if isinstance(value, list):
+        return [without_time(item) for item in value]
+    if isinstance(value, dict):
+        return {key: without_time(item) for key, item in value.items() if not TIMED.search(key)}
+    return value
+
+
+def content(path):
+    """Return what has to be the same in each run: the bytes, or of files that tell the time what they say besides."""
+    if path.suffix in (".json", ".jsonl") and path.name != "tokenizer.json":
+        return without_time(read_json(path) if path.suffix == ".json" else list(read_jsonl(path)))
+    return sha256_of(path)
+
+
+def exact(name: str) -> bool:
+    """Say whether a file is the same, byte for byte, in each run."""
+    return name.endswith((".safetensors", ".gguf", ".arrow", ".parquet", ".model", "Modelfile", "_config.json")) or (
+        name.startswith("results/datasets/") and name.endswith(".jsonl")
+    )
+
+
+class Killer:
+    """Kills workflows in a folder until each step was hit as often as it should be."""
+
+    def __init__(self, project: Project, durations: dict[str, float], seed: int):
+        self.project, self.durations, self.moments = project, durations, random.Random(seed)
+        self.left, self.hits, self.kills = Counter(KILLS), Counter(), 0
+
+    def partials(self) -> set:
+        """Return what is being written."""
+        return set((self.project.folder / "results").rglob("*.partial"))
+
+    def wait(self, workflow: RunningWorkflow, step: str, pid: int) -> None:
+        """Wait for a moment to kill in, in the course of a step."""
+        if self.moments.random() < 0.5:
+            time.sleep(self.moments.uniform(0, 0.8 * self.durations[step]))
+            return
+        before, end = self.partials(), time.monotonic() + 2 * self.durations[step] + 5
+        while pid in workflow.steps() and time.monotonic() < end and not self.partials() - before:
+            time.sleep(0.001)
+        time.sleep(self.moments.uniform(0, 0.03))
+
+    def run_once(self) -> bool:
+        """Start the workflow and kill it; say whether it ended before there was anything left to hit."""
+        workflow = RunningWorkflow(self.project.folder)
+        while workflow.alive():
+            wanted = [(pid, step) for pid, (_, step) in workflow.steps().items() if self.left[step] > 0]
+            if wanted:
+                pid, step = self.moments.choice(wanted)
+                self.wait(workflow, step, pid)
+                if not workflow.alive():
+                    break
+                steps = workflow.kill_tree()
+                self.kills += 1
+                self.hits.update(stage for stage, _ in steps)
+                self.left.subtract(name for _, name in steps)
+                self.left[step] -= step not in {name for _, name in steps}
+                return False
+            time.sleep(0.01)
+        assert workflow.finish() == 0, workflow.said()
+        return True
+
+
+def steps_and_seconds(project: Project) -> dict[str, float]:
+    """Return how long each step took in a done project, in seconds; of several jobs the longest."""
+    seconds: dict[str, float] = {}
+    for path in project.files("results/benchmarks"):
+        rule = path.relative_to(project.folder / "results/benchmarks").parts[1].removesuffix(".tsv")
+        row = path.read_text(encoding="utf-8").splitlines()[1].split("\t")
+        step = {"train_adapter": "train_model"}.get(rule, rule)
+        seconds[step] = max(seconds.get(step, 0), float(row[0]))
+    return seconds
+
+
+def test_a_workflow_killed_at_random_moments_ends_as_an_undisturbed_one(undisturbed, tmp_path):
+    seed = int(os.environ.get("SEED", random.randrange(10**6)))
+    print(f"SEED={seed}")
+    project = prepared(tmp_path / "killed")
+    killer = Killer(project, steps_and_seconds(undisturbed), seed)
+    expected = {name: content(path) for name, path in results(undisturbed).items()}
+    while not killer.run_once():
+        there = results(project)
+        whole = [name for name in there if exact(name) and "/checkpoints/" not in name and ".partial" not in name]
+        assert [name for name in whole if content(there[name]) != expected.get(name)] == [], f"kill {killer.kills}"
+    print(f"{killer.kills} kills, {dict(killer.hits)}")
+    assert killer.kills >= LEAST_KILLS
+    assert {stage: killer.hits[stage] for stage in STAGES if killer.hits[stage] < LEAST_HITS} == {}
+
+    there = results(project)
+    assert there.keys() == expected.keys()
+    pages = (".html", ".svg", "SHA256SUMS", "leaderboard.csv", "README.md")
+    differing = [name for name in expected if not name.endswith(pages) and content(there[name]) != expected[name]]
+    assert differing == []
+    assert list(project.files(".snakemake/incomplete")) == []
+    assert not list((project.folder / ".snakemake/locks").glob("*"))
+    assert project.planned() == Counter()
