@@ -99,4 +99,4 @@ docs: $(VENV) ## Make the configuration reference, the editor schema, config/gpu
 	@python -m docs.rule_graph
 
 clean: ## Remove the demo's results (not those of recipes and of your own, nor the environment)
-	cd results && rm -rf benchmarks datasets leaderboard.* logs models report.html runs tools
+	cd results && rm -rf benchmarks datasets leaderboard.* .leaderboard.* logs models report.html runs tools
