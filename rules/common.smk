@@ -504,6 +504,12 @@ def curve_of_run(wildcards):
     return of_maker("curve.jsonl")(wildcards) if trained else []
 
 
+def training_of_run(wildcards):
+    """Return the facts of a run's training, where there was one."""
+    trained = CONFIG.runs[wildcards.run].method != "prompt"
+    return of_maker("training.json")(wildcards) if trained else []
+
+
 def report_settings(wildcards):
     """Return what the report of a run says of it, as JSON."""
     return json.dumps(run_facts(wildcards.run), ensure_ascii=False, sort_keys=True)

@@ -109,6 +109,7 @@ rule write_run_report:
         errors=scored_files("errors/{variant}.jsonl"),
         verdict="<results>/runs/{run}/verdict.json",
         curve=curve_of_run,
+        training=training_of_run,
         images=images_of_run,
         base=base_manifest,
         code=code("score/write_run_report.py"),
@@ -132,13 +133,14 @@ rule write_run_report:
         runtime=30,
     params:
         curve=option("--curve", "curve"),
+        training=option("--training", "training"),
         images=images_option,
         settings=report_settings,
     shell:
         r"""
         python {input.code[0]:q} --scores {input.scores:q} --answers {input.answers:q} --errors {input.errors:q} \
-            --verdict {input.verdict:q} {params.curve:q} {params.images:q} --manifest {input.base:q} \
-            --page {output.page:q} --settings {params.settings:q} --log {log:q}
+            --verdict {input.verdict:q} {params.curve:q} {params.training:q} {params.images:q} \
+            --manifest {input.base:q} --page {output.page:q} --settings {params.settings:q} --log {log:q}
         """
 
 

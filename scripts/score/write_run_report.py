@@ -1,9 +1,9 @@
 """Write the report of one run: verdict, metrics with intervals, curve, answers side by side, worst answers.
 
     python scripts/score/write_run_report.py --scores scores/*.json --answers answers/*.jsonl --errors errors/*.jsonl \
-        --verdict verdict.json --curve curve.jsonl --manifest models/base/manifest.json --page report.html \
-        --settings '{"run": "football", "dataset": "football", "model": "base", "method": "lora", "strategies": [],
-        "strategy": null}'
+        --verdict verdict.json --curve curve.jsonl --training training.json --manifest models/base/manifest.json \
+        --page report.html --settings '{"run": "football", "dataset": "football", "model": "base", "method": "lora",
+        "strategies": [], "strategy": null}'
 """
 
 import sys
@@ -24,6 +24,7 @@ from scripts.score.pictures import pictures_of
 from scripts.score.read_scores import read_variants
 from scripts.score.side_by_side import question, samples
 from scripts.score.strategies import strategy_section
+from scripts.score.training_notes import training_notes
 
 PAGES = Path(__file__).parent / "pages"
 FACTS = ("run", "dataset", "model", "method", "strategies", "strategy")
@@ -39,6 +40,7 @@ def parser():
     arguments.add_argument("--errors", type=Path, nargs="+", required=True, help="worst answers of every variant")
     arguments.add_argument("--verdict", type=Path, required=True, help="the run's verdict")
     arguments.add_argument("--curve", type=Path, help="the training curve (JSONL), where there was a training")
+    arguments.add_argument("--training", type=Path, help="facts of the training (JSON), where there was one")
     arguments.add_argument("--images", type=Path, help="folder of the dataset, in which its images lie")
     arguments.add_argument("--manifest", type=Path, required=True, help="manifest of the base model")
     arguments.add_argument("--page", type=Path, required=True, help="page to write")
@@ -183,6 +185,7 @@ def step(arguments) -> None:
         entities=entities,
         strategies=strategy_section(scores, answers, facts, shipped),
         charts=curve_charts(list(read_jsonl(arguments.curve))) if arguments.curve else None,
+        training=training_notes(read_json(arguments.training)) if arguments.training else [],
         samples=samples(answers, scores, tuple(facts["strategies"]), arguments.images),
         kind=scores[shipped]["answer_kind"],
         worst=[]

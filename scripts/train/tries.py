@@ -39,7 +39,7 @@ class Tries:
         for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []:
             try:
                 entry = json.loads(line)
-            except json.JSONDecodeError:  # a line that was cut off with its process
+            except json.JSONDecodeError:  # nothing, or a line that was cut off with its process
                 continue
             if entry.get("run") != self.run:
                 continue
@@ -57,7 +57,7 @@ class Tries:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "ab", buffering=0) as file:
-                file.write(json.dumps({"run": self.run, **entry}).encode("utf-8") + b"\n")
+                file.write(b"\n" + json.dumps({"run": self.run, **entry}).encode("utf-8"))
                 os.fsync(file.fileno())
         except OSError as error:
             log.warning("%s can't be written: %s", self.path, error)

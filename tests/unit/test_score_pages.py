@@ -56,13 +56,16 @@ def write_leaderboard(results: Path, **methods: str) -> None:
     assert not leaderboard([*arguments, "--settings", json.dumps({"runs": runs})])
 
 
-def write_report(results: Path, run: str, label: str | None = None) -> str:
+def write_report(results: Path, run: str, label: str | None = None, training: dict | None = None) -> str:
     folder = results / "runs" / run
     arguments = []
     for kind, end in (("scores", "json"), ("answers", "jsonl"), ("errors", "jsonl")):
         arguments += [f"--{kind}", *[f"{folder}/{kind}/{variant}.{end}" for variant in VARIANTS]]
     arguments += ["--verdict", f"{folder}/verdict.json", "--curve", f"{folder}/curve.jsonl"]
     arguments += ["--manifest", f"{results}/models/base/manifest.json", "--page", f"{folder}/report.html"]
+    if training:
+        (folder / "training.json").write_text(json.dumps(training))
+        arguments += ["--training", f"{folder}/training.json"]
     facts = {"run": label or run, "dataset": "football", "model": "base", "method": "lora"}
     facts |= {"strategies": [], "strategy": None}
     assert not report([*arguments, "--settings", json.dumps(facts)])
@@ -119,6 +122,23 @@ def test_the_report_shows_verdict_metrics_answers_and_curve(results):
     assert page.tags.count("svg") > 60
     assert "../../leaderboard.html" in page.links
     assert "tokens/ledger.html" in page.links
+
+
+def test_the_report_says_what_the_training_did_when_memory_ran_out(results):
+    tries = [
+        {"micro_batch": 8, "accumulation": 2, "ended": "killed"},
+        {"micro_batch": 8, "accumulation": 2, "ended": "out of memory"},
+        {"micro_batch": 4, "accumulation": 4, "ended": "killed when the machine ran out of memory"},
+        {"micro_batch": 2, "accumulation": 8, "ended": "done"},
+    ]
+    text = Page(write_report(results, "football", training={"processes": 1, "tries": tries})).text
+    for words in (
+        "a micro-batch of 8; the training went on with 4, accumulated 4",
+        "of 4; the training went on with 2",
+    ):
+        assert words in text
+    assert text.count("each step still has 16 rows") == 2
+    assert "Memory ran out" not in write_report(results, "football", training={"tries": [tries[0], tries[0]]})
 
 
 def test_text_from_data_is_escaped(tmp_path):
