@@ -27,6 +27,7 @@ from scripts.common.images import image_file, lock_name
 from scripts.common.imports import files_of_script
 from scripts.common.last_words import last_words
 from scripts.common.memory.report import memory_lines
+from scripts.common.offline import ENVIRONMENT as OFFLINE_ENVIRONMENT
 from scripts.common.stop_jobs import stop_jobs_on_sigterm
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
@@ -49,11 +50,14 @@ HOME = os.path.abspath(os.path.join(".snakemake", "home"))
 BIN = os.path.dirname(sys.executable)
 OWN_PATH = "" if DEPLOYMENT else f"PATH={shlex.quote(BIN)}:$PATH"
 OWN_HOME = f"HOME={shlex.quote(HOME)}" if IN_CONTAINERS else ""
+NO_NETWORK = " ".join(f"{name}={value}" for name, value in OFFLINE_ENVIRONMENT.items()) if CONFIG.offline else ""
 shell.prefix(
     "unset PYTHONHOME PYTHONINSPECT; "
     f"export PYTHONPATH={shlex.quote(workflow.basedir)} PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1 OMP_WAIT_POLICY=PASSIVE "
-    f"{OWN_PATH} {OWN_HOME}; "
+    f"{NO_NETWORK} {OWN_PATH} {OWN_HOME}; "
 )
+# A download that breaks off is tried again; without a network there is nothing to try.
+DOWNLOAD_RETRIES = 0 if CONFIG.offline else 2
 
 
 # A run that was killed leaves no lock for a person to remove. Jobs of a cluster's nodes are not this process's own.

@@ -16,7 +16,7 @@ rule fetch_converter:
         "<logs>/gguf/fetch_converter.log",
     benchmark:
         "<benchmarks>/gguf/fetch_converter.tsv"
-    retries: 2
+    retries: DOWNLOAD_RETRIES
     conda:
         conda_file("gguf")
     container:

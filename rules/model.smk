@@ -80,7 +80,7 @@ rule fetch_hub_model:
         "<benchmarks>/model/fetch_hub_model/{model}.tsv"
     wildcard_constraints:
         model=one_of(models_from("hub")),
-    retries: 2
+    retries: DOWNLOAD_RETRIES
     conda:
         conda_file("train")
     container:

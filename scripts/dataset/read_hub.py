@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from scripts.common.errors import UserError
+from scripts.common.offline import carried, is_offline
 from scripts.dataset.raw_rows import RawRow
 
 
@@ -11,7 +12,8 @@ def read_hub_rows(hub: dict) -> Iterator[RawRow]:
     """Yield the records of `hub` (`id`, `revision`, `name`, `split`); each is `id@commit/split:row`.
 
     Raises UserError when a folder in the working directory has the dataset's name (the library would read it instead
-    of the pinned commit), and for whatever keeps the hub from answering.
+    of the pinned commit), and for whatever keeps the hub from answering. With `offline: true` the files of the commit
+    are read from the local hub cache.
     """
     if Path(hub["id"]).exists():
         raise UserError(
@@ -19,7 +21,11 @@ def read_hub_rows(hub: dict) -> Iterator[RawRow]:
             remedy="rename it, or use 'files'",
         )
     place = f"{hub['id']}@{hub['revision'][:12]}/{hub['split']}"
-    yield from streamed(hub["id"], place, revision=hub["revision"], name=hub["name"], split=hub["split"])
+    if is_offline():
+        source, pinned = carried("dataset", hub["id"], hub["revision"]), {}
+    else:
+        source, pinned = hub["id"], {"revision": hub["revision"]}
+    yield from streamed(source, place, **pinned, name=hub["name"], split=hub["split"])
 
 
 def streamed(source: str, place: str, **arguments) -> Iterator[RawRow]:

@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from scripts.common.cli import run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, sha256_of, write_manifest
+from scripts.common.offline import PAGE, is_offline
 from scripts.common.orphans import die_with_parent
 
 ARCHIVE_VARIABLE = "SNAKETUNE_LLAMA_CPP_ARCHIVE"
@@ -57,8 +58,14 @@ def download_archive(requirements: Path, folder: Path) -> Path:
     pip asks the package's build backend for its metadata. Where that backend is installed it is used, otherwise pip
     gets it for itself.
     """
-    isolation = ["--no-build-isolation"] if importlib.util.find_spec(BUILD_BACKEND) else []
     pin = read_pin(requirements)
+    if is_offline():
+        raise UserError(
+            f"the archive of {pin.package} {pin.version} is needed for its converter, and 'offline: true' forbids to "
+            "download it",
+            remedy=f"carry it here and name the file in {ARCHIVE_VARIABLE} ({PAGE})",
+        )
+    isolation = ["--no-build-isolation"] if importlib.util.find_spec(BUILD_BACKEND) else []
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", pin.package, "--require-hashes"]
     command += [*isolation, "--progress-bar", "off", "--disable-pip-version-check", "--no-input"]
     command += ["-d", str(folder), "-r", str(requirements)]

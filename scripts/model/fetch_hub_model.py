@@ -3,6 +3,7 @@
 python scripts/model/fetch_hub_model.py --name mistral --folder results/models/mistral \
     --settings '{"hub": {"id": "org/name", "revision": "<40 hex digits>"}, ...}'
 
+With `offline: true` (SNAKETUNE_OFFLINE in the environment) the model is taken from the local hub cache.
 A token for a gated model comes from the environment variable HF_TOKEN and is written nowhere.
 """
 
@@ -13,6 +14,8 @@ from pathlib import Path
 
 from scripts.common.cli import log, run_step
 from scripts.common.errors import UserError
+from scripts.common.offline import carried, is_offline
+from scripts.model.link_local_model import link_local_model
 from scripts.model.model_files import NOT_NEEDED, wanted_patterns
 from scripts.model.model_folder import finish_model_folder, model_parser
 
@@ -50,9 +53,17 @@ def fetch_hub_model(folder: Path, name: str, settings: dict, chat_template: Path
     os.replace(beside, folder)
 
 
+def link_carried_model(folder: Path, name: str, settings: dict, chat_template: Path | None = None) -> None:
+    """Take the snapshot from the local hub cache, its weights as links; raises UserError when it is not whole."""
+    hub, patterns = settings["hub"], (wanted_patterns(settings["trust_remote_code"]), list(NOT_NEEDED))
+    snapshot = Path(carried("model", hub["id"], hub["revision"], patterns))
+    link_local_model(snapshot, folder, name, settings, chat_template, hub)
+
+
 def step(arguments) -> None:
     """Run the step."""
-    fetch_hub_model(arguments.folder, arguments.name, arguments.settings, arguments.chat_template)
+    take = link_carried_model if is_offline() else fetch_hub_model
+    take(arguments.folder, arguments.name, arguments.settings, arguments.chat_template)
 
 
 def parser():

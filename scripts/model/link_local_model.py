@@ -14,8 +14,13 @@ from scripts.model.model_files import WEIGHTS, is_taken
 from scripts.model.model_folder import check_model_folder, finish_model_folder, model_parser
 
 
-def link_local_model(source: Path, folder: Path, name: str, settings: dict, chat_template: Path | None = None) -> None:
-    """Make `folder` a model folder whose weights are symbolic links into `source`, and write its manifest."""
+def link_local_model(
+    source: Path, folder: Path, name: str, settings: dict, chat_template: Path | None = None, hub: dict | None = None
+) -> None:
+    """Make `folder` a model folder whose weights are symbolic links into `source`, and write its manifest.
+
+    `hub` is the section of that name where `source` is the hub's cache.
+    """
     if not source.is_dir():
         raise UserError("is no folder", source, remedy="name the folder of a Hugging Face model")
     check_model_folder(source, settings)
@@ -28,7 +33,8 @@ def link_local_model(source: Path, folder: Path, name: str, settings: dict, chat
             else:
                 check_link(path)
                 shutil.copyfile(path, beside / path.name)
-        finish_model_folder(beside, settings, chat_template, name=name, source="path", id=None, revision=None)
+        facts = {"source": "hub", **hub} if hub else {"source": "path", "id": None, "revision": None}
+        finish_model_folder(beside, settings, chat_template, name=name, **facts)
 
 
 def check_link(path: Path) -> None:

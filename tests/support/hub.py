@@ -1,4 +1,4 @@
-"""A small server that speaks the Hugging Face hub's download protocol, for one model folder, on loopback.
+"""A small server that speaks the Hugging Face hub's download protocol, for one folder, on loopback.
 
 It is the other end of the wire for the real client: repository information, file listing, HEAD and ranged GET of files.
 `break_after` cuts the connection off after so many bytes of a file that is longer, once. `store` is the address of
@@ -13,9 +13,9 @@ from pathlib import Path
 
 
 class Hub(ThreadingHTTPServer):
-    """Serves a folder as the model `repository` at the commit `revision`; `asked` lists what content was asked for.
+    """Serves a folder as the model (or dataset) `repository` at the commit `revision`.
 
-    `authorizations` has what each request came with to say who asks, if anything.
+    `asked` lists what content was asked for, `authorizations` what each request came with to say who asks, if anything.
     """
 
     def __init__(
@@ -25,8 +25,9 @@ class Hub(ThreadingHTTPServer):
         revision: str,
         break_after: int | None = None,
         store: str | None = None,
+        kind: str = "model",
     ):
-        self.folder, self.repository, self.revision = folder, repository, revision
+        self.folder, self.repository, self.revision, self.kind = folder, repository, revision, kind
         self.break_after, self.store = break_after, store
         self.asked: list[tuple[str, str | None]] = []
         self.authorizations: list[str | None] = []
@@ -64,7 +65,8 @@ class Handler(BaseHTTPRequestHandler):
         hub, path = self.server, self.path.split("?")[0]
         hub.authorizations.append(self.headers.get("Authorization"))
         files = {str(f.relative_to(hub.folder)): f for f in sorted(hub.folder.rglob("*")) if f.is_file()}
-        api, resolve = f"/api/models/{hub.repository}", f"/{hub.repository}/resolve/{hub.revision}/"
+        place = f"/datasets/{hub.repository}" if hub.kind == "dataset" else f"/{hub.repository}"
+        api, resolve = f"/api/{hub.kind}s/{hub.repository}", f"{place}/resolve/{hub.revision}/"
         if path == f"{api}/revision/{hub.revision}":
             siblings = [{"rfilename": name} for name in files]
             self.send_json({"id": hub.repository, "sha": hub.revision, "siblings": siblings}, body)

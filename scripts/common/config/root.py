@@ -31,6 +31,11 @@ class Config(Section):
     environments: Environments = Field(
         Environments(), description="What steps run in with `--sdm conda` and `--sdm apptainer`."
     )
+    offline: bool = Field(
+        False,
+        description="Nothing reaches for the network: hub models and datasets come from the local cache, the converter "
+        "from the archive that SNAKETUNE_LLAMA_CPP_ARCHIVE names; what is missing is named.",
+    )
     override: Override | None = Field(None, description="Settings laid over every model and every run.")
     pathvars: dict[Literal["results", "logs", "benchmarks"], Text] = Field(
         {}, description="Folders of results, logs and benchmarks, as Snakemake's `pathvars`."
