@@ -60,7 +60,7 @@ def run(project: Project, *words: str, **variables: str) -> subprocess.Completed
     tools = Path(sys.executable).parent
     own = {name: value for name, value in os.environ.items() if name != ARCHIVE_VARIABLE}
     own |= {"PYTHONPATH": str(project.folder), "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", **variables}
-    command = in_no_network(str(tools / "snakemake"), "--cores", "2", "--quiet", "host", "reason", "rules", *words)
+    command = in_no_network(str(tools / "snakemake"), *words, "--quiet", "host", "reason", "rules", "--cores", "2")
     return subprocess.run(
         command, cwd=project.folder, env=own, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
@@ -99,6 +99,8 @@ def test_the_whole_workflow_runs_without_a_network_and_reaches_for_none(project,
     assert (project.folder / "results" / "leaderboard.html").exists()
     assert (project.folder / "results" / "runs" / "cards" / "bundle" / "SHA256SUMS").exists()
     assert reached(project) == ""
+    with project.edited("config/config.yaml", lambda text: text.replace("offline: true", "offline: false")):
+        assert not project.planned()
 
 
 def test_the_witness_sees_a_reach_for_the_network(project):
