@@ -15,6 +15,7 @@ OVERRIDE = "SNAKETUNE_DEVICES"
 GPU_LINE = re.compile(r"GPU (?P<index>\d+): .*\(UUID: (?P<name>GPU-[^)]+)\)")
 MIG_LINE = re.compile(r"\s+MIG .*\(UUID: (?P<name>MIG-[^)]+)\)")
 SECONDS_FOR_NVIDIA_SMI = 60
+OF_JOB = "SLURM_JOB_ID"
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def key_of(name: str, there: dict[str, list[str]], environment: Mapping[str, str
     uuids = [uuid for names in there.values() for uuid in names]
     known = there.get(name) or [uuid for uuid in uuids if uuid.startswith(name)]
     key = known[0] if known else name
-    job = environment.get("SLURM_JOB_ID")
+    job = environment.get(OF_JOB)
     if job is None:
         return key
     step = "" if known else f"{environment.get('SLURM_STEP_ID', '')}-{environment.get('SLURMD_NODENAME', '')}-"

@@ -5,6 +5,7 @@ exclusive lock on a file of its own, and looks for files that nobody holds. A pr
 step's lease by locks of its own, and a forked one shares them: a GPU is free when the last of them is gone.
 """
 
+import atexit
 import fcntl
 import os
 import re
@@ -15,7 +16,7 @@ from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from scripts.common.devices import VISIBLE, Device, devices
+from scripts.common.devices import OF_JOB, VISIBLE, Device, devices
 from scripts.common.errors import UserError
 from scripts.common.terminal import log, terminal
 
@@ -51,7 +52,10 @@ def take_devices(count: int | None, environment: MutableMapping[str, str] = os.e
     folder = Path(environment.get(FOLDER_VARIABLE) or FOLDER)
     taken = wait_for(count, there, folder)
     threading.Thread(target=keep_from_cleaners, args=(list(held),), daemon=True).start()
-    environment[LEASE] = os.pathsep.join([str(os.getpid()), *(str(lock_file(device, folder)) for device in taken)])
+    files = [lock_file(device, folder) for device in taken]
+    if OF_JOB in environment:
+        atexit.register(remove_files, files, folder)
+    environment[LEASE] = os.pathsep.join([str(os.getpid()), *map(str, files)])
     environment[VISIBLE] = names_of(taken, separator=",")
     log.info("has for itself: GPU %s", names_of(taken))
     return [device.name for device in taken]
@@ -137,6 +141,15 @@ def join(holder: int, files: list[str]) -> None:
         held.append(descriptor)
     if not Path(f"/proc/{holder}").exists():
         raise UserError(f"the step that had the GPU for this process ({holder}) is gone", remedy="start it again")
+
+
+def remove_files(files: list[Path], folder: Path) -> None:
+    """Remove lock files that no other job will ever want, those of a Slurm job, unless another process holds them."""
+    with turn(folder):
+        for path, descriptor in zip(files, held, strict=False):
+            with suppress(OSError):
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
 
 
 def opened(path: Path) -> int:

@@ -144,6 +144,18 @@ def test_a_process_that_starts_after_its_step_died_is_refused(machine, tmp_path)
         take_devices(1, {**machine, LEASE: f"{gone}:{tmp_path / 'snaketune-gpu-0.lock'}"})
 
 
+def test_a_slurm_job_leaves_no_lock_file_behind(machine, started, tmp_path):
+    """A node sees thousands of jobs, and each has names of its own."""
+    machine = {**machine, "CUDA_VISIBLE_DEVICES": "0", "SLURM_JOB_ID": "7"}
+    longer = start(started, machine)
+    assert has(longer) == "0"
+    assert len(list(tmp_path.glob("snaketune-gpu-slurm-7-*"))) == 1
+    longer.kill()
+    longer.wait()
+    assert start(started, machine, 1, 0).wait() == 0
+    assert not list(tmp_path.glob("snaketune-gpu-slurm-*"))
+
+
 def test_without_gpus_nothing_changes(machine):
     environment = {**machine, "SNAKETUNE_DEVICES": ""}
     before = dict(environment)
