@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from scripts.common.carried import carried
 from scripts.common.errors import UserError
-from scripts.common.offline import carried, is_offline
+from scripts.common.offline import is_offline
 from scripts.dataset.raw_rows import RawRow
 
 

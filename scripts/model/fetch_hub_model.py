@@ -12,9 +12,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from scripts.common.carried import carried
 from scripts.common.cli import log, run_step
 from scripts.common.errors import UserError
-from scripts.common.offline import carried, is_offline
+from scripts.common.offline import is_offline
 from scripts.model.link_local_model import link_local_model
 from scripts.model.model_files import NOT_NEEDED, wanted_patterns
 from scripts.model.model_folder import finish_model_folder, model_parser

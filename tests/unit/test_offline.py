@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from scripts.common.carried import carried
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest
-from scripts.common.offline import ENVIRONMENT, carried
+from scripts.common.offline import ENVIRONMENT
 from scripts.gguf.fetch_converter import fetch_converter
 from tests.support.gguf_files import CONVERTER
 from tests.support.hub import Hub
