@@ -13,6 +13,8 @@ import sys
 import time
 from pathlib import Path
 
+from snakemake.logging import logger as snakemake_logger
+
 from scripts.common.config import ConfigError, load_config
 from scripts.common.config.checks import gated_runs
 from scripts.common.config.environments import RUN_BY_RULES
@@ -23,6 +25,7 @@ from scripts.common.config.variants import answer_variants, gguf_quants, makers,
 from scripts.common.container_settings import bound_arguments, host_folders, passed_variables, paths_of, places_outside
 from scripts.common.errors import UserError
 from scripts.common.folder_lock import OWNER, one_workflow_at_a_time
+from scripts.common.hidden_secrets import HideSecrets
 from scripts.common.images import image_file, lock_name
 from scripts.common.imports import files_of_script
 from scripts.common.last_words import last_words
@@ -31,6 +34,9 @@ from scripts.common.offline import ENVIRONMENT as OFFLINE_ENVIRONMENT
 from scripts.common.stop_jobs import stop_jobs_on_sigterm
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
+
+# `--verbose` would write a Slurm job's whole environment into its log.
+snakemake_logger.addFilter(HideSecrets())
 
 # Where a path of the configuration is looked for: in the working directory, then in the workflow's folder.
 ROOTS = (os.curdir, workflow.basedir)

@@ -15,7 +15,8 @@ from pathlib import Path
 class Hub(ThreadingHTTPServer):
     """Serves a folder as the model (or dataset) `repository` at the commit `revision`.
 
-    `asked` lists what content was asked for, `authorizations` what each request came with to say who asks, if anything.
+    `asked` lists what content was asked for, `authorizations` the path of each request and what it came with to say who
+    asks, if anything.
     """
 
     def __init__(
@@ -30,7 +31,7 @@ class Hub(ThreadingHTTPServer):
         self.folder, self.repository, self.revision, self.kind = folder, repository, revision, kind
         self.break_after, self.store = break_after, store
         self.asked: list[tuple[str, str | None]] = []
-        self.authorizations: list[str | None] = []
+        self.authorizations: list[tuple[str, str | None]] = []
         super().__init__(("127.0.0.1", 0), Handler)
 
     @property
@@ -63,7 +64,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def answer(self, body: bool) -> None:
         hub, path = self.server, self.path.split("?")[0]
-        hub.authorizations.append(self.headers.get("Authorization"))
+        hub.authorizations.append((path, self.headers.get("Authorization")))
         files = {str(f.relative_to(hub.folder)): f for f in sorted(hub.folder.rglob("*")) if f.is_file()}
         place = f"/datasets/{hub.repository}" if hub.kind == "dataset" else f"/{hub.repository}"
         api, resolve = f"/api/{hub.kind}s/{hub.repository}", f"{place}/resolve/{hub.revision}/"

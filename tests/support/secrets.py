@@ -10,7 +10,6 @@ PLANTED = {
     "HF_TOKEN": "hf_PlantedHubTokenPlantedHubToken01",
     "HUGGING_FACE_HUB_TOKEN": "hf_PlantedOldHubTokenPlantedHub02",
     "WANDB_API_KEY": "cafe0123456789abcdefcafe0123456789abcd03",
-    "MLFLOW_TRACKING_USERNAME": "planted-mlflow-user-04",
     "MLFLOW_TRACKING_PASSWORD": "planted/mlflow password&05",
     "MLFLOW_TRACKING_TOKEN": "planted-mlflow-token-06",
     "COMET_API_KEY": "plantedCometKeyPlantedCometKey07",
