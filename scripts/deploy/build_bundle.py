@@ -52,7 +52,7 @@ def write_sums(folder: Path) -> None:
     """Write SHA256SUMS, as `sha256sum -c` reads it, over all files of a folder and of those in it."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SUMS)
     lines = [f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in paths]
-    write_text(folder / SUMS, "".join(lines))
+    write_text(folder / SUMS, "".join(lines), part=True)
 
 
 def build_bundle(arguments) -> None:
