@@ -370,6 +370,37 @@ def gpus_of_run(wildcards):
     return 0 if CONFIG.models[model_of(wildcards)].embedded else 1
 
 
+def gpus_of_training(wildcards):
+    """Return how many GPUs a training wants on this machine; on several nodes Slurm gives each its own (`gres`)."""
+    training = CONFIG.runs[wildcards.run].training
+    return gpus_of_run(wildcards) * training.processes if training.nodes == 1 else 0
+
+
+def gres_of_training(wildcards):
+    """Return the GPUs that a training on several nodes wants on each, in Slurm's words."""
+    training = CONFIG.runs[wildcards.run].training
+    return f"gpu:{training.processes}" if training.nodes > 1 and gpus_of_run(wildcards) else None
+
+
+def on_several_nodes(value=None):
+    """Return a function for `resources`: this value, or the number of nodes, for a training on several nodes.
+
+    The plugin for Slurm starts a job that has the resource `mpi` once, and the job itself starts its tasks by srun.
+    """
+
+    def resource(wildcards):
+        nodes = CONFIG.runs[wildcards.run].training.nodes
+        return (nodes if value is None else value) if nodes > 1 else None
+
+    return resource
+
+
+def training_threads(wildcards):
+    """Return the CPU threads of a training on each node: two for each process with a GPU, at least one for others."""
+    processes = CONFIG.runs[wildcards.run].training.processes
+    return 2 * processes if gpus_of_run(wildcards) else max(2, processes)
+
+
 def gpus_of_redaction(wildcards):
     """Return how many GPUs the classifier that redacts a dataset wants."""
     return 0 if CONFIG.models[CONFIG.runs[redacting_run(wildcards)].model].embedded else 1
@@ -424,8 +455,9 @@ def prepare_containers():
 
 
 def training_mb(wildcards, attempt):
-    """Return the main memory of a training job in MB; more at each attempt."""
-    return (4000 if CONFIG.models[model_of(wildcards)].embedded else 48000) * attempt
+    """Return the main memory of a training job on each node in MB; more at each attempt."""
+    processes = CONFIG.runs[wildcards.run].training.processes
+    return (48000 if gpus_of_run(wildcards) else 4000) * processes * attempt
 
 
 def variant_model(wildcards):

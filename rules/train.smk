@@ -125,11 +125,16 @@ rule train_adapter:
         conda_file("train")
     container:
         image("train")
-    threads: 2
+    threads: training_threads
     resources:
-        gpu=gpus_of_run,
+        gpu=gpus_of_training,
         mem_mb=training_mb,
         runtime=1440,
+        nodes=on_several_nodes(),
+        tasks=on_several_nodes(),
+        tasks_per_gpu=on_several_nodes(0),
+        mpi=on_several_nodes("srun"),
+        gres=gres_of_training,
     params:
         tokens=subpath(input.train, parent=True),
         output=subpath(output.trained, parent=True),
