@@ -112,6 +112,28 @@ def test_a_larger_batch_never_takes_less(micro_batch, length, checkpointing, met
         assert smaller < larger
 
 
+def test_shares_of_the_weights_take_less_in_each_process_and_copies_do_not():
+    shape = KNOWN["mistralai/Mistral-7B-v0.3"]
+
+    def weights(method: str, **training) -> float:
+        found = training_memory(shape, run(method, training={"micro_batch": 1, "accumulation": 8, **training}))
+        return found.weights + found.trained
+
+    for method in ("lora", "full"):
+        one, copies = weights(method), weights(method, processes=4)
+        shares = [weights(method, processes=count, sharding="fsdp") for count in (2, 4, 8)]
+        assert copies == one
+        assert one > shares[0] > shares[1] > shares[2] > one / 8
+
+
+def test_processes_that_share_a_micro_batch_have_fewer_rows_at_once_each():
+    shape = SHAPES["wide"]
+    training = {"micro_batch": 4, "accumulation": 1}
+    whole, half = (run(training={**training, "processes": count}) for count in (1, 2))
+    assert (whole.training.rows_at_once, half.training.rows_at_once) == (4, 2)
+    assert training_memory(shape, half).activations < training_memory(shape, whole).activations
+
+
 def test_four_bits_take_less_than_a_third_of_the_blocks_sixteen():
     shape = KNOWN["mistralai/Mistral-7B-v0.3"]
     sixteen, four = (training_memory(shape, run(method)).weights for method in ("lora", "qlora"))

@@ -1,5 +1,6 @@
 """`runs`: what is trained from which dataset and model, how, and what is made of it."""
 
+import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
@@ -202,6 +203,11 @@ class Training(Section):
     def world(self) -> int:
         """The number of processes on all nodes."""
         return self.processes * self.nodes
+
+    @property
+    def rows_at_once(self) -> int:
+        """The rows of one forward pass in each process: fewer than `micro_batch` where a step has too few for all."""
+        return self.micro_batch // (self.world // math.gcd(self.accumulation, self.world))
 
     def process_conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield what doesn't fit between the processes and what they share out."""

@@ -79,6 +79,16 @@ def trained_bytes(shape: Shape, run: Run) -> float:
     return trained * per_parameter
 
 
+def whole_bytes(shape: Shape, run: Run) -> float:
+    """Return the bytes of sharded weights that are whole at a time: two blocks, embeddings and output layer.
+
+    The next block is fetched while one is at work. Where all weights are trained they come in float32, and autocast
+    makes 16 bits of them.
+    """
+    per_weight = 6 if run.method == "full" else 2
+    return per_weight * (2 * shape.block_parameters / shape.layers + shape.other_parameters)
+
+
 def block_bytes(shape: Shape | Tower, tokens: float, rates: tuple[float, float]) -> float:
     """Return the bytes of one block for so many tokens, by rates per feature."""
     return tokens * (rates[0] * shape.hidden + rates[1] * shape.intermediate)
@@ -89,7 +99,7 @@ def activation_bytes(shape: Shape, run: Run, length: int) -> float:
 
     `length` is the longest row in tokens.
     """
-    tokens = run.training.micro_batch * length
+    tokens = run.training.rows_at_once * length
     if run.method == "head":
         return block_bytes(shape, tokens, FORWARD_ONLY)
     adapted = run.method in ("lora", "qlora")
@@ -107,7 +117,7 @@ def tower_activations(shape: Shape, run: Run, length: int) -> float:
     """Return the bytes of the vision tower at work on the images of a batch whose rows are all image."""
     if run.task != "vision" or shape.tower is None:
         return 0
-    patches = run.training.micro_batch * length * shape.tower.merge**2
+    patches = run.training.rows_at_once * length * shape.tower.merge**2
     if not run.vision.train_vision_tower:
         return block_bytes(shape.tower, patches, FORWARD_ONLY)
     if run.training.gradient_checkpointing:
@@ -117,13 +127,22 @@ def tower_activations(shape: Shape, run: Run, length: int) -> float:
 
 
 def training_memory(shape: Shape, run: Run) -> Estimate:
-    """Return the estimate of a run's training; rows are taken as long as they may be (`tokens.max_length`)."""
+    """Return the estimate of a run's training, for each of its processes.
+
+    Rows are taken as long as they may be (`tokens.max_length`). Processes without shares hold all weights each; with
+    them each has its part of the weights, and of what is trained if that is the weights themselves.
+    """
     length = run.tokens.max_length
-    tokens = min(run.training.micro_batch * length, HEAD_TILE)
+    tokens = min(run.training.rows_at_once * length, HEAD_TILE)
     generates = run.task != "token_classification"
+    weights, trained = weight_bytes(shape, run), trained_bytes(shape, run)
+    if run.training.sharding == "fsdp":
+        full = run.method == "full"
+        weights = whole_bytes(shape, run) + (0 if full else weights / run.training.world)
+        trained = trained / run.training.world if full else trained
     return Estimate(
-        weights=weight_bytes(shape, run),
-        trained=trained_bytes(shape, run),
+        weights=weights,
+        trained=trained,
         activations=activation_bytes(shape, run, length),
         logits=tokens * shape.vocabulary * 12 if generates else 0,
     )

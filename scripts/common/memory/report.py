@@ -26,6 +26,8 @@ def smallest_gpu(gib: float) -> str:
 def memory_lines(config: Config, located: Callable[[str], str]) -> Iterator[str]:
     """Yield a table of the runs whose models want a GPU: training, prediction, and the smallest GPU for both.
 
+    Of a training in several processes it is what each wants, on a GPU of its own; prediction is one process.
+
     Embedded models want none; of a model that is neither known nor there yet nothing can be said.
     """
     results = config.pathvars.get("results", "results")
@@ -40,7 +42,8 @@ def memory_lines(config: Config, located: Callable[[str], str]) -> Iterator[str]
         training = training_memory(shape, run).gib if run.method != "prompt" else 0
         prediction = prediction_memory(shape, run).gib
         shown = f"{training:.1f}" if training else "–"
-        rows.append((name, shown, f"{prediction:.1f}", smallest_gpu(max(training, prediction))))
+        each = f"{run.training.world} x " if run.training.world > 1 else ""
+        rows.append((name, shown, f"{prediction:.1f}", each + smallest_gpu(max(training, prediction))))
     if not rows:
         return
     width = max(len(HEAD), *(len(row[0]) for row in rows))
