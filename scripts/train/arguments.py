@@ -66,6 +66,7 @@ def training_arguments(
         gradient_checkpointing=training["gradient_checkpointing"],
         gradient_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=training["logging_steps"],
+        log_on_each_node=False,
         logging_nan_inf_filter=False,
         eval_strategy=when["strategy"] if evaluates else "no",
         eval_steps=when.get("steps"),

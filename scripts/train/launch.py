@@ -19,6 +19,7 @@ from pathlib import Path
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_json
+from scripts.common.orphans import die_with_parent
 from scripts.common.terminal import terminal
 from scripts.train.world import RENDEZVOUS
 
@@ -76,11 +77,22 @@ def run_here(command: list[str], count: int, exchange: Path, node: int = 0, node
                 names = {"RANK": str(node * count + number), "LOCAL_RANK": str(number)}
                 # The first process has the bar: it speaks to the terminal, the others to the log.
                 to = terminal.stream if node == number == 0 and terminal.apart_from_log else None
-                processes.append(subprocess.Popen(command, env={**surroundings, **names}, stderr=to))
+                processes.append(start(command, {**surroundings, **names}, to))
             return first_failure(processes, stopper, exchange, node * count)
         finally:
             stopper.undo()
             end(processes)
+
+
+def as_helper() -> None:
+    """Make the process that is about to start end with this one; SIGUSR1, which srun gives to all, is not for it."""
+    die_with_parent()
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+
+
+def start(command: list[str], surroundings: dict[str, str], to, before=as_helper) -> subprocess.Popen:
+    """Start a process that ends with this one, its messages going to a stream (None: where this one's go)."""
+    return subprocess.Popen(command, env=surroundings, stderr=to, preexec_fn=before)
 
 
 def loopback() -> dict[str, str]:
@@ -90,21 +102,25 @@ def loopback() -> dict[str, str]:
 
 
 class Stopper:
-    """Passes SIGTERM on to processes; `asked` says that it came."""
+    """Passes SIGTERM on to processes, as this signal; `asked` says that it came.
 
-    def __init__(self, processes: list[subprocess.Popen]):
-        self.processes, self.asked = processes, False
-        self.before = signal.signal(signal.SIGTERM, self.stop)
+    srun kills what it started when it gets SIGTERM itself, and passes SIGUSR1 on: that means the same here.
+    """
+
+    def __init__(self, processes: list[subprocess.Popen], signal_to_pass_on: int = signal.SIGTERM):
+        self.processes, self.signal_to_pass_on, self.asked = processes, signal_to_pass_on, False
+        self.before = {number: signal.signal(number, self.stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
 
     def stop(self, *_) -> None:
         """Ask all processes to end."""
         self.asked = True
         for process in self.processes:
-            process.terminate()
+            process.send_signal(self.signal_to_pass_on)
 
     def undo(self) -> None:
-        """Let SIGTERM mean what it meant before."""
-        signal.signal(signal.SIGTERM, self.before)
+        """Let the signals mean what they meant before."""
+        for number, before in self.before.items():
+            signal.signal(number, before)
 
 
 def first_failure(processes: list[subprocess.Popen], stopper: Stopper, exchange: Path, first: int) -> int:
@@ -150,9 +166,10 @@ def run_on_nodes(command: list[str], arguments, exchange: Path) -> int:
         *(["--log", str(arguments.log)] if arguments.log else []), "--", *command,
     ]  # fmt: skip
     # The job's script runs on its first node, and so does this.
-    meeting = f"tcp://{socket.gethostname()}:{20000 + int(job) % 20000}"
-    process = subprocess.Popen(launch, env={**os.environ, RENDEZVOUS: meeting}, stderr=terminal.stream)
-    stopper = Stopper([process])
+    port = str(20000 + int(job) % 20000)
+    meeting = {RENDEZVOUS: "env://", "MASTER_ADDR": socket.gethostname(), "MASTER_PORT": port}
+    process = start(launch, {**os.environ, **meeting}, terminal.stream, die_with_parent)
+    stopper = Stopper([process], signal.SIGUSR1)
     try:
         return process.wait()
     finally:

@@ -205,8 +205,8 @@ class Resumable:
             super()._save_checkpoint(model, trial)
             loss = nested_gather(self._tr_loss, self.args.parallel_mode).mean().item()
             wait_for_all()
+            self.state.best_model_checkpoint = self.best_checkpoint()
             if is_first():
-                self.state.best_model_checkpoint = self.best_checkpoint()
                 best = step_of(Path(self.state.best_model_checkpoint)) if self.state.best_model_checkpoint else None
                 self.state.save_to_json(str(beside / "trainer_state.json"))
                 since = {"logged_step": self._globalstep_last_logged, "loss": loss, "sums": self.sums()}

@@ -34,6 +34,16 @@ def trains_shares(model) -> bool:
     return is_sharded(model) and all(parameter.requires_grad for parameter in model.parameters())
 
 
+def share_out(model) -> None:
+    """Give up weights that a forward pass has left whole.
+
+    What is set of a weight that is whole for a while (that it is frozen, above all) is not set of its shares.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
+
+
 def adapter_weights(model) -> dict | None:
     """Return the weights that PEFT is to save of an adapter over a sharded base; it would gather the base as well.
 
@@ -48,8 +58,9 @@ class Sharded:
     """Mixed into a trainer: checkpoints of a model whose trained weights are shared out."""
 
     def __init__(self, *arguments, **options):
-        settings = options["args"]
-        settings.save_only_model = options["model"].is_distributed_loading_by_transformers
+        model, settings = options["model"], options["args"]
+        share_out(model)
+        settings.save_only_model = is_sharded(model)
         super().__init__(*arguments, **options)
         settings.save_only_model = False
 

@@ -1,8 +1,6 @@
 """One of several processes that train a run: it meets the others, trains, and leaves what came of it in a folder."""
 
-import ctypes
 import os
-import signal
 import sys
 from collections.abc import Callable
 
@@ -14,15 +12,12 @@ from scripts.train.launch import RESULT, note_failure
 from scripts.train.memory import out_of_memory
 from scripts.train.world import is_first, joined, process_number
 
-DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG in Linux's prctl.h
-
 
 def work(arguments, train_model: Callable) -> None:
     """Train together with the others; the first process leaves the result, and one that fails says why.
 
     A process that failed ends at once: leaving in good order would wait for the others, who wait for it.
     """
-    die_with_parent()
     use_threads(arguments.threads)
     try:
         with joined():
@@ -43,14 +38,6 @@ def work(arguments, train_model: Callable) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
-
-
-def die_with_parent() -> None:
-    """Let the kernel end this process with the one that started it, should that be killed (Linux alone can)."""
-    try:
-        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
-    except AttributeError:
-        log.warning("this system can't end a process with its parent: after a kill, look for train_model.py")
 
 
 def say_why(error: Exception, arguments) -> None:
