@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +26,8 @@ SlurmctldPort={controller}
 SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
-AuthInfo=socket={folder}/munge.socket
+# A job that is put back into the queue waits until its old credential is void: two minutes by default.
+AuthInfo=socket={folder}/munge.socket,cred_expire=5
 StateSaveLocation={folder}/state
 SlurmdSpoolDir={folder}/spool-%n
 SlurmctldPidFile={folder}/slurmctld.pid
@@ -65,7 +67,10 @@ class Slurm:
 
     def __init__(self, folder: Path):
         self.folder = folder
-        self.environment = {"SLURM_CONF": str(folder / "slurm.conf")}
+        self.environment = {
+            "SLURM_CONF": str(folder / "slurm.conf"),
+            "PATH": os.pathsep.join((str(folder / "bin"), str(Path(sys.executable).parent), os.environ["PATH"])),
+        }
         self.daemons: dict[str, subprocess.Popen] = {}
 
     def start(self) -> None:
@@ -77,6 +82,11 @@ class Slurm:
         nodes = "\n".join(NODE.format(name=n, host=host, port=p) for n, p in zip(NODES, ports, strict=True))
         facts = {"host": host, "user": getpass.getuser(), "folder": folder, "controller": controller}
         (folder / "slurm.conf").write_text(CONFIG.format(**facts, nodes=nodes, names=",".join(NODES)))
+        # Inside a job Snakemake's plugin takes every SLURM_ variable from srun, SLURM_CONF with them.
+        srun = f"#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {find('srun')} \"$@\"\n"
+        (folder / "bin").mkdir()
+        (folder / "bin" / "srun").write_text(srun)
+        (folder / "bin" / "srun").chmod(0o755)
         (folder / "gres.conf").write_text("Name=gpu Count=1 File=/dev/null\n")
         key = folder / "munge.key"
         key.write_bytes(secrets.token_bytes(128))
