@@ -65,6 +65,8 @@ shell.prefix(
 # A download that breaks off is tried again; without a network there is nothing to try.
 DOWNLOAD_RETRIES = 0 if CONFIG.offline else 2
 
+# Where a cluster's jobs, which inherit it, find the files of their profile.
+os.environ["SNAKETUNE_FOLDER"] = str(workflow.basedir)
 
 # A run that was killed leaves no lock for a person to remove. Jobs of a cluster's nodes are not this process's own.
 one_workflow_at_a_time()

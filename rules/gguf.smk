@@ -17,6 +17,7 @@ rule fetch_converter:
     benchmark:
         "<benchmarks>/gguf/fetch_converter.tsv"
     retries: DOWNLOAD_RETRIES
+    localrule: True
     conda:
         conda_file("gguf")
     container:

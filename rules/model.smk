@@ -81,6 +81,7 @@ rule fetch_hub_model:
     wildcard_constraints:
         model=one_of(models_from("hub")),
     retries: DOWNLOAD_RETRIES
+    localrule: True
     conda:
         conda_file("train")
     container:

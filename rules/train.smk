@@ -273,6 +273,7 @@ rule plot_curve:
         "<logs>/train/plot_curve/{run}.log",
     benchmark:
         "<benchmarks>/train/plot_curve/{run}.tsv"
+    localrule: True
     conda:
         conda_file("score")
     container:
