@@ -54,3 +54,13 @@ def wants_bars(words: list[str] | None = None) -> bool:
     words = sys.argv[1:] if words is None else words
     quiet = any(word.startswith("--quiet") or (word[:1] == "-" and word[1:2] == "q") for word in words)
     return sys.stderr.isatty() and not quiet and importlib.util.find_spec(LOGGER_PLUGIN) is not None
+
+
+def another_platform(words: list[str] | None = None) -> bool:
+    """Say whether Snakemake, called with these words, has a platform of its own: then no limit of this machine holds.
+
+    Snakemake takes profiles/default beside any `--profile`, and its entries would win.
+    """
+    words = sys.argv[1:] if words is None else words
+    options = {word.split("=")[0] for word in words}
+    return bool(options & {"--profile", "--executor", "-e"}) or "SNAKEMAKE_PROFILE" in os.environ
