@@ -1,4 +1,4 @@
-"""A real Slurm on this machine's loopback: a controller and two nodes with one GPU each, all in a folder of their own."""
+"""A real Slurm on this machine's loopback: a controller and two nodes with one GPU each, in a folder of their own."""
 
 import getpass
 import os
@@ -83,7 +83,7 @@ class Slurm:
         facts = {"host": host, "user": getpass.getuser(), "folder": folder, "controller": controller}
         (folder / "slurm.conf").write_text(CONFIG.format(**facts, nodes=nodes, names=",".join(NODES)))
         # Inside a job Snakemake's plugin takes every SLURM_ variable from srun, SLURM_CONF with them.
-        srun = f"#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {find('srun')} \"$@\"\n"
+        srun = f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {find("srun")} "$@"\n'
         (folder / "bin").mkdir()
         (folder / "bin" / "srun").write_text(srun)
         (folder / "bin" / "srun").chmod(0o755)

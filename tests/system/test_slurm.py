@@ -1,6 +1,230 @@
 """The workflow on a real Slurm: two nodes on this machine, started by tests/support/slurm.py."""
 
+import json
+import re
+import subprocess
+from collections import defaultdict
+from contextlib import contextmanager
+
+import pytest
+
+from tests.support.project import CONFIG, Project, raw_records
+from tests.support.slurm import until
+
+# What a cluster that is this machine needs otherwise: files are seen at once, and jobs end within seconds.
+PROFILE = (
+    "--workflow-profile",
+    "profiles/slurm",
+    "--slurm-init-seconds-before-status-checks",
+    "2",
+    "--latency-wait",
+    "5",
+)
+LOCAL = {"fetch_converter", "plot_curve"}
+TOGETHER = {
+    "embedded_model": {"generate_corpus", "build_embedded_model"},
+    "splits": {"split_records", "write_dataset_ledger"},
+    "scores": {"score_answers", "decide_verdict", "write_run_report"},
+}
+ADAPTER = "results/runs/cards/adapter/adapter_model.safetensors"
+
+
+@contextmanager
+def workflow(project, slurm, *arguments):
+    """Run snakemake with the cluster's profile while the block runs; it ends with it. Its words go to slurm.log."""
+    with open(project.folder / "slurm.log", "w") as log:
+        run = subprocess.Popen(
+            ["snakemake", *PROFILE, *arguments], cwd=project.folder, env=slurm.surroundings(), stdout=log, stderr=log
+        )
+        try:
+            yield run
+        finally:
+            if run.poll() is None:
+                run.kill()
+                run.wait()
+
+
+def finish(project, slurm, *arguments):
+    """Run snakemake with the cluster's profile to its end, which must be good; return its jobs, by rule or group."""
+    before = {job["JobId"] for job in slurm.jobs()}
+    with workflow(project, slurm, *arguments) as run:
+        assert run.wait(timeout=900) == 0, (project.folder / "slurm.log").read_text()[-5000:]
+    return jobs_by_rule(job for job in slurm.jobs() if job["JobId"] not in before)
+
+
+def jobs_by_rule(jobs):
+    """Return the jobs of each rule, or group of rules, in the order of their start."""
+    found = defaultdict(list)
+    for job in sorted(jobs, key=lambda job: int(job["JobId"])):
+        found[re.sub(r"^(rule|group)_|_wildcards_.*$", "", job["Comment"])].append(job)
+    return found
+
+
+def replace(project, path, old, new):
+    """Replace a text in a file of the project."""
+    text = (project.folder / path).read_text()
+    assert old in text
+    project.write(path, text.replace(old, new))
+
 
 def test_the_cluster_runs_a_job_on_two_nodes_each_with_its_gpu(slurm):
     shown = slurm.run("srun", "-N2", "--gres=gpu:1", "bash", "-c", "echo $SLURMD_NODENAME $CUDA_VISIBLE_DEVICES")
     assert sorted(shown.split("\n")) == ["", "n1 0", "n2 0"]
+
+
+@pytest.fixture(scope="module")
+def whole(slurm, tmp_path_factory):
+    """The demo's DAG, done by Slurm; training wants a GPU, and tokenizing has too little memory at first."""
+    project = Project.made_in(tmp_path_factory.mktemp("whole"))
+    rules = (project.folder / "rules/train.smk").read_text()
+    tokenize, train = rules.index("rule tokenize_conversations:"), rules.index("rule train_adapter:")
+    rules = (
+        rules[:tokenize]
+        + rules[tokenize:train].replace("mem_mb=megabytes(4000)", "mem_mb=megabytes(300)", 1)
+        + rules[train:].replace("gpu=gpus_of_run", "gpu=1", 1)
+    )
+    project.write("rules/train.smk", rules)
+    return project, finish(project, slurm)
+
+
+def test_every_job_is_done_by_slurm_but_downloads_and_drawings(whole, finished):
+    _, jobs = whole
+    rules = set(finished.planned("--forceall")) - LOCAL
+    assert set().union(*(TOGETHER.get(name, {name}) for name in jobs)) == rules
+    assert len(jobs["embedded_model"]) == len(jobs["splits"]) == len(jobs["scores"]) == 1
+
+
+def test_jobs_ask_for_what_their_rules_say(whole):
+    _, jobs = whole
+    merging = jobs["merge_adapter"][0]
+    assert (merging["MinMemoryNode"], merging["TimeLimit"]) == ("12000M", "01:00:00")
+    assert jobs["train_adapter"][0]["CPUs/Task"] == "2"
+
+
+def test_a_rule_that_wants_a_gpu_gets_one_and_the_others_get_none(whole):
+    _, jobs = whole
+    with_gpu = {name for name, some in jobs.items() for job in some if "gres/gpu" in job["TRES"]}
+    assert with_gpu == {"train_adapter"}
+
+
+def test_a_job_that_outgrows_its_memory_is_tried_again_with_more(whole):
+    _, jobs = whole
+    first, *_, last = jobs["tokenize_conversations"]
+    assert (first["MinMemoryNode"], first["JobState"] != "COMPLETED") == ("300M", True)
+    assert (int(last["MinMemoryNode"].rstrip("M")) >= 600, last["JobState"]) == (True, "COMPLETED")
+
+
+def test_the_cluster_makes_what_a_workstation_makes(whole, finished):
+    project, _ = whole
+    for path in (ADAPTER, "results/runs/cards/gguf/bf16.gguf", "results/runs/cards/answers/bf16.jsonl"):
+        assert (project.folder / path).read_bytes() == (finished.folder / path).read_bytes(), path
+
+
+def test_the_runs_of_a_sweep_go_as_arrays(slurm, finished, tmp_path):
+    project = finished.copy(tmp_path / "sweep")
+    replace(project, "config/config.yaml", "lora: {r: 4, alpha: 8}", "lora: {alpha: 8}\n    sweep: {lora.r: [2, 4, 8]}")
+    replace(project, "profiles/slurm/profile.yaml", "arrays: false", "arrays: true")
+    jobs = finish(project, slurm, "--until", "train_adapter")
+    for rule in ("tokenize_conversations", "train_adapter"):
+        assert {job["ArrayTaskId"] for job in jobs[rule]} == {"1", "2", "3"}
+        assert len({job["ArrayJobId"] for job in jobs[rule]}) == 1
+    assert len(list(project.folder.glob("results/runs/*r*/adapter/manifest.json"))) == 3
+
+
+@pytest.fixture(scope="module")
+def undisturbed(finished, tmp_path_factory):
+    """A project whose training takes a minute, done on this machine up to the adapter."""
+    project = finished.copy(tmp_path_factory.mktemp("undisturbed") / "project")
+    records = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in raw_records(600))
+    project.write("data/cards.jsonl", records)
+    longer = "epochs: 1000, max_steps: 60, micro_batch: 2, accumulation: 60, checkpoint_steps: 1, eval_steps: 30"
+    project.write("config/config.yaml", CONFIG.replace("max_steps: 2, micro_batch: 2, accumulation: 1", longer))
+    before = project.copy(project.folder.with_name("before"))
+    for each, goal in ((before, "tokenize_conversations"), (project, "train_adapter")):
+        done = each.snakemake("--until", goal)
+        assert done.returncode == 0, done.stdout
+    return project, before
+
+
+class Training:
+    """The only training of a workflow, as Slurm and its folder see it."""
+
+    def __init__(self, project, slurm):
+        self.project, self.slurm = project, slurm
+        self.others = {job["JobId"] for job in slurm.jobs()}
+
+    def job(self):
+        """Return what Slurm says of its newest job."""
+        jobs = [job for job in self.slurm.jobs() if job["JobId"] not in self.others]
+        return max(jobs, key=lambda job: int(job["JobId"]), default={})
+
+    def step(self):
+        """Return the step of the last whole checkpoint."""
+        whole = self.project.folder.glob("results/runs/cards/checkpoints/*/checkpoint-*/manifest.json")
+        return max(
+            (int(path.parent.name.split("-")[1]) for path in whole if "before" not in path.parent.name), default=0
+        )
+
+    def run_to(self, step):
+        """Wait until it runs and has come to a step."""
+        until(lambda: self.job().get("JobState") == "RUNNING" and self.step() >= step, f"step {step}", 240)
+
+
+@pytest.fixture(scope="module")
+def disturbed(slurm, undisturbed, tmp_path_factory):
+    """The same training on the cluster: its node dies, its job is cancelled, its time is up; then it may finish."""
+    _, before = undisturbed
+    project = before.copy(tmp_path_factory.mktemp("disturbed") / "project")
+    replace(project, "profiles/slurm/profile.yaml", "warning: 300", "warning: 15")
+    training, seen = Training(project, slurm), {}
+    with workflow(project, slurm, "results/runs/cards/adapter/manifest.json") as run:
+        training.run_to(2)
+        seen["node"] = training.job()
+        slurm.kill_node(seen["node"]["NodeList"])
+        until(lambda: training.job()["Restarts"] == "1", "the job of a dead node is put back", 120)
+        training.run_to(training.step() + 2)
+        seen["after the node's death"] = training.job()
+        slurm.start_node(seen["node"]["NodeList"])
+        slurm.run("scancel", training.job()["JobId"])
+        until(lambda: training.job()["JobId"] != seen["node"]["JobId"], "a cancelled job is submitted again", 120)
+        training.run_to(training.step() + 1)
+        seen["after scancel"] = training.job()
+        slurm.run("scontrol", "update", f"JobId={training.job()['JobId']}", "TimeLimit=1")
+        until(lambda: training.job()["Restarts"] == "1", "a job whose time is up is put back", 120)
+        slurm.run("scontrol", "update", f"JobId={training.job()['JobId']}", "TimeLimit=60")
+        assert run.wait(timeout=400) == 0, (project.folder / "slurm.log").read_text()[-5000:]
+        seen["end"] = training.job()
+    return project, seen
+
+
+def test_a_node_that_dies_loses_nothing(disturbed):
+    _, seen = disturbed
+    before, after = seen["node"], seen["after the node's death"]
+    assert (after["JobId"], after["Restarts"]) == (before["JobId"], "1")
+    assert after["NodeList"] != before["NodeList"]
+
+
+def test_a_cancelled_job_is_submitted_again_and_resumes(disturbed):
+    project, seen = disturbed
+    assert seen["after scancel"]["JobId"] != seen["node"]["JobId"]
+    assert going_on(project, seen["after scancel"]["JobId"])[0] >= 4
+
+
+def test_a_training_whose_time_is_up_goes_back_into_the_queue_as_the_same_job(disturbed):
+    project, seen = disturbed
+    assert seen["end"]["JobId"] == seen["after scancel"]["JobId"]
+    assert (seen["end"]["Restarts"], seen["end"]["JobState"]) == ("1", "COMPLETED")
+    steps = going_on(project, seen["end"]["JobId"])
+    assert len(steps) == 2
+    assert steps[1] > steps[0]
+
+
+def test_a_disturbed_training_ends_with_the_same_bytes(disturbed, undisturbed):
+    project, before = disturbed[0], undisturbed[0]
+    assert (project.folder / ADAPTER).read_bytes() == (before.folder / ADAPTER).read_bytes()
+
+
+def going_on(project, job):
+    """Return the steps from which the tries of a job went on, as its log says."""
+    (log,) = project.folder.glob(f".snakemake/slurm_logs/**/{job}.log")
+    return [int(step) for step in re.findall(r"going on from step (\d+)", log.read_text())]
