@@ -124,10 +124,10 @@ def test_the_runs_of_a_sweep_go_as_arrays(slurm, finished, tmp_path):
     project = finished.copy(tmp_path / "sweep")
     replace(project, "config/config.yaml", "lora: {r: 4, alpha: 8}", "lora: {alpha: 8}\n    sweep: {lora.r: [2, 4, 8]}")
     replace(project, "profiles/slurm/profile.yaml", "arrays: false", "arrays: true")
-    jobs = finish(project, slurm, "--until", "train_adapter")
     for rule in ("tokenize_conversations", "train_adapter"):
-        assert {job["ArrayTaskId"] for job in jobs[rule]} == {"1", "2", "3"}
-        assert len({job["ArrayJobId"] for job in jobs[rule]}) == 1
+        jobs = finish(project, slurm, "--until", rule)[rule]
+        assert {job["ArrayTaskId"] for job in jobs} == {"1", "2", "3"}
+        assert len({job["ArrayJobId"] for job in jobs}) == 1
     assert len(list(project.folder.glob("results/runs/*r*/adapter/manifest.json"))) == 3
 
 
