@@ -19,6 +19,7 @@ PROFILE = (
     "2",
     "--latency-wait",
     "5",
+    "--slurm-keep-successful-logs",
 )
 LOCAL = {"fetch_converter", "plot_curve"}
 TOGETHER = {
