@@ -3,6 +3,7 @@
 import json
 import re
 import subprocess
+import sys
 from collections import defaultdict
 from contextlib import contextmanager
 
@@ -71,6 +72,38 @@ def replace(project, path, old, new):
 def test_the_cluster_runs_a_job_on_two_nodes_each_with_its_gpu(slurm):
     shown = slurm.run("srun", "-N2", "--gres=gpu:1", "bash", "-c", "echo $SLURMD_NODENAME $CUDA_VISIBLE_DEVICES")
     assert sorted(shown.split("\n")) == ["", "n1 0", "n2 0"]
+
+
+def test_a_cluster_that_could_not_tell_how_jobs_ended_is_refused(slurm, tmp_path):
+    project, settings = Project.made_in(tmp_path), slurm.folder / "slurm.conf"
+    before = settings.read_text()
+    try:
+        settings.write_text(before.replace("MinJobAge=600", "MinJobAge=60"))
+        slurm.run("scontrol", "reconfigure")
+        with workflow(project, slurm, "-n") as run:
+            assert run.wait(timeout=120) != 0
+    finally:
+        settings.write_text(before)
+        slurm.run("scontrol", "reconfigure")
+    assert "This Slurm forgets a job 60 s after its end" in (project.folder / "slurm.log").read_text()
+
+
+@pytest.mark.parametrize("option", ["--workflow-profile", "--profile"])
+def test_no_limit_of_this_machine_holds_for_the_cluster(slurm, tmp_path, option):
+    project = Project.made_in(tmp_path)
+    code = (
+        "from snakemake.cli import parse_args; import sys; _, a = parse_args(sys.argv[1:]);"
+        "print(a.executor, a.cores, a.resources, a.retries, a.jobs)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, option, "profiles/slurm"],
+        cwd=project.folder,
+        env=slurm.surroundings(),
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["slurm", "None", "{}", "2", "200"]
 
 
 @pytest.fixture(scope="module")
