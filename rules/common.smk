@@ -66,7 +66,7 @@ shell.prefix(
 DOWNLOAD_RETRIES = 0 if CONFIG.offline else 2
 
 # Where a cluster's jobs, which inherit it, find the files of their profile.
-os.environ["SNAKETUNE_FOLDER"] = str(workflow.basedir)
+os.environ.update(SNAKETUNE_FOLDER=str(workflow.basedir))
 
 # A run that was killed leaves no lock for a person to remove. Jobs of a cluster's nodes are not this process's own.
 one_workflow_at_a_time()
