@@ -31,6 +31,7 @@ from scripts.common.imports import files_of_script
 from scripts.common.last_words import last_words
 from scripts.common.memory.report import memory_lines
 from scripts.common.offline import ENVIRONMENT as OFFLINE_ENVIRONMENT
+from scripts.common.path_names import name_fault
 from scripts.common.stop_jobs import stop_jobs_on_sigterm
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
@@ -150,11 +151,12 @@ def files_of(section, key):
 
 
 def image_files(wildcards):
-    """Return the files in the folder of a dataset's images."""
+    """Return the files in the folder of a dataset's images; Snakemake can't watch one with an odd name."""
     images = CONFIG.datasets[wildcards.dataset].images
     if images is None:
         return []
-    return sorted(os.path.join(folder, name) for folder, _, names in os.walk(located(images)) for name in names)
+    paths = [os.path.join(folder, name) for folder, _, names in os.walk(located(images)) for name in names]
+    return sorted(path for path in paths if not name_fault(path))
 
 
 def ingest_settings(wildcards):

@@ -9,7 +9,8 @@ from jinja2 import Template, nodes
 from jinja2.exceptions import TemplateError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from scripts.common.chat_sandbox import ChatSandbox
 
 GENERATION_TAG = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
 
@@ -48,16 +49,28 @@ def time_now(pattern: str) -> str:
 
 @functools.lru_cache(maxsize=32)
 def compiled_template(text: str) -> Template:
-    """Compile a chat template in a sandbox set up as that of `transformers.utils.chat_template_utils`.
+    """Compile a chat template in a sandbox set up as that of `transformers.utils.chat_template_utils`, with bounds.
 
     Raises jinja2.TemplateError for a template that is none.
     """
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, loopcontrols]
-    )
-    environment.filters["tojson"] = to_json
+    environment = ChatSandbox(trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, loopcontrols])
+    environment.filters["tojson"] = environment.guarded(to_json)
     environment.globals.update(raise_exception=refuse, strftime_now=time_now)
-    return environment.from_string(text)
+    try:
+        return environment.from_string(text)
+    except RecursionError:
+        raise TemplateError("it is nested too deeply") from None
+
+
+def rendered_template(text: str, messages: list[dict], **values) -> str:
+    """Render a chat template for a conversation of {"role", "content"} messages, with the values of special tokens.
+
+    Raises jinja2.TemplateError when the template refuses the conversation, as some refuse a system message, and when
+    it takes too much time or memory.
+    """
+    template = compiled_template(text)
+    values = {"tools": None, "documents": None, **values, "messages": [dict(message) for message in messages]}
+    return template.environment.rendered(template, values)
 
 
 def render_template(
@@ -68,20 +81,20 @@ def render_template(
     add_generation_prompt: bool = True,
     now: datetime | None = None,
 ) -> str:
-    """Render a chat template for a conversation of {"role", "content"} messages, as at the time `now` if given.
-
-    Raises jinja2.TemplateError when the template refuses the conversation, as some refuse a system message.
-    """
+    """Render a chat template, as at the time `now` if given. Raises jinja2.TemplateError as `rendered_template`."""
     clock = {} if now is None else {"strftime_now": now.strftime}
-    return compiled_template(text).render(
-        messages=[dict(message) for message in messages],
-        tools=None,
-        documents=None,
-        add_generation_prompt=add_generation_prompt,
-        bos_token=bos_token,
-        eos_token=eos_token,
-        **clock,
-    )
+    special = {"bos_token": bos_token, "eos_token": eos_token}
+    return rendered_template(text, messages, add_generation_prompt=add_generation_prompt, **special, **clock)
+
+
+def tokenizer_text(tokenizer, messages: list[dict], add_generation_prompt: bool = False, template: str | None = None):
+    """Return the text that `apply_chat_template` of a tokenizer of transformers returns, within bounds.
+
+    Raises jinja2.TemplateError as `rendered_template` does.
+    """
+    special = tokenizer.special_tokens_map
+    text = tokenizer.get_chat_template(template)
+    return rendered_template(text, messages, **special, add_generation_prompt=add_generation_prompt)
 
 
 def without_generation_tags(text: str) -> str:

@@ -13,6 +13,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
+from scripts.common.plain_text import visible
+
 Item = TypeVar("Item")
 CHANNEL = "SNAKETUNE_TERMINAL"
 log = logging.getLogger("snaketune")
@@ -45,7 +47,8 @@ class Terminal:
         return self.stream is not None
 
     def line(self, text: str) -> None:
-        """Show a line."""
+        """Show a line; what a terminal would obey in it is spelled out."""
+        text = visible(text, keep="\n\t")
         if not self.send(line=text):
             print(text, file=self.stream or sys.stderr, flush=True)
 

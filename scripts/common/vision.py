@@ -9,6 +9,7 @@ import functools
 import re
 from pathlib import Path
 
+from scripts.common.chat_template import tokenizer_text
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_json
 from scripts.common.records import images_of, text_of
@@ -198,8 +199,10 @@ class VisionTokenizer:
         """Return rows and columns of an image of the folder."""
         return image_grid(self.processor, image_size(self.folder, name))
 
-    def apply_chat_template(self, messages: list[dict], **options) -> str:
-        """Return the rendered text with each image as its tokens; `options` are the tokenizer's, `tokenize` always off.
+    def apply_chat_template(
+        self, messages: list[dict], add_generation_prompt: bool = False, chat_template: str | None = None
+    ) -> str:
+        """Return the rendered text with each image as its tokens.
 
         Raises UserError for a text that holds an image token itself, and for a template that leaves an image out.
         """
@@ -209,7 +212,7 @@ class VisionTokenizer:
                 if special in text_of(message["content"]):
                     raise UserError(f"a text holds '{special}', which stands for an image")
         names = images_of(messages)
-        pieces = self.tokenizer.apply_chat_template(messages, **{**options, "tokenize": False}).split(token)
+        pieces = tokenizer_text(self.tokenizer, messages, add_generation_prompt, chat_template).split(token)
         if len(pieces) != len(names) + 1:
             raise UserError(f"the chat template renders {len(pieces) - 1} images of {len(names)}")
         images = [image_text(self.processor, self.grid(name)) for name in names]

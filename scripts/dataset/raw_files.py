@@ -15,6 +15,8 @@ from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError
 KINDS = ("json", "jsonl", "csv", "tsv", "parquet")
 COMPRESSIONS = ("gz", "zst")
 CHUNK = 2**18
+ZSTANDARD_CHUNK = 2**11  # a kilobyte can stand for 32 MiB, which come in one piece
+COPIED, RATIO = 2**28, 100  # bytes of a compressed table that are unpacked in any case, and how many times its size
 BOM = b"\xef\xbb\xbf"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -93,7 +95,7 @@ def zstandard_chunks(file, path: Path | str) -> Iterator[bytes]:
     decompressor = zstandard.ZstdDecompressor()
     frame, inside = decompressor.decompressobj(), False
     try:
-        while data := file.read(CHUNK // 16):
+        while data := file.read(ZSTANDARD_CHUNK):
             while data:
                 if chunk := frame.decompress(data):
                     yield chunk
@@ -165,7 +167,10 @@ def decompressed(path: Path | str, report: Report = lambda read: None) -> Iterat
         return
     with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
         copy = Path(folder) / "content"
+        most = max(COPIED, RATIO * Path(path).stat().st_size if Path(path).is_file() else 0)
         with open(copy, "wb") as file:
             for chunk in read_chunks(path, report):
                 file.write(chunk)
+                if file.tell() > most:
+                    raise UserError(f"unpacks to more than {RATIO} times its size", path, remedy="unpack it by hand")
         yield copy

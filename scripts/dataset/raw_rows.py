@@ -7,6 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from scripts.common.plain_text import visible
+
 SHOWN_COLUMNS = 12
 MAX_RECORD = 64 * 2**20  # characters or bytes of one raw record; a longer one is a damaged file, not a record
 
@@ -15,8 +17,9 @@ class BadRecordError(ValueError):
     """A record that can't be used: a short kind to count by, what exactly is wrong, and how to mend it."""
 
     def __init__(self, kind: str, detail: str, remedy: str):
-        self.kind, self.detail, self.remedy = kind, detail, remedy
-        super().__init__(f"{detail}; {remedy}")
+        # A line break in quoted data would make a line of its own, in which anything could be claimed.
+        self.kind, self.detail, self.remedy = visible(kind), visible(detail), visible(remedy)
+        super().__init__(f"{self.detail}; {self.remedy}")
 
 
 @dataclass(slots=True)

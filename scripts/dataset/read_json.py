@@ -15,7 +15,7 @@ from scripts.common.errors import UserError
 from scripts.dataset.raw_files import Report, encoding_fault, read_chunks, read_lines, too_long, without_bom
 from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError, RawRow, object_fault
 
-SPACE = " \t\n\r"
+NO_SPACE = re.compile(r"[ \t\n\r]*")
 CUT_NUMBER = ("", ".", "e", "E")  # what may follow a number that the next chunk goes on with
 NEAR_END = 16  # an error this near the end of the buffer may be a value that the next chunk completes
 INTEGER_LIMIT = re.compile(r"integer string conversion: value has (\d+) digits")  # Python refuses more than 4,300
@@ -134,13 +134,17 @@ class Buffer:
 
     def skip_space(self) -> str:
         """Move to the next character that is no white space and return it; an empty text at the end."""
+        passed = 0
         while True:
-            while self.position < len(self.text) and self.text[self.position] in SPACE:
-                self.position += 1
+            start = self.position
+            self.position = NO_SPACE.match(self.text, start).end()
+            passed += self.position - start
             if self.position < len(self.text):
                 return self.text[self.position]
             if self.ended:
                 return ""
+            if passed > MAX_RECORD:
+                raise too_long(self.path, self.line_at(self.position))
             self.grow()
 
     def value(self) -> Any:

@@ -129,6 +129,20 @@ def quoted(names: list[str], most: int = 8) -> str:
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
+def check_cells(metadata, path: Path | str) -> None:
+    """Raise UserError for a Parquet file with a column whose cells are longer than records may be, on the average.
+
+    Its footer says so before anything is unpacked.
+    """
+    number = 1
+    for place in range(metadata.num_row_groups):
+        group = metadata.row_group(place)
+        sizes = [group.column(column).total_uncompressed_size for column in range(group.num_columns)]
+        if max(sizes, default=0) > MAX_RECORD * max(group.num_rows, 1):
+            raise too_long(path, number)
+        number += group.num_rows
+
+
 def read_parquet_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[RawRow]:
     """Yield the records of a Parquet file, batch by batch; a compressed one is unpacked beside first.
 
@@ -144,11 +158,17 @@ def read_parquet_rows(path: Path | str, report: Report = lambda read: None) -> I
                 doubled = sorted({name for name in names if names.count(name) > 1})
                 if doubled:
                     raise UserError(f"two columns are named '{doubled[0]}'", path, remedy="rename or drop one of them")
+                check_cells(file.metadata, path)
                 number = 0
                 for batch in file.iter_batches(batch_size=BATCH):
-                    for record in batch.to_pylist():
-                        number += 1
-                        yield RawRow(f"{path}:{number}", record)
+                    rows = 1 if batch.nbytes > MAX_RECORD else batch.num_rows
+                    for start in range(0, batch.num_rows, rows or 1):
+                        part = batch.slice(start, rows)
+                        if rows == 1 and part.nbytes > MAX_RECORD:
+                            raise too_long(path, number + 1)
+                        for record in part.to_pylist():
+                            number += 1
+                            yield RawRow(f"{path}:{number}", record)
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             what = str(error).splitlines()[0].rstrip(". ")
             raise UserError(f"is no readable Parquet file: {what}", path, remedy="write or copy it again") from None

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from scripts.common.chat import render
 from scripts.common.chat_template import without_generation_tags
 from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.errors import UserError
@@ -83,7 +84,7 @@ def chat_changes(tokenizer, header_values: dict) -> tuple[dict[str, Value | None
     """
     if not tokenizer.chat_template:
         raise UserError("the merged model has no chat template", remedy="name one with 'chat_template' under its model")
-    text = tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False, add_generation_prompt=True)
+    text = render(tokenizer, [{"role": "user", "content": "x"}], add_generation_prompt=True)
     writes_bos = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
     changes, repairs = {TEMPLATE_KEY: without_generation_tags(tokenizer.chat_template), ADD_BOS: writes_bos}, []
     stated = header_values.get(ADD_BOS)

@@ -2,6 +2,8 @@
 
 from fnmatch import fnmatch
 
+from scripts.common.path_names import name_fault
+
 WEIGHTS = "*.safetensors"
 SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.md", "LICENSE*")
 CODE = "*.py"
@@ -17,6 +19,6 @@ def wanted_patterns(with_code: bool) -> list[str]:
 
 def is_taken(name: str, with_code: bool) -> bool:
     """Say whether a file of a model's folder is taken."""
-    if any(fnmatch(name, pattern) for pattern in NOT_NEEDED):
+    if name_fault(name) or any(fnmatch(name, pattern) for pattern in NOT_NEEDED):
         return False
     return any(fnmatch(name, pattern) for pattern in wanted_patterns(with_code))

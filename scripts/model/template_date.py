@@ -12,7 +12,7 @@ from datetime import datetime
 from pathlib import Path
 
 from scripts.common.chat_shape import probe_conversations
-from scripts.common.chat_template import compiled_template
+from scripts.common.chat_template import rendered_template
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
 
@@ -30,10 +30,10 @@ def rendered(template: str, messages: list[dict], day: datetime | None) -> str |
     from jinja2 import TemplateError, Undefined
 
     clock = Undefined(name=CLOCK) if day is None else day.strftime
-    values = {"tools": None, "documents": None, "bos_token": "<s>", "eos_token": "</s>", CLOCK: clock}
+    values = {"bos_token": "<s>", "eos_token": "</s>", CLOCK: clock}
     try:
         open_ended = messages[-1]["role"] != "assistant"
-        return compiled_template(template).render(messages=messages, add_generation_prompt=open_ended, **values)
+        return rendered_template(template, messages, add_generation_prompt=open_ended, **values)
     except TemplateError:
         return None
 

@@ -134,7 +134,7 @@ def test_a_template_that_leaves_images_out_is_refused(processor, tmp_path):
     assert template != template_text("mistral3")
     name = save_picture(tmp_path, "eins")
     with pytest.raises(UserError, match="the chat template renders 0 images of 1"):
-        tokenizer.apply_chat_template([asked(name)], tokenize=False, chat_template=template)
+        tokenizer.apply_chat_template([asked(name)], chat_template=template)
 
 
 def test_images_looked_at_one_by_one_are_the_same_images(tiny_vision_base, processor, tmp_path):

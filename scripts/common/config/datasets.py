@@ -5,7 +5,18 @@ from typing import Literal
 
 from pydantic import Field
 
-from scripts.common.config.types import HubId, LanguageTag, Name, Number, Pattern, Revision, Section, Template, Text
+from scripts.common.config.types import (
+    FilePath,
+    HubId,
+    LanguageTag,
+    Name,
+    Number,
+    Pattern,
+    Revision,
+    Section,
+    Template,
+    Text,
+)
 
 KINDS = ("json", "jsonl", "ndjson", "csv", "tsv", "parquet")
 COMPRESSIONS = (".gz", ".zst")
@@ -111,20 +122,20 @@ class Redact(Section):
 class Dataset(Section):
     """One dataset: where its raw records come from and what is done to them."""
 
-    files: list[Text] | None = Field(
+    files: list[FilePath] | None = Field(
         None,
         min_length=1,
         description="Raw files, relative to the working directory: json, jsonl, csv, tsv or parquet, each also .gz or "
         ".zst. Exactly one of `files` and `hub` is given.",
     )
     hub: HubDataset | None = Field(None, description="A hub dataset instead of files.")
-    validation_files: list[Text] = Field(
+    validation_files: list[FilePath] = Field(
         [], description="Raw files that are the validation split; then no record of `files` is drawn for it."
     )
-    test_files: list[Text] = Field(
+    test_files: list[FilePath] = Field(
         [], description="Raw files that are the test split; then no record of `files` is drawn for it."
     )
-    images: Text | None = Field(None, description="Folder of the images that records name, which they may not leave.")
+    images: FilePath | None = Field(None, description="Folder of the images that records name; they may not leave it.")
     format: Format = Field(description="Layout of a raw record.")
     fields: dict[Role, Template] | None = Field(
         None, description="For the format `fields`: one Jinja template per role; it sees the raw record's fields."

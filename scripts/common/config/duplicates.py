@@ -5,14 +5,51 @@ from pathlib import Path
 
 import yaml
 
+MOST_ENTRIES, ENDLESS = 100_000, float("inf")
+
 
 def duplicate_key_lines(files: Iterable[Path | str]) -> Iterator[str]:
     """Yield a line for each key that stands twice in a mapping of these files; files in JSON are passed over."""
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     for file in files:
         if Path(file).suffix != ".json":
-            root = yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=loader)
-            yield from duplicates_in(root, str(file), "")
+            yield from duplicates_in(composed(file), str(file), "")
+
+
+def composed(file: Path | str) -> yaml.Node | None:
+    """Return the nodes of a YAML file, none of one that Snakemake could read as JSON only.
+
+    An alias is the very node that it stands for.
+    """
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return yaml.compose(Path(file).read_text(encoding="utf-8"), Loader=loader)
+    except yaml.YAMLError:
+        return None
+
+
+def bomb_lines(files: Iterable[Path | str]) -> Iterator[str]:
+    """Yield a line for each file whose aliases stand for more entries than any configuration has.
+
+    Ten lines of aliases of aliases can stand for billions; whatever looks at each of them never ends.
+    """
+    for file in files:
+        if Path(file).suffix != ".json" and (count := expanded(composed(file), {}, set())) > MOST_ENTRIES:
+            what = "itself" if count == ENDLESS else f"{count} entries"
+            yield f"{file}: its aliases stand for {what}; write a configuration without nested aliases"
+
+
+def expanded(node: yaml.Node | None, known: dict[int, float], above: set[int]) -> float:
+    """Return the entries that a node stands for, aliases counted each time; infinity for one that holds itself."""
+    if not isinstance(node, yaml.CollectionNode):
+        return 1
+    if id(node) in above:
+        return ENDLESS
+    if id(node) not in known:
+        above.add(id(node))
+        entries = [part for entry in node.value for part in (entry if isinstance(entry, tuple) else (entry,))]
+        known[id(node)] = 1 + sum(expanded(entry, known, above) for entry in entries)
+        above.remove(id(node))
+    return known[id(node)]
 
 
 def duplicates_in(node: yaml.Node | None, file: str, place: str) -> Iterator[str]:

@@ -9,20 +9,21 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from scripts.common.config.checks import conflicts_between, conflicts_in
-from scripts.common.config.duplicates import duplicate_key_lines
+from scripts.common.config.duplicates import bomb_lines, duplicate_key_lines
 from scripts.common.config.expand import Origin, expand_gates, expand_runs, with_overrides
 from scripts.common.config.faults import dotted, explanation, known_key, of_one_branch, plain_place
 from scripts.common.config.paths import Roots, missing_files
 from scripts.common.config.root import Config, Override
 from scripts.common.config.secrets import secret_lines
 from scripts.common.errors import UserError
+from scripts.common.plain_text import visible
 
 
 class ConfigError(UserError):
     """Everything that is wrong with a configuration, one line each."""
 
     def __init__(self, lines: list[str]):
-        self.lines = list(dict.fromkeys(lines))
+        self.lines = list(dict.fromkeys(visible(line) for line in lines))
         super().__init__("\n".join(self.lines))
 
 
@@ -80,6 +81,8 @@ def load_config(raw: dict, files: Iterable[Path | str] = (), roots: Roots = ()) 
     """
     if secrets := [*secret_lines(raw)]:
         raise ConfigError(secrets)
+    if bombs := list(bomb_lines(files)):
+        raise ConfigError(bombs)
     lines = [*duplicate_key_lines(files), *override_lines(raw.get("override"))]
     config = with_overrides(raw)
     origins, sweep_lines = expand_runs(config)

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from scripts.common.config.types import Day, HubId, Name, Number, Revision, Section, Text
+from scripts.common.config.types import Day, FilePath, HubId, Name, Number, Revision, Section, Text
 
 Architecture = Literal["mistral", "llama", "phi3", "mistral3"]
 SOURCES = ("hub", "path", "embedded")
@@ -45,10 +45,10 @@ class Model(Section):
 
     architecture: Architecture = Field("mistral", description="Architecture; `embedded` builds this one.")
     hub: HubModel | None = Field(None, description="A hub model, pinned by commit.")
-    path: Text | None = Field(None, description="A folder with a Hugging Face model.")
+    path: FilePath | None = Field(None, description="A folder with a Hugging Face model.")
     embedded: EmbeddedModel | None = Field(None, description="A small model made here; `{}` takes the defaults.")
     trust_remote_code: bool = Field(False, description="Run Python code that the model's folder brings along.")
-    chat_template: Text | None = Field(
+    chat_template: FilePath | None = Field(
         None,
         description="A built-in template (`mistral`, `mistral3`, `llama3`, `phi3`, `chatml`) or a Jinja file, for a "
         "base model that has none; none: the model's own.",

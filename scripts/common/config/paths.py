@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from scripts.common.config.checks import Conflict
+from scripts.common.path_names import name_fault
 from scripts.model.chat_templates import BUILT_IN_TEMPLATES
 
 Roots = Sequence[Path | str]
@@ -34,6 +35,9 @@ def missing_files(config: Any, roots: Roots) -> Iterator[Conflict]:
     for place, path in named_paths(config):
         is_glob = place[-1] in FILE_KEYS and glob.has_magic(path)
         found = files_at(path, roots) if is_glob else any(os.path.exists(os.path.join(root, path)) for root in roots)
+        for name in found if is_glob else ():
+            if fault := name_fault(name):
+                yield Conflict(place, f"'{path}' matches '{name}', which {fault}")
         if not found and not is_inside(path, results):
             what = "matches no file" if is_glob else "does not exist"
             yield Conflict(place, f"'{path}' {what}{meant(similar_path(path, roots))}")

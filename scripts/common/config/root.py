@@ -10,7 +10,7 @@ from scripts.common.config.gates import Gates
 from scripts.common.config.models import Models
 from scripts.common.config.project import Project
 from scripts.common.config.runs import Runs
-from scripts.common.config.types import Section, Text
+from scripts.common.config.types import FilePath, Section
 
 
 class Override(Section):
@@ -37,6 +37,6 @@ class Config(Section):
         "from the archive that SNAKETUNE_LLAMA_CPP_ARCHIVE names; what is missing is named.",
     )
     override: Override | None = Field(None, description="Settings laid over every model and every run.")
-    pathvars: dict[Literal["results", "logs", "benchmarks"], Text] = Field(
+    pathvars: dict[Literal["results", "logs", "benchmarks"], FilePath] = Field(
         {}, description="Folders of results, logs and benchmarks, as Snakemake's `pathvars`."
     )

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
 
+from scripts.common.path_names import name_fault
+
 SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 
@@ -55,6 +57,13 @@ def compiled(pattern: str) -> str:
     return pattern
 
 
+def plain_path(path: str) -> str:
+    """Refuse a path that Snakemake or a command line would take for something else."""
+    if fault := name_fault(path):
+        raise ValueError(fault)
+    return path
+
+
 def parsed(template: str) -> str:
     """Refuse a template that Jinja can't parse."""
     from jinja2 import Environment, TemplateSyntaxError
@@ -80,5 +89,6 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
 Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 HubId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")]
 Text = Annotated[str, StringConstraints(min_length=1)]
+FilePath = Annotated[str, StringConstraints(min_length=1), AfterValidator(plain_path)]
 LanguageTag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*$")]
 Template = Annotated[str, StringConstraints(min_length=1), AfterValidator(parsed)]
