@@ -79,10 +79,10 @@ def load_config(raw: dict, files: Iterable[Path | str] = (), roots: Roots = ()) 
     Raises ConfigError with one line per fault, all of them at once; with secrets in it, lines on those alone, for
     others might show them.
     """
+    if bombs := [*bomb_lines(files)]:
+        raise ConfigError(bombs)
     if secrets := [*secret_lines(raw)]:
         raise ConfigError(secrets)
-    if bombs := list(bomb_lines(files)):
-        raise ConfigError(bombs)
     lines = [*duplicate_key_lines(files), *override_lines(raw.get("override"))]
     config = with_overrides(raw)
     origins, sweep_lines = expand_runs(config)
