@@ -67,6 +67,7 @@ def training_arguments(
         gradient_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=training["logging_steps"],
         log_on_each_node=False,
+        ddp_find_unused_parameters=False,
         logging_nan_inf_filter=False,
         eval_strategy=when["strategy"] if evaluates else "no",
         eval_steps=when.get("steps"),

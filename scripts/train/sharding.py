@@ -121,5 +121,6 @@ def whole_model(model):
     with torch.device("meta"):
         whole = kind(model.config)
     whole.load_state_dict(weights, assign=True)
+    whole.tie_weights()
     whole.generation_config = model.generation_config
     return whole

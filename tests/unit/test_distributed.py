@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from scripts.common.config.runs import Run
 from scripts.common.errors import UserError
-from scripts.common.files import check_manifest, read_json, read_jsonl
+from scripts.common.files import check_manifest, read_json, read_jsonl, write_manifest
 from scripts.train.arguments import batch_shape
 from scripts.train.batches import EpochSampler
 from scripts.train.checkpoints import latest_checkpoint
@@ -23,6 +24,7 @@ from scripts.train.launch import note_failure, run_here, why_failed
 from scripts.train.shares import ShareOfSteps
 from scripts.train.tokenize_conversations import tokenize_dataset
 from scripts.train.tries import Tries
+from tests.support.tiny_model import copy_model
 from tests.support.training import make_dataset, run_settings
 
 ROOT = Path(__file__).parents[2]
@@ -37,6 +39,23 @@ def tokens(tiny_base, tmp_path_factory) -> Path:
     dataset = make_dataset(folder / "dataset", train=ROWS, validation=VALIDATION)
     tokenize_dataset(dataset, tiny_base, folder / "tokens", run_settings()["tokens"])
     return folder / "tokens"
+
+
+@pytest.fixture(scope="module")
+def tied_base(tiny_base, tmp_path_factory) -> Path:
+    """The manifest of a small model of two blocks whose output layer is its embedding."""
+    folder = copy_model(tiny_base.parent, tmp_path_factory.mktemp("tied") / "tied")
+    config = AutoConfig.from_pretrained(folder)
+    config.tie_word_embeddings, config.num_hidden_layers = True, 2
+    torch.manual_seed(0)
+    AutoModelForCausalLM.from_config(config).to(torch.bfloat16).save_pretrained(folder)
+    return write_manifest(folder, **{key: value for key, value in read_json(tiny_base).items() if key != "files"})
+
+
+@pytest.fixture(scope="module")
+def bases(tiny_base, tied_base) -> dict[str, Path]:
+    """The base of each method."""
+    return {"lora": tiny_base, "full": tied_base}
 
 
 class Training:
@@ -80,7 +99,7 @@ class Training:
 
 
 @pytest.fixture(scope="module")
-def trained(tokens, tiny_base, tmp_path_factory):
+def trained(tokens, bases, tmp_path_factory):
     """Return the training of settings in this many processes; the same one is done once."""
     done = {}
 
@@ -90,7 +109,7 @@ def trained(tokens, tiny_base, tmp_path_factory):
             options = {"processes": processes, "sharding": sharding}
             options |= {"learning_rate": 1e-4} if method == "full" else {}
             folder = tmp_path_factory.mktemp("trained")
-            done[key] = Training(tokens, tiny_base, folder, method, training=options).run()
+            done[key] = Training(tokens, bases[method], folder, method, training=options).run()
         return done[key]
 
     return training
@@ -148,12 +167,12 @@ def test_what_two_processes_leave_has_the_form_of_what_one_leaves(trained):
 
 @pytest.mark.parametrize(("method", "sharding"), [("lora", "none"), ("full", "fsdp")])
 def test_stopped_by_sigterm_and_resumed_two_processes_end_with_the_same_bytes(
-    tokens, tiny_base, tmp_path, trained, method, sharding
+    tokens, bases, tmp_path, trained, method, sharding
 ):
     whole = trained(2, method, sharding)
     options = {"processes": 2, "sharding": sharding, "checkpoint_steps": 1, "keep_checkpoints": 20}
     options |= {"learning_rate": 1e-4} if method == "full" else {}
-    training = Training(tokens, tiny_base, tmp_path, method, training=options)
+    training = Training(tokens, bases[method], tmp_path, method, training=options)
     process = training.start()
     training.wait_for_step(2)
     process.terminate()
@@ -317,6 +336,10 @@ def test_running_out_of_memory_in_several_processes_goes_on_with_smaller_micro_b
         ({"training": {"processes": 2, "sharding": "fsdp", "precision": "fp16"}}, "'fp16' isn't possible"),
         ({"method": "qlora", "training": {"processes": 2, "sharding": "fsdp"}}, "a 4-bit base can't be shared out"),
         ({"task": "vision", "training": {"processes": 2, "sharding": "fsdp"}}, "'fsdp' is for text"),
+        (
+            {"task": "vision", "vision": {"train_projector": True}, "training": {"processes": 2}},
+            "can't be in several processes",
+        ),
         ({"lora": {"dora": True}, "training": {"processes": 2, "sharding": "fsdp"}}, "needs whole weights"),
         (
             {"task": "token_classification", "training": {"processes": 2}},

@@ -442,6 +442,10 @@ class Run(Section):
             what = "a token classifier is trained" if self.method != "prompt" else "the method 'prompt' runs"
             for key in self.training.given("processes", "nodes"):
                 yield f"training.{key}", f"{what} in one process: drop it"
+        if self.training.world > 1 and self.task == "vision":
+            for key in self.vision.given("train_projector", "train_vision_tower"):
+                if getattr(self.vision, key):
+                    yield f"vision.{key}", "can't be in several processes, of which some may see no image in a step"
         if self.training.sharding == "fsdp":
             if self.method == "qlora":
                 yield "training.sharding", "a 4-bit base can't be shared out: use the method 'lora', or 'none'"
