@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+from scripts.common.errors import UserError
+
 RENDEZVOUS = "SNAKETUNE_RENDEZVOUS"
 PATIENCE = timedelta(hours=2)  # the first process may load, pack or write for long while the others wait
 
@@ -30,12 +32,20 @@ def is_first() -> bool:
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Meet the other processes, each with a GPU of its own where there are GPUs; leave them at the end."""
+    """Meet the other processes, each with a GPU of its own where there are GPUs; leave them at the end.
+
+    Raises UserError where there are too few for all.
+    """
     import torch
 
     options = {}
     if torch.cuda.is_available():
-        number = int(os.environ["LOCAL_RANK"])
+        number, here = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        if torch.cuda.device_count() < here:
+            raise UserError(
+                f"training.processes: {here} processes want a GPU each, and there are {torch.cuda.device_count()}",
+                remedy="lower it, or raise the limit on gpu in the profile where there are more",
+            )
         torch.cuda.set_device(number)
         options = {"backend": "cpu:gloo,cuda:nccl", "device_id": torch.device("cuda", number)}
     else:

@@ -24,6 +24,7 @@ from scripts.train.launch import note_failure, run_here, why_failed
 from scripts.train.shares import ShareOfSteps
 from scripts.train.tokenize_conversations import tokenize_dataset
 from scripts.train.tries import Tries
+from scripts.train.world import joined
 from tests.support.tiny_model import copy_model
 from tests.support.training import make_dataset, run_settings
 
@@ -293,6 +294,15 @@ def test_a_process_that_waits_for_one_that_failed_is_ended(tmp_path, monkeypatch
     started = time.monotonic()
     assert run_here([sys.executable, "-c", program], 2, tmp_path) == 3
     assert time.monotonic() - started < 60
+
+
+def test_fewer_gpus_than_processes_is_one_clear_line(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    for name, value in {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError, match="4 processes want a GPU each, and there are 2"), joined():
+        pass
 
 
 def test_running_out_of_memory_in_several_processes_goes_on_with_smaller_micro_batches(
