@@ -2,6 +2,7 @@
 
 import json
 import logging
+import shutil
 import tarfile
 
 import pytest
@@ -11,10 +12,17 @@ from transformers import AutoTokenizer
 from scripts.common.chat_template import render_template, without_generation_tags
 from scripts.common.config.runs import QUANTS
 from scripts.common.errors import UserError
-from scripts.common.files import sha256_of
+from scripts.common.files import check_manifest, read_json, sha256_of
 from scripts.common.llama import open_gguf
 from scripts.gguf.convert_to_gguf import chat_changes, convert_to_gguf
-from scripts.gguf.fetch_converter import Pin, check_archive, fetch_converter, read_pin, unpack_converter
+from scripts.gguf.fetch_converter import (
+    Pin,
+    check_archive,
+    fetch_converter,
+    fetch_from_folder,
+    read_pin,
+    unpack_converter,
+)
 from scripts.gguf.quantize_gguf import file_type, main, quantize_gguf
 from scripts.gguf.tokenizer_repairs import mended_config
 from tests.support.gguf_files import CONVERTER, ROOT, conversion_settings, convert
@@ -47,6 +55,24 @@ def test_an_archive_with_another_hash_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"archive\.tar\.gz: has SHA-256 [0-9a-f]{64}, not 832db069"):
         fetch_converter(CONVERTER, folder, archive)
     assert not folder.exists()
+
+
+def test_the_converter_of_a_container_image_makes_the_same_folder(converter_tools, tmp_path):
+    image = shutil.copytree(converter_tools, tmp_path / "image")
+    (image / "manifest.json").unlink()
+    shutil.copyfile(CONVERTER, image / CONVERTER.name)
+    folder = tmp_path / "tools"
+    fetch_from_folder(CONVERTER, folder, image)
+    assert read_json(folder / "manifest.json") == read_json(converter_tools / "manifest.json")
+    check_manifest(folder / "manifest.json", hashes=True)
+
+
+def test_a_converter_of_another_version_in_a_container_image_is_refused(tmp_path):
+    text = CONVERTER.read_text().replace(read_pin(CONVERTER).version, "0.0.1")
+    (tmp_path / CONVERTER.name).write_text(text)
+    with pytest.raises(UserError, match=r"holds llama-cpp-python 0\.0\.1, not .*; make containers"):
+        fetch_from_folder(CONVERTER, tmp_path / "tools", tmp_path)
+    assert not (tmp_path / "tools").exists()
 
 
 def test_unpacking_takes_what_is_needed_and_nothing_from_outside(tmp_path):
