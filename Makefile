@@ -21,6 +21,11 @@ export PYTHONNOUSERSITE := 1
 # Bars on a terminal (profiles/default), lines elsewhere. The cores stand last: unlike --quiet, they take no target.
 OPTIONS = $$(if [ ! -t 2 ]; then echo --quiet host reason rules; fi) --cores $(CORES)
 
+# Which container images `make containers` builds (all), and of which build of torch: cuda or cpu.
+ENVS ?=
+TORCH ?= cuda
+NATIVE ?=
+
 VENV := .venv/installed
 # Where the configuration files in ARGS have their results.
 RESULTS = $(shell PATH="$(PATH)" python -m scripts.common.results_folder $(filter %.yaml %.yml %.json,$(ARGS)))
@@ -31,7 +36,7 @@ RECIPE_RESULTS = $(shell PATH="$(PATH)" python -m scripts.common.results_folder 
 # After a dry run there is nothing to show.
 DRY := $(filter -n% -pn --dry-run --dryrun,$(ARGS))
 
-.PHONY: help demo report recipe known-recipe verify test lint unit format lock docs clean FORCE
+.PHONY: help demo report recipe known-recipe verify test lint unit format lock docs containers clean FORCE
 
 help: ## List the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -97,6 +102,9 @@ docs: $(VENV) ## Make the configuration reference, the editor schema, config/gpu
 	@python -m scripts.common.config.reference
 	@python -m scripts.common.memory.write_gpu_settings
 	@python -m docs.rule_graph
+
+containers: $(VENV) ## Build the container images (ENVS="dataset score", TORCH=cpu, NATIVE=yes: llama.cpp for this CPU)
+	@python -m containers.build $(ENVS) --torch $(TORCH) $(if $(filter yes,$(NATIVE)),--native)
 
 clean: ## Remove the demo's results (not those of recipes and of your own, nor the environment)
 	cd results && rm -rf benchmarks datasets leaderboard.* .leaderboard.* logs models report.html runs tools

@@ -11,6 +11,7 @@ from scripts.common.errors import UserError
 # The rest is for the system and whoever sits at it.
 SHARE_OF_MEMORY = 0.9
 CGROUPS = Path("/sys/fs/cgroup")
+DRIVER = Path("/dev/nvidiactl")
 LOGGER, LOGGER_PLUGIN = "snaketune", "snakemake_logger_plugin_snaketune"
 
 
@@ -21,6 +22,11 @@ def gpu_limit() -> int:
     except UserError as error:
         print(f"profiles/default: {error}", file=sys.stderr)
         return 1
+
+
+def has_nvidia_driver() -> bool:
+    """Say whether Apptainer has something of an NVIDIA driver to show to containers."""
+    return DRIVER.exists()
 
 
 def memory_limit() -> int:
