@@ -1,0 +1,193 @@
+"""The whole workflow in its container images: built here from Debian and the locks, run by Snakemake, compared."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from scripts.common.files import read_json, read_jsonl, sha256_of
+from scripts.common.images import IMAGES, image_file
+from tests.support.needs import need
+from tests.support.project import ROOT, Project
+
+INSTALLER = "tests/system/install_apptainer.sh"
+ENVIRONMENTS = ("dataset", "train", "gguf", "score")
+RUN = "results/runs/cards"
+VARIANTS = ("base", "adapter", "merged", "bf16")
+POISON = "raise SystemExit('poisoned: ' + __file__)\n"
+MARK = "import sys; open({marker!r}, 'a').write(' '.join(sys.argv) + chr(10))\n"
+
+
+def build_images(*options: str) -> str:
+    """Build the CPU images, or take those that are there; return what the builder says."""
+    command = [sys.executable, "-m", "containers.build", *ENVIRONMENTS, "--torch", "cpu", "--native", *options]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="session")
+def images() -> dict[str, Path]:
+    """The CPU images of the four environments."""
+    for program in ("apptainer", "debootstrap"):
+        need(program, INSTALLER)
+    build_images()
+    return {environment: image_file(environment, "cpu", ROOT, native=True) for environment in ENVIRONMENTS}
+
+
+def project_in(folder: Path) -> Project:
+    """Make the small project in a folder, with the images of this checkout."""
+    project = Project.made_in(folder)
+    (folder / IMAGES).symlink_to(ROOT / IMAGES)
+    config = (folder / "config/config.yaml").read_text(encoding="utf-8")
+    project.write("config/config.yaml", f"{config}environments: {{torch: cpu}}\n")
+    return project
+
+
+def plant_poison(home: Path, marker: Path) -> dict[str, str]:
+    """Plant modules and start-up files of another Python in a home folder; return the environment that leads there."""
+    user_site = home / ".local/lib/python3.11/site-packages"
+    elsewhere = home / "modules"
+    for folder in (user_site, elsewhere):
+        folder.mkdir(parents=True)
+        (folder / "sitecustomize.py").write_text(MARK.format(marker=str(marker)))
+        (folder / "usercustomize.py").write_text(MARK.format(marker=str(marker)))
+        # None of these is imported by Snakemake itself, which runs in the poisoned environment.
+        for name in ("torch", "transformers", "llama_cpp", "datasets", "safetensors", "sacrebleu"):
+            (folder / f"{name}.py").write_text(POISON)
+    (home / "startup.py").write_text(POISON)
+    (home / "startup.sh").write_text("echo poisoned by BASH_ENV >&2; exit 3\n")
+    return {
+        "HOME": str(home),
+        "PYTHONPATH": f"{elsewhere}{os.pathsep}{ROOT}",
+        "PYTHONSTARTUP": str(home / "startup.py"),
+        "PYTHONUSERBASE": str(home / ".local"),
+    }
+
+
+def poisoned_steps(marker: Path) -> list[str]:
+    """Return the steps that ran a start-up file of the host."""
+    return [line for line in marker.read_text().splitlines() if "scripts/" in line] if marker.exists() else []
+
+
+@pytest.fixture(scope="session")
+def contained(images, tmp_path_factory) -> Project:
+    """The small project, made in containers while the host's Python is poisoned all around."""
+    folder = tmp_path_factory.mktemp("contained")
+    (folder / "project").mkdir()
+    project = project_in(folder / "project")
+    marker = folder / "marker"
+    poison = plant_poison(folder / "home", marker)
+    # What Snakemake makes the home folder of a container.
+    plant_poison(folder / "project", marker)
+    poison |= {"BASH_ENV": f"{folder}/home/nothing.sh", "LD_LIBRARY_PATH": f"{folder}/nowhere", "CONDA_PREFIX": "/none"}
+    done = project.snakemake("--sdm", "apptainer", "--quiet", "host", "reason", "rules", environment=poison)
+    assert done.returncode == 0, done.stdout
+    assert not poisoned_steps(marker)
+    return project
+
+
+def digests(project: Project, *folders: str, suffix: str = "") -> dict[str, str]:
+    """Return the SHA-256 of the files below folders of a project."""
+    files = [file for folder in folders for file in project.files(folder) if file.name.endswith(suffix)]
+    assert files
+    return {str(file.relative_to(project.folder)): sha256_of(file) for file in files}
+
+
+def test_records_tokens_weights_and_gguf_are_the_same_bytes_as_without_containers(contained, finished):
+    for folder, suffix in [
+        ("results/datasets", ".jsonl"),
+        ("results/models", ".safetensors"),
+        (f"{RUN}/tokens", ".arrow"),
+        (f"{RUN}/adapter", ".safetensors"),
+        (f"{RUN}/merged", ".safetensors"),
+        (f"{RUN}/gguf", ".gguf"),
+        ("results/tools", ".py"),
+    ]:
+        assert digests(contained, folder, suffix=suffix) == digests(finished, folder, suffix=suffix), folder
+
+
+def test_a_poisoned_python_of_the_user_changes_nothing_without_containers(finished, tmp_path):
+    (tmp_path / "project").mkdir()
+    project = Project.made_in(tmp_path / "project")
+    poison = plant_poison(tmp_path / "home", tmp_path / "marker")
+    target = f"{RUN}/tokens/train.arrow"
+    done = project.snakemake(target, "--quiet", "host", "reason", "rules", environment=poison)
+    assert done.returncode == 0, done.stdout
+    assert (tmp_path / "marker").exists(), "the poison reached not even Snakemake: this test tests nothing"
+    assert not poisoned_steps(tmp_path / "marker")
+    assert digests(project, target.rpartition("/")[0], suffix=".arrow") == digests(
+        finished, target.rpartition("/")[0], suffix=".arrow"
+    )
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_answers_and_scores_are_those_without_containers(contained, finished, variant):
+    def answers(project):
+        rows = read_jsonl(project.folder / RUN / "answers" / f"{variant}.jsonl")
+        return [{key: value for key, value in row.items() if "seconds" not in key} for row in rows]
+
+    def scores(project):
+        found = read_json(project.folder / RUN / "scores" / f"{variant}.json")
+        return json.loads(json.dumps(found), object_hook=lambda d: {k: v for k, v in d.items() if "seconds" not in k})
+
+    assert answers(contained) == answers(finished)
+    assert scores(contained) == scores(finished)
+
+
+def test_nothing_is_left_to_do_afterwards(contained):
+    assert not contained.planned("--sdm", "apptainer")
+
+
+def test_data_outside_the_working_directory_is_seen_through_links(images, tmp_path):
+    # Apptainer shows /tmp by itself, so the data lies elsewhere.
+    with tempfile.TemporaryDirectory(dir=Path.home()) as outside:
+        project = project_in(tmp_path)
+        cards = project.folder / "data/cards.jsonl"
+        shutil.move(cards, Path(outside) / "store.jsonl")
+        (Path(outside) / "seen").mkdir()
+        (Path(outside) / "seen" / "cards.jsonl").symlink_to(Path(outside) / "store.jsonl")
+        cards.symlink_to(Path(outside) / "seen" / "cards.jsonl")
+        done = project.snakemake("results/datasets/cards/ingested.parquet", "--sdm", "apptainer")
+        assert done.returncode == 0, done.stdout
+
+
+def test_images_that_are_not_there_are_one_clear_line(tmp_path):
+    project = project_in(tmp_path)
+    (tmp_path / IMAGES).unlink()
+    done = project.snakemake("-n", "--sdm", "apptainer")
+    assert done.returncode == 1
+    line = (
+        'no container image of dataset, gguf, score, train: make containers ENVS="dataset gguf score train" TORCH=cpu'
+    )
+    assert line in done.stdout
+    assert "Traceback" not in done.stdout
+
+
+def test_what_is_built_is_not_built_again(images):
+    lines = build_images().splitlines()
+    assert lines == [f"{image.name}: unchanged" for image in images.values()]
+
+
+@pytest.mark.parametrize("environment", ENVIRONMENTS)
+def test_an_image_says_what_it_is_and_has_no_compiler_and_no_pip(images, environment):
+    inspect = ["apptainer", "inspect", "--json", str(images[environment])]
+    labels = json.loads(subprocess.run(inspect, capture_output=True, text=True, check=True).stdout)
+    labels = labels["data"]["attributes"]["labels"]
+    lock = f"{environment}.cpu.lock" if environment in ("train", "gguf") else f"{environment}.lock"
+    assert labels["snaketune.lock.sha256"] == sha256_of(ROOT / "envs" / lock)
+    assert labels["snaketune.variant"] == ("cpu" if environment in ("train", "gguf") else "any")
+    assert labels["org.opencontainers.image.version"]
+    look = "for tool in gcc g++ cmake make pip; do command -v $tool; done; python -c 'import pip'; ls /mnt /build"
+    done = subprocess.run(
+        ["apptainer", "exec", "--cleanenv", str(images[environment]), "bash", "-c", look],
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "/mnt:\n" or not done.stdout.replace("/mnt:", "").strip(), done.stdout
+    assert "No module named 'pip'" in done.stderr
