@@ -9,7 +9,6 @@ and proxies are lent to the build, and stay out of the image.
 """
 
 import argparse
-import hashlib
 import os
 import re
 import shlex
@@ -25,7 +24,7 @@ from urllib.request import url2pathname
 
 from envs.lock import NOT_RUN_BY_RULES, environments
 from scripts.common.errors import UserError
-from scripts.common.images import image_file, lock_name, shared_image, variant
+from scripts.common.images import content_digest, image_file, lock_name, shared_image, variant
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = Path("/mnt")  # where a build finds what this machine lends it
@@ -182,7 +181,7 @@ def build_environment(environment: str, torch: str, native: bool) -> Path:
     arguments = {
         **{name: str(path) for name, path in shared.items()},
         "lock": lock,
-        "lock_sha256": hashlib.sha256((ROOT / lock).read_bytes()).hexdigest(),
+        "lock_sha256": content_digest(ROOT / lock),
         "variant": variant(environment, torch, ROOT) or "any",
         "version": version(),
     }

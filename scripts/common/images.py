@@ -48,5 +48,12 @@ def digest_of(names: list[str], root: Path) -> str:
     """Return the first digits of the SHA-256 over these files' names and contents."""
     digest = hashlib.sha256()
     for name in names:
-        digest.update(name.encode() + b"\0" + hashlib.sha256((root / name).read_bytes()).digest())
+        digest.update(f"{name} {content_digest(root / name)}\n".encode())
     return digest.hexdigest()[:DIGITS]
+
+
+def content_digest(path: Path) -> str:
+    """Return the SHA-256 of a file, of a lock without its comments: they change when any environment does."""
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if path.suffix != ".lock" or not line.startswith(b"#")]
+    return hashlib.sha256(b"".join(kept)).hexdigest()

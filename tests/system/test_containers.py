@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.files import read_json, read_jsonl, sha256_of
-from scripts.common.images import IMAGES, image_file
+from scripts.common.images import IMAGES, content_digest, image_file
 from tests.support.needs import need
 from tests.support.project import ROOT, Project
 
@@ -180,7 +180,7 @@ def test_an_image_says_what_it_is_and_has_no_compiler_and_no_pip(images, environ
     labels = json.loads(subprocess.run(inspect, capture_output=True, text=True, check=True).stdout)
     labels = labels["data"]["attributes"]["labels"]
     lock = f"{environment}.cpu.lock" if environment in ("train", "gguf") else f"{environment}.lock"
-    assert labels["snaketune.lock.sha256"] == sha256_of(ROOT / "envs" / lock)
+    assert labels["snaketune.lock.sha256"] == content_digest(ROOT / "envs" / lock)
     assert labels["snaketune.variant"] == ("cpu" if environment in ("train", "gguf") else "any")
     assert labels["org.opencontainers.image.version"]
     look = "for tool in gcc g++ cmake make pip; do command -v $tool; done; python -c 'import pip'; ls /mnt /build"

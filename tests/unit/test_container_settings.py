@@ -110,10 +110,17 @@ def test_folders_that_passed_variables_name_are_shown_where_they_are(tmp_path):
 def test_an_image_has_another_name_when_anything_that_it_is_made_of_changes(checkout, part):
     before = image_file("gguf", "cpu", checkout)
     other = image_file("dataset", "cpu", checkout)
-    (checkout / part).write_text((checkout / part).read_text() + "\n# more\n")
+    (checkout / part).write_text((checkout / part).read_text() + "\nmore\n")
     assert image_file("gguf", "cpu", checkout) != before
     shared = part in ("containers/base.def", "containers/install.sh", "envs/build.lock")
     assert (image_file("dataset", "cpu", checkout) != other) == shared
+
+
+def test_a_comment_in_a_lock_which_says_what_it_was_made_of_makes_no_other_image(checkout):
+    before = image_file("gguf", "cpu", checkout)
+    for lock in (checkout / "envs").glob("*.lock"):
+        lock.write_text("# changed\n" + lock.read_text())
+    assert image_file("gguf", "cpu", checkout) == before
 
 
 def test_images_of_variants_lie_side_by_side(checkout):
