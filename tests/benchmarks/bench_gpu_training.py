@@ -28,7 +28,7 @@ import yaml
 from scripts.common.config import load_config
 from scripts.common.config.expand import merged
 from scripts.common.config.runs import Run
-from scripts.common.files import read_json, read_jsonl, write_text
+from scripts.common.files import read_json, read_jsonl
 from scripts.common.memory.estimate import GIB, training_memory
 from scripts.common.memory.fit import GPUS, changed
 from scripts.common.memory.shapes import KNOWN, Shape, Tower
@@ -264,7 +264,9 @@ def main(argv=None) -> int:
             print(line, flush=True)
             if arguments.output:  # after each run, so that what is measured is kept whatever comes
                 below = "".join(f"\n- {note}" for note in notes)
-                write_text(arguments.output, above + "\n".join(table) + "\n" + (f"{below}\n" if below else ""))
+                arguments.output.write_text(
+                    above + "\n".join(table) + "\n" + (f"{below}\n" if below else ""), encoding="utf-8"
+                )
     return int(any(": failed: " in note for note in notes))
 
 

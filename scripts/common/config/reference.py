@@ -14,7 +14,6 @@ from pydantic_core import PydanticUndefined
 
 from scripts.common.config.faults import sections_in
 from scripts.common.config.root import Config
-from scripts.common.files import write_text
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = Path("docs/reference/configuration.md")
@@ -145,7 +144,7 @@ def main(argv=None) -> int:
     """Write the generated files."""
     argparse.ArgumentParser(description=__doc__).parse_args(argv)
     for path, text in generated_files().items():
-        write_text(ROOT / path, text)
+        (ROOT / path).write_text(text, encoding="utf-8")
         print(path)
     return 0
 
