@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from scripts.common.container_settings import bound_arguments, passed_variables
 from scripts.common.files import read_json, read_jsonl, sha256_of
 from scripts.common.images import IMAGES, content_digest, image_file
 from tests.support.needs import need
@@ -142,6 +143,20 @@ def test_answers_and_scores_are_those_without_containers(contained, finished, va
 
 def test_nothing_is_left_to_do_afterwards(contained):
     assert not contained.planned("--sdm", "apptainer")
+
+
+def test_of_the_hosts_environment_a_container_has_what_is_named_and_nothing_else(images, tmp_path):
+    poison = {**plant_poison(tmp_path, tmp_path / "marker"), "LD_LIBRARY_PATH": "/nowhere", "CONDA_PREFIX": "/none"}
+    host = {**os.environ, **poison, "OMP_NUM_THREADS": "3", "HF_TOKEN": "hf_planted", "A_SECRET": "planted"}
+    host |= passed_variables(host, "apptainer")
+    command = f"apptainer exec --home {tmp_path} {bound_arguments([])} {images['dataset']} env -0"
+    done = subprocess.run(["bash", "-c", command], env=host, cwd=tmp_path, capture_output=True, text=True, check=True)
+    found = dict(line.split("=", 1) for line in done.stdout.split("\0") if line)
+    assert found["OMP_NUM_THREADS"] == "3"
+    assert found["HF_TOKEN"] == "hf_planted"
+    assert not {name for name in found if name.startswith(("PYTHON", "CONDA"))} - {"PYTHONNOUSERSITE"}
+    assert "planted" not in [value for name, value in found.items() if name != "HF_TOKEN"]
+    assert "/nowhere" not in found["LD_LIBRARY_PATH"]
 
 
 def test_data_outside_the_working_directory_is_seen_through_links(images, tmp_path):
