@@ -251,7 +251,7 @@ def test_the_same_input_gives_the_same_bytes(stage: Stage, tmp_path: Path):
             {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path != raw}
         )
     assert contents[0] == contents[1]
-    assert len(contents[0]) == 12
+    assert len(contents[0]) == 24  # twelve files, each with its seal
     assert json.loads(contents[0]["ledger.json"])["records"] == {
         "read": 62, "quarantined": 1, "exact_duplicates": 1, "near_duplicates": 0, "kept": 60,
         "augmented": len([row for row in stage.lines("train") if "augmented" in row["meta"]]),
