@@ -1,17 +1,26 @@
 """Answers that stream to disk, so that an interrupted step goes on where it was."""
 
+import hashlib
 import json
 from pathlib import Path
 
 from scripts.common.files import canonical_sha256, write_jsonl
 from scripts.predict.prompts import Prompt
 
+CHECK = 16  # hex digits of a row's SHA-256, before it in the line
+
+
+def checked_line(row: bytes) -> bytes:
+    """Return the line of a row: the beginning of its SHA-256, a space, and the row."""
+    return hashlib.sha256(row).hexdigest()[:CHECK].encode("ascii") + b" " + row + b"\n"
+
 
 class AnswerFile:
     """Rows written one by one to a file beside the output; `finish` puts them in order as the output.
 
     The file beside is named by a fingerprint of model, prompts and settings: rows of other circumstances are never
-    taken up. A last line that a kill left half written is made again. `device` is what answers, by its name.
+    taken up. A line that a kill left half written, or that has changed since, is made again. `device` is what answers, by its
+    name.
     """
 
     def __init__(self, output: Path, circumstances: dict, device: str = "cpu"):
@@ -22,16 +31,16 @@ class AnswerFile:
         self.read_partial()
 
     def read_partial(self) -> None:
-        """Take up the whole rows that an earlier try left, and cut off a half one."""
+        """Take up the rows that an earlier try left; a half one, or one that has changed, is cut out."""
         if not self.partial.exists():
             return
-        content = self.partial.read_bytes()
-        whole = content[: content.rfind(b"\n") + 1]
-        for line in whole.splitlines():
-            row = json.loads(line)
+        lines = self.partial.read_bytes().splitlines(keepends=True)
+        whole = [line for line in lines if line == checked_line(line[CHECK + 1 : -1])]
+        for line in whole:
+            row = json.loads(line[CHECK:])
             self.rows[row["prompt_set"], row["id"]] = row
-        if whole != content:
-            self.partial.write_bytes(whole)
+        if whole != lines:
+            self.partial.write_bytes(b"".join(whole))
 
     def has(self, prompt: Prompt) -> bool:
         """Say whether the prompt is answered."""
@@ -42,8 +51,8 @@ class AnswerFile:
         actual = {"actual": answer["answer"]} if prompt.has_images else {}
         row = {**prompt.to_row(), **actual, **answer, "device": self.device}
         self.rows[prompt.prompt_set, prompt.id] = row
-        with open(self.partial, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
+        with open(self.partial, "ab") as file:
+            file.write(checked_line(json.dumps(row, ensure_ascii=False).encode("utf-8")))
 
     def finish(self, prompts: list[Prompt]) -> None:
         """Write the output in the prompts' order, and remove what lies beside it."""

@@ -70,7 +70,9 @@ def test_an_interrupted_step_goes_on_with_the_same_answers(model, tokenizer, pro
     file = AnswerFile(tmp_path / "cut.jsonl", {"settings": settings})
     answer_prompts(model, tokenizer, prompts, file, settings, "test")
     lines = file.partial.read_text().splitlines(keepends=True)
-    file.partial.write_text("".join(lines[:4]) + lines[4][:20])
+    damaged = lines[1].replace('"tokens": ', '"tokens": 9')
+    assert damaged != lines[1]
+    file.partial.write_text(lines[0] + damaged + "".join(lines[2:4]) + lines[4][:20])
     assert answers(model, tokenizer, prompts, tmp_path / "cut.jsonl", temperature=1.5) == whole
     assert list(tmp_path.glob(".*.partial")) == []
 
