@@ -17,6 +17,7 @@ from scripts.common.chat_template import without_generation_tags
 from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, check_manifest, read_json, scratch_folder
+from scripts.common.full_disk import refuse_full_disk
 from scripts.common.gguf_header import read_header
 from scripts.common.llama import TEMPLATE_KEY
 from scripts.common.orphans import die_with_parent
@@ -66,6 +67,7 @@ def run_converter(tools: Path, folder: Path, output: Path, *options: str) -> Non
     output_text = "".join(said)
     log.info("%s", output_text.strip())
     if process.returncode or not output.is_file():
+        refuse_full_disk(output)
         raise UserError(f"llama.cpp's converter fails: {converter_fault(output_text)}", folder.name)
 
 

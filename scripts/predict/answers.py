@@ -19,8 +19,8 @@ class AnswerFile:
     """Rows written one by one to a file beside the output; `finish` puts them in order as the output.
 
     The file beside is named by a fingerprint of model, prompts and settings: rows of other circumstances are never
-    taken up. A line that a kill left half written, or that has changed since, is made again. `device` is what answers, by its
-    name.
+    taken up. A line that a kill left half written, or that has changed since, is made again. `device` is what answers,
+    by its name.
     """
 
     def __init__(self, output: Path, circumstances: dict, device: str = "cpu"):

@@ -100,8 +100,8 @@ class Killer:
 
     def wait(self, workflow: RunningWorkflow, step: str, pid: int) -> None:
         """Wait for a moment to kill in, in the course of a step."""
-        if self.moments.random() < 0.5:
-            time.sleep(self.moments.uniform(0, 0.8 * self.durations[step]))
+        if self.left[step] == KILLS[step] or self.moments.random() < 0.5:
+            time.sleep(self.moments.uniform(0, 0.5 * self.durations[step]))
             return
         before, end = self.partials(), time.monotonic() + 2 * self.durations[step] + 5
         while pid in workflow.steps() and time.monotonic() < end and not self.partials() - before:
@@ -122,7 +122,6 @@ class Killer:
                 self.kills += 1
                 self.hits.update(stage for stage, _ in steps)
                 self.left.subtract(name for _, name in steps)
-                self.left[step] -= step not in {name for _, name in steps}
                 return False
             time.sleep(0.01)
         assert workflow.finish() == 0, workflow.said()
