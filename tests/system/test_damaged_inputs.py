@@ -17,6 +17,7 @@ from tests.support.damage import cut_short, flip_byte
 JOB = re.compile(
     r"^(?:local)?rule (\w+):\n    input: (.*)\n(?:    .*\n)*?Shell command: \n((?: {8}.*\n)+)", re.MULTILINE
 )
+RUN = "results/runs/cards"
 # What a step has among its inputs and does not read itself.
 UNREAD = {
     ("tokenize_conversations", "model.safetensors"),  # looked at by size only: no weights are read
@@ -92,25 +93,24 @@ def test_every_file_that_a_step_reads_is_refused_when_it_has_changed(project, mo
 
 
 @pytest.mark.parametrize(
-    ("path", "consumer"),
+    ("path", "consumer", "target"),
     [
-        ("results/datasets/cards/ingested.parquet", "split_records"),
-        ("results/runs/cards/tokens/train.arrow", "train_adapter"),
-        ("results/runs/cards/adapter/adapter_model.safetensors", "merge_adapter"),
-        ("results/runs/cards/gguf/bf16.gguf", "predict_with_llama"),
+        (f"{RUN}/tokens/train.arrow", "train_adapter", f"{RUN}/training.json"),
+        (f"{RUN}/adapter/adapter_model.safetensors", "merge_adapter", f"{RUN}/merged/manifest.json"),
     ],
 )
-def test_what_the_message_says_mends_it(finished, tmp_path, path, consumer):
+def test_what_the_message_says_mends_it(finished, tmp_path, path, consumer, target):
     project = finished.copy(tmp_path / "project")
     file = project.folder / path
     before = sha256_of(file)
     flip_byte(file)
     assert project.planned() == {}
-    failed = project.snakemake("--quiet", "host", "reason", "rules", "--forcerun", consumer)
+    again = (target, "--quiet", "host", "reason", "rules", "--forcerun", consumer)
+    failed = project.snakemake(*again)
     assert failed.returncode == 1
     told = re.search(rf"{re.escape(path)}: has changed since it was made; delete (\S+?),? ", failed.stdout)
     assert told, failed.stdout
     (file if told[1] == "it" else project.folder / told[1]).unlink()
-    done = project.snakemake("--quiet", "host", "reason", "rules")
+    done = project.snakemake(*again)
     assert done.returncode == 0, done.stdout
     assert sha256_of(file) == before

@@ -100,7 +100,7 @@ class Killer:
 
     def wait(self, workflow: RunningWorkflow, step: str, pid: int) -> None:
         """Wait for a moment to kill in, in the course of a step."""
-        if self.left[step] == KILLS[step] or self.moments.random() < 0.5:
+        if KILLS[step] - self.left[step] < 2 or self.moments.random() < 0.5:
             time.sleep(self.moments.uniform(0, 0.5 * self.durations[step]))
             return
         before, end = self.partials(), time.monotonic() + 2 * self.durations[step] + 5
