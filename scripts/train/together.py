@@ -47,5 +47,6 @@ class Together:
         step = self.state.global_step
         seen = self.place[1] if self.place[0] == step else 0
         self.place = (step, seen + 1)
-        torch.manual_seed((self.row_seed * 1_000_003 + step) * 1_000_003 + seen * process_count() + process_number())
+        place = seen * process_count() + process_number()
+        torch.manual_seed(((self.row_seed * 1_000_003 + step) * 1_000_003 + place) % 2**63)
         return super().training_step(*arguments, **options)

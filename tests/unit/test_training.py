@@ -17,6 +17,7 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+from scripts.common.config.runs import Run
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_manifest
 from scripts.common.terminal import Progress, terminal
@@ -73,6 +74,12 @@ def test_training_lowers_the_loss_and_logs_it(tokens, tiny_base, tmp_path):
     assert any("eval_loss" in row for row in curve)
     assert facts["steps"] == 20
     assert facts["trainable_parameters"] > 0
+
+
+def test_the_largest_seed_that_the_configuration_takes_trains(tokens, tiny_base, tmp_path):
+    largest = Run.model_json_schema()["properties"]["seed"]["maximum"]
+    _, facts = train(tokens, tiny_base, tmp_path, {**run_settings(training={"max_steps": 1}), "seed": largest})
+    assert facts["steps"] == 1
 
 
 def test_the_adapter_loads_with_plain_peft_and_changes_the_answers(tokens, tiny_base, tmp_path):

@@ -233,7 +233,7 @@ class Generation(Section):
     top_k: int = Field(0, ge=0, description="Sample from the k likeliest; 0: from all; only with a temperature.")
     min_p: Number = Field(0.0, ge=0, lt=1, description="Least probability relative to the likeliest.")
     repetition_penalty: Number = Field(1.0, gt=0, description="1: none.")
-    seed: int = Field(0, ge=0, description="Seed of the sampling; each prompt has its own stream.")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the sampling; each prompt has its own stream.")
     batch_size: int = Field(8, ge=1, description="Prompts in a batch (transformers).")
     system: str | None = Field(None, description="Replaces every prompt's system message; empty: removes it.")
     load_in_4bit: Literal["auto", "yes", "no"] = Field(
@@ -379,7 +379,7 @@ class Run(Section):
         description="`lora`, `qlora` (4-bit base), `full`, `head` (a classifier over a frozen base), or `prompt` (the "
         "base answers as it is).",
     )
-    seed: int = Field(42, ge=0, description="Seed of initialisation, order and dropout.")
+    seed: int = Field(42, ge=0, le=2**32 - 1, description="Seed of initialisation, order and dropout.")
     lora: Lora = Field(Lora(), description="The adapter.")
     qlora: Qlora = Field(Qlora(), description="The 4-bit base; for the method `qlora`.")
     vision: Vision = Field(Vision(), description="What else learns; for the task `vision`.")
