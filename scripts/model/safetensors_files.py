@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
+from scripts.model.model_files import is_taken
 
 LONGEST_HEADER = 100_000_000  # bytes, as the library has it
 INDEX = "*.safetensors.index.json"
@@ -63,7 +64,7 @@ def count_parameters(path: Path) -> int:
 
 def check_index(folder: Path) -> None:
     """Raise UserError for an index that names anything but a safetensors file of the folder itself."""
-    for path in sorted(folder.glob(INDEX)):
+    for path in sorted(path for path in folder.glob(INDEX) if is_taken(path.name, with_code=False)):
         named = read_json(path).get("weight_map", {})
         for name in set(named.values()) if isinstance(named, dict) else {path}:
             plain = isinstance(name, str) and name.endswith(".safetensors") and PurePath(name).name == name

@@ -161,6 +161,12 @@ def test_an_index_that_leads_out_of_the_folder_or_to_a_pickle_is_refused(folder,
     folder.refused("which is no safetensors file of the folder")
 
 
+def test_an_index_of_files_that_are_not_taken_is_no_hindrance(folder):
+    folder.change("consolidated.safetensors.index.json", weight_map={"lm_head.weight": "consolidated-1.safetensors"})
+    assert folder.take() == 0
+    assert not (folder.target / "consolidated.safetensors.index.json").exists()
+
+
 def test_a_link_out_of_the_folder_is_refused(folder):
     (folder.source / "README.md").symlink_to("/etc/passwd")
     folder.refused("README.md: is a link out of the model's folder; put the file itself there")
