@@ -21,6 +21,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_json
 from scripts.common.orphans import die_with_parent
 from scripts.common.terminal import terminal
+from scripts.train.memory import has_risen, oom_kills
 from scripts.train.world import RENDEZVOUS
 
 RESULT = "result.json"
@@ -78,6 +79,8 @@ def run_here(command: list[str], count: int, exchange: Path, node: int = 0, node
                 # The first process has the bar: it speaks to the terminal, the others to the log.
                 to = terminal.stream if node == number == 0 and terminal.apart_from_log else None
                 processes.append(start(command, {**surroundings, **names}, to))
+            if stopper.asked:  # by a signal that came before all were there
+                stopper.stop()
             return first_failure(processes, stopper, exchange, node * count)
         finally:
             stopper.undo()
@@ -124,13 +127,20 @@ class Stopper:
 
 
 def first_failure(processes: list[subprocess.Popen], stopper: Stopper, exchange: Path, first: int) -> int:
-    """Wait for processes, the first of which has this number; return 0 or the status of the first that failed."""
+    """Wait for processes, the first of which has this number; return 0 or the status of the first that failed.
+
+    One that a signal ended can't leave word of it. SIGTERM that was passed on does that before Python takes signals.
+    """
+    kills = oom_kills()
     while True:
         for number, process in enumerate(processes, first):
             if process.poll():
-                if process.returncode < 0 and not stopper.asked:
+                if process.returncode == -signal.SIGTERM and stopper.asked:
+                    note_failure(exchange, number, "user", "stopped by SIGTERM before the training began; run again")
+                elif process.returncode < 0:
                     name = signal.Signals(-process.returncode).name
-                    note_failure(exchange, number, "killed", f"process {number} was ended by {name}")
+                    kind = "memory" if name == "SIGKILL" and has_risen(kills, oom_kills()) else "killed"
+                    note_failure(exchange, number, kind, f"process {number} was ended by {name}")
                 return process.returncode
         if all(process.poll() == 0 for process in processes):
             return 0

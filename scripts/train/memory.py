@@ -86,6 +86,13 @@ def oom_kills() -> dict | None:
     return None
 
 
+def has_risen(before: dict | None, after: dict | None) -> bool:
+    """Say whether the kernel killed something for memory between two readings of `oom_kills`."""
+    if before is None or after is None or before["where"] != after["where"]:
+        return False
+    return after["count"] > before["count"]
+
+
 def own_cgroup() -> Path:
     """Return the folder of the control group that counts this process's memory."""
     lines = [line.split(":", 2) for line in read(Path("/proc/self/cgroup")).splitlines()]

@@ -13,7 +13,7 @@ from scripts.common.cli import log
 from scripts.common.errors import UserError
 from scripts.common.terminal import terminal
 from scripts.train.arguments import batch_shape
-from scripts.train.memory import free_memory, memory_limit_mb, oom_kills, out_of_memory, peak_memory_mb
+from scripts.train.memory import free_memory, has_risen, memory_limit_mb, oom_kills, out_of_memory, peak_memory_mb
 
 DONE = "done"
 RAN_OUT = "out of memory"
@@ -136,10 +136,3 @@ def how_it_ended(error: BaseException) -> str:
     if out_of_memory(error):
         return RAN_OUT
     return str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
-
-
-def has_risen(before: dict | None, after: dict | None) -> bool:
-    """Say whether the kernel killed something for memory between two readings of one counter."""
-    if before is None or after is None or before["where"] != after["where"]:
-        return False
-    return after["count"] > before["count"]

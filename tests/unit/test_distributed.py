@@ -288,6 +288,27 @@ def test_of_many_failures_the_one_is_told_that_the_others_follow_from(tmp_path):
     assert str(why_failed(tmp_path, 1)) == "process 2 was ended by SIGKILL"
 
 
+@pytest.mark.parametrize(("killed_for_memory", "kind"), [(0, RuntimeError), (1, MemoryError)])
+def test_a_process_that_the_kernel_killed_for_memory_is_told_from_one_that_somebody_killed(
+    tmp_path, monkeypatch, killed_for_memory, kind
+):
+    counts = iter((7, 7 + killed_for_memory))
+    monkeypatch.setattr("scripts.train.launch.oom_kills", lambda: {"where": "here", "count": next(counts)})
+    program = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    status = run_here([sys.executable, "-c", program], 1, tmp_path)
+    error = why_failed(tmp_path, status)
+    assert (type(error), str(error)) == (kind, "process 0 was ended by SIGKILL")
+
+
+def test_sigterm_before_the_processes_can_take_it_is_one_line(tmp_path):
+    pid = os.getpid()
+    program = f"import os, signal, time; os.kill({pid}, signal.SIGTERM); time.sleep(600)"
+    status = run_here([sys.executable, "-c", program], 2, tmp_path)
+    error = why_failed(tmp_path, status)
+    assert isinstance(error, UserError)
+    assert "stopped by SIGTERM" in str(error)
+
+
 def test_a_process_that_waits_for_one_that_failed_is_ended(tmp_path, monkeypatch):
     monkeypatch.setattr("scripts.train.launch.GRACE", 0.5)
     program = "import os, sys, time; sys.exit(3) if os.environ['RANK'] == '0' else time.sleep(600)"

@@ -11,8 +11,8 @@ import pytest
 
 from scripts.common.errors import UserError
 from scripts.train import tries as module
-from scripts.train.memory import loading, memory_limit_mb, oom_kills, out_of_memory
-from scripts.train.tries import DONE, KILLED, KILLED_FOR_MEMORY, RAN_OUT, Tries, has_risen, train_in_tries
+from scripts.train.memory import has_risen, loading, memory_limit_mb, oom_kills, out_of_memory
+from scripts.train.tries import DONE, KILLED, KILLED_FOR_MEMORY, RAN_OUT, Tries, train_in_tries
 from tests.support.training import run_settings
 
 ROOT = Path(__file__).parents[2]
