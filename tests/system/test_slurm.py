@@ -62,11 +62,12 @@ def jobs_by_rule(jobs):
     return found
 
 
-def replace(project, path, old, new):
-    """Replace a text in a file of the project."""
+def replace(project, path, old, new, after=""):
+    """Replace a text where it first stands in a file of the project, after another text."""
     text = (project.folder / path).read_text()
-    assert old in text
-    project.write(path, text.replace(old, new))
+    start = text.index(after)
+    assert old in text[start:]
+    project.write(path, text[:start] + text[start:].replace(old, new, 1))
 
 
 def test_the_cluster_runs_a_job_on_two_nodes_each_with_its_gpu(slurm):
@@ -110,14 +111,8 @@ def test_no_limit_of_this_machine_holds_for_the_cluster(slurm, tmp_path, option)
 def whole(slurm, tmp_path_factory):
     """A project with every stage, done by Slurm; training wants a GPU, tokenizing has too little memory at first."""
     project = Project.made_in(tmp_path_factory.mktemp("whole"))
-    rules = (project.folder / "rules/train.smk").read_text()
-    tokenize, train = rules.index("rule tokenize_conversations:"), rules.index("rule train_adapter:")
-    rules = (
-        rules[:tokenize]
-        + rules[tokenize:train].replace("mem_mb=megabytes(4000)", "mem_mb=megabytes(450)", 1)
-        + rules[train:].replace("gpu=gpus_of_run", "gpu=1", 1)
-    )
-    project.write("rules/train.smk", rules)
+    replace(project, "rules/train.smk", "mem_mb=megabytes(4000)", "mem_mb=megabytes(450)", after="rule tokenize_conv")
+    replace(project, "rules/train.smk", "gpu=gpus_of_training", "gpu=1", after="rule train_adapter")
     return project, finish(project, slurm)
 
 
