@@ -2,7 +2,9 @@
 
 import os
 import shutil
+import subprocess
 import sys
+import sysconfig
 
 import pytest
 
@@ -66,3 +68,25 @@ def test_a_fault_in_the_data_stands_at_the_end(tmp_path, options):
     end = done.stdout[-1000:]
     assert "results/logs/dataset/ingest_records/cards.log:\ndata/cards.jsonl:25: is not valid JSON" in end
     assert "What is done is kept" in end
+
+
+@pytest.mark.parametrize("option", [["-s", f"{ROOT}/Snakefile"], [f"--snakefile={ROOT}/Snakefile"]])
+def test_a_snakemake_that_is_not_of_the_venv_reads_the_profile_from_any_folder(tmp_path, option):
+    code = (
+        f"import sys; sys.path.append({sysconfig.get_paths()['purelib']!r}); from snakemake.cli import parse_args;"
+        "print(parse_args(sys.argv[1:])[1].resources)"
+    )
+    # No path files (-S) and not this folder on the path (-P), as elsewhere; it has a package of that name, another's.
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "__init__.py").touch()
+    surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-S", "-P", "-c", code, *option],
+        cwd=tmp_path,
+        env=surroundings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "mem_mb" in done.stdout
