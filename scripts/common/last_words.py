@@ -30,6 +30,8 @@ def last_word(log: Path) -> str:
     if not log.is_file():
         return "the job ended before it began its log"
     text = log.read_text(encoding="utf-8", errors="replace").rstrip()
+    if not text:
+        return "the job ended before it said a word: it was killed, or could not start; then Snakemake's lines say why"
     lines = list(LOGGED.finditer(text))
     if not lines or lines[-1]["level"] != "ERROR":
         return "the job ended without a word: it was killed, perhaps for want of memory"

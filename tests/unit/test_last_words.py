@@ -46,7 +46,8 @@ def test_a_killed_job_is_said_to_be_killed(tmp_path):
     (tmp_path / "job.log").write_text("2026-11-20 10:00:00,123 INFO reads\n")
     assert "killed" in last_word(tmp_path / "job.log")
     (tmp_path / "empty.log").touch()
-    assert "killed" in last_word(tmp_path / "empty.log")
+    # Python itself may have failed, in an environment without what the step imports.
+    assert "killed, or could not start" in last_word(tmp_path / "empty.log")
     assert "before it began its log" in last_word(tmp_path / "none.log")
 
 
