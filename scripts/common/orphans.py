@@ -8,6 +8,7 @@ import fcntl
 import json
 import logging
 import os
+import platform
 import signal
 import threading
 import time
@@ -24,8 +25,11 @@ log = logging.getLogger("snaketune")
 
 @cache
 def machine() -> str:
-    """Return what names this machine until its next start, in a container as well."""
-    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    """Return what names this machine until its next start, in a container as well; its name where Linux has no more."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return platform.node()
 
 
 def owner_of(file: TextIO) -> dict:

@@ -44,7 +44,7 @@ def stop_jobs(grace: float = GRACE) -> None:
                 asked.add(pid)
                 try:
                     os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-                except ProcessLookupError:
+                except OSError:  # it ended meanwhile, or is another user's
                     continue
         time.sleep(0.2)
 
