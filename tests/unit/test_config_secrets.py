@@ -65,6 +65,7 @@ def test_the_tokens_of_the_other_tests_would_be_refused_by_a_key(value):
     ("keys", "value"),
     [
         (("project", "url"), "https://example.org:8080/a@b"),
+        (("datasets", "cards", "files"), ["data/sk-news-articles-by-day-2024.jsonl"]),
         (("datasets", "cards", "label_map"), {"password": "PASSWORD", "token": "TOKEN"}),
         (("runs", "cards", "deploy"), {"quant": "bf16", "limits": "Write to me@example.org: it knows no password."}),
         (("runs", "cards", "generation"), {"max_new_tokens": 4, "system": "Say hf_ and sk- and https://x.org/a:b@c"}),

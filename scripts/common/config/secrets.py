@@ -19,7 +19,8 @@ SECRET_VALUES = {
     "a GitHub token": re.compile(r"\b(gh[opsur]_[A-Za-z0-9]{20,}|github_pat_\w{20,})\b"),
     "a GitLab token": re.compile(r"\bglpat-[\w-]{16,}"),
     "an AWS key": re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b"),
-    "an API key": re.compile(r"\b(sk|pk|rk)-[A-Za-z0-9_-]{20,}"),
+    # A name such as sk-news-articles-2024 (sk: Slovak) has no capitals.
+    "an API key": re.compile(r"\b(sk|pk|rk)-(?=[\w-]*[A-Z])(?=[\w-]*\d)[A-Za-z0-9_-]{20,}"),
     "a Slack token": re.compile(r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}"),
     "a web token": re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]*"),
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
