@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 from snakemake.logging import logger as snakemake_logger
@@ -424,6 +425,7 @@ def conda_file(environment):
     return f"../envs/{lock_name(environment, CONFIG.environments.torch, Path(workflow.basedir))}.yaml"
 
 
+@cache
 def image(environment):
     """Return the container image of an environment: the configuration's, else the one that `make containers` builds."""
     chosen = CONFIG.environments.images.get(environment)
