@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from scripts.common.cli import log
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, sha256_of
 from scripts.common.flock import take_lock
@@ -17,7 +18,7 @@ def only_training_in(folder: Path) -> Iterator[None]:
     """Hold the run's lock, which ends with this process; raises UserError when another process holds it.
 
     A training that outlived a killed workflow would otherwise write the same checkpoints as the one that takes over. It
-    stops by itself, so this one waits for a while.
+    stops by itself, so this one waits for a while. Where the file system has no such locks, nothing is held.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".training.lock", "w", encoding="utf-8") as file:
@@ -27,6 +28,8 @@ def only_training_in(folder: Path) -> Iterator[None]:
             raise UserError(
                 "another process is training this run", folder, remedy="wait for it, or end that train_model.py"
             ) from None
+        except OSError as error:
+            log.warning("%s has no locks (%s): another process that trains this run would not be noticed", folder, error)
         yield
 
 
