@@ -29,7 +29,9 @@ def only_training_in(folder: Path) -> Iterator[None]:
                 "another process is training this run", folder, remedy="wait for it, or end that train_model.py"
             ) from None
         except OSError as error:
-            log.warning("%s has no locks (%s): another process that trains this run would not be noticed", folder, error)
+            log.warning(
+                "%s has no locks (%s): another process that trains this run would not be noticed", folder, error
+            )
         yield
 
 
