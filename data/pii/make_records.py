@@ -142,7 +142,7 @@ def main(argv: list[str] | None = None) -> int:
     """Write the file; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=HERE / "records.jsonl", help="JSONL file to write")
-    write_jsonl(parser.parse_args(argv).output, all_records())
+    write_jsonl(parser.parse_args(argv).output, all_records(), part=True)
     return 0
 
 

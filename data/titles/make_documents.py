@@ -75,10 +75,10 @@ def main(argv: list[str] | None = None) -> int:
     output = parser.parse_args(argv).output
     records = []
     for number, document in enumerate(documents(), 1):
-        with atomic_path(output / "documents" / f"{document['name']}.png") as beside:
+        with atomic_path(output / "documents" / f"{document['name']}.png", part=True) as beside:
             page_of(document).save(beside, "PNG", bits=4, optimize=True)
         records.append(record_of(document, number))
-    write_jsonl(output / "records.jsonl", records)
+    write_jsonl(output / "records.jsonl", records, part=True)
     return 0
 
 

@@ -150,10 +150,10 @@ def read_json(path: Path | str) -> Any:
         raise UserError(f"is not valid JSON: {error.msg}", path, error.lineno) from None
 
 
-def write_jsonl(path: Path | str, rows: Iterator[dict] | list[dict]) -> int:
-    """Write one JSON object a line, as a whole file; return how many."""
+def write_jsonl(path: Path | str, rows: Iterator[dict] | list[dict], part: bool = False) -> int:
+    """Write one JSON object a line, as a whole file; return how many. See `atomic_path` for a file that is `part`."""
     count = 0
-    with atomic_path(path) as beside, open(beside, "w", encoding="utf-8") as file:
+    with atomic_path(path, part) as beside, open(beside, "w", encoding="utf-8") as file:
         for count, row in enumerate(rows, 1):  # noqa: B007
             file.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n")
     return count
