@@ -97,7 +97,7 @@ def train_model(
     from scripts.train.vision_trainer import VisionTrainer
     from scripts.train.vision_training import VisionTraining
 
-    started, stop = time.monotonic(), StopOnTerm()
+    started, stop, meter = time.monotonic(), StopOnTerm(), EnergyMeter()
     training, method, task = settings["training"], settings["method"], settings.get("task", "chat")
     check_packages(training)
     precision = device_precision(training["precision"])
@@ -153,6 +153,7 @@ def train_model(
     if is_first():
         save_result(whole, base, output, method, vision.vision["longest_edge"] if vision else None, task)
     micro_batch, accumulation = batch_shape(training["micro_batch"], training["accumulation"], attempt, process_count())
+    seconds = round(time.monotonic() - started, 1)
     facts = {
         "method": method,
         "steps": trainer.state.global_step,
@@ -172,7 +173,8 @@ def train_model(
         **(vision.facts(rows) if vision else {}),
         "fingerprint": folder.name,
         "versions": {package: version(package) for package in SHAPING_PACKAGES},
-        "seconds": round(time.monotonic() - started, 1),
+        "seconds": seconds,
+        **surroundings(seconds, meter),
     }
     return curve_rows(trainer.state.log_history), facts
 
@@ -268,10 +270,8 @@ def step(arguments) -> None:
             log.info("this very run is done: its weights are taken as they are")
             write_manifest(arguments.output, **finished["manifest"])
         else:
-            meter = EnergyMeter()
             tries = Tries(arguments.checkpoints, circumstances, arguments.settings["training"])
             curve, facts = train_with_less_memory(arguments, tries)
-            facts |= surroundings(facts["seconds"], meter)
             manifest = check_manifest(arguments.output / MANIFEST)
             finished = {"circumstances": circumstances, "curve": curve, "facts": facts, "manifest": manifest}
             write_json(record, finished)

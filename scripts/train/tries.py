@@ -98,8 +98,9 @@ class Tries:
         self.write(entry)
 
     def end(self, how: str) -> None:
-        """Write down how the try ended."""
-        entry = {"ended": how, "memory_mb": peak_memory_mb()}
+        """Write down how the try ended; the memory of several processes is not this one's to know."""
+        alone = self.training["processes"] * self.training["nodes"] == 1
+        entry = {"ended": how, **({"memory_mb": peak_memory_mb()} if alone else {})}
         self.all[-1].update(entry)
         self.write(entry)
 

@@ -163,6 +163,7 @@ def test_what_two_processes_leave_has_the_form_of_what_one_leaves(trained):
     assert sorted(path.name for path in one.output.iterdir()) == sorted(path.name for path in two.output.iterdir())
     assert (one.output / "adapter_config.json").read_text() == (two.output / "adapter_config.json").read_text()
     assert one.curve[0].keys() == two.curve[0].keys()
+    assert one.facts.keys() == two.facts.keys()
     assert sorted(path.name for path in two.folder.iterdir()) == sorted(path.name for path in one.folder.iterdir())
 
 
@@ -210,7 +211,7 @@ def test_a_kill_of_one_is_the_end_of_all(tokens, tiny_base, tmp_path, victim):
     process = training.start()
     training.wait_for_step(1)
     os.kill(processes_of(tmp_path, "--exchange")[1] if victim == "a process" else process.pid, signal.SIGKILL)
-    _, said = process.communicate()
+    _, said = process.communicate(timeout=60)  # those that outlive the launcher would hold its stderr
     assert_no_process_is_left(tmp_path)
     if victim == "a process":
         assert process.returncode == 2
