@@ -13,6 +13,8 @@ EMBEDDED ?= yes
 GPU ?=
 # The bundle to verify.
 BUNDLE ?=
+# How many files of tests run at once; many of them wait more than they compute.
+JOBS ?= 3
 
 # Rules run `python`: this makes it the environment's.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -78,11 +80,11 @@ verify: $(VENV) ## Say what differs from what a bundle records: BUNDLE=results/r
 	@[ -n "$(BUNDLE)" ] || { echo "name the bundle: BUNDLE=results/runs/NAME/bundle" >&2; exit 2; }
 	@python scripts/deploy/verify_bundle.py "$(BUNDLE)" $(ARGS)
 
-test: $(VENV) lint ## Check the code and run all tests
-	@pytest
+test: $(VENV) lint ## Check the code and run all tests, JOBS files at a time
+	@pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
 
 unit: $(VENV) ## Run the tests of functions only
-	@pytest tests/unit
+	@pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder tests/unit
 
 lint: $(VENV) ## Check the code with ruff, snakefmt and snakemake
 	@ruff check

@@ -16,6 +16,7 @@ from scripts.gguf.convert_mmproj import convert_mmproj
 from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, fetch_converter, read_pin
 from tests.support.crates import CrateValidator
 from tests.support.gguf_files import CONVERTER, conversion_settings, convert
+from tests.support.one_worker import one_worker_at_a_time
 from tests.support.project import Project
 from tests.support.secrets import PLANTED
 from tests.support.slurm import Slurm
@@ -42,11 +43,12 @@ def tiny_vision_base(tmp_path_factory) -> Path:
 def converter_tools(request) -> Path:
     """The folder with llama.cpp's converter; fetched once and kept in pytest's cache."""
     folder = request.config.cache.mkdir("converter") / read_pin(CONVERTER).sha256[:12]
-    try:
-        check_manifest(folder / "manifest.json", hashes=True)
-    except (OSError, UserError):
-        archive = os.environ.get(ARCHIVE_VARIABLE)
-        fetch_converter(CONVERTER, folder, Path(archive) if archive else None)
+    with one_worker_at_a_time(folder):
+        try:
+            check_manifest(folder / "manifest.json", hashes=True)
+        except (OSError, UserError):
+            archive = os.environ.get(ARCHIVE_VARIABLE)
+            fetch_converter(CONVERTER, folder, Path(archive) if archive else None)
     return folder
 
 
@@ -72,7 +74,9 @@ def tiny_vision(converter_tools, tmp_path_factory) -> VisionRun:
 @pytest.fixture(scope="session")
 def crate_validator(request) -> CrateValidator:
     """The validator of RO-Crates; installed once and kept in pytest's cache."""
-    return CrateValidator(request.config.cache.mkdir("crate-validator"))
+    folder = request.config.cache.mkdir("crate-validator")
+    with one_worker_at_a_time(folder):
+        return CrateValidator(folder)
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,7 @@ from scripts.gguf.phi3_name import name_for_llama_cpp
 from scripts.model.template_date import pin_template_date, pinned_template
 from tests.support.dated_templates import LLAMA
 from tests.support.gguf_files import CONVERTER, conversion_settings, write_test_records
+from tests.support.one_worker import one_worker_at_a_time
 from tests.support.real_vocabularies import (
     NAMES,
     TEMPLATES,
@@ -47,8 +48,9 @@ LLAMA_ROPE = {
 def real_files(request):
     """The folder of the vocabularies and templates; unpacked once and kept in pytest's cache."""
     folder = request.config.cache.mkdir("real_files") / read_pin(CONVERTER).sha256[:12]
-    if not folder.is_dir():
-        unpack_real_files(folder)
+    with one_worker_at_a_time(folder):
+        if not folder.is_dir():
+            unpack_real_files(folder)
     return folder
 
 
