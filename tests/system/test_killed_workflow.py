@@ -24,12 +24,12 @@ EDITS = {
     "quants: [bf16]": "quants: [bf16, q8_0]",
 }
 KILLS = {
-    "ingest_records": 1, "split_records": 2, "write_dataset_ledger": 1,
-    "generate_corpus": 1, "build_embedded_model": 3,
+    "ingest_records": 2, "split_records": 2, "write_dataset_ledger": 2,
+    "generate_corpus": 1, "build_embedded_model": 4,
     "tokenize_conversations": 1, "train_model": 5, "merge_adapter": 2,
     "fetch_converter": 1, "convert_to_gguf": 2, "quantize_gguf": 1, "check_parity": 1,
     "predict_with_transformers": 2, "predict_with_llama": 2,
-    "score_answers": 3, "decide_verdict": 1, "write_leaderboard": 1,
+    "score_answers": 2, "decide_verdict": 1, "write_leaderboard": 1,
     "build_bundle": 3,
 }  # fmt: skip
 STAGES = ("dataset", "model", "train", "gguf", "predict", "score", "deploy")
@@ -101,8 +101,10 @@ class Killer:
 
     def wait(self, workflow: RunningWorkflow, step: str, pid: int) -> None:
         """Wait for a moment to kill in, in the course of a step."""
-        if KILLS[step] - self.left[step] < 2 or self.moments.random() < 0.5:
-            time.sleep(self.moments.uniform(0, 0.5 * self.durations[step]))
+        before = KILLS[step] - self.left[step]
+        if before < 2 or self.moments.random() < 0.5:
+            # The first time early, lest a step that goes faster than it did is never hit.
+            time.sleep(self.moments.uniform(0, (0.5 if before else 0.1) * self.durations[step]))
             return
         before, end = self.partials(), time.monotonic() + 2 * self.durations[step] + 5
         while pid in workflow.steps() and time.monotonic() < end and not self.partials() - before:
