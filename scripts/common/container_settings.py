@@ -22,7 +22,7 @@ VARIABLES = (
     "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "CUDA_VISIBLE_DEVICES", "http_proxy",
     "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
 )  # fmt: skip
-PREFIXES = ("SNAKETUNE_", "SLURM_")
+PREFIXES = ("SNAKETUNE_", "SLURM_", "WANDB_", "MLFLOW_", "TRACKIO_")
 # The image says it itself.
 NOT_PASSED = ("SNAKETUNE_LLAMA_CPP_FOLDER",)
 # Folders that the image has of its own: of these, files are shown one by one.

@@ -5,8 +5,8 @@ import time
 from typing import TextIO
 
 
-def take_lock(file: TextIO, patience: float) -> None:
-    """Take the lock of an open file, trying for so many seconds.
+def take_lock(file: TextIO | int, patience: float) -> None:
+    """Take the lock of an open file (or descriptor), trying for so many seconds.
 
     Raises BlockingIOError when another process holds it; another OSError where the file system has no locks.
     """

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from scripts.common.devices import OF_JOB, VISIBLE, Device, devices
 from scripts.common.errors import UserError
+from scripts.common.flock import take_lock
 from scripts.common.terminal import log, terminal
 
 # Where the files are: on this machine, for all its users, and seen from within a container too.
@@ -25,6 +26,8 @@ FOLDER_VARIABLE, FOLDER = "SNAKETUNE_LEASES", "/tmp"  # noqa: S108
 # The process that has a lease and its files, for the processes that it starts.
 LEASE = "SNAKETUNE_LEASE"
 SECONDS_BETWEEN_TRIES = 0.5
+# A turn takes milliseconds.
+PATIENCE = 10
 SECONDS_BETWEEN_TOUCHES = 3600
 held: list[int] = []
 
@@ -120,7 +123,11 @@ def turn(folder: Path) -> Iterator[None]:
     path = folder / "snaketune-gpus.lock"
     while True:
         descriptor = opened(path)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            take_lock(descriptor, PATIENCE)
+        except BlockingIOError:
+            terminal.line(f"another process has held {path} for {PATIENCE} s, though none needs it for long: waiting")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         if is_still(path, descriptor):
             break
         os.close(descriptor)

@@ -34,6 +34,7 @@ def checkout(tmp_path):
 def test_only_named_variables_of_the_host_get_into_a_container():
     host = {
         "HF_TOKEN": "secret",
+        "WANDB_API_KEY": "another",
         "SNAKETUNE_LEASES": "/leases",
         "SLURM_JOB_ID": "7",
         "PYTHONPATH": "/poison",
@@ -47,6 +48,7 @@ def test_only_named_variables_of_the_host_get_into_a_container():
     }
     assert passed_variables(host, "apptainer") == {
         "APPTAINERENV_HF_TOKEN": "secret",
+        "APPTAINERENV_WANDB_API_KEY": "another",
         "APPTAINERENV_SNAKETUNE_LEASES": "/leases",
         "APPTAINERENV_SLURM_JOB_ID": "7",
     }
