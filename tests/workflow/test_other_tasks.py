@@ -132,7 +132,7 @@ def test_a_file_of_its_own_is_the_test_split(made):
 
 def test_prompting_answers_with_the_base_alone_and_shows_examples(made):
     folder = made[0].folder / "results/runs/asked"
-    assert [path.stem for path in (folder / "scores").iterdir()] == ["base"]
+    assert [path.stem for path in (folder / "scores").glob("*.json")] == ["base"]
     assert not (folder / "bundle").exists()
     answers = [row for row in read_jsonl(folder / "answers/base.jsonl") if row["prompt_set"] == "test"]
     assert all(
