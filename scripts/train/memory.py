@@ -21,7 +21,16 @@ def peak_memory_mb() -> int:
 
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() // 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return peak_resident_mb()
+
+
+def peak_resident_mb() -> int:
+    """Return the most main memory that this process has held so far, in MiB.
+
+    The maximum of getrusage is no measure of it: a process that was just started takes over its parent's.
+    """
+    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) // 1024
 
 
 def out_of_memory(error: BaseException) -> bool:

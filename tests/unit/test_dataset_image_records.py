@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from scripts.common.files import write_json
 from scripts.common.records import Record, content_id, images_of, text_of, with_text
 from scripts.dataset.augment import Augmenter
 from scripts.dataset.deduplicate import NearDuplicates, TextStore, near_duplicates, number_of, pair_across_splits
@@ -294,7 +295,7 @@ def test_the_ledger_of_a_redacted_dataset_shows_no_image(stage: Stage, tmp_path:
 
 def test_the_ledger_needs_the_manifest_that_goes_with_the_records(stage: Stage, tmp_path: Path):
     stage.run(write_lines(tmp_path / "raw.jsonl", [looking(f"{n}.png", answer=f"Titre {n}") for n in range(9)]))
-    (tmp_path / "images/manifest.json").write_text('{"files": {}}', encoding="utf-8")
+    write_json(tmp_path / "images/manifest.json", {"files": {}})
     assert stage.write_ledger() == 1
     assert "the images' manifest has no images/" in stage.error()
 
@@ -306,4 +307,4 @@ def test_the_same_images_make_the_same_bytes(stage: Stage, tmp_path: Path):
         stage.run(raw)
         contents.append({path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()})
     assert contents[0] == contents[1]
-    assert len([path for path in contents[0] if path.parent.name == "images"]) == 41
+    assert len([path for path in contents[0] if path.parent.name == "images"]) == 42  # 40, the manifest and its seal

@@ -1,7 +1,8 @@
 """Published and possible attacks on readers of GGUF files, one by one: each is refused with a line; sound files pass.
 
 Shapes of overflows: CVE-2024-21802, -21825, -21836, -23496, -23605 (counts and lengths of keys, texts, arrays and
-tensors), CVE-2025-53630 (offsets and sizes that wrap around when they are added up).
+tensors), CVE-2025-53630 and CVE-2026-27940 (offsets and sizes that wrap around when they are added up), CVE-2026-33298
+(dimensions whose size in bytes wraps around).
 """
 
 import struct

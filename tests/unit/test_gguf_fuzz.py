@@ -143,10 +143,10 @@ def test_the_check_is_needed_for_llama_cpp_dies_of_what_it_refuses(name: str, tm
 def test_memory_does_not_follow_what_a_file_announces():
     """A head of some bytes that announces a billion of everything is refused within little memory."""
     script = (
-        "import resource, sys; from tests.support.gguf_maker import all_made;"
+        "from scripts.train.memory import peak_resident_mb; from tests.support.gguf_maker import all_made;"
         "from tests.support.gguf_mutations import Mutator; from tests.unit.test_gguf_fuzz import passes;"
         "files = Mutator(all_made(), 5).files(); [passes(next(files)) for _ in range(3000)];"
-        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)"
+        "print(peak_resident_mb())"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=True)
     assert int(done.stdout) < 1024

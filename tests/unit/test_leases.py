@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -190,26 +191,18 @@ def test_a_pipe_in_the_place_of_a_lock_is_refused_and_not_waited_for(machine, tm
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be two users")
-def test_the_jobs_of_other_users_are_respected(machine, started, tmp_path):
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o1777)
-    old_mask = os.umask(0o077)
-    try:
-        assert has(start(started, machine)) == "0"
-    finally:
-        os.umask(old_mask)
-    as_nobody = [
-        "setpriv",
-        "--reuid",
-        "65534",
-        "--regid",
-        "65534",
-        "--clear-groups",
-        sys.executable,
-        str(JOB),
-        "1",
-        "60",
-    ]
-    other = subprocess.Popen(as_nobody, env=machine, stdout=subprocess.PIPE, text=True)
-    started.append(other)
-    assert has(other) == "1"
+def test_the_jobs_of_other_users_are_respected(machine, started):
+    with tempfile.TemporaryDirectory() as everybodys:  # pytest's folders are closed to others
+        Path(everybodys).chmod(0o1777)
+        machine["SNAKETUNE_LEASES"] = everybodys
+        old_mask = os.umask(0o077)
+        try:
+            assert has(start(started, machine)) == "0"
+        finally:
+            os.umask(old_mask)
+        nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
+        other = subprocess.Popen(
+            [*nobody, sys.executable, str(JOB), "1", "60"], env=machine, stdout=subprocess.PIPE, text=True
+        )
+        started.append(other)
+        assert has(other) == "1"

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from scripts.common.files import write_json
 from scripts.score.bootstrap import Estimate
 from scripts.score.decide_verdict import main
 from scripts.score.gates import gate_estimate, judge, judge_gate, metric_difference, passed, records_needed, verdict
@@ -186,7 +187,7 @@ def test_one_record_holds(tmp_path):
     path = tmp_path / "runs/one/scores/bf16.json"
     scores = json.loads(path.read_text(encoding="utf-8"))
     scores["metrics"]["chrf"].update(low=None, high=None, n=1)
-    path.write_text(json.dumps(scores))
+    write_json(path, scores)
     settings = json.dumps({"gates": {"learned": gate(threshold=1.0)}, "shipped": "bf16", "bootstrap": 1000, "seed": 0})
     assert main([str(path), "--run", "one", "--verdict", f"{tmp_path}/verdict.json", "--settings", settings]) == 0
     decided = json.loads((tmp_path / "verdict.json").read_text(encoding="utf-8"))
