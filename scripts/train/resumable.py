@@ -172,6 +172,18 @@ class Resumable:
             self._save_checkpoint(self.model, None, due)
         raise self.stop.error(self.state.global_step, self.state.max_steps)
 
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load both; bitsandbytes' paged moments are ordinary ones then, though their file calls them paged.
+
+        Each of several processes reads them straight into its GPU: such memory can't be paged, and CUDA fails on it.
+        """
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None:
+            for moments in self.optimizer.state.values():
+                for moment in moments.values():
+                    if getattr(moment, "is_paged", False):
+                        del moment.is_paged
+
     @staticmethod
     def random_state() -> tuple:
         """Return the state of all generators of random numbers."""

@@ -62,3 +62,25 @@ def test_sigterm_to_the_launcher_stops_both_nodes_with_a_checkpoint(tiny_base, s
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
     until(lambda: slurm.jobs()[-1]["JobState"] == "FAILED", "the job ends")
     assert (tmp_path / "said").read_text().count("stopped by SIGTERM after step") == 1
+
+
+def test_each_nodes_processes_get_the_gpus_that_slurm_gave_them(slurm, tmp_path):
+    program = tmp_path / "launcher.py"
+    program.write_text(
+        "import sys\n"
+        "from argparse import Namespace\n"
+        "from pathlib import Path\n"
+        "from scripts.common.leases import take_devices\n"
+        "from scripts.train.launch import run_on_nodes\n"
+        "from tests.support.training import run_settings\n"
+        "take_devices(0)\n"  # as the step does, whose `--gpus` are 0 on several nodes
+        'say = \'import os; e = os.environ; print(e["RANK"], e["WORLD_SIZE"], e["CUDA_VISIBLE_DEVICES"])\'\n'
+        "settings = run_settings(training={'nodes': 2})\n"
+        "arguments = Namespace(settings=settings, threads=2, log=None)\n"
+        "sys.exit(run_on_nodes([sys.executable, '-c', say], arguments, Path(sys.argv[1])))\n"
+    )
+    job = f"#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} {program} {tmp_path}\n"
+    (tmp_path / "job.sh").write_text(job)
+    room = ("--nodes=2", "--ntasks=2", "--gres=gpu:1", "--cpus-per-task=2", "--mem=2000", f"--output={tmp_path}/said")
+    slurm.run("sbatch", "--wait", *room, str(tmp_path / "job.sh"))
+    assert sorted((tmp_path / "said").read_text().splitlines()) == ["0 2 0", "1 2 0"]

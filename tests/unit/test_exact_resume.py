@@ -5,10 +5,13 @@ import signal
 from pathlib import Path
 
 import pytest
+import torch
 
+from scripts.common.files import MANIFEST, read_json, write_manifest
 from scripts.common.threads import use_threads
 from scripts.common.vision import vision_tokenizer
 from scripts.train import tokenize_spans
+from scripts.train.checkpoints import latest_checkpoint
 from scripts.train.tokenize_conversations import tokenize_dataset
 from tests.support.interruptions import interrupted, interrupted_head, without_times
 from tests.support.span_data import head_settings, make_span_dataset
@@ -144,6 +147,35 @@ def test_a_run_that_is_stopped_once_ends_as_if_it_never_was(chat, tiny_base, tmp
     moments = [("step ends", step)]
     curve, facts = interrupted(lambda: train_in(chat, tiny_base, tmp_path, settings), monkeypatch, MODULE, moments)
     assert_same_end(whole, tmp_path, curve, facts)
+
+
+def test_moments_that_bitsandbytes_had_paged_are_ordinary_after_a_resume(
+    chat, tiny_base, tmp_path, monkeypatch, undisturbed
+):
+    settings = CHAT["packed"]
+    whole = undisturbed("packed", chat, tiny_base, settings)
+
+    def moments(mark: bool) -> list[torch.Tensor]:
+        """Return the moments in the newest checkpoint, which say from then on that they are paged if `mark`."""
+        checkpoint = latest_checkpoint(next((tmp_path / "checkpoints").iterdir()))
+        state = torch.load(checkpoint / "optimizer.pt", weights_only=True)
+        found = [value for entry in state["state"].values() for value in entry.values()]
+        if mark:
+            for moment in found:
+                moment.is_paged, moment.page_deviceid = True, 0
+            torch.save(state, checkpoint / "optimizer.pt")
+            facts = {key: value for key, value in read_json(checkpoint / MANIFEST).items() if key != "files"}
+            write_manifest(checkpoint, **facts)
+        return found
+
+    def train() -> tuple:
+        if (tmp_path / "checkpoints").exists():
+            assert moments(mark=True)
+        return train_in(chat, tiny_base, tmp_path, settings)
+
+    curve, facts = interrupted(train, monkeypatch, MODULE, [("step ends", 3)])
+    assert_same_end(whole, tmp_path, curve, facts)
+    assert not any(hasattr(moment, "is_paged") for moment in moments(mark=False))
 
 
 def test_a_vision_run_that_is_stopped_at_every_single_step_ends_as_if_it_never_was(
