@@ -5,6 +5,7 @@ so that a row's states are the same to the last bit whichever rows are wanted to
 in batches, and the last bits depend on the batch.
 """
 
+import hashlib
 import os
 import shutil
 import time
@@ -23,6 +24,7 @@ from scripts.common.seals import intact
 GPU_TOKENS = 4096  # tokens of a forward pass on a GPU: enough to keep it busy with a model of 7 billion weights
 DISK_SHARE = 0.9  # of the free disk that a cache may take
 FLUSH_SECONDS = 30
+BLOCK = 2**24  # bytes read at a time for a hash
 
 
 class Rows:
@@ -156,27 +158,41 @@ def free_disk(folder: Path) -> int:
 
 
 def is_filled(folder: Path, split: str, rows: Rows, needed: int) -> bool:
-    """Say whether an earlier try wrote all hidden states of a split, which need so many bytes."""
+    """Say whether an earlier try wrote all hidden states of a split, which need so many bytes, and they are intact."""
     path, record = folder / f"{split}.bin", folder / f"{split}.json"
-    whole = path.is_file() and path.stat().st_size == needed
-    return whole and record.is_file() and read_json(record)["rows"] == len(rows)
+    if not record.is_file() or not path.is_file() or path.stat().st_size != needed:
+        return False
+    found = read_json(record)
+    return found["rows"] == len(rows) and hash_of_first(path, needed).hexdigest() == found["sha256"]
+
+
+def hash_of_first(path: Path, size: int):
+    """Return the SHA-256, as an object that can be updated, of the first `size` bytes of a file, or of all it has."""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while size and (block := file.read(min(size, BLOCK))):
+            found.update(block)
+            size -= len(block)
+    return found
 
 
 def fill_cache(live: LiveFeatures, folder: Path, split: str, dtype: torch.dtype, stopped: Callable[[], bool]) -> None:
     """Write a split's hidden states to `folder`, from where an earlier try stopped.
 
-    Every half a minute what is written is flushed and counted in a file beside; a broken-off pass goes on at that
-    count, whatever lies behind it. Raises UserError when it is asked to stop.
+    Every half a minute what is written is flushed, counted and hashed in a file beside; a broken-off pass goes on at
+    that count, whatever lies behind it, if what lies before has that hash. Raises UserError when it is asked to stop.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, record = folder / f"{split}.bin", folder / f"{split}.json"
     order = live.rows.by_length(range(len(live.rows)))
-    done = read_json(record) if record.is_file() and path.is_file() else {"rows": 0, "seconds": 0.0}
+    nothing = {"rows": 0, "seconds": 0.0}
+    done = read_json(record) if record.is_file() and path.is_file() else nothing
     counted = sum(len(live.rows.labels[number]) for number in order[: done["rows"]])
     written = cache_bytes(counted, live.backbone.config.hidden_size, dtype)
-    if path.is_file() and path.stat().st_size < written:
-        log.warning("%s is shorter than it should be: it is made again", path)
-        done, written = {"rows": 0, "seconds": 0.0}, 0
+    digest = hash_of_first(path, written) if written else hashlib.sha256()
+    if written and digest.hexdigest() != done["sha256"]:
+        log.warning("%s has changed since it was made: it is made again", path)
+        done, written, digest = nothing, 0, hashlib.sha256()
     bar = Progress(f"hidden states {split}", len(order), done["rows"])
     rows, started, flushed = done["rows"], time.monotonic(), time.monotonic()
     with open(path, "r+b" if path.exists() else "w+b") as file:
@@ -187,11 +203,13 @@ def fill_cache(live: LiveFeatures, folder: Path, split: str, dtype: torch.dtype,
             file.flush()
             os.fsync(file.fileno())
             seconds = done["seconds"] + time.monotonic() - started
-            write_json(record, {"rows": rows, "seconds": round(seconds, 3)})
+            write_json(record, {"rows": rows, "seconds": round(seconds, 3), "sha256": digest.hexdigest()})
 
         for batch in live.batches(order[rows:]):
             for states in live.forward(batch):
-                file.write(states.to(dtype).contiguous().view(torch.uint8).cpu().numpy().data)
+                data = states.to(dtype).contiguous().view(torch.uint8).cpu().numpy().data
+                file.write(data)
+                digest.update(data)
             rows += len(batch)
             bar.advance(len(batch))
             if stopped():

@@ -67,7 +67,6 @@ def jobs_of(project) -> dict[str, Job]:
 
 def test_every_file_that_a_step_reads_is_refused_when_it_has_changed(project, monkeypatch, capfd):
     monkeypatch.chdir(project.folder)
-    monkeypatch.setattr("sys.stdin", None)
     jobs, refused = jobs_of(project), set()
     assert len(jobs) >= 15
     for rule, job in jobs.items():

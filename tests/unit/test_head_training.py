@@ -23,7 +23,7 @@ from scripts.predict.span_model import SpanModel
 from scripts.train import features
 from scripts.train.batches import EpochSampler
 from scripts.train.checkpoints import latest_checkpoint
-from scripts.train.features import Rows, cache_decision, fill_cache
+from scripts.train.features import Rows, cache_decision, fill_cache, is_filled
 from scripts.train.head_model import class_weights, new_head, summed_loss
 from scripts.train.head_run import HeadRun
 from scripts.train.merge_head import merge_head
@@ -31,6 +31,7 @@ from scripts.train.tokenize_spans import tokenize_dataset
 from scripts.train.train_head import LAST_ATTEMPT, live_features, main, train_head, train_with_less_memory
 from scripts.train.train_span_lora import train_span_lora
 from scripts.train.tries import Tries
+from tests.support.damage import cut_short, flip_byte
 from tests.support.span_data import head_settings, make_span_dataset
 
 
@@ -194,9 +195,22 @@ def test_a_pass_over_the_data_that_was_cut_off_goes_on_where_it_was(tokens, tiny
     fill_cache(live, tmp_path / "cut", "train", torch.float32, lambda: False)
     assert sorted(computed) == list(range(len(rows)))
     assert (tmp_path / "cut" / "train.bin").read_bytes() == (tmp_path / "whole" / "train.bin").read_bytes()
-    (tmp_path / "cut" / "train.bin").write_bytes(b"")
-    fill_cache(live, tmp_path / "cut", "train", torch.float32, lambda: False)
-    assert (tmp_path / "cut" / "train.bin").read_bytes() == (tmp_path / "whole" / "train.bin").read_bytes()
+
+
+@pytest.mark.parametrize("damage", [flip_byte, cut_short])
+def test_hidden_states_that_have_changed_are_made_again(tokens, tiny_base, tmp_path, caplog, damage):
+    rows = Rows(tokens / "train.arrow")
+    live = live_features({"train": rows}, run_of(tokens, tiny_base, tmp_path, head_settings()))["train"]
+    states, words = tmp_path / "train.bin", (tmp_path, "train")
+    fill_cache(live, *words, torch.float32, lambda: False)
+    whole = states.read_bytes()
+    assert is_filled(*words, rows, len(whole))
+    damage(states)
+    assert not is_filled(*words, rows, len(whole))
+    fill_cache(live, *words, torch.float32, lambda: False)
+    assert "has changed since it was made: it is made again" in caplog.text
+    assert states.read_bytes() == whole
+    assert is_filled(*words, rows, len(whole))
 
 
 @pytest.mark.parametrize(
