@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 from tests.support.needs import need
 
@@ -43,19 +44,18 @@ SlurmdParameters=config_overrides
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=2
 JobAcctGatherParams=OverMemoryKill
-AccountingStorageType=accounting_storage/none
 JobCompType=jobcomp/filetxt
 JobCompLoc={folder}/finished-jobs.txt
 SlurmdTimeout=10
 ReturnToService=2
-MinJobAge=600
 DefMemPerCPU=1000
 KillWait=20
 GresTypes=gpu
 {nodes}
 PartitionName=main Nodes={names} Default=YES MaxTime=INFINITE State=UP
+{site}
 """
-NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=8 RealMemory=32000 Gres=gpu:1"
+NODE = "NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=8 RealMemory=32000 Gres={gpus}"
 
 
 class Slurm:
@@ -64,6 +64,11 @@ class Slurm:
     It takes free ports, has a munge key of its own and touches nothing of another Slurm on the machine. It runs as
     whoever starts it: as root, too.
     """
+
+    # What other clusters have otherwise: see tests/support/slurm_accounting.py.
+    site = "AccountingStorageType=accounting_storage/none\nMinJobAge=600"
+    gpus: ClassVar = dict.fromkeys(NODES, "gpu:1")
+    gpu_files = "Name=gpu Count=1 File=/dev/null\n"
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -79,15 +84,18 @@ class Slurm:
         folder.chmod(0o755)
         (folder / "state").mkdir()
         controller, *ports = free_ports(1 + len(NODES))
-        nodes = "\n".join(NODE.format(name=n, host=host, port=p) for n, p in zip(NODES, ports, strict=True))
+        nodes = "\n".join(
+            NODE.format(name=n, host=host, port=p, gpus=self.gpus[n]) for n, p in zip(NODES, ports, strict=True)
+        )
         facts = {"host": host, "user": getpass.getuser(), "folder": folder, "controller": controller}
-        (folder / "slurm.conf").write_text(CONFIG.format(**facts, nodes=nodes, names=",".join(NODES)))
+        settings = CONFIG.format(**facts, nodes=nodes, names=",".join(NODES), site=self.site)
+        (folder / "slurm.conf").write_text(settings)
         # Inside a job Snakemake's plugin takes every SLURM_ variable from srun, SLURM_CONF with them.
         srun = f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {find("srun")} "$@"\n'
         (folder / "bin").mkdir()
         (folder / "bin" / "srun").write_text(srun)
         (folder / "bin" / "srun").chmod(0o755)
-        (folder / "gres.conf").write_text("Name=gpu Count=1 File=/dev/null\n")
+        (folder / "gres.conf").write_text(self.gpu_files)
         key = folder / "munge.key"
         key.write_bytes(secrets.token_bytes(128))
         key.chmod(0o400)
@@ -96,10 +104,14 @@ class Slurm:
         ]
         self.start_daemon("munged", "-F", "--force", f"--seed-file={folder}/munge.seed", *options)
         until((folder / "munge.socket").exists, "munged makes its socket")
+        self.start_accounting()
         self.start_daemon("slurmctld", "-D", "-f", f"{folder}/slurm.conf")
         for name in NODES:
             self.start_node(name)
         until(lambda: all(self.state(name) == "IDLE" for name in NODES), "both nodes are idle")
+
+    def start_accounting(self) -> None:
+        """Start what keeps the accounts: nothing here."""
 
     def start_daemon(self, program: str, *arguments: str, name: str | None = None) -> None:
         """Start a daemon that stays in the foreground, its messages in a file of the folder."""

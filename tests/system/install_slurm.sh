@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Install what tests/system/test_slurm.py starts: Slurm and munge, from Debian, as root. Quick when all is there.
+# Install what tests of Slurm start: Slurm, munge, and for accounts slurmdbd and MariaDB; from Debian, as root. Quick
+# when all is there.
 set -euo pipefail
 
-for tool in munged slurmctld slurmd sbatch scontrol; do
+for tool in munged slurmctld slurmd sbatch scontrol slurmdbd sacctmgr mariadbd mariadb-install-db my_print_defaults; do
     PATH="$PATH:/usr/sbin:/sbin" command -v "$tool" >/dev/null || missing=yes
 done
 [[ ${missing:-} ]] || exit 0
@@ -15,4 +16,5 @@ if [[ ! -e $policy ]]; then
     chmod +x "$policy"
     trap 'rm -f "$policy"' EXIT
 fi
-DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends slurm-wlm munge
+DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+    slurm-wlm munge slurmdbd mariadb-server-core mariadb-client-core

@@ -4,24 +4,13 @@ import json
 import re
 import subprocess
 import sys
-from collections import defaultdict
-from contextlib import contextmanager
 
 import pytest
 
 from tests.support.project import CONFIG, Project, raw_records
 from tests.support.slurm import until
+from tests.support.slurm_workflow import finish, replace, workflow
 
-# What a cluster that is this machine needs otherwise: files are seen at once, and jobs end within seconds.
-PROFILE = (
-    "--workflow-profile",
-    "profiles/slurm",
-    "--slurm-init-seconds-before-status-checks",
-    "2",
-    "--latency-wait",
-    "5",
-    "--slurm-keep-successful-logs",
-)
 LOCAL = {"fetch_converter", "plot_curve"}
 TOGETHER = {
     "embedded_model_build_embedded_model_generate_corpus": {"generate_corpus", "build_embedded_model"},
@@ -29,45 +18,6 @@ TOGETHER = {
     "scores_decide_verdict_score_answers_write_run_report": {"score_answers", "decide_verdict", "write_run_report"},
 }
 ADAPTER = "results/runs/cards/adapter/adapter_model.safetensors"
-
-
-@contextmanager
-def workflow(project, slurm, *arguments):
-    """Run snakemake with the cluster's profile while the block runs; it ends with it. Its words go to slurm.log."""
-    with open(project.folder / "slurm.log", "w") as log:
-        run = subprocess.Popen(
-            ["snakemake", *PROFILE, *arguments], cwd=project.folder, env=slurm.surroundings(), stdout=log, stderr=log
-        )
-        try:
-            yield run
-        finally:
-            if run.poll() is None:
-                run.kill()
-                run.wait()
-
-
-def finish(project, slurm, *arguments):
-    """Run snakemake with the cluster's profile to its end, which must be good; return its jobs, by rule or group."""
-    before = {job["JobId"] for job in slurm.jobs()}
-    with workflow(project, slurm, *arguments) as run:
-        assert run.wait(timeout=900) == 0, (project.folder / "slurm.log").read_text()[-5000:]
-    return jobs_by_rule(job for job in slurm.jobs() if job["JobId"] not in before)
-
-
-def jobs_by_rule(jobs):
-    """Return the jobs of each rule, or group of rules, in the order of their start."""
-    found = defaultdict(list)
-    for job in sorted(jobs, key=lambda job: int(job["JobId"])):
-        found[re.sub(r"^(rule|group)_|_wildcards_.*$", "", job["Comment"])].append(job)
-    return found
-
-
-def replace(project, path, old, new, after=""):
-    """Replace a text where it first stands in a file of the project, after another text."""
-    text = (project.folder / path).read_text()
-    start = text.index(after)
-    assert old in text[start:]
-    project.write(path, text[:start] + text[start:].replace(old, new, 1))
 
 
 def test_the_cluster_runs_a_job_on_two_nodes_each_with_its_gpu(slurm):
