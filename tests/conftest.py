@@ -16,6 +16,7 @@ from scripts.gguf.convert_mmproj import convert_mmproj
 from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, fetch_converter, read_pin
 from tests.support.crates import CrateValidator
 from tests.support.gguf_files import CONVERTER, conversion_settings, convert
+from tests.support.images import build_images, image_files
 from tests.support.one_worker import one_worker_at_a_time
 from tests.support.project import Project
 from tests.support.secrets import PLANTED
@@ -86,6 +87,14 @@ def finished(tmp_path_factory) -> Project:
     done = project.snakemake("--quiet", "host", "reason", "rules", environment=PLANTED)
     assert done.returncode == 0, done.stdout
     return project
+
+
+@pytest.fixture(scope="session")
+def images(request) -> dict[str, Path]:
+    """The container images of the environments that rules run in, by name; built once and kept in the checkout."""
+    with one_worker_at_a_time(request.config.cache.mkdir("images") / "built"):
+        build_images()
+    return image_files()
 
 
 @pytest.fixture(scope="session")

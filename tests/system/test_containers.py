@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -12,41 +11,20 @@ import pytest
 
 from scripts.common.container_settings import bound_arguments, passed_variables
 from scripts.common.files import read_json, read_jsonl, sha256_of
-from scripts.common.images import IMAGES, content_digest, image_file
-from tests.support.needs import need
+from scripts.common.images import IMAGES, content_digest
+from tests.support.images import ENVIRONMENTS, build_images, use_images
 from tests.support.project import ROOT, Project
 
-INSTALLER = "tests/system/install_apptainer.sh"
-ENVIRONMENTS = ("dataset", "train", "gguf", "score")
 RUN = "results/runs/cards"
 VARIANTS = ("base", "adapter", "merged", "bf16")
 POISON = "raise SystemExit('poisoned: ' + __file__)\n"
 MARK = "import sys; open({marker!r}, 'a').write(' '.join(sys.argv) + chr(10))\n"
 
 
-def build_images(*options: str) -> str:
-    """Build the CPU images, or take those that are there; return what the builder says."""
-    command = [sys.executable, "-m", "containers.build", *ENVIRONMENTS, "--torch", "cpu", "--native", *options]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
-@pytest.fixture(scope="session")
-def images() -> dict[str, Path]:
-    """The CPU images of the four environments."""
-    for program in ("apptainer", "debootstrap"):
-        need(program, INSTALLER)
-    build_images()
-    return {environment: image_file(environment, "cpu", ROOT, native=True) for environment in ENVIRONMENTS}
-
-
 def project_in(folder: Path) -> Project:
     """Make the small project in a folder, with the images of this checkout."""
     project = Project.made_in(folder)
-    (folder / IMAGES).symlink_to(ROOT / IMAGES)
-    config = (folder / "config/config.yaml").read_text(encoding="utf-8")
-    project.write("config/config.yaml", f"{config}environments: {{torch: cpu}}\n")
+    use_images(folder)
     return project
 
 

@@ -6,16 +6,14 @@ just after it began to write something. SEED in the environment repeats a series
 
 import os
 import random
-import re
 import time
 from collections import Counter
 
 import pytest
 
-from scripts.common.files import read_json, read_jsonl, sha256_of
-from scripts.common.seals import is_seal
 from tests.support.process_tree import RunningWorkflow
 from tests.support.project import Project
+from tests.support.same_results import content, contents, results
 
 # Long enough that there are moments to hit: optimizer steps with checkpoints, dropout, a second quant.
 EDITS = {
@@ -34,8 +32,6 @@ KILLS = {
 }  # fmt: skip
 STAGES = ("dataset", "model", "train", "gguf", "predict", "score", "deploy")
 LEAST_KILLS, LEAST_HITS = 25, 2  # in all, and of each stage
-# Keys whose values differ from time to time: when, how long, in how many tries; hashes of files that hold such values.
-TIMED = re.compile(r".*(second|memory).*|energy|cost|tries|started|ended|made_from")
 
 
 def prepared(folder) -> Project:
@@ -56,29 +52,6 @@ def undisturbed(tmp_path_factory) -> Project:
     done = project.snakemake("--quiet", "host", "reason", "rules")
     assert done.returncode == 0, done.stdout
     return project
-
-
-def results(project: Project) -> dict:
-    """Return the results that a run leaves, by path; without what is written only to read (logs), seals and pages."""
-    paths = {str(path.relative_to(project.folder)): path for path in project.files("results")}
-    ignored = ("results/logs/", "results/benchmarks/")
-    return {name: path for name, path in paths.items() if not name.startswith(ignored) and not is_seal(path)}
-
-
-def without_time(value):
-    """Return parsed JSON without what differs from time to time."""
-    if isinstance(value, list):
-        return [without_time(item) for item in value]
-    if isinstance(value, dict):
-        return {key: without_time(item) for key, item in value.items() if not TIMED.fullmatch(key)}
-    return value
-
-
-def content(path):
-    """Return what has to be the same in each run: the bytes, or of files that tell the time what they say besides."""
-    if path.suffix in (".json", ".jsonl") and path.name != "tokenizer.json":
-        return without_time(read_json(path) if path.suffix == ".json" else list(read_jsonl(path)))
-    return sha256_of(path)
 
 
 def exact(name: str) -> bool:
@@ -147,21 +120,17 @@ def test_a_workflow_killed_at_random_moments_ends_as_an_undisturbed_one(undistur
     print(f"SEED={seed}")
     project = prepared(tmp_path / "killed")
     killer = Killer(project, steps_and_seconds(undisturbed), seed)
-    expected = {name: content(path) for name, path in results(undisturbed).items()}
+    expected = {name: content(path) for name, path in results(undisturbed.folder).items()}
     while not killer.run_once():
-        there = results(project)
+        there = results(project.folder)
         whole = [name for name in there if exact(name) and "/checkpoints/" not in name and ".partial" not in name]
         assert [name for name in whole if content(there[name]) != expected.get(name)] == [], f"kill {killer.kills}"
     print(f"{killer.kills} kills, {dict(killer.hits)}")
     assert killer.kills >= LEAST_KILLS
     assert {stage: killer.hits[stage] for stage in STAGES if killer.hits[stage] < LEAST_HITS} == {}
 
-    there = results(project)
-    assert there.keys() == expected.keys()
-    telling_time = (".html", ".svg", "SHA256SUMS", "leaderboard.csv", "README.md", "ro-crate-metadata.json")
-    same = [name for name in expected if not name.endswith(telling_time)]
-    differing = [name for name in same if content(there[name]) != expected[name]]
-    assert differing == []
+    assert results(project.folder).keys() == expected.keys()
+    assert [name for name, found in contents(project.folder).items() if found != expected[name]] == []
     assert list(project.files(".snakemake/incomplete")) == []
     assert not list((project.folder / ".snakemake/locks").glob("*"))
     assert project.planned() == Counter()

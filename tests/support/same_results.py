@@ -1,0 +1,39 @@
+"""What of a workflow's results is the same each time that it is run, however and wherever that is."""
+
+import re
+from pathlib import Path
+
+from scripts.common.files import read_json, read_jsonl, sha256_of
+from scripts.common.seals import is_seal
+
+# Keys whose values differ from time to time: when, how long, in how many tries; hashes of files that hold such values.
+TIMED = re.compile(r".*(second|memory).*|energy|cost|tries|started|ended|made_from")
+TELLING_TIME = (".html", ".svg", "SHA256SUMS", "leaderboard.csv", "README.md", "ro-crate-metadata.json")
+
+
+def results(folder: Path) -> dict[str, Path]:
+    """Return the results that a run leaves, by path; without what is written only to read (logs) and seals."""
+    paths = {str(path.relative_to(folder)): path for path in sorted((folder / "results").rglob("*")) if path.is_file()}
+    ignored = ("results/logs/", "results/benchmarks/")
+    return {name: path for name, path in paths.items() if not name.startswith(ignored) and not is_seal(path)}
+
+
+def without_time(value):
+    """Return parsed JSON without what differs from time to time."""
+    if isinstance(value, list):
+        return [without_time(item) for item in value]
+    if isinstance(value, dict):
+        return {key: without_time(item) for key, item in value.items() if not TIMED.fullmatch(key)}
+    return value
+
+
+def content(path: Path):
+    """Return what has to be the same in each run: the bytes, or of files that tell the time what they say besides."""
+    if path.suffix in (".json", ".jsonl") and path.name != "tokenizer.json":
+        return without_time(read_json(path) if path.suffix == ".json" else list(read_jsonl(path)))
+    return sha256_of(path)
+
+
+def contents(folder: Path) -> dict:
+    """Return the content of each result that does not tell the time throughout, by path."""
+    return {name: content(path) for name, path in results(folder).items() if not name.endswith(TELLING_TIME)}
