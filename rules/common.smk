@@ -52,6 +52,8 @@ DEPLOYMENT = {str(method) for method in workflow.deployment_settings.deployment_
 IN_CONTAINERS = "apptainer" in DEPLOYMENT
 # Inside of a container the working directory is HOME; what libraries put there goes beside Snakemake's own files.
 HOME = os.path.abspath(os.path.join(".snakemake", "home"))
+# What the user gave by --apptainer-args, for a cluster's jobs.
+USERS_ARGUMENTS = "SNAKETUNE_APPTAINER_ARGS"
 
 # Steps import from this folder and from nothing of the user's own site-packages; without --sdm they run in the
 # environment of this Snakemake. Threads that wait sleep: spinning ones slow down every job that shares their cores.
@@ -454,8 +456,13 @@ def prepare_containers():
         arguments = bound_arguments(places_outside(outside, [os.getcwd()]))
     except UserError as error:
         raise WorkflowError(str(error)) from None
-    # The user's own, such as --nv of a profile, come after ours; a job that Slurm starts has both already.
+    # The user's own, such as --nv of a profile, come after ours. A cluster's job is given both, as they were where it was
+    # submitted; a folder that was bound there need not be on this node.
     settings = workflow.deployment_settings
+    if workflow.is_main_process:
+        os.environ[USERS_ARGUMENTS] = settings.apptainer_args
+    elif workflow.remote_exec:
+        settings.apptainer_args = os.environ.get(USERS_ARGUMENTS, settings.apptainer_args)
     if arguments not in settings.apptainer_args:
         settings.apptainer_args = f"{arguments} {settings.apptainer_args}"
 

@@ -21,11 +21,14 @@ OPTIONS = (
 
 
 @contextmanager
-def workflow(project: Project, slurm: Slurm, *arguments: str, profile: str = PROFILE) -> Iterator[subprocess.Popen]:
+def workflow(
+    project: Project, slurm: Slurm, *arguments: str, profile: str = PROFILE, environment: dict | None = None
+) -> Iterator[subprocess.Popen]:
     """Run snakemake with the cluster's profile while the block runs; it ends with it. Its words go to slurm.log."""
     command = ["snakemake", "--workflow-profile", profile, *OPTIONS, *arguments]
+    surroundings = {**slurm.surroundings(), **(environment or {})}
     with open(project.folder / "slurm.log", "w") as log:
-        run = subprocess.Popen(command, cwd=project.folder, env=slurm.surroundings(), stdout=log, stderr=log)
+        run = subprocess.Popen(command, cwd=project.folder, env=surroundings, stdout=log, stderr=log)
         try:
             yield run
         finally:
@@ -35,11 +38,11 @@ def workflow(project: Project, slurm: Slurm, *arguments: str, profile: str = PRO
 
 
 def finish(
-    project: Project, slurm: Slurm, *arguments: str, profile: str = PROFILE, seconds: float = 900
+    project: Project, slurm: Slurm, *arguments: str, environment: dict | None = None, seconds: float = 900
 ) -> dict[str, list[dict[str, str]]]:
     """Run snakemake with the cluster's profile to its end, which must be good; return its jobs, by rule or group."""
     before = {job["JobId"] for job in slurm.jobs()}
-    with workflow(project, slurm, *arguments, profile=profile) as run:
+    with workflow(project, slurm, *arguments, environment=environment) as run:
         assert run.wait(timeout=seconds) == 0, (project.folder / "slurm.log").read_text()[-5000:]
     return jobs_by_rule(job for job in slurm.jobs() if job["JobId"] not in before)
 

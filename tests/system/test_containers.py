@@ -14,8 +14,10 @@ from scripts.common.files import read_json, read_jsonl, sha256_of
 from scripts.common.images import IMAGES, content_digest
 from tests.support.images import ENVIRONMENTS, build_images, use_images
 from tests.support.project import ROOT, Project
+from tests.support.slurm import Slurm
+from tests.support.slurm_workflow import PROFILE, finish, replace
 
-RUN = "results/runs/cards"
+DATASET, RUN = "results/datasets/cards", "results/runs/cards"
 VARIANTS = ("base", "adapter", "merged", "bf16")
 POISON = "raise SystemExit('poisoned: ' + __file__)\n"
 MARK = "import sys; open({marker!r}, 'a').write(' '.join(sys.argv) + chr(10))\n"
@@ -89,6 +91,64 @@ def test_records_tokens_weights_and_gguf_are_the_same_bytes_as_without_container
         ("results/tools", ".py"),
     ]:
         assert digests(contained, folder, suffix=suffix) == digests(finished, folder, suffix=suffix), folder
+
+
+class OnTheCluster:
+    """The first steps of the small project in the containers of Slurm's jobs, the user's Python poisoned all around.
+
+    The submitting machine has a folder for temporary files that the nodes don't have.
+    """
+
+    SEEN = 'echo "$CUDA_VISIBLE_DEVICES" "$SLURM_JOB_ID" >seen;'
+    ELSEWHERE = (
+        '[ "$SNAKETUNE_JOB" ] || { mkdir -p "$TMPDIR-of-node"; rm -rf "$TMPDIR"; export TMPDIR="$TMPDIR-of-node"; }'
+    )
+
+    def __init__(self, folder: Path, slurm: Slurm):
+        for name in ("project", "temporary"):
+            (folder / name).mkdir()
+        self.project, self.marker = project_in(folder / "project"), folder / "marker"
+        poison = plant_poison(folder / "home", self.marker)
+        plant_poison(folder / "project", self.marker)
+        replace(self.project, "rules/dataset.smk", "python {input.code[0]:q}", self.SEEN + " python {input.code[0]:q}")
+        replace(self.project, PROFILE + "/job.sh", "\nif [", f"\n{self.ELSEWHERE}\nif [")
+        self.jobs = finish(
+            self.project,
+            slurm,
+            f"{DATASET}/ledger.json",
+            *("--sdm", "apptainer", "--set-resources", "ingest_records:gpu=1"),
+            environment={**poison, "TMPDIR": str(folder / "temporary")},
+            seconds=300,
+        )
+
+
+@pytest.fixture(scope="module")
+def on_the_cluster(images, slurm, tmp_path_factory) -> OnTheCluster:
+    """The first steps of the small project, in containers on a cluster."""
+    return OnTheCluster(tmp_path_factory.mktemp("cluster"), slurm)
+
+
+def test_the_jobs_of_a_cluster_run_in_the_image_of_their_step(on_the_cluster, images):
+    logs = [file.read_text() for file in on_the_cluster.project.files(".snakemake/slurm_logs")]
+    activated = [line for log in logs for line in log.splitlines() if line.startswith("Activating singularity image")]
+    assert [line.rpartition("/")[2] for line in activated] == [images["dataset"].name] * 3
+    assert sum(map(len, on_the_cluster.jobs.values())) == 2
+
+
+def test_a_poisoned_python_of_the_user_is_seen_by_a_clusters_jobs_and_not_by_their_steps(on_the_cluster):
+    assert "--target-jobs ingest_records" in on_the_cluster.marker.read_text(), (
+        "the poison reached no job: this test tests nothing"
+    )
+    assert not poisoned_steps(on_the_cluster.marker)
+
+
+def test_a_container_sees_the_gpu_that_slurm_gave_its_job(on_the_cluster):
+    (job,) = on_the_cluster.jobs["ingest_records"]
+    assert (on_the_cluster.project.folder / "seen").read_text().split() == ["0", job["JobId"]]
+
+
+def test_a_dataset_is_the_same_on_a_cluster_in_containers(on_the_cluster, finished):
+    assert digests(on_the_cluster.project, DATASET, suffix=".jsonl") == digests(finished, DATASET, suffix=".jsonl")
 
 
 def test_a_poisoned_python_of_the_user_changes_nothing_without_containers(finished, tmp_path):
