@@ -12,19 +12,28 @@ TELLING_TIME = (".html", ".svg", "SHA256SUMS", "leaderboard.csv", "README.md", "
 
 
 def results(folder: Path) -> dict[str, Path]:
-    """Return the results that a run leaves, by path; without what is written only to read (logs) and seals."""
+    """Return the results that a run leaves, by path; without logs, seals and bytecode."""
     paths = {str(path.relative_to(folder)): path for path in sorted((folder / "results").rglob("*")) if path.is_file()}
     ignored = ("results/logs/", "results/benchmarks/")
-    return {name: path for name, path in paths.items() if not name.startswith(ignored) and not is_seal(path)}
+    return {
+        name: path
+        for name, path in paths.items()
+        if not name.startswith(ignored) and not is_seal(path) and path.suffix != ".pyc"
+    }
 
 
 def without_time(value):
-    """Return parsed JSON without what differs from time to time."""
+    """Return parsed JSON without what differs from time to time, the gates on seconds among it."""
     if isinstance(value, list):
-        return [without_time(item) for item in value]
+        return [without_time(item) for item in value if not (isinstance(item, dict) and on_time(item))]
     if isinstance(value, dict):
         return {key: without_time(item) for key, item in value.items() if not TIMED.fullmatch(key)}
     return value
+
+
+def on_time(gate: dict) -> bool:
+    """Say whether a dict is a gate on how long answers take."""
+    return "seconds" in str(gate.get("metric"))
 
 
 def content(path: Path):

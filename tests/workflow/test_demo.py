@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from scripts.common.files import read_json, sha256_of
+from tests.support.images import use_images
 from tests.support.project import planned_jobs, without_make
+from tests.support.same_results import contents
+from tests.support.slurm_workflow import OPTIONS, PROFILE
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = ("football", "stories")
@@ -41,10 +44,10 @@ def copy_of_the_checkout(folder: Path) -> Path:
     return folder
 
 
-def make(folder: Path, *arguments: str) -> str:
+def make(folder: Path, *arguments: str, surroundings: dict[str, str] | None = None) -> str:
     """Run make in the folder, with this environment and no other (`VENV=`: nothing is installed); return its output."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**without_make(), "COLUMNS": "140", "PATH": path}
+    environment = {**without_make(), "COLUMNS": "140", "PATH": path, **(surroundings or {})}
     done = subprocess.run(
         ["make", "VENV=", "CORES=2", *arguments],
         cwd=folder,
@@ -116,6 +119,31 @@ def test_a_second_demo_does_no_job(demo):
     printed = make(folder, "demo")
     assert "Nothing to be done" in printed
     assert {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*") if path.is_file()} == before
+
+
+def assert_same_results(folder: Path, demo: Path) -> None:
+    """Assert that a run of the demo has made what the other has: the same files, alike but for times and machines."""
+    found, expected = contents(folder), contents(demo)
+    assert found.keys() == expected.keys()
+    machine = ("provenance.json", "training.json", ".finished.json")  # each says in which environment it was made
+    assert [name for name in found if not name.endswith(machine) and found[name] != expected[name]] == []
+
+
+def test_the_demo_makes_the_same_in_containers(demo, images, tmp_path):
+    folder = copy_of_the_checkout(tmp_path)
+    use_images(folder)
+    make(folder, "demo", "ARGS=--sdm apptainer")
+    assert_same_results(folder, demo[0])
+
+
+def test_the_demo_makes_the_same_on_a_cluster(demo, slurm, tmp_path):
+    folder = copy_of_the_checkout(tmp_path)
+    before = {job["JobId"] for job in slurm.jobs()}
+    flags = ("--workflow-profile", PROFILE, *OPTIONS)
+    make(folder, "demo", f"ARGS={' '.join(flags)}", surroundings=slurm.environment)
+    assert_same_results(folder, demo[0])
+    # Of the last ten minutes; tests/system/test_slurm.py looks at each.
+    assert {job["JobState"] for job in slurm.jobs() if job["JobId"] not in before} == {"COMPLETED"}
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
