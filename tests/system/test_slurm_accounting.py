@@ -108,7 +108,7 @@ def done(slurm, tmp_path_factory):
             name: stack.enter_context(workflow(small.project, slurm, *goals.get(name, ()), profile=small.profile))
             for name, small in projects.items()
         }
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 600
         for name, run in runs.items():
             assert run.wait(timeout=max(1, deadline - time.monotonic())) == 0, projects[name].log()[-5000:]
     for small in projects.values():
