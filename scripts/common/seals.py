@@ -74,5 +74,7 @@ def intact(path: Path | str) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         return path
     if path.is_file() and known_sha256(path) != expected:
-        raise UserError("has changed since it was made", path, remedy="delete it, and the next run makes it again")
+        raise UserError(
+            "has changed since it was made", path, remedy="delete it, and the run that needs it makes it again"
+        )
     return path

@@ -35,7 +35,7 @@ def made(tmp_path):
 def test_a_changed_file_is_named_with_its_remedy(made, damage):
     assert len(list(read_jsonl(made))) == 100
     damage(made)
-    with pytest.raises(UserError, match=r"train.jsonl: has changed since it was made; delete it, and the next run"):
+    with pytest.raises(UserError, match=r"train.jsonl: has changed since it was made; delete it, and the run"):
         list(read_jsonl(made))
 
 
