@@ -19,6 +19,7 @@ from scripts.common.files import MANIFEST, canonical_sha256, check_manifest, wri
 from scripts.common.seals import seal_of
 from scripts.common.terminal import terminal
 from scripts.train.memory import out_of_memory
+from scripts.train.world import is_first
 
 SAVING = ".saving"
 PENDING = "-before-evaluation"  # of a step whose evaluation is still due
@@ -66,6 +67,14 @@ def latest_checkpoint(folder: Path) -> Path | None:
             return path
         warn(f"{path} is left out: its best checkpoint, of step {best}, is not there or not whole")
     return None
+
+
+def checkpoint_to_take_up(folder: Path) -> Path | None:
+    """Return the checkpoint that a training goes on from, and name it in the log, once for all processes."""
+    path = latest_checkpoint(folder)
+    if path and is_first():
+        log.info("goes on from step %d (%s)", step_of(path), path)
+    return path
 
 
 def trusted(path: Path) -> dict | None:

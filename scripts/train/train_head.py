@@ -19,7 +19,7 @@ from scripts.common.cli import log, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import MANIFEST, check_manifest, read_json, write_json, write_jsonl, write_manifest
 from scripts.common.threads import use_threads
-from scripts.train.checkpoints import fingerprint, latest_checkpoint
+from scripts.train.checkpoints import checkpoint_to_take_up, fingerprint
 from scripts.train.energy import EnergyMeter
 from scripts.train.finished import FINISHED, only_training_in, same_finished_run
 from scripts.train.head_run import SPLITS, HeadRun
@@ -65,7 +65,7 @@ def train_head(run: HeadRun) -> tuple[list[dict], dict]:
     splits = [Split(rows[split], sources[split]) for split in SPLITS]
     loop = HeadTraining(head, *splits, settings, run.shape, weights)
     clock = time.monotonic()
-    state = loop.run(folder, latest_checkpoint(folder), stop, run.bar)
+    state = loop.run(folder, checkpoint_to_take_up(folder), stop, run.bar)
     features["training_seconds"] = round(time.monotonic() - clock, 3)
     run.save(head)
     facts = run.facts(

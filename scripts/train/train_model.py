@@ -34,7 +34,7 @@ from scripts.common.threads import use_threads
 from scripts.common.tokenizer_files import copy_code, copy_tokenizer_files
 from scripts.common.vision import is_vision, lower_longest_edge
 from scripts.train.arguments import batch_shape, lora_config, training_arguments
-from scripts.train.checkpoints import fingerprint, latest_checkpoint
+from scripts.train.checkpoints import checkpoint_to_take_up, fingerprint
 from scripts.train.energy import EnergyMeter
 from scripts.train.finished import FINISHED, only_training_in, same_finished_run
 from scripts.train.launch import train_in_processes
@@ -104,7 +104,7 @@ def train_model(
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     folder = checkpoints / run_fingerprint(tokens, base, settings, precision, device, threads)
     with first_process_first():
-        resumed = latest_checkpoint(folder)
+        resumed = checkpoint_to_take_up(folder)
     vision = VisionTraining(base, images, settings) if is_vision(settings) else None
     tokenizer = vision.processor.tokenizer if vision else load_tokenizer(base)
     set_seed(settings["seed"])

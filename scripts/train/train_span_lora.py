@@ -5,7 +5,7 @@ from pathlib import Path
 from scripts.common.base_model import load_tokenizer
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_json
-from scripts.train.checkpoints import latest_checkpoint
+from scripts.train.checkpoints import checkpoint_to_take_up
 from scripts.train.four_bit_layout import keep_layout
 from scripts.train.head_run import HeadRun
 from scripts.train.memory import loading
@@ -32,7 +32,7 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
     settings, training = run.settings, run.settings["training"]
     check_packages(training)
     folder = run.checkpoints / run.fingerprint()
-    resumed = latest_checkpoint(folder)
+    resumed = checkpoint_to_take_up(folder)
     tokenizer = load_tokenizer(run.base)
     set_seed(settings["seed"])
     model = adapted_classifier(run)

@@ -1,6 +1,7 @@
 """Checkpoints are data: what is half written, altered, foreign or code is never resumed, and is named."""
 
 import io
+import logging
 import os
 import pickle
 import shutil
@@ -18,6 +19,7 @@ from scripts.train import tokenize_spans
 from scripts.train.checkpoints import (
     SAVING,
     checkpoint_name,
+    checkpoint_to_take_up,
     checkpoints_in,
     finish_checkpoint,
     latest_checkpoint,
@@ -90,6 +92,18 @@ def newest_of(run: Path) -> Path:
     newest = checkpoints_in(run)[0]
     assert latest_checkpoint(run) == newest
     return newest
+
+
+def test_the_checkpoint_that_is_taken_up_is_named_in_the_log(run, caplog, monkeypatch):
+    caplog.set_level(logging.INFO, "snaketune")
+    newest = newest_of(run)
+    assert not caplog.messages
+    assert checkpoint_to_take_up(run) == newest
+    assert caplog.messages == [f"goes on from step {newest.name.split('-')[1]} ({newest})"]
+    monkeypatch.setattr("scripts.train.checkpoints.is_first", lambda: False)
+    assert checkpoint_to_take_up(run) == newest
+    assert checkpoint_to_take_up(run / "nothing") is None
+    assert len(caplog.messages) == 1
 
 
 def test_a_half_written_checkpoint_is_removed_and_the_one_before_is_taken(run):

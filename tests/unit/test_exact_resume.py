@@ -1,6 +1,8 @@
 """A training that was interrupted, wherever and however often, ends byte for byte as one that never was (on a CPU)."""
 
 import hashlib
+import logging
+import re
 import signal
 from pathlib import Path
 
@@ -131,13 +133,16 @@ def test_a_run_that_is_stopped_at_every_single_step_ends_as_if_it_never_was(
 
 @pytest.mark.parametrize("name", ["packed", "grouped", "early"])
 def test_a_run_that_is_stopped_in_every_evaluation_ends_as_if_it_never_was(
-    chat, tiny_base, tmp_path, monkeypatch, undisturbed, name
+    chat, tiny_base, tmp_path, monkeypatch, undisturbed, name, caplog
 ):
+    caplog.set_level(logging.INFO, "snaketune")
     settings = CHAT[name]
     whole = undisturbed(name, chat, tiny_base, settings)
     moments = [("evaluation", step) for step in steps_evaluated(whole[1])]
     curve, facts = interrupted(lambda: train_in(chat, tiny_base, tmp_path, settings), monkeypatch, MODULE, moments)
     assert_same_end(whole, tmp_path, curve, facts)
+    said = [re.match(r"goes on from step (\d+) \(.*/checkpoint-\1-before-evaluation\)$", m) for m in caplog.messages]
+    assert [("evaluation", int(match[1])) for match in said if match] == moments
 
 
 @pytest.mark.parametrize("step", range(1, 11))
