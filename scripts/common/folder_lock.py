@@ -91,7 +91,7 @@ def one_workflow_at_a_time() -> None:
                     yield
         # One line each, which an error of Snakemake's would not be.
         except FolderInUseError as error:
-            logger.error(str(error))
+            print(error, file=sys.stderr)  # the logger says nothing with `--quiet all`
             raise SystemExit(1) from None
         except OSError as error:
             full = full_disk(error, {"folder": self.path})
