@@ -145,12 +145,13 @@ def next_commands(results: Path, page: Path, recipe: str | None = None) -> list[
     return [
         look,
         (
-            "cp config/config.yaml config/mine.yaml",
+            "cp config/config.yaml config/mine.yaml"
+            f" && echo 'pathvars: {{results: {RESULTS / 'mine'}}}' >> config/mine.yaml",
             "bring your own data (README, 'Your own data'): change files, format and fields in config/mine.yaml",
         ),
         (
             "source .venv/bin/activate && snakemake --configfile config/mine.yaml",
-            "run it; '-n --quiet rules' only says what would be done",
+            f"run it, into {RESULTS / 'mine'}/; '-n --quiet rules' only says what would be done",
         ),
         (
             "make recipe NAME=football",

@@ -31,7 +31,9 @@ def typed(folder: Path, command: str) -> str:
 def test_the_commands_of_the_summary_work_as_typed(checkout):
     copy, run, recipe = [command for command, _ in next_commands(RESULTS, RESULTS / "report.html")][1:]
     typed(checkout, copy)
-    assert "results/leaderboard.html" in typed(checkout, f"{run} -n")
+    planned = typed(checkout, f"{run} -n")
+    assert "results/mine/leaderboard.html" in planned
+    assert " results/leaderboard.html" not in planned, "it would write the demo's leaderboard anew"
     assert planned_jobs(typed(checkout, f"{recipe} ARGS=-n"))["train_adapter"] == 1
 
 
