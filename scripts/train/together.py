@@ -10,7 +10,7 @@ class Together:
     """Mixed into a trainer with `row_seed`: shares of the rows, and dropout that depends on a row's place in its step.
 
     The trainer's loss is the sum over a step's tokens by their number in all processes, as it is in one; so the order
-    of additions is all that another number of processes changes.
+    of additions is all that another number of processes changes, and, where they cut micro-batches, what is dropped.
     """
 
     place = (-1, 0)  # the optimizer step, and how many micro-batches of it this process has seen
