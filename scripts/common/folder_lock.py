@@ -41,7 +41,7 @@ def held(path: Path) -> Iterator[bool]:
             owner = owner_of(file)
             raise FolderInUseError(
                 f"Another snakemake is at work in this folder, process {owner.get('pid')} on {owner.get('host')}: "
-                "wait for it or end it. Side by side they can work in different folders (--directory, with --configfile)."
+                "wait for it or end it. Side by side they can work in other folders (--directory, with --configfile)."
             ) from None
         except OSError:
             yield False
