@@ -25,7 +25,7 @@ include: "rules/deploy.smk"
 
 
 onstart:
-    stop_jobs_on_sigterm()
+    stop_jobs_on_signals()
 
 
 onsuccess:

@@ -29,11 +29,11 @@ from scripts.common.folder_lock import OWNER, one_workflow_at_a_time
 from scripts.common.hidden_secrets import HideSecrets
 from scripts.common.images import image_file, lock_name
 from scripts.common.imports import files_of_script
-from scripts.common.last_words import last_words
+from scripts.common.last_words import KILLED, last_words
 from scripts.common.memory.report import memory_lines
 from scripts.common.offline import ENVIRONMENT as OFFLINE_ENVIRONMENT
 from scripts.common.path_names import name_fault
-from scripts.common.stop_jobs import stop_jobs_on_sigterm
+from scripts.common.stop_jobs import stop_jobs_on_signals, stopping
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
 
@@ -615,6 +615,8 @@ def show_summary():
 def say_how_to_go_on(logs):
     """Say after a failure what went wrong, job by job, and that what is done is kept; `logs` are Snakemake's own."""
     for job_log, words in last_words(logs).items():
+        if words == KILLED and stopping.is_set():
+            words = "the job was stopped with the workflow"
         print(f"\n{job_log}:\n{words}\n", file=sys.stderr)
     print(
         "What is done is kept: type the same command again to go on; training resumes at its checkpoint.",

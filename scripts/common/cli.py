@@ -3,6 +3,7 @@
 import argparse
 import json
 import logging
+import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -51,6 +52,9 @@ def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.Argume
     try:
         take_devices(arguments.gpus)
         step(arguments)
+    except KeyboardInterrupt:
+        log.error("stopped by Ctrl-C; run again to go on")
+        return 128 + signal.SIGINT
     except Exception as error:
         fault = full_disk(error, vars(arguments)) or error
         if isinstance(fault, UserError):

@@ -11,6 +11,7 @@ COMMAND = re.compile(r"^Command '.*? --log (?P<log>\S+).*?' (?:returned non-zero
 # The lines of scripts/common/cli.py: time, level, text.
 LOGGED = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ (?P<level>[A-Z]+) ", re.MULTILINE)
 FAULT_OF_STEP = "this is a fault of the step"
+KILLED = "the job ended without a word: it was killed, perhaps for want of memory"
 
 
 def last_words(snakemake_logs: Iterable[Path | str]) -> dict[str, str]:
@@ -34,6 +35,6 @@ def last_word(log: Path) -> str:
         return "the job ended before it said a word: it was killed, or could not start; then Snakemake's lines say why"
     lines = list(LOGGED.finditer(text))
     if not lines or lines[-1]["level"] != "ERROR":
-        return "the job ended without a word: it was killed, perhaps for want of memory"
+        return KILLED
     said = text[lines[-1].end() :]
     return said.splitlines()[-1] if said.startswith(FAULT_OF_STEP) else said

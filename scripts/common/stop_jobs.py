@@ -1,7 +1,8 @@
-"""SIGTERM to Snakemake stops its jobs, as Ctrl-C at a terminal does.
+"""SIGTERM to Snakemake stops its jobs, and so does Ctrl-C.
 
-By itself Snakemake waits on SIGTERM until its running jobs are done, which can be hours. Shells between Snakemake and
-a step are left alone: they end with the step, and Snakemake waits for them.
+By itself Snakemake waits on SIGTERM until its running jobs are done, which can be hours. What stands between Snakemake
+and a step is left alone: shells end with the step, and Snakemake waits for them; in a container, the program that holds
+the image in place must not go before the step, or the step has no files any more to end in good order.
 """
 
 import os
@@ -10,8 +11,10 @@ import threading
 import time
 from pathlib import Path
 
-SHELLS = ("bash", "sh", "dash")
+GO_BETWEENS = ("bash", "sh", "dash", "starter", "squashfuse", "squashfuse_ll", "fuse2fs", "fuse-overlayfs", "gocryptfs")
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
 GRACE = 60  # seconds until a job that does not stop is killed
+stopping = threading.Event()  # set from the signal on
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -40,7 +43,7 @@ def stop_jobs(grace: float = GRACE) -> None:
     while True:
         late = time.monotonic() > end
         for pid, name in descendants(os.getpid()).items():
-            if (late or pid not in asked) and name not in SHELLS:
+            if (late or pid not in asked) and name not in GO_BETWEENS:
                 asked.add(pid)
                 try:
                     os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
@@ -49,12 +52,15 @@ def stop_jobs(grace: float = GRACE) -> None:
         time.sleep(0.2)
 
 
-def stop_jobs_on_sigterm() -> None:
-    """Take SIGTERM like Ctrl-C: jobs stop, Snakemake cleans up and ends. For the main thread, at its start."""
+def stop_jobs_on_signals() -> None:
+    """At SIGTERM and Ctrl-C jobs stop, Snakemake cleans up and ends. For the main thread, at its start."""
 
     def stop(number, frame):
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # once is enough
+        for signal_number in SIGNALS:
+            signal.signal(signal_number, signal.SIG_IGN)  # once is enough
+        stopping.set()
         threading.Thread(target=stop_jobs, daemon=True).start()
         raise KeyboardInterrupt
 
-    signal.signal(signal.SIGTERM, stop)
+    for signal_number in SIGNALS:
+        signal.signal(signal_number, stop)

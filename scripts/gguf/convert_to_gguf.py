@@ -44,6 +44,7 @@ def run_converter(tools: Path, folder: Path, output: Path, *options: str) -> Non
     surroundings = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(tools.resolve()), str(tools.resolve() / "gguf-py")]),
+        "PYTHONDONTWRITEBYTECODE": "1",  # the folder stays as it was fetched
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }

@@ -215,7 +215,7 @@ def fill_cache(live: LiveFeatures, folder: Path, split: str, dtype: torch.dtype,
             if stopped():
                 flush()
                 raise UserError(
-                    f"stopped by SIGTERM after {rows} of {len(order)} rows of {split}",
+                    f"stopped after {rows} of {len(order)} rows of {split}",
                     remedy="the hidden states so far are kept; run again to go on",
                 )
             if time.monotonic() - flushed >= FLUSH_SECONDS:

@@ -22,6 +22,7 @@ from scripts.common.files import read_json, write_json
 from scripts.common.orphans import die_with_parent
 from scripts.common.terminal import terminal
 from scripts.train.memory import has_risen, oom_kills
+from scripts.train.stop import SIGNALS
 from scripts.train.world import RENDEZVOUS
 
 RESULT = "result.json"
@@ -88,9 +89,10 @@ def run_here(command: list[str], count: int, exchange: Path, node: int = 0, node
 
 
 def as_helper() -> None:
-    """Make the process that is about to start end with this one; SIGUSR1, which srun gives to all, is not for it."""
+    """Make the process that is about to start end with this one, which alone takes what terminals and srun tell all."""
     die_with_parent()
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def start(command: list[str], surroundings: dict[str, str], to, before=as_helper) -> subprocess.Popen:
@@ -105,14 +107,14 @@ def loopback() -> dict[str, str]:
 
 
 class Stopper:
-    """Passes SIGTERM on to processes, as this signal; `asked` says that it came.
+    """Passes SIGTERM and what means the same on to processes, as this signal; `asked` says that it came.
 
     srun kills what it started when it gets SIGTERM itself, and passes SIGUSR1 on: that means the same here.
     """
 
     def __init__(self, processes: list[subprocess.Popen], signal_to_pass_on: int = signal.SIGTERM):
         self.processes, self.signal_to_pass_on, self.asked = processes, signal_to_pass_on, False
-        self.before = {number: signal.signal(number, self.stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
+        self.before = {number: signal.signal(number, self.stop) for number in (*SIGNALS, signal.SIGUSR1)}
 
     def stop(self, *_) -> None:
         """Ask all processes to end."""

@@ -167,7 +167,7 @@ class Resumable:
 
     def save_and_stop(self, due: bool, anew: bool = True) -> None:
         """Save a checkpoint, if there is none of this step, and raise the error that ends the training."""
-        log.warning("SIGTERM: the training stops after step %d", self.state.global_step)
+        log.warning("%s: the training stops after step %d", self.stop.reason, self.state.global_step)
         if anew and self.saved not in (checkpoint_name(self.state.global_step, p) for p in ({due, False})):
             self._save_checkpoint(self.model, None, due)
         raise self.stop.error(self.state.global_step, self.state.max_steps)

@@ -2,7 +2,9 @@
 
 import json
 import os
+import re
 import shutil
+import signal
 import subprocess
 import tempfile
 from pathlib import Path
@@ -13,8 +15,9 @@ from scripts.common.container_settings import bound_arguments, passed_variables
 from scripts.common.files import read_json, read_jsonl, sha256_of
 from scripts.common.images import IMAGES, content_digest
 from tests.support.images import ENVIRONMENTS, build_images, use_images
+from tests.support.process_tree import RunningWorkflow
 from tests.support.project import ROOT, Project
-from tests.support.slurm import Slurm
+from tests.support.slurm import Slurm, until
 from tests.support.slurm_workflow import PROFILE, finish, replace
 
 DATASET, RUN = "results/datasets/cards", "results/runs/cards"
@@ -177,6 +180,28 @@ def test_answers_and_scores_are_those_without_containers(contained, finished, va
 
     assert answers(contained) == answers(finished)
     assert scores(contained) == scores(finished)
+
+
+def test_sigterm_to_snakemake_lets_a_training_in_a_container_write_its_checkpoint(contained, tmp_path):
+    project = contained.copy(tmp_path / "project")
+    config = (project.folder / "config/config.yaml").read_text(encoding="utf-8")
+    # No checkpoint but the one that is written at the signal.
+    project.write(
+        "config/config.yaml", config.replace("max_steps: 2,", "epochs: 20000, eval_steps: 100000, logging_steps: 5,")
+    )
+    workflow = RunningWorkflow(project.folder, f"{RUN}/training.json", "--sdm", "apptainer")
+    try:
+        workflow.wait_for_step("train_model")
+        log = project.folder / "results/logs/train/train_adapter/cards.log"
+        until(lambda: "'loss'" in log.read_text(encoding="utf-8"), "the training has made steps", 120)
+        os.kill(workflow.pid, signal.SIGTERM)
+        assert workflow.finish(60) == 1
+    finally:
+        if workflow.alive():
+            workflow.kill_tree()
+    step = re.search(r"stopped by SIGTERM after step (\d+) of", workflow.said())
+    assert step, workflow.said()
+    assert list((project.folder / RUN / "checkpoints").glob(f"*/checkpoint-{step[1]}/manifest.json"))
 
 
 def test_nothing_is_left_to_do_afterwards(contained):

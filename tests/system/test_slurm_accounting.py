@@ -48,7 +48,7 @@ rule train_head:
 WARNED = """
 import os, signal, sys, time
 
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(20))
+signal.signal(signal.SIGURG, lambda *_: sys.exit(20))
 if not os.path.exists("warned"):
     open("warned", "w").close()
     os.system("scancel --batch --signal=USR1 $SLURM_JOB_ID")

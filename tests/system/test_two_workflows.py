@@ -73,14 +73,18 @@ def test_a_second_workflow_is_refused_in_one_line_and_goes_on_when_the_first_is_
     assert "killed left its lock" not in third.stdout, "--unlock had removed it"
 
 
-def test_sigterm_ends_the_workflow_and_all_below_it_at_a_checkpoint(project, running):
+@pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
+def test_a_signal_ends_the_workflow_and_all_below_it_at_a_checkpoint(project, running, how):
     wait_for_checkpoint(project)
     tree = [running.pid, *running.steps()]
-    os.kill(running.pid, signal.SIGTERM)
+    if how == "SIGTERM":
+        os.kill(running.pid, signal.SIGTERM)
+    else:
+        os.killpg(running.pid, signal.SIGINT)  # a terminal tells all that it started
     assert running.finish(60) == 1
     wait_until_gone(tree, 1)
     said = running.said()
-    assert re.search(r"stopped by SIGTERM after step \d+ of \d+", said), said
+    assert re.search(rf"stopped by {how} after step \d+ of \d+", said), said
     assert "What is done is kept" in said
     assert not (project.folder / ".snakemake/locks").exists()
     end_soon(project)

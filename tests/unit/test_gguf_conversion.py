@@ -67,6 +67,14 @@ def test_the_converter_of_a_container_image_makes_the_same_folder(converter_tool
     check_manifest(folder / "manifest.json", hashes=True)
 
 
+def test_a_conversion_leaves_the_converters_folder_as_it_was(converter_tools, tiny_base, tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
+    tools = shutil.copytree(converter_tools, tmp_path / "tools", ignore=shutil.ignore_patterns("__pycache__"))
+    before = sorted(tools.rglob("*"))
+    convert(copy_model(tiny_base.parent, tmp_path / "model"), tools, tmp_path / "bf16.gguf")
+    assert sorted(tools.rglob("*")) == before
+
+
 def test_a_converter_of_another_version_in_a_container_image_is_refused(tmp_path):
     text = CONVERTER.read_text().replace(read_pin(CONVERTER).version, "0.0.1")
     (tmp_path / CONVERTER.name).write_text(text)
