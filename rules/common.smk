@@ -17,11 +17,10 @@ from pathlib import Path
 from snakemake.logging import logger as snakemake_logger
 
 from scripts.common.config import ConfigError, load_config
-from scripts.common.config.checks import gated_runs
 from scripts.common.config.environments import RUN_BY_RULES
 from scripts.common.config.paths import files_at
 from scripts.common.config.runs import QUANTS
-from scripts.common.config.sections import sections_of
+from scripts.common.config.sections import gates_of, sections_of
 from scripts.common.config.variants import answer_variants, gguf_quants, makers, shipped_variant
 from scripts.common.container_settings import bound_arguments, host_folders, passed_variables, paths_of, places_outside
 from scripts.common.errors import UserError
@@ -34,6 +33,7 @@ from scripts.common.memory.report import memory_lines
 from scripts.common.offline import ENVIRONMENT as OFFLINE_ENVIRONMENT
 from scripts.common.path_names import name_fault
 from scripts.common.stop_jobs import stop_jobs_on_signals, stopping
+from scripts.deploy.read_files import FOLDERS, files_below, read_paths
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
 
@@ -362,6 +362,24 @@ def bundle_settings(wildcards):
     return json.dumps(sections_of(CONFIG, wildcards.run), ensure_ascii=False, sort_keys=True)
 
 
+def paths_read(wildcards):
+    """Return where the files and folders are that a run reads beside its raw data, by their keys."""
+    return {key: located(path) for key, path in read_paths(sections_of(CONFIG, wildcards.run)).items()}
+
+
+def files_read(wildcards):
+    """Return the files that a run reads beside its raw data, without those of the model's weights."""
+    with_code, files = CONFIG.models[model_of(wildcards)].trust_remote_code, []
+    for key, path in paths_read(wildcards).items():
+        files += sorted(map(str, files_below(key, Path(path), with_code))) if key in FOLDERS else [path]
+    return files
+
+
+def read_options(wildcards):
+    """Return the options that name what a run reads beside its raw data."""
+    return [word for key, path in paths_read(wildcards).items() for word in ("--read", f"{key}={path}")]
+
+
 def benchmarks_folder(wildcards):
     """Return the folder of the benchmark files."""
     return workflow.pathvars.apply("<benchmarks>")
@@ -529,9 +547,8 @@ def score_settings(wildcards):
 def verdict_settings(wildcards):
     """Return what the verdict on a run depends on, as JSON: the gates that are for it, and what is shipped."""
     run = CONFIG.runs[wildcards.run]
-    gates = {name: gate for name, gate in CONFIG.gates.items() if wildcards.run in gated_runs(gate, CONFIG)}
     settings = {
-        "gates": {name: gate.model_dump(mode="json", exclude={"runs"}) for name, gate in gates.items()},
+        "gates": gates_of(CONFIG, wildcards.run),
         "shipped": shipped_variant(run),
         "bootstrap": run.score.bootstrap,
         "seed": run.score.seed,

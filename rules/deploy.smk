@@ -20,6 +20,7 @@ rule build_bundle:
         shown=shown_examples,
         redaction=redaction_of_run,
         raw=raw_files_of_run,
+        read=files_read,
         code=code("deploy/build_bundle.py"),
         examples=[
             workflow_file("scripts/deploy/examples/example_llama_cpp.py"),
@@ -50,6 +51,7 @@ rule build_bundle:
         shown=option("--train", "shown"),
         redaction=option("--redaction", "redaction"),
         benchmarks=benchmarks_folder,
+        read=read_options,
         settings=bundle_settings,
     shell:
         r"""
@@ -57,7 +59,8 @@ rule build_bundle:
             {params.shown:q} --parity {input.parity:q} --verdict {input.verdict:q} \
             --scores {input.scores:q} --base {input.base:q} \
             --training {input.training:q} --test {input.test:q} --raw {input.raw:q} \
-            --benchmarks {params.benchmarks:q} --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
+            {params.read:q} --benchmarks {params.benchmarks:q} --folder {params.folder:q} \
+            --settings {params.settings:q} --log {log:q}
         """
 
 
@@ -71,6 +74,7 @@ rule build_classifier_bundle:
         training=of_maker("training.json"),
         test=dataset_file("test.jsonl"),
         raw=raw_files_of_run,
+        read=files_read,
         code=code("deploy/build_classifier_bundle.py"),
         examples=[workflow_file("scripts/deploy/examples/example_classify.py")],
     output:
@@ -91,10 +95,12 @@ rule build_classifier_bundle:
     params:
         folder=subpath(output.sums, parent=True),
         benchmarks=benchmarks_folder,
+        read=read_options,
         settings=bundle_settings,
     shell:
         r"""
         python {input.code[0]:q} {input.model:q} --verdict {input.verdict:q} --scores {input.scores:q} \
             --base {input.base:q} --training {input.training:q} --test {input.test:q} --raw {input.raw:q} \
-            --benchmarks {params.benchmarks:q} --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
+            {params.read:q} --benchmarks {params.benchmarks:q} --folder {params.folder:q} \
+            --settings {params.settings:q} --log {log:q}
         """

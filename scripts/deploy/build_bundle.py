@@ -19,7 +19,7 @@ from scripts.deploy.fill_examples import filled, sampling_of_llama_cpp, sampling
 from scripts.deploy.model_card import model_card
 from scripts.deploy.modelfile import modelfile
 from scripts.deploy.provenance import FILE as PROVENANCE
-from scripts.deploy.provenance import last_change, provenance
+from scripts.deploy.provenance import last_change, provenance, read_argument
 from scripts.deploy.served_strategy import asked_systems, context_of, lacking_system, served_strategy
 from scripts.deploy.vision_bundle import FILE as MMPROJ
 from scripts.deploy.vision_bundle import vision_parts
@@ -98,6 +98,7 @@ def build_bundle(arguments) -> None:
             arguments.training,
             scores,
             made,
+            dict(arguments.read),
             arguments.benchmarks,
         )
         write_json(folder / PROVENANCE, record)
@@ -127,6 +128,8 @@ def parser():
     result.add_argument("--test", type=Path, required=True, help="records of the test split")
     result.add_argument("--train", type=Path, help="records of the training split, for a strategy that shows examples")
     result.add_argument("--raw", type=Path, nargs="*", default=[], help="raw files of the dataset")
+    read = "what the run reads beside its raw data, by its key in the configuration"
+    result.add_argument("--read", type=read_argument, action="append", default=[], metavar="KEY=PATH", help=read)
     result.add_argument("--redaction", type=Path, help="facts on the redaction of the dataset, whose hash is kept")
     result.add_argument("--benchmarks", type=Path, help="folder of the benchmark files, for the times of the steps")
     result.add_argument("--folder", type=Path, required=True, help="bundle to make")

@@ -30,7 +30,7 @@ from scripts.deploy.classifier_card import classifier_card
 from scripts.deploy.crate import Run, write_crate
 from scripts.deploy.fill_examples import filled
 from scripts.deploy.provenance import FILE as PROVENANCE
-from scripts.deploy.provenance import last_change, provenance
+from scripts.deploy.provenance import last_change, provenance, read_argument
 
 EXAMPLE = "example_classify.py"
 HEAD_CONFIG = "head_config.json"
@@ -90,6 +90,7 @@ def build_classifier_bundle(arguments) -> None:
         arguments.training,
         scores,
         made,
+        dict(arguments.read),
         arguments.benchmarks,
     )
     record.pop("converter")  # nothing was converted
@@ -114,6 +115,8 @@ def parser():
     result.add_argument("--training", type=Path, required=True, help="facts of the training")
     result.add_argument("--test", type=Path, required=True, help="records of the test split")
     result.add_argument("--raw", type=Path, nargs="*", default=[], help="raw files of the dataset")
+    read = "what the run reads beside its raw data, by its key in the configuration"
+    result.add_argument("--read", type=read_argument, action="append", default=[], metavar="KEY=PATH", help=read)
     result.add_argument("--redaction", type=Path, help="facts on the redaction of the dataset, whose hash is kept")
     result.add_argument("--benchmarks", type=Path, help="folder of the benchmark files, for the times of the steps")
     result.add_argument("--folder", type=Path, required=True, help="bundle to make")

@@ -27,6 +27,7 @@ PARAMETER_PROFILE = "https://bioschemas.org/profiles/FormalParameter/1.0-RELEASE
 WORKFLOW_PROFILE = "https://bioschemas.org/profiles/ComputationalWorkflow/1.0-RELEASE"
 KINDS = {".json": "application/json", ".md": "text/markdown", ".py": "text/x-python", ".jinja": "text/plain"}
 BYTES = "application/octet-stream"
+SECTIONS = ("run", "model", "dataset", "project", "gates", "redaction")
 PLAIN = ("Modelfile", "Snakefile")
 SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*-[A-Za-z0-9.+-]*|MIT|ISC|Zlib")
 
@@ -76,7 +77,8 @@ def crate_of(folder: Path, project: Path, run: Run) -> dict:
     profiles = [entity(crate, url, "CreativeWork", name=name) for url, name in PROFILES.items()]
     crate.root_dataset["conformsTo"] = profiles
     files = add_files(crate, folder, project, record)
-    inputs = [raw_data(crate, record["data"]), base_model(crate, record), *configuration(crate, settings)]
+    inputs = [raw_data(crate, record["data"]), *files_read(crate, record["files"]), base_model(crate, record)]
+    inputs += configuration(crate, settings)
     output = parameter(crate, "made-model", "File", files[run.main_file])
     workflow = files[MAIN]
     workflow["input"] = [given["exampleOfWork"] for given in inputs]
@@ -189,6 +191,27 @@ def raw_data(crate, data: dict):
     return found
 
 
+def files_read(crate, files: dict) -> list:
+    """Add what the run read beside its raw data, by name and hash; a folder by one hash over its files."""
+    parts = [
+        entity(
+            crate,
+            f"#file-{number}",
+            "CreativeWork",
+            name=facts["name"],
+            description=key,
+            contentSize=str(facts["bytes"]),
+            sha256=facts["sha256"],
+        )
+        for number, (key, facts) in enumerate(sorted(files.items()), 1)
+    ]
+    if not parts:
+        return []
+    found = collection(crate, "#files-read", "further files that the configuration names", parts)
+    parameter(crate, "files-read", "Collection", found)
+    return [found]
+
+
 def base_model(crate, record: dict):
     """Add the base model, by the hash of its manifest, and its tokenizer."""
     model = record["base_model"]
@@ -211,7 +234,7 @@ def base_model(crate, record: dict):
 def configuration(crate, settings: dict) -> list:
     """Add the sections of the configuration as they were, as JSON."""
     values = []
-    for section in ("run", "model", "dataset", "project"):
+    for section in (name for name in SECTIONS if name in settings):
         text = json.dumps(settings[section], ensure_ascii=False, sort_keys=True)
         values.append(entity(crate, f"#config-{section}", "PropertyValue", name=section, value=text))
         parameter(crate, f"config-{section}", "Text", values[-1])

@@ -1,5 +1,5 @@
-"""What a bundle was made from: hashes of data, configuration, code, locks, base model and tokenizer; seeds, versions,
-devices, times, energy and cost.
+"""What a bundle was made from: hashes of data, configuration and the files that it names, code, locks, base model and
+tokenizer; seeds, versions, devices, times, energy and cost.
 
 Nothing in it tells where on a disk, or on which machine, it was made. scripts/deploy/verify_bundle.py holds it against
 what is there.
@@ -12,9 +12,11 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from scripts.common.environment import container_image, kind_of_environment
+from scripts.common.errors import UserError
 from scripts.common.files import canonical_sha256, read_json, sha256_of
 from scripts.common.tokenizer_files import FILES as TOKENIZER_FILES
 from scripts.deploy.code_state import code_state, hash_of_hashes
+from scripts.deploy.read_files import read_facts, read_paths
 from scripts.deploy.step_times import estimated_cost, step_times
 from scripts.gguf.fetch_converter import read_pin
 
@@ -58,6 +60,25 @@ def raw_data(dataset: dict, files: list[Path]) -> dict:
     }
 
 
+def files_read(settings: dict, paths: dict[str, Path]) -> dict[str, dict]:
+    """Return name, bytes and hash of what the run read beside its raw data, by the keys that name it.
+
+    Raises UserError where it was not told of all that the configuration names.
+    """
+    named = read_paths(settings)
+    if named.keys() != paths.keys():
+        keys = ", ".join(sorted(named.keys() ^ paths.keys()))
+        raise UserError(f"--read does not fit the settings: {keys}")
+    with_code = settings["model"].get("trust_remote_code", False)
+    return {key: {"name": without_places(named[key]), **read_facts(key, paths[key], with_code)} for key in named}
+
+
+def read_argument(text: str) -> tuple[str, Path]:
+    """Read a key of the configuration and the path that it names, given as KEY=PATH."""
+    key, _, path = text.partition("=")
+    return key, Path(path)
+
+
 def last_change(path: Path) -> str:
     """Return when a file was written, in UTC to the second."""
     return datetime.fromtimestamp(int(path.stat().st_mtime), UTC).isoformat()
@@ -88,14 +109,15 @@ def provenance(
     training: Path,
     scores: list[dict],
     made: dict[str, Path],
+    read: dict[str, Path],
     benchmarks: Path | None = None,
 ) -> dict:
     """Return the provenance record.
 
     `settings` has run, model and dataset names and their sections of the configuration; `project` is the workflow's
     folder, `base` the base model's manifest, `training` the facts of the training, in the folder of the run that made
-    the model, and `made` the files of this run that the bundle rests on, by name. `benchmarks` is the folder with the
-    times of the steps.
+    the model, `made` the files of this run that the bundle rests on, by name, and `read` what the run read beside its
+    raw data, by key. `benchmarks` is the folder with the times of the steps.
     """
     sections = without_places(settings)
     model, facts = read_json(base), read_json(training)
@@ -104,6 +126,7 @@ def provenance(
         "trained_as": training.resolve().parent.name,
         "config": {"sha256": canonical_sha256(sections), "sections": sections},
         "data": {"name": settings["dataset_key"], **raw_data(settings["dataset"], raw)},
+        "files": files_read(settings, read),
         "code": code_state(project),
         "locks": {path.name: sha256_of(path) for path in sorted((project / "envs").glob("*.lock"))},
         "converter": converter_facts(project),

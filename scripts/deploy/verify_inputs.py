@@ -11,18 +11,20 @@ from scripts.common.files import canonical_sha256, sha256_of
 from scripts.deploy.code_state import code_files
 from scripts.deploy.findings import Findings, part, read_foreign_json
 from scripts.deploy.provenance import FILE_KEYS, converter_facts, name_in_config, without_places
+from scripts.deploy.read_files import read_facts, read_paths
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 DEFAULT_CONFIG = Path("config/config.yaml")
 
 
 def verify_inputs(record: dict, bundle: Path, project: Path, configfiles: list[Path], findings: Findings) -> None:
-    """Compare data, configuration, code, locks, base model, tokenizer and results with a record.
+    """Compare data, further files, configuration, code, locks, base model, tokenizer and results with a record.
 
     `project` is the workflow's folder. Raises UserError for a record that is none.
     """
     config = read_config(record, project, configfiles)
     verify_data(record, project, config, findings)
+    verify_files_read(record, project, config, findings)
     verify_config(record, config, findings)
     verify_code(record, project, findings)
     results = results_of(bundle, part(record, "run", kind=str))
@@ -83,11 +85,36 @@ def verify_data(record: dict, project: Path, config, findings: Findings) -> None
     known = configured_files(config, data.get("name"), project)
     for file in part(record, "data", "files", kind=list):
         name, recorded = part(file, "name", kind=str), part(file, "sha256", kind=str)
-        path = PurePosixPath(name)
-        if path.is_absolute() or ".." in path.parts:
-            raise UserError(f"provenance.json: the raw file '{name[:60]!a}' leads elsewhere")
-        beside = [root / name for root in (Path(), project) if (root / name).is_file()]
-        findings.compare_file(f"data: {name}", recorded, known.get(name) or (beside[0] if beside else None))
+        findings.compare_file(f"data: {name}", recorded, known.get(name) or beside(name, project))
+
+
+def beside(name: str, project: Path) -> Path | None:
+    """Return the file or folder of a name that a record gives, in the working directory or in the workflow's folder.
+
+    Raises UserError for a name that leads out of them.
+    """
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise UserError(f"provenance.json: '{name[:60]!a}' leads elsewhere")
+    return next((root / name for root in (Path(), project) if (root / name).exists()), None)
+
+
+def verify_files_read(record: dict, project: Path, config, findings: Findings) -> None:
+    """Compare what the run read beside its raw data: where the configuration says, else where raw files are."""
+    recorded, found = part(record, "files"), {}
+    if config is not None:
+        from scripts.common.config.sections import sections_of
+
+        found = read_paths(sections_of(config, record["run"]))
+    with_code = part(record, "config", "sections", "model").get("trust_remote_code") is True
+    for key in recorded:
+        name, digest = part(recorded, key, "name", kind=str), part(recorded, key, "sha256", kind=str)
+        places = [*(root / found[key] for root in (Path(), project) if key in found), beside(name, project)]
+        path = next((place for place in places if place and (place.is_file() or place.is_dir())), None)
+        if path is None:
+            findings.not_here(f"{key}: {name}")
+        else:
+            findings.compare(f"{key}: {name}", digest, read_facts(key, path, with_code)["sha256"])
 
 
 def configured_files(config, name: Any, project: Path) -> dict[str, Path]:
@@ -102,12 +129,14 @@ def configured_files(config, name: Any, project: Path) -> dict[str, Path]:
 
 
 def verify_config(record: dict, config, findings: Findings) -> None:
-    """Compare each setting of the run, its model, its dataset and the project."""
+    """Compare each setting of the run, its model, its dataset, its gates and the project."""
     if config is None:
         findings.not_here("config", "not compared: name the run's configuration with --configfile")
         return
     from scripts.common.config.sections import sections_of
+    from scripts.common.config.variants import makers
 
+    findings.compare("trained_as", part(record, "trained_as", kind=str), makers(config.runs)[record["run"]])
     recorded = dict(leaves(part(record, "config", "sections")))
     found = dict(leaves(without_places(sections_of(config, record["run"]))))
     for key in sorted(recorded.keys() | found.keys()):

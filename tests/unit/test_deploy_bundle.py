@@ -58,6 +58,7 @@ def sections(**run) -> dict:
         "dataset": Dataset(
             files=["/home/somebody/raw.json"], format="messages", language="fr", license="CC0-1.0"
         ).model_dump(mode="json"),
+        "gates": {"loss": {"metric": "perplexity", "comparison": "below", "threshold": 9.0}},
     }
 
 
@@ -131,7 +132,7 @@ def build(folder: Path, target: Path, settings: dict | None = None, test: Path |
         "--benchmarks",
         folder / "benchmarks",
     ]
-    words += ["--folder", target, *more]
+    words += ["--read", f"model.path={folder / 'merged'}", "--folder", target, *more]
     return main([*map(str, words), "--settings", json.dumps(settings or sections())])
 
 
@@ -194,6 +195,8 @@ def test_provenance_says_what_and_not_where(bundle, run_folder):
     record = json.loads((bundle / "provenance.json").read_text())
     assert record["data"]["files"][0]["name"] == "raw.json"
     assert record["config"]["sections"]["model"]["path"] == "tiny"
+    assert record["files"]["model.path"]["name"] == "tiny"
+    assert record["config"]["sections"]["gates"]["loss"]["threshold"] == 9.0
     assert record["converter"]["package"] == "llama-cpp-python"
     assert len(record["converter"]["sha256"]) == 64
     assert record["seeds"] == {"training": 42, "splits": 0, "generation": 0, "score": 0}
@@ -217,6 +220,12 @@ def test_provenance_has_hashes_of_tokenizer_and_code_devices_and_times(bundle, r
         {"stage": "predict", "step": "predict_with_llama", "variant": "q8_0", "seconds": 7.5},
     ]
     assert record["cost"] == {"hours": 0.502778, "price_per_hour": None, "estimate": None}
+
+
+def test_a_file_that_the_configuration_names_has_to_be_given(run_folder, tmp_path, capfd):
+    settings = sections(prompt_sets={"style": {"file": "data/style.jsonl"}})
+    assert build(run_folder, tmp_path / "bundle", settings) == 1
+    assert "--read does not fit the settings: run.prompt_sets.style.file" in capfd.readouterr().err
 
 
 def test_the_cost_is_estimated_where_there_is_a_price(run_folder, tmp_path):
@@ -259,6 +268,10 @@ def test_the_crate_lists_every_file_with_its_hash_and_what_it_was_made_from(bund
     assert {"@id": "#raw-data"} in action["object"]
     assert entities["#data-1"]["name"] == "raw.json"
     assert json.loads(entities["#config-run"]["value"])["dataset"] == "commentary"
+    assert json.loads(entities["#config-gates"]["value"])["loss"]["threshold"] == 9.0
+    assert {"@id": "#files-read"} in action["object"]
+    assert entities["#files-read"]["hasPart"] == {"@id": "#file-1"}
+    assert (entities["#file-1"]["name"], len(entities["#file-1"]["sha256"])) == ("tiny", 64)
     assert "/home" not in (bundle / "ro-crate-metadata.json").read_text()
 
 

@@ -81,7 +81,7 @@ def build(folder: Path, base: Path, target: Path, *more: object) -> int:
         folder / "scores/merged.json",
     ]
     words += ["--base", base, "--training", folder / "training.json", "--test", folder / "data/test.jsonl"]
-    words += ["--raw", folder / "data/train.jsonl", "--folder", target]
+    words += ["--raw", folder / "data/train.jsonl", "--read", f"model.path={base.parent}", "--folder", target]
     return main([*map(str, [*words, *more]), "--settings", json.dumps(sections())])
 
 

@@ -68,6 +68,7 @@ def build(tiny_vision, tmp_path_factory):
         words += ["--images", folder / "images.json", "--verdict", folder / "verdict.json"]
         words += ["--parity", folder / "parity.json", "--base"]
         words += [merged / "manifest.json", "--training", folder / "training.json", "--test", tiny_vision.test]
+        words += ["--read", f"model.path={merged}", "--read", f"dataset.images={tiny_vision.data}"]
         assert main([*map(str, words), "--folder", str(folder / name), "--settings", json.dumps(settings)]) == 0
         return folder / name
 

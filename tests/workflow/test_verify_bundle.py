@@ -71,6 +71,7 @@ def test_make_verify_takes_the_bundle(project):
         (f"{BUNDLE}/README.md", ["README.md"]),
         (f"{BUNDLE}/workflow/Snakefile", ["workflow/Snakefile"]),
         ("data/cards.jsonl", ["data: data/cards.jsonl"]),
+        ("data/more.jsonl", ["run.prompt_sets.more.file: data/more.jsonl"]),
         ("scripts/score/measure.py", ["code: scripts/score/measure.py"]),
         ("rules/score.smk", ["code: rules/score.smk"]),
         ("envs/score.lock", ["lock: score.lock"]),
@@ -95,6 +96,24 @@ def test_a_changed_setting_is_named_with_both_values(project):
         done = verify(project.folder, BUNDLE)
     assert done.stdout.startswith("DIFFERS  config: run.training.learning_rate: recorded 0.001, found 0.002\n")
     assert faults(done) == ["config: run.training.learning_rate"]
+
+
+def test_a_changed_gate_is_named_with_both_values(project):
+    with project.edited("config/config.yaml", lambda text: text.replace("threshold: 0.1}", "threshold: 0.2}")):
+        done = verify(project.folder, BUNDLE)
+    assert done.stdout.startswith("DIFFERS  config: gates.varied.threshold: recorded 0.1, found 0.2\n")
+    assert faults(done) == ["config: gates.varied.threshold"]
+
+
+def test_a_run_that_would_make_the_model_in_its_place_is_named(project):
+    def with_another(text: str) -> str:
+        section = text[text.index("  cards:\n    dataset: cards") : text.index("gates:")]
+        return text.replace(section, section.replace("  cards:", "  another:", 1) + section)
+
+    with project.edited("config/config.yaml", with_another):
+        done = verify(project.folder, BUNDLE)
+    assert done.stdout.startswith("DIFFERS  trained_as: recorded cards, found another\n")
+    assert faults(done) == ["trained_as"]
 
 
 def test_facts_of_the_training_and_new_code_are_named(project):
@@ -190,6 +209,9 @@ def test_links_are_named_and_not_followed(project, bundle, tmp_path):
         (("base_model", "name"), "../../.."),
         (("data", "files"), [{"name": "/etc/hostname", "sha256": "0" * 64}]),
         (("data", "files"), [{"name": "../../x", "sha256": "0" * 64}]),
+        (("files",), {"dataset.images": {"name": "/etc", "sha256": "0" * 64}}),
+        (("files",), {"dataset.images": {"name": "../..", "sha256": "0" * 64}}),
+        (("files",), {"dataset.images": "data"}),
         (("trained_as",), "../x"),
         (("tokenizer", "files"), {"../../../x": "0" * 64}),
         (("made_from",), {"scores/../../x": "0" * 64}),
