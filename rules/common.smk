@@ -26,7 +26,7 @@ from scripts.common.container_settings import bound_arguments, host_folders, pas
 from scripts.common.errors import UserError
 from scripts.common.folder_lock import OWNER, one_workflow_at_a_time
 from scripts.common.hidden_secrets import HideSecrets
-from scripts.common.images import image_file, lock_name
+from scripts.common.images import built_image, lacking, lock_name
 from scripts.common.imports import files_of_script
 from scripts.common.last_words import KILLED, last_words
 from scripts.common.memory.report import memory_lines
@@ -450,9 +450,7 @@ def image(environment):
     """Return the container image of an environment: the configuration's, else the one that `make containers` builds."""
     chosen = CONFIG.environments.images.get(environment)
     if chosen is None:
-        root, torch = Path(workflow.basedir), CONFIG.environments.torch
-        built = [image_file(environment, torch, root, native) for native in (False, True)]
-        chosen = os.path.relpath(next((file for file in built if file.exists()), built[0]))
+        chosen = os.path.relpath(built_image(environment, CONFIG.environments.torch, Path(workflow.basedir)))
     elif "://" not in chosen:
         chosen = located(chosen)
     return chosen
@@ -463,8 +461,7 @@ def prepare_containers():
     files = {environment: image(environment) for environment in RUN_BY_RULES}
     missing = [environment for environment, file in files.items() if "://" not in file and not os.path.exists(file)]
     if missing:
-        wanted = f'ENVS="{" ".join(missing)}" TORCH={CONFIG.environments.torch}'
-        raise WorkflowError(f"no container image of {', '.join(missing)}: make containers {wanted}")
+        raise WorkflowError(lacking(missing, CONFIG.environments.torch, Path(workflow.basedir)))
     os.makedirs(HOME, exist_ok=True)
     for folder in CONFIG.pathvars.values():
         os.makedirs(folder, exist_ok=True)

@@ -44,6 +44,30 @@ def image_file(environment: str, torch: str, root: Path, native: bool = False) -
     return root / IMAGES / f"{'-'.join(filter(None, words))}.sif"
 
 
+def built_image(environment: str, torch: str, root: Path) -> Path:
+    """Return where the image that steps run in lies: a native one that was built, else the portable one."""
+    native, portable = (image_file(environment, torch, root, native) for native in (True, False))
+    return native if native.exists() else portable
+
+
+def lacking(missing: list[str], torch: str, root: Path) -> str:
+    """Return what to say of environments whose images are not there: what to build, or which setting takes others.
+
+    Images for a CPU alone are there where somebody built them, so that no CUDA images are wanted.
+    """
+    for_cpu = [name for name in missing if variant(name, "cpu", root) and built_image(name, "cpu", root).exists()]
+    if torch == "cpu" or not for_cpu:
+        return f"no container image of {', '.join(missing)}: {command(missing, torch)}"
+    text = f"the container images of {', '.join(for_cpu)} are for a CPU: set environments: {{torch: cpu}}"
+    rest = [name for name in missing if not built_image(name, "cpu", root).exists()]
+    return f"{text}, and {command(rest, 'cpu')}" if rest else text
+
+
+def command(environments: list[str], torch: str) -> str:
+    """Return the command that builds images."""
+    return f'make containers ENVS="{" ".join(environments)}" TORCH={torch}'
+
+
 def digest_of(names: list[str], root: Path) -> str:
     """Return the first digits of the SHA-256 over these files' names and contents."""
     digest = hashlib.sha256()

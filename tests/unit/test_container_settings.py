@@ -14,7 +14,7 @@ from scripts.common.container_settings import (
     places_outside,
 )
 from scripts.common.errors import UserError
-from scripts.common.images import image_file, lock_name
+from scripts.common.images import built_image, image_file, lacking, lock_name
 from tests.support.project import CONFIG, ROOT
 
 
@@ -135,6 +135,40 @@ def test_images_of_variants_lie_side_by_side(checkout):
     ]
     assert image_file("score", "cpu", checkout) == image_file("score", "cuda", checkout)
     assert [lock_name(name, "cpu", checkout) for name in ("train", "score")] == ["train.cpu", "score"]
+
+
+def made(image):
+    """Make an empty file of an image that is built."""
+    image.parent.mkdir(exist_ok=True)
+    image.touch()
+    return image
+
+
+def test_a_native_image_is_taken_where_somebody_built_it(checkout):
+    portable = made(image_file("gguf", "cpu", checkout))
+    assert built_image("gguf", "cpu", checkout) == portable
+    native = made(image_file("gguf", "cpu", checkout, native=True))
+    assert built_image("gguf", "cpu", checkout) == native
+    assert built_image("gguf", "cuda", checkout) == image_file("gguf", "cuda", checkout)
+
+
+def test_images_that_are_not_there_are_to_be_built_as_the_configuration_says(checkout):
+    say = 'no container image of dataset, gguf: make containers ENVS="dataset gguf" TORCH='
+    assert lacking(["dataset", "gguf"], "cuda", checkout) == say + "cuda"
+    made(image_file("gguf", "cuda", checkout))
+    assert lacking(["dataset", "gguf"], "cpu", checkout) == say + "cpu"
+
+
+def test_who_built_images_for_a_cpu_is_told_the_setting_and_not_to_build_cuda_ones(checkout):
+    made(image_file("gguf", "cpu", checkout, native=True))
+    setting = "set environments: {torch: cpu}"
+    assert lacking(["gguf", "train"], "cuda", checkout) == (
+        f'the container images of gguf are for a CPU: {setting}, and make containers ENVS="train" TORCH=cpu'
+    )
+    made(image_file("train", "cpu", checkout))
+    assert lacking(["gguf", "train"], "cuda", checkout) == (
+        f"the container images of gguf, train are for a CPU: {setting}"
+    )
 
 
 def test_a_published_image_is_named_by_its_digest():
