@@ -30,7 +30,8 @@ NATIVE ?=
 
 VENV := .venv/installed
 # Where the configuration files in ARGS have their results.
-RESULTS = $(shell PATH="$(PATH)" python -m scripts.common.results_folder $(filter %.yaml %.yml %.json,$(ARGS)))
+RESULTS_COMMAND = python -m scripts.common.results_folder $(filter %.yaml %.yml %.json,$(ARGS))
+RESULTS = $(shell PATH="$(PATH)" $(RESULTS_COMMAND) 2>/dev/null)
 RECIPES := $(sort $(basename $(notdir $(wildcard config/recipes/*.yaml))))
 OVERLAYS := $(if $(GPU),config/gpu/$(GPU)/$(NAME).yaml) $(if $(filter yes,$(EMBEDDED)),config/embedded.yaml)
 RECIPE_CONFIG := config/recipes/$(NAME).yaml $(OVERLAYS)
@@ -59,7 +60,8 @@ demo: $(VENV) ## From raw data to bundles and the leaderboard, on a small model 
 	@$(if $(DRY),,python scripts/score/print_summary.py $(RESULTS))
 
 report: $(VENV) ## Make Snakemake's report (of your own: ARGS="--configfile config/mine.yaml") if there are newer results
-	@folder=$(RESULTS); if [ ! -f $$folder/leaderboard.csv ]; then \
+	@folder=$(shell PATH="$(PATH)" $(RESULTS_COMMAND)); [ -n "$$folder" ] || exit 2; \
+	if [ ! -f $$folder/leaderboard.csv ]; then \
 		echo "$$folder/leaderboard.csv is not there yet: run snakemake first" >&2; exit 2; \
 	elif [ ! $$folder/leaderboard.csv -ot $$folder/report.html ]; then \
 		snakemake --quiet all --report $$folder/report.html $(ARGS); fi

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import yaml
 
+from scripts.common.config_files import first_fault
+
 DEFAULT = "results"
 
 
 def results_folder(files: list[Path]) -> str:
-    """Return `pathvars.results` of the last of the files that has it; what can't be read is for Snakemake to report."""
+    """Return `pathvars.results` of the last of the files that has it; what can't be read is for others to report."""
     folder = DEFAULT
     for file in files:
         try:
@@ -27,10 +29,14 @@ def results_folder(files: list[Path]) -> str:
 
 
 def main(argv=None) -> int:
-    """Print the folder."""
+    """Print the folder, or one line on a file that is missing or broken; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", type=Path, nargs="*", help="configuration files, in the order of --configfile")
-    print(results_folder(parser.parse_args(argv).files))
+    files = parser.parse_args(argv).files
+    if fault := first_fault(files):
+        print(fault, file=sys.stderr)
+        return 1
+    print(results_folder(files))
     return 0
 
 

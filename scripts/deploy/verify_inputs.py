@@ -57,8 +57,11 @@ def read_config(record: dict, project: Path, configfiles: list[Path]):
 
         from scripts.common.config.expand import merged
         from scripts.common.config.load import load_config
+        from scripts.common.config_files import first_fault
     except ImportError:
         return None
+    if fault := first_fault(configfiles or [project / DEFAULT_CONFIG]):
+        raise UserError(fault)
     raw: dict = {}
     for path in configfiles or [project / DEFAULT_CONFIG]:
         raw = merged(raw, yaml.safe_load(path.read_text(encoding="utf-8")))

@@ -81,6 +81,22 @@ def test_a_report_of_no_results_is_one_line(checkout):
     assert typed(checkout, "make report 2>&1 || true").startswith("results/leaderboard.csv is not there yet")
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (None, "config/other.yaml: no such file"),
+        ("runs: ]\n", "config/other.yaml:1: not valid YAML: expected the node content, but found ']'"),
+    ],
+)
+def test_a_report_of_a_configuration_that_cannot_be_read_is_one_line(checkout, text, line):
+    if text is not None:
+        (checkout / "config/other.yaml").write_text(text, encoding="utf-8")
+    said = typed(checkout, "make report ARGS='--configfile config/other.yaml' 2>&1 || true").splitlines()
+    assert said[0] == line
+    assert len(said) == 2
+    assert said[1].startswith("make: ***")
+
+
 def test_the_report_of_another_configuration_stands_beside_its_results(checkout):
     (checkout / "config/mine.yaml").write_text("pathvars: {results: results/mine}\n", encoding="utf-8")
     for options, folder in (("--configfile config/mine.yaml", "results/mine"), ("--cores 1", "results")):

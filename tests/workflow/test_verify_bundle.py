@@ -135,6 +135,24 @@ def test_another_configuration_than_the_runs_own_is_refused_or_not_compared(proj
     assert faults(done) == []
 
 
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        (None, "no such file"),
+        ("runs: [\n", "2: not valid YAML: expected the node content, but found '<stream end>'"),
+        ("- a\n", "not valid YAML: it has no keys at its top level"),
+    ],
+)
+def test_a_configuration_that_cannot_be_read_is_one_clear_line(project, tmp_path, text, line):
+    file = tmp_path / "mine.yaml"
+    if text is not None:
+        file.write_text(text)
+    done = verify(project.folder, BUNDLE, "--configfile", str(file))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith(f"verify_bundle.py: {file}:")
+    assert line in done.stderr
+
+
 def test_a_bundle_alone_is_verified_without_any_package(project, bundle):
     done = verify(project.folder, bundle, python=("-S",))
     assert faults(done) == []

@@ -1,0 +1,114 @@
+"""Configuration files that are not there or are no YAML, named with file and line before Snakemake reads them.
+
+Snakemake's own message has no file and no line, or is a traceback. The profiles call this first. Where it is in doubt
+it says nothing: Snakemake judges. Imports nothing that a plain Snakemake does not have.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from scripts.common.plain_text import visible
+
+OPTIONS = ("--configfile", "--configfiles")
+ENDINGS = (".yaml", ".yml", ".json")
+DEFAULT = Path("config/config.yaml")
+# With these nobody knows here whether the Snakefile reads its own configuration file, or which one that is.
+ELSEWHERE = ("--config", "--directory", "--profile", "--replace-workflow-config")
+SHORT = ("-C", "-d")
+LARGEST = 10_000_000  # bytes; what is larger is left to Snakemake
+SLOW = 100_000  # bytes that Python's own parser of YAML reads within a second
+
+
+def check_config_files(words: list[str] | None = None) -> None:
+    """Exit with one line for the first configuration file of a command line that is missing or no YAML.
+
+    `words` are Snakemake's arguments. Where they name no file it is that of the Snakefile.
+    """
+    words = sys.argv[1:] if words is None else words
+    given = named_files(words)
+    own = not any(word.partition("=")[0] in ELSEWHERE or word.startswith(SHORT) for word in words)
+    if not given and own and "SNAKEMAKE_PROFILE" not in os.environ and DEFAULT.is_file():
+        given = [DEFAULT]
+    if fault := first_fault(given):
+        raise SystemExit(fault)
+
+
+def named_files(words: list[str]) -> list[Path]:
+    """Return the files that the last `--configfile` names, the only one that counts."""
+    given: list[Path] = []
+    for position, word in enumerate(words):
+        name, equals, value = word.partition("=")
+        if word == "--":
+            break
+        if name in OPTIONS and equals:
+            given = [Path(value)]
+        elif name in OPTIONS:
+            rest = words[position + 1 :]
+            end = next((place for place, other in enumerate(rest) if other.startswith("-")), len(rest))
+            given = [Path(other) for other in rest[:end]]
+    return given
+
+
+def first_fault(files: Iterable[Path]) -> str | None:
+    """Return the fault of the first of the files that has one."""
+    return next((fault for fault in map(fault_of, files) if fault), None)
+
+
+def fault_of(file: Path) -> str | None:
+    """Say as one line what keeps a configuration file from being read; None for one that Snakemake takes."""
+    name = visible(str(file))
+    if file.is_dir():
+        return f"{name}: is a folder, not a configuration file"
+    if not file.exists():
+        return f"{name}: no such file" + ("" if file.suffix in ENDINGS else "; targets stand before --configfile")
+    if not file.is_file() or file.stat().st_size > LARGEST:  # a pipe can be read once only
+        return None
+    try:
+        text = file.read_bytes().decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        return f"{name}:{line}: not UTF-8; save it in that encoding"
+    except OSError as error:
+        return f"{name}: {error.strerror}"
+    return yaml_fault(text, name)
+
+
+def yaml_fault(text: str, name: str) -> str | None:
+    """Say as one line where a text is neither YAML nor JSON; None where it is, or where that would take long to say."""
+    import yaml
+
+    quick = getattr(yaml, "CFullLoader", None)
+    if (quick and error_of(text, quick) is None) or len(text) > SLOW or is_json(text):
+        return None
+    error = error_of(text, yaml.FullLoader)  # Snakemake's own, which has the last word
+    if error is None:
+        return None
+    mark, start = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
+    what = getattr(error, "problem", None) or str(error).splitlines()[0]
+    what += f", in what begins in line {start.line + 1}" if start and mark and start.line < mark.line else ""
+    what += "; indent with spaces, not with tabs" if "'\\t'" in what else ""
+    return visible(f"{name}:{mark.line + 1}: not valid YAML: {what}" if mark else f"{name}: not valid YAML: {what}")
+
+
+def error_of(text: str, loader: type) -> Exception | None:
+    """Return what a YAML loader says against a text, or that it has no keys; other errors are not for us to judge."""
+    import yaml
+
+    try:
+        value = yaml.load(text, Loader=loader)  # noqa: S506 (Snakemake's own, or the same in C)
+    except yaml.YAMLError as error:
+        return error
+    except Exception:
+        return None
+    return None if isinstance(value, dict) else yaml.YAMLError("it has no keys at its top level")
+
+
+def is_json(text: str) -> bool:
+    """Say whether a text is JSON with keys."""
+    try:
+        return isinstance(json.loads(text), dict)
+    except (ValueError, RecursionError):
+        return False

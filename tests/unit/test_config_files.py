@@ -1,0 +1,132 @@
+"""Configuration files that are missing or no YAML are one line with file and line, before Snakemake reads them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from snakemake.common.configfile import load_configfile
+
+from scripts.common import config_files
+from scripts.common.config_files import check_config_files, fault_of, named_files
+from tests.support.project import ROOT, run_snakemake
+
+BROKEN = "runs:\n  a: {method: lora\n  b: 1\n"
+FAULT = "config/mine.yaml:3: not valid YAML: expected ',' or '}', but got ':', in what begins in line 2"
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch) -> Path:
+    """A working directory with one good and one broken configuration file."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
+    Path("config").mkdir()
+    Path("config/good.yaml").write_text("datasets: {}\n")
+    Path("config/mine.yaml").write_text(BROKEN)
+    return tmp_path
+
+
+def said(*words: str) -> str | None:
+    """Return the line with which the check ends Snakemake, None where it says nothing."""
+    try:
+        check_config_files(list(words))
+    except SystemExit as end:
+        return str(end)
+    return None
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("-n --configfile a.yaml b.json --cores 2", ["a.yaml", "b.json"]),
+        ("--configfiles a.yaml -n", ["a.yaml"]),
+        ("--configfile=a.yaml target", ["a.yaml"]),
+        ("--configfile a.yaml --configfile b.yaml", ["b.yaml"]),
+        ("--configfile a.yaml -- --configfile", ["a.yaml"]),
+        ("--config a=b target", []),
+    ],
+)
+def test_the_files_are_found_as_snakemake_finds_them(words, names):
+    assert [str(file) for file in named_files(words.split())] == names
+
+
+def test_a_broken_file_is_named_with_its_line_and_a_missing_one_with_what_to_do(folder):
+    assert said("--configfile", "config/good.yaml", "config/mine.yaml") == FAULT
+    assert said("--configfiles=config/nope.yaml", "-n") == "config/nope.yaml: no such file"
+    assert said("--configfile", "config/good.yaml", "all") == "all: no such file; targets stand before --configfile"
+    assert said("--configfile", "config") == "config: is a folder, not a configuration file"
+    Path("config/latin.yaml").write_bytes("a: 1\nb: été\n".encode("latin-1"))
+    assert said("--configfile", "config/latin.yaml") == "config/latin.yaml:2: not UTF-8; save it in that encoding"
+
+
+def test_the_file_of_the_snakefile_is_looked_at_only_where_it_is_read(folder):
+    assert said("-n") is None
+    Path("config/mine.yaml").rename("config/config.yaml")
+    assert said("-n") == FAULT.replace("mine", "config")
+    for words in ("--config datasets={}", "-C datasets={}", "-d other", "--directory=other", "--profile p"):
+        assert said("-n", *words.split()) is None
+    assert said("--configfile", "config/good.yaml") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        BROKEN, "a:\n\tb: 1\n", "a: b: c\n", "a: 'x\n", "a: 1\n---\nb: 2\n", "a: *x\n", "a: {{x}}\n", "a: !x 1\n",
+        "- a\n", "", "x\n", "[1]", '{"a":\t1}', '{"a": 1, }', "\ufeffa: 1\n", "a: &b {c: 1}\nd: *b\n",
+        "__use_yte__: true\na: 1\n", "a: \u00e9\u2028b\n", "a: 1 # \x85\n",
+        "? a\n: b\n", '{"a": "\\ud800"}', "a: \U0001f600\n", "a: 0o17\n",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("quick", [True, False])
+def test_no_file_is_refused_that_snakemake_takes_and_none_is_taken_that_is_no_yaml(folder, monkeypatch, text, quick):
+    if not quick:
+        monkeypatch.delattr("yaml.CFullLoader")
+    path = Path("config/text.yaml")
+    path.write_text(text, encoding="utf-8", newline="")
+    try:
+        load_configfile(path)
+        taken = True
+    except Exception:
+        taken = False
+    assert (fault_of(path) is None) == taken
+
+
+def test_pipes_are_left_to_snakemake_and_so_are_large_files(folder, monkeypatch):
+    os.mkfifo("config/pipe.yaml")
+    assert said("--configfile", "config/pipe.yaml") is None
+    monkeypatch.setattr(config_files, "LARGEST", 10)
+    assert said("--configfile", "config/mine.yaml") is None
+    Path("config/short.yaml").write_text("a: [\n")
+    assert said("--configfile", "config/short.yaml").startswith("config/short.yaml:2: not valid YAML")
+
+
+@pytest.mark.parametrize("profile", ["default", "slurm"])
+def test_snakemake_ends_with_this_line(tmp_path, profile):
+    (tmp_path / "config").mkdir()
+    (tmp_path / "config/mine.yaml").write_text(BROKEN)
+    words = ["-n", "-s", str(ROOT / "Snakefile"), "--workflow-profile", str(ROOT / "profiles" / profile)]
+    (tmp_path / "scontrol").write_text("#!/bin/sh\necho 'MinJobAge = 300 sec'\n")
+    (tmp_path / "scontrol").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    for file, line in (("config/mine.yaml", FAULT), ("config/nope.yaml", "config/nope.yaml: no such file")):
+        done = run_snakemake(tmp_path, *words, "--configfile", file, environment=environment)
+        assert done.returncode == 1
+        assert done.stdout.splitlines()[-1] == line
+        assert len(done.stdout.splitlines()) <= 2
+
+
+@pytest.mark.parametrize(
+    ("file", "line"), [("config/mine.yaml", FAULT), ("config/nope.yaml", "config/nope.yaml: no such file")]
+)
+def test_commands_that_read_it_themselves_end_with_this_line(folder, file, line):
+    report = [sys.executable, "-m", "scripts.common.results_folder", file]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(report, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"{line}\n")
+
+
+def test_json_is_taken_as_it_is(folder):
+    Path("config/mine.json").write_text(json.dumps({"a": "\t"}, indent="\t"))
+    assert said("--configfile", "config/mine.json") is None
