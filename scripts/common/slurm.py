@@ -2,9 +2,75 @@
 
 import re
 import subprocess
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from typing import Any, NamedTuple
 
 # Snakemake's plugin looks at its jobs at least every 180 seconds: so long must one that has ended be remembered.
 LONGEST_LOOK = 180
+PROFILE = "profiles/slurm"
+NAMED = re.compile(r"[^\s'\"\\$`;&|<>(){}*?~#!]*")
+GPU = re.compile(r"[A-Za-z0-9_.]*")  # what the plugin takes
+LONGEST_WARNING = 65535  # seconds; sbatch takes no more
+
+
+class Variable(NamedTuple):
+    """What a variable of the profile may be: in words, and as a function."""
+
+    may_be: str
+    takes: Callable[[Any], bool]
+
+
+def is_name(value: Any) -> bool:
+    """Say whether a value is a name that goes to sbatch, or nothing."""
+    return value is None or (type(value) in (str, int) and NAMED.fullmatch(str(value)) is not None)
+
+
+def is_gpu(value: Any) -> bool:
+    """Say whether a value is a kind of GPU that the plugin takes, or nothing."""
+    return value is None or (type(value) in (str, int) and GPU.fullmatch(str(value)) is not None)
+
+
+def is_warning(value: Any) -> bool:
+    """Say whether a value is a number of seconds that sbatch takes."""
+    return str(value).isdecimal() and 0 < int(value) <= LONGEST_WARNING
+
+
+NAME = Variable('one name without spaces, or ""', is_name)
+VARIABLES = {
+    "partition": NAME,
+    "account": NAME,
+    "qos": NAME,
+    "gpu_partition": NAME,
+    "gpu_model": Variable('letters, digits, "_" and "." as in `sinfo -o %G`, or ""', is_gpu),
+    "warning": Variable(f"whole seconds from 1 to {LONGEST_WARNING}", is_warning),
+    "arrays": Variable("true or false", lambda value: type(value) is bool),
+}
+
+
+def check_variables(found: dict[str, Any]) -> None:
+    """Exit with one line for the first variable of the profile that is missing or is not what it may be.
+
+    `found` has the names of the profile's template, whose own are passed over.
+    """
+    for name, variable in VARIABLES.items():
+        if name not in found:
+            near = get_close_matches(name, [other for other in found if other not in VARIABLES], n=1)
+            meant = f"; is '{near[0]}' meant to be it?" if near else ""
+            raise SystemExit(f"{profile()}: __variables__ has no '{name}': {variable.may_be}{meant}")
+        if not variable.takes(found[name]):
+            raise SystemExit(f"{profile()}: '{name}' is {found[name]!a}: it may be {variable.may_be}")
+
+
+def profile() -> str:
+    """Return the file of the profile that Snakemake was called with, a copy of this one perhaps."""
+    name, words = PROFILE, iter(sys.argv[1:])
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option == "--workflow-profile":
+            name = value if equals else next(words, name)
+    return name if name.endswith(".yaml") else f"{name.rstrip('/')}/profile.yaml"
 
 
 def status_command() -> str:

@@ -1,7 +1,15 @@
 """profiles/slurm names rules: those that want a GPU, and those that go together or as arrays. All must be there."""
 
+import os
 import re
+import sys
 from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts.common.slurm import check_variables
+from tests.support.project import run_snakemake
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = (ROOT / "profiles/slurm/profile.yaml").read_text(encoding="utf-8")
@@ -42,3 +50,65 @@ def test_rules_that_go_together_or_as_arrays_are_there():
     named = [*re.findall(r'"(\w+)"', arrays), *re.findall(r"^  (\w+):", groups, re.MULTILINE)]
     assert named
     assert not set(named) - rules().keys()
+
+
+def said(folder: Path, written: str, changed: str) -> str:
+    """Return what a dry run of a small workflow says whose profile is a changed copy of this one."""
+    assert PROFILE.count(written) == 1
+    (folder / "mine").mkdir()
+    (folder / "mine/profile.yaml").write_text(PROFILE.replace(written, changed), encoding="utf-8")
+    (folder / "Snakefile").write_text("rule all:\n    shell: 'true'\n")
+    (folder / "scontrol").write_text("#!/bin/sh\necho 'MinJobAge = 300 sec'\n")
+    (folder / "scontrol").chmod(0o755)
+    path = os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {"PATH": path, "PYTHONPATH": str(ROOT)}
+    done = run_snakemake(folder, "-n", "--quiet", "all", "--workflow-profile", "mine", environment=environment)
+    return done.stdout if done.returncode else ""
+
+
+@pytest.mark.parametrize(
+    ("written", "changed", "line"),
+    [
+        ("warning: 300", "warning: soon", "'warning' is 'soon': it may be whole seconds from 1 to 65535"),
+        (
+            '  account: ""',
+            '  acount: ""',
+            "__variables__ has no 'account': one name without spaces, or \"\"; is 'acount'",
+        ),
+    ],
+)
+def test_snakemake_ends_with_one_line_on_a_variable_that_cannot_be(tmp_path, written, changed, line):
+    *before, last = said(tmp_path, written, changed).splitlines()
+    assert last.startswith(f"mine/profile.yaml: {line}")
+    assert len(before) <= 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "may_be"),
+    [
+        ("warning", 0, "whole seconds from 1 to 65535"),
+        ("warning", True, "whole seconds from 1 to 65535"),
+        ("warning", 1.5, "whole seconds from 1 to 65535"),
+        ("arrays", "maybe", "true or false"),
+        ("arrays", 1, "true or false"),
+        ("gpu_model", "a b", 'letters, digits, "_" and "." as in `sinfo -o %G`, or ""'),
+        ("gpu_model", "a100-80gb", 'letters, digits, "_" and "." as in `sinfo -o %G`, or ""'),
+        ("partition", "a b", 'one name without spaces, or ""'),
+        ("account", ["a"], 'one name without spaces, or ""'),
+        ("qos", True, 'one name without spaces, or ""'),
+        ("gpu_partition", "a;b", 'one name without spaces, or ""'),
+    ],
+)
+def test_what_a_variable_may_be_is_said(monkeypatch, name, value, may_be):
+    monkeypatch.setattr("sys.argv", ["snakemake", "-n"])
+    good = yaml.safe_load(PROFILE)["__variables__"]
+    check_variables(good)
+    with pytest.raises(SystemExit) as end:
+        check_variables({**good, name: value})
+    assert str(end.value) == f"profiles/slurm/profile.yaml: '{name}' is {value!r}: it may be {may_be}"
+
+
+def test_variables_that_a_cluster_takes_are_taken(tmp_path):
+    written = PROFILE[PROFILE.index("  partition:") : PROFILE.index("__definitions__")]
+    taken = 'partition: "cpu,long"\n  account: 4711\n  qos:\n  gpu_partition: gpu-a\n  gpu_model: h100_80.gb'
+    assert said(tmp_path, written, f"  {taken}\n  warning: 60\n  arrays: true\n\n") == ""
