@@ -625,6 +625,24 @@ def test_files_are_looked_for_beside_the_workflow_too_and_results_are_made(roots
     assert files_at("car*.jsonl", roots[:1]) == []
 
 
+@pytest.mark.parametrize(
+    ("folders", "place", "message"),
+    [
+        ({"results": "made"}, "results", "'made' is a file, not a folder: name another, or move the file"),
+        ({}, "results", "'results' is a file, not a folder: name another, or move the file"),
+        ({"logs": "made/logs"}, "logs", "'made/logs' is below 'made', which is a file, not a folder"),
+    ],
+)
+def test_a_file_in_the_place_of_a_folder_of_results_is_named(roots, tmp_path, folders, place, message):
+    config = good(datasets__cards__files=["data/coffee/qa.csv"])
+    if folders:
+        config["pathvars"] = folders
+    assert load_config(config, roots=roots)
+    (tmp_path / "here" / message.split("'")[-2 if "below" in message else 1]).touch()
+    [line] = lines_for(config, roots=roots)
+    assert line.startswith(f"pathvars.{place}: {message}")
+
+
 def test_missing_files_are_listed_with_the_other_faults_once_for_a_sweep(roots):
     config = good(
         datasets__cards__files=["data/coffee/qa.csv"],

@@ -12,7 +12,7 @@ from scripts.common.config.checks import conflicts_between, conflicts_in
 from scripts.common.config.duplicates import bomb_lines, duplicate_key_lines
 from scripts.common.config.expand import Origin, expand_gates, expand_runs, with_overrides
 from scripts.common.config.faults import dotted, explanation, known_key, of_one_branch, plain_place
-from scripts.common.config.paths import Roots, missing_files
+from scripts.common.config.paths import Roots, blocked_folders, missing_files
 from scripts.common.config.root import Config, Override
 from scripts.common.config.secrets import secret_lines
 from scripts.common.errors import UserError
@@ -99,7 +99,8 @@ def load_config(raw: dict, files: Iterable[Path | str] = (), roots: Roots = ()) 
             if not doubtful & words(f"{conflict.place[-1]} {conflict.message}")
         ]
         if roots:
-            lines += [f"{written.place(missing.place)}: {missing.message}" for missing in missing_files(result, roots)]
+            unusable = [*missing_files(result, roots), *blocked_folders(result, roots[0])]
+            lines += [f"{written.place(conflict.place)}: {conflict.message}" for conflict in unusable]
     if lines:
         raise ConfigError(lines)
     return result

@@ -52,6 +52,15 @@ def missing_files(config: Any, roots: Roots) -> Iterator[Conflict]:
             yield Conflict(("models", name, "chat_template"), message)
 
 
+def blocked_folders(config: Any, root: Path | str) -> Iterator[Conflict]:
+    """Yield the folders of results, logs and benchmarks that can't be made, for a file is in their place."""
+    for key, path in {"results": "results", **config.pathvars}.items():
+        there = next((place for place in (Path(path), *Path(path).parents) if (Path(root) / place).exists()), None)
+        if there is not None and not (Path(root) / there).is_dir():
+            what = "is a file" if there == Path(path) else f"is below '{there}', which is a file"
+            yield Conflict(("pathvars", key), f"'{path}' {what}, not a folder: name another, or move the file")
+
+
 def named_paths(config: Any) -> Iterator[tuple[tuple, str]]:
     """Yield the paths that have to be there, each with its place in the configuration."""
     for name, dataset in config.datasets.items():
