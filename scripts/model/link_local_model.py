@@ -13,6 +13,8 @@ from scripts.common.files import atomic_folder
 from scripts.model.model_files import WEIGHTS, is_taken
 from scripts.model.model_folder import check_model_folder, finish_model_folder, model_parser
 
+TEMPLATE = "chat_template.jinja"
+
 
 def link_local_model(
     source: Path, folder: Path, name: str, settings: dict, chat_template: Path | None = None, hub: dict | None = None
@@ -26,7 +28,11 @@ def link_local_model(
     check_model_folder(source, settings)
     with atomic_folder(folder) as beside:
         for path in sorted(source.iterdir()):
-            if not path.is_file() or not is_taken(path.name, settings["trust_remote_code"]):
+            if not is_taken(path.name, settings["trust_remote_code"]):
+                continue
+            if path.match(WEIGHTS) and not path.exists():
+                raise UserError("is a link to nothing", path, remedy="put the file itself there")
+            if not path.is_file():
                 continue
             if path.match(WEIGHTS):
                 (beside / path.name).symlink_to(path.resolve())
@@ -34,7 +40,12 @@ def link_local_model(
                 check_link(path)
                 shutil.copyfile(path, beside / path.name)
         facts = {"source": "hub", **hub} if hub else {"source": "path", "id": None, "revision": None}
-        finish_model_folder(beside, settings, chat_template, name=name, **facts)
+        try:
+            finish_model_folder(beside, settings, chat_template, name=name, **facts)
+        except UserError as error:  # it is the user's file that has to be mended, not our copy
+            given = str(chat_template or source / TEMPLATE)
+            text = str(error).replace(str(beside / TEMPLATE), given).replace(str(beside), str(source))
+            raise UserError(text) from None
 
 
 def check_link(path: Path) -> None:

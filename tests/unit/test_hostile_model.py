@@ -187,4 +187,17 @@ def test_a_snapshot_of_the_hubs_cache_which_consists_of_links_is_taken(folder, t
 def test_weights_that_are_a_link_to_something_else_are_refused(folder):
     (folder.source / "model.safetensors").unlink()
     (folder.source / "model.safetensors").symlink_to("/etc/passwd")
-    folder.refused("is no safetensors file")
+    folder.refused(f"{folder.source / 'model.safetensors'}: is no safetensors file")
+
+
+def test_weights_that_are_a_link_to_nothing_are_refused(folder):
+    (folder.source / "model.safetensors").rename(folder.source / "model-1.safetensors")
+    (folder.source / "model-2.safetensors").symlink_to("nothing.safetensors")
+    folder.refused(f"{folder.source / 'model-2.safetensors'}: is a link to nothing; put the file itself there")
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.json"])
+def test_of_a_file_that_is_copied_the_users_own_is_named(folder, name):
+    (folder.source / name).write_text("{", encoding="utf-8")
+    (folder.source / "chat_template.jinja").unlink(missing_ok=True)
+    folder.refused(f"{folder.source / name}:1: is not valid JSON")
