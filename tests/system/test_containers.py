@@ -19,6 +19,7 @@ from tests.support.process_tree import RunningWorkflow
 from tests.support.project import ROOT, Project
 from tests.support.slurm import Slurm, until
 from tests.support.slurm_workflow import PROFILE, finish, replace
+from tests.support.slurm_workflow import workflow as submitted
 
 DATASET, RUN = "results/datasets/cards", "results/runs/cards"
 VARIANTS = ("base", "adapter", "merged", "bf16")
@@ -182,26 +183,52 @@ def test_answers_and_scores_are_those_without_containers(contained, finished, va
     assert scores(contained) == scores(finished)
 
 
+class LongTraining:
+    """A copy of the project whose training takes long, and writes no checkpoint but the one at a signal."""
+
+    def __init__(self, project: Project, folder: Path):
+        self.project = project.copy(folder / "project")
+        longer = "epochs: 20000, eval_steps: 100000, logging_steps: 5,"
+        replace(self.project, "config/config.yaml", "max_steps: 2,", longer)
+        self.facts, self.log = (
+            f"{RUN}/training.json",
+            self.project.folder / "results/logs/train/train_adapter/cards.log",
+        )
+        self.log.unlink()
+
+    def wait(self) -> None:
+        """Wait until it has made steps."""
+        until(lambda: self.log.exists() and "'loss'" in self.log.read_text(encoding="utf-8"), "it has made steps", 300)
+
+    def assert_stopped(self, why: str) -> None:
+        """Assert that it says why it stopped, and after which step, and that the checkpoint of that step is there."""
+        step = re.search(rf"stopped by {why} after step (\d+) of", self.log.read_text(encoding="utf-8"))
+        assert step, self.log.read_text(encoding="utf-8")[-3000:]
+        assert list((self.project.folder / RUN / "checkpoints").glob(f"*/checkpoint-{step[1]}/manifest.json"))
+
+
 def test_sigterm_to_snakemake_lets_a_training_in_a_container_write_its_checkpoint(contained, tmp_path):
-    project = contained.copy(tmp_path / "project")
-    config = (project.folder / "config/config.yaml").read_text(encoding="utf-8")
-    # No checkpoint but the one that is written at the signal.
-    project.write(
-        "config/config.yaml", config.replace("max_steps: 2,", "epochs: 20000, eval_steps: 100000, logging_steps: 5,")
-    )
-    workflow = RunningWorkflow(project.folder, f"{RUN}/training.json", "--sdm", "apptainer")
+    training = LongTraining(contained, tmp_path)
+    workflow = RunningWorkflow(training.project.folder, training.facts, "--sdm", "apptainer")
     try:
-        workflow.wait_for_step("train_model")
-        log = project.folder / "results/logs/train/train_adapter/cards.log"
-        until(lambda: "'loss'" in log.read_text(encoding="utf-8"), "the training has made steps", 120)
+        training.wait()
         os.kill(workflow.pid, signal.SIGTERM)
         assert workflow.finish(60) == 1
     finally:
         if workflow.alive():
             workflow.kill_tree()
-    step = re.search(r"stopped by SIGTERM after step (\d+) of", workflow.said())
-    assert step, workflow.said()
-    assert list((project.folder / RUN / "checkpoints").glob(f"*/checkpoint-{step[1]}/manifest.json"))
+    training.assert_stopped("SIGTERM")
+
+
+def test_the_warning_of_a_time_limit_lets_a_training_in_a_container_write_its_checkpoint(contained, slurm, tmp_path):
+    training = LongTraining(contained, tmp_path)
+    with submitted(training.project, slurm, training.facts, "--sdm", "apptainer"):
+        training.wait()
+        job = slurm.jobs()[-1]["JobId"]
+        slurm.run("scancel", "--batch", "--signal=USR1", job)
+        until(lambda: slurm.jobs()[-1]["Restarts"] == "1", "the job goes back into the queue", 120)
+        slurm.run("scancel", job)
+    training.assert_stopped("the warning of a time limit")
 
 
 def test_nothing_is_left_to_do_afterwards(contained):
