@@ -23,7 +23,7 @@ EXCEPTIONS = {
     ("deploy/provenance.py", "gguf/fetch_converter.py"),
     ("deploy/model_card.py", "score/catalogue.py"),
     ("deploy/model_card.py", "score/columns.py"),
-    # A bundle records those files of a local model that the model stage takes, and a chat template that is not built in.
+    # A bundle records those files of a local model that its stage takes, and a chat template of one's own.
     ("deploy/read_files.py", "model/chat_templates.py"),
     ("deploy/read_files.py", "model/model_files.py"),
 }
