@@ -1,63 +1,17 @@
-"""The README's demo and the shipped recipes, from raw file to bundle, on the models that are made here."""
+"""The README's demo, from raw file to bundle: on this machine, in containers, and on a cluster."""
 
-import os
 import re
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from scripts.common.files import read_json, sha256_of
+from tests.support.checkout import copy_of_the_checkout, make
 from tests.support.images import use_images
-from tests.support.project import planned_jobs, without_make
 from tests.support.same_results import contents
 from tests.support.slurm_workflow import OPTIONS, PROFILE
 
-ROOT = Path(__file__).resolve().parents[2]
 RUNS = ("football", "stories")
-SERVED = ("Modelfile", "README.md", "SHA256SUMS")
-# The runs of each recipe, and what has to be among the files of their bundles.
-RECIPES = {
-    "football": {"football": SERVED},
-    "stories": {"stories": SERVED},
-    "titles": {"titles": (*SERVED, "mmproj.gguf")},
-    "pii": {"pii": ("model", "example_classify.py", "SHA256SUMS"), "pii-prompted": (), "pii-generated": SERVED},
-    "captions": {"captions": SERVED, "captions-phi3": SERVED},
-}
-
-
-def copy_of_the_checkout(folder: Path) -> Path:
-    """Copy what git knows or would take, as a new user would have it."""
-    names = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split("\0")
-    for name in filter(None, names):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    return folder
-
-
-def make(folder: Path, *arguments: str, surroundings: dict[str, str] | None = None) -> str:
-    """Run make in the folder, with this environment and no other (`VENV=`: nothing is installed); return its output."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**without_make(), "COLUMNS": "140", "PATH": path, **(surroundings or {})}
-    done = subprocess.run(
-        ["make", "VENV=", "CORES=2", *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-6000:]
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -144,41 +98,3 @@ def test_the_demo_makes_the_same_on_a_cluster(demo, slurm, tmp_path):
     assert_same_results(folder, demo[0])
     # Of the last ten minutes; tests/system/test_slurm.py looks at each.
     assert {job["JobState"] for job in slurm.jobs() if job["JobId"] not in before} == {"COMPLETED"}
-
-
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_a_recipe_runs_from_end_to_end_on_the_embedded_model(demo, recipe):
-    folder, _ = demo
-    printed = make(folder, "recipe", f"NAME={recipe}")
-    for run, shipped in RECIPES[recipe].items():
-        assert re.search(rf"^{run} (promote|hold|rollback): ", printed, re.MULTILINE)
-        bundle = folder / f"results/embedded/runs/{run}/bundle"
-        assert all((bundle / name).exists() for name in shipped), sorted(bundle.iterdir())
-        assert bundle.exists() == bool(shipped)
-
-
-@pytest.mark.parametrize(
-    ("path", "edit", "again", "kept"),
-    [
-        ("data/titles/documents/en-report-1.png", lambda old: old + b"\n", {"ingest_records", "train_adapter"}, set()),
-        (
-            "config/recipes/titles.yaml",
-            lambda old: old.replace(b"train_vision_tower: false", b"train_vision_tower: false, longest_edge: 196"),
-            {"tokenize_conversations", "train_adapter", "predict_with_llama"},
-            {"ingest_records", "split_records"},
-        ),
-    ],
-    ids=["an image", "the longest edge"],
-)
-def test_what_an_edit_of_the_titles_runs_again(demo, path, edit, again, kept):
-    folder, _ = demo
-    make(folder, "recipe", "NAME=titles")
-    file = folder / path
-    before, times = file.read_bytes(), file.stat()
-    file.write_bytes(edit(before))
-    printed = make(folder, "recipe", "NAME=titles", "ARGS=-n")
-    file.write_bytes(before)
-    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
-    planned = planned_jobs(printed).keys()
-    assert again <= planned
-    assert not kept & planned
