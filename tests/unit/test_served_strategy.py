@@ -137,6 +137,7 @@ def test_a_bundle_serves_the_chosen_strategy(run_folder, train, tmp_path):  # no
     words += [run_folder / "verdict.json", "--base", run_folder / "merged/manifest.json", "--folder", folder]
     words += ["--training", run_folder / "training.json", "--test", run_folder / "test.jsonl", "--train", train]
     words += ["--raw", run_folder / "raw.json", "--scores", run_folder / "scores/base.json"]
+    words += ["--read", f"model.path={run_folder / 'merged'}"]
     assert build_bundle([*map(str, words), "--settings", json.dumps(settings)]) == 0
     commands = parse_modelfile((folder / "Modelfile").read_text())
     assert ("system", "You shout.") in commands

@@ -148,8 +148,7 @@ def test_an_interrupted_prediction_goes_on_and_ends_the_same(project, tmp_path, 
 
     monkeypatch.setitem(SETTINGS["generation"], "batch_size", 2)
     monkeypatch.setattr(SpanModel, "entities_of", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        predict(project, tmp_path / "cut")
+    assert predict(project, tmp_path / "cut") == 130  # as a shell has it for Ctrl-C
     (partial,) = (tmp_path / "cut" / "answers").glob(".*.partial")
     assert len(partial.read_text().splitlines()) == 2
     assert predict(project, tmp_path / "cut") == 0
