@@ -65,7 +65,9 @@ def test_a_second_workflow_is_refused_in_one_line_and_goes_on_when_the_first_is_
         assert beside.returncode == 0, beside.stdout
     # --unlock takes Snakemake's own lock away, and yet the first is not disturbed.
     assert project.snakemake("--unlock").returncode == 0
-    assert project.snakemake(FACTS, "--quiet", "host", "reason", "rules").returncode == 1
+    quiet = project.snakemake(FACTS, "--quiet", "all")
+    assert quiet.returncode == 1
+    assert f"process {running.pid} on " in quiet.stdout, "the logger says nothing, we do"
     running.kill_tree()
     end_soon(project)
     third = project.snakemake(FACTS, "--quiet", "host", "reason", "rules")
