@@ -1,4 +1,4 @@
-# `make demo` sees everything work, `make test` tests it; both install what they need into .venv first.
+# `make demo` shows that everything works, `make test` tests it; both install what they need into .venv.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -13,15 +13,17 @@ EMBEDDED ?= yes
 GPU ?=
 # The bundle to verify.
 BUNDLE ?=
-# How many files of tests run at once; many of them wait more than they compute.
+# How many test files run at the same time; many of them wait more than they compute.
 JOBS ?= 3
+PYTEST = pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --durations 40
 
 # Rules run `python`: this makes it the environment's.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
+# Set in the images of many notebooks; every program would compile its modules again at every start.
+unexport PYTHONDONTWRITEBYTECODE
 
-# Bars on a terminal (profiles/default), lines elsewhere. The cores stand last: unlike --quiet, they take no target.
-OPTIONS = $$(if [ ! -t 2 ]; then echo --quiet host reason rules; fi) --cores $(CORES)
+OPTIONS = --cores $(CORES)
 
 # Which container images `make containers` builds (all), and of which build of torch: cuda or cpu.
 ENVS ?=
@@ -39,10 +41,10 @@ RECIPE_RESULTS = $(shell PATH="$(PATH)" python -m scripts.common.results_folder 
 # After a dry run there is nothing to show.
 DRY := $(filter -n% -pn --dry-run --dryrun,$(ARGS))
 
-.PHONY: help demo report recipe known-recipe verify test lint unit format lock docs containers clean FORCE
+.PHONY: help demo report recipe known-recipe verify test test-all system lint unit format lock docs containers clean FORCE
 
 help: ## List the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 # The stamp holds a hash of the locks, so a checkout that only touches them installs nothing. A link is left alone:
 # what it leads to is somebody's environment, and --clear would empty it.
@@ -54,7 +56,7 @@ $(VENV): FORCE
 # These show the summary themselves, after the report.
 demo recipe: export SNAKETUNE_NO_SUMMARY := 1
 
-demo: $(VENV) ## From raw data to bundles and the leaderboard, on a small model made here (a few minutes)
+demo: $(VENV) ## From raw data to bundles, verdicts and reports, on SmolLM2-135M (a few minutes)
 	@snakemake $(OPTIONS) $(ARGS)
 	@$(if $(DRY),,$(MAKE) --no-print-directory report)
 	@$(if $(DRY),,python scripts/score/print_summary.py $(RESULTS))
@@ -66,7 +68,7 @@ report: $(VENV) ## Make Snakemake's report (of your own: ARGS="--configfile conf
 	elif [ ! $$folder/leaderboard.csv -ot $$folder/report.html ]; then \
 		snakemake --quiet all --report $$folder/report.html $(ARGS); fi
 
-recipe: known-recipe $(VENV) ## Run config/recipes/NAME.yaml on the embedded model; EMBEDDED=no [GPU=t4]: on the real one
+recipe: known-recipe $(VENV) ## Run config/recipes/NAME.yaml on a stand-in; EMBEDDED=no [GPU=t4]: on the real one
 	@snakemake --configfile $(RECIPE_CONFIG) $(OPTIONS) $(ARGS)
 	@$(if $(DRY),,python scripts/score/print_summary.py --recipe $(NAME) $(RECIPE_RESULTS))
 
@@ -82,11 +84,16 @@ verify: $(VENV) ## Say what differs from what a bundle records: BUNDLE=results/r
 	@[ -n "$(BUNDLE)" ] || { echo "name the bundle: BUNDLE=results/runs/NAME/bundle" >&2; exit 2; }
 	@python scripts/deploy/verify_bundle.py "$(BUNDLE)" $(ARGS)
 
-test: $(VENV) lint ## Check the code and run all tests, JOBS files at a time
-	@pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder
+test: $(VENV) lint ## Check the code, run unit and integration tests, JOBS files at a time; needs no root and no services
+	@$(PYTEST) tests/integration tests/unit
+
+test-all: test system ## Everything: `make test`, then `make system`
+
+system: $(VENV) ## Run the long tests: Slurm, Apptainer, kills, a full disk, fuzzing, demo and recipes from end to end
+	@$(PYTEST) tests/system
 
 unit: $(VENV) ## Run the tests of functions only
-	@pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder tests/unit
+	@$(PYTEST) tests/unit
 
 lint: $(VENV) ## Check the code with ruff, snakefmt and snakemake
 	@ruff check

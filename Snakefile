@@ -32,10 +32,6 @@ onsuccess:
     show_summary()
 
 
-onerror:
-    say_how_to_go_on(log)
-
-
 rule all:
     default_target: True
     input:

@@ -138,13 +138,14 @@ def build(image: Path, definition: str, arguments: dict[str, str], options: list
         return
     started = time.monotonic()
     image.parent.mkdir(parents=True, exist_ok=True)
+    # Level 6 took 125 s of computing for the train image of the CPU (528 MB), level 1 takes 108 s (595 MB).
     unfinished, log = image.with_suffix(f".{os.getpid()}.unfinished"), image.with_suffix(".log")
     command = [
         "apptainer",
         "build",
         "--force",
         "--mksquashfs-args",
-        "-comp gzip -Xcompression-level 6",
+        "-comp gzip -Xcompression-level 1",
         *(options or []),
     ]
     command += [word for key, value in arguments.items() for word in ("--build-arg", f"{key}={value}")]

@@ -13,6 +13,10 @@ python3 -m venv /usr/local/environment
 python=/usr/local/environment/bin/python
 install=("$python" -m pip install -q --no-deps --require-hashes)
 "${install[@]}" -r /build/build.lock
+# Which parts of llama.cpp are built.
+if [[ -f /build/llama.cmake ]]; then
+    export CMAKE_ARGS="-DCMAKE_PROJECT_llama_cpp_INCLUDE=/build/llama.cmake ${CMAKE_ARGS:-}"
+fi
 CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) "${install[@]}" --no-build-isolation -r /build/environment.lock
 "$python" -m pip check
 

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from docs.readme import README, between
+
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- rule graph: made by `make docs` -->", "<!-- end of rule graph -->"
 STAGES = ("dataset", "model", "train", "gguf", "predict", "score", "deploy")
@@ -16,7 +18,9 @@ def stage_of_rules() -> dict[str, str]:
     return {
         rule: stage
         for stage in STAGES
-        for rule in re.findall(r"^rule (\w+):", (ROOT / f"rules/{stage}.smk").read_text(encoding="utf-8"), re.MULTILINE)
+        for rule in re.findall(
+            r"^(?:rule|use rule \w+ as) (\w+)", (ROOT / f"rules/{stage}.smk").read_text(encoding="utf-8"), re.MULTILINE
+        )
     }
 
 
@@ -57,23 +61,16 @@ def drawn(edges: set[tuple[str, str]], stages: dict[str, str]) -> str:
     return "\n".join([*lines, "```"])
 
 
-def with_graph(text: str, graph: str) -> str:
-    """Return a page with the graph between its two markers."""
-    head, _, rest = text.partition(BEGIN)
-    _, _, tail = rest.partition(END)
-    return f"{head}{BEGIN}\n{graph}\n{END}{tail}"
-
-
 def page() -> str:
     """Return README.md as it should be."""
     graph = drawn(reduced(edges_of(snakemake_graph())), stage_of_rules())
-    return with_graph((ROOT / "README.md").read_text(encoding="utf-8"), graph)
+    return between(README.read_text(encoding="utf-8"), BEGIN, END, graph)
 
 
 def main(argv=None) -> int:
     """Write README.md."""
     argparse.ArgumentParser(description=__doc__).parse_args(argv)
-    (ROOT / "README.md").write_text(page(), encoding="utf-8")
+    README.write_text(page(), encoding="utf-8")
     return 0
 
 

@@ -3,29 +3,36 @@
 Run it with the Python of a new virtual environment. In order:
 
 1. pip and the tools that build source packages, from build.lock;
-2. torch and torchvision at their locked versions, whatever builds of them pip finds first: put an index with CPU wheels
-   of both in PIP_EXTRA_INDEX_URL to get that build (`2.13.0+cpu`); without one it is the CUDA build. Two builds that
-   don't fit each other (torch for the CPU, torchvision for CUDA) are replaced by those of the lock;
-3. all other packages of all the locks, each with its hash; beside a CPU build of torch the CUDA libraries are left out;
-4. a path file, so that `from scripts...` works without PYTHONPATH.
+2. llama.cpp is built from source by a second process (envs/llama.cmake says which parts), while this one continues;
+3. all other packages of all the locks in one run of pip, each file checked against its hashes. torch and torchvision
+   come in the builds that pip finds first: put an index with CPU wheels of both in PIP_EXTRA_INDEX_URL to get CPU
+   builds (`2.13.0+cpu`); without one it is the CUDA builds. Builds that don't fit each other (torch for the CPU,
+   torchvision for CUDA) are passed over for those of the lock. Beside CPU builds the CUDA libraries are left out;
+4. llama.cpp once it is built, and a path file, so that `from scripts...` works without PYTHONPATH.
 
-`--check` installs nothing and exits with 1 unless this environment is the one that the locks describe.
+CMAKE_ARGS reaches llama.cpp's build. `--check` installs nothing and exits with 1 unless this environment is the one
+that the locks describe.
 """
 
 import argparse
 import hashlib
 import json
 import os
+import re
+import shlex
+import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import time
 from pathlib import Path
 
 from envs.lock import CUDA_PREFIXES, FOLDER, Pin, environments, read_lock, requirement_line
 from envs.lock import TORCH as PAIR
 
 STAMP = "installed"
+LLAMA, LLAMA_PARTS = "llama-cpp-python", FOLDER / "llama.cmake"
 
 
 def merged_pins(folder: Path = FOLDER) -> dict[str, Pin]:
@@ -47,7 +54,7 @@ def without_pair(pins: dict[str, Pin], cpu_build: bool) -> dict[str, Pin]:
 def fingerprint(folder: Path = FOLDER) -> str:
     """Return what identifies the environment: the Python version and the contents of locks and installer."""
     digest = hashlib.sha256(sys.version.encode())
-    for path in sorted([*folder.glob("*.lock"), Path(__file__)]):
+    for path in sorted([*folder.glob("*.lock"), LLAMA_PARTS, Path(__file__)]):
         digest.update(path.name.encode() + path.read_bytes())
     return digest.hexdigest()
 
@@ -57,59 +64,113 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-def pip(*arguments: str) -> None:
-    """Run this environment's pip; sources are built with the locked tools, on all cores."""
-    surroundings = {"CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count()), **os.environ}
-    command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
-    subprocess.run(command, check=True, env=surroundings)
+class Pip:
+    """A pip of this environment that runs beside this program; it ends with the `with` block.
 
-
-def install_locked(pins: dict[str, Pin]) -> None:
-    """Install these pins and nothing else, each file checked against its hashes."""
-    install_lines([requirement_line(name, pin) for name, pin in pins.items()])
-
-
-def install_lines(lines: list[str], *options: str) -> None:
-    """Install lines of a requirements file with hashes, and nothing else."""
-    with tempfile.TemporaryDirectory() as folder:
-        requirements = Path(folder) / "requirements.txt"
-        requirements.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        pip(
-            "install", "-qq", "--no-deps", "--no-build-isolation", "--require-hashes", *options, "-r", str(requirements)
-        )
-
-
-def install_pair(pins: dict[str, Pin]) -> bool:
-    """Install torch and torchvision in builds that fit each other; return whether they are CPU builds.
-
-    What pip finds first is taken if it fits. Otherwise it is the builds of the lock: `===` passes over a build with a
-    local version (`+cpu`), however high pip ranks it.
+    What it prints goes to `<name>.log` in a folder. `wait` says how far it is.
     """
-    pair = {name: pins[name] for name in PAIR}
-    builds = [install_found(name, pin) for name, pin in pair.items()]
-    if len({build.partition("+")[2] for build in builds}) > 1:
-        say(f"    {' and '.join(builds)} don't fit each other: the locked builds of both are taken")
-        lines = [requirement_line(name, pin).replace("==", "===", 1) for name, pin in pair.items()]
-        install_lines(lines, "--force-reinstall")
-        builds = [pin.version for pin in pair.values()]
-    say(f"    torch {builds[0]}, torchvision {builds[1]}")
-    return builds[0].endswith("+cpu")
+
+    def __init__(self, name: str, folder: Path, *arguments: str, **variables: str):
+        self.name, self.log, self.started = name, folder / f"{name}.log", time.monotonic()
+        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
+        surroundings = {"CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count()), **os.environ, **variables}
+        with open(self.log, "wb") as log:
+            self.process = subprocess.Popen(
+                command, env=surroundings, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+
+    def __enter__(self) -> "Pip":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGTERM)
+            self.process.wait()
+
+    def printed(self) -> list[str]:
+        """Return the lines that it printed so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace").splitlines()
+
+    def progress(self) -> str:
+        """Return what it does: of a compilation how many files are done (`57/89`, `64%`), else its last line."""
+        lines = [line.strip() for line in self.printed() if line.strip()]
+        compiled = [match[1] for line in lines if (match := re.match(r"\[\s*(\d+/\d+|\d+%)\]", line))]
+        return f"compiled {compiled[-1]}" if compiled else lines[-1][:90] if lines else ""
+
+    def wait(self) -> None:
+        """Wait for its end and say every half minute how far it is. A failure ends this program with what it said."""
+        while True:
+            try:
+                status = self.process.wait(timeout=30)
+                break
+            except subprocess.TimeoutExpired:
+                minutes = (time.monotonic() - self.started) / 60
+                say(f"    {self.name}, {minutes:.1f} min: {self.progress()}")
+        if status:
+            raise SystemExit("\n".join([*self.printed()[-40:], f"{self.name}: pip failed, see above"]))
 
 
-def install_found(name: str, pin: Pin) -> str:
-    """Install the build of a package that pip finds first at the pinned version; return its full version.
+def pip(name: str, *arguments: str) -> None:
+    """Run pip to its end."""
+    with tempfile.TemporaryDirectory() as folder, Pip(name, Path(folder), *arguments) as running:
+        running.wait()
 
-    A build with the plain version must have a hash of the lock; one with a local version (`+cpu`) can't have.
+
+def install(name: str, lines: list[str]) -> None:
+    """Install lines of a requirements file and nothing else, each file checked against its hashes.
+
+    Python compiles a module when it is first imported; most modules never are.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        options = ("--no-deps", "--no-compile", "--no-build-isolation", "--require-hashes")
+        pip(name, "install", *options, "-r", requirements_file(Path(folder), lines))
+
+
+def requirements_file(folder: Path, lines: list[str]) -> str:
+    """Write a requirements file into a folder; return its path."""
+    path = folder / "requirements.txt"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def lines_of(pins: dict[str, Pin]) -> list[str]:
+    """Return pins as lines of a requirements file."""
+    return [requirement_line(name, pin) for name, pin in pins.items()]
+
+
+def choose_pair(pins: dict[str, Pin]) -> dict[str, Pin]:
+    """Return torch and torchvision in builds that fit each other, with the hashes of their files.
+
+    The builds that pip finds first are taken if they are of one kind, otherwise those of the lock. A build with a local
+    version (`+cpu`) is in no lock: its hash is the one that pip reports.
     """
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.json"
-        pip("install", "-qq", "--no-deps", "--force-reinstall", "--report", str(report), f"{name}=={pin.version}")
-        [installed] = json.loads(report.read_text(encoding="utf-8"))["install"]
-    version = installed["metadata"]["version"]
-    digest = "sha256:" + installed["download_info"]["archive_info"]["hashes"]["sha256"]
-    if version == pin.version and digest not in pin.hashes:
-        raise SystemExit(f"{name} {version} came with {digest}, which is not in the lock")
-    return version
+        asked = [f"{name}=={pins[name].version}" for name in PAIR]
+        options = ("-qq", "--dry-run", "--ignore-installed", "--no-deps", "--report", str(report))
+        pip("torch", "install", *options, *asked)
+        items = json.loads(report.read_text(encoding="utf-8"))["install"]
+    found = {}
+    for item in items:
+        digest = item["download_info"]["archive_info"]["hashes"]["sha256"]
+        found[item["metadata"]["name"]] = Pin(item["metadata"]["version"], (f"sha256:{digest}",))
+    kinds = {pin.version.partition("+")[2] for pin in found.values()}
+    if len(kinds) > 1:
+        builds = " and ".join(f"{name} {pin.version}" for name, pin in found.items())
+        say(f"    {builds} don't fit each other: the locked builds of both are taken")
+    return found if len(kinds) == 1 and kinds != {""} else {name: pins[name] for name in PAIR}
+
+
+def build_llama(pin: Pin, folder: Path) -> Pip:
+    """Start a pip that builds the wheel of llama.cpp into a folder.
+
+    pip's cache has the wheel from then on, so that the next environment need not build it.
+    """
+    parts = f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={shlex.quote(str(LLAMA_PARTS))}"
+    options = ("-v", "--no-deps", "--no-build-isolation", "--require-hashes", "--wheel-dir", str(folder))
+    requirements = requirements_file(folder, lines_of({LLAMA: pin}))
+    cmake = f"{parts} {os.environ.get('CMAKE_ARGS', '')}"
+    return Pip("llama.cpp", folder, "wheel", *options, "-r", requirements, CMAKE_ARGS=cmake)
 
 
 def write_path_file(root: Path) -> None:
@@ -127,18 +188,23 @@ def main(argv=None) -> int:
         return 0 if stamp.is_file() and stamp.read_text(encoding="utf-8").strip() == fingerprint() else 1
     if sys.prefix == sys.base_prefix:
         parser.error("run this with the Python of a virtual environment: python3 -m venv .venv")
-    pins = merged_pins()
-    tools = read_lock("build")
+    pins, tools = merged_pins(), read_lock("build")
     say(f"1/4 pip and build tools: {len(tools)} packages")
-    install_locked(tools)
-    say("2/4 torch and torchvision")
-    cpu_build = install_pair(pins)
-    others = without_pair(pins, cpu_build)
-    say(f"3/4 {len(others)} other packages; llama.cpp is built from source, about five minutes the first time")
-    install_locked(others)
+    install("build tools", lines_of(tools))
+    say("2/4 llama.cpp: a second process builds it from source, which takes minutes the first time")
+    with tempfile.TemporaryDirectory() as folder, build_llama(pins.pop(LLAMA), Path(folder)) as llama:
+        pair = choose_pair(pins)
+        others = without_pair(pins, cpu_build=pair["torch"].version.endswith("+cpu"))
+        builds = ", ".join(f"{name} {pin.version}" for name, pin in pair.items())
+        say(f"3/4 {builds} and {len(others)} other packages")
+        # `==2.13.0` would also take a build with a local version; `===` takes only the one that is meant.
+        install("packages", [line.replace("==", "===", 1) for line in lines_of(pair)] + lines_of(others))
+        say("4/4 llama.cpp, once it is built")
+        llama.wait()
+        [wheel] = Path(folder).glob("*.whl")
+        pip("llama.cpp", "install", "--no-deps", "--no-index", "--no-compile", str(wheel))
     write_path_file(FOLDER.parent)
-    say("4/4 do they fit together?")
-    pip("check")
+    pip("check", "check")
     stamp.write_text(fingerprint() + "\n", encoding="utf-8")
     return 0
 

@@ -15,6 +15,7 @@ from functools import cache
 from pathlib import Path
 
 from snakemake.logging import logger as snakemake_logger
+from snakemake.pathvars import Pathvars
 
 from scripts.common.config import ConfigError, load_config
 from scripts.common.config.environments import RUN_BY_RULES
@@ -24,18 +25,19 @@ from scripts.common.config.sections import gates_of, sections_of
 from scripts.common.config.variants import answer_variants, gguf_quants, makers, shipped_variant
 from scripts.common.container_settings import bound_arguments, host_folders, passed_variables, paths_of, places_outside
 from scripts.common.errors import UserError
+from scripts.common.files import sha256_of
 from scripts.common.folder_lock import OWNER, one_workflow_at_a_time
 from scripts.common.hidden_secrets import HideSecrets
 from scripts.common.images import built_image, lacking, lock_name
-from scripts.common.imports import files_of_script
-from scripts.common.last_words import KILLED, last_words
+from scripts.common.lost_outputs import remake_lost_outputs
 from scripts.common.memory.report import memory_lines
 from scripts.common.offline import ENVIRONMENT as OFFLINE_ENVIRONMENT
 from scripts.common.path_names import name_fault
-from scripts.common.stop_jobs import stop_jobs_on_signals, stopping
+from scripts.common.stop_jobs import stop_jobs_on_signals
 from scripts.deploy.read_files import FOLDERS, files_below, read_paths
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
+from scripts.workflow.code_digest import step_code
 
 # `--verbose` would write a Slurm job's whole environment into its log.
 snakemake_logger.addFilter(HideSecrets())
@@ -43,10 +45,17 @@ snakemake_logger.addFilter(HideSecrets())
 # Where a path of the configuration is looked for: in the working directory, then in the workflow's folder.
 ROOTS = (os.curdir, workflow.basedir)
 
+# The files of the configuration, a later one over those before it: `--configfile` wins over the Snakefile's default.
+NAMED = [str(path) for path in workflow.overwrite_configfiles]
+CONFIG_FILES = [str(path) for path in workflow.configfiles if str(path) not in NAMED] + NAMED
+
 try:
-    CONFIG = load_config(config, workflow.configfiles, ROOTS)
+    CONFIG = load_config(config, CONFIG_FILES, ROOTS, dict(workflow.config_settings.config))
 except ConfigError as error:
-    raise WorkflowError("The configuration has faults:", *error.lines) from None
+    raise WorkflowError(*error.lines) from None
+
+# The override of a configuration has its results in a folder below.
+workflow.pathvars.update(Pathvars.from_config({"pathvars": CONFIG.pathvars}))
 
 DEPLOYMENT = {str(method) for method in workflow.deployment_settings.deployment_method}
 IN_CONTAINERS = "apptainer" in DEPLOYMENT
@@ -56,13 +65,14 @@ HOME = os.path.abspath(os.path.join(".snakemake", "home"))
 USERS_ARGUMENTS = "SNAKETUNE_APPTAINER_ARGS"
 
 # Steps import from this folder and from nothing of the user's own site-packages; without --sdm they run in the
-# environment of this Snakemake. Threads that wait sleep: spinning ones slow down every job that shares their cores.
+# environment of this Snakemake. Threads that wait sleep: spinning ones slow down every job that shares their cores. The
+# images of many notebooks forbid bytecode, without which each step compiles torch's 2,000 modules again: 5 to 10 s.
 BIN = os.path.dirname(sys.executable)
 OWN_PATH = "" if DEPLOYMENT else f"PATH={shlex.quote(BIN)}:$PATH"
 OWN_HOME = f"HOME={shlex.quote(HOME)}" if IN_CONTAINERS else ""
 NO_NETWORK = " ".join(f"{name}={value}" for name, value in OFFLINE_ENVIRONMENT.items()) if CONFIG.offline else ""
 shell.prefix(
-    "unset PYTHONHOME PYTHONINSPECT; "
+    "unset PYTHONHOME PYTHONINSPECT PYTHONDONTWRITEBYTECODE; "
     f"export PYTHONPATH={shlex.quote(workflow.basedir)} PYTHONNOUSERSITE=1 PYTHONSAFEPATH=1 OMP_WAIT_POLICY=PASSIVE "
     f"{NO_NETWORK} {OWN_PATH} {OWN_HOME}; "
 )
@@ -71,6 +81,8 @@ DOWNLOAD_RETRIES = 0 if CONFIG.offline else 2
 
 # Where a cluster's jobs, which inherit it, find the files of their profile.
 os.environ.update(SNAKETUNE_FOLDER=str(workflow.basedir))
+
+remake_lost_outputs()
 
 # A run that was killed leaves no lock for a person to remove. Jobs of a cluster's nodes are not this process's own.
 one_workflow_at_a_time()
@@ -94,8 +106,9 @@ def one_of(names):
 
 
 def code(script):
-    """Return the script and every module of ours that it imports: an edit of any of them re-runs the step."""
-    return [os.path.relpath(path) for path in files_of_script(os.path.join(workflow.basedir, "scripts", script))]
+    """Return the path of a script, and what runs its step again when it changes."""
+    path = os.path.join(workflow.basedir, "scripts", script)
+    return [os.path.relpath(path), step_code(path)]
 
 
 def located(path):
@@ -167,7 +180,8 @@ def ingest_settings(wildcards):
     section = CONFIG.datasets[wildcards.dataset]
     keys = {
         "hub", "format", "fields", "columns", "system", "label", "label_map", "span_label_map", "group_by",
-        "min_characters", "max_characters", "checks", "on_bad_record", "images",
+        "strip_span_label_numbers", "min_characters", "max_characters", "checks", "on_bad_record", "images",
+        "max_records",
     }  # fmt: skip
     settings = section.model_dump(mode="json", include=keys)
     settings["images"] = section.images and located(section.images)
@@ -283,18 +297,19 @@ def shown_examples(wildcards):
 
 
 def models_from(source):
-    """Return the names of the models from this source: hub, path or embedded."""
+    """Return the names of the models from this source: hub, path, gguf or embedded."""
     return [name for name, model in CONFIG.models.items() if getattr(model, source) is not None]
 
 
-def embedded_setting(key):
-    """Return an input function for `params`: this key of the wildcard's embedded model, lists joined by commas."""
+def models_in_packages():
+    """Return the names of the models where the GGUF file is in a package of the Python registry."""
+    return [name for name in models_from("gguf") if CONFIG.models[name].gguf.package]
 
-    def setting(wildcards):
-        value = getattr(CONFIG.models[wildcards.model].embedded, key)
-        return ",".join(value) if isinstance(value, list) else value
 
-    return setting
+def gguf_of_model(wildcards):
+    """Return the GGUF file of a model: what is taken out of its package, or the path that the configuration names."""
+    gguf = CONFIG.models[wildcards.model].gguf
+    return f"<results>/models/{wildcards.model}.gguf" if gguf.package else located(gguf.file)
 
 
 def chat_template_file(wildcards):
@@ -342,7 +357,7 @@ def gguf_settings(wildcards):
         "model_key": run.model,
         "dataset_key": run.dataset,
         "project": CONFIG.project.model_dump(mode="json"),
-        "model": CONFIG.models[run.model].model_dump(mode="json", include={"name", "license", "hub", "path"}),
+        "model": CONFIG.models[run.model].model_dump(mode="json", include={"name", "license", "hub", "path", "gguf"}),
         "dataset": CONFIG.datasets[run.dataset].model_dump(mode="json", include={"hub", "language"}),
         "deploy": {
             "description": run.deploy.description,
@@ -352,9 +367,22 @@ def gguf_settings(wildcards):
     return json.dumps(parts, ensure_ascii=False, sort_keys=True)
 
 
-def shipped_gguf(wildcards):
-    """Return the GGUF file that goes into a run's bundle."""
-    return f"<results>/runs/{MAKERS[wildcards.run]}/gguf/{shipped_variant(CONFIG.runs[wildcards.run])}.gguf"
+def types_of_quants(wildcards):
+    """Return the files that say which types the tensors of a run's quantized GGUF files have."""
+    quants = [quant for quant in gguf_quants(CONFIG.runs[wildcards.run]) if quant != "bf16"]
+    return [f"<results>/runs/{MAKERS[wildcards.run]}/gguf/{quant}.types.json" for quant in quants]
+
+
+def shipped_model(wildcards):
+    """Return what goes into a run's bundle: a GGUF file, or the manifest of a token classifier."""
+    shipped = f"gguf/{shipped_variant(CONFIG.runs[wildcards.run])}.gguf"
+    made = "merged/manifest.json" if wildcards.run in CLASSIFYING else shipped
+    return f"<results>/runs/{MAKERS[wildcards.run]}/{made}"
+
+
+def parity_of_run(wildcards):
+    """Return the parity report of a run that has GGUF files."""
+    return [] if wildcards.run in CLASSIFYING else f"<results>/runs/{wildcards.run}/parity.json"
 
 
 def bundle_settings(wildcards):
@@ -362,22 +390,22 @@ def bundle_settings(wildcards):
     return json.dumps(sections_of(CONFIG, wildcards.run), ensure_ascii=False, sort_keys=True)
 
 
-def paths_read(wildcards):
-    """Return where the files and folders are that a run reads beside its raw data, by their keys."""
-    return {key: located(path) for key, path in read_paths(sections_of(CONFIG, wildcards.run)).items()}
+def config_files(wildcards):
+    """Return the names of the configuration's files: relative to the working directory or the workflow's folder."""
+    names = []
+    for path in map(os.path.abspath, CONFIG_FILES):
+        inside = [os.path.relpath(path, root) for root in (os.curdir, workflow.basedir)]
+        names.append(next((name for name in inside if not name.startswith(os.pardir)), os.path.basename(path)))
+    return names
 
 
 def files_read(wildcards):
     """Return the files that a run reads beside its raw data, without those of the model's weights."""
     with_code, files = CONFIG.models[model_of(wildcards)].trust_remote_code, []
-    for key, path in paths_read(wildcards).items():
-        files += sorted(map(str, files_below(key, Path(path), with_code))) if key in FOLDERS else [path]
+    for key, path in read_paths(sections_of(CONFIG, wildcards.run)).items():
+        below = files_below(key, Path(located(path)), with_code)
+        files += sorted(map(str, below)) if key in FOLDERS else [located(path)]
     return files
-
-
-def read_options(wildcards):
-    """Return the options that name what a run reads beside its raw data."""
-    return [word for key, path in paths_read(wildcards).items() for word in ("--read", f"{key}={path}")]
 
 
 def benchmarks_folder(wildcards):
@@ -391,8 +419,8 @@ def generating_runs(*methods):
 
 
 def gpus_of_run(wildcards):
-    """Return how many GPUs a run's model wants: none for an embedded one, which a CPU trains in seconds."""
-    return 0 if CONFIG.models[model_of(wildcards)].embedded else 1
+    """Return how many GPUs the steps of a run's model ask for: none for a small model that is on the CPU."""
+    return 0 if CONFIG.models[model_of(wildcards)].on_cpu else 1
 
 
 def gpus_of_training(wildcards):
@@ -426,9 +454,14 @@ def training_threads(wildcards):
     return 2 * processes if gpus_of_run(wildcards) else max(2, processes)
 
 
+def light_threads(wildcards):
+    """Return the threads of a head's training and of parity: one for a model on the CPU, so that others run beside."""
+    return 2 if gpus_of_run(wildcards) else 1
+
+
 def gpus_of_redaction(wildcards):
     """Return how many GPUs the classifier that redacts a dataset wants."""
-    return 0 if CONFIG.models[CONFIG.runs[redacting_run(wildcards)].model].embedded else 1
+    return 0 if CONFIG.models[CONFIG.runs[redacting_run(wildcards)].model].on_cpu else 1
 
 
 def megabytes(count):
@@ -485,7 +518,7 @@ def prepare_containers():
 def training_mb(wildcards, attempt):
     """Return the main memory of a training job on each node in MB; more at each attempt."""
     processes = CONFIG.runs[wildcards.run].training.processes
-    return (48000 if gpus_of_run(wildcards) else 4000) * processes * attempt
+    return (48000 if gpus_of_run(wildcards) else 5000) * processes * attempt
 
 
 def variant_model(wildcards):
@@ -511,12 +544,12 @@ def prompt_set_options(wildcards):
 
 
 def prediction_threads(wildcards):
-    """Return the threads of a prediction: one for an embedded model, so that several run at once."""
-    return 1 if CONFIG.models[model_of(wildcards)].embedded else 8
+    """Return the threads of a prediction: one for a model on the CPU, so that several run at once."""
+    return 8 if gpus_of_run(wildcards) else 1
 
 
 def redaction_threads(wildcards):
-    """Return the threads of a redaction: one for an embedded model."""
+    """Return the threads of a redaction: one for a model on the CPU."""
     return 8 if gpus_of_redaction(wildcards) else 1
 
 
@@ -531,11 +564,15 @@ def scored_files(name):
 
 
 def score_settings(wildcards):
-    """Return what the scores of a run depend on, as JSON: its task, `score` section and language."""
+    """Return what the scores of a run depend on, as JSON: its task, `score` section, own metrics and language."""
     run = CONFIG.runs[wildcards.run]
+    score = run.score.model_dump(mode="json")
+    if run.score.metrics_from:
+        score["metrics_from"] = located(run.score.metrics_from)
+        score["metrics_from_sha256"] = sha256_of(score["metrics_from"])
     settings = {
         "task": run.task,
-        "score": run.score.model_dump(mode="json"),
+        "score": score,
         "language": CONFIG.datasets[run.dataset].language,
     }
     return json.dumps(settings, ensure_ascii=False, sort_keys=True)
@@ -624,18 +661,6 @@ def show_summary():
     if made_now and "SNAKETUNE_NO_SUMMARY" not in os.environ:
         command = [sys.executable, workflow_file("scripts/score/print_summary.py"), results]
         subprocess.run(command, env={**os.environ, "PYTHONPATH": str(workflow.basedir)}, check=False)
-
-
-def say_how_to_go_on(logs):
-    """Say after a failure what went wrong, job by job, and that what is done is kept; `logs` are Snakemake's own."""
-    for job_log, words in last_words(logs).items():
-        if words == KILLED and stopping.is_set():
-            words = "the job was stopped with the workflow"
-        print(f"\n{job_log}:\n{words}\n", file=sys.stderr)
-    print(
-        "What is done is kept: type the same command again to go on; training resumes at its checkpoint.",
-        file=sys.stderr,
-    )
 
 
 wildcard_constraints:

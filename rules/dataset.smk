@@ -12,7 +12,6 @@ rule ingest_records:
     input:
         raw=raw_files,
         images=image_files,
-        code=code("dataset/ingest_records.py"),
     output:
         records="<results>/datasets/{dataset}/ingested.parquet",
         quarantine="<results>/datasets/{dataset}/quarantine.jsonl",
@@ -30,11 +29,12 @@ rule ingest_records:
         mem_mb=megabytes(2000),
         runtime=60,
     params:
+        code=code("dataset/ingest_records.py"),
         images=subpath(output.images, parent=True),
         settings=ingest_settings,
     shell:
         r"""
-        python {input.code[0]:q} {input.raw:q} --settings {params.settings:q} --log {log:q} \
+        python {params.code[0]:q} {input.raw:q} --settings {params.settings:q} --log {log:q} \
             --records {output.records:q} --quarantine {output.quarantine:q} --counts {output.counts:q} \
             --images-output {params.images:q}
         """
@@ -45,7 +45,6 @@ rule redact_records:
     input:
         ingested="<results>/datasets/{dataset}/ingested.parquet",
         model=redacting_model,
-        code=code("predict/redact_records.py"),
     output:
         records="<results>/datasets/{dataset}/redacted.parquet",
         facts="<results>/datasets/{dataset}/redaction.json",
@@ -65,10 +64,11 @@ rule redact_records:
         mem_mb=megabytes(48000),
         runtime=480,
     params:
+        code=code("predict/redact_records.py"),
         settings=redaction_settings,
     shell:
         r"""
-        python {input.code[0]:q} {input.ingested:q} --model {input.model:q} --output {output.records:q} \
+        python {params.code[0]:q} {input.ingested:q} --model {input.model:q} --output {output.records:q} \
             --facts {output.facts:q} --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
             --log {log:q}
         """
@@ -78,7 +78,6 @@ rule split_records:
     """Remove duplicates, split by hash, check that the splits share nothing, and augment the training split."""
     input:
         ingested=records_to_split,
-        code=code("dataset/split_records.py"),
     output:
         records="<results>/datasets/{dataset}/records.parquet",
         train="<results>/datasets/{dataset}/train.jsonl",
@@ -98,10 +97,11 @@ rule split_records:
         mem_mb=megabytes(4000),
         runtime=120,
     params:
+        code=code("dataset/split_records.py"),
         settings=split_settings,
     shell:
         r"""
-        python {input.code[0]:q} {input.ingested:q} --settings {params.settings:q} --log {log:q} \
+        python {params.code[0]:q} {input.ingested:q} --settings {params.settings:q} --log {log:q} \
             --records {output.records:q} --train {output.train:q} --validation {output.validation:q} \
             --test {output.test:q} --duplicates {output.duplicates:q} --facts {output.facts:q}
         """
@@ -117,7 +117,6 @@ rule write_dataset_ledger:
         facts="<results>/datasets/{dataset}/split.json",
         redaction=redaction_facts,
         images="<results>/datasets/{dataset}/images/manifest.json",
-        code=code("dataset/write_dataset_ledger.py"),
     output:
         json="<results>/datasets/{dataset}/ledger.json",
         html=report(
@@ -138,10 +137,11 @@ rule write_dataset_ledger:
         mem_mb=megabytes(1000),
         runtime=30,
     params:
+        code=code("dataset/write_dataset_ledger.py"),
         redaction=option("--redaction", "redaction"),
     shell:
         r"""
-        python {input.code[0]:q} --name {wildcards.dataset:q} --log {log:q} \
+        python {params.code[0]:q} --name {wildcards.dataset:q} --log {log:q} \
             --records {input.records:q} --quarantine {input.quarantine:q} --counts {input.counts:q} \
             --duplicates {input.duplicates:q} --facts {input.facts:q} --images {input.images:q} {params.redaction:q} \
             --json {output.json:q} --html {output.html:q}

@@ -1,7 +1,7 @@
 """The merged model as GGUF files, and the proof that what is served is what was trained.
 
 Requires: <results>/runs/{run}/merged/manifest.json, <results>/datasets/{dataset}/test.jsonl.
-Makes: <results>/tools/llama.cpp/, <results>/runs/{run}/gguf/{quant}.gguf, gguf/mmproj.gguf (vision), parity.json
+Makes: <results>/tools/llama.cpp/, <results>/runs/{run}/gguf/{quant}.gguf, gguf/{quant}.types.json, gguf/mmproj.gguf (vision), parity.json
 """
 
 
@@ -9,7 +9,6 @@ rule fetch_converter:
     """Fetch llama.cpp's own converter: pinned, hash-checked, unpacked in part."""
     input:
         requirements=workflow_file("envs/converter.txt"),
-        code=code("gguf/fetch_converter.py"),
     output:
         manifest="<results>/tools/llama.cpp/manifest.json",
     log:
@@ -26,10 +25,11 @@ rule fetch_converter:
         mem_mb=megabytes(1000),
         runtime=30,
     params:
+        code=code("gguf/fetch_converter.py"),
         folder=subpath(output.manifest, parent=True),
     shell:
         r"""
-        python {input.code[0]:q} {input.requirements:q} --folder {params.folder:q} --log {log:q}
+        python {params.code[0]:q} {input.requirements:q} --folder {params.folder:q} --log {log:q}
         """
 
 
@@ -39,7 +39,6 @@ rule convert_to_gguf:
         merged="<results>/runs/{run}/merged/manifest.json",
         tools="<results>/tools/llama.cpp/manifest.json",
         base=base_manifest,
-        code=code("gguf/convert_to_gguf.py"),
     output:
         gguf="<results>/runs/{run}/gguf/bf16.gguf",
     log:
@@ -54,12 +53,13 @@ rule convert_to_gguf:
         mem_mb=megabytes(4000),
         runtime=60,
     params:
+        code=code("gguf/convert_to_gguf.py"),
         merged=subpath(input.merged, parent=True),
         tools=subpath(input.tools, parent=True),
         settings=gguf_settings,
     shell:
         r"""
-        python {input.code[0]:q} {params.merged:q} --tools {params.tools:q} --base {input.base:q} \
+        python {params.code[0]:q} {params.merged:q} --tools {params.tools:q} --base {input.base:q} \
             --output {output.gguf:q} --settings {params.settings:q} --log {log:q}
         """
 
@@ -70,7 +70,6 @@ rule convert_mmproj:
         merged="<results>/runs/{run}/merged/manifest.json",
         tools="<results>/tools/llama.cpp/manifest.json",
         base=base_manifest,
-        code=code("gguf/convert_mmproj.py"),
     output:
         gguf="<results>/runs/{run}/gguf/mmproj.gguf",
     log:
@@ -87,12 +86,13 @@ rule convert_mmproj:
         mem_mb=megabytes(4000),
         runtime=60,
     params:
+        code=code("gguf/convert_mmproj.py"),
         merged=subpath(input.merged, parent=True),
         tools=subpath(input.tools, parent=True),
         settings=gguf_settings,
     shell:
         r"""
-        python {input.code[0]:q} {params.merged:q} --tools {params.tools:q} --base {input.base:q} \
+        python {params.code[0]:q} {params.merged:q} --tools {params.tools:q} --base {input.base:q} \
             --output {output.gguf:q} --settings {params.settings:q} --log {log:q}
         """
 
@@ -101,9 +101,9 @@ rule quantize_gguf:
     """Quantize the bf16 GGUF file."""
     input:
         source="<results>/runs/{run}/gguf/bf16.gguf",
-        code=code("gguf/quantize_gguf.py"),
     output:
         gguf="<results>/runs/{run}/gguf/{quant}.gguf",
+        types="<results>/runs/{run}/gguf/{quant}.types.json",
     log:
         "<logs>/gguf/quantize_gguf/{run}.{quant}.log",
     benchmark:
@@ -118,10 +118,12 @@ rule quantize_gguf:
     resources:
         mem_mb=megabytes(4000),
         runtime=60,
+    params:
+        code=code("gguf/quantize_gguf.py"),
     shell:
         r"""
-        python {input.code[0]:q} {input.source:q} --quant {wildcards.quant:q} --threads {threads} \
-            --output {output.gguf:q} --log {log:q}
+        python {params.code[0]:q} {input.source:q} --quant {wildcards.quant:q} --threads {threads} \
+            --output {output.gguf:q} --types {output.types:q} --log {log:q}
         """
 
 
@@ -135,7 +137,6 @@ rule check_parity:
         test=dataset_file("test.jsonl"),
         shown=shown_examples,
         prompt_sets=prompt_set_files,
-        code=code("gguf/check_parity.py"),
     output:
         report="<results>/runs/{run}/parity.json",
     log:
@@ -146,12 +147,13 @@ rule check_parity:
         conda_file("gguf")
     container:
         image("gguf")
-    threads: 2
+    threads: light_threads
     resources:
         gpu=gpus_of_run,
         mem_mb=training_mb,
         runtime=120,
     params:
+        code=code("gguf/check_parity.py"),
         merged=subpath(input.merged, parent=True),
         prompt_sets=prompt_set_options,
         shown=option("--train", "shown"),
@@ -160,7 +162,7 @@ rule check_parity:
         settings=run_settings("task", "vision.longest_edge", "parity", "generation.system", "strategies", "strategy"),
     shell:
         r"""
-        python {input.code[0]:q} {params.merged:q} {input.gguf:q} --test {input.test:q} {params.prompt_sets:q} \
+        python {params.code[0]:q} {params.merged:q} {input.gguf:q} --test {input.test:q} {params.prompt_sets:q} \
             {params.shown:q} {params.mmproj:q} {params.images:q} --threads {threads} --gpus {resources.gpu} \
             --output {output.report:q} --settings {params.settings:q} --log {log:q}
         """

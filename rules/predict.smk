@@ -14,7 +14,6 @@ rule predict_with_transformers:
         shown=shown_examples,
         images=images_of_run,
         prompt_sets=prompt_set_files,
-        code=code("predict/predict_with_transformers.py"),
     output:
         answers="<results>/runs/{run}/answers/{variant}.jsonl",
         likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
@@ -35,6 +34,7 @@ rule predict_with_transformers:
         mem_mb=training_mb,
         runtime=480,
     params:
+        code=code("predict/predict_with_transformers.py"),
         adapter=option("--adapter", "adapter"),
         prompt_sets=prompt_set_options,
         shown=option("--train", "shown"),
@@ -51,7 +51,7 @@ rule predict_with_transformers:
         ),
     shell:
         r"""
-        python {input.code[0]:q} {input.model:q} {params.adapter:q} --test {input.test:q} {params.prompt_sets:q} \
+        python {params.code[0]:q} {input.model:q} {params.adapter:q} --test {input.test:q} {params.prompt_sets:q} \
             {params.shown:q} {params.images:q} --answers {output.answers:q} --likelihood {output.likelihood:q} \
             --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} --log {log:q}
         """
@@ -66,7 +66,6 @@ rule predict_with_llama:
         shown=shown_examples,
         images=images_of_run,
         prompt_sets=prompt_set_files,
-        code=code("predict/predict_with_llama.py"),
     output:
         answers="<results>/runs/{run}/answers/{variant}.jsonl",
         likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
@@ -86,6 +85,7 @@ rule predict_with_llama:
         mem_mb=training_mb,
         runtime=480,
     params:
+        code=code("predict/predict_with_llama.py"),
         prompt_sets=prompt_set_options,
         shown=option("--train", "shown"),
         mmproj=option("--mmproj", "mmproj"),
@@ -93,7 +93,7 @@ rule predict_with_llama:
         settings=run_settings("task", "vision.longest_edge", "generation", "strategies", "strategy"),
     shell:
         r"""
-        python {input.code[0]:q} {input.model:q} --test {input.test:q} {params.prompt_sets:q} \
+        python {params.code[0]:q} {input.model:q} --test {input.test:q} {params.prompt_sets:q} \
             {params.shown:q} {params.mmproj:q} {params.images:q} --answers {output.answers:q} \
             --likelihood {output.likelihood:q} --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
             --log {log:q}
@@ -105,7 +105,6 @@ rule predict_spans:
     input:
         model=of_maker("merged/manifest.json"),
         test=dataset_file("test.jsonl"),
-        code=code("predict/predict_spans.py"),
     output:
         answers="<results>/runs/{run}/answers/{variant}.jsonl",
         likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
@@ -126,6 +125,7 @@ rule predict_spans:
         mem_mb=training_mb,
         runtime=480,
     params:
+        code=code("predict/predict_spans.py"),
         settings=run_settings(
             "tokens.max_length",
             "tokens.window_overlap",
@@ -135,7 +135,7 @@ rule predict_spans:
         ),
     shell:
         r"""
-        python {input.code[0]:q} {input.model:q} --test {input.test:q} --answers {output.answers:q} \
+        python {params.code[0]:q} {input.model:q} --test {input.test:q} --answers {output.answers:q} \
             --likelihood {output.likelihood:q} --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
             --log {log:q}
         """

@@ -12,7 +12,6 @@ rule score_answers:
         answers="<results>/runs/{run}/answers/{variant}.jsonl",
         likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
         reference=dataset_file("train.jsonl"),
-        code=code("score/score_answers.py"),
     output:
         scores="<results>/runs/{run}/scores/{variant}.json",
         errors="<results>/runs/{run}/errors/{variant}.jsonl",
@@ -30,10 +29,11 @@ rule score_answers:
         mem_mb=megabytes(2000),
         runtime=60,
     params:
+        code=code("score/score_answers.py"),
         settings=score_settings,
     shell:
         r"""
-        python {input.code[0]:q} {input.answers:q} {input.likelihood:q} --reference {input.reference:q} \
+        python {params.code[0]:q} {input.answers:q} {input.likelihood:q} --reference {input.reference:q} \
             --run {wildcards.run:q} --variant {wildcards.variant:q} --scores {output.scores:q} \
             --errors {output.errors:q} --settings {params.settings:q} --log {log:q}
         """
@@ -43,7 +43,6 @@ rule draw_confusion:
     """Draw which labels are taken for which, as a picture and as a table."""
     input:
         scores="<results>/runs/{run}/scores/{variant}.json",
-        code=code("score/draw_confusion.py"),
     output:
         table="<results>/runs/{run}/confusion/{variant}.csv",
         picture=report(
@@ -63,9 +62,11 @@ rule draw_confusion:
     resources:
         mem_mb=megabytes(1000),
         runtime=10,
+    params:
+        code=code("score/draw_confusion.py"),
     shell:
         r"""
-        python {input.code[0]:q} {input.scores:q} --table {output.table:q} --picture {output.picture:q} --log {log:q}
+        python {params.code[0]:q} {input.scores:q} --table {output.table:q} --picture {output.picture:q} --log {log:q}
         """
 
 
@@ -73,7 +74,7 @@ rule decide_verdict:
     """Promote, hold or roll back a run: its gates, judged by the intervals of its scores."""
     input:
         scores=scored_files("scores/{variant}.json"),
-        code=code("score/decide_verdict.py"),
+        base=base_manifest,
     output:
         verdict=report(
             "<results>/runs/{run}/verdict.json",
@@ -93,11 +94,12 @@ rule decide_verdict:
         mem_mb=megabytes(1000),
         runtime=30,
     params:
+        code=code("score/decide_verdict.py"),
         settings=verdict_settings,
     shell:
         r"""
-        python {input.code[0]:q} {input.scores:q} --run {wildcards.run:q} --verdict {output.verdict:q} \
-            --settings {params.settings:q} --log {log:q}
+        python {params.code[0]:q} {input.scores:q} --run {wildcards.run:q} --base {input.base:q} \
+            --verdict {output.verdict:q} --settings {params.settings:q} --log {log:q}
         """
 
 
@@ -111,8 +113,8 @@ rule write_run_report:
         curve=curve_of_run,
         training=training_of_run,
         images=images_of_run,
+        types=types_of_quants,
         base=base_manifest,
-        code=code("score/write_run_report.py"),
     output:
         page=report(
             "<results>/runs/{run}/report.html",
@@ -132,15 +134,17 @@ rule write_run_report:
         mem_mb=megabytes(1000),
         runtime=30,
     params:
+        code=code("score/write_run_report.py"),
         curve=option("--curve", "curve"),
         training=option("--training", "training"),
         images=images_option,
         settings=report_settings,
     shell:
         r"""
-        python {input.code[0]:q} --scores {input.scores:q} --answers {input.answers:q} --errors {input.errors:q} \
+        python {params.code[0]:q} --scores {input.scores:q} --answers {input.answers:q} --errors {input.errors:q} \
             --verdict {input.verdict:q} {params.curve:q} {params.training:q} {params.images:q} \
-            --manifest {input.base:q} --page {output.page:q} --settings {params.settings:q} --log {log:q}
+            --types {input.types:q} --manifest {input.base:q} --page {output.page:q} \
+            --settings {params.settings:q} --log {log:q}
         """
 
 
@@ -150,7 +154,6 @@ rule write_leaderboard:
         scores=leaderboard_scores,
         verdicts=expand("<results>/runs/{run}/verdict.json", run=CONFIG.runs),
         bases=base_manifests,
-        code=code("score/write_leaderboard.py"),
     output:
         table=report(
             "<results>/leaderboard.csv",
@@ -176,11 +179,12 @@ rule write_leaderboard:
         mem_mb=megabytes(2000),
         runtime=30,
     params:
+        code=code("score/write_leaderboard.py"),
         results=subpath(output.table, parent=True),
         settings=leaderboard_settings,
     shell:
         # A sweep may have more runs than one argument has room for: they come in by a pipe.
         r"""
-        printf %s {params.settings:q} | python {input.code[0]:q} {params.results:q} --csv {output.table:q} \
+        printf %s {params.settings:q} | python {params.code[0]:q} {params.results:q} --csv {output.table:q} \
             --page {output.page:q} --settings @/dev/stdin --log {log:q}
         """

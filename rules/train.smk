@@ -14,7 +14,6 @@ rule tokenize_conversations:
         test=dataset_file("test.jsonl"),
         base=base_manifest,
         images=images_of_run,
-        code=code("train/tokenize_conversations.py"),
     output:
         train="<results>/runs/{run}/tokens/train.arrow",
         validation="<results>/runs/{run}/tokens/validation.arrow",
@@ -40,6 +39,7 @@ rule tokenize_conversations:
         mem_mb=megabytes(4000),
         runtime=120,
     params:
+        code=code("train/tokenize_conversations.py"),
         dataset=subpath(input.train, parent=True),
         folder=subpath(output.train, parent=True),
         images=images_option,
@@ -54,7 +54,7 @@ rule tokenize_conversations:
         ),
     shell:
         r"""
-        python {input.code[0]:q} {params.dataset:q} --base {input.base:q} {params.images:q} \
+        python {params.code[0]:q} {params.dataset:q} --base {input.base:q} {params.images:q} \
             --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
         """
 
@@ -66,7 +66,6 @@ rule tokenize_spans:
         validation=dataset_file("validation.jsonl"),
         test=dataset_file("test.jsonl"),
         base=base_manifest,
-        code=code("train/tokenize_spans.py"),
     output:
         train="<results>/runs/{run}/tokens/train.arrow",
         validation="<results>/runs/{run}/tokens/validation.arrow",
@@ -93,12 +92,13 @@ rule tokenize_spans:
         mem_mb=megabytes(4000),
         runtime=120,
     params:
+        code=code("train/tokenize_spans.py"),
         dataset=subpath(input.train, parent=True),
         folder=subpath(output.train, parent=True),
         settings=run_settings("tokens.max_length", "tokens.window_overlap"),
     shell:
         r"""
-        python {input.code[0]:q} {params.dataset:q} --base {input.base:q} --folder {params.folder:q} \
+        python {params.code[0]:q} {params.dataset:q} --base {input.base:q} --folder {params.folder:q} \
             --settings {params.settings:q} --log {log:q}
         """
 
@@ -110,7 +110,6 @@ rule train_adapter:
         validation="<results>/runs/{run}/tokens/validation.arrow",
         base=base_manifest,
         images=images_of_run,
-        code=code("train/train_model.py"),
     output:
         trained="<results>/runs/{run}/adapter/manifest.json",
         curve="<results>/runs/{run}/curve.jsonl",
@@ -136,6 +135,7 @@ rule train_adapter:
         mpi=on_several_nodes("srun"),
         gres=gres_of_training,
     params:
+        code=code("train/train_model.py"),
         tokens=subpath(input.train, parent=True),
         output=subpath(output.trained, parent=True),
         folder=subpath(output.curve, parent=True),
@@ -153,7 +153,7 @@ rule train_adapter:
         ),
     shell:
         r"""
-        python {input.code[0]:q} {params.tokens:q} --base {input.base:q} {params.images:q} --output {params.output:q} \
+        python {params.code[0]:q} {params.tokens:q} --base {input.base:q} {params.images:q} --output {params.output:q} \
             --checkpoints {params.folder:q}/checkpoints --curve {output.curve:q} --facts {output.facts:q} \
             --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
             --log {log:q}
@@ -180,7 +180,6 @@ rule train_head:
         validation="<results>/runs/{run}/tokens/validation.arrow",
         labels="<results>/runs/{run}/tokens/labels.json",
         base=base_manifest,
-        code=code("train/train_head.py"),
     output:
         trained="<results>/runs/{run}/adapter/manifest.json",
         curve="<results>/runs/{run}/curve.jsonl",
@@ -195,19 +194,20 @@ rule train_head:
         conda_file("train")
     container:
         image("train")
-    threads: 2
+    threads: light_threads
     resources:
         gpu=gpus_of_run,
         mem_mb=training_mb,
         runtime=1440,
     params:
+        code=code("train/train_head.py"),
         tokens=subpath(input.train, parent=True),
         output=subpath(output.trained, parent=True),
         folder=subpath(output.curve, parent=True),
         settings=run_settings("method", "seed", "head", "lora", "qlora", "training"),
     shell:
         r"""
-        python {input.code[0]:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \
+        python {params.code[0]:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \
             --checkpoints {params.folder:q}/checkpoints --curve {output.curve:q} --facts {output.facts:q} \
             --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
             --log {log:q}
@@ -219,7 +219,6 @@ rule merge_adapter:
     input:
         adapter="<results>/runs/{run}/adapter/manifest.json",
         base=base_manifest,
-        code=code("train/merge_adapter.py"),
     output:
         model="<results>/runs/{run}/merged/manifest.json",
     log:
@@ -236,32 +235,31 @@ rule merge_adapter:
         mem_mb=megabytes(12000),
         runtime=60,
     params:
+        code=code("train/merge_adapter.py"),
         output=subpath(output.model, parent=True),
     shell:
         r"""
-        python {input.code[0]:q} {input.adapter:q} --base {input.base:q} --output {params.output:q} \
+        python {params.code[0]:q} {input.adapter:q} --base {input.base:q} --output {params.output:q} \
             --threads {threads} --log {log:q}
         """
 
 
 use rule merge_adapter as merge_head with:
-    input:
-        adapter="<results>/runs/{run}/adapter/manifest.json",
-        base=base_manifest,
-        code=code("train/merge_head.py"),
     log:
         "<logs>/train/merge_head/{run}.log",
     benchmark:
         "<benchmarks>/train/merge_head/{run}.tsv"
     wildcard_constraints:
         run=one_of(CLASSIFYING),
+    params:
+        code=code("train/merge_head.py"),
+        output=subpath(output.model, parent=True),
 
 
 rule plot_curve:
     """Draw loss and learning rate over the steps."""
     input:
         curve="<results>/runs/{run}/curve.jsonl",
-        code=code("train/plot_curve.py"),
     output:
         plot=report(
             "<results>/runs/{run}/curve.svg",
@@ -281,7 +279,9 @@ rule plot_curve:
     resources:
         mem_mb=megabytes(1000),
         runtime=10,
+    params:
+        code=code("train/plot_curve.py"),
     shell:
         r"""
-        python {input.code[0]:q} {input.curve:q} --plot {output.plot:q} --log {log:q}
+        python {params.code[0]:q} {input.curve:q} --plot {output.plot:q} --log {log:q}
         """

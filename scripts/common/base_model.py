@@ -1,24 +1,11 @@
-"""Loading a base model for training or prediction, in the number format that the device can do."""
+"""Loading a base model for training or prediction."""
 
 from pathlib import Path
 
 from scripts.common.cli import log
 from scripts.common.files import check_manifest
+from scripts.common.number_format import torch_dtype
 from scripts.common.vision import PROJECTOR, VISION_TOWER, see_one_by_one
-
-
-def device_precision(wanted: str) -> str:
-    """Return bf16, fp16 or fp32: what was asked for, or for `auto` the best of what this device computes natively.
-
-    On a CPU `auto` is fp32: bf16 is faster there, but runs on fewer processors at full accuracy.
-    """
-    import torch
-
-    if wanted != "auto":
-        return wanted
-    if not torch.cuda.is_available():
-        return "fp32"
-    return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
 
 
 def device_name() -> str:
@@ -26,13 +13,6 @@ def device_name() -> str:
     import torch
 
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-
-
-def torch_dtype(precision: str):
-    """Return the torch dtype of bf16, fp16 or fp32."""
-    import torch
-
-    return {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}[precision]
 
 
 def four_bit(settings: dict, precision: str, task: str = "chat"):
@@ -59,11 +39,11 @@ def load_base(
     attention: str = "auto",
     task: str = "chat",
     spill: bool = False,
-    shares: int = 1,
+    shards: int = 1,
 ):
     """Load the model of a manifest's folder onto this process's GPU, or the CPU; safetensors only.
 
-    With `spill`, layers of a model in 16 bits that the GPU has no room for wait in main memory. Of several `shares`,
+    With `spill`, layers of a model in 16 bits that the GPU has no room for wait in main memory. Of several `shards`,
     each for a process of its own, this process reads and holds one. It is a causal language model, or for the task
     `vision` one that reads images as well. Raises UserError when a file of the folder is missing or not as the manifest
     says.
@@ -73,10 +53,10 @@ def load_base(
     kind = AutoModelForImageTextToText if task == "vision" else AutoModelForCausalLM
     facts = check_manifest(manifest)
     options = {} if attention == "auto" else {"attn_implementation": attention}
-    if shares > 1:
+    if shards > 1:
         from transformers.distributed import DistributedConfig
 
-        options["distributed_config"] = DistributedConfig(fsdp_size=shares)
+        options["distributed_config"] = DistributedConfig(fsdp_size=shards)
     else:
         options["device_map"] = device_map(Path(manifest).parent, movable=spill and quantization is None)
     model = kind.from_pretrained(
@@ -124,3 +104,15 @@ def load_tokenizer(manifest: Path):
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def keep_layout(model):
+    """Keep bitsandbytes from repacking 4-bit weights at the first evaluation, and return the model.
+
+    On a CPU with AVX512-BF16 it packs them for inference and rounds their scales to bf16, and training continues over
+    another base: a run that was resumed would differ from one that was not.
+    """
+    for module in model.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
+    return model

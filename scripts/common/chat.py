@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-from scripts.common.chat_template import tokenizer_text
 from scripts.common.errors import UserError
-from scripts.common.vision import VisionTokenizer
 
 IGNORED = -100  # label of a token that is not trained on, as in PyTorch's cross entropy
 
@@ -29,10 +27,8 @@ def render(tokenizer, messages: list[dict], add_generation_prompt: bool = False)
     if not tokenizer.chat_template:
         raise UserError("the model has no chat template", remedy="name one with 'chat_template' under its model")
     try:
-        if isinstance(tokenizer, VisionTokenizer):
-            return tokenizer.apply_chat_template(messages, add_generation_prompt=add_generation_prompt)
-        return tokenizer_text(tokenizer, messages, add_generation_prompt)
-    except TemplateError as error:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+    except (TemplateError, RecursionError) as error:
         raise UserError(f"the chat template refuses the conversation: {error}") from None
 
 

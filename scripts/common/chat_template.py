@@ -9,8 +9,7 @@ from jinja2 import Template, nodes
 from jinja2.exceptions import TemplateError
 from jinja2.ext import Extension, loopcontrols
 from jinja2.parser import Parser
-
-from scripts.common.chat_sandbox import ChatSandbox
+from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 GENERATION_TAG = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
 
@@ -49,28 +48,28 @@ def time_now(pattern: str) -> str:
 
 @functools.lru_cache(maxsize=32)
 def compiled_template(text: str) -> Template:
-    """Compile a chat template in a sandbox set up as that of `transformers.utils.chat_template_utils`, with bounds.
+    """Compile a chat template in a sandbox set up as that of `transformers.utils.chat_template_utils`.
 
-    Raises jinja2.TemplateError for a template that is none.
+    Raises jinja2.TemplateError for text that is not a template.
     """
-    environment = ChatSandbox(trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, loopcontrols])
-    environment.filters["tojson"] = environment.guarded(to_json)
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, loopcontrols]
+    )
+    environment.filters["tojson"] = to_json
     environment.globals.update(raise_exception=refuse, strftime_now=time_now)
-    try:
-        return environment.from_string(text)
-    except RecursionError:
-        raise TemplateError("it is nested too deeply") from None
+    return environment.from_string(text)
 
 
 def rendered_template(text: str, messages: list[dict], **values) -> str:
     """Render a chat template for a conversation of {"role", "content"} messages, with the values of special tokens.
 
-    Raises jinja2.TemplateError when the template refuses the conversation, as some refuse a system message, and when
-    it takes too much time or memory.
+    Raises jinja2.TemplateError when the template refuses the conversation, as some refuse a system message, or fails.
     """
-    template = compiled_template(text)
     values = {"tools": None, "documents": None, **values, "messages": [dict(message) for message in messages]}
-    return template.environment.rendered(template, values)
+    try:
+        return compiled_template(text).render(values)
+    except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise TemplateError(f"{type(error).__name__}: {error}") from None
 
 
 def render_template(
@@ -85,16 +84,6 @@ def render_template(
     clock = {} if now is None else {"strftime_now": now.strftime}
     special = {"bos_token": bos_token, "eos_token": eos_token}
     return rendered_template(text, messages, add_generation_prompt=add_generation_prompt, **special, **clock)
-
-
-def tokenizer_text(tokenizer, messages: list[dict], add_generation_prompt: bool = False, template: str | None = None):
-    """Return the text that `apply_chat_template` of a tokenizer of transformers returns, within bounds.
-
-    Raises jinja2.TemplateError as `rendered_template` does.
-    """
-    special = tokenizer.special_tokens_map
-    text = tokenizer.get_chat_template(template)
-    return rendered_template(text, messages, **special, add_generation_prompt=add_generation_prompt)
 
 
 def without_generation_tags(text: str) -> str:

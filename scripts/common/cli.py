@@ -11,8 +11,9 @@ from pathlib import Path
 
 from scripts.common.errors import UserError
 from scripts.common.full_disk import full_disk
-from scripts.common.leases import take_devices
+from scripts.common.gpu_locks import take_devices
 from scripts.common.orphans import end_with_workflow
+from scripts.common.seals import name_inputs
 from scripts.common.terminal import Progress, log, progress, terminal
 
 __all__ = ["Progress", "log", "progress", "run_step", "settings_argument", "step_parser"]
@@ -44,6 +45,7 @@ def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.Argume
     errors only.
     """
     arguments = parser.parse_args(argv)
+    name_inputs(vars(arguments).values())
     terminal.redirect(arguments.log, go_on=getattr(arguments, "exchange", None) is not None)
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True
@@ -59,14 +61,13 @@ def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.Argume
         fault = full_disk(error, vars(arguments)) or error
         if isinstance(fault, UserError):
             log.error("%s", fault)
-            if terminal.apart_from_log:
-                terminal.line(f"{parser.prog}: {fault}")
+            terminal.error(str(fault), parser.prog)
             return 1
         log.exception("this is a fault of the step, not of the input")
-        if terminal.apart_from_log:
-            terminal.line(f"{parser.prog}: {type(error).__name__}: {error}; see {arguments.log}")
+        terminal.error(f"{type(error).__name__}: {error}", parser.prog)
         return 2
     finally:
+        name_inputs(())
         with suppress(OSError):  # the log's disk is full
             sys.stdout.flush()
             sys.stderr.flush()

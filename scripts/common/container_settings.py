@@ -16,11 +16,12 @@ from scripts.common.orphans import OWNER
 from scripts.common.terminal import CHANNEL
 
 # Folders of the host that the step uses as well; the variables go along.
-FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "SNAKETUNE_LEASES", "TMPDIR")
+FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "SNAKETUNE_GPU_LOCKS", "SNAKETUNE_LEASES", "SNAKETUNE_WHEELS", "TMPDIR")
 FILES = ("REQUESTS_CA_BUNDLE", "SNAKETUNE_LLAMA_CPP_ARCHIVE", "SSL_CERT_FILE")
 VARIABLES = (
     "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "CUDA_VISIBLE_DEVICES", "http_proxy",
-    "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+    "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA",
+    "MKL_ENABLE_INSTRUCTIONS",
 )  # fmt: skip
 PREFIXES = ("SNAKETUNE_", "SLURM_", "WANDB_", "MLFLOW_", "TRACKIO_")
 # The image says it itself.

@@ -38,7 +38,7 @@ def image_file(environment: str, torch: str, root: Path, native: bool = False) -
     sources = [f"containers/{name}.def" for name in (environment, "base", "tools")]
     sources += [*PARTS, f"envs/{lock_name(environment, torch, root)}.lock"]
     if environment == COMPILED:
-        sources.append("envs/converter.txt")
+        sources += ["envs/converter.txt", "envs/llama.cmake"]
     kind = "native" if native and environment == COMPILED else None
     words = [environment, variant(environment, torch, root), kind, digest_of(sources, root)]
     return root / IMAGES / f"{'-'.join(filter(None, words))}.sif"

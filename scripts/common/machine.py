@@ -12,7 +12,7 @@ from scripts.common.errors import UserError
 SHARE_OF_MEMORY = 0.9
 CGROUPS = Path("/sys/fs/cgroup")
 DRIVER = Path("/dev/nvidiactl")
-LOGGER, LOGGER_PLUGIN = "snaketune", "snakemake_logger_plugin_snaketune"
+LOGGER_PLUGIN = "snakemake_logger_plugin_snaketune"
 
 
 def gpu_limit() -> int:
@@ -52,14 +52,9 @@ def cgroup_limits(own: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) -
     return [int(limit) for limit in limits if limit.isdigit()]
 
 
-def wants_bars(words: list[str] | None = None) -> bool:
-    """Say whether Snakemake, called with these words, should show bars: on a terminal, and not if told to be quiet.
-
-    The rich logger takes no notice of `--quiet`, and leaves finished jobs out of a file.
-    """
-    words = sys.argv[1:] if words is None else words
-    quiet = any(word.startswith("--quiet") or (word[:1] == "-" and word[1:2] == "q") for word in words)
-    return sys.stderr.isatty() and not quiet and importlib.util.find_spec(LOGGER_PLUGIN) is not None
+def has_logger() -> bool:
+    """Say whether this Snakemake has the workflow's logger plugin: that of the .venv does, another need not."""
+    return importlib.util.find_spec(LOGGER_PLUGIN) is not None
 
 
 def another_platform(words: list[str] | None = None) -> bool:

@@ -9,23 +9,21 @@ from pathlib import Path
 
 import yaml
 
+from scripts.common.config.expand import merged, results_folder
 from scripts.common.config_files import first_fault
 
-DEFAULT = "results"
 
-
-def results_folder(files: list[Path]) -> str:
-    """Return `pathvars.results` of the last of the files that has it; what can't be read is for others to report."""
-    folder = DEFAULT
+def folder_of_files(files: list[Path]) -> str:
+    """Return the folder of results of files laid over each other; what can't be read is for others to report."""
+    config: dict = {}
     for file in files:
         try:
             content = yaml.safe_load(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, yaml.YAMLError):
             continue
-        folders = content.get("pathvars") if isinstance(content, dict) else None
-        if isinstance(folders, dict) and isinstance(folders.get("results"), str):
-            folder = folders["results"]
-    return folder
+        config = merged(config, content) if isinstance(content, dict) else config
+    override = config.get("override")
+    return results_folder(config, override if isinstance(override, dict) else {})
 
 
 def main(argv=None) -> int:
@@ -36,7 +34,7 @@ def main(argv=None) -> int:
     if fault := first_fault(files):
         print(fault, file=sys.stderr)
         return 1
-    print(results_folder(files))
+    print(folder_of_files(files))
     return 0
 
 

@@ -1,7 +1,7 @@
-"""What a step says to the person at the terminal: bars of long work, and its last word when it fails.
+"""What a step shows on the terminal: progress of long work, and its error when it fails.
 
-Under `snakemake --logger snaketune` it goes to that logger's panel through the file that SNAKETUNE_TERMINAL names;
-otherwise it is lines on stderr. With a log file, everything else that the process prints goes there.
+Under the workflow's logger plugin it goes through the file that SNAKETUNE_TERMINAL names, and the plugin shows it.
+Otherwise it is lines on stderr. With a log file, everything else that the process prints goes there.
 """
 
 import json
@@ -24,7 +24,7 @@ class Terminal:
     """The terminal of this process: the logger's panel, or a stream."""
 
     def __init__(self):
-        self.stream, self.channel = None, None
+        self.stream, self.channel, self.log = None, None, None
 
     def redirect(self, log_file: Path | None, go_on: bool = False) -> None:
         """Send stdout and stderr, native code's as well, to a log file, and keep the way to the terminal.
@@ -33,7 +33,7 @@ class Terminal:
         """
         if log_file is None:
             return
-        self.channel = os.environ.get(CHANNEL)
+        self.channel, self.log = os.environ.get(CHANNEL), str(log_file)
         self.stream = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8")
         log_file.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | (0 if go_on else os.O_TRUNC), 0o644)
@@ -46,22 +46,42 @@ class Terminal:
         """Whether the terminal is something else than where the log goes."""
         return self.stream is not None
 
+    def error(self, text: str, program: str) -> None:
+        """Show an error, which is in the log as well unless the log's disk is full."""
+        if self.apart_from_log and not self.send(log=self.log, error=visible(text, keep="\n\t")):
+            self.line(f"{program}: {text}")
+
     def line(self, text: str) -> None:
         """Show a line; what a terminal would obey in it is spelled out."""
         text = visible(text, keep="\n\t")
         if not self.send(line=text):
             print(text, file=self.stream or sys.stderr, flush=True)
 
+    @property
+    def in_workflow(self) -> bool:
+        """Whether the logger plugin of a workflow on this machine reads what is sent."""
+        return bool(self.channel) and os.path.exists(self.channel)
+
     def send(self, **message) -> bool:
         """Append a message to the logger's channel; say whether there is one."""
-        if not self.channel or not os.path.exists(self.channel):
+        if not self.in_workflow:
             return False
-        with open(self.channel, "ab", buffering=0) as file:
-            file.write(json.dumps(message).encode("utf-8") + b"\n")
+        try:
+            with open(self.channel, "ab", buffering=0) as file:
+                file.write(json.dumps(message).encode("utf-8") + b"\n")
+        except OSError:  # a full disk must not end a step because of its progress
+            return False
         return True
 
 
 terminal = Terminal()
+
+
+def warn(text: str) -> None:
+    """Say something on the terminal and in the log."""
+    log.warning("%s", text)
+    if terminal.apart_from_log:
+        terminal.line(text)
 
 
 class Progress:
@@ -82,7 +102,9 @@ class Progress:
         if now - self.shown < 0.5 and self.done < self.total:
             return
         self.shown = now
-        in_panel = terminal.send(pid=os.getpid(), what=self.what, done=self.done, total=self.total, note=note)
+        in_panel = terminal.send(
+            log=terminal.log, done=self.done, total=self.total, note=f"{self.what} {note}".rstrip()
+        )
         if now - self.logged >= 5:
             self.logged = now
             log.info(self.bar(note))

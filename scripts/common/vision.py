@@ -9,7 +9,6 @@ import functools
 import re
 from pathlib import Path
 
-from scripts.common.chat_template import tokenizer_text
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_json
 from scripts.common.records import images_of, text_of
@@ -19,63 +18,45 @@ PROJECTOR, VISION_TOWER = "model.multi_modal_projector", "model.vision_tower"  #
 NAMED_BY_CONTENT = re.compile(r"^[0-9a-f]{64}\.")
 
 
-def image_path(folder: Path, name: str) -> Path:
-    """Return the file of an image; raises UserError for one that is missing or outside the dataset's folder."""
+def open_image(folder: Path, name: str):
+    """Open an image of a dataset's folder with its header read and its pixels not yet.
+
+    Raises UserError for a file that is missing, outside the folder, or not an image.
+    """
+    from PIL import Image
+
     path = Path(folder) / name
     if not path.resolve().is_relative_to(Path(folder).resolve()):
         raise UserError("leaves the dataset's folder", name)
-    if not path.is_file():
-        raise UserError("is missing", path, remedy="make the dataset's folder again")
-    return path
-
-
-def open_image(path: Path):
-    """Open an image file with its header read and its pixels not yet; raises UserError for a file that is none."""
-    from PIL import Image
-
     try:
-        image = Image.open(path)
+        return Image.open(path)
+    except FileNotFoundError:
+        raise UserError("is missing", path, remedy="make the dataset's folder again") from None
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise UserError(f"can't be opened as an image: {error}", path) from None
-    if image.mode.startswith(("I", "F")):
-        raise UserError(f"has more than 8 bits a colour (mode {image.mode})", path, remedy="save it with 8 bits")
-    return image
 
 
 def load_image(folder: Path, name: str):
-    """Return an image of a dataset's folder as PIL image in RGB, upright, what is transparent in it white.
+    """Return an image of a dataset's folder as PIL image in RGB.
 
-    Raises UserError for a file that is missing, outside the folder, no whole image, or not what its name says.
+    The dataset stage keeps images upright, opaque and with 8 bits a channel (scripts/dataset/images.py). Raises
+    UserError for a file that `open_image` refuses, that is not a whole image, or not what its name says.
     """
-    from PIL import Image, ImageOps
-
-    path = image_path(folder, name)
-    if NAMED_BY_CONTENT.match(path.name) and known_sha256(path) != path.stem:
-        raise UserError(
-            "has changed since it was made",
-            path,
-            remedy=f"delete {path.with_name('manifest.json')} to make the images again",
-        )
-    with open_image(path) as image:
+    with open_image(folder, name) as image:
+        path = Path(folder) / name
+        if NAMED_BY_CONTENT.match(path.name) and known_sha256(path) != path.stem:
+            remedy = f"delete {path.with_name('manifest.json')} to make the images again"
+            raise UserError("has changed since it was made", path, remedy=remedy)
         try:
-            upright = ImageOps.exif_transpose(image)
-            if not upright.has_transparency_data:
-                return upright.convert("RGB")
-            page = Image.new("RGBA", upright.size, "white")
-            page.alpha_composite(upright.convert("RGBA"))
-        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            return image.convert("RGB")
+        except (OSError, ValueError, SyntaxError) as error:
             raise UserError(f"can't be read as an image: {error}", path) from None
-    return page.convert("RGB")
 
 
 def image_size(folder: Path, name: str) -> tuple[int, int]:
-    """Return width and height in pixels of an image as `load_image` returns it, from the file's header alone."""
-    from PIL.ExifTags import Base
-
-    with open_image(image_path(folder, name)) as image:
-        width, height = image.size
-        turned = image.getexif().get(Base.Orientation, 1) in (5, 6, 7, 8)
-    return (height, width) if turned else (width, height)
+    """Return width and height in pixels of an image of a dataset's folder, from the file's header alone."""
+    with open_image(folder, name) as image:
+        return image.size
 
 
 def load_processor(manifest: Path, longest_edge: int | None = None):
@@ -199,10 +180,8 @@ class VisionTokenizer:
         """Return rows and columns of an image of the folder."""
         return image_grid(self.processor, image_size(self.folder, name))
 
-    def apply_chat_template(
-        self, messages: list[dict], add_generation_prompt: bool = False, chat_template: str | None = None
-    ) -> str:
-        """Return the rendered text with each image as its tokens.
+    def apply_chat_template(self, messages: list[dict], **options) -> str:
+        """Return the rendered text with each image as its tokens; `options` are those of transformers.
 
         Raises UserError for a text that holds an image token itself, and for a template that leaves an image out.
         """
@@ -212,7 +191,7 @@ class VisionTokenizer:
                 if special in text_of(message["content"]):
                     raise UserError(f"a text holds '{special}', which stands for an image")
         names = images_of(messages)
-        pieces = tokenizer_text(self.tokenizer, messages, add_generation_prompt, chat_template).split(token)
+        pieces = self.tokenizer.apply_chat_template(messages, **{**options, "tokenize": False}).split(token)
         if len(pieces) != len(names) + 1:
             raise UserError(f"the chat template renders {len(pieces) - 1} images of {len(names)}")
         images = [image_text(self.processor, self.grid(name)) for name in names]

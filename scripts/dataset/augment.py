@@ -6,19 +6,17 @@ from dataclasses import replace
 
 from scripts.common.errors import UserError
 from scripts.common.records import Record, content_id, normalised, text_of, with_text
-from scripts.common.sandbox import Sandbox, TemplateFaultError, compiled_template
+from scripts.common.sandbox import TemplateFaultError, compiled_template, rendered
 
 
 class Augmenter:
     """Makes variants of training records by `augment` of a dataset's settings; None makes none."""
 
     def __init__(self, settings: dict | None):
-        self.sandbox = Sandbox()
         self.copies = settings["copies"] if settings else 0
         sources = settings["templates"] if settings else []
         self.templates = [
-            compiled_template(self.sandbox, source, f"augment.templates[{number}]")
-            for number, source in enumerate(sources)
+            compiled_template(source, f"augment.templates[{number}]") for number, source in enumerate(sources)
         ]
 
     def variants(self, record: Record) -> Iterator[Record]:
@@ -46,7 +44,7 @@ class Augmenter:
         values = record.meta | {"meta": record.meta, "user": text_of(messages[place]["content"])}
         values |= {} if record.label is None else {"label": record.label}
         try:
-            content = normalised(self.sandbox.rendered(self.templates[number], values))
+            content = normalised(rendered(self.templates[number], values))
         except TemplateFaultError as error:
             raise UserError(f"{record.origin}: augment.templates[{number}]: {error}") from None
         if not content:

@@ -2,19 +2,19 @@
 
 Two texts are near duplicates when the Jaccard similarity of their sets of character shingles reaches the threshold;
 case and punctuation don't count. Texts about different images are never duplicates.
-MinHash signatures (Broder 1997) come from rensa; their slots are cut into bands, and texts that agree in a band become
-candidates (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, chapter 3.4). A candidate is a duplicate only when
-the similarity of the sets themselves says so. Memory holds some numbers per record; texts and bands are on disk.
+MinHash signatures (Broder 1997) and the index of their bands (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets,
+chapter 3.4) come from rensa: texts that agree in a band are candidates. A candidate is a duplicate only when the
+similarity of the sets themselves reaches the threshold. The index is in memory; texts and signatures are on disk.
 """
 
 import hashlib
 import json
-import os
 import tempfile
 import unicodedata
-from collections import defaultdict
+from array import array
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,6 @@ MISS = 1e-8  # largest chance that a pair right at the threshold shares no band
 BATCH = 256
 CACHED = 256  # sets of shingles
 DEVIATIONS = 6  # of the estimate by signatures, below which a candidate needs no exact comparison
-MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def shingles(text: str, size: int) -> frozenset[str]:
@@ -97,7 +96,7 @@ class TextStore:
 
     def __init__(self, folder: Path):
         self.file = open(folder / "texts", "w+b")  # noqa: SIM115 (open as long as the store)
-        self.ends = Numbers(np.int64)
+        self.ends = array("q")
         self.end = 0
 
     def add(self, text: str) -> None:
@@ -105,20 +104,15 @@ class TextStore:
         data = text.encode("utf-8")
         self.file.write(data)
         self.end += len(data)
-        self.ends.add(self.end)
+        self.ends.append(self.end)
 
     def __getitem__(self, number: int) -> str:
-        start = int(self.ends[number - 1]) if number else 0
+        start = self.ends[number - 1] if number else 0
         self.file.seek(start)
-        return self.file.read(int(self.ends[number]) - start).decode("utf-8")
+        return self.file.read(self.ends[number] - start).decode("utf-8")
 
     def __iter__(self) -> Iterator[str]:
-        self.file.seek(0)
-        start = 0
-        for number in range(len(self.ends)):
-            end = int(self.ends[number])
-            yield self.file.read(end - start).decode("utf-8")
-            start = end
+        return (self[number] for number in range(len(self)))
 
     def __len__(self) -> int:
         return len(self.ends)
@@ -128,46 +122,20 @@ class TextStore:
         self.file.close()
 
 
-class Numbers:
-    """A growing array of numbers."""
-
-    def __init__(self, kind: type):
-        self.array, self.count = np.zeros(1024, kind), 0
-
-    def add(self, value: int) -> None:
-        """Append a number."""
-        if self.count == len(self.array):
-            self.array = np.concatenate([self.array, np.zeros_like(self.array)])
-        self.array[self.count] = value
-        self.count += 1
-
-    def values(self) -> np.ndarray:
-        """Return the numbers."""
-        return self.array[: self.count]
-
-    def __getitem__(self, position: int) -> np.generic:
-        return self.array[position]
-
-    def __len__(self) -> int:
-        return self.count
-
-
 def exact_duplicates(ids: np.ndarray) -> dict[int, int]:
     """Return, for each position whose id stood before, the position where it stood first. `ids`: shape (n,), uint64."""
-    order = np.argsort(ids, kind="stable")
-    ranked = ids[order]
-    starts = np.r_[True, ranked[1:] != ranked[:-1]] if len(ids) else np.zeros(0, bool)
-    firsts = order[starts][np.cumsum(starts) - 1] if len(ids) else order
-    repeated = order != firsts
-    return dict(zip(order[repeated].tolist(), firsts[repeated].tolist(), strict=True))
+    _, places, number = np.unique(ids, return_index=True, return_inverse=True)
+    firsts = places[number]
+    repeated = np.flatnonzero(firsts != np.arange(len(ids)))
+    return dict(zip(repeated.tolist(), firsts[repeated].tolist(), strict=True))
 
 
 class NearDuplicates:
     """Finds near duplicates among numbered texts, by shingles of `size` characters and a threshold.
 
-    `seed` draws the MinHash permutations. `folder` takes the bands, 8 bytes a text and band, and the
-    signatures, 256 bytes a text. `images`, of shape (texts,), is the `number_of` each text's images: only texts with
-    the same number are compared, so thousands of equal questions about different images cost nothing.
+    `seed` draws the MinHash permutations. `folder` takes the signatures, 256 bytes a text. `images`, of shape (texts,),
+    is the `number_of` each text's images: texts with different numbers share no shingle in the index, so thousands of
+    equal questions about different images cost nothing.
     """
 
     def __init__(
@@ -175,144 +143,86 @@ class NearDuplicates:
     ):
         self.texts, self.size, self.threshold, self.seed = texts, size, threshold, seed
         self.images = np.zeros(len(texts), np.uint64) if images is None else images
-        self.folder = folder
-        self.rows = rows_per_band(threshold)
-        self.bands = SLOTS // self.rows
+        rows = rows_per_band(threshold)
+        self.slots = SLOTS // rows * rows
+        self.index = rensa.RMinHashLSH(threshold, self.slots, self.slots // rows)
         self.shingles = lru_cache(CACHED)(lambda number: shingles(texts[number], size))
-        self.sizes = np.zeros(0, np.int32)
-        self.signatures = os.open(folder / "signatures", os.O_RDWR | os.O_CREAT)
-        self.least_equal = SLOTS * threshold - DEVIATIONS * (SLOTS * threshold * (1 - threshold)) ** 0.5
+        self.sizes = np.zeros(len(texts), np.int32)
+        shape = (max(1, len(texts)), self.slots)
+        self.signatures = np.memmap(folder / "signatures", np.uint8, "w+", shape=shape)
+        self.least_equal = self.slots * threshold - DEVIATIONS * (self.slots * threshold * (1 - threshold)) ** 0.5
 
-    def __enter__(self) -> "NearDuplicates":
-        return self
-
-    def __exit__(self, *_) -> None:
-        os.close(self.signatures)
-
-    def write_bands(self, skipped: dict[int, int]) -> np.ndarray:
-        """Write each band's hashes to a file of its own; return the numbers of the texts, `skipped` ones left out."""
-        taken = np.ones(len(self.texts), bool)
-        taken[list(skipped)] = False
-        self.sizes = np.zeros(len(self.texts), np.int32)
-        files = [open(self.folder / f"band{band}", "wb") for band in range(self.bands)]  # noqa: SIM115
-        bar = Progress("hashing for duplicates", int(taken.sum()))
-        for batch in batches((n, text) for n, text in enumerate(self.texts) if taken[n]):
+    def hashed(self, skipped: dict[int, int]) -> Iterator[tuple[int, rensa.RMinHash]]:
+        """Yield the number and the MinHash of each text that is not skipped; keep its size and signature."""
+        bar = Progress("looking for duplicates", len(self.texts) - len(skipped))
+        for batch in batches((n, text) for n, text in enumerate(self.texts) if n not in skipped):
+            numbers = [number for number, _ in batch]
             sets = [shingles(text, self.size) for _, text in batch]
-            for (number, _), found in zip(batch, sets, strict=True):
-                self.sizes[number] = len(found)
-            slots = rensa.RMinHash.digest_matrix_from_token_sets(sets, SLOTS, self.seed).to_rows()
-            slots = np.array(slots, np.uint64)
-            for (number, _), signature in zip(batch, slots.astype(np.uint8), strict=True):
-                os.pwrite(self.signatures, signature.tobytes(), number * SLOTS)
-            hashes = band_hashes(slots, self.rows) ^ self.images[[number for number, _ in batch], None]
-            for band, file in enumerate(files):
-                hashes[:, band].tofile(file)
+            self.sizes[numbers] = list(map(len, sets))
+            for position, images in enumerate(self.images[numbers].tolist()):
+                if images:
+                    sets[position] = {f"{images}:{shingle}" for shingle in sets[position]}
+            hashes = rensa.RMinHash.from_token_sets(sets, self.slots, self.seed)
+            self.signatures[numbers] = np.array([minhash.digest() for minhash in hashes], np.uint32).astype(np.uint8)
+            yield from zip(numbers, hashes, strict=True)
             bar.advance(len(batch))
-        for file in files:
-            file.close()
-        return np.flatnonzero(taken)
 
-    def shared_buckets(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return pairs (text, bucket) of the texts that share a band with another, sorted by text."""
-        members, buckets, used = [], [], 0
-        for band in range(self.bands):
-            path = self.folder / f"band{band}"
-            hashes = np.fromfile(path, np.uint64)
-            path.unlink()
-            order = np.argsort(hashes, kind="stable")
-            ranked = hashes[order]
-            starts = np.r_[True, ranked[1:] != ranked[:-1]] if len(ranked) else np.zeros(0, bool)
-            bucket = np.cumsum(starts) - 1
-            shared = (np.bincount(bucket)[bucket] > 1) if len(ranked) else np.zeros(0, bool)
-            members.append(numbers[order[shared]])
-            buckets.append(bucket[shared] + used)
-            used += int(bucket[-1]) + 1 if len(bucket) else 0
-        member, bucket = np.concatenate(members), np.concatenate(buckets)
-        order = np.argsort(member, kind="stable")
-        return member[order], bucket[order]
+    def similar(self, number: int, minhash: rensa.RMinHash, where: np.ndarray | None = None) -> list[tuple[int, float]]:
+        """Return the indexed texts that reach the threshold, with their exact similarities, in rising order.
 
-    def similarity(self, one: int, other: int) -> float:
-        """Return the exact similarity of two texts, or 0 when sizes or signatures rule the threshold out.
-
-        The lowest 8 bits of the slots are kept (b-bit minwise hashing, Li and König 2010): equal slots stay equal, so
-        their number never underrates the similarity by more than the sampling does.
+        `where`, of shape (texts,), says which are looked at. Sizes and signatures rule most candidates out. A signature
+        is the lowest 8 bits of the slots (b-bit minwise hashing, Li and König 2010): equal slots stay equal, so their
+        number never underrates the similarity by more than the sampling does.
         """
-        if self.images[one] != self.images[other]:
-            return 0.0
-        small, large = sorted((int(self.sizes[one]), int(self.sizes[other])))
-        if small < self.threshold * large or self.equal_slots(one, other) < self.least_equal:
-            return 0.0
-        return jaccard(self.shingles(one), self.shingles(other))
-
-    def equal_slots(self, one: int, other: int) -> int:
-        """Return in how many slots the signatures of two texts agree."""
-        first, second = (
-            np.frombuffer(os.pread(self.signatures, SLOTS, number * SLOTS), np.uint8) for number in (one, other)
-        )
-        return int(np.count_nonzero(first == second))
+        candidates = sorted(set(self.index.query(minhash)))
+        if not candidates:
+            return []
+        others = np.array(candidates)
+        if where is not None:
+            others = others[where[others]]
+        sizes, size = self.sizes[others], self.sizes[number]
+        fitting = np.minimum(sizes, size) >= self.threshold * np.maximum(sizes, size)
+        fitting &= self.images[others] == self.images[number]
+        others = others[fitting]
+        equal = np.count_nonzero(self.signatures[others] == self.signatures[number], axis=1)
+        own, found = self.shingles(number), []
+        for other in others[equal >= self.least_equal].tolist():
+            similarity = jaccard(own, self.shingles(other))
+            if similarity >= self.threshold:
+                found.append((other, similarity))
+        return found
 
     def find(self, skipped: dict[int, int]) -> dict[int, tuple[int, float]]:
         """Return each text to remove, with the earlier kept text that it repeats most, and their similarity.
 
         Texts are taken in their order: a text stays unless an earlier one that stays is nearly the same.
         """
-        kept_in: dict[int, list[int]] = defaultdict(list)
-        found = {}
-        for number, buckets in grouped(*self.shared_buckets(self.write_bands(skipped))):
-            candidates = sorted({other for bucket in buckets for other in kept_in.get(bucket, ())})
-            best = max(((self.similarity(number, other), -other) for other in candidates), default=(0.0, 0))
-            if best[0] >= self.threshold:
-                found[number] = (-best[1], best[0])
-                continue
-            for bucket in buckets:
-                kept_in[bucket].append(number)
-        return found
+        removed = {}
+        for number, minhash in self.hashed(skipped):
+            found = self.similar(number, minhash)
+            if found:
+                removed[number] = max(found, key=lambda pair: (pair[1], -pair[0]))
+            else:
+                self.index.insert(number, minhash)
+        return removed
 
     def first_across(self, split: np.ndarray) -> tuple[int, int, float] | None:
         """Return the first pair of near duplicates that are in different splits, if there is one.
 
         `split`: shape (texts,), the split of each text as a number.
         """
-        seen_in: dict[int, list[int]] = defaultdict(list)
-        for number, buckets in grouped(*self.shared_buckets(self.write_bands({}))):
-            candidates = {other for bucket in buckets for other in seen_in.get(bucket, ())}
-            for other in sorted(other for other in candidates if split[other] != split[number]):
-                similarity = self.similarity(number, other)
-                if similarity >= self.threshold:
-                    return other, number, similarity
-            for bucket in buckets:
-                seen_in[bucket].append(number)
+        for number, minhash in self.hashed({}):
+            for other, similarity in self.similar(number, minhash, split != split[number]):
+                return other, number, similarity
+            self.index.insert(number, minhash)
         return None
-
-
-def band_hashes(slots: np.ndarray, rows: int) -> np.ndarray:
-    """Return one hash a band: (texts, slots) uint64 to (texts, slots // rows) uint64."""
-    bands = slots.shape[1] // rows
-    cut = slots[:, : bands * rows].reshape(len(slots), bands, rows)
-    hashes = np.zeros((len(slots), bands), np.uint64)
-    for row in range(rows):
-        hashes = (hashes ^ cut[:, :, row]) * MIX
-        hashes ^= hashes >> np.uint64(32)
-    return hashes
 
 
 def batches(items: Iterable) -> Iterator[list]:
     """Yield the items in lists of at most `BATCH`."""
-    batch = []
-    for item in items:
-        batch.append(item)
-        if len(batch) == BATCH:
-            yield batch
-            batch = []
-    if batch:
+    iterator = iter(items)
+    while batch := list(islice(iterator, BATCH)):
         yield batch
-
-
-def grouped(member: np.ndarray, bucket: np.ndarray) -> Iterator[tuple[int, list[int]]]:
-    """Yield each text with its buckets, from arrays sorted by text."""
-    starts = np.flatnonzero(np.r_[True, member[1:] != member[:-1]][: len(member)])
-    for start, end in zip(starts, np.r_[starts, len(member)][1:], strict=True):
-        yield int(member[start]), bucket[start:end].tolist()
 
 
 def near_duplicates(
@@ -324,11 +234,8 @@ def near_duplicates(
     seed: int = 1,
 ) -> dict[int, tuple[int, float]]:
     """Return the near duplicates to remove: number to (number of the text that stays, similarity)."""
-    with (
-        tempfile.TemporaryDirectory(prefix="snaketune-") as folder,
-        NearDuplicates(texts, size, threshold, Path(folder), seed, images) as search,
-    ):
-        return search.find(skipped)
+    with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
+        return NearDuplicates(texts, size, threshold, Path(folder), seed, images).find(skipped)
 
 
 def pair_across_splits(
@@ -340,8 +247,5 @@ def pair_across_splits(
     seed: int = 2,
 ) -> tuple[int, int, float] | None:
     """Return the first pair of near duplicates in different splits, found with permutations of another seed."""
-    with (
-        tempfile.TemporaryDirectory(prefix="snaketune-") as folder,
-        NearDuplicates(texts, size, threshold, Path(folder), seed, images) as search,
-    ):
-        return search.first_across(split)
+    with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
+        return NearDuplicates(texts, size, threshold, Path(folder), seed, images).first_across(split)

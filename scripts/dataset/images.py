@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from scripts.common.errors import UserError
 from scripts.common.files import MANIFEST, atomic_path, sha256_of, write_json
 from scripts.common.records import images_of
+from scripts.common.seals import note_input
 from scripts.dataset.raw_rows import BadRecordError
 
 if TYPE_CHECKING:
@@ -33,9 +34,6 @@ KNOWN = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 # What llama.cpp's decoder reads as well as Pillow does. MPO is a JPEG of a camera with further views behind it.
 KEPT = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg"}
 PLAIN = ("1", "L", "P", "RGB")  # modes whose conversion to RGB changes no colour
-DEEP = ("I;16", "I;16B", "I;16L", "I;16N")  # 16 bits of grey
-CLEAR = ("LA", "PA", "RGBA", "RGBa")
-COLOURS = ("CMYK", "YCbCr")
 REMOTE = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)//")
 OURS = re.compile(r"^\.?[0-9a-f]{64}\.(png|jpg)(\.\d+\.partial)?$")
 
@@ -67,7 +65,7 @@ class ImageStore:
             raise UserError(f"images: there is no folder '{folder}'", remedy="name the folder of the records' images")
         self.folder, self.output = folder.resolve(), Path(output)
         self.named: dict[str, Kept | tuple[str, str, str]] = {}  # by name: the image, or what is wrong with it
-        self.read: dict[bytes, Kept] = {}  # by the digest of the file that was read
+        self.read: dict[str, Kept] = {}  # by the SHA-256 of the file that was read
         self.used: set[str] = set()  # images of kept records
 
     def stored(self, messages: list[dict]) -> list[dict]:
@@ -97,7 +95,8 @@ class ImageStore:
     def keep(self, name: str) -> Kept:
         """Read, check and keep an image that has not been asked for. Raises BadRecordError."""
         data = read_file(self.folder, name)
-        digest = hashlib.sha256(data).digest()
+        digest = hashlib.sha256(data).hexdigest()
+        note_input(self.folder / name, digest)
         if digest not in self.read:
             data, suffix, (width, height) = canonical(data, name)
             file = f"{hashlib.sha256(data).hexdigest()}.{suffix}"
@@ -199,7 +198,7 @@ def canonical(data: bytes, name: str) -> tuple[bytes, str, tuple[int, int]]:
     Raises BadRecordError for what can't be decoded as a whole, for several frames, and for too many pixels.
     """
     with warnings.catch_warnings():
-        from PIL import Image
+        from PIL import ExifTags, Image, ImageOps
 
         warnings.simplefilter("ignore")  # odd tags, of which there are many, harm nothing
         warnings.simplefilter("error", Image.DecompressionBombWarning)
@@ -209,7 +208,8 @@ def canonical(data: bytes, name: str) -> tuple[bytes, str, tuple[int, int]]:
             several = image.format != "MPO" and getattr(image, "is_animated", False)
             if not several:
                 image.load()
-                upright = turned(image)
+                turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
+                upright = ImageOps.exif_transpose(image) if turned else image
         except Exception as error:  # a decoder raises what it likes on damaged data
             raise BadRecordError(
                 "damaged image", f"the image {shown(name)} can't be decoded: {error}", "save it anew"
@@ -258,15 +258,6 @@ LOOKALIKES = (
 )
 
 
-def turned(image: "Image.Image") -> "Image.Image":
-    """Return a loaded image upright, as its EXIF orientation says; the very same one when there is nothing to do."""
-    from PIL import ExifTags, ImageOps
-
-    if image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9):
-        return ImageOps.exif_transpose(image)
-    return image
-
-
 def flattened(image: "Image.Image", name: str) -> "Image.Image":
     """Return an image that a conversion to RGB leaves as it looks; the very same one when it is so already.
 
@@ -274,18 +265,18 @@ def flattened(image: "Image.Image", name: str) -> "Image.Image":
     """
     from PIL import Image
 
-    if image.mode in CLEAR or "transparency" in image.info:
+    if image.has_transparency_data:
         image = image.convert("RGBA")
         paper = Image.new("RGB", image.size, "white")
         paper.paste(image, mask=image.getchannel("A"))
         return paper
     if image.mode in PLAIN:
         return image
-    if image.mode in DEEP:
+    if image.mode.startswith("I;16"):
         import numpy as np
 
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
-    if image.mode in COLOURS:
+    if image.mode in ("CMYK", "YCbCr"):
         return image.convert("RGB")
     raise BadRecordError(
         "unknown colours", f"the image {shown(name)} has pixels of the mode '{image.mode}'", "save it as RGB"

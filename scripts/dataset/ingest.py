@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Iterable
 
+from scripts.common.cli import log
 from scripts.common.errors import UserError
 from scripts.common.records import Record
 from scripts.dataset.images import without_images
@@ -11,8 +12,9 @@ from scripts.dataset.make_record import Check, RecordMaker
 from scripts.dataset.raw_rows import BadRecordError, RawRow, plain
 
 EXAMPLES = 5  # of each reason, in the counts
-SHOWN_FAULTS = 10  # lines that a failing ingestion prints
+LOGGED_FAULTS = 10  # bad records that a failing ingestion logs
 SHOWN_REASONS = 3  # named when no record is left
+PLURALS = {"has ": "have ", "is ": "are ", "does ": "do ", "it has ": "they have "}
 MAX_LABELS = 1000
 EXCERPT = 160
 
@@ -28,8 +30,10 @@ class Counts:
         self.checks = {
             check.number: {
                 "check": check.number,
+                "label": check.label,
                 "states": check.complaint(check.label),
                 "on_violation": check.action,
+                "records": 0,
                 "count": 0,
                 "examples": [],
             }
@@ -80,6 +84,56 @@ class Counts:
         }
 
 
+def map_fit(label_map: dict[str, str], found: Counter[str]) -> dict:
+    """Return how a map of labels fits the labels that were found, of the records that are kept.
+
+    `unused`: keys that are no label of the data. `unmapped`: labels that stay as they are although there is a map,
+    with how often they were found; a label that another one is mapped to is meant to be there.
+    """
+    meant = {*label_map, *label_map.values()}
+    unmapped = [(label, count) for label, count in found.items() if label_map and label not in meant]
+    return {
+        "unused": [key for key in label_map if not found[key]],
+        "unmapped": [
+            {"label": label, "count": count} for label, count in sorted(unmapped, key=lambda item: (-item[1], item[0]))
+        ],
+    }
+
+
+class BadRecords:
+    """The records that stop an ingestion; the first ten are logged, and one line says what is wrong."""
+
+    def __init__(self):
+        self.count, self.files, self.faults = 0, set(), []
+
+    def add(self, origin: str, fault: BadRecordError) -> None:
+        """Count a bad record, and keep its fault if it is another than that of the first."""
+        if self.count < LOGGED_FAULTS:
+            log.info("%s: %s", origin, fault)
+        if len(self.faults) < 2 and str(fault) not in map(str, self.faults):
+            self.faults.append(fault)
+        if not self.count:
+            self.first = origin
+        self.count += 1
+        self.files.add(origin.rpartition(":")[0])
+
+    def line(self, counts: Counts) -> str:
+        """Say how many records are bad, what is wrong with them, and what can be done.
+
+        To leave bad records out is only advised where most records are good.
+        """
+        fault = self.faults[0]
+        read = sum(counts.sources[file] for file in self.files) or counts.read
+        advice = "; or leave out what is bad by 'on_bad_record: quarantine'" if 2 * self.count < counts.read else ""
+        if self.count > 1 and len(self.faults) == 1:
+            what = plural(fault.detail)
+            space = ": " if what == fault.detail else " "
+            place = f"{', '.join(sorted(self.files))}: "
+            return f"{place}{self.count} of {read} records{space}{what}; {plural(fault.remedy)}{advice}"
+        more = f"; {self.count} of {read} records are bad, the log has the first {LOGGED_FAULTS}"
+        return f"{self.first}: {fault}{more if self.count > 1 else ''}{advice}"
+
+
 def excerpt(row: RawRow) -> str:
     """Return the start of a raw record as text."""
     text = row.text if row.record is None else shown(row.record)
@@ -113,13 +167,13 @@ def ingest(
 
     `first_source` is the file or hub dataset that an error names when no record is left.
 
-    With `on_bad_record: fail` a bad record stops the build after all rows were looked at: the UserError says how
-    many there are and lists the first ten, one line each.
+    With `on_bad_record: fail` a bad record stops the build after all rows were looked at: the UserError says in one
+    line how many there are and what is wrong with the first, and the log has the first ten, one line each.
     """
     maker = RecordMaker(settings, images)
     counts = Counts(maker.checks)
     failing = settings["on_bad_record"] == "fail"
-    lines = []
+    bad = BadRecords()
     for source, row in rows:
         counts.read += 1
         counts.sources[source] += 1
@@ -130,16 +184,21 @@ def ingest(
         except BadRecordError as fault:
             counts.reject(row, fault)
             is_check = fault.kind.startswith("check ")
-            if failing and not is_check and len(lines) < SHOWN_FAULTS:
-                lines.append(f"{row.origin}: {fault}")
+            if failing and not is_check:
+                bad.add(row.origin, fault)
             set_aside(quarantine_row(row, fault))
             continue
         counts.accept(row, violated, raw_label)
         keep(record)
-    result = counts.as_json() | {"spans": maker.span_counts and maker.span_counts.as_json()}
-    if failing and lines:
-        total = bad_total(result, len(lines))
-        raise UserError("\n".join([total, *lines] if len(lines) > 1 else [*lines, total]))
+    for check in maker.checks:
+        counts.checks[check.number]["records"] = check.records
+    result = counts.as_json() | {
+        "label_map": map_fit(settings["label_map"], counts.raw_labels),
+        "spans": maker.span_counts and maker.span_counts.as_json(),
+        "span_label_map": maker.span_counts and map_fit(settings["span_label_map"], maker.span_counts.names),
+    }
+    if bad.count:
+        raise UserError(bad.line(counts))
     if not result["kept"]:
         raise no_record_left(result, first_source)
     return result
@@ -163,8 +222,6 @@ def commonest(counts: dict) -> str:
     return "; ".join(reasons) + (f"; and {others} other reasons" if others else "")
 
 
-def bad_total(counts: dict, listed: int) -> str:
-    """Say how many records are bad, and what can be done."""
-    bad = sum(reason["count"] for reason in counts["reasons"] if not reason["reason"].startswith("check "))
-    more = f", the first {listed} are listed" if bad > listed else ""
-    return f"{bad} of {counts['read']} records are bad{more}; mend them, or set 'on_bad_record: quarantine'"
+def plural(text: str) -> str:
+    """Return what is said of one record as it is said of many."""
+    return next((many + text[len(one) :] for one, many in PLURALS.items() if text.startswith(one)), text)

@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 
 from scripts.common.canonical import row_writer, to_row
@@ -25,7 +26,15 @@ from scripts.dataset.read_rows import read_rows
 
 SETTINGS = (
     *("hub", "format", "fields", "columns", "system", "label", "label_map", "span_label_map", "group_by"),
-    *("min_characters", "max_characters", "checks", "on_bad_record", "images"),
+    *(
+        "strip_span_label_numbers",
+        "min_characters",
+        "max_characters",
+        "checks",
+        "on_bad_record",
+        "images",
+        "max_records",
+    ),
 )
 
 
@@ -45,7 +54,7 @@ def parser() -> argparse.ArgumentParser:
 def rows_of(raw: list[Path], settings: dict) -> Iterator[tuple[str, RawRow]]:
     """Yield pairs of source and raw row from all the raw files in turn, or from the hub dataset."""
     if settings["hub"] is not None:
-        for row in read_hub_rows(settings["hub"]):
+        for row in islice(read_hub_rows(settings["hub"]), settings["max_records"]):
             yield row.origin.rpartition(":")[0], row
         return
     if not raw:
@@ -53,7 +62,8 @@ def rows_of(raw: list[Path], settings: dict) -> Iterator[tuple[str, RawRow]]:
     wanted = RecordMaker(settings).wanted()
     bar = Progress("reading (KiB)", sum(path.stat().st_size for path in raw if path.is_file()) // 1024)
     for path in raw:
-        for row in read_rows(path, lambda read: bar.advance(read // 1024), wanted):
+        rows = read_rows(path, lambda read: bar.advance(read // 1024), wanted)
+        for row in islice(rows, settings["max_records"]):
             yield str(path), row
 
 
@@ -83,7 +93,7 @@ def step(arguments: argparse.Namespace) -> None:
             store.stored if store else without_images,
             str(arguments.raw[0]) if arguments.raw else None,
         )
-    write_json(arguments.counts, counts)
+    write_json(arguments.counts, counts | {"max_records": settings["max_records"]})
     write_images_manifest(output, store.facts() if store else {})
 
 

@@ -12,6 +12,7 @@ from scripts.common.records import SPLITS, text_of
 EXAMPLES = 200  # duplicates and quarantined records listed; their files have all of them
 EXCERPT = 200
 BINS = 24  # at most, in a histogram
+HIDDEN = "(raw data: not shown, for this dataset is redacted)"
 
 
 class Lengths:
@@ -160,12 +161,34 @@ def make_ledger(
             "augmented": facts["augmented"],
         },
         "sources": counts["sources"],
+        "max_records": counts["max_records"],
         "reasons": counts["reasons"],
         "checks": counts["checks"],
         "raw_labels": counts["raw_labels"],
         "raw_spans": counts["spans"],
+        "label_map": counts["label_map"],
+        "span_label_map": counts["span_label_map"],
         **statistics.as_json(),
-        "splits": {key: facts[key] for key in ("seed", "shares", "stratification")},
+        "splits": {key: facts[key] for key in ("seed", "share_tolerance", "shares", "stratification")},
         "duplicates": list(duplicate_examples(duplicates)),
         "quarantine": list(quarantine_examples(quarantine)),
+    }
+
+
+def without_raw_texts(ledger: dict) -> dict:
+    """Return the ledger of a redacted dataset without the texts of bad records and of violated checks, which are raw.
+
+    Where they stand and why they are bad stays; a detail goes too, for it may quote the record. No image is shown, for
+    what is in images is not redacted.
+    """
+
+    def hidden(entry: dict) -> dict:
+        examples = [{**dict.fromkeys(example, HIDDEN), "origin": example["origin"]} for example in entry["examples"]]
+        return entry | {"examples": examples}
+
+    return ledger | {
+        "reasons": [hidden(reason) for reason in ledger["reasons"]],
+        "checks": [hidden(check) for check in ledger["checks"]],
+        "quarantine": [row | {"reason": HIDDEN, "text": HIDDEN} for row in ledger["quarantine"]],
+        "images": ledger["images"] and ledger["images"] | {"examples": []},
     }

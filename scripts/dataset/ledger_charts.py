@@ -1,45 +1,6 @@
-"""Geometry of the ledger's charts: the page draws what stands here, and computes nothing."""
+"""Shares of the ledger's bars in percent of their width; the page draws them."""
 
 from scripts.common.records import SPLITS
-
-WIDTH, HEIGHT = 640, 170  # of a histogram's plot, without its axis
-LABELS = 6  # on a histogram's axis
-
-
-def histogram_chart(lengths: dict, unit: str = "records") -> dict:
-    """Return bars (x, y, width, height, title), axis labels and markers of a histogram in SVG units."""
-    bins = lengths["histogram"]
-    most = max(entry["records"] for entry in bins)
-    step = WIDTH / len(bins)
-    last = len(bins) - 1
-    bars = [
-        {
-            "x": round(number * step + 1, 2),
-            "y": round(HEIGHT * (1 - entry["records"] / most), 2),
-            "width": round(step - 2, 2),
-            "height": round(HEIGHT * entry["records"] / most, 2),
-            "title": f"{bin_title(entry)}: {entry['records']} {unit}",
-        }
-        for number, entry in enumerate(bins)
-    ]
-    every = max(1, -(-len(bins) // LABELS))
-    ticks = [{"x": round(n * step, 2), "text": str(bins[n]["from"])} for n in range(0, last + 1, every)]
-    return {"bars": bars, "ticks": ticks, "most": most, "unit": unit, "median_x": marker(bins, lengths["median"], step)}
-
-
-def bin_title(entry: dict) -> str:
-    """Say which lengths a bin holds."""
-    low, high = entry["from"], entry["to"] - 1
-    return str(low) if low == high else f"{low}-{high}"
-
-
-def marker(bins: list[dict], value: float, step: float) -> float:
-    """Return where on the axis a value stands."""
-    for number, entry in enumerate(bins):
-        if entry["from"] <= value < entry["to"]:
-            inside = (value - entry["from"] + 0.5) / (entry["to"] - entry["from"])
-            return round((number + inside) * step, 2)
-    return 0.0
 
 
 def flow_segments(ledger: dict) -> list[dict]:

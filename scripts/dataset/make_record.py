@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from scripts.common.records import Record, content_id, normalised
-from scripts.common.sandbox import Sandbox, TemplateFaultError, compiled_template
+from scripts.common.sandbox import TemplateFaultError, compiled_template, rendered
 from scripts.dataset.formats import NEEDED, OPTIONAL, READERS, answered, conversation, text_column
 from scripts.dataset.images import without_images
 from scripts.dataset.parts import checked_text
@@ -25,9 +25,8 @@ class RecordMaker:
     def __init__(self, settings: dict, images: Callable[[list[dict]], list[dict]] = without_images):
         self.settings, self.images = settings, images
         self.renamed = settings["columns"]
-        self.sandbox = Sandbox()
         self.templates = {
-            role: compiled_template(self.sandbox, source, f"fields.{role}")
+            role: compiled_template(source, f"fields.{role}")
             for role in ("system", "user", "assistant")
             if (source := (settings["fields"] or {}).get(role))
         }
@@ -108,7 +107,7 @@ class RecordMaker:
     def rendered(self, values: dict) -> dict[str, str]:
         """Return the text of each role's template. Raises BadRecordError where one can't be rendered."""
         try:
-            return {role: self.sandbox.rendered(template, values) for role, template in self.templates.items()}
+            return {role: rendered(template, values) for role, template in self.templates.items()}
         except TemplateFaultError as fault:
             raise BadRecordError(fault.kind, fault.detail, fault.remedy) from None
 
@@ -140,7 +139,7 @@ class RecordMaker:
         text = text_column(record, "text", self.renamed)
         column = self.renamed.get("spans", "spans")
         record["text"], record["spans"], counts = resolved_spans(
-            text, record["spans"], self.settings["span_label_map"], column
+            text, record["spans"], self.settings["span_label_map"], column, self.settings["strip_span_label_numbers"]
         )
         return record["spans"], counts
 
@@ -158,10 +157,14 @@ class RecordMaker:
 
 
 class Check:
-    """One check of the configuration: what an answer of a label must, or must not, look like."""
+    """One check of the configuration: what an answer of a label must, or must not, look like.
+
+    `records` counts the records that the check was for.
+    """
 
     def __init__(self, number: int, check: dict):
         self.number, self.label, self.action = number, check["label"], check["on_violation"]
+        self.records = 0
         self.patterns = [
             (word, re.compile(check[key]))
             for key, word in (("must_match", "must"), ("must_not_match", "must not"))
@@ -169,9 +172,10 @@ class Check:
         ]
 
     def violated_by(self, answer: str, label: str | None) -> bool:
-        """Say whether an answer of this label violates the check."""
+        """Say whether an answer of this label violates the check, and count the record if the check is for it."""
         if self.label is not None and label != self.label:
             return False
+        self.records += 1
         return any((pattern.search(answer) is None) == (word == "must") for word, pattern in self.patterns)
 
     def complaint(self, label: str | None) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import zstandard
 
 from scripts.common.errors import UserError
+from scripts.common.seals import note_input
 from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError
 
 KINDS = ("json", "jsonl", "csv", "tsv", "parquet")
@@ -40,6 +41,7 @@ def opened(path: Path | str) -> Iterator:
     """Open a raw file; one that is missing or may not be read is a UserError."""
     try:
         with open(path, "rb") as file:
+            note_input(path)
             yield file
     except FileNotFoundError:
         raise UserError("is missing", path, remedy="check 'files' in the configuration") from None

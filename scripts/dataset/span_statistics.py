@@ -1,14 +1,41 @@
-"""What a dataset's ledger says of spans: how many of each label and split, how long, and records without any."""
+"""What a dataset's ledger says of spans: how many of each label and split, how long, records without any, and spans
+whose edges look wrong: within a word, or on a separator. Some of those are meant, so they are shown and not refused."""
 
 import json
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from scripts.common.records import SPLITS, text_of
 from scripts.dataset.ledger import Lengths
-from scripts.dataset.span_edges import SpanEdges
 
 SPAN_LENGTHS = "span characters"
+SEPARATORS = ".,;:"
+EXAMPLES = 5  # spans with wrong edges that are shown
+AROUND, SHOWN = 12, 40  # characters shown on each side of a span, and of the span
+
+
+def is_within_word(text: str, place: int) -> bool:
+    """Say whether a letter stands on each side of a place in the text, or a digit; `5kg` is two words.
+
+    Letters without case make no word here: Chinese or Thai have no spaces, and Arabic or Korean join particles.
+    """
+    if not 0 < place < len(text):
+        return False
+    left, right = (unicodedata.category(character) for character in text[place - 1 : place + 1])
+    cased = ("Lu", "Ll", "Lt")
+    return (left in cased and right in cased) or left == right == "Nd"
+
+
+def edge_faults(text: str, start: int, end: int) -> list[str]:
+    """Say in words what looks wrong at the ends of a span, which is not empty."""
+    faults = []
+    for place, character, verb in ((start, text[start], "starts"), (end, text[end - 1], "ends")):
+        if is_within_word(text, place):
+            faults.append(f"{verb} within a word")
+        if character in SEPARATORS or character.isspace():
+            faults.append(f"{verb} with a separator")
+    return faults
 
 
 class SpanStatistics:
@@ -22,7 +49,7 @@ class SpanStatistics:
         self.without: Counter[str] = Counter()
         self.by_label: dict[str, Counter[str]] = {}
         self.total: Counter[str] = Counter()
-        self.edges = SpanEdges()
+        self.wrong_edges, self.examples = 0, []
 
     def counted(self, rows: Iterable[dict]) -> Iterator[dict]:
         """Yield the rows of records.parquet, and count each."""
@@ -41,13 +68,26 @@ class SpanStatistics:
         self.per_record.add(len(spans))
         for start, end, label in spans:
             self.lengths.add(end - start)
-            self.edges.add(text, start, end, label, row["origin"])
+            self.check_edges(text, start, end, label, row["origin"])
             self.spans.setdefault(label, Counter())[split] += 1
             self.texts.setdefault(label, set()).add(text[start:end])
             if row["label"] is not None:
                 self.by_label.setdefault(row["label"], Counter())[label] += 1
         for label in {label for _, _, label in spans}:
             self.records.setdefault(label, Counter())[split] += 1
+
+    def check_edges(self, text: str, start: int, end: int, label: str, origin: str) -> None:
+        """Count one span of a text if an edge looks wrong, and keep the first of them; `origin` is `file:line`."""
+        if faults := edge_faults(text, start, end):
+            self.wrong_edges += 1
+            covered = text[start:end] if end - start <= SHOWN else f"{text[start : start + SHOWN - 1]}…"
+            around = {
+                "before": text[max(start - AROUND, 0) : start],
+                "text": covered,
+                "after": text[end : end + AROUND],
+            }
+            example = {"origin": origin, "label": label, "fault": " and ".join(faults), **around}
+            self.examples += [example] if len(self.examples) < EXAMPLES else []
 
     def as_json(self) -> dict | None:
         """Return the statistics, the commonest span label first; None for a dataset without spans.
@@ -65,7 +105,7 @@ class SpanStatistics:
                 split: round(self.without[split] / self.total[split], 4) if self.total[split] else None
                 for split in SPLITS
             },
-            "edges": self.edges.as_json(),
+            "edges": {"spans": self.wrong_edges, "examples": self.examples},
             "labels": [
                 {
                     "label": label,

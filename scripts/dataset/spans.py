@@ -1,11 +1,12 @@
 """Character spans of personal data and the like: read as raw data has them, checked, and moved along when text is.
 
 A raw span is [start, end, label], with the covered text as a fourth item where the data have it, or an object with
-`start`, `end`, `label` and perhaps `value` or `text`; a table's cell holds the list as JSON text, a hub dataset may
-hold an object of lists. Offsets count characters of the raw text, the end is exclusive. Spans labelled `O` say that
-nothing is there and are left out.
+`start`, `end`, `label` and perhaps `value` or `text`. The list may be text, as JSON or as a Python literal (single
+quotes); a hub dataset may hold an object of lists. Offsets count characters of the raw text, the end is exclusive.
+Spans labelled `O` say that nothing is there and are left out.
 """
 
+import ast
 import json
 import re
 import unicodedata
@@ -21,6 +22,8 @@ OUTSIDE = "O"
 KEYS = ("start", "end", "label")
 TAG = re.compile(r"[BI]-(.+)")
 TAGS = re.compile(r"O|[BI]-.+")
+NUMBER = re.compile(r"[_\- ]\d+$")  # at the end of a label; IPV4 has none
+MAX_LITERAL = 200_000  # characters of a Python literal: reading it takes up to 500 bytes of memory for each
 SHOWN = 40  # characters of a covered text in a message
 MAX_LABEL = 100
 # Columns of the data sets that came to call their layout `unmasked_text` and `span_labels`: the same spans once more.
@@ -43,11 +46,13 @@ class SpanCounts:
 
     def __init__(self):
         self.mapped: Counter[tuple[str, str]] = Counter()
+        self.names: Counter[str] = Counter()  # labels as they are looked up in the map: without numbers, if so wished
         self.merged = self.trimmed = self.outside = 0
 
     def add(self, other: "SpanCounts") -> None:
         """Add the counts of one record."""
         self.mapped += other.mapped
+        self.names += other.names
         self.merged += other.merged
         self.trimmed += other.trimmed
         self.outside += other.outside
@@ -65,21 +70,26 @@ class SpanCounts:
         }
 
 
-def resolved_spans(text: str, value: Any, label_map: dict[str, str], what: str) -> tuple[str, list[list], SpanCounts]:
+def resolved_spans(
+    text: str, value: Any, label_map: dict[str, str], what: str, strip_numbers: bool = False
+) -> tuple[str, list[list], SpanCounts]:
     """Return a text normalised, its spans [start, end, label] in it, sorted, and what was done to them.
 
-    `what` names the column in messages. White space at the ends of a span is trimmed, and a span that repeats another
-    is merged with it; both are counted. Raises BadRecordError for every span that can't be right.
+    `what` names the column in messages. `strip_numbers` strips the numbers of labels before they are mapped. White
+    space at the ends of a span is trimmed, and a span that repeats another is merged with it; both are counted. Raises
+    BadRecordError for every span that can't be right.
     """
     counts = SpanCounts()
     spans = []
     for number, entry in enumerate(span_list(value, what)):
         span = raw_span(entry, f"{what}[{number}]")
-        label = label_map.get(span.label, span.label)
+        name = without_number(span.label) if strip_numbers else span.label
+        label = label_map.get(name, name)
         if span.label == OUTSIDE:
             counts.outside += 1
             continue
         counts.mapped[span.label, label] += 1
+        counts.names[name] += 1
         if label == OUTSIDE:
             continue
         check_label(label, span.name)
@@ -91,20 +101,41 @@ def resolved_spans(text: str, value: Any, label_map: dict[str, str], what: str) 
 
 
 def span_list(value: Any, what: str) -> list:
-    """Return the list of spans; a table's cell has it as JSON text, or is empty where there is none."""
+    """Return the list of spans; it may be text (JSON or a Python literal), which is empty where there is no span."""
     if isinstance(value, str):
         if not value.strip():
             return []
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):  # ValueError: no JSON, or a number of thousands of digits
-            quotes = ", with double quotes" if "'" in value and '"' not in value else ""
-            raise BadRecordError("not a list", f"'{what}' is text that is no JSON", f"{LIST_ADVICE}{quotes}") from None
+            value = parsed(value)
+        except ValueError as error:
+            raise BadRecordError("not a list", f"'{what}' is text that {error}", LIST_ADVICE) from None
     if isinstance(value, dict) and set(value) >= set(KEYS) and all(isinstance(part, list) for part in value.values()):
         value = turned(value, what)
     if not isinstance(value, list):
         raise BadRecordError("not a list", f"'{what}' is {kind_of_value(value)}, not a list of spans", LIST_ADVICE)
     return value
+
+
+def parsed(text: str) -> Any:
+    """Return the value that a text holds as JSON or as a Python literal (single quotes, tuples), as JSON has it.
+
+    Raises ValueError, with the end of a sentence about the text, when it is neither or a literal that is too long.
+    """
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):  # ValueError: not JSON, or a number of thousands of digits
+        pass
+    if len(text) > MAX_LITERAL:
+        raise ValueError(f"is not JSON and, with {len(text)} characters, too long to be read as a Python list")
+    try:
+        return json.loads(json.dumps(ast.literal_eval(text.strip())))  # tuples become lists; bytes and sets are refused
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last two: nested too deeply
+        raise ValueError("is neither JSON nor a Python list") from None
+
+
+def without_number(label: str) -> str:
+    """Return a label without the number that sets it apart from others of its kind: FIRSTNAME of FIRSTNAME_2."""
+    return NUMBER.sub("", label) or label
 
 
 def turned(columns: dict[str, list], what: str) -> list[dict]:
@@ -277,8 +308,8 @@ def restated(name: str, value: Any) -> bool:
         return True
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
+            value = parsed(value)
+        except ValueError:
             return False
     return (
         isinstance(value, list)

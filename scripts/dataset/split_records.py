@@ -8,6 +8,7 @@ import argparse
 import json
 import sys
 import tempfile
+from array import array
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -23,7 +24,6 @@ from scripts.common.records import SPLITS
 from scripts.common.step_settings import complete
 from scripts.dataset.augment import Augmenter
 from scripts.dataset.deduplicate import (
-    Numbers,
     TextStore,
     compared_text,
     exact_duplicates,
@@ -32,7 +32,7 @@ from scripts.dataset.deduplicate import (
     number_of,
     pair_across_splits,
 )
-from scripts.dataset.splits import cells, check_not_empty, key_of, split_numbers
+from scripts.dataset.splits import cells, check_not_empty, key_of, share_tolerance, split_numbers
 from scripts.dataset.stratification import LabelsOf, stratification
 from scripts.dataset.whole_files import check_named_once, check_whole, check_whole_groups, repeats, with_whole_files
 
@@ -55,17 +55,17 @@ def parser() -> argparse.ArgumentParser:
 
 def duplicates_of(ingested: Path, settings: dict, folder: Path) -> dict[int, tuple[int, str, float]]:
     """Return each row to remove: its number to (number of the row that stays, `exact` or `near`, similarity)."""
-    ids, images, texts = Numbers(np.uint64), Numbers(np.uint64), TextStore(folder)
+    ids, images, texts = array("Q"), array("Q"), TextStore(folder)
     bar = Progress("comparing", row_count(ingested))
     for row in read_rows(ingested, ("id", *COMPARED)):
-        ids.add(int(row["id"], 16))
-        images.add(number_of(images_in(row)))
+        ids.append(int(row["id"], 16))
+        images.append(number_of(images_in(row)))
         texts.add(compared_text(row, settings["compare"]))
         bar.advance()
-    exact = exact_duplicates(ids.values()) if settings["exact"] else {}
+    exact = exact_duplicates(np.array(ids)) if settings["exact"] else {}
     found = {number: (first, "exact", 1.0) for number, first in exact.items()}
     if settings["near"]:
-        near = near_duplicates(texts, settings["shingle"], settings["threshold"], exact, images.values())
+        near = near_duplicates(texts, settings["shingle"], settings["threshold"], exact, np.array(images))
         found |= {number: (first, "near", similarity) for number, (first, similarity) in near.items()}
     texts.close()
     return resolved(found)
@@ -119,15 +119,15 @@ class Kept:
 
     def __init__(self, ingested: Path, removed: dict, compare: str):
         self.ingested, self.removed = ingested, removed
-        keys, labels, sets = Numbers(np.uint64), Numbers(np.int32), Numbers(np.int32)
+        keys, labels, sets = array("Q"), array("i"), array("i")
         self.label_numbers: dict[str | None, int] = {}
         self.set_numbers: dict[frozenset[str], int] = {}
         for row in self.rows(("group", "label", *COMPARED)):
-            keys.add(key_of(row["group"], compared_text(row, compare), images_in(row)))
-            labels.add(self.label_numbers.setdefault(row["label"], len(self.label_numbers)))
+            keys.append(key_of(row["group"], compared_text(row, compare), images_in(row)))
+            labels.append(self.label_numbers.setdefault(row["label"], len(self.label_numbers)))
             found = frozenset(label for _, _, label in json.loads(row["spans"] or "[]"))
-            sets.add(self.set_numbers.setdefault(found, len(self.set_numbers)))
-        self.keys, self.labels, self.span_sets = keys.values(), labels.values(), sets.values()
+            sets.append(self.set_numbers.setdefault(found, len(self.set_numbers)))
+        self.keys, self.labels, self.span_sets = np.array(keys), np.array(labels), np.array(sets)
 
     def span_members(self) -> np.ndarray:
         """Return which span labels (in the order of the alphabet) are in which set of them: shape (labels, sets)."""
@@ -145,11 +145,11 @@ class Kept:
 
 def check_apart(kept: Kept, split: np.ndarray, settings: dict, folder: Path) -> None:
     """Raise UserError when near duplicates are in different splits: a model would be tested on what it saw."""
-    images, texts = Numbers(np.uint64), TextStore(folder)
+    images, texts = array("Q"), TextStore(folder)
     for row in kept.rows(COMPARED):
-        images.add(number_of(images_in(row)))
+        images.append(number_of(images_in(row)))
         texts.add(compared_text(row, settings["compare"]))
-    pair = pair_across_splits(texts, settings["shingle"], settings["threshold"], split, images.values())
+    pair = pair_across_splits(texts, settings["shingle"], settings["threshold"], split, np.array(images))
     texts.close()
     if pair is None:
         return
@@ -169,15 +169,20 @@ def split_facts(kept: Kept, split: np.ndarray, settings: dict) -> dict:
     shares, seed = settings["splits"], settings["splits"]["seed"]
     table = cells(split, kept.labels, len(kept.label_numbers))
     total = max(len(split), 1)
+    records = table.sum(axis=0).tolist()
+    drawn = not any(settings["whole_files"].values())
+    tolerance = share_tolerance(kept.keys)
     facts = {
         "seed": seed,
+        "share_tolerance": round(tolerance, 6) if drawn else None,
         "shares": [
             {
                 "split": name,
                 "wanted": shares[name],
-                "achieved": round(int(table[:, number].sum()) / total, 6),
-                "records": int(table[:, number].sum()),
+                "achieved": round(records[number] / total, 6),
+                "records": records[number],
                 "groups": len(np.unique(kept.keys[split == number])),
+                "off": drawn and abs(records[number] / total - shares[name]) > tolerance,
             }
             for number, name in enumerate(SPLITS)
         ],
@@ -190,7 +195,6 @@ def split_facts(kept: Kept, split: np.ndarray, settings: dict) -> dict:
         ),
         "stratification": None,
     }
-    drawn = not any(settings["whole_files"].values())
     if settings["stratify"] and drawn and len(split) <= SEED_SEARCH:
         labels = LabelsOf(kept.labels, len(kept.label_numbers), kept.span_sets, kept.span_members())
         facts["stratification"] = stratification(kept.keys, labels, split, shares)

@@ -16,6 +16,7 @@ from scripts.common.records import SPLITS
 
 SEEDS = 4096  # tried at most, when a better one is looked for
 WORK = 4_000_000  # hashes that the search may take
+TOLERANCE = (0.05, 0.1)  # limits of what a split's share of the records may differ by from the wanted one
 GOLDEN = 0x9E3779B97F4A7C15  # SplitMix64's increment and multipliers: Steele, Lea, Flood (2014), "Fast splittable
 MIX_1, MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # pseudorandom number generators", OOPSLA
 
@@ -86,6 +87,27 @@ def misfit(counts: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarr
     missing = missing_cells(counts, wanted).sum(axis=(-1, -2))
     due = np.maximum(counts.sum(axis=-1, keepdims=True), 1e-9) * wanted[used]
     return empty, missing, ((kept - due) ** 2 / due).sum(axis=(-1, -2))
+
+
+def share_tolerance(keys: np.ndarray) -> float:
+    """Return how far a split's share of the records may be from the wanted one: 0.05 for many groups, 0.1 for few.
+
+    `keys`: one entry a record, equal ones in one group. Between the two limits it is the standard deviation of a share
+    of one half in a draw of so many groups. Their number is Kish's effective number, for groups differ in size.
+    """
+    _, sizes = np.unique(keys, return_counts=True)
+    groups = sizes.sum() ** 2 / (sizes**2).sum()
+    return float(np.clip(0.5 / np.sqrt(groups), *TOLERANCE))
+
+
+def shares_off(counts: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarray:
+    """Return how many splits have a share of the records that is further from the wanted one than the tolerance.
+
+    `counts`: shape (..., labels, 3); `wanted`: the three shares; the result: shape (...).
+    """
+    records = counts.sum(axis=-2)
+    achieved = records / np.maximum(records.sum(axis=-1, keepdims=True), 1)
+    return (np.abs(achieved - wanted) > tolerance).sum(axis=-1)
 
 
 def seeds_tried(records: int) -> Iterator[np.ndarray]:

@@ -10,13 +10,14 @@ import sys
 from pathlib import Path
 
 from scripts.common.canonical import read_rows, row_count
+from scripts.common.charts import histogram_svg, inline
 from scripts.common.cli import progress, run_step, step_parser
 from scripts.common.files import read_json, write_json
 from scripts.common.html import write_page
-from scripts.dataset.ledger import make_ledger
-from scripts.dataset.ledger_charts import HEIGHT, WIDTH, flow_segments, histogram_chart, label_rows, span_rows
+from scripts.dataset.ledger import make_ledger, without_raw_texts
+from scripts.dataset.ledger_charts import flow_segments, label_rows, span_rows
 from scripts.dataset.ledger_images import ImageStatistics, thumbnails
-from scripts.dataset.ledger_redaction import without_raw_texts
+from scripts.dataset.look_first import look_first, share_line
 from scripts.dataset.span_statistics import SPAN_LENGTHS, SpanStatistics
 
 PAGES = Path(__file__).parent / "pages"
@@ -58,6 +59,7 @@ def step(arguments: argparse.Namespace) -> None:
     ledger["spans"] = spans.as_json()
     ledger["lengths"] |= spans.length_statistics()
     ledger["redaction"] = read_json(arguments.redaction) if arguments.redaction else None
+    ledger["look_first"] = look_first(ledger)
     if ledger["redaction"]:
         ledger = without_raw_texts(ledger)
     write_json(arguments.json, ledger)
@@ -68,14 +70,14 @@ def step(arguments: argparse.Namespace) -> None:
         title=f"Dataset {arguments.name}",
         ledger=ledger,
         flow=flow_segments(ledger),
+        shares=share_line(ledger["splits"]),
         labels=label_rows(ledger),
         span_labels=span_rows(ledger),
         charts={
-            what: histogram_chart(lengths, "spans" if what == SPAN_LENGTHS else "records")
+            what: inline(histogram_svg(lengths, "spans" if what == SPAN_LENGTHS else "records"), f"Histogram: {what}")
             for what, lengths in ledger["lengths"].items()
         },
         thumbnails=thumbnails(ledger["images"], arguments.images),
-        plot={"width": WIDTH, "height": HEIGHT},
     )
 
 

@@ -1,33 +1,49 @@
-"""Put together what is deployed: GGUF file, Modelfile, model card, examples, checksums, provenance.
+"""Put together what is deployed: the model, its card, examples, checksums, provenance.
 
-    python scripts/deploy/build_bundle.py results/runs/football/gguf/q4_k_m.gguf --quant q4_k_m \\
-        --parity parity.json --verdict verdict.json --scores scores/base.json scores/q4_k_m.json \\
+    python scripts/deploy/build_bundle.py results/runs/football/gguf/q4_k_m.gguf --parity parity.json \\
+        --verdict verdict.json --scores scores/base.json scores/q4_k_m.json \\
         --base results/models/mistral/manifest.json --training training.json --test test.jsonl \\
         --raw data/football/records.json --folder results/runs/football/bundle --settings @settings.json
+
+The model is a GGUF file, or the manifest of a merged token classifier. The files of the model are linked where the file
+system can do that, so that large weights are not on the disk twice.
 """
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 from scripts.common.cli import log, run_step, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_folder, link_or_copy, read_json, read_jsonl, sha256_of, write_json, write_text
-from scripts.common.gguf_header import read_header
-from scripts.common.records import text_of
-from scripts.deploy.crate import Run, write_crate
+from scripts.common.files import (
+    MANIFEST,
+    atomic_folder,
+    check_manifest,
+    link_or_copy,
+    read_json,
+    read_jsonl,
+    sha256_of,
+    write_json,
+    write_text,
+)
+from scripts.common.modelfile_text import with_plain_spaces
+from scripts.common.records import images_of, normalised, text_of
+from scripts.common.seals import intact
+from scripts.deploy.crate import write_crate
 from scripts.deploy.fill_examples import filled, sampling_of_llama_cpp, sampling_of_transformers
 from scripts.deploy.model_card import model_card
 from scripts.deploy.modelfile import modelfile
 from scripts.deploy.provenance import FILE as PROVENANCE
-from scripts.deploy.provenance import last_change, provenance, read_argument
+from scripts.deploy.provenance import provenance
 from scripts.deploy.served_strategy import asked_systems, context_of, lacking_system, served_strategy
-from scripts.deploy.vision_bundle import FILE as MMPROJ
-from scripts.deploy.vision_bundle import vision_parts
+from scripts.gguf.mmproj import image_limits
 from scripts.gguf.naming import ModelName
+from scripts.gguf.reader import read_gguf
+from scripts.gguf.tensor_types import quant_line, types_of_quant
+from scripts.score.read_scores import read_scores
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
-EXAMPLES = PROJECT / "scripts" / "deploy" / "examples"
-SUMS = "SHA256SUMS"
+SUMS, MMPROJ, HEAD_CONFIG = "SHA256SUMS", "mmproj.gguf", "head_config.json"
 
 
 def bundle_name(header: dict, quant: str, path: Path) -> str:
@@ -39,13 +55,12 @@ def bundle_name(header: dict, quant: str, path: Path) -> str:
     return ModelName(*(header[f"general.{key}"] for key in keys)).file_name(quant)
 
 
-def first_question(test: Path) -> tuple[str, str | None]:
-    """Return the first question of the test split and its record's label, for the examples."""
-    for row in read_jsonl(test):
-        for message in row["messages"]:
-            if message["role"] == "user":
-                return text_of(message["content"]), row.get("label")
-    raise UserError("has no user message", test)
+def questions(test: Path) -> list[tuple[dict, str | list]]:
+    """Return each question of the test split: its record and its content."""
+    found = [(row, message) for row in read_jsonl(test) for message in row["messages"] if message["role"] == "user"]
+    if not found:
+        raise UserError("has no user message", test)
+    return [(row, message["content"]) for row, message in found]
 
 
 def write_sums(folder: Path) -> None:
@@ -55,72 +70,162 @@ def write_sums(folder: Path) -> None:
     write_text(folder / SUMS, "".join(lines), part=True)
 
 
-def build_bundle(arguments) -> None:
-    """Make the bundle's folder, SHA256SUMS last."""
-    settings, quant = arguments.settings, arguments.quant
-    run, parity, base = settings["run"], read_json(arguments.parity), read_json(arguments.base)
-    verdict, scores = read_json(arguments.verdict), [read_json(path) for path in arguments.scores]
-    header = read_header(arguments.gguf).values
-    name = bundle_name(header, quant, arguments.gguf)
-    served, (question, label) = served_strategy(run, arguments.train), first_question(arguments.test)
-    deploy, asked = {**run["deploy"], "system": served.system}, asked_systems(run, arguments.test)
+def write_example(folder: Path, name: str, values: dict, source: str | None = None) -> None:
+    """Write an example program with the bundle's values."""
+    program = PROJECT / "scripts" / "deploy" / "examples" / f"{source or name}.py"
+    write_text(folder / f"{name}.py", filled(program.read_text(encoding="utf-8"), values))
+
+
+def vision_limits(mmproj: Path, run: dict, test: Path, examples: list[dict]) -> dict:
+    """Return how images are shown: longest edge and cell in pixels, most tokens of an image, whether before the text.
+
+    Raises UserError for a strategy whose examples have images, which a bundle does not ship.
+    """
+    if images_of(examples):
+        raise UserError(
+            "the chosen strategy shows images as examples, and a bundle ships none",
+            remedy="choose a strategy without 'shots', or of text",
+        )
+    edge, patch, merge = image_limits(mmproj, run["vision"]["longest_edge"])
+    seen = [content for _, content in questions(test) if images_of([{"content": content}])]
+    first = not seen or seen[0][0]["type"] == "image"
+    cell = patch * merge
+    return {"longest_edge": edge, "cell": cell, "most_tokens": (-(-edge // cell)) ** 2, "image_first": first}
+
+
+def gguf_files(arguments, folder: Path, base: dict, scores: list[dict], verdict: dict) -> tuple[str, str]:
+    """Write what a generating model is deployed with; return the name of its GGUF file and its licence."""
+    settings, parity, quant = arguments.settings, read_json(arguments.parity), arguments.model.stem
+    run, file = settings["run"], read_gguf(arguments.model)
+    header, name = file.values, bundle_name(file.values, quant, arguments.model)
+    served, asked = served_strategy(run, arguments.train), asked_systems(run, arguments.test)
+    deploy, parameters = {**run["deploy"], "system": served.system}, run["deploy"]["parameters"]
     lacking = lacking_system(served.system, asked)
     if lacking and parity["shape"]["system"] != "none":
         log.warning("%s: set deploy.system", lacking)
-    made = {"gguf": arguments.gguf, "parity": arguments.parity, "verdict": arguments.verdict}
+    record, question = questions(arguments.test)[0]
+    values = {"SYSTEM": served.system, "WORDING": served.user, "QUESTION": text_of(question)}
+    values |= {"LABEL": record.get("label")}
+    vision, kind, of_llama = None, "", {}
+    if arguments.mmproj:
+        vision, kind = vision_limits(arguments.mmproj, run, arguments.test, served.examples), "_image"
+        values |= {"LONGEST_EDGE": vision["longest_edge"], "IMAGE_FIRST": vision["image_first"]}
+        of_llama = {"MMPROJ": MMPROJ, "CELL": vision["cell"]}
+        link_or_copy(arguments.mmproj, folder / MMPROJ)
+    else:
+        values |= {"EXAMPLES": served.examples}
+    link_or_copy(arguments.model, folder / name)
+    length = parameters["num_ctx"] or context_of(served, run["tokens"]["max_length"], header)
+    tower = MMPROJ if vision else None
+    write_text(folder / "Modelfile", modelfile(name, parity, deploy, length, served.examples, tower))
+    of_llama |= {"MODEL": name, "CONTEXT": length, "SAMPLING": sampling_of_llama_cpp(parameters)}
+    write_example(folder, "example_llama_cpp", values | of_llama, f"example_llama_cpp{kind}")
+    values["SAMPLING"] = sampling_of_transformers(parameters)
+    write_example(folder, "example_transformers", values, f"example_transformers{kind}")
+    system, license_id = served.system or "", str(header.get("general.license", "unknown"))
+    card = model_card(
+        settings,
+        base,
+        header.get("general.base_model.0.name", settings["model_key"]),
+        scores,
+        verdict,
+        title=f"{header['general.name']} ({header['general.version']})",
+        license=license_id,
+        shipped=quant,
+        header=header,
+        file_name=name,
+        stem=f"{name.split('-')[0]}-{header['general.finetune']}".lower(),
+        types=quant_line(types_of_quant(file, quant)),
+        parity=parity,
+        vision=vision,
+        mmproj=MMPROJ,
+        lacking=lacking,
+        is_as_scored=not set(asked) - {normalised(system)},
+        has_no_break_spaces=with_plain_spaces(system) != system,
+    )
+    write_text(folder / "README.md", card)
+    return name, license_id
+
+
+def classifier_files(arguments, folder: Path, base: dict, scores: list[dict], verdict: dict) -> tuple[str, str]:
+    """Write what a token classifier is deployed with; return the name of its manifest and its licence."""
+    settings, facts, merged = arguments.settings, check_manifest(arguments.model), arguments.model.parent
+    run = settings["run"]
+    if HEAD_CONFIG not in facts["files"]:
+        raise UserError("is not a token classifier", merged, remedy="use the merged folder of such a run")
+    head = read_json(merged / HEAD_CONFIG)
+    for name in [*sorted(facts["files"]), MANIFEST]:
+        (folder / "model" / name).parent.mkdir(parents=True, exist_ok=True)
+        link_or_copy(merged / name, folder / "model" / name)
+    asked = questions(arguments.test)
+    values = {
+        "MAX_LENGTH": run["tokens"]["max_length"],
+        "OVERLAP": run["tokens"]["window_overlap"],
+        "PRECISION": run["training"]["precision"],
+        "FOUR_BIT": head["load_in_4bit"],
+        "TRUST_REMOTE_CODE": facts.get("trust_remote_code", False),
+        "TEXT": text_of(next((content for row, content in asked if row["spans"]), asked[0][1])),
+    }
+    write_example(folder, "example_classify", values)
+    license_id = str(settings["model"]["license"] or base.get("license") or "unknown")
+    card = model_card(
+        settings,
+        base,
+        settings["model_key"],
+        [found for found in scores if found["variant"] == verdict["shipped"]],
+        verdict,
+        title=settings["run_key"],
+        license=license_id,
+        shipped=verdict["shipped"],
+        head=head,
+        classes=sorted({tag.partition("-")[2] for tag in head["labels"]} - {""}),
+    )
+    write_text(folder / "README.md", card)
+    return f"model/{MANIFEST}", license_id
+
+
+def build_bundle(arguments) -> None:
+    """Make the bundle's folder, SHA256SUMS last."""
+    is_gguf, scores = arguments.model.suffix == ".gguf", [read_scores(path) for path in arguments.scores]
+    made = {"gguf" if is_gguf else "merged": arguments.model}
+    made |= {key: getattr(arguments, key) for key in ("parity", "verdict", "mmproj", "images", "redaction")}
+    made = {name: path for name, path in made.items() if path}
     made |= {f"scores/{path.stem}": path for path in arguments.scores}
-    made |= {"mmproj": arguments.mmproj} if arguments.mmproj else {}
-    made |= {"images": arguments.images} if arguments.images else {}
-    made |= {"redaction": arguments.redaction} if arguments.redaction else {}
-    eyes = vision_parts(arguments.mmproj, run, arguments.test, served.examples) if arguments.mmproj else None
-    context = deploy["parameters"]["num_ctx"] or context_of(served, run["tokens"]["max_length"], header)
-    common = {"SYSTEM": served.system, "WORDING": served.user, "QUESTION": question, "LABEL": label}
-    common |= eyes.values() if eyes else {"EXAMPLES": served.examples}
+    read = (*made.values(), arguments.base, arguments.training, arguments.test, arguments.train)
+    for path in filter(None, read):
+        intact(path)  # a changed file is named before the results that were made from it
+    if not is_gguf:
+        check_manifest(arguments.model)
+    record = provenance(
+        arguments.settings,
+        PROJECT,
+        arguments.raw,
+        arguments.base,
+        arguments.training,
+        scores,
+        made,
+        arguments.configfile,
+        arguments.benchmarks,
+    )
+    if not is_gguf:
+        record.pop("converter")  # nothing was converted
+    base, verdict = read_json(arguments.base), read_json(arguments.verdict)
+    ended = datetime.fromtimestamp(int(arguments.verdict.stat().st_mtime), UTC).isoformat()
     with atomic_folder(arguments.folder) as folder:
-        link_or_copy(arguments.gguf, folder / name)
-        if eyes:
-            link_or_copy(eyes.mmproj, folder / MMPROJ)
-        tower = MMPROJ if eyes else None
-        write_text(folder / "Modelfile", modelfile(name, parity, deploy, context, served.examples, tower))
-        shown = {**settings, "run": {**run, "deploy": deploy}}
-        card = model_card(shown, header, name, base, scores, verdict, parity, quant, asked, eyes)
-        write_text(folder / "README.md", card)
-        sampling = sampling_of_llama_cpp(deploy["parameters"])
-        values = {**common, "MODEL": name, "CONTEXT": context, "SAMPLING": sampling}
-        write_example(folder, "example_llama_cpp", values | (eyes.llama_values() if eyes else {}), eyes is not None)
-        values = {**common, "SAMPLING": sampling_of_transformers(deploy["parameters"])}
-        write_example(folder, "example_transformers", values, eyes is not None)
-        record = provenance(
-            settings,
-            PROJECT,
-            arguments.raw,
-            arguments.base,
-            arguments.training,
-            scores,
-            made,
-            dict(arguments.read),
-            arguments.benchmarks,
-        )
+        write_own = gguf_files if is_gguf else classifier_files
+        main_file, license_id = write_own(arguments, folder, base, scores, verdict)
         write_json(folder / PROVENANCE, record)
-        license_id = str(header.get("general.license", "unknown"))
-        write_crate(folder, PROJECT, Run(record, name, license_id, last_change(arguments.verdict)))
+        write_crate(folder, PROJECT, record, main_file, license_id, ended)
         write_sums(folder)
-
-
-def write_example(folder: Path, name: str, values: dict, with_image: bool = False) -> None:
-    """Write an example program, that of a text or that of an image, with the bundle's values."""
-    source = EXAMPLES / (f"{name}_image.py" if with_image else f"{name}.py")
-    write_text(folder / f"{name}.py", filled(source.read_text(encoding="utf-8"), values))
 
 
 def parser():
     """Return the step's command line."""
     result = step_parser(__doc__.splitlines()[0])
-    result.add_argument("gguf", type=Path, help="GGUF file to ship")
-    result.add_argument("--quant", required=True, help="its quant")
+    result.add_argument("model", type=Path, help="GGUF file to ship, or manifest.json of a merged token classifier")
     result.add_argument("--mmproj", type=Path, help="GGUF file of a vision run's tower, to ship with it")
     result.add_argument("--images", type=Path, help="manifest of the dataset's images, whose hashes are in it")
-    result.add_argument("--parity", type=Path, required=True, help="parity report of the run")
+    result.add_argument("--parity", type=Path, help="parity report of the run, for a GGUF file")
     result.add_argument("--verdict", type=Path, required=True, help="verdict on the run")
     result.add_argument("--scores", type=Path, nargs="*", default=[], help="scores of the run's variants")
     result.add_argument("--base", type=Path, required=True, help="manifest of the base model")
@@ -128,9 +233,8 @@ def parser():
     result.add_argument("--test", type=Path, required=True, help="records of the test split")
     result.add_argument("--train", type=Path, help="records of the training split, for a strategy that shows examples")
     result.add_argument("--raw", type=Path, nargs="*", default=[], help="raw files of the dataset")
-    read = "what the run reads beside its raw data, by its key in the configuration"
-    result.add_argument("--read", type=read_argument, action="append", default=[], metavar="KEY=PATH", help=read)
     result.add_argument("--redaction", type=Path, help="facts on the redaction of the dataset, whose hash is kept")
+    result.add_argument("--configfile", nargs="*", default=[], help="names of the configuration's files, to record")
     result.add_argument("--benchmarks", type=Path, help="folder of the benchmark files, for the times of the steps")
     result.add_argument("--folder", type=Path, required=True, help="bundle to make")
     return result

@@ -1,27 +1,33 @@
-"""What a bundle was made from: hashes of data, configuration and the files that it names, code, locks, base model and
-tokenizer; seeds, versions, devices, times, energy and cost.
+"""What a bundle was made from: hashes of data, configuration, code, locks, base model and tokenizer, with seeds,
+versions, devices, times, energy and cost.
 
-Nothing in it tells where on a disk, or on which machine, it was made. scripts/deploy/verify_bundle.py holds it against
+Nothing in it tells where on a disk, or on which machine, it was made. scripts/deploy/verify_bundle.py compares it with
 what is there.
 """
 
+import csv
+import os
 import platform
+import subprocess
+from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
 
 from scripts.common.environment import container_image, kind_of_environment
 from scripts.common.errors import UserError
 from scripts.common.files import canonical_sha256, read_json, sha256_of
+from scripts.common.seals import known_sha256, recorded_inputs, seal_of
 from scripts.common.tokenizer_files import FILES as TOKENIZER_FILES
-from scripts.deploy.code_state import code_state, hash_of_hashes
-from scripts.deploy.read_files import read_facts, read_paths
-from scripts.deploy.step_times import estimated_cost, step_times
+from scripts.deploy.read_files import hash_of_hashes, read_facts, read_paths
 from scripts.gguf.fetch_converter import read_pin
 
-FILE_KEYS = ("files", "validation_files", "test_files")
 FILE = "provenance.json"
+FILE_KEYS = ("files", "validation_files", "test_files")
+CODE = ("Snakefile", "rules/*.smk", "scripts/**/*.py", "scripts/**/*.html", "scripts/**/*.jinja", "scripts/**/*.txt")
+STAGES = ("dataset", "model", "train", "gguf", "predict", "score")
+# Steps that make pages and charts. A bundle has none of their results, so they may run after it is made.
+BESIDE = ("write_dataset_ledger", "plot_curve", "draw_confusion", "write_run_report", "write_leaderboard")
 
 
 def without_places(value: Any) -> Any:
@@ -30,64 +36,61 @@ def without_places(value: Any) -> Any:
         return {key: without_places(item) for key, item in value.items()}
     if isinstance(value, list):
         return [without_places(item) for item in value]
-    if isinstance(value, str) and PurePath(value).is_absolute() and "\n" not in value:
-        return PurePath(value).name
-    return value
+    is_path = isinstance(value, str) and PurePath(value).is_absolute() and "\n" not in value
+    return PurePath(value).name if is_path else value
 
 
-def name_in_config(path: Path, patterns: list[str]) -> str:
-    """Return a raw file's path as the configuration names it: relative; of an absolute one the last part."""
-    for pattern in map(PurePath, patterns):
+def name_in_config(path: Path, dataset: dict) -> str:
+    """Return a raw file's path as its dataset's section names it: relative; of an absolute one the last part."""
+    for pattern in (PurePath(pattern) for key in FILE_KEYS for pattern in dataset[key] or []):
         if not pattern.is_absolute() and path.match(str(pattern)):
             return PurePath(*path.parts[-len(pattern.parts) :]).as_posix()
     return path.name
 
 
-def raw_data(dataset: dict, files: list[Path]) -> dict:
-    """Return the raw data's names and hashes, or the pinned hub dataset."""
-    if dataset["hub"]:
-        return {"hub": dataset["hub"]}
-    patterns = [pattern for key in FILE_KEYS for pattern in dataset[key] or []]
-    return {
-        "files": [
-            {
-                "name": name_in_config(path, patterns),
-                "bytes": path.stat().st_size,
-                "sha256": sha256_of(path),
-            }
-            for path in files
-        ]
-    }
+def located(path: Path | str, project: Path) -> Path | None:
+    """Return where a path of the configuration leads: from the working directory, else from the workflow's folder."""
+    return next((root / path for root in (Path(), project) if (root / path).exists()), None)
 
 
-def files_read(settings: dict, paths: dict[str, Path]) -> dict[str, dict]:
-    """Return name, bytes and hash of what the run read beside its raw data, by the keys that name it.
+def files_read(sections: dict, project: Path) -> dict[str, dict]:
+    """Return name, bytes and hash of what a run read beside its raw data, by the keys that name it."""
+    with_code, found = sections["model"].get("trust_remote_code", False), {}
+    for key, path in read_paths(sections).items():
+        if (place := located(path, project)) is None:
+            raise UserError(f"{key} is missing", path)
+        found[key] = {"name": without_places(path), **read_facts(key, place, with_code)}
+    return found
 
-    Raises UserError where it was not told of all that the configuration names.
+
+def code_files(project: Path) -> dict[str, str]:
+    """Return the SHA-256 of each file of the workflow's code, by its path in the workflow's folder."""
+    paths = sorted({path for pattern in CODE for path in project.glob(pattern)})
+    return {path.relative_to(project).as_posix(): sha256_of(path) for path in paths}
+
+
+def git(project: Path, *words: str) -> str | None:
+    """Return what a git command prints in the workflow's folder; None where that fails or git is not there."""
+    environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
+    try:
+        return subprocess.run(
+            ["git", *words], cwd=project, env=environment, capture_output=True, text=True, check=True
+        ).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def code_state(project: Path) -> dict:
+    """Return the hashes of the code, its commit, and whether it differs from that (`dirty`); None where git knows none.
+
+    A folder whose Snakefile git does not know, such as a copy inside of another project, has no commit of its own.
     """
-    named = read_paths(settings)
-    if named.keys() != paths.keys():
-        keys = ", ".join(sorted(named.keys() ^ paths.keys()))
-        raise UserError(f"--read does not fit the settings: {keys}")
-    with_code = settings["model"].get("trust_remote_code", False)
-    return {key: {"name": without_places(named[key]), **read_facts(key, paths[key], with_code)} for key in named}
-
-
-def read_argument(text: str) -> tuple[str, Path]:
-    """Read a key of the configuration and the path that it names, given as KEY=PATH."""
-    key, _, path = text.partition("=")
-    return key, Path(path)
-
-
-def last_change(path: Path) -> str:
-    """Return when a file was written, in UTC to the second."""
-    return datetime.fromtimestamp(int(path.stat().st_mtime), UTC).isoformat()
-
-
-def tokenizer_facts(manifest: dict) -> dict:
-    """Return the hashes of the base model's tokenizer, processor and chat template, from its manifest."""
-    files = {name: manifest["files"][name]["sha256"] for name in TOKENIZER_FILES if name in manifest["files"]}
-    return {"sha256": hash_of_hashes(files), "files": files}
+    files, changed = code_files(project), None
+    commit = git(project, "rev-parse", "HEAD") if git(project, "ls-files", "--error-unmatch", "Snakefile") else None
+    if commit is not None:
+        commit, changed = commit.strip(), git(project, "status", "--porcelain", "Snakefile", "rules", "scripts", "envs")
+    dirty = None if changed is None else bool(changed)
+    return {"sha256": hash_of_hashes(files), "commit": commit, "dirty": dirty, "files": files}
 
 
 def converter_facts(project: Path) -> dict:
@@ -95,10 +98,58 @@ def converter_facts(project: Path) -> dict:
     return asdict(read_pin(project / "envs" / "converter.txt"))
 
 
-def devices(training: dict, scores: list[dict]) -> dict:
-    """Return the device that trained, and those that answered, by variant; unknown ones are None."""
-    answered = {found["variant"]: found.get("devices") for found in scores}
-    return {"training": training.get("device"), "predictions": answered}
+def broken_links(results: Iterable[Path], sources: set[Path]) -> Iterable[tuple[Path, Path, bool]]:
+    """Yield (result, input, whether that is there) for each recorded input that is not as it was when it was read.
+
+    `results` are files that steps made. All files that they were made from, themselves included, are added to
+    `sources`.
+    """
+    waiting = list(results)
+    for made in waiting:  # grows while it is read
+        if made in sources:
+            continue
+        sources.add(made)
+        for read, recorded in recorded_inputs(made).items() if seal_of(made).is_file() else ():
+            if not read.is_file() or known_sha256(read) != recorded:
+                yield made, read, read.is_file()
+            waiting.append(read)
+
+
+def check_chain(results: list[Path], raw: list[Path]) -> None:
+    """Follow a bundle's files back to its raw files.
+
+    Raises UserError naming the first input that has changed, or a raw file that no result was made from.
+    """
+    sources: set[Path] = set()
+    for made, read, is_there in broken_links(results, sources):
+        what = "has changed since" if is_there else "is missing"
+        remedy = f"delete {made}: the next run makes it again, and all that depends on it"
+        raise UserError(f"was made from {read}, which {what}", made, remedy=remedy)
+    if unused := {path.resolve(): path for path in raw}.keys() - {path.resolve() for path in sources}:
+        remedy = f"delete {results[0]}: the next run makes it again, and all that depends on it"
+        raise UserError("nothing in this bundle was made from it", min(unused), remedy=remedy)
+
+
+def step_times(folder: Path, record: dict) -> list[dict]:
+    """Return the seconds of each step of a run, of its dataset, its base model and of the run that made its model.
+
+    `folder` is that of Snakemake's benchmark files. A step that was tried again or that went on after an interruption
+    counts from its last start.
+    """
+    runs, found = {record["run"], record["trained_as"]}, []
+    names = {"dataset": {record["data"]["name"]}, "model": {record["base_model"]["name"]}}
+    for stage in STAGES:
+        plain = names.get(stage, runs)
+        known = dict.fromkeys(plain) | {f"{name}.{v}": v for name in plain for v in record["devices"]["predictions"]}
+        for path in sorted((folder / stage).glob("**/*.tsv")):
+            alone = path.parent == folder / stage
+            step = path.stem if alone else path.parent.name
+            if step not in BESIDE and (alone or path.stem in known):
+                with open(path, encoding="utf-8", newline="") as file:
+                    rows = list(csv.DictReader(file, delimiter="\t"))
+                seconds = float(rows[-1]["s"]) if rows else 0.0
+                found.append({"stage": stage, "step": step, "variant": known.get(path.stem), "seconds": seconds})
+    return found
 
 
 def provenance(
@@ -109,45 +160,55 @@ def provenance(
     training: Path,
     scores: list[dict],
     made: dict[str, Path],
-    read: dict[str, Path],
+    configfiles: Iterable[str] = (),
     benchmarks: Path | None = None,
 ) -> dict:
     """Return the provenance record.
 
     `settings` has run, model and dataset names and their sections of the configuration; `project` is the workflow's
     folder, `base` the base model's manifest, `training` the facts of the training, in the folder of the run that made
-    the model, `made` the files of this run that the bundle rests on, by name, and `read` what the run read beside its
-    raw data, by key. `benchmarks` is the folder with the times of the steps.
+    the model, and `made` the files of this run that the bundle rests on, by name. `configfiles` are the names of the
+    configuration's files, `benchmarks` is the folder with the times of the steps.
+
+    Raises UserError where a result was not made from what lies there now.
     """
-    sections = without_places(settings)
+    check_chain([*made.values(), base, training], raw)
+    sections, dataset, run = without_places(settings), settings["dataset"], settings["run"]
     model, facts = read_json(base), read_json(training)
+    told = {
+        key: without_places(model.get(key)) for key in ("source", "id", "revision", "gguf", "license", "parameters")
+    }
+    tokenizer = {name: model["files"][name]["sha256"] for name in TOKENIZER_FILES if name in model["files"]}
+    files = [{"name": name_in_config(p, dataset), "bytes": p.stat().st_size, "sha256": sha256_of(p)} for p in raw]
     record = {
         "run": settings["run_key"],
         "trained_as": training.resolve().parent.name,
-        "config": {"sha256": canonical_sha256(sections), "sections": sections},
-        "data": {"name": settings["dataset_key"], **raw_data(settings["dataset"], raw)},
-        "files": files_read(settings, read),
+        "config": {"files": list(configfiles), "sha256": canonical_sha256(sections), "sections": sections},
+        "data": {"name": settings["dataset_key"], **({"hub": dataset["hub"]} if dataset["hub"] else {"files": files})},
+        "files": files_read(settings, project),
         "code": code_state(project),
         "locks": {path.name: sha256_of(path) for path in sorted((project / "envs").glob("*.lock"))},
         "converter": converter_facts(project),
-        "base_model": {
-            "name": settings["model_key"],
-            **{key: without_places(model.get(key)) for key in ("source", "id", "revision", "license", "parameters")},
-            "manifest_sha256": sha256_of(base),
-        },
-        "tokenizer": tokenizer_facts(model),
+        "base_model": {"name": settings["model_key"], **told, "manifest_sha256": sha256_of(base)},
+        "tokenizer": {"sha256": hash_of_hashes(tokenizer), "files": tokenizer},
         "seeds": {
-            "training": settings["run"]["seed"],
-            "splits": settings["dataset"]["splits"]["seed"],
-            "generation": settings["run"]["generation"]["seed"],
-            "score": settings["run"]["score"]["seed"],
+            "training": run["seed"],
+            "splits": dataset["splits"]["seed"],
+            "generation": run["generation"]["seed"],
+            "score": run["score"]["seed"],
         },
-        "devices": devices(facts, scores),
+        "devices": {
+            "training": facts.get("device"),
+            "predictions": {found["variant"]: found.get("devices") for found in scores},
+        },
         "training": facts,
         "python": platform.python_version(),
         "platform": {"system": platform.system(), "machine": platform.machine()},
         "environment": {"kind": kind_of_environment(), "image": container_image()},
         "made_from": {name: sha256_of(path) for name, path in made.items()},
     }
-    times = step_times(benchmarks, record, record["devices"]["predictions"]) if benchmarks else []
-    return record | {"steps": times, "cost": estimated_cost(times, settings["run"]["score"]["price_per_hour"])}
+    times, price = step_times(benchmarks, record) if benchmarks else [], run["score"]["price_per_hour"]
+    hours = sum(step["seconds"] for step in times) / 3600
+    estimate = None if price is None else round(hours * price, 6)
+    cost = {"hours": round(hours, 6), "price_per_hour": price, "estimate": estimate}
+    return record | {"steps": times, "cost": cost}

@@ -1,8 +1,6 @@
-"""What a run reads beside its raw data: prompt sets, a chat template, a folder of images, a local model's small files.
+"""The files that a run reads beside its raw data: prompt sets, own metrics, chat template, images, model, GGUF file."""
 
-They are found in the sections of the configuration that a bundle's provenance records.
-"""
-
+import hashlib
 import os
 from collections.abc import Iterator
 from fnmatch import fnmatch
@@ -10,7 +8,6 @@ from pathlib import Path
 
 from scripts.common.files import sha256_of
 from scripts.common.path_names import name_fault
-from scripts.deploy.code_state import hash_of_hashes
 from scripts.model.chat_templates import BUILT_IN_TEMPLATES
 from scripts.model.model_files import WEIGHTS, is_taken
 
@@ -19,35 +16,42 @@ FOLDERS = MODEL, IMAGES = "model.path", "dataset.images"
 
 def read_paths(sections: dict) -> dict[str, str]:
     """Return the files and folders that the sections of a run name beside raw data, by their dotted keys."""
-    sets = sections["run"].get("prompt_sets") or {}
+    model, sets = sections["model"], sections["run"].get("prompt_sets") or {}
+    gguf, template = model.get("gguf") or {}, model.get("chat_template")
     paths = {f"run.prompt_sets.{name}.file": prompts["file"] for name, prompts in sets.items()}
-    paths |= {IMAGES: sections["dataset"].get("images"), MODEL: sections["model"].get("path")}
-    template = sections["model"].get("chat_template")
+    paths["run.score.metrics_from"] = (sections["run"].get("score") or {}).get("metrics_from")
+    paths |= {IMAGES: sections["dataset"].get("images"), MODEL: model.get("path")}
+    paths["model.gguf.file"] = None if gguf.get("package") else gguf.get("file")
     paths["model.chat_template"] = None if template in BUILT_IN_TEMPLATES else template
     return {key: path for key, path in paths.items() if path is not None}
 
 
 def files_below(key: str, folder: Path, with_code: bool) -> Iterator[Path]:
-    """Yield the files of a folder that the workflow reads, but no weights: the base model's manifest has them."""
-    if key == MODEL:
-        names = (name for name in (os.listdir(folder) if folder.is_dir() else ()) if is_taken(name, with_code))
-        yield from (folder / name for name in names if not fnmatch(name, WEIGHTS))
-        return
-    for parent, _, names in os.walk(folder):
-        yield from (path for path in (Path(parent, name) for name in names) if not name_fault(str(path)))
-
-
-def read_facts(key: str, path: Path, with_code: bool = False) -> dict:
-    """Return bytes and SHA-256 of a file; of a folder the number of its files and one SHA-256 over all as well.
+    """Yield the files of a folder that the workflow reads, without weights: the base model's manifest has them.
 
     `with_code` tells whether the configuration lets a local model bring Python code.
     """
+    for parent, folders, names in os.walk(folder):
+        for name in names:
+            if key != MODEL and not name_fault(os.path.join(parent, name)):
+                yield Path(parent, name)
+            if key == MODEL and is_taken(name, with_code) and not fnmatch(name, WEIGHTS):
+                yield Path(parent, name)
+        if key == MODEL:
+            folders.clear()  # a model's files lie in its folder itself
+
+
+def read_facts(key: str, path: Path, with_code: bool = False) -> dict:
+    """Return bytes and SHA-256 of a file; of a folder the number of its files and one SHA-256 over all as well."""
     if not path.is_dir():
         return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     files = [file for file in files_below(key, path, with_code) if file.is_file()]
     hashes = {file.relative_to(path).as_posix(): sha256_of(file) for file in files}
-    return {
-        "bytes": sum(file.stat().st_size for file in files),
-        "files": len(files),
-        "sha256": hash_of_hashes(hashes),
-    }
+    size = sum(file.stat().st_size for file in files)
+    return {"bytes": size, "files": len(files), "sha256": hash_of_hashes(hashes)}
+
+
+def hash_of_hashes(files: dict[str, str]) -> str:
+    """Return one SHA-256 over names and hashes."""
+    text = "".join(f"{name}\0{digest}\n" for name, digest in sorted(files.items()))
+    return hashlib.sha256(text.encode()).hexdigest()

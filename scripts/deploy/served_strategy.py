@@ -69,30 +69,3 @@ def context_of(served: ServedStrategy, max_length: int, header: dict) -> int:
     texts = [served.system or "", served.user or "", *(turn["content"] for turn in served.examples)]
     added = sum(len(text.encode("utf-8")) for text in texts) // 2 if served.name else 0
     return min(max_length + added, header.get(f"{header['general.architecture']}.context_length", max_length + added))
-
-
-def strategy_lines(run: dict, asked: Counter[str]) -> list[str]:
-    """Return what the model card says of the chosen strategy; nothing without one.
-
-    `run` has as `deploy.system` the bundle's system text, and `asked` are those that were scored.
-    """
-    name = run.get("strategy")
-    if name is None:
-        return []
-    chosen = run["strategies"][name]
-    parts = [f"The results are those of the prompt strategy `{name}`, which the Modelfile and the examples follow."]
-    if set(asked) - {normalised(run["deploy"]["system"] or "")}:
-        parts = [
-            f"The results are not those of what is served: they are of the prompt strategy `{name}` with another "
-            "system message than the Modelfile and the examples have, which follow it in all else."
-        ]
-    if chosen.get("user"):
-        parts += [
-            "It puts the question in other words, which the Python examples do by themselves; with Ollama or "
-            "`llama-cli`, write the question so (`prompt` is the question itself):",
-            "",
-            "```jinja",
-            *chosen["user"].strip().splitlines(),
-            "```",
-        ]
-    return [*parts, ""]

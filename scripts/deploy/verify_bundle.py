@@ -9,132 +9,270 @@ when anything differs.
 """
 
 import argparse
+import json
+import os
 import re
 import sys
-from pathlib import Path, PurePosixPath
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from scripts.common.errors import UserError
 from scripts.common.files import canonical_sha256, sha256_of
-from scripts.common.gguf_header import read_header
-from scripts.deploy.code_state import hash_of_hashes
-from scripts.deploy.findings import Findings, part, printable, read_foreign_json
-from scripts.deploy.verify_inputs import verify_inputs
+from scripts.common.plain_text import visible
+from scripts.deploy import provenance
+from scripts.deploy.read_files import hash_of_hashes, read_facts, read_paths
+from scripts.gguf.reader import read_gguf
 
 PROJECT = Path(__file__).resolve().parents[2]
-SUMS, RECORD, CRATE = "SHA256SUMS", "provenance.json", "ro-crate-metadata.json"
-SUM_LINE = re.compile(r"(?P<sha256>[0-9a-f]{64})  (?P<name>[^\\\x00-\x1f\x7f]+)")
+SUMS, RECORD, CRATE = "SHA256SUMS", provenance.FILE, "ro-crate-metadata.json"
+SUM_LINE = re.compile(r"([0-9a-f]{64})  ([^\\\x00-\x1f\x7f]+)")
+SHOWN = 100  # characters of a value or a name
+NOT_HERE = object()
+# Where in the results the files lie that a bundle rests on, by their names in the record.
+PLACES = {
+    "gguf": "runs/{maker}/gguf/{quant}.gguf", "mmproj": "runs/{maker}/gguf/mmproj.gguf",
+    "merged": "runs/{maker}/merged/manifest.json", "parity": "runs/{run}/parity.json",
+    "verdict": "runs/{run}/verdict.json", "scores": "runs/{run}/scores/{variant}.json",
+    "images": "datasets/{dataset}/images/manifest.json", "redaction": "datasets/{dataset}/redaction.json",
+}  # fmt: skip
+
+
+class Findings:
+    """Lines on what differs (`faults`) and on what is not here (`absent`), and how many things were compared."""
+
+    def __init__(self) -> None:
+        self.faults: list[str] = []
+        self.absent: list[str] = []
+        self.compared = 0
+
+    def note(self, name: str, what: str, is_fault: bool = True) -> None:
+        """Add a line, without what a terminal would obey."""
+        (self.faults if is_fault else self.absent).append(visible(f"{name[:SHOWN]}: {what}"))
+
+    def compare(self, name: str, recorded: Any, found: Any) -> None:
+        """Compare what was recorded with what is there; None is nothing."""
+        if found is NOT_HERE:
+            self.note(name, "not here", is_fault=False)
+            return
+        self.compared += 1
+        if recorded != found:
+            was = "not recorded" if recorded is None else f"recorded {str(recorded)[:SHOWN]}"
+            self.note(name, f"{was}, " + ("and is not there" if found is None else f"found {str(found)[:SHOWN]}"))
+
+    def compare_all(self, title: str, recorded: dict, found: dict) -> None:
+        """Compare the values of two mappings."""
+        for key in sorted(recorded.keys() | found.keys()):
+            self.compare(f"{title}: {key}", recorded.get(key), found.get(key))
+
+
+def inside(folder: Path, name: str) -> Path:
+    """Return a path in a folder; raises UserError for a name that leads out of it."""
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts:
+        raise UserError(f"'{visible(name[:SHOWN])}' leads out of the bundle or of where it was made")
+    return folder / path
+
+
+def hash_at(path: Path | None, hashed: Callable[[Path], Any] = sha256_of) -> Any:
+    """Return the hash of a file or folder, or NOT_HERE."""
+    return hashed(path) if path and (path.is_file() or path.is_dir()) else NOT_HERE
+
+
+def read_foreign_json(path: Path) -> Any:
+    """Read a JSON file that anybody may have written or changed; raises UserError for one that is not valid."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"is not valid JSON: {error}", path) from None
 
 
 def read_sums(path: Path) -> dict[str, str]:
-    """Return the names and hashes of a SHA256SUMS file.
-
-    Raises UserError for a line that is none, and for a name that leads out of the folder or stands there twice.
-    """
+    """Return the hashes of a SHA256SUMS file by name; raises UserError for a line that is wrong or misleads."""
     if not path.is_file():
         raise UserError("is missing", path, remedy="name the folder of a whole bundle")
     sums: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         found = SUM_LINE.fullmatch(line)
-        if not found:
-            raise UserError(f"is no line '<SHA-256>  <name>': '{printable(line)}'", path, number)
-        name = PurePosixPath(found["name"])
-        if name.is_absolute() or ".." in name.parts or str(name) != found["name"]:
-            raise UserError(f"'{printable(name)}' leads out of the bundle", path, number)
-        if str(name) in sums:
-            raise UserError(f"'{printable(name)}' stands there twice", path, number)
-        sums[str(name)] = found["sha256"]
+        if not found or found[2] in sums or str(Path(found[2])) != found[2]:
+            raise UserError("is not '<SHA-256>  <name>' with a name of its own", path, number)
+        inside(path.parent, found[2])
+        sums[found[2]] = found[1]
     return sums
 
 
-def verify_files(folder: Path, findings: Findings) -> dict[str, str]:
-    """Compare the bundle's files with SHA256SUMS, and return that."""
+def verify_files(folder: Path, findings: Findings) -> bool:
+    """Compare the bundle's files with SHA256SUMS, that with the crate, and read the heads of GGUF files.
+
+    Returns whether the bundle has a record and a crate. Links are named and not followed.
+    """
     sums = read_sums(folder / SUMS)
-    links = sorted(path for path in folder.rglob("*") if path.is_symlink())
-    for path in links:
-        findings.fault(path.relative_to(folder).as_posix(), "is a link, which a bundle has none of")
-    inside = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    links = {path for path in folder.rglob("*") if path.is_symlink()}
+    for path in sorted(links):
+        findings.note(str(path.relative_to(folder)), "is a link, which a bundle has none of")
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path not in links}
     for name, recorded in sums.items():
-        if (folder / name) in links or any(link in (folder / name).parents for link in links):
-            continue
-        if name not in inside:
-            findings.fault(name, "is missing")
-        else:
-            findings.compare(name, recorded, sha256_of(folder / name))
-    for name in sorted(inside - sums.keys() - {SUMS}):
-        findings.fault(name, f"is not in {SUMS}")
-    for name in (RECORD, CRATE):
-        if name not in sums:
-            findings.fault(name, f"is not in {SUMS}")
-    return sums
-
-
-def verify_crate(folder: Path, sums: dict[str, str], findings: Findings) -> None:
-    """Compare the hashes in ro-crate-metadata.json with those in SHA256SUMS."""
-    content = read_foreign_json(folder / CRATE)
-    try:
-        entities = [item for item in content["@graph"] if "File" in item["@type"]]
-        listed = {unquote(item["@id"]): item["sha256"] for item in entities}
-    except (KeyError, TypeError):
-        findings.fault(CRATE, "is no crate that lists its files")
-        return
-    for name in sorted((sums.keys() - {CRATE}) | listed.keys()):
-        findings.compare(f"{CRATE}: {name}", listed.get(name), sums.get(name))
-
-
-def verify_heads(folder: Path, sums: dict[str, str], findings: Findings) -> None:
-    """Look at the heads of the GGUF files: counts, sizes and offsets that fit the file."""
-    for name in sorted(name for name in sums if name.endswith(".gguf")):
+        if not links & {folder / name, *(folder / name).parents}:
+            findings.compare(name, recorded, sha256_of(folder / name) if name in files else None)
+    for name in sorted((files | {RECORD, CRATE}) - sums.keys() - {SUMS}):
+        findings.note(name, f"is not in {SUMS}")
+    for name in sorted(name for name in files & sums.keys() if name.endswith(".gguf")):
         try:
-            read_header(folder / name)
+            read_gguf(folder / name)
         except (OSError, UserError) as error:
-            findings.fault(name, printable(error).removeprefix(f"{folder / name}: "))
+            findings.note(name, str(error).removeprefix(f"{folder / name}: "))
+    if CRATE in files:
+        try:
+            works = [work for work in read_foreign_json(folder / CRATE)["@graph"] if "File" in work["@type"]]
+            listed = {unquote(work["@id"]): work["sha256"] for work in works}
+            findings.compare_all(CRATE, listed, {name: sums[name] for name in sums.keys() - {CRATE}})
+        except (KeyError, TypeError):
+            findings.note(CRATE, "does not list the bundle's files")
+    return {RECORD, CRATE} <= files
 
 
-def verify_record(record: dict, findings: Findings) -> None:
-    """Compare the hashes in the record that are made of other parts of it."""
-    sections = part(record, "config", "sections")
-    findings.compare("config", part(record, "config", "sha256", kind=str), canonical_sha256(sections))
-    for key in ("code", "tokenizer"):
-        recorded, files = part(record, key, "sha256", kind=str), part(record, key, "files")
-        findings.compare(f"{key}, its files' hashes together", recorded, hash_of_hashes(files))
+def read_config(run: str, files: list[Path], project: Path) -> tuple[dict, str, list[str]]:
+    """Return the sections that a configuration has for a run, the run that would make its model, and its raw files.
+
+    Raises UserError for files that are faulty or do not have the run, ImportError where the packages are missing.
+    """
+    import yaml
+
+    from scripts.common.config.expand import merged
+    from scripts.common.config.load import load_config
+    from scripts.common.config.paths import files_at
+    from scripts.common.config.sections import sections_of
+    from scripts.common.config.variants import makers
+
+    raw: dict = {}
+    for path in files:
+        raw = merged(raw, yaml.safe_load(path.read_text(encoding="utf-8")))
+    config = load_config(raw)
+    if run not in config.runs:
+        raise UserError(f"has no run '{run}'", files[-1], remedy="name the files that it was made with")
+    sections = sections_of(config, run)
+    patterns = [pattern for key in provenance.FILE_KEYS for pattern in sections["dataset"][key] or []]
+    raw = [file for pattern in patterns for file in files_at(pattern, (os.curdir, project))]
+    return sections, makers(config.runs)[run], raw
+
+
+def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each value of nested mappings with its dotted key."""
+    if isinstance(value, dict) and value:
+        for key, item in value.items():
+            yield from leaves(item, f"{place}.{key}" if place else str(key))
+    else:
+        yield place, value
+
+
+def verify_sources(record: dict, project: Path, configfiles: list[Path], findings: Findings) -> None:
+    """Compare each setting, and the data, which lie where the configuration says, else as the record names them."""
+    names, recorded, found, places = record["config"]["files"], record["config"]["sections"], None, {}
+    files = configfiles or [provenance.located(inside(Path(), name), project) for name in names]
+    if files and None not in files:
+        with suppress(ImportError):
+            from scripts.common.config_files import first_fault
+
+            if fault := first_fault(files):
+                raise UserError(fault)
+        with suppress(ImportError, *(() if configfiles else (UserError,))):
+            found = read_config(record["run"], files, project)
+    if found is None:
+        words = f"--configfile {' '.join(names)[:SHOWN] or 'YOUR.yaml'}"
+        findings.note("config", f'not compared: name the run\'s configuration, ARGS="{words}"', is_fault=False)
+    else:
+        sections, maker, raw = found
+        findings.compare("trained_as", record["trained_as"], maker)
+        findings.compare_all("config", dict(leaves(recorded)), dict(leaves(provenance.without_places(sections))))
+        places = {provenance.name_in_config(path, sections["dataset"]): path for path in map(Path, raw)}
+        places |= {key: provenance.located(path, project) for key, path in read_paths(sections).items()}
+    if "hub" in record["data"]:
+        findings.note(f"data: {record['data']['name']}", "on a hub, pinned by its revision", is_fault=False)
+    for file in record["data"].get("files", []):
+        path = places.get(file["name"]) or provenance.located(inside(Path(), file["name"]), project)
+        findings.compare(f"data: {file['name']}", file["sha256"], hash_at(path))
+    with_code = recorded["model"].get("trust_remote_code") is True
+    for key, facts in record["files"].items():
+        path = places.get(key) or provenance.located(inside(Path(), facts["name"]), project)
+        found = hash_at(path, lambda path, key=key: read_facts(key, path, with_code)["sha256"])
+        findings.compare(f"{key}: {facts['name']}", facts["sha256"], found)
+
+
+def verify_results(record: dict, bundle: Path, findings: Findings) -> None:
+    """Compare base model, tokenizer and the results that a bundle rests on, and follow them back to the raw files.
+
+    They are looked for in the folder of results that the bundle lies in.
+    """
+    place = Path(os.path.abspath(bundle))  # inputs are recorded relative to this path, links in it included
+    is_beside = ("", *place.parts)[-3:] == ("runs", record["run"], "bundle")
+    results = place.parents[2] if is_beside else Path(os.devnull)
+    run, model = record["config"]["sections"]["run"], record["base_model"]["name"]
+    names = {"run": record["run"], "maker": record["trained_as"], "dataset": record["data"]["name"]}
+    names["quant"] = run["deploy"].get("quant") or (run["quants"] or ["bf16"])[-1]
+    manifest = inside(results, f"models/{model}/manifest.json")
+    findings.compare(f"base model: {model}/manifest.json", record["base_model"]["manifest_sha256"], hash_at(manifest))
+    for name, facts in read_foreign_json(manifest)["files"].items() if manifest.is_file() else ():
+        found = hash_at(inside(manifest.parent, name))
+        findings.compare(f"base model: {model}/{name}", facts["sha256"], None if found is NOT_HERE else found)
+    tokenizer = record["tokenizer"]["files"]
+    findings.compare_all("tokenizer", tokenizer, {name: hash_at(inside(manifest.parent, name)) for name in tokenizer})
+    made = [manifest, inside(results, f"runs/{record['trained_as']}/training.json")]
+    facts = hash_at(made[1], lambda path: canonical_sha256(read_foreign_json(path)))
+    findings.compare("training.json", canonical_sha256(record["training"]), facts)
+    for name, recorded in record["made_from"].items():
+        kind, _, variant = name.partition("/")
+        made.append(inside(results, PLACES[kind].format(variant=variant, **names)))
+        findings.compare(f"made from: {name}", recorded, hash_at(made[-1]))
+    uses: dict[tuple[Path, bool], list[str]] = {}
+    for user, read, is_there in provenance.broken_links([path for path in made if path.is_file()], set()):
+        uses.setdefault((read, is_there), []).append(os.path.relpath(user, results.parent))
+    for (read, is_there), [first, *others] in uses.items():
+        what = "has changed since it was used for" if is_there else "not here; it was used for"
+        users = first + (f" and {len(others)} more" if others else "")
+        findings.note(f"chain: {os.path.relpath(read, results.parent)}", f"{what} {users}", is_fault=is_there)
 
 
 def verify_bundle(folder: Path, configfiles: list[Path], project: Path = PROJECT) -> Findings:
     """Verify a bundle and, where they are there, the things that it was made from.
 
-    Raises UserError for a folder that is no bundle, or one that was made to mislead.
+    `project` is the workflow's folder. Raises UserError for a folder that is not a bundle, or one that was made to
+    mislead.
     """
     findings = Findings()
-    sums = verify_files(folder, findings)
-    for name in (RECORD, CRATE):
-        if not (folder / name).is_file() or (folder / name).is_symlink():
-            return findings
-    verify_crate(folder, sums, findings)
-    verify_heads(folder, sums, findings)
+    if not verify_files(folder, findings):
+        return findings
     record = read_foreign_json(folder / RECORD)
-    verify_record(record, findings)
-    verify_inputs(record, folder, project, configfiles, findings)
+    try:
+        findings.compare("config", record["config"]["sha256"], canonical_sha256(record["config"]["sections"]))
+        for key in ("code", "tokenizer"):
+            found = hash_of_hashes(record[key]["files"])
+            findings.compare(f"{key}, its files' hashes together", record[key]["sha256"], found)
+        verify_sources(record, project, configfiles, findings)
+        findings.compare_all("code", record["code"]["files"], provenance.code_files(project))
+        locks = record["locks"]
+        findings.compare_all("lock", locks, {name: hash_at(inside(project / "envs", name)) for name in locks})
+        if "converter" in record:
+            findings.compare("converter", record["converter"], provenance.converter_facts(project))
+        verify_results(record, folder, findings)
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+        what = f"is not a record of this version: {type(error).__name__}: {error}"
+        raise UserError(what, folder / RECORD) from error
     return findings
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the command line."""
-    result = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    result.add_argument("bundle", type=Path, help="folder of the bundle")
-    result.add_argument(
-        "--configfile", type=Path, nargs="+", default=[], help="the run's configuration, as snakemake was given it"
-    )
-    return result
 
 
 def main(argv=None) -> int:
     """Print what differs and what is not here; return 1 when anything differs."""
-    arguments = parser().parse_args(argv)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("bundle", type=Path, help="folder of the bundle")
+    configuration = "the run's configuration, as snakemake was given it"
+    parser.add_argument("--configfile", type=Path, nargs="+", default=[], help=configuration)
+    arguments = parser.parse_args(argv)
     try:
         findings = verify_bundle(arguments.bundle, arguments.configfile)
     except UserError as error:
-        print(f"verify_bundle.py: {error}", file=sys.stderr)
+        print("verify_bundle.py:", visible(str(error), keep="\n"), file=sys.stderr)
         return 1
     for line in findings.faults:
         print(f"DIFFERS  {line}")

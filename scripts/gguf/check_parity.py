@@ -17,10 +17,10 @@ from scripts.common.chat_shape import ChatShape, shape_of_template
 from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_json
-from scripts.common.llama import TEMPLATE_KEY, adds_bos, open_gguf, token_text
 from scripts.common.threads import use_threads
 from scripts.gguf.conversations import built_in_conversations
 from scripts.gguf.divergence import ServedRows, TextRow, compare_rows, first_answered, load_merged
+from scripts.gguf.llama import TEMPLATE_KEY, adds_bos, open_gguf, token_text
 from scripts.gguf.parity import Comparison, check_special_tokens, compare_conversation, text_or_refusal
 from scripts.gguf.vision_divergence import Eyes, compare_vision, vision_conversations
 from scripts.predict.arguments import named_file

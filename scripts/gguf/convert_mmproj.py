@@ -15,11 +15,11 @@ from pathlib import Path
 from scripts.common.cli import run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, check_manifest, read_json, scratch_folder
-from scripts.common.gguf_header import read_header
-from scripts.common.mmproj import LONGEST_EDGE
 from scripts.gguf.convert_to_gguf import run_converter
 from scripts.gguf.metadata import IMAGE_TAG, display_name, general_metadata, metadata_changes
+from scripts.gguf.mmproj import LONGEST_EDGE
 from scripts.gguf.naming import model_name
+from scripts.gguf.reader import read_gguf
 from scripts.gguf.rewrite import rewrite_metadata
 from scripts.gguf.tokenizer_repairs import stage_folder
 from scripts.gguf.vision_weights import INDEX, embedding_row, write_vision_weights
@@ -99,18 +99,15 @@ def is_equal(found, wanted) -> bool:
 
 def check_file(path: Path, expected: dict, row) -> None:
     """Raise UserError unless a file holds the expected metadata and [IMG_BREAK]'s embedding `row`, [hidden size]."""
-    import numpy
-    from gguf import GGUFReader
-
-    reader = GGUFReader(path)
+    file = read_gguf(path)
     for key, wanted in expected.items():
-        found = reader.fields[key].contents() if key in reader.fields else None
+        found = file.values.get(key)
         if found is None or not is_equal(found, wanted):
             raise UserError(f"the converted file has {key} {found}, not {wanted}: llama.cpp would see other images")
-    tensors = {tensor.name: tensor for tensor in reader.tensors}
+    tensors = {tensor.name: tensor for tensor in file.tensors}
     if BREAK_TENSOR not in tensors:
         raise UserError(f"the converted file lacks {BREAK_TENSOR}, without which llama.cpp refuses it")
-    if not numpy.array_equal(tensors[BREAK_TENSOR].data, row.float().numpy()):
+    if file.data(tensors[BREAK_TENSOR]) != row.float().numpy().tobytes():
         raise UserError(f"{BREAK_TENSOR} of the converted file is not the embedding of {BREAK}")
 
 
@@ -141,11 +138,11 @@ def convert_mmproj(merged: Path, tools: Path, base: Path, output: Path, settings
         staged.mkdir()
         token = stage_vision(merged, staged, tokenizer)
         run_converter(tools, staged, converted, "--mmproj")
-        header = read_header(converted)
+        header = read_gguf(converted)
         title = display_name(settings["model"], settings["model_key"])
         name = model_name(title, header.parameters, settings["run"], settings["project"]["version"])
         wanted = general_metadata(name, settings, read_json(base).get("license"), IMAGE_TAG)
-        changes = metadata_changes(list(header.places), wanted)
+        changes = metadata_changes(list(header.values), wanted)
         with atomic_path(output) as beside:
             rewrite_metadata(converted, beside, {**changes, LONGEST_EDGE: images["size"]["longest_edge"]})
             check_file(beside, expected_values(config, images), embedding_row(merged, token))

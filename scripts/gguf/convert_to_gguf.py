@@ -18,14 +18,13 @@ from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, check_manifest, read_json, scratch_folder
 from scripts.common.full_disk import refuse_full_disk
-from scripts.common.gguf_header import read_header
-from scripts.common.llama import TEMPLATE_KEY
 from scripts.common.orphans import die_with_parent
+from scripts.gguf.llama import TEMPLATE_KEY
 from scripts.gguf.metadata import IMAGE_TAG, TEXT_TAG, display_name, general_metadata, metadata_changes
 from scripts.gguf.naming import model_name
-from scripts.gguf.phi3_name import name_for_llama_cpp
+from scripts.gguf.reader import read_gguf
 from scripts.gguf.rewrite import Value, rewrite_metadata
-from scripts.gguf.tokenizer_repairs import prefixes_space, stage_folder
+from scripts.gguf.tokenizer_repairs import name_for_llama_cpp, prefixes_space, stage_folder
 
 CONVERTER = "convert_hf_to_gguf.py"
 ADD_BOS, ADD_EOS = "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token"
@@ -120,7 +119,7 @@ def convert_to_gguf(merged: Path, tools: Path, base: Path, output: Path, setting
         staged.mkdir()
         stage_folder(merged, staged, tokenizer)
         run_converter(tools, staged, converted)
-        header = read_header(converted)
+        header = read_gguf(converted)
         key = settings["model_key"]
         name = model_name(
             display_name(settings["model"], key), header.parameters, settings["run"], settings["project"]["version"]
@@ -128,7 +127,7 @@ def convert_to_gguf(merged: Path, tools: Path, base: Path, output: Path, setting
         task = IMAGE_TAG if "vision_config" in read_json(merged / "config.json") else TEXT_TAG
         wanted = general_metadata(name, settings, read_json(base).get("license"), task)
         wanted["general.name"], renamed = name_for_llama_cpp(wanted["general.name"], tokenizer)
-        changes = metadata_changes(list(header.places), wanted)
+        changes = metadata_changes(list(header.values), wanted)
         chat, repairs = chat_changes(tokenizer, header.values)
         for repair in [*repairs, *([renamed] if renamed else [])]:
             log.warning("mended: %s", repair)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from scripts.common.base_model import has_room
 from scripts.common.cli import Progress
+from scripts.common.number_format import is_native
 from scripts.gguf.parity import ParityError, divergences
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from llama_cpp import Llama
 
 POSITIONS_AT_ONCE = 128
-LARGEST_IN_FULL_PRECISION = 4_000_000_000  # bytes of weights; larger models are compared in bf16
+LARGEST_IN_FULL_PRECISION = 4_000_000_000  # bytes of weights; larger models are compared in bf16 where that is native
 log = logging.getLogger(__name__)
 
 
@@ -30,7 +31,7 @@ def load_merged(folder: Path, trust_remote_code: bool, sees: bool = False):
 
     kind = AutoModelForImageTextToText if sees else AutoModelForCausalLM
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
-    small = size <= LARGEST_IN_FULL_PRECISION
+    small = size <= LARGEST_IN_FULL_PRECISION or not is_native("bf16")
     model = kind.from_pretrained(
         folder,
         dtype=torch.float32 if small else torch.bfloat16,

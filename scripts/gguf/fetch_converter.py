@@ -12,25 +12,22 @@ import logging
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 from scripts.common.cli import run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, sha256_of, write_manifest
-from scripts.common.offline import PAGE, is_offline
-from scripts.common.orphans import die_with_parent
+from scripts.common.pip_download import pip_download
 
 ARCHIVE_VARIABLE = "SNAKETUNE_LLAMA_CPP_ARCHIVE"
 FOLDER_VARIABLE = "SNAKETUNE_LLAMA_CPP_FOLDER"
 BUILD_BACKEND = "scikit_build_core"
-SOURCE = PurePosixPath("vendor/llama.cpp")
-NEEDED = ("convert_hf_to_gguf.py", "conversion", "gguf-py/gguf", "LICENSE")
-LARGEST_FILE = 20_000_000
+SOURCE, LICENSE = "/vendor/llama.cpp/", "LICENSE"
+NEEDED = ("convert_hf_to_gguf.py", "conversion/", "gguf-py/gguf/", LICENSE)
 log = logging.getLogger(__name__)
 
 
@@ -59,33 +56,9 @@ def download_archive(requirements: Path, folder: Path) -> Path:
     gets it for itself.
     """
     pin = read_pin(requirements)
-    if is_offline():
-        raise UserError(
-            f"the archive of {pin.package} {pin.version} is needed for its converter, and 'offline: true' forbids to "
-            "download it",
-            remedy=f"carry it here and name the file in {ARCHIVE_VARIABLE} ({PAGE})",
-        )
     isolation = ["--no-build-isolation"] if importlib.util.find_spec(BUILD_BACKEND) else []
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", pin.package, "--require-hashes"]
-    command += [*isolation, "--progress-bar", "off", "--disable-pip-version-check", "--no-input"]
-    command += ["-d", str(folder), "-r", str(requirements)]
-    result = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        preexec_fn=die_with_parent,
-    )
-    log.info("%s", result.stdout.strip())
-    archives = list(folder.glob("*.tar.gz"))
-    if result.returncode or len(archives) != 1:
-        reasons = [line.strip() for line in result.stdout.splitlines() if line.strip().lower().startswith("error")]
-        raise UserError(
-            f"pip can't fetch {pin.package} {pin.version}: {(reasons or ['no reason given'])[-1]}",
-            remedy=f"fetch the archive by hand and name it in {ARCHIVE_VARIABLE}",
-        )
-    return archives[0]
+    options = ["--no-binary", pin.package, *isolation]
+    return pip_download(requirements, folder, options, f"{pin.package} {pin.version}", ARCHIVE_VARIABLE)
 
 
 def check_archive(archive: Path, pin: Pin) -> None:
@@ -97,78 +70,53 @@ def check_archive(archive: Path, pin: Pin) -> None:
         raise UserError(f"has SHA-256 {found}, not {pin.sha256} of {pin.package} {pin.version}", archive)
 
 
-def unpack_converter(archive: Path, folder: Path) -> int:
-    """Unpack the converter from the archive into a folder; return the number of files.
-
-    Members that lead out of the folder, links and oversized files are refused.
-    """
-    count = 0
+def unpack_converter(archive: Path, folder: Path) -> None:
+    """Unpack the converter from the archive into a folder. A member that leads out of it is refused."""
     with tarfile.open(archive) as content:
         for member in content:
-            path = PurePosixPath(*PurePosixPath(member.name).parts[1:])
-            if not member.isfile() or not path.is_relative_to(SOURCE):
+            name = member.name.partition(SOURCE)[2]
+            if not member.isfile() or not name.startswith(NEEDED) or not name.endswith((".py", LICENSE)):
                 continue
-            inside = path.relative_to(SOURCE)
-            if not any(inside.is_relative_to(needed) for needed in NEEDED) or inside.suffix not in (".py", ""):
-                continue
-            if member.size > LARGEST_FILE:
-                raise UserError(f"has an unexpectedly large file '{member.name}'", archive)
-            if ".." in inside.parts:
+            if ".." in name.split("/"):
                 raise UserError(f"has a file that leads out of the folder: '{member.name}'", archive)
-            target = folder / inside
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(content.extractfile(member).read())
-            count += 1
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(content.extractfile(member).read())
     missing = [name for name in NEEDED if not (folder / name).exists()]
     if missing:
-        raise UserError(f"has no {SOURCE / missing[0]}", archive)
-    return count
+        raise UserError(f"has no {SOURCE}{missing[0]}", archive)
 
 
-def copy_converter(source: Path, requirements: Path, folder: Path) -> int:
-    """Copy the converter of a container image into a folder; return the number of files.
-
-    One that was unpacked from another archive than the pinned one is refused.
-    """
+def copy_converter(source: Path, requirements: Path, folder: Path) -> None:
+    """Copy the converter of a container image; one that was unpacked from another archive is refused."""
     pin, found = read_pin(requirements), read_pin(source / requirements.name)
     if found != pin:
         raise UserError(f"holds {found.package} {found.version}, not {pin.version}", source, remedy="make containers")
-    files = [path for needed in NEEDED for path in [source / needed, *(source / needed).rglob("*")] if path.is_file()]
-    for path in files:
-        target = folder / path.relative_to(source)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(path, target)
-    return len(files)
+    shutil.copytree(source, folder, ignore=shutil.ignore_patterns(requirements.name, "__pycache__"), dirs_exist_ok=True)
 
 
-def fetch_from_folder(requirements: Path, folder: Path, source: Path) -> None:
-    """Make the folder with the converter from that of a container image, its manifest last."""
+def fetch_converter(
+    requirements: Path, folder: Path, archive: Path | None = None, image_folder: Path | None = None
+) -> None:
+    """Make the folder with the converter, its manifest last; `archive` or `image_folder` is used instead of a download.
+
+    Raises UserError for an archive or a folder of another version.
+    """
     pin = read_pin(requirements)
-    with atomic_folder(folder) as beside:
-        count = copy_converter(source, requirements, beside)
+    with tempfile.TemporaryDirectory() as temporary, atomic_folder(folder) as beside:
+        if image_folder and not archive:
+            copy_converter(image_folder, requirements, beside)
+        else:
+            archive = archive or download_archive(requirements, Path(temporary))
+            check_archive(archive, pin)
+            unpack_converter(archive, beside)
         write_manifest(beside, package=pin.package, version=pin.version, sha256=pin.sha256)
-    log.info("copied %d files of %s %s", count, pin.package, pin.version)
-
-
-def fetch_converter(requirements: Path, folder: Path, archive: Path | None = None) -> None:
-    """Make the folder with the converter, its manifest last; `archive` is used instead of a download."""
-    pin = read_pin(requirements)
-    with tempfile.TemporaryDirectory() as temporary:
-        archive = archive or download_archive(requirements, Path(temporary))
-        check_archive(archive, pin)
-        with atomic_folder(folder) as beside:
-            count = unpack_converter(archive, beside)
-            write_manifest(beside, package=pin.package, version=pin.version, sha256=pin.sha256)
-    log.info("unpacked %d files of %s %s", count, pin.package, pin.version)
+    log.info("made of %s %s", pin.package, pin.version)
 
 
 def step(arguments) -> None:
     """Run the step."""
-    archive, source = os.environ.get(ARCHIVE_VARIABLE), os.environ.get(FOLDER_VARIABLE)
-    if source and not archive:
-        fetch_from_folder(arguments.requirements, arguments.folder, Path(source))
-        return
-    fetch_converter(arguments.requirements, arguments.folder, Path(archive) if archive else None)
+    archive, source = (os.environ.get(name) for name in (ARCHIVE_VARIABLE, FOLDER_VARIABLE))
+    fetch_converter(arguments.requirements, arguments.folder, archive and Path(archive), source and Path(source))
 
 
 def parser():

@@ -4,6 +4,7 @@ Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#general; the n
 defaults, which that page lacks, as llama.cpp reads them (gguf-py/gguf/constants.py, src/llama-model.cpp).
 """
 
+import re
 from pathlib import Path
 
 from scripts.common.language import language_of
@@ -20,14 +21,17 @@ CONVERTERS_OWN = {
     "general.quantization_version",
     "general.alignment",
 }
+QUANT = re.compile(r"[.-]((I?Q|TQ)\d\w*|MXFP4|F16|BF16|F32)$", re.IGNORECASE)  # at the end of a GGUF file's name
 
 
 def display_name(model: dict, key: str) -> str:
-    """Return a base model's name for people: the configured one, or from hub id, folder or key."""
+    """Return a base model's name for people: the configured one, or from hub id, GGUF file, folder or key."""
     if model["name"]:
         return model["name"]
     if model["hub"]:
         return model["hub"]["id"].split("/")[-1]
+    if model["gguf"]:
+        return QUANT.sub("", Path(model["gguf"]["file"]).stem)
     return Path(model["path"]).name if model["path"] else key
 
 

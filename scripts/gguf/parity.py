@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from scripts.common.chat import render, text_ids
 from scripts.common.chat_shape import ChatShape
 from scripts.common.errors import UserError
-from scripts.common.llama import adds_bos, chat_text, ends_generation, token_ids, token_text
+from scripts.gguf.llama import adds_bos, chat_text, ends_generation, token_ids, token_text
 
 if TYPE_CHECKING:
     import numpy

@@ -11,12 +11,15 @@ from pathlib import Path
 
 from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_path
+from scripts.common.files import atomic_path, write_json
 from scripts.common.full_disk import refuse_full_disk
-from scripts.common.gguf_header import read_header
-from scripts.common.llama import keep_native_lines, last_native_fault, native_lines
 from scripts.common.seals import intact
+from scripts.gguf.check import check_gguf
+from scripts.gguf.llama import keep_native_lines, last_native_fault, native_lines
+from scripts.gguf.reader import read_gguf
+from scripts.gguf.tensor_types import quant_line, types_of_quant
 
+RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
 TENSOR_LINE = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
 log = logging.getLogger(__name__)
 
@@ -28,15 +31,15 @@ def file_type(quant: str) -> int:
     return getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quant.upper()}")
 
 
-def quantize_gguf(source: Path, output: Path, quant: str, threads: int) -> list[str]:
-    """Quantize a bf16 GGUF file; return llama.cpp's lines on tensors that got another type than asked for.
+def quantize_gguf(source: Path, output: Path, quant: str, threads: int) -> dict:
+    """Quantize a bf16 GGUF file; return which types its tensors got (`types_of_quant`).
 
     k-quants need rows of multiples of 256 weights; a tensor with others gets the nearest type that fits it. The
     result does not depend on the number of threads.
     """
     import llama_cpp
 
-    total = len(read_header(intact(source)).tensors)
+    total = len(check_gguf(intact(source)).tensors)
     bar = Progress(f"quantize {quant}", total)
 
     def listen(line: str) -> None:
@@ -53,16 +56,16 @@ def quantize_gguf(source: Path, output: Path, quant: str, threads: int) -> list[
         if status:
             refuse_full_disk(output)
             raise UserError(f"llama.cpp can't quantize it to {quant}: {last_native_fault()}", source)
-        read_header(beside)
-    fallbacks = [" ".join(line.split()) for line in keep.splitlines() if "falling back" in line]
-    for line in fallbacks:
-        log.warning("another type: %s", line)
-    return fallbacks
+        types = types_of_quant(read_gguf(beside), quant)
+    log.info("%s", quant_line(types))
+    return types
 
 
 def step(arguments) -> None:
     """Run the step."""
-    quantize_gguf(arguments.source, arguments.output, arguments.quant, arguments.threads)
+    types = quantize_gguf(arguments.source, arguments.output, arguments.quant, arguments.threads)
+    if arguments.types:
+        write_json(arguments.types, types)
 
 
 def parser():
@@ -72,6 +75,7 @@ def parser():
     result.add_argument("--quant", required=True, help="quant to make, such as q8_0")
     result.add_argument("--threads", type=int, default=1, help="threads to quantize with")
     result.add_argument("--output", type=Path, required=True, help="GGUF file to write")
+    result.add_argument("--types", type=Path, help="JSON file to write: the number of tensors of each type")
     return result
 
 

@@ -7,11 +7,7 @@ import shutil
 import struct
 from pathlib import Path
 
-from scripts.common.gguf_header import read_header
-from scripts.common.gguf_layout import ARRAY, MAGIC, TEXT, Header
-
-UINT32, INT32, FLOAT32, BOOL = 4, 5, 6, 7
-FIRST_KEY = "general.architecture"
+from scripts.gguf.reader import ARCHITECTURE, ARRAY, BOOL, FLOAT32, INT32, MAGIC, TEXT, UINT32, GgufFile, read_gguf
 
 
 class Int32(int):
@@ -47,17 +43,17 @@ def rewrite_metadata(source: Path, target: Path, changes: dict[str, Value | None
 
     Changed entries come right after the architecture, in the order given; the others keep theirs.
     """
-    header = read_header(source)
+    header = read_gguf(source)
     with open(source, "rb") as file, open(target, "wb") as result:
         result.write(changed_head(file.read(header.data_start), header, changes))
         shutil.copyfileobj(file, result, 1 << 24)
 
 
-def changed_head(head: bytes, header: Header, changes: dict[str, Value | None]) -> bytes:
+def changed_head(head: bytes, header: GgufFile, changes: dict[str, Value | None]) -> bytes:
     """Return the changed bytes before the tensors' data, padded to the file's alignment."""
     kept = {key: head[start:end] for key, (start, end) in header.places.items() if key not in changes}
     new = {key: encoded_text(key) + encoded_value(value) for key, value in changes.items() if value is not None}
-    first = [entries.pop(FIRST_KEY) for entries in (new, kept) if FIRST_KEY in entries]
+    first = [entries.pop(ARCHITECTURE) for entries in (new, kept) if ARCHITECTURE in entries]
     entries = [*first, *new.values(), *kept.values()]
     start, end = header.tensor_place
     counts = struct.pack("<IQQ", header.version, len(header.tensors), len(entries))

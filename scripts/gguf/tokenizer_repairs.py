@@ -1,12 +1,17 @@
-"""A model folder's tokenizer files, mended where llama.cpp's converter would misread them.
+"""What llama.cpp would misread of a tokenizer: the files that its converter reads, and the model's name.
 
 The converter learns two things from tokenizer_config.json alone: whether a space goes before text that follows a
 special token (`add_prefix_space`), and which tokens are special (`added_tokens_decoder`). transformers 5 needs
 neither and may leave them out when it saves a model.
+
+Phi-3's special tokens swallow the line end that its chat template writes after them (`rstrip` in tokenizer.json). A
+GGUF has no entry for that; llama.cpp does it for every model whose `general.name` holds "phi-3" or "phi3", and for no
+other (src/llama-vocab.cpp). So the name has to say what the tokenizer does.
 """
 
 import json
 import logging
+import re
 from pathlib import Path
 
 from scripts.common.errors import UserError
@@ -14,6 +19,7 @@ from scripts.common.files import read_json
 
 CONFIG, TOKENIZER = "tokenizer_config.json", "tokenizer.json"
 PROBE = "x"
+PHI3 = re.compile(r"phi-?3", re.IGNORECASE)
 log = logging.getLogger(__name__)
 
 
@@ -79,3 +85,17 @@ def stage_folder(folder: Path, staged: Path, tokenizer) -> list[str]:
     for repair in repairs:
         log.warning("mended: %s", repair)
     return repairs
+
+
+def name_for_llama_cpp(name: str, tokenizer) -> tuple[str, str | None]:
+    """Return `general.name` as llama.cpp needs it, and a line that says so where it had to be changed."""
+    swallows = any(token.special and token.rstrip for token in tokenizer.added_tokens_decoder.values())
+    if swallows == bool(PHI3.search(name)):
+        return name, None
+    if swallows:
+        reason = "the special tokens drop white space after them, which llama.cpp does for this name only"
+        changed = f"{name} (Phi-3)"
+    else:
+        reason = "for a name with Phi-3 llama.cpp drops white space after special tokens, which this tokenizer does not"
+        changed = PHI3.sub("Phi 3", name)
+    return changed, f"general.name is '{changed}', not '{name}': {reason}"

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from scripts.common.chat_shape import ChatShape
 from scripts.common.files import check_manifest
-from scripts.common.llama import chat_text, open_gguf
-from scripts.common.llama_vision import open_vision, prepared_image, sight_of, with_markers
 from scripts.common.records import images_of
 from scripts.common.vision import load_image, pixel_inputs, vision_tokenizer
 from scripts.gguf.divergence import ServedRows, TextRow, compare_rows, first_answered, load_merged, on_device, rounded
+from scripts.gguf.llama import chat_text, open_gguf
+from scripts.gguf.llama_vision import open_vision, prepared_image, sight_of, with_markers
 from scripts.gguf.parity import ParityError
 from scripts.gguf.vision_parity import ImageParity, compare_images, image_ids, images_left_alone
 

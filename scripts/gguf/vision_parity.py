@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 from scripts.common.chat import render, text_ids
 from scripts.common.chat_shape import ChatShape
 from scripts.common.cli import Progress
-from scripts.common.llama import adds_bos, chat_text
-from scripts.common.llama_vision import Vision, media_marker, prepared_image, with_markers
 from scripts.common.records import images_of
 from scripts.common.vision import VisionTokenizer, cell_size, image_size, load_image
+from scripts.gguf.llama import adds_bos, chat_text
+from scripts.gguf.llama_vision import Vision, media_marker, prepared_image, with_markers
 from scripts.gguf.parity import ParityError, check_special_tokens, compare_ids, is_expressible
 
 if TYPE_CHECKING:

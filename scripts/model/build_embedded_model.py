@@ -1,75 +1,34 @@
-"""Make a small model of a real architecture, deterministically, for seeing and testing the workflow.
+"""Make a small stand-in for a base model: a real architecture, a tokenizer of its own, random weights.
 
-python scripts/model/build_embedded_model.py corpus.jsonl --settings '{"architecture": "mistral", "embedded": {...}}' \
-    --chat-template scripts/model/templates/mistral.jinja --name embedded --folder results/models/embedded
+python scripts/model/build_embedded_model.py scripts/model/sentences.txt --name small --folder results/models/small \
+    --chat-template scripts/model/templates/mistral.jinja --settings '{"architecture": "mistral", "embedded": {}}'
+
+It serves to test the workflow where the real model can't be had. It has learned nothing.
 """
 
-import random
-import re
 import sys
 from pathlib import Path
 
-from scripts.common.chat import render, special_texts
-from scripts.common.cli import Progress, log, run_step, step_parser
+from scripts.common.cli import run_step, step_parser
 from scripts.common.config.models import EmbeddedModel
-from scripts.common.files import atomic_folder, read_jsonl, write_manifest
+from scripts.common.files import atomic_folder, write_manifest
+from scripts.common.seals import intact
 from scripts.common.threads import use_threads
-from scripts.model.embedded_phi3 import new_phi3_model
-from scripts.model.embedded_vision import make_images_felt, new_vision_model, save_processor
-from scripts.model.subword_dropout import dropped_ids, scores_of_pieces
+from scripts.model.embedded_vision import new_vision_model, save_processor
 from scripts.model.template_date import pinned_template
 from scripts.model.train_tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
 
-ROW = 256  # tokens in a training row
-
-
-def texts_of(document: dict) -> list[str]:
-    """Return the plain texts of a corpus document."""
-    return [document["text"]] if document["kind"] == "text" else [m["content"] for m in document["messages"]]
-
-
-def corpus_rows(tokenizer, processor, documents: list[dict], settings: EmbeddedModel):
-    """Return the corpus as a [rows, ROW] tensor of token ids: documents shuffled, ended, and laid end to end."""
-    import torch
-
-    documents = list(documents)
-    generator = random.Random(settings.seed)
-    generator.shuffle(documents)
-    specials = {token: tokenizer.convert_tokens_to_ids(token) for token in special_texts(tokenizer)}
-    scores = scores_of_pieces(processor)
-    ids: list[int] = []
-    for document in documents:
-        chat = document["kind"] == "chat"
-        text = render(tokenizer, document["messages"]) if chat else document["text"]
-        whole = text if chat else f"{tokenizer.bos_token}{text}{tokenizer.eos_token}"
-        ids += sampled_ids(processor, scores, whole, specials, settings.subword_dropout, generator)
-    rows = len(ids) // ROW
-    return torch.tensor(ids[: rows * ROW]).view(rows, ROW)
-
-
-def sampled_ids(
-    processor, scores: dict[str, float], text: str, specials: dict[str, int], dropout: float, generator: random.Random
-) -> list[int]:
-    """Return token ids of a text whose words fall into pieces in ever other ways; special tokens stay whole.
-
-    A small vocabulary of a small corpus meets many unknown words later; a model that has seen words in pieces is much
-    less lost then. `dropout` is the probability with which a merge is left out.
-    """
-    ids: list[int] = []
-    for part in re.split(f"({'|'.join(map(re.escape, specials))})", text):
-        if part in specials:
-            ids.append(specials[part])
-        elif part and dropout:
-            ids += dropped_ids(processor, scores, part, dropout, generator)
-        elif part:
-            ids += processor.encode(part)
-    return ids
-
 
 def new_model(architecture: str, tokenizer, settings: EmbeddedModel):
-    """Return an untrained model of the architecture: grouped-query attention, SwiGLU, RMS norm, rotary positions."""
-    import torch
-    from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+    """Return a model of the architecture: grouped-query attention, SwiGLU, RMS norm, rotary positions."""
+    from transformers import (
+        LlamaConfig,
+        LlamaForCausalLM,
+        MistralConfig,
+        MistralForCausalLM,
+        Phi3Config,
+        Phi3ForCausalLM,
+    )
 
     shape = {
         "vocab_size": len(tokenizer),
@@ -78,59 +37,44 @@ def new_model(architecture: str, tokenizer, settings: EmbeddedModel):
         "num_hidden_layers": settings.layers,
         "num_attention_heads": settings.hidden_size // 64,
         "num_key_value_heads": settings.hidden_size // 128,
-        "head_dim": 64,
         "max_position_embeddings": settings.context,
         "bos_token_id": tokenizer.bos_token_id,
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
         "tie_word_embeddings": False,
     }
-    torch.manual_seed(settings.seed)
-    if architecture == "mistral3":
-        return new_vision_model(shape, tokenizer, settings)
     if architecture == "phi3":
-        return new_phi3_model(shape)
-    if architecture == "llama":
-        return LlamaForCausalLM(LlamaConfig(**shape))
-    return MistralForCausalLM(MistralConfig(**shape, sliding_window=None))
+        # llama.cpp takes no head size for it, and its converter asks for the context of the positions.
+        own = {"original_max_position_embeddings": settings.context, "sliding_window": None}
+        model = Phi3ForCausalLM(Phi3Config(**shape, **own))
+    elif architecture == "mistral3":
+        model = new_vision_model({**shape, "head_dim": 64}, tokenizer, settings)
+    elif architecture == "llama":
+        model = LlamaForCausalLM(LlamaConfig(**shape, head_dim=64))
+    else:
+        model = MistralForCausalLM(MistralConfig(**shape, head_dim=64, sliding_window=None))
+    set_random_weights(model, settings.seed)
+    return model.float()
 
 
-def train_model(model, rows, settings: EmbeddedModel) -> list[float]:
-    """Train on the rows with AdamW under a warm-up and cosine schedule; return the loss of each step (nats/token)."""
-    import math
+def set_random_weights(model, seed: int) -> None:
+    """Draw the weight matrices so that activations and logits have a deviation of about one; leave the norms at one.
 
+    A matrix [out, in] is uniform with variance 1 / in; so are the embeddings [vocabulary, hidden], whose small share of
+    the residual stream makes answers depend on what attention sees, images included. Each value is a random 24-bit
+    fraction, shifted and scaled once, so that every CPU draws the same bytes.
+    """
     import torch
 
-    batch = max(settings.batch_tokens // ROW, 1)
-    warmup = max(settings.steps // 20, 1)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, betas=(0.9, 0.95), weight_decay=0.01)
-
-    def schedule(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(settings.steps - warmup, 1)))
-
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, schedule)
-    order = torch.Generator().manual_seed(settings.seed)
-    bar = Progress("build embedded model", settings.steps)
-    losses = []
-    model.train()
-    for _ in range(settings.steps):
-        chosen = rows[torch.randint(len(rows), (batch,), generator=order)]
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            loss = model(input_ids=chosen, labels=chosen, use_cache=False).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        scheduler.step()
-        optimizer.zero_grad(set_to_none=True)
-        losses.append(loss.item())
-        bar.advance(note=f"loss {losses[-1]:.2f}")
-    return losses
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.dim() > 1:
+                weight.copy_((torch.rand(weight.shape, generator=generator) - 0.5) * (12 / weight[0].numel()) ** 0.5)
 
 
 def build_embedded_model(
-    corpus: Path,
+    text: Path,
     folder: Path,
     name: str,
     architecture: str,
@@ -139,27 +83,18 @@ def build_embedded_model(
     license_id: str | None = None,
     template_date: str | None = None,
 ) -> None:
-    """Train tokenizer and model on a corpus and write a plain Hugging Face model folder, the manifest last."""
-    import sentencepiece
-    import torch
+    """Write a plain Hugging Face model folder, the manifest last; its tokenizer is trained on the lines of `text`."""
     from transformers import AutoTokenizer
 
-    documents = list(read_jsonl(corpus))
     special = SPECIAL_TOKENS[architecture]
-    template, template_date = pinned_template(chat_template.read_text(encoding="utf-8"), template_date)
-    pieces = train_tokenizer((text for d in documents for text in texts_of(d)), settings.vocabulary, special)
-    processor = sentencepiece.SentencePieceProcessor(model_proto=pieces)
+    template, template_date = pinned_template(intact(chat_template).read_text(encoding="utf-8"), template_date)
+    pieces = train_tokenizer(intact(text).read_text(encoding="utf-8").splitlines(), settings.vocabulary, special)
     with atomic_folder(folder) as beside:
         save_tokenizer(beside, pieces, special, template, settings.context)
-        tokenizer = AutoTokenizer.from_pretrained(beside)
-        rows = corpus_rows(tokenizer, processor, documents, settings)
-        log.info("corpus: %d documents, %d tokens, %d pieces", len(documents), rows.numel(), len(tokenizer))
-        model = new_model(architecture, tokenizer, settings)
-        losses = train_model(model, rows, settings)
+        model = new_model(architecture, AutoTokenizer.from_pretrained(beside), settings)
         if architecture == "mistral3":
-            make_images_felt(model, settings.seed)
             save_processor(beside, settings.image_size)
-        model.to(torch.bfloat16).save_pretrained(beside)
+        model.save_pretrained(beside)
         write_manifest(
             beside,
             name=name,
@@ -170,22 +105,21 @@ def build_embedded_model(
             license=license_id,
             template_date=template_date,
             parameters=sum(p.numel() for p in model.parameters()),
-            final_loss=round(sum(losses[-20:]) / len(losses[-20:]), 4),
         )
 
 
 def step(arguments) -> None:
     """Run the step."""
     settings = arguments.settings
-    use_threads(arguments.threads)
+    use_threads(1)
     build_embedded_model(
-        arguments.corpus,
+        arguments.text,
         arguments.folder,
         arguments.name,
         settings["architecture"],
         EmbeddedModel.model_validate(settings["embedded"]),
         arguments.chat_template,
-        settings["license"],
+        settings.get("license"),
         settings.get("template_date"),
     )
 
@@ -193,11 +127,10 @@ def step(arguments) -> None:
 def parser():
     """Return the step's command line."""
     result = step_parser(__doc__.splitlines()[0])
-    result.add_argument("corpus", type=Path, help="JSONL made by generate_corpus.py")
+    result.add_argument("text", type=Path, help="UTF-8 text on which the tokenizer is trained, a sentence a line")
     result.add_argument("--chat-template", type=Path, required=True, help="Jinja file of the chat template")
     result.add_argument("--folder", type=Path, required=True, help="model folder to write")
     result.add_argument("--name", required=True, help="the model's key in the configuration")
-    result.add_argument("--threads", type=int, default=2, help="CPU threads; another number may give other rounding")
     return result
 
 

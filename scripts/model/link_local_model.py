@@ -10,6 +10,7 @@ from pathlib import Path
 from scripts.common.cli import run_step
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder
+from scripts.common.seals import note_input
 from scripts.model.model_files import WEIGHTS, is_taken
 from scripts.model.model_folder import check_model_folder, finish_model_folder, model_parser
 
@@ -34,6 +35,7 @@ def link_local_model(
                 raise UserError("is a link to nothing", path, remedy="put the file itself there")
             if not path.is_file():
                 continue
+            note_input(path)
             if path.match(WEIGHTS):
                 (beside / path.name).symlink_to(path.resolve())
             else:

@@ -7,6 +7,7 @@ from pathlib import Path
 from scripts.common.cli import step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_manifest
+from scripts.common.seals import intact
 from scripts.model.foreign_code import take_out_code
 from scripts.model.model_files import WEIGHTS
 from scripts.model.safetensors_files import check_index, count_parameters
@@ -49,7 +50,7 @@ def finish_model_folder(folder: Path, settings: dict, chat_template: Path | None
     """
     weights = check_model_folder(folder, settings)
     if chat_template:
-        shutil.copyfile(chat_template, folder / "chat_template.jinja")
+        shutil.copyfile(intact(chat_template), folder / "chat_template.jinja")
     unify_chat_template(folder)
     untrusted = [] if settings["trust_remote_code"] else take_out_code(folder)
     mended = [*untrusted, *(["tokenizer.json"] if mend_tekken_pattern(folder) else [])]

@@ -7,7 +7,9 @@ date is fixed once, when the model is taken: training, GGUF, parity check, Model
 
 import json
 import logging
+import multiprocessing
 import re
+import resource
 from datetime import datetime
 from pathlib import Path
 
@@ -15,12 +17,14 @@ from scripts.common.chat_shape import probe_conversations
 from scripts.common.chat_template import rendered_template
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
+from scripts.common.orphans import die_with_parent
 
 CLOCK = "strftime_now"
 CALL = re.compile(rf"{CLOCK}\(\s*(?:format\s*=\s*)?([\"'])((?:(?!\1).)*)\1\s*\)")
 DEFINED = re.compile(rf"\b{CLOCK}\s+is\s+(not\s+)?(un)?defined\b")
 OWN_DEFAULT = "the template's own"
 OTHER_DAYS = (datetime(2001, 2, 3), datetime(2031, 12, 30))
+MAX_SECONDS, MAX_MEMORY = 30, 2 << 30  # of computing, and bytes of address space, for the trial of a template
 TEMPLATE, LEGACY, TOKENIZER = "chat_template.jinja", "chat_template.json", "tokenizer_config.json"
 log = logging.getLogger(__name__)
 
@@ -74,6 +78,50 @@ def pinned_template(template: str, day: str | None = None) -> tuple[str, str | N
     return pinned, day or OWN_DEFAULT
 
 
+def tried_template(template: str, day: str | None = None) -> tuple[str, str | None]:
+    """Return what `pinned_template` returns, from a child process with a limit of time and memory.
+
+    The child first renders the template for conversations of one to seven turns. Raises UserError for a template that
+    exceeds a limit, and as `pinned_template` does.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=render_and_pin, args=(sender, MAX_SECONDS, MAX_MEMORY, template, day))
+    child.start()
+    sender.close()
+    try:
+        outcome = receiver.recv()
+    except EOFError:  # the kernel killed the child, or it failed otherwise
+        outcome = MemoryError()
+    child.join()
+    if child.exitcode == 1:
+        raise RuntimeError("the trial of the chat template failed; its traceback is above")
+    if isinstance(outcome, MemoryError):
+        raise UserError(
+            f"the chat template needs more than {MAX_SECONDS} seconds of computing or {MAX_MEMORY >> 20} MiB",
+            remedy="name a plainer template with 'chat_template' under the model",
+        )
+    if isinstance(outcome, UserError):
+        raise outcome
+    return outcome
+
+
+def render_and_pin(sender, seconds: int, memory: int, template: str, day: str | None) -> None:
+    """Send what `pinned_template` returns or raises, after rendering the template for many conversations.
+
+    The kernel kills this process after `seconds` of computing, and refuses it more than `memory` bytes.
+    """
+    die_with_parent()
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    try:
+        for messages in probe_conversations(with_system=True):
+            rendered(template, messages, None if day is None else datetime.fromisoformat(day))
+        sender.send(pinned_template(template, day))
+    except (MemoryError, UserError) as error:
+        sender.send(error)
+
+
 def template_of_folder(folder: Path) -> str | None:
     """Return the chat template of a model's folder from where transformers looks first; None if there is none."""
     if (folder / TEMPLATE).is_file():
@@ -88,15 +136,15 @@ def template_of_folder(folder: Path) -> str | None:
 
 
 def pin_template_date(folder: Path, day: str | None = None) -> str | None:
-    """Fix the date in the chat template of a model's folder; return which, or None where it has none to fix.
+    """Try the chat template of a model's folder and fix its date; return which, or None where it has none to fix.
 
     The fixed template is written to chat_template.jinja, which goes before the other places. Raises UserError as
-    `pinned_template` does.
+    `tried_template` does.
     """
     template = template_of_folder(folder)
     if template is None:
         return None
-    pinned, written = pinned_template(template, day)
+    pinned, written = tried_template(template, day)
     if written is not None:
         (folder / TEMPLATE).write_text(pinned, encoding="utf-8")
     return written

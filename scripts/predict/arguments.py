@@ -4,8 +4,6 @@ import argparse
 from pathlib import Path
 
 from scripts.common.cli import step_parser
-from scripts.common.files import sha256_of
-from scripts.common.imports import files_of_script
 from scripts.predict.prompts import Prompt, all_prompts
 from scripts.predict.strategies import Strategies
 
@@ -39,16 +37,17 @@ def bar_title(arguments) -> str:
 
 def prompts_of(arguments) -> list[Prompt]:
     """Return the prompts that the command line names, in a fixed order."""
-    system, strategies = arguments.settings["generation"]["system"], Strategies(arguments.settings, arguments.train)
-    return all_prompts(arguments.test, dict(arguments.prompt_set), system, strategies)
+    generation, strategies = arguments.settings["generation"], Strategies(arguments.settings, arguments.train)
+    files, limit = dict(arguments.prompt_set), generation.get("test_records")
+    return all_prompts(arguments.test, files, generation["system"], strategies, limit)
 
 
-def prompt_circumstances(arguments, prompts: list[Prompt], model: dict, script: Path) -> dict:
+def prompt_circumstances(arguments, prompts: list[Prompt], model: dict, result_version: int) -> dict:
     """Return everything that decides the answers, for the fingerprint of what was answered so far."""
     return {
         "settings": arguments.settings,
         "prompts": [prompt.to_row() for prompt in prompts],
         "model": model,
         "threads": arguments.threads,
-        "code": [sha256_of(path) for path in files_of_script(script)],
+        "result_version": result_version,
     }

@@ -4,10 +4,10 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from scripts.common.llama import chat_text, token_ids
-from scripts.common.llama_vision import open_vision, pieces_ids, prepared_image, sight_of, with_markers
 from scripts.common.records import images_of
 from scripts.common.vision import image_grid, image_size, load_image
+from scripts.gguf.llama import chat_text, token_ids
+from scripts.gguf.llama_vision import open_vision, pieces_ids, prepared_image, sight_of, with_markers
 
 if TYPE_CHECKING:
     from llama_cpp import Llama

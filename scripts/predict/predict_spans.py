@@ -19,12 +19,15 @@ from scripts.common.cli import Progress, run_step
 from scripts.common.entities import entities_json
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_jsonl
+from scripts.common.number_format import device_precision
 from scripts.common.records import text_of
 from scripts.common.threads import use_threads
 from scripts.predict.answers import AnswerFile
 from scripts.predict.arguments import bar_title, predict_parser, prompt_circumstances
 from scripts.predict.prompts import Prompt, all_prompts
 from scripts.predict.span_model import SpanModel
+
+RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
 
 
 def text_of_prompt(prompt: Prompt) -> str:
@@ -73,7 +76,8 @@ def step(arguments) -> None:
     settings = arguments.settings
     prompts = all_prompts(arguments.test, dict(arguments.prompt_set), None)
     models = {str(arguments.model): check_manifest(arguments.model)}
-    circumstances = prompt_circumstances(arguments, prompts, models, Path(__file__))
+    circumstances = prompt_circumstances(arguments, prompts, models, RESULT_VERSION)
+    circumstances["precision"] = device_precision(settings["training"]["precision"])
     model = SpanModel(
         arguments.model,
         settings["training"]["precision"],

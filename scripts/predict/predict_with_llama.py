@@ -14,12 +14,13 @@ from pathlib import Path
 from scripts.common.cli import Progress, run_step
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_of, write_jsonl
-from scripts.common.llama import ends_generation, llama_device, open_gguf
+from scripts.gguf.llama import ends_generation, llama_device, open_gguf
 from scripts.predict.answers import AnswerFile
 from scripts.predict.arguments import bar_title, predict_parser, prompt_circumstances, prompts_of
 from scripts.predict.llama_readers import ImageReader, TextReader, reader_of
 from scripts.predict.prompts import Prompt
 
+RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
 Reader = TextReader | ImageReader
 
 
@@ -136,7 +137,7 @@ def step(arguments) -> None:
     """Run the step."""
     prompts, reader, threads = prompts_of(arguments), reader_of(arguments), arguments.threads
     generation = arguments.settings["generation"]
-    circumstances = prompt_circumstances(arguments, prompts, hashes_of_model(arguments), Path(__file__))
+    circumstances = prompt_circumstances(arguments, prompts, hashes_of_model(arguments), RESULT_VERSION)
     file = AnswerFile(arguments.answers, circumstances, llama_device())
     context = context_needed(arguments.model, reader, prompts, generation["max_new_tokens"])
     with open_gguf(arguments.model, context, threads) as model, reader.opened(model, threads):

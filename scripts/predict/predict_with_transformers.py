@@ -12,17 +12,20 @@ import time
 from pathlib import Path
 
 from scripts.common.adapter_config import adapter_config
-from scripts.common.base_model import device_name, device_precision, four_bit, load_base, load_tokenizer, torch_dtype
+from scripts.common.base_model import device_name, four_bit, load_base, load_tokenizer
 from scripts.common.chat import end_of_turn_ids, prompt_ids, tokenize_conversation
 from scripts.common.cli import Progress, run_step
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_jsonl
+from scripts.common.number_format import device_precision, torch_dtype
 from scripts.common.records import images_of
 from scripts.common.threads import use_threads
 from scripts.common.vision import VisionTokenizer, is_vision, vision_tokenizer
 from scripts.predict.answers import AnswerFile
 from scripts.predict.arguments import bar_title, predict_parser, prompt_circumstances, prompts_of
 from scripts.predict.prompts import Prompt
+
+RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
 
 
 def load_variant(model: Path, adapter: Path | None, settings: dict):
@@ -146,16 +149,16 @@ def measure_likelihood(model, tokenizer, prompts: list[Prompt], batch_size: int)
         mask = [[1] * len(rows[i].ids) + [0] * (width - len(rows[i].ids)) for i in batch]
         inputs = torch.tensor(ids, device=model.device)
         options = pixels_of(tokenizer, [wanted[i].messages for i in batch], model.device)
-        skipped = 0
-        if options:  # the logits of thousands of image tokens would need gigabytes
-            skipped = min(rows[i].trained.index(True) for i in batch) - 1
-            options["logits_to_keep"] = width - skipped
+        # Logits are computed at the positions before a token that is measured in any row of the batch.
+        kept = sorted({j - 1 for i in batch for j, use in enumerate(rows[i].trained) if use})
+        column = {position: number for number, position in enumerate(kept)}
+        options["logits_to_keep"] = torch.tensor(kept, device=model.device)
         with torch.inference_mode():
             mask = torch.tensor(mask, device=model.device)
-            logits = model(input_ids=inputs, attention_mask=mask, **options).logits
+            logits = model(input_ids=inputs, attention_mask=mask, use_cache=False, **options).logits
         for place, i in enumerate(batch):
-            targets = torch.tensor([j for j, use in enumerate(rows[i].trained) if use], device=model.device)
-            chosen = logits[place, targets - 1 - skipped].float().log_softmax(-1)
+            targets = [j for j, use in enumerate(rows[i].trained) if use]
+            chosen = logits[place, [column[j - 1] for j in targets]].float().log_softmax(-1)
             nll = -chosen.gather(1, inputs[place, targets].unsqueeze(1)).sum()
             results[i] = {
                 "id": wanted[i].id,
@@ -174,7 +177,8 @@ def step(arguments) -> None:
     prompts = prompts_of(arguments)
     parts = [arguments.model, *([arguments.adapter] if arguments.adapter else [])]
     models = {str(place): check_manifest(part) for place, part in enumerate(parts)}
-    circumstances = prompt_circumstances(arguments, prompts, models, Path(__file__))
+    circumstances = prompt_circumstances(arguments, prompts, models, RESULT_VERSION)
+    circumstances["precision"] = device_precision(arguments.settings["training"]["precision"])
     if is_vision(arguments.settings) and arguments.images is None:
         raise UserError("a vision run needs the folder of its images", remedy="name it with --images")
     tokenizer = vision_tokenizer(arguments.model, arguments.images, arguments.settings)

@@ -1,6 +1,7 @@
 """The prompts that every variant answers: the test split, and further prompt sets from files."""
 
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 from scripts.common.errors import UserError
@@ -44,9 +45,9 @@ class Prompt:
         return bool(images_of(self.messages))
 
 
-def test_prompts(path: Path) -> list[Prompt]:
-    """Return the prompts of a test split: each record's messages before its last answer."""
-    records = [Record.from_row(row) for row in read_jsonl(path)]
+def test_prompts(path: Path, limit: int | None) -> list[Prompt]:
+    """Return the prompts of a test split, at most `limit`: each record's messages before its last answer."""
+    records = [Record.from_row(row) for row in islice(read_jsonl(path), limit)]
     prompts = []
     for record in records:
         expected = record.expected if record.expected is not None else record.answer
@@ -89,11 +90,15 @@ def prompts_of_file(name: str, path: Path) -> list[Prompt]:
 
 
 def all_prompts(
-    test: Path, files: dict[str, Path], system: str | None, strategies: Strategies | None = None
+    test: Path,
+    files: dict[str, Path],
+    system: str | None,
+    strategies: Strategies | None = None,
+    test_records: int | None = None,
 ) -> list[Prompt]:
     """Return the prompts of all sets, the test split first, with the system message that the run's settings ask for,
-    and under its strategies."""
-    prompts = test_prompts(test)
+    and under its strategies. Of the test split only the first `test_records` are taken, where that is given."""
+    prompts = test_prompts(test, test_records)
     for name, path in files.items():
         prompts += prompts_of_file(name, path)
     prompts = [replace(prompt, messages=with_system(prompt.messages, system)) for prompt in prompts]

@@ -20,6 +20,7 @@ from scripts.common.step_settings import complete
 from scripts.common.threads import use_threads
 from scripts.predict.redaction import Redactor, texts_of
 
+RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
 TOGETHER = 512  # records whose texts go to the model together, so that it can batch texts of like length
 
 

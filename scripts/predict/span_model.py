@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.common.base_model import device_precision, four_bit, load_tokenizer, torch_dtype
+from scripts.common.base_model import four_bit, load_tokenizer
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
+from scripts.common.number_format import precision_of_answers, torch_dtype
 from scripts.common.span_alignment import (
     OUTSIDE,
     TokenizedText,
@@ -46,7 +47,8 @@ class SpanModel:
             raise UserError(
                 "is no token classifier", folder, remedy="use the merged folder of a token classification run"
             )
-        config, precision = read_json(folder / HEAD_CONFIG), device_precision(precision)
+        config = read_json(folder / HEAD_CONFIG)
+        precision = precision_of_answers(precision, config["precision"])
         self.max_length, self.overlap, self.batch_size = max_length, overlap, batch_size
         self.windows_at_once = batch_size if torch.cuda.is_available() else 1
         self.tokenizer = load_tokenizer(manifest)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
 from scripts.common.records import Record, normalised, text_of, with_text
-from scripts.common.sandbox import Sandbox, TemplateFaultError, compiled_template
+from scripts.common.sandbox import TemplateFaultError, compiled_template, rendered
 
 if TYPE_CHECKING:
     from scripts.predict.prompts import Prompt
@@ -55,9 +55,8 @@ class Strategies:
     def __init__(self, settings: dict, train: Path | None = None):
         self.named = {name: {**PLAIN, **entry} for name, entry in (settings.get("strategies") or {}).items()}
         self.chosen = settings.get("strategy")
-        self.sandbox = Sandbox()
         self.templates = {
-            name: compiled_template(self.sandbox, entry["user"], f"strategies.{name}.user")
+            name: compiled_template(entry["user"], f"strategies.{name}.user")
             for name, entry in self.named.items()
             if entry["user"] is not None
         }
@@ -85,7 +84,7 @@ class Strategies:
         if name not in self.templates:
             return prompt
         try:
-            text = normalised(self.sandbox.rendered(self.templates[name], {"prompt": prompt, "label": label}))
+            text = normalised(rendered(self.templates[name], {"prompt": prompt, "label": label}))
         except TemplateFaultError as error:
             raise UserError(f"strategies.{name}.user: for the prompt '{prompt[:60]}': {error}") from None
         if not text:

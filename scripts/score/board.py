@@ -1,9 +1,10 @@
 """The leaderboard: all runs and variants of a dataset side by side, ranked, with what is noise said to be noise."""
 
+from scripts.common.metric_list import METRICS
 from scripts.score.bootstrap import Estimate
-from scripts.score.catalogue import CATALOGUE, METRICS, shown
-from scripts.score.columns import RANKED_BY, STYLE, columns_of, kind_of
+from scripts.score.columns import RANKED_BY, columns_of, kind_of
 from scripts.score.gates import metric_difference
+from scripts.score.shown import shown
 
 RESAMPLES, SEED = 1000, 0
 VARIANT_BASE = "base"
@@ -19,7 +20,7 @@ def direction(metric: str, found: Estimate | None) -> str:
     """Say what a difference means: `better`, `worse`, `noise` (its interval holds 0), or `change` (no better side)."""
     if found is None or found.low is None or found.low <= 0 <= found.high:
         return "noise"
-    side = CATALOGUE[metric].direction
+    side = METRICS[metric].direction
     if side == "neither":
         return "change"
     return "better" if (found.value < 0) == (side == "lower") else "worse"
@@ -27,18 +28,18 @@ def direction(metric: str, found: Estimate | None) -> str:
 
 def cell(metric: str, row: dict, base: dict | None) -> dict:
     """Return what the page shows of one metric of one row: value, interval, difference from the run's base."""
-    value = row["scores"]["metrics"][metric]
+    value = row["scores"]["metrics"].get(metric)
     if value is None:
         return {"value": None, "reason": row["scores"]["reasons"].get(metric, "")}
     against = None
-    if base is not None and row["variant"] != VARIANT_BASE and base["scores"]["metrics"][metric] is not None:
+    if base is not None and row["variant"] != VARIANT_BASE and base["scores"]["metrics"].get(metric) is not None:
         against = metric_difference(row["scores"], base["scores"], metric, RESAMPLES, SEED)
     return {**value, "against": against and against.row(), "meaning": direction(metric, against) if against else None}
 
 
 def mark_best(metric: str, rows: list[dict]) -> None:
     """Mark the best cells of a metric, and those that the records can't tell from them; none when all are alike."""
-    side = CATALOGUE[metric].direction
+    side = METRICS[metric].direction
     cells = [row for row in rows if row["cells"][metric]["value"] is not None]
     values = {row["cells"][metric]["value"] for row in cells}
     if side == "neither" or len(values) < 2:
@@ -63,7 +64,7 @@ def ranked(rows: list[dict]) -> list[dict]:
     metric = ranking_metric(rows)
     if metric is None:
         return [{**row, "rank": None, "tied": False} for row in rows]
-    sign = 1 if CATALOGUE[metric].direction == "lower" else -1
+    sign = 1 if METRICS[metric].direction == "lower" else -1
     order = sorted(rows, key=lambda row: sign * row["cells"][metric]["value"])
     tied = ("best", "as_good")
     return [
@@ -81,7 +82,7 @@ def boards(runs: list[dict], scores: dict[tuple[str, str], dict], verdicts: dict
     for run in runs:
         for variant in run["variants"]:
             row = {**run, "variant": variant, "verdict": verdicts[run["run"]], "scores": scores[run["run"], variant]}
-            row["shipped"] = verdicts[run["run"]]["shipped"] == variant
+            row["shipped"] = run["method"] != "prompt" and verdicts[run["run"]]["shipped"] == variant
             datasets.setdefault(run["dataset"], []).append(row)
     return [
         {"dataset": name, "ranked_by": ranking_metric(rows), "columns": shown_columns(rows), "rows": ranked(rows)}
@@ -91,8 +92,7 @@ def boards(runs: list[dict], scores: dict[tuple[str, str], dict], verdicts: dict
 
 def shown_columns(rows: list[dict]) -> list[str]:
     """Return the metrics that the page shows of a dataset's rows; those of style where runs have prompt strategies."""
-    style = STYLE if any(row.get("strategies") for row in rows) else ()
-    return columns_of([row["scores"] for row in rows], style)
+    return columns_of([row["scores"] for row in rows], any(row.get("strategies") for row in rows))
 
 
 def csv_header() -> list[str]:

@@ -11,11 +11,10 @@ import functools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 import numpy as np
 
-from scripts.score.kinds import QUANTILES, SHARES, value_of_sums
+from scripts.score.statistics import QUANTILES, SHARES, value_of_sums
 
 LEVEL = 0.95
 CELLS = 4_000_000  # drawn indexes held in memory at once
@@ -46,59 +45,44 @@ def rounded(value: float | None) -> float | None:
     return None if value is None else float(f"{value:.8g}")
 
 
-def student_t(degrees: int) -> float:
-    """Return the 97.5 % quantile of Student's t (exact for 1 and 2 degrees, else an expansion good to 1 %).
-
-    Source: Abramowitz and Stegun 1964, 26.7.5.
-    """
-    if degrees == 1:
-        return math.tan(math.pi * LEVEL / 2)
-    if degrees == 2:
-        return LEVEL * math.sqrt(2 / (1 - LEVEL**2))
-    z = NormalDist().inv_cdf((1 + LEVEL) / 2)
-    terms = (
-        (z**3 + z) / 4,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
-    )
-    return z + sum(term / degrees**power for power, term in enumerate(terms, 1))
-
-
 def tail(records: int) -> float:
     """Return the share that the interval leaves out on each side of the resampled values."""
-    return NormalDist().cdf(-math.sqrt(records / (records - 1)) * student_t(records - 1))
+    from scipy.special import ndtr, stdtrit
+
+    student_t = stdtrit(records - 1, (1 + LEVEL) / 2)
+    return float(ndtr(-math.sqrt(records / (records - 1)) * student_t))
 
 
-def estimate(kind: str, rows: list, resamples: int = 1000, seed: int = 0) -> Estimate | None:
+def estimate(statistic: str, rows: list, resamples: int = 1000, seed: int = 0) -> Estimate | None:
     """Return a metric's value and interval from its records' statistics; None when no record has any.
 
     `rows` holds one list of numbers per record, or None for a record that the metric does not apply to.
     """
     table = table_of(rows)
-    return None if table is None else estimates(kind, [table], resamples, seed)[0]
+    return None if table is None else estimates(statistic, [table], resamples, seed)[0]
 
 
-def estimates(kind: str, tables: list[np.ndarray], resamples: int = 1000, seed: int = 0) -> list[Estimate | None]:
+def estimates(statistic: str, tables: list[np.ndarray], resamples: int = 1000, seed: int = 0) -> list[Estimate | None]:
     """Return value and interval for each of several tables of the same records' statistics [records, columns].
 
     None stands for a value that is not defined. All tables see the same drawn records.
     """
     found: list[Estimate | None] = []
-    for table, replicates in zip(tables, resampled(kind, tables, resamples, seed), strict=True):
-        value = float(point(kind, table))
+    for table, replicates in zip(tables, resampled(statistic, tables, resamples, seed), strict=True):
+        value = float(point(statistic, table))
         if not math.isfinite(value):
             found.append(None)
             continue
         low, high = interval(replicates, len(table))
-        if low is not None and kind in SHARES and value in (0, 1):
-            bound = ((1 - LEVEL) / 2) ** (1 / telling(kind, table))
+        if low is not None and statistic in SHARES and value in (0, 1):
+            bound = ((1 - LEVEL) / 2) ** (1 / telling(statistic, table))
             low, high = (0.0, 1 - bound) if value == 0 else (bound, 1.0)
         found.append(Estimate(value, low, high, len(table)))
     return found
 
 
 def difference(
-    kind: str, rows: list, baseline: list, resamples: int = 1000, seed: int = 0, relative: bool = False
+    statistic: str, rows: list, baseline: list, resamples: int = 1000, seed: int = 0, relative: bool = False
 ) -> Estimate | None:
     """Return variant minus baseline with its interval, resampling the same records in both (paired).
 
@@ -109,25 +93,25 @@ def difference(
     if not pairs:
         return None
     tables = [np.array(side, dtype=float) for side in zip(*pairs, strict=True)]
-    ours, theirs = (float(point(kind, table)) for table in tables)
+    ours, theirs = (float(point(statistic, table)) for table in tables)
     with np.errstate(divide="ignore", invalid="ignore"):
         value = float(np.divide(ours - theirs, theirs if relative else 1.0))
         if not math.isfinite(value):
             return None
-        first, second = resampled(kind, tables, resamples, seed)
+        first, second = resampled(statistic, tables, resamples, seed)
         replicates = (first - second) / (second if relative else 1.0)
     low, high = interval(replicates, len(pairs))
-    if low is not None and kind in SHARES and not relative and np.array_equal(*tables):
-        bound = 1 - ((1 - LEVEL) / 2) ** (1 / telling(kind, tables[0]))
+    if low is not None and statistic in SHARES and not relative and np.array_equal(*tables):
+        bound = 1 - ((1 - LEVEL) / 2) ** (1 / telling(statistic, tables[0]))
         low, high = -bound, bound
     return Estimate(value, low, high, len(pairs))
 
 
-def telling(kind: str, table: np.ndarray) -> int:
+def telling(statistic: str, table: np.ndarray) -> int:
     """Return how many records say anything: of entities those that have one, of yes and no all."""
-    if kind == "yes_no":
+    if statistic == "yes_no":
         return len(table)
-    counts = table[:, [1]] if kind == "share" else table
+    counts = table[:, [1]] if statistic == "share" else table
     return max(1, int(counts.any(axis=1).sum()))
 
 
@@ -137,16 +121,16 @@ def table_of(rows: list) -> np.ndarray | None:
     return np.array(kept, dtype=float) if kept else None
 
 
-def point(kind: str, table: np.ndarray) -> float:
+def point(statistic: str, table: np.ndarray) -> float:
     """Return the metric's value of all records; nan where it is not defined."""
-    if kind in QUANTILES:
-        return float(np.quantile(table[:, 0], QUANTILES[kind]))
-    if kind == "variation" and len(table) < 2:
+    if statistic in QUANTILES:
+        return float(np.quantile(table[:, 0], QUANTILES[statistic]))
+    if statistic == "variation" and len(table) < 2:
         return math.nan
-    return float(value_of_sums(kind, table.sum(axis=0, keepdims=True), len(table))[0])
+    return float(value_of_sums(statistic, table.sum(axis=0, keepdims=True), len(table))[0])
 
 
-def resampled(kind: str, tables: list[np.ndarray], resamples: int, seed: int) -> list[np.ndarray]:
+def resampled(statistic: str, tables: list[np.ndarray], resamples: int, seed: int) -> list[np.ndarray]:
     """Return, for each table, the metric's values of the resamples; all tables see the same drawn records."""
     records = len(tables[0])
     if records < 2:
@@ -158,10 +142,10 @@ def resampled(kind: str, tables: list[np.ndarray], resamples: int, seed: int) ->
     values: list[list[np.ndarray]] = [[] for _ in tables]
     for draws, counts in parts:
         for table, collected in zip(tables, values, strict=True):
-            if kind in QUANTILES:
-                collected.append(np.quantile(table[:, 0][draws], QUANTILES[kind], axis=1))
+            if statistic in QUANTILES:
+                collected.append(np.quantile(table[:, 0][draws], QUANTILES[statistic], axis=1))
             else:
-                collected.append(value_of_sums(kind, counts @ table, records))
+                collected.append(value_of_sums(statistic, counts @ table, records))
     return [np.concatenate(collected) for collected in values]
 
 

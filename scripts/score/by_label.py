@@ -3,8 +3,8 @@
 from collections import Counter
 
 from scripts.score.entity_tables import class_table
-from scripts.score.material import Material
 from scripts.score.measure import interval_row
+from scripts.score.scoring_input import ScoringInput
 
 MOST_LABELS = 30
 # Their statistics rest on all records together, or they are of the machine.
@@ -13,26 +13,26 @@ NOT_BY_LABEL = frozenset(
 )
 
 
-def label_table(material: Material, statistics: dict[str, list], resamples: int, seed: int) -> dict[str, dict]:
+def label_table(data: ScoringInput, statistics: dict[str, list], resamples: int, seed: int) -> dict[str, dict]:
     """Return {"records", "metrics"} of each label; empty for fewer than two labels.
 
     Where there are entities, `entities` counts the right ones, and `classes` is the table of their classes.
     `statistics` are the records' statistics by metric; one without a value for a label is None there. Of more than
     MOST_LABELS labels the most frequent ones are taken.
     """
-    counted = Counter(row["label"] for row in material.answers if row["label"] is not None)
+    counted = Counter(row["label"] for row in data.answers if row["label"] is not None)
     if len(counted) < 2:
         return {}
     labels = sorted(sorted(counted), key=lambda label: -counted[label])[:MOST_LABELS]
     table = {}
     for label in sorted(labels):
-        places = [index for index, row in enumerate(material.answers) if row["label"] == label]
+        places = [index for index, row in enumerate(data.answers) if row["label"] == label]
         table[label] = {"records": len(places), "metrics": {}}
         for metric, rows in statistics.items():
             if metric not in NOT_BY_LABEL:
                 own = [rows[index] for index in places]
                 table[label]["metrics"][metric] = interval_row(metric, own, resamples, seed)
-        entities = [row for index in places if (row := material.entities[index])]
+        entities = [row for index in places if (row := data.entities[index])]
         if entities:
             table[label]["entities"] = sum(len(row.gold) for row in entities)
             table[label]["classes"] = class_table(entities, resamples, seed)

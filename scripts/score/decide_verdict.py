@@ -1,6 +1,6 @@
 """Decide what becomes of a run: promote, hold or rollback, gate by gate, comparing intervals.
 
-    python scripts/score/decide_verdict.py scores/*.json --run football \
+    python scripts/score/decide_verdict.py scores/*.json --run football --base models/mistral/manifest.json \
         --settings '{"gates": {...}, "shipped": "q8_0", "bootstrap": 1000, "seed": 0}' --verdict verdict.json
 """
 
@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from scripts.common.cli import run_step, step_parser
-from scripts.common.files import write_json
+from scripts.common.files import read_json, write_json
+from scripts.common.stand_in import is_stand_in
 from scripts.common.step_settings import complete
 from scripts.score.gates import verdict
 from scripts.score.read_scores import read_variants
@@ -19,6 +20,7 @@ def parser():
     arguments = step_parser("Decide what becomes of a run: promote, hold or rollback, gate by gate.")
     arguments.add_argument("scores", type=Path, nargs="+", help="scores of every variant (JSON)")
     arguments.add_argument("--run", required=True, help="the run's name")
+    arguments.add_argument("--base", type=Path, required=True, help="manifest of the base model")
     arguments.add_argument("--verdict", type=Path, required=True, help="verdict to write (JSON)")
     return arguments
 
@@ -28,7 +30,13 @@ def step(arguments) -> None:
     settings = complete(arguments.settings, ("gates", "shipped", "bootstrap", "seed"))
     scores = read_variants(arguments.scores)
     decided = verdict(
-        arguments.run, settings["gates"], settings["shipped"], scores, settings["bootstrap"], settings["seed"]
+        arguments.run,
+        settings["gates"],
+        settings["shipped"],
+        scores,
+        settings["bootstrap"],
+        settings["seed"],
+        is_stand_in(read_json(arguments.base)),
     )
     write_json(arguments.verdict, decided)
 

@@ -8,7 +8,8 @@ record i), centred so that their mean is the value (Miller 1974, Biometrika 61(1
 import re
 from collections import Counter
 
-from scripts.score.material import Material, Measured, NotApplicableError
+from scripts.common.metrics import metric
+from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 from scripts.score.tokenize_text import ngrams
 
 WITHIN_ORDER = 3
@@ -23,9 +24,9 @@ def pseudo_values(value: float, without: list[float | None]) -> list[list[float]
     return [None if item is None else [round(value + item - mean, 10)] for item in influence]
 
 
-def distinct(material: Material, order: int) -> Measured:
+def distinct(data: ScoringInput, order: int) -> MetricResult:
     """Return the pseudo-values of distinct-n: different n-grams of all answers / all n-grams (Li et al. 2016)."""
-    grams = [ngrams(words, order) for words in material.words]
+    grams = [ngrams(words, order) for words in data.words]
     total = sum(map(len, grams))
     if not total:
         raise NotApplicableError(f"no answer has {order} words" if order > 1 else "no answer has a word")
@@ -35,39 +36,43 @@ def distinct(material: Material, order: int) -> Measured:
         alone = sum(holders[gram] == 1 for gram in set(record))
         rest = total - len(record)
         without.append(((len(holders) - alone) / rest if rest else len(holders) / total) if record else None)
-    return Measured(
+    return MetricResult(
         pseudo_values(len(holders) / total, without),
         [len(set(record)) / len(record) if record else None for record in grams],
     )
 
 
-def distinct_1(material: Material) -> Measured:
-    """Return the statistics of distinct-1."""
-    return distinct(material, 1)
+@metric("Distinct words", direction="higher", unit="%")
+def distinct_1(data: ScoringInput) -> MetricResult:
+    """Different words / all words, over all answers."""
+    return distinct(data, 1)
 
 
-def distinct_2(material: Material) -> Measured:
-    """Return the statistics of distinct-2."""
-    return distinct(material, 2)
+@metric("Distinct word pairs", direction="higher", unit="%", tables={"text": 7})
+def distinct_2(data: ScoringInput) -> MetricResult:
+    """Different word pairs / all word pairs, over all answers."""
+    return distinct(data, 2)
 
 
-def repetition(material: Material) -> Measured:
-    """Return, per answer of at least three words, the share of its 3-grams that repeat an earlier one of it.
+@metric("Repetition within answers", direction="lower", unit="%", tables={"text": 6})
+def repetition(data: ScoringInput) -> MetricResult:
+    """Share of an answer's word triples that repeat an earlier one of it, mean over answers.
 
     1 - different / all n-grams: seq-rep-n of Welleck et al. 2020 (arXiv:1908.04319), with n = 3 for short answers.
     """
-    grams = [ngrams(words, WITHIN_ORDER) for words in material.words]
+    grams = [ngrams(words, WITHIN_ORDER) for words in data.words]
     if not any(grams):
         raise NotApplicableError(f"no answer has {WITHIN_ORDER} words")
-    return Measured([[1 - len(set(record)) / len(record)] if record else None for record in grams])
+    return MetricResult([[1 - len(set(record)) / len(record)] if record else None for record in grams])
 
 
-def repetition_across(material: Material) -> Measured:
-    """Return the pseudo-values of the mean share of an answer's 4-grams that another answer has too.
+@metric("Repetition across answers", direction="lower", unit="%")
+def repetition_across(data: ScoringInput) -> MetricResult:
+    """Share of an answer's word quadruples that another answer has too, mean over answers.
 
     After the self-repetition of Salkar et al. 2022 (AACL), as a share so that long answers don't weigh more.
     """
-    grams = [set(ngrams(words, ACROSS_ORDER)) for words in material.words]
+    grams = [set(ngrams(words, ACROSS_ORDER)) for words in data.words]
     if sum(map(bool, grams)) < 2:
         raise NotApplicableError(f"fewer than two answers have {ACROSS_ORDER} words")
     holders: dict[tuple, list[int]] = {}
@@ -87,43 +92,77 @@ def repetition_across(material: Material) -> Measured:
         None if share is None else (total - share - gone) / (counted - 1)
         for share, gone in zip(shares, lost, strict=True)
     ]
-    return Measured(pseudo_values(total / counted, without), shares)
+    return MetricResult(pseudo_values(total / counted, without), shares)
 
 
-def length_mean(material: Material) -> Measured:
-    """Return the number of words per answer."""
-    return Measured([[len(words)] for words in material.words])
+@metric("Mean length", direction="neither", unit="words")
+def length_mean(data: ScoringInput) -> MetricResult:
+    """Words per answer."""
+    return MetricResult([[len(words)] for words in data.words])
 
 
-def length_variation(material: Material) -> Measured:
-    """Return (words, words^2) per answer, for the coefficient of variation of the lengths."""
-    if len(material.words) < 2:
+@metric("Length variation", direction="neither", statistic="variation", unit="%", unbounded=True, tables={"text": 8})
+def length_variation(data: ScoringInput) -> MetricResult:
+    """Standard deviation of the answers' lengths / their mean.
+
+    Return (words, words^2) per answer, for the coefficient of variation of the lengths.
+    """
+    if len(data.words) < 2:
         raise NotApplicableError("one answer has no variation")
-    return Measured(
-        [[len(words), len(words) ** 2] for words in material.words], [len(words) for words in material.words]
-    )
+    return MetricResult([[len(words), len(words) ** 2] for words in data.words], [len(words) for words in data.words])
 
 
-def generic_phrase_rate(material: Material) -> Measured:
-    """Return 1 per answer in which one of the run's patterns is found, case apart."""
-    if not material.generic_phrases:
-        raise NotApplicableError("score.generic_phrases lists no pattern")
-    patterns = [re.compile(pattern, re.IGNORECASE) for pattern in material.generic_phrases]
-    return Measured([[int(any(pattern.search(text) for pattern in patterns))] for text in material.texts])
+@metric("Generic phrases", direction="lower", statistic="yes_no", setting="generic_phrases")
+def generic_phrase_rate(data: ScoringInput) -> MetricResult:
+    """Share of answers in which a pattern of `score.generic_phrases` is found."""
+    return phrase_rate(data, data.generic_phrases)
 
 
-def seconds(material: Material) -> Measured:
+def phrase_rate(data: ScoringInput, phrases: tuple[str, ...]) -> MetricResult:
+    """Return 1 per answer in which a pattern is found; an empty answer, which can't show its voice, does not count."""
+    if not any(data.texts):
+        raise NotApplicableError("every answer is empty")
+    patterns = [re.compile(pattern, re.IGNORECASE) for pattern in phrases]
+    return MetricResult([[int(any(p.search(text) for p in patterns))] if text else None for text in data.texts])
+
+
+@metric(
+    "Seconds per answer, median",
+    name="seconds_p50",
+    direction="lower",
+    statistic="p50",
+    meaning="median of the seconds that an answer took",
+    tables={"entities": 9, "exact": 7, "text": 10},
+    classifier=True,
+)
+@metric(
+    "Seconds per answer, 95th percentile",
+    name="seconds_p95",
+    direction="lower",
+    statistic="p95",
+    meaning="95th percentile of them",
+    classifier=True,
+)
+def seconds(data: ScoringInput) -> MetricResult:
     """Return the seconds that each answer took."""
-    return Measured([[row["seconds"]] for row in material.answers])
+    return MetricResult([[row["seconds"]] for row in data.answers])
 
 
-def cost_per_1000(material: Material) -> Measured:
-    """Return, per answer, what 1,000 that take as long as it took cost, in the currency of the price per hour."""
-    if material.price_per_hour is None:
-        raise NotApplicableError("score.price_per_hour is not given")
-    return Measured([[row["seconds"] / 3600 * material.price_per_hour * 1000] for row in material.answers])
+@metric(
+    "Cost of 1,000 answers",
+    direction="lower",
+    tables={"entities": 10, "exact": 8, "text": 11},
+    optional=True,
+    classifier=True,
+    setting="price_per_hour",
+)
+def cost_per_1000(data: ScoringInput) -> MetricResult:
+    """Mean seconds of an answer / 3600 × `score.price_per_hour` × 1000."""
+    return MetricResult([[row["seconds"] / 3600 * data.price_per_hour * 1000] for row in data.answers])
 
 
-def finished(material: Material) -> Measured:
-    """Return 1 per answer that the model ended itself, 0 per one cut at the length limit."""
-    return Measured([[int(row["stop"] == "end")] for row in material.answers])
+@metric("Finished answers", direction="higher", statistic="yes_no", tables={"exact": 6, "text": 9})
+def finished(data: ScoringInput) -> MetricResult:
+    """Share of answers that have text and that the model ended itself, not the length limit."""
+    stops = [row["stop"] for row in data.answers]
+    return MetricResult([[int(stop == "end" and bool(text))] for stop, text in zip(stops, data.texts, strict=True)])

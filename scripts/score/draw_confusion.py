@@ -12,9 +12,10 @@ import io
 import sys
 from pathlib import Path
 
+from scripts.common.charts import figure, svg_of
 from scripts.common.cli import run_step, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_path, write_text
+from scripts.common.files import write_text
 from scripts.score.entity_tables import shares
 from scripts.score.read_scores import read_scores
 
@@ -40,35 +41,26 @@ def table_text(matrix: dict) -> str:
     return text.getvalue()
 
 
-def draw(matrix: dict, title: str, path: Path) -> None:
-    """Write the matrix as SVG, the same bytes for the same counts."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams.update({"svg.hashsalt": "snaketune", "svg.fonttype": "none", "font.size": 9})
-    # Class names are data: a `$` in one is no formula.
-    matplotlib.rcParams["text.parse_math"] = False
-    from matplotlib import pyplot
-
+def drawn(matrix: dict, title: str) -> str:
+    """Return the matrix as SVG."""
     labels, columns, counts = matrix["labels"], matrix["columns"], matrix["counts"]
     size = (2.4 + CELL * len(columns), 1.6 + CELL * 0.7 * len(labels))
-    figure, axis = pyplot.subplots(figsize=size, layout="constrained")
-    image = axis.imshow(shares(counts), cmap="Blues", vmin=0, vmax=1, aspect="auto")
-    axis.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
-    axis.set_yticks(range(len(labels)), labels)
-    axis.set_xlabel("found class")
-    axis.set_ylabel("right class")
-    axis.set_title(title, fontsize=11)
-    for row, values in enumerate(shares(counts)):
-        for column, share in enumerate(values):
-            if counts[row][column]:
-                colour = "white" if share > 0.6 else "black"
-                text = f"{counts[row][column]:,}".replace(",", "\u202f")
-                axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
-    figure.colorbar(image, ax=axis, label="share of the words of the right class", fraction=0.04, pad=0.02)
-    with atomic_path(path) as beside:
-        figure.savefig(beside, format="svg", metadata={"Date": None})
-    pyplot.close(figure)
+    with figure(figsize=size, font_size=9) as (picture, [axis]):
+        image = axis.imshow(shares(counts), cmap="Blues", vmin=0, vmax=1, aspect="auto")
+        axis.grid(False)
+        axis.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
+        axis.set_yticks(range(len(labels)), labels)
+        axis.set_xlabel("found class")
+        axis.set_ylabel("right class")
+        axis.set_title(title, fontsize=11)
+        for row, values in enumerate(shares(counts)):
+            for column, share in enumerate(values):
+                if counts[row][column]:
+                    colour = "white" if share > 0.6 else "black"
+                    text = f"{counts[row][column]:,}".replace(",", "\u202f")
+                    axis.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+        picture.colorbar(image, ax=axis, label="share of the words of the right class", fraction=0.04, pad=0.02)
+        return svg_of(picture)
 
 
 def step(arguments) -> None:
@@ -78,7 +70,8 @@ def step(arguments) -> None:
         raise UserError("has no entities: its records have no spans", arguments.scores)
     matrix = scores["entities"]["confusion"]
     write_text(arguments.table, table_text(matrix))
-    draw(matrix, f"{scores['run']}, {scores['variant']}: words of {scores['records']} records", arguments.picture)
+    title = f"{scores['run']}, {scores['variant']}: words of {scores['records']} records"
+    write_text(arguments.picture, drawn(matrix, title))
 
 
 def main(argv=None) -> int:

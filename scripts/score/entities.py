@@ -10,15 +10,9 @@ Classes of the macro and weighted means are those that the expected answers have
 precision and the micro scores, and is no class of its own.
 """
 
+from scripts.common.metrics import metric
 from scripts.score.entity_rows import Counts, EntityRow
-from scripts.score.material import Material, Measured, NotApplicableError
-
-
-def rows_with_entities(material: Material) -> list[EntityRow | None]:
-    """Return the records' entities, None for a record without spans; NotApplicableError when none has any."""
-    if not any(material.entities):
-        raise NotApplicableError("the records have no spans")
-    return material.entities
+from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 
 
 def classes_of(rows: list[EntityRow | None]) -> list[str]:
@@ -26,13 +20,13 @@ def classes_of(rows: list[EntityRow | None]) -> list[str]:
     return sorted({label for row in rows if row for *_, label in row.gold})
 
 
-def by_class(material: Material, counts: str) -> Measured:
+def by_class(data: ScoringInput, counts: str) -> MetricResult:
     """Return each record's counts of every class, `strict` or of `words`; NotApplicableError when there is no class."""
-    rows = rows_with_entities(material)
+    rows = data.entities
     classes = classes_of(rows)
     if not classes:
         raise NotApplicableError("no record has an entity")
-    return Measured([row and flat(getattr(row, counts), classes) for row in rows])
+    return MetricResult([row and flat(getattr(row, counts), classes) for row in rows])
 
 
 def total(counts: Counts) -> list[int]:
@@ -45,41 +39,90 @@ def flat(counts: Counts, classes: list[str]) -> list[int]:
     return [number for label in classes for number in counts.get(label, (0, 0, 0))]
 
 
-def strict_totals(material: Material) -> list[list[int] | None]:
+def strict_totals(data: ScoringInput) -> list[list[int] | None]:
     """Return [true positives, false positives, false negatives] per record."""
-    return [row and total(row.strict) for row in rows_with_entities(material)]
+    return [row and total(row.strict) for row in data.entities]
 
 
-def entity_f1(material: Material) -> Measured:
-    """Return the strict counts per record, for the F1 over all entities (micro)."""
-    return Measured(strict_totals(material))
+@metric("Entity F1, strict", direction="higher", statistic="f1", tables={"entities": 1}, spans=True, classifier=True)
+def entity_f1(data: ScoringInput) -> MetricResult:
+    """2 × right entities / (entities of the answers + expected ones); right: type, beginning and end."""
+    return MetricResult(strict_totals(data))
 
 
-def entity_precision(material: Material) -> Measured:
-    """Return (right ones, all entities of the answer) per record."""
-    return Measured([row and [row[0], row[0] + row[1]] for row in strict_totals(material)])
+@metric(
+    "Entity precision, strict",
+    direction="higher",
+    statistic="share",
+    tables={"entities": 2},
+    spans=True,
+    classifier=True,
+)
+def entity_precision(data: ScoringInput) -> MetricResult:
+    """Right entities / entities of the answers."""
+    return MetricResult([row and [row[0], row[0] + row[1]] for row in strict_totals(data)])
 
 
-def entity_recall(material: Material) -> Measured:
-    """Return (right ones, all entities of the text) per record."""
-    return Measured([row and [row[0], row[0] + row[2]] for row in strict_totals(material)])
+@metric(
+    "Entity recall, strict", direction="higher", statistic="share", tables={"entities": 3}, spans=True, classifier=True
+)
+def entity_recall(data: ScoringInput) -> MetricResult:
+    """Right entities / expected entities."""
+    return MetricResult([row and [row[0], row[0] + row[2]] for row in strict_totals(data)])
 
 
-def entity_f1_macro(material: Material) -> Measured:
-    """Return the strict counts of every class per record."""
-    return by_class(material, "strict")
+@metric(
+    "Entity F1, strict, mean of classes",
+    direction="higher",
+    statistic="f1_macro",
+    tables={"entities": 4},
+    spans=True,
+    classifier=True,
+)
+def entity_f1_macro(data: ScoringInput) -> MetricResult:
+    """Strict F1 of each class, mean over classes."""
+    return by_class(data, "strict")
 
 
-def token_f1_micro(material: Material) -> Measured:
-    """Return the counts of words per record."""
-    return Measured([row and total(row.words) for row in rows_with_entities(material)])
+@metric("Token F1, micro", direction="higher", statistic="f1", tables={"entities": 7}, spans=True, classifier=True)
+def token_f1_micro(data: ScoringInput) -> MetricResult:
+    """F1 of the classes of words, all words together."""
+    return MetricResult([row and total(row.words) for row in data.entities])
 
 
-def token_f1_by_class(material: Material) -> Measured:
+@metric(
+    "Token F1, macro",
+    name="token_f1_macro",
+    direction="higher",
+    statistic="f1_macro",
+    meaning="F1 of the classes of words, mean over classes",
+    tables={"entities": 6},
+    spans=True,
+    classifier=True,
+)
+@metric(
+    "Token F1, weighted",
+    name="token_f1_weighted",
+    direction="higher",
+    statistic="f1_weighted",
+    meaning="the same, classes weighted by their expected words",
+    tables={"entities": 5},
+    spans=True,
+    classifier=True,
+)
+def token_f1_by_class(data: ScoringInput) -> MetricResult:
     """Return the counts of words of every class per record, for the macro and the weighted mean."""
-    return by_class(material, "words")
+    return by_class(data, "words")
 
 
-def parsed(material: Material) -> Measured:
-    """Return 1 per answer that is JSON of entities and nothing else."""
-    return Measured([row and [int(row.valid)] for row in rows_with_entities(material)])
+@metric(
+    "Answers that are valid JSON",
+    direction="higher",
+    statistic="yes_no",
+    tables={"entities": 8},
+    optional=True,
+    spans=True,
+)
+def parsed(data: ScoringInput) -> MetricResult:
+    """Share of answers that are JSON of entities and nothing else."""
+    return MetricResult([row and [int(row.valid)] for row in data.entities])

@@ -11,7 +11,7 @@ of MUC-5 (Chinchor and Sundheim 1993) and of SemEval-2013 task 9.1: incorrect, p
 from collections import Counter
 
 from scripts.score.entity_rows import EntityRow, Span
-from scripts.score.material import Material
+from scripts.score.scoring_input import ScoringInput
 
 KINDS = ("missed", "false_positive", "wrong_type", "wrong_boundary", "not_in_text", "invalid_json")
 AROUND = 60
@@ -85,10 +85,10 @@ def entity(row: EntityRow, span: Span) -> dict:
     return {"start": start, "end": end, "label": label, "text": row.text[start:end]}
 
 
-def entity_errors(prompt_set: str, material: Material) -> list[dict]:
+def entity_errors(prompt_set: str, data: ScoringInput) -> list[dict]:
     """Return all errors of the answers to a prompt set, by kind in the order of KINDS, then by record."""
     rows = []
-    for answer, row in zip(material.answers, material.entities, strict=True):
+    for answer, row in zip(data.answers, data.entities, strict=True):
         for found in errors_of(row) if row else []:
             whole = {"answer": answer["answer"][:ANSWER_SHOWN]} if found["kind"] == "invalid_json" else {}
             rows.append({"prompt_set": prompt_set, "id": answer["id"], "label": answer["label"], **found, **whole})

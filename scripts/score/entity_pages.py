@@ -4,11 +4,11 @@ from pathlib import Path
 
 from scripts.common.files import read_jsonl
 from scripts.score.board import interval_text
-from scripts.score.catalogue import shown
-from scripts.score.charts import whiskers
 from scripts.score.entity_errors import KINDS
 from scripts.score.entity_rows import EntityRow, Span
 from scripts.score.entity_tables import shares
+from scripts.score.shown import shown
+from scripts.score.whiskers import whiskers
 
 EXAMPLES = 5
 CUT = {"text": "…", "label": None}
@@ -53,6 +53,11 @@ def class_rows(classes: dict[str, dict]) -> list[dict]:
         }
         for index, label in enumerate(order)
     ]
+
+
+def untested_rows(untested: dict[str, int]) -> list[dict]:
+    """Return the rows of classes without a test record: they have no score."""
+    return [{"label": label, "support": 0, "found": found, "scores": None} for label, found in untested.items()]
 
 
 def classes_by_label(scores: dict) -> dict | None:
@@ -144,7 +149,7 @@ def entity_section(scores: dict[str, dict], errors: dict[str, Path], shipped: st
             {
                 "name": variant,
                 "open": variant == shipped,
-                "classes": class_rows(entities["classes"]),
+                "classes": class_rows(entities["classes"]) + untested_rows(entities["untested"]),
                 "columns": entities["confusion"]["columns"],
                 "confusion": confusion_rows(entities["confusion"]),
                 "examples": error_examples(errors[variant]),

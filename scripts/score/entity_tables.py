@@ -37,6 +37,15 @@ def class_table(rows: list[EntityRow], resamples: int, seed: int) -> dict[str, d
     return table
 
 
+def untested_classes(rows: list[EntityRow], trained: tuple[str, ...]) -> dict[str, int]:
+    """Return the classes of the training split that no expected answer has: how many entities of each answers name."""
+    tested = set(classes_of(rows))
+    counts = [row.strict for row in rows]
+    return {
+        label: sum(found[label][1] for found in counts if label in found) for label in trained if label not in tested
+    }
+
+
 def confusion(rows: list[EntityRow]) -> dict:
     """Return {"labels", "columns", "counts"}: how many words of each right class (rows) were given which (columns).
 

@@ -2,9 +2,11 @@
 
 import math
 
+from scripts.common.metric_list import METRICS
+from scripts.common.stand_in import NOTE
 from scripts.score.bootstrap import Estimate, difference
-from scripts.score.catalogue import CATALOGUE, number, shown
-from scripts.score.kinds import SHARES
+from scripts.score.shown import number, shown
+from scripts.score.statistics import SHARES
 
 
 def paired_rows(scores: dict, baseline: dict, metric: str) -> tuple[list, list]:
@@ -24,8 +26,8 @@ def metric_difference(
 ) -> Estimate | None:
     """Return the paired difference (scores minus baseline) of a metric, from two score files."""
     ours, theirs = paired_rows(scores, baseline, metric)
-    found = difference(CATALOGUE[metric].kind, ours, theirs, resamples, seed, relative) if ours else None
-    return found.within(-1, 1) if found and CATALOGUE[metric].is_share and not relative else found
+    found = difference(METRICS[metric].statistic, ours, theirs, resamples, seed, relative) if ours else None
+    return found.within(-1, 1) if found and METRICS[metric].is_share and not relative else found
 
 
 def gate_estimate(gate: dict, scores: dict[str, dict], resamples: int, seed: int) -> Estimate | str:
@@ -62,8 +64,8 @@ def records_needed(gate: dict, found: Estimate) -> int | None:
         return None
     distance = abs(found.value - gate["threshold"])
     reach = found.value - found.low if found.value > gate["threshold"] else found.high - found.value
-    alike = CATALOGUE[gate["metric"]].kind in SHARES and gate["baseline"] is None and found.value in (0, 1)
-    if CATALOGUE[gate["metric"]].is_share and not alike:
+    alike = METRICS[gate["metric"]].statistic in SHARES and gate["baseline"] is None and found.value in (0, 1)
+    if METRICS[gate["metric"]].is_share and not alike:
         reach = max(found.value - found.low, found.high - found.value)  # the other side may be cut off at 0 or 1
     return math.ceil(1.1 * found.n * (reach / distance) ** (1 if alike else 2))
 
@@ -79,7 +81,7 @@ def described(gate: dict, value: float) -> str:
 
 def reason_line(gate: dict, found: Estimate, outcome: bool | None) -> str:
     """Say in one line what was found, and what it would take when that settles nothing."""
-    title = CATALOGUE[gate["metric"]].title
+    title = METRICS[gate["metric"]].title
     subject = f"{title} of {gate['variant']}" + (f" against {gate['baseline']}" if gate["baseline"] else "")
     value = described(gate, found.value)
     aim = f"{gate['comparison']} {described(gate, gate['threshold'])}"
@@ -105,7 +107,7 @@ def judge_gate(name: str, gate: dict, scores: dict[str, dict], resamples: int, s
         "on_failure": gate["on_failure"],
     }
     if isinstance(found, str):
-        line = f"{CATALOGUE[gate['metric']].title} can't be judged: {found}"
+        line = f"{METRICS[gate['metric']].title} can't be judged: {found}"
         return {**entry, "value": None, "low": None, "high": None, "n": 0, "passed": None, "reason": line}
     outcome = passed(gate, found)
     return {**entry, **found.row(), "passed": outcome, "reason": reason_line(gate, found, outcome)}
@@ -132,11 +134,19 @@ def names(gates: list[dict]) -> str:
     return ", ".join(gate["name"] for gate in gates)
 
 
-def verdict(run: str, gates: dict[str, dict], shipped: str, scores: dict[str, dict], resamples: int, seed: int) -> dict:
+def verdict(
+    run: str,
+    gates: dict[str, dict],
+    shipped: str,
+    scores: dict[str, dict],
+    resamples: int,
+    seed: int,
+    stand_in: bool = False,
+) -> dict:
     """Return a run's verdict; `shipped` in a gate is read as that variant.
 
-    A run whose shipped variant gives mostly empty answers, or mostly one same text, is never promoted, whatever its
-    gates say.
+    A run with a stand-in as its base model is never promoted, whatever its gates say; neither is one where the answers
+    of the shipped variant are mostly empty, or mostly one same text.
     """
     resolved = {
         name: {
@@ -150,7 +160,10 @@ def verdict(run: str, gates: dict[str, dict], shipped: str, scores: dict[str, di
     warnings = [*empty_answers(shipped, scores), *same_answers(shipped, scores)]
     if (is_mostly_empty(shipped, scores) or is_mostly_same(shipped, scores)) and word != "rollback":
         word, why = "hold", "; ".join([*warnings, *([why] if word == "hold" else [])])
-    return {"run": run, "verdict": word, "reason": why, "shipped": shipped, "warnings": warnings, "gates": judged}
+    if stand_in:
+        word, why = "hold" if word == "promote" else word, f"{NOTE}; {why}"
+    found = {"run": run, "verdict": word, "reason": why, "shipped": shipped, "stand_in": stand_in}
+    return {**found, "warnings": warnings, "gates": judged}
 
 
 def is_mostly_empty(shipped: str, scores: dict[str, dict]) -> bool:

@@ -1,87 +1,98 @@
 """All metrics of one variant: values with intervals, reasons where there is none, statistics per record."""
 
+import importlib.util
 import json
 import math
+import traceback
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
 
-from scripts.score import diversity, entities, french, similarity, style
+from scripts.common.errors import UserError
+from scripts.common.language import language_of
+from scripts.common.metric_list import METRICS
+from scripts.common.metrics import FUNCTIONS, read_metrics
+from scripts.score import diversity, entities, similarity, style  # noqa: F401 (their metrics register themselves)
 from scripts.score.bootstrap import estimate, point, rounded, table_of
-from scripts.score.catalogue import CATALOGUE, METRICS
-from scripts.score.material import Material, Measured, NotApplicableError
+from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 
-METRIC_FUNCTIONS: dict[str, Callable[[Material], Measured]] = {
-    "perplexity": similarity.perplexity,
-    "perplexity_per_character": similarity.perplexity_per_character,
-    "bleu": similarity.bleu,
-    "chrf": similarity.chrf,
-    "rouge_l": similarity.rouge_l,
-    "exact_match": similarity.exact_match,
-    "normalised_match": similarity.normalised_match,
-    "character_error_rate": similarity.character_error_rate,
-    "distinct_1": diversity.distinct_1,
-    "distinct_2": diversity.distinct_2,
-    "repetition": diversity.repetition,
-    "repetition_across": diversity.repetition_across,
-    "length_mean": diversity.length_mean,
-    "length_variation": diversity.length_variation,
-    "generic_phrase_rate": diversity.generic_phrase_rate,
-    "seconds_p50": diversity.seconds,
-    "seconds_p95": diversity.seconds,
-    "present_share": french.present_share,
-    "passe_compose_share": french.passe_compose_share,
-    "proper_noun_rate": french.proper_noun_rate,
-    "finished": diversity.finished,
-    "length_ratio": style.length_ratio,
-    "exclamation_rate": style.exclamation_rate,
-    "emoji_rate": style.emoji_rate,
-    "style_overlap": style.style_overlap,
-    "assistant_phrase_rate": style.assistant_phrase_rate,
-    "entity_f1": entities.entity_f1,
-    "entity_precision": entities.entity_precision,
-    "entity_recall": entities.entity_recall,
-    "entity_f1_macro": entities.entity_f1_macro,
-    "token_f1_micro": entities.token_f1_micro,
-    "token_f1_macro": entities.token_f1_by_class,
-    "token_f1_weighted": entities.token_f1_by_class,
-    "parsed": entities.parsed,
-    "cost_per_1000": diversity.cost_per_1000,
-}
-# What is measured on a classifier: it writes no text of its own, only labels, which stand as JSON in `answer`.
-OF_CLASSIFIERS = frozenset(
-    metric for metric in METRIC_FUNCTIONS if metric.startswith(("entity_", "token_", "seconds_", "exact_", "cost_"))
-)
+OWN: dict[str, Path] = {}  # the file of each metric of a recipe's own
 
 
-def measured(metric: str, material: Material) -> Measured:
+def measured(metric: str, data: ScoringInput) -> MetricResult:
     """Return one metric's statistics; raise NotApplicableError with the reason when it has none."""
-    if not material.answers:
+    entry = METRICS[metric]
+    if not data.answers:
         raise NotApplicableError("there is no record")
-    if material.is_classified and metric not in OF_CLASSIFIERS:
+    if data.is_classified and not entry.classifier:
         raise NotApplicableError("a classifier writes no text")
-    return METRIC_FUNCTIONS[metric](material)
+    if entry.language and language_of(data.language) != entry.language:
+        tag = data.language or "not given"
+        raise NotApplicableError(f"is for texts in '{entry.language}'; the language is {tag}")
+    if entry.spans and not any(data.entities):
+        raise NotApplicableError("the records have no spans")
+    if entry.setting and getattr(data, entry.setting) in (None, ()):
+        raise NotApplicableError(f"score.{entry.setting} is not given")
+    return own_result(metric, data) if metric in OWN else FUNCTIONS[metric](data)
 
 
-def single_values(metric: str, result: Measured) -> list[float | None]:
+def own_result(metric: str, data: ScoringInput) -> MetricResult:
+    """Return what a metric of a recipe's own returns; raises UserError where it fails or returns something else."""
+    path = OWN[metric]
+    try:
+        result = FUNCTIONS[metric](data)
+        rows = [[] if row is None else [float(number) for number in row] for row in result.rows]
+    except NotApplicableError:
+        raise
+    except Exception as error:
+        raise fault_of(error, path, f"the metric {metric}: ") from error
+    if len(rows) != len(data.answers):
+        raise UserError(f"the metric {metric} returned {len(rows)} rows for {len(data.answers)} answers", path)
+    if not all(math.isfinite(number) for row in rows for number in row):
+        raise UserError(f"the metric {metric} returned a number that is not finite", path)
+    return result
+
+
+def fault_of(error: Exception, path: Path, before: str = "") -> UserError:
+    """Return what went wrong in a module of a recipe's own metrics, with the line where it did."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return UserError(f"{before}{type(error).__name__}: {error}", path, lines[-1] if lines else None)
+
+
+def add_metrics(path: Path) -> dict[str, dict]:
+    """Import a module of metrics of a recipe's own and add them to the registry; return what is known of each."""
+    found = read_metrics(path)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except Exception as error:
+        raise fault_of(error, path) from error
+    METRICS.update(found)
+    OWN.update(dict.fromkeys(found, path))
+    return {name: asdict(entry) for name, entry in found.items()}
+
+
+def single_values(metric: str, result: MetricResult) -> list[float | None]:
     """Return the metric's value for each record by itself, None where it has none."""
-    kind = CATALOGUE[metric].kind
+    kind = METRICS[metric].statistic
     if result.per_record is not None:
         return [None if value is None else rounded(float(value)) for value in result.per_record]
     values = [None if row is None else point(kind, table_of([row])) for row in result.rows]
     return [None if value is None or not math.isfinite(value) else rounded(value) for value in values]
 
 
-def commonest(material: Material) -> dict[str, int] | None:
+def commonest(data: ScoringInput) -> dict[str, int] | None:
     """Return how often the commonest answer, expected answer and question stand; None where equal answers are right.
 
     Those are a classifier's, and answers of which none is expected. Empty answers don't count: `empty` does.
     """
-    if material.is_classified or all(expected is None for expected in material.expected):
+    if data.is_classified or all(expected is None for expected in data.expected):
         return None
     return {
-        "answers": most_equal(text for text in material.texts if text),
-        "expected": most_equal(text for text in material.expected if text is not None),
-        "questions": most_equal(json.dumps(row["messages"], sort_keys=True) for row in material.answers),
+        "answers": most_equal(text for text in data.texts if text),
+        "expected": most_equal(text for text in data.expected if text is not None),
+        "questions": most_equal(json.dumps(row["messages"], sort_keys=True) for row in data.answers),
     }
 
 
@@ -90,17 +101,17 @@ def most_equal(texts: Iterable[str]) -> int:
     return max(Counter(texts).values(), default=0)
 
 
-def score_set(material: Material, asked: list[str] | None, resamples: int, seed: int) -> dict:
+def score_set(data: ScoringInput, asked: list[str] | None, resamples: int, seed: int) -> dict:
     """Return the scores of the answers to one prompt set, ready for JSON.
 
     `empty` counts the answers without any text, `commonest` the equal ones. `metrics` maps every metric to {"value",
     "low", "high", "n"} or None, `reasons` says why for each None, `per_record` holds the values and `statistics` the
     sufficient statistics of the records in the order of `ids`.
     """
-    scores: dict = {"records": len(material.answers), "empty": material.texts.count("")}
-    scores["commonest"] = commonest(material)
+    scores: dict = {"records": len(data.answers), "empty": data.texts.count("")}
+    scores["commonest"] = commonest(data)
     scores["metrics"], scores["reasons"] = {}, {}
-    scores["ids"] = [row["id"] for row in material.answers]
+    scores["ids"] = [row["id"] for row in data.answers]
     scores["per_record"], scores["statistics"] = {}, {}
     for metric in METRICS:
         scores["metrics"][metric] = None
@@ -108,7 +119,7 @@ def score_set(material: Material, asked: list[str] | None, resamples: int, seed:
             scores["reasons"][metric] = "not asked for in score.metrics"
             continue
         try:
-            result = measured(metric, material)
+            result = measured(metric, data)
         except NotApplicableError as reason:
             scores["reasons"][metric] = str(reason)
             continue
@@ -122,7 +133,7 @@ def score_set(material: Material, asked: list[str] | None, resamples: int, seed:
 
 def interval_row(metric: str, rows: list, resamples: int, seed: int) -> dict | None:
     """Return a metric's {"value", "low", "high", "n"} from its records' statistics; None where it is not defined."""
-    found = estimate(CATALOGUE[metric].kind, rows, resamples, seed)
+    found = estimate(METRICS[metric].statistic, rows, resamples, seed)
     if found is None:
         return None
-    return (found.within(0, 1) if CATALOGUE[metric].is_share else found).row()
+    return (found.within(0, 1) if METRICS[metric].is_share else found).row()

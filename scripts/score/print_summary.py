@@ -1,4 +1,4 @@
-"""Print what a workflow's runs came to: a small table, the verdicts, where the report is, and what to type next.
+"""Print what a workflow's runs came to: tables, verdicts, a prompt with its answers, the report, what to type next.
 
 python scripts/score/print_summary.py [--recipe stories] results
 """
@@ -15,10 +15,11 @@ from rich.table import Table
 from scripts.common.config.runs import QUANTS
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
-from scripts.score.catalogue import shown
+from scripts.score.one_prompt import one_prompt
+from scripts.score.shown import shown
 
 RESULTS = Path("results")  # of the demo, and of a configuration that names no folder
-EMBEDDED_RESULTS = RESULTS / "embedded"  # of config/embedded.yaml
+EMBEDDED_FOLDER = "embedded"  # the folder of config/embedded.yaml, below that of a recipe
 ORDER = ("base", "adapter", "merged", *QUANTS)
 COLUMNS = {
     "text": {
@@ -46,9 +47,6 @@ COLUMNS = {
         "seconds_p50": "time p50↓",
     },
 }
-EMBEDDED = (
-    "[dim]The base model was made on this machine: its numbers mean nothing beyond seeing that everything works.[/]"
-)
 COLOURS = {"promote": "green", "hold": "yellow", "rollback": "red"}
 
 
@@ -74,46 +72,45 @@ def read_leaderboard(path: Path) -> dict[str, list[dict]]:
     return runs
 
 
-def in_bundle(row: dict) -> bool:
-    """Say whether a line's variant goes into a bundle, which a run without training has none of."""
-    return row["shipped"] == "yes" and row["method"] != "prompt"
-
-
 def run_table(rows: list[dict]) -> Table:
-    """Return the table of one run's variants."""
+    """Return the table of one run's variants, without the metrics that have no value."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
     table.add_column("", no_wrap=True, min_width=9)
-    columns = COLUMNS[rows[0]["answer_kind"]]
+    columns = {
+        metric: title for metric, title in COLUMNS[rows[0]["answer_kind"]].items() if any(row[metric] for row in rows)
+    }
     for title in columns.values():
         table.add_column(title, justify="right", no_wrap=True, min_width=9)
     for row in rows:
         cells = [shown(metric, float(row[metric]) if row[metric] else None) for metric in columns]
-        table.add_row(f"[green]{row['variant']}[/] *" if in_bundle(row) else row["variant"], *cells)
+        table.add_row(f"[green]{row['variant']}[/] *" if row["shipped"] == "yes" else row["variant"], *cells)
     return table
 
 
-def embedded_in(results: Path, runs: dict[str, list[dict]]) -> bool:
-    """Say whether any run's base model was made here."""
-    models = {row["model"] for rows in runs.values() for row in rows}
-    manifests = [results / "models" / model / "manifest.json" for model in models]
-    return any(path.is_file() and read_json(path).get("source") == "embedded" for path in manifests)
-
-
 def print_summary(results: Path, console: Console, recipe: str | None = None) -> None:
-    """Print table, verdicts, pages and next commands; raise UserError when there is no leaderboard."""
+    """Print tables, verdicts, answers, pages and next commands; raise UserError when there is no leaderboard."""
     runs = read_leaderboard(results / "leaderboard.csv")
+    asked: dict[str, tuple] = {}  # one run of each dataset
     for run, rows in runs.items():
         verdict = read_json(results / "runs" / run / "verdict.json")
         colour = COLOURS[verdict["verdict"]]
         reason = f"{verdict['verdict']}[/]: {escape(verdict['reason'])}"
-        console.print(f"\n[bold]{escape(run)}[/] [{colour}]{reason}", soft_wrap=True)
+        console.print(f"\n[bold]{escape(run)}[/] [{colour}]{reason}")
         for warning in (w for w in verdict["warnings"] if w not in verdict["reason"]):
-            console.print(f"[red]{escape(warning)}[/]", soft_wrap=True)
+            console.print(f"[red]{escape(warning)}[/]")
+        if rows[0]["method"] == "prompt":
+            console.print("[dim]nothing is shipped: method prompt[/]")
         console.print(run_table(rows))
-    star = "* goes into the bundle; " if any(in_bundle(row) for rows in runs.values() for row in rows) else ""
+        variants = [row["variant"] for row in rows]
+        asked.setdefault(rows[0]["dataset"], (run, variants, verdict["shipped"]))
+    is_shipped = any(row["shipped"] == "yes" for rows in runs.values() for row in rows)
+    star = "* goes into the bundle; " if is_shipped else ""
     console.print(f"\n[dim]{star}↓ ↑ the better direction; intervals are in the report.[/]")
-    if embedded_in(results, runs):
-        console.print(EMBEDDED)
+    for run, variants, shipped in asked.values():
+        if found := one_prompt(results / "runs" / run, variants, shipped):
+            title, answers = found
+            console.print(f"\n[bold]{escape(run)}[/]: [dim]{escape(title)}[/]")
+            console.print(answers)
     pages = pages_in(results)
     console.print("\n[bold]Report[/]: " + " and ".join(escape(str(page)) for page in pages), soft_wrap=True)
     console.print("\n[bold]Next[/]")
@@ -134,14 +131,14 @@ def next_commands(results: Path, page: Path, recipe: str | None = None) -> list[
     `page` is the page to look at, in the folder `results`; `recipe` is the name of the recipe that was run.
     """
     look = (f"python3 -m webbrowser {page}", "look at the report")
-    if recipe and results == EMBEDDED_RESULTS:
-        real = f"train the recipe's real model, on a GPU: into {RESULTS / recipe}/"
+    if recipe and results.name == EMBEDDED_FOLDER:
+        real = f"train the recipe's real model, on a GPU: into {results.parent}/"
         return [look, (f"make recipe NAME={recipe} EMBEDDED=no", real)]
     if recipe:
         return [look]
     if results != RESULTS:
         remark = "; the same command without config/embedded.yaml trains the real model"
-        return [(look[0], look[1] + (remark if results == EMBEDDED_RESULTS else ""))]
+        return [(look[0], look[1] + (remark if results.name == EMBEDDED_FOLDER else ""))]
     return [
         look,
         (
@@ -151,11 +148,11 @@ def next_commands(results: Path, page: Path, recipe: str | None = None) -> list[
         ),
         (
             "source .venv/bin/activate && snakemake --configfile config/mine.yaml",
-            f"run it, into {RESULTS / 'mine'}/; '-n --quiet rules' only says what would be done",
+            f"run it, into {RESULTS / 'mine'}/; '-n' only says what would be done",
         ),
         (
             "make recipe NAME=football",
-            "try a real recipe on the small model; with EMBEDDED=no it trains the real one, on a GPU",
+            "try the path of a recipe on a stand-in; EMBEDDED=no trains the real model, on a GPU",
         ),
     ]
 

@@ -1,4 +1,4 @@
-"""The training completions as the reference of a style: their word n-grams and their length."""
+"""The training split as a reference: the word n-grams and the length of its completions, and its classes."""
 
 import functools
 from dataclasses import dataclass
@@ -13,10 +13,11 @@ ORDERS = (2, 3)
 
 @dataclass(frozen=True)
 class Reference:
-    """The completions of the training split, each text once."""
+    """The completions of the training split, each text once, and the classes of its spans, sorted."""
 
     texts: tuple[str, ...]
     language: str | None = None
+    classes: tuple[str, ...] = ()
 
     @functools.cached_property
     def words(self) -> list[list[str]]:
@@ -40,6 +41,11 @@ def style_grams(words: list[str]) -> list[tuple[str, ...]]:
 
 
 def read_reference(path: Path, language: str | None) -> Reference:
-    """Return the completions of a training split: each record's last answer."""
-    answers = (Record.from_row(row).answer for row in read_jsonl(path))
-    return Reference(tuple(dict.fromkeys(answer for answer in answers if answer)), language)
+    """Return the completions of a training split, each record's last answer, and the classes of its spans."""
+    texts: dict[str, None] = {}
+    classes: set[str] = set()
+    for record in map(Record.from_row, read_jsonl(path)):
+        if record.answer:
+            texts[record.answer] = None
+        classes.update(label for _, _, label, *_ in record.spans or ())
+    return Reference(tuple(texts), language, tuple(sorted(classes)))

@@ -15,15 +15,18 @@ from scripts.score.answer_kind import AnswerKind, answer_kind
 from scripts.score.bootstrap import LEVEL
 from scripts.score.by_label import label_table
 from scripts.score.entity_errors import entity_errors, error_counts
-from scripts.score.entity_tables import class_table, confusion
-from scripts.score.material import Material, read_answers, read_likelihood
-from scripts.score.measure import score_set
+from scripts.score.entity_tables import class_table, confusion, untested_classes
+from scripts.score.measure import add_metrics, score_set
 from scripts.score.reference import read_reference
+from scripts.score.scoring_input import ScoringInput, read_answers, read_likelihood
 from scripts.score.similarity import signatures
 from scripts.score.style import reference_facts
 from scripts.score.worst import mismatches, worst_answers
 
-SETTINGS = ("language", "metrics", "generic_phrases", "assistant_phrases", "price_per_hour", "bootstrap", "seed")
+SETTINGS = (
+    "language", "metrics", "metrics_from", "generic_phrases", "assistant_phrases", "price_per_hour", "bootstrap",
+    "seed",
+)  # fmt: skip
 
 
 def parser():
@@ -63,20 +66,21 @@ def compact(scores: dict) -> str:
     return text + "\n"
 
 
-def errors_of_set(kind: AnswerKind, prompt_set: str, material: Material, scores: dict) -> list[dict]:
+def errors_of_set(kind: AnswerKind, prompt_set: str, data: ScoringInput, scores: dict) -> list[dict]:
     """Return what is wrong with the answers to a prompt set: wrong entities, mismatches, or the worst answers."""
     if kind == "entities":
-        return entity_errors(prompt_set, material)
-    return (mismatches if kind == "exact" else worst_answers)(prompt_set, material, scores)
+        return entity_errors(prompt_set, data)
+    return (mismatches if kind == "exact" else worst_answers)(prompt_set, data, scores)
 
 
-def details(material: Material, scores: dict, errors: list[dict], resamples: int, seed: int) -> dict:
+def details(data: ScoringInput, scores: dict, errors: list[dict], resamples: int, seed: int) -> dict:
     """Return what is told of the test split beyond its metrics: scores by label and, of entities, by class."""
-    told: dict = {"by_label": label_table(material, scores["statistics"], resamples, seed)}
-    entities = [row for row in material.entities if row]
+    told: dict = {"by_label": label_table(data, scores["statistics"], resamples, seed)}
+    entities = [row for row in data.entities if row]
     if entities:
         told["entities"] = {
             "classes": class_table(entities, resamples, seed),
+            "untested": untested_classes(entities, data.reference.classes if data.reference else ()),
             "confusion": confusion(entities),
             "errors": error_counts(errors),
         }
@@ -93,6 +97,7 @@ def step(arguments) -> None:
     given = complete(arguments.settings, ("score", "language"))
     settings = complete(given["score"], SETTINGS)
     language = settings["language"] or given["language"]
+    own = add_metrics(Path(settings["metrics_from"])) if settings["metrics_from"] else {}
     likelihood = read_likelihood(arguments.likelihood)
     sets = read_answers(arguments.answers)
     reference = read_reference(arguments.reference, language) if arguments.reference else None
@@ -106,20 +111,21 @@ def step(arguments) -> None:
         "bootstrap": {"resamples": settings["bootstrap"], "seed": settings["seed"], "level": LEVEL},
         "signatures": signatures(language),
         "reference": reference_facts(reference),
+        "own_metrics": own,
     }
     errors, others = [], {}
     for name, answers in sets.items():
-        own = likelihood if name == "test" else {}
+        known = likelihood if name == "test" else {}
         phrases, price = tuple(settings["generic_phrases"]), settings["price_per_hour"]
         spoken = tuple(settings["assistant_phrases"])
-        material = Material(answers, language, phrases, own, price, spoken, reference)
-        result = score_set(material, settings["metrics"], settings["bootstrap"], settings["seed"])
-        kind = answer_kind(material, settings["metrics"])
-        found = errors_of_set(kind, name, material, result)
+        data = ScoringInput(answers, language, phrases, known, price, spoken, reference)
+        result = score_set(data, settings["metrics"], settings["bootstrap"], settings["seed"])
+        kind = answer_kind(data, settings["metrics"])
+        found = errors_of_set(kind, name, data, result)
         errors += found
         if name == "test":
             scores |= {"answer_kind": kind} | result
-            scores |= details(material, result, found, settings["bootstrap"], settings["seed"])
+            scores |= details(data, result, found, settings["bootstrap"], settings["seed"])
         else:
             others[name] = result
         bar.advance()

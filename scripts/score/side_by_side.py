@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
-from scripts.score.catalogue import CATALOGUE, shown
+from scripts.common.metric_list import METRICS
 from scripts.score.entity_pages import marked, notes_of
 from scripts.score.entity_rows import entity_row
 from scripts.score.pictures import pictures_of
+from scripts.score.shown import shown
 
 PROMPTS = 12
 NOTED = {"entities": "entity_f1", "exact": "character_error_rate", "text": "chrf"}
@@ -43,19 +44,35 @@ def in_turn(rows: list[dict], limit: int) -> list[int]:
 
 
 def grouped(answers: list[tuple[str, dict, str]]) -> list[dict]:
-    """Return (variant, row, note) triples as one entry per different text, in the order of the variants."""
-    entries: dict[str, dict] = {}
-    for variant, row, note in answers:
-        notes = [note] * bool(note) + ["cut at the limit"] * (row["stop"] != "end")
+    """Return (variant, row, note) triples as one entry per different text, in the order of the variants.
+
+    Of equal texts some may be cut and some not: the note then names the variants that were cut.
+    """
+    by_text: dict[str, list[tuple[str, dict, str]]] = {}
+    for answer in answers:
+        by_text.setdefault(answer[1]["answer"], []).append(answer)
+    entries = []
+    for text, equal in by_text.items():
+        _, row, note = equal[0]
         found = entity_row(row)
-        entry = {
-            "variants": [],
-            "text": row["answer"],
-            "pieces": found and found.valid and marked(found.text, found.found),
-            "note": ", ".join([*notes, *(notes_of(found) if found else [])]),
-        }
-        entries.setdefault(row["answer"], entry)["variants"].append(variant)
-    return list(entries.values())
+        notes = [note, *cut_notes(equal), *(notes_of(found) if found else [])]
+        entries.append(
+            {
+                "variants": [variant for variant, _, _ in equal],
+                "text": text,
+                "pieces": found and found.valid and marked(found.text, found.found),
+                "note": ", ".join(filter(None, notes)),
+            }
+        )
+    return entries
+
+
+def cut_notes(answers: list[tuple[str, dict, str]]) -> list[str]:
+    """Return a note when answers were cut at the length limit; it names the variants unless all of them were."""
+    cut = [variant for variant, row, _ in answers if row["stop"] != "end"]
+    if not cut:
+        return []
+    return ["cut at the limit" + ("" if len(cut) == len(answers) else f": {', '.join(cut)}")]
 
 
 def samples(
@@ -108,4 +125,4 @@ def noted(scores: dict, kind: str, index: int) -> str:
     """Return the score of one answer that says most about answers of its kind, with its name; empty without one."""
     values = scores.get("per_record", {}).get(NOTED[kind]) or []
     value = values[index] if index < len(values) else None
-    return "" if value is None else f"{CATALOGUE[NOTED[kind]].title} {shown(NOTED[kind], value)}"
+    return "" if value is None else f"{METRICS[NOTED[kind]].title} {shown(NOTED[kind], value)}"

@@ -1,8 +1,8 @@
 """How near answers are to what is expected: perplexity, BLEU, chrF, ROUGE-L, matches."""
 
 from scripts.common.language import language_of
-from scripts.score.edit_distance import edit_distance
-from scripts.score.material import Material, Measured, NotApplicableError
+from scripts.common.metrics import metric
+from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 from scripts.score.tokenize_text import WITHOUT_SPACES, normalised_for_match, words
 
 # sacrebleu's tokenizers: `13a` knows ASCII punctuation only; `intl` splits at all Unicode punctuation (’ « » …).
@@ -26,28 +26,51 @@ def chrf_metric():
 def signatures(language: str | None) -> dict[str, str]:
     """Return sacrebleu's signatures, which say exactly what was computed."""
     signed = {}
-    for name, metric in (("bleu", bleu_metric(language)), ("chrf", chrf_metric())):
-        metric.corpus_score(["a"], [["a"]])
-        signed[name] = metric.get_signature().format()
+    for name, scorer in (("bleu", bleu_metric(language)), ("chrf", chrf_metric())):
+        scorer.corpus_score(["a"], [["a"]])
+        signed[name] = scorer.get_signature().format()
     return signed
 
 
-def sacrebleu_statistics(metric, pairs: list) -> list:
+def sacrebleu_statistics(scorer, pairs: list) -> list:
     """Return sacrebleu's own per-record statistics of (answer, expected) pairs; None stays None."""
     rows = []
     for pair in pairs:
-        rows.append(pair and [int(count) for count in metric._extract_corpus_statistics([pair[0]], [[pair[1]]])[0]])
+        rows.append(pair and [int(count) for count in scorer._extract_corpus_statistics([pair[0]], [[pair[1]]])[0]])
     return rows
 
 
-def bleu(material: Material) -> Measured:
-    """Return the n-gram counts of BLEU per record."""
-    return Measured(sacrebleu_statistics(bleu_metric(material.language), material.pairs()))
+def likelihood_rows(data: ScoringInput, unit: str) -> MetricResult:
+    """Return (negative log likelihood in nats, units) of the expected answer per record."""
+    found = [data.likelihood.get(row["id"]) for row in data.answers]
+    rows = [[row["nll"], row[unit]] if row and row[unit] > 0 else None for row in found]
+    if not any(rows):
+        raise NotApplicableError("the likelihood of expected answers was not computed for these records")
+    return MetricResult(rows)
 
 
-def chrf(material: Material) -> Measured:
-    """Return the character n-gram counts of chrF per record."""
-    return Measured(sacrebleu_statistics(chrf_metric(), material.pairs()))
+@metric("Perplexity per token", direction="lower", statistic="exp_ratio", tables={"text": 2})
+def perplexity(data: ScoringInput) -> MetricResult:
+    """exp(negative log likelihood of the expected answers / their tokens)."""
+    return likelihood_rows(data, "tokens")
+
+
+@metric("Perplexity per character", direction="lower", statistic="exp_ratio", tables={"exact": 5, "text": 1})
+def perplexity_per_character(data: ScoringInput) -> MetricResult:
+    """exp(negative log likelihood of the expected answers / their characters)."""
+    return likelihood_rows(data, "characters")
+
+
+@metric("BLEU", direction="higher", statistic="bleu", tables={"text": 5})
+def bleu(data: ScoringInput) -> MetricResult:
+    """Matched word n-grams, n = 1 to 4, with a penalty for short answers; 0 to 100."""
+    return MetricResult(sacrebleu_statistics(bleu_metric(data.language), data.pairs()))
+
+
+@metric("chrF", direction="higher", statistic="chrf", tables={"exact": 4, "text": 3})
+def chrf(data: ScoringInput) -> MetricResult:
+    """Matched character n-grams, n = 1 to 6, recall weighted twice; 0 to 100."""
+    return MetricResult(sacrebleu_statistics(chrf_metric(), data.pairs()))
 
 
 class LanguageTokenizer:
@@ -61,54 +84,43 @@ class LanguageTokenizer:
         return [word.lower() for word in words(text, self.language)]
 
 
-def rouge_l(material: Material) -> Measured:
-    """Return the F1 of the longest common subsequence of words per record (Lin 2004)."""
-    pairs = material.pairs()
+@metric("ROUGE-L", direction="higher", unit="%", tables={"text": 4})
+def rouge_l(data: ScoringInput) -> MetricResult:
+    """F1 of the longest common subsequence of words, mean over answers."""
+    pairs = data.pairs()
     from rouge_score.rouge_scorer import RougeScorer
 
-    scorer = RougeScorer(["rougeL"], tokenizer=LanguageTokenizer(material.language))
-    return Measured([pair and [scorer.score(pair[1], pair[0])["rougeL"].fmeasure] for pair in pairs])
+    scorer = RougeScorer(["rougeL"], tokenizer=LanguageTokenizer(data.language))
+    return MetricResult([pair and [scorer.score(pair[1], pair[0])["rougeL"].fmeasure] for pair in pairs])
 
 
-def exact_match(material: Material) -> Measured:
-    """Return 1 per record whose answer is the expected one, letter by letter."""
-    return Measured([pair and [int(pair[0] == pair[1])] for pair in material.pairs()])
+@metric("Exact match", direction="higher", statistic="yes_no", tables={"exact": 1}, classifier=True)
+def exact_match(data: ScoringInput) -> MetricResult:
+    """Share of answers that are the expected one, letter by letter."""
+    return MetricResult([pair and [int(pair[0] == pair[1])] for pair in data.pairs()])
 
 
-def normalised_match(material: Material) -> Measured:
-    """Return 1 per record whose words are the expected ones, case, punctuation and spacing apart."""
-    language = material.language
-    return Measured(
+@metric("Normalised match", direction="higher", statistic="yes_no", tables={"exact": 2})
+def normalised_match(data: ScoringInput) -> MetricResult:
+    """The same, case, punctuation and spacing apart."""
+    language = data.language
+    return MetricResult(
         [
             pair and [int(normalised_for_match(pair[0], language) == normalised_for_match(pair[1], language))]
-            for pair in material.pairs()
+            for pair in data.pairs()
         ]
     )
 
 
-def character_error_rate(material: Material) -> Measured:
-    """Return (edit distance, length of the expected answer) per record, in code points of the texts in NFC.
+@metric("Character error rate", direction="lower", statistic="ratio", unit="%", unbounded=True, tables={"exact": 3})
+def character_error_rate(data: ScoringInput) -> MetricResult:
+    """Characters to change, add or remove / characters of the expected answers.
+
+    Return (edit distance, length of the expected answer) per record, in code points of the texts in NFC.
 
     Summed before dividing, as jiwer does, so that long answers weigh more; it exceeds 1 where far more is written than
     expected.
     """
-    return Measured([pair and [edit_distance(*pair), len(pair[1])] for pair in material.pairs()])
+    from rapidfuzz.distance import Levenshtein
 
-
-def likelihood_rows(material: Material, unit: str) -> Measured:
-    """Return (negative log likelihood in nats, units) of the expected answer per record."""
-    found = [material.likelihood.get(row["id"]) for row in material.answers]
-    rows = [[row["nll"], row[unit]] if row and row[unit] > 0 else None for row in found]
-    if not any(rows):
-        raise NotApplicableError("the likelihood of expected answers was not computed for these records")
-    return Measured(rows)
-
-
-def perplexity(material: Material) -> Measured:
-    """Return the statistics of exp(sum of nll / sum of tokens)."""
-    return likelihood_rows(material, "tokens")
-
-
-def perplexity_per_character(material: Material) -> Measured:
-    """Return the statistics of exp(sum of nll / sum of characters)."""
-    return likelihood_rows(material, "characters")
+    return MetricResult([pair and [Levenshtein.distance(*pair), len(pair[1])] for pair in data.pairs()])

@@ -1,9 +1,10 @@
 """Prompt strategies side by side: the same records asked in different ways, compared with the chosen one."""
 
+from scripts.common.metric_list import METRICS
 from scripts.score.board import RESAMPLES, SEED, direction, display
-from scripts.score.catalogue import ARROWS, CATALOGUE, shown
-from scripts.score.columns import STYLE, columns_of
+from scripts.score.columns import columns_of
 from scripts.score.gates import metric_difference
+from scripts.score.shown import ARROWS, shown
 from scripts.score.side_by_side import in_turn, question
 
 PROMPTS = 4
@@ -38,12 +39,12 @@ def strategy_table(scores: dict, facts: dict) -> dict | None:
     if not rows:
         return None
     others = [row for row in rows.values() if row is not scores]
-    known = columns_of([scores], STYLE)
-    known.sort(key=lambda metric: metric not in STYLE)  # style is what strategies are tried for
+    known = columns_of([scores], style=True)
+    known.sort(key=lambda metric: "style" not in METRICS[metric].tables)  # style is what strategies are tried for
     columns = [metric for metric in known if any(row["metrics"][metric] for row in others)]
     return {
         "variant": scores["variant"],
-        "columns": [{"title": CATALOGUE[m].title, "arrow": ARROWS[CATALOGUE[m].direction]} for m in columns],
+        "columns": [{"title": METRICS[m].title, "arrow": ARROWS[METRICS[m].direction]} for m in columns],
         "rows": [
             {"name": name, "chosen": row is scores, "cells": [compared(metric, row, scores) for metric in columns]}
             for name, row in rows.items()

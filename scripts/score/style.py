@@ -3,66 +3,68 @@
 None of this tells whether an answer is right or good: a model that repeats its training data has an overlap of 100 %.
 """
 
-import re
-
 import regex
 
-from scripts.score.material import Material, Measured, NotApplicableError
+from scripts.common.metrics import metric
+from scripts.score.diversity import phrase_rate
 from scripts.score.reference import Reference, style_grams
+from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 
 EXCLAMATIONS = regex.compile(r"[!¡！]")
 # A character that is shown as an emoji by itself (UTS #51), or one that is text unless a variation selector follows.
 EMOJI = regex.compile(r"\p{Emoji_Presentation}|\p{Emoji}\uFE0F")
 
 
-def share_with(material: Material, pattern: regex.Pattern) -> Measured:
+def share_with(data: ScoringInput, pattern: regex.Pattern) -> MetricResult:
     """Return 1 per answer in which a pattern is found."""
-    return Measured([[int(bool(pattern.search(text)))] for text in material.texts])
+    return MetricResult([[int(bool(pattern.search(text)))] for text in data.texts])
 
 
-def exclamation_rate(material: Material) -> Measured:
-    """Return 1 per answer with an exclamation mark."""
-    return share_with(material, EXCLAMATIONS)
+@metric("With an exclamation mark", direction="neither", statistic="yes_no", tables={"style": 3})
+def exclamation_rate(data: ScoringInput) -> MetricResult:
+    """Share of answers with an exclamation mark."""
+    return share_with(data, EXCLAMATIONS)
 
 
-def emoji_rate(material: Material) -> Measured:
-    """Return 1 per answer with an emoji."""
-    return share_with(material, EMOJI)
+@metric("With an emoji", direction="neither", statistic="yes_no", tables={"style": 4})
+def emoji_rate(data: ScoringInput) -> MetricResult:
+    """Share of answers with an emoji."""
+    return share_with(data, EMOJI)
 
 
-def reference_of(material: Material) -> Reference:
+def reference_of(data: ScoringInput) -> Reference:
     """Return the training completions; NotApplicableError where there are none."""
-    if material.reference is None or not material.reference.texts:
+    if data.reference is None or not data.reference.texts:
         raise NotApplicableError("no training completions were given to compare with")
-    return material.reference
+    return data.reference
 
 
-def style_overlap(material: Material) -> Measured:
-    """Return, per answer of at least two words, the share of its word pairs and triples that completions have too.
+@metric("Word pairs and triples of training", direction="higher", unit="%", tables={"style": 1})
+def style_overlap(data: ScoringInput) -> MetricResult:
+    """Share of an answer's word pairs and triples that training completions have, mean over answers.
 
     The precision of n-grams as in BLEU (Papineni et al. 2002), against all completions at once and without clipping.
     """
-    known = reference_of(material).grams
-    grams = [style_grams(words) for words in material.words]
+    known = reference_of(data).grams
+    grams = [style_grams(words) for words in data.words]
     if not any(grams):
         raise NotApplicableError("no answer has two words")
-    return Measured([[sum(gram in known for gram in record) / len(record)] if record else None for record in grams])
+    return MetricResult([[sum(gram in known for gram in record) / len(record)] if record else None for record in grams])
 
 
-def length_ratio(material: Material) -> Measured:
-    """Return, per answer, its number of words as a share of the mean of the completions."""
-    mean = reference_of(material).mean_length
+@metric("Length against training", direction="neither", unit="%", unbounded=True, tables={"style": 2})
+def length_ratio(data: ScoringInput) -> MetricResult:
+    """Words of an answer / mean words of a training completion, mean over answers."""
+    mean = reference_of(data).mean_length
     if not mean:
         raise NotApplicableError("the training completions have no words")
-    return Measured([[len(words) / mean] for words in material.words])
+    return MetricResult([[len(words) / mean] for words in data.words])
 
 
-def assistant_phrase_rate(material: Material) -> Measured:
-    """Return 1 per answer in which one of the run's patterns of assistant-speak is found, case apart."""
-    if not material.assistant_phrases:
-        raise NotApplicableError("score.assistant_phrases lists no pattern")
-    patterns = [re.compile(pattern, re.IGNORECASE) for pattern in material.assistant_phrases]
-    return Measured([[int(any(pattern.search(text) for pattern in patterns))] for text in material.texts])
+@metric("Assistant-speak", direction="lower", statistic="yes_no", tables={"style": 5}, setting="assistant_phrases")
+def assistant_phrase_rate(data: ScoringInput) -> MetricResult:
+    """Share of answers in which a pattern of `score.assistant_phrases` is found."""
+    return phrase_rate(data, data.assistant_phrases)
 
 
 def reference_facts(reference: Reference | None) -> dict | None:

@@ -2,7 +2,7 @@
 
 from itertools import pairwise
 
-RAN_OUT = ("out of memory", "killed when the machine ran out of memory")  # as scripts/train/tries.py writes it
+RAN_OUT = ("out of memory", "killed when the machine ran out of memory")  # as scripts/train/oom_retry.py writes it
 
 
 def training_notes(facts: dict) -> list[str]:

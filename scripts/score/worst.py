@@ -2,16 +2,16 @@
 
 import re
 
-from scripts.score.material import Material
+from scripts.score.scoring_input import ScoringInput
 
 WORST = 25
 SHOWN = ("chrf", "rouge_l", "exact_match", "perplexity", "repetition")
 REPEATS = 0.3
 
 
-def faults(material: Material, scores: dict, index: int) -> list[str]:
+def faults(data: ScoringInput, scores: dict, index: int) -> list[str]:
     """Return what is plainly wrong with one answer, in words."""
-    row, text = material.answers[index], material.texts[index]
+    row, text = data.answers[index], data.texts[index]
     said = []
     if not text:
         said.append("is empty")
@@ -21,18 +21,18 @@ def faults(material: Material, scores: dict, index: int) -> list[str]:
         said.append(f"repeats itself ({repeated:.0%} of its word triples)")
     said += [
         f"generic phrase: {found.group()}"
-        for pattern in material.generic_phrases
+        for pattern in data.generic_phrases
         if (found := re.search(pattern, text, re.IGNORECASE)) and found.group()
     ]
-    if text and text in material.texts[:index]:
+    if text and text in data.texts[:index]:
         said.append("is the same as an earlier answer")
     return said
 
 
-def described(prompt_set: str, material: Material, scores: dict, shown: tuple[str, ...] = SHOWN) -> list[dict]:
+def described(prompt_set: str, data: ScoringInput, scores: dict, shown: tuple[str, ...] = SHOWN) -> list[dict]:
     """Return every answer with its faults and these of its scores."""
     rows = []
-    for index, answer in enumerate(material.answers):
+    for index, answer in enumerate(data.answers):
         own = {metric: values[index] for metric in shown if (values := scores["per_record"].get(metric))}
         rows.append(
             {
@@ -43,16 +43,16 @@ def described(prompt_set: str, material: Material, scores: dict, shown: tuple[st
                 "expected": answer["expected"],
                 "answer": answer["answer"],
                 "stop": answer["stop"],
-                "faults": faults(material, scores, index),
+                "faults": faults(data, scores, index),
                 "scores": own,
             }
         )
     return rows
 
 
-def worst_answers(prompt_set: str, material: Material, scores: dict, limit: int = WORST) -> list[dict]:
+def worst_answers(prompt_set: str, data: ScoringInput, scores: dict, limit: int = WORST) -> list[dict]:
     """Return the worst answers first: lowest chrF where one is expected, then most faults, then most repetition."""
-    rows = described(prompt_set, material, scores)
+    rows = described(prompt_set, data, scores)
     chrf = [row["scores"].get("chrf") for row in rows]
     order = sorted(
         range(len(rows)),
@@ -66,7 +66,7 @@ def worst_answers(prompt_set: str, material: Material, scores: dict, limit: int 
     return [{"rank": rank, **rows[index]} for rank, index in enumerate(order[:limit], 1)]
 
 
-def mismatches(prompt_set: str, material: Material, scores: dict) -> list[dict]:
+def mismatches(prompt_set: str, data: ScoringInput, scores: dict) -> list[dict]:
     """Return all answers that are not the expected ones, the highest character error rate first.
 
     Each holds what is expected, the answer, and the rate in `scores`; one that differs in nothing but case, punctuation
@@ -74,8 +74,8 @@ def mismatches(prompt_set: str, material: Material, scores: dict) -> list[dict]:
     """
     rows = []
     normalised = scores["per_record"].get("normalised_match")
-    for index, row in enumerate(described(prompt_set, material, scores, ("character_error_rate", *SHOWN))):
-        if material.expected[index] in (None, material.texts[index]):
+    for index, row in enumerate(described(prompt_set, data, scores, ("character_error_rate", *SHOWN))):
+        if data.expected[index] in (None, data.texts[index]):
             continue
         if normalised and normalised[index] == 1:
             row["faults"].append("differs in case, punctuation or spacing only")

@@ -16,10 +16,12 @@ from scripts.common.cli import run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_text
 from scripts.common.html import write_page
+from scripts.common.metric_list import METRICS
+from scripts.common.stand_in import base_name
 from scripts.common.step_settings import complete
 from scripts.score.board import boards, csv_header, csv_row, display
-from scripts.score.catalogue import ARROWS, CATALOGUE
 from scripts.score.read_scores import read_scores
+from scripts.score.shown import ARROWS
 
 PAGES = Path(__file__).parent / "pages"
 
@@ -33,10 +35,10 @@ def parser():
     return arguments
 
 
-def embedded_models(results: Path, runs: list[dict]) -> list[str]:
-    """Return the names of the runs' base models that were made here."""
-    manifests = {run["model"]: results / "models" / run["model"] / "manifest.json" for run in runs}
-    return sorted(model for model, path in manifests.items() if read_json(existing(path)).get("source") == "embedded")
+def with_base_name(run: dict, results: Path) -> dict:
+    """Return a run with its base model as reports call it; raise UserError when the model has no manifest."""
+    manifest = read_json(existing(results / "models" / run["model"] / "manifest.json"))
+    return {**run, "model": base_name(run["model"], manifest)}
 
 
 def existing(path: Path) -> Path:
@@ -60,7 +62,7 @@ def in_a_sentence(title: str) -> str:
     return title[0].lower() + title[1:] if title[1:2].islower() else title
 
 
-def page_values(runs: list[dict], all_boards: list[dict], verdicts: dict[str, dict], embedded: list[str]) -> dict:
+def page_values(runs: list[dict], all_boards: list[dict], verdicts: dict[str, dict]) -> dict:
     """Return what the page shows."""
     shown_boards = []
     for board in all_boards:
@@ -79,11 +81,11 @@ def page_values(runs: list[dict], all_boards: list[dict], verdicts: dict[str, di
         shown_boards.append(
             {
                 "dataset": board["dataset"],
-                "ranked_by": board["ranked_by"] and in_a_sentence(CATALOGUE[board["ranked_by"]].title),
+                "ranked_by": board["ranked_by"] and in_a_sentence(METRICS[board["ranked_by"]].title),
                 "records": max(row["scores"]["records"] for row in board["rows"]),
                 "ledger": f"datasets/{board['dataset']}/ledger.html",
                 "columns": [
-                    {"title": CATALOGUE[metric].title, "arrow": ARROWS[CATALOGUE[metric].direction]}
+                    {"title": METRICS[metric].title, "arrow": ARROWS[METRICS[metric].direction]}
                     for metric in board["columns"]
                 ],
                 "rows": rows,
@@ -91,7 +93,7 @@ def page_values(runs: list[dict], all_boards: list[dict], verdicts: dict[str, di
         )
     return {
         "title": "Leaderboard",
-        "embedded": embedded,
+        "stand_ins": [run["run"] for run in runs if verdicts[run["run"]]["stand_in"]],
         "runs": [{**run, "link": f"runs/{run['run']}/report.html", "verdict": verdicts[run["run"]]} for run in runs],
         "boards": shown_boards,
     }
@@ -106,10 +108,10 @@ def step(arguments) -> None:
         verdicts[run["run"]] = read_json(existing(folder / "verdict.json"))
         for variant in run["variants"]:
             scores[run["run"], variant] = read_scores(existing(folder / "scores" / f"{variant}.json"))
+    runs = [with_base_name(run, arguments.results) for run in runs]
     all_boards = boards(runs, scores, verdicts)
     write_text(arguments.csv, csv_text(all_boards))
-    values = page_values(runs, all_boards, verdicts, embedded_models(arguments.results, runs))
-    write_page(arguments.page, "leaderboard.html", PAGES, **values)
+    write_page(arguments.page, "leaderboard.html", PAGES, **page_values(runs, all_boards, verdicts))
 
 
 def main(argv=None) -> int:

@@ -9,22 +9,26 @@
 import sys
 from pathlib import Path
 
+from scripts.common.charts import curve_svg, inline
 from scripts.common.cli import run_step, step_parser
 from scripts.common.files import read_json, read_jsonl
 from scripts.common.html import write_page
+from scripts.common.metric_list import METRICS
+from scripts.common.stand_in import base_name
 from scripts.common.step_settings import complete
+from scripts.gguf.tensor_types import quant_line, rounding_note
 from scripts.score.board import cell, display
-from scripts.score.catalogue import ARROWS, CATALOGUE, METRICS, shown
-from scripts.score.charts import curve_charts, whiskers
-from scripts.score.columns import STYLE, columns_of, left_aside
+from scripts.score.columns import columns_of, left_aside
 from scripts.score.entity_pages import entity_section
 from scripts.score.gates import described
-from scripts.score.material import read_answers
 from scripts.score.pictures import pictures_of
 from scripts.score.read_scores import read_variants
+from scripts.score.scoring_input import read_answers
+from scripts.score.shown import ARROWS, shown
 from scripts.score.side_by_side import question, samples
 from scripts.score.strategies import strategy_section
 from scripts.score.training_notes import training_notes
+from scripts.score.whiskers import whiskers
 
 PAGES = Path(__file__).parent / "pages"
 FACTS = ("run", "dataset", "model", "method", "strategies", "strategy")
@@ -42,6 +46,7 @@ def parser():
     arguments.add_argument("--curve", type=Path, help="the training curve (JSONL), where there was a training")
     arguments.add_argument("--training", type=Path, help="facts of the training (JSON), where there was one")
     arguments.add_argument("--images", type=Path, help="folder of the dataset, in which its images lie")
+    arguments.add_argument("--types", type=Path, nargs="*", default=[], help="tensor types of the quantized files")
     arguments.add_argument("--manifest", type=Path, required=True, help="manifest of the base model")
     arguments.add_argument("--page", type=Path, required=True, help="page to write")
     return arguments
@@ -53,7 +58,7 @@ def gate_rows(gates: list[dict]) -> list[dict]:
     for gate in gates:
         outcome, style = OUTCOMES[gate["passed"]]
         against = f" against {gate['baseline']}" if gate["baseline"] else ""
-        aim = f"{CATALOGUE[gate['metric']].title} of {gate['variant']}{against} {gate['comparison']} "
+        aim = f"{METRICS[gate['metric']].title} of {gate['variant']}{against} {gate['comparison']} "
         estimate = gate if gate["value"] is not None else None
         rows.append(
             {
@@ -79,15 +84,15 @@ def metric_cards(scores: dict[str, dict], verdict: dict) -> tuple[list[dict], li
     for metric in dict.fromkeys([*columns_of(list(scores.values())), *METRICS]):
         found = {variant: cell(metric, row, rows.get("base")) for variant, row in rows.items()}
         if all(item["value"] is None for item in found.values()):
-            absent.setdefault(next(iter(found.values()))["reason"], []).append(CATALOGUE[metric].title)
+            absent.setdefault(next(iter(found.values()))["reason"], []).append(METRICS[metric].title)
             continue
         estimates = [item if item["value"] is not None else None for item in found.values()]
         base = found.get("base", {"value": None})["value"]
         cards.append(
             {
-                "title": CATALOGUE[metric].title,
+                "title": METRICS[metric].title,
                 "aside": metric in aside,
-                "direction": ARROWS[CATALOGUE[metric].direction],
+                "direction": ARROWS[METRICS[metric].direction],
                 "chart": whiskers(estimates, [] if base is None else [base]),
                 "rows": [
                     {
@@ -110,11 +115,11 @@ def label_section(scores: dict, style: bool) -> dict | None:
     labels = scores["by_label"]
     if not labels:
         return None
-    known = columns_of([scores], STYLE if style else ())
+    known = columns_of([scores], style)
     columns = [metric for metric in known if any(row["metrics"].get(metric) for row in labels.values())]
     return {
         "variant": scores["variant"],
-        "columns": [{"title": CATALOGUE[m].title, "arrow": ARROWS[CATALOGUE[m].direction]} for m in columns],
+        "columns": [{"title": METRICS[m].title, "arrow": ARROWS[METRICS[m].direction]} for m in columns],
         "entities": any("entities" in row for row in labels.values()),
         "rows": [
             {
@@ -132,7 +137,7 @@ def worst_rows(path: Path, images: Path | None) -> list[dict]:
     """Return the first rows of an error file as the page shows them."""
     rows = []
     for row in list(read_jsonl(path))[:WORST]:
-        values = [f"{CATALOGUE[key].title} {shown(key, value)}" for key, value in row["scores"].items()]
+        values = [f"{METRICS[key].title} {shown(key, value)}" for key, value in row["scores"].items()]
         rows.append(
             {
                 "asked": question(row["messages"])[1],
@@ -159,7 +164,7 @@ def step(arguments) -> None:
     """Read what a run has made, and write its report."""
     facts = complete(arguments.settings, FACTS)
     scores = read_variants(arguments.scores)
-    verdict = read_json(arguments.verdict)
+    verdict, base = read_json(arguments.verdict), read_json(arguments.manifest)
     answers = {path.stem: read_answers(path) for path in arguments.answers}
     errors = {path.stem: path for path in arguments.errors}
     shipped = verdict["shipped"]
@@ -172,9 +177,11 @@ def step(arguments) -> None:
         PAGES,
         title=f"Run {facts['run']}",
         facts={**facts, "language": first.get("language")},
+        base=base_name(facts["model"], base),
         verdict=verdict,
         records=max(found["records"] for found in scores.values()),
-        embedded=read_json(arguments.manifest).get("source") == "embedded",
+        rounding=rounding_note(base),
+        quants=[quant_line(read_json(path)) for path in arguments.types],
         gates=gate_rows(verdict["gates"]),
         metrics=cards,
         absent=absent,
@@ -184,7 +191,7 @@ def step(arguments) -> None:
         by_label=label_section(scores[shipped], bool(facts["strategies"])),
         entities=entities,
         strategies=strategy_section(scores, answers, facts, shipped),
-        charts=curve_charts(list(read_jsonl(arguments.curve))) if arguments.curve else None,
+        curve=training_curve(arguments.curve),
         training=training_notes(read_json(arguments.training)) if arguments.training else [],
         samples=samples(answers, scores, tuple(facts["strategies"]), arguments.images),
         kind=scores[shipped]["answer_kind"],
@@ -196,6 +203,12 @@ def step(arguments) -> None:
         ],
         links=links(facts, arguments.curve is not None),
     )
+
+
+def training_curve(path: Path | None) -> str | None:
+    """Return the curve as an element of the page, empty where the training left no numbers; None without a training."""
+    svg = curve_svg(list(read_jsonl(path))) if path else None
+    return inline(svg, "Training curve") if svg else path and ""
 
 
 def main(argv=None) -> int:

@@ -1,9 +1,12 @@
 """A run's settings in the words of TRL and PEFT."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from scripts.common.cli import log
+from scripts.common.errors import UserError
 
 
 def batch_shape(micro_batch: int, accumulation: int, attempt: int, processes: int = 1) -> tuple[int, int]:
@@ -23,7 +26,7 @@ def batch_shape(micro_batch: int, accumulation: int, attempt: int, processes: in
 def steps_to_stop_at(training: dict, rows: int) -> int | None:
     """Return `max_steps` where it ends a training of so many rows before its epochs do, else None.
 
-    transformers would go on beyond the epochs up to its `max_steps`.
+    transformers would train beyond the epochs up to its `max_steps`.
     """
     micro_batches = math.ceil(rows / training["micro_batch"])
     whole = math.ceil(training["epochs"] * max(math.ceil(micro_batches / training["accumulation"]), 1))
@@ -32,14 +35,16 @@ def steps_to_stop_at(training: dict, rows: int) -> int | None:
 
 
 def training_arguments(
-    settings: dict, folder: Path, precision: str, attempt: int, evaluates: bool, rows: int, processes: int = 1
+    settings: dict, folder: Path, precision: str, shape: tuple[int, int], evaluates: bool, rows: int
 ):
-    """Return TRL's SFTConfig of each process for a run's settings and the number of its training rows."""
+    """Return TRL's SFTConfig of each process for a run's settings and the number of its training rows.
+
+    `shape` is a process's micro-batch and accumulation.
+    """
     import torch
     from trl import SFTConfig
 
-    training = settings["training"]
-    micro_batch, accumulation = batch_shape(training["micro_batch"], training["accumulation"], attempt, processes)
+    training, (micro_batch, accumulation) = settings["training"], shape
     optimizer = training["optimizer"]
     if optimizer.startswith("paged_") and not torch.cuda.is_available():
         log.warning("%s needs CUDA: AdamW is used", optimizer)
@@ -102,3 +107,14 @@ def lora_config(lora: dict):
         use_rslora=lora["rslora"],
         use_dora=lora["dora"],
     )
+
+
+@contextmanager
+def missing_target_modules() -> Iterator[None]:
+    """Make PEFT's error for modules that the model does not have a UserError."""
+    try:
+        yield
+    except ValueError as error:
+        if "target modules" in str(error).lower():
+            raise UserError(f"lora.target_modules: {str(error).splitlines()[0]}") from None
+        raise

@@ -1,11 +1,13 @@
 """Which rows make a batch: order by epoch, grouping by length, packing, and the tensors of a batch."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import torch
 
 from scripts.common.chat import IGNORED
 from scripts.common.padding import pad_batch
+from scripts.common.seals import intact
 
 
 class EpochSampler(torch.utils.data.Sampler):
@@ -13,18 +15,19 @@ class EpochSampler(torch.utils.data.Sampler):
 
     With `group` rows, stretches of 50 groups of shuffled rows are sorted by length, so that the rows of a batch are
     alike; the longest row comes first, so that too little memory shows at once (the scheme of transformers'
-    LengthGroupedSampler, whose order depends on the global generator and so is lost on resume).
+    LengthGroupedSampler, whose order depends on the global generator and so is lost on resume). `multiple` is the
+    number of rows that all processes take at once; see `filled`.
     """
 
-    def __init__(self, lengths: list[int], seed: int, group: int | None = None):
-        self.lengths, self.seed, self.group, self.epoch = lengths, seed, group, 0
+    def __init__(self, lengths: list[int], seed: int, group: int | None = None, multiple: int = 1):
+        self.lengths, self.seed, self.group, self.multiple, self.epoch = lengths, seed, group, multiple, 0
 
     def set_epoch(self, epoch: int) -> None:
         """Take the order of this epoch; called by the trainer."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return -(-len(self.lengths) // self.multiple) * self.multiple
 
     def __iter__(self) -> Iterator[int]:
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
@@ -35,53 +38,64 @@ class EpochSampler(torch.utils.data.Sampler):
             order = [row for part in parts for row in sorted(part, key=self.lengths.__getitem__, reverse=True)]
             longest = max(range(len(order)), key=lambda place: self.lengths[order[place]])
             order[0], order[longest] = order[longest], order[0]
-        return iter(order)
+        return iter(filled(order, self.multiple))
 
 
-def pack_rows(lengths: list[int], capacity: int) -> list[list[int]]:
-    """Return packs of row numbers whose lengths sum to at most `capacity`: first fit over rows sorted by length.
+def filled(order: list[int], multiple: int) -> list[int]:
+    """Return row numbers, filled up to a multiple by the number of the row without labels, which is the last.
 
-    A row longer than `capacity` gets a pack of its own. Deterministic; O(n log n) by a segment tree over free space.
+    So accelerate, which deals batches to processes in turn, gives all of them equally many, and repeats no row.
     """
-    order = sorted(range(len(lengths)), key=lambda row: -lengths[row])
-    size = 1
-    while size < max(len(order), 1):
-        size *= 2
-    free = [capacity] * (2 * size)
-    packs: list[list[int]] = [[] for _ in order]
-    for row in order:
-        node = 1
-        if lengths[row] > free[1]:
-            node = size + next(i for i, pack in enumerate(packs) if not pack)
-        while node < size:
-            node = 2 * node if free[2 * node] >= lengths[row] else 2 * node + 1
-        packs[node - size].append(row)
-        free[node] -= lengths[row]
-        while node > 1:
-            node //= 2
-            free[node] = max(free[2 * node], free[2 * node + 1])
-    return [pack for pack in packs if pack]
+    return order + [len(order)] * (-len(order) % multiple)
 
 
-def packed_rows(dataset, capacity: int) -> Iterator[dict]:
-    """Yield rows {input_ids, labels, seq_lengths} of at most `capacity` tokens, made of a dataset's examples.
+def with_blank_row(rows):
+    """Return a dataset's rows and, as the last one, a row of two tokens without a label, which teaches nothing."""
+    from datasets import Dataset, concatenate_datasets
 
-    An example's first token predicts nothing across the border: its label is ignored.
+    columns = {name: [[]] for name in rows.column_names}
+    columns |= {"input_ids": [rows[0]["input_ids"][:1] * 2], "labels": [[IGNORED] * 2]}
+    if "seq_lengths" in columns:
+        columns["seq_lengths"] = [[2]]
+    return concatenate_datasets([rows, Dataset.from_dict(columns, features=rows.features)])
+
+
+def load_rows(tokens: Path, split: str):
+    """Return a split's rows as a memory-mapped `datasets.Dataset`; UserError when they have changed."""
+    from datasets import Dataset
+
+    return Dataset.from_file(str(intact(tokens / f"{split}.arrow"))).remove_columns("id")
+
+
+def pack_rows(rows, capacity: int, file: Path, made: bool = False):
+    """Return a dataset of rows {input_ids, labels, seq_lengths} of at most `capacity` tokens, each of whole examples.
+
+    TRL's best-fit decreasing (https://huggingface.co/papers/2404.10830), over 10,000 examples at a time, so that memory
+    stays bounded. The rows lie in `file`, which is taken as it is where another process has `made` it.
     """
-    for pack in pack_rows([len(ids) for ids in dataset["input_ids"]], capacity):
-        examples = [dataset[i] for i in pack]
-        yield {
-            "input_ids": [token for example in examples for token in example["input_ids"]],
-            "labels": [label for example in examples for label in [IGNORED, *example["labels"][1:]]],
-            "seq_lengths": [len(example["input_ids"]) for example in examples],
-        }
+    from trl import pack_dataset
+
+    file.parent.mkdir(parents=True, exist_ok=True)
+    options = {"batch_size": 10_000, "cache_file_name": str(file), "load_from_cache_file": made}
+    return pack_dataset(rows.select_columns(["input_ids", "labels"]), capacity, "bfd", options)
+
+
+class WithoutBlankRows:
+    """A collator that leaves out rows without a label where there are others, as one process would not have them."""
+
+    def __init__(self, collator):
+        self.collator = collator
+
+    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
+        trained = [row for row in rows if any(label != IGNORED for label in row["labels"])]
+        return self.collator(trained or rows[:1])
 
 
 def pack_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
     """Return input_ids, labels and position_ids of shape [rows, longest]; positions restart with each example.
 
-    Without an attention mask, transformers reads the examples' borders off the positions and keeps them apart;
-    padding is one more example, which no label looks at.
+    Without an attention mask, transformers finds the borders of the examples in the positions and keeps them apart;
+    padding is one more example, without labels. An example's first token has no label: nothing before it predicts it.
     """
     batch = pad_batch(rows, pad_id)
     width = batch["input_ids"].shape[1]
@@ -91,6 +105,7 @@ def pack_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
         lengths = [*row["seq_lengths"], width - len(row["input_ids"])]
         positions.append(torch.cat([torch.arange(length) for length in lengths]))
     batch["position_ids"] = torch.stack(positions)
+    batch["labels"][batch["position_ids"] == 0] = IGNORED
     return batch
 
 

@@ -1,14 +1,15 @@
-"""What happens beside the training loop: further checkpoints, early stopping, a bar."""
+"""Callbacks of the training loop: further checkpoints, early stopping, progress, energy."""
 
 import math
 from pathlib import Path
 
+from accelerate import PartialState
 from transformers import EarlyStoppingCallback, TrainerCallback
 
 from scripts.common.cli import Progress
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
-from scripts.common.terminal import terminal
+from scripts.common.terminal import log, terminal
 from scripts.train.energy import EnergyMeter
 
 
@@ -24,7 +25,7 @@ class ExtraCheckpoints(TrainerCallback):
 
 
 class RefuseNoNumber(TrainerCallback):
-    """Stop a run whose loss is no number any more: nothing good comes of it."""
+    """Stop a run when its loss is infinite or not a number."""
 
     def on_log(self, args, state, control, logs=None, **_):
         loss = (logs or {}).get("loss", 0.0)
@@ -36,7 +37,7 @@ class RefuseNoNumber(TrainerCallback):
 
 
 def early_stopping(patience: int, resumed: Path | None) -> EarlyStoppingCallback:
-    """Return transformers' early stopping, its count taken up from the checkpoint that a run resumes from."""
+    """Return transformers' early stopping, with the count of the checkpoint that the run resumes from."""
     callback = EarlyStoppingCallback(patience)
     if resumed:
         callback.early_stopping_patience_counter = patience_counter(resumed)
@@ -44,7 +45,7 @@ def early_stopping(patience: int, resumed: Path | None) -> EarlyStoppingCallback
 
 
 def patience_counter(checkpoint: Path) -> int:
-    """Return how many evaluations in a row had brought nothing better when a checkpoint was saved."""
+    """Return how many evaluations in a row had brought no improvement when a checkpoint was saved."""
     saved = read_json(checkpoint / "trainer_state.json")["stateful_callbacks"].get("EarlyStoppingCallback")
     return saved["attributes"]["early_stopping_patience_counter"] if saved else 0
 
@@ -58,7 +59,9 @@ class TrainingBar(TrainerCallback):
     def on_train_begin(self, args, state, control, **_):
         self.bar = Progress(self.what, state.max_steps, state.global_step)
         if state.global_step:
-            terminal.line(f"{self.what}: going on from step {state.global_step} of {state.max_steps}")
+            line = f"{self.what}: continues from step {state.global_step} of {state.max_steps}"
+            log.info("%s", line)
+            terminal.line(line)
 
     def on_log(self, args, state, control, logs=None, **_):
         for key in ("loss", "eval_loss"):
@@ -78,3 +81,15 @@ class EnergyOfSteps(TrainerCallback):
     def on_log(self, args, state, control, logs=None, **_):
         if "loss" in (logs or {}) and state.log_history:
             state.log_history[-1]["energy_joules"] = self.meter.since()
+
+
+def run_callbacks(training: dict, run: str, resumed: Path | None, evaluates: bool) -> list:
+    """Return the callbacks of a run; `resumed` is the checkpoint it resumes from, if any."""
+    callbacks = [EnergyOfSteps(), RefuseNoNumber()]
+    if PartialState().is_main_process:
+        callbacks.append(TrainingBar(f"train {run}"))
+    if training["checkpoint_steps"]:
+        callbacks.append(ExtraCheckpoints(training["checkpoint_steps"]))
+    if training["early_stopping_patience"] and evaluates:
+        callbacks.append(early_stopping(training["early_stopping_patience"], resumed))
+    return callbacks

@@ -1,8 +1,8 @@
-"""Checkpoints: kept outside the declared outputs, keyed by everything that shapes the run, trusted only when whole.
+"""Checkpoints: kept outside the declared outputs, keyed by everything that shapes the run, trusted only when complete.
 
-A checkpoint is data: safetensors, JSON, and files of PyTorch that are read with `weights_only`. It is written beside
-its place and renamed when its manifest, which is written last, is there. The manifest holds the run's fingerprint and
-the hash of every file; a folder that holds anything else, or less, is of no use to a run and is never read.
+A checkpoint is data: safetensors, JSON, and files of PyTorch that are read with `weights_only`. It is written to
+a temporary folder and renamed when its manifest, which is written last, is there. The manifest holds the fingerprint of
+the run and the hash of every file. A folder with other files, or with fewer, is never read.
 """
 
 import os
@@ -17,12 +17,11 @@ from scripts.common.cli import log
 from scripts.common.errors import UserError
 from scripts.common.files import MANIFEST, canonical_sha256, check_manifest, write_manifest
 from scripts.common.seals import seal_of
-from scripts.common.terminal import terminal
+from scripts.common.terminal import warn
 from scripts.train.memory import out_of_memory
-from scripts.train.world import is_first
 
 SAVING = ".saving"
-PENDING = "-before-evaluation"  # of a step whose evaluation is still due
+PENDING = "-before-evaluation"  # of a step that is not evaluated yet
 NAME = re.compile(rf"checkpoint-(\d+)({PENDING})?")
 DATA = (".safetensors", ".json", ".jinja", ".model", ".txt", ".md")
 TORCH_FILE = re.compile(r"(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth")
@@ -40,7 +39,7 @@ def step_of(path: Path) -> int:
 
 
 def checkpoint_name(step: int, pending: bool = False) -> str:
-    """Return the name of a step's checkpoint; `pending` is one whose evaluation is still due."""
+    """Return the name of a step's checkpoint; `pending` is one that is not evaluated yet."""
     return f"checkpoint-{step}{PENDING if pending else ''}"
 
 
@@ -51,10 +50,10 @@ def checkpoints_in(folder: Path) -> list[Path]:
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint that can be trusted, and whose best checkpoint, if it has one, can be.
+    """Return the newest checkpoint that can be trusted together with the best checkpoint that it names, if any.
 
-    Half-written ones, which have no manifest, are removed. Altered and foreign ones are set aside and named, and the
-    one before is taken. Raises UserError for one that holds code.
+    Incomplete ones, which have no manifest, are removed. Altered ones and those of other runs are set aside with a
+    warning, and the one before is taken. Raises UserError for one that holds code.
     """
     shutil.rmtree(folder / SAVING, ignore_errors=True)
     for path in checkpoints_in(folder):
@@ -70,19 +69,21 @@ def latest_checkpoint(folder: Path) -> Path | None:
 
 
 def checkpoint_to_take_up(folder: Path) -> Path | None:
-    """Return the checkpoint that a training goes on from, and name it in the log, once for all processes."""
+    """Return the checkpoint to resume from; the main process writes its name to the log."""
+    from accelerate import PartialState
+
     path = latest_checkpoint(folder)
-    if path and is_first():
-        log.info("goes on from step %d (%s)", step_of(path), path)
+    if path and PartialState().is_main_process:
+        log.info("continues from step %d (%s)", step_of(path), path)
     return path
 
 
 def trusted(path: Path) -> dict | None:
-    """Return the manifest of a checkpoint that is whole, unaltered and of this run; others are put out of the way."""
+    """Return a checkpoint's manifest if it is complete, unaltered and of this run; else remove it or set it aside."""
     if not path.exists():
         return None
     if not path.is_symlink() and not (path / MANIFEST).exists():
-        log.warning("%s is only half written and is removed", path)
+        log.warning("%s is incomplete and is removed", path)
         shutil.rmtree(path)
         return None
     try:
@@ -104,7 +105,7 @@ def check_checkpoint(path: Path) -> dict:
     found = sorted(path.rglob("*"))
     for file in found:
         if file.is_symlink() or not (file.is_file() or file.is_dir()):
-            raise UserError("is no plain file", file)
+            raise UserError("is not a regular file", file)
     manifest = check_manifest(path / MANIFEST, hashes=True)
     listed = {path / name for name in manifest["files"]} | {path / MANIFEST, seal_of(path / MANIFEST)}
     for file in found:
@@ -119,10 +120,10 @@ def check_checkpoint(path: Path) -> dict:
 
 
 def refuse_code(path: Path) -> None:
-    """Raise UserError naming the first file of a checkpoint that is not mere data.
+    """Raise UserError for the first file of a checkpoint that is not plain data.
 
-    Whoever can write a checkpoint can write its manifest too. What PyTorch pickled is read here as it will be read
-    later: tensors and plain values, nothing that runs.
+    Whoever can write a checkpoint can write its manifest too. Files of PyTorch are read here as they will be read
+    later: tensors and plain values, without running code.
     """
     import torch
     from transformers.trainer_pt_utils import safe_globals
@@ -135,14 +136,14 @@ def refuse_code(path: Path) -> None:
                     torch.load(str(file), map_location="meta", weights_only=True, mmap=True)
             except Exception as error:
                 why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-                raise UserError(f"is refused, as it is no mere data: {why}", file, remedy=remedy) from None
+                raise UserError(f"is refused, because it is not plain data: {why}", file, remedy=remedy) from None
         elif file.suffix not in DATA and file != seal_of(path / MANIFEST):
             raise UserError("is refused: no checkpoint holds a file of this kind", file, remedy=remedy)
 
 
 @contextmanager
 def unwritable(folder: Path, step: int) -> Iterator[None]:
-    """Make whatever hinders the writing of a checkpoint a UserError, a full disk above all; leave no half one."""
+    """Make an error in writing a checkpoint, such as a full disk, a UserError; remove the incomplete checkpoint."""
     try:
         yield
     except Exception as error:
@@ -158,7 +159,7 @@ def unwritable(folder: Path, step: int) -> Iterator[None]:
 
 
 def finish_checkpoint(folder: Path, name: str, **facts: Any) -> Path:
-    """Give a checkpoint that was filled under `.saving` its manifest, and then its place; return the place."""
+    """Write the manifest of a checkpoint under `.saving`, move it to its place, and return the place."""
     beside, place = folder / SAVING / name, folder / name
     write_manifest(beside, fingerprint=folder.name, **facts)
     if place.exists():
@@ -180,15 +181,8 @@ def remove_old(folder: Path, keep: int, best_step: int | None) -> None:
 
 
 def free_name(path: Path) -> Path:
-    """Return a path that nothing has, numbered where needed."""
+    """Return a path that does not exist, numbered where needed."""
     number, result = 2, path
     while os.path.lexists(result):
         number, result = number + 1, path.with_name(f"{path.name}-{number}")
     return result
-
-
-def warn(text: str) -> None:
-    """Say something on the terminal and in the log."""
-    log.warning("%s", text)
-    if terminal.apart_from_log:
-        terminal.line(text)

@@ -1,4 +1,7 @@
-"""Hidden states of a frozen backbone at the labelled tokens: computed when they are needed, or once and kept on disk.
+"""Hidden states of a frozen backbone at the labelled tokens: computed in each epoch, or once and kept on disk.
+
+The hidden states of a layer are what the backbone would give if it ended there: the layer's output, and then the final
+norm.
 
 A frozen backbone without dropout gives the same hidden states in every epoch. On a CPU each row goes through it alone,
 so that a row's states are the same to the last bit whichever rows are wanted together, kept or not; on a GPU rows go
@@ -9,7 +12,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
@@ -65,10 +68,14 @@ class Rows:
 
 
 class LiveFeatures:
-    """Hidden states computed by the backbone each time they are wanted."""
+    """Hidden states computed by the backbone each time they are wanted.
 
-    def __init__(self, backbone, rows: Rows, pad_id: int, attempt: int = 1):
+    `depths` are the layers, counted from 1, whose states are wanted; the last one is where the backbone ends.
+    """
+
+    def __init__(self, backbone, rows: Rows, pad_id: int, attempt: int = 1, depths: Sequence[int] = ()):
         self.backbone, self.rows, self.pad_id = backbone, rows, pad_id
+        self.inner = [backbone.layers[depth - 1] for depth in depths[:-1]]
         self.device = next(backbone.parameters()).device
         self.limit = max(GPU_TOKENS >> (attempt - 1), 1)
 
@@ -83,38 +90,55 @@ class LiveFeatures:
         return result
 
     def forward(self, batch: list[int]) -> list[torch.Tensor]:
-        """Return the states [labelled tokens, hidden] of each row, in the backbone's number format."""
+        """Return the states [depths, labelled tokens, hidden] of each row, in the backbone's number format."""
         rows = [
             {"input_ids": self.rows.ids[number], "labels": [IGNORED] * len(self.rows.ids[number])} for number in batch
         ]
-        inputs = pad_batch(rows, self.pad_id)
-        with torch.inference_mode():
-            hidden = self.backbone(
-                input_ids=inputs["input_ids"].to(self.device),
-                attention_mask=inputs["attention_mask"].to(self.device),
-                use_cache=False,
-            ).last_hidden_state
-            return [hidden[place, self.rows.positions[number].to(self.device)] for place, number in enumerate(batch)]
+        inputs, states = pad_batch(rows, self.pad_id), []
+
+        def keep(_module, _inputs, output) -> None:
+            states.append(output[0] if isinstance(output, tuple) else output)
+
+        hooks = [layer.register_forward_hook(keep) for layer in self.inner]
+        try:
+            with torch.inference_mode():
+                last = self.backbone(
+                    input_ids=inputs["input_ids"].to(self.device),
+                    attention_mask=inputs["attention_mask"].to(self.device),
+                    use_cache=False,
+                ).last_hidden_state
+                states = [*(self.backbone.norm(state) for state in states), last]
+        finally:
+            for hook in hooks:
+                hook.remove()
+        places = [self.rows.positions[number].to(self.device) for number in batch]
+        return [torch.stack([state[row, place] for state in states]) for row, place in enumerate(places)]
 
     def __call__(self, numbers: list[int]) -> torch.Tensor:
-        """Return the states [labelled tokens, hidden] of rows one after another."""
+        """Return the last depth's states [labelled tokens, hidden] of rows one after another."""
         found = {}
         for batch in self.batches(sorted(set(numbers))):
-            found.update(zip(batch, self.forward(batch), strict=True))
+            found.update(zip(batch, (states[-1] for states in self.forward(batch)), strict=True))
         return torch.cat([found[number] for number in numbers])
 
 
 class CachedFeatures:
-    """Hidden states read from the file that `fill_cache` wrote: rows by length, one after another."""
+    """Hidden states read from the file that `fill_cache` wrote: rows by length, of each row its depths one by one.
 
-    def __init__(self, folder: Path, split: str, rows: Rows, hidden: int, dtype: torch.dtype, device):
+    `place` is the depth's place among the `depths` of the file.
+    """
+
+    def __init__(
+        self, folder: Path, split: str, rows: Rows, hidden: int, dtype: torch.dtype, device, place: int, depths: int
+    ):
         self.hidden, self.device, self.starts, self.rows = hidden, device, {}, rows
         self.seconds = read_json(folder / f"{split}.json")["seconds"]
-        path, place = folder / f"{split}.bin", 0
+        path, size = folder / f"{split}.bin", 0
         for number in rows.by_length(range(len(rows))):
-            self.starts[number] = place
-            place += len(rows.labels[number]) * hidden
-        self.values = torch.from_file(str(path), shared=False, size=place, dtype=dtype) if place else None
+            own = len(rows.labels[number]) * hidden
+            self.starts[number] = size + place * own
+            size += depths * own
+        self.values = torch.from_file(str(path), shared=False, size=size, dtype=dtype) if size else None
 
     def __call__(self, numbers: list[int]) -> torch.Tensor:
         """Return the states [labelled tokens, hidden] of rows one after another."""
@@ -122,9 +146,50 @@ class CachedFeatures:
         return torch.cat(parts).view(-1, self.hidden).to(self.device)
 
 
-def cache_bytes(tokens: int, hidden: int, dtype: torch.dtype) -> int:
-    """Return the size of a cache: labelled tokens times hidden size times the bytes of a number."""
-    return tokens * hidden * dtype.itemsize
+class Standardized:
+    """Hidden states of which each feature has mean 0 and deviation 1 over the training split's labelled tokens.
+
+    AdamW moves all weights at the same rate, and features of a language model differ by orders of magnitude. `source`
+    gives the states, `statistics` their mean and deviation [2, hidden] in float32.
+    """
+
+    def __init__(self, source: Callable[[list[int]], torch.Tensor], statistics: torch.Tensor):
+        self.source, self.statistics = source, statistics
+
+    def __call__(self, numbers: list[int]) -> torch.Tensor:
+        """Return the standardized states [labelled tokens, hidden] of rows one after another, in float32."""
+        states = self.source(numbers).float()
+        mean, deviation = self.statistics.to(states.device)
+        return (states - mean) / deviation
+
+
+def feature_statistics(source: Callable[[list[int]], torch.Tensor], rows: Rows) -> torch.Tensor:
+    """Return mean and deviation [2, hidden] of the features over all labelled tokens; a constant one's deviation is 1.
+
+    Summed row by row in float64, so that kept states and those computed each time have the same.
+    """
+    total, squares, bar = 0.0, 0.0, Progress("feature statistics", len(rows))
+    for number in rows.by_length(range(len(rows))):
+        states = source([number]).double()
+        total, squares = total + states.sum(0), squares + states.square().sum(0)
+        bar.advance()
+    mean = total / max(rows.tokens, 1)
+    deviation = (squares / max(rows.tokens, 1) - mean.square()).clamp(min=0).sqrt()
+    return torch.stack([mean, torch.where(deviation > 1e-6, deviation, 1.0)]).float().cpu()
+
+
+def fold_statistics(head: torch.nn.Linear, statistics: torch.Tensor) -> None:
+    """Make a head over standardized features one over the features themselves, with the same logits."""
+    with torch.no_grad():
+        mean, deviation = statistics.double().to(head.weight.device)
+        weight = head.weight.double() / deviation
+        head.bias.copy_(head.bias.double() - weight @ mean)
+        head.weight.copy_(weight)
+
+
+def cache_bytes(tokens: int, hidden: int, dtype: torch.dtype, depths: int = 1) -> int:
+    """Return the size of a cache: labelled tokens times hidden size times the bytes of a number, for each depth."""
+    return tokens * hidden * dtype.itemsize * depths
 
 
 def cache_decision(wish: str, needed: int, max_gb: float, free: int) -> tuple[bool, str]:
@@ -158,7 +223,7 @@ def free_disk(folder: Path) -> int:
 
 
 def is_filled(folder: Path, split: str, rows: Rows, needed: int) -> bool:
-    """Say whether an earlier try wrote all hidden states of a split, which need so many bytes, and they are intact."""
+    """Say whether all hidden states of a split, `needed` bytes, are there and unaltered."""
     path, record = folder / f"{split}.bin", folder / f"{split}.json"
     if not record.is_file() or not path.is_file() or path.stat().st_size != needed:
         return False
@@ -177,10 +242,10 @@ def hash_of_first(path: Path, size: int):
 
 
 def fill_cache(live: LiveFeatures, folder: Path, split: str, dtype: torch.dtype, stopped: Callable[[], bool]) -> None:
-    """Write a split's hidden states to `folder`, from where an earlier try stopped.
+    """Write a split's hidden states to `folder`, continuing an interrupted pass.
 
-    Every half a minute what is written is flushed, counted and hashed in a file beside; a broken-off pass goes on at
-    that count, whatever lies behind it, if what lies before has that hash. Raises UserError when it is asked to stop.
+    Every half a minute the states are flushed, and the number of rows and the hash so far are written to a JSON file. A
+    pass continues after those rows if the states before have that hash. Raises UserError when it is asked to stop.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, record = folder / f"{split}.bin", folder / f"{split}.json"
@@ -188,7 +253,7 @@ def fill_cache(live: LiveFeatures, folder: Path, split: str, dtype: torch.dtype,
     nothing = {"rows": 0, "seconds": 0.0}
     done = read_json(record) if record.is_file() and path.is_file() else nothing
     counted = sum(len(live.rows.labels[number]) for number in order[: done["rows"]])
-    written = cache_bytes(counted, live.backbone.config.hidden_size, dtype)
+    written = cache_bytes(counted, live.backbone.config.hidden_size, dtype, len(live.inner) + 1)
     digest = hash_of_first(path, written) if written else hashlib.sha256()
     if written and digest.hexdigest() != done["sha256"]:
         log.warning("%s has changed since it was made: it is made again", path)

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import torch
 
-from scripts.common.base_model import torch_dtype
 from scripts.common.chat import IGNORED
 from scripts.common.classifier_head import Head
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
+from scripts.common.number_format import torch_dtype
 
 
 def class_weights(kind: str, counts: list[int]) -> list[float]:
@@ -50,10 +50,19 @@ def classifier_config(base: Path, labels: list[str], dropout: float) -> dict:
     }
 
 
-def load_classifier(manifest: Path, labels: list[str], settings: dict, precision: str, quantization=None):
+def end_at_layer(config: dict, layer: int) -> dict:
+    """Return a model's config.json as that of a model that ends at a layer, counted from 1."""
+    types = {"layer_types": config["layer_types"][:layer]} if config.get("layer_types") else {}
+    return {**config, "num_hidden_layers": layer, **types}
+
+
+def load_classifier(
+    manifest: Path, labels: list[str], settings: dict, precision: str, quantization=None, layer: int | None = None
+):
     """Load a base as its architecture's token classifier, onto the first GPU or the CPU; `score` is a fresh `Head`.
 
-    `settings` is the run's: head.dropout, training.attention and the seed of the head's weights.
+    `settings` is the run's: head.dropout, training.attention and the seed of the head's weights. The model ends at
+    `layer`, counted from 1, or (none) where the base does.
     """
     from transformers import AutoConfig, AutoModelForTokenClassification
 
@@ -64,6 +73,10 @@ def load_classifier(manifest: Path, labels: list[str], settings: dict, precision
     config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
     config.id2label = {int(number): label for number, label in wanted["id2label"].items()}
     config.label2id, config.classifier_dropout = wanted["label2id"], wanted["classifier_dropout"]
+    if layer is not None and layer < wanted.get("num_hidden_layers", 0):
+        config.num_hidden_layers = layer
+        if getattr(config, "layer_types", None):
+            config.layer_types = config.layer_types[:layer]
     options = {} if attention == "auto" else {"attn_implementation": attention}
     model = AutoModelForTokenClassification.from_pretrained(
         folder,

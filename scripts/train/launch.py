@@ -1,7 +1,7 @@
-"""Start the processes that train one run together, on one node or by `srun` on several, and end them together.
+"""Start the processes that train one run, on one node or by `srun` on several, and end them when one fails.
 
 The processes run scripts/train/train_model.py with `--exchange FOLDER`: there the first leaves its result, and each
-that fails says why. On several nodes `srun` starts this file once on each, which starts that node's processes:
+that fails records why. On several nodes `srun` starts this file once on each, which starts that node's processes:
 
     python scripts/train/launch.py --count 4 -- python scripts/train/train_model.py ...
 """
@@ -23,8 +23,8 @@ from scripts.common.orphans import die_with_parent
 from scripts.common.terminal import terminal
 from scripts.train.memory import has_risen, oom_kills
 from scripts.train.stop import SIGNALS
-from scripts.train.world import RENDEZVOUS
 
+RENDEZVOUS = "SNAKETUNE_RENDEZVOUS"  # the variable that says where processes find each other
 RESULT = "result.json"
 GRACE = 15  # seconds that the others have to end by themselves after one has failed
 TRAIN_MODEL = Path(__file__).with_name("train_model.py")
@@ -33,8 +33,8 @@ TRAIN_MODEL = Path(__file__).with_name("train_model.py")
 def train_in_processes(arguments, attempt: int) -> tuple[list[dict], dict]:
     """Train the run of `train_model.py`'s arguments in several processes; return curve and facts.
 
-    Raises UserError for what any of them says the user can mend, MemoryError when one ran out of memory, and
-    RuntimeError when one failed or was killed. None of them outlives this call.
+    Raises UserError, MemoryError when one ran out of memory, and RuntimeError when one failed or was killed. None of
+    them outlives this call.
     """
     training = arguments.settings["training"]
     nodes, count = training["nodes"], training["processes"]
@@ -42,7 +42,7 @@ def train_in_processes(arguments, attempt: int) -> tuple[list[dict], dict]:
     shutil.rmtree(exchange, ignore_errors=True)
     exchange.mkdir(parents=True)
     try:
-        command = [sys.executable, str(TRAIN_MODEL), *words(arguments, attempt, exchange)]
+        command = [sys.executable, str(TRAIN_MODEL), *command_line(arguments, attempt, exchange)]
         status = run_here(command, count, exchange) if nodes == 1 else run_on_nodes(command, arguments, exchange)
         if status == 0 and (exchange / RESULT).exists():
             result = read_json(exchange / RESULT)
@@ -52,7 +52,7 @@ def train_in_processes(arguments, attempt: int) -> tuple[list[dict], dict]:
         shutil.rmtree(exchange, ignore_errors=True)
 
 
-def words(arguments, attempt: int, exchange: Path) -> list[str]:
+def command_line(arguments, attempt: int, exchange: Path) -> list[str]:
     """Return the command line of each process."""
     write_json(exchange / "settings.json", arguments.settings)
     paths = ("base", "images", "checkpoints", "output", "curve", "facts", "log")
@@ -63,23 +63,23 @@ def words(arguments, attempt: int, exchange: Path) -> list[str]:
 
 
 def run_here(command: list[str], count: int, exchange: Path, node: int = 0, nodes: int = 1) -> int:
-    """Run so many processes of a node; return 0, or the exit status of the first that failed.
+    """Run `count` processes on a node; return 0, or the exit status of the first that failed.
 
-    Once one has failed, the others, which would wait for it, are ended. SIGTERM is passed on to all.
+    When one fails, the others, which would wait for it, are ended. SIGTERM is passed on to all.
     """
     with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
-        surroundings = {**os.environ, "WORLD_SIZE": str(count * nodes), "LOCAL_WORLD_SIZE": str(count)}
+        environment = {**os.environ, "WORLD_SIZE": str(count * nodes), "LOCAL_WORLD_SIZE": str(count)}
         if nodes == 1:
-            surroundings[RENDEZVOUS] = f"file://{folder}/meeting"
-            surroundings.update(loopback())
+            environment[RENDEZVOUS] = f"file://{folder}/meeting"
+            environment.update(loopback())
         processes = []
         stopper = Stopper(processes)
         try:
             for number in range(count):
                 names = {"RANK": str(node * count + number), "LOCAL_RANK": str(number)}
-                # The first process has the bar: it speaks to the terminal, the others to the log.
+                # The first process shows the progress: it writes to the terminal, the others to the log.
                 to = terminal.stream if node == number == 0 and terminal.apart_from_log else None
-                processes.append(start(command, {**surroundings, **names}, to))
+                processes.append(start(command, {**environment, **names}, to))
             if stopper.asked:  # by a signal that came before all were there
                 stopper.stop()
             return first_failure(processes, stopper, exchange, node * count)
@@ -89,27 +89,27 @@ def run_here(command: list[str], count: int, exchange: Path, node: int = 0, node
 
 
 def as_helper() -> None:
-    """Make the process that is about to start end with this one, which alone takes what terminals and srun tell all."""
+    """Make a new process end with this one, and ignore the signals that terminals and srun send to every process."""
     die_with_parent()
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 
-def start(command: list[str], surroundings: dict[str, str], to, before=as_helper) -> subprocess.Popen:
-    """Start a process that ends with this one, its messages going to a stream (None: where this one's go)."""
-    return subprocess.Popen(command, env=surroundings, stderr=to, preexec_fn=before)
+def start(command: list[str], environment: dict[str, str], to, before=as_helper) -> subprocess.Popen:
+    """Start a process that ends with this one; its stderr is a stream (None: that of this process)."""
+    return subprocess.Popen(command, env=environment, stderr=to, preexec_fn=before)
 
 
 def loopback() -> dict[str, str]:
-    """Return the variables that keep the talk of one node's processes on its loopback device."""
+    """Return the variables that make processes of one node talk on its loopback device only."""
     device = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
     return {"GLOO_SOCKET_IFNAME": device, "NCCL_SOCKET_IFNAME": device} if device else {}
 
 
 class Stopper:
-    """Passes SIGTERM and what means the same on to processes, as this signal; `asked` says that it came.
+    """Passes SIGTERM, and signals that mean the same, on to processes as one signal; `asked` says that one came.
 
-    srun kills what it started when it gets SIGTERM itself, and passes SIGUSR1 on: that means the same here.
+    srun kills what it started when it gets SIGTERM, and passes SIGUSR1 on, which therefore means the same here.
     """
 
     def __init__(self, processes: list[subprocess.Popen], signal_to_pass_on: int = signal.SIGTERM):
@@ -123,34 +123,36 @@ class Stopper:
             process.send_signal(self.signal_to_pass_on)
 
     def undo(self) -> None:
-        """Let the signals mean what they meant before."""
+        """Restore the handlers of before."""
         for number, before in self.before.items():
             signal.signal(number, before)
 
 
 def first_failure(processes: list[subprocess.Popen], stopper: Stopper, exchange: Path, first: int) -> int:
-    """Wait for processes, the first of which has this number; return 0 or the status of the first that failed.
+    """Wait for processes, numbered from `first`; return 0 or the status of one that failed.
 
-    One that a signal ended can't leave word of it. SIGTERM that was passed on does that before Python takes signals.
+    Records the failure of those that a signal ended, such as SIGTERM before Python handles signals.
     """
     kills = oom_kills()
     while True:
-        for number, process in enumerate(processes, first):
-            if process.poll():
-                if process.returncode == -signal.SIGTERM and stopper.asked:
-                    note_failure(exchange, number, "user", "stopped by SIGTERM before the training began; run again")
-                elif process.returncode < 0:
-                    name = signal.Signals(-process.returncode).name
-                    kind = "memory" if name == "SIGKILL" and has_risen(kills, oom_kills()) else "killed"
-                    note_failure(exchange, number, kind, f"process {number} was ended by {name}")
-                return process.returncode
+        # All are checked: a process that lost the connection to a killed one may be seen to end first.
+        failed = {number: process.returncode for number, process in enumerate(processes, first) if process.poll()}
+        for number, status in failed.items():
+            if status == -signal.SIGTERM and stopper.asked:
+                note_failure(exchange, number, "user", "stopped by SIGTERM before the training began; run again")
+            elif status < 0:
+                name = signal.Signals(-status).name
+                kind = "memory" if name == "SIGKILL" and has_risen(kills, oom_kills()) else "killed"
+                note_failure(exchange, number, kind, f"process {number} was ended by {name}")
+        if failed:
+            return min(failed.values())
         if all(process.poll() == 0 for process in processes):
             return 0
         time.sleep(0.1)
 
 
 def end(processes: list[subprocess.Popen]) -> None:
-    """Wait a little for processes that are still there, and kill them."""
+    """Wait for the processes that still run, and kill them after GRACE seconds."""
     deadline = time.monotonic() + GRACE
     while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -167,9 +169,7 @@ def run_on_nodes(command: list[str], arguments, exchange: Path) -> int:
     if job is None:
         raise UserError("training.nodes: several nodes are trained on in a Slurm job", remedy="see profiles/slurm")
     if shutil.which("srun") is None:
-        raise UserError(
-            "training.nodes: there is no srun here", remedy="several nodes are no option with --sdm apptainer"
-        )
+        raise UserError("training.nodes: srun was not found", remedy="train on several nodes without --sdm apptainer")
     nodes = str(training["nodes"])
     launch = [
         "srun", "--nodes", nodes, "--ntasks", nodes, "--ntasks-per-node", "1", "--export", "ALL", "--kill-on-bad-exit",
@@ -190,12 +190,12 @@ def run_on_nodes(command: list[str], arguments, exchange: Path) -> int:
 
 
 def note_failure(exchange: Path, number: int, kind: str, message: str) -> None:
-    """Leave word of a failure: `kind` is killed, memory, user or fault."""
+    """Record a failure: `kind` is killed, memory, user or fault."""
     write_json(exchange / f"failed-{number}.json", {"kind": kind, "message": message, "number": number})
 
 
 def why_failed(exchange: Path, status: int) -> Exception:
-    """Return the error to raise for what the processes left; of many the one that the others follow from."""
+    """Return the error to raise for the recorded failures: the one from which the others follow."""
     failures = [read_json(path) for path in sorted(exchange.glob("failed-*.json"))]
     for kind in ("killed", "memory", "user", "fault"):
         found = [failure for failure in failures if failure["kind"] == kind]
@@ -205,7 +205,7 @@ def why_failed(exchange: Path, status: int) -> Exception:
             return UserError(found[0]["message"])
         if found:
             return RuntimeError(found[0]["message"])
-    return RuntimeError(f"the processes ended with status {status} and said nothing")
+    return RuntimeError(f"the processes ended with status {status} and without a message")
 
 
 def main(argv=None) -> int:

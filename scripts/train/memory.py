@@ -27,7 +27,7 @@ def peak_memory_mb() -> int:
 def peak_resident_mb() -> int:
     """Return the most main memory that this process has held so far, in MiB.
 
-    The maximum of getrusage is no measure of it: a process that was just started takes over its parent's.
+    Not the maximum of getrusage: a new process inherits its parent's.
     """
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) // 1024
@@ -57,7 +57,7 @@ def loading() -> Iterator[None]:
 
 
 def free_memory() -> None:
-    """Give back what the failed try held."""
+    """Free what the failed attempt held."""
     import gc
 
     import torch

@@ -10,7 +10,7 @@ folder, tokenizer and configuration included, is the base's, byte for byte. No m
 import math
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from scripts.common.adapter_config import read_adapter_config
@@ -20,7 +20,6 @@ from scripts.common.files import atomic_folder, check_manifest, write_manifest
 from scripts.common.threads import use_threads
 from scripts.common.tokenizer_files import copy_code, copy_tokenizer_files
 from scripts.common.vision import PROJECTOR, is_vision, lower_longest_edge
-from scripts.train.checkpoint_names import module_names, names_in_files
 
 PREFIX = "base_model.model."
 PLAIN = {
@@ -99,6 +98,40 @@ def replaced_weight(trained) -> Callable:
     return replace
 
 
+def names_in_files(folder: Path) -> list[str]:
+    """Return the names of the tensors in a model folder's safetensors files, from their headers alone."""
+    from safetensors import safe_open
+
+    names = []
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            names += file.keys()
+    return names
+
+
+def module_names(folder: Path, names: Iterable[str]) -> dict[str, str]:
+    """Return the loaded model's name of each tensor of a vision model's folder.
+
+    They differ for Mistral 3: hub files say `language_model.model.layers...`, the model
+    `model.language_model.layers...`. transformers' own table of conversions is asked, over a model without memory.
+    Raises UserError when two tensors become one: what changes which would not be clear then.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForImageTextToText
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightRenaming, rename_source_key
+
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder))
+    known = model.state_dict()
+    renamings = [rule for rule in get_model_conversion_mapping(model) if isinstance(rule, WeightRenaming)]
+    result = {name: rename_source_key(name, renamings, [], model.base_model_prefix, known)[0] for name in names}
+    if len(set(result.values())) < len(result):
+        twice = next(name for name in result.values() if list(result.values()).count(name) > 1)
+        raise UserError(f"has more than one tensor for '{twice}'", folder)
+    return result
+
+
 def names_of_updates(folder: Path, updates: dict[str, Callable]) -> dict[str, str]:
     """Return, for each tensor of a base's files that an adapter changes, the adapter's name of it."""
     names = names_in_files(folder)
@@ -150,14 +183,19 @@ def step(arguments) -> None:
     merge_adapter(arguments.adapter, arguments.base, arguments.output)
 
 
-def parser():
-    """Return the step's command line."""
-    result = step_parser(__doc__.splitlines()[0])
-    result.add_argument("adapter", type=Path, help="manifest.json of the adapter")
+def merge_parser(description: str):
+    """Return the command line of a step that merges what was trained into its base."""
+    result = step_parser(description)
+    result.add_argument("adapter", type=Path, help="manifest.json of the adapter or the head")
     result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
     result.add_argument("--output", type=Path, required=True, help="folder for the merged model")
     result.add_argument("--threads", type=int, default=2, help="CPU threads")
     return result
+
+
+def parser():
+    """Return the step's command line."""
+    return merge_parser(__doc__.splitlines()[0])
 
 
 def main(argv=None) -> int:

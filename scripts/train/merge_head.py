@@ -6,37 +6,49 @@ python scripts/train/merge_head.py results/runs/pii/adapter/manifest.json \
 The base's weight files are linked, not loaded or copied, where LoRA changes nothing in them; its language model head
 stays in its file, where no index names it and no loader takes it, because cutting it out means writing the file anew.
 The head is one more file, in float32. With LoRA, each weight becomes W + scale * B A, one file in memory at a time.
+Where the head reads an earlier layer (head.layer), the model ends there: files with later layers are written anew.
 """
 
+import re
 import shutil
 import sys
 from pathlib import Path
 
-from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.cli import Progress, run_step
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, link_or_copy, read_json, write_json, write_manifest
 from scripts.common.threads import use_threads
 from scripts.common.tokenizer_files import copy_code, copy_tokenizer_files
-from scripts.train.merge_adapter import adapter_updates
+from scripts.train.merge_adapter import adapter_updates, merge_parser
 
 BACKBONE = "model."
 
 
-def write_weights(source: Path, target: Path, updates: dict) -> list[str]:
-    """Link a weight file, or write it anew where updates change some of it; return the backbone's tensors in it."""
+def layer_of(name: str) -> int:
+    """Return the number, from 1, of the layer that a tensor of the backbone belongs to; 0 for one outside of layers."""
+    match = re.match(rf"{re.escape(BACKBONE)}layers\.(\d+)\.", name)
+    return int(match[1]) + 1 if match else 0
+
+
+def write_weights(source: Path, target: Path, updates: dict, layer: int) -> list[str]:
+    """Link a weight file, or write it anew where updates change some of it or layers after `layer` are left out.
+
+    Returns the backbone's tensors in it; a file without any is not written.
+    """
     from safetensors import safe_open
     from safetensors.torch import save_file
 
     with safe_open(source, framework="pt") as file:
         names = list(file.keys())
+        own = [name for name in names if name.startswith(BACKBONE) and layer_of(name) <= layer]
         changed = [name for name in names if name in updates]
-        if not changed:
+        if not changed and not any(layer_of(name) > layer for name in names):
             link_or_copy(source, target)
-        else:
-            tensors = {name: file.get_tensor(name) for name in names if name.startswith(BACKBONE)}
+        elif own:
+            tensors = {name: file.get_tensor(name) for name in own}
             tensors |= {name: updates.pop(name)(tensors[name]) for name in changed}
             save_file(tensors, target, file.metadata())
-    return [name for name in names if name.startswith(BACKBONE)]
+    return own
 
 
 def merge_head(adapter: Path, base: Path, output: Path) -> None:
@@ -44,7 +56,7 @@ def merge_head(adapter: Path, base: Path, output: Path) -> None:
     from safetensors import safe_open
 
     from scripts.common.classifier_head import HEAD, HEAD_CONFIG
-    from scripts.train.head_model import classifier_config
+    from scripts.train.head_model import classifier_config, end_at_layer
 
     facts, base_facts = check_manifest(adapter), check_manifest(base)
     head = read_json(adapter.parent / HEAD_CONFIG)
@@ -54,6 +66,8 @@ def merge_head(adapter: Path, base: Path, output: Path) -> None:
             f"was trained on hidden states of {head['hidden_size']} numbers, the base's have {config['hidden_size']}",
             adapter.parent,
         )
+    if head["layer"] < head["base_layers"]:
+        config = end_at_layer(config, head["layer"])
     updates = adapter_updates(adapter.parent) if (adapter.parent / "adapter_config.json").is_file() else {}
     sources = sorted(base.parent.glob("*.safetensors"))
     count = len(sources) + 1
@@ -61,7 +75,7 @@ def merge_head(adapter: Path, base: Path, output: Path) -> None:
     bar, places = Progress("merge head", count), {}
     with atomic_folder(output) as folder:
         for source, name in zip(sources, files, strict=False):
-            places |= dict.fromkeys(write_weights(source, folder / name, updates), name)
+            places |= dict.fromkeys(write_weights(source, folder / name, updates, head["layer"]), name)
             bar.advance()
         if updates:
             raise UserError(f"changes weights that the base has not: {', '.join(sorted(updates)[:3])}", adapter.parent)
@@ -69,7 +83,7 @@ def merge_head(adapter: Path, base: Path, output: Path) -> None:
         with safe_open(folder / files[-1], framework="pt") as file:
             places |= dict.fromkeys(file.keys(), files[-1])
         bar.advance()
-        size = sum((folder / name).stat().st_size for name in files)
+        size = sum((folder / name).stat().st_size for name in files if (folder / name).is_file())
         index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
         write_json(folder / "model.safetensors.index.json", index)
         write_json(folder / "config.json", config)
@@ -94,12 +108,7 @@ def step(arguments) -> None:
 
 def parser():
     """Return the step's command line."""
-    result = step_parser(__doc__.splitlines()[0])
-    result.add_argument("adapter", type=Path, help="manifest.json of the head's folder")
-    result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
-    result.add_argument("--output", type=Path, required=True, help="folder for the token classifier")
-    result.add_argument("--threads", type=int, default=2, help="CPU threads")
-    return result
+    return merge_parser(__doc__.splitlines()[0])
 
 
 def main(argv=None) -> int:

@@ -1,8 +1,8 @@
-"""What the trainers of all tasks share: they stop when they are asked to, and go on as if nothing had happened.
+"""Exact resume for the trainers of all tasks: a stopped and resumed run ends with the same bytes as an undisturbed one.
 
-transformers saves weights, optimizer, schedule and random numbers. What is missing for a run that goes on to end
-byte for byte as one that was never stopped is here: the order of the rows, the sums since the last log, an evaluation
-that was still due, the best checkpoint, and checkpoints that are whole or absent.
+transformers saves weights, optimizer, schedule and random numbers. This module adds what is missing: the order of the
+rows, the sums since the last log, an evaluation that was interrupted, the best checkpoint, and checkpoints that are
+complete or absent.
 """
 
 import random
@@ -20,8 +20,9 @@ from scripts.common.files import read_json, write_json
 from scripts.train.batches import EpochSampler
 from scripts.train.callbacks import patience_counter
 from scripts.train.checkpoints import SAVING, checkpoint_name, finish_checkpoint, remove_old, step_of, unwritable
+from scripts.train.memory import peak_memory_mb
+from scripts.train.processes import any_process
 from scripts.train.stop import StopOnTerm
-from scripts.train.world import any_process, is_first, process_count, wait_for_all
 
 SINCE_LOG = "since_log.json"
 
@@ -31,7 +32,7 @@ class EvaluationStoppedError(Exception):
 
 
 class InTraining(TrainerCallback):
-    """Tells a trainer what its loop has come to."""
+    """Calls the trainer at the events of its loop."""
 
     def __init__(self, trainer: "Resumable"):
         self.trainer = trainer
@@ -50,17 +51,19 @@ class InTraining(TrainerCallback):
 class Resumable:
     """Mixed into a trainer: `row_seed` decides the order of rows, `group_rows` groups them by length.
 
-    `stop` is asked whether SIGTERM came; the newest `keep_checkpoints` checkpoints are kept, and the best one. The
-    trainer's `sums()` returns what it adds up between two logs, ready for JSON, and `set_sums` takes it up again.
+    `stop` says whether SIGTERM came; the newest `keep_checkpoints` checkpoints are kept, and the best one. The
+    trainer's `sums()` returns what it adds up between two logs, JSON-ready, and `set_sums` restores it.
     """
 
     def __init__(self, *arguments, row_seed: int, group_rows: bool, stop: StopOnTerm, keep_checkpoints: int, **options):
         self.row_seed, self.group_rows = row_seed, group_rows
         self.stop, self.keep_checkpoints = stop, keep_checkpoints
+        self.logged_at, self.step_and_place = time.monotonic(), (-1, 0)
         self.resumed: Path | None = None
-        self.saved: str | None = None  # the checkpoint that holds what the trainer is at
-        self.last_step: tuple | None = None  # random numbers and sums as the last whole step left them
+        self.saved: str | None = None  # the checkpoint of the current state
+        self.last_step: tuple | None = None  # random numbers and sums after the last complete step
         self.updates_per_epoch: int | None = None
+        self.order: EpochSampler | None = None
         super().__init__(*arguments, **options)
         self.add_callback(InTraining(self))
 
@@ -71,14 +74,19 @@ class Resumable:
 
     def _get_train_sampler(self, train_dataset=None):
         dataset = train_dataset if train_dataset is not None else self.train_dataset
-        lengths = [len(ids) for ids in dataset["input_ids"]]
-        rows_of_step = self.args.train_batch_size * self.args.gradient_accumulation_steps * process_count()
-        return EpochSampler(lengths, self.row_seed, rows_of_step if self.group_rows else None)
+        lengths, processes = [len(ids) for ids in dataset["input_ids"]], self.args.world_size
+        at_once = self.args.train_batch_size * processes
+        group = at_once * self.args.gradient_accumulation_steps if self.group_rows else None
+        if processes == 1:
+            self.order = EpochSampler(lengths, self.row_seed, group)
+        else:
+            self.order = EpochSampler(lengths[:-1], self.row_seed, group, multiple=at_once)
+        return self.order
 
     def train_or_finish(self, resumed: Path | None, patience: int | None) -> None:
-        """Train, from a checkpoint if there is one; one at which the run had stopped early is at its end.
+        """Train, from a checkpoint if there is one; do nothing if the run had stopped early at that checkpoint.
 
-        Raises UserError on SIGTERM, once a checkpoint of the last whole step is there.
+        Raises UserError on SIGTERM, after a checkpoint of the last complete step is written.
         """
         self.resumed = resumed
         if resumed and patience and patience_counter(resumed) >= patience:
@@ -91,8 +99,22 @@ class Resumable:
         finally:
             self.stop.at_once = True
 
+    def place_in_step(self) -> int:
+        """Return the number of a micro-batch among this process's of the optimizer step; asked once for each."""
+        step = self.state.global_step
+        place = self.step_and_place[1] + 1 if self.step_and_place[0] == step else 0
+        self.step_and_place = (step, place)
+        return place
+
+    def speed(self, tokens: int) -> dict:
+        """Return the seconds since the last call, tokens per second and the memory used, for a point of the curve."""
+        now = time.monotonic()
+        seconds, self.logged_at = now - self.logged_at, now
+        speed = round(tokens / seconds, 1) if seconds else None
+        return {"seconds": round(seconds, 3), "tokens_per_second": speed, "memory_mb": peak_memory_mb()}
+
     def take_up(self) -> None:
-        """Take up what transformers leaves behind: sums since the last log, best checkpoint, a due evaluation."""
+        """Restore what transformers does not: sums since the last log, best checkpoint, an interrupted evaluation."""
         self.stop.at_once = False
         if self.resumed is None:
             return
@@ -114,8 +136,13 @@ class Resumable:
         return str(self.folder / checkpoint_name(best)) if best else None
 
     def _run_epoch(self, **options):
-        """Train an epoch, unless the run is at its end: transformers would go one step beyond `max_steps`."""
+        """Train an epoch, unless the run has ended: transformers would take one step more than `max_steps`.
+
+        After a resume of several processes, neither transformers nor accelerate tells the sampler its epoch.
+        """
         self.updates_per_epoch = options["num_update_steps_per_epoch"]
+        if self.order is not None:
+            self.order.set_epoch(options["epoch"])
         if options["resume_from_checkpoint"] is not None:
             options["resume_from_checkpoint"] = str(self.resumed)
         if not self.control.should_training_stop and self.state.global_step < self.state.max_steps:
@@ -139,7 +166,7 @@ class Resumable:
             stopping = True
         if stopping:
             self.save_and_stop(due)
-        if process_count() == 1:
+        if self.args.world_size == 1:
             self.last_step = (self.random_state(), self._tr_loss.clone(), self.sums())
 
     def evaluation_follows(self) -> bool:
@@ -148,15 +175,15 @@ class Resumable:
         return by_epoch and (step >= self.state.max_steps or step % self.updates_per_epoch == 0)
 
     def asked_to_stop(self) -> bool:
-        """Say whether SIGTERM came to any of the processes that train together."""
+        """Say whether SIGTERM came to any of the processes."""
         return any_process(self.stop.asked)
 
     def may_stop_alone(self) -> bool:
-        """Say whether to stop now, in the midst of a step: several processes stop together at its end."""
-        return self.stop.asked and process_count() == 1
+        """Say whether to stop in the middle of a step; several processes stop at its end, all at once."""
+        return self.stop.asked and self.args.world_size == 1
 
     def after_micro_batch(self) -> None:
-        """When asked to stop, go back to the end of the last step, save it, and stop."""
+        """When asked to stop, restore the state after the last step, save it, and stop."""
         if self.may_stop_alone():
             if self.last_step is not None:
                 random_state, loss, sums = self.last_step
@@ -200,32 +227,32 @@ class Resumable:
             torch.cuda.set_rng_state_all(state[3])
 
     def _get_output_dir(self, trial):
-        """Return where transformers saves: beside the checkpoints, which get their place when they are whole."""
+        """Return the temporary folder where transformers saves; a complete checkpoint is moved to its place."""
         return str(self.folder / SAVING)
 
     def _save_checkpoint(self, model, trial, pending: bool = False):
-        """Write a checkpoint, whole or not at all, and remove those that are too many.
+        """Write a complete checkpoint or none, and remove those that are too many.
 
-        Raises UserError when it can't be written, as on a full disk; the one before it stays what it is.
+        Raises UserError when it can't be written, as on a full disk; the one before it is kept.
         """
         step, name = self.state.global_step, checkpoint_name(self.state.global_step, pending)
         beside = self.folder / SAVING / checkpoint_name(step)
         with unwritable(self.folder, step):
-            if is_first():
+            if self.is_world_process_zero():
                 shutil.rmtree(beside.parent, ignore_errors=True)
-            wait_for_all()
+            self.accelerator.wait_for_everyone()
             super()._save_checkpoint(model, trial)
             loss = nested_gather(self._tr_loss, self.args.parallel_mode).mean().item()
-            wait_for_all()
+            self.accelerator.wait_for_everyone()
             self.state.best_model_checkpoint = self.best_checkpoint()
-            if is_first():
+            if self.is_world_process_zero():
                 best = step_of(Path(self.state.best_model_checkpoint)) if self.state.best_model_checkpoint else None
                 self.state.save_to_json(str(beside / "trainer_state.json"))
                 since = {"logged_step": self._globalstep_last_logged, "loss": loss, "sums": self.sums()}
                 write_json(beside / SINCE_LOG, {**since, "evaluation_due": pending}, part=True)
-                (beside / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
+                (beside / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nothing reads
                 beside.rename(beside.with_name(name))
                 finish_checkpoint(self.folder, name, step=step, best_step=best)
                 remove_old(self.folder, self.keep_checkpoints, best)
-            wait_for_all()
+            self.accelerator.wait_for_everyone()
         self.saved = name

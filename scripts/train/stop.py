@@ -1,7 +1,7 @@
-"""SIGTERM ends a training: at once while nothing would be lost, else at the next place from which it can go on.
+"""SIGTERM ends a training: at once outside the training loop, else after a checkpoint is written.
 
-Ctrl-C means the same, and so does SIGURG, by which profiles/slurm warns of a time limit: whoever does not listen to it
-ignores it, as the programs do that hold a container's image in place; SIGTERM would end those.
+Ctrl-C means the same, and so does SIGURG, with which profiles/slurm warns of a time limit: programs without a handler
+ignore it, such as the one that mounts a container's image; SIGTERM would end them.
 """
 
 import signal
@@ -16,10 +16,10 @@ class StoppedAtOnceError(UserError):
 
 
 class StopOnTerm:
-    """Takes the signals from now on; `asked` says that one came, `reason` which.
+    """Handles the signals from now on; `asked` says that one came, `reason` which.
 
-    Outside the training loop (`at_once`) it ends whatever is going on, as nothing is lost but time; inside the loop
-    the loop looks at `asked`, saves a checkpoint, and raises what `error` returns. Another signal changes nothing.
+    Outside the training loop (`at_once`) the signal raises an error. Inside it the loop reads `asked`, saves a
+    checkpoint, and raises what `error` returns. A second signal changes nothing.
     """
 
     def __init__(self):

@@ -16,12 +16,56 @@ from scripts.common.cli import Progress, log, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, check_manifest, read_json, read_jsonl, write_json
 from scripts.common.html import write_page
-from scripts.common.records import SPLITS, Record
+from scripts.common.records import SPLITS, Record, images_of
 from scripts.common.vision import VisionTokenizer, vision_tokenizer
-from scripts.train.vision_rows import VisionLedger
 
 PREVIEWS = 5
 NAMED = 20  # ids listed per problem
+COLUMNS = {"id": "string", "input_ids": "[int32]", "labels": "[int32]"}
+VISION_COLUMNS = {**COLUMNS, "images": "[string]"}
+
+
+@dataclass
+class VisionLedger:
+    """How much of one split's tokens is images; `image_cut` holds ids of rows whose limit lies before an image's end.
+
+    `rows` are [id, text tokens, image tokens, images] of the rows that are kept.
+    """
+
+    tokenizer: VisionTokenizer
+    rows: list[list] = field(default_factory=list)
+    image_cut: list[str] = field(default_factory=list)
+
+    def image_tokens(self, ids: list[int]) -> int:
+        """Return how many of the ids belong to images, the ends of rows and of images included."""
+        return sum(token in self.tokenizer.image_ids for token in ids)
+
+    def cuts_image(self, record: Record, row: Conversation, limit: int) -> bool:
+        """Say whether a row cut to `limit` tokens would lose an image or a part of one; its id is noted then."""
+        cut = self.image_tokens(row.ids[limit:]) > 0
+        if cut:
+            self.image_cut.append(record.id)
+        return cut
+
+    def columns(self, record: Record, row: Conversation) -> dict:
+        """Count a row that is kept, and return what its Arrow row holds beside ids and labels."""
+        names = images_of(record.messages)
+        image_tokens = self.image_tokens(row.ids)
+        self.rows.append([record.id, len(row.ids) - image_tokens, image_tokens, len(names)])
+        return {"images": names}
+
+    def summary(self) -> dict:
+        """Return the counts, JSON-ready."""
+        counts = [image_tokens for _, _, image_tokens, images in self.rows if images]
+        return {
+            "images": sum(images for *_, images in self.rows),
+            "image_tokens": sum(counts),
+            "text_tokens": sum(text for _, text, _, _ in self.rows),
+            "most_image_tokens": max(counts, default=0),
+            "tokens_of_rows": [
+                dict(zip(("id", "text_tokens", "image_tokens", "images"), row, strict=True)) for row in self.rows
+            ],
+        }
 
 
 @dataclass
@@ -42,18 +86,12 @@ class SplitLedger:
 
     def summary(self) -> dict:
         """Return counts, a histogram of lengths in tokens, and the named rows, JSON-ready."""
-        lengths = sorted(self.lengths)
         return {
             "rows": self.rows,
             "kept": self.kept,
-            "tokens": sum(lengths),
+            "tokens": sum(self.lengths),
             "trained_tokens": self.trained_tokens,
-            "length": {
-                "shortest": lengths[0] if lengths else 0,
-                "median": lengths[len(lengths) // 2] if lengths else 0,
-                "longest": lengths[-1] if lengths else 0,
-            },
-            "histogram": histogram(lengths),
+            **length_summary(self.lengths),
             "truncated": named(self.truncated),
             "untrained": named(self.untrained),
             "shifted": named(self.shifted),
@@ -69,6 +107,13 @@ class SplitLedger:
 def named(ids: list[str]) -> dict:
     """Return how many rows there are and the first of them by name."""
     return {"count": len(ids), "ids": ids[:NAMED]}
+
+
+def length_summary(lengths: list[int]) -> dict:
+    """Return the shortest, median and longest of lengths in tokens, and their histogram."""
+    ordered = sorted(lengths) or [0]
+    length = {"shortest": ordered[0], "median": ordered[len(ordered) // 2], "longest": ordered[-1]}
+    return {"length": length, "histogram": histogram(lengths)}
 
 
 def histogram(lengths: list[int], bins: int = 20) -> list[dict]:
@@ -142,21 +187,17 @@ def special_ids(tokenizer) -> set[int]:
     return {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
 
 
-def write_arrow(path: Path, rows: Iterator[dict], images: bool = False, rows_per_batch: int = 1000) -> None:
+def write_arrow(path: Path, rows: Iterator[dict], columns: dict[str, str], rows_per_batch: int = 1000) -> None:
     """Stream rows into an Arrow file (streaming format, which `datasets` maps into memory) as a whole file.
 
-    With `images` there is a column with each row's list of them.
+    `columns` are the types of the columns by name: a type of Arrow, or `[type]` for lists of it.
     """
     import pyarrow
 
-    schema = pyarrow.schema(
-        [
-            ("id", pyarrow.string()),
-            ("input_ids", pyarrow.list_(pyarrow.int32())),
-            ("labels", pyarrow.list_(pyarrow.int32())),
-            *([("images", pyarrow.list_(pyarrow.string()))] if images else []),
-        ]
-    )
+    def kind(name: str):
+        return pyarrow.list_(kind(name[1:-1])) if name.startswith("[") else pyarrow.type_for_alias(name)
+
+    schema = pyarrow.schema([(name, kind(what)) for name, what in columns.items()])
     rows = iter(rows)
     with (
         atomic_path(path) as beside,
@@ -228,7 +269,7 @@ def tokenize_dataset(
                 bar.advance()
 
         rows = tokenize_split(tokenizer, records(), settings, ledger)
-        write_arrow(folder / f"{split}.arrow", rows, images=vision is not None)
+        write_arrow(folder / f"{split}.arrow", rows, VISION_COLUMNS if vision else COLUMNS)
         log.info("%s: %d of %d rows kept, %d tokens", split, ledger.kept, ledger.rows, sum(ledger.lengths))
     check_limits(ledgers, settings, dataset)
     longest = max((length for ledger in ledgers.values() for length in ledger.lengths), default=0)

@@ -9,7 +9,6 @@ numbers of labels.json, which the gold labels of all splits decide; -100, which 
 tokens and at tokens that the window before has already.
 """
 
-import itertools
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ from scripts.common.base_model import load_tokenizer
 from scripts.common.chat import IGNORED
 from scripts.common.cli import log, progress, run_step, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_path, check_manifest, read_json, read_jsonl, write_json
+from scripts.common.files import check_manifest, read_json, read_jsonl, write_json
 from scripts.common.html import write_page
 from scripts.common.records import SPLITS, Record, text_of
 from scripts.common.span_alignment import (
@@ -32,10 +31,10 @@ from scripts.common.span_alignment import (
     special_frame,
     windows,
 )
-from scripts.train.tokenize_conversations import histogram
+from scripts.train.tokenize_conversations import NAMED, PREVIEWS, length_summary, named, write_arrow
 
-PREVIEWS = 5
-NAMED = 20  # examples listed per kind of loss
+NUMBERS = ("starts", "ends", "input_ids", "labels")
+COLUMNS = {"id": "string", "window": "int32", "start": "int32", **dict.fromkeys(NUMBERS, "[int32]")}
 CHANGES = ("widened", "trimmed", "moved", "lost")
 
 
@@ -55,22 +54,16 @@ class SpanLedger:
 
     def summary(self) -> dict:
         """Return counts, a histogram of the windows' lengths, and examples of what was altered, JSON-ready."""
-        lengths = sorted(self.lengths)
         return {
             "rows": self.rows,
-            "windows": len(lengths),
-            "windowed": {"count": len(self.windowed), "ids": self.windowed[:NAMED]},
-            "tokens": sum(lengths),
+            "windows": len(self.lengths),
+            "windowed": named(self.windowed),
+            "tokens": sum(self.lengths),
             "labelled_tokens": self.labels.total(),
             "spans": self.spans,
             "altered": {kind: self.altered[kind] for kind in CHANGES},
             "examples": self.examples,
-            "length": {
-                "shortest": lengths[0] if lengths else 0,
-                "median": lengths[len(lengths) // 2] if lengths else 0,
-                "longest": lengths[-1] if lengths else 0,
-            },
-            "histogram": histogram(lengths),
+            **length_summary(self.lengths),
             "entities": dict(sorted(self.entities.items())),
             "labels": dict(sorted(self.labels.items())),
         }
@@ -174,28 +167,6 @@ def preview(name: str, text: str, tokens: TokenizedText, given: list[str]) -> di
     return {"id": name, "runs": [*runs, {"text": text[end:], "label": None, "first": False}]}
 
 
-def write_rows(path: Path, rows: Iterator[dict], rows_per_batch: int = 1000) -> None:
-    """Stream rows into an Arrow file (streaming format, which `datasets` maps into memory) as a whole file."""
-    import pyarrow
-
-    numbers = pyarrow.list_(pyarrow.int32())
-    schema = pyarrow.schema(
-        [
-            ("id", pyarrow.string()),
-            ("window", pyarrow.int32()),
-            ("start", pyarrow.int32()),
-            *((name, numbers) for name in ("starts", "ends", "input_ids", "labels")),
-        ]
-    )
-    with (
-        atomic_path(path) as beside,
-        pyarrow.OSFile(str(beside), "wb") as sink,
-        pyarrow.ipc.new_stream(sink, schema) as writer,
-    ):
-        while batch := list(itertools.islice(rows, rows_per_batch)):
-            writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema))
-
-
 def label_warnings(names: dict[str, set[str]]) -> list[str]:
     """Return a line for each label that a split has and the training split lacks: nothing can learn it."""
     return [
@@ -228,7 +199,8 @@ def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) ->
         with open(source, "rb") as file:
             count = sum(1 for _ in file)
         records = (Record.from_row(row) for row in progress(read_jsonl(source), f"tokenize {split}", count))
-        write_rows(folder / f"{split}.arrow", tokenize_split(tokenizer, records, labels, settings, ledger))
+        rows = tokenize_split(tokenizer, records, labels, settings, ledger)
+        write_arrow(folder / f"{split}.arrow", rows, COLUMNS)
         log.info("%s: %d texts, %d spans, %s", split, ledger.rows, ledger.spans, dict(ledger.altered) or "none altered")
     write_json(folder / "labels.json", labels)
     warnings = label_warnings(names)

@@ -6,28 +6,29 @@ python scripts/train/train_head.py results/runs/pii/tokens --base results/models
 
 `--settings` holds method (`head` or `lora`), seed, head, lora, qlora and training of the run. Under a frozen backbone
 hidden states are constants: one forward pass over the data writes them to disk (where they fit: head.cache), and the
-head trains on them in seconds, whatever the number of epochs.
+head trains on them in seconds, whatever the number of epochs. It trains on standardized features, and its weights are
+then changed so that they take the features as they are.
 """
 
 import shutil
 import sys
 import time
-from pathlib import Path
 
-from scripts.common.base_model import load_tokenizer, torch_dtype
-from scripts.common.cli import log, run_step, step_parser
+from scripts.common.base_model import load_tokenizer
+from scripts.common.cli import log, run_step
 from scripts.common.errors import UserError
-from scripts.common.files import MANIFEST, check_manifest, read_json, write_json, write_jsonl, write_manifest
-from scripts.common.threads import use_threads
-from scripts.train.checkpoints import checkpoint_to_take_up, fingerprint
+from scripts.common.files import read_json
+from scripts.common.number_format import torch_dtype
+from scripts.train.checkpoints import checkpoint_to_take_up
 from scripts.train.energy import EnergyMeter
-from scripts.train.finished import FINISHED, only_training_in, same_finished_run
-from scripts.train.head_run import SPLITS, HeadRun
+from scripts.train.head_run import HeadRun
 from scripts.train.memory import free_memory, loading
+from scripts.train.run_metadata import curve_rows
 from scripts.train.stop import StopOnTerm
-from scripts.train.surroundings import surroundings
-from scripts.train.tries import Tries, train_in_tries
+from scripts.train.training_run import SPLITS
+from scripts.train.training_step import train_once, training_of, training_parser
 
+RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
 LAST_ATTEMPT = 6  # then a forward pass is down to 128 tokens, and a micro-batch of 32 to one row
 
 
@@ -44,66 +45,119 @@ def check_optimizer(training: dict) -> None:
 def train_head(run: HeadRun) -> tuple[list[dict], dict]:
     """Train the head over the frozen backbone and write its folder; return curve and facts.
 
-    Raises UserError when the loss is no number, on SIGTERM, and for a base without a token classifier.
+    With several depths (`head.layer: auto`) one head is trained for each, and the one with the lowest loss on the
+    validation split is kept; of equal ones that of the lower layer. Raises UserError when the loss is not a number, on
+    SIGTERM, and for a base without a token classifier.
     """
-    import torch
-
     from scripts.train.features import Rows
-    from scripts.train.head_loop import HeadTraining, Split
-    from scripts.train.head_model import class_weights, classifier_config, new_head
+    from scripts.train.head_model import class_weights, classifier_config
 
-    stop = StopOnTerm()
+    stop, meter = StopOnTerm(), EnergyMeter()
     settings, labels = run.settings, run.labels
     check_optimizer(settings["training"])
     classifier_config(run.base.parent, labels, settings["head"]["dropout"])
     rows = {split: Rows(run.tokens / f"{split}.arrow") for split in SPLITS}
+    if settings["head"]["layer"] == "auto" and not len(rows["validation"]):
+        raise UserError("head.layer 'auto' needs a validation split", remedy="make one, or name a layer")
     sources, features = feature_sources(rows, run, stop)
-    folder = run.checkpoints / run.fingerprint(cached=features["cached"])
-    head = new_head(run.base.parent, labels, settings["seed"])
-    head.to("cuda" if torch.cuda.is_available() else "cpu")
     weights = class_weights(settings["head"]["class_weights"], rows["train"].counts(len(labels)))
-    splits = [Split(rows[split], sources[split]) for split in SPLITS]
-    loop = HeadTraining(head, *splits, settings, run.shape, weights)
     clock = time.monotonic()
-    state = loop.run(folder, checkpoint_to_take_up(folder), stop, run.bar)
+    trained = {
+        depth: train_at(depth, sources[depth], rows, weights, features["cached"], run, stop) for depth in run.depths
+    }
+    losses = {depth: loss for depth, (_, loss) in trained.items()}
+    layer = min(run.depths, key=lambda depth: (losses[depth], depth)) if len(run.depths) > 1 else run.depths[0]
     features["training_seconds"] = round(time.monotonic() - clock, 3)
-    run.save(head)
+    trainer, _ = trained[layer]
+    run.save(trainer.model, layer=layer)
     facts = run.facts(
-        folder,
-        steps=state.step,
-        best_step=state.best_step or state.step,
-        best_eval_loss=state.best_loss,
+        trainer.folder,
+        meter,
+        trainer,
+        layer=layer,
+        base_layers=run.base_layers,
+        loss_by_layer={str(depth): loss for depth, loss in losses.items()},
         rows=len(rows["train"]),
-        trainable_parameters=sum(p.numel() for p in head.parameters()),
         features=features,
         class_weights=dict(zip(labels, (round(weight, 6) for weight in weights), strict=True)),
     )
-    return state.history, facts
+    return curve_rows(trainer.state.log_history), facts
+
+
+def train_at(depth: int, sources: dict, rows: dict, weights: list[float], cached: bool, run: HeadRun, stop) -> tuple:
+    """Train a head on a layer's standardized hidden states; return its trainer and the validation loss of its weights.
+
+    The standardization is folded into the weights.
+    """
+    import torch
+
+    from scripts.train.features import Standardized, fold_statistics
+    from scripts.train.head_model import new_head
+    from scripts.train.head_trainer import Split, head_trainer
+
+    statistics = statistics_of(depth, sources["train"], rows["train"], run)
+    head = new_head(run.base.parent, run.labels, run.settings["seed"])
+    head.to("cuda" if torch.cuda.is_available() else "cpu")
+    splits = [Split(rows[split], Standardized(sources[split], statistics)) for split in SPLITS]
+    folder = run.folder(run.precision, cached=cached, layer=depth)
+    resumed = checkpoint_to_take_up(folder)
+    bar = run.name + (f", layer {depth}" if len(run.depths) > 1 else "")
+    trainer = head_trainer(head, splits, run.settings, run.shape, folder, resumed, stop, weights, bar)
+    trainer.train_or_finish(resumed, run.settings["training"]["early_stopping_patience"])
+    fold_statistics(head, statistics)
+    losses = [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row] or [None]
+    loss = trainer.state.best_metric if run.settings["training"]["keep_best"] else losses[-1]
+    return trainer, loss
+
+
+def statistics_of(depth: int, source, rows, run: HeadRun):
+    """Return mean and deviation of a layer's features on the training split; read from disk where they are there."""
+    from safetensors.torch import load_file, save_file
+
+    from scripts.train.features import feature_statistics
+
+    path = run.states_folder(run.precision) / f"statistics-{depth}.safetensors"
+    if not path.is_file():
+        found = feature_statistics(source, rows)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(".partial")
+        save_file({"statistics": found}, beside)
+        beside.replace(path)
+    return load_file(path)["statistics"]
 
 
 def feature_sources(rows: dict, run: HeadRun, stop: StopOnTerm) -> tuple[dict, dict]:
-    """Return where each split's hidden states come from, and the facts: kept or not, why, sizes, seconds.
+    """Return where each split's hidden states come from, by depth, and the facts: kept or not, why, sizes, seconds.
 
-    Those of other circumstances are removed, for they can be large.
+    Kept states of other settings are removed, because they can be large. Raises UserError when those of several depths
+    can't be kept.
     """
     import torch
 
     from scripts.train.features import CachedFeatures, cache_bytes, cache_decision, fill_cache, free_disk, is_filled
 
     head, hidden = run.settings["head"], read_json(run.base.parent / "config.json")["hidden_size"]
-    dtype, folder = torch_dtype(run.precision), run.checkpoints / f"hidden_states-{fingerprint(**run.backbone_facts)}"
+    dtype, folder, depths = torch_dtype(run.precision), run.states_folder(run.precision), run.depths
     for stale in run.checkpoints.glob("hidden_states-*"):
         if stale != folder:
             shutil.rmtree(stale)
     tokens = sum(part.tokens for part in rows.values())
-    sizes = {split: cache_bytes(part.tokens, hidden, dtype) for split, part in rows.items()}
+    sizes = {split: cache_bytes(part.tokens, hidden, dtype, len(depths)) for split, part in rows.items()}
     needed = sum(sizes.values())
     cached, why = cache_decision(head["cache"], needed, head["max_cache_gb"], free_disk(folder))
     done = "kept on disk" if cached else "computed in each epoch"
-    log.info("hidden states: %d tokens x %d x %d bytes, %s: %s", tokens, hidden, dtype.itemsize, done, why)
+    log.info(
+        "hidden states: %d tokens x %d layers x %d x %d bytes, %s: %s",
+        *(tokens, len(depths), hidden, dtype.itemsize, done, why),
+    )
     facts = {"cached": cached, "why": why, "tokens": tokens, "hidden_size": hidden, "estimated_bytes": needed}
+    if not cached and len(depths) > 1:
+        raise UserError(
+            f"head.layer 'auto' keeps the hidden states of {len(depths)} layers: {why}",
+            remedy=f"set head.layer to a number, such as {depths[len(depths) // 2]}, or raise head.max_cache_gb",
+        )
     if not cached:
-        return live_features(rows, run), facts | {"bytes": 0, "pass_seconds": 0.0}
+        return {depths[0]: live_features(rows, run)}, facts | {"bytes": 0, "pass_seconds": 0.0}
     if not all(is_filled(folder, split, part, sizes[split]) for split, part in rows.items()):
         for split, live in live_features(rows, run).items():
             stop.at_once = False
@@ -112,9 +166,15 @@ def feature_sources(rows: dict, run: HeadRun, stop: StopOnTerm) -> tuple[dict, d
         del live
         free_memory()
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    sources = {split: CachedFeatures(folder, split, part, hidden, dtype, device) for split, part in rows.items()}
+    sources = {
+        depth: {
+            split: CachedFeatures(folder, split, part, hidden, dtype, device, place, len(depths))
+            for split, part in rows.items()
+        }
+        for place, depth in enumerate(depths)
+    }
     facts["bytes"] = sum(path.stat().st_size for path in folder.glob("*.bin"))
-    return sources, facts | {"pass_seconds": round(sum(source.seconds for source in sources.values()), 3)}
+    return sources, facts | {"pass_seconds": round(sum(s.seconds for s in sources[depths[0]].values()), 3)}
 
 
 def live_features(rows: dict, run: HeadRun) -> dict:
@@ -123,62 +183,36 @@ def live_features(rows: dict, run: HeadRun) -> dict:
     from scripts.train.head_model import load_classifier
 
     with loading():
-        model = load_classifier(run.base, run.labels, run.settings, run.precision, run.quantization)
+        model = load_classifier(
+            run.base, run.labels, run.settings, run.precision, run.quantization, layer=max(run.depths)
+        )
     backbone = model.base_model.requires_grad_(False).eval()
+    if run.depths != [run.base_layers] and not (hasattr(backbone, "layers") and hasattr(backbone, "norm")):
+        raise UserError("head.layer: the layers of this architecture can't be told apart", remedy="set it to 'last'")
     pad_id = load_tokenizer(run.base).pad_token_id
-    return {split: LiveFeatures(backbone, part, pad_id, run.attempt) for split, part in rows.items()}
-
-
-def train_with_less_memory(run: HeadRun, tries: Tries) -> tuple[list[dict], dict]:
-    """Train; after running out of memory, go on with half the micro-batch, and half the tokens of a forward pass."""
-    from scripts.train.train_span_lora import train_span_lora
-
-    def train(attempt: int) -> tuple[list[dict], dict]:
-        run.attempt = attempt
-        return (train_head if run.settings["method"] == "head" else train_span_lora)(run)
-
-    return train_in_tries(tries, train, "lower tokens.max_length, or set head.load_in_4bit")
+    return {split: LiveFeatures(backbone, part, pad_id, run.attempt, run.depths) for split, part in rows.items()}
 
 
 def step(arguments) -> None:
-    """Run the step: train, unless the very same run is already done, and write what came of it.
+    """Run the step."""
+    from scripts.train.train_span_lora import train_span_lora
 
-    Checkpoints and hidden states are removed once everything is written: nothing resumes a finished run.
-    """
-    StopOnTerm()
-    with only_training_in(arguments.checkpoints.parent):
-        use_threads(arguments.threads)
-        a = arguments
-        run = HeadRun(a.tokens, a.base, a.checkpoints, a.output, a.settings, a.threads)
-        record, circumstances = run.checkpoints.with_name(FINISHED), run.finished_fingerprint()
-        finished = same_finished_run(record, circumstances, run.output)
-        if finished:
-            log.info("this very run is done: its weights are taken as they are")
-            write_manifest(run.output, **finished["manifest"])
-        else:
-            meter = EnergyMeter()
-            tries = Tries(run.checkpoints, circumstances, run.settings["training"], LAST_ATTEMPT)
-            curve, facts = train_with_less_memory(run, tries)
-            facts |= surroundings(facts["seconds"], meter)
-            manifest = check_manifest(run.output / MANIFEST)
-            finished = {"circumstances": circumstances, "curve": curve, "facts": facts, "manifest": manifest}
-            write_json(record, finished)
-        write_jsonl(arguments.curve, finished["curve"])
-        write_json(arguments.facts, finished["facts"])
-        shutil.rmtree(run.checkpoints, ignore_errors=True)
+    train = train_head if arguments.settings["method"] == "head" else train_span_lora
+    with training_of(arguments):
+        run = HeadRun.of(arguments, RESULT_VERSION)
+        remedy = "lower tokens.max_length, or set head.load_in_4bit"
+        train_once(
+            arguments,
+            run.finished_fingerprint(),
+            lambda attempt: train(HeadRun.of(arguments, RESULT_VERSION, attempt)),
+            remedy,
+            LAST_ATTEMPT,
+        )
 
 
 def parser():
     """Return the step's command line."""
-    result = step_parser(__doc__.splitlines()[0])
-    result.add_argument("tokens", type=Path, help="folder with train.arrow, validation.arrow and labels.json")
-    result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
-    result.add_argument("--checkpoints", type=Path, required=True, help="folder for checkpoints and hidden states")
-    result.add_argument("--output", type=Path, required=True, help="folder for the head, and LoRA where there is one")
-    result.add_argument("--curve", type=Path, required=True, help="JSONL file for the training curve")
-    result.add_argument("--facts", type=Path, required=True, help="JSON file for what happened")
-    result.add_argument("--threads", type=int, default=2, help="CPU threads; another number may give other rounding")
-    return result
+    return training_parser(__doc__.splitlines()[0])
 
 
 def main(argv=None) -> int:

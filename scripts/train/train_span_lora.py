@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-from scripts.common.base_model import load_tokenizer
-from scripts.common.errors import UserError
+from scripts.common.base_model import keep_layout, load_tokenizer
 from scripts.common.files import check_manifest, read_json, write_json
 from scripts.train.checkpoints import checkpoint_to_take_up
-from scripts.train.four_bit_layout import keep_layout
+from scripts.train.energy import EnergyMeter
 from scripts.train.head_run import HeadRun
 from scripts.train.memory import loading
 from scripts.train.stop import StopOnTerm
@@ -17,21 +16,23 @@ HEAD_NAME = "score"
 def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
     """Train adapter and head and write their folder; return curve and facts.
 
-    Raises UserError when a loss is no number, on SIGTERM, and for settings that this machine can't do.
+    Raises UserError when a loss is not a number, on SIGTERM, and for settings that this machine can't do.
     """
     from transformers import set_seed
 
     from scripts.train.arguments import training_arguments
-    from scripts.train.batches import Collator
+    from scripts.train.batches import Collator, load_rows
+    from scripts.train.callbacks import run_callbacks
     from scripts.train.features import Rows
     from scripts.train.head_model import class_weights
-    from scripts.train.running import best_step, check_packages, curve_rows, load_rows, run_callbacks
-    from scripts.train.span_trainer import SpanTrainer
+    from scripts.train.run_metadata import curve_rows
+    from scripts.train.trainer import SpanTrainer
+    from scripts.train.training_run import check_packages
 
-    stop = StopOnTerm()
+    stop, meter = StopOnTerm(), EnergyMeter()
     settings, training = run.settings, run.settings["training"]
     check_packages(training)
-    folder = run.checkpoints / run.fingerprint()
+    folder = run.folder(run.precision)
     resumed = checkpoint_to_take_up(folder)
     tokenizer = load_tokenizer(run.base)
     set_seed(settings["seed"])
@@ -42,7 +43,7 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
     counts = Rows(run.tokens / "train.arrow").counts(len(run.labels))
     weights = class_weights(settings["head"]["class_weights"], counts)
     evaluates = len(validation) > 0
-    arguments = training_arguments(settings, folder, run.precision, run.attempt, evaluates, len(rows))
+    arguments = training_arguments(settings, folder, run.precision, run.shape, evaluates, len(rows))
     arguments.label_names = ["labels"]
     trainer = SpanTrainer(
         model=model,
@@ -51,7 +52,7 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
         eval_dataset=validation if evaluates else None,
         processing_class=tokenizer,
         data_collator=Collator(tokenizer.pad_token_id),
-        callbacks=run_callbacks(training, run.checkpoints.parent.name, resumed, evaluates),
+        callbacks=run_callbacks(training, run.name, resumed, evaluates),
         row_seed=settings["seed"],
         group_rows=training["group_by_length"],
         stop=stop,
@@ -62,11 +63,9 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
     run.save(trained_head(trainer.model), lambda place: save_adapter(trainer.model, run.base, place))
     facts = run.facts(
         folder,
-        steps=trainer.state.global_step,
-        best_step=best_step(trainer.state),
-        best_eval_loss=trainer.state.best_metric,
+        meter,
+        trainer,
         rows=len(rows),
-        trainable_parameters=sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         class_weights=dict(zip(run.labels, (round(weight, 6) for weight in weights), strict=True)),
     )
     return curve_rows(trainer.state.log_history), facts
@@ -76,7 +75,7 @@ def adapted_classifier(run: HeadRun):
     """Return the base as token classifier under a fresh adapter, with the head trained in full beside it."""
     from peft import get_peft_model, prepare_model_for_kbit_training
 
-    from scripts.train.arguments import lora_config
+    from scripts.train.arguments import lora_config, missing_target_modules
     from scripts.train.head_model import load_classifier
 
     with loading():
@@ -91,12 +90,8 @@ def adapted_classifier(run: HeadRun):
         model.enable_input_require_grads()
     config = lora_config(run.settings["lora"])
     config.task_type, config.modules_to_save, config.exclude_modules = None, [HEAD_NAME], [HEAD_NAME]
-    try:
+    with missing_target_modules():
         return get_peft_model(model, config)
-    except ValueError as error:
-        if "target modules" in str(error).lower():
-            raise UserError(f"lora.target_modules: {str(error).splitlines()[0]}") from None
-        raise
 
 
 def trained_head(model):
@@ -109,7 +104,7 @@ def save_adapter(model, base: Path, folder: Path) -> None:
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 
-    from scripts.train.running import tidy_adapter_config
+    from scripts.train.run_metadata import tidy_adapter_config
 
     config = model.peft_config["default"]
     weights = {name: tensor for name, tensor in get_peft_model_state_dict(model).items() if ".lora_" in name}

@@ -1,33 +1,60 @@
-"""TRL's SFT trainer with batches that survive a resume and with speed and memory in its log."""
-
-import time
+"""The trainers of all tasks: TRL's for text and images, transformers' for token classification."""
 
 import torch
+import transformers
+import trl.trainer.utils
 from trl import SFTTrainer
 
 from scripts.common.chat import IGNORED
-from scripts.train.memory import peak_memory_mb
+from scripts.train.batches import WithoutBlankRows, filled, with_blank_row
+from scripts.train.head_model import summed_loss
 from scripts.train.resumable import Resumable
 from scripts.train.sharding import Sharded
-from scripts.train.together import Together
+
+# TRL 1.16 computes logits only where a label is, but on a CPU at every position: each number of positions would compile
+# its kernel anew. On a CPU nothing is compiled here (scripts/common/threads.py), and prompts are most of a batch.
+trl.trainer.utils._use_triton = lambda device: True
 
 
-class Trainer(Together, Sharded, Resumable, SFTTrainer):
+class Trainer(Sharded, Resumable, SFTTrainer):
     """SFTTrainer over rows that are tokenized already.
 
     The loss of an evaluation is the mean over all trained tokens, as in training; transformers' own is a mean of batch
     means, which another batch size changes. Whatever is trained is held in float32: an update of a few millionths is
     lost on a number of 16 bits. TRL holds an adapter over a 4-bit base in bf16, which fp16 training can't scale and a
     resumed run would not be given back.
+
+    The number of processes does not change what is learned: accelerate deals them the micro-batches of a step in turn,
+    and the loss is the sum over a step's tokens divided by their number in all processes. Only the order of additions
+    differs and, where processes cut micro-batches, what dropout drops.
     """
 
     def __init__(self, *arguments, **options):
-        self.logged_at, self.logged_tokens = time.monotonic(), 0
+        self.logged_tokens = 0
         self.evaluated = None  # [negative log likelihood, tokens] of the evaluation in progress
+        if options["args"].world_size > 1:
+            rows = {name: options[name] for name in ("train_dataset", "eval_dataset") if options[name] is not None}
+            options |= {name: with_blank_row(part) for name, part in rows.items()}
+            options["data_collator"] = WithoutBlankRows(options["data_collator"])
         super().__init__(*arguments, **options)
+        if self.args.world_size > 1:
+            # accelerate cuts what an epoch's last micro-batches gather to the rows of the dataset; TRL gathers sums.
+            self.accelerator.gather_for_metrics = self.accelerator.gather
         for parameter in self.model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
+
+    def _get_eval_sampler(self, eval_dataset):
+        count = self.args.world_size
+        if count == 1:
+            return super()._get_eval_sampler(eval_dataset)
+        return filled(list(range(len(eval_dataset) - 1)), self.args.eval_batch_size * count)
+
+    def training_step(self, *arguments, **options):
+        """Train on a micro-batch; its dropout depends on seed, step and place in the step, not on the process."""
+        step, place = self.state.global_step, self.place_in_step() * self.args.world_size + self.args.process_index
+        torch.manual_seed(((self.row_seed * 1_000_003 + step) * 1_000_003 + place) % 2**63)
+        return super().training_step(*arguments, **options)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Return the loss, and sum it up over an evaluation's tokens."""
@@ -45,7 +72,7 @@ class Trainer(Together, Sharded, Resumable, SFTTrainer):
         return {"metrics": metrics, "tokens": self._total_train_tokens}
 
     def set_sums(self, sums: dict) -> None:
-        """Take up what an earlier try had summed up."""
+        """Restore the sums of a checkpoint."""
         self._metrics["train"].clear()
         self._metrics["train"].update({name: list(values) for name, values in sums["metrics"].items()})
         self._total_train_tokens = sums["tokens"]
@@ -57,10 +84,60 @@ class Trainer(Together, Sharded, Resumable, SFTTrainer):
             logs["eval_loss"] = nll / max(tokens, 1)
             self.evaluated = None
         if "loss" in logs:
-            now, tokens = time.monotonic(), self._total_train_tokens
-            seconds = now - self.logged_at
-            logs["seconds"] = round(seconds, 3)
-            logs["tokens_per_second"] = round((tokens - self.logged_tokens) / seconds, 1) if seconds else None
-            logs["memory_mb"] = peak_memory_mb()
-            self.logged_at, self.logged_tokens = now, tokens
+            logs |= self.speed(self._total_train_tokens - self.logged_tokens)
+            self.logged_tokens = self._total_train_tokens
+        super().log(logs, start_time)
+
+
+class SpanTrainer(Resumable, transformers.Trainer):
+    """transformers' trainer for LoRA and head together, over rows {input_ids, labels} with a label per token.
+
+    The loss is the mean over labelled tokens, of an evaluation over all of its labelled tokens, whatever the batches;
+    `class_weights` [labels] weigh it.
+    """
+
+    def __init__(self, *arguments, class_weights: list[float], **options):
+        self.class_weights = torch.tensor(class_weights)
+        self.trained, self.evaluated = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+        super().__init__(*arguments, **options)
+        self.model_accepts_loss_kwargs = True  # the loss below divides by the tokens of the whole effective batch
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Return the weighted loss, and count loss, right answers and tokens."""
+        logits, labels = self.labelled(model, inputs)
+        total, tokens = summed_loss(logits, labels, self.class_weights.to(logits.device)), len(labels)
+        right = (logits.argmax(-1) == labels).sum()
+        batch = torch.stack([total.detach().double(), right.double(), right.new_tensor(tokens).double()]).cpu()
+        if self.model.training:
+            self.trained += batch
+        else:
+            self.evaluated += batch
+        loss = total / (tokens if num_items_in_batch is None else num_items_in_batch)
+        return (loss, (None,)) if return_outputs else loss
+
+    def labelled(self, model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits [labelled tokens, labels] in float32 and the labels of a batch's labelled tokens."""
+        labels = inputs["labels"]
+        chosen = labels != IGNORED
+        outputs = model(**{name: value for name, value in inputs.items() if name != "labels"})
+        return outputs.logits[chosen].float(), labels[chosen]
+
+    def sums(self) -> list[float]:
+        """Return loss, right answers and tokens since the last log."""
+        return self.trained.tolist()
+
+    def set_sums(self, sums: list[float]) -> None:
+        """Restore the sums of a checkpoint."""
+        self.trained = torch.tensor(sums, dtype=torch.float64)
+
+    def log(self, logs, start_time=None):
+        """Log accuracy, speed and memory with each training loss, and the loss per token of an evaluation."""
+        if "eval_loss" in logs:
+            total, right, tokens = self.evaluated.tolist()
+            logs |= {"eval_loss": total / max(tokens, 1), "eval_mean_token_accuracy": right / max(tokens, 1)}
+            self.evaluated.zero_()
+        if "loss" in logs:
+            _, right, tokens = self.trained.tolist()
+            logs |= {"mean_token_accuracy": right / max(tokens, 1), **self.speed(tokens)}
+            self.trained.zero_()
         super().log(logs, start_time)

@@ -17,9 +17,9 @@ NEAR_DUPLICATES = 0.05
 SETTINGS = {
     "ingest": {
         "hub": None, "format": "messages", "fields": None, "columns": {}, "system": None, "label": "type",
-        "label_map": {}, "span_label_map": {},
-        "images": None, "group_by": None, "min_characters": 1, "max_characters": None, "checks": [],
-        "on_bad_record": "fail",
+        "label_map": {}, "span_label_map": {}, "strip_span_label_numbers": False,
+        "images": None, "max_records": None, "group_by": None, "min_characters": 1, "max_characters": None,
+        "checks": [], "on_bad_record": "fail",
     },
     "split": {
         "deduplicate": {"exact": True, "near": True, "threshold": 0.85, "shingle": 5, "compare": "answer"},

@@ -117,9 +117,7 @@ def test_a_run_that_is_stopped_within_a_step_goes_on_with_the_same_loss(chat, ti
     whole, again, third = (losses(train(chat, tiny_base, tmp_path / name, settings)[0]) for name in ("1", "2", "3"))
     noise, moments = noise_between([whole, again, third]), [("step begins", 3)]
     place = tmp_path / "stopped"
-    curve, _ = interrupted(
-        lambda: train(chat, tiny_base, place, settings), monkeypatch, "scripts.train.train_model", moments
-    )
+    curve, _ = interrupted(lambda: train(chat, tiny_base, place, settings), monkeypatch, moments)
     resumed = losses(curve)
     assert resumed[4] == pytest.approx(whole[4], abs=SAME)
     for step in whole:

@@ -8,8 +8,8 @@ from pathlib import Path
 from scripts.common.chat import IGNORED
 from scripts.common.files import write_json
 from scripts.common.vision import VisionTokenizer, cell_size, image_text
-from scripts.train.tokenize_conversations import write_arrow
-from scripts.train.tokenize_spans import write_rows
+from scripts.train import tokenize_spans
+from scripts.train.tokenize_conversations import COLUMNS, VISION_COLUMNS, write_arrow
 
 LEAST_IMAGE = 64  # tokens; what is left of a row below that is text
 ENTITIES = 18  # kinds of entities in the recipe `pii`
@@ -86,10 +86,8 @@ def write_splits(folder: Path, rows: list[dict], evaluated: int, task: str) -> N
     """Write rows as the splits of a token folder: all for training, the first `evaluated` of them for validation."""
     folder.mkdir(parents=True, exist_ok=True)
     for split, part in (("train", rows), ("validation", rows[:evaluated]), ("test", [])):
-        if task == "token_classification":
-            write_rows(folder / f"{split}.arrow", iter(part))
-        else:
-            write_arrow(folder / f"{split}.arrow", iter(part), images=task == "vision")
+        columns = {"token_classification": tokenize_spans.COLUMNS, "vision": VISION_COLUMNS}.get(task, COLUMNS)
+        write_arrow(folder / f"{split}.arrow", iter(part), columns)
 
 
 def write_full_rows(folder: Path, base: Path, images: Path, run, vocabulary: int, rows: int) -> None:

@@ -26,7 +26,7 @@ def conversion_settings() -> dict:
         "model_key": "tiny",
         "dataset_key": "commentary",
         "project": {"name": "snaketune", "organization": None, "author": None, "version": "v1.0", "url": None},
-        "model": {"name": None, "license": None, "hub": None, "path": None},
+        "model": {"name": None, "license": None, "hub": None, "path": None, "gguf": None},
         "dataset": {"hub": None, "language": "fr"},
         "deploy": {"description": "", "parameters": PARAMETERS},
     }

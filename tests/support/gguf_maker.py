@@ -1,10 +1,12 @@
 """Sound GGUF files in a few kilobytes that llama.cpp loads and computes with, as values to be spoilt."""
 
+import math
 import struct
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from scripts.common.gguf_layout import ARRAY, BLOCKS, BOOL, FLOAT32, INT32, SCALARS, TEXT, UINT32, padded
+from scripts.gguf.reader import ARRAY, BOOL, FLOAT32, INT32, SCALARS, TEXT, TYPES, UINT32
 
 BF16, F32 = 30, 0
 WIDTH, INNER, HEADS, LAYERS, ALIGNMENT = 64, 64, 2, 1, 32
@@ -41,11 +43,8 @@ class Weights:
     @property
     def size(self) -> int:
         """The size of its data."""
-        weights, size = BLOCKS.get(self.kind, (1, 4))
-        count = 1
-        for length in self.shape:
-            count *= length
-        return count // weights * size
+        _, weights, size = TYPES.get(self.kind, ("", 1, 4))
+        return math.prod(self.shape) // weights * size
 
     def encoded(self, due: int) -> bytes:
         """Return the entry's bytes."""
@@ -85,11 +84,16 @@ class Made:
         for tensor in self.tensors:
             infos.append(tensor.encoded(due))
             size = due + min(tensor.size, 2**24)
-            due = padded(due + tensor.size, self.alignment) % 2**64
+            due = -(-(due + tensor.size) // self.alignment) * self.alignment % 2**64
         entries = b"".join(entry.encoded() for entry in self.entries)
         counts = struct.pack("<IQQ", self.version, len(self.tensors), len(self.entries))
         head = b"GGUF" + counts + entries + b"".join(infos)
         return head + bytes(-len(head) % self.alignment) + bytes(min(size, 2**24))
+
+    def written(self, path: Path) -> Path:
+        """Write the file; return its path."""
+        path.write_bytes(self.encoded())
+        return path
 
 
 def text(value: str | bytes) -> bytes:
@@ -150,7 +154,7 @@ def language_model(architecture: str = "llama", vocabulary: list[Entry] | None =
     """Return a language model of one layer; `kind` is the type of its matrices."""
     vocabulary = vocabulary or sentencepiece()
     count = len(next(entry for entry in vocabulary if entry.key == "tokenizer.ggml.tokens").value)
-    width = max(WIDTH, BLOCKS[kind][0])
+    width = max(WIDTH, TYPES[kind][1])
     sizes = {
         "block_count": LAYERS,
         "context_length": 64,
@@ -195,42 +199,6 @@ def language_model(architecture: str = "llama", vocabulary: list[Entry] | None =
     return Made(entries, tensors)
 
 
-def projector(kind: int = BF16) -> Made:
-    """Return a Pixtral tower of one layer for a language model of `WIDTH`."""
-    sizes = {
-        "embedding_length": 64, "feed_forward_length": 64, "block_count": 1, "attention.head_count": 2,
-        "projection_dim": WIDTH, "image_size": 56, "patch_size": 14, "spatial_merge_size": 2,
-        "preproc_image_size": 56,
-    }  # fmt: skip
-    entries = [
-        Entry("general.architecture", TEXT, "clip"),
-        Entry("general.name", TEXT, "made"),
-        Entry("clip.projector_type", TEXT, "pixtral"),
-        Entry("clip.has_vision_encoder", BOOL, True),
-        Entry("clip.use_gelu", BOOL, True),
-        *(Entry(f"clip.vision.{name}", UINT32, size) for name, size in sizes.items()),
-        Entry("clip.vision.attention.layer_norm_epsilon", FLOAT32, 1e-5),
-        Entry("clip.vision.image_mean", FLOAT32, [0.5, 0.5, 0.5], True),
-        Entry("clip.vision.image_std", FLOAT32, [0.5, 0.5, 0.5], True),
-    ]
-    square, block = (64, 64), "v.blk.0."
-    tensors = [
-        Weights("v.token_embd.img_break", (WIDTH,), F32),
-        Weights("v.pre_ln.weight", (64,), F32),
-        Weights("v.patch_embd.weight", (14, 14, 3, 64), F32),
-        Weights("mm.input_norm.weight", (64,), F32),
-        Weights("mm.patch_merger.weight", (256, 64), kind),
-        Weights("mm.1.weight", (64, WIDTH), kind),
-        Weights("mm.2.weight", (WIDTH, WIDTH), kind),
-        *(Weights(f"{block}ln{number}.weight", (64,), F32) for number in (1, 2)),
-        *(
-            Weights(f"{block}{name}.weight", square, kind)
-            for name in ("attn_q", "attn_k", "attn_v", "attn_out", "ffn_gate", "ffn_up", "ffn_down")
-        ),
-    ]
-    return Made(entries, tensors)
-
-
 def all_made() -> dict[str, Made]:
     """Return a file of each kind that this project makes and serves."""
     return {
@@ -238,5 +206,4 @@ def all_made() -> dict[str, Made]:
         "llama byte-level": language_model("llama", byte_level()),
         "mistral3": language_model("mistral3"),
         "phi3": language_model("phi3"),
-        "projector": projector(),
     }

@@ -1,15 +1,14 @@
 """Trainings that real signals interrupt at chosen moments, and what the curves of two trainings must agree in."""
 
-import importlib
 import os
 import signal
 from collections.abc import Callable
-from itertools import count
 
 import pytest
 from transformers import TrainerCallback
 
 from scripts.common.errors import UserError
+from scripts.train import callbacks as training_callbacks
 
 TIMES = ("seconds", "tokens_per_second", "memory_mb", "energy_joules")
 
@@ -40,50 +39,20 @@ class Interrupter(TrainerCallback):
         self.reached("saved", state.global_step)
 
 
-def interrupted(train: Callable[[], tuple], monkeypatch, module: str, moments: list[tuple[str, int]]) -> tuple:
+def interrupted(train: Callable[[], tuple], monkeypatch, moments: list[tuple[str, int]]) -> tuple:
     """Train until the end, going on after each SIGTERM; return what the last call of `train` returned.
 
-    `module` is where the training takes its callbacks from. Fails unless every moment came, and each ended a try.
+    Fails unless every moment came, and each ended a training.
     """
-    place = importlib.import_module(module)
-    callbacks, interrupter = place.run_callbacks, Interrupter(moments)
-    monkeypatch.setattr(place, "run_callbacks", lambda *words: [*callbacks(*words), interrupter])
+    callbacks, interrupter = training_callbacks.run_callbacks, Interrupter(moments)
+    monkeypatch.setattr(training_callbacks, "run_callbacks", lambda *words: [*callbacks(*words), interrupter])
     for _ in range(len(moments)):
         with pytest.raises(UserError, match="stopped by SIGTERM after step"):
             train()
     assert not interrupter.moments
     result = train()
-    monkeypatch.setattr(place, "run_callbacks", callbacks)
+    monkeypatch.setattr(training_callbacks, "run_callbacks", callbacks)
     return result
-
-
-def interrupted_head(train: Callable[[], tuple], monkeypatch) -> tuple[tuple, int]:
-    """Train a head until the end, each try longer by one micro-batch than the one before; return result and stops.
-
-    A try begins with what the one before left undone, so that signals come in training as in evaluation.
-    """
-    from scripts.train import head_loop
-
-    compute, done = head_loop.summed_loss, 0
-
-    def loss(*words):
-        nonlocal done
-        done += 1
-        if done == allowed:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return compute(*words)
-
-    monkeypatch.setattr(head_loop, "summed_loss", loss)
-    result = None
-    for stops in count():
-        done, allowed = 0, stops + 1
-        try:
-            result = train()
-            break
-        except UserError as error:
-            if "stopped by SIGTERM after step" not in str(error):
-                raise
-    return result, stops
 
 
 def without_times(curve: list[dict]) -> list[dict]:

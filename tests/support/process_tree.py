@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from scripts.common.stop_jobs import descendants
@@ -42,15 +43,9 @@ class RunningWorkflow:
 
     def steps(self) -> dict[int, tuple[str, str]]:
         """Return the running steps by process id: (stage, step)."""
-        found = {}
-        for pid in descendants(self.pid):
-            with contextlib.suppress(OSError):
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
-                if len(words) > 1 and Path(words[0]).name.startswith("python") and (match := STEP.search(words[1])):
-                    found[pid] = match.groups()
-        return found
+        return steps_below(self.pid)
 
-    def wait_for_step(self, step: str, seconds: float = 120) -> int:
+    def wait_for_step(self, step: str, seconds: float = 600) -> int:
         """Return the process id of a step once it runs. Raises AssertionError when it does not come."""
         end = time.monotonic() + seconds
         while time.monotonic() < end and self.alive():
@@ -62,26 +57,45 @@ class RunningWorkflow:
 
     def kill_tree(self) -> set[tuple[str, str]]:
         """Kill snakemake and everything below it at one moment; return the steps that were running."""
-        tree: set[int] = set()
-        while True:  # stopped first, so that nobody starts or cleans up anything while others die
-            found = {self.pid, *descendants(self.pid)} - tree
-            if not found:
-                break
-            for pid in found:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGSTOP)
-            tree |= found
+        tree = stop_tree(self.pid)
         steps = set(self.steps().values())
-        for pid in tree:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        kill(tree)
         self.process.wait()
         wait_until_gone(tree)
         return steps
 
-    def finish(self, seconds: float = 300) -> int:
+    def finish(self, seconds: float = 900) -> int:
         """Wait until it ends by itself; return its exit status."""
         return self.process.wait(seconds)
+
+
+def steps_below(root: int) -> dict[int, tuple[str, str]]:
+    """Return the steps that run below a process, by process id: (stage, step)."""
+    found = {}
+    for pid in descendants(root):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
+            if len(words) > 1 and Path(words[0]).name.startswith("python") and (match := STEP.search(words[1])):
+                found[pid] = match.groups()
+    return found
+
+
+def stop_tree(root: int) -> set[int]:
+    """Stop a process and everything below it, so that nobody starts or cleans up anything; return their ids."""
+    tree: set[int] = set()
+    while found := {root, *descendants(root)} - tree:
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+        tree |= found
+    return tree
+
+
+def kill(pids: Iterable[int]) -> None:
+    """Kill processes; those that have ended are passed over."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def is_gone(pid: int) -> bool:
@@ -93,7 +107,7 @@ def is_gone(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] == "Z"
 
 
-def wait_until_gone(pids, seconds: float = 30) -> None:
+def wait_until_gone(pids: Iterable[int], seconds: float = 300) -> None:
     """Wait until none of these processes is left. Raises AssertionError when one stays."""
     end = time.monotonic() + seconds
     while left := [pid for pid in pids if not is_gone(pid)]:

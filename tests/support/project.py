@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
+SENTENCES = ROOT / "scripts/model/sentences.txt"  # on which the tokenizers of stand-ins are trained
 PARTS = ("Snakefile", "rules", "scripts", "envs", "containers", "docs", "profiles")
 CONFIG = """
 datasets:
@@ -23,7 +25,7 @@ datasets:
     splits: {train: 0.6, validation: 0.2, test: 0.2, seed: 1}
 models:
   small:
-    embedded: {layers: 1, vocabulary: 512, context: 256, documents: 60, steps: 2, languages: [fr]}
+    embedded: {layers: 1, vocabulary: 512, context: 256}
 runs:
   cards:
     dataset: cards
@@ -95,7 +97,7 @@ class Project:
 
     def planned(self, *arguments: str) -> Counter:
         """Return how many jobs of each rule a dry run plans, without the target rule."""
-        done = self.snakemake("-n", "--quiet", "host", "reason", "rules", *arguments)
+        done = self.snakemake(*arguments, "-n")
         assert done.returncode == 0, done.stdout
         return planned_jobs(done.stdout)
 
@@ -134,11 +136,9 @@ def run_snakemake(folder: Path, *arguments: str, environment: dict | None = None
 
 
 def planned_jobs(output: str) -> Counter:
-    """Return the jobs of each rule from the table that a dry run prints, without the target rule and the total."""
-    lines = output.splitlines()
-    if "Job stats:" not in lines:
+    """Return the jobs of each rule from the plan that a dry run prints."""
+    if "jobs would run:" not in output:
         assert "Nothing to be done" in output, output
         return Counter()
-    start = lines.index("Job stats:") + 3
-    rows = (line.split() for line in lines[start : lines.index("", start)])
-    return Counter({rule: int(count) for rule, count in rows if rule not in ("all", "total")})
+    plan = output.partition("jobs would run:\n")[2].partition("\nBecause:")[0]
+    return Counter({rule: int(count) for rule, count in re.findall(r"(\w+) (\d+)(?=,|\n|$)", plan)})

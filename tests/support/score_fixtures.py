@@ -28,6 +28,7 @@ VIETNAMESE = [
 TEXTS = {"fr": FRENCH, "vi": VIETNAMESE}
 SCORE = {
     "metrics": None,
+    "metrics_from": None,
     "language": None,
     "generic_phrases": [],
     "assistant_phrases": [],
@@ -89,7 +90,13 @@ def babble(text: str, index: int) -> str:
 
 
 def make_run(
-    results: Path, run: str, language: str, variants: dict, gates: dict | None = None, model: str = "base"
+    results: Path,
+    run: str,
+    language: str,
+    variants: dict,
+    gates: dict | None = None,
+    model: str = "base",
+    source: str = "hub",
 ) -> Path:
     """Write a run's answers, likelihoods, curve and base manifest, and score and judge it with the real steps.
 
@@ -99,7 +106,7 @@ def make_run(
     for variant, (_, perplexity) in variants.items():
         write_rows(folder / "likelihood" / f"{variant}.jsonl", likelihood_rows(language, perplexity))
     rows = {variant: answer_rows(language, change) for variant, (change, _) in variants.items()}
-    return judge_run(results, run, language, rows, gates, model)
+    return judge_run(results, run, language, rows, gates, model, source=source)
 
 
 def judge_run(
@@ -110,11 +117,13 @@ def judge_run(
     gates: dict | None = None,
     model: str = "base",
     reference: Path | None = None,
+    source: str = "hub",
     **score,
 ) -> Path:
     """Score and judge answers with the real steps, the last variant shipped; return the run's folder.
 
-    `variants` maps a variant to its answers' rows, `reference` is the training split, `score` are settings of scoring.
+    `variants` maps a variant to its answers' rows, `reference` is the training split, `source` that of the base model,
+    `score` are settings of scoring.
     """
     from scripts.score.decide_verdict import main as decide
     from scripts.score.score_answers import main as score_step
@@ -133,8 +142,9 @@ def judge_run(
     write_rows(folder / "curve.jsonl", [*rows, {"step": 29, "eval_loss": 0.4}])
     manifest = results / "models" / model / "manifest.json"
     manifest.parent.mkdir(parents=True, exist_ok=True)
-    manifest.write_text('{"source": "embedded", "files": {}}')
+    manifest.write_text(json.dumps({"source": source, "architecture": "mistral", "files": {}}))
     settings = json.dumps({"gates": gates or {}, "shipped": list(variants)[-1], "bootstrap": 200, "seed": 0})
     scores = [f"{folder}/scores/{variant}.json" for variant in variants]
-    assert not decide([*scores, "--run", run, "--verdict", f"{folder}/verdict.json", "--settings", settings])
+    names = ["--run", run, "--base", str(manifest), "--settings", settings]
+    assert not decide([*scores, *names, "--verdict", f"{folder}/verdict.json"])
     return folder

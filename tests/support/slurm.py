@@ -4,7 +4,6 @@ import getpass
 import os
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -14,10 +13,11 @@ from pathlib import Path
 from typing import ClassVar
 
 from tests.support.needs import need
+from tests.support.process_tree import kill, stop_tree
 
 INSTALLER = "tests/system/install_slurm.sh"
 NODES = ("n1", "n2")
-PATIENCE = 60  # seconds until a daemon must answer
+PATIENCE = 300  # seconds until a daemon must answer
 
 # `config_overrides`: the nodes are what this file says, whatever the machine has. OverMemoryKill looks every 2 seconds.
 CONFIG = """
@@ -133,7 +133,7 @@ class Slurm:
         daemon.kill()
         daemon.wait()
         for pid in self.steps(name):
-            kill_tree(pid)
+            kill(stop_tree(pid))
 
     def steps(self, *names: str) -> list[int]:
         """Return the ids of the processes that look after the jobs' steps on these nodes."""
@@ -158,11 +158,11 @@ class Slurm:
             while self.steps(*NODES) and time.monotonic() < deadline:
                 time.sleep(0.5)
         for pid in self.steps(*NODES):
-            kill_tree(pid)
+            kill(stop_tree(pid))
         for daemon in reversed(list(self.daemons.values())):
             daemon.terminate()
             try:
-                daemon.wait(timeout=20)
+                daemon.wait(timeout=60)
             except subprocess.TimeoutExpired:
                 daemon.kill()
                 daemon.wait()
@@ -172,7 +172,7 @@ class Slurm:
         """Return this process's environment with what this cluster's users need."""
         return {**os.environ, **self.environment}
 
-    def run(self, *command: str, timeout: float = 300) -> str:
+    def run(self, *command: str, timeout: float = 600) -> str:
         """Run a command of a user of this cluster (`srun`, `sbatch`, `scontrol`, …); return what it prints.
 
         Raises AssertionError with all its output when it fails.
@@ -226,15 +226,3 @@ def until(condition: Callable[[], object], what: str, seconds: float = PATIENCE)
     while not condition():
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.2)
-
-
-def kill_tree(pid: int) -> None:
-    """Kill a process and all its descendants, those first that could start more."""
-    try:
-        os.kill(pid, signal.SIGSTOP)
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-        os.kill(pid, signal.SIGKILL)
-    except (OSError, ProcessLookupError):
-        return
-    for child in children:
-        kill_tree(int(child))

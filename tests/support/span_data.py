@@ -7,6 +7,7 @@ from pathlib import Path
 from scripts.common.config.runs import Run
 from scripts.common.entities import entities_json
 from scripts.common.records import Record, content_id
+from tests.support.training import precision_of_tests
 
 NAMES = ["Zoé Müller", "Jean Petit", "Anne-Marie Dupré", "Bob Ross", "Éloïse 🦊 Roy", "Ngọc Lan"]
 CITIES = ["Lens", "Brest", "Metz", "Saint-Étienne", "Nantes"]
@@ -59,7 +60,7 @@ def make_span_dataset(folder: Path, train: int = 24, validation: int = 6, test: 
 def head_settings(method: str = "head", **sections) -> dict:
     """Return a run's settings, JSON-ready, with quick defaults; sections are merged over them."""
     training = {"epochs": 2, "learning_rate": 1e-2, "micro_batch": 2, "accumulation": 2, "logging_steps": 1}
-    training |= {"gradient_checkpointing": False} | sections.pop("training", {})
+    training |= {"gradient_checkpointing": False, "precision": precision_of_tests()} | sections.pop("training", {})
     tokens = {"max_length": 48, "window_overlap": 16} | sections.pop("tokens", {})
     run = Run.model_validate(
         {

@@ -87,7 +87,12 @@ def make_tiny_tokenizer(
 
 
 def make_tiny_model(
-    folder: Path, architecture: str = "mistral", template: str = TEMPLATE, seed: int = 0, intermediate: int = 256
+    folder: Path,
+    architecture: str = "mistral",
+    template: str = TEMPLATE,
+    seed: int = 0,
+    intermediate: int = 256,
+    layers: int = 1,
 ) -> Path:
     """Make a model of one or two hundred thousand random weights; return its folder.
 
@@ -106,7 +111,7 @@ def make_tiny_model(
         vocab_size=len(tokenizer),
         hidden_size=256,
         intermediate_size=intermediate,
-        num_hidden_layers=1,
+        num_hidden_layers=layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=512,

@@ -34,10 +34,17 @@ def make_dataset(folder: Path, train: int = 18, validation: int = 3, test: int =
     return folder
 
 
+def precision_of_tests() -> str:
+    """Return `fp32` on a CPU, so that tests compare the same numbers on every machine, and `auto` on a GPU."""
+    import torch
+
+    return "auto" if torch.cuda.is_available() else "fp32"
+
+
 def run_settings(method: str = "lora", **sections) -> dict:
     """Return a run's settings, JSON-ready, with quick defaults; sections are merged over them."""
     training = {"epochs": 2, "learning_rate": 1e-3, "micro_batch": 2, "accumulation": 2, "logging_steps": 1}
-    training |= {"gradient_checkpointing": False} | sections.pop("training", {})
+    training |= {"gradient_checkpointing": False, "precision": precision_of_tests()} | sections.pop("training", {})
     run = Run.model_validate({"dataset": "d", "model": "m", "method": method, "training": training, **sections})
     return run.model_dump(mode="json")
 
@@ -47,13 +54,26 @@ def train_in(data: Path, base: Path, folder: Path, settings: dict) -> tuple[list
 
     `data` is a folder with dataset/ and tokens/, `folder` gets checkpoints/ and adapter/.
     """
+    return trainer_of(settings)(run_in(data, base, folder, settings))
+
+
+def run_in(data: Path, base: Path, folder: Path, settings: dict, attempt: int = 1):
+    """Return an attempt at a run with two threads; see `train_in`."""
     from scripts.train.head_run import HeadRun
+    from scripts.train.training_run import TrainingRun
+
+    places = (data / "tokens", base, folder / "checkpoints", folder / "adapter", settings, 2, attempt)
+    if settings["task"] == "token_classification":
+        return HeadRun(*places)
+    return TrainingRun(*places, images=data / "dataset" if settings["task"] == "vision" else None)
+
+
+def trainer_of(settings: dict):
+    """Return the function that trains an attempt at a run with these settings."""
     from scripts.train.train_head import train_head
     from scripts.train.train_model import train_model
     from scripts.train.train_span_lora import train_span_lora
 
-    places = (data / "tokens", base, folder / "checkpoints", folder / "adapter", settings)
-    if settings["task"] == "token_classification":
-        return (train_head if settings["method"] == "head" else train_span_lora)(HeadRun(*places, 2, 1))
-    images = {"images": data / "dataset"} if settings["task"] == "vision" else {}
-    return train_model(*places, 2, 1, **images)
+    if settings["task"] != "token_classification":
+        return train_model
+    return train_head if settings["method"] == "head" else train_span_lora

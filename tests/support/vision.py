@@ -7,8 +7,9 @@ from pathlib import Path
 from scripts.common.config.models import EmbeddedModel
 from scripts.common.files import write_manifest
 from scripts.common.records import Record, content_id
+from scripts.model.build_embedded_model import set_random_weights
 from scripts.model.chat_templates import template_text
-from scripts.model.embedded_vision import make_images_felt, new_vision_model, save_processor
+from scripts.model.embedded_vision import new_vision_model, save_processor
 from scripts.model.train_tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
 from tests.support.tiny_model import SENTENCES
 
@@ -30,17 +31,13 @@ def make_tiny_vision_model(folder: Path, seed: int = 0) -> Path:
     pieces = train_tokenizer(SENTENCES * 20, 640, special)
     save_tokenizer(folder, pieces, special, template_text("mistral3"), SHAPE["max_position_embeddings"])
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    torch.manual_seed(seed)
     settings = EmbeddedModel(hidden_size=256, image_size=IMAGE_SIZE, vision_layers=3)
     ids = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
     model = new_vision_model({**SHAPE, **ids, "vocab_size": len(tokenizer)}, tokenizer, settings)
-    make_images_felt(model, seed)
+    set_random_weights(model, seed)
     with torch.no_grad():
-        for name, weight in model.named_parameters():
-            if "language_model" in name and weight.dim() > 1:
-                weight.normal_(0, weight.shape[1] ** -0.5)
-        model.lm_head.weight.mul_(8)
-    make_images_felt(model, seed)
+        model.lm_head.weight.mul_(4)
+        model.lm_head.weight[: tokenizer.convert_tokens_to_ids("<0xFF>") + 1] = 0  # answers are text, not single bytes
     model.to(torch.bfloat16).save_pretrained(folder)
     save_processor(folder, IMAGE_SIZE)
     facts = {"name": "tiny", "source": "embedded", "id": None, "revision": None, "architecture": "mistral3"}

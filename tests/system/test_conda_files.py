@@ -7,6 +7,7 @@ import sys
 import pytest
 import yaml
 
+from envs.install import choose_pair
 from envs.lock import FOLDER, NOT_RUN_BY_RULES, PLATFORM, TORCH, cpu_build, lock_names, read_lock, read_pins
 
 NAMES = [name for name in lock_names() if name not in NOT_RUN_BY_RULES]
@@ -60,6 +61,13 @@ def test_the_index_has_every_version_with_every_hash_of_a_lock(name, tmp_path):
     # An index may get more files for a version, never others for those that it has.
     missing = {package for package, pin in lock.items() if not set(pin.hashes) <= set(listed[package].hashes)}
     assert not missing
+
+
+def test_torch_and_torchvision_are_chosen_in_builds_that_fit_each_other_each_with_its_hash():
+    chosen = choose_pair(read_lock("train"))
+    assert chosen.keys() == set(TORCH)
+    assert len({pin.version.partition("+")[2] for pin in chosen.values()}) == 1
+    assert all(digest.startswith("sha256:") for pin in chosen.values() for digest in pin.hashes)
 
 
 def test_the_cpu_build_of_torch_is_the_one_that_pip_finds():

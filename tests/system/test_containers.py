@@ -122,7 +122,6 @@ class OnTheCluster:
             f"{DATASET}/ledger.json",
             *("--sdm", "apptainer", "--set-resources", "ingest_records:gpu=1"),
             environment={**poison, "TMPDIR": str(folder / "temporary")},
-            seconds=300,
         )
 
 
@@ -198,7 +197,7 @@ class LongTraining:
 
     def wait(self) -> None:
         """Wait until it has made steps."""
-        until(lambda: self.log.exists() and "'loss'" in self.log.read_text(encoding="utf-8"), "it has made steps", 300)
+        until(lambda: self.log.exists() and "'loss'" in self.log.read_text(encoding="utf-8"), "it has made steps", 900)
 
     def assert_stopped(self, why: str) -> None:
         """Assert that it says why it stopped, and after which step, and that the checkpoint of that step is there."""
@@ -213,7 +212,7 @@ def test_sigterm_to_snakemake_lets_a_training_in_a_container_write_its_checkpoin
     try:
         training.wait()
         os.kill(workflow.pid, signal.SIGTERM)
-        assert workflow.finish(60) == 1
+        assert workflow.finish(300) == 1
     finally:
         if workflow.alive():
             workflow.kill_tree()
@@ -226,7 +225,7 @@ def test_the_warning_of_a_time_limit_lets_a_training_in_a_container_write_its_ch
         training.wait()
         job = slurm.jobs()[-1]["JobId"]
         slurm.run("scancel", "--batch", "--signal=USR1", job)
-        until(lambda: slurm.jobs()[-1]["Restarts"] == "1", "the job goes back into the queue", 120)
+        until(lambda: slurm.jobs()[-1]["Restarts"] == "1", "the job goes back into the queue", 600)
         slurm.run("scancel", job)
     training.assert_stopped("the warning of a time limit")
 

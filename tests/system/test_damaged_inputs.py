@@ -22,6 +22,7 @@ RUN = "results/runs/cards"
 UNREAD = {
     ("tokenize_conversations", "model.safetensors"),  # looked at by size only: no weights are read
     ("convert_to_gguf", "small"),  # of the base model the manifest is read, and no other file
+    ("decide_verdict", "small"),
     ("write_run_report", "small"),
     ("write_leaderboard", "small"),
     ("build_bundle", "small"),

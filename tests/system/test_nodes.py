@@ -58,7 +58,7 @@ def test_sigterm_to_the_launcher_stops_both_nodes_with_a_checkpoint(tiny_base, s
     (tmp_path / "job.sh").write_text(script)
     room = ("--nodes=2", "--ntasks=2", "--cpus-per-task=2", "--mem=6000", f"--output={tmp_path}/said")
     slurm.run("sbatch", *room, str(tmp_path / "job.sh"))
-    until(lambda: list(tmp_path.glob("checkpoints/*/checkpoint-*/manifest.json")), "a checkpoint is there", 300)
+    until(lambda: list(tmp_path.glob("checkpoints/*/checkpoint-*/manifest.json")), "a checkpoint is there", 900)
     os.kill(int((tmp_path / "pid").read_text()), signal.SIGTERM)
     until(lambda: slurm.jobs()[-1]["JobState"] == "FAILED", "the job ends")
     assert (tmp_path / "said").read_text().count("stopped by SIGTERM after step") == 1
@@ -70,7 +70,7 @@ def test_each_nodes_processes_get_the_gpus_that_slurm_gave_them(slurm, tmp_path)
         "import sys\n"
         "from argparse import Namespace\n"
         "from pathlib import Path\n"
-        "from scripts.common.leases import take_devices\n"
+        "from scripts.common.gpu_locks import take_devices\n"
         "from scripts.train.launch import run_on_nodes\n"
         "from tests.support.training import run_settings\n"
         "take_devices(0)\n"  # as the step does, whose `--gpus` are 0 on several nodes

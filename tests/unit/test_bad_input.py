@@ -419,9 +419,7 @@ def test_malformed_record_is_named_with_line_fault_and_remedy(case: str, stage: 
     Path("raw.jsonl").write_bytes(b"\n" + record + b"\n")
     stage.settings = settings_of(**settings)
     assert stage.ingest(Path("raw.jsonl")) == 1
-    lines = stage.error().splitlines()
-    assert lines[0] == f"raw.jsonl:2: {line}"
-    assert lines[1] == "1 of 1 records are bad; mend them, or set 'on_bad_record: quarantine'"
+    assert stage.error() == f"raw.jsonl:2: {line}"
 
 
 @pytest.mark.parametrize("case", RECORDS)
@@ -443,13 +441,27 @@ def test_malformed_record_is_kept_whole_in_the_quarantine(case: str, stage: Stag
     assert [each["origin"] for each in stage.ingested()] == ["raw.jsonl:1"]
 
 
-def test_a_failing_build_says_how_many_records_are_bad_and_lists_the_first_ten(stage: Stage):
-    Path("raw.jsonl").write_text("".join(f"{GOOD}\n{{}}\n" for _ in range(12)), encoding="utf-8")
+def test_a_wrong_column_is_one_line_that_does_not_advise_to_leave_out_everything(stage: Stage):
+    row = json.dumps({"prompt": "q", "completion": "Une réponse assez longue"})
+    Path("raw.jsonl").write_text(f"{row}\n" * 12, encoding="utf-8")
+    stage.settings = settings_of(format="prompt_completion", columns={"prompt": "question"})
+    assert stage.ingest(Path("raw.jsonl")) == 1
+    advice = "add it, or name the right column under 'columns'"
+    logged = stage.capsys.readouterr().err
+    assert logged.partition(" ERROR ")[2] == (
+        f"raw.jsonl: 12 of 12 records have no 'question'; they have prompt, completion; {advice}\n"
+    )
+    assert logged.count("has no 'question'") == 10
+
+
+def test_a_failing_build_says_how_many_records_are_bad_and_what_else_can_be_done(stage: Stage):
+    Path("raw.jsonl").write_text("".join(f"{GOOD}\n{GOOD}\n{{}}\n3\n" for _ in range(6)) + GOOD, encoding="utf-8")
     stage.settings = settings_of()
     assert stage.ingest(Path("raw.jsonl")) == 1
-    total, *listed = stage.error().splitlines()
-    assert [line.partition(": ")[0] for line in listed] == [f"raw.jsonl:{line}" for line in range(2, 22, 2)]
-    assert total == ("12 of 24 records are bad, the first 10 are listed; mend them, or set 'on_bad_record: quarantine'")
+    assert stage.error() == (
+        "raw.jsonl:3: has no 'messages'; it has no field; add it, or name the right column under 'columns'; "
+        "12 of 25 records are bad, the log has the first 10; or leave out what is bad by 'on_bad_record: quarantine'"
+    )
 
 
 def test_missing_file_and_folder_are_named(stage: Stage):

@@ -14,7 +14,7 @@ from scripts.score.style import EMOJI
 from tests.support.dataset_steps import Stage, settings_of
 
 FOLDER = Path(__file__).parents[2] / "data" / "captions"
-COUNTS = {"train": 84, "validation": 12, "test": 24}
+COUNTS = {"train": 84, "validation": 12, "test": 108}
 ASKED = re.compile(r"(Write a caption|Write a caption for this picture|Caption this): .*\.")
 
 
@@ -35,15 +35,17 @@ def test_the_files_hold_the_promised_pairs(splits):
 
 def test_every_prompt_asks_for_a_caption(pairs):
     assert [row["prompt"] for row in pairs if not ASKED.fullmatch(row["prompt"])] == []
-    assert len({row["prompt"] for row in pairs}) == 120
+    assert len({row["prompt"] for row in pairs}) == 204
 
 
 def test_every_completion_is_in_the_voice(pairs):
     texts = [row["completion"] for row in pairs]
     lengths = [len(text.split()) for text in texts]
-    assert (min(lengths), max(lengths), round(statistics.mean(lengths))) == (8, 19, 13)
-    assert all("!" in text and EMOJI.search(text[-5:]) for text in texts)
-    assert sum(bool(re.search(r"\b[A-Z]{3,}\b", text)) for text in texts) >= 60
+    assert (min(lengths), max(lengths), round(statistics.mean(lengths))) == (9, 20, 14)
+    captions, tags = zip(*(text.rsplit(" ", 1) for text in texts), strict=True)
+    assert set(tags) == {"#LoudestFan"}
+    assert all("!" in caption and EMOJI.search(caption[-5:]) for caption in captions)
+    assert sum(bool(re.search(r"\b[A-Z]{3,}\b", text)) for text in texts) >= 102
     assert all(unicodedata.is_normalized("NFC", text) and text == text.strip() for text in texts)
 
 
@@ -86,5 +88,5 @@ def test_put_together_they_are_one_file_to_split(tmp_path, capsys):
     stage = Stage(tmp_path, settings_of(format="prompt_completion", splits={"seed": 1}), capsys)
     stage.run(whole)
     counts = {name: len(stage.lines(name)) for name in COUNTS}
-    assert sum(counts.values()) == 120
+    assert sum(counts.values()) == 204
     assert min(counts.values()) >= 5

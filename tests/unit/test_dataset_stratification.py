@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scripts.common.records import SPLITS
-from scripts.dataset.splits import best_seed, key_of, split_numbers
+from scripts.dataset.splits import best_seed, key_of, share_tolerance, shares_off, split_numbers
 from scripts.dataset.stratification import LabelsOf, stratification
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -41,7 +41,10 @@ def test_chance_is_left_alone_and_what_it_does_not_explain_is_not():
     keys = keys_of([str(number) for number in range(400)])
     labels = labels_of([number % 4 for number in range(400)], [frozenset()] * 400)
     found = [facts(keys, labels, seed) for seed in range(60)]
-    assert all(fit["worthwhile"] == (fit["distance"] > fit["usual_distance"]) for fit in found)
+    assert all(
+        fit["worthwhile"] == (fit["distance"] > fit["usual_distance"] or fit["shares_off"] > fit["best_shares_off"])
+        for fit in found
+    )
     assert 0 < sum(fit["worthwhile"] for fit in found) < 10
     assert all(fit["best_distance"] <= fit["distance"] for fit in found)
 
@@ -52,6 +55,25 @@ def test_a_label_that_misses_a_split_is_worth_another_seed():
     fit = next(fit for fit in (facts(keys, labels, seed) for seed in range(20)) if fit["labels_missing_in_a_split"])
     assert fit["worthwhile"]
     assert fit["best_labels_missing_in_a_split"] == 0
+
+
+def test_a_split_far_from_the_wanted_shares_is_worth_another_seed():
+    keys = keys_of([str(number) for number in range(24)])
+    labels = labels_of([0] * 24, [frozenset()] * 24)
+    fit = next(fit for fit in (facts(keys, labels, seed) for seed in range(99)) if fit["shares_off"])
+    assert fit["worthwhile"]
+    assert fit["best_shares_off"] == 0
+    assert all(abs(fit["best_shares"][name] - SHARES[name]) <= 0.1 for name in SPLITS)
+
+
+def test_shares_may_differ_by_5_points_with_many_groups_and_by_10_with_few():
+    assert share_tolerance(keys_of([str(number) for number in range(1000)])) == 0.05
+    assert share_tolerance(keys_of([str(number) for number in range(49)])) == pytest.approx(0.5 / 7)
+    assert share_tolerance(keys_of([str(number % 49) for number in range(98)])) == pytest.approx(0.5 / 7)
+    assert share_tolerance(keys_of([str(number % 4) for number in range(1000)])) == 0.1
+    assert share_tolerance(keys_of(["large"] * 900 + [str(number) for number in range(100)])) == 0.1
+    counts = np.array([[[50, 20, 30]], [[66, 11, 23]]])
+    assert shares_off(counts, np.array([0.7, 0.1, 0.2]), 0.05).tolist() == [3, 0]
 
 
 def spans_missing(labels: LabelsOf, keys: np.ndarray, seed: int) -> np.ndarray:

@@ -1,5 +1,6 @@
 """The commands in the documentation mean what they look like, and its example configurations are valid."""
 
+import json
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import yaml
 
 from scripts.common.config.load import load_config
 from scripts.score.print_summary import next_commands
+from tests.benchmarks.bench_times import page
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [
@@ -38,7 +40,7 @@ def test_no_target_stands_where_an_option_would_swallow_it(path):
     assert swallowed(path.read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.parametrize(("folder", "recipe"), [("results", None), ("results/embedded", "stories")])
+@pytest.mark.parametrize(("folder", "recipe"), [("results", None), ("results/stories/embedded", "stories")])
 def test_no_target_of_the_summary_is_swallowed(folder, recipe):
     commands = next_commands(Path(folder), Path(folder, "report.html"), recipe)
     assert swallowed("\n".join(text for pair in commands for text in pair)) == []
@@ -91,3 +93,8 @@ def test_every_recipe_has_a_page(path):
     pages = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "recipes").glob("*.md"))
     assert f"config/recipes/{path.name}" in pages
     assert f"make recipe NAME={path.stem} " in pages
+
+
+def test_the_page_of_times_is_made_of_the_measurements():
+    measurements = json.loads((ROOT / "docs/benchmarks.json").read_text(encoding="utf-8"))
+    assert (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8") == page(measurements)

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from scripts.train.energy import EnergyMeter, NoMeterError, gpu_counters, rapl_counters
-from scripts.train.surroundings import surroundings
+from scripts.train.run_metadata import run_metadata
 from tests.support.needs import need
 
 # What NVML is to a caller: two GPUs, of which the second has no counter; the first counts up by 2.5 J a reading.
@@ -82,7 +82,7 @@ def test_without_a_meter_there_is_no_figure_but_a_reason(tmp_path):
 def test_the_facts_of_a_training_say_when_where_and_how_much(powercap):
     meter = EnergyMeter(powercap, uuids=[])
     (powercap / "intel-rapl:0" / "energy_uj").write_text("12000000\n")
-    facts = surroundings(61.2, meter)
+    facts = run_metadata(61.2, meter)
     assert facts["energy"]["joules"] == 2
     assert facts["started"] < facts["ended"]
     assert facts["started"].endswith("+00:00")
@@ -94,7 +94,7 @@ def test_each_point_of_the_curve_has_the_energy_since_the_last_one(powercap, mon
     from transformers import TrainerState
 
     from scripts.train import callbacks
-    from scripts.train.running import curve_rows
+    from scripts.train.run_metadata import curve_rows
 
     monkeypatch.setattr(callbacks, "EnergyMeter", lambda: EnergyMeter(powercap, uuids=[]))
     callback, state = callbacks.EnergyOfSteps(), TrainerState()

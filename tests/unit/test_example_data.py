@@ -25,6 +25,8 @@ TELLS = {
     "substitution": r"\b(rempla\w+|entre|sort|sortir|place)\b",
     "penalty": r"\bpenalty\b",
     "card": r"\bcarton\b",
+    "yellow_card": r"\bcarton jaune\b",
+    "red_card": r"\bcarton rouge\b",
 }
 
 
@@ -65,7 +67,9 @@ def test_football_has_the_promised_labels(records):
         "goal": 26,
         "substitution": 14,
         "penalty": 3,
-        "card": 3,
+        "card": 1,
+        "yellow_card": 1,
+        "red_card": 1,
     }
 
 
@@ -74,8 +78,14 @@ def test_football_records_have_the_raw_fields(records, noisy):
         assert list(record) == FIELDS
         assert re.fullmatch(r"(45|90)'\+\d|[1-9]\d?'", record["time"])
         assert record["source"] == "exemple-direct"
-        assert re.fullmatch(r"https://matches\.example/2026/[a-z-]+", record["url"])
         assert datetime.fromisoformat(record["scraped_at"]).utcoffset().total_seconds() == 0
+
+
+def test_football_urls_end_in_the_match_or_in_noise_name_it_earlier_or_by_number(records, noisy):
+    match = r"https://matches\.example/2026/[a-z-]+"
+    assert all(re.fullmatch(match, record["url"]) for record in records + noisy[:21])
+    assert all(re.search(r"/match/us-toulmeric-as-valmont-\d+/", record["url"]) for record in noisy[21:24])
+    assert all(re.search(r"/live/\d+$", record["url"]) for record in noisy[24:])
 
 
 def test_football_texts_are_about_100_characters_and_of_many_lengths(records):
@@ -154,7 +164,7 @@ def test_a_score_is_told_at_the_final_whistle(matches):
 def test_noisy_records_show_each_fault(noisy):
     texts = [record["text"] for record in noisy]
     labels = [record["event_type"] for record in noisy]
-    assert len(noisy) == 21
+    assert len(noisy) == 27
     assert labels[3] == "goal"
     assert not re.search(TELLS["goal"], texts[3], re.I)
     assert labels[4] == "commentary"
@@ -168,6 +178,10 @@ def test_noisy_records_show_each_fault(noisy):
     assert [number for number, text in enumerate(texts, 1) if not text.strip()] == [10, 17]
     assert all(texts[number][-1] not in ".!?" for number in (10, 20))
     assert not unicodedata.is_normalized("NFC", texts[17])
+    assert (labels[21], labels[22], labels[25]) == ("goal", "goal", "red_card")
+    assert "Sortie de but" in texts[21]
+    assert "à côté du but" in texts[22]
+    assert not re.search(TELLS["card"], texts[25], re.I)
     assert "90'+3" in [record["time"] for record in noisy]
 
 

@@ -11,9 +11,10 @@ import pytest
 
 from data.pii import make_records
 from data.pii.values import MONTHS
+from scripts.common.files import read_jsonl
 from scripts.dataset.ingest import ingest
 from scripts.dataset.raw_rows import RawRow
-from tests.support.dataset_steps import Stage, settings_of
+from tests.support.dataset_steps import Stage, settings_of, write_lines
 
 DATA = Path(__file__).parents[2] / "data/pii"
 TEST_CARDS = {"4242", "4111", "4012", "4000", "5555", "5105", "5200", "2223", "6011", "3566", "3782", "3714"}
@@ -182,6 +183,39 @@ def test_no_record_is_bad_or_nearly_another_one(tmp_path: Path, capsys: pytest.C
     groups = {name: {row["group"] for row in stage.lines(name)} for name in ("train", "test")}
     assert groups["test"]
     assert not groups["train"] & groups["test"]
+
+
+OTHER_LAYOUT = {"format": "spans", "columns": {"text": "source_text", "spans": "span_labels"}, "label": "language"}
+
+
+def test_the_layout_with_span_labels_is_read(tmp_path: Path, capsys: pytest.CaptureFixture):
+    stage = Stage(tmp_path, settings_of(**OTHER_LAYOUT, strip_span_label_numbers=True), capsys)
+    assert stage.ingest(DATA / "span_labels.jsonl") == 0
+    raw = read_jsonl(DATA / "span_labels.jsonl")
+    for made, given in zip(stage.ingested(), raw, strict=True):
+        marked = [[m["start"], m["end"], m["label"].rpartition("_")[0]] for m in given["privacy_mask"]]
+        assert json.loads(made["spans"]) == marked
+        assert json.loads(made["meta"]) == {"id": given["id"], "language": given["language"]}
+    labels = {row["label"] for row in stage.facts("ingest")["spans"]["labels"]}
+    assert labels == {"FIRSTNAME", "LASTNAME", "CITY", "EMAIL", "PHONENUMBER", "DATE"}
+
+
+def in_other_layout(record: dict) -> dict:
+    """Return a record with `span_labels` as text of a Python list: labels are numbered, gaps are labelled `O`."""
+    pieces, place, seen = [], 0, Counter()
+    for start, end, label in record["spans"]:
+        seen[label] += 1
+        pieces += [[place, start, "O"], [start, end, f"{label}_{seen[label]}"]]
+        place = end
+    pieces = [piece for piece in [*pieces, [place, len(record["text"]), "O"]] if piece[0] < piece[1]]
+    return {"source_text": record["text"], "span_labels": str(pieces), "language": record["language"]}
+
+
+def test_200_of_200_records_in_that_layout_are_read(tmp_path: Path, capsys: pytest.CaptureFixture, records):
+    stage = Stage(tmp_path, settings_of(**OTHER_LAYOUT, strip_span_label_numbers=True), capsys)
+    raw = write_lines(tmp_path / "raw.jsonl", [in_other_layout(record) for record in records[:200]])
+    assert stage.ingest(raw) == 0
+    assert [json.loads(row["spans"]) for row in stage.ingested()] == [record["spans"] for record in records[:200]]
 
 
 def test_records_are_as_the_format_has_them(records):

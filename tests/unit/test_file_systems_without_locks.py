@@ -8,7 +8,7 @@ import pytest
 
 from scripts.common.folder_lock import held
 from scripts.common.orphans import owner_is_gone
-from scripts.train.finished import only_training_in
+from scripts.train.training_step import only_training_in
 
 
 @pytest.fixture(autouse=True)

@@ -79,7 +79,13 @@ def settings(**changes) -> dict:
         "model_key": "mistral",
         "dataset_key": "commentary",
         "project": {"name": "club", "organization": "Club", "author": "Ann", "version": "v1.2", "url": "https://x.y"},
-        "model": {"name": None, "license": None, "hub": {"id": "mistralai/Mistral-7B-v0.3"}, "path": None},
+        "model": {
+            "name": None,
+            "license": None,
+            "hub": {"id": "mistralai/Mistral-7B-v0.3"},
+            "path": None,
+            "gguf": None,
+        },
         "dataset": {"hub": None, "language": "fr-FR"},
         "deploy": {"description": "Comments.", "parameters": parameters},
     }
@@ -120,7 +126,7 @@ def test_metadata_say_what_a_model_is_and_where_it_comes_from():
 
 
 def test_a_base_that_is_not_on_the_hub_has_no_address():
-    local = settings(model={"name": None, "license": "mit", "hub": None, "path": "/models/of/mine-3B"})
+    local = settings(model={"name": None, "license": "mit", "hub": None, "path": "/models/of/mine-3B", "gguf": None})
     found = general_metadata(model_name("mine-3B", 3_000_000_000, "football", "v1.0"), local, None)
     assert found["general.base_model.0.name"] == "mine-3B"
     assert found["general.license"] == "mit"
@@ -138,10 +144,14 @@ def test_a_hub_dataset_is_linked():
 @pytest.mark.parametrize(
     ("model", "shown"),
     [
-        ({"name": "My model", "hub": {"id": "a/b"}, "path": None}, "My model"),
-        ({"name": None, "hub": {"id": "a/b"}, "path": None}, "b"),
-        ({"name": None, "hub": None, "path": "some/folder/model-x"}, "model-x"),
-        ({"name": None, "hub": None, "path": None}, "key"),
+        ({"name": "My model", "hub": {"id": "a/b"}, "path": None, "gguf": None}, "My model"),
+        ({"name": None, "hub": {"id": "a/b"}, "path": None, "gguf": None}, "b"),
+        ({"name": None, "hub": None, "path": "some/folder/model-x", "gguf": None}, "model-x"),
+        (
+            {"name": None, "hub": None, "path": None, "gguf": {"file": "x/SmolLM2-135M-Instruct.Q4_1.gguf"}},
+            "SmolLM2-135M-Instruct",
+        ),
+        ({"name": None, "hub": None, "path": None, "gguf": None}, "key"),
     ],
 )
 def test_a_base_model_is_called_by_the_best_name_there_is(model, shown):

@@ -31,7 +31,7 @@ from envs.lock import (
     torch_environments,
 )
 from scripts.common.config import ConfigError, load_config
-from scripts.common.imports import files_of_script
+from scripts.workflow.code_digest import files_of_script
 
 ROOT = FOLDER.parent
 RULES = {
@@ -178,7 +178,8 @@ def test_torch_and_torchvision_are_builds_that_fit_each_other():
 @pytest.mark.parametrize("rule", RULES)
 def test_a_rules_environment_holds_what_its_step_imports(rule):
     [environment] = re.findall(r'conda:\s+conda_file\("(\w+)"\)', RULES[rule])
-    assert re.findall(r'container:\s+image\("(\w+)"\)', RULES[rule]) == [environment]
+    images = re.findall(r'container:\s+image\("(\w+)"\)', RULES[rule])
+    assert images == ([] if rule == "fetch_gguf_package" else [environment])  # no image holds pip
     script = re.search(r'code\("([^"]+)"', RULES[rule])[1]
     missing = imported_packages(ROOT / "scripts" / script) - direct_requirements(environment).keys()
     assert not missing, f"add {sorted(missing)} to envs/{environment}.in, then make lock"

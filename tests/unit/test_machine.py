@@ -1,14 +1,8 @@
-"""The limits that profiles/default finds on a machine, and when it shows bars."""
+"""The limits that profiles/default finds on a machine."""
 
 import os
-import pty
-import subprocess
-import sys
-
-import pytest
 
 from scripts.common.machine import cgroup_limits, gpu_limit, memory_limit
-from tests.support.project import ROOT
 
 
 def test_as_many_jobs_have_gpus_as_there_are_and_one_where_there_is_none(monkeypatch):
@@ -40,30 +34,3 @@ def test_limits_of_control_groups_are_found_from_the_process_to_the_root(tmp_pat
     own.write_text("5:cpu:/job_7\n4:memory:/job_7\n0::/user.slice/session\n")
     assert cgroup_limits(own, tmp_path) == [1000, 2000]
     assert cgroup_limits(tmp_path / "none", tmp_path) == []
-
-
-@pytest.mark.parametrize(
-    ("words", "terminal", "bars"),
-    [
-        (["-n"], True, True),
-        ([], False, False),
-        (["--quiet", "rules"], True, False),
-        (["--quiet=all"], True, False),
-        (["-q"], True, False),
-    ],
-)
-def test_bars_are_for_terminals_and_not_for_who_wants_it_quiet(words, terminal, bars):
-    controller, end = pty.openpty()
-    code = f"import sys; from scripts.common.machine import wants_bars; print(wants_bars({words!r}))"
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "scripts" / "plugins")])}
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=end if terminal else subprocess.DEVNULL,
-        text=True,
-        check=True,
-    )
-    os.close(controller)
-    os.close(end)
-    assert done.stdout.strip() == str(bars)

@@ -7,7 +7,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 from scripts.score.draw_confusion import main
-from scripts.score.entity_tables import shares
 from scripts.score.score_answers import main as score
 from tests.support.entity_answers import LABELS, entity_answers, text_row
 from tests.support.score_fixtures import SCORE, answer_rows, write_rows
@@ -65,10 +64,6 @@ def test_class_names_are_text_and_neither_markup_nor_formula(tmp_path):
         lines = list(csv.reader(file))
     assert lines[0][1:] == ["$\\frac{", "<script>", "O", "(other)"]
     assert lines[2] == ["<script>", "0", "0", "0", "1"]
-
-
-def test_shares_are_of_the_row():
-    assert shares([[1, 3], [0, 0]]) == [[0.25, 0.75], [0, 0]]
 
 
 def test_records_without_spans_have_none(tmp_path, capfd):

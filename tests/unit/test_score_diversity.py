@@ -6,20 +6,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from scripts.common.metric_list import METRICS
 from scripts.score.bootstrap import estimate
-from scripts.score.catalogue import CATALOGUE
-from scripts.score.material import Material, NotApplicableError
 from scripts.score.measure import measured
+from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from tests.support.score_fixtures import answer_rows
 
 
-def of(*answers: str, **settings) -> Material:
+def of(*answers: str, **settings) -> ScoringInput:
     template = answer_rows("fr")[0]
-    return Material([{**template, "id": str(i), "answer": a} for i, a in enumerate(answers)], "fr", **settings)
+    return ScoringInput([{**template, "id": str(i), "answer": a} for i, a in enumerate(answers)], "fr", **settings)
 
 
-def value(metric: str, material: Material):
-    return estimate(CATALOGUE[metric].kind, measured(metric, material).rows, 500)
+def value(metric: str, data: ScoringInput):
+    return estimate(METRICS[metric].statistic, measured(metric, data).rows, 500)
 
 
 def test_distinct_counts_different_words_over_all_words():
@@ -39,7 +39,7 @@ def test_the_interval_of_distinct_is_as_wide_as_fresh_samples_spread():
     generator = random.Random(4)
     vocabulary = [f"mot{i}" for i in range(300)]
 
-    def sample() -> Material:
+    def sample() -> ScoringInput:
         return of(*[" ".join(generator.choices(vocabulary, k=generator.randint(4, 20))) for _ in range(25)])
 
     values = sorted(value("distinct_1", sample()).value for _ in range(120))
@@ -102,6 +102,20 @@ def test_seconds_and_finished():
     assert value("seconds_p50", answers).value == 2.5
     assert value("seconds_p95", answers).value == pytest.approx(8.95)
     assert value("finished", answers).value == 0.75
+
+
+def test_an_empty_answer_is_not_a_finished_one():
+    answers = of("un", "", " \n", "quatre")
+    for row in answers.answers:
+        row["stop"] = "end"
+    assert measured("finished", answers).rows == [[1], [0], [0], [1]]
+
+
+def test_an_empty_answer_is_not_one_without_generic_phrases():
+    answers = of("Quel match !", "", "Il marque.", generic_phrases=("quel match",))
+    assert measured("generic_phrase_rate", answers).rows == [[1], None, [0]]
+    with pytest.raises(NotApplicableError, match="every answer is empty"):
+        measured("generic_phrase_rate", of("", "", generic_phrases=("quel match",)))
 
 
 @pytest.mark.parametrize("metric", ["distinct_1", "distinct_2", "repetition_across"])

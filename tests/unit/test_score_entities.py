@@ -2,24 +2,22 @@
 
 import itertools
 import json
-import random
 from pathlib import Path
 
 import pytest
 
 from scripts.common.entities import entities_json
 from scripts.common.errors import UserError
+from scripts.common.metric_list import METRICS
 from scripts.score.bootstrap import difference, estimate
-from scripts.score.catalogue import CATALOGUE
-from scripts.score.edit_distance import edit_distance
 from scripts.score.entity_errors import KINDS, errors_of, matched
 from scripts.score.entity_pages import class_rows, classes_by_label
 from scripts.score.entity_rows import OUTSIDE, EntityRow, entity_row, word_labels, words_of
 from scripts.score.entity_tables import class_table, confusion
-from scripts.score.material import Material, NotApplicableError
 from scripts.score.measure import measured
 from scripts.score.score_answers import main
-from tests.support.entity_answers import LABELS, as_classified, entity_answers, random_rows, text_row
+from scripts.score.scoring_input import NotApplicableError, ScoringInput
+from tests.support.entity_answers import LABELS, as_classified, random_rows, text_row
 from tests.support.score_fixtures import SCORE, write_rows
 
 ENTITY_METRICS = [
@@ -29,7 +27,7 @@ ENTITY_METRICS = [
 
 
 def value(metric: str, rows: list[dict]) -> float:
-    found = estimate(CATALOGUE[metric].kind, measured(metric, Material(rows)).rows, 100)
+    found = estimate(METRICS[metric].statistic, measured(metric, ScoringInput(rows)).rows, 100)
     assert found
     return found.value
 
@@ -109,17 +107,17 @@ def test_a_classifier_and_a_model_that_writes_the_same_entities_as_json_have_the
         assert value(metric, classified) == value(metric, written)
     assert value("parsed", written) == 1
     with pytest.raises(NotApplicableError, match="a classifier writes no text"):
-        measured("parsed", Material(classified))
+        measured("parsed", ScoringInput(classified))
     with pytest.raises(NotApplicableError, match="a classifier writes no text"):
-        measured("bleu", Material(classified))
-    assert measured("exact_match", Material(classified)).rows
+        measured("bleu", ScoringInput(classified))
+    assert measured("exact_match", ScoringInput(classified)).rows
 
 
 def test_entities_that_the_text_does_not_hold_are_false_positives():
     row = text_row("Anna wrote", [[0, 4, "PERSON"]], None)
     named = [{"label": "PERSON", "text": "Anna"}, {"label": "CITY", "text": "Paris"}, {"label": "CITY", "text": "Oslo"}]
     row["answer"] = json.dumps(named)
-    assert measured("entity_f1", Material([row])).rows == [[1, 2, 0]]
+    assert measured("entity_f1", ScoringInput([row])).rows == [[1, 2, 0]]
     assert value("parsed", [row]) == 1
     assert value("entity_f1_macro", [row]) == 1  # CITY is no class of the expected answers
     kinds = [(error["kind"], error["predicted"]) for error in errors_of(entity_row(row))]
@@ -132,7 +130,7 @@ NO_JSON = ("", "none", '{"label": "PERSON"}', '[{"label": "A", "text": "b"}] ok'
 @pytest.mark.parametrize("answer", NO_JSON)
 def test_an_answer_that_is_no_json_of_entities_finds_nothing(answer):
     row = text_row("Anna wrote", [[0, 4, "PERSON"]], None) | {"answer": answer}
-    assert measured("entity_f1", Material([row])).rows == [[0, 0, 1]]
+    assert measured("entity_f1", ScoringInput([row])).rows == [[0, 0, 1]]
     assert value("parsed", [row]) == 0
     assert [error["kind"] for error in errors_of(entity_row(row))] == ["invalid_json", "missed"]
 
@@ -142,10 +140,10 @@ def test_records_without_spans_have_no_scores_of_entities():
     plain = {key: item for key, item in row.items() if key != "spans"}
     for metric in [*ENTITY_METRICS, "parsed"]:
         with pytest.raises(NotApplicableError, match="no spans"):
-            measured(metric, Material([plain]))
-    assert measured("entity_f1", Material([row, plain])).rows[1] is None
+            measured(metric, ScoringInput([plain]))
+    assert measured("entity_f1", ScoringInput([row, plain])).rows[1] is None
     with pytest.raises(NotApplicableError, match="no record has an entity"):
-        measured("entity_f1_macro", Material([row | {"spans": [], "expected": "[]"}]))
+        measured("entity_f1_macro", ScoringInput([row | {"spans": [], "expected": "[]"}]))
 
 
 def test_the_text_of_a_rewritten_question_is_the_rows_own():
@@ -189,43 +187,22 @@ def test_a_word_has_the_label_of_the_span_with_most_of_it():
     assert word_labels(words_of(text), [(6, 7, "X")]) == [OUTSIDE, OUTSIDE]
 
 
-def best_distance(first: str, second: str) -> int:
-    """The textbook table."""
-    above = list(range(len(second) + 1))
-    for row, left in enumerate(first, 1):
-        here = [row]
-        for column, right in enumerate(second, 1):
-            here.append(min(above[column] + 1, here[-1] + 1, above[column - 1] + (left != right)))
-        above = here
-    return above[-1]
-
-
-def test_the_edit_distance_is_that_of_the_textbook_table():
-    random.seed(1)
-    for length in (0, 1, 2, 5, 30, 70, 130):
-        for _ in range(40):
-            first, second = ("".join(random.choices("abcé", k=random.randint(0, length))) for _ in range(2))
-            assert edit_distance(first, second) == best_distance(first, second), (first, second)
-    assert edit_distance("kitten", "sitting") == 3
-    assert edit_distance("", "abc") == edit_distance("abc", "") == 3
-
-
 def test_the_character_error_rate_sums_before_it_divides():
     rows = [
         text_row("x", [], None) | {"expected": expected, "answer": answer}
         for expected, answer in (("abcd", "abxd"), ("ab", "abcdef"), ("e\u0301", "é"))
     ]
     assert value("character_error_rate", rows) == pytest.approx((1 + 4 + 0) / (4 + 2 + 1))
-    assert not CATALOGUE["character_error_rate"].is_share
+    assert not METRICS["character_error_rate"].is_share
 
 
 def test_the_cost_is_that_of_the_mean_time():
     rows = [text_row("x", [], []) | {"seconds": seconds} for seconds in (1.0, 3.0)]
-    assert estimate("mean", measured("cost_per_1000", Material(rows, price_per_hour=1.8)).rows).value == pytest.approx(
-        1
-    )
+    assert estimate(
+        "mean", measured("cost_per_1000", ScoringInput(rows, price_per_hour=1.8)).rows
+    ).value == pytest.approx(1)
     with pytest.raises(NotApplicableError, match="price_per_hour is not given"):
-        measured("cost_per_1000", Material(rows))
+        measured("cost_per_1000", ScoringInput(rows))
 
 
 def test_errors_are_matched_one_to_one_by_what_they_share():
@@ -339,15 +316,6 @@ def test_the_step_writes_classes_languages_confusion_and_errors(tmp_path):
         for side in filter(None, (error["gold"], error["predicted"])):
             begin = side["start"] - error["excerpt"]["start"]
             assert error["excerpt"]["text"][begin:].startswith(side["text"])
-
-
-def test_the_step_writes_the_same_bytes_again(tmp_path):
-    rows = entity_answers(20, wrong=0.4)
-    for name in ("a", "b"):
-        (tmp_path / name).mkdir()
-        score(tmp_path / name, rows)
-    for name in ("s.json", "errors.jsonl"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
 
 
 def test_answers_to_images_list_every_mismatch_with_its_error_rate(tmp_path):

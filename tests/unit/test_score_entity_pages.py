@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.score.catalogue import CATALOGUE
-from scripts.score.columns import STYLE, columns_of, kind_of, left_aside
+from scripts.common.metric_list import METRICS
+from scripts.common.records import Record, content_id
+from scripts.score.columns import columns_of, kind_of, left_aside, table_of
 from scripts.score.entity_pages import marked
 from scripts.score.pictures import LARGEST, picture
 from scripts.score.print_summary import main as summary
@@ -85,7 +86,7 @@ def test_the_report_of_a_prompted_base_has_no_training(results):
     assert "Training curve" not in page.text
     assert "tokens/ledger.html" not in page.links
     assert "No JSON of entities" in page.text
-    assert "ships base" in " ".join(page.text.split())
+    assert "nothing is shipped: method prompt" in " ".join(page.text.split())
     assert "I can't help with that." in page.text
 
 
@@ -163,6 +164,23 @@ def test_text_from_data_is_escaped_in_tables_of_entities(tmp_path):
     page = write_report(tmp_path, "pii", ["merged"])
     assert "script" not in page.tags
     assert page.text.count(EVIL) > 20
+
+
+def test_a_class_of_the_training_split_without_a_test_record_is_in_the_table(tmp_path):
+    messages = [{"role": "user", "content": "Anna 0612 FR76"}]
+    spans = [[0, 4, "PERSON"], [5, 9, "PHONE"], [10, 14, "IBAN"]]
+    reference = write_rows(tmp_path / "train.jsonl", [Record(content_id(messages), messages, spans=spans).to_row()])
+    rows = [
+        text_row("Anna and 0612", [[0, 4, "PERSON"]], [[0, 4, "PERSON"], [9, 13, "PHONE"]], id=f"{index:016x}")
+        for index in range(3)
+    ]
+    folder = judge_run(tmp_path, "pii", None, {"merged": rows}, reference=reference)
+    scores = json.loads((folder / "scores/merged.json").read_text(encoding="utf-8"))
+    assert list(scores["entities"]["classes"]) == ["PERSON"]
+    assert scores["entities"]["untested"] == {"IBAN": 0, "PHONE": 3}
+    page = "".join(write_report(tmp_path, "pii", ["merged"]).text.split())
+    assert "IBAN00notestrecords" in page
+    assert "PHONE03notestrecords" in page
 
 
 def test_strategies_stand_in_one_table_with_differences_from_the_chosen_one(tmp_path):
@@ -255,15 +273,17 @@ def test_style_stands_among_all_values_only_where_answers_must_be_exact(tmp_path
     panels = text.split('<div class="cards">')[1].split("<summary>All values")[0]
     values = text.split("<summary>All values")[1].split("</details>")[0]
     for metric in ("exact_match", "exclamation_rate", "emoji_rate"):
-        title = CATALOGUE[metric].title
+        title = METRICS[metric].title
         assert (f"<h3>{title} " in panels) == (metric == "exact_match" or metric in named)
         assert f"<td>{title}</td>" in values
 
 
 def test_style_is_left_aside_unless_it_is_named():
     exact = {"answer_kind": "exact", "asked": None}
-    assert left_aside([exact], []) == STYLE
-    assert left_aside([exact], [{"metric": "emoji_rate"}]) == tuple(name for name in STYLE if name != "emoji_rate")
+    assert left_aside([exact], []) == tuple(table_of("style"))
+    assert left_aside([exact], [{"metric": "emoji_rate"}]) == tuple(
+        name for name in table_of("style") if name != "emoji_rate"
+    )
     assert "style_overlap" not in left_aside([{**exact, "asked": ["style_overlap"]}, exact], [])
     assert left_aside([{**exact, "answer_kind": "text"}], []) == left_aside([], []) == ()
 

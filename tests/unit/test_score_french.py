@@ -5,12 +5,16 @@ from pathlib import Path
 
 import pytest
 
-from scripts.score.french import proper_noun_counts, tense_counts
-from scripts.score.french_verbs import FORMS, first_group_present
-from scripts.score.material import Material, NotApplicableError
-from scripts.score.measure import measured
-from tests.support.score_fixtures import answer_rows
+from data.football.french_metrics import FORMS, first_group_present, proper_noun_counts, tense_counts
+from scripts.common.metric_list import METRICS
+from scripts.score.measure import add_metrics, measured
+from scripts.score.read_scores import read_scores
+from scripts.score.score_answers import main as score
+from scripts.score.scoring_input import NotApplicableError, ScoringInput
+from scripts.score.shown import shown
+from tests.support.score_fixtures import SCORE, answer_rows, likelihood_rows, write_rows
 
+FILE = Path("data/football/french_metrics.py")
 # (sentence, verbs in the present, in the passé composé, in other tenses)
 COUNTED = [
     ("Koné a marqué dès la 12' !", 0, 1, 0),
@@ -61,12 +65,61 @@ def test_proper_nouns_are_capitalised_words_that_begin_no_sentence():
     assert proper_noun_counts(text) == (6, 12)
 
 
-def test_shares_are_of_the_verbs_found_and_only_for_french():
+@pytest.fixture
+def registry():
+    """The metrics without those that a test adds."""
+    before = dict(METRICS)
+    yield METRICS
+    METRICS.clear()
+    METRICS.update(before)
+
+
+def test_shares_are_of_the_verbs_found_and_only_for_french(registry):
     rows = [{**answer_rows("fr")[0], "answer": text} for text in ("Il tire et a marqué.", "But !", "Il tire.")]
-    french = Material(rows, "fr")
+    add_metrics(FILE)
+    french = ScoringInput(rows, "fr")
     assert measured("present_share", french).rows == [[1, 2], None, [1, 1]]
     assert measured("passe_compose_share", french).rows == [[1, 2], None, [0, 1]]
     with pytest.raises(NotApplicableError, match="the language is vi"):
-        measured("present_share", Material(rows, "vi"))
+        measured("present_share", ScoringInput(rows, "vi"))
     with pytest.raises(NotApplicableError, match="no answer has a finite verb"):
-        measured("present_share", Material(rows[1:2], "fr"))
+        measured("present_share", ScoringInput(rows[1:2], "fr"))
+
+
+def test_a_recipes_own_metrics_are_scored_and_known_to_who_reads_the_scores(registry, tmp_path):
+    answers = write_rows(tmp_path / "answers.jsonl", answer_rows("fr"))
+    known = write_rows(tmp_path / "likelihood.jsonl", likelihood_rows("fr"))
+    words = [answers, known, "--run", "r", "--variant", "base", "--scores", tmp_path / "scores.json"]
+    settings = json.dumps({"language": "fr", "score": SCORE | {"metrics_from": str(FILE)}})
+    assert score([*map(str, words), "--errors", f"{tmp_path}/errors.jsonl", "--settings", settings]) == 0
+    del registry["present_share"]
+    scores = read_scores(tmp_path / "scores.json")
+    assert 0 < scores["metrics"]["present_share"]["value"] < 1
+    assert shown("present_share", 0.25) == "25.0 %"
+
+
+@pytest.mark.parametrize(
+    ("body", "fault"),
+    [
+        ("import no_such_package\n", ":5: ModuleNotFoundError: "),
+        ("    return undefined\n", ":8: the metric own: NameError: "),
+        ("    return MetricResult([[1.0]])\n", ": the metric own returned 1 rows for "),
+        (
+            "    return MetricResult([[float('nan')] for _ in data.answers])\n",
+            ": the metric own returned a number that",
+        ),
+    ],
+)
+def test_a_metric_of_ones_own_that_fails_is_one_line_with_its_place(registry, tmp_path, capfd, body, fault):
+    head = "from scripts.common.metrics import metric\nfrom scripts.score.scoring_input import MetricResult\n\n\n"
+    function = '@metric("Own", direction="lower")\ndef own(data):\n    """Nothing."""\n'
+    text = head + (function + body if body[0] == " " else body + function + "    return None\n")
+    (tmp_path / "own.py").write_text(text)
+    answers = write_rows(tmp_path / "answers.jsonl", answer_rows("fr"))
+    known = write_rows(tmp_path / "likelihood.jsonl", likelihood_rows("fr"))
+    words = [answers, known, "--run", "r", "--variant", "base", "--scores", tmp_path / "scores.json"]
+    settings = json.dumps({"language": "fr", "score": SCORE | {"metrics_from": str(tmp_path / "own.py")}})
+    assert score([*map(str, words), "--errors", f"{tmp_path}/errors.jsonl", "--settings", settings]) == 1
+    said = capfd.readouterr().err
+    assert f"{tmp_path}/own.py{fault}" in said
+    assert "Traceback" not in said

@@ -6,23 +6,24 @@ import os
 import re
 import subprocess
 import sys
-import time
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
+from scripts.common.charts import curve_svg, inline
 from scripts.score.board import ranked, ranking_metric
-from scripts.score.catalogue import number, shown
-from scripts.score.charts import curve_charts, line_chart, nice_ticks, whiskers
 from scripts.score.print_summary import main as summary
 from scripts.score.print_summary import next_commands
-from scripts.score.side_by_side import grouped, in_turn, question
+from scripts.score.shown import shown
+from scripts.score.side_by_side import grouped, question
 from scripts.score.write_leaderboard import main as leaderboard
 from scripts.score.write_run_report import main as report
 from tests.support.pages import Page
 from tests.support.score_fixtures import babble, first_half, make_run, write_rows
 
 EVIL = "<script>alert('x')</script>"
+NAMES = ("base", "adapter", "q8_0")
 VARIANTS = {
     "base": (babble, 60.0),
     "adapter": (first_half, 9.0),
@@ -101,7 +102,6 @@ def test_the_leaderboard_page_marks_the_best_and_what_is_noise(results):
     assert "★" in page.text
     assert "≈" in page.text
     assert "noise" in page.text
-    assert "Its numbers mean nothing" in page.text
     assert "runs/football-r32/report.html" in page.links
     assert all(not re.match(r"[a-z]+:|/", link) for link in page.links)
     assert "script" not in page.tags
@@ -114,7 +114,7 @@ def test_the_report_shows_verdict_metrics_answers_and_curve(results):
         "every gate passed",
         "✔ passed",
         "chrF of q8_0 is 100.0",
-        "Loss",
+        "loss (nats per token)",
         "adapter, bf16",
         "8 of 8 prompts",
     ):
@@ -180,7 +180,6 @@ def test_the_summary_fits_a_terminal_and_says_what_to_do_next(results, capsys):
     assert order == list(VARIANTS)
     assert "football promote: every gate passed" in text
     assert "q8_0 *" in text
-    assert "mean nothing beyond" in text
     assert f"Report: {results / 'leaderboard.html'}\n" in text
 
 
@@ -201,7 +200,7 @@ def test_the_summary_marks_no_variant_of_runs_that_have_no_bundle(results, capsy
     [
         ("results", None, ["config/mine.yaml", "config/mine.yaml", "make recipe NAME=football"]),
         ("results", "stories", []),
-        ("results/embedded", "stories", ["make recipe NAME=stories EMBEDDED=no"]),
+        ("results/stories/embedded", "stories", ["make recipe NAME=stories EMBEDDED=no"]),
         ("results/mine", None, []),
     ],
 )
@@ -237,12 +236,10 @@ def test_the_summary_of_another_versions_table_is_one_line(tmp_path, capsys):
     assert "has no column 'answer_kind'; run snakemake" in capsys.readouterr().err
 
 
-def test_the_summary_is_quick(results):
+def test_the_summary_imports_nothing_heavy(results):
     write_leaderboard(results)
     program = "import sys; from scripts.score.print_summary import main; main(sys.argv[1:]); print(*sys.modules)"
-    started = time.monotonic()
     found = subprocess.run([sys.executable, "-c", program, str(results)], capture_output=True, text=True, check=True)
-    assert time.monotonic() - started < 1.5
     assert not {"torch", "pandas", "numpy", "transformers"} & set(found.stdout.split())
 
 
@@ -252,10 +249,19 @@ def test_answers_with_the_same_text_stand_together():
     assert [entry["variants"] for entry in entries] == [["base", "q8_0"], ["adapter", "bf16"]]
 
 
-def test_samples_take_labels_in_turn():
-    rows = [{"label": label} for label in "aaaabc"]
-    assert in_turn(rows, 4) == [0, 4, 5, 1]
-    assert in_turn(rows, 99) == [0, 4, 5, 1, 2, 3]
+@pytest.mark.parametrize(
+    ("stops", "note"),
+    [
+        (("end", "end", "end"), "chrF 9"),
+        (("length", "end", "end"), "chrF 9, cut at the limit: base"),
+        (("end", "length", "length"), "chrF 9, cut at the limit: adapter, q8_0"),
+        (("length", "length", "length"), "chrF 9, cut at the limit"),
+    ],
+)
+def test_equal_answers_say_which_of_them_were_cut(stops, note):
+    answers = [(name, {"answer": "a", "stop": stop}, "chrF 9") for name, stop in zip(NAMES, stops, strict=True)]
+    [entry] = grouped(answers)
+    assert entry["note"] == note
 
 
 def test_questions_of_several_turns_say_who_speaks():
@@ -265,28 +271,22 @@ def test_questions_of_several_turns_say_who_speaks():
     assert question([{"role": "user", "content": parts}]) == ("", "what is it?\n[image]")
 
 
-def test_charts_place_values_in_order_and_tolerate_gaps():
-    chart = whiskers([{"value": 2, "low": 1, "high": 3}, None, {"value": 5, "low": None, "high": None}], [4])
-    first, second, third = chart["rows"]
-    assert 0 < first["low"] < first["value"] < first["high"] < chart["marks"][0] < third["value"] < 100
-    assert second is None
-    assert third["low"] is None
-    assert whiskers([None])["rows"] == [None]
-    assert whiskers([{"value": 0, "low": 0, "high": 0}])["rows"][0]["value"] == 50
-    assert nice_ticks(0.13, 3.9) == [0, 1, 2, 3, 4]
-    assert line_chart([{"name": "x", "kind": "line", "points": [(1, float("nan"))]}], "step") is None
-
-
-def test_the_curve_has_a_chart_for_what_was_logged():
+def test_the_curve_has_a_panel_for_what_was_logged_and_takes_the_pages_colours():
     rows = [
         {"step": 1, "loss": 2.0},
-        {"step": 2, "loss": 1.5, "tokens_per_second_x": 90},
+        {"step": 2, "loss": float("nan"), "tokens_per_second_x": 90},
         {"step": 2, "eval_loss": 1.6},
     ]
-    charts = curve_charts(rows)
-    assert [chart["title"] for chart in charts] == ["Loss", "Tokens per second"]
-    assert [line["name"] for line in charts[0]["lines"]] == ["training", "validation"]
-    assert curve_charts([]) == []
+    svg = curve_svg(rows)
+    assert svg == curve_svg(rows)
+    texts = set(ElementTree.fromstring(svg).itertext())
+    assert {"loss (nats per token)", "training", "validation", "tokens per second", "optimizer step"} <= texts
+    assert "learning rate" not in texts
+    element = inline(svg, 'a "curve"')
+    assert ElementTree.fromstring(element.replace("xlink:", "")).attrib.keys() == {"role", "aria-label", "viewBox"}
+    assert "currentColor" in element
+    assert "style>" not in element
+    assert curve_svg([{"step": 1}]) is None
 
 
 @pytest.mark.parametrize(
@@ -304,11 +304,6 @@ def test_the_curve_has_a_chart_for_what_was_logged():
 )
 def test_values_are_shown_for_people(metric, value, signed, text):
     assert shown(metric, value, signed) == text
-
-
-def test_a_difference_that_rounds_to_zero_has_no_minus():
-    assert number(-0.00001, signed=True) == "+0.000"
-    assert number(0.0, signed=True) == "0.00"
 
 
 def test_without_perplexity_the_highest_chrf_is_ranked_first(results):

@@ -2,33 +2,31 @@
 
 import math
 import random
-from pathlib import Path
 
 import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU, CHRF
 
+from scripts.common.metric_list import METRICS
 from scripts.score.bootstrap import estimate
-from scripts.score.kinds import value_of_sums
-from scripts.score.material import Material, NotApplicableError
-from scripts.score.measure import METRIC_FUNCTIONS, measured
+from scripts.score.measure import measured
+from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from scripts.score.similarity import signatures
+from scripts.score.statistics import value_of_sums
 from tests.support.score_fixtures import answer_rows, babble, first_half, likelihood_rows
 
 
-def value(metric: str, material: Material) -> float:
-    from scripts.score.catalogue import CATALOGUE
-
-    return estimate(CATALOGUE[metric].kind, measured(metric, material).rows, 200).value
+def value(metric: str, data: ScoringInput) -> float:
+    return estimate(METRICS[metric].statistic, measured(metric, data).rows, 200).value
 
 
-def material(language: str, change=lambda text, index: text, **settings) -> Material:
-    return Material(answer_rows(language, change), language, **settings)
+def scoring_input(language: str, change=lambda text, index: text, **settings) -> ScoringInput:
+    return ScoringInput(answer_rows(language, change), language, **settings)
 
 
 @pytest.mark.parametrize("language", ["fr", "vi"])
 def test_answers_that_are_the_expected_ones_are_perfect(language):
-    perfect = material(language)
+    perfect = scoring_input(language)
     assert value("bleu", perfect) == pytest.approx(100)
     assert value("chrf", perfect) == pytest.approx(100)
     assert [value(m, perfect) for m in ("rouge_l", "exact_match", "normalised_match")] == [1, 1, 1]
@@ -36,7 +34,7 @@ def test_answers_that_are_the_expected_ones_are_perfect(language):
 
 def test_short_answers_that_are_the_expected_ones_have_bleu_100_too():
     rows = [{**row, "answer": "But", "expected": "But"} for row in answer_rows("fr")]
-    assert value("bleu", Material(rows, "fr")) == pytest.approx(100)
+    assert value("bleu", ScoringInput(rows, "fr")) == pytest.approx(100)
 
 
 @pytest.mark.parametrize("language", ["fr", "vi", None, "ja"])
@@ -45,7 +43,7 @@ def test_bleu_and_chrf_are_those_of_sacrebleu(language, change):
     rows = answer_rows(language if language in ("fr", "vi") else "fr", change)
     answers, expected = [row["answer"] for row in rows], [[row["expected"] for row in rows]]
     tokenizer = {"fr": "intl", "vi": "intl", None: "13a", "ja": "char"}[language]
-    found = Material(rows, language)
+    found = ScoringInput(rows, language)
     bleu = BLEU(tokenize=tokenizer, effective_order=True)
     assert value("bleu", found) == pytest.approx(bleu.corpus_score(answers, expected).score, abs=1e-9)
     assert value("chrf", found) == pytest.approx(CHRF().corpus_score(answers, expected).score, abs=1e-9)
@@ -77,9 +75,9 @@ def test_the_signature_says_how_bleu_was_computed():
 def test_rouge_l_counts_words_with_accents():
     row = {**answer_rows("fr")[0], "expected": "l'été a été très beau", "answer": "l'été très beau"}
     # Words: l' été a été très beau (6) and l' été très beau (4); the longest common subsequence has 4.
-    assert value("rouge_l", Material([row, row], "fr")) == pytest.approx(2 * (4 / 4) * (4 / 6) / (4 / 4 + 4 / 6))
+    assert value("rouge_l", ScoringInput([row, row], "fr")) == pytest.approx(2 * (4 / 4) * (4 / 6) / (4 / 4 + 4 / 6))
     wrong = {**row, "answer": "l'ete tres beau"}
-    assert value("rouge_l", Material([wrong, wrong], "fr")) < 0.5
+    assert value("rouge_l", ScoringInput([wrong, wrong], "fr")) < 0.5
 
 
 def test_matches_raw_and_normalised():
@@ -89,14 +87,14 @@ def test_matches_raw_and_normalised():
             answer_rows("fr"), ["Le but !", " Le but !\n", "le BUT", "Le but ?", "Le butin"], strict=False
         )
     ]
-    assert value("exact_match", Material(rows, "fr")) == pytest.approx(2 / 5)
-    assert value("normalised_match", Material(rows, "fr")) == pytest.approx(4 / 5)
+    assert value("exact_match", ScoringInput(rows, "fr")) == pytest.approx(2 / 5)
+    assert value("normalised_match", ScoringInput(rows, "fr")) == pytest.approx(4 / 5)
 
 
 def test_perplexity_is_exp_of_the_mean_over_tokens_and_over_characters():
     likelihood = {row["id"]: row for row in likelihood_rows("fr", perplexity=12.0)}
     nll = sum(row["nll"] for row in likelihood.values())
-    found = material("fr", likelihood=likelihood)
+    found = scoring_input("fr", likelihood=likelihood)
     assert value("perplexity", found) == pytest.approx(math.exp(nll / sum(r["tokens"] for r in likelihood.values())))
     per_character = math.exp(nll / sum(r["characters"] for r in likelihood.values()))
     assert value("perplexity_per_character", found) == pytest.approx(per_character)
@@ -108,35 +106,20 @@ def test_perplexity_is_exp_of_the_mean_over_tokens_and_over_characters():
         ("bleu", [{**row, "expected": None} for row in answer_rows("fr")], "no record has an expected answer"),
         ("perplexity", answer_rows("fr"), "the likelihood of expected answers was not computed for these records"),
         ("exact_match", [], "there is no record"),
-        ("generic_phrase_rate", answer_rows("fr"), "score.generic_phrases lists no pattern"),
+        ("generic_phrase_rate", answer_rows("fr"), "score.generic_phrases is not given"),
         ("length_variation", answer_rows("fr")[:1], "one answer has no variation"),
         ("distinct_2", [{**row, "answer": "But"} for row in answer_rows("fr")], "no answer has 2 words"),
     ],
 )
 def test_a_metric_that_does_not_apply_says_why(metric, rows, reason):
     with pytest.raises(NotApplicableError) as caught:
-        measured(metric, Material(rows, "fr"))
+        measured(metric, ScoringInput(rows, "fr"))
     assert str(caught.value) == reason
 
 
 def test_records_without_an_expected_answer_are_left_out_of_the_others():
     rows = answer_rows("fr")
     rows[0]["expected"] = None
-    found = measured("chrf", Material(rows, "fr")).rows
+    found = measured("chrf", ScoringInput(rows, "fr")).rows
     assert found[0] is None
     assert all(row is not None for row in found[1:])
-
-
-def test_every_metric_of_the_schema_has_a_function_and_an_entry_in_the_catalogue():
-    from scripts.common.config.runs import METRICS
-    from scripts.score.catalogue import CATALOGUE
-
-    assert tuple(METRIC_FUNCTIONS) == tuple(CATALOGUE) == METRICS
-
-
-def test_every_metric_is_in_the_reference_with_its_direction():
-    from scripts.score.catalogue import CATALOGUE
-
-    lines = Path("docs/reference/metrics.md").read_text(encoding="utf-8").splitlines()
-    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| `")]
-    assert [(row[0].strip("`"), row[2]) for row in rows] == [(name, e.direction) for name, e in CATALOGUE.items()]

@@ -5,7 +5,7 @@ import unicodedata
 import pytest
 
 from scripts.common.language import language_of
-from scripts.score.tokenize_text import lowered_words, ngrams, normalised_for_match, words
+from scripts.score.tokenize_text import normalised_for_match, words
 
 
 @pytest.mark.parametrize(
@@ -54,9 +54,3 @@ def test_language_of_a_tag():
 def test_normalised_comparison_forgets_case_and_punctuation_but_no_accent():
     assert normalised_for_match("L’Élan, gagné !", "fr") == normalised_for_match("l'élan  GAGNÉ", "fr")
     assert normalised_for_match("élan", "fr") != normalised_for_match("elan", "fr")
-
-
-def test_ngrams():
-    assert ngrams(["a", "b", "c"], 2) == [("a", "b"), ("b", "c")]
-    assert ngrams(["a"], 2) == []
-    assert lowered_words("Le But", "fr") == ["le", "but"]

@@ -20,6 +20,7 @@ def run(**settings) -> Run:
         ({"method": "prompt"}, ["base"]),
         ({"task": "vision", "quants": ["q8_0"]}, ["base", "adapter", "merged", "bf16", "q8_0"]),
         ({"task": "token_classification", "method": "head"}, ["merged"]),
+        ({"quants": ["q4_k_m"], "variants": ["q4_k_m", "base"]}, ["base", "q4_k_m"]),
     ],
 )
 def test_variants_of_a_run(settings, variants):

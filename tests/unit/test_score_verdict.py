@@ -4,11 +4,22 @@ import json
 
 import pytest
 
+from scripts.common.config.gates import Gate
 from scripts.common.files import write_json
+from scripts.common.records import Record, content_id
 from scripts.score.bootstrap import Estimate
+from scripts.score.columns import table_of
 from scripts.score.decide_verdict import main
 from scripts.score.gates import gate_estimate, judge, judge_gate, metric_difference, passed, records_needed, verdict
-from tests.support.score_fixtures import babble, first_half, make_run
+from tests.support.score_fixtures import (
+    answer_rows,
+    babble,
+    first_half,
+    judge_run,
+    likelihood_rows,
+    make_run,
+    write_rows,
+)
 
 
 def gate(**settings) -> dict:
@@ -120,7 +131,7 @@ def test_a_paired_difference_comes_from_score_files_alone(scores):
         ({"variant": "q8_0", "baseline": "f16"}, "this run has no variant 'f16'"),
         (
             {"variant": "q8_0", "metric": "generic_phrase_rate"},
-            "q8_0 has no value: score.generic_phrases lists no pattern",
+            "q8_0 has no value: score.generic_phrases is not given",
         ),
     ],
 )
@@ -182,6 +193,22 @@ def test_a_run_that_mostly_says_one_thing_is_not_promoted(scores, commonest, gat
     assert decided["warnings"] == ([COLLAPSED] if reason else [])
 
 
+@pytest.mark.parametrize("metric", ["perplexity", "chrf", *table_of("style")])
+def test_a_gate_compares_the_shipped_variant_with_the_base_on_the_same_records(tmp_path, metric):
+    asked = Gate(metric=metric, comparison="above", threshold=0, baseline="base")
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Quelle tête de Tessonnier ! 🔥"}]
+    reference = write_rows(tmp_path / "train.jsonl", [Record(content_id(messages), messages).to_row()])
+    rows = {"base": answer_rows("fr", babble), "q4_k_m": answer_rows("fr", lambda text, index: f"{text} 🔥")}
+    for name, perplexity in (("base", 60.0), ("q4_k_m", 9.0)):
+        write_rows(tmp_path / f"runs/r/likelihood/{name}.jsonl", likelihood_rows("fr", perplexity))
+    folder = judge_run(
+        tmp_path, "r", "fr", rows, {"g": asked.model_dump()}, reference=reference, assistant_phrases=["match"]
+    )
+    [judged] = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))["gates"]
+    assert (judged["variant"], judged["baseline"], judged["n"]) == ("q4_k_m", "base", 8)
+    assert judged["low"] <= judged["value"] <= judged["high"]
+
+
 def test_one_record_holds(tmp_path):
     make_run(tmp_path, "one", "vi", {"base": (babble, 9.0), "bf16": (same, 3.0)}, {"learned": gate(threshold=1.0)})
     path = tmp_path / "runs/one/scores/bf16.json"
@@ -189,7 +216,8 @@ def test_one_record_holds(tmp_path):
     scores["metrics"]["chrf"].update(low=None, high=None, n=1)
     write_json(path, scores)
     settings = json.dumps({"gates": {"learned": gate(threshold=1.0)}, "shipped": "bf16", "bootstrap": 1000, "seed": 0})
-    assert main([str(path), "--run", "one", "--verdict", f"{tmp_path}/verdict.json", "--settings", settings]) == 0
+    words = [str(path), "--run", "one", "--base", f"{tmp_path}/models/base/manifest.json", "--settings", settings]
+    assert main([*words, "--verdict", f"{tmp_path}/verdict.json"]) == 0
     decided = json.loads((tmp_path / "verdict.json").read_text(encoding="utf-8"))
     assert decided["verdict"] == "hold"
     assert "more test records are needed" in decided["gates"][0]["reason"]
@@ -205,7 +233,8 @@ def test_without_gates_nothing_is_promoted(tmp_path):
 def test_scores_of_another_version_are_refused(tmp_path, capfd):
     (tmp_path / "base.json").write_text('{"run": "r", "variant": "base"}')
     settings = '{"gates": {}, "shipped": "bf16", "bootstrap": 200, "seed": 0}'
-    words = [f"{tmp_path}/base.json", "--run", "r", "--verdict", f"{tmp_path}/v.json", "--settings"]
+    words = [f"{tmp_path}/base.json", "--run", "r", "--base", "manifest.json", "--verdict", f"{tmp_path}/v.json"]
+    words.append("--settings")
     assert main([*words, "{}"]) == 1
     assert "--settings lacks gates, shipped, bootstrap, seed; " in capfd.readouterr().err
     assert main([*words, settings]) == 1

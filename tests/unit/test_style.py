@@ -5,28 +5,28 @@ import json
 import pytest
 
 from scripts.common.config.runs import ASSISTANT_PHRASES
+from scripts.common.metric_list import METRICS
 from scripts.common.records import Record, content_id
 from scripts.score.bootstrap import estimate
-from scripts.score.catalogue import CATALOGUE
-from scripts.score.material import Material, NotApplicableError
 from scripts.score.measure import measured, single_values
 from scripts.score.reference import Reference, read_reference
 from scripts.score.score_answers import main
+from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from tests.support.score_fixtures import SCORE, answer_rows, likelihood_rows, write_rows
 
 REFERENCE = Reference(("What a goal by the keeper! 🔥", "Off the bar and in!"), "en")
 
 
-def material(*texts: str, **fields) -> Material:
+def scoring_input(*texts: str, **fields) -> ScoringInput:
     answers = [
         {"id": str(i), "answer": text, "expected": None, "label": None, "stop": "end", "seconds": 1}
         for i, text in enumerate(texts)
     ]
-    return Material(answers, "en", **fields)
+    return ScoringInput(answers, "en", **fields)
 
 
 def values(metric: str, *texts: str, **fields) -> list[float | None]:
-    return single_values(metric, measured(metric, material(*texts, **fields)))
+    return single_values(metric, measured(metric, scoring_input(*texts, **fields)))
 
 
 def test_an_exclamation_mark_counts_once_an_answer():
@@ -53,9 +53,11 @@ def test_overlap_is_the_share_of_word_pairs_and_triples_that_completions_have():
 
 def test_length_is_held_against_the_mean_of_the_completions():
     assert values("length_ratio", "one two three", "", reference=Reference(("a b", "c d e f"))) == [1, 0]
-    result = measured("length_ratio", material("one two three", "a " * 12, reference=Reference(("a b", "c d e f"))))
+    result = measured(
+        "length_ratio", scoring_input("one two three", "a " * 12, reference=Reference(("a b", "c d e f")))
+    )
     assert estimate("mean", result.rows, 100, 0).value == pytest.approx(2.5)
-    assert not CATALOGUE["length_ratio"].is_share
+    assert not METRICS["length_ratio"].is_share
 
 
 def test_without_completions_there_is_nothing_to_compare_with():
@@ -96,7 +98,8 @@ def test_no_caption_of_a_fan_is_taken_for_an_assistant():
         "Quel but !",
     ]
     assert values("assistant_phrase_rate", *captions, assistant_phrases=ASSISTANT_PHRASES) == [0] * len(captions)
-    with pytest.raises(NotApplicableError, match=r"score\.assistant_phrases lists no pattern"):
+    assert values("assistant_phrase_rate", "", "Goal!", assistant_phrases=ASSISTANT_PHRASES) == [None, 0]
+    with pytest.raises(NotApplicableError, match=r"score\.assistant_phrases is not given"):
         values("assistant_phrase_rate", "x")
 
 

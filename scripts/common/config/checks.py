@@ -1,6 +1,7 @@
 """What doesn't fit together: within a section (its `conflicts`), and between sections."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
@@ -10,15 +11,11 @@ from scripts.common.config.faults import closest
 from scripts.common.config.gates import Gate
 from scripts.common.config.runs import Run
 from scripts.common.config.types import Section
-from scripts.common.config.variants import answer_variants, gguf_quants
+from scripts.common.config.variants import answer_variants, made_variants, shipped_variant
+from scripts.common.errors import UserError
 from scripts.common.language import language_of
-
-ENTITY_METRICS = (
-    "entity_f1", "entity_precision", "entity_recall", "entity_f1_macro", "token_f1_micro", "token_f1_macro",
-    "token_f1_weighted", "parsed",
-)  # fmt: skip
-TIME_METRICS = ("seconds_p50", "seconds_p95", "cost_per_1000")
-FRENCH_METRICS = ("present_share", "passe_compose_share", "proper_noun_rate")
+from scripts.common.metric_list import METRICS
+from scripts.common.metrics import Metric, located, metrics_from
 
 
 class Conflict(NamedTuple):
@@ -49,6 +46,7 @@ def conflicts_between(config: Any) -> Iterator[Conflict]:
     for name, run in config.runs.items():
         for key, message in run_conflicts(run, config):
             yield Conflict(("runs", name, key), message)
+    yield from same_names_conflicts(config.runs)
     yield from redaction_conflicts(config)
     for name, gate in config.gates.items():
         for run_name in gate.runs or []:
@@ -62,6 +60,9 @@ def conflicts_between(config: Any) -> Iterator[Conflict]:
 def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
     """Yield what doesn't fit between a run and the other sections."""
     yield from task_conflicts(run, config)
+    yield from variant_conflicts(run)
+    if run.score.metrics_from is not None:
+        yield from own_metrics_conflicts(run.score.metrics_from)
     for metric in run.score.metrics or []:
         if fault := metric_fault(metric, run, config.datasets.get(run.dataset)):
             yield "score.metrics", f"the run {fault}"
@@ -82,6 +83,16 @@ def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
         for key, length in asked.items():
             if length > embedded.context:
                 yield key, f"{length} is more than the context of the embedded model '{run.model}' ({embedded.context})"
+
+
+def variant_conflicts(run: Run) -> Iterator[tuple[str, str]]:
+    """Yield variants that a run does not make, and say so when the one that it ships is not scored."""
+    made, shipped = made_variants(run), shipped_variant(run)
+    for variant in run.variants or []:
+        if variant not in made:
+            yield "variants", f"the run makes no '{variant}'; it makes {', '.join(made)}"
+    if shipped in made and shipped not in answer_variants(run):
+        yield "variants", f"'{shipped}', which is shipped, is not among them: add it"
 
 
 def validates(dataset: Dataset) -> bool:
@@ -130,30 +141,70 @@ def gated_runs(gate: Gate, config: Any) -> dict[str, Run]:
 def gate_conflicts(gate: Gate, runs: dict[str, Run], config: Any) -> Iterator[tuple[str, str]]:
     """Yield what doesn't fit between a gate and the runs that it is for."""
     for name, run in runs.items():
-        made = [*answer_variants(run), *gguf_quants(run), "shipped"]
+        made = [*answer_variants(run), "shipped"]
         for key in ("variant", "baseline"):
             variant = getattr(gate, key)
             if variant is not None and variant not in made:
-                yield key, f"run '{name}' makes no '{variant}'; it makes {', '.join(dict.fromkeys(made))}"
+                yield key, f"run '{name}' scores no '{variant}'; it scores {', '.join(made)}"
         if run.score.metrics is not None and gate.metric not in run.score.metrics:
             yield "metric", f"'{gate.metric}' is not among score.metrics of run '{name}'"
         if fault := metric_fault(gate.metric, run, config.datasets.get(run.dataset)):
             yield "metric", f"run '{name}' {fault}"
+            continue
+        entry = known_metrics(run).get(gate.metric)
+        if entry and entry.is_share and gate.baseline is None and not 0 <= gate.threshold <= 1:
+            yield "threshold", f"'{gate.metric}' is a share between 0 and 1: write 0.9 for 90 %"
 
 
 def metric_fault(metric: str, run: Run, dataset: Dataset | None) -> str | None:
     """Return why a run can never have a value of a metric, or None when it can."""
-    classifies = run.task == "token_classification"
-    if classifies and metric not in (*ENTITY_METRICS, *TIME_METRICS):
-        known = ", ".join((*ENTITY_METRICS, *TIME_METRICS))
-        return f"classifies tokens, so it has no '{metric}'; it has {known}"
-    if metric in ENTITY_METRICS and dataset is not None and dataset.format != "spans":
+    known = known_metrics(run)
+    if metric not in known:
+        if known is METRICS and run.score.metrics_from is not None:
+            return None  # what is wrong with that file is said elsewhere
+        return f"has no metric '{metric}'{closest(metric, list(known))}"
+    entry = known[metric]
+    if run.task == "token_classification" and not entry.classifier:
+        others = ", ".join(name for name, other in known.items() if other.classifier)
+        return f"classifies tokens, so it has no '{metric}'; it has {others}"
+    if entry.spans and dataset is not None and dataset.format != "spans":
         return f"has no '{metric}': its dataset has no spans"
-    if metric == "cost_per_1000" and run.score.price_per_hour is None:
-        return "has no 'cost_per_1000' without score.price_per_hour"
-    if metric == "generic_phrase_rate" and not run.score.generic_phrases:
-        return "has no 'generic_phrase_rate' without score.generic_phrases"
+    if entry.setting and getattr(run.score, entry.setting) in (None, []):
+        return f"has no '{metric}' without score.{entry.setting}"
     language = run.score.language or (dataset.language if dataset else None)
-    if metric in FRENCH_METRICS and language is not None and language_of(language) != "fr":
-        return f"has no '{metric}', a measure of French: its language is '{language}'"
+    if entry.language and language is not None and language_of(language) != entry.language:
+        return f"has no '{metric}', a measure of '{entry.language}': its language is '{language}'"
     return None
+
+
+def known_metrics(run: Run) -> dict[str, Metric]:
+    """Return the metrics of a run: those of the workflow, and those of its `score.metrics_from`."""
+    if run.score.metrics_from is None:
+        return METRICS
+    with suppress(UserError):  # own_metrics_conflicts says what is wrong with the file
+        return METRICS | metrics_from(run.score.metrics_from)
+    return METRICS
+
+
+def same_names_conflicts(runs: dict[str, Run]) -> Iterator[Conflict]:
+    """Yield metrics of one name that files of two runs define differently: the leaderboard shows them in one column."""
+    first: dict[str, tuple[str, Metric]] = {}
+    for name, run in runs.items():
+        for metric, entry in known_metrics(run).items() if run.score.metrics_from else ():
+            path, known = first.setdefault(metric, (run.score.metrics_from, entry))
+            if known != entry:
+                message = f"the metric '{metric}' is defined otherwise in '{path}': rename one of them"
+                yield Conflict(("runs", name, "score.metrics_from"), message)
+
+
+def own_metrics_conflicts(path: str) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a file of a run's own metrics; `missing_files` says of one that it isn't there."""
+    if not located(path).exists():
+        return
+    try:
+        twice = [name for name in metrics_from(path) if name in METRICS]
+    except UserError as error:
+        yield "score.metrics_from", str(error)
+    else:
+        if twice:
+            yield "score.metrics_from", f"'{path}' defines '{twice[0]}', which is a metric of the workflow: rename it"

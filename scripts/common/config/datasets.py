@@ -135,6 +135,9 @@ class Dataset(Section):
     test_files: list[FilePath] = Field(
         [], description="Raw files that are the test split; then no record of `files` is drawn for it."
     )
+    max_records: int | None = Field(
+        None, ge=1, description="Read only so many records of each file, the first ones; none: all."
+    )
     images: FilePath | None = Field(None, description="Folder of the images that records name; they may not leave it.")
     format: Format = Field(description="Layout of a raw record.")
     fields: dict[Role, Template] | None = Field(
@@ -154,6 +157,11 @@ class Dataset(Section):
     label_map: dict[str, Text] = Field({}, description="Raw label to label, such as `goal: But`; others stay.")
     span_label_map: dict[str, Text] = Field(
         {}, description="For the format `spans`: raw span label to label; others stay, and `O` drops the span."
+    )
+    strip_span_label_numbers: bool = Field(
+        False,
+        description="For the format `spans`: strip the number at the end of a label before `span_label_map` is "
+        "applied, so that `FIRSTNAME_1` and `FIRSTNAME_2` are both `FIRSTNAME`.",
     )
     redact: Redact | None = Field(None, description="Replacement of personal data that a trained classifier finds.")
     group_by: Text | None = Field(None, description="Raw column whose equal values stay in one split.")
@@ -217,8 +225,9 @@ class Dataset(Section):
             for role in ("user", "assistant"):
                 if role not in self.fields:
                     yield "fields", f"has no template for '{role}'"
-        if self.span_label_map and self.format != "spans":
-            yield "span_label_map", f"is for 'format: spans', but the format is '{self.format}'"
+        for key in ("span_label_map", "strip_span_label_numbers"):
+            if getattr(self, key) and self.format != "spans":
+                yield key, f"is for 'format: spans', but the format is '{self.format}'"
         if self.augment is not None and self.format == "spans":
             yield "augment", "would move the spans of 'format: spans': drop it"
         if self.images is not None and self.format in ("spans", "alpaca", "fields"):

@@ -1,5 +1,6 @@
 """Keys that stand twice in a YAML file: the reader would silently take the last."""
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -63,6 +64,6 @@ def duplicates_in(node: yaml.Node | None, file: str, place: str) -> Iterator[str
     for key, value in node.value:
         path, line = f"{place}.{key.value}".removeprefix("."), key.start_mark.line + 1
         if key.value in first_lines and key.value != "<<":
-            yield f"{path}: stands twice, in lines {first_lines[key.value]} and {line} of {file}"
+            yield f"{os.path.relpath(file)}:{line}: {path}: stands twice, first in line {first_lines[key.value]}"
         first_lines.setdefault(key.value, line)
         yield from duplicates_in(value, file, path)

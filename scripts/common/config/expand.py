@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import os
 import re
 from typing import Any, NamedTuple
 
@@ -30,12 +31,16 @@ def merged(base: dict, overlay: dict) -> dict:
 def with_overrides(config: dict) -> dict:
     """Apply `override`: its `models` and `runs` are laid over every model and every run, then it is gone.
 
-    An override that names a source (`hub`, `path` or `embedded`) takes the place of the model's own source.
+    Its `results` is a folder below that of the results, in whatever order the files were given.
+    An override that names a source (`hub`, `path`, `gguf` or `embedded`) takes the place of the model's own source.
     """
     config = copy.deepcopy(config)
     override = config.pop("override", None)
     if not isinstance(override, dict):
         return config
+    folders = config.get("pathvars") or {}
+    if isinstance(override.get("results"), str) and isinstance(folders, dict):
+        config["pathvars"] = {**folders, "results": results_folder(config, override)}
     for section in ("models", "runs"):
         overlay = override.get(section)
         entries = config.get(section)
@@ -48,30 +53,38 @@ def with_overrides(config: dict) -> dict:
     return config
 
 
-def expand_runs(config: dict) -> tuple[dict[str, Origin], list[str]]:
+def results_folder(config: dict, override: dict) -> str:
+    """Return the folder of results of a configuration, below which an override may have its own."""
+    folders = config.get("pathvars")
+    folder = folders.get("results") if isinstance(folders, dict) else None
+    return os.path.join(str(folder or "results"), str(override.get("results") or "")).rstrip("/")
+
+
+def expand_runs(config: dict) -> tuple[dict[str, Origin], list[tuple[tuple, str]]]:
     """Replace the runs that have a sweep by their combinations, in place.
 
-    Returns each run's origin, and a line for each sweep that can't be expanded (such a run stays one run).
+    Returns each run's origin, and place and fault of each sweep that can't be expanded (such a run stays one run).
     """
     runs = config.get("runs")
     if not isinstance(runs, dict):
         return {}, []
-    expanded, origins, lines = {}, {}, []
+    expanded, origins, faults = {}, {}, []
     for name, run in runs.items():
         sweep = run.get("sweep") if isinstance(run, dict) else None
         if not isinstance(sweep, dict) or not sweep or not all(isinstance(v, list) and v for v in sweep.values()):
             combinations, origin = {name: run}, Origin(name)
         else:
             combinations, fault = combinations_of(str(name), run)
-            lines += [f"runs.{name}.sweep{fault}"] if fault else []
+            faults += [(("runs", name, "sweep", *fault[0]), fault[1])] if fault else []
             origin = Origin(name, tuple(sweep))
             combinations = combinations or {name: {key: value for key, value in run.items() if key != "sweep"}}
         for new, settings in combinations.items():
             if origin.swept and (new in expanded or (new != name and new in runs)):
-                lines.append(f"runs.{name}.sweep: makes a run '{new}', but there is one of that name already")
+                message = f"makes a run '{new}', but there is one of that name already"
+                faults.append((("runs", name, "sweep"), message))
             expanded[new], origins[new] = settings, origin
     config["runs"] = expanded
-    return origins, lines
+    return origins, faults
 
 
 def expand_gates(config: dict, origins: dict[str, Origin]) -> None:
@@ -83,19 +96,22 @@ def expand_gates(config: dict, origins: dict[str, Origin]) -> None:
             gate["runs"] = [new for names in made for new in names]
 
 
-def combinations_of(name: str, run: dict) -> tuple[dict[str, dict], str | None]:
-    """Return one run per combination of the sweep's values, named `run-key1value1-key2value2`, or what is wrong."""
+def combinations_of(name: str, run: dict) -> tuple[dict[str, dict], tuple[tuple, str] | None]:
+    """Return one run per combination of the sweep's values, named `run-key1value1-key2value2`, or what is wrong.
+
+    What is wrong comes with its place in the sweep.
+    """
     sweep = {str(key): [number_from_scientific(value) for value in values] for key, values in run["sweep"].items()}
     count = 1
     for key, values in sweep.items():
         count *= len(values)
         labels = [value_label(value) for value in values]
         if twice := [label for label in labels if labels.count(label) > 1]:
-            return {}, f".{key}: names the value {twice[0]} twice"
+            return {}, ((key,), f"names the value {twice[0]} twice")
         if key.split(".")[0] == "sweep":
-            return {}, f".{key}: a sweep can't set a sweep"
+            return {}, ((key,), "a sweep can't set a sweep")
     if count > MOST_COMBINATIONS:
-        return {}, f": has {count} combinations, more than {MOST_COMBINATIONS}"
+        return {}, ((), f"has {count} combinations, more than {MOST_COMBINATIONS}")
     names = key_labels(list(sweep))
     runs = {}
     for values in itertools.product(*sweep.values()):

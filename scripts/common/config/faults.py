@@ -27,6 +27,7 @@ BOUNDS = {
 }
 PATTERNS = {
     "revision": "is not a commit hash: pin the 40 hex digits, for branches and tags move",
+    "sha256": "is not a SHA-256: give its 64 hex digits, in lower case",
     "version": "is not a version such as v1.0",
     "id": "is not a repository id such as org/name",
     "language": "is not a language tag such as en, fr or vi",
@@ -99,8 +100,11 @@ def explanation(fault: dict, root: type[BaseModel]) -> str:
     place = plain_place(fault["loc"])
     key = str(place[-1]) if place else ""
     if kind == "extra_forbidden":
+        section = section_at(root, place[:-1])
+        if key in section.REMOVED:
+            return section.REMOVED[key]
         meant = known_key(place, root)
-        known = ", ".join(section_at(root, place[:-1]).model_fields)
+        known = ", ".join(section.model_fields)
         return f"unknown key, did you mean '{meant}'?" if meant else f"unknown key; known: {known}"
     if kind == "missing":
         return "is missing: pin the commit hash, for branches and tags move" if key == "revision" else "is missing"

@@ -5,8 +5,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from scripts.common.config.runs import SHARES, Metric, Quant
-from scripts.common.config.types import Name, Number, Section
+from scripts.common.config.runs import Quant
+from scripts.common.config.types import MetricName, Name, Number, Section
 
 Variant = Literal["base", "adapter", "merged", "shipped"] | Quant
 
@@ -14,7 +14,9 @@ Variant = Literal["base", "adapter", "merged", "shipped"] | Quant
 class Gate(Section):
     """One condition on one metric; with a baseline it is a condition on the paired difference."""
 
-    metric: Metric = Field(description="Metric that is looked at.")
+    metric: MetricName = Field(
+        description="Metric that is looked at: a key of docs/reference/metrics.md or of `metrics_from`."
+    )
     comparison: Literal["below", "above"] = Field(description="On which side of the threshold the value must lie.")
     threshold: Number = Field(
         description="Bound of the metric; with a baseline, of the difference (variant minus baseline)."
@@ -33,8 +35,6 @@ class Gate(Section):
             yield "relative", "needs a 'baseline' to be relative to"
         if self.baseline is not None and self.baseline == self.variant:
             yield "baseline", f"compares '{self.variant}' with itself"
-        if self.metric in SHARES and self.baseline is None and not 0 <= self.threshold <= 1:
-            yield "threshold", f"'{self.metric}' is a share between 0 and 1: write 0.9 for 90 %"
 
 
 Gates = dict[Name, Gate]

@@ -15,6 +15,7 @@ from scripts.common.config.faults import dotted, explanation, known_key, of_one_
 from scripts.common.config.paths import Roots, blocked_folders, missing_files
 from scripts.common.config.root import Config, Override
 from scripts.common.config.secrets import secret_lines
+from scripts.common.config.sources import Sources
 from scripts.common.errors import UserError
 from scripts.common.plain_text import visible
 
@@ -28,31 +29,37 @@ class ConfigError(UserError):
 
 
 class Written(NamedTuple):
-    """What the user wrote, for messages: where each run comes from, and the overrides."""
+    """What the user wrote, for messages: where each run comes from, the overrides, and the files."""
 
     origins: dict[str, Origin]
     override: dict
+    sources: Sources
 
-    def place(self, place: tuple) -> str:
+    def line(self, place: tuple, message: str) -> str:
+        """Return a message with file and line, if a file has the key, and the key as the user wrote it."""
+        runs = [place[1]] if place[:1] == ("runs",) and len(place) > 1 else list(self.origins)
+        place = self.place(place)
+        return f"{self.sources.line(place)}{dotted(place)}: {self.named(message, runs)}"
+
+    def place(self, place: tuple) -> tuple:
         """Return a place as the user wrote it: what a sweep or an override sets is to be mended there."""
-        if len(place) < 3 or place[0] not in ("models", "runs"):
-            return dotted(
-                (place[0], self.run(place[1]), *place[2:]) if len(place) > 1 and place[0] == "runs" else place
-            )
+        if len(place) < 2 or place[0] not in ("models", "runs"):
+            return place
         kind, name, *keys = place
-        keys = ".".join(map(str, keys)).split(".") if all(isinstance(key, str) for key in keys) else keys
-        key = dotted(tuple(keys))
-        swept = self.origins[name].swept if kind == "runs" and name in self.origins else ()
-        if any(key == dotted_key or key.startswith((f"{dotted_key}.", f"{dotted_key}[")) for dotted_key in swept):
-            return f"runs.{self.run(name)}.sweep.{key}"
-        if holds(self.override.get(kind), keys):
-            return f"override.{kind}.{key}"
-        return f"{kind}.{self.run(name) if kind == 'runs' else name}.{key}"
+        keys = [*keys[:-1], *(keys[-1].split(".") if isinstance(keys[-1], str) else keys[-1:])] if keys else []
+        for swept in self.origins[name].swept if kind == "runs" and name in self.origins else ():
+            parts = swept.split(".")
+            if list(map(str, keys[: len(parts)])) == parts:
+                return ("runs", self.run(name), "sweep", swept, *keys[len(parts) :])
+        if keys and holds(self.override.get(kind), keys):
+            return ("override", kind, *keys)
+        return (kind, self.run(name) if kind == "runs" else name, *keys)
 
-    def named(self, message: str) -> str:
-        """Return a message that names runs as they were written: what a whole sweep has in common is said once."""
-        for name, origin in self.origins.items():
-            message = message.replace(f"'{name}'", f"'{origin.run}'")
+    def named(self, message: str, runs: list[str]) -> str:
+        """Return a message that names these runs as they were written: what a sweep has in common is said once."""
+        for name in runs:
+            message = message.replace(f"'{name}'", f"'{self.run(name)}'")
+            message = message.replace(f"'runs.{name}.", f"'runs.{self.run(name)}.")
         return message
 
     def run(self, name: str) -> str:
@@ -71,11 +78,14 @@ def holds(mapping: Any, keys: list) -> bool:
     return True
 
 
-def load_config(raw: dict, files: Iterable[Path | str] = (), roots: Roots = ()) -> Config:
+def load_config(
+    raw: dict, files: Iterable[Path | str] = (), roots: Roots = (), command_line: dict | None = None
+) -> Config:
     """Check a configuration as the user wrote it, apply overrides, expand sweeps, and fill in the defaults.
 
-    `files` are the YAML files that it was read from; they are looked through for keys that stand twice. `roots` are
-    the folders in which the files that it names are looked for; without any, it isn't asked whether they are there.
+    `files` are the YAML files that it was read from, and `command_line` is what `--config` laid over them: messages
+    name the line of a key, and the files are looked through for keys that stand twice. `roots` are the folders in
+    which the files that it names are looked for; without any, it isn't asked whether they are there.
     Raises ConfigError with one line per fault, all of them at once; with secrets in it, lines on those alone, for
     others might show them.
     """
@@ -83,35 +93,37 @@ def load_config(raw: dict, files: Iterable[Path | str] = (), roots: Roots = ()) 
         raise ConfigError(bombs)
     if secrets := [*secret_lines(raw)]:
         raise ConfigError(secrets)
-    lines = [*duplicate_key_lines(files), *override_lines(raw.get("override"))]
+    sources = Sources(files, command_line)
+    lines = [*duplicate_key_lines(files), *override_lines(raw.get("override"), sources)]
     config = with_overrides(raw)
-    origins, sweep_lines = expand_runs(config)
+    origins, sweep_faults = expand_runs(config)
     expand_gates(config, origins)
     override = raw.get("override")
-    written = Written(origins, override if isinstance(override, dict) else {})
+    written = Written(origins, override if isinstance(override, dict) else {}, sources)
     result, field_lines, doubtful = validated(config, written)
-    lines += sweep_lines + field_lines
+    lines += [f"{sources.line(place)}{dotted(place)}: {message}" for place, message in sweep_faults] + field_lines
     if result is not None:
         conflicts = [*conflicts_in(result), *conflicts_between(result)]
         lines += [
-            f"{written.place(conflict.place)}: {written.named(conflict.message)}"
+            written.line(conflict.place, conflict.message)
             for conflict in conflicts
             if not doubtful & words(f"{conflict.place[-1]} {conflict.message}")
         ]
         if roots:
             unusable = [*missing_files(result, roots), *blocked_folders(result, roots[0])]
-            lines += [f"{written.place(conflict.place)}: {conflict.message}" for conflict in unusable]
+            lines += [written.line(conflict.place, conflict.message) for conflict in unusable]
     if lines:
         raise ConfigError(lines)
     return result
 
 
-def override_lines(override: Any) -> list[str]:
+def override_lines(override: Any, sources: Sources) -> list[str]:
     """Return a line for each fault of the override section itself."""
     try:
         Override.model_validate({} if override is None else override)
     except ValidationError as error:
-        return [f"{dotted(('override', *fault['loc']))}: {explanation(fault, Override)}" for fault in error.errors()]
+        faults = [(("override", *fault["loc"]), explanation(fault, Override)) for fault in error.errors()]
+        return [f"{sources.line(place)}{dotted(place)}: {message}" for place, message in faults]
     return []
 
 
@@ -130,7 +142,7 @@ def validated(config: dict, written: Written) -> tuple[Config | None, list[str],
             return Config.model_validate(config), lines, doubtful
         except ValidationError as error:
             faults = of_one_branch(error.errors())
-        lines = lines or [f"{written.place(plain_place(f['loc']))}: {explanation(f, Config)}" for f in faults]
+        lines = lines or [written.line(plain_place(f["loc"]), explanation(f, Config)) for f in faults]
         for fault in faults:
             place = plain_place(fault["loc"])
             if fault["type"] == "extra_forbidden":

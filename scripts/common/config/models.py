@@ -1,14 +1,15 @@
-"""`models`: the base models, from the hub, from a folder, or made here."""
+"""`models`: the base models, from the hub, from a folder, from a GGUF file, or made here."""
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from scripts.common.config.types import Day, FilePath, HubId, Name, Number, Revision, Section, Text
+from scripts.common.config.types import Day, FilePath, HubId, Name, Revision, Section, Sha256, Text
 
 Architecture = Literal["mistral", "llama", "phi3", "mistral3"]
-SOURCES = ("hub", "path", "embedded")
+SOURCES = ("hub", "path", "gguf", "embedded")
+GGUF_ARCHITECTURES = ("llama", "mistral")
 
 
 class HubModel(Section):
@@ -18,35 +19,55 @@ class HubModel(Section):
     revision: Revision = Field(description="Commit hash (40 hex digits); a branch or a tag may move, so it is refused.")
 
 
+class GgufModel(Section):
+    """A GGUF file: a path, or a file inside a wheel of the Python registry, pinned by version and SHA-256."""
+
+    file: FilePath = Field(description="Path of the GGUF file; with `package`, its path inside of the wheel.")
+    package: Text | None = Field(None, description="Package of the Python registry that holds the file.")
+    version: Text | None = Field(None, description="Version of the package.")
+    sha256: Sha256 | None = Field(None, description="SHA-256 of the wheel, as 64 hex digits.")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield the keys of a package that are missing."""
+        given = [key for key in ("package", "version", "sha256") if getattr(self, key) is not None]
+        if given and len(given) < 3:
+            yield "", f"{', '.join(given)}: a file in a package needs 'package', 'version' and 'sha256'"
+
+
 class EmbeddedModel(Section):
-    """A small model of a real architecture, made on this machine for seeing and testing; no base for real use."""
+    """A small stand-in of a real architecture with random weights, made on this machine for tests."""
+
+    REMOVED: ClassVar[dict[str, str]] = dict.fromkeys(
+        ("batch_tokens", "documents", "languages", "learning_rate", "steps", "subword_dropout"),
+        "was removed: a stand-in has random weights and trains on no text; delete the key",
+    )
 
     hidden_size: int = Field(256, ge=256, multiple_of=256, description="k-quants need rows of multiples of 256.")
-    layers: int = Field(4, ge=1, le=16, description="Decoder layers.")
-    vocabulary: int = Field(1024, ge=512, le=32768, description="Pieces of the SentencePiece tokenizer.")
-    subword_dropout: Number = Field(
-        0.1, ge=0, lt=1, description="Share of merges left out when its corpus is tokenized, so that it knows pieces."
-    )
+    layers: int = Field(2, ge=1, le=16, description="Decoder layers.")
+    vocabulary: int = Field(1024, ge=512, le=2048, description="Pieces of the SentencePiece tokenizer.")
     context: int = Field(4096, ge=128, description="Longest sequence, in tokens.")
     image_size: int = Field(
-        224, ge=56, le=1024, description="For `mistral3`: longest edge of an image, in pixels; larger ones are scaled."
+        112, ge=56, le=1024, description="For `mistral3`: longest edge of an image, in pixels; larger ones are scaled."
     )
-    vision_layers: int = Field(4, ge=3, le=16, description="For `mistral3`: layers of the vision tower.")
-    languages: list[Literal["fr", "vi", "en"]] = Field(["fr", "vi", "en"], min_length=1, description="Of the corpus.")
-    documents: int = Field(6000, ge=50, description="Documents of the generated corpus that it is trained on.")
-    steps: int = Field(300, ge=1, description="Training steps.")
-    batch_tokens: int = Field(2048, ge=256, description="Tokens in a training step.")
-    learning_rate: Number = Field(0.003, gt=0, description="Peak learning rate.")
-    seed: int = Field(0, ge=0, description="Seed of the corpus, of the weights and of the order.")
+    vision_layers: int = Field(3, ge=3, le=16, description="For `mistral3`: layers of the vision tower.")
+    seed: int = Field(0, ge=0, description="Seed of the weights.")
 
 
 class Model(Section):
-    """One base model; exactly one of `hub`, `path` and `embedded` says where it comes from."""
+    """One base model; exactly one of `hub`, `path`, `gguf` and `embedded` says where it comes from."""
 
     architecture: Architecture = Field("mistral", description="Architecture; `embedded` builds this one.")
     hub: HubModel | None = Field(None, description="A hub model, pinned by commit.")
     path: FilePath | None = Field(None, description="A folder with a Hugging Face model.")
-    embedded: EmbeddedModel | None = Field(None, description="A small model made here; `{}` takes the defaults.")
+    gguf: GgufModel | None = Field(None, description="A GGUF file; its weights are dequantized.")
+    embedded: EmbeddedModel | None = Field(
+        None, description="A stand-in made here, for tests; `{}` takes the defaults."
+    )
+    device: Literal["auto", "cpu"] = Field(
+        "auto",
+        description="`cpu`: for a small model; its steps see no GPU, ask for little memory and, but for training, one "
+        "thread, so that several run at once. A stand-in is always on the CPU.",
+    )
     trust_remote_code: bool = Field(False, description="Run Python code that the model's folder brings along.")
     chat_template: FilePath | None = Field(
         None,
@@ -60,12 +81,21 @@ class Model(Section):
     license: Text | None = Field(None, description="SPDX identifier of the model's licence, for metadata and card.")
     name: Text | None = Field(None, description="Name for metadata and card; none: from the hub id, folder or key.")
 
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the steps of this model run on the CPU wherever they are."""
+        return self.embedded is not None or self.device == "cpu"
+
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield what doesn't fit."""
         if sum(getattr(self, source) is not None for source in SOURCES) != 1:
-            yield "", "give exactly one of 'hub', 'path' and 'embedded'"
+            yield "", "give exactly one of 'hub', 'path', 'gguf' and 'embedded'"
         if self.embedded is not None and self.trust_remote_code:
             yield "trust_remote_code", "an embedded model brings no code along"
+        if self.gguf is not None and self.trust_remote_code:
+            yield "trust_remote_code", "a GGUF file brings no code along"
+        if self.gguf is not None and self.architecture not in GGUF_ARCHITECTURES:
+            yield "architecture", f"is '{self.architecture}'; a GGUF base is one of {', '.join(GGUF_ARCHITECTURES)}"
 
 
 Models = dict[Name, Model]

@@ -70,9 +70,13 @@ def named_paths(config: Any) -> Iterator[tuple[tuple, str]]:
     for name, model in config.models.items():
         if model.path is not None:
             yield ("models", name, "path"), model.path
+        if model.gguf is not None and model.gguf.package is None:
+            yield ("models", name, "gguf", "file"), model.gguf.file
     for name, run in config.runs.items():
         for key, prompts in run.prompt_sets.items():
             yield ("runs", name, "prompt_sets", key, "file"), prompts.file
+        if run.score.metrics_from is not None:
+            yield ("runs", name, "score", "metrics_from"), run.score.metrics_from
     for name, image in config.environments.images.items():
         if "://" not in image:
             yield ("environments", "images", name), image

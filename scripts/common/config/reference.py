@@ -1,4 +1,4 @@
-"""The reference page and the editor schema, generated from the schema's classes: `make docs`."""
+"""What is generated from the schema's classes and the metrics: reference pages, editor schema, list of metrics."""
 
 import argparse
 import json
@@ -14,10 +14,14 @@ from pydantic_core import PydanticUndefined
 
 from scripts.common.config.faults import sections_in
 from scripts.common.config.root import Config
+from scripts.common.metrics import list_module, reference_table
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGE = Path("docs/reference/configuration.md")
 SCHEMA = Path("config/schema.json")
+METRIC_LIST = Path("scripts/common/metric_list.py")
+METRICS_PAGE = Path("docs/reference/metrics.md")
+TABLE_START, TABLE_END = "<!-- Made by `make docs` from the decorators: -->\n", "<!-- End of the table. -->\n"
 INTRODUCTION = """# Configuration
 
 <!-- Made by `make docs` from scripts/common/config; do not edit. -->
@@ -137,7 +141,9 @@ def paths_without_description(section: type[BaseModel] = Config, start: str = ""
 def generated_files() -> dict[Path, str]:
     """Return the text of each generated file by its path in the repository."""
     schema = json.dumps(editor_schema(), ensure_ascii=False, indent=2) + "\n"
-    return {PAGE: reference_page(), SCHEMA: schema}
+    before, _, after = (ROOT / METRICS_PAGE).read_text(encoding="utf-8").partition(TABLE_START)
+    metrics = before + TABLE_START + "\n" + reference_table() + "\n" + TABLE_END + after.partition(TABLE_END)[2]
+    return {METRIC_LIST: list_module(), METRICS_PAGE: metrics, PAGE: reference_page(), SCHEMA: schema}
 
 
 def main(argv=None) -> int:

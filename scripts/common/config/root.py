@@ -10,12 +10,15 @@ from scripts.common.config.gates import Gates
 from scripts.common.config.models import Models
 from scripts.common.config.project import Project
 from scripts.common.config.runs import Runs
-from scripts.common.config.types import FilePath, Section
+from scripts.common.config.types import FilePath, Name, Section
 
 
 class Override(Section):
     """Settings laid over every model and every run, such as those of `config/embedded.yaml`."""
 
+    results: Name | None = Field(
+        None, description="Results go to this folder, below that of the configuration without the override."
+    )
     models: dict[str, Any] = Field({}, description="Laid over every model; a source replaces the model's own.")
     runs: dict[str, Any] = Field({}, description="Laid over every run.")
 

@@ -7,7 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from scripts.common.config.types import (
+    FilePath,
     LanguageTag,
+    MetricName,
     Name,
     Number,
     Pattern,
@@ -24,43 +26,6 @@ QUANTS = (
     "bf16", "f16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_0", "q4_k_m", "q4_k_s", "q4_0", "q3_k_m", "iq4_nl", "iq4_xs"
 )  # fmt: skip
 Quant = Literal[QUANTS]
-METRICS = (
-    "perplexity",
-    "perplexity_per_character",
-    "bleu",
-    "chrf",
-    "rouge_l",
-    "exact_match",
-    "normalised_match",
-    "character_error_rate",
-    "distinct_1",
-    "distinct_2",
-    "repetition",
-    "repetition_across",
-    "length_mean",
-    "length_variation",
-    "generic_phrase_rate",
-    "seconds_p50",
-    "seconds_p95",
-    "present_share",
-    "passe_compose_share",
-    "proper_noun_rate",
-    "finished",
-    "length_ratio",
-    "exclamation_rate",
-    "emoji_rate",
-    "style_overlap",
-    "assistant_phrase_rate",
-    "entity_f1",
-    "entity_precision",
-    "entity_recall",
-    "entity_f1_macro",
-    "token_f1_micro",
-    "token_f1_macro",
-    "token_f1_weighted",
-    "parsed",
-    "cost_per_1000",
-)
 ASSISTANT_PHRASES = (
     r"\bas an? (ai|artificial intelligence|(large )?language model|assistant)\b",
     r"\bI(['’]m| am) (sorry|unable to|not able to|just an? |only an? )",
@@ -80,14 +45,6 @@ ASSISTANT_PHRASES = (
     r"\b(veuillez noter|n['’]hésitez pas)\b",
     r"\bbien sûr ?[,!:]",
 )
-Metric = Literal[METRICS]
-# Those that lie between 0 and 1 by definition; pages show them in per cent.
-SHARES = (
-    "rouge_l", "exact_match", "normalised_match", "distinct_1", "distinct_2", "repetition", "repetition_across",
-    "generic_phrase_rate", "present_share", "passe_compose_share", "proper_noun_rate", "finished", "exclamation_rate",
-    "emoji_rate", "style_overlap", "assistant_phrase_rate", "entity_f1", "entity_precision", "entity_recall",
-    "entity_f1_macro", "token_f1_micro", "token_f1_macro", "token_f1_weighted", "parsed",
-)  # fmt: skip
 
 
 class Lora(Section):
@@ -162,7 +119,7 @@ class Training(Section):
     )
     nodes: int = Field(1, ge=1, description="Nodes of a Slurm cluster that train together.")
     sharding: Literal["none", "fsdp"] = Field(
-        "none", description="`fsdp`: each process holds a share of the model's weights, for models larger than a GPU."
+        "none", description="`fsdp`: each process holds a shard of the model's weights, for models larger than a GPU."
     )
     optimizer: Literal["adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "paged_adamw_8bit", "adafactor"] = (
         Field("adamw_torch", description="Optimizer; the paged ones need CUDA, and are plain AdamW without it.")
@@ -171,7 +128,7 @@ class Training(Section):
     adam_beta2: Number = Field(0.999, gt=0, lt=1, description="Second moment's decay.")
     max_grad_norm: Number = Field(1.0, gt=0, description="Gradient clipping.")
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
-        "auto", description="`auto`: bf16 where the device has it, else fp16 on CUDA, else fp32."
+        "auto", description="`auto`: bf16 where the device computes it natively, else fp16 on CUDA, else fp32."
     )
     gradient_checkpointing: bool = Field(True, description="Recompute activations: less memory, a fifth slower.")
     group_by_length: bool = Field(True, description="Batches of rows of like length: less padding.")
@@ -200,26 +157,26 @@ class Training(Section):
         yield from self.process_conflicts()
 
     @property
-    def world(self) -> int:
+    def num_processes(self) -> int:
         """The number of processes on all nodes."""
         return self.processes * self.nodes
 
     @property
     def rows_at_once(self) -> int:
         """The rows of one forward pass in each process: fewer than `micro_batch` where a step has too few for all."""
-        return self.micro_batch // (self.world // math.gcd(self.accumulation, self.world))
+        return self.micro_batch // (self.num_processes // math.gcd(self.accumulation, self.num_processes))
 
     def process_conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what doesn't fit between the processes and what they share out."""
-        rows = self.micro_batch * self.accumulation
-        if rows % self.world:
+        """Yield conflicts between the number of processes and other settings."""
+        rows, count = self.micro_batch * self.accumulation, self.num_processes
+        if rows % count:
             key = "nodes" if self.nodes > 1 else "processes"
-            yield key, f"{self.world} processes can't share the {rows} rows of a step (micro_batch times accumulation)"
+            yield key, f"{count} processes can't share the {rows} rows of a step (micro_batch times accumulation)"
         if self.sharding == "fsdp":
-            if self.world == 1:
+            if self.num_processes == 1:
                 yield "sharding", "'fsdp' needs several processes: set 'processes' or 'nodes'"
             if self.optimizer not in ("adamw_torch", "adamw_torch_fused"):
-                yield "optimizer", f"'{self.optimizer}' can't train shares of weights: use adamw_torch"
+                yield "optimizer", f"'{self.optimizer}' can't train sharded weights: use adamw_torch"
             if self.precision == "fp16":
                 yield "precision", "'fp16' isn't possible with sharding 'fsdp': use bf16"
 
@@ -235,6 +192,9 @@ class Generation(Section):
     repetition_penalty: Number = Field(1.0, gt=0, description="1: none.")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the sampling; each prompt has its own stream.")
     batch_size: int = Field(8, ge=1, description="Prompts in a batch (transformers).")
+    test_records: int | None = Field(
+        None, ge=1, description="Answer and score only the first records of the test split, for a quick try; none: all."
+    )
     system: str | None = Field(None, description="Replaces every prompt's system message; empty: removes it.")
     load_in_4bit: Literal["auto", "yes", "no"] = Field(
         "auto", description="Load base and adapter's base in 4 bits; `auto`: for qlora on CUDA."
@@ -269,8 +229,13 @@ class Vision(Section):
 
 
 class Head(Section):
-    """The linear classifier over the backbone's last hidden states."""
+    """The linear classifier over the backbone's hidden states."""
 
+    layer: Literal["last", "auto"] | Annotated[int, Field(ge=1)] = Field(
+        "last",
+        description="The layer whose hidden states a head over a frozen base reads: `last`, its number (from 1), or "
+        "`auto`: the best of five depths on the validation split. Layers above it are left out of the merged model.",
+    )
     dropout: Number = Field(0.1, ge=0, lt=1, description="Dropout before the linear layer.")
     class_weights: Literal["none", "balanced"] = Field(
         "none", description="`balanced`: a class weighs in inverse proportion to its frequency."
@@ -315,7 +280,12 @@ class Parity(Section):
 class Score(Section):
     """What is measured on the answers."""
 
-    metrics: list[Metric] | None = Field(None, min_length=1, description="None: all that apply.")
+    metrics: list[MetricName] | None = Field(
+        None, min_length=1, description="Keys of docs/reference/metrics.md, or of `metrics_from`. None: all that apply."
+    )
+    metrics_from: FilePath | None = Field(
+        None, description="A Python file with metrics of your own; see docs/how-to/add-a-metric.md."
+    )
     language: LanguageTag | None = Field(None, description="BCP 47 tag for tokenization; none: the dataset's.")
     generic_phrases: list[Pattern] = Field([], description="Regular expressions of phrases that say nothing.")
     assistant_phrases: list[Pattern] = Field(
@@ -387,6 +357,11 @@ class Run(Section):
     tokens: Tokens = Field(Tokens(), description="Tokenization.")
     training: Training = Field(Training(), description="Optimisation.")
     quants: list[Quant] = Field(["bf16"], description="GGUF files to make; bf16 is always made.")
+    variants: list[Literal["base", "adapter", "merged", *QUANTS]] | None = Field(
+        None,
+        min_length=1,
+        description="What the prompts are answered with and scored; none: base, adapter, merged model and each quant.",
+    )
     generation: Generation = Field(Generation(), description="How answers are made.")
     prompt_sets: dict[Name, PromptSet] = Field({}, description="Further prompts by name; `test` is always there.")
     strategies: dict[Name, Strategy] = Field(
@@ -426,6 +401,10 @@ class Run(Section):
         if self.method == "head" and self.training.optimizer not in ("adamw_torch", "adamw_torch_fused"):
             for key in self.training.given("optimizer"):
                 yield f"training.{key}", f"'{self.training.optimizer}' can't train a head: use adamw_torch"
+        if self.method != "head" and self.head.layer != "last":
+            yield "head.layer", f"has no effect with method '{self.method}', which trains the whole depth: drop it"
+        if self.head.layer == "auto" and self.head.cache == "never":
+            yield "head.layer", "'auto' trains on kept hidden states: drop head.cache 'never', or name a layer"
         yield from self.process_conflicts()
         if self.tokens.packing and self.task != "chat":
             yield "tokens.packing", f"is for the task 'chat', but the task is '{self.task}'"
@@ -438,17 +417,17 @@ class Run(Section):
 
     def process_conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield what several processes can't train."""
-        if self.training.world > 1 and (self.task == "token_classification" or self.method == "prompt"):
+        if self.training.num_processes > 1 and (self.task == "token_classification" or self.method == "prompt"):
             what = "a token classifier is trained" if self.method != "prompt" else "the method 'prompt' runs"
             for key in self.training.given("processes", "nodes"):
                 yield f"training.{key}", f"{what} in one process: drop it"
-        if self.training.world > 1 and self.task == "vision":
+        if self.training.num_processes > 1 and self.task == "vision":
             for key in self.vision.given("train_projector", "train_vision_tower"):
                 if getattr(self.vision, key):
                     yield f"vision.{key}", "can't be in several processes, of which some may see no image in a step"
         if self.training.sharding == "fsdp":
             if self.method == "qlora":
-                yield "training.sharding", "a 4-bit base can't be shared out: use the method 'lora', or 'none'"
+                yield "training.sharding", "a 4-bit base can't be sharded: use the method 'lora', or 'none'"
             if self.task == "vision":
                 yield "training.sharding", "'fsdp' is for text: a batch without images would wait for one with some"
             if self.lora.dora:

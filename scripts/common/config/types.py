@@ -3,10 +3,11 @@
 import datetime
 import re
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
 
+from scripts.common.metric_list import METRICS
 from scripts.common.path_names import name_fault
 
 SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
@@ -14,6 +15,9 @@ SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 
 class Section(BaseModel):
     """A mapping with a fixed set of keys: an unknown key is an error, and no value is converted silently."""
+
+    # Keys that earlier versions had, and what to do about each; said in place of "unknown key".
+    REMOVED: ClassVar[dict[str, str]] = {}
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
@@ -87,7 +91,10 @@ Day = Annotated[str, BeforeValidator(text_of_date), AfterValidator(iso_date)]
 Pattern = Annotated[str, AfterValidator(compiled)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 HubId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")]
+# A recipe may bring more, so that any name is valid here; editors offer those that are known.
+MetricName = Annotated[str, WithJsonSchema({"anyOf": [{"enum": list(METRICS)}, {"type": "string"}]})]
 Text = Annotated[str, StringConstraints(min_length=1)]
 FilePath = Annotated[str, StringConstraints(min_length=1), AfterValidator(plain_path)]
 LanguageTag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*$")]

@@ -6,7 +6,7 @@ from scripts.common.config.runs import Run
 
 # What may differ between two runs that have one model.
 ANSWERING = {
-    "generation", "prompt_sets", "strategies", "strategy", "parity", "score", "quants", "sweep"
+    "generation", "prompt_sets", "strategies", "strategy", "parity", "score", "quants", "variants", "sweep"
 }  # fmt: skip
 
 
@@ -18,10 +18,16 @@ def gguf_quants(run: Run) -> list[str]:
 
 
 def answer_variants(run: Run) -> list[str]:
-    """Return what the same prompts are answered with: base, adapter, merged, each quant.
+    """Return the variants that answer the prompts and are scored: those of `variants`, or all that the run makes."""
+    made = made_variants(run)
+    return made if run.variants is None else [variant for variant in made if variant in run.variants]
 
-    There is no adapter with the method `full`, nothing but the base with `prompt`; a token classifier is scored as it
-    is deployed, merged.
+
+def made_variants(run: Run) -> list[str]:
+    """Return the variants that a run makes, in their order: base, adapter, merged, each quant.
+
+    There is no adapter with the method `full`, and only the base with `prompt`; a token classifier has one variant,
+    the merged model that is deployed.
     """
     if run.method == "prompt":
         return ["base"]
@@ -35,7 +41,7 @@ def shipped_variant(run: Run) -> str:
     """Return the variant that is deployed: `deploy.quant`, or the last quant; without any, the last variant."""
     quants = gguf_quants(run)
     if not quants:
-        return answer_variants(run)[-1]
+        return made_variants(run)[-1]
     return run.deploy.quant or [*quants, *run.quants][-1]
 
 

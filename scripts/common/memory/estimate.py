@@ -4,7 +4,7 @@ Every part is counted from shapes and settings; the sum is held against traced r
 tests/benchmarks/bench_memory.py. What is not counted (CUDA's context, the allocator's gaps) is in RESERVE.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from scripts.common.config.runs import Run
 from scripts.common.memory.shapes import Shape, Tower
@@ -126,20 +126,27 @@ def tower_activations(shape: Shape, run: Run, length: int) -> float:
     return shape.tower.layers * block_bytes(shape.tower, patches, KEPT_ADAPTED)
 
 
+def shape_of_run(shape: Shape, run: Run) -> Shape:
+    """Return the shape of what a run loads: a head that reads a layer by number has the base up to there."""
+    if run.method != "head" or isinstance(run.head.layer, str):
+        return shape
+    return replace(shape, layers=min(run.head.layer, shape.layers))
+
+
 def training_memory(shape: Shape, run: Run) -> Estimate:
     """Return the estimate of a run's training, for each of its processes.
 
-    Rows are taken as long as they may be (`tokens.max_length`). Processes without shares hold all weights each; with
+    Rows are taken as long as they may be (`tokens.max_length`). Processes without sharding hold all weights each; with
     them each has its part of the weights, and of what is trained if that is the weights themselves.
     """
-    length = run.tokens.max_length
+    shape, length = shape_of_run(shape, run), run.tokens.max_length
     tokens = min(run.training.rows_at_once * length, HEAD_TILE)
     generates = run.task != "token_classification"
     weights, trained = weight_bytes(shape, run), trained_bytes(shape, run)
     if run.training.sharding == "fsdp":
         full = run.method == "full"
-        weights = whole_bytes(shape, run) + (0 if full else weights / run.training.world)
-        trained = trained / run.training.world if full else trained
+        weights = whole_bytes(shape, run) + (0 if full else weights / run.training.num_processes)
+        trained = trained / run.training.num_processes if full else trained
     return Estimate(
         weights=weights,
         trained=trained,
@@ -154,7 +161,7 @@ def prediction_memory(shape: Shape, run: Run) -> Estimate:
     For base and adapter. The merged model answers in 16 bits; where it has no room, layers wait in main memory
     (scripts/common/base_model.py). A classifier answers over a backbone of the kind that its head was trained on.
     """
-    batch, length = run.generation.batch_size, run.tokens.max_length
+    shape, batch, length = shape_of_run(shape, run), run.generation.batch_size, run.tokens.max_length
     wish = run.generation.load_in_4bit
     trained_in_4bit = run.head.load_in_4bit if run.method == "head" else run.method == "qlora"
     four_bit = wish == "yes" or (wish == "auto" and trained_in_4bit)

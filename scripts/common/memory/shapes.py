@@ -5,6 +5,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from scripts.common.errors import UserError
+from scripts.gguf.reader import TOKENS, read_gguf
+
 
 @dataclass(frozen=True)
 class Tower:
@@ -108,6 +111,26 @@ def shape_of_config(config: dict) -> Shape:
         tied=bool(config.get("tie_word_embeddings", False)),
         tower=tower,
     )
+
+
+def shape_of_gguf(path: Path) -> Shape | None:
+    """Return the shape that the head of a GGUF file states; None for one that is not sound or not of this family."""
+    try:
+        file = read_gguf(path)
+        values = {key.removeprefix(f"{file.architecture}."): value for key, value in file.values.items()}
+        heads = values["attention.head_count"]
+        return Shape(
+            vocabulary=len(values[TOKENS]),
+            hidden=values["embedding_length"],
+            intermediate=values["feed_forward_length"],
+            layers=values["block_count"],
+            heads=heads,
+            kv_heads=values.get("attention.head_count_kv", heads),
+            head_size=values.get("attention.key_length", values["embedding_length"] // heads),
+            tied=all(tensor.name != "output.weight" for tensor in file.tensors),
+        )
+    except (UserError, KeyError):
+        return None
 
 
 def shape_of_model(hub_id: str | None, folders: Iterable[Path]) -> Shape | None:

@@ -9,6 +9,8 @@ read in windows. The backbone runs on the first GPU, else on the CPU; the classi
 
 import argparse
 import json
+import os
+import re
 from pathlib import Path
 
 import torch
@@ -23,16 +25,25 @@ TRUST_REMOTE_CODE = False
 TEXT = "Hello"
 
 
+def number_format(device: str) -> torch.dtype:
+    """Return bf16 where the device computes it natively, else fp16 on a GPU and fp32 on a CPU, which emulates both."""
+    if device != "cpu":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    cpu = Path("/proc/cpuinfo")
+    flags = set(cpu.read_text(errors="replace").split()) if cpu.is_file() else set()
+    limited = re.fullmatch("SSE41|AVX|AVX2.*|AVX512_CORE(_VNNI)?", os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper())
+    native = "amx_bf16" in flags or {"avx512_bf16", "AuthenticAMD"} <= flags
+    return torch.bfloat16 if native and not limited else torch.float32
+
+
 class Classifier:
     """The model of a folder, and what it finds in texts."""
 
     def __init__(self, folder: Path):
         on_gpu = torch.cuda.is_available()
         self.device = "cuda:0" if on_gpu else "cpu"
-        small = torch.bfloat16 if on_gpu and torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
         kinds = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
-        kinds["auto"] = small if on_gpu else torch.float32
-        compute = kinds[PRECISION]
+        compute = kinds.get(PRECISION) or number_format(self.device)
         quantized = FOUR_BIT and BitsAndBytesConfig(
             load_in_4bit=True,
             bnb_4bit_quant_type=FOUR_BIT["quant_type"],

@@ -1,80 +1,228 @@
-"""Snakemake's rich logger with the steps' own bars inside its panel: `snakemake --logger snaketune`.
+"""The logger plugin of this workflow: what Snakemake shows while it runs, when a job fails, and in a dry run.
 
-Steps that find SNAKETUNE_TERMINAL in their environment append what is meant for the terminal to that file, one JSON
-object a line (scripts/common/terminal.py), instead of writing over the panel. A thread reads them.
+A terminal shows bars of all jobs and of each running job. A file or a pipe gets one line per finished job, and one when
+a job has been running for a while. Failed jobs are named at once; what failed comes last, one message per cause. A dry
+run lists the jobs by stage and rule. With `-p`, `--verbose` or `--debug-dag` Snakemake's own lines are shown as well.
+
+Steps append their progress to the file that SNAKETUNE_TERMINAL names, one JSON object a line
+(scripts/common/terminal.py); a thread reads it. Written for the log events of Snakemake 9.27.
 """
 
 import json
+import logging
 import os
+import re
 import tempfile
 import threading
+import time
 from pathlib import Path
 
-from snakemake_logger_plugin_rich import LogHandler as RichHandler
+from rich.console import Console
+from snakemake.logging import DefaultFilter, DefaultFormatter, get_event
+from snakemake.settings.enums import Quietness
+from snakemake_interface_logger_plugins.base import LogHandlerBase
+
+from snakemake_logger_plugin_snaketune.bars import Bars
+from snakemake_logger_plugin_snaketune.failures import Failure, failure_lines
+from snakemake_logger_plugin_snaketune.plan import PlannedJob, plan_lines
 
 CHANNEL = "SNAKETUNE_TERMINAL"
 SECONDS_BETWEEN_READS = 0.25
+LONG = 30  # seconds after which a running job is named in a file
+# Messages without an event that say nothing to a user; the complete log of Snakemake has them.
+CHATTER = re.compile(
+    r"Assuming unrestricted shared filesystem|Building DAG of jobs|Using shell|Group jobs: inactive|"
+    r"Conda environments: ignored|Singularity containers: ignored|Select jobs to execute|Execute \d+ jobs|"
+    r"Removing output files of failed job|Trying to restart job|Shutting down, this might|Complete log|Elapsed time|"
+    r"Exiting because a job execution failed|This was a dry-run|Reasons:|Some jobs were triggered by|"
+    r"Rules with provenance|\d+ jobs have (missing|outdated) provenance|Config file .* is extended|None$"
+)
+HEAD_OF_ERROR = re.compile(r"WorkflowError[^\n]*:\n")
+FRAME_OF_ERROR = re.compile(r'\n  File "[^"\n]*", line [^\n]*')
 
 
-class LogHandler(RichHandler):
-    """The rich logger, and a bar for each piece of work that a running step reports."""
+class Job:
+    """A running job: its name, its log, and when it started."""
+
+    def __init__(self, record: logging.LogRecord):
+        self.rule, self.started, self.named = record.rule_name, time.monotonic(), False
+        self.began = int(time.time())  # file systems may keep whole seconds
+        self.name = " ".join([self.rule, *map(str, record.wildcards.values())])
+        self.log = str(record.log[0]) if record.log else ""
+
+
+class LogHandler(LogHandlerBase):
+    """Shows progress, failures and plans."""
+
+    writes_to_stream = has_filter = has_formatter = True
+    writes_to_file = needs_rulegraph = False
 
     def __post_init__(self) -> None:
-        """Open the channel and start to read it."""
-        super().__post_init__()
+        """Open the channel of the steps and start to read it."""
+        settings, quiet = self.common_settings, set(self.common_settings.quiet or ())
+        self.console = Console(
+            stderr=not settings.stdout,
+            no_color=settings.nocolor or None,
+            markup=False,
+            highlight=False,
+            emoji=False,
+            soft_wrap=True,
+        )
+        self.full = settings.printshellcmds or settings.verbose or settings.debug_dag
+        self.own_filter = DefaultFilter(
+            quiet, settings.debug_dag, settings.verbose, settings.dryrun, settings.printshellcmds
+        )
+        self.own_formatter = DefaultFormatter(quiet, settings.show_failed_logs)
+        self.errors_only = Quietness.ALL in quiet and not settings.dryrun
+        self.shows_progress = not (settings.dryrun or self.full or quiet & {Quietness.ALL, Quietness.PROGRESS})
+        self.jobs: dict[int, Job] = {}
+        self.failed: dict[int, Failure] = {}
+        self.errors: dict[str, str] = {}
+        self.other_errors: list[str] = []  # while jobs run: such as an output that is missing after its job
+        self.planned: list[PlannedJob] = []
+        self.counts: dict[str, int] = {}
+        self.done, self.stopped = 0, False
+        self.bars = Bars(self.console) if self.console.is_terminal and self.shows_progress else None
         descriptor, name = tempfile.mkstemp(prefix="snaketune-terminal-")
         os.close(descriptor)
         self.channel, self.position = Path(name), 0
-        self.bars: dict[tuple[int, str], int] = {}
-        self.stopped = threading.Event()
         os.environ[CHANNEL] = name
-        self.reader = threading.Thread(target=self.read_until_stopped, daemon=True)
+        self.closed = threading.Event()
+        self.reader = threading.Thread(target=self.read_until_closed, daemon=True)
         self.reader.start()
 
-    def read_until_stopped(self) -> None:
-        """Show what steps report, again and again."""
-        while not self.stopped.wait(SECONDS_BETWEEN_READS):
-            self.read()
+    def emit(self, record: logging.LogRecord) -> None:
+        """Show a record, by the method that is named after its event."""
+        try:
+            if self.full and self.own_filter.filter(record):
+                self.print(self.own_formatter.format(record))
+            show = getattr(self, f"on_{get_event(record) or 'message'}", None)
+            if show:
+                show(record)
+        except Exception:
+            self.handleError(record)
+
+    def print(self, text: str, style: str | None = None) -> None:
+        """Print a line, above the bars if there are any."""
+        self.console.print(text, style=style)
+
+    @property
+    def total(self) -> int:
+        """The number of jobs, without that of the target rule."""
+        return self.counts.get("total", 0) - self.counts.get("all", 0)
+
+    def on_message(self, record: logging.LogRecord) -> None:
+        """Show a message without an event, unless it says nothing to a user."""
+        text = record.getMessage()
+        self.stopped |= text.startswith("Terminating processes on user request")
+        quiet = self.errors_only and record.levelno < logging.ERROR
+        if not self.full and not quiet and not CHATTER.match(text):
+            self.print(text, {logging.WARNING: "yellow", logging.ERROR: "red"}.get(record.levelno))
+
+    def on_error(self, record: logging.LogRecord) -> None:
+        """Show an error that is not that of a job's command: those come last, from the log of the job."""
+        text = record.getMessage()
+        if self.full or "CalledProcessError" in text or "At least one job did not complete" in text:
+            return
+        if text.startswith("WorkflowError"):
+            text = FRAME_OF_ERROR.sub("", HEAD_OF_ERROR.sub("", text))
+        self.counts = {} if self.common_settings.dryrun else self.counts  # what can't be planned has no plan
+        if self.done or self.jobs:
+            self.other_errors.append(text)
+        self.print(text, "red")
+
+    def on_run_info(self, record: logging.LogRecord) -> None:
+        """Take the number of jobs of each rule."""
+        self.counts = dict(record.stats)
+        if self.bars:
+            self.bars.start(self.total)
+
+    def on_job_info(self, record: logging.LogRecord) -> None:
+        """Take a job that starts, or that a dry run plans."""
+        job = Job(record)
+        if self.common_settings.dryrun:
+            self.planned.append(PlannedJob(job.rule, job.log, record.reason))
+            return
+        if record.jobid in self.failed:
+            del self.failed[record.jobid]
+            self.print(f"{job.name} is tried again")
+        self.errors.pop(job.log, None)
+        self.jobs[record.jobid] = job
+        if self.bars and job.rule != "all":
+            self.bars.add(job.log, job.name)
+
+    def on_job_finished(self, record: logging.LogRecord) -> None:
+        """Count a finished job."""
+        job = self.jobs.pop(record.job_id, None)
+        self.failed.pop(record.job_id, None)  # a job of a group that another one failed
+        if job is None or job.rule == "all":
+            return
+        self.done += 1
+        if self.bars:
+            self.bars.finish(job.log, self.done)
+        elif self.shows_progress:
+            seconds = time.monotonic() - job.started
+            self.print(f"[{self.done:>{len(str(self.total))}}/{self.total}] {job.name}, {seconds:.0f} s")
+
+    def on_job_error(self, record: logging.LogRecord) -> None:
+        """Name a failed job at once, and keep it for the end."""
+        job = self.jobs.pop(record.jobid, None)
+        log = str(record.log[0]) if record.log else None
+        self.failed[record.jobid] = Failure(
+            job.name if job else record.rule_name, log, grouped=record.indent, started=job.began if job else 0
+        )
+        if self.bars and job:
+            self.bars.remove(job.log)
+        if not self.full and not self.stopped:
+            reason = f": {record.rule_msg}" if record.rule_msg else ""  # of a cluster, such as the state of its job
+            self.print(f"{self.failed[record.jobid].name} failed{reason}", "red")
+
+    def read_until_closed(self) -> None:
+        """Show what steps report, and name jobs that take long in a file."""
+        while not self.closed.wait(SECONDS_BETWEEN_READS):
+            with self.lock:
+                self.read()
+                for job in self.jobs.values():
+                    if self.shows_progress and not self.bars and not job.named:
+                        job.named = time.monotonic() - job.started > LONG
+                        if job.named:
+                            self.print(f"{'':{2 * len(str(self.total)) + 3}} {job.name} is running")
 
     def read(self) -> None:
-        """Show the whole lines that came since the last time, and remove the bars of processes that ended."""
+        """Show the whole lines that came since the last time."""
+        if not self.channel.exists():
+            return
         with open(self.channel, "rb") as file:
             file.seek(self.position)
             content = file.read()
         whole = content[: content.rfind(b"\n") + 1]
         self.position += len(whole)
         for line in whole.splitlines():
-            self.show(json.loads(line))
-        for pid, what in list(self.bars):
-            if not Path(f"/proc/{pid}").exists():
-                self.remove(pid, what)
-
-    def show(self, message: dict) -> None:
-        """Print a line above the panel, or move a bar in it."""
-        if "line" in message:
-            self.console.print(message["line"], markup=False, highlight=False, soft_wrap=True)
-            return
-        key = message["pid"], message["what"]
-        if message["done"] >= message["total"]:
-            self.remove(*key)
-            return
-        if key not in self.bars:
-            self.bars[key] = self.progress.add_task("", total=message["total"], active=" ")
-        text = f"[not bold]  {message['what']} {message['done']}/{message['total']} {message['note']}".rstrip()
-        self.progress.update(self.bars[key], completed=message["done"], description=text)
-
-    def remove(self, pid: int, what: str) -> None:
-        """Take a bar away."""
-        task = self.bars.pop((pid, what), None)
-        if task is not None:
-            self.progress.remove_task(task)
+            try:
+                message = json.loads(line)
+            except json.JSONDecodeError:  # cut where the disk was full
+                continue
+            if "line" in message:
+                self.print(message["line"])
+            elif "error" in message:
+                self.errors[message["log"]] = message["error"]
+            elif self.bars:
+                self.bars.update(**message)
 
     def close(self) -> None:
-        """Read what is left, and remove the channel."""
-        if not self.stopped.is_set():
-            self.stopped.set()
+        """Remove bars and channel, and print the plan of a dry run, or what failed."""
+        if not self.closed.is_set():
+            self.closed.set()
             self.reader.join()
             self.read()
             os.environ.pop(CHANNEL, None)
-            self.channel.unlink()
+            self.channel.unlink(missing_ok=True)
+            if self.bars:
+                self.bars.stop()
+            if self.common_settings.dryrun and self.counts and not self.full:
+                self.print("\n".join(plan_lines(self.counts, self.planned)))
+            elif self.failed or self.stopped:
+                self.print("\n".join(failure_lines([*self.failed.values()], self.errors, self.total, self.stopped)))
+            elif self.other_errors:
+                self.print("\n".join(["", *self.other_errors]), "red")
         super().close()

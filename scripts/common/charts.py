@@ -1,0 +1,119 @@
+"""Charts by matplotlib as SVG without a background, the same bytes each time: for files, print, light and dark pages.
+
+Text and axes have the colour of the page that an SVG stands in (`currentColor`), and the colours of lines are legible
+on white and on black.
+"""
+
+import io
+import math
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+BLUE, GREEN, GREY = "#3f86c6", "#3a9a6b", "#8a93a0"
+INK = "#010203"  # becomes currentColor
+STYLE = {
+    "svg.hashsalt": "snaketune",  # ids are the same each time
+    "svg.fonttype": "none",  # text stays text
+    "text.parse_math": False,  # labels are data: a `$` in one is not a formula
+    "font.family": "sans-serif",
+    "savefig.transparent": True,
+    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
+    "legend.frameon": False,
+    "axes.grid": True,
+    "grid.color": GREY,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+@contextmanager
+def figure(rows: int = 1, **options) -> Iterator:
+    """Yield matplotlib's figure with its axes below each other (`rows` of them), closed after the block."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    from matplotlib import pyplot
+
+    with matplotlib.rc_context({**STYLE, "font.size": options.pop("font_size", 10)}):
+        drawn, axes = pyplot.subplots(rows, squeeze=False, layout="constrained", **options)
+        try:
+            yield drawn, axes[:, 0]
+        finally:
+            pyplot.close(drawn)
+
+
+def svg_of(drawn) -> str:
+    """Return a figure as an SVG document. Call it within the `figure` block."""
+    text = io.StringIO()
+    drawn.savefig(text, format="svg", metadata={"Date": None})
+    return text.getvalue().replace(INK, "currentColor")
+
+
+def inline(svg: str, label: str) -> "Markup":
+    """Return an SVG document of `svg_of` as an element of an HTML page that is as wide as its place."""
+    from markupsafe import Markup, escape
+
+    element = svg[svg.index("<svg ") :]
+    element = re.sub(r"<(style|metadata).*?</\1>", "", element, flags=re.DOTALL)
+    element = re.sub(r' id="[\w.]+_\d+"', "", element)  # other charts of the page have the same
+    box = re.search(r'viewBox="[^"]+"', element)[0]
+    start = f'<svg role="img" aria-label="{escape(label)}" {box}>'
+    return Markup(re.sub(r"<svg [^>]*>", start, element, count=1))  # noqa: S704 (matplotlib escapes its texts)
+
+
+def curve_svg(rows: list[dict]) -> str | None:
+    """Return a training's loss, learning rate and speed over the optimizer steps as SVG; None without numbers."""
+
+    def points(key: str) -> list[tuple[float, float]]:
+        return [(row["step"], row[key]) for row in rows if is_number(row.get(key)) and is_number(row.get("step"))]
+
+    speeds = sorted({key for row in rows for key in row if key.startswith("tokens_per_second")})
+    wanted = {
+        "loss (nats per token)": [("loss", "training", "-"), ("eval_loss", "validation", "o--")],
+        "learning rate": [("learning_rate", "learning rate", "-")],
+        "tokens per second": [(key, key.replace("_", " "), "-") for key in speeds],
+    }
+    panels = {
+        title: [(points(key), label, style) for key, label, style in lines if points(key)]
+        for title, lines in wanted.items()
+    }
+    panels = {title: lines for title, lines in panels.items() if lines}
+    if not panels:
+        return None
+    ratios = [3 if title.startswith("loss") else 1.2 for title in panels]
+    with figure(len(panels), figsize=(8, 1 + 1.1 * sum(ratios)), sharex=True, height_ratios=ratios) as (drawn, axes):
+        for axis, (title, lines) in zip(axes, panels.items(), strict=True):
+            for (found, label, style), colour in zip(lines, (BLUE, GREEN, GREY), strict=False):
+                axis.plot(*zip(*found, strict=True), style, label=label, color=colour)
+            axis.set_ylabel(title)
+            if len(lines) > 1:
+                axis.legend()
+        axes[-1].set_xlabel("optimizer step")
+        return svg_of(drawn)
+
+
+def is_number(value) -> bool:
+    """Say whether a value of a row is a number that can be drawn."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def histogram_svg(lengths: dict, unit: str) -> str:
+    """Return a histogram of lengths as SVG, with a dashed line at the median.
+
+    `lengths` holds "median" and "histogram": {"from", "to", "records"} of each bin, `to` not included. The last bin is
+    drawn as wide as the others, though it holds whatever is longer.
+    """
+    bins = lengths["histogram"]
+    edges = [entry["from"] for entry in bins]
+    edges.append(edges[-1] + bins[0]["to"] - bins[0]["from"])
+    with figure(figsize=(6.4, 2.2)) as (drawn, [axis]):
+        axis.stairs([entry["records"] for entry in bins], edges, fill=True, color=GREEN, alpha=0.8)
+        axis.axvline(lengths["median"], color=INK, linestyle="--")
+        axis.set_ylabel(unit)
+        return svg_of(drawn)

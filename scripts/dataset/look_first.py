@@ -1,0 +1,100 @@
+"""What a reader of a dataset's ledger should see before anything else: settings that do not fit the data."""
+
+from scripts.dataset.spans import OUTSIDE, without_number
+
+SHOWN = 10  # labels named in a line
+
+
+def look_first(ledger: dict) -> list[str]:
+    """Return a line for each setting that does not fit the data; none where all is well."""
+    return [
+        *check_lines(ledger),
+        *map_lines("label_map", ledger["label_map"], "record"),
+        *map_lines("span_label_map", ledger["span_label_map"], "span"),
+        *number_lines(ledger["raw_spans"]),
+        *filter(None, [share_line(ledger["splits"])]),
+    ]
+
+
+def check_lines(ledger: dict) -> list[str]:
+    """Return a line for each check of a label that no record has."""
+    there = listed([row["label"] for row in ledger["labels"]])
+    return [
+        f"Check {check['check']} looked at no record, for nothing has its label '{check['label']}'. "
+        f"The labels are {there}."
+        for check in ledger["checks"]
+        if not check["records"]
+    ]
+
+
+def map_lines(key: str, fit: dict | None, unit: str) -> list[str]:
+    """Return lines on the keys of a map of labels that nothing has, and on the labels that it leaves as they are."""
+    if fit is None:
+        return []
+    lines = []
+    if fit["unused"]:
+        lines.append(f"No {unit} has {labels_are(len(fit['unused']))} that {key} names: {listed(fit['unused'])}.")
+    if fit["unmapped"]:
+        counted = [f"{row['label']} ({counts(row['count'], unit)})" for row in fit["unmapped"]]
+        lines.append(
+            f"{key} does not name {labels_are(len(counted))}: {listed(counted)}. Labels that it does not name stay as "
+            "they are."
+        )
+    return lines
+
+
+def number_lines(raw_spans: dict | None) -> list[str]:
+    """Return a line that proposes to strip the numbers of span labels, where some differ only by them."""
+    labels = {row["label"] for row in (raw_spans or {"labels": []})["labels"]} - {OUTSIDE}
+    stems: dict[str, list[str]] = {}
+    for label in sorted(labels):
+        stems.setdefault(without_number(label), []).append(label)
+    several = [group for group in stems.values() if len(group) > 1]
+    if not several:
+        return []
+    examples = listed([f"{group[0]} and {group[1]}" for group in several][:3])
+    return [
+        f"Span labels differ only by a number, such as {examples}, and each is a class of its own. With "
+        f"strip_span_label_numbers: true the {len(labels)} classes become {len(stems)}."
+    ]
+
+
+def share_line(splits: dict) -> str | None:
+    """Return what was wanted, what came out and what to do, when a split's share is far from the one wanted."""
+    shares = [share for share in splits["shares"] if share["wanted"] > 0]
+    if not any(share["off"] for share in shares):
+        return None
+    found = ", ".join(
+        f"{share['split']} has {percent(share['achieved'])} (wanted: {percent(share['wanted'])})" for share in shares
+    )
+    groups = sum(share["groups"] for share in shares)
+    limit = f"with {groups} groups, up to {100 * splits['share_tolerance']:.1f} points of difference are tolerated"
+    line = f"The splits do not have the shares that were wanted: {found}; {limit}."
+    fit = splits["stratification"]
+    if fit is None:
+        return f"{line} Another splits.seed draws anew."
+    if fit["best_shares_off"] >= fit["shares_off"]:
+        return f"{line} No seed that was tried brings more of them within that: add groups, or change the shares."
+    better = ", ".join(f"{share['split']} {percent(fit['best_shares'][share['split']])}" for share in shares)
+    return f"{line} With splits.seed: {fit['best_seed']} it is {better}."
+
+
+def percent(share: float) -> str:
+    """Return a share in percent."""
+    return f"{100 * share:.1f} %"
+
+
+def counts(number: int, unit: str) -> str:
+    """Return a count with its unit."""
+    return f"{number} {unit}{'s' if number != 1 else ''}"
+
+
+def labels_are(number: int) -> str:
+    """Return 'this label' or 'these labels'."""
+    return "this label" if number == 1 else "these labels"
+
+
+def listed(labels: list[str]) -> str:
+    """Return the first labels as one text, and how many more there are."""
+    more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
+    return ", ".join(labels[:SHOWN]) + more

@@ -1,0 +1,182 @@
+"""llama.cpp: open a GGUF, render its own chat template, and make token ids as a server does."""
+
+import sys
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts.common.chat_template import render_template
+from scripts.common.errors import UserError
+from scripts.common.seals import intact
+from scripts.gguf.check import check_gguf, fault_lines
+
+if TYPE_CHECKING:
+    from llama_cpp import Llama
+
+TEMPLATE_KEY = "tokenizer.chat_template"
+LINES_KEPT = 400
+native_lines: deque[str] = deque(maxlen=LINES_KEPT)
+native_callback = None
+native_listener: Callable[[str], None] | None = None
+
+
+def keep_native_lines(listener: Callable[[str], None] | None = None) -> None:
+    """Have llama.cpp's log kept in memory rather than printed, and told to `listener`."""
+    global native_callback, native_listener
+    import ctypes
+
+    import llama_cpp
+
+    if native_callback is None:
+
+        @llama_cpp.llama_log_callback
+        def native_callback(level: int, text: bytes, user_data: ctypes.c_void_p) -> None:
+            line = text.decode("utf-8", errors="replace")
+            native_lines.append(line)
+            if native_listener is not None:
+                native_listener(line)
+
+    native_listener = listener
+    native_lines.clear()
+    llama_cpp.llama_log_set(native_callback, ctypes.c_void_p(0))
+
+
+def show_native_lines() -> None:
+    """Print what llama.cpp said since `keep_native_lines` to stderr."""
+    sys.stderr.write("".join(native_lines))
+    sys.stderr.flush()
+
+
+def native_faults() -> list[str]:
+    """Return the lines of llama.cpp's log that name an error, or the last line."""
+    return fault_lines("".join(native_lines))
+
+
+def last_native_fault() -> str:
+    """Return the last line of llama.cpp's log that names an error, or the last line."""
+    return native_faults()[-1]
+
+
+@contextmanager
+def open_gguf(
+    path: Path | str,
+    context: int | None = None,
+    threads: int | None = None,
+    logits_all: bool = False,
+    vocab_only: bool = False,
+) -> Iterator["Llama"]:
+    """Open a GGUF file in llama.cpp, and close it when the block ends.
+
+    `context` is in tokens (none: what the model was trained for; with `logits_all` memory for a row of vocabulary
+    floats per token of context is set aside), `threads` defaults to what llama.cpp takes. Native log lines are shown
+    on failure only. Raises UserError for a file that is none, has changed since it was made, or that llama.cpp can't
+    load.
+    """
+    check_gguf(intact(path))
+    import llama_cpp
+    from jinja2 import TemplateError
+
+    keep_native_lines()
+    try:
+        model = llama_cpp.Llama(
+            str(path),
+            n_ctx=context or 0,
+            n_threads=threads,
+            n_threads_batch=threads,
+            n_gpu_layers=-1 if llama_cpp.llama_supports_gpu_offload() else 0,
+            logits_all=logits_all,
+            vocab_only=vocab_only,
+            verbose=False,
+        )
+    except (TemplateError, RecursionError) as error:
+        raise UserError(f"its chat template is no Jinja template: {error}", path) from error
+    except (ValueError, RuntimeError, AssertionError, MemoryError) as error:
+        show_native_lines()
+        raise UserError(f"llama.cpp can't load it: {last_native_fault()}", path) from error
+    native_lines.clear()
+    try:
+        yield model
+    except UserError:
+        raise
+    except BaseException:
+        show_native_lines()
+        raise
+    finally:
+        model.close()
+
+
+def llama_device() -> str:
+    """Return what llama.cpp computes on: `cpu`, or `gpu` where it was built for one and finds it."""
+    import llama_cpp
+
+    return "gpu" if llama_cpp.llama_supports_gpu_offload() else "cpu"
+
+
+def token_text(model: "Llama", token: int) -> str:
+    """Return a token's text as the vocabulary has it; an absent token (-1) has none."""
+    import llama_cpp
+
+    if token < 0:
+        return ""
+    return llama_cpp.llama_vocab_get_text(llama_cpp.llama_model_get_vocab(model.model), token).decode("utf-8")
+
+
+def adds_bos(model: "Llama") -> bool:
+    """Tell whether the GGUF asks for a BOS token at the start of a text."""
+    import llama_cpp
+
+    return bool(llama_cpp.llama_vocab_get_add_bos(llama_cpp.llama_model_get_vocab(model.model)))
+
+
+def adds_eos(model: "Llama") -> bool:
+    """Tell whether the GGUF asks for an EOS token at the end of a text, which no prompt should have."""
+    import llama_cpp
+
+    return bool(llama_cpp.llama_vocab_get_add_eos(llama_cpp.llama_model_get_vocab(model.model)))
+
+
+def ends_generation(model: "Llama", token: int) -> bool:
+    """Tell whether llama.cpp stops at a token."""
+    import llama_cpp
+
+    return bool(llama_cpp.llama_vocab_is_eog(llama_cpp.llama_model_get_vocab(model.model), token))
+
+
+def chat_text(model: "Llama", messages: list[dict], add_generation_prompt: bool = True) -> str:
+    """Render the GGUF's own chat template for {"role", "content"} messages.
+
+    Raises UserError when the file has no template or when the template refuses the messages.
+    """
+    from jinja2 import TemplateError
+
+    template = model.metadata.get(TEMPLATE_KEY)
+    if template is None:
+        raise UserError(
+            "has no chat template",
+            model.model_path,
+            remedy="convert a model whose tokenizer has one",
+        )
+    bos, eos = (
+        token_text(model, model.token_bos()),
+        token_text(model, model.token_eos()),
+    )
+    try:
+        return render_template(template, messages, bos, eos, add_generation_prompt)
+    except TemplateError as error:
+        raise UserError(f"the chat template refuses the conversation: {error}", model.model_path) from None
+
+
+def token_ids(model: "Llama", text: str) -> list[int]:
+    """Return llama.cpp's token ids of a rendered chat text, special tokens parsed.
+
+    As in llama.cpp's server, BOS is there once: a text that begins with it gets no second one, and one that doesn't
+    gets it where the GGUF says so (`tokenizer.ggml.add_bos_token`). Likewise EOS (`tokenizer.ggml.add_eos_token`).
+    """
+    ids = model.tokenize(text.encode("utf-8"), add_bos=False, special=True)
+    bos = token_text(model, model.token_bos())
+    begins_with_bos = bool(bos) and text.startswith(bos)
+    before = [model.token_bos()] if adds_bos(model) and not begins_with_bos else []
+    after = [model.token_eos()] if adds_eos(model) else []
+    return before + ids + after

@@ -1,0 +1,234 @@
+"""llama.cpp with eyes: a prompt with images as libmtmd splits it, and its evaluation.
+
+The chat template writes libmtmd's marker where an image stands, as in llama.cpp's server; libmtmd puts the image's
+embeddings there, [IMG_BREAK] after each row but the last included, and [IMG_END] as text after them.
+
+An image is scaled here, by the image processor that training used, and libmtmd gets it at its final size. Left alone it
+would scale otherwise: to the nearest multiple of a patch instead of the next larger one, and down to 1024 tokens
+(`set_limit_image_tokens` in tools/mtmd/clip.cpp).
+"""
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from scripts.common.errors import UserError
+from scripts.common.seals import intact
+from scripts.common.vision import cell_size
+from scripts.gguf import llama
+from scripts.gguf.mmproj import image_limits
+from scripts.gguf.reader import read_gguf
+
+if TYPE_CHECKING:
+    import numpy
+    from llama_cpp import Llama
+    from PIL import Image
+    from transformers.models.pixtral import PixtralImageProcessor
+
+
+@dataclass(frozen=True)
+class Sight:
+    """What an mmproj file says of how images are read; for `scripts.common.vision` it stands for a PixtralProcessor."""
+
+    patch_size: int
+    spatial_merge_size: int
+    image_processor: "PixtralImageProcessor"
+
+    @property
+    def most_tokens(self) -> int:
+        """The tokens of the largest image, without those between and after its rows."""
+        return (-(-self.image_processor.size["longest_edge"] // cell_size(self))) ** 2
+
+
+def sight_of(mmproj: Path | str, longest_edge: int | None = None) -> Sight:
+    """Return how images are read by an mmproj file; see `image_limits`."""
+    from transformers.models.pixtral import PixtralImageProcessor
+
+    edge, patch, merge = image_limits(mmproj, longest_edge)
+    cell = {"height": patch * merge, "width": patch * merge}
+    return Sight(patch, merge, PixtralImageProcessor(size={"longest_edge": edge}, patch_size=cell))
+
+
+def prepared_image(image: "Image.Image", sight: Sight) -> "numpy.ndarray":
+    """Return an RGB image at the size at which the model sees it, [height, width, 3] bytes."""
+    pixels = sight.image_processor(image, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"][0]
+    return pixels.permute(1, 2, 0).contiguous().numpy()
+
+
+def media_marker() -> str:
+    """Return the text that stands for an image in a prompt for libmtmd."""
+    from llama_cpp import mtmd_cpp
+
+    return mtmd_cpp.mtmd_default_marker().decode()
+
+
+def with_markers(messages: list[dict]) -> list[dict]:
+    """Return messages with libmtmd's marker as text in each image's place, as llama.cpp's server puts it there.
+
+    Raises UserError where a text holds the marker.
+    """
+    marker = media_marker()
+
+    def marked(part: dict) -> dict:
+        if part["type"] == "image":
+            return {"type": "text", "text": marker}
+        if marker in part["text"]:
+            raise UserError(f"a message holds '{marker}', which stands for an image in llama.cpp")
+        return part
+
+    def marked_content(content: str | list[dict]) -> str | list[dict]:
+        if isinstance(content, str):
+            return marked({"type": "text", "text": content})["text"]
+        return [marked(part) for part in content]
+
+    return [{**message, "content": marked_content(message["content"])} for message in messages]
+
+
+def pieces_ids(model: "Llama", text: str) -> list[list[int]]:
+    """Return the token ids of the texts between a marked text's images, as libmtmd makes them but for [IMG_END].
+
+    BOS is there once, as in `scripts.gguf.llama.token_ids`.
+    """
+    first, *others = text.split(media_marker())
+    ids = [llama.token_ids(model, first)]
+    return ids + [model.tokenize(other.encode("utf-8"), add_bos=False, special=True) for other in others]
+
+
+@contextmanager
+def open_vision(
+    model: "Llama", mmproj: Path | str, sight: Sight | None, threads: int | None = None
+) -> Iterator["Vision"]:
+    """Open an mmproj file for an open model, and close it when the block ends.
+
+    Without `sight` libmtmd scales images by its own limits, as a server does. Raises UserError for a file that
+    llama.cpp can't load or that belongs to another model.
+    """
+    read_gguf(mmproj)
+    import llama_cpp
+    from llama_cpp import mtmd_cpp
+
+    llama.keep_native_lines()
+    mtmd_cpp.mtmd_log_set(llama.native_callback, ctypes.c_void_p(0))
+    mtmd_cpp.mtmd_helper_log_set(llama.native_callback, ctypes.c_void_p(0))
+    options = mtmd_cpp.mtmd_context_params_default()
+    options.use_gpu = llama_cpp.llama_supports_gpu_offload()
+    options.print_timings = False
+    options.n_threads = threads or options.n_threads
+    if sight is not None:
+        options.image_min_tokens, options.image_max_tokens = 1, sight.most_tokens
+    context = mtmd_cpp.mtmd_init_from_file(str(intact(mmproj)).encode(), model.model, options)
+    if not context:
+        llama.show_native_lines()
+        raise UserError(f"llama.cpp can't load it: {llama.native_faults()[0]}", mmproj)
+    llama.native_lines.clear()
+    try:
+        yield Vision(context, sight)
+    except UserError:
+        raise
+    except BaseException:
+        llama.show_native_lines()
+        raise
+    finally:
+        mtmd_cpp.mtmd_free(context)
+
+
+class Vision:
+    """An open mmproj file: makes chunks of text and images, and evaluates them."""
+
+    def __init__(self, context: int, sight: Sight | None):
+        self.context, self.sight = context, sight
+
+    @contextmanager
+    def chunks(self, model: "Llama", text: str, images: list["numpy.ndarray"]) -> Iterator[list["Chunk"]]:
+        """Yield a marked text's chunks, in order: the texts between its images, and the images.
+
+        The images are arrays of [height, width, 3] bytes, as `prepared_image` makes them. Raises UserError where the
+        text has another number of markers than there are images.
+        """
+        from llama_cpp import mtmd_cpp
+
+        markers = text.count(media_marker())
+        if markers != len(images):
+            raise UserError(f"the chat template writes {markers} images of {len(images)}")
+        handle = mtmd_cpp.mtmd_input_chunks_init()
+        bitmaps = [bitmap_of(image) for image in images]
+        data = text.encode("utf-8")
+        bos = llama.token_text(model, model.token_bos())
+        asked = mtmd_cpp.mtmd_input_text(data, len(data), not (bos and text.startswith(bos)), True)
+        try:
+            array = (mtmd_cpp.mtmd_bitmap_p_ctypes * len(bitmaps))(*bitmaps)
+            if mtmd_cpp.mtmd_tokenize(self.context, handle, ctypes.byref(asked), array, len(bitmaps)):
+                raise UserError(f"llama.cpp can't take in a prompt with images: {llama.last_native_fault()}")
+            count = mtmd_cpp.mtmd_input_chunks_size(handle)
+            yield [chunk_of(mtmd_cpp.mtmd_input_chunks_get(handle, i)) for i in range(count)]
+        finally:
+            for bitmap in bitmaps:
+                mtmd_cpp.mtmd_bitmap_free(bitmap)
+            mtmd_cpp.mtmd_input_chunks_free(handle)
+
+    def eval(self, model: "Llama", chunks: list["Chunk"]) -> None:
+        """Evaluate chunks after what the model has in its cache; logits are those of text only."""
+        for chunk in chunks:
+            if model.n_tokens + chunk.tokens > model.n_ctx():
+                raise UserError(f"a prompt with images needs more than the context of {model.n_ctx()} tokens")
+            if chunk.ids is None:
+                self.eval_image(model, chunk)
+            else:
+                model.eval(chunk.ids)
+
+    def eval_image(self, model: "Llama", chunk: "Chunk") -> None:
+        """Evaluate an image after what the model has in its cache."""
+        import llama_cpp
+        from llama_cpp import mtmd_cpp
+
+        llama_cpp.llama_memory_seq_rm(llama_cpp.llama_get_memory(model.ctx), -1, model.n_tokens, -1)
+        place = llama_cpp.llama_pos(0)
+        fault = mtmd_cpp.mtmd_helper_eval_chunk_single(
+            self.context, model.ctx, chunk.handle, model.n_tokens, 0, model.n_batch, False, ctypes.byref(place)
+        )
+        if fault:
+            raise UserError(f"llama.cpp can't evaluate an image: {llama.last_native_fault()}")
+        model.n_tokens = place.value
+
+    def embeddings(self, model: "Llama", chunk: "Chunk") -> "numpy.ndarray":
+        """Return an image's embeddings, [tokens, hidden size], the breaks after its rows included."""
+        import numpy
+        from llama_cpp import mtmd_cpp
+
+        if mtmd_cpp.mtmd_encode_chunk(self.context, chunk.handle):
+            raise UserError(f"llama.cpp can't encode an image: {llama.last_native_fault()}")
+        found = mtmd_cpp.mtmd_get_output_embd(self.context)
+        return numpy.ctypeslib.as_array(found, shape=(chunk.tokens, model.n_embd())).copy()
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A piece of a prompt: token ids of a text, or an image of so many tokens (`ids` is None)."""
+
+    handle: int
+    tokens: int
+    ids: list[int] | None
+
+
+def chunk_of(handle: int) -> Chunk:
+    """Return a chunk of libmtmd."""
+    from llama_cpp import mtmd_cpp
+
+    tokens = mtmd_cpp.mtmd_input_chunk_get_n_tokens(handle)
+    if mtmd_cpp.mtmd_input_chunk_get_type(handle) != mtmd_cpp.MTMD_INPUT_CHUNK_TYPE_TEXT:
+        return Chunk(handle, tokens, None)
+    length = ctypes.c_size_t()
+    ids = mtmd_cpp.mtmd_input_chunk_get_tokens_text(handle, ctypes.byref(length))
+    return Chunk(handle, tokens, ids[: length.value])
+
+
+def bitmap_of(image: "numpy.ndarray") -> int:
+    """Return a bitmap of libmtmd with a copy of an image's [height, width, 3] bytes."""
+    from llama_cpp import mtmd_cpp
+
+    height, width, _ = image.shape
+    data = (ctypes.c_uint8 * image.size).from_buffer_copy(image.tobytes())
+    return mtmd_cpp.mtmd_bitmap_init(width, height, data)

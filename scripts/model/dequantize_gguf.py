@@ -1,0 +1,78 @@
+"""Make a model folder of a GGUF file: weights dequantized to bf16, configuration and tokenizer from its metadata.
+
+python scripts/model/dequantize_gguf.py model.gguf --name small --folder results/models/small \
+    --settings '{"architecture": "llama", "gguf": {"file": "model.gguf", ...}, ...}'
+"""
+
+import sys
+from pathlib import Path
+
+from scripts.common.cli import log, run_step
+from scripts.common.files import atomic_folder, sha256_of, write_json
+from scripts.common.seals import intact
+from scripts.gguf.base_config import generation_config, model_config
+from scripts.gguf.base_tokenizer import write_tokenizer
+from scripts.gguf.base_weights import write_weights
+from scripts.gguf.check import check_gguf
+from scripts.gguf.reader import GgufFile
+from scripts.gguf.tensor_types import tensor_types, weight_bits
+from scripts.model.model_folder import finish_model_folder, model_parser
+
+
+def source_facts(file: GgufFile, settings: dict) -> dict:
+    """Return what the manifest says of the file: where it is from, its hash, and how its weights were rounded."""
+    origin = settings["gguf"]
+    return {
+        "source": "gguf",
+        "id": origin["package"] and f"{origin['package']}=={origin['version']}",
+        "revision": origin["sha256"],
+        "gguf": {
+            "file": Path(origin["file"]).name,
+            "bytes": file.path.stat().st_size,
+            "sha256": sha256_of(file.path),
+            "tensor_types": tensor_types(file),
+            "bits": weight_bits(file),
+        },
+    }
+
+
+def dequantize_gguf(source: Path, folder: Path, name: str, settings: dict, chat_template: Path | None = None) -> None:
+    """Make `folder` a model folder of a GGUF file and write its manifest last.
+
+    `settings` is the model's section of the configuration; a licence that it does not state is the file's own. Raises
+    UserError for a file that is not sound, or of an architecture, a tokenizer or a type that is not supported.
+    """
+    file = check_gguf(intact(source))
+    with atomic_folder(folder) as beside:
+        config = model_config(file, settings["architecture"])
+        write_json(beside / "config.json", config, part=True)
+        write_json(beside / "generation_config.json", generation_config(file), part=True)
+        write_tokenizer(file, beside)
+        facts = source_facts(file, settings)
+        log.info(
+            "%s: %s", source.name, ", ".join(f"{n} tensors {kind}" for kind, n in facts["gguf"]["tensor_types"].items())
+        )
+        write_weights(file, beside)
+        stated = settings["license"] or file.values.get("general.license")
+        finish_model_folder(beside, {**settings, "license": stated}, chat_template, name=name, **facts)
+
+
+def step(arguments) -> None:
+    """Run the step."""
+    dequantize_gguf(arguments.source, arguments.folder, arguments.name, arguments.settings, arguments.chat_template)
+
+
+def parser():
+    """Return the step's command line."""
+    result = model_parser(__doc__.splitlines()[0])
+    result.add_argument("source", type=Path, help="GGUF file")
+    return result
+
+
+def main(argv=None) -> int:
+    """Run the command line; return the exit status."""
+    return run_step(step, parser(), argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,109 @@
+"""What the metrics are computed from: the answers to one prompt set, and the likelihood of the right ones."""
+
+import functools
+import math
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scripts.common.errors import UserError
+from scripts.common.files import read_jsonl
+from scripts.score.entity_rows import EntityRow, entity_row
+from scripts.score.reference import Reference
+from scripts.score.tokenize_text import lowered_words
+
+ANSWER_KEYS = {"prompt_set": str, "id": str, "messages": list, "answer": str, "stop": str, "seconds": (int, float)}
+LIKELIHOOD_KEYS = {"id": str, "nll": (int, float), "tokens": int, "characters": int}
+
+
+class NotApplicableError(Exception):
+    """A metric has no value here; the text says why."""
+
+
+@dataclass(frozen=True)
+class MetricResult:
+    """A metric's statistics: one row per record (None: it does not apply), and its value for a single record."""
+
+    rows: list
+    per_record: list | None = None
+
+
+@dataclass(frozen=True)
+class ScoringInput:
+    """The answers to one prompt set, in order, and the settings that metrics need."""
+
+    answers: list[dict]
+    language: str | None = None
+    generic_phrases: tuple[str, ...] = ()
+    likelihood: dict[str, dict] = field(default_factory=dict)
+    price_per_hour: float | None = None
+    assistant_phrases: tuple[str, ...] = ()
+    reference: Reference | None = None
+
+    @functools.cached_property
+    def texts(self) -> list[str]:
+        """The answers' texts in NFC, without outer white space."""
+        return [clean(row["answer"]) for row in self.answers]
+
+    @functools.cached_property
+    def expected(self) -> list[str | None]:
+        """The expected answers in NFC, without outer white space; None where there is none."""
+        return [None if row["expected"] is None else clean(row["expected"]) for row in self.answers]
+
+    @functools.cached_property
+    def words(self) -> list[list[str]]:
+        """The answers' words in lower case."""
+        return [lowered_words(text, self.language) for text in self.texts]
+
+    @functools.cached_property
+    def entities(self) -> list[EntityRow | None]:
+        """The records' entities, right ones and the answers'; None for a record without spans."""
+        return [entity_row(row) for row in self.answers]
+
+    @property
+    def is_classified(self) -> bool:
+        """Whether these are the labels of a classifier, which writes no text."""
+        return any(row.get("entities") is not None for row in self.answers)
+
+    def pairs(self) -> list[tuple[str, str] | None]:
+        """Return (answer, expected) per record, None where nothing is expected; NotApplicableError when none is."""
+        if all(expected is None for expected in self.expected):
+            raise NotApplicableError("no record has an expected answer")
+        return [
+            None if expected is None else (text, expected)
+            for text, expected in zip(self.texts, self.expected, strict=True)
+        ]
+
+
+def clean(text: str) -> str:
+    """Return a text in Unicode NFC without outer white space."""
+    return unicodedata.normalize("NFC", text).strip()
+
+
+def check_row(row: dict, keys: dict, path: Path, number: int) -> None:
+    """Raise UserError when a row lacks a key, or holds something else than it should."""
+    for key, kind in keys.items():
+        if key not in row:
+            raise UserError(f"has no '{key}'", path, number, "make the file again with the predict stage")
+        if not isinstance(row[key], kind) or isinstance(row[key], bool):
+            raise UserError(f"'{key}' is {type(row[key]).__name__}, which it may not be", path, number)
+        if isinstance(row[key], float) and not math.isfinite(row[key]):
+            raise UserError(f"'{key}' is not a finite number", path, number)
+
+
+def read_answers(path: Path) -> dict[str, list[dict]]:
+    """Return the answers of a file by prompt set, `test` first; `expected` and `label` may be missing."""
+    sets: dict[str, list[dict]] = {"test": []}
+    for number, row in enumerate(read_jsonl(path), 1):
+        check_row(row, ANSWER_KEYS, path, number)
+        sets.setdefault(row["prompt_set"], []).append({"expected": None, "label": None, **row})
+    return sets
+
+
+def read_likelihood(path: Path) -> dict[str, dict]:
+    """Return the likelihood rows of a file by record id."""
+    rows = {}
+    for number, row in enumerate(read_jsonl(path), 1):
+        check_row(row, LIKELIHOOD_KEYS, path, number)
+        rows[row["id"]] = row
+    return rows

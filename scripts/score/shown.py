@@ -1,0 +1,31 @@
+"""Values of metrics as people read them."""
+
+from scripts.common.metric_list import METRICS
+
+ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
+
+
+def shown(metric: str, value: float | None, signed: bool = False, unit: bool = True) -> str:
+    """Return a metric's value as people read it: about three digits, its unit after it, shares in per cent.
+
+    `signed` is for differences: the sign is always shown, and a difference of shares is in percentage points (pp).
+    """
+    if value is None:
+        return "–"
+    entry = METRICS[metric]
+    scaled = value * 100 if entry.unit == "%" else value
+    name = "pp" if signed and entry.unit == "%" else entry.unit
+    return number(scaled, signed) + (f" {name}" if unit and name else "")
+
+
+def number(value: float, signed: bool = False) -> str:
+    """Return a number with about three digits, and with a sign when asked; a true minus sign, no exponent below 1e6."""
+    size = abs(value)
+    if size >= 1e6:
+        text = f"{size:.2e}"
+    else:
+        digits = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 0.1 or size == 0 else 3
+        digits += 0.0005 <= size < 0.01  # such as the cost of 1,000 short answers
+        text = f"{size:,.{digits}f}".replace(",", "\u202f")
+    negative = value < 0 and any(digit in text for digit in "123456789")
+    return ("−" if negative else "+" if signed and size else "") + text

@@ -1,0 +1,135 @@
+"""Retry with half the micro-batch after running out of memory; a log of all attempts at a run.
+
+After an attempt that was stopped or killed, training continues with the same micro-batch, and the result is the same to
+the last byte. Only after one that ran out of memory it continues with half of it and twice the accumulation, so that
+the rows of a step stay the same.
+"""
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from scripts.common.cli import log
+from scripts.common.errors import UserError
+from scripts.common.terminal import terminal
+from scripts.train.arguments import batch_shape
+from scripts.train.memory import free_memory, has_risen, memory_limit_mb, oom_kills, out_of_memory, peak_memory_mb
+
+DONE = "done"
+RAN_OUT = "out of memory"
+KILLED = "killed"
+KILLED_FOR_MEMORY = "killed when the machine ran out of memory"
+
+
+class RetryLog:
+    """The executions of a run's training, kept in a file among its checkpoints; `run` is the run's fingerprint.
+
+    A line of the file is the start or the end of one; one without an end was killed. An attempt's number counts how
+    often the micro-batch was halved. `last` is the attempt after which nothing is left to halve; by default the one
+    with an odd micro-batch.
+    """
+
+    def __init__(self, folder: Path, run: str, training: dict, last: int | None = None):
+        self.path, self.run, self.training = folder / "tries.jsonl", run, training
+        self.last = last or next(a for a in range(1, 99) if self.shape(a) == self.shape(a + 1))
+        self.all = self.read()
+
+    def read(self) -> list[dict]:
+        """Return the executions so far."""
+        found: list[dict] = []
+        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []:
+            try:
+                entry = json.loads(line)
+            except json.JSONDecodeError:  # nothing, or a line that was cut off with its process
+                continue
+            if entry.get("run") != self.run:
+                continue
+            if "ended" not in entry:
+                found.append(entry)
+            elif found:
+                found[-1].update(entry)
+        counts = [*(entry["oom_kills"] for entry in found[1:]), oom_kills()]
+        for entry, after in zip(found, counts, strict=False):
+            entry.setdefault("ended", KILLED_FOR_MEMORY if has_risen(entry["oom_kills"], after) else KILLED)
+        return found
+
+    def write(self, entry: dict) -> None:
+        """Append a whole line; on a full disk the training itself reports the error."""
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "ab", buffering=0) as file:
+                file.write(b"\n" + json.dumps({"run": self.run, **entry}).encode("utf-8"))
+                os.fsync(file.fileno())
+        except OSError as error:
+            log.warning("%s can't be written: %s", self.path, error)
+
+    def attempt(self) -> int:
+        """Return the attempt to start with: 1 as long as nothing ran out of memory."""
+        limit = memory_limit_mb()
+        too_large = [
+            entry["attempt"]
+            for entry in self.all
+            if entry["ended"] == RAN_OUT or (entry["ended"] == KILLED_FOR_MEMORY and limit <= entry["memory_limit_mb"])
+        ]
+        return min(max(too_large, default=0) + 1, self.last)
+
+    def shape(self, attempt: int) -> tuple[int, int]:
+        """Return a process's micro-batch and accumulation of an attempt."""
+        processes = self.training["processes"] * self.training["nodes"]
+        return batch_shape(self.training["micro_batch"], self.training["accumulation"], attempt, processes)
+
+    def begin(self, attempt: int) -> None:
+        """Log that training starts."""
+        micro_batch, accumulation = self.shape(attempt)
+        if self.all:
+            before = self.all[-1]
+            log.info("the training before ended: %s", before["ended"])
+            if before["attempt"] < attempt:
+                terminal.line(
+                    f"out of memory with a micro-batch of {before['micro_batch']}: continues with {micro_batch}"
+                )
+        entry = {
+            "attempt": attempt,
+            "micro_batch": micro_batch,
+            "accumulation": accumulation,
+            "memory_limit_mb": memory_limit_mb(),
+            "oom_kills": oom_kills(),
+        }
+        self.all.append(entry)
+        self.write(entry)
+
+    def end(self, how: str) -> None:
+        """Log how the training ended; the memory of several processes is not known here."""
+        alone = self.training["processes"] * self.training["nodes"] == 1
+        entry = {"ended": how, **({"memory_mb": peak_memory_mb()} if alone else {})}
+        self.all[-1].update(entry)
+        self.write(entry)
+
+    def facts(self) -> list[dict]:
+        """Return the executions for the run's facts."""
+        keys = ("micro_batch", "accumulation", "ended", "memory_mb")
+        return [{key: entry[key] for key in keys if key in entry} for entry in self.all]
+
+
+def train_with_oom_retry(retries: RetryLog, train: Callable[[int], tuple[list[dict], dict]], remedy: str) -> tuple:
+    """Return the curve and facts of `train(attempt)`; each attempt that runs out of memory is followed by another.
+
+    Raises UserError with the remedy when nothing is left to halve.
+    """
+    while True:
+        attempt = retries.attempt()
+        retries.begin(attempt)
+        try:
+            curve, facts = train(attempt)
+            retries.end(DONE)
+            return curve, facts | {"tries": retries.facts()}
+        except BaseException as error:
+            if not out_of_memory(error):
+                retries.end(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+                raise
+            retries.end(RAN_OUT)
+            if attempt >= retries.last:
+                micro_batch = retries.shape(attempt)[0]
+                raise UserError(f"out of memory with a micro-batch of {micro_batch}", remedy=remedy) from None
+        free_memory()

@@ -1,0 +1,91 @@
+"""One of several processes that train a run: it meets the others, trains, and leaves the result in a folder.
+
+accelerate's `PartialState` says which process this is. scripts/train/launch.py starts the processes, with torchrun's
+variables (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE) and RENDEZVOUS: where they find each other.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+from scripts.common.cli import log
+from scripts.common.errors import UserError
+from scripts.common.files import write_json
+from scripts.common.threads import use_threads
+from scripts.train.launch import RENDEZVOUS, RESULT, note_failure
+from scripts.train.memory import out_of_memory
+
+TIMEOUT = timedelta(hours=2)  # the main process may load, pack or write for long while the others wait
+
+
+@contextmanager
+def process_group() -> Iterator[None]:
+    """Meet the other processes, each with a GPU of its own where there are GPUs; leave them at the end.
+
+    Raises UserError where there are too few GPUs.
+    """
+    import torch
+
+    options = {"backend": "gloo"}
+    if torch.cuda.is_available():
+        number, here = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
+        if torch.cuda.device_count() < here:
+            raise UserError(
+                f"training.processes: {here} processes want a GPU each, and there are {torch.cuda.device_count()}",
+                remedy="lower it, or raise the limit on gpu in the profile where there are more",
+            )
+        torch.cuda.set_device(number)
+        options = {"backend": "cpu:gloo,cuda:nccl", "device_id": torch.device("cuda", number)}
+    torch.distributed.init_process_group(
+        init_method=os.environ[RENDEZVOUS],
+        rank=int(os.environ["RANK"]),
+        world_size=int(os.environ["WORLD_SIZE"]),
+        timeout=TIMEOUT,
+        **options,
+    )
+    yield
+    torch.distributed.destroy_process_group()
+
+
+def any_process(answer: bool) -> bool:
+    """Return whether the answer of any process is true; every process has to ask."""
+    import torch
+
+    if not torch.distributed.is_initialized():
+        return answer
+    # On the CPU: a question to the GPU would wait for all that it has to do.
+    flag = torch.tensor(int(answer))
+    torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
+    return bool(flag)
+
+
+def work(arguments, train: Callable[[int], tuple[list[dict], dict]]) -> None:
+    """Train with the other processes; the main process writes the result, and one that fails writes why.
+
+    A process that failed exits at once: an orderly exit would wait for the others, which wait for it.
+    """
+    use_threads(arguments.threads)
+    try:
+        with process_group():
+            curve, facts = train(arguments.attempt)
+            if os.environ["RANK"] == "0":
+                write_json(arguments.exchange / RESULT, {"curve": curve, "facts": facts})
+    except Exception as error:
+        report_failure(error, arguments)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(1)
+
+
+def report_failure(error: Exception, arguments) -> None:
+    """Write an error for the process that started this one."""
+    number = int(os.environ["RANK"])
+    if isinstance(error, UserError):
+        log.error("process %d: %s", number, error)
+        note_failure(arguments.exchange, number, "user", str(error))
+        return
+    log.error("process %d failed", number, exc_info=error)
+    kind = "memory" if out_of_memory(error) else "fault"
+    note_failure(arguments.exchange, number, kind, f"process {number}: {type(error).__name__}: {error}")

@@ -1,0 +1,143 @@
+"""One attempt at a run: its files and settings, the fingerprint of what shapes it, and its facts."""
+
+import importlib.util
+import time
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+
+from scripts.common.errors import UserError
+from scripts.common.files import check_manifest
+from scripts.common.number_format import FORMATS, precision_of_run
+from scripts.common.seals import intact, known_sha256
+from scripts.train.arguments import batch_shape
+from scripts.train.checkpoints import checkpoints_in, fingerprint
+from scripts.train.energy import EnergyMeter
+from scripts.train.run_metadata import best_step, run_metadata
+
+SPLITS = ("train", "validation")
+SHAPING_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
+# What may change without another run coming of it; micro-batch times accumulation must stay the same. The number of
+# processes changes no more than the last digits, and on a CPU the number of their threads makes another run of it. The
+# number format that `precision` comes to is a part of a run's fingerprint by itself.
+FREE_TO_CHANGE = (
+    "report_to", "keep_checkpoints", "checkpoint_steps", "micro_batch", "accumulation", "logging_steps",
+    "processes", "nodes", "precision",
+)  # fmt: skip
+
+
+@dataclass
+class TrainingRun:
+    """One attempt at training a run; `images` is the folder where the rows of a vision run find their images."""
+
+    tokens: Path
+    base: Path
+    checkpoints: Path
+    output: Path
+    settings: dict
+    threads: int
+    attempt: int = 1  # each further one halves the micro-batch
+    images: Path | None = None
+    result_version: int = 0  # of the step: see scripts/workflow/code_digest.py
+    started: float = field(default_factory=time.monotonic)
+
+    @classmethod
+    def of(cls, arguments, result_version: int, attempt: int = 1) -> "TrainingRun":
+        """Return an attempt at the run of a step's arguments."""
+        a = arguments
+        files = (a.tokens, a.base, a.checkpoints, a.output)
+        return cls(*files, a.settings, a.threads, attempt, getattr(a, "images", None), result_version)
+
+    @cached_property
+    def inputs(self) -> dict:
+        """What decides how the run goes, beside its settings, number format and device."""
+        return {
+            "rows": {split: known_sha256(intact(self.tokens / f"{split}.arrow")) for split in SPLITS},
+            "base": check_manifest(self.base)["files"],
+            "threads": self.threads,
+            "versions": {package: version(package) for package in SHAPING_PACKAGES},
+            "result_version": self.result_version,
+        }
+
+    @cached_property
+    def device(self) -> str:
+        """The name of the GPU, or "cpu"."""
+        import torch
+
+        return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+
+    @cached_property
+    def precision(self) -> str:
+        """The number format: this device's, or the one in which an earlier attempt began."""
+        begun = [precision for precision in FORMATS if self.has_begun(precision)]
+        return precision_of_run(self.settings["training"]["precision"], begun)
+
+    def has_begun(self, precision: str) -> bool:
+        """Say whether an earlier attempt left checkpoints in a number format."""
+        return bool(checkpoints_in(self.folder(precision)))
+
+    def folder(self, precision: str, **further) -> Path:
+        """Return the folder of the checkpoints, named by the fingerprint of what decides how the run goes."""
+        training = self.settings["training"]
+        name = fingerprint(
+            **self.inputs,
+            **further,
+            device=self.device,
+            precision=precision,
+            settings={**self.settings, "training": {k: v for k, v in training.items() if k not in FREE_TO_CHANGE}},
+            effective_batch=training["micro_batch"] * training["accumulation"],
+        )
+        return self.checkpoints / name
+
+    def finished_fingerprint(self) -> str:
+        """Return the fingerprint of what the outputs depend on; a run that finished on another device has finished."""
+        return fingerprint(**self.inputs, settings=self.settings, manifest=check_manifest(self.base))
+
+    @property
+    def num_processes(self) -> int:
+        """How many processes train the run."""
+        return self.settings["training"]["processes"] * self.settings["training"]["nodes"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """A process's micro-batch and accumulation in this attempt."""
+        training = self.settings["training"]
+        return batch_shape(training["micro_batch"], training["accumulation"], self.attempt, self.num_processes)
+
+    @property
+    def name(self) -> str:
+        """The name of the run."""
+        return self.checkpoints.parent.name
+
+    def facts(self, folder: Path, meter: EnergyMeter, trainer, **others) -> dict:
+        """Return what happened, for training.json: what the trainer knows, the run's settings, and `others`."""
+        micro_batch, accumulation = self.shape
+        return {
+            "method": self.settings["method"],
+            "packing": "off",
+            "steps": trainer.state.global_step,
+            "best_step": best_step(trainer.state),
+            "best_eval_loss": trainer.state.best_metric,
+            "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+            **others,
+            "precision": self.precision,
+            "device": self.device,
+            "threads": self.threads,
+            "micro_batch": micro_batch,
+            "accumulation": accumulation,
+            "attempt": self.attempt,
+            "fingerprint": folder.name,
+            "versions": self.inputs["versions"],
+            **run_metadata(time.monotonic() - self.started, meter),
+        }
+
+
+def check_packages(training: dict) -> None:
+    """Raise UserError when a package that the settings ask for is not installed."""
+    needed = {tracker: tracker for tracker in training["report_to"]}
+    if training["attention"] == "flash_attention_2":
+        needed["flash_attn"] = "attention: flash_attention_2"
+    for package, wish in needed.items():
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"training asks for {wish}, but the package {package} is not installed")

@@ -1,0 +1,100 @@
+"""The step of every training: one process at a time trains a run, and a run that has finished is not trained again."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from scripts.common.cli import log, step_parser
+from scripts.common.errors import UserError
+from scripts.common.files import MANIFEST, check_manifest, read_json, sha256_of, write_json, write_jsonl, write_manifest
+from scripts.common.flock import take_lock
+from scripts.common.threads import use_threads
+from scripts.train.oom_retry import RetryLog, train_with_oom_retry
+from scripts.train.stop import StopOnTerm
+
+FINISHED = ".finished.json"
+PATIENCE = 90  # seconds: longer than a training that outlived its workflow takes to stop
+
+
+@contextmanager
+def only_training_in(folder: Path) -> Iterator[None]:
+    """Hold the run's lock, which ends with this process; raises UserError when another process holds it.
+
+    A training that outlived a killed workflow would otherwise write the same checkpoints as the next one. It stops by
+    itself, so this one waits. Where the file system has no locks, training continues without one.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".training.lock", "w", encoding="utf-8") as file:
+        try:
+            take_lock(file, PATIENCE)
+        except BlockingIOError:
+            raise UserError(
+                "another process is training this run", folder, remedy="wait for it, or end that train_model.py"
+            ) from None
+        except OSError as error:
+            log.warning(
+                "%s has no locks (%s): another process that trains this run would not be noticed", folder, error
+            )
+        yield
+
+
+def finished_run(record: Path, run: str, output: Path) -> dict | None:
+    """Return what a run with this fingerprint left when it finished, if its weights are there unaltered.
+
+    Snakemake runs a step again when its input was made again, even with the same bytes; training is too dear for that.
+    """
+    if not record.is_file():
+        return None
+    finished = read_json(record)
+    if finished.get("run") != run:  # an earlier version of snaketune wrote no such key
+        return None
+    files = finished["manifest"].pop("files")
+    whole = all((output / name).is_file() and sha256_of(output / name) == f["sha256"] for name, f in files.items())
+    return finished if whole else None
+
+
+def train_once(arguments, run: str, train: Callable[[int], tuple[list[dict], dict]], remedy: str, last=None) -> None:
+    """Write the outputs of `train(attempt)`, or of the run with this fingerprint that has finished already.
+
+    `remedy` and `last` are for a lack of memory (scripts/train/oom_retry.py). The checkpoints are removed once
+    everything is written: nothing resumes a finished run.
+    """
+    record = arguments.checkpoints.with_name(FINISHED)
+    finished = finished_run(record, run, arguments.output)
+    if finished:
+        log.info("this run has finished already: its weights are taken as they are")
+        write_manifest(arguments.output, **finished["manifest"])
+    else:
+        retry_log = RetryLog(arguments.checkpoints, run, arguments.settings["training"], last)
+        curve, facts = train_with_oom_retry(retry_log, train, remedy)
+        manifest = check_manifest(arguments.output / MANIFEST)
+        finished = {"run": run, "curve": curve, "facts": facts, "manifest": manifest}
+        write_json(record, finished)
+    write_jsonl(arguments.curve, finished["curve"])
+    write_json(arguments.facts, finished["facts"])
+    shutil.rmtree(arguments.checkpoints, ignore_errors=True)
+
+
+@contextmanager
+def training_of(arguments) -> Iterator[None]:
+    """Take signals, the run's lock and the step's threads."""
+    StopOnTerm()
+    with only_training_in(arguments.checkpoints.parent):
+        use_threads(arguments.threads)
+        yield
+
+
+def training_parser(description: str):
+    """Return the command line of a training step."""
+    result = step_parser(description)
+    result.add_argument(
+        "tokens", type=Path, help="folder with train.arrow, validation.arrow and, for spans, labels.json"
+    )
+    result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
+    result.add_argument("--checkpoints", type=Path, required=True, help="folder for checkpoints and hidden states")
+    result.add_argument("--output", type=Path, required=True, help="folder for the adapter, the head, or the model")
+    result.add_argument("--curve", type=Path, required=True, help="JSONL file for the training curve")
+    result.add_argument("--facts", type=Path, required=True, help="JSON file for what happened")
+    result.add_argument("--threads", type=int, default=2, help="CPU threads; another number may give other rounding")
+    return result

@@ -1,0 +1,185 @@
+"""What of a step's code decides that the step runs again.
+
+A step runs again when the syntax tree of its script, or of a module of ours that it imports, changes. Docstrings,
+comments, log lines and the texts of bars and options don't count. A step that takes long defines RESULT_VERSION
+instead, and only another number runs it again. result_versions.json has a digest of the code of each number. When
+that code changes, a test fails until its author says what the change does to the results:
+
+    python -m scripts.workflow.code_digest                  # RESULT_VERSION was raised: the results change
+    python -m scripts.workflow.code_digest --same-numbers   # the results stay the same, to the last digit
+"""
+
+import argparse
+import ast
+import functools
+import hashlib
+import json
+import os
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+VERSIONS = Path(__file__).with_name("result_versions.json")
+VERSION = "RESULT_VERSION"
+# Modules that report, lock or stop. Nothing that they return reaches a result, and they import nothing that computes.
+WITHOUT_RESULT = (
+    "common/devices.py", "common/errors.py", "common/flock.py", "common/full_disk.py", "common/gpu_locks.py",
+    "common/orphans.py", "common/terminal.py", "train/stop.py",
+)  # fmt: skip
+REPORTS = {"log", "logger", "logging", "terminal"}  # their methods are called for what people read
+PROGRESS = {"Progress", "progress", "advance"}
+
+
+def files_of_script(script: Path | str) -> list[Path]:
+    """Return the script first, then every module under `scripts/` that it imports, directly or through another."""
+    script = Path(script)
+    root = root_of(script)
+    found: dict[Path, None] = {}
+    waiting = [script]
+    while waiting:
+        path = waiting.pop(0)
+        if path not in found:
+            found[path] = None
+            waiting += [root / name for name in known(path, root)["imports"]] if path.suffix == ".py" else ()
+    return [script, *sorted(path for path in found if path != script)]
+
+
+def root_of(script: Path) -> Path:
+    """Return the folder that holds the `scripts` folder of a script."""
+    return next(parent.parent for parent in script.parents if parent.name == "scripts")
+
+
+def step_code(script: Path | str) -> str:
+    """Return what runs a step again when it changes: its RESULT_VERSION, or a digest of its code."""
+    script = Path(script)
+    version = known(script, root_of(script))["version"]
+    return digest_of(script) if version is None else f"version {version}"
+
+
+def digest_of(script: Path) -> str:
+    """Return a digest of everything in a script and its modules that can decide a result."""
+    root = root_of(script)
+    parts = []
+    for path in files_of_script(script):
+        name = path.relative_to(root).as_posix()
+        if name.removeprefix("scripts/") not in WITHOUT_RESULT:
+            parts.append([name, known(path, root)["digest"]])
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+
+@functools.cache
+def known(path: Path, root: Path) -> dict:
+    """Return what is known of a file: `digest`, the files that it `imports`, and its RESULT_VERSION (`version`)."""
+    source = path.read_bytes()
+    if path.suffix != ".py":
+        return {"digest": hashlib.sha256(source).hexdigest(), "imports": [], "version": None}
+    tree = ast.parse(source)
+    imports = [file.relative_to(root).as_posix() for file in imported_files(path, tree, root)]
+    version, dump = version_in(tree), ast.dump(Results().visit(tree))
+    return {"digest": hashlib.sha256(dump.encode()).hexdigest(), "imports": imports, "version": version}
+
+
+def version_in(tree: ast.Module) -> int | None:
+    """Return the RESULT_VERSION that a module defines, and take the definition out of it."""
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [VERSION]:
+            tree.body.remove(node)
+            return ast.literal_eval(node.value)
+    return None
+
+
+class Results(ast.NodeTransformer):
+    """Takes out of a tree what only people read: docstrings, log lines, the texts of bars and of options."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        """Drop docstrings and calls that only report."""
+        if isinstance(node.value, ast.Constant) or is_report(node.value):
+            return None
+        return self.generic_visit(node)
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Drop the texts of a bar, and the help of an option."""
+        self.generic_visit(node)
+        name = name_of(node.func)
+        if name in PROGRESS:
+            node.args = [part for part in node.args if not is_text(part)]
+        read = {"note"} if name in PROGRESS else {"help"} if name == "add_argument" else set()
+        node.keywords = [part for part in node.keywords if part.arg not in read]
+        return node
+
+
+def name_of(function: ast.AST) -> str:
+    """Return the last part of a function's name: `advance` of `bar.advance`."""
+    return getattr(function, "attr", getattr(function, "id", ""))
+
+
+def is_text(node: ast.AST) -> bool:
+    """Say whether an expression is a literal text, with or without values in it."""
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
+
+def is_report(node: ast.AST) -> bool:
+    """Say whether an expression is a call that logs or shows something and returns nothing."""
+    if not isinstance(node, ast.Call):
+        return False
+    owner = getattr(getattr(node.func, "value", None), "id", None)
+    return owner in REPORTS or name_of(node.func) == "warn"
+
+
+def imported_files(path: Path, tree: ast.Module, root: Path) -> list[Path]:
+    """Return the files of the `scripts...` modules that a module imports, and its pages when it renders any."""
+    files = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        for name in names:
+            if name.split(".")[0] == "scripts":
+                files += module_files(root, name)
+    if path.name == "html.py" or any(file.name == "html.py" for file in files):
+        files += sorted((path.parent / "pages").glob("*.html"))
+    return files
+
+
+def module_files(root: Path, name: str) -> list[Path]:
+    """Return the file of a module or of a package's `__init__`; none for a name that is not a module."""
+    base = root.joinpath(*name.split("."))
+    return [path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()]
+
+
+def current_versions() -> dict[str, dict]:
+    """Return version and digest of each step that defines RESULT_VERSION, by its path below `scripts/`."""
+    found = {}
+    for script in sorted((ROOT / "scripts").glob("*/*.py")):
+        if VERSION.encode() in script.read_bytes() and (version := known(script, ROOT)["version"]) is not None:
+            found[script.relative_to(ROOT / "scripts").as_posix()] = {"version": version, "digest": digest_of(script)}
+    return found
+
+
+def unconfirmed() -> list[str]:
+    """Return the steps whose code changed while their RESULT_VERSION stayed, or whose new number is not recorded."""
+    recorded = json.loads(VERSIONS.read_text(encoding="utf-8"))
+    return [step for step, found in current_versions().items() if recorded.get(step) != found]
+
+
+def main(argv=None) -> int:
+    """Record the versions; return 1 where the code of a step changed and nobody said what that does to its results."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--same-numbers", action="store_true", help="the changed code gives the same results")
+    arguments = parser.parse_args(argv)
+    recorded, current = json.loads(VERSIONS.read_text(encoding="utf-8")), current_versions()
+    silent = [step for step in unconfirmed() if recorded.get(step, {}).get("version") == current[step]["version"]]
+    if silent and not arguments.same_numbers:
+        print(f"the code of {', '.join(silent)} changed: raise {VERSION}, or give --same-numbers", file=sys.stderr)
+        return 1
+    partial = VERSIONS.with_suffix(".partial")
+    partial.write_text(json.dumps(current, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, VERSIONS)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""A chat template comes with a model: one that escapes, or never ends, is stopped with a line; real ones are not."""
+
+import pytest
+from jinja2 import TemplateError
+
+from scripts.common.chat import render
+from scripts.common.chat_template import render_template, rendered_template
+from scripts.common.errors import UserError
+from scripts.model.template_date import pin_template_date
+
+USER = [{"role": "user", "content": "Qui marque ?"}, {"role": "assistant", "content": "Jovanic."}]
+ESCAPES = [
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ messages.__class__ }}{{ messages[0].__init__.__globals__ }}",
+    "{{ (messages | attr('__class__')).__mro__[0] }}",
+    "{{ lipsum.__globals__['os'].popen('touch ran').read() }}",
+    "{{ cycler.__init__.__globals__.os.popen('touch ran') }}",
+    "{{ raise_exception.__globals__['json'].codecs.open('/etc/passwd').read() }}",
+    "{{ strftime_now.__globals__ }}{{ strftime_now.__globals__['json'].loads('1') }}",
+    "{{ '{0.__class__.__mro__[1]}'.format(bos_token) + none }}",
+    "{{ messages.append(1) }}",
+    "{% include '/etc/passwd' %}",
+    "{% import 'os' as os %}{{ os.system('touch ran') }}",
+    "{% set x = namespace() %}{{ x.__init__.__globals__.os }}{{ x.__init__.__globals__.os.system('touch ran') }}",
+]
+ENDLESS = {
+    "nested loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "calls that double": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(90) }}",
+    "a tower of powers": "{{ 9 ** (9 ** (9 ** 9)) }}",
+    "a text of 10 GB": "{{ ('x' * 10**10) | length }}",
+    "a list that doubles": "{% set n = namespace(t=[1]) %}{% for i in range(60) %}{% set n.t = n.t+n.t %}{% endfor %}",
+    "output without end": "{% for a in range(99999) %}{{ 'x' * 99999 }}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("template", ESCAPES)
+def test_no_way_out_of_the_sandbox(template: str, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try:
+        said = render_template(template, USER, "<s>", "</s>")
+    except TemplateError:
+        said = ""
+    assert "class" not in said
+    assert "root:" not in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_model_whose_template_never_ends_or_fills_the_memory_is_refused_with_a_line(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("scripts.model.template_date.MAX_SECONDS", 2)  # it is 30
+    (tmp_path / "chat_template.jinja").write_text(ENDLESS[name])
+    with pytest.raises(UserError, match=r"the chat template needs more than 2 seconds of computing or 2048 MiB; name"):
+        pin_template_date(tmp_path)
+
+
+def test_a_template_that_calls_itself_is_refused_with_a_line(tiny_base):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base.parent)
+    tokenizer.chat_template = "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"
+    with pytest.raises(UserError, match="refuses the conversation: maximum recursion depth"):
+        render(tokenizer, USER)
+
+
+def test_sound_templates_are_rendered_as_transformers_renders_them(tiny_base):
+    from transformers import AutoTokenizer
+
+    from scripts.model.chat_templates import BUILT_IN_TEMPLATES
+    from tests.support.chat_templates import TEMPLATES
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base.parent)
+    templates = [path.read_text(encoding="utf-8") for path in BUILT_IN_TEMPLATES.values()]
+    for template in [*templates, *(entry[0] for entry in TEMPLATES.values())]:
+        for ending in (False, True):
+            special = tokenizer.special_tokens_map
+            own = rendered_template(template, USER[: 1 if ending else 2], add_generation_prompt=ending, **special)
+            theirs = tokenizer.apply_chat_template(
+                USER[: 1 if ending else 2], tokenize=False, add_generation_prompt=ending, chat_template=template
+            )
+            assert own == theirs

@@ -1,0 +1,94 @@
+"""A hostile configuration, through Snakemake itself: nothing in it is run, and what can't be used is one clear line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.support.project import CONFIG, Project, raw_records
+
+ODD_NAMES = (
+    "a b.jsonl", "it's.jsonl", '"q".jsonl', "$(touch ran).jsonl", "`touch ran`.jsonl", "a;touch ran.jsonl",
+    "a&b|c>ran.jsonl", "a*b.jsonl", "[a].jsonl", "été🙂.jsonl", "\\x.jsonl", "~.jsonl", "#c.jsonl", "%s.jsonl",
+)  # fmt: skip
+REFUSED_PATHS = {
+    "{dataset}.jsonl": "has braces, which Snakemake would fill in; rename it",
+    "-x.jsonl": "begins like an option; write './-x.jsonl'",
+    "--log=ran.jsonl": "begins like an option; write './--log=ran.jsonl'",
+    "a\nb.jsonl": "has control characters; rename it",
+    "a\x1b[2J.jsonl": "has control characters; rename it",
+    "a\u202elnosj.jsonl": "has control characters; rename it",
+}
+REFUSED_NAMES = ("../evil", "a b", "$(touch ran)", "-x", "a/b", ".hidden", "a\nb", "ﬀ", "а", "a{b}", "x;touch ran", "")
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    return Project.made_in(tmp_path)
+
+
+def faults(project: Project, config: dict | str) -> list[str]:
+    """Return what Snakemake says of a configuration that has faults."""
+    text = config if isinstance(config, str) else json.dumps(config)
+    project.write("config/config.yaml", text)
+    done = project.snakemake("-n", "--quiet", "host", "reason", "rules")
+    assert done.returncode == 1, done.stdout
+    assert "Traceback" not in done.stdout
+    assert not (project.folder / "ran").exists()
+    return done.stdout.splitlines()
+
+
+def test_paths_with_characters_that_mean_something_to_a_shell_are_read_and_nothing_is_run(project):
+    config = yaml.safe_load(CONFIG)
+    section = config["datasets"]["cards"]
+    text = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in raw_records())
+    for number, name in enumerate(ODD_NAMES):
+        project.write(name, text)
+        config["datasets"][f"odd{number}"] = {**section, "files": [name]}
+    project.write("config/config.yaml", yaml.safe_dump(config, allow_unicode=True))
+    before = {path.name for path in project.folder.iterdir()}
+    targets = [f"results/datasets/odd{number}/ingest.json" for number in range(len(ODD_NAMES))]
+    done = project.snakemake(*targets, "--quiet", "host", "reason", "rules")
+    assert done.returncode == 0, done.stdout
+    for target, name in zip(targets, ODD_NAMES, strict=True):
+        (source,) = json.loads((project.folder / target).read_text(encoding="utf-8"))["sources"]
+        assert Path(source["source"]).name == name
+    assert {path.name for path in project.folder.iterdir()} - before <= {"results", ".snakemake"}
+
+
+def test_names_and_paths_that_would_be_something_else_are_refused_all_at_once(project):
+    config = yaml.safe_load(CONFIG)
+    section, run = config["datasets"]["cards"], config["runs"]["cards"]
+    for number, path in enumerate(REFUSED_PATHS):
+        config["datasets"][f"odd{number}"] = {**section, "files": [path]}
+    config["runs"] |= dict.fromkeys(REFUSED_NAMES, run)
+    config["datasets"] |= dict.fromkeys(REFUSED_NAMES, section)
+    said = [line.removeprefix("config/config.yaml:1: ") for line in faults(project, config)]
+    for number, fault in enumerate(REFUSED_PATHS.values()):
+        assert sum(line.startswith(f"datasets.odd{number}.files") and line.endswith(fault) for line in said) == 1
+    for kind in ("runs", "datasets"):
+        lines = [line for line in said if line.startswith(f"{kind}.") and "may hold letters, digits" in line]
+        assert len(lines) == len(REFUSED_NAMES)
+    assert all(line.isprintable() for line in said)
+
+
+def test_a_glob_that_matches_a_hostile_name_is_refused(project):
+    project.write("data/{dataset}.jsonl", "")
+    said = faults(project, CONFIG.replace("data/cards.jsonl", "data/*.jsonl"))
+    assert any("matches 'data/{dataset}.jsonl', which has braces" in line for line in said)
+
+
+def test_a_yaml_tag_that_makes_an_object_is_refused(project):
+    said = faults(project, CONFIG + "project: {name: !!python/object/apply:os.system ['touch ran']}\n")
+    assert said[-1].startswith("config/config.yaml:")
+    assert "not valid YAML: could not determine a constructor for the tag" in said[-1]
+
+
+def test_aliases_that_stand_for_billions_are_refused(project):
+    bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
+    for above, name in zip("abcdefghi", "bcdefghij", strict=True):
+        bomb += f"{name}: &{name} [{', '.join([f'*{above}'] * 10)}]\n"
+    (line,) = [line for line in faults(project, CONFIG + bomb) if "its aliases" in line]
+    assert line.startswith("config/config.yaml: its aliases stand for 1")
+    assert line.endswith("entries; write a configuration without nested aliases")

@@ -1,0 +1,188 @@
+"""Prompts with images in llama.cpp: the images and tokens that training saw, and answers that depend on them alone."""
+
+import json
+
+import numpy
+import pytest
+import torch
+from PIL import Image
+from transformers import AutoModelForImageTextToText
+
+from scripts.common.chat import render, text_ids
+from scripts.common.errors import UserError
+from scripts.common.files import read_jsonl
+from scripts.common.records import images_of
+from scripts.common.vision import VisionTokenizer, image_grid, load_image, load_processor, pixel_inputs
+from scripts.gguf.llama import chat_text, open_gguf
+from scripts.gguf.llama_vision import media_marker, open_vision, prepared_image, sight_of, with_markers
+from scripts.predict.llama_readers import ImageReader, TextReader
+from scripts.predict.predict_with_llama import main
+from tests.support.gguf_files import changed
+from tests.support.vision_run import SIZES, image_question
+
+GENERATION = {
+    "system": None, "temperature": 0.0, "top_k": 40, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0,
+    "max_new_tokens": 8, "seed": 1,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def processor(tiny_vision):
+    return load_processor(tiny_vision.merged / "manifest.json")
+
+
+@pytest.fixture(scope="module")
+def served(tiny_vision):
+    """The open model and how it reads conversations with images."""
+    reader = ImageReader(tiny_vision.mmproj, tiny_vision.data, None)
+    with open_gguf(tiny_vision.gguf, 256, 2, logits_all=True) as model, reader.opened(model, 2):
+        yield model, reader
+
+
+def predict(run, folder, test=None, generation=GENERATION, longest_edge=None) -> tuple[dict, dict]:
+    """Run the step; return the answers without their time and the likelihoods, by id."""
+    settings = {"task": "vision", "vision": {"longest_edge": longest_edge}, "generation": generation}
+    answers, likelihood = folder / "answers" / "bf16.jsonl", folder / "likelihood.jsonl"
+    words = [run.gguf, "--mmproj", run.mmproj, "--images", run.data, "--test", test or run.test, "--threads", "2"]
+    words += ["--answers", answers, "--likelihood", likelihood, "--settings", json.dumps(settings)]
+    assert main([*map(str, words)]) == 0
+    rows = [{key: value for key, value in row.items() if key != "seconds"} for row in read_jsonl(answers)]
+    return {row["id"]: row for row in rows}, {row["id"]: row for row in read_jsonl(likelihood)}
+
+
+@pytest.fixture(scope="module")
+def predicted(tiny_vision, tmp_path_factory):
+    return predict(tiny_vision, tmp_path_factory.mktemp("predicted"))
+
+
+@pytest.mark.parametrize("name", SIZES)
+@pytest.mark.parametrize("longest_edge", [None, 56])
+def test_an_image_is_prepared_as_training_prepared_it(tiny_vision, name, longest_edge):
+    image = load_image(tiny_vision.data, f"images/{name}.png")
+    processor = load_processor(tiny_vision.merged / "manifest.json", longest_edge)
+    sight = sight_of(tiny_vision.mmproj, longest_edge)
+    trained = pixel_inputs(processor, [image])["pixel_values"][0]
+    mean, deviation = (torch.tensor(getattr(processor.image_processor, f"image_{kind}")) for kind in ("mean", "std"))
+    pixels = prepared_image(image, sight)
+    assert pixels.dtype == numpy.uint8
+    assert torch.allclose(((torch.from_numpy(pixels) / 255 - mean) / deviation).permute(2, 0, 1), trained, atol=1e-6)
+    assert image_grid(sight, image.size) == image_grid(processor, image.size)
+
+
+def test_the_largest_image_of_the_real_model_is_within_the_limit_that_llama_cpp_is_given(tiny_vision, tmp_path):
+    values = {"clip.vision.preproc_image_size": 1540, "clip.vision.image_size": 1540}
+    sight = sight_of(changed(tiny_vision.mmproj, tmp_path / "real.gguf", values))
+    assert image_grid(sight, (4000, 4000)) == (55, 55)
+    assert sight.most_tokens == 55 * 55
+    with open_gguf(tiny_vision.gguf, 64) as model, open_vision(model, tmp_path / "real.gguf", sight) as vision:
+        pixels = prepared_image(Image.new("RGB", (4000, 4000)), sight)
+        with vision.chunks(model, media_marker(), [pixels]) as chunks:
+            assert [chunk.tokens for chunk in chunks if chunk.ids is None] == [55 * 56 - 1]
+
+
+def test_a_server_leaves_images_alone_that_were_scaled_before(tiny_vision, tmp_path):
+    sight = sight_of(changed(tiny_vision.mmproj, tmp_path / "real.gguf", {"clip.vision.preproc_image_size": 896}))
+    with open_gguf(tiny_vision.gguf, 64) as model, open_vision(model, tiny_vision.mmproj, None) as server:
+        for size in ((112, 56), (300, 211), (896, 896), (3000, 1100), (100, 4000)):
+            rows, columns = image_grid(sight, size)
+            pixels = prepared_image(Image.new("RGB", size), sight)
+            with server.chunks(model, media_marker(), [pixels]) as chunks:
+                assert sum(chunk.tokens for chunk in chunks if chunk.ids is None) == rows * (columns + 1) - 1
+
+
+def test_chunks_are_the_tokens_of_training(tiny_vision, processor, served):
+    model, reader = served
+    tokenizer = VisionTokenizer(processor, tiny_vision.data)
+    for row in read_jsonl(tiny_vision.test):
+        messages = row["messages"][:-1]
+        ids = text_ids(tokenizer, render(tokenizer, messages, True))
+        images = [prepared_image(load_image(tiny_vision.data, name), reader.sight) for name in images_of(messages)]
+        with reader.vision.chunks(model, chat_text(model, with_markers(messages)), images) as chunks:
+            assert sum(chunk.tokens for chunk in chunks) == len(ids) == reader.count(model, messages)
+            texts = [token for chunk in chunks for token in chunk.ids or []]
+            tail = chunks[-1].ids
+        inside = (processor.image_token_id, processor.image_break_token_id)
+        assert texts == [token for token in ids if token not in inside]
+        assert reader.tail(model, messages) == tail == ids[-len(tail) :]
+
+
+def test_answers_do_not_depend_on_the_prompts_before(tiny_vision, predicted, tmp_path):
+    lines = tiny_vision.test.read_text().splitlines(keepends=True)
+    (tmp_path / "test.jsonl").write_text("".join(reversed(lines)))
+    answers, likelihood = predict(tiny_vision, tmp_path, tmp_path / "test.jsonl")
+    assert list(answers) == ["d", "c", "b", "a"]
+    assert (answers, likelihood) == predicted
+
+
+def test_rows_hold_the_parts_of_the_prompt_and_all_its_tokens(tiny_vision, processor, predicted):
+    tokenizer = VisionTokenizer(processor, tiny_vision.data)
+    for row in read_jsonl(tiny_vision.test):
+        found = predicted[0][row["id"]]
+        assert found["messages"] == row["messages"][:-1]
+        assert found["prompt_tokens"] == len(text_ids(tokenizer, render(tokenizer, found["messages"], True)))
+        assert 0 < found["tokens"] <= GENERATION["max_new_tokens"]
+
+
+def test_a_prompt_of_text_is_answered_as_without_an_mmproj_file(tiny_vision, served):
+    model, reader = served
+    messages = [{"role": "user", "content": "Sans image ?"}]
+    assert reader.read(model, messages) == TextReader().read(model, messages)
+    assert model.n_tokens == 0
+
+
+def test_the_likelihood_is_that_of_the_merged_model(tiny_vision, processor, predicted):
+    tokenizer = VisionTokenizer(processor, tiny_vision.data)
+    model = AutoModelForImageTextToText.from_pretrained(tiny_vision.merged, dtype=torch.float32).eval()
+    for row in read_jsonl(tiny_vision.test):
+        ids = text_ids(tokenizer, render(tokenizer, row["messages"]))
+        start = len(text_ids(tokenizer, render(tokenizer, row["messages"][:-1], True)))
+        images = [load_image(tiny_vision.data, name) for name in images_of(row["messages"])]
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([ids]), **pixel_inputs(processor, images)).logits[0]
+        expected = torch.nn.functional.cross_entropy(logits[start - 1 : -1], torch.tensor(ids[start:]), reduction="sum")
+        found = predicted[1][row["id"]]
+        assert found["tokens"] == len(ids) - start
+        assert found["nll"] == pytest.approx(float(expected), rel=0.005)
+
+
+def test_smaller_images_take_fewer_tokens(tiny_vision, predicted, tmp_path):
+    answers, _ = predict(tiny_vision, tmp_path, longest_edge=56)
+    assert answers["a"]["prompt_tokens"] == predicted[0]["a"]["prompt_tokens"] - (4 * 5 - 2 * 3)
+    assert answers["d"] == predicted[0]["d"]
+
+
+def test_a_prompt_that_does_not_fit_is_refused_in_one_line(tiny_vision, tmp_path, capfd):
+    generation = {**GENERATION, "max_new_tokens": 500}
+    with pytest.raises(AssertionError):
+        predict(tiny_vision, tmp_path, generation=generation)
+    assert "prompts and answers need" in capfd.readouterr().err.splitlines()[-1]
+
+
+def test_a_text_that_looks_like_an_image_is_refused():
+    with pytest.raises(UserError, match="a message holds '<__media__>'"):
+        with_markers(image_question("images/a.png", "see <__media__>"))
+    with pytest.raises(UserError, match="a message holds '<__media__>'"):
+        with_markers([{"role": "user", "content": "<__media__>"}])
+
+
+def test_a_text_with_another_number_of_images_is_refused(served):
+    model, reader = served
+    with (
+        pytest.raises(UserError, match="the chat template writes 0 images of 1"),
+        reader.vision.chunks(model, "[INST]none[/INST]", [numpy.zeros((28, 28, 3), numpy.uint8)]),
+    ):
+        pass
+
+
+def test_an_mmproj_file_of_another_model_is_refused(tiny_gguf, tiny_vision):
+    with (
+        open_gguf(tiny_gguf, 64) as model,
+        pytest.raises(UserError, match=r"mmproj\.gguf: llama\.cpp can't load it: .*mismatch"),
+        open_vision(model, tiny_vision.mmproj, sight_of(tiny_vision.mmproj)),
+    ):
+        pass
+
+
+def test_a_file_that_is_no_mmproj_file_is_refused(tiny_vision):
+    with pytest.raises(UserError, match=r"bf16\.gguf: has no clip\.vision\.preproc_image_size"):
+        sight_of(tiny_vision.gguf)

@@ -1,0 +1,167 @@
+"""What a run, a failure and a dry run print: Snakemake runs a small workflow, and the smallest project."""
+
+import os
+import pty
+import re
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.support.project import ROOT, Project, run_snakemake
+
+# Steps that share this project's command line: of each, what it does is its name.
+STEP = """
+import os, signal, sys, time
+sys.path.insert(0, ROOT)
+from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.errors import UserError
+
+def step(arguments):
+    what = arguments.what
+    bar = Progress("counting", 2000)
+    for _ in range(2000 if what == "counts" else 0):
+        bar.advance()
+    time.sleep(2 if what == "counts" else 0)  # bars are drawn a few times a second
+    if what == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if what == "full":  # of a disk: the log can't be written either
+        os.close(1), os.close(2)
+    if what in ("bad", "worse", "full") or (what == "once" and not os.path.exists("tried")):
+        if what == "once":
+            open("tried", "w").close()
+        raise UserError("has no 'question'", "data.jsonl", 3, "it has prompt")
+    if what == "wrong":
+        raise KeyError("a")
+    open(arguments.made, "w").close()
+
+parser = step_parser("A step.")
+parser.add_argument("what")
+parser.add_argument("made")
+sys.exit(run_step(step, parser))
+"""
+SNAKEFILE = """
+rule all:
+    input: expand("made/{what}", what=config["steps"].split())
+
+rule do_step:
+    output: "made/{what}"
+    log: "logs/tests/do_step/{what}.log"
+    shell: "PYTHON step.py {wildcards.what} {output} --log {log}"
+"""
+
+
+@pytest.fixture
+def workflow(tmp_path):
+    """A folder with a workflow of such steps."""
+    (tmp_path / "step.py").write_text(STEP.replace("ROOT", repr(str(ROOT))), encoding="utf-8")
+    (tmp_path / "Snakefile").write_text(SNAKEFILE.replace("PYTHON", sys.executable), encoding="utf-8")
+    return tmp_path
+
+
+def run(folder: Path, steps: str, *options: str, status: int = 0) -> list[str]:
+    """Run steps, and return the lines that Snakemake printed."""
+    done = run_snakemake(folder, "--logger", "snaketune", "--keep-going", *options, "--config", f"steps={steps}")
+    assert done.returncode == status, done.stdout
+    return done.stdout.splitlines()
+
+
+def on_a_terminal(folder: Path, *words: str) -> str:
+    """Run Snakemake on a terminal; return all that it sent there."""
+    controller, end = pty.openpty()
+    sent = []
+
+    def read():
+        try:
+            while part := os.read(controller, 65536):
+                sent.append(part)
+        except OSError:  # the other end is closed
+            pass
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "1", "--logger", "snaketune", *words]
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
+    subprocess.run(command, cwd=folder, env=environment, stdin=end, stdout=end, stderr=end, check=False)
+    os.close(end)
+    reader.join()
+    return b"".join(sent).decode("utf-8")
+
+
+def test_a_file_gets_a_line_for_each_finished_job_and_a_dry_run_says_what_is_to_do_and_why(workflow):
+    lines = run(workflow, "a counts")
+    assert [re.sub(r"\w+, \d+ s$", "", line) for line in lines] == ["[1/2] do_step ", "[2/2] do_step "]
+    assert run(workflow, "a counts") == ["Nothing to be done (all requested files are present and up to date)."]
+    code = workflow / "Snakefile"
+    code.write_text(code.read_text().replace("step.py ", "step.py --gpus 0 "), encoding="utf-8")
+    reason = "  do_step: Code has changed since last execution"
+    assert run(workflow, "a counts", "-n") == ["2 jobs would run:", "  tests    do_step 2", "Because:", reason]
+    in_full = "\n".join(run(workflow, "a counts", "-n", "-p"))
+    assert "rule do_step:" in in_full
+    assert "step.py --gpus 0 a made/a" in in_full
+
+
+def test_what_failed_comes_last_and_alone_once_for_each_cause(workflow):
+    """A job that succeeded when it was tried again is none of them; `full` could not write its log."""
+    lines = run(workflow, "a once bad worse full wrong killed", "--retries", "1", status=1)
+    assert [line for line in lines if line.startswith("[")][-1].startswith("[2/7] ")
+    assert lines.count("do_step once is tried again") == 1
+    [start] = [
+        number for number, line in enumerate(lines) if line.startswith("5 of 7 jobs failed. What is done is kept")
+    ]
+    blocks = {
+        block[-1]: set(block[:-1])
+        for text in "\n".join(lines[start + 2 :]).split("\n\n")
+        if (block := text.split("\n"))
+    }
+    heads = {
+        what: f"do_step {what} (logs/tests/do_step/{what}.log):" for what in ("bad", "worse", "full", "wrong", "killed")
+    }
+    assert blocks.pop("data.jsonl:3: has no 'question'; it has prompt") == {heads[w] for w in ("bad", "worse", "full")}
+    assert blocks.pop("KeyError: 'a'") == {heads["wrong"]}
+    [(message, names)] = blocks.items()
+    assert "it was killed" in message
+    assert names == {heads["killed"]}
+
+
+def test_an_error_of_the_workflow_is_its_message_alone(workflow):
+    with open(workflow / "Snakefile", "a", encoding="utf-8") as file:
+        file.write("\n\nfrom snakemake.exceptions import WorkflowError\nraise WorkflowError('one line')\n")
+    assert run(workflow, "a", status=1) == ["one line"]
+
+
+def test_quiet_leaves_out_progress_but_no_failure(workflow):
+    before, *_, last = run(workflow, "a bad", "--quiet", "all", status=1)
+    assert (before, last) == ("do_step bad failed", "data.jsonl:3: has no 'question'; it has prompt")
+
+
+def test_printshellcmds_shows_jobs_and_commands_and_what_failed_is_still_last(workflow):
+    *before, last = run(workflow, "bad", "--printshellcmds", status=1)
+    assert "rule do_step:" in "\n".join(before)
+    assert "step.py bad made/bad --log logs/tests/do_step/bad.log" in "\n".join(before)
+    assert last == "data.jsonl:3: has no 'question'; it has prompt"
+
+
+def test_a_terminal_gets_bars_of_jobs_and_steps_and_no_lines_of_finished_jobs(workflow):
+    sent = on_a_terminal(workflow, "--keep-going", "--config", "steps=a counts bad")
+    for text in ("jobs ", "do_step counts", "2000/2000", "\x1b[?25h"):
+        assert text in sent
+    assert not re.search(r"^\[\d/3\]", sent, re.MULTILINE)
+    assert sent.splitlines()[-1] == "data.jsonl:3: has no 'question'; it has prompt"
+
+
+def test_a_wrong_column_is_said_once_and_last(tmp_path):
+    project = Project.made_in(tmp_path)
+    edit = ("    label: kind", "    columns: {prompt: question}\n    label: kind")
+    with project.edited("config/config.yaml", lambda text: text.replace(*edit)):
+        done = project.snakemake("results/datasets/cards/train.jsonl")
+    assert done.returncode == 1
+    *before, last = done.stdout.splitlines()
+    assert last == (
+        "data/cards.jsonl: 24 of 24 records have no 'question'; they have prompt, completion, kind; "
+        "add it, or name the right column under 'columns'"
+    )
+    assert "question" not in "\n".join(before)
+    assert len(before) < 8

@@ -1,0 +1,112 @@
+"""Tokens of the environment are in no file that a run leaves: results, logs, reports, and Snakemake's own."""
+
+import base64
+import gzip
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.support.hub import Hub
+from tests.support.project import ROOT, Project
+from tests.support.secrets import PLANTED, forms, traces
+
+REPOSITORY, REVISION = "someone/model", "0123456789abcdef0123456789abcdef01234567"
+LEDGER = "results/datasets/cards/ledger.json"
+SCRIPT = "scripts/dataset/write_dataset_ledger.py"
+HEAD = "def step(arguments: argparse.Namespace) -> None:\n"
+
+
+@pytest.fixture
+def project(finished, tmp_path) -> Project:
+    """A copy of a finished project, to go on in."""
+    return finished.copy(tmp_path / "project")
+
+
+def no_token(text: str) -> bool:
+    """Say whether a text is free of all planted tokens."""
+    return not any(form in text.encode() for secret in PLANTED.values() for form in forms(secret))
+
+
+@pytest.mark.parametrize("hide", [bytes, base64.b64encode, gzip.compress, lambda text: text.hex().encode()])
+def test_the_search_finds_a_token_whatever_it_is_wrapped_in(tmp_path, hide):
+    for start in range(4):
+        folder = tmp_path / str(start)
+        (folder / ".snakemake").mkdir(parents=True)
+        (folder / ".snakemake" / "record").write_bytes(hide(b"-" * start + PLANTED["WANDB_API_KEY"].encode() + b" end"))
+        assert [line.rpartition(": ")[2] for line in traces(folder)] == ["WANDB_API_KEY"]
+
+
+def test_a_whole_run_leaves_no_token_anywhere(finished):
+    assert (finished.folder / ".snakemake" / "metadata").is_dir()
+    assert traces(finished.folder) == []
+
+
+def test_a_run_that_fails_and_prints_its_commands_leaves_none(project):
+    broken = HEAD + "    raise RuntimeError('a fault of the step')\n"
+    with project.edited(SCRIPT, lambda text: text.replace(HEAD, broken, 1)):
+        options = ("--printshellcmds", "--verbose", "--show-failed-logs", "--retries", "1")
+        done = project.snakemake(LEDGER, *options, environment=PLANTED)
+    assert done.returncode == 1
+    assert "a fault of the step" in done.stdout
+    log = project.folder / "results/logs/dataset/write_dataset_ledger/cards.log"
+    assert "Traceback" in log.read_text(encoding="utf-8")
+    assert no_token(done.stdout)
+    assert traces(project.folder) == []
+
+
+def test_the_report_has_none(project):
+    done = project.snakemake("--report", "report.html", environment=PLANTED)
+    assert done.returncode == 0, done.stdout
+    assert traces(project.folder) == []
+
+
+def test_the_hub_gets_its_token_and_nobody_else_does(project, tiny_base, tmp_path):
+    source = shutil.copytree(tiny_base.parent, tmp_path / "source", ignore=shutil.ignore_patterns("manifest.json"))
+    model = f"models:\n  hubbed:\n    hub: {{id: {REPOSITORY}, revision: {REVISION}}}\n    license: MIT\n"
+    project.write("config/config.yaml", (project.folder / "config/config.yaml").read_text().replace("models:\n", model))
+    with Hub(source, REPOSITORY, REVISION) as store, Hub(source, REPOSITORY, REVISION, store=store.url) as hub:
+        network = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1", "HF_DEBUG": "1"}
+        done = project.snakemake("results/models/hubbed/manifest.json", "-p", environment={**PLANTED, **network})
+    assert done.returncode == 0, done.stdout
+    asked = {who for path, who in hub.authorizations if REPOSITORY in path}
+    assert asked == {f"Bearer {PLANTED['HF_TOKEN']}"}
+    assert store.asked
+    assert {who for _, who in store.authorizations} == {None}
+    assert no_token(done.stdout)
+    assert traces(project.folder, tmp_path / "hf") == []
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """An index that lets nobody in."""
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.headers.get("Authorization"))
+        self.send_error(404)
+
+    def log_message(self, *_) -> None:
+        """Say nothing."""
+
+
+@pytest.mark.parametrize("login", ["somebody:{}", "{}"])
+def test_the_password_of_a_package_index_is_not_in_the_log(tmp_path, login):
+    secret = PLANTED["MLFLOW_TRACKING_TOKEN"]
+    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as index:
+        index.asked = []
+        threading.Thread(target=index.serve_forever, daemon=True).start()
+        address = f"http://{login.format(secret)}@127.0.0.1:{index.server_address[1]}/simple"
+        own = {"PIP_INDEX_URL": address, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1", "PIP_RETRIES": "0"}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "SNAKETUNE_"))}
+        script, pin = ROOT / "scripts/gguf/fetch_converter.py", ROOT / "envs/converter.txt"
+        command = [sys.executable, script, pin, "--folder", tmp_path / "converter", "--log", tmp_path / "log"]
+        done = subprocess.run(command, env={**kept, **own}, capture_output=True, text=True, check=False)
+        index.shutdown()
+    assert done.returncode == 1
+    assert "127.0.0.1" in (tmp_path / "log").read_text(encoding="utf-8")
+    assert any(index.asked)
+    assert no_token(done.stdout + done.stderr)
+    assert traces(tmp_path) == []

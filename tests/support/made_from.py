@@ -1,0 +1,15 @@
+"""Checksum files of results that a test writes itself, as a step leaves them."""
+
+from pathlib import Path
+
+from scripts.common.seals import name_inputs, note_input, sha256_of, write_seal
+
+
+def made_from(result: Path, *inputs: Path) -> Path:
+    """Write the checksum file of a result, which records these inputs; return the result's path."""
+    name_inputs(inputs)
+    for path in inputs:
+        note_input(path)
+    write_seal(result, sha256_of(result))
+    name_inputs([])
+    return result

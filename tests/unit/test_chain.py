@@ -1,0 +1,108 @@
+"""Each result records what its step read, and a bundle's results lead back to its raw files."""
+
+import argparse
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from scripts.common.cli import run_step
+from scripts.common.errors import UserError
+from scripts.common.files import atomic_folder, read_json, read_jsonl, write_json, write_jsonl, write_manifest
+from scripts.common.lost_outputs import is_lost
+from scripts.common.seals import recorded_inputs, seal_of
+from scripts.deploy.provenance import check_chain
+
+
+def copy_rows(arguments) -> None:
+    """Copy rows, and read a file that the command line does not name."""
+    read_json(arguments.output.parent / "notes.json")
+    write_jsonl(arguments.output, read_jsonl(arguments.source))
+
+
+def make_model(arguments) -> None:
+    """Make a folder with a manifest from the rows in a folder."""
+    rows = list(read_jsonl(arguments.source / "rows.jsonl"))
+    with atomic_folder(arguments.output) as folder:
+        write_json(folder / "config.json", {"rows": len(rows)}, part=True)
+        write_manifest(folder)
+
+
+def run(step, source: Path, output: Path) -> None:
+    """Run a step on a source as the workflow does."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("source", type=Path)
+    parser.add_argument("--output", type=Path)
+    parser.set_defaults(log=None, gpus=None)
+    assert run_step(step, parser, [str(source), "--output", str(output)]) == 0
+
+
+@pytest.fixture
+def raw(tmp_path):
+    """A raw file; from it rows were made, and a model from these."""
+    raw = tmp_path / "raw.jsonl"
+    raw.write_text('{"a": 1}\n')
+    write_json(tmp_path / "rows" / "notes.json", {})
+    run(copy_rows, raw, tmp_path / "rows" / "rows.jsonl")
+    run(make_model, tmp_path / "rows", tmp_path / "model")
+    return raw
+
+
+def manifest(raw: Path) -> Path:
+    return raw.parent / "model" / "manifest.json"
+
+
+def test_a_result_records_the_inputs_that_the_command_line_names(raw):
+    rows = raw.parent / "rows" / "rows.jsonl"
+    assert list(recorded_inputs(rows)) == [raw]
+    assert list(recorded_inputs(manifest(raw))) == [rows]
+    assert str(raw.parent) not in seal_of(rows).read_text()
+
+
+def test_sha256sum_checks_a_result_together_with_its_inputs(raw):
+    rows = raw.parent / "rows" / "rows.jsonl"
+    command = ["sha256sum", "--check", "--strict", seal_of(rows).name]
+    assert subprocess.run(command, cwd=rows.parent, check=True, capture_output=True).stdout.count(b": OK\n") == 2
+    raw.write_text('{"a": 2}\n')
+    assert subprocess.run(command, cwd=rows.parent, check=False, capture_output=True).returncode == 1
+
+
+def test_a_model_leads_back_to_its_raw_file(raw):
+    check_chain([manifest(raw)], [raw])
+
+
+def test_a_raw_file_may_be_the_result_of_another_project(raw):
+    check_chain([manifest(raw)], [raw.parent / "rows" / "rows.jsonl"])
+
+
+def test_a_changed_raw_file_breaks_the_chain_and_the_same_bytes_again_do_not(raw):
+    raw.write_text('{"a": 2}\n')
+    with pytest.raises(UserError, match=r"rows\.jsonl: was made from .*raw\.jsonl, which has changed"):
+        check_chain([manifest(raw)], [raw])
+    raw.write_text('{"a": 1}\n')
+    check_chain([manifest(raw)], [raw])
+
+
+def test_a_result_that_was_made_again_from_other_data_breaks_the_chain_of_what_was_made_before(raw):
+    raw.write_text('{"a": 2}\n')
+    run(copy_rows, raw, raw.parent / "rows" / "rows.jsonl")
+    with pytest.raises(UserError, match=r"manifest\.json: was made from .*rows\.jsonl, which has changed"):
+        check_chain([manifest(raw)], [raw])
+
+
+def test_a_missing_link_and_a_raw_file_that_nothing_was_made_from_are_named(raw, tmp_path):
+    other = tmp_path / "other.jsonl"
+    other.write_text("{}\n")
+    with pytest.raises(UserError, match=r"other\.jsonl: nothing in this bundle was made from it"):
+        check_chain([manifest(raw)], [raw, other])
+    (raw.parent / "rows" / "rows.jsonl").unlink()
+    with pytest.raises(UserError, match=r"manifest\.json: was made from .*rows\.jsonl, which is missing"):
+        check_chain([manifest(raw)], [raw])
+
+
+def test_an_output_is_lost_when_its_checksum_file_alone_is_there(raw):
+    rows = raw.parent / "rows" / "rows.jsonl"
+    assert not is_lost(str(rows))
+    rows.unlink()
+    assert is_lost(str(rows))
+    assert not is_lost(str(raw.parent / "never.jsonl"))

@@ -1,0 +1,108 @@
+"""What of a step's code runs it again, and that nobody changes the code of a dear step in silence."""
+
+import ast
+import shutil
+from pathlib import Path
+
+import pytest
+
+from scripts.workflow.code_digest import ROOT, WITHOUT_RESULT, current_versions, digest_of, main, step_code, unconfirmed
+
+HELPER = '''"""Helps."""
+
+from scripts.common.terminal import Progress, log
+
+
+def double(value):
+    """Return twice the value."""
+    log.info("doubling %s", value)
+    bar = Progress("doubling", 1)
+    bar.advance(note="soon done")
+    return 2 * value
+'''
+STEP = '''"""A step."""
+
+import argparse
+
+from scripts.stage.helper import double
+
+parser = argparse.ArgumentParser()
+parser.add_argument("value", help="a number")
+print(double(3))
+'''
+
+
+@pytest.fixture
+def step(tmp_path):
+    """A script with a helper; return its path."""
+    (tmp_path / "scripts/stage").mkdir(parents=True)
+    (tmp_path / "scripts/common").mkdir()
+    shutil.copy(ROOT / "scripts/common/terminal.py", tmp_path / "scripts/common")
+    (tmp_path / "scripts/stage/helper.py").write_text(HELPER)
+    (tmp_path / "scripts/stage/step.py").write_text(STEP)
+    return tmp_path / "scripts/stage/step.py"
+
+
+def edited(step: Path, name: str, old: str, new: str) -> Path:
+    """Copy a step's `scripts` folder and edit one of its files; return the copied step's path."""
+    root = step.parents[2] / "edited"
+    shutil.copytree(step.parents[1], root / "scripts")
+    text = (root / "scripts" / name).read_text()
+    assert old in text
+    (root / "scripts" / name).write_text(text.replace(old, new))
+    return root / "scripts/stage/step.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("stage/helper.py", "    return 2", "    # a comment\n    return 2"),
+        ("stage/helper.py", "Return twice", "Return two times"),
+        ("stage/helper.py", "doubling %s", "now doubling %s"),
+        ("stage/helper.py", '    log.info("doubling %s", value)\n', ""),
+        ("stage/helper.py", '"doubling", 1', '"twice", 1'),
+        ("stage/helper.py", "soon done", "nearly done"),
+        ("stage/helper.py", "2 * value", "(2 * value)"),
+        ("stage/step.py", "a number", "the number"),
+        ("common/terminal.py", "0.5", "0.6"),
+    ],
+)
+def test_what_only_people_read_changes_no_digest(step, name, old, new):
+    assert step_code(edited(step, name, old, new)) == step_code(step)
+
+
+@pytest.mark.parametrize(("name", "old", "new"), [("stage/helper.py", "2 *", "3 *"), ("stage/step.py", "(3)", "(4)")])
+def test_what_computes_changes_the_digest(step, name, old, new):
+    assert step_code(edited(step, name, old, new)) != step_code(step)
+
+
+def test_a_result_version_takes_the_place_of_the_digest(step):
+    step.write_text(STEP + "RESULT_VERSION = 7\n")
+    assert step_code(step) == "version 7"
+    after = edited(step, "stage/helper.py", "2 *", "3 *")
+    assert step_code(after) == "version 7"
+    assert digest_of(after) != digest_of(step)
+
+
+def test_modules_that_decide_no_result_import_nothing_that_computes():
+    for name in WITHOUT_RESULT:
+        tree = ast.parse((ROOT / "scripts" / name).read_bytes())
+        ours = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and "scripts" in node.module}
+        files = {module.removeprefix("scripts.").replace(".", "/") + ".py" for module in ours}
+        assert files <= {*WITHOUT_RESULT, "common/plain_text.py"}, name
+
+
+def test_the_code_of_no_dear_step_changed_in_silence():
+    steps = "raise RESULT_VERSION, or confirm: python -m scripts.workflow.code_digest --same-numbers"
+    assert unconfirmed() == [], steps
+    assert len(current_versions()) == 7
+
+
+def test_a_change_in_silence_is_refused_until_it_is_confirmed(tmp_path, monkeypatch, capsys):
+    record = tmp_path / "result_versions.json"
+    monkeypatch.setattr("scripts.workflow.code_digest.VERSIONS", record)
+    record.write_text('{"train/train_model.py": {"version": 1, "digest": "another"}}')
+    assert main([]) == 1
+    assert "train/train_model.py" in capsys.readouterr().err
+    assert main(["--same-numbers"]) == 0
+    assert unconfirmed() == []

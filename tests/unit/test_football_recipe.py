@@ -1,0 +1,114 @@
+"""The football recipe reads match data as they are scraped: every event has a label, a prompt, and checks that bite."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from scripts.dataset.make_record import RecordMaker
+from tests.support.dataset_steps import Stage, settings_of
+
+ROOT = Path(__file__).parents[2]
+RECIPE = yaml.safe_load((ROOT / "config/recipes/football.yaml").read_text(encoding="utf-8"))["datasets"]["football"]
+SITE = "https://www.example.org/football"
+
+
+@pytest.fixture
+def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
+    return Stage(tmp_path, settings_of(**RECIPE), capsys)
+
+
+def made(text: str = "Coup d’envoi donné.", event: str = "commentary", url: str = f"{SITE}/psg-om"):
+    """Return the record of a raw one, and the numbers of the checks that it violates."""
+    raw = {"time": "7'", "event_type": event, "text": text, "url": url}
+    record, violated, _ = RecordMaker(settings_of(**RECIPE)).make(raw, "raw.json:1")
+    return record, [check.number for check in violated]
+
+
+@pytest.mark.parametrize(
+    ("url", "match"),
+    [
+        ("https://matches.example/2026/as-valmont-fc-rives", " Match : as-valmont-fc-rives."),
+        (f"{SITE}/match/psg-om-670748/commentaires", " Match : psg-om."),
+        (f"{SITE}/match-direct/ligue-1/2025-2026/PSG-OM-live/670748", " Match : psg-om."),
+        (f"{SITE}/live/670748", ""),
+        (f"{SITE}/match-direct/ligue-1/2025-2026/live/670748", ""),
+        (f"{SITE}/670748", ""),
+        (f"{SITE}/", ""),
+    ],
+)
+def test_the_prompt_names_the_match_or_none_and_never_a_number(url: str, match: str):
+    assert made(url=url)[0].messages[1]["content"] == f"Minute 7'. Événement : Commentaire.{match}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Sortie de but pour le PSG.",
+        "La frappe de Doué passe à côté du but.",
+        "Tir trop croisé, à coté des buts.",
+        "Barcola envoie le ballon au-dessus de la barre.",
+        "Le gardien de but capte le centre.",
+        "Face au but, il manque son contrôle.",
+        "Frappe de Marquinhos, captée par Rulli.",
+        "Dans le petit filet extérieur !",
+        "But refusé à Dembélé, signalé hors-jeu : 0-0.",
+        "Sortie de but, le score reste de 1-0.",
+    ],
+)
+def test_a_goal_that_tells_of_none_is_listed(text: str):
+    assert made(text, "goal")[1] == [1]
+    assert made(text, "commentary")[1] == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "But ! Dembélé ouvre le compteur.",
+        "BUUUT de Barcola, servi par Hakimi !",
+        "Il marque d’une tête décroisée.",
+        "Dembélé transforme le penalty.",
+        "Le ballon au fond des filets !",
+        "Quelle frappe de Vitinha ! 2-1 pour Paris.",
+        "Le premier but de la soirée est pour Doué.",
+    ],
+)
+def test_a_goal_that_tells_of_one_passes(text: str):
+    assert made(text, "goal")[1] == []
+
+
+@pytest.mark.parametrize("event", ["card", "yellow_card", "red_card"])
+def test_cards_of_all_kinds_have_one_label_and_its_check(event: str):
+    assert made("Carton jaune pour Hakimi.", event)[0].label == "Carton"
+    assert made("Corner pour Marseille.", event)[1] == [2]
+
+
+def test_noise_is_set_aside_or_listed(stage: Stage):
+    assert stage.ingest(ROOT / "data/football/noisy.json") == 0
+    counts = stage.facts("ingest")
+    assert [row["record"]["text"].strip() for row in stage.lines("quarantine")] == ["", ""]
+    lines = [[int(example["origin"].rpartition(":")[2]) for example in check["examples"]] for check in counts["checks"]]
+    numbers = [[line // 8 + 1 for line in listed] for listed in lines]  # a record has 8 lines
+    assert numbers == [[4, 22, 23], [26], [13]]
+    assert [(check["count"], check["records"]) for check in counts["checks"]] == [(3, 6), (1, 4), (1, 3)]
+    assert counts["label_map"] == {"unused": [], "unmapped": []}
+    prompts = [json.loads(row["messages"])[1]["content"] for row in stage.ingested()]
+    assert "Minute 41'. Événement : Carton. Match : us-toulmeric-as-valmont." in prompts
+    assert "Minute 81'. Événement : Carton." in prompts
+    assert not any("670748" in prompt for prompt in prompts)
+
+
+def test_the_clean_data_fit_the_recipe(stage: Stage):
+    stage.run(ROOT / "data/football/records.json")
+    ledger = stage.facts("ledger")
+    assert ledger["look_first"] == []
+    assert [check["count"] for check in ledger["checks"]] == [0, 0, 0]
+    assert ledger["records"]["kept"] == ledger["records"]["read"] == 255
+    slugs = {row["content"].rpartition(" ")[2] for r in stage.records() for row in json.loads(r["messages"])[1:2]}
+    assert slugs == {
+        "as-valmont-fc-rives.",
+        "olympique-marsannes-etoile-corvenne.",
+        "stade-brannais-us-toulmeric.",
+        "racing-aubeleau-sc-pontrevy.",
+    }

@@ -1,0 +1,94 @@
+"""The number format: bf16 where the processor has fast units for it, else fp32, the same in every step and bundle."""
+
+import importlib.util
+
+import pytest
+import torch
+
+from scripts.common import number_format
+from scripts.common.number_format import device_precision, precision_of_answers, precision_of_run, product_milliseconds
+from scripts.deploy import fill_examples
+from tests.support.cpu import GENOA, MILAN
+
+SAPPHIRE_RAPIDS = "vendor_id : GenuineIntel\nflags : avx512f avx512_bf16 amx_bf16 avx512_fp16 amx_tile\n"
+WITHOUT_AMX = "vendor_id : GenuineIntel\nflags : avx512f avx512_bf16 avx512_fp16\n"
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU decides otherwise")
+
+
+@pytest.mark.parametrize(
+    ("text", "isa", "expected"),
+    [
+        (MILAN, None, "fp32"),
+        (GENOA, None, "bf16"),
+        (SAPPHIRE_RAPIDS, None, "bf16"),
+        (WITHOUT_AMX, None, "fp32"),
+        ("", None, "fp32"),
+        (GENOA, "AVX2", "fp32"),
+        (GENOA, "avx512_core", "fp32"),
+        (SAPPHIRE_RAPIDS, "AVX512_CORE_VNNI", "fp32"),
+        (GENOA, "AVX512_CORE_BF16", "bf16"),
+        (SAPPHIRE_RAPIDS, "DEFAULT", "bf16"),
+    ],
+)
+def test_flags_and_the_limit_of_onednn_decide(cpu, text, isa, expected):
+    cpu(text, isa)
+    assert device_precision("auto") == expected
+
+
+@pytest.mark.parametrize("program", ["example_transformers", "example_transformers_image", "example_classify"])
+@pytest.mark.parametrize("text", [MILAN, GENOA, SAPPHIRE_RAPIDS, WITHOUT_AMX])
+@pytest.mark.parametrize("isa", [None, "AVX2", "AVX512_CORE", "AVX512_CORE_BF16"])
+def test_a_bundles_examples_compute_in_the_format_of_the_steps(cpu, program, text, isa, monkeypatch):
+    path = fill_examples.__file__.replace("fill_examples.py", f"examples/{program}.py")
+    module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location(program, path))
+    spec.loader.exec_module(module)
+    cpu(text, isa)
+    monkeypatch.setattr(module, "Path", lambda _: number_format.CPUINFO)
+    assert module.number_format("cpu") == number_format.torch_dtype(device_precision("auto"))
+
+
+def test_a_format_that_is_emulated_is_used_with_a_warning_that_says_what_it_costs(cpu, caplog):
+    cpu(MILAN)
+    assert device_precision("bf16") == "bf16"
+    [warning] = [record.getMessage() for record in caplog.records]
+    assert "bf16 is slow on this machine" in warning
+    assert "times as long" in warning
+    assert "'auto' takes fp32" in warning
+    caplog.clear()
+    cpu(GENOA)
+    number_format.warn_if_slow.cache_clear()
+    assert [device_precision(wanted) for wanted in ("bf16", "fp32")] == ["bf16", "fp32"]
+    assert not caplog.records
+
+
+def test_the_time_of_a_product_is_measured():
+    assert product_milliseconds("fp32") > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "begun", "expected"),
+    [
+        (GENOA, "auto", [], "bf16"),
+        (GENOA, "auto", ["fp32"], "fp32"),
+        (MILAN, "auto", ["bf16", "fp32"], "fp32"),
+        (MILAN, "bf16", ["fp32"], "bf16"),
+        (GENOA, "fp32", ["bf16"], "fp32"),
+    ],
+)
+def test_a_training_keeps_the_format_in_which_it_was_begun(cpu, text, wanted, begun, expected):
+    cpu(text)
+    assert precision_of_run(wanted, begun) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted", "trained", "expected"),
+    [
+        (GENOA, "auto", "fp32", "fp32"),
+        (GENOA, "auto", "bf16", "bf16"),
+        (MILAN, "auto", "bf16", "fp32"),
+        (GENOA, "fp32", "bf16", "fp32"),
+    ],
+)
+def test_a_head_reads_its_base_in_the_format_in_which_it_was_trained(cpu, text, wanted, trained, expected):
+    cpu(text)
+    assert precision_of_answers(wanted, trained) == expected

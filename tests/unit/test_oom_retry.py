@@ -1,0 +1,143 @@
+"""Only running out of memory halves the micro-batch; any other end of a training changes nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from scripts.common.errors import UserError
+from scripts.common.terminal import terminal
+from scripts.train import oom_retry as module
+from scripts.train.memory import has_risen, loading, memory_limit_mb, oom_kills, out_of_memory
+from scripts.train.oom_retry import DONE, KILLED, KILLED_FOR_MEMORY, RAN_OUT, RetryLog, train_with_oom_retry
+from tests.support.training import run_settings
+
+ROOT = Path(__file__).parents[2]
+TRAINING = run_settings(training={"micro_batch": 8, "accumulation": 2})["training"]
+BEGIN = """
+import os, signal, sys
+from pathlib import Path
+from scripts.train.oom_retry import RetryLog
+log = RetryLog(Path(sys.argv[1]), "run", {"micro_batch": 8, "accumulation": 2, "processes": 1, "nodes": 1})
+log.begin(log.attempt())
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def killed_training(folder: Path) -> None:
+    """Start a training in a process that is then killed."""
+    done = subprocess.run(
+        [sys.executable, "-c", BEGIN, folder], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False
+    )
+    assert done.returncode == -signal.SIGKILL
+
+
+def test_after_a_kill_training_continues_with_the_same_micro_batch(tmp_path):
+    killed_training(tmp_path)
+    killed_training(tmp_path)
+    log = RetryLog(tmp_path, "run", TRAINING)
+    assert [entry["ended"] for entry in log.all] == [KILLED, KILLED]
+    assert log.attempt() == 1
+
+
+@pytest.mark.parametrize("error", [UserError("stopped by SIGTERM after step 3 of 9"), ValueError("a fault")])
+def test_after_another_end_training_continues_with_the_same_micro_batch(tmp_path, error):
+    def fail(attempt):
+        raise error
+
+    with pytest.raises(type(error)):
+        train_with_oom_retry(RetryLog(tmp_path, "run", TRAINING), fail, "remedy")
+    log = RetryLog(tmp_path, "run", TRAINING)
+    assert str(error) in log.all[0]["ended"]
+    assert log.attempt() == 1
+
+
+def test_the_next_step_begins_where_this_one_got_to(tmp_path):
+    def fail(attempt):
+        raise MemoryError if attempt < 3 else KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_with_oom_retry(RetryLog(tmp_path, "run", TRAINING), fail, "remedy")
+    assert RetryLog(tmp_path, "run", TRAINING).attempt() == 3
+    assert RetryLog(tmp_path, "another run", TRAINING).attempt() == 1
+
+
+def test_after_the_kernel_killed_it_for_memory_training_continues_with_half_the_micro_batch(tmp_path, monkeypatch):
+    killed_training(tmp_path)
+    before = oom_kills()
+    if before is None:
+        pytest.skip("this kernel counts no processes that it kills for memory")
+    after = {**before, "count": before["count"] + 1}
+    monkeypatch.setattr(module, "oom_kills", lambda: after)
+    log = RetryLog(tmp_path, "run", TRAINING)
+    assert log.all[0]["ended"] == KILLED_FOR_MEMORY
+    assert log.attempt() == 2
+    monkeypatch.setattr(module, "memory_limit_mb", lambda: memory_limit_mb() + 1)
+    assert log.attempt() == 1  # there is more memory now
+    log.begin(1)
+    monkeypatch.setattr(module, "oom_kills", lambda: {**after, "count": after["count"] + 1})
+    ended = [entry["ended"] for entry in RetryLog(tmp_path, "run", TRAINING).all]
+    assert ended == [KILLED_FOR_MEMORY, KILLED_FOR_MEMORY]
+
+
+def test_counts_of_other_places_and_other_boots_say_nothing():
+    assert has_risen({"where": "a", "count": 1}, {"where": "a", "count": 2})
+    assert not has_risen({"where": "a", "count": 1}, {"where": "a", "count": 1})
+    assert not has_risen({"where": "a", "count": 1}, {"where": "b", "count": 2})
+    assert not has_risen(None, {"where": "a", "count": 2})
+    assert not has_risen({"where": "a", "count": 1}, None)
+
+
+def test_a_line_that_was_cut_off_is_left_out(tmp_path):
+    log = RetryLog(tmp_path, "run", TRAINING)
+    log.begin(1)
+    log.end(DONE)
+    with open(log.path, "a", encoding="utf-8") as file:
+        file.write("\n" + json.dumps({"run": "run", "attempt": 1})[:9])
+    log.begin(1)
+    log.end(RAN_OUT)
+    assert [entry["ended"] for entry in RetryLog(tmp_path, "run", TRAINING).all] == [DONE, RAN_OUT]
+
+
+def test_a_lack_of_memory_is_told_from_other_faults():
+    assert out_of_memory(MemoryError())
+    assert out_of_memory(OSError(12, "Cannot allocate memory"))
+    assert out_of_memory(RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"))
+    assert out_of_memory(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"))
+    assert not out_of_memory(RuntimeError("shapes cannot be multiplied"))
+    assert not out_of_memory(ValueError("out of memory"))
+    assert not out_of_memory(OSError(28, "No space left on device"))
+
+
+def test_memory_that_runs_out_while_the_model_loads_is_one_line_and_halves_nothing(tmp_path):
+    def fail(attempt):
+        with loading():
+            raise MemoryError
+
+    with pytest.raises(UserError, match="out of memory while the model was loaded; give the step more memory"):
+        train_with_oom_retry(RetryLog(tmp_path, "run", TRAINING), fail, "remedy")
+    assert RetryLog(tmp_path, "run", TRAINING).attempt() == 1
+
+
+def test_each_attempt_has_half_the_micro_batch_until_nothing_is_left_to_halve(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(terminal, "stream", None)  # a step of another test may have sent it to its log
+
+    def train(attempt):
+        if attempt < enough:
+            raise MemoryError
+        return [], {"steps": 1}
+
+    enough = 3
+    _, facts = train_with_oom_retry(RetryLog(tmp_path, "run", TRAINING), train, "remedy")
+    found = [(entry["micro_batch"], entry["accumulation"], entry["ended"]) for entry in facts["tries"]]
+    assert found == [(8, 2, RAN_OUT), (4, 4, RAN_OUT), (2, 8, DONE)]
+    assert "out of memory with a micro-batch of 8: continues with 4" in capsys.readouterr().err
+    enough = 5
+    with pytest.raises(UserError, match="out of memory with a micro-batch of 1; remedy"):
+        train_with_oom_retry(RetryLog(tmp_path, "another run", TRAINING), train, "remedy")
+    with pytest.raises(UserError, match="out of memory with a micro-batch of 4; remedy"):
+        train_with_oom_retry(RetryLog(tmp_path, "a third", TRAINING, last=2), train, "remedy")

@@ -1,0 +1,100 @@
+"""What commands put into README.md: the demo's summary as it was printed, and a small picture of a page."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from docs import picture, readme, summary
+from scripts.common.errors import UserError
+from scripts.score.write_leaderboard import main as leaderboard
+from tests.support.score_fixtures import babble, make_run
+
+VARIANTS = {"base": (babble, 60.0), "q8_0": (lambda text, index: text, 9.0)}
+
+
+@pytest.fixture
+def page(tmp_path, monkeypatch) -> Path:
+    """A README with the two markers, in place of the repository's own."""
+    path = tmp_path / "README.md"
+    path.write_text(f"# Title\n\n{summary.BEGIN}\nold\n{summary.END}\n\nend\n", encoding="utf-8")
+    monkeypatch.setattr(readme, "README", path)
+    return path
+
+
+@pytest.fixture
+def results(tmp_path) -> Path:
+    folder = tmp_path / "results"
+    make_run(folder, "football", "fr", VARIANTS)
+    run = {"run": "football", "dataset": "football", "model": "base", "method": "lora", "variants": list(VARIANTS)}
+    words = [str(folder), "--csv", f"{folder}/leaderboard.csv", "--page", f"{folder}/leaderboard.html"]
+    assert not leaderboard([*words, "--settings", json.dumps({"runs": [run]})])
+    return folder
+
+
+def test_the_summary_takes_the_place_of_the_old_one(page, results):
+    assert summary.main([str(results)]) == 0
+    text = page.read_text(encoding="utf-8")
+    assert text.startswith(f"# Title\n\n{summary.BEGIN}\n```text\nfootball hold: no gate is defined")
+    assert text.endswith(f"```\n{summary.END}\n\nend\n")
+    assert "\nold\n" not in text
+    assert "football: the test prompt of median difference in chrF, q8_0 against base" in text
+    assert "\x1b" not in text
+    assert all(line == line.rstrip() for line in text.splitlines())
+    assert summary.main([str(results)]) == 0
+    assert page.read_text(encoding="utf-8") == text
+
+
+def test_without_results_or_markers_the_page_stays_and_one_line_says_why(page, results, tmp_path, capsys):
+    before = page.read_text(encoding="utf-8")
+    assert summary.main([str(tmp_path / "none")]) == 1
+    assert capsys.readouterr().err.endswith("is not there yet; run snakemake first\n")
+    assert page.read_text(encoding="utf-8") == before
+    page.write_text("# Title\n", encoding="utf-8")
+    assert summary.main([str(results)]) == 1
+    assert f"put two lines where it belongs: {summary.BEGIN} and {summary.END}" in capsys.readouterr().err
+    assert page.read_text(encoding="utf-8") == "# Title\n"
+
+
+def test_a_part_needs_both_of_its_markers():
+    assert readme.between("a<1>b<2>c", "<1>", "<2>", "new") == "a<1>\nnew\n<2>c"
+    for text in ("a<1>b", "b<2>c", "a<2>b<1>c"):
+        with pytest.raises(UserError, match="has no place for it"):
+            readme.between(text, "<1>", "<2>", "new")
+
+
+def test_a_picture_is_made_small_by_fewer_colours(tmp_path):
+    from PIL import Image
+
+    Image.effect_noise((600, 600), 90).convert("RGB").save(tmp_path / "noise.png")
+    assert (tmp_path / "noise.png").stat().st_size > picture.LARGEST
+    with pytest.raises(UserError, match=r"has more than 200000 bytes with \d+ colours; give a smaller --height"):
+        picture.shrink(tmp_path / "noise.png", tmp_path / "small.png")
+    Image.new("RGB", (1200, 1500), "white").save(tmp_path / "plain.png")
+    size = picture.shrink(tmp_path / "plain.png", tmp_path / "images/plain.png")
+    assert size == (tmp_path / "images/plain.png").stat().st_size <= picture.LARGEST
+
+
+def test_without_chromium_or_a_page_there_is_one_line(tmp_path, monkeypatch, capsys):
+    words = [str(tmp_path / "report.html"), str(tmp_path / "report.png")]
+    assert picture.main(words) == 1
+    assert capsys.readouterr().err == f"{words[0]}: is not there yet; run `make demo` first\n"
+    (tmp_path / "report.html").write_text("<p>")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    assert picture.main(words) == 1
+    assert capsys.readouterr().err.startswith("Chromium is not installed; apt-get install chromium")
+    assert not (tmp_path / "report.png").exists()
+
+
+@pytest.mark.skipif(not any(map(shutil.which, picture.BROWSERS)), reason="apt-get install chromium")
+def test_chromium_takes_the_picture_of_a_page(tmp_path, capsys):
+    from PIL import Image
+
+    (tmp_path / "page.html").write_text("<body style='margin: 0; background: rgb(0, 128, 0)'><h1>Report</h1>")
+    target = tmp_path / "images/page.png"
+    assert picture.main([str(tmp_path / "page.html"), str(target), "--height", "300"]) == 0
+    assert capsys.readouterr().out == f"{target}: {target.stat().st_size // 1000} kB\n"
+    with Image.open(target) as image:
+        assert image.size == (picture.WIDTH, 300)
+        assert image.convert("RGB").getpixel((1100, 250)) == (0, 128, 0)
