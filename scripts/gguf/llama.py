@@ -114,6 +114,15 @@ def llama_device() -> str:
     return "gpu" if llama_cpp.llama_supports_gpu_offload() else "cpu"
 
 
+def can_drop_tokens(model: "Llama") -> bool:
+    """Tell whether a model's cache can be cut back: not with a sliding window or a recurrent state."""
+    import llama_cpp
+
+    weights = model.model
+    stateful = llama_cpp.llama_model_is_recurrent(weights) or llama_cpp.llama_model_is_hybrid(weights)
+    return not stateful and llama_cpp.llama_model_n_swa(weights) == 0
+
+
 def token_text(model: "Llama", token: int) -> str:
     """Return a token's text as the vocabulary has it; an absent token (-1) has none."""
     import llama_cpp

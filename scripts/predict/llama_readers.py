@@ -1,22 +1,30 @@
 """How llama.cpp reads a conversation: as text, or as text and images."""
 
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.common.records import images_of
 from scripts.common.vision import image_grid, image_size, load_image
-from scripts.gguf.llama import chat_text, token_ids
+from scripts.gguf.llama import can_drop_tokens, chat_text, token_ids
 from scripts.gguf.llama_vision import open_vision, pieces_ids, prepared_image, sight_of, with_markers
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
 
 IMAGE_END = b"[IMG_END]"  # as libmtmd writes it
+OTHER_QUESTION = "0"
 
 
 class TextReader:
-    """Reads conversations of text."""
+    """Reads conversations of text.
+
+    What stands before the last question (system message, examples) is the same in most prompts; it is evaluated once.
+    """
+
+    def __init__(self):
+        self.prefix: list[int] = []
 
     def opened(self, model: "Llama", threads: int) -> AbstractContextManager:
         """Return a context in which `read` works."""
@@ -31,9 +39,28 @@ class TextReader:
         return token_ids(model, chat_text(model, messages, open_ended))
 
     def read(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> list[int]:
-        """Evaluate a conversation up to its last image, from an empty cache; return the token ids of the rest."""
-        model.reset()
-        return self.tail(model, messages, open_ended)
+        """Evaluate a conversation up to its last question; return the token ids of the rest."""
+        ids = self.tail(model, messages, open_ended)
+        prefix = ids[: shared_length(model, messages, ids)]
+        if not prefix or prefix != self.prefix or model.n_tokens < len(prefix):
+            model.reset()
+            model.eval(prefix)
+            self.prefix = prefix
+        model.n_tokens = len(prefix)
+        return ids[len(prefix) :]
+
+
+def shared_length(model: "Llama", messages: list[dict], ids: list[int]) -> int:
+    """Return how many of a conversation's token ids do not depend on its last question.
+
+    It depends on the conversation alone, so an answer is the same whatever was asked before.
+    """
+    if not can_drop_tokens(model):
+        return 0
+    last = max(place for place, message in enumerate(messages) if message["role"] == "user")
+    other = token_ids(model, chat_text(model, [*messages[:last], {"role": "user", "content": OTHER_QUESTION}], True))
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, other, strict=False)))
+    return min(same, len(ids) - 1)
 
 
 class ImageReader:

@@ -20,7 +20,7 @@ from scripts.predict.arguments import bar_title, predict_parser, prompt_circumst
 from scripts.predict.llama_readers import ImageReader, TextReader, reader_of
 from scripts.predict.prompts import Prompt
 
-RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
+RESULT_VERSION = 2  # raise it with a change of the results: see scripts/workflow/code_digest.py
 Reader = TextReader | ImageReader
 
 
@@ -36,7 +36,7 @@ def sampling_options(generation: dict) -> dict:
 
 
 def answer_prompt(model, reader: Reader, messages: list[dict], generation: dict, seed: int) -> dict:
-    """Generate one answer from an empty cache, so that it does not depend on the prompts before it."""
+    """Generate one answer, which does not depend on the prompts before it."""
     model.set_seed(seed)
     started = time.monotonic()
     ids = reader.read(model, messages)
@@ -77,10 +77,10 @@ def answered(prompt: Prompt) -> list[dict]:
 
 
 def expected_ids(model, reader: Reader, prompt: Prompt) -> tuple[list[int], int]:
-    """Evaluate a prompt up to its last image; return the token ids of the rest and of the expected answer, up to the
-    end token, and where the answer begins in them."""
+    """Evaluate the beginning of a prompt; return the token ids of the rest and of the expected answer, up to the end
+    token, and where the answer begins in them."""
     ids = reader.read(model, answered(prompt), open_ended=False)
-    start = len(reader.tail(model, prompt.messages))
+    start = reader.count(model, prompt.messages) - model.n_tokens
     ends = [place for place in range(start, len(ids)) if ends_generation(model, ids[place])]
     return ids[: ends[-1] + 1] if ends else ids, start
 
