@@ -454,9 +454,13 @@ def training_threads(wildcards):
     return 2 * processes if gpus_of_run(wildcards) else max(2, processes)
 
 
-def light_threads(wildcards):
-    """Return the threads of a head's training and of parity: one for a model on the CPU, so that others run beside."""
-    return 2 if gpus_of_run(wildcards) else 1
+def one_or(count):
+    """Return a function for `threads`: one for a model on the CPU, so that several steps run at once, else so many."""
+
+    def threads(wildcards):
+        return count if gpus_of_run(wildcards) else 1
+
+    return threads
 
 
 def gpus_of_redaction(wildcards):
@@ -541,11 +545,6 @@ def prompt_set_options(wildcards):
     """Return the options that name a run's prompt sets."""
     sets = CONFIG.runs[wildcards.run].prompt_sets
     return [word for name, s in sets.items() for word in ("--prompt-set", f"{name}={located(s.file)}")]
-
-
-def prediction_threads(wildcards):
-    """Return the threads of a prediction: one for a model on the CPU, so that several run at once."""
-    return 8 if gpus_of_run(wildcards) else 1
 
 
 def redaction_threads(wildcards):

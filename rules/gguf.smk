@@ -45,6 +45,7 @@ rule convert_to_gguf:
         "<logs>/gguf/convert_to_gguf/{run}.log",
     benchmark:
         "<benchmarks>/gguf/convert_to_gguf/{run}.tsv"
+    priority: 1
     conda:
         conda_file("gguf")
     container:
@@ -110,11 +111,12 @@ rule quantize_gguf:
         "<benchmarks>/gguf/quantize_gguf/{run}.{quant}.tsv"
     wildcard_constraints:
         quant=one_of(quant for quant in QUANTS if quant != "bf16"),
+    priority: 1
     conda:
         conda_file("gguf")
     container:
         image("gguf")
-    threads: 4
+    threads: one_or(4)
     resources:
         mem_mb=megabytes(4000),
         runtime=60,
@@ -147,7 +149,7 @@ rule check_parity:
         conda_file("gguf")
     container:
         image("gguf")
-    threads: light_threads
+    threads: one_or(2)
     resources:
         gpu=gpus_of_run,
         mem_mb=training_mb,

@@ -28,7 +28,7 @@ rule predict_with_transformers:
         conda_file("train")
     container:
         image("train")
-    threads: prediction_threads
+    threads: one_or(8)
     resources:
         gpu=gpus_of_run,
         mem_mb=training_mb,
@@ -75,11 +75,12 @@ rule predict_with_llama:
         "<benchmarks>/predict/predict_with_llama/{run}.{variant}.tsv"
     wildcard_constraints:
         variant=one_of(QUANTS),
+    priority: 1
     conda:
         conda_file("gguf")
     container:
         image("gguf")
-    threads: prediction_threads
+    threads: one_or(8)
     resources:
         gpu=gpus_of_run,
         mem_mb=training_mb,
@@ -119,7 +120,7 @@ rule predict_spans:
         conda_file("train")
     container:
         image("train")
-    threads: prediction_threads
+    threads: one_or(8)
     resources:
         gpu=gpus_of_run,
         mem_mb=training_mb,

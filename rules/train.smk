@@ -194,7 +194,7 @@ rule train_head:
         conda_file("train")
     container:
         image("train")
-    threads: light_threads
+    threads: one_or(2)
     resources:
         gpu=gpus_of_run,
         mem_mb=training_mb,
@@ -227,6 +227,7 @@ rule merge_adapter:
         "<benchmarks>/train/merge_adapter/{run}.tsv"
     wildcard_constraints:
         run=one_of(generating_runs("lora", "qlora")),
+    priority: 1
     conda:
         conda_file("train")
     container:

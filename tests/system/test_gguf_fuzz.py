@@ -21,7 +21,7 @@ from tests.support.gguf_maker import all_made
 from tests.support.gguf_mutations import Mutator
 
 COUNT, SEED = 10_000, 4
-NATIVE = 500  # of the files that can be read, so many are tried in llama.cpp
+NATIVE = 150  # of the files that can be read, so many are tried in llama.cpp
 LONGEST = 60.0  # seconds of CPU for a file of 140 KB: a loop as long as the file announces takes hours
 LONGEST_USE = 20  # seconds of CPU for a few tokens of a model of 70,000 weights
 MEMORY = 8 * 2**30
