@@ -17,5 +17,12 @@ def use_threads(count: int) -> None:
         os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
         if "torch._dynamo" in sys.modules:
             torch._dynamo.config.disable = True
+        # Disabled it does nothing, but its first call, which is bitsandbytes' when peft is imported, takes 3 s.
+        torch.compile = uncompiled
     torch.set_num_threads(count)
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def uncompiled(model=None, **options):
+    """Stand in for `torch.compile`, as a function or a decorator: return what would be compiled."""
+    return (lambda function: function) if model is None else model
