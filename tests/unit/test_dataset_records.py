@@ -14,15 +14,10 @@ from pyarrow import parquet
 
 from scripts.common.records import content_id
 from scripts.dataset.make_record import UNKNOWN, RecordMaker
-from scripts.dataset.raw_rows import BadRecordError
+from tests.support.data import load
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 
 ROOT = Path(__file__).parents[2]
-QUESTION = {"role": "user", "content": "Qui marque ?"}
-ANSWER = {"role": "assistant", "content": "Jovanic."}
-BE_BRIEF = {"role": "system", "content": "Sois bref."}
-OPTIONAL_SYSTEM = "{% if brief %}Sois bref.{% endif %}"
-PLAIN, WITH_SYSTEM = [QUESTION, ANSWER], [BE_BRIEF, QUESTION, ANSWER]
 
 
 def made(raw: dict, **settings):
@@ -34,52 +29,15 @@ def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
     return Stage(tmp_path, settings_of(), capsys)
 
 
-@pytest.mark.parametrize(
-    ("settings", "raw", "messages"),
-    [
-        ({"format": "messages"}, {"messages": PLAIN}, PLAIN),
-        ({"format": "messages"}, {"messages": WITH_SYSTEM}, WITH_SYSTEM),
-        ({"format": "messages"}, {"messages": json.dumps(PLAIN)}, PLAIN),
-        ({"format": "messages", "system": "Sois bref."}, {"messages": PLAIN}, WITH_SYSTEM),
-        ({"format": "messages", "system": "Autre."}, {"messages": WITH_SYSTEM}, WITH_SYSTEM),
-        ({"format": "messages", "columns": {"messages": "chat", "role": "who", "content": "says"}},
-         {"chat": [{"who": m["role"], "says": m["content"]} for m in PLAIN]}, PLAIN),
-        ({"format": "messages"},
-         {"messages": [{"role": "user", "content": [{"type": "text", "text": "Qui marque ?"}]}, ANSWER]}, PLAIN),
-        ({"format": "prompt_completion"}, {"prompt": "Qui marque ?", "completion": "Jovanic."}, PLAIN),
-        ({"format": "prompt_completion"}, {"prompt": [BE_BRIEF, QUESTION], "completion": [ANSWER]}, WITH_SYSTEM),
-        ({"format": "prompt_completion", "columns": {"prompt": "q", "completion": "a"}},
-         {"q": "Qui marque ?", "a": "Jovanic."}, PLAIN),
-        ({"format": "alpaca"}, {"instruction": "Qui marque ?", "input": "", "output": "Jovanic."}, PLAIN),
-        ({"format": "alpaca"}, {"instruction": "Qui", "input": "12'", "output": "Jovanic."},
-         [{"role": "user", "content": "Qui\n\n12'"}, ANSWER]),
-        ({"format": "alpaca"},
-         {"instruction": "Qui marque ?", "output": "Jovanic.", "system": "Sois bref."}, WITH_SYSTEM),
-        ({"format": "sharegpt"},
-         {"conversations": [{"from": "human", "value": "Qui marque ?"}, {"from": "gpt", "value": "Jovanic."}]}, PLAIN),
-        ({"format": "sharegpt"},
-         {"system": "Sois bref.",
-          "conversations": [{"from": "human", "value": "Qui marque ?"}, {"from": "gpt", "value": "Jovanic."}]},
-         WITH_SYSTEM),
-        ({"format": "fields", "label": "t", "label_map": {"goal": "But"},
-          "fields": {"system": OPTIONAL_SYSTEM, "user": "{{ label }} ?", "assistant": "{{ x }}."}},
-         {"t": "goal", "x": "Jovanic", "brief": True},
-         [BE_BRIEF, {"role": "user", "content": "But ?"}, ANSWER]),
-        ({"format": "fields", "fields": {"system": OPTIONAL_SYSTEM, "user": "{{ q }}", "assistant": "{{ a }}"},
-          "columns": {"q": "question"}},
-         {"question": "Qui marque ?", "a": "Jovanic.", "brief": False}, PLAIN),
-    ],
-)  # fmt: skip
+FORMATS = load("record_formats.yaml")["formats"]
+
+
+@pytest.mark.parametrize(("settings", "raw", "messages"), FORMATS, ids=[str(case[0])[:70] for case in FORMATS])
 def test_formats(settings: dict, raw: dict, messages: list[dict]):
     record = made(raw, **settings)
     assert record.messages == messages
     assert record.id == content_id(messages)
     assert record.expected == messages[-1]["content"]
-
-
-def test_turns_may_go_on():
-    record = made({"messages": [*WITH_SYSTEM, QUESTION, {"role": "assistant", "content": "Toujours Jovanic."}]})
-    assert record.expected == "Toujours Jovanic."
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(str.strip))
@@ -95,10 +53,8 @@ def test_line_ends_and_outer_white_space_are_normalised():
 
 def test_label_is_mapped_and_others_stay():
     settings = {"label": "type", "label_map": {"goal": "But", "true": "Oui"}}
-    assert made(chat("q", "a", type="goal"), **settings).label == "But"
-    assert made(chat("q", "a", type="card"), **settings).label == "card"
-    assert made(chat("q", "a", type=True), **settings).label == "Oui"
-    assert made(chat("q", "a", type=3), **settings).label == "3"
+    labels = [made(chat("q", "a", type=kind), **settings).label for kind in ("goal", "card", True, 3)]
+    assert labels == ["But", "card", "Oui", "3"]
 
 
 def test_meta_holds_the_raw_fields_that_are_no_message():
@@ -108,26 +64,19 @@ def test_meta_holds_the_raw_fields_that_are_no_message():
 
 
 def test_values_that_json_lacks_become_text(tmp_path: Path, stage: Stage):
-    raw = {
-        "prompt": ["q"],
-        "completion": ["a"],
-        "day": [datetime.date(2026, 11, 20)],
-        "at": [datetime.datetime(2026, 11, 20, 9, 30, tzinfo=datetime.UTC)],
-        "price": [decimal.Decimal("1.50")],
-        "nothing": [float("nan")],
-        "picture": [b"\x89PNG"],
+    values = {
+        "day": (datetime.date(2026, 11, 20), "2026-11-20"),
+        "at": (datetime.datetime(2026, 11, 20, 9, 30, tzinfo=datetime.UTC), "2026-11-20T09:30:00+00:00"),
+        "price": (decimal.Decimal("1.50"), "1.50"),
+        "nothing": (float("nan"), None),
+        "picture": (b"\x89PNG", "(4 bytes)"),
     }
+    raw = {"prompt": ["q"], "completion": ["a"]} | {name: [value] for name, (value, _) in values.items()}
     parquet.write_table(pyarrow.table(raw), tmp_path / "raw.parquet")
     stage.settings = settings_of(format="prompt_completion")
     assert stage.ingest(tmp_path / "raw.parquet") == 0
     (row,) = stage.ingested()
-    assert json.loads(row["meta"]) == {
-        "day": "2026-11-20",
-        "at": "2026-11-20T09:30:00+00:00",
-        "price": "1.50",
-        "nothing": None,
-        "picture": "(4 bytes)",
-    }
+    assert json.loads(row["meta"]) == {name: text for name, (_, text) in values.items()}
 
 
 CHECK = {"label": "But", "must_match": "(?i)but"}
@@ -153,13 +102,11 @@ def test_check_relabels_and_the_prompt_says_so():
 
 
 def test_check_quarantines_even_when_bad_records_fail_the_build(tmp_path: Path, stage: Stage):
-    checks = [{"must_not_match": "(?i)abonnez", "on_violation": "quarantine"}]
-    stage.settings = settings_of(checks=checks)
+    stage.settings = settings_of(checks=[{"must_not_match": "(?i)abonnez", "on_violation": "quarantine"}])
     records = [chat("q", "But !"), chat("q", "Abonnez-vous !")]
     assert stage.ingest(write_lines(tmp_path / "raw.jsonl", records)) == 0
     (row,) = stage.lines("quarantine")
-    assert row["reason"] == "the answer must not match '(?i)abonnez'"
-    assert row["record"] == records[1]
+    assert (row["record"], row["reason"]) == (records[1], "the answer must not match '(?i)abonnez'")
     assert stage.facts("ingest")["kept"] == 1
 
 
@@ -179,45 +126,13 @@ def test_a_label_of_endless_values_is_refused(tmp_path: Path, stage: Stage):
     assert stage.error() == "the label has more than 1000 different values; name another column as 'label'"
 
 
-def test_an_empty_source_is_an_error(tmp_path: Path, stage: Stage):
-    (tmp_path / "raw.json").write_text("[]", encoding="utf-8")
-    assert stage.ingest(tmp_path / "raw.json") == 1
-    raw = tmp_path / "raw.json"
-    assert stage.error() == f"{raw}: no record is left: nothing was read; give a file with records"
-
-
 def test_where_no_record_is_left_the_commonest_reasons_are_named(tmp_path: Path, stage: Stage):
-    stage.settings = settings_of(min_characters=5, on_bad_record="quarantine")
     raw = write_lines(tmp_path / "raw.jsonl", [{"other": 1}, chat("q", "a"), chat("q", "b")])
+    stage.settings = settings_of(min_characters=5, on_bad_record="quarantine")
     assert stage.ingest(raw) == 1
     first, second, remedy = stage.error().split("; ")
     assert first == f"{raw}: no record is left of 3: 2 × answer too short ({raw}:2: the answer has 1 characters)"
     assert second == f"1 × missing column ({raw}:1: has no 'messages')"
     assert remedy.startswith("mend the records, or the settings")
-
-
-def test_several_files_are_read_in_their_order(tmp_path: Path, stage: Stage):
-    files = [write_lines(tmp_path / f"{name}.jsonl", [chat("q", name)]) for name in "ba"]
-    assert stage.ingest(*files) == 0
-    assert [row["expected"] for row in stage.ingested()] == ["b", "a"]
-    assert [source["records"] for source in stage.facts("ingest")["sources"]] == [1, 1]
-
-
-@pytest.mark.parametrize(
-    ("template", "kind", "line"),
-    [
-        ("{{ b }}", "missing field", "has no field 'b'; its fields are q, a, nothing"),
-        ("{{ nothing }}", "null field", "a field that the template prints is null; use default('', true)"),
-        ("{{ 'x' * 10**18 }}", "template limit", "the template needs too much (MemoryError); simplify it"),
-        ("{{ 1 / 0 }}", "template error", "the template fails: division by zero; mend the template or the record"),
-    ],
-)  # fmt: skip
-def test_a_record_that_a_template_can_t_render_is_bad(template: str, kind: str, line: str):
-    with pytest.raises(BadRecordError) as caught:
-        made({"q": "q", "a": "a", "nothing": None}, format="fields", fields={"user": template, "assistant": "{{ a }}"})
-    assert (caught.value.kind, str(caught.value)) == (kind, line)
-
-
-def test_a_wide_character_in_half_is_refused_anywhere():
-    with pytest.raises(BadRecordError, match=r"holds \\ud83d, half of a character"):
-        made(chat("q", "a", note="\ud83d"))
+    assert stage.ingest(write_lines(raw, [])) == 1
+    assert stage.error() == f"{raw}: no record is left: nothing was read; give a file with records"
