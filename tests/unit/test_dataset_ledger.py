@@ -1,6 +1,5 @@
 """The ledger accounts for every record, as JSON and as a page that shows data as text and nothing else."""
 
-import json
 import random
 import re
 import xml.etree.ElementTree as ElementTree
@@ -15,6 +14,7 @@ from scripts.dataset.ledger import BINS, Lengths
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 
 ATTACK = "<script>alert('x')</script><img src=x onerror=alert(1)>\"'&amp;"
+HALVES = {"train": 0.5, "validation": 0.0, "test": 0.5}
 
 
 def sample(count: int = 80) -> list[dict]:
@@ -28,71 +28,63 @@ def sample(count: int = 80) -> list[dict]:
 
 
 @pytest.fixture
-def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
-    checks = [{"label": "But", "must_match": "z"}, {"must_not_match": "^abonnez", "on_violation": "quarantine"}]
-    stage = Stage(
-        tmp_path,
-        settings_of(
-            label="type",
-            label_map={"goal": "But"},
-            splits={"train": 0.5, "validation": 0.25, "test": 0.25},
-            checks=checks,
-            on_bad_record="quarantine",
-            augment={"templates": ["Bref : {{ user }}"]},
-        ),
-        capsys,
+def run(tmp_path: Path, capsys: pytest.CaptureFixture):
+    """Return a function that runs the stage on records; it returns the stage, with the page and its text."""
+
+    def run(records: list[dict], **settings) -> tuple[Stage, str, str]:
+        stage = Stage(tmp_path, settings_of(**settings), capsys)
+        stage.run(write_lines(tmp_path / "raw.jsonl", records))
+        page = (tmp_path / "ledger.html").read_text(encoding="utf-8")
+        return stage, page, " ".join(re.sub(r"<[^>]+>", " ", page).replace("&#39;", "'").split())
+
+    return run
+
+
+def test_every_record_is_accounted_for(run):
+    stage, page, text = run(
+        [*sample(), sample()[0], {"type": "card"}, {"type": "card"}, chat("q", "abonnez-vous", type="card")],
+        label="type",
+        label_map={"goal": "But"},
+        splits={"train": 0.5, "validation": 0.25, "test": 0.25},
+        checks=[{"label": "But", "must_match": "z"}, {"must_not_match": "^abonnez", "on_violation": "quarantine"}],
+        on_bad_record="quarantine",
+        augment={"templates": ["Bref : {{ user }}"]},
     )
-    records = sample()
-    raw = [*records, records[0], {"type": "card"}, {"type": "card"}, chat("q", "abonnez-vous", type="card")]
-    stage.run(write_lines(tmp_path / "raw.jsonl", raw))
-    return stage
-
-
-def test_every_record_is_accounted_for(stage: Stage):
     ledger = stage.facts("ledger")
-    records = ledger["records"]
-    assert records["read"] == 93
-    assert records["quarantined"] == 3 == len(ledger["quarantine"])
-    assert records["exact_duplicates"] == 1 == len(ledger["duplicates"])
-    assert records["kept"] == 89
-    assert records["read"] == sum(value for key, value in records.items() if key not in ("read", "augmented"))
-    assert sum(share["records"] for share in ledger["splits"]["shares"]) == records["kept"]
-    assert records["augmented"] == next(s["records"] for s in ledger["splits"]["shares"] if s["split"] == "train")
+    records, shares = ledger["records"], {share["split"]: share["records"] for share in ledger["splits"]["shares"]}
+    assert {key: records[key] for key in ("read", "quarantined", "exact_duplicates", "near_duplicates", "kept")} == {
+        "read": 93, "quarantined": 3, "exact_duplicates": 1, "near_duplicates": 0, "kept": 89,
+    }  # fmt: skip
+    assert (len(ledger["quarantine"]), len(ledger["duplicates"])) == (3, 1)
+    assert sum(shares.values()) == records["kept"]
+    assert records["augmented"] == shares["train"]
+    missing, check = ledger["reasons"]
+    assert (missing["reason"], missing["count"], check["reason"], check["count"]) == ("missing column", 2, "check 2", 1)
+    assert missing["examples"][0]["text"] == '{"type": "card"}'
+    assert [entry["count"] for entry in ledger["checks"]] == [81, 1]
+    assert sorted(row["records"] for row in ledger["raw_labels"]) in ([9, 81], [10, 80])
+    assert [(row["label"], row["records"]) for row in ledger["labels"]] == [("But", 80), ("card", 9)]
+    assert all(row["records"] == sum(row[split] for split in SPLITS) for row in ledger["labels"])
+    answers = sorted(row["expected"] for row in stage.records())
+    lengths = ledger["lengths"]
+    assert lengths["answer characters"]["maximum"] == max(map(len, answers))
+    assert lengths["answer words"]["minimum"] == min(len(answer.split()) for answer in answers)
+    assert lengths["answer characters"]["median"] == sorted(map(len, answers))[(len(answers) - 1) // 2]
+    for words in ("93 read", "3 quarantined", "1 duplicates removed", "89 kept", "augmented, in train only"):
+        assert words in text
+    assert "has no 'messages'" in text
+    drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(drawings) == 3
+    for drawing in drawings:
+        assert "records" in set(ElementTree.fromstring(drawing.replace("xlink:", "")).itertext())
 
 
-def test_only_the_first_records_of_each_file_are_read_where_the_configuration_says_so(stage: Stage, tmp_path: Path):
-    stage.settings["max_records"] = 30
+def test_only_the_first_records_of_each_file_are_read_where_the_configuration_says_so(run, tmp_path: Path):
+    stage, _, _ = run(sample(), splits=HALVES, max_records=30)
     more = write_lines(tmp_path / "more.jsonl", [chat(f"more {n}", f"answer number {n}") for n in range(3)])
     stage.run(tmp_path / "raw.jsonl", more)
     assert [source["records"] for source in stage.facts("ledger")["sources"]] == [30, 3]
     assert "the first 30 records were read" in (tmp_path / "ledger.html").read_text(encoding="utf-8")
-
-
-def test_reasons_come_with_counts_and_examples(stage: Stage):
-    missing, check = stage.facts("ledger")["reasons"]
-    assert (missing["reason"], missing["count"]) == ("missing column", 2)
-    assert missing["examples"][0]["text"] == '{"type": "card"}'
-    assert (check["reason"], check["count"]) == ("check 2", 1)
-    assert [entry["count"] for entry in stage.facts("ledger")["checks"]] == [81, 1]
-
-
-def test_labels_are_counted_raw_mapped_and_per_split(stage: Stage):
-    ledger = stage.facts("ledger")
-    doubled = {"goal": 0, "card": 0} | {sample()[0]["type"]: 1}
-    assert {row["label"]: row["records"] - doubled[row["label"]] for row in ledger["raw_labels"]} == {
-        "goal": 80,
-        "card": 9,
-    }
-    assert [(row["label"], row["records"]) for row in ledger["labels"]] == [("But", 80), ("card", 9)]
-    assert all(row["records"] == sum(row[split] for split in SPLITS) for row in ledger["labels"])
-
-
-def test_lengths_are_those_of_the_answers(stage: Stage):
-    lengths = stage.facts("ledger")["lengths"]
-    answers = sorted(row["expected"] for row in stage.records())
-    assert lengths["answer characters"]["maximum"] == max(map(len, answers))
-    assert lengths["answer words"]["minimum"] == min(len(answer.split()) for answer in answers)
-    assert lengths["answer characters"]["median"] == sorted(map(len, answers))[(len(answers) - 1) // 2]
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1))
@@ -109,34 +101,15 @@ def test_a_histogram_holds_every_text_once(values: list[int]):
     assert entry["minimum"] <= entry["p5"] <= entry["median"] <= entry["p95"] <= entry["maximum"]
 
 
-def test_the_page_shows_the_ledger(stage: Stage, tmp_path: Path):
-    page = (tmp_path / "ledger.html").read_text(encoding="utf-8")
-    text = re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", page))
-    for words in ("93 read", "3 quarantined", "1 duplicates removed", "89 kept", "augmented, in train only"):
-        assert words in text
-    assert "has no &#39;messages&#39;" in text
-    assert "splits.seed" in text
-    assert page.count("<svg") == 3
-    for drawing in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
-        assert "records" in set(ElementTree.fromstring(drawing.replace("xlink:", "")).itertext())
-
-
-def test_text_of_the_data_is_never_markup(tmp_path: Path, capsys: pytest.CaptureFixture):
-    settings = settings_of(
-        label="type",
-        checks=[{"must_match": "z"}],
-        on_bad_record="quarantine",
-        splits={"train": 0.5, "validation": 0.0, "test": 0.5},
-    )
-    stage = Stage(tmp_path, settings, capsys)
+def test_text_of_the_data_is_never_markup(run):
     records = [record | {"type": ATTACK} for record in sample(30)]
     records += [chat("q", ATTACK, type=ATTACK), chat("q", ATTACK, type=ATTACK), {ATTACK: ATTACK, "type": ATTACK}]
-    stage.run(write_lines(tmp_path / "raw.jsonl", records))
-    page = (tmp_path / "ledger.html").read_text(encoding="utf-8")
+    settings = {"label": "type", "checks": [{"must_match": "z"}], "on_bad_record": "quarantine"}
+    _, page, _ = run(records, **settings, splits=HALVES)
     assert page.count("&lt;script&gt;alert(") >= 4
     assert "<script" not in page
     assert "<img" not in page
-    assert "default-src &#39;none&#39;" in page or "default-src 'none'" in page
+    assert "default-src 'none'" in page.replace("&#39;", "'")
 
 
 SENTENCES = {
@@ -157,122 +130,88 @@ SENTENCES = {
         ("usual", 2, {}, "splits'"),
     ],
 )
-def test_another_seed_is_proposed_only_where_chance_does_not_explain_the_shares(
-    kind, seed, settings, whose, tmp_path, capsys
-):
-    shares = {"train": 0.5, "validation": 0.0, "test": 0.5, "seed": seed}
-    stage = Stage(tmp_path, settings_of(splits=shares, **settings), capsys)
-    stage.run(write_lines(tmp_path / "raw.jsonl", sample(60)))
+def test_another_seed_is_proposed_only_where_chance_does_not_explain_the_shares(kind, seed, settings, whose, run):
+    stage, _, text = run(sample(60), splits=HALVES | {"seed": seed}, **settings)
     fit = stage.facts("split")["stratification"]
     assert (fit["best_seed"] == seed) == (kind == "best")
     assert fit["worthwhile"] == (kind == "poor") == (fit["distance"] > fit["usual_distance"])
-    page = " ".join((tmp_path / "ledger.html").read_text(encoding="utf-8").replace("&#39;", "'").split())
-    assert SENTENCES[kind].format(fit["distance"] if kind == "poor" else whose) in page
-    assert ("A better draw" in page) == fit["worthwhile"]
-
-
-def page_text(folder: Path) -> str:
-    page = re.sub(r"<[^>]+>", " ", (folder / "ledger.html").read_text(encoding="utf-8"))
-    return re.sub(r"\s+", " ", page.replace("&#39;", "'"))
-
-
-def first_box(folder: Path) -> str:
-    """Return the text of the box at the top of the page; it stands before the figures."""
-    page = (folder / "ledger.html").read_text(encoding="utf-8")
-    box = re.search(r'<section class="first">.*?</section>', page, re.DOTALL)
-    assert box, "the page has no box"
-    assert box.start() < page.index('class="figures"')
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", box[0])).replace("&#39;", "'").strip()
+    assert SENTENCES[kind].format(fit["distance"] if kind == "poor" else whose) in text
+    assert ("A better draw" in text) == fit["worthwhile"]
 
 
 @pytest.mark.parametrize("stratify", [True, False])
-def test_a_split_far_from_the_wanted_shares_is_not_fine(stratify: bool, tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_a_split_far_from_the_wanted_shares_is_not_fine(stratify: bool, run):
     shares = {"train": 0.7, "validation": 0.1, "test": 0.2, "seed": 65}
-    stage = Stage(tmp_path, settings_of(splits=shares, stratify=stratify), capsys)
-    stage.run(write_lines(tmp_path / "raw.jsonl", sample(51)))
-    page, ledger = page_text(tmp_path), stage.facts("ledger")
+    stage, _, text = run(sample(51), splits=shares, stratify=stratify)
+    ledger = stage.facts("ledger")
     train = next(share for share in ledger["splits"]["shares"] if share["split"] == "train")
     assert (train["achieved"], train["off"]) == (0.5, True)
-    assert "This split is fine" not in page
+    assert "This split is fine" not in text
     (line,) = ledger["look_first"]
     assert "train has 50.0 % (wanted: 70.0 %), validation has 15.0 % (wanted: 10.0 %)" in line
-    assert "(wanted: 20.0 %); with 60 groups, up to 6.5 points of difference are tolerated. " in line
-    assert page.count(line) == 2
-    if not stratify:
+    assert "with 60 groups, up to 6.5 points of difference are tolerated. " in line
+    assert text.count(line) == 2
+    if stratify:
+        seed = ledger["splits"]["stratification"]["best_seed"]
+        assert f" With splits.seed: {seed} it is train " in line
+        stage, _, text = run(sample(51), splits=shares | {"seed": seed})
+        assert stage.facts("ledger")["look_first"] == []
+        assert "This split is fine" in text
+    else:
         assert line.endswith(" Another splits.seed draws anew.")
-        return
-    fit = ledger["splits"]["stratification"]
-    assert f" With splits.seed: {fit['best_seed']} it is train " in line
-    assert "A better draw" in page
-    stage.settings["splits"]["seed"] = fit["best_seed"]
-    assert (stage.split(), stage.write_ledger()) == (0, 0)
-    assert stage.facts("ledger")["look_first"] == []
-    assert "This split is fine" in page_text(tmp_path)
 
 
-def test_groups_that_can_not_meet_the_shares_are_said_to_be_too_few(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_groups_that_can_not_meet_the_shares_are_said_to_be_too_few(run):
     shares = {"train": 0.7, "validation": 0.0, "test": 0.3, "seed": 6}
-    stage = Stage(tmp_path, settings_of(splits=shares, group_by="type"), capsys)
-    stage.run(write_lines(tmp_path / "raw.jsonl", sample(60)))
+    stage, _, text = run(sample(60), splits=shares, group_by="type")
     (line,) = stage.facts("ledger")["look_first"]
     assert "with 2 groups, up to 10.0 points of difference are tolerated. No seed that was tried brings more" in line
-    assert "This split is fine" not in page_text(tmp_path)
+    assert "This split is fine" not in text
 
 
-def test_what_does_not_fit_the_data_stands_first(tmp_path: Path, capsys: pytest.CaptureFixture):
-    stage = Stage(
-        tmp_path,
-        settings_of(
-            label="type",
-            label_map={"goal": "But", "red_card": "Rouge", "corner": "Corner"},
-            splits={"train": 0.5, "validation": 0.0, "test": 0.5, "seed": 1},
-            checks=[{"label": "But", "must_match": "."}, {"label": "Rouge", "must_match": "rouge"}],
-        ),
-        capsys,
-    )
-    stage.run(write_lines(tmp_path / "raw.jsonl", sample(300)))
+def test_what_does_not_fit_the_data_stands_first(run):
+    checks = [{"label": "But", "must_match": "."}, {"label": "Rouge", "must_match": "rouge"}]
+    settings = {"label": "type", "splits": HALVES | {"seed": 1}}
+    label_map = {"goal": "But", "red_card": "Rouge", "corner": "Corner"}
+    stage, page, text = run(sample(300), **settings, label_map=label_map, checks=checks)
     assert stage.facts("ledger")["look_first"] == [
         "Check 2 looked at no record, for nothing has its label 'Rouge'. The labels are But, card.",
         "No record has these labels that label_map names: red_card, corner.",
         "label_map does not name this label: card (9 records). Labels that it does not name stay as they are.",
     ]
     assert [(check["records"], check["count"]) for check in stage.facts("ledger")["checks"]] == [(300, 0), (0, 0)]
-    assert first_box(tmp_path).startswith("Look at this first Check 2 looked at no record")
-    page = (tmp_path / "ledger.html").read_text(encoding="utf-8")
+    assert "Look at this first Check 2 looked at no record" in text
+    assert page.index('class="first"') < page.index('class="figures"')
     assert '<td class="number good">0 of 300</td>' in page
     assert '<td class="number warn">0 of 0: nothing has this label</td>' in page
-    stage.settings |= {"label_map": {"goal": "But", "card": "card"}, "checks": stage.settings["checks"][:1]}
-    stage.run(tmp_path / "raw.jsonl")
+    stage, _, text = run(sample(300), **settings, label_map={"goal": "But", "card": "card"}, checks=checks[:1])
     assert stage.facts("ledger")["look_first"] == []
-    assert "Look at this first" not in page_text(tmp_path)
+    assert "Look at this first" not in text
 
 
-def test_numbered_span_labels_and_a_map_that_does_not_fit_stand_first(tmp_path: Path, capsys: pytest.CaptureFixture):
+def test_numbered_span_labels_and_a_map_that_does_not_fit_stand_first(run):
     labels = ["FIRSTNAME_1", "FIRSTNAME_2", "CITY_1", "IPV4", "IPV6"]
     texts = [f"{n}: " + " ".join(f"w{n}x{i}" for i in range(9)) for n in range(100)]
     rows = [{"text": text, "spans": str([[0, text.index(":"), labels[n % 5]]])} for n, text in enumerate(texts)]
-    shares = {"train": 0.5, "validation": 0.0, "test": 0.5}
-    stage = Stage(tmp_path, settings_of(format="spans", splits=shares), capsys)
-    raw = write_lines(tmp_path / "raw.jsonl", rows)
-    stage.run(raw)
+    stage, _, _ = run(rows, format="spans", splits=HALVES)
     assert stage.facts("ledger")["look_first"] == [
         "Span labels differ only by a number, such as FIRSTNAME_1 and FIRSTNAME_2, and each is a class of its own. "
         "With strip_span_label_numbers: true the 5 classes become 4."
     ]
-    stage.settings |= {"strip_span_label_numbers": True, "span_label_map": {"FIRSTNAME_1": "PERSON", "CITY": "O"}}
-    stage.run(raw)
+    mapped = {"strip_span_label_numbers": True, "span_label_map": {"FIRSTNAME_1": "PERSON", "CITY": "O"}}
+    stage, _, text = run(rows, format="spans", splits=HALVES, **mapped)
     assert stage.facts("ledger")["look_first"] == [
         "No span has this label that span_label_map names: FIRSTNAME_1.",
         "span_label_map does not name these labels: FIRSTNAME (40 spans), IPV4 (20 spans), IPV6 (20 spans). Labels "
         "that it does not name stay as they are.",
     ]
-    assert first_box(tmp_path).startswith("Look at this first No span has")
+    assert "Look at this first No span has" in text
 
 
-def test_a_dataset_without_labels_has_a_page_too(tmp_path: Path, capsys: pytest.CaptureFixture):
-    stage = Stage(tmp_path, settings_of(splits={"train": 0.5, "validation": 0.0, "test": 0.5}), capsys)
-    stage.run(write_lines(tmp_path / "raw.jsonl", sample(20)))
-    page = (tmp_path / "ledger.html").read_text(encoding="utf-8")
+def test_a_dataset_without_labels_and_spans_has_a_page_too(run):
+    stage, page, text = run(sample(20), splits=HALVES)
     assert "<h2>Labels</h2>" not in page
-    assert "None: every record that was read could be used." in page
-    assert json.loads((tmp_path / "ledger.json").read_text(encoding="utf-8"))["labels"] == []
+    assert "<h2>Spans</h2>" not in page
+    assert "None: every record that was read could be used." in text
+    ledger = stage.facts("ledger")
+    assert (ledger["labels"], ledger["spans"], ledger["raw_spans"]) == ([], None, None)

@@ -21,6 +21,7 @@ from tests.support.dataset_steps import Stage, settings_of, write_lines
 
 MAIL = "Écrire à Zoé <zoe@example.org> 😀 ou à Bob."
 ZOE, ADDRESS, BOB = [9, 12, "PERSON"], [14, 29, "EMAIL"], [38, 41, "PERSON"]
+SHARES = {"train": 0.5, "validation": 0.25, "test": 0.25}
 ATTACK = "<script>alert('x')</script>"
 
 
@@ -75,14 +76,11 @@ def test_every_layout_makes_the_same_record(settings: dict, raw: dict):
     assert record.meta == {}
 
 
-def test_a_text_without_spans_is_a_record():
+def test_a_text_without_spans_is_a_record_and_other_spans_make_another_id():
     for spans in ([], "[]", "", [[0, 6, "O"]]):
         record = made({"text": MAIL, "spans": spans, "language": "fr", "words": "[1]"})
         assert (record.expected, record.spans) == ("[]", [])
         assert record.meta == {"language": "fr", "words": "[1]"}
-
-
-def test_the_same_text_with_other_spans_has_another_id():
     first, second = (made({"text": "Bob, Bob", "spans": [[start, start + 3, "PERSON"]]}) for start in (0, 5))
     assert first.messages == second.messages
     assert first.id != second.id
@@ -118,10 +116,16 @@ def test_the_same_text_with_other_spans_has_another_id():
          "has '<zoe@example.or' from 13 to 28; that stands 1 character later, from 14 to 29"),
         ([[18, 33, "EMAIL", "zoe@example.org"]], "shifted span", "that stands 4 characters earlier, from 14 to 29"),
         ([[14, 27, "EMAIL", "zoe@example.org"]], "shifted span", "the end should be 29"),
+        (("e\u0301te\u0301", [[0, 1, "A"]]), "span cuts a character", "ends at 1, within what is one character"),
+        (("e\u0301t", [[1, 3, "A"]]), "span cuts a character", "starts at 1"),
+        (("a\r\nb", [[0, 2, "A"]]), "span cuts a character", "(U+000D U+000A)"),
+        (("\u1100\u1161", [[0, 1, "A"]]), "span cuts a character", "(U+1100 U+1161)"),
+        (("a\u0315\u0301", [[0, 2, "A"]]), "span cuts a character", "(U+0315 U+0301)"),
     ],
 )  # fmt: skip
 def test_spans_that_can_not_be_right_are_bad_records(spans, kind: str, words: str):
-    error = fault(spans)
+    text, spans = spans if isinstance(spans, tuple) else (MAIL, spans)
+    error = fault(spans, text)
     assert error.kind == kind
     assert words in str(error)
 
@@ -146,19 +150,6 @@ def test_offsets_in_another_unit_are_recognised(text: str, encoded, unit: str):
     if unit.startswith("bytes"):
         cut = fault([[len(encoded(text)) - 4, len(encoded(text)) - 1, "PERSON"]], text)
         assert "it would fit if the offsets count bytes of UTF-8" in str(cut)
-
-
-def test_a_span_may_not_cut_what_becomes_one_character():
-    for text, spans, codes in (
-        ("e\u0301t\u0065\u0301", [[0, 1, "A"]], "ends at 1, within what is one character once composed (U+0065"),
-        ("e\u0301t", [[1, 3, "A"]], "starts at 1"),
-        ("a\r\nb", [[0, 2, "A"]], "(U+000D U+000A)"),
-        ("\u1100\u1161", [[0, 1, "A"]], "(U+1100 U+1161)"),
-        ("a\u0315\u0301", [[0, 2, "A"]], "(U+0315 U+0301)"),
-    ):  # fmt: skip
-        error = fault(spans, text)
-        assert error.kind == "span cuts a character"
-        assert codes in str(error)
 
 
 def composed(text: str) -> str:
@@ -216,16 +207,6 @@ def test_white_space_is_trimmed_and_repeated_spans_are_merged_and_both_are_count
     }
 
 
-def test_a_bad_span_stops_with_its_line_or_goes_to_quarantine(stage: Stage, tmp_path: Path):
-    raw = write_lines(tmp_path / "raw.jsonl", [{"text": MAIL, "spans": [BOB]}, {"text": "Bob", "spans": [[0, 4, "P"]]}])
-    assert stage.ingest(raw) == 1
-    assert stage.error().startswith(f"{raw}:2: spans[0] (P) goes from 0 to 4, the text has 3 characters")
-    stage.settings["on_bad_record"] = "quarantine"
-    assert stage.ingest(raw) == 0
-    (row,) = stage.lines("quarantine")
-    assert (row["origin"], row["record"]["spans"]) == (f"{raw}:2", [[0, 4, "P"]])
-
-
 def test_spans_of_tables_are_read(stage: Stage, tmp_path: Path):
     (tmp_path / "raw.csv").write_text('text,spans\n"Bob, Zoé","[[0, 3, ""P""]]"\nNobody,\n', encoding="utf-8")
     cells = pyarrow.array([[{"start": 0, "end": 3, "label": "P"}], []])
@@ -236,23 +217,16 @@ def test_spans_of_tables_are_read(stage: Stage, tmp_path: Path):
 
 def sample(count: int = 60) -> list[dict]:
     words = [f"{a}{b}{c}" for a in "bdfgk" for b in "aeiou" for c in "lmnrst"]
-    rows = []
-    for n in range(count):
-        name, rest = words[n * 2], " ".join(words[(n * 7 + i * 11) % len(words)] + str(n * i) for i in range(8))
-        rows.append(
-            {
-                "text": f"{name} {rest}",
-                "spans": [[0, 3, "PERSON"]] if n % 3 else [],
-                "language": "fr" if n % 2 else "en",
-            }
-        )
-    return rows  # fmt: skip
+    texts = [" ".join(words[(n * 7 + i * 11) % len(words)] + str(n * i) for i in range(8)) for n in range(count)]
+    return [
+        {"text": f"{words[n * 2]} {text}", "spans": [[0, 3, "PERSON"]] * (n % 3 > 0), "language": ("en", "fr")[n % 2]}
+        for n, text in enumerate(texts)
+    ]
 
 
 def test_texts_and_not_answers_are_compared_for_duplicates(stage: Stage, tmp_path: Path):
-    shares = {"train": 0.5, "validation": 0.25, "test": 0.25}
     for compare in ("answer", "conversation"):
-        stage.settings = settings_of(format="spans", label="language", splits=shares, deduplicate={"compare": compare})
+        stage.settings = settings_of(format="spans", label="language", splits=SHARES, deduplicate={"compare": compare})
         rows = sample()
         again = rows[1] | {"spans": [[4, 8, "PERSON"]]}
         stage.run(write_lines(tmp_path / "raw.jsonl", [*rows, rows[2], again]))
@@ -263,18 +237,17 @@ def test_texts_and_not_answers_are_compared_for_duplicates(stage: Stage, tmp_pat
         assert "the same text with other spans" in (tmp_path / "ledger.html").read_text(encoding="utf-8")
 
 
-def test_the_ledger_counts_spans(stage: Stage, tmp_path: Path):
-    shares = {"train": 0.5, "validation": 0.25, "test": 0.25}
-    stage.settings = settings_of(format="spans", label="language", splits=shares, span_label_map={"X": ATTACK})
-    rows = [*sample(), {"text": "last one here", "spans": [[0, 4, "X"], [5, 8, "X"]], "language": "en"}]
-    stage.run(write_lines(tmp_path / "raw.jsonl", rows))
+def test_the_ledger_counts_spans_and_shows_wrong_edges(stage: Stage, tmp_path: Path):
+    stage.settings = settings_of(format="spans", label="language", splits=SHARES, span_label_map={"X": ATTACK})
+    rows = [*sample(), {"text": "<i>one two three", "spans": [[0, 4, "X"], [7, 10, "X"]], "language": "en"}]
+    raw = write_lines(tmp_path / "raw.jsonl", rows)
+    stage.run(raw)
     ledger = stage.facts("ledger")
     person, attack = ledger["spans"]["labels"]
     assert (person["label"], person["spans"], person["records"], person["texts"]) == ("PERSON", 40, 40, 40)
     assert (attack["label"], attack["spans"], attack["records"], attack["texts"]) == (ATTACK, 2, 1, 2)
     assert sum(person[split] for split in SPLITS) == 40
     assert person["labels"] == {"en": 20, "fr": 20}
-    assert attack["labels"] == {"en": 2, "fr": 0}
     assert sum(ledger["spans"]["records_without"].values()) == 20
     train = sum(share["records"] for share in ledger["splits"]["shares"] if share["split"] == "train")
     assert ledger["spans"]["share_without"]["train"] == round(ledger["spans"]["records_without"]["train"] / train, 4)
@@ -282,19 +255,12 @@ def test_the_ledger_counts_spans(stage: Stage, tmp_path: Path):
     assert ledger["raw_spans"]["labels"][1] == {"raw": "X", "label": ATTACK, "spans": 2}
     page = (tmp_path / "ledger.html").read_text(encoding="utf-8")
     assert "42 spans of 2 labels" in page
-    assert "<script" not in page
     assert page.count("<svg") == 5
-    assert "Histogram: span characters" in page
-
-
-def test_a_dataset_without_spans_has_none_in_its_ledger(tmp_path: Path, capsys: pytest.CaptureFixture):
-    settings = settings_of(format="prompt_completion", splits={"train": 0.5, "validation": 0.0, "test": 0.5})
-    stage = Stage(tmp_path, settings, capsys)
-    rows = [{"prompt": f"q{n}", "completion": row["text"]} for n, row in enumerate(sample(20))]
-    stage.run(write_lines(tmp_path / "raw.jsonl", rows))
-    ledger = stage.facts("ledger")
-    assert (ledger["spans"], ledger["raw_spans"]) == (None, None)
-    assert "<h2>Spans</h2>" not in (tmp_path / "ledger.html").read_text(encoding="utf-8")
+    edge = {"origin": f"{raw}:61", "label": ATTACK, "fault": "ends within a word", "before": "", "text": "<i>o"}
+    assert ledger["spans"]["edges"] == {"spans": 1, "examples": [{**edge, "after": "ne two three"}]}
+    assert "<mark>&lt;i&gt;o</mark>" in page
+    assert "<script" not in page
+    assert "<i>" not in page
 
 
 @pytest.mark.parametrize(
@@ -310,20 +276,3 @@ def test_a_dataset_without_spans_has_none_in_its_ledger(tmp_path: Path, capsys: 
 def test_what_looks_wrong_at_the_edges_of_a_span_is_said(text: str, covered: str, faults: list[str]):
     start = text.index(covered)
     assert edge_faults(text, start, start + len(covered)) == faults
-
-
-def test_the_ledger_counts_wrong_edges_and_shows_the_first_five(stage: Stage, tmp_path: Path):
-    stage.settings = settings_of(format="spans", splits={"train": 0.5, "validation": 0, "test": 0.5})
-    names = ["Ann<i>", "Robert", "Claude", "Dorian", "Estelle", "Francis", "Gaston", "Hector"]
-    rows = [{"text": f"{name} was here, with number {name * 2}", "spans": [[0, 2, "PERSON"]]} for name in names]
-    raw = write_lines(tmp_path / "raw.jsonl", rows)
-    stage.run(raw)
-    edges = stage.facts("ledger")["spans"]["edges"]
-    assert edges["spans"] == 8
-    assert [example["text"] for example in edges["examples"]] == ["An", "Ro", "Cl", "Do", "Es"]
-    whole = {"origin": f"{raw}:2", "label": "PERSON", "fault": "ends within a word", "before": "", "text": "Ro"}
-    assert edges["examples"][1] == {**whole, "after": "bert was her"}
-    page = (tmp_path / "ledger.html").read_text(encoding="utf-8")
-    assert "8 spans look wrong at an edge" in page
-    assert "<mark>An</mark>" in page
-    assert "<i>" not in page.partition("look wrong")[2].partition("</ul>")[0]

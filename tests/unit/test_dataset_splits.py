@@ -1,6 +1,5 @@
 """Splits: a hash decides, so nothing moves when the data grow; groups stay whole; empty splits are refused."""
 
-import json
 import random
 from collections import Counter
 from pathlib import Path
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from scripts.common.errors import UserError
 from scripts.common.records import SPLITS, content_id
-from scripts.dataset.splits import best_seed, cells, check_not_empty, key_of, misfit, positions, split_numbers
+from scripts.dataset.splits import check_not_empty, key_of, positions, split_numbers
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -66,13 +65,6 @@ def test_shares_are_met_on_many_groups():
     assert achieved == pytest.approx([SHARES[name] for name in SPLITS], abs=0.005)
 
 
-def test_seeds_draw_independently():
-    keys = keys_of([f"group {number}" for number in range(20_000)])
-    first, second = (positions(keys, seed) for seed in (0, 1))
-    assert abs(np.corrcoef(first, second)[0, 1]) < 0.03
-    assert 0 <= first.min() < first.max() < 1
-
-
 def test_positions_are_those_of_splitmix64():
     """The reference values of the generator's authors for the seed 1234567, first two outputs."""
     outputs = [positions(np.array([1234567], np.uint64), seed)[0] for seed in (0, 1)]
@@ -86,9 +78,8 @@ def test_positions_are_those_of_splitmix64():
 def test_added_records_move_no_record_of_the_dataset(seed, extra, grouped, place, stage: Stage, tmp_path: Path):
     stage.settings["group_by"] = "match" if grouped else None
     old = random_chats(seed, 40, groups=15)
-    new = random_chats(seed + 5000, extra, groups=15)
     mixed = list(old)
-    for record in new:
+    for record in random_chats(seed + 5000, extra, groups=15):
         mixed.insert(place.randrange(len(mixed) + 1), record)
     splits = []
     for records in (old, mixed):
@@ -100,7 +91,7 @@ def test_added_records_move_no_record_of_the_dataset(seed, extra, grouped, place
     assert splits[0].items() <= splits[1].items()
 
 
-def test_groups_stay_whole(stage: Stage, tmp_path: Path):
+def test_groups_stay_whole_and_every_record_is_in_the_file_of_its_split(stage: Stage, tmp_path: Path):
     stage.settings["group_by"] = "match"
     stage.run(write_lines(tmp_path / "raw.jsonl", random_chats(1, 200, groups=20)))
     splits_of = {}
@@ -110,6 +101,12 @@ def test_groups_stay_whole(stage: Stage, tmp_path: Path):
     assert all(len(splits) == 1 for splits in splits_of.values())
     groups = {share["split"]: share["groups"] for share in stage.facts("split")["shares"]}
     assert groups == Counter(min(splits) for splits in splits_of.values())
+    for split in SPLITS:
+        expected = [row["id"] for row in stage.records() if row["split"] == split]
+        assert [row["id"] for row in stage.lines(split)] == expected != []
+    first = stage.lines("train")[0]
+    assert list(first) == ["id", "messages", "expected", "spans", "label", "group", "meta", "origin"]
+    assert first["id"] == content_id(first["messages"])
 
 
 def test_a_record_keeps_its_split_when_prompt_label_or_system_change(stage: Stage, tmp_path: Path):
@@ -124,24 +121,11 @@ def test_a_record_keeps_its_split_when_prompt_label_or_system_change(stage: Stag
     assert seen[0] == seen[1] == seen[2]
 
 
-def test_every_record_is_in_the_file_of_its_split(stage: Stage, tmp_path: Path):
-    stage.run(write_lines(tmp_path / "raw.jsonl", random_chats(3, 80)))
-    for split in SPLITS:
-        expected = [row["id"] for row in stage.records() if row["split"] == split]
-        assert [row["id"] for row in stage.lines(split)] == expected != []
-    sample = stage.lines("train")[0]
-    assert list(sample) == ["id", "messages", "expected", "spans", "label", "group", "meta", "origin"]
-    assert sample["id"] == content_id(sample["messages"])
-
-
 def test_an_empty_split_names_a_seed_that_fills_all(stage: Stage, tmp_path: Path):
-    raw = write_lines(tmp_path / "raw.jsonl", random_chats(4, 24))
-    stage.settings["label"] = "type"
-    assert stage.ingest(raw) == 0
-    stage.settings["splits"] = SHARES | {"seed": 0}
+    assert stage.ingest(write_lines(tmp_path / "raw.jsonl", random_chats(4, 24))) == 0
     failed = 0
     for seed in range(12):
-        stage.settings["splits"]["seed"] = seed
+        stage.settings["splits"] = SHARES | {"seed": seed}
         if stage.split() == 0:
             continue
         failed += 1
@@ -149,13 +133,8 @@ def test_an_empty_split_names_a_seed_that_fills_all(stage: Stage, tmp_path: Path
         assert "is empty: there are 24 records; set splits.seed to " in error
         stage.settings["splits"]["seed"] = int(error.rpartition(" ")[2])
         assert stage.split() == 0
-        counts = [len(stage.lines(split)) for split in SPLITS]
-        assert sum(counts) == 24
-        assert min(counts) >= 1
+        assert min(len(stage.lines(split)) for split in SPLITS) >= 1
     assert failed, "some seeds leave a split of 24 records empty"
-
-
-def test_a_split_that_no_seed_can_fill_is_an_error_with_another_remedy():
     keys = keys_of(["one", "two"])
     with pytest.raises(UserError, match=r"is empty: there are 2 records; enlarge the share, or add records or groups"):
         check_not_empty(split_numbers(keys, SHARES, 0), keys, np.zeros(2, np.int64), 1, SHARES)
@@ -168,9 +147,8 @@ def test_a_validation_share_of_zero_makes_an_empty_file(stage: Stage, tmp_path: 
 
 
 def test_the_named_seed_keeps_the_labels_shares_closer(stage: Stage, tmp_path: Path):
-    stage.settings |= {"label": "type"}
-    raw = write_lines(tmp_path / "raw.jsonl", random_chats(6, 60))
-    stage.run(raw)
+    stage.settings["label"] = "type"
+    stage.run(write_lines(tmp_path / "raw.jsonl", random_chats(6, 60)))
     fit = stage.facts("split")["stratification"]
     stage.settings["splits"]["seed"] = fit["best_seed"]
     assert stage.split() == 0
@@ -182,22 +160,12 @@ def test_the_named_seed_keeps_the_labels_shares_closer(stage: Stage, tmp_path: P
         assert all(abs(row[split] - total * HALVES[split]) < 2 for split in SPLITS)
 
 
-def test_best_seed_is_the_smallest_with_the_least_misfit():
-    keys, label = keys_of([str(number) for number in range(30)]), np.arange(30) % 3
-    wanted = np.array([HALVES[split] for split in SPLITS])
-    seed, fit = best_seed(keys, label, 3, HALVES)
-    fits = [misfit(cells(split_numbers(keys, HALVES, s), label, 3), wanted) for s in range(seed + 50)]
-    assert fits[seed] == fit == min(fits)
-    assert fits.index(fit) == seed
-
-
 AUGMENT = {"templates": ["{{ user }} ({{ type }})", "En bref : {{ user }}", "{{ label }}: {{ meta.type }}, {{ user }}"]}
 
 
 def test_augmentation_rephrases_training_prompts_only(stage: Stage, tmp_path: Path):
     stage.settings = settings_of(splits=HALVES, label="type", augment=AUGMENT | {"copies": 2})
-    raw = write_lines(tmp_path / "raw.jsonl", random_chats(7, 60))
-    stage.run(raw)
+    stage.run(write_lines(tmp_path / "raw.jsonl", random_chats(7, 60)))
     rows = stage.lines("train")
     originals = {row["id"]: row for row in rows if "augmented" not in row["meta"]}
     added = [row for row in rows if row["meta"].get("augmented") is True]
@@ -205,17 +173,15 @@ def test_augmentation_rephrases_training_prompts_only(stage: Stage, tmp_path: Pa
     assert len({row["id"] for row in rows}) == len(rows)
     for row in added:
         original = originals[row["meta"]["augmented_from"]]
-        assert row["expected"] == original["expected"]
-        assert row["messages"][-1] == original["messages"][-1]
+        assert (row["expected"], row["messages"][-1]) == (original["expected"], original["messages"][-1])
         assert original["messages"][0]["content"] in row["messages"][0]["content"] != original["messages"][0]["content"]
         assert row["id"] == content_id(row["messages"])
     assert {row["meta"]["augmented_by"] for row in added} == {0, 1, 2}
-    for split in ("validation", "test"):
-        assert not any("augmented" in row["meta"] for row in stage.lines(split))
+    assert not any("augmented" in row["meta"] for split in ("validation", "test") for row in stage.lines(split))
     assert len(stage.records()) == 60, "records.parquet holds no copies"
 
 
-def test_augmentation_of_a_record_does_not_depend_on_others(stage: Stage, tmp_path: Path):
+def test_augmentation_of_a_record_does_not_depend_on_others_and_repeats_none(stage: Stage, tmp_path: Path):
     stage.settings = settings_of(splits=HALVES, augment={"templates": AUGMENT["templates"][:2], "copies": 1})
     records = random_chats(8, 60)
     prompts = []
@@ -223,19 +189,11 @@ def test_augmentation_of_a_record_does_not_depend_on_others(stage: Stage, tmp_pa
         stage.run(write_lines(tmp_path / "raw.jsonl", chosen))
         prompts.append({r["id"] for r in stage.lines("train") if "augmented" in r["meta"]})
     assert prompts[1] < prompts[0]
-
-
-def test_more_copies_than_templates_add_no_repeats(stage: Stage, tmp_path: Path):
-    stage.settings = settings_of(splits=HALVES, augment={"templates": ["{{ user }}", "Bref : {{ user }}"], "copies": 9})
-    stage.run(write_lines(tmp_path / "raw.jsonl", random_chats(9, 40)))
+    stage.settings["augment"] = {"templates": ["{{ user }}", "Bref : {{ user }}"], "copies": 9}
+    stage.run(tmp_path / "raw.jsonl")
     rows = stage.lines("train")
     assert sum("augmented" in row["meta"] for row in rows) * 2 == len(rows)
-
-
-def test_a_template_that_fails_names_record_and_template(stage: Stage, tmp_path: Path):
-    stage.settings = settings_of(splits=HALVES, augment={"templates": ["{{ minute }}"], "copies": 1})
-    raw = write_lines(tmp_path / "raw.jsonl", random_chats(10, 30))
-    assert stage.ingest(raw) == 0
+    stage.settings["augment"] = {"templates": ["{{ minute }}"], "copies": 1}
     assert stage.split() == 1
     assert "augment.templates[0]: has no field 'minute'; its fields are type, meta, user" in stage.error()
 
@@ -247,102 +205,74 @@ def test_the_same_input_gives_the_same_bytes(stage: Stage, tmp_path: Path):
     contents = []
     for _ in range(2):
         stage.run(raw)
-        contents.append(
-            {path.name: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path != raw}
-        )
+        contents.append({path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file() and path != raw})
     assert contents[0] == contents[1]
-    assert len(contents[0]) == 24  # twelve files, each with its seal
-    assert json.loads(contents[0]["ledger.json"])["records"] == {
-        "read": 62, "quarantined": 1, "exact_duplicates": 1, "near_duplicates": 0, "kept": 60,
-        "augmented": len([row for row in stage.lines("train") if "augmented" in row["meta"]]),
-    }  # fmt: skip
+    assert len(contents[0]) == 24, "twelve files, each with its checksum"
 
 
-def test_a_file_of_its_own_is_its_split_and_nothing_else_is_drawn_for_it(stage: Stage, tmp_path: Path):
-    files = {name: tmp_path / f"{name}_raw.jsonl" for name in ("train", "validation")}
-    for seed, path in enumerate(files.values()):
-        write_lines(path, random_chats(seed, 40))
-    stage.settings = settings_of(splits=HALVES, validation_files=[str(files["validation"])])
-    stage.run(files["validation"], files["train"])
-    splits = Counter((Path(r["origin"].rpartition(":")[0]).stem, r["split"]) for r in stage.records())
-    assert splits["validation_raw", "validation"] == 40
-    assert splits["train_raw", "train"] + splits["train_raw", "test"] == 40
-    assert splits["train_raw", "test"] > 0
-    assert sum(splits.values()) == 80
+@pytest.fixture
+def files(stage: Stage, tmp_path: Path) -> tuple[Path, Path]:
+    """Two raw files of 30 records each, the first held out for the test split."""
+    files = [
+        write_lines(tmp_path / f"{name}.jsonl", random_chats(seed, 30)) for seed, name in enumerate(("held", "raw"))
+    ]
+    stage.settings = settings_of(splits=HALVES, test_files=[f"{tmp_path}/.//held.jsonl"])
+    return tuple(files)
 
 
-def test_files_of_a_split_are_known_however_their_paths_are_written(stage: Stage, tmp_path: Path):
-    for seed, name in enumerate(("raw", "one", "two")):
-        write_lines(tmp_path / f"{name}.jsonl", random_chats(seed, 20))
-    held_out = [f"{tmp_path}/./one.jsonl", f"{tmp_path}//two.jsonl"]
-    stage.settings = settings_of(splits=HALVES, test_files=held_out)
-    stage.run(*map(Path, held_out), tmp_path / "raw.jsonl")
-    splits = Counter((Path(r["origin"].rpartition(":")[0]).stem, r["split"]) for r in stage.records())
-    assert (splits["one", "test"], splits["two", "test"]) == (20, 20)
+def test_a_file_of_its_own_is_its_split_and_nothing_else_is_drawn_for_it(stage: Stage, files):
+    stage.run(*files)
+    splits = Counter((row["origin"].partition(".jsonl")[0].rpartition("/")[2], row["split"]) for row in stage.records())
+    assert splits["held", "test"] == 30
+    assert splits["raw", "train"] + splits["raw", "validation"] == 30
+    assert splits["raw", "validation"] > 0
 
 
-def test_of_a_record_in_two_files_the_held_out_copy_stays(stage: Stage, tmp_path: Path):
-    held_out, trained = tmp_path / "test_raw.jsonl", tmp_path / "raw.jsonl"
-    rows = random_chats(0, 30)
-    write_lines(held_out, rows[:10])
-    write_lines(trained, rows)
-    stage.settings = settings_of(splits=HALVES, test_files=[str(held_out)])
-    stage.run(held_out, trained)
-    assert Counter(r["split"] for r in stage.records())["test"] == 10
+def test_of_a_record_in_two_files_the_held_out_copy_stays(stage: Stage, files):
+    write_lines(files[1], [*random_chats(0, 10), *random_chats(1, 20)])
+    stage.run(*files)
+    assert Counter(row["split"] for row in stage.records())["test"] == 30
     assert stage.facts("split")["duplicates"]["exact"] == 10
 
 
-def test_a_group_that_files_tear_apart_is_refused(stage: Stage, tmp_path: Path):
-    held_out, trained = tmp_path / "test_raw.jsonl", tmp_path / "raw.jsonl"
-    write_lines(held_out, [{**row, "match": f"held-{i}"} for i, row in enumerate(random_chats(0, 10))])
-    write_lines(trained, [{**row, "match": f"m{i}"} for i, row in enumerate(random_chats(1, 29))])
-    stage.settings = settings_of(splits=HALVES, test_files=[str(held_out)], group_by="match")
-    stage.run(held_out, trained)
-    with open(trained, "a", encoding="utf-8") as file:
-        file.write(json.dumps({**random_chats(2, 1)[0], "match": "held-4"}) + "\n")
-    assert stage.ingest(held_out, trained) == 0
+def test_a_group_that_files_tear_apart_is_refused(stage: Stage, files):
+    held_out = [{**row, "match": f"held-{n}"} for n, row in enumerate(random_chats(0, 10))]
+    rest = [{**row, "match": f"m{n}"} for n, row in enumerate(random_chats(1, 29))]
+    write_lines(files[0], held_out)
+    stage.settings["group_by"] = "match"
+    stage.run(files[0], write_lines(files[1], rest))
+    write_lines(files[1], [*rest, {**random_chats(2, 1)[0], "match": "held-4"}])
+    assert stage.ingest(*files) == 0
     assert stage.split() == 1
     error = stage.error()
-    assert f"{held_out}:5 (test)" in error
-    assert f"{trained}:30 (" in error
+    assert f"{files[0]}:5 (test)" in error
+    assert f"{files[1]}:30 (" in error
     assert "have the same group, images or text" in error
 
 
-def test_a_file_of_its_own_without_a_record_left_is_refused(stage: Stage, tmp_path: Path):
-    empty, trained = tmp_path / "empty.jsonl", tmp_path / "raw.jsonl"
-    write_lines(empty, [])
-    write_lines(trained, random_chats(0, 30))
-    stage.settings = settings_of(splits=HALVES, validation_files=[str(empty)])
-    assert stage.ingest(empty, trained) == 0
-    assert stage.split() == 1
-    assert "none of its records is left for the split 'validation'" in stage.error()
-
-
-def test_a_training_file_that_repeats_the_test_file_is_told_so(stage: Stage, tmp_path: Path):
-    held_out, trained = tmp_path / "test_raw.jsonl", tmp_path / "raw.jsonl"
-    for path in (held_out, trained):
-        write_lines(path, random_chats(0, 30))
-    stage.settings = settings_of(splits=HALVES | {"validation": 0.0}, test_files=[str(held_out)])
-    assert stage.ingest(held_out, trained) == 0
-    assert stage.split() == 1
-    assert stage.error() == (
-        "the split 'train' is empty: 30 records of 'files' repeat records of 'test_files' and were removed; "
-        "add other records to 'files'"
-    )
-
-
-def test_a_file_that_is_named_for_two_splits_is_refused(stage: Stage, tmp_path: Path):
-    one, two = (write_lines(tmp_path / f"{n}.jsonl", random_chats(n, 30)) for n in range(2))
-    stage.settings = settings_of(splits=HALVES, test_files=[str(one)], validation_files=[f"{tmp_path}/./0.jsonl"])
-    assert stage.ingest(one, one, two) == 0
-    assert stage.split() == 1
-    assert "is named under 'validation_files' and under 'test_files'; name it under one of" in stage.error()
-
-
-@pytest.mark.parametrize("order", [(0, 0, 1), (0, 1, 0)], ids=["one after the other", "another between"])
-def test_a_file_that_is_both_trained_and_tested_on_is_refused(order, stage: Stage, tmp_path: Path):
-    files = [write_lines(tmp_path / f"{n}.jsonl", random_chats(n, 30)) for n in range(2)]
-    stage.settings = settings_of(splits=HALVES, test_files=[str(files[0])])
+@pytest.mark.parametrize(
+    ("lines", "settings", "order", "fault"),
+    [
+        (0, {}, (0, 1), "none of its records is left for the split 'test'"),
+        (30, {}, (0, 0, 1), "held.jsonl: is named under 'test_files' and once more; name it under one of"),
+        (30, {}, (0, 1, 0), "held.jsonl: is named under 'test_files' and once more; name it under one of"),
+        (30, {"validation": "held.jsonl"}, (0, 0, 1), "is named under 'validation_files' and under 'test_files'"),
+    ],
+)
+def test_files_that_can_not_be_kept_apart_are_refused(lines, settings, order, fault, stage: Stage, files):
+    write_lines(files[0], random_chats(0, lines))
+    for split, name in settings.items():
+        stage.settings["whole_files"][split] = [str(files[0].parent / name)]
     assert stage.ingest(*(files[n] for n in order)) == 0
     assert stage.split() == 1
-    assert f"{files[0]}: is named under 'test_files' and once more; name it under one of" in stage.error()
+    assert fault in stage.error()
+
+
+def test_a_training_file_that_repeats_the_test_file_is_told_so(stage: Stage, files):
+    stage.settings["splits"] |= {"validation": 0.0, "train": 0.75}
+    write_lines(files[1], random_chats(0, 30))
+    assert stage.ingest(*files) == 0
+    assert stage.split() == 1
+    assert stage.error().startswith(
+        "the split 'train' is empty: 30 records of 'files' repeat records of 'test_files' and were removed; "
+    )
