@@ -6,17 +6,12 @@ from scripts.common.errors import UserError
 from scripts.common.sandbox import TemplateFaultError, compiled_template
 from scripts.common.sandbox import rendered as render
 
-RECORD = {
-    "text": "But de Jovanic",
-    "minute": "90'+3",
-    "score": {"home": 2, "away": 1},
-    "players": ["Jovanic", "Ferrandi"],
-    "nothing": None,
-}
+RECORD = {"text": "But de Jovanic", "minute": "90'+3", "score": {"home": 2, "away": 1}}
+RECORD |= {"players": ["Jovanic", "Ferrandi"], "nothing": None, "markup": "{{ 7 * 7 }} {% raw %}"}
 
 
-def rendered(source: str, **values) -> str:
-    return render(compiled_template(source, "fields.user"), RECORD | values)
+def rendered(source: str) -> str:
+    return render(compiled_template(source, "fields.user"), RECORD)
 
 
 @pytest.mark.parametrize(
@@ -33,14 +28,11 @@ def rendered(source: str, **values) -> str:
         ("{% for i in range(3) %}{{ i }}{% endfor %}", "012"),
         ("{{ score | tojson }}", '{"away": 1, "home": 2}'),
         ("{{ '%' }}{{ 7 % 4 }}{{ 2 ** 3 }}{{ 'ab' * 2 }}", "%38abab"),
+        ("{{ markup }}", "{{ 7 * 7 }} {% raw %}"),
     ],
 )
-def test_templates_render(source: str, text: str):
+def test_templates_render_and_data_is_no_template(source: str, text: str):
     assert rendered(source) == text
-
-
-def test_data_is_never_a_template():
-    assert rendered("{{ text }}", text="{{ 7 * 7 }} {% raw %}") == "{{ 7 * 7 }} {% raw %}"
 
 
 @pytest.mark.parametrize(
@@ -65,34 +57,29 @@ def test_no_way_out(source: str):
 @pytest.mark.parametrize(
     ("source", "line"),
     [
-        (
-            "{{ text",
-            "fields.user: line 1 of the template: unexpected end of template, expected 'end of print statement'.",
-        ),
-        ("a\n{% if %}", "fields.user: line 2 of the template: Expected an expression, got 'end of statement block'"),
-        ("{{ text | shout }}", "fields.user: line 1 of the template: No filter named 'shout'."),
-        ("{{ " + "(" * 9999, "fields.user: the template is nested too deeply"),
+        ("{{ text", "line 1 of the template: unexpected end of template, expected 'end of print statement'."),
+        ("a\n{% if %}", "line 2 of the template: Expected an expression, got 'end of statement block'"),
+        ("{{ text | shout }}", "line 1 of the template: No filter named 'shout'."),
+        ("{{ " + "(" * 9999, "the template is nested too deeply"),
     ],
 )
 def test_a_faulty_template_is_named_by_its_key_and_line(source: str, line: str):
     with pytest.raises(UserError) as error:
         rendered(source)
-    assert str(error.value).rpartition(";")[0] == line
+    assert str(error.value).rpartition(";")[0] == f"fields.user: {line}"
 
 
 @pytest.mark.parametrize(
     ("source", "line"),
     [
-        ("{{ tetx }}", "has no field 'tetx'; its fields are text, minute, score, players, nothing"),
-        ("{{ nothing }}", "a field that the template prints is null; use default('', true)"),
-        (
-            "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
-            "the template needs too much (RecursionError); simplify it",
-        ),
-        ("{{ 1 / 0 }}", "the template fails: division by zero; mend the template or the record"),
+        ("{{ tetx }}", "has no field 'tetx'; its fields are text, minute, score, players, nothing, markup"),
+        ("{{ nothing }}", "a field that the template prints is null; "),
+        ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "the template needs too much (RecursionError); "),
+        ("{{ 'x' * 10**18 }}", "the template needs too much (MemoryError); "),
+        ("{{ 1 / 0 }}", "the template fails: division by zero; "),
     ],
 )
 def test_what_a_template_can_t_render_is_said(source: str, line: str):
     with pytest.raises(TemplateFaultError) as error:
         rendered(source)
-    assert str(error.value) == line
+    assert str(error.value).startswith(line)
