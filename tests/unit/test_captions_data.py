@@ -11,7 +11,7 @@ import pytest
 from scripts.common.config.runs import ASSISTANT_PHRASES
 from scripts.common.files import read_jsonl
 from scripts.score.style import EMOJI
-from tests.support.dataset_steps import Stage, settings_of
+from tests.support.dataset_steps import Stage, settings_of, write_lines
 
 FOLDER = Path(__file__).parents[2] / "data" / "captions"
 COUNTS = {"train": 84, "validation": 12, "test": 108}
@@ -28,17 +28,14 @@ def pairs(splits) -> list[dict]:
     return [row for rows in splits.values() for row in rows]
 
 
-def test_the_files_hold_the_promised_pairs(splits):
+def test_the_files_hold_the_promised_pairs_and_every_prompt_asks_for_a_caption(splits, pairs):
     assert {name: len(rows) for name, rows in splits.items()} == COUNTS
-    assert all(list(row) == ["prompt", "completion"] for rows in splits.values() for row in rows)
-
-
-def test_every_prompt_asks_for_a_caption(pairs):
+    assert all(list(row) == ["prompt", "completion"] for row in pairs)
     assert [row["prompt"] for row in pairs if not ASKED.fullmatch(row["prompt"])] == []
     assert len({row["prompt"] for row in pairs}) == 204
 
 
-def test_every_completion_is_in_the_voice(pairs):
+def test_every_completion_is_in_the_voice_and_no_two_are_alike(pairs):
     texts = [row["completion"] for row in pairs]
     lengths = [len(text.split()) for text in texts]
     assert (min(lengths), max(lengths), round(statistics.mean(lengths))) == (9, 20, 14)
@@ -47,14 +44,8 @@ def test_every_completion_is_in_the_voice(pairs):
     assert all("!" in caption and EMOJI.search(caption[-5:]) for caption in captions)
     assert sum(bool(re.search(r"\b[A-Z]{3,}\b", text)) for text in texts) >= 102
     assert all(unicodedata.is_normalized("NFC", text) and text == text.strip() for text in texts)
-
-
-def test_no_completion_speaks_as_an_assistant(pairs):
-    assert [r for r in pairs if any(re.search(p, r["completion"], re.IGNORECASE) for p in ASSISTANT_PHRASES)] == []
-
-
-def test_no_two_completions_are_alike(pairs):
-    bags = [set(re.findall(r"\w+", row["completion"].lower())) for row in pairs]
+    assert [text for text in texts if any(re.search(p, text, re.IGNORECASE) for p in ASSISTANT_PHRASES)] == []
+    bags = [set(re.findall(r"\w+", text.lower())) for text in texts]
     assert [pair for pair in combinations(bags, 2) if len(pair[0] & pair[1]) >= 0.35 * len(pair[0] | pair[1])] == []
 
 
@@ -68,25 +59,18 @@ def test_further_prompts_have_no_answer(pairs):
 
 
 def test_separate_files_go_to_their_splits_whole(splits, tmp_path, capsys):
-    paths = {name: str(FOLDER / f"{name}.jsonl") for name in COUNTS}
-    settings = settings_of(
-        format="prompt_completion",
-        files=[paths["train"]],
-        validation_files=[paths["validation"]],
-        test_files=[paths["test"]],
-        deduplicate={"compare": "answer"},
-    )
-    stage = Stage(tmp_path, settings, capsys)
-    stage.run(*(FOLDER / f"{name}.jsonl" for name in COUNTS))
+    paths = {name: FOLDER / f"{name}.jsonl" for name in COUNTS}
+    files = {"files": [str(paths["train"])], "test_files": [str(paths["test"])]}
+    files |= {"validation_files": [str(paths["validation"])], "deduplicate": {"compare": "answer"}}
+    stage = Stage(tmp_path, settings_of(format="prompt_completion", **files), capsys)
+    stage.run(*paths.values())
     for name, rows in splits.items():
         assert {r["messages"][-1]["content"] for r in stage.lines(name)} == {row["completion"] for row in rows}
 
 
-def test_put_together_they_are_one_file_to_split(tmp_path, capsys):
-    whole = tmp_path / "all.jsonl"
-    whole.write_text("".join((FOLDER / f"{name}.jsonl").read_text(encoding="utf-8") for name in COUNTS), "utf-8")
+def test_put_together_they_are_one_file_to_split(pairs, tmp_path, capsys):
     stage = Stage(tmp_path, settings_of(format="prompt_completion", splits={"seed": 1}), capsys)
-    stage.run(whole)
-    counts = {name: len(stage.lines(name)) for name in COUNTS}
-    assert sum(counts.values()) == 204
-    assert min(counts.values()) >= 5
+    stage.run(write_lines(tmp_path / "all.jsonl", pairs))
+    counts = [len(stage.lines(name)) for name in COUNTS]
+    assert sum(counts) == 204
+    assert min(counts) >= 5

@@ -19,31 +19,19 @@ def test_the_pieces_write_what_the_template_writes(name):
     assert ChatShape.from_json(shape.to_json()) == shape
 
 
+LOOP = "{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}"
+
+
 @pytest.mark.parametrize(
     ("template", "line"),
     [
         ("{{ messages[0].content }}", "the chat template loses or repeats the message '⟦answer 0⟧'"),
-        ("{% for m in messages %}{{ m.content * 2 }}{% endfor %}", "loses or repeats the message '⟦user 0⟧'"),
-        (
-            "{% for m in messages %}{{ m.role }}:{{ m.content }}{{ m.content | length }}|{% endfor %}",
-            "the chat template is more than fixed text around messages",
-        ),
-        (
-            "{% for m in messages %}{{ loop.index }}{{ m.role }}:{{ m.content }}\n{% endfor %}",
-            "the chat template is more than fixed text around messages",
-        ),
-        (
-            "{% for m in messages %}{{ m.role }}:{{ m.content | upper }}\n{% endfor %}",
-            "the chat template loses or repeats the message",
-        ),
-        (
-            "{{ strftime_now('%Y') }}{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}",
-            "the chat template writes the current date",
-        ),
-        (
-            "{{ add_generation_prompt }}{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}",
-            "the chat template begins otherwise where the assistant is to speak",
-        ),
+        (LOOP.replace("m.content", "m.content * 2"), "loses or repeats the message '⟦user 0⟧'"),
+        (LOOP.replace("m.content", "m.content | upper"), "the chat template loses or repeats the message"),
+        (LOOP.replace("\n", "{{ m.content | length }}|"), "the chat template is more than fixed text around messages"),
+        (LOOP.replace("m.role", "loop.index ~ m.role"), "the chat template is more than fixed text around messages"),
+        ("{{ strftime_now('%Y') }}" + LOOP, "the chat template writes the current date"),
+        ("{{ add_generation_prompt }}" + LOOP, "the chat template begins otherwise where the assistant is to speak"),
         ("{{ raise_exception('never') }}", "the chat template refuses the conversation: never"),
     ],
 )
@@ -54,12 +42,13 @@ def test_a_template_that_is_more_than_pieces_is_refused(template, line):
 
 
 def test_a_template_that_mentions_the_date_but_does_not_write_it_is_fine():
-    template = "{% set now = strftime_now('%Y') %}{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}"
+    template = "{% set now = strftime_now('%Y') %}" + LOOP
     assert shape_of_template(template, "<s>", "</s>").user_prefix == "user:"
 
 
-def test_white_space_that_a_template_strips_is_known_by_role():
-    template, bos, eos, _ = TEMPLATES["mistral v0.3"]
-    assert shape_of_template(template, bos, eos).trims == ("assistant",)
-    template, bos, eos, _ = TEMPLATES["llama 3"]
-    assert shape_of_template(template, bos, eos).trims == ("system", "user", "assistant")
+@pytest.mark.parametrize(
+    ("name", "trims"), [("mistral v0.3", ("assistant",)), ("llama 3", ("system", "user", "assistant"))]
+)
+def test_white_space_that_a_template_strips_is_known_by_role(name, trims):
+    template, bos, eos, _ = TEMPLATES[name]
+    assert shape_of_template(template, bos, eos).trims == trims

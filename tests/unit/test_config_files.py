@@ -1,6 +1,5 @@
 """Configuration files that are missing or no YAML are one line with file and line, before Snakemake reads them."""
 
-import json
 import os
 import subprocess
 import sys
@@ -74,7 +73,7 @@ def test_the_file_of_the_snakefile_is_looked_at_only_where_it_is_read(folder):
     "text",
     [
         BROKEN, "a:\n\tb: 1\n", "a: b: c\n", "a: 'x\n", "a: 1\n---\nb: 2\n", "a: *x\n", "a: {{x}}\n", "a: !x 1\n",
-        "- a\n", "", "x\n", "[1]", '{"a":\t1}', '{"a": 1, }', "\ufeffa: 1\n", "a: &b {c: 1}\nd: *b\n",
+        "- a\n", "", "[1]", '{"a":\t1}', '{\n\t"a": "\\t"\n}', '{"a": 1, }', "\ufeffa: 1\n", "a: &b {c: 1}\nd: *b\n",
         "__use_yte__: true\na: 1\n", "a: \u00e9\u2028b\n", "a: 1 # \x85\n",
         "? a\n: b\n", '{"a": "\\ud800"}', "a: \U0001f600\n", "a: 0o17\n",
     ],
@@ -103,30 +102,16 @@ def test_pipes_are_left_to_snakemake_and_so_are_large_files(folder, monkeypatch)
 
 
 @pytest.mark.parametrize("profile", ["default", "slurm"])
-def test_snakemake_ends_with_this_line(tmp_path, profile):
-    (tmp_path / "config").mkdir()
-    (tmp_path / "config/mine.yaml").write_text(BROKEN)
+def test_snakemake_and_commands_that_read_it_themselves_end_with_this_line(folder, profile):
     words = ["-n", "-s", str(ROOT / "Snakefile"), "--workflow-profile", str(ROOT / "profiles" / profile)]
-    (tmp_path / "scontrol").write_text("#!/bin/sh\necho 'MinJobAge = 300 sec'\n")
-    (tmp_path / "scontrol").chmod(0o755)
-    environment = {"PATH": f"{tmp_path}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
-    for file, line in (("config/mine.yaml", FAULT), ("config/nope.yaml", "config/nope.yaml: no such file")):
-        done = run_snakemake(tmp_path, *words, "--configfile", file, environment=environment)
-        assert done.returncode == 1
-        assert done.stdout.splitlines()[-1] == line
-        assert len(done.stdout.splitlines()) <= 2
-
-
-@pytest.mark.parametrize(
-    ("file", "line"), [("config/mine.yaml", FAULT), ("config/nope.yaml", "config/nope.yaml: no such file")]
-)
-def test_commands_that_read_it_themselves_end_with_this_line(folder, file, line):
-    report = [sys.executable, "-m", "scripts.common.results_folder", file]
+    Path("scontrol").write_text("#!/bin/sh\necho 'MinJobAge = 300 sec'\n")
+    Path("scontrol").chmod(0o755)
+    path = f"{folder}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = run_snakemake(folder, *words, "--configfile", "config/mine.yaml", environment={"PATH": path})
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == FAULT
+    assert len(done.stdout.splitlines()) <= 2
+    command = [sys.executable, "-m", "scripts.common.results_folder", "config/mine.yaml"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(report, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"{line}\n")
-
-
-def test_json_is_taken_as_it_is(folder):
-    Path("config/mine.json").write_text(json.dumps({"a": "\t"}, indent="\t"))
-    assert said("--configfile", "config/mine.json") is None
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", f"{FAULT}\n")

@@ -1,11 +1,11 @@
 """Another seed is proposed for what chance does not explain, and never at the cost of a span's label."""
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from scripts.common.files import read_jsonl
 from scripts.common.records import SPLITS
 from scripts.dataset.splits import best_seed, key_of, share_tolerance, shares_off, split_numbers
 from scripts.dataset.stratification import LabelsOf, stratification
@@ -15,11 +15,17 @@ WANTED = np.array([SHARES[name] for name in SPLITS])
 PII = Path(__file__).parents[2] / "data" / "pii" / "records.jsonl"
 
 
+def numbered(count: int) -> np.ndarray:
+    """Return the keys of so many groups of one record each."""
+    return keys_of([str(number) for number in range(count)])
+
+
 def keys_of(groups: list[str]) -> np.ndarray:
     return np.array([key_of(group, "") for group in groups], np.uint64)
 
 
-def labels_of(label: list[int], spans: list[frozenset[str]]) -> LabelsOf:
+def labels_of(label: list[int], spans: list[frozenset[str]] | None = None) -> LabelsOf:
+    spans = spans or [frozenset()] * len(label)
     sets = list(dict.fromkeys(spans))
     names = sorted(frozenset().union(*sets))
     members = np.array([[name in found for found in sets] for name in names], bool).reshape(len(names), len(sets))
@@ -31,15 +37,13 @@ def facts(keys: np.ndarray, labels: LabelsOf, seed: int) -> dict:
 
 
 def test_for_single_records_the_usual_distance_is_the_quantile_of_chi_square():
-    keys = keys_of([str(number) for number in range(600)])
-    labels = labels_of([number % 4 for number in range(600)], [frozenset()] * 600)
+    labels = labels_of([number % 4 for number in range(600)])
     # 15.507: 95 % of chi-square with 4 labels x (3 splits - 1) degrees of freedom, from the tables.
-    assert facts(keys, labels, 0)["usual_distance"] == pytest.approx(15.507, rel=0.06)
+    assert facts(numbered(600), labels, 0)["usual_distance"] == pytest.approx(15.507, rel=0.06)
 
 
 def test_chance_is_left_alone_and_what_it_does_not_explain_is_not():
-    keys = keys_of([str(number) for number in range(400)])
-    labels = labels_of([number % 4 for number in range(400)], [frozenset()] * 400)
+    keys, labels = numbered(400), labels_of([number % 4 for number in range(400)])
     found = [facts(keys, labels, seed) for seed in range(60)]
     assert all(
         fit["worthwhile"] == (fit["distance"] > fit["usual_distance"] or fit["shares_off"] > fit["best_shares_off"])
@@ -49,26 +53,27 @@ def test_chance_is_left_alone_and_what_it_does_not_explain_is_not():
     assert all(fit["best_distance"] <= fit["distance"] for fit in found)
 
 
-def test_a_label_that_misses_a_split_is_worth_another_seed():
-    keys = keys_of([str(number) for number in range(200)])
-    labels = labels_of([int(number < 4) for number in range(200)], [frozenset()] * 200)
-    fit = next(fit for fit in (facts(keys, labels, seed) for seed in range(20)) if fit["labels_missing_in_a_split"])
+@pytest.mark.parametrize(
+    ("labels", "fault"),
+    [
+        (labels_of([int(number < 4) for number in range(200)]), "labels_missing_in_a_split"),
+        (labels_of([0] * 24), "shares_off"),
+        (
+            labels_of([0] * 120, [frozenset({"RARE"} if n < 8 else ()) for n in range(120)]),
+            "span_labels_missing_in_a_split",
+        ),
+    ],
+)
+def test_a_label_that_misses_a_split_and_shares_far_from_the_wanted_are_worth_another_seed(labels, fault):
+    keys = numbered(len(labels.label))
+    fit = next(fit for fit in (facts(keys, labels, seed) for seed in range(400)) if fit[fault])
     assert fit["worthwhile"]
-    assert fit["best_labels_missing_in_a_split"] == 0
-
-
-def test_a_split_far_from_the_wanted_shares_is_worth_another_seed():
-    keys = keys_of([str(number) for number in range(24)])
-    labels = labels_of([0] * 24, [frozenset()] * 24)
-    fit = next(fit for fit in (facts(keys, labels, seed) for seed in range(99)) if fit["shares_off"])
-    assert fit["worthwhile"]
-    assert fit["best_shares_off"] == 0
-    assert all(abs(fit["best_shares"][name] - SHARES[name]) <= 0.1 for name in SPLITS)
+    assert fit[f"best_{fault}"] == 0
 
 
 def test_shares_may_differ_by_5_points_with_many_groups_and_by_10_with_few():
-    assert share_tolerance(keys_of([str(number) for number in range(1000)])) == 0.05
-    assert share_tolerance(keys_of([str(number) for number in range(49)])) == pytest.approx(0.5 / 7)
+    assert share_tolerance(numbered(1000)) == 0.05
+    assert share_tolerance(numbered(49)) == pytest.approx(0.5 / 7)
     assert share_tolerance(keys_of([str(number % 49) for number in range(98)])) == pytest.approx(0.5 / 7)
     assert share_tolerance(keys_of([str(number % 4) for number in range(1000)])) == 0.1
     assert share_tolerance(keys_of(["large"] * 900 + [str(number) for number in range(100)])) == 0.1
@@ -76,42 +81,29 @@ def test_shares_may_differ_by_5_points_with_many_groups_and_by_10_with_few():
     assert shares_off(counts, np.array([0.7, 0.1, 0.2]), 0.05).tolist() == [3, 0]
 
 
-def spans_missing(labels: LabelsOf, keys: np.ndarray, seed: int) -> np.ndarray:
-    return labels.spans_missing(split_numbers(keys, SHARES, seed), WANTED)
-
-
 def test_the_proposed_seed_loses_no_span_label_that_a_split_has():
-    keys = keys_of([str(number) for number in range(120)])
-    labels = labels_of(
-        [number % 2 for number in range(120)],
-        [frozenset({"RARE"} if number < 6 else {"EMAIL"} if number % 3 else ()) for number in range(120)],
-    )
+    keys = numbered(120)
+    spans = [frozenset({"RARE"} if number < 6 else {"EMAIL"} if number % 3 else ()) for number in range(120)]
+    labels = labels_of([number % 2 for number in range(120)], spans)
+
+    def missing(seed: int) -> bool:
+        return labels.spans_missing(split_numbers(keys, SHARES, seed), WANTED).any()
+
     blind = best_seed(keys, labels.label, labels.labels, SHARES)[0]
-    present = next(seed for seed in range(400) if not spans_missing(labels, keys, seed).any())
-    assert spans_missing(labels, keys, blind).any(), "a search that does not look at spans would lose RARE"
+    assert missing(blind), "a search that does not look at spans would lose RARE"
+    present = next(seed for seed in range(400) if not missing(seed))
     fit = facts(keys, labels, present)
     assert fit["best_seed"] != present
-    assert not spans_missing(labels, keys, fit["best_seed"]).any()
-
-
-def test_a_span_label_that_misses_a_split_is_worth_another_seed():
-    keys = keys_of([str(number) for number in range(120)])
-    labels = labels_of([0] * 120, [frozenset({"RARE"} if number < 8 else ()) for number in range(120)])
-    present = next(seed for seed in range(400) if spans_missing(labels, keys, seed).any())
-    fit = facts(keys, labels, present)
-    assert fit["span_labels_missing_in_a_split"] > fit["best_span_labels_missing_in_a_split"] == 0
-    assert fit["worthwhile"]
+    assert not missing(fit["best_seed"])
 
 
 def test_the_split_of_the_recipe_on_personal_data_is_fine():
-    with open(PII, encoding="utf-8") as file:
-        rows = [json.loads(line) for line in file]
-    keys = keys_of([row["template"] for row in rows])
+    rows = list(read_jsonl(PII))
     labels = labels_of(
         [["en", "fr"].index(row["language"]) for row in rows],
         [frozenset(label for _, _, label in row["spans"]) for row in rows],
     )
-    fit = facts(keys, labels, 10)
+    fit = facts(keys_of([row["template"] for row in rows]), labels, 10)
     assert not fit["worthwhile"]
     assert (fit["labels_missing_in_a_split"], fit["span_labels_missing_in_a_split"]) == (0, 0)
     assert fit["distance"] == pytest.approx(16.08, abs=0.01)

@@ -39,20 +39,28 @@ def keys(environment: dict[str, str]) -> list[str]:
     return [device.key for device in devices(environment)]
 
 
-def test_without_nvidia_smi_there_are_no_gpus(tmp_path):
+def test_without_nvidia_smi_or_an_answer_there_are_no_gpus_but_those_that_are_named(machine, tmp_path):
     assert devices({"PATH": str(tmp_path)}) == []
-
-
-def test_a_driver_that_does_not_answer_is_no_gpu(machine):
+    assert devices({"PATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": "0,1"}) == [Device("0", "0"), Device("1", "1")]
     assert devices(machine("couldn't communicate with the NVIDIA driver\n", status=9)) == []
 
 
-def test_all_gpus_of_the_machine_are_named_by_uuid(machine):
-    assert devices(machine(TWO)) == [Device(FIRST, FIRST), Device(SECOND, SECOND)]
-
-
-def test_a_gpu_that_is_cut_into_parts_is_its_parts(machine):
-    assert names(machine(CUT)) == [PART, OTHER_PART, SECOND]
+@pytest.mark.parametrize(
+    ("listing", "variables", "expected"),
+    [
+        (TWO, {}, [FIRST, SECOND]),
+        (CUT, {}, [PART, OTHER_PART, SECOND]),
+        (CUT, {"CUDA_VISIBLE_DEVICES": OTHER_PART}, [OTHER_PART]),
+        (TWO, {"CUDA_VISIBLE_DEVICES": ""}, []),
+        (TWO, {"CUDA_VISIBLE_DEVICES": "-1"}, []),
+        (TWO, {"CUDA_VISIBLE_DEVICES": "1,0"}, ["1", "0"]),
+        (TWO, {"CUDA_VISIBLE_DEVICES": "0,-1,1"}, ["0"]),
+        (TWO, {"SNAKETUNE_DEVICES": "a,b,c"}, ["a", "b", "c"]),
+        (TWO, {"SNAKETUNE_DEVICES": ""}, []),
+    ],
+)
+def test_only_listed_gpus_are_there_as_cuda_reads_the_list(machine, listing, variables, expected):
+    assert names(machine(listing, **variables)) == expected
 
 
 @pytest.mark.parametrize("visible", ["1", SECOND, SECOND[:12]])
@@ -60,46 +68,20 @@ def test_a_gpu_keeps_the_name_that_was_given_and_has_one_key_under_any(machine, 
     assert devices(machine(TWO, CUDA_VISIBLE_DEVICES=visible)) == [Device(visible, SECOND)]
 
 
-def test_a_part_is_named_as_it_was_given(machine):
-    assert devices(machine(CUT, CUDA_VISIBLE_DEVICES=OTHER_PART)) == [Device(OTHER_PART, OTHER_PART)]
-
-
-@pytest.mark.parametrize(("visible", "left"), [("", []), ("-1", []), ("1,0", ["1", "0"]), ("0,-1,1", ["0"])])
-def test_only_listed_gpus_are_there_as_cuda_reads_the_list(machine, visible, left):
-    assert names(machine(TWO, CUDA_VISIBLE_DEVICES=visible)) == left
-
-
-def test_gpus_that_nvidia_smi_does_not_know_are_taken_at_their_name(tmp_path):
-    assert devices({"PATH": str(tmp_path), "CUDA_VISIBLE_DEVICES": "0,1"}) == [Device("0", "0"), Device("1", "1")]
-
-
-def test_the_machine_can_be_described_instead(machine):
-    assert names(machine(TWO, SNAKETUNE_DEVICES="a,b,c")) == ["a", "b", "c"]
-    assert names(machine(TWO, SNAKETUNE_DEVICES="")) == []
-
-
-def test_under_slurm_a_number_is_another_gpu_in_each_job(machine):
+def test_under_slurm_a_number_is_another_gpu_in_each_job_and_the_same_in_its_steps(machine):
     """A job that is kept to its devices counts them from 0; the number of one job says nothing of another's."""
     first = machine("", CUDA_VISIBLE_DEVICES="0", SLURM_JOB_ID="7")
     assert keys(first) != keys({**first, "SLURM_JOB_ID": "8"})
     assert keys(first) != keys({**first, "SLURM_STEP_ID": "2"})
     assert names(first) == ["0"]
+    step = machine(TWO, CUDA_VISIBLE_DEVICES="0", SLURM_JOB_ID="7", SLURM_STEP_ID="0")
+    assert keys(step) == keys({**step, "SLURM_STEP_ID": "1", "CUDA_VISIBLE_DEVICES": FIRST})
+    assert keys(machine(TWO, SLURM_JOB_ID="7")) == [FIRST, SECOND], "without GPUs of its own they are everybody's"
 
 
-def test_within_one_slurm_job_a_gpu_is_the_same_in_every_step(machine):
-    environment = machine(TWO, CUDA_VISIBLE_DEVICES="0", SLURM_JOB_ID="7", SLURM_STEP_ID="0")
-    assert keys(environment) == keys({**environment, "SLURM_STEP_ID": "1", "CUDA_VISIBLE_DEVICES": FIRST})
-
-
-def test_in_a_slurm_job_that_was_given_no_gpus_they_are_everybodys(machine):
-    assert keys(machine(TWO, SLURM_JOB_ID="7")) == [FIRST, SECOND]
-
-
-def test_an_nvidia_smi_that_hangs_is_said(machine, monkeypatch):
+def test_an_nvidia_smi_that_hangs_is_said(machine, monkeypatch, tmp_path):
     monkeypatch.setattr("scripts.common.devices.SECONDS_FOR_NVIDIA_SMI", 0.2)
     environment = machine("")
-    path = environment["PATH"].split(os.pathsep)[0]
-    with open(os.path.join(path, "nvidia-smi"), "w", encoding="utf-8") as program:
-        program.write("#!/bin/sh\nexec sleep 5\n")
+    (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 5\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"does not answer.*CUDA_VISIBLE_DEVICES="):
         devices(environment)
