@@ -3,10 +3,9 @@
 import random
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from scripts.dataset.deduplicate import TextStore, folded, jaccard, near_duplicates, pair_across_splits, shingles
+from scripts.dataset.deduplicate import TextStore, folded, jaccard, near_duplicates, shingles
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 
 WORDS = ("but", "tir", "corner", "carton", "gardien", "poteau", "centre", "passe", "lucarne", "arrêt", "rừng", "biển")
@@ -54,12 +53,6 @@ def test_near_duplicates_are_those_of_brute_force(size: int, threshold: float, t
     assert not set(found) & {first for first, _ in found.values()}, "what others repeat stays"
     for few in ([], ["seul"], ["", "", "a", "ab", "ab"]):
         assert set(near_duplicates(store(tmp_path, few), size, threshold, {})) == set(brute_force(few, size, threshold))
-
-
-def test_a_pair_across_splits_is_found_and_one_inside_is_not(tmp_path: Path):
-    texts = store(tmp_path, ["la tête de Jovanic passe à côté", "autre chose", "la tête de Jovanic passe à côté"])
-    assert pair_across_splits(texts, 5, 0.85, np.array([0, 0, 0])) is None
-    assert pair_across_splits(texts, 5, 0.85, np.array([0, 0, 2])) == (0, 2, 1.0)
 
 
 def test_case_and_punctuation_don_t_count_but_accents_do():

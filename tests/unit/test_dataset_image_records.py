@@ -47,33 +47,6 @@ def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
     return Stage(tmp_path, settings_of(images=str(folder), splits=HALVES), capsys)
 
 
-SEEN = [{"role": "user", "content": [IMAGE, TEXT]}]
-
-
-@pytest.mark.parametrize(
-    ("kind", "raw"),
-    [
-        ("messages", {"messages": [*SEEN, ANSWER]}),
-        ("messages", {"messages": [{"role": "user", "content": [{"type": "image", "path": "a.png"}, TEXT]}, ANSWER]}),
-        ("messages", {"messages": [{"role": "user", "content": [{"type": "image", "url": "a.png"}, TEXT]}, ANSWER]}),
-        ("messages", {"messages": [{"role": "user", "content": [
-            {"type": "image_url", "image_url": {"url": "a.png", "detail": "high"}}, TEXT]}, ANSWER]}),
-        # as a table fills it in
-        ("messages", {"messages": [{"role": "user", "content": [IMAGE | {"text": None}, TEXT | {"image": None}]},
-            {"role": "assistant", "content": [{"type": "text", "text": "Le sel", "image": None}]}]}),
-        ("messages", {"messages": SEEN, "expected": "Le sel\n"}),
-        ("sharegpt", {"conversations": [
-            {"from": "human", "value": [IMAGE, TEXT]}, {"from": "gpt", "value": "Le sel"}]}),
-        ("prompt_completion", {"prompt": [IMAGE, TEXT], "completion": "Le sel"}),
-        ("prompt_completion", {"prompt": SEEN, "completion": [ANSWER]}),
-    ],
-)  # fmt: skip
-def test_every_layout_makes_the_same_record(kind: str, raw: dict):
-    record = made(raw, format=kind)
-    assert record.messages == [*SEEN, ANSWER]
-    assert (record.expected, record.meta, record.id) == ("Le sel", {}, content_id(record.messages))
-
-
 def test_texts_between_images_are_normalised_and_empty_ones_go():
     texts = [{"type": "text", "text": text} for text in (" un\r\n", "deux ", " \n", "e\u0301te\u0301")]
     content = [*texts[:2], IMAGE, texts[2], IMAGE, texts[3]]
@@ -81,31 +54,6 @@ def test_texts_between_images_are_normalised_and_empty_ones_go():
     un_deux, ete = ({"type": "text", "text": text} for text in ("un\n\ndeux", "été"))
     assert record.messages[0]["content"] == [un_deux, IMAGE, IMAGE, ete]
     assert made({"messages": [{"role": "user", "content": [IMAGE]}, ANSWER]}).messages[0]["content"] == [IMAGE]
-
-
-@pytest.mark.parametrize(
-    ("content", "complaint"),
-    [
-        ([{"type": "image"}], r"messages\[0\].content\[0\] names no image"),
-        ([TEXT, {"type": "image", "image": None}], r"content\[1\] names no image"),
-        ([{"type": "image", "image": {"bytes": "x"}}], "the image's name is an object, not text"),
-        ([{"type": "video", "video": "a.mp4"}], "is a part of type 'video'; parts are of type text or image"),
-        ([TEXT, "a"], "is a list, not text"),
-        ([IMAGE, {"type": "text", "text": "a\0b"}], "holds a NUL character"),
-        ([], r"message 1 \(user\) is empty"),
-    ],
-)
-def test_a_bad_part_is_refused(content: list, complaint: str):
-    with pytest.raises(BadRecordError, match=complaint):
-        made({"messages": [{"role": "user", "content": content}, ANSWER]})
-
-
-@pytest.mark.parametrize(("role", "number"), [("system", 1), ("assistant", 3)])
-def test_images_stand_in_the_users_messages(role: str, number: int):
-    messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "q"}, ANSWER]
-    messages[number - 1] = {"role": role, "content": [TEXT, IMAGE]}
-    with pytest.raises(BadRecordError, match=rf"message {number} \({role}\) holds an image"):
-        made({"messages": messages})
 
 
 def test_expected_is_scored_and_the_answer_is_trained_on():

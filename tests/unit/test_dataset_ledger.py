@@ -13,7 +13,6 @@ from scripts.common.records import SPLITS
 from scripts.dataset.ledger import BINS, Lengths
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 
-ATTACK = "<script>alert('x')</script><img src=x onerror=alert(1)>\"'&amp;"
 HALVES = {"train": 0.5, "validation": 0.0, "test": 0.5}
 
 
@@ -99,17 +98,6 @@ def test_a_histogram_holds_every_text_once(values: list[int]):
         assert count == sum(low <= value < high for value in values)
     assert sum(b["records"] for b in bins) == len(values)
     assert entry["minimum"] <= entry["p5"] <= entry["median"] <= entry["p95"] <= entry["maximum"]
-
-
-def test_text_of_the_data_is_never_markup(run):
-    records = [record | {"type": ATTACK} for record in sample(30)]
-    records += [chat("q", ATTACK, type=ATTACK), chat("q", ATTACK, type=ATTACK), {ATTACK: ATTACK, "type": ATTACK}]
-    settings = {"label": "type", "checks": [{"must_match": "z"}], "on_bad_record": "quarantine"}
-    _, page, _ = run(records, **settings, splits=HALVES)
-    assert page.count("&lt;script&gt;alert(") >= 4
-    assert "<script" not in page
-    assert "<img" not in page
-    assert "default-src 'none'" in page.replace("&#39;", "'")
 
 
 SENTENCES = {

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from scripts.common.errors import UserError
-from scripts.dataset import raw_files, read_hub, read_json
+from scripts.dataset import raw_files, read_hub
 from scripts.dataset.read_rows import read_rows
 
 KINDS = ("json", "jsonl", "csv", "tsv", "parquet")
@@ -131,27 +131,6 @@ def test_any_json_array_is_read_as_the_standard_library_reads_it(records, indent
     path.write_text(json.dumps(records, ensure_ascii=False, indent=indent), encoding="utf-8")
     monkeypatch.setattr(raw_files, "CHUNK", size)
     assert [row.record for row in read_rows(path)] == records
-
-
-@pytest.mark.parametrize("size", range(1, 12))
-def test_a_number_cut_by_a_chunk_is_read_whole(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path = tmp_path / "raw.json"
-    path.write_bytes(b'[123456, 78.25e1, {"n": 99999}]')
-    monkeypatch.setattr(raw_files, "CHUNK", size)
-    rows = list(read_rows(path))
-    assert [row.text for row in rows] == ["123456", "782.5", None]
-    assert rows[2].record == {"n": 99999}
-
-
-def test_a_record_beyond_any_size_stops_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    for module in (raw_files, read_json):
-        monkeypatch.setattr(module, "MAX_RECORD", 2**20)
-    monkeypatch.setattr(raw_files, "CHUNK", 2**16)
-    for name, opening in (("raw.json", b'[{"a": "'), ("raw.jsonl", b'{"a": "')):
-        path = tmp_path / name
-        path.write_bytes(opening + b"x" * 2**22)
-        with pytest.raises(UserError, match=f"{name}:1: a record is longer than"):
-            list(read_rows(path))
 
 
 HUB = {"id": "org/name", "revision": "0123456789abcdef0123456789abcdef01234567", "name": "fr", "split": "train"}

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def made(raw: dict, **settings):
-    return RecordMaker(settings_of(**settings)).make(raw, "raw.jsonl:1")[0]
+    return RecordMaker(settings_of(**settings), lambda messages: messages).make(raw, "raw.jsonl:1")[0]
 
 
 @pytest.fixture
@@ -38,6 +38,7 @@ def test_formats(settings: dict, raw: dict, messages: list[dict]):
     assert record.messages == messages
     assert record.id == content_id(messages)
     assert record.expected == messages[-1]["content"]
+    assert "expected" not in record.meta
 
 
 @given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(str.strip))
@@ -51,16 +52,12 @@ def test_line_ends_and_outer_white_space_are_normalised():
     assert made(chat(" q\r\n", "a\r\nb\rc \n")).messages == chat("q", "a\nb\nc")["messages"]
 
 
-def test_label_is_mapped_and_others_stay():
+def test_label_is_mapped_and_others_stay_and_meta_holds_the_rest():
     settings = {"label": "type", "label_map": {"goal": "But", "true": "Oui"}}
     labels = [made(chat("q", "a", type=kind), **settings).label for kind in ("goal", "card", True, 3)]
     assert labels == ["But", "card", "Oui", "3"]
-
-
-def test_meta_holds_the_raw_fields_that_are_no_message():
     record = made(chat("q", "a", minute="90'+3", source={"url": "u"}), group_by="minute")
-    assert record.meta == {"minute": "90'+3", "source": {"url": "u"}}
-    assert record.group == "90'+3"
+    assert (record.meta, record.group) == ({"minute": "90'+3", "source": {"url": "u"}}, "90'+3")
 
 
 def test_values_that_json_lacks_become_text(tmp_path: Path, stage: Stage):
@@ -83,15 +80,18 @@ CHECK = {"label": "But", "must_match": "(?i)but"}
 BY_TYPE = {"label": "type", "label_map": {"goal": "But"}}
 
 
-def test_check_lists_a_violation_and_keeps_the_record(tmp_path: Path, stage: Stage):
-    stage.settings = settings_of(**BY_TYPE, checks=[CHECK])
-    records = [chat("q", "But !", type="goal"), chat("q", "Corner", type="goal"), chat("q", "Corner.", type="card")]
-    assert stage.ingest(write_lines(tmp_path / "raw.jsonl", records)) == 0
-    (check,) = stage.facts("ingest")["checks"]
+def test_check_lists_a_violation_and_keeps_the_record_or_quarantines_it(tmp_path: Path, stage: Stage):
+    forbidden = {"must_not_match": "(?i)abonnez", "on_violation": "quarantine"}
+    stage.settings = settings_of(**BY_TYPE, checks=[CHECK, forbidden])
+    records = [chat("q", answer, type="goal") for answer in ("But !", "Corner", "Abonnez-vous")]
+    assert stage.ingest(write_lines(tmp_path / "raw.jsonl", [*records, chat("q", "Corner.", type="card")])) == 0
+    check = stage.facts("ingest")["checks"][0]
     assert (check["count"], check["on_violation"]) == (1, "list")
     assert check["states"] == "the answer of a 'But' must match '(?i)but'"
     assert [example["origin"] for example in check["examples"]] == [f"{tmp_path / 'raw.jsonl'}:2"]
     assert [row["label"] for row in stage.ingested()] == ["But", "But", "card"]
+    (row,) = stage.lines("quarantine")
+    assert (row["record"], row["reason"]) == (records[2], "the answer of a 'But' must not match '(?i)abonnez'")
 
 
 def test_check_relabels_and_the_prompt_says_so():
@@ -99,15 +99,6 @@ def test_check_relabels_and_the_prompt_says_so():
     record = made({"type": "goal", "text": "Corner"}, **settings, checks=[CHECK | {"on_violation": "relabel"}])
     assert record.label == UNKNOWN
     assert record.messages[0]["content"] == "unknown ?"
-
-
-def test_check_quarantines_even_when_bad_records_fail_the_build(tmp_path: Path, stage: Stage):
-    stage.settings = settings_of(checks=[{"must_not_match": "(?i)abonnez", "on_violation": "quarantine"}])
-    records = [chat("q", "But !"), chat("q", "Abonnez-vous !")]
-    assert stage.ingest(write_lines(tmp_path / "raw.jsonl", records)) == 0
-    (row,) = stage.lines("quarantine")
-    assert (row["record"], row["reason"]) == (records[1], "the answer must not match '(?i)abonnez'")
-    assert stage.facts("ingest")["kept"] == 1
 
 
 def test_the_noisy_example_keeps_its_promises(stage: Stage):

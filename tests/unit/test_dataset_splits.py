@@ -38,17 +38,6 @@ def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
     return Stage(tmp_path, settings_of(splits=HALVES), capsys)
 
 
-@given(
-    before=st.lists(st.text(max_size=8), min_size=1, unique=True),
-    added=st.lists(st.text(max_size=8), unique=True),
-    seed=st.integers(0, 2**31),
-)
-def test_added_groups_move_no_other(before: list[str], added: list[str], seed: int):
-    alone = split_numbers(keys_of(before), SHARES, seed)
-    together = split_numbers(keys_of(added + before), SHARES, seed)
-    assert together[len(added) :].tolist() == alone.tolist()
-
-
 @given(st.lists(st.text(max_size=8), min_size=1), st.integers(0, 2**31), st.floats(0.05, 0.45))
 def test_a_larger_test_share_only_adds_to_the_test_split(groups: list[str], seed: int, share: float):
     smaller, larger = (
@@ -138,12 +127,6 @@ def test_an_empty_split_names_a_seed_that_fills_all(stage: Stage, tmp_path: Path
     keys = keys_of(["one", "two"])
     with pytest.raises(UserError, match=r"is empty: there are 2 records; enlarge the share, or add records or groups"):
         check_not_empty(split_numbers(keys, SHARES, 0), keys, np.zeros(2, np.int64), 1, SHARES)
-
-
-def test_a_validation_share_of_zero_makes_an_empty_file(stage: Stage, tmp_path: Path):
-    stage.settings["splits"] = {"train": 0.5, "validation": 0.0, "test": 0.5, "seed": 0}
-    stage.run(write_lines(tmp_path / "raw.jsonl", random_chats(5, 40)))
-    assert stage.lines("validation") == []
 
 
 def test_the_named_seed_keeps_the_labels_shares_closer(stage: Stage, tmp_path: Path):
