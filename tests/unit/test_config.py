@@ -250,15 +250,6 @@ def test_a_shipped_configuration_is_valid_with_and_without_the_overlay(name):
     assert methods[0] == methods[1]
 
 
-def test_the_demo_reads_the_data_of_two_recipes_and_judges_what_it_ships_against_the_base():
-    demo = read("config.yaml")
-    for name in ("captions", "pii"):
-        assert demo.datasets[name].files == read(f"recipes/{name}.yaml").datasets[name].files
-    against_base = [gate for gate in demo.gates.values() if gate.baseline == "base"]
-    assert {gate.metric for gate in against_base} == {"perplexity", "chrf", "emoji_rate"}
-    assert all(gate.variant in (None, "shipped") for gate in against_base)
-
-
 @pytest.mark.parametrize(
     ("model", "on_cpu"),
     [({"path": "folder"}, False), ({"path": "folder", "device": "cpu"}, True), ({"embedded": {}}, True)],

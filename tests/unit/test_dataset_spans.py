@@ -29,9 +29,9 @@ def made(raw: dict, **settings):
     return RecordMaker(settings_of(format="spans", **settings)).make(raw, "raw.jsonl:1")[0]
 
 
-def fault(spans, text: str = MAIL, **settings) -> BadRecordError:
+def fault(spans, text: str = MAIL) -> BadRecordError:
     with pytest.raises(BadRecordError) as caught:
-        made({"text": text, "spans": spans}, **settings)
+        made({"text": text, "spans": spans})
     return caught.value
 
 
@@ -86,48 +86,9 @@ def test_a_text_without_spans_is_a_record_and_other_spans_make_another_id():
     assert first.id != second.id
 
 
-@pytest.mark.parametrize(
-    ("spans", "kind", "words"),
-    [
-        ([[0, 9, "A"], [3, 12, "B"]], "overlapping spans", "spans[0] (A) overlap: 'ire à Zoé' crosses 'Écrire à'"),
-        ([ZOE, [0, 12, "B"]], "overlapping spans", "spans[1] (B) overlap: 'Zoé' lies within 'Écrire à Zoé'"),
-        ([ZOE, [9, 12, "B"]], "overlapping spans", "spans[1] (B) and spans[0] (PERSON) cover the same 'Zoé'"),
-        ([[40, 45, "A"]], "span out of range", "goes from 40 to 45, the text has 42 characters"),
-        ([[4, 4, "A"]], "empty span", "goes from 4 to 4"),
-        ([[12, 13, "A"]], "span of white space", "covers no text"),
-        ([[9, 4, "A"]], "inverted span", "goes from 9 to 4"),
-        ([[9, 12.0, "A"]], "bad offset", "has the end 12.0"),
-        ([["9", 12, "A"]], "bad offset", "has the start text"),
-        ([{"start": 9, "label": "A"}], "bad span", "has no 'end'"),
-        ({"a": 1}, "not a list", "'spans' is an object"),
-        ({"start": [9], "end": [12], "label": []}, "not a list", "unequal length"),
-        ("[[9, 12, 'A'", "not a list", "'spans' is text that is neither JSON nor a Python list; write [[start, end, "),
-        ("[" * 3000, "not a list", "is neither JSON nor a Python list"),
-        ("-" * 9000 + "1", "not a list", "is neither JSON nor a Python list"),
-        ("[[9, 12, b'A']]", "not a list", "is neither JSON nor a Python list"),
-        (f"[[{'9' * 5000}, 12]]", "not a list", "is neither JSON nor a Python list"),
-        ("[" + "[9, 12, 'A'], " * 20000 + "]", "not a list",
-         "is not JSON and, with 280002 characters, too long to be read as a Python list"),
-        ([[9, 12, None]], "bad span label", "null as its label"),
-        ([[9, 12, "A\u200bB"]], "bad span label", "control character"),
-        ([[9, 12, "B-PERSON"]], "bad span label", "label it 'PERSON', or map 'B-PERSON'"),
-        ([[*ADDRESS, "zoe@example.com"]], "shifted span", "stands nowhere in the text"),
-        ([[13, 28, "EMAIL", "zoe@example.org"]], "shifted span",
-         "has '<zoe@example.or' from 13 to 28; that stands 1 character later, from 14 to 29"),
-        ([[18, 33, "EMAIL", "zoe@example.org"]], "shifted span", "that stands 4 characters earlier, from 14 to 29"),
-        ([[14, 27, "EMAIL", "zoe@example.org"]], "shifted span", "the end should be 29"),
-        (("e\u0301te\u0301", [[0, 1, "A"]]), "span cuts a character", "ends at 1, within what is one character"),
-        (("e\u0301t", [[1, 3, "A"]]), "span cuts a character", "starts at 1"),
-        (("a\r\nb", [[0, 2, "A"]]), "span cuts a character", "(U+000D U+000A)"),
-        (("\u1100\u1161", [[0, 1, "A"]]), "span cuts a character", "(U+1100 U+1161)"),
-        (("a\u0315\u0301", [[0, 2, "A"]]), "span cuts a character", "(U+0315 U+0301)"),
-    ],
-)  # fmt: skip
-def test_spans_that_can_not_be_right_are_bad_records(spans, kind: str, words: str):
-    text, spans = spans if isinstance(spans, tuple) else (MAIL, spans)
-    error = fault(spans, text)
-    assert error.kind == kind
-    assert words in str(error)
+def test_long_texts_of_spans_are_refused_and_not_parsed_without_end():
+    lists = ("[" * 3000, "-" * 9000 + "1", f"[[{'9' * 5000}, 12]]", "[" + "[9, 12, 'A'], " * 20000 + "]")
+    assert [fault(spans).kind for spans in lists] == ["not a list"] * 4
 
 
 @pytest.mark.parametrize(
@@ -152,18 +113,8 @@ def test_offsets_in_another_unit_are_recognised(text: str, encoded, unit: str):
         assert "it would fit if the offsets count bytes of UTF-8" in str(cut)
 
 
-def composed(text: str) -> str:
-    return unicodedata.normalize("NFC", re.sub("\r\n?", "\n", text))
-
-
-TEXTS = st.text(
-    st.one_of(
-        st.sampled_from("ae \t\r\n\u0301\u0323\u0315\u1100\u1161\u11a8\u00e9\u2126\ufb01😀.\u00a0"),
-        st.characters(codec="utf-8", exclude_characters="\0"),
-    ),
-    min_size=1,
-    max_size=30,
-)
+HARD = st.sampled_from("ae \t\r\n\u0301\u0323\u0315\u1100\u1161\u11a8\u00e9\u2126\ufb01😀.\u00a0")
+TEXTS = st.text(HARD | st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=30)
 
 
 @given(TEXTS, st.lists(st.integers(0, 30), min_size=2, max_size=8, unique=True))
@@ -173,6 +124,10 @@ def test_normalisation_moves_offsets_exactly(text: str, cuts: list[int]):
     spans = [[a, b, f"L{a}"] for a, b in zip(cuts[::2], cuts[1::2], strict=False) if text[a:b].strip()]
     assume(spans)
     used = sorted({cut for a, b, _ in spans for cut in (a, b)})
+
+    def composed(part: str) -> str:
+        return unicodedata.normalize("NFC", re.sub("\r\n?", "\n", part))
+
     pieces = [composed(text[a:b]) for a, b in zip([0, *used], [*used, len(text)], strict=True)]
     if "".join(pieces) != composed(text):
         with pytest.raises(BadRecordError, match="within what is one character"):
@@ -189,22 +144,16 @@ def test_white_space_is_trimmed_and_repeated_spans_are_merged_and_both_are_count
     rows = [
         {"text": MAIL, "spans": [[8, 13, "FIRST"], ZOE, ZOE, [0, 6, "O"], [30, 31, "JUNK"], BOB]},
         {"text": "\r\n Bob \r\n", "spans": [[0, 9, "PERSON"]]},
-        {"text": "nobody", "spans": []},
         {"text": "bad", "spans": [[0, 9, "FIRST"]]},
     ]
     stage.settings |= {"span_label_map": {"FIRST": "PERSON", "JUNK": "O"}, "on_bad_record": "quarantine"}
     assert stage.ingest(write_lines(tmp_path / "raw.jsonl", rows)) == 0
-    assert [json.loads(row["spans"]) for row in stage.ingested()] == [[ZOE, BOB], [[0, 3, "PERSON"]], []]
-    assert stage.facts("ingest")["spans"] == {
-        "labels": [
-            {"raw": "PERSON", "label": "PERSON", "spans": 4},
-            {"raw": "FIRST", "label": "PERSON", "spans": 1},
-            {"raw": "JUNK", "label": "O", "spans": 1},
-        ],
-        "outside": 1,
-        "merged_duplicates": 2,
-        "trimmed": 2,
-    }
+    assert [json.loads(row["spans"]) for row in stage.ingested()] == [[ZOE, BOB], [[0, 3, "PERSON"]]]
+    counts = stage.facts("ingest")["spans"]
+    assert [tuple(row.values()) for row in counts.pop("labels")] == [
+        ("PERSON", "PERSON", 4), ("FIRST", "PERSON", 1), ("JUNK", "O", 1),
+    ]  # fmt: skip
+    assert counts == {"outside": 1, "merged_duplicates": 2, "trimmed": 2}
 
 
 def test_spans_of_tables_are_read(stage: Stage, tmp_path: Path):
@@ -212,7 +161,7 @@ def test_spans_of_tables_are_read(stage: Stage, tmp_path: Path):
     cells = pyarrow.array([[{"start": 0, "end": 3, "label": "P"}], []])
     parquet.write_table(pyarrow.table({"text": ["Bob", "No"], "spans": cells}), tmp_path / "raw.parquet")
     assert stage.ingest(tmp_path / "raw.csv", tmp_path / "raw.parquet") == 0
-    assert [json.loads(row["spans"]) for row in stage.ingested()] == [[[0, 3, "P"]], [], [[0, 3, "P"]], []]
+    assert [json.loads(row["spans"]) for row in stage.ingested()] == [[[0, 3, "P"]], []] * 2
 
 
 def sample(count: int = 60) -> list[dict]:
