@@ -27,7 +27,7 @@ class Stage:
     settings: dict
     capsys: pytest.CaptureFixture
 
-    def ingest(self, *raw: Path, images_output: Path | None = None) -> int:
+    def ingest(self, *raw: Path) -> int:
         """Run ingest_records; return its exit status."""
         return ingest_records.main(
             [
@@ -36,7 +36,6 @@ class Stage:
                 *("--records", str(self.folder / "ingested.parquet")),
                 *("--quarantine", str(self.folder / "quarantine.jsonl")),
                 *("--counts", str(self.folder / "ingest.json")),
-                *(("--images-output", str(images_output)) if images_output else ()),
             ]
         )
 

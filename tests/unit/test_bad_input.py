@@ -103,11 +103,3 @@ def test_bad_rows_of_a_table_can_be_quarantined_as_they_stand(bad, kept, next_li
     assert [row["record"] for row in stage.lines("quarantine")] == [kept]
     assert [row["expected"] for row in stage.ingested()] == ["b", "g"]
     assert stage.ingested()[1]["origin"] == f"raw.csv:{next_line}"
-
-
-def test_incomplete_settings_are_named(stage: Stage):
-    stage.settings = {"format": "messages", "hub": None}
-    assert stage.ingest(Path("raw.jsonl")) == stage.split() == 1
-    said = stage.capsys.readouterr().err
-    assert "--settings lacks fields, columns, system, label, label_map, span_label_map, " in said
-    assert "--settings lacks deduplicate, splits, stratify, augment, whole_files; `snakemake" in said

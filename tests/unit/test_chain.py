@@ -38,40 +38,33 @@ def run(step, source: Path, output: Path) -> None:
 
 
 @pytest.fixture
-def raw(tmp_path):
-    """A raw file; from it rows were made, and a model from these."""
-    raw = tmp_path / "raw.jsonl"
+def chain(tmp_path):
+    """A raw file, rows that were made from it, and the manifest of a model that was made from these."""
+    raw, rows, model = tmp_path / "raw.jsonl", tmp_path / "rows/rows.jsonl", tmp_path / "model"
     raw.write_text('{"a": 1}\n')
-    write_json(tmp_path / "rows" / "notes.json", {})
-    run(copy_rows, raw, tmp_path / "rows" / "rows.jsonl")
-    run(make_model, tmp_path / "rows", tmp_path / "model")
-    return raw
+    write_json(tmp_path / "rows/notes.json", {})
+    run(copy_rows, raw, rows)
+    run(make_model, rows.parent, model)
+    return raw, rows, model / "manifest.json"
 
 
-@pytest.fixture
-def rows(raw):
-    return raw.parent / "rows" / "rows.jsonl"
-
-
-@pytest.fixture
-def manifest(raw):
-    return raw.parent / "model" / "manifest.json"
-
-
-def test_a_result_records_the_inputs_that_the_command_line_names(raw, rows, manifest):
+def test_a_result_records_the_inputs_that_the_command_line_names(chain):
+    raw, rows, manifest = chain
     assert list(recorded_inputs(rows)) == [raw]
     assert list(recorded_inputs(manifest)) == [rows]
     assert str(raw.parent) not in seal_of(rows).read_text()
 
 
-def test_sha256sum_checks_a_result_together_with_its_inputs(raw, rows):
+def test_sha256sum_checks_a_result_together_with_its_inputs(chain):
+    raw, rows, _ = chain
     command = ["sha256sum", "--check", "--strict", seal_of(rows).name]
     assert subprocess.run(command, cwd=rows.parent, check=True, capture_output=True).stdout.count(b": OK\n") == 2
     raw.write_text('{"a": 2}\n')
     assert subprocess.run(command, cwd=rows.parent, check=False, capture_output=True).returncode == 1
 
 
-def test_a_model_leads_back_to_its_raw_file_as_long_as_nothing_on_the_way_changed(raw, rows, manifest):
+def test_a_model_leads_back_to_its_raw_file_as_long_as_nothing_on_the_way_changed(chain):
+    raw, rows, manifest = chain
     check_chain([manifest], [raw])
     check_chain([manifest], [rows])  # a raw file may be the result of another project
     raw.write_text('{"a": 2}\n')
@@ -85,7 +78,8 @@ def test_a_model_leads_back_to_its_raw_file_as_long_as_nothing_on_the_way_change
     check_chain([manifest], [raw])
 
 
-def test_a_missing_link_and_a_raw_file_that_nothing_was_made_from_are_named(raw, rows, manifest, tmp_path):
+def test_a_missing_link_and_a_raw_file_that_nothing_was_made_from_are_named(chain, tmp_path):
+    raw, rows, manifest = chain
     other = tmp_path / "other.jsonl"
     other.write_text("{}\n")
     with pytest.raises(UserError, match=r"other\.jsonl: nothing in this bundle was made from it"):
@@ -95,7 +89,8 @@ def test_a_missing_link_and_a_raw_file_that_nothing_was_made_from_are_named(raw,
         check_chain([manifest], [raw])
 
 
-def test_an_output_is_lost_when_its_checksum_file_alone_is_there(raw, rows):
+def test_an_output_is_lost_when_its_checksum_file_alone_is_there(chain):
+    raw, rows, _ = chain
     assert not is_lost(str(rows))
     rows.unlink()
     assert is_lost(str(rows))

@@ -56,7 +56,7 @@ def assert_lines(found, changes, expected):
 
 
 @pytest.mark.parametrize(("changes", "expected"), TABLE["faults"], ids=lambda value: str(value)[:60])
-def test_a_fault_is_one_line_with_its_place(changes, expected):
+def test_each_fault_is_one_line_with_its_place(changes, expected):
     assert_lines(lines_for(good(changes)), changes, expected)
 
 
@@ -67,26 +67,6 @@ def test_what_is_near_a_fault_is_accepted(changes):
 
 def test_an_empty_configuration_names_what_is_missing():
     assert lines_for({}) == ["datasets: is missing", "models: is missing", "runs: is missing"]
-
-
-def test_all_faults_are_reported_at_once_and_no_follow_up():
-    changes = {
-        "runs.stories.lora": {"rank": 8, "alpha": 0},
-        "runs.stories.quants": ["bf16", "q9"],
-        "runs.stories.deploy": {"quant": "q8_0"},  # may well be among the quants once the list is mended
-        "runs.stories.task": "vision",
-        "datasets.cards.splits": {"train": 0.9},
-        "models.other": {"hub": {"id": "org/name"}},
-    }
-    assert [line.partition(": ")[0] for line in lines_for(good(changes))] == [
-        "models.other.hub.revision",
-        "runs.stories.lora.alpha",
-        "runs.stories.lora.rank",
-        "runs.stories.quants[1]",
-        "datasets.cards.splits",
-        "runs.stories.task",
-        "runs.stories.model",
-    ]
 
 
 def test_runs_that_differ_only_in_how_they_answer_share_a_model():
