@@ -95,10 +95,8 @@ def made(*variant, **native):
 
 
 def test_a_native_image_is_taken_where_somebody_built_it(checkout):
-    portable = made("gguf", "cpu", checkout)
-    assert built_image("gguf", "cpu", checkout) == portable
-    native = made("gguf", "cpu", checkout, native=True)
-    assert built_image("gguf", "cpu", checkout) == native
+    assert made("gguf", "cpu", checkout) == built_image("gguf", "cpu", checkout)
+    assert made("gguf", "cpu", checkout, native=True) == built_image("gguf", "cpu", checkout)
     assert built_image("gguf", "cuda", checkout) == image_file("gguf", "cuda", checkout)
 
 

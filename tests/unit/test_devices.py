@@ -10,12 +10,8 @@ from scripts.common.errors import UserError
 FIRST, SECOND = "GPU-5c89852c-d268-c3f3-1b07-005d5ae1dc3f", "GPU-7d9aab1e-0d37-4fd2-b6f9-2f4a1f7c1b10"
 PART, OTHER_PART = "MIG-e91edf3b-b297-37c1-a2a7-7601c3238fa2", "MIG-11f9e8a0-9be4-5d41-a6b3-70a53a0f6ad4"
 TWO = f"GPU 0: NVIDIA A100-SXM4-40GB (UUID: {FIRST})\nGPU 1: NVIDIA A100-SXM4-40GB (UUID: {SECOND})\n"
-CUT = (
-    f"GPU 0: NVIDIA A100-SXM4-40GB (UUID: {FIRST})\n"
-    f"  MIG 3g.20gb     Device  0: (UUID: {PART})\n"
-    f"  MIG 3g.20gb     Device  1: (UUID: {OTHER_PART})\n"
-    f"GPU 1: NVIDIA A100-SXM4-40GB (UUID: {SECOND})\n"
-)
+PARTS = f"  MIG 3g.20gb     Device  0: (UUID: {PART})\n  MIG 3g.20gb     Device  1: (UUID: {OTHER_PART})\n"
+CUT = TWO.replace("GPU 1", PARTS + "GPU 1")
 
 
 @pytest.fixture

@@ -55,12 +55,9 @@ def test_a_swallowed_target_is_found(command, found):
 
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/how-to/redact-personal-data.md"])
 def test_the_example_configuration_is_valid(page):
-    examples = re.findall(
-        r"^ *```yaml\n(.*?)^ *```", (ROOT / page).read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
-    )
-    whole = [yaml.safe_load(example) for example in examples]
-    [config] = [load_config(example) for example in whole if {"datasets", "models", "runs"} <= set(example)]
-    assert config.runs
+    examples = re.findall(r"(?ms)^ *```yaml\n(.*?)^ *```", (ROOT / page).read_text(encoding="utf-8"))
+    [whole] = [found for found in map(yaml.safe_load, examples) if {"datasets", "models", "runs"} <= set(found)]
+    assert load_config(whole).runs
 
 
 def headings(path: Path) -> set[str]:
