@@ -114,6 +114,15 @@ def test_parquet_rows_are_numbered_over_batches_and_row_groups(tmp_path: Path):
     assert rows[-1].origin == f"{path}:1000"
 
 
+@pytest.mark.parametrize("kind", ["json", "jsonl"])
+def test_reading_starts_before_the_file_is_read_as_a_whole(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    path, read = tmp_path / f"raw.{kind}", []
+    path.write_bytes(encoded(kind, RECORDS * 20))
+    monkeypatch.setattr(raw_files, "CHUNK", 4096)
+    next(read_rows(path, read.append))
+    assert sum(read) <= 2 * 4096 < path.stat().st_size
+
+
 CHARACTERS = st.characters(codec="utf-8")
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(
