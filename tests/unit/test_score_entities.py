@@ -248,11 +248,7 @@ def test_the_confusion_matrix_counts_each_word_once():
 def test_classes_that_only_answers_have_share_a_column():
     rows = [EntityRow("Anna in Oslo", [(0, 4, "PERSON")], [(0, 4, "NAME"), (8, 12, "PLACE")], [], True)]
     table = confusion(rows)
-    assert table == {
-        "labels": ["PERSON", "O"],
-        "columns": ["PERSON", "O", "(other)"],
-        "counts": [[0, 0, 1], [0, 1, 1]],
-    }
+    assert table == {"labels": ["PERSON", "O"], "columns": ["PERSON", "O", "(other)"], "counts": [[0, 0, 1], [0, 1, 1]]}
 
 
 def test_the_table_of_classes_has_scores_with_intervals():

@@ -129,10 +129,7 @@ def test_a_paired_difference_comes_from_score_files_alone(scores):
     [
         ({"variant": "q4_0"}, "this run has no variant 'q4_0'"),
         ({"variant": "q8_0", "baseline": "f16"}, "this run has no variant 'f16'"),
-        (
-            {"variant": "q8_0", "metric": "generic_phrase_rate"},
-            "q8_0 has no value: score.generic_phrases is not given",
-        ),
+        ({"variant": "q8_0", "metric": "generic_phrase_rate"}, "q8_0 has no value: score.generic_phrases is not given"),
     ],
 )
 def test_a_gate_that_can_not_be_judged_holds_and_says_why(scores, settings, reason):
