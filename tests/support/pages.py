@@ -4,12 +4,13 @@ from html.parser import HTMLParser
 
 
 class Page(HTMLParser):
-    """Tags, links and text of a page; fails on a tag that is closed without having been opened."""
+    """Source, tags, links and text of a page; fails on a tag that is closed without having been opened."""
 
     VOID = frozenset({"meta", "br", "line", "circle", "path", "img"})
 
     def __init__(self, text: str):
         super().__init__()
+        self.source = text
         self.tags, self.links, self.open, self.text = [], [], [], ""
         self.feed(text)
         assert not self.open

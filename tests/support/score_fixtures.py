@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scripts.common.seals import seal_of
@@ -71,7 +72,7 @@ def likelihood_rows(language: str, perplexity: float = 10.0, spread: float = 0.1
     ]
 
 
-def write_rows(path: Path, rows: list[dict]) -> Path:
+def write_rows(path: Path, rows: Iterable[dict]) -> Path:
     """Write rows as JSONL; a seal that a step left there is no longer true."""
     path.parent.mkdir(parents=True, exist_ok=True)
     seal_of(path).unlink(missing_ok=True)
@@ -89,15 +90,31 @@ def babble(text: str, index: int) -> str:
     return "le ballon le ballon le ballon le ballon" if index % 2 else "le match et le match et le match"
 
 
-def make_run(
-    results: Path,
-    run: str,
-    language: str,
-    variants: dict,
-    gates: dict | None = None,
-    model: str = "base",
-    source: str = "hub",
-) -> Path:
+def same(text: str, index: int) -> str:
+    """Return a text as it is: a perfect answer."""
+    return text
+
+
+def gate(metric: str = "chrf", comparison: str = "above", threshold: float = 50.0, **settings) -> dict:
+    """Return a gate's settings."""
+    blank = {"relative": False, "variant": "shipped", "baseline": None, "on_failure": "hold"}
+    return {"metric": metric, "comparison": comparison, "threshold": threshold, **blank, **settings}
+
+
+def scored(
+    folder: Path, rows: list[dict], likelihood: Sequence[dict] = (), language: str | None = "fr", score=None, more=()
+) -> dict:
+    """Score answers with the real step; return the scores. `score` are settings, `more` words of the command line."""
+    from scripts.score.score_answers import main as score_step
+
+    words = [write_rows(folder / "answers.jsonl", rows), write_rows(folder / "likelihood.jsonl", likelihood)]
+    words += ["--run", "r", "--variant", "v", "--scores", folder / "scores.json", "--errors", folder / "errors.jsonl"]
+    given = json.dumps({"language": language, "score": SCORE | (score or {})})
+    assert score_step([*map(str, [*words, *more]), "--settings", given]) == 0
+    return json.loads((folder / "scores.json").read_text(encoding="utf-8"))
+
+
+def make_run(results: Path, run: str, language: str, variants: dict, gates: dict | None = None, **more: str) -> Path:
     """Write a run's answers, likelihoods, curve and base manifest, and score and judge it with the real steps.
 
     `variants` maps a variant to (change of the expected answers, perplexity). Returns the run's folder.
@@ -106,7 +123,7 @@ def make_run(
     for variant, (_, perplexity) in variants.items():
         write_rows(folder / "likelihood" / f"{variant}.jsonl", likelihood_rows(language, perplexity))
     rows = {variant: answer_rows(language, change) for variant, (change, _) in variants.items()}
-    return judge_run(results, run, language, rows, gates, model, source=source)
+    return judge_run(results, run, language, rows, gates, **more)
 
 
 def judge_run(
