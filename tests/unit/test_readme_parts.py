@@ -1,6 +1,5 @@
 """What commands put into README.md: the demo's summary as it was printed, and a small picture of a page."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -8,10 +7,8 @@ import pytest
 
 from docs import picture, readme, summary
 from scripts.common.errors import UserError
-from scripts.score.write_leaderboard import main as leaderboard
-from tests.support.score_fixtures import babble, make_run
-
-VARIANTS = {"base": (babble, 60.0), "q8_0": (lambda text, index: text, 9.0)}
+from tests.support.score_fixtures import babble, make_run, same
+from tests.support.score_pages import write_board
 
 
 @pytest.fixture
@@ -26,10 +23,8 @@ def page(tmp_path, monkeypatch) -> Path:
 @pytest.fixture
 def results(tmp_path) -> Path:
     folder = tmp_path / "results"
-    make_run(folder, "football", "fr", VARIANTS)
-    run = {"run": "football", "dataset": "football", "model": "base", "method": "lora", "variants": list(VARIANTS)}
-    words = [str(folder), "--csv", f"{folder}/leaderboard.csv", "--page", f"{folder}/leaderboard.html"]
-    assert not leaderboard([*words, "--settings", json.dumps({"runs": [run]})])
+    make_run(folder, "football", "fr", {"base": (babble, 60.0), "q8_0": (same, 9.0)})
+    write_board(folder, {"football": ["base", "q8_0"]})
     return folder
 
 
@@ -55,13 +50,6 @@ def test_without_results_or_markers_the_page_stays_and_one_line_says_why(page, r
     assert summary.main([str(results)]) == 1
     assert f"put two lines where it belongs: {summary.BEGIN} and {summary.END}" in capsys.readouterr().err
     assert page.read_text(encoding="utf-8") == "# Title\n"
-
-
-def test_a_part_needs_both_of_its_markers():
-    assert readme.between("a<1>b<2>c", "<1>", "<2>", "new") == "a<1>\nnew\n<2>c"
-    for text in ("a<1>b", "b<2>c", "a<2>b<1>c"):
-        with pytest.raises(UserError, match="has no place for it"):
-            readme.between(text, "<1>", "<2>", "new")
 
 
 def test_a_picture_is_made_small_by_fewer_colours(tmp_path):

@@ -28,13 +28,6 @@ def test_distinct_counts_different_words_over_all_words():
     assert value("distinct_2", answers).value == pytest.approx(3 / 4)
 
 
-def test_the_interval_of_distinct_holds_its_value():
-    generator = random.Random(2)
-    vocabulary = [f"mot{i}" for i in range(500)]
-    found = value("distinct_1", of(*[" ".join(generator.choices(vocabulary, k=12)) for _ in range(30)]))
-    assert found.low < found.value < found.high
-
-
 def test_the_interval_of_distinct_is_as_wide_as_fresh_samples_spread():
     generator = random.Random(4)
     vocabulary = [f"mot{i}" for i in range(300)]
@@ -68,17 +61,11 @@ def test_repetition_across_is_the_share_of_quadruples_that_others_have():
 def test_repeating_answers_never_lowers_repetition(answers):
     try:
         once = value("repetition", of(*answers)).value
-        across = value("repetition_across", of(*answers)).value
+        value("repetition_across", of(*answers))
     except NotApplicableError:
         return
-    doubled = [f"{answer} {answer}" for answer in answers]
-    assert value("repetition", of(*doubled)).value >= once - 1e-9
-    assert value("repetition_across", of(*answers, *answers)).value >= across - 1e-9
+    assert value("repetition", of(*[f"{answer} {answer}" for answer in answers])).value >= once - 1e-9
     assert value("repetition_across", of(*answers, *answers)).value == pytest.approx(1)
-
-
-def test_duplicates_lower_distinct():
-    assert value("distinct_1", of("un deux", "un deux")).value < value("distinct_1", of("un deux", "trois six")).value
 
 
 def test_lengths_and_their_variation():
@@ -88,34 +75,21 @@ def test_lengths_and_their_variation():
     assert value("length_variation", of("un deux", "un deux", "un deux")).value == 0
 
 
-def test_generic_phrases_are_patterns_found_anywhere_case_apart():
-    answers = of(
-        "Quel match !", "Il marque.", "quel MATCH", "Les deux équipes", generic_phrases=("quel match", r"équipes\b")
-    )
-    assert measured("generic_phrase_rate", answers).rows == [[1], [0], [1], [1]]
+def test_generic_phrases_are_patterns_found_anywhere_case_apart_and_not_looked_for_in_an_empty_answer():
+    phrases = {"generic_phrases": ("quel match", r"équipes\b")}
+    answers = of("Quel match !", "Il marque.", "quel MATCH", "", "Les deux équipes", **phrases)
+    assert measured("generic_phrase_rate", answers).rows == [[1], [0], [1], None, [1]]
+    with pytest.raises(NotApplicableError, match="every answer is empty"):
+        measured("generic_phrase_rate", of("", "", **phrases))
 
 
-def test_seconds_and_finished():
-    answers = of("un", "deux", "trois", "quatre")
-    for row, seconds, stop in zip(answers.answers, (1.0, 2.0, 3.0, 10.0), ("end", "length", "end", "end"), strict=True):
+def test_seconds_and_answers_that_are_finished_which_an_empty_one_is_not():
+    answers = of("un", "deux", " \n", "", "quatre")
+    for row, seconds, stop in zip(answers.answers, (1, 2, 2.5, 3, 10), ("end", "length", *["end"] * 3), strict=True):
         row.update(seconds=seconds, stop=stop)
     assert value("seconds_p50", answers).value == 2.5
-    assert value("seconds_p95", answers).value == pytest.approx(8.95)
-    assert value("finished", answers).value == 0.75
-
-
-def test_an_empty_answer_is_not_a_finished_one():
-    answers = of("un", "", " \n", "quatre")
-    for row in answers.answers:
-        row["stop"] = "end"
-    assert measured("finished", answers).rows == [[1], [0], [0], [1]]
-
-
-def test_an_empty_answer_is_not_one_without_generic_phrases():
-    answers = of("Quel match !", "", "Il marque.", generic_phrases=("quel match",))
-    assert measured("generic_phrase_rate", answers).rows == [[1], None, [0]]
-    with pytest.raises(NotApplicableError, match="every answer is empty"):
-        measured("generic_phrase_rate", of("", "", generic_phrases=("quel match",)))
+    assert value("seconds_p95", answers).value == pytest.approx(8.6)
+    assert measured("finished", answers).rows == [[1], [0], [0], [0], [1]]
 
 
 @pytest.mark.parametrize("metric", ["distinct_1", "distinct_2", "repetition_across"])

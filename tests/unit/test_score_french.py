@@ -1,45 +1,25 @@
 """The heuristics for French: tenses and proper nouns, against sentences counted by hand."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from data.football.french_metrics import FORMS, first_group_present, proper_noun_counts, tense_counts
+from scripts.common.errors import UserError
 from scripts.common.metric_list import METRICS
 from scripts.score.measure import add_metrics, measured
 from scripts.score.read_scores import read_scores
-from scripts.score.score_answers import main as score
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from scripts.score.shown import shown
-from tests.support.score_fixtures import SCORE, answer_rows, likelihood_rows, write_rows
+from tests.support.data import load
+from tests.support.score_fixtures import answer_rows, likelihood_rows, scored
 
 FILE = Path("data/football/french_metrics.py")
-# (sentence, verbs in the present, in the passé composé, in other tenses)
-COUNTED = [
-    ("Koné a marqué dès la 12' !", 0, 1, 0),
-    ("Le gardien repousse le ballon en corner.", 1, 0, 0),
-    ("Il entre dans la surface et frappe du gauche.", 2, 0, 0),
-    ("Jovanic est entré en jeu à la place de Vidalot.", 0, 1, 0),
-    ("Le défenseur est averti pour une faute sur Moreau.", 1, 0, 0),
-    ("La passe de Ferrandi trouve Jovanic, qui reprend de volée.", 2, 0, 0),
-    ("L'arbitre a-t-il sifflé ? Non, le jeu continue.", 1, 1, 0),
-    ("Les Rivois ont déjà tiré trois fois et n'ont pas cadré.", 0, 2, 0),
-    ("Il s'est blessé tout seul.", 0, 1, 0),
-    ("Ils marqueront peut-être demain, disait le coach.", 0, 0, 2),
-    ("Le but a été refusé pour hors-jeu.", 0, 1, 0),
-    ("Une frappe, une marque, un centre : rien ne passe.", 1, 0, 0),
-    ("Tu passes et tu gagnes, les passes comptent.", 3, 0, 0),
-    ("Les ballons passent entre les lignes.", 1, 0, 0),
-    ("Rien n'est fait, tout peut encore arriver.", 2, 0, 0),
-    ("Nous avons vu un match que personne n'attendait.", 0, 1, 1),
-    ("À l'est du stade, les supporters sont venus en nombre.", 0, 1, 0),
-    ("Il le sert au second poteau.", 1, 0, 0),
-    ("", 0, 0, 0),
-]
 
 
-@pytest.mark.parametrize(("sentence", "present", "passe_compose", "other"), COUNTED)
+@pytest.mark.parametrize(("sentence", "present", "passe_compose", "other"), load("french_tenses.yaml"))
 def test_tenses_are_counted_as_by_hand(sentence, present, passe_compose, other):
     assert tense_counts(sentence) == {"present": present, "passe_compose": passe_compose, "other": other}
 
@@ -87,39 +67,27 @@ def test_shares_are_of_the_verbs_found_and_only_for_french(registry):
 
 
 def test_a_recipes_own_metrics_are_scored_and_known_to_who_reads_the_scores(registry, tmp_path):
-    answers = write_rows(tmp_path / "answers.jsonl", answer_rows("fr"))
-    known = write_rows(tmp_path / "likelihood.jsonl", likelihood_rows("fr"))
-    words = [answers, known, "--run", "r", "--variant", "base", "--scores", tmp_path / "scores.json"]
-    settings = json.dumps({"language": "fr", "score": SCORE | {"metrics_from": str(FILE)}})
-    assert score([*map(str, words), "--errors", f"{tmp_path}/errors.jsonl", "--settings", settings]) == 0
+    scored(tmp_path, answer_rows("fr"), likelihood_rows("fr"), score={"metrics_from": str(FILE)})
     del registry["present_share"]
     scores = read_scores(tmp_path / "scores.json")
     assert 0 < scores["metrics"]["present_share"]["value"] < 1
     assert shown("present_share", 0.25) == "25.0 %"
 
 
+HEAD = "from scripts.common.metrics import metric\nfrom scripts.score.scoring_input import MetricResult\n\n\n"
+FUNCTION = '@metric("Own", direction="lower")\ndef own(data):\n    """Nothing."""\n'
+
+
 @pytest.mark.parametrize(
-    ("body", "fault"),
+    ("before", "body", "fault"),
     [
-        ("import no_such_package\n", ":5: ModuleNotFoundError: "),
-        ("    return undefined\n", ":8: the metric own: NameError: "),
-        ("    return MetricResult([[1.0]])\n", ": the metric own returned 1 rows for "),
-        (
-            "    return MetricResult([[float('nan')] for _ in data.answers])\n",
-            ": the metric own returned a number that",
-        ),
+        ("import no_such_package\n", "return None", ":5: ModuleNotFoundError: "),
+        ("", "return undefined", ":8: the metric own: NameError: "),
+        ("", "return MetricResult([[1.0]])", ": the metric own returned 1 rows for "),
+        ("", "return MetricResult([[float('nan')] for _ in data.answers])", ": the metric own returned a number that"),
     ],
 )
-def test_a_metric_of_ones_own_that_fails_is_one_line_with_its_place(registry, tmp_path, capfd, body, fault):
-    head = "from scripts.common.metrics import metric\nfrom scripts.score.scoring_input import MetricResult\n\n\n"
-    function = '@metric("Own", direction="lower")\ndef own(data):\n    """Nothing."""\n'
-    text = head + (function + body if body[0] == " " else body + function + "    return None\n")
-    (tmp_path / "own.py").write_text(text)
-    answers = write_rows(tmp_path / "answers.jsonl", answer_rows("fr"))
-    known = write_rows(tmp_path / "likelihood.jsonl", likelihood_rows("fr"))
-    words = [answers, known, "--run", "r", "--variant", "base", "--scores", tmp_path / "scores.json"]
-    settings = json.dumps({"language": "fr", "score": SCORE | {"metrics_from": str(tmp_path / "own.py")}})
-    assert score([*map(str, words), "--errors", f"{tmp_path}/errors.jsonl", "--settings", settings]) == 1
-    said = capfd.readouterr().err
-    assert f"{tmp_path}/own.py{fault}" in said
-    assert "Traceback" not in said
+def test_a_metric_of_ones_own_that_fails_is_one_line_with_its_place(registry, tmp_path, before, body, fault):
+    (tmp_path / "own.py").write_text(f"{HEAD}{before}{FUNCTION}    {body}\n")
+    with pytest.raises(UserError, match=f"^{re.escape(f'{tmp_path}/own.py{fault}')}"):
+        measured(*add_metrics(tmp_path / "own.py"), ScoringInput(answer_rows("fr"), "fr"))

@@ -1,7 +1,5 @@
 """Measures of style against the training completions."""
 
-import json
-
 import pytest
 
 from scripts.common.config.runs import ASSISTANT_PHRASES
@@ -10,9 +8,9 @@ from scripts.common.records import Record, content_id
 from scripts.score.bootstrap import estimate
 from scripts.score.measure import measured, single_values
 from scripts.score.reference import Reference, read_reference
-from scripts.score.score_answers import main
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
-from tests.support.score_fixtures import SCORE, answer_rows, likelihood_rows, write_rows
+from tests.support.data import load
+from tests.support.score_fixtures import answer_rows, likelihood_rows, scored, write_rows
 
 REFERENCE = Reference(("What a goal by the keeper! 🔥", "Off the bar and in!"), "en")
 
@@ -33,14 +31,11 @@ def test_an_exclamation_mark_counts_once_an_answer():
     assert values("exclamation_rate", "Goal!!!", "Goal.", "¡Gol", "进球！", "") == [1, 0, 1, 1, 0]
 
 
-@pytest.mark.parametrize("text", ["🔥", "a ⚽ b", "❤️", "👩\u200d👧", "🇫🇷", "1️⃣", "🤷\u200d♂️"])
-def test_an_emoji_is_one_in_every_writing(text):
-    assert values("emoji_rate", text) == [1]
-
-
-@pytest.mark.parametrize("text", ["", "7 # * ©", "→ ★ ♥ ✓", ":-)", "été « x »"])
-def test_what_is_shown_as_text_is_no_emoji(text):
-    assert values("emoji_rate", text) == [0]
+def test_an_emoji_is_one_in_every_writing_and_what_is_shown_as_text_is_none():
+    emojis = ["🔥", "a ⚽ b", "❤️", "👩\u200d👧", "🇫🇷", "1️⃣", "🤷\u200d♂️"]
+    assert values("emoji_rate", *emojis) == [1] * len(emojis)
+    others = ["", "7 # * ©", "→ ★ ♥ ✓", ":-)", "été « x »"]
+    assert values("emoji_rate", *others) == [0] * len(others)
 
 
 def test_overlap_is_the_share_of_word_pairs_and_triples_that_completions_have():
@@ -69,35 +64,11 @@ def test_without_completions_there_is_nothing_to_compare_with():
         values("style_overlap", "a", "", reference=REFERENCE)
 
 
-@pytest.mark.parametrize(
-    "text",
-    [
-        "As an AI language model, I was not there.",
-        "I'm sorry, but the match has not been played yet.",
-        "I’m unable to verify that transfer.",
-        "I cannot confirm this score.",
-        "It is important to note that he plays elsewhere.",
-        "It's worth noting that the final was lost.",
-        "Sure! Here is a caption:",
-        "There is no record of such a goal.",
-        "En tant qu’IA, je ne regarde pas le match.",
-        "Je suis désolé, mais ce joueur n’existe pas.",
-        "Il convient de noter que le match est annulé.",
-    ],
-)
-def test_assistants_are_known_by_what_they_say(text):
-    assert values("assistant_phrase_rate", text, assistant_phrases=ASSISTANT_PHRASES) == [1]
-
-
-def test_no_caption_of_a_fan_is_taken_for_an_assistant():
-    captions = [
-        "SORRY NOT SORRY! Top corner!",
-        "I can't even! 🔥",
-        "Is this real life?!",
-        "He is not done yet!",
-        "Quel but !",
-    ]
-    assert values("assistant_phrase_rate", *captions, assistant_phrases=ASSISTANT_PHRASES) == [0] * len(captions)
+def test_assistants_are_known_by_what_they_say_and_no_fan_is_taken_for_one():
+    said = load("assistant_phrases.yaml")
+    for share, texts in ((1, said["assistants"]), (0, said["fans"])):
+        found = values("assistant_phrase_rate", *texts, assistant_phrases=ASSISTANT_PHRASES)
+        assert dict(zip(texts, found, strict=True)) == dict.fromkeys(texts, share)
     assert values("assistant_phrase_rate", "", "Goal!", assistant_phrases=ASSISTANT_PHRASES) == [None, 0]
     with pytest.raises(NotApplicableError, match=r"score\.assistant_phrases is not given"):
         values("assistant_phrase_rate", "x")
@@ -106,30 +77,22 @@ def test_no_caption_of_a_fan_is_taken_for_an_assistant():
 def test_the_reference_is_each_different_last_answer_of_the_training_split(tmp_path):
     rows = []
     for answer in ("Goal!", "Save!", "Goal!"):
-        messages = [
-            {"role": "user", "content": "?"},
-            {"role": "assistant", "content": "a"},
-            {"role": "user", "content": "!"},
-        ]
-        messages.append({"role": "assistant", "content": answer})
+        turns = (("user", "?"), ("assistant", "a"), ("user", "!"), ("assistant", answer))
+        messages = [{"role": role, "content": content} for role, content in turns]
         rows.append(Record(content_id(messages), messages).to_row())
     assert read_reference(write_rows(tmp_path / "train.jsonl", rows), "en").texts == ("Goal!", "Save!")
 
 
 def test_the_step_compares_with_the_training_split_and_says_how_it_writes(tmp_path):
-    answers = write_rows(tmp_path / "a.jsonl", answer_rows("fr"))
-    likelihood = write_rows(tmp_path / "l.jsonl", likelihood_rows("fr"))
     messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Quelle tête de Tessonnier ! 🔥"}]
     reference = write_rows(tmp_path / "train.jsonl", [Record(content_id(messages), messages).to_row()])
-    words = [answers, likelihood, "--run", "r", "--variant", "base", "--scores", tmp_path / "s.json"]
-    words += ["--errors", tmp_path / "e.jsonl"]
-    settings = {"language": "fr", "score": {**SCORE, "assistant_phrases": list(ASSISTANT_PHRASES)}}
-    found = []
-    for option in ([], ["--reference", reference]):
-        assert main([*map(str, [*words, *option]), "--settings", json.dumps(settings)]) == 0
-        found.append(json.loads((tmp_path / "s.json").read_text()))
-    assert found[0]["metrics"]["style_overlap"] is None
-    assert found[0]["reasons"]["style_overlap"] == "no training completions were given to compare with"
-    assert found[1]["metrics"]["style_overlap"]["value"] > 0
-    assert found[1]["metrics"]["assistant_phrase_rate"]["value"] == 0
-    assert found[1]["reference"] == {"completions": 1, "length_mean": 4, "exclamation_rate": 1, "emoji_rate": 1}
+    phrases, rows = {"assistant_phrases": list(ASSISTANT_PHRASES)}, answer_rows("fr")
+    without, found = (
+        scored(tmp_path, rows, likelihood_rows("fr"), score=phrases, more=more)
+        for more in ((), ("--reference", reference))
+    )
+    assert without["metrics"]["style_overlap"] is None
+    assert without["reasons"]["style_overlap"] == "no training completions were given to compare with"
+    assert found["metrics"]["style_overlap"]["value"] > 0
+    assert found["metrics"]["assistant_phrase_rate"]["value"] == 0
+    assert found["reference"] == {"completions": 1, "length_mean": 4, "exclamation_rate": 1, "emoji_rate": 1}
