@@ -84,7 +84,7 @@ def test_few_records_give_an_interval(kind, records):
 def test_one_record_has_a_value_and_no_interval_and_what_is_not_defined_no_estimate():
     found = estimate("mean", [[4.0]])
     assert (found.value, found.low, found.high, found.n) == (4.0, None, None, 1)
-    undefined = {"variation": [[4.0, 16.0]], "mean": [None, None], "ratio": [[0.0, 0.0]] * 3, "exp_ratio": [[1e6, 1.0]] * 3}
+    undefined = {"variation": [[4.0, 16.0]], "mean": [None], "ratio": [[0.0, 0.0]] * 3, "exp_ratio": [[1e6, 1.0]] * 3}
     for kind, values in undefined.items():
         assert estimate(kind, values) is None
 
