@@ -1,7 +1,6 @@
 """Locks, conda files and requirements belong together; the drift is found without a network."""
 
 import ast
-import copy
 import importlib.metadata
 import re
 import sys
@@ -11,7 +10,6 @@ import yaml
 
 from envs.install import PAIR, merged_pins, without_pair
 from envs.lock import (
-    BUILD_SETTINGS,
     BUILT_WITH,
     CONSTRAINTS,
     CPU_BUILDS,
@@ -47,8 +45,7 @@ def imported_packages(script):
     """Return the packages that a step and the modules of ours that it uses import, lazily or not."""
     packages = set()
     for path in files_of_script(script):
-        nodes = ast.walk(ast.parse(path.read_bytes())) if path.suffix == ".py" else ()
-        for node in nodes:
+        for node in ast.walk(ast.parse(path.read_bytes())) if path.suffix == ".py" else ():
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
             packages |= {name.split(".")[0] for name in names}
@@ -66,37 +63,26 @@ def test_the_conda_file_is_the_one_that_the_lock_gives(name):
     text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     assert text == conda_yaml(name), f"envs/{name}.yaml is stale: make lock"
     content = yaml.safe_load(text)
+    *tools, pip = content["dependencies"]
     assert content["channels"] == ["conda-forge", "nodefaults"]
-    assert all(re.fullmatch(r"[a-z-]+=\d+(\.\d+)+", word) for word in content["dependencies"][:-1])
-    lines = content["dependencies"][-1]["pip"]
-    found = {line.split("==")[0]: line for line in lines}
+    assert all(re.fullmatch(r"[a-z-]+=\d+(\.\d+)+", tool) for tool in tools)
+    found = {line.split("==")[0]: line for line in pip["pip"]}
+    assert found.keys() == read_lock(name).keys()
     for package, pin in read_lock(name).items():
-        assert found.pop(package).startswith(requirement_line(package, pin))
-    assert not found
-
-
-@pytest.mark.parametrize("name", [name for name in lock_names() if name.startswith("gguf")])
-def test_conda_has_what_builds_llama_cpp_and_builds_it_for_other_cpus_too(name):
-    *tools, pip = yaml.safe_load((FOLDER / f"{name}.yaml").read_text(encoding="utf-8"))["dependencies"]
-    [line] = [line for line in pip["pip"] if line.startswith("llama-cpp-python==")]
-    assert set(BUILT_WITH["llama-cpp-python"]) <= set(tools)
-    assert line.endswith(BUILD_SETTINGS["llama-cpp-python"])
-    assert "GGML_NATIVE=OFF" in line
+        assert found[package].startswith(requirement_line(package, pin))
+    if name.startswith("gguf"):
+        assert set(BUILT_WITH["llama-cpp-python"]) <= set(tools)
+        assert "GGML_NATIVE=OFF" in found["llama-cpp-python"], "llama.cpp is built for other CPUs too"
 
 
 @pytest.mark.parametrize("name", lock_names())
-def test_a_lock_has_hashes_for_everything(name):
+def test_a_lock_has_hashes_for_everything_and_holds_each_direct_requirement(name):
     lock = read_lock(name)
-    assert lock
-    assert all(re.fullmatch("sha256:[0-9a-f]{64}", digest) for pin in lock.values() for digest in pin.hashes)
-    assert all(pin.hashes for pin in lock.values())
-
-
-@pytest.mark.parametrize("environment", environments())
-def test_a_lock_holds_each_direct_requirement(environment):
-    lock = read_lock(environment)
-    for name, version in direct_requirements(environment).items():
-        assert lock[name].version == version
+    for pin in lock.values():
+        assert pin.hashes
+        assert all(re.fullmatch("sha256:[0-9a-f]{64}", digest) for digest in pin.hashes)
+    for package, version in direct_requirements(name).items() if name in environments() else ():
+        assert lock[package].version == version
 
 
 @pytest.mark.parametrize("environment", torch_environments())
@@ -105,19 +91,16 @@ def test_a_cpu_variant_has_the_same_pins_with_cpu_builds_and_no_cuda_libraries(e
     assert text == cpu_lock(environment), f"envs/{environment}.cpu.lock is stale: make lock"
     cuda, cpu = read_lock(environment), read_lock(f"{environment}.cpu")
     assert cpu["torch"].version == f"{cuda['torch'].version}+cpu"
-    assert not [name for name in cpu if name.startswith(CUDA_PREFIXES)]
     assert {name for name in cuda if name.startswith("nvidia-")}
     builds = read_pins((FOLDER / CPU_BUILDS).read_text(encoding="utf-8"))
     left_out = {name for name in cuda if name.startswith(CUDA_PREFIXES)} | ({"torch", "torchvision"} - builds.keys())
     assert cpu.keys() == cuda.keys() - left_out
-    assert {name: pin for name, pin in cpu.items() if name not in builds} == {
-        name: pin for name, pin in cuda.items() if name not in {*left_out, *builds}
-    }
+    assert all(pin == cuda[name] for name, pin in cpu.items() if name not in builds)
 
 
 def test_a_vision_run_is_refused_beside_the_cpu_build_as_long_as_that_has_no_torchvision():
     assert "torchvision" not in read_pins((FOLDER / CPU_BUILDS).read_text(encoding="utf-8"))
-    config = copy.deepcopy(yaml.safe_load((ROOT / "config" / "recipes" / "titles.yaml").read_text(encoding="utf-8")))
+    config = yaml.safe_load((ROOT / "config/recipes/titles.yaml").read_text(encoding="utf-8"))
     load_config(config)
     config["environments"] = {"torch": "cpu"}
     with pytest.raises(ConfigError, match=r"^runs\.\w+\.task: 'vision' needs torchvision: .*'cuda'"):
@@ -136,11 +119,9 @@ def test_environments_differ_on_a_version_only_for_a_reason_that_is_written_down
 
 
 def test_all_environments_agree_on_every_version():
-    pins = merged_pins()
-    constraints = (FOLDER / CONSTRAINTS).read_text(encoding="utf-8").splitlines()
-    assert {f"{name}=={pin.version}" for name, pin in pins.items()} == {
-        line for line in constraints if not line.startswith("#")
-    }
+    lines = (FOLDER / CONSTRAINTS).read_text(encoding="utf-8").splitlines()
+    pins = {f"{name}=={pin.version}" for name, pin in merged_pins().items()}
+    assert pins == {line for line in lines if not line.startswith("#")}
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.*")), ids=lambda path: path.name)
@@ -148,31 +129,16 @@ def test_no_file_names_a_registry_or_a_path_of_a_machine(path):
     assert not re.findall(r"\w+://\S+|--(?:extra-)?index-url\S*|--find-links\S*", path.read_text(encoding="utf-8"))
 
 
-def test_a_cpu_build_of_torch_comes_without_cuda_libraries_and_a_cuda_build_with_them():
+def test_this_environment_is_the_locked_one_and_a_cpu_build_of_torch_comes_without_cuda_libraries():
     pins = merged_pins()
     cpu, cuda = without_pair(pins, cpu_build=True), without_pair(pins, cpu_build=False)
-    assert "torch" not in cpu
-    assert "torch" not in cuda
+    assert "torch" not in {*cpu, *cuda}
     assert {"nvidia-cudnn-cu13", "triton", "cuda-bindings"} <= cuda.keys() - cpu.keys()
-    assert {"transformers", "llama-cpp-python", "snakemake"} <= cpu.keys()
-
-
-def test_this_environment_is_the_locked_one():
-    pins = merged_pins()
     installed = {canonical(found.name): found.version for found in importlib.metadata.distributions()}
-    cpu_build = installed["torch"].endswith("+cpu")
-    wanted = {name: pin.version for name, pin in without_pair(pins, cpu_build).items()}
+    wanted = {name: pin.version for name, pin in (cpu if installed["torch"].endswith("+cpu") else cuda).items()}
     for name in PAIR:
         assert installed[name].split("+")[0] == pins[name].version
     assert {name: installed.get(name) for name in wanted} == wanted
-
-
-def test_torch_and_torchvision_are_builds_that_fit_each_other():
-    import torch
-    import torchvision
-
-    kept = torchvision.ops.nms(torch.tensor([[0.0, 0, 2, 2], [0.0, 0, 2, 2]]), torch.tensor([0.9, 0.8]), 0.5)
-    assert kept.tolist() == [0]
 
 
 @pytest.mark.parametrize("rule", RULES)
