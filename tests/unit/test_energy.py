@@ -48,29 +48,22 @@ def powercap(tmp_path):
     return tmp_path
 
 
-def test_the_packages_are_counted_and_their_parts_not_once_more(powercap):
+def test_the_packages_are_counted_without_their_parts_and_a_counter_that_began_again_counts_on(powercap):
     assert [counter.joules for counter in rapl_counters(powercap)] == [10, 20]
-
-
-def test_a_counter_that_began_again_counts_on(powercap):
     meter = EnergyMeter(powercap, uuids=[])
-    (powercap / "intel-rapl:0" / "energy_uj").write_text("4000000\n")
-    (powercap / "intel-rapl:1" / "energy_uj").write_text("21500000\n")
-    assert meter.since() == 94 + 1.5
-    assert meter.since() == 0
+    (powercap / "intel-rapl:0/energy_uj").write_text("4000000\n")
+    (powercap / "intel-rapl:1/energy_uj").write_text("21500000\n")
+    assert [meter.since(), meter.since()] == [94 + 1.5, 0]
     assert (meter.meters, meter.missing) == (["CPU packages (RAPL)"], ["no GPU computes"])
 
 
-def test_the_gpus_that_compute_are_counted(nvml, tmp_path):
+def test_the_gpus_that_compute_are_counted_and_one_without_a_counter_gives_the_reason(nvml, tmp_path):
     meter = EnergyMeter(tmp_path, uuids=["GPU-one"], library=nvml)
     assert meter.since() == 2.5
     assert (meter.meters, meter.missing) == (["GPU (NVML)"], ["the CPU has no counter"])
-
-
-@pytest.mark.parametrize(("uuid", "why"), [("GPU-two", "has no counter"), ("GPU-three", "does not know")])
-def test_a_gpu_without_a_counter_gives_the_reason(nvml, uuid, why):
-    with pytest.raises(NoMeterError, match=why):
-        gpu_counters(["GPU-one", uuid], nvml)
+    for uuid, why in (("GPU-two", "has no counter"), ("GPU-three", "does not know")):
+        with pytest.raises(NoMeterError, match=why):
+            gpu_counters(["GPU-one", uuid], nvml)
 
 
 def test_without_a_meter_there_is_no_figure_but_a_reason(tmp_path):

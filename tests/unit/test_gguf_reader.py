@@ -2,6 +2,7 @@
 
 import math
 import struct
+from dataclasses import replace
 
 import pytest
 from gguf import GGML_QUANT_SIZES, GGUFReader
@@ -9,7 +10,7 @@ from gguf import GGML_QUANT_SIZES, GGUFReader
 from scripts.common.errors import UserError
 from scripts.gguf.reader import TEXT, TYPES, UINT32, read_gguf
 from scripts.gguf.rewrite import Int32, rewrite_metadata
-from tests.support.gguf_maker import Entry, Made, all_made, language_model
+from tests.support.gguf_maker import Entry, all_made, language_model
 
 
 def test_tensor_types_are_those_of_the_gguf_library():
@@ -28,50 +29,41 @@ def test_a_file_is_read_as_the_gguf_library_reads_it(tmp_path, name):
     ]
 
 
-def with_tensor(**changes) -> Made:
-    made = language_model()
-    for name, value in changes.items():
-        setattr(made.tensors[0], name, value)
-    return made
+def with_tensor(**changes) -> bytes:
+    made = language_model().copy()
+    made.tensors[0] = replace(made.tensors[0], **changes)
+    return made.encoded()
 
 
-def with_entry(*entry) -> Made:
+def with_entry(*entry) -> bytes:
     made = language_model()
-    made.entries.append(Entry(*entry))
-    return made
+    return replace(made, entries=[*made.entries, Entry(*entry)]).encoded()
 
 
 def with_bytes(place: int, data: bytes) -> bytes:
-    content = bytearray(language_model().encoded())
-    content[place : place + len(data)] = data
-    return bytes(content)
+    return SOUND[:place] + data + SOUND[place + len(data) :]
 
 
-def without_architecture() -> Made:
-    made = language_model()
-    made.entries.pop(0)
-    return made
-
-
+SOUND = language_model().encoded()
 Q = struct.Struct("<Q").pack
 DAMAGED = {
     "empty": b"",
     "another format": b"PK\3\4 some archive",
     "nothing but its magic": b"GGUF",
-    "cut off": language_model().encoded()[:-1],
+    "cut off": SOUND[:-1],
     "big-endian": with_bytes(4, b"\0\0\0\3"),
     "number of tensors that overflows": with_bytes(8, Q(2**61)),
     "number of entries that overflows": with_bytes(16, Q(2**64 - 1)),
     "length of a key that wraps around": with_bytes(24, Q(2**64 - 1)),
-    "array longer than the file": with_bytes(language_model().encoded().index(b"token_type") + 18, Q(2**62 + 1)),
-    "texts longer than the file": with_bytes(language_model().encoded().index(b"ggml.tokens") + 19, Q(2**61)),
+    "array longer than the file": with_bytes(SOUND.index(b"token_type") + 18, Q(2**62 + 1)),
+    "texts longer than the file": with_bytes(SOUND.index(b"ggml.tokens") + 19, Q(2**61)),
     "value of an unknown type": with_entry("k", 13, b""),
     "key that is not UTF-8": with_entry(b"\xff", UINT32, 9),
     "key twice": with_entry("general.name", TEXT, "x"),
     "one part of several": with_entry("split.count", UINT32, 2),
-    "no architecture": without_architecture(),
-    "number that is not finite": language_model().with_values(llama__rope__freq_base=math.inf),
-    "alignment of zero": language_model().with_values(general__alignment=0),
+    "no architecture": replace(language_model(), entries=language_model().entries[1:]).encoded(),
+    "number that is not finite": language_model().with_values(llama__rope__freq_base=math.inf).encoded(),
+    "alignment of zero": language_model().with_values(general__alignment=0).encoded(),
     "tensor of an unknown type": with_tensor(kind=4),
     "tensor of no dimension": with_tensor(shape=()),
     "rows that are no whole blocks": with_tensor(shape=(30,), kind=8),
@@ -83,8 +75,8 @@ DAMAGED = {
 
 @pytest.mark.parametrize("damage", DAMAGED)
 def test_a_damaged_file_is_refused_with_one_line(tmp_path, damage):
-    content, path = DAMAGED[damage], tmp_path / "m.gguf"
-    path.write_bytes(content if isinstance(content, bytes) else content.encoded())
+    path = tmp_path / "m.gguf"
+    path.write_bytes(DAMAGED[damage])
     with pytest.raises(UserError) as error:
         read_gguf(path)
     assert str(error.value).startswith(f"{path}: is not a valid GGUF file: ")
@@ -96,14 +88,10 @@ def test_a_missing_file_is_named(tmp_path):
         read_gguf(tmp_path / "none.gguf")
 
 
-def test_without_changes_a_file_stays_the_same_to_the_byte(tmp_path):
-    path = language_model().written(tmp_path / "m.gguf")
+def test_changed_metadata_are_read_back_tensors_stay_and_without_changes_so_does_every_byte(tmp_path):
+    path, changed = language_model().written(tmp_path / "m.gguf"), tmp_path / "changed.gguf"
     rewrite_metadata(path, tmp_path / "same.gguf", {})
     assert (tmp_path / "same.gguf").read_bytes() == path.read_bytes()
-
-
-def test_changed_metadata_are_read_back_and_tensors_stay(tmp_path):
-    path, changed = language_model().written(tmp_path / "m.gguf"), tmp_path / "changed.gguf"
     changes = {
         "general.name": "Été à Huế",
         "general.tags": ["a", "", "ấ"],

@@ -1,12 +1,13 @@
 """The number format: bf16 where the processor has fast units for it, else fp32, the same in every step and bundle."""
 
 import importlib.util
+import itertools
 
 import pytest
 import torch
 
 from scripts.common import number_format
-from scripts.common.number_format import device_precision, precision_of_answers, precision_of_run, product_milliseconds
+from scripts.common.number_format import device_precision, precision_of_answers, precision_of_run
 from scripts.deploy import fill_examples
 from tests.support.cpu import GENOA, MILAN
 
@@ -36,15 +37,15 @@ def test_flags_and_the_limit_of_onednn_decide(cpu, text, isa, expected):
 
 
 @pytest.mark.parametrize("program", ["example_transformers", "example_transformers_image", "example_classify"])
-@pytest.mark.parametrize("text", [MILAN, GENOA, SAPPHIRE_RAPIDS, WITHOUT_AMX])
-@pytest.mark.parametrize("isa", [None, "AVX2", "AVX512_CORE", "AVX512_CORE_BF16"])
-def test_a_bundles_examples_compute_in_the_format_of_the_steps(cpu, program, text, isa, monkeypatch):
+def test_a_bundles_examples_compute_in_the_format_of_the_steps(cpu, program, monkeypatch):
     path = fill_examples.__file__.replace("fill_examples.py", f"examples/{program}.py")
     module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location(program, path))
     spec.loader.exec_module(module)
-    cpu(text, isa)
     monkeypatch.setattr(module, "Path", lambda _: number_format.CPUINFO)
-    assert module.number_format("cpu") == number_format.torch_dtype(device_precision("auto"))
+    limits = [None, "AVX2", "AVX512_CORE", "AVX512_CORE_BF16"]
+    for text, isa in itertools.product([MILAN, GENOA, SAPPHIRE_RAPIDS, WITHOUT_AMX], limits):
+        cpu(text, isa)
+        assert module.number_format("cpu") == number_format.torch_dtype(device_precision("auto")), (text, isa)
 
 
 def test_a_format_that_is_emulated_is_used_with_a_warning_that_says_what_it_costs(cpu, caplog):
@@ -59,10 +60,6 @@ def test_a_format_that_is_emulated_is_used_with_a_warning_that_says_what_it_cost
     number_format.warn_if_slow.cache_clear()
     assert [device_precision(wanted) for wanted in ("bf16", "fp32")] == ["bf16", "fp32"]
     assert not caplog.records
-
-
-def test_the_time_of_a_product_is_measured():
-    assert product_milliseconds("fp32") > 0
 
 
 @pytest.mark.parametrize(
