@@ -46,7 +46,7 @@ def random_rows(seed: int, records: int) -> list[dict]:
             if chance > 0.12:
                 gold.append(span)
             if chance < 0.55:
-                found.append(list(span))
+                found.append([*span, 0.9])  # with a score, as classifiers have it
             elif chance < 0.7:
                 found.append([span[0], span[1], random.choice(LABELS)])
             elif chance < 0.85:

@@ -133,16 +133,6 @@ def test_noisy_records_show_each_fault(noisy):
     assert "90'+3" in [record["time"] for record in noisy]
 
 
-def test_football_prompts_are_single_user_turns():
-    prompts = read_lines(DATA / "football/prompts.jsonl")
-    assert len(prompts) == 8
-    form = r"Minute \d+'(\+\d)?\. Événement : (But|Remplacement|Penalty|Carton|Commentaire)\. Match : [a-z-]+\."
-    for prompt in prompts:
-        [message] = prompt["messages"]
-        assert message["role"] == "user"
-        assert re.fullmatch(form, message["content"])
-
-
 def test_stories_are_composed_vietnamese_chats_of_different_cards_and_stories(cards):
     prompts = read_lines(DATA / "stories/prompts.jsonl")
     shown = {"protection": "Bảo vệ", "community": "Cộng đồng", "disaster": "Thảm họa"}

@@ -43,22 +43,14 @@ def test_a_size_label_has_the_specifications_form():
     assert {parameters: size_label(parameters) for parameters in labels} == labels
 
 
-@pytest.mark.parametrize(
-    ("name", "base", "version"),
-    [
-        ("Mistral-7B-v0.3", "Mistral", "v0.3"),
-        ("Mistral-7B-Instruct-v0.1", "Mistral-Instruct", "v0.1"),
-        ("Llama-3.2-1B", "Llama-3-2", None),
-        ("Mixtral-8x7B-v0.1", "Mixtral", "v0.1"),
-        ("Phi-3-mini-4k-instruct", "Phi-3-mini-4-k-instruct", None),
-    ],
-)
-def test_size_and_version_are_not_part_of_the_base_name(name, base, version):
-    assert (base_name(name), base_version(name)) == (base, version)
-
-
-def test_a_run_that_looks_like_an_attribute_of_the_size_is_kept_apart():
-    assert fine_tune("r16a-long") == "r-16a-long"
+def test_size_and_version_are_not_part_of_the_base_name():
+    parts = {
+        "Mistral-7B-v0.3": ("Mistral", "v0.3"), "Mistral-7B-Instruct-v0.1": ("Mistral-Instruct", "v0.1"),
+        "Llama-3.2-1B": ("Llama-3-2", None), "Mixtral-8x7B-v0.1": ("Mixtral", "v0.1"),
+        "Phi-3-mini-4k-instruct": ("Phi-3-mini-4-k-instruct", None),
+    }  # fmt: skip
+    assert {name: (base_name(name), base_version(name)) for name in parts} == parts
+    assert fine_tune("r16a-long") == "r-16a-long"  # which would be read as an attribute of the size
 
 
 def settings(**changes) -> dict:
@@ -90,18 +82,13 @@ def test_a_hub_dataset_is_linked():
     assert "general.languages" not in found
 
 
-@pytest.mark.parametrize(
-    ("facts", "shown"),
-    [
-        ({"name": "My model", "hub": {"id": "a/b"}}, "My model"),
-        ({"hub": {"id": "a/b"}}, "b"),
+def test_a_base_model_is_called_by_the_best_name_there_is():
+    for facts, shown in (
+        ({"name": "My model", "hub": {"id": "a/b"}}, "My model"), ({"hub": {"id": "a/b"}}, "b"), ({}, "key"),
         ({"path": "some/folder/model-x"}, "model-x"),
         ({"gguf": {"file": "x/SmolLM2-135M-Instruct.Q4_1.gguf"}}, "SmolLM2-135M-Instruct"),
-        ({}, "key"),
-    ],
-)
-def test_a_base_model_is_called_by_the_best_name_there_is(facts, shown):
-    assert display_name(model(**facts), "key") == shown
+    ):  # fmt: skip
+        assert display_name(model(**facts), "key") == shown
 
 
 def test_what_the_converter_guessed_is_taken_out_and_what_it_knows_stays():

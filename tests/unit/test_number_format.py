@@ -16,24 +16,15 @@ WITHOUT_AMX = "vendor_id : GenuineIntel\nflags : avx512f avx512_bf16 avx512_fp16
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU decides otherwise")
 
 
-@pytest.mark.parametrize(
-    ("text", "isa", "expected"),
-    [
-        (MILAN, None, "fp32"),
-        (GENOA, None, "bf16"),
-        (SAPPHIRE_RAPIDS, None, "bf16"),
-        (WITHOUT_AMX, None, "fp32"),
-        ("", None, "fp32"),
-        (GENOA, "AVX2", "fp32"),
-        (GENOA, "avx512_core", "fp32"),
-        (SAPPHIRE_RAPIDS, "AVX512_CORE_VNNI", "fp32"),
-        (GENOA, "AVX512_CORE_BF16", "bf16"),
+def test_flags_and_the_limit_of_onednn_decide(cpu):
+    for text, isa, expected in (
+        (MILAN, None, "fp32"), (GENOA, None, "bf16"), (SAPPHIRE_RAPIDS, None, "bf16"), (WITHOUT_AMX, None, "fp32"),
+        ("", None, "fp32"), (GENOA, "AVX2", "fp32"), (GENOA, "avx512_core", "fp32"),
+        (SAPPHIRE_RAPIDS, "AVX512_CORE_VNNI", "fp32"), (GENOA, "AVX512_CORE_BF16", "bf16"),
         (SAPPHIRE_RAPIDS, "DEFAULT", "bf16"),
-    ],
-)
-def test_flags_and_the_limit_of_onednn_decide(cpu, text, isa, expected):
-    cpu(text, isa)
-    assert device_precision("auto") == expected
+    ):  # fmt: skip
+        cpu(text, isa)
+        assert device_precision("auto") == expected, (text, isa)
 
 
 @pytest.mark.parametrize("program", ["example_transformers", "example_transformers_image", "example_classify"])
@@ -62,30 +53,16 @@ def test_a_format_that_is_emulated_is_used_with_a_warning_that_says_what_it_cost
     assert not caplog.records
 
 
-@pytest.mark.parametrize(
-    ("text", "wanted", "begun", "expected"),
-    [
-        (GENOA, "auto", [], "bf16"),
-        (GENOA, "auto", ["fp32"], "fp32"),
-        (MILAN, "auto", ["bf16", "fp32"], "fp32"),
-        (MILAN, "bf16", ["fp32"], "bf16"),
-        (GENOA, "fp32", ["bf16"], "fp32"),
-    ],
-)
-def test_a_training_keeps_the_format_in_which_it_was_begun(cpu, text, wanted, begun, expected):
-    cpu(text)
-    assert precision_of_run(wanted, begun) == expected
-
-
-@pytest.mark.parametrize(
-    ("text", "wanted", "trained", "expected"),
-    [
-        (GENOA, "auto", "fp32", "fp32"),
-        (GENOA, "auto", "bf16", "bf16"),
-        (MILAN, "auto", "bf16", "fp32"),
+def test_a_training_keeps_the_format_in_which_it_was_begun_and_a_head_reads_its_base_in_that_of_its_training(cpu):
+    for text, wanted, begun, expected in (
+        (GENOA, "auto", [], "bf16"), (GENOA, "auto", ["fp32"], "fp32"), (MILAN, "auto", ["bf16", "fp32"], "fp32"),
+        (MILAN, "bf16", ["fp32"], "bf16"), (GENOA, "fp32", ["bf16"], "fp32"),
+    ):  # fmt: skip
+        cpu(text)
+        assert precision_of_run(wanted, begun) == expected, (wanted, begun)
+    for text, wanted, trained, expected in (
+        (GENOA, "auto", "fp32", "fp32"), (GENOA, "auto", "bf16", "bf16"), (MILAN, "auto", "bf16", "fp32"),
         (GENOA, "fp32", "bf16", "fp32"),
-    ],
-)
-def test_a_head_reads_its_base_in_the_format_in_which_it_was_trained(cpu, text, wanted, trained, expected):
-    cpu(text)
-    assert precision_of_answers(wanted, trained) == expected
+    ):  # fmt: skip
+        cpu(text)
+        assert precision_of_answers(wanted, trained) == expected, (wanted, trained)

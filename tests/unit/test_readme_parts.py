@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from docs import picture, readme, summary
-from scripts.common.errors import UserError
 from tests.support.score_fixtures import babble, make_run, same
 from tests.support.score_pages import write_board
 
@@ -50,18 +49,6 @@ def test_without_results_or_markers_the_page_stays_and_one_line_says_why(page, r
     assert summary.main([str(results)]) == 1
     assert f"put two lines where it belongs: {summary.BEGIN} and {summary.END}" in capsys.readouterr().err
     assert page.read_text(encoding="utf-8") == "# Title\n"
-
-
-def test_a_picture_is_made_small_by_fewer_colours(tmp_path):
-    from PIL import Image
-
-    Image.effect_noise((600, 600), 90).convert("RGB").save(tmp_path / "noise.png")
-    assert (tmp_path / "noise.png").stat().st_size > picture.LARGEST
-    with pytest.raises(UserError, match=r"has more than 200000 bytes with \d+ colours; give a smaller --height"):
-        picture.shrink(tmp_path / "noise.png", tmp_path / "small.png")
-    Image.new("RGB", (1200, 1500), "white").save(tmp_path / "plain.png")
-    size = picture.shrink(tmp_path / "plain.png", tmp_path / "images/plain.png")
-    assert size == (tmp_path / "images/plain.png").stat().st_size <= picture.LARGEST
 
 
 def test_without_chromium_or_a_page_there_is_one_line(tmp_path, monkeypatch, capsys):
