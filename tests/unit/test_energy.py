@@ -26,16 +26,6 @@ int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *energy
 """
 
 
-@pytest.fixture(scope="module")
-def nvml(tmp_path_factory) -> str:
-    """A library with NVML's interface."""
-    need("gcc", "gcc of the distribution")
-    folder = tmp_path_factory.mktemp("nvml")
-    (folder / "nvml.c").write_text(NVML)
-    subprocess.run(["gcc", "-shared", "-fPIC", "-o", folder / "nvml.so", folder / "nvml.c"], check=True)
-    return str(folder / "nvml.so")
-
-
 @pytest.fixture
 def powercap(tmp_path):
     """A power capping folder as the kernel has it, with two packages and a part of one."""
@@ -57,13 +47,17 @@ def test_the_packages_are_counted_without_their_parts_and_a_counter_that_began_a
     assert (meter.meters, meter.missing) == (["CPU packages (RAPL)"], ["no GPU computes"])
 
 
-def test_the_gpus_that_compute_are_counted_and_one_without_a_counter_gives_the_reason(nvml, tmp_path):
-    meter = EnergyMeter(tmp_path, uuids=["GPU-one"], library=nvml)
+def test_the_gpus_that_compute_are_counted_and_one_without_a_counter_gives_the_reason(tmp_path):
+    need("gcc", "gcc of the distribution")
+    source, library = tmp_path / "nvml.c", str(tmp_path / "nvml.so")
+    source.write_text(NVML)
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
+    meter = EnergyMeter(tmp_path, uuids=["GPU-one"], library=library)
     assert meter.since() == 2.5
     assert (meter.meters, meter.missing) == (["GPU (NVML)"], ["the CPU has no counter"])
     for uuid, why in (("GPU-two", "has no counter"), ("GPU-three", "does not know")):
         with pytest.raises(NoMeterError, match=why):
-            gpu_counters(["GPU-one", uuid], nvml)
+            gpu_counters(["GPU-one", uuid], library)
 
 
 def test_without_a_meter_there_is_no_figure_but_a_reason(tmp_path):

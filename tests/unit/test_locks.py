@@ -8,29 +8,12 @@ import sys
 import pytest
 import yaml
 
+from envs import lock as locks
 from envs.install import PAIR, merged_pins, without_pair
-from envs.lock import (
-    BUILT_WITH,
-    CONSTRAINTS,
-    CPU_BUILDS,
-    CUDA_PREFIXES,
-    FOLDER,
-    NOT_RUN_BY_RULES,
-    canonical,
-    conda_yaml,
-    cpu_lock,
-    direct_requirements,
-    environments,
-    header,
-    lock_names,
-    read_lock,
-    read_pins,
-    requirement_line,
-    torch_environments,
-)
 from scripts.common.config import ConfigError, load_config
 from scripts.workflow.code_digest import files_of_script
 
+FOLDER = locks.FOLDER
 ROOT = FOLDER.parent
 RULES = {
     block.partition(":")[0]: block
@@ -49,57 +32,59 @@ def imported_packages(script):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
             packages |= {name.split(".")[0] for name in names}
-    return {canonical(PACKAGE_OF.get(name, name)) for name in packages - {"scripts"} - set(sys.stdlib_module_names)}
+    ours = {"scripts", *sys.stdlib_module_names}
+    return {locks.canonical(PACKAGE_OF.get(name, name)) for name in packages - ours}
 
 
-@pytest.mark.parametrize("name", [CONSTRAINTS, *(f"{name}.lock" for name in lock_names())])
+@pytest.mark.parametrize("name", [locks.CONSTRAINTS, *(f"{name}.lock" for name in locks.lock_names())])
 def test_a_generated_file_is_made_of_the_present_requirements(name):
     path = FOLDER / name
-    assert path.read_text(encoding="utf-8").startswith(header(path)), f"envs/{name} is stale: make lock"
+    assert path.read_text(encoding="utf-8").startswith(locks.header(path)), f"envs/{name} is stale: make lock"
 
 
-@pytest.mark.parametrize("name", [name for name in lock_names() if name not in NOT_RUN_BY_RULES])
+@pytest.mark.parametrize("name", [name for name in locks.lock_names() if name not in locks.NOT_RUN_BY_RULES])
 def test_the_conda_file_is_the_one_that_the_lock_gives(name):
     text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
-    assert text == conda_yaml(name), f"envs/{name}.yaml is stale: make lock"
+    assert text == locks.conda_yaml(name), f"envs/{name}.yaml is stale: make lock"
     content = yaml.safe_load(text)
     *tools, pip = content["dependencies"]
     assert content["channels"] == ["conda-forge", "nodefaults"]
     assert all(re.fullmatch(r"[a-z-]+=\d+(\.\d+)+", tool) for tool in tools)
     found = {line.split("==")[0]: line for line in pip["pip"]}
-    assert found.keys() == read_lock(name).keys()
-    for package, pin in read_lock(name).items():
-        assert found[package].startswith(requirement_line(package, pin))
+    assert found.keys() == locks.read_lock(name).keys()
+    for package, pin in locks.read_lock(name).items():
+        assert found[package].startswith(locks.requirement_line(package, pin))
     if name.startswith("gguf"):
-        assert set(BUILT_WITH["llama-cpp-python"]) <= set(tools)
+        assert set(locks.BUILT_WITH["llama-cpp-python"]) <= set(tools)
         assert "GGML_NATIVE=OFF" in found["llama-cpp-python"], "llama.cpp is built for other CPUs too"
 
 
-@pytest.mark.parametrize("name", lock_names())
+@pytest.mark.parametrize("name", locks.lock_names())
 def test_a_lock_has_hashes_for_everything_and_holds_each_direct_requirement(name):
-    lock = read_lock(name)
+    lock = locks.read_lock(name)
     for pin in lock.values():
         assert pin.hashes
         assert all(re.fullmatch("sha256:[0-9a-f]{64}", digest) for digest in pin.hashes)
-    for package, version in direct_requirements(name).items() if name in environments() else ():
+    for package, version in locks.direct_requirements(name).items() if name in locks.environments() else ():
         assert lock[package].version == version
 
 
-@pytest.mark.parametrize("environment", torch_environments())
+@pytest.mark.parametrize("environment", locks.torch_environments())
 def test_a_cpu_variant_has_the_same_pins_with_cpu_builds_and_no_cuda_libraries(environment):
     text = (FOLDER / f"{environment}.cpu.lock").read_text(encoding="utf-8")
-    assert text == cpu_lock(environment), f"envs/{environment}.cpu.lock is stale: make lock"
-    cuda, cpu = read_lock(environment), read_lock(f"{environment}.cpu")
+    assert text == locks.cpu_lock(environment), f"envs/{environment}.cpu.lock is stale: make lock"
+    cuda, cpu = locks.read_lock(environment), locks.read_lock(f"{environment}.cpu")
     assert cpu["torch"].version == f"{cuda['torch'].version}+cpu"
     assert {name for name in cuda if name.startswith("nvidia-")}
-    builds = read_pins((FOLDER / CPU_BUILDS).read_text(encoding="utf-8"))
-    left_out = {name for name in cuda if name.startswith(CUDA_PREFIXES)} | ({"torch", "torchvision"} - builds.keys())
+    builds = locks.read_pins((FOLDER / locks.CPU_BUILDS).read_text(encoding="utf-8"))
+    cuda_only = {name for name in cuda if name.startswith(locks.CUDA_PREFIXES)}
+    left_out = cuda_only | ({"torch", "torchvision"} - builds.keys())
     assert cpu.keys() == cuda.keys() - left_out
     assert all(pin == cuda[name] for name, pin in cpu.items() if name not in builds)
 
 
 def test_a_vision_run_is_refused_beside_the_cpu_build_as_long_as_that_has_no_torchvision():
-    assert "torchvision" not in read_pins((FOLDER / CPU_BUILDS).read_text(encoding="utf-8"))
+    assert "torchvision" not in locks.read_pins((FOLDER / locks.CPU_BUILDS).read_text(encoding="utf-8"))
     config = yaml.safe_load((ROOT / "config/recipes/titles.yaml").read_text(encoding="utf-8"))
     load_config(config)
     config["environments"] = {"torch": "cpu"}
@@ -109,8 +94,8 @@ def test_a_vision_run_is_refused_beside_the_cpu_build_as_long_as_that_has_no_tor
 
 def test_environments_differ_on_a_version_only_for_a_reason_that_is_written_down():
     versions: dict[str, set[str]] = {}
-    for name in lock_names():
-        for package, pin in read_lock(name).items():
+    for name in locks.lock_names():
+        for package, pin in locks.read_lock(name).items():
             versions.setdefault(package, set()).add(pin.version)
     lines = (FOLDER / "differences.txt").read_text(encoding="utf-8").splitlines()
     reasons = dict(line.split(": ", 1) for line in lines if not line.startswith("#"))
@@ -119,7 +104,7 @@ def test_environments_differ_on_a_version_only_for_a_reason_that_is_written_down
 
 
 def test_all_environments_agree_on_every_version():
-    lines = (FOLDER / CONSTRAINTS).read_text(encoding="utf-8").splitlines()
+    lines = (FOLDER / locks.CONSTRAINTS).read_text(encoding="utf-8").splitlines()
     pins = {f"{name}=={pin.version}" for name, pin in merged_pins().items()}
     assert pins == {line for line in lines if not line.startswith("#")}
 
@@ -134,7 +119,7 @@ def test_this_environment_is_the_locked_one_and_a_cpu_build_of_torch_comes_witho
     cpu, cuda = without_pair(pins, cpu_build=True), without_pair(pins, cpu_build=False)
     assert "torch" not in {*cpu, *cuda}
     assert {"nvidia-cudnn-cu13", "triton", "cuda-bindings"} <= cuda.keys() - cpu.keys()
-    installed = {canonical(found.name): found.version for found in importlib.metadata.distributions()}
+    installed = {locks.canonical(found.name): found.version for found in importlib.metadata.distributions()}
     wanted = {name: pin.version for name, pin in (cpu if installed["torch"].endswith("+cpu") else cuda).items()}
     for name in PAIR:
         assert installed[name].split("+")[0] == pins[name].version
@@ -147,12 +132,12 @@ def test_a_rules_environment_holds_what_its_step_imports(rule):
     images = re.findall(r'container:\s+image\("(\w+)"\)', RULES[rule])
     assert images == ([] if rule == "fetch_gguf_package" else [environment])  # no image holds pip
     script = re.search(r'code\("([^"]+)"', RULES[rule])[1]
-    missing = imported_packages(ROOT / "scripts" / script) - direct_requirements(environment).keys()
+    missing = imported_packages(ROOT / "scripts" / script) - locks.direct_requirements(environment).keys()
     assert not missing, f"add {sorted(missing)} to envs/{environment}.in, then make lock"
 
 
 def test_the_converter_comes_from_the_archive_that_the_library_is_built_from():
-    pin = read_lock("gguf")["llama-cpp-python"]
+    pin = locks.read_lock("gguf")["llama-cpp-python"]
     [line] = [line for line in (FOLDER / "converter.txt").read_text(encoding="utf-8").splitlines() if line[0] != "#"]
     assert line.split()[0] == f"llama-cpp-python=={pin.version}"
     assert set(re.findall(r"--hash=(\S+)", line)) <= set(pin.hashes)

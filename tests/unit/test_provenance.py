@@ -7,34 +7,12 @@ from scripts.common.config.sections import sections_of
 from scripts.common.files import sha256_of
 from scripts.deploy.provenance import code_state
 from scripts.deploy.read_files import read_facts, read_paths
+from tests.support.data import load
 from tests.support.needs import need
-
-RAW = {
-    "datasets": {
-        "pages": {"files": ["raw.jsonl"], "format": "messages", "images": "pictures"},
-        "letters": {"files": ["letters.jsonl"], "format": "spans", "span_label_map": {"name": "NAME"}},
-        "clean": {"files": ["raw.jsonl"], "format": "messages", "redact": {"run": "finder"}},
-    },
-    "models": {
-        "mine": {"path": "models/mine", "architecture": "mistral3", "chat_template": "mine.jinja"},
-        "small": {"embedded": {}, "chat_template": "chatml"},
-    },
-    "runs": {
-        "seen": {
-            "dataset": "pages", "model": "mine", "task": "vision", "prompt_sets": {"style.2": {"file": "style.jsonl"}},
-        },
-        "finder": {"dataset": "letters", "model": "small", "task": "token_classification", "method": "head"},
-        "cleaned": {"dataset": "clean", "model": "small"},
-    },
-    "gates": {
-        "all": {"metric": "perplexity", "comparison": "below", "threshold": 9, "runs": ["seen", "cleaned"]},
-        "one": {"metric": "distinct_2", "comparison": "above", "threshold": 0.1, "runs": ["cleaned"]},
-    },
-}  # fmt: skip
 
 
 def test_the_sections_of_a_run_name_its_files_gates_and_the_run_that_redacts():
-    seen, cleaned = (sections_of(load_config(RAW), run) for run in ("seen", "cleaned"))
+    seen, cleaned = (sections_of(load_config(load("provenance_config.yaml")), run) for run in ("seen", "cleaned"))
     assert read_paths(seen) == {
         "run.prompt_sets.style.2.file": "style.jsonl", "dataset.images": "pictures", "model.path": "models/mine",
         "model.chat_template": "mine.jinja",

@@ -144,14 +144,6 @@ def test_the_character_error_rate_sums_before_it_divides():
     assert not METRICS["character_error_rate"].is_share
 
 
-def test_the_cost_is_that_of_the_mean_time():
-    rows = [text_row("x", [], []) | {"seconds": seconds} for seconds in (1.0, 3.0)]
-    cost = measured("cost_per_1000", ScoringInput(rows, price_per_hour=1.8)).rows
-    assert estimate("mean", cost).value == pytest.approx(1)
-    with pytest.raises(NotApplicableError, match="price_per_hour is not given"):
-        measured("cost_per_1000", ScoringInput(rows))
-
-
 def test_errors_are_matched_one_to_one_by_what_they_share():
     gold = [(0, 9, "PERSON"), (12, 20, "CITY"), (30, 35, "DATE"), (40, 50, "EMAIL")]
     found = [(0, 4, "PERSON"), (5, 9, "PERSON"), (12, 20, "ORG"), (40, 50, "EMAIL"), (60, 65, "DATE")]

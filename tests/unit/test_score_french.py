@@ -1,13 +1,13 @@
 """The heuristics for French: tenses and proper nouns, against sentences counted by hand."""
 
-import json
 import re
 from pathlib import Path
 
 import pytest
 
-from data.football.french_metrics import FORMS, first_group_present, proper_noun_counts, tense_counts
+from data.football.french_metrics import proper_noun_counts, tense_counts
 from scripts.common.errors import UserError
+from scripts.common.files import read_json
 from scripts.common.metric_list import METRICS
 from scripts.score.measure import add_metrics, measured
 from scripts.score.read_scores import read_scores
@@ -25,23 +25,14 @@ def test_tenses_are_counted_as_by_hand(sentence, present, passe_compose, other):
 
 
 def test_most_lines_of_the_example_commentary_have_a_verb_that_is_known():
-    records = json.loads(Path("data/football/records.json").read_text(encoding="utf-8"))
+    records = read_json(Path("data/football/records.json"))
     known = [any(tense_counts(record["text"]).values()) for record in records]
     assert sum(known) / len(known) > 0.75
 
 
-def test_verbs_are_conjugated():
-    assert first_group_present("lancer") == ["lance", "lances", "lançons", "lancez", "lancent"]
-    assert first_group_present("dégager") == ["dégage", "dégages", "dégageons", "dégagez", "dégagent"]
-    assert first_group_present("relever")[0] == "relève"
-    assert first_group_present("appeler")[0] == "appelle"
-    assert first_group_present("envoyer")[4] == "envoient"
-    assert (FORMS["finissent"], FORMS["verra"], FORMS["tenait"]) == ("present", "other", "other")
-
-
 def test_proper_nouns_are_capitalised_words_that_begin_no_sentence():
-    text = "Lassana Koné lance Moreau. Le RC Rives mène ! « Allez Valmont », crie Jean-Pierre."
     # Koné, Moreau | RC, Rives | Valmont | Jean-Pierre follows a lower-case word in the same sentence
+    text = "Lassana Koné lance Moreau. Le RC Rives mène ! « Allez Valmont », crie Jean-Pierre."
     assert proper_noun_counts(text) == (6, 12)
 
 

@@ -13,7 +13,7 @@ from scripts.common.files import read_json, read_jsonl
 from scripts.score.print_summary import main as summary
 from scripts.score.print_summary import next_commands
 from scripts.score.shown import shown
-from scripts.score.side_by_side import grouped, question
+from scripts.score.side_by_side import grouped
 from scripts.score.write_leaderboard import main as leaderboard
 from tests.support.pages import Page
 from tests.support.score_fixtures import babble, first_half, gate, make_run, same, write_rows
@@ -170,13 +170,6 @@ def test_equal_answers_stand_together_and_say_which_of_them_were_cut(answers, st
     entries = grouped([(name, {"answer": answer, "stop": stop}, "chrF 9") for name, answer, stop in rows])
     found = {", ".join(entry["variants"]): entry["note"] for entry in entries}
     assert found == {names: f"chrF 9{cut}" for names, cut in expected.items()}
-
-
-def test_questions_of_several_turns_say_who_speaks():
-    turns = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}, {"role": "user", "content": "c"}]
-    assert question([{"role": "system", "content": "s"}, *turns]) == ("s", "user: a\nassistant: b\nuser: c")
-    parts = [{"type": "text", "text": "what is it?"}, {"type": "image"}]
-    assert question([{"role": "user", "content": parts}]) == ("", "what is it?\n[image]")
 
 
 def test_the_curve_has_a_panel_for_what_was_logged_and_takes_the_pages_colours():

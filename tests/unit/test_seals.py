@@ -4,19 +4,9 @@ import pyarrow
 import pytest
 from pyarrow import ipc
 
+from scripts.common import files
 from scripts.common.canonical import read_rows, row_count, row_writer
 from scripts.common.errors import UserError
-from scripts.common.files import (
-    atomic_folder,
-    atomic_path,
-    check_manifest,
-    link_or_copy,
-    read_json,
-    read_jsonl,
-    write_json,
-    write_jsonl,
-    write_manifest,
-)
 from scripts.common.seals import intact, seal_of
 from scripts.train.batches import load_rows
 from tests.support.damage import cut_short, flip_byte
@@ -24,52 +14,52 @@ from tests.support.damage import cut_short, flip_byte
 
 def test_a_changed_file_is_read_once_it_is_made_again_or_its_seal_deleted(tmp_path):
     made = tmp_path / "train.jsonl"
-    write_jsonl(made, [{"a": 1}])
+    files.write_jsonl(made, [{"a": 1}])
     made.write_text('{"a": 7}\n')
     for _ in range(2):
         with pytest.raises(UserError, match=r"train.jsonl: has changed since it was made; delete it, and the run"):
-            list(read_jsonl(made))
+            list(files.read_jsonl(made))
         seal_of(made).write_text("")  # a damaged seal is no licence
     seal_of(made).unlink()
-    assert list(read_jsonl(made)) == [{"a": 7}]
-    write_jsonl(made, [{"b": 1}])
+    assert list(files.read_jsonl(made)) == [{"a": 7}]
+    files.write_jsonl(made, [{"b": 1}])
     flip_byte(made)
     made.unlink()
-    write_jsonl(made, [{"b": 1}])
-    assert list(read_jsonl(made)) == [{"b": 1}]
+    files.write_jsonl(made, [{"b": 1}])
+    assert list(files.read_jsonl(made)) == [{"b": 1}]
     assert intact(tmp_path / "missing.gguf") == tmp_path / "missing.gguf"
 
 
 @pytest.mark.parametrize("damage", [flip_byte, cut_short])
 def test_whatever_reads_a_steps_output_looks_at_its_seal(tmp_path, damage):
-    write_json(tmp_path / "a.json", {"a": 1})
+    files.write_json(tmp_path / "a.json", {"a": 1})
     with row_writer(tmp_path / "a.parquet", ("messages", "meta")) as rows:
         rows.write({"messages": "[]", "meta": "{}"})
     table = pyarrow.table({"id": ["a", "b"], "input_ids": [[1, 2], [3]]})
-    with atomic_path(tmp_path / "train.arrow") as beside, ipc.new_stream(beside, table.schema) as stream:
+    with files.atomic_path(tmp_path / "train.arrow") as beside, ipc.new_stream(beside, table.schema) as stream:
         stream.write_table(table)
     readers = {
-        "a.json": read_json,
+        "a.json": files.read_json,
         "a.parquet": lambda path: (list(read_rows(path)), row_count(path)),
         "train.arrow": lambda path: load_rows(path.parent, "train"),
     }
     for name, read in readers.items():
         path = tmp_path / name
         read(path)
-        link_or_copy(path, tmp_path / f"{name}.linked")
+        files.link_or_copy(path, tmp_path / f"{name}.linked")
         damage(path)
-        for use in (read, lambda path: link_or_copy(path, tmp_path / f"{path.name}.again")):
+        for use in (read, lambda path: files.link_or_copy(path, tmp_path / f"{path.name}.again")):
             with pytest.raises(UserError, match=rf"{name}: has changed"):
                 use(path)
 
 
 def test_a_folder_is_sealed_by_its_manifest_and_the_manifest_by_its_seal(tmp_path):
-    with atomic_folder(tmp_path / "model") as folder:
-        write_json(folder / "config.json", {"layers": 1})
+    with files.atomic_folder(tmp_path / "model") as folder:
+        files.write_json(folder / "config.json", {"layers": 1})
         (folder / "model.safetensors").write_bytes(bytes(1000))
-        write_manifest(folder, name="m")
+        files.write_manifest(folder, name="m")
     manifest = tmp_path / "model" / "manifest.json"
-    assert sorted(check_manifest(manifest)["files"]) == ["config.json", "model.safetensors"]
+    assert sorted(files.check_manifest(manifest)["files"]) == ["config.json", "model.safetensors"]
     assert sorted(path.name for path in manifest.parent.iterdir()) == [
         ".manifest.json.sha256", "config.json", "manifest.json", "model.safetensors",
     ]  # fmt: skip
@@ -78,23 +68,23 @@ def test_a_folder_is_sealed_by_its_manifest_and_the_manifest_by_its_seal(tmp_pat
         content = path.read_bytes()
         flip_byte(path)
         with pytest.raises(UserError, match=rf"{name}: has changed.*; delete"):
-            check_manifest(manifest)
+            files.check_manifest(manifest)
         path.write_bytes(content)
-        check_manifest(manifest)
+        files.check_manifest(manifest)
 
 
 def test_a_step_that_reads_no_weights_does_not_hash_them(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     (tmp_path / "model.safetensors").write_bytes(bytes(1000))
-    manifest = write_manifest(tmp_path)
+    manifest = files.write_manifest(tmp_path)
     flip_byte(tmp_path / "model.safetensors")
-    check_manifest(manifest, hashes=False)
+    files.check_manifest(manifest, hashes=False)
     cut_short(tmp_path / "model.safetensors")
     with pytest.raises(UserError, match=r"model.safetensors: has 500 bytes, not 1000"):
-        check_manifest(manifest, hashes=False)
+        files.check_manifest(manifest, hashes=False)
 
 
 def test_files_of_a_set_have_no_seal_of_their_own(tmp_path):
-    with atomic_path(tmp_path / "a.png", part=True) as beside:
+    with files.atomic_path(tmp_path / "a.png", part=True) as beside:
         beside.write_bytes(b"a")
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.files import read_json
-from scripts.common.stand_in import NOTE, base_name
+from scripts.common.stand_in import NOTE
 from scripts.score.gates import verdict
 from scripts.score.print_summary import main as summary
 from tests.support.score_fixtures import babble, gate, make_run, same
@@ -38,11 +38,6 @@ def test_a_stand_in_does_not_make_a_rollback_milder(results):
     bad = {"good": gate(threshold=101, on_failure="rollback")}
     decided = verdict("tried", bad, "q8_0", scores, 200, 0, stand_in=True)
     assert (decided["verdict"], decided["reason"]) == ("rollback", f"{NOTE}; clearly failed: good")
-
-
-def test_reports_call_a_stand_in_by_its_architecture():
-    assert base_name(REAL, {"source": "embedded", "architecture": "llama"}) == "stand-in (llama)"
-    assert base_name(REAL, {"source": "hub", "architecture": "llama"}) == REAL
 
 
 def test_report_leaderboard_and_summary_say_that_only_the_path_was_tried_and_do_not_name_the_real_base(results, capsys):
