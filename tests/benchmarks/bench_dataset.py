@@ -1,6 +1,6 @@
 """Speed and peak memory of the dataset stage at several sizes: memory that barely grows means that it streams.
 
-python tests/benchmarks/bench_dataset.py --rows 20000 200000 --output tests/benchmarks/results/dataset.md
+python -m tests.benchmarks.bench_dataset --rows 20000 200000 --output tests/benchmarks/results/dataset.md
 """
 
 import argparse
@@ -11,24 +11,12 @@ import sys
 import tempfile
 from pathlib import Path
 
+from tests.support.dataset_steps import settings_of
+
 ROOT = Path(__file__).parents[2]
 SYLLABLES = ["ba", "do", "ri", "men", "tal", "vo", "sé", "qui", "lo", "gar", "né", "par", "tu", "fi", "chan", "ro"]
 NEAR_DUPLICATES = 0.05
-SETTINGS = {
-    "ingest": {
-        "hub": None, "format": "messages", "fields": None, "columns": {}, "system": None, "label": "type",
-        "label_map": {}, "span_label_map": {}, "strip_span_label_numbers": False,
-        "images": None, "max_records": None, "group_by": None, "min_characters": 1, "max_characters": None,
-        "checks": [], "on_bad_record": "fail",
-    },
-    "split": {
-        "deduplicate": {"exact": True, "near": True, "threshold": 0.85, "shingle": 5, "compare": "answer"},
-        "splits": {"train": 0.8, "validation": 0.1, "test": 0.1, "seed": 0},
-        "stratify": True,
-        "augment": None,
-        "whole_files": {},
-    },
-}  # fmt: skip
+SETTINGS = settings_of(label="type")
 
 
 def write_raw(path: Path, rows: int) -> None:
@@ -68,12 +56,12 @@ def measure_stage(rows: int, folder: Path) -> dict[str, tuple[float, float]]:
     return {
         "ingest_records": measured(
             "ingest_records.py",
-            [at["raw.jsonl"], "--settings", json.dumps(SETTINGS["ingest"]), "--records", at["ingested.parquet"],
+            [at["raw.jsonl"], "--settings", json.dumps(SETTINGS), "--records", at["ingested.parquet"],
              "--quarantine", lines["quarantine"], "--counts", facts["ingest"]],
         ),
         "split_records": measured(
             "split_records.py",
-            [at["ingested.parquet"], "--settings", json.dumps(SETTINGS["split"]), "--records", at["records.parquet"],
+            [at["ingested.parquet"], "--settings", json.dumps(SETTINGS), "--records", at["records.parquet"],
              *splits, "--facts", facts["split"]],
         ),
         "write_dataset_ledger": measured(
@@ -88,7 +76,7 @@ def measure_stage(rows: int, folder: Path) -> dict[str, tuple[float, float]]:
 def result_table(results: dict[int, dict[str, tuple[float, float]]]) -> str:
     """Return the results as a Markdown page with the ratio of the largest to the smallest size."""
     small, large = min(results), max(results)
-    command = f"python tests/benchmarks/bench_dataset.py --rows {' '.join(map(str, results))}"
+    command = f"python -m tests.benchmarks.bench_dataset --rows {' '.join(map(str, results))}"
     lines = [
         "# The dataset stage: speed and memory",
         "",

@@ -40,6 +40,11 @@ def test_of_a_group_of_jobs_only_those_with_an_error_are_named(tmp_path):
     assert killed[1].startswith("2 of 5 jobs failed. "), "a group that was killed is not passed over"
 
 
+def test_a_stopped_run_names_no_job_that_was_merely_stopped(tmp_path):
+    _, line = failure_lines([Failure("good", logged(tmp_path, "good"))], {}, 5, stopped=True)
+    assert line.startswith("Stopped. What is done is kept")
+
+
 def test_the_error_of_an_earlier_run_is_not_that_of_a_job_which_began_no_log(tmp_path):
     bad = logged(tmp_path, "bad")
     later = os.path.getmtime(bad) + 10

@@ -26,10 +26,7 @@ def test_a_whole_environment_is_logged_without_its_secrets(caplog):
     assert "'SHORT_TOKEN': '1'" in said
 
 
-def test_an_address_with_a_password_is_hidden_and_arguments_too(caplog):
+def test_an_address_with_a_password_is_hidden_and_arguments_too_and_other_messages_stay(caplog):
     address = "https://me:password@example.org/simple"
     assert logged(caplog, "index %s of %d", address, 2, environment={"PIP_INDEX_URL": address}) == "index *** of 2"
-
-
-def test_other_messages_stay_as_they_are(caplog):
     assert logged(caplog, "rule %s", "score", environment=PLANTED) == "rule score"

@@ -11,17 +11,18 @@ from scripts.common.errors import UserError
 from scripts.score.one_prompt import LONGEST, one_prompt, typical_record
 from scripts.score.print_summary import main as summary
 from tests.support.entity_answers import entity_answers, text_row
-from tests.support.score_fixtures import answer_rows, babble, first_half, judge_run, same
+from tests.support.score_fixtures import answer_rows, babble, first_half, judge_run, same, write_rows
 from tests.support.score_pages import write_board
 
 answers = partial(answer_rows, "fr")
 
 
-def printed(folder: Path, variants: list[str], shipped: str) -> str:
+def printed(folder: Path, rows: dict[str, list[dict]]) -> str:
+    """Score the answers of variants, of which the last is shipped; return the prompt as it is printed."""
+    run = judge_run(folder, "r", "fr", rows)
     console = Console(width=80, file=open("/dev/null", "w"), record=True)  # noqa: SIM115
-    title, table = one_prompt(folder, variants, shipped)
-    console.print(title)
-    console.print(table)
+    for part in one_prompt(run, list(rows), list(rows)[-1]):
+        console.print(part)
     return console.export_text()
 
 
@@ -44,15 +45,12 @@ def test_the_record_is_the_one_at_the_median_or_without_values_the_first(metric,
 
 
 def test_base_adapter_and_shipped_quant_answer_one_prompt(tmp_path):
-    variants = {"base": babble, "adapter": same, "merged": same, "q4_k_m": first_half}
-    folder = judge_run(tmp_path, "r", "fr", {name: answers(change) for name, change in variants.items()})
-    text = printed(folder, list(variants), "q4_k_m")
-    assert text == printed(folder, list(variants), "q4_k_m")
+    changes = {"base": babble, "adapter": same, "merged": same, "q4_k_m": first_half}
+    text = printed(tmp_path, {name: answers(change) for name, change in changes.items()})
     lines = text.splitlines()
     assert lines[0].startswith("the test prompt of median difference in chrF, q4_k_m against base")
-    assert [line.split()[0] for line in lines[1:] if not line.startswith(" ")] == [
-        "prompt", "base", "adapter", "q4_k_m",
-    ]  # fmt: skip
+    named = [line.split()[0] for line in lines[1:] if not line.startswith(" ")]
+    assert named == ["prompt", "base", "adapter", "q4_k_m"]
     asked = lines[1].removeprefix("prompt").strip()
     expected = next(row["expected"] for row in answers(same) if row["messages"][0]["content"] == asked)
     assert expected in " ".join(text.split())
@@ -60,19 +58,15 @@ def test_base_adapter_and_shipped_quant_answer_one_prompt(tmp_path):
 
 def test_equal_answers_stand_together_and_a_cut_one_says_so(tmp_path):
     rows = {"base": answers(babble), "adapter": answers(same), "q4_k_m": answers(same)}
-    folder = judge_run(tmp_path, "r", "fr", rows)
-    assert "adapter, q4_k_m" in printed(folder, list(rows), "q4_k_m")
-    rows["q4_k_m"] = answers(same, stop="length")
-    folder = judge_run(tmp_path, "s", "fr", rows)
-    text = printed(folder, list(rows), "q4_k_m")
+    assert "adapter, q4_k_m" in printed(tmp_path, rows)
+    text = printed(tmp_path, rows | {"q4_k_m": answers(same, stop="length")})
     assert "adapter, q4_k_m" not in text
     assert " ".join(text.split()).count("(cut at the limit)") == 1
 
 
 def test_what_a_terminal_or_markup_would_obey_is_shown_as_it_is_and_what_is_long_is_wrapped_and_cut(tmp_path):
     def shown(base: str, shipped: str) -> str:
-        rows = {"base": answers(lambda text, index: base), "q8_0": answers(lambda text, index: shipped)}
-        return printed(judge_run(tmp_path, "r", "fr", rows), list(rows), "q8_0")
+        return printed(tmp_path, {"base": answers(lambda t, index: base), "q8_0": answers(lambda t, index: shipped)})
 
     text = shown("", "[red]:smile: \x1b[2J[/nothing]")
     assert "[red]:smile: \\x1b[2J[/nothing]" in text
@@ -85,22 +79,21 @@ def test_what_a_terminal_or_markup_would_obey_is_shown_as_it_is_and_what_is_long
 
 
 def test_entities_are_shown_as_found_and_missed_and_an_answer_that_can_not_be_read_says_so(tmp_path):
-    text, gold = "Anna Berg moved to Oslo.", [[0, 9, "PERSON"], [19, 23, "CITY"]]
-    row = text_row(text, gold, [[0, 4, "PERSON"], [19, 23, "CITY"]])
-    folder = judge_run(tmp_path, "pii", None, {"merged": [row]})
-    shown = " ".join(printed(folder, ["merged"], "merged").split())
+    gold = [[0, 9, "PERSON"], [19, 23, "CITY"]]
+    row = text_row("Anna Berg moved to Oslo.", gold, [[0, 4, "PERSON"], [19, 23, "CITY"]])
+    shown = " ".join(printed(tmp_path, {"merged": [row]}).split())
     assert shown.startswith("the test text of median Entity F1, strict text Anna Berg moved to Oslo.")
     assert shown.endswith("merged ✘ PERSON Anna · CITY Oslo · missed: PERSON Anna Berg")
-    rows = {"base": entity_answers(5, 2.0, written=True), "q8_0": entity_answers(5, 0.0, written=True)}
-    shown = printed(judge_run(tmp_path, "written", None, rows), list(rows), "q8_0")
+    shown = printed(
+        tmp_path, {name: entity_answers(5, wrong, written=True) for name, wrong in (("base", 2), ("q8_0", 0))}
+    )
     assert "not valid JSON of entities" in shown
     assert "EMAIL" in shown
 
 
 def test_answers_of_another_test_split_are_one_line(tmp_path):
     folder = judge_run(tmp_path, "r", "fr", {"base": answers(babble), "q8_0": answers(same)})
-    (folder / "answers/.base.jsonl.sha256").unlink(missing_ok=True)
-    (folder / "answers/base.jsonl").write_text("", encoding="utf-8")
+    write_rows(folder / "answers/base.jsonl", [])
     with pytest.raises(UserError, match=r"has no answer to the test record [0-9a-f]{16}"):
         one_prompt(folder, ["base", "q8_0"], "q8_0")
 
