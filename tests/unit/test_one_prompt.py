@@ -84,9 +84,8 @@ def test_entities_are_shown_as_found_and_missed_and_an_answer_that_can_not_be_re
     shown = " ".join(printed(tmp_path, {"merged": [row]}).split())
     assert shown.startswith("the test text of median Entity F1, strict text Anna Berg moved to Oslo.")
     assert shown.endswith("merged ✘ PERSON Anna · CITY Oslo · missed: PERSON Anna Berg")
-    shown = printed(
-        tmp_path, {name: entity_answers(5, wrong, written=True) for name, wrong in (("base", 2), ("q8_0", 0))}
-    )
+    rows = {"base": entity_answers(5, 2.0, written=True), "q8_0": entity_answers(5, 0.0, written=True)}
+    shown = printed(tmp_path, rows)
     assert "not valid JSON of entities" in shown
     assert "EMAIL" in shown
 

@@ -16,11 +16,8 @@ REFERENCE = Reference(("What a goal by the keeper! 🔥", "Off the bar and in!")
 
 
 def scoring_input(*texts: str, **fields) -> ScoringInput:
-    answers = [
-        {"id": str(i), "answer": text, "expected": None, "label": None, "stop": "end", "seconds": 1}
-        for i, text in enumerate(texts)
-    ]
-    return ScoringInput(answers, "en", **fields)
+    template = answer_rows("fr", expected=None, label=None)[0]
+    return ScoringInput([{**template, "id": str(i), "answer": text} for i, text in enumerate(texts)], "en", **fields)
 
 
 def values(metric: str, *texts: str, **fields) -> list[float | None]:
@@ -39,18 +36,15 @@ def test_an_emoji_is_one_in_every_writing_and_what_is_shown_as_text_is_none():
 
 
 def test_overlap_is_the_share_of_word_pairs_and_triples_that_completions_have():
-    found = values(
-        "style_overlap", "WHAT A GOAL, by hand", "Off the bar and in", "nothing alike here", "Goal", reference=REFERENCE
-    )
+    texts = ("WHAT A GOAL, by hand", "Off the bar and in", "nothing alike here", "Goal")
     # what a, a goal, goal by of four pairs; what a goal, a goal by of three triples
-    assert found == [pytest.approx(5 / 7), 1, 0, None]
+    assert values("style_overlap", *texts, reference=REFERENCE) == [pytest.approx(5 / 7), 1, 0, None]
 
 
 def test_length_is_held_against_the_mean_of_the_completions():
-    assert values("length_ratio", "one two three", "", reference=Reference(("a b", "c d e f"))) == [1, 0]
-    result = measured(
-        "length_ratio", scoring_input("one two three", "a " * 12, reference=Reference(("a b", "c d e f")))
-    )
+    reference = Reference(("a b", "c d e f"))
+    assert values("length_ratio", "one two three", "", reference=reference) == [1, 0]
+    result = measured("length_ratio", scoring_input("one two three", "a " * 12, reference=reference))
     assert estimate("mean", result.rows, 100, 0).value == pytest.approx(2.5)
     assert not METRICS["length_ratio"].is_share
 
