@@ -46,13 +46,10 @@ def test_fitting_settings_fit_and_keep_the_batch(model, method, micro_batch, acc
     assert fitted.training.micro_batch * fitted.training.accumulation == micro_batch * accumulation
 
 
-def test_with_room_enough_nothing_is_spared():
+def test_with_room_enough_nothing_is_spared_and_what_does_not_fit_has_no_settings():
     settings = fitting_settings(MISTRAL, run(method="lora"), 1000)
     assert settings["training"] == {"micro_batch": 16, "accumulation": 1, "gradient_checkpointing": False}
     assert "method" not in settings
-
-
-def test_a_model_that_does_not_fit_has_no_settings():
     assert fitting_settings(KNOWN["mistralai/Mistral-Small-3.1-24B-Instruct-2503"], run(method="full"), 80) is None
 
 

@@ -11,7 +11,7 @@ from scripts.score.bootstrap import difference, estimate
 from scripts.score.entity_errors import KINDS, errors_of, matched
 from scripts.score.entity_pages import classes_by_label
 from scripts.score.entity_rows import OUTSIDE, EntityRow, entity_row, word_labels, words_of
-from scripts.score.entity_tables import class_table, confusion
+from scripts.score.entity_tables import class_table
 from scripts.score.measure import measured
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from tests.support.entity_answers import LABELS, random_rows, text_row
@@ -155,16 +155,6 @@ def test_errors_are_matched_one_to_one_by_what_they_share():
         pairs = matched(row.gold, row.found)
         assert sorted(right for right, _ in pairs if right) == sorted(set(row.gold) - set(row.found))
         assert sorted(ours for _, ours in pairs if ours) == sorted(set(row.found) - set(row.gold))
-
-
-def test_the_confusion_matrix_counts_each_word_once():
-    rows = list(map(entity_row, random_rows(5, 20)))
-    table = confusion(rows)
-    assert table["labels"] == [*LABELS, OUTSIDE]
-    assert sum(map(sum, table["counts"])) == sum(len(words_of(row.text)) for row in rows)
-    others = confusion([EntityRow("Anna in Oslo", [(0, 4, "PERSON")], [(0, 4, "NAME"), (8, 12, "PLACE")], [], True)])
-    expected = {"labels": ["PERSON", "O"], "columns": ["PERSON", "O", "(other)"], "counts": [[0, 0, 1], [0, 1, 1]]}
-    assert others == expected, "classes that only answers have share a column"
 
 
 def test_the_table_of_classes_has_scores_with_intervals():

@@ -115,45 +115,26 @@ def test_a_class_of_the_training_split_without_a_test_record_is_in_the_table(tmp
     assert "PHONE03notestrecords" in page
 
 
-def strategies_of(page: Page) -> tuple[str, list[str], list[list[str]]]:
-    """Return the source of the table of strategies, its column titles, and the words of its cells."""
+def test_strategies_stand_in_one_table_with_differences_from_the_chosen_one_and_beside_the_training(tmp_path):
+    named = {"persona": same, "plain": first_half, "loud": lambda text, index: f"{text.rstrip('.')} !"}
+    rows = [*answer_rows("fr"), *(row for name, change in named.items() for row in answer_rows("fr", change, name))]
+    completions = [{"messages": [{"role": "assistant", "content": text}]} for text in ("Quel but !", "Rien.")]
+    reference = write_rows(tmp_path / "train.jsonl", [{"id": "a", **row} for row in completions])
+    judge_run(tmp_path, "captions", "fr", {"base": rows, "merged": rows}, reference=reference)
+    page = write_report(tmp_path, "captions", ["base", "merged"], strategies=list(named))
     [part] = re.findall(r"<h2>Prompt strategies.*?</table>", page.source, re.DOTALL)
-    plain = re.compile(r"<.*?>|\s+")
-    titles = [plain.sub(" ", cell).strip(" ↑↓") for cell in re.findall(r"<th.*?</th>", part, re.DOTALL)]
-    rows = re.findall(r"<tr>(.*?)</tr>", part, re.DOTALL)[1:]
-    cells = [[plain.sub(" ", cell).split() for cell in re.findall(r"<td.*?</td>", row, re.DOTALL)] for row in rows]
-    return part, titles, cells
-
-
-def test_strategies_stand_in_one_table_with_differences_from_the_chosen_one(tmp_path):
-    plain, equal = (answer_rows("fr", change, name) for change, name in ((first_half, "plain"), (same, "same")))
-    rows = [*answer_rows("fr"), *plain, *equal]
-    judge_run(tmp_path, "captions", "fr", {"base": rows, "merged": rows})
-    page = write_report(
-        tmp_path, "captions", RUNS["pii-generative"], strategies=["persona", "plain", "same"], strategy="persona"
-    )
-    part, _, cells = strategies_of(page)
-    table = part.split("<tr>")[-3:]
-    assert [row[0] for row in cells] == [["persona", "chosen"], ["plain"], ["same"]]
-    assert ['class="small worse"' in row for row in table] == [False, True, False]
-    assert "noise" in table[2]
+    titles = [re.sub(r"<.*?>", "", cell).strip(" ↑↓") for cell in re.findall(r"<th.*?</th>", part, re.DOTALL)]
+    assert titles[1:3] == ["Word pairs and triples of training", "Length against training"]
+    table = re.findall(r"<tr>(.*?)</tr>", part, re.DOTALL)[1:]
+    found = [re.findall(r"<td.*?</td>", row, re.DOTALL) for row in table]
+    cells = [[re.sub(r"<.*?>|\s+", " ", cell).split() for cell in row] for row in found]
+    assert [row[0][-1] for row in cells] == ["chosen", "persona", "plain", "loud", "completions"]
+    marks = titles.index("With an exclamation mark")
+    assert [" ".join(row[marks][:2]) for row in cells] == ["25.0 %", "25.0 %", "25.0 %", "100.0 %", "50.0 %"]
+    assert ['class="small worse"' in row for row in table] == [False, False, True, False, False]
+    assert "noise" in table[1]
     assert "Perplexity" not in part  # likelihoods are of the chosen one only
     assert page.text.count("8 of 8 prompts") == 1  # strategies are not shown again as prompt sets
-    assert "training completions" not in part
-    assert "Prompt strategies" not in write_report(tmp_path, "captions", ["base", "merged"]).text
-
-
-def test_strategies_of_style_are_held_against_the_training_completions(tmp_path):
-    shouted = answer_rows("fr", lambda text, index: f"{text.rstrip('.')} !", "persona")
-    texts = ("Quel but !", "Rien.")
-    completions = [{"id": "a", "messages": [{"role": "assistant", "content": text}]} for text in texts]
-    reference = write_rows(tmp_path / "train.jsonl", completions)
-    judge_run(tmp_path, "captions", "fr", {"base": [*answer_rows("fr"), *shouted]}, reference=reference)
-    _, titles, rows = strategies_of(write_report(tmp_path, "captions", ["base"], strategies=["persona"]))
-    assert titles[1:3] == ["Word pairs and triples of training", "Length against training"]
-    marks = titles.index("With an exclamation mark")
-    assert [" ".join(row[0]) for row in rows] == ["as in the data chosen", "persona", "training completions"]
-    assert [row[marks][:2] for row in rows] == [["25.0", "%"], ["100.0", "%"], ["50.0", "%"]]
 
 
 IMAGE = [{"type": "image", "image": "images/a.png"}, {"type": "text", "text": "Title?"}]
