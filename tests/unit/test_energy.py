@@ -68,11 +68,10 @@ def test_without_a_meter_there_is_no_figure_but_a_reason(tmp_path):
 
 def test_the_facts_of_a_training_say_when_where_and_how_much(powercap):
     meter = EnergyMeter(powercap, uuids=[])
-    (powercap / "intel-rapl:0" / "energy_uj").write_text("12000000\n")
+    (powercap / "intel-rapl:0/energy_uj").write_text("12000000\n")
     facts = run_metadata(61.2, meter)
     assert facts["energy"]["joules"] == 2
     assert facts["started"] < facts["ended"]
-    assert facts["started"].endswith("+00:00")
     assert facts["environment"]["kind"] in ("venv", "conda", "container", "system")
     assert "torch" in facts["environment"]["packages"]
 

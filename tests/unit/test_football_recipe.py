@@ -67,6 +67,4 @@ def test_the_clean_data_fit_the_recipe(stage: Stage):
     assert ledger["look_first"] == []
     assert [check["count"] for check in ledger["checks"]] == [0, 0, 0]
     assert ledger["records"]["kept"] == ledger["records"]["read"] == 255
-    slugs = {json.loads(row["messages"])[1]["content"].rpartition(" ")[2] for row in stage.records()}
-    assert len(slugs) == 4
-    assert "as-valmont-fc-rives." in slugs
+    assert len({json.loads(row["messages"])[1]["content"].rpartition(" ")[2] for row in stage.records()}) == 4

@@ -45,13 +45,13 @@ def test_the_card_says_what_limits_the_model_where_it_does(change, said):
     assert said not in card()
 
 
-@pytest.mark.parametrize(("is_as_scored", "said"), [(True, "are those of"), (False, "are not those of what is served")])
-def test_the_card_names_the_strategy_and_its_wording_and_whether_it_was_scored_so(is_as_scored, said):
+def test_the_card_names_the_strategy_and_its_wording_and_whether_it_was_scored_so():
     run = {"strategies": {"plain": {}, "loud": {"system": "You shout.", "user": WORDING}}, "strategy": "loud"}
-    text = card(run, is_as_scored=is_as_scored)
-    assert said in text
+    text = card(run)
+    assert "are those of" in text
     assert "prompt strategy `loud`" in text
     assert f"```jinja\n{WORDING}\n```\n\n## Results\n" in text
+    assert "are not those of what is served" in card(run, is_as_scored=False)
     assert "```jinja" not in card(run | {"strategy": "plain"})
     assert "strategy" not in card()
 

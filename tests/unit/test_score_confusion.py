@@ -43,5 +43,5 @@ def test_class_names_are_text_and_neither_markup_nor_formula(tmp_path):
 
 def test_records_without_spans_have_none(tmp_path, capfd):
     scored(tmp_path, answer_rows("fr"))
-    assert main([f"{tmp_path}/scores.json", "--table", f"{tmp_path}/a.csv", "--picture", f"{tmp_path}/a.svg"]) == 1
+    assert main([f"{tmp_path}/scores.json", "--table", f"{tmp_path}/a", "--picture", f"{tmp_path}/b"]) == 1
     assert "has no entities: its records have no spans" in capfd.readouterr().err

@@ -1,14 +1,10 @@
 """A file that a step made is not read by another when it has changed."""
 
-import pyarrow
 import pytest
-from pyarrow import ipc
 
 from scripts.common import files
-from scripts.common.canonical import read_rows, row_count, row_writer
 from scripts.common.errors import UserError
 from scripts.common.seals import intact, seal_of
-from scripts.train.batches import load_rows
 from tests.support.damage import cut_short, flip_byte
 
 
@@ -28,29 +24,6 @@ def test_a_changed_file_is_read_once_it_is_made_again_or_its_seal_deleted(tmp_pa
     files.write_jsonl(made, [{"b": 1}])
     assert list(files.read_jsonl(made)) == [{"b": 1}]
     assert intact(tmp_path / "missing.gguf") == tmp_path / "missing.gguf"
-
-
-@pytest.mark.parametrize("damage", [flip_byte, cut_short])
-def test_whatever_reads_a_steps_output_looks_at_its_seal(tmp_path, damage):
-    files.write_json(tmp_path / "a.json", {"a": 1})
-    with row_writer(tmp_path / "a.parquet", ("messages", "meta")) as rows:
-        rows.write({"messages": "[]", "meta": "{}"})
-    table = pyarrow.table({"id": ["a", "b"], "input_ids": [[1, 2], [3]]})
-    with files.atomic_path(tmp_path / "train.arrow") as beside, ipc.new_stream(beside, table.schema) as stream:
-        stream.write_table(table)
-    readers = {
-        "a.json": files.read_json,
-        "a.parquet": lambda path: (list(read_rows(path)), row_count(path)),
-        "train.arrow": lambda path: load_rows(path.parent, "train"),
-    }
-    for name, read in readers.items():
-        path = tmp_path / name
-        read(path)
-        files.link_or_copy(path, tmp_path / f"{name}.linked")
-        damage(path)
-        for use in (read, lambda path: files.link_or_copy(path, tmp_path / f"{path.name}.again")):
-            with pytest.raises(UserError, match=rf"{name}: has changed"):
-                use(path)
 
 
 def test_a_folder_is_sealed_by_its_manifest_and_the_manifest_by_its_seal(tmp_path):
