@@ -1,6 +1,5 @@
 """The example data of personal data: made anew to the byte, balanced, rightly marked, and about nobody."""
 
-import ipaddress
 import json
 import re
 from collections import Counter
@@ -71,12 +70,6 @@ def test_values_are_of_reserved_or_never_issued_ranges(values, label):
     for language, value in values[label]:
         bare = re.sub(r"\D", "", value) if label in ("PHONE", "CREDIT_CARD") else value
         assert re.fullmatch(forms if isinstance(forms, str) else forms[language], bare), value
-
-
-def test_network_addresses_are_for_documentation(values):
-    blocks = list(map(ipaddress.ip_network, ("192.0.2.0/24", "198.51.100.0/24", "203.0.113.0/24", "2001:db8::/32")))
-    for _, address in values["IP"]:
-        assert any(ipaddress.ip_address(address) in block for block in blocks), address
 
 
 def test_check_digits_are_right(values):

@@ -134,10 +134,3 @@ def test_a_rules_environment_holds_what_its_step_imports(rule):
     script = re.search(r'code\("([^"]+)"', RULES[rule])[1]
     missing = imported_packages(ROOT / "scripts" / script) - locks.direct_requirements(environment).keys()
     assert not missing, f"add {sorted(missing)} to envs/{environment}.in, then make lock"
-
-
-def test_the_converter_comes_from_the_archive_that_the_library_is_built_from():
-    pin = locks.read_lock("gguf")["llama-cpp-python"]
-    [line] = [line for line in (FOLDER / "converter.txt").read_text(encoding="utf-8").splitlines() if line[0] != "#"]
-    assert line.split()[0] == f"llama-cpp-python=={pin.version}"
-    assert set(re.findall(r"--hash=(\S+)", line)) <= set(pin.hashes)

@@ -58,6 +58,8 @@ def test_matches_raw_and_normalised():
     rows = [{**answer_rows("fr")[0], "expected": "Le but !", "answer": answer} for answer in answers]
     assert value("exact_match", ScoringInput(rows, "fr")) == pytest.approx(2 / 5)
     assert value("normalised_match", ScoringInput(rows, "fr")) == pytest.approx(4 / 5)
+    mixed = ScoringInput([rows[0], {**rows[1], "expected": None}], "fr")
+    assert measured("exact_match", mixed).rows == [[1], None]  # without an expected answer it is left out
 
 
 def test_perplexity_is_exp_of_the_mean_over_tokens_and_over_characters():
@@ -83,11 +85,3 @@ def test_perplexity_is_exp_of_the_mean_over_tokens_and_over_characters():
 def test_a_metric_that_does_not_apply_says_why(metric, change, records, reason):
     with pytest.raises(NotApplicableError, match=f"^{reason}$"):
         measured(metric, ScoringInput([row | change for row in answer_rows("fr")[:records]], "fr"))
-
-
-def test_records_without_an_expected_answer_are_left_out_of_the_others():
-    rows = answer_rows("fr")
-    rows[0]["expected"] = None
-    found = measured("chrf", ScoringInput(rows, "fr")).rows
-    assert found[0] is None
-    assert all(row is not None for row in found[1:])

@@ -108,14 +108,6 @@ def test_a_gate_that_can_not_be_judged_holds_and_says_why(scores, settings, reas
     assert reason in decided["gates"][0]["reason"]
 
 
-def test_shipped_is_read_as_the_shipped_quant(scores):
-    gates = {"a": gate(threshold=1), "b": gate(baseline="q8_0", threshold=-1)}
-    decided = verdict("football", gates, "q8_0", scores, 200, 0)
-    assert [entry["variant"] for entry in decided["gates"]] == ["q8_0", "q8_0"]
-    assert (decided["gates"][1]["value"], decided["gates"][1]["passed"]) == (0, True)
-    assert decided["verdict"] == "promote"
-
-
 EMPTY, EQUAL = "of 8 answers of q8_0 are empty", "5 of 8 answers of q8_0 are the same text"
 EASY, FAILED = {"a": gate(threshold=1)}, {"a": gate("chrf", "below", 99, on_failure="rollback")}
 NO_GATE = "; no gate is defined for this run, so nothing says"
