@@ -47,30 +47,20 @@ def measured(script: str, arguments: list[str]) -> tuple[float, float]:
 def measure_stage(rows: int, folder: Path) -> dict[str, tuple[float, float]]:
     """Run the three steps on so many rows; return CPU seconds and MiB of each."""
     write_raw(folder / "raw.jsonl", rows)
-    at = {path: str(folder / path) for path in ("raw.jsonl", "ingested.parquet", "records.parquet")}
-    lines = {
-        name: str(folder / f"{name}.jsonl") for name in ("train", "validation", "test", "duplicates", "quarantine")
+
+    def files(end: str, *names: str) -> list[str]:
+        return [word for name in names for word in (f"--{name}", f"{folder}/{name}.{end}")]
+
+    settings, records = ["--settings", json.dumps(SETTINGS)], files("parquet", "records")
+    counts, facts, ingested = files("json", "counts"), files("json", "facts"), f"{folder}/ingested.parquet"
+    quarantine, duplicates = files("jsonl", "quarantine"), files("jsonl", "duplicates")
+    splits, ledger = files("jsonl", "train", "validation", "test"), files("ledger", "json", "html")
+    words = {
+        "ingest_records": [f"{folder}/raw.jsonl", *settings, "--records", ingested, *counts, *quarantine],
+        "split_records": [ingested, *settings, *records, *facts, *duplicates, *splits],
+        "write_dataset_ledger": ["--name", "bench", *records, *counts, *facts, *duplicates, *quarantine, *ledger],
     }
-    facts = {name: str(folder / f"{name}.json") for name in ("ingest", "split", "ledger")}
-    splits = [word for name in ("train", "validation", "test", "duplicates") for word in (f"--{name}", lines[name])]
-    return {
-        "ingest_records": measured(
-            "ingest_records.py",
-            [at["raw.jsonl"], "--settings", json.dumps(SETTINGS), "--records", at["ingested.parquet"],
-             "--quarantine", lines["quarantine"], "--counts", facts["ingest"]],
-        ),
-        "split_records": measured(
-            "split_records.py",
-            [at["ingested.parquet"], "--settings", json.dumps(SETTINGS), "--records", at["records.parquet"],
-             *splits, "--facts", facts["split"]],
-        ),
-        "write_dataset_ledger": measured(
-            "write_dataset_ledger.py",
-            ["--name", "bench", "--records", at["records.parquet"], "--counts", facts["ingest"], "--facts",
-             facts["split"], "--duplicates", lines["duplicates"], "--quarantine", lines["quarantine"], "--json",
-             facts["ledger"], "--html", str(folder / "ledger.html")],
-        ),
-    }  # fmt: skip
+    return {step: measured(f"{step}.py", arguments) for step, arguments in words.items()}
 
 
 def result_table(results: dict[int, dict[str, tuple[float, float]]]) -> str:
