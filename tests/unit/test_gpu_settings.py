@@ -72,20 +72,18 @@ def test_a_recipe_with_settings_for_a_gpu_is_valid_and_fits_it(path):
 
 
 def test_a_dry_run_says_what_each_run_takes_and_of_which_it_knows_nothing():
-    hub = {"hub": {"id": "mistralai/Mistral-7B-v0.3", "revision": "0" * 40}}
     config = {
         "datasets": {"d": {"files": ["d.jsonl"], "format": "messages"}},
-        "models": {"known": hub, "small": {"embedded": {}}, "other": {"path": "folder"}},
-        "runs": {
-            "tuned": {"dataset": "d", "model": "known", "method": "qlora"},
-            "tiny": {"dataset": "d", "model": "small"},
-            "strange": {"dataset": "d", "model": "other"},
+        "models": {
+            "known": {"hub": {"id": "mistralai/Mistral-7B-v0.3", "revision": "0" * 40}}, "small": {"embedded": {}},
+            "other": {"path": "folder"},
         },
-    }
+        "runs": {name: {"dataset": "d", "model": name} for name in ("known", "small", "other")},
+    }  # fmt: skip
     head, tuned, strange = memory_lines(load_config(config), lambda path: path)
     assert head.split() == ["GPU", "memory,", "estimated", "(GiB)", "training", "prediction", "fits"]
-    assert tuned.split()[0] == "tuned"
+    assert tuned.split()[0] == "known"
     assert "GB" in tuned
     assert "the shape of 'other' is not known before its config.json is here" in strange
-    config["runs"] = {"tiny": config["runs"]["tiny"]}
+    config["runs"] = {"small": config["runs"]["small"]}
     assert list(memory_lines(load_config(config), lambda path: path)) == []

@@ -19,7 +19,10 @@ def drawn(folder: Path) -> tuple[list[list[str]], str]:
 
 
 def test_table_and_picture_have_every_class_and_word_and_are_the_same_each_time(tmp_path):
-    matrix = scored(tmp_path, entity_answers(30, wrong=0.5), language=None)["entities"]["confusion"]
+    rows = entity_answers(30, wrong=0.5)
+    matrix = scored(tmp_path, rows, language=None)["entities"]["confusion"]
+    words = [re.findall(r"\w+|[^\w\s]", row["messages"][0]["content"]) for row in rows]
+    assert sum(map(sum, matrix["counts"])) == sum(map(len, words))
     (header, *lines), picture = drawn(tmp_path)
     assert header[1:] == [line[0] for line in lines] == [*LABELS, "O"]
     row = [int(cell) for cell in lines[header.index("EMAIL") - 1][1:]]

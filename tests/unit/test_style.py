@@ -69,12 +69,9 @@ def test_assistants_are_known_by_what_they_say_and_no_fan_is_taken_for_one():
 
 
 def test_the_reference_is_each_different_last_answer_of_the_training_split(tmp_path):
-    rows = []
-    for answer in ("Goal!", "Save!", "Goal!"):
-        turns = (("user", "?"), ("assistant", "a"), ("user", "!"), ("assistant", answer))
-        messages = [{"role": role, "content": content} for role, content in turns]
-        rows.append(Record(content_id(messages), messages).to_row())
-    assert read_reference(write_rows(tmp_path / "train.jsonl", rows), "en").texts == ("Goal!", "Save!")
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "!"}]
+    rows = [{"id": "a", "messages": [*turns, {"role": "assistant", "content": answer}]} for answer in ("G", "S", "G")]
+    assert read_reference(write_rows(tmp_path / "train.jsonl", rows), "en").texts == ("G", "S")
 
 
 def test_the_step_compares_with_the_training_split_and_says_how_it_writes(tmp_path):
