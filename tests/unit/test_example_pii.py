@@ -11,7 +11,7 @@ from data.pii import make_records
 from data.pii.values import MONTHS
 from scripts.common.files import read_jsonl
 from tests.support.data import load
-from tests.support.dataset_steps import Stage, settings_of, write_lines
+from tests.support.dataset_steps import Stage, settings_of
 
 DATA = Path(__file__).parents[2] / "data/pii"
 FORMS = load("values_of_nobody.yaml")
@@ -99,7 +99,7 @@ def test_no_record_is_bad_or_nearly_another_one(tmp_path: Path, capsys: pytest.C
     assert not groups["train"] & groups["test"]
 
 
-def test_the_layout_with_span_labels_is_read(tmp_path: Path, capsys: pytest.CaptureFixture, records):
+def test_the_layout_with_span_labels_is_read(tmp_path: Path, capsys: pytest.CaptureFixture):
     other = {"format": "spans", "columns": {"text": "source_text", "spans": "span_labels"}, "label": "language"}
     stage = Stage(tmp_path, settings_of(**other, strip_span_label_numbers=True), capsys)
     assert stage.ingest(DATA / "span_labels.jsonl") == 0
@@ -109,14 +109,3 @@ def test_the_layout_with_span_labels_is_read(tmp_path: Path, capsys: pytest.Capt
         assert json.loads(made["meta"]) == {"id": given["id"], "language": given["language"]}
     labels = {row["label"] for row in stage.facts("ingest")["spans"]["labels"]}
     assert labels == {"FIRSTNAME", "LASTNAME", "CITY", "EMAIL", "PHONENUMBER", "DATE"}
-    # 200 records of ours in that layout: labels are numbered, gaps are labelled `O`.
-    raw = []
-    for record in records[:200]:
-        pieces, place, text = [], 0, record["text"]
-        for number, (start, end, label) in enumerate(record["spans"]):
-            pieces += [[place, start, "O"], [start, end, f"{label}_{number}"]]
-            place = end
-        pieces = [piece for piece in [*pieces, [place, len(text), "O"]] if piece[0] < piece[1]]
-        raw.append({"source_text": text, "span_labels": str(pieces), "language": record["language"]})
-    assert stage.ingest(write_lines(tmp_path / "raw.jsonl", raw)) == 0
-    assert [json.loads(row["spans"]) for row in stage.ingested()] == [record["spans"] for record in records[:200]]
