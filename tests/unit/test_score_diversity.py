@@ -61,3 +61,13 @@ def test_generic_phrases_are_patterns_found_anywhere_case_apart_and_not_looked_f
     assert measured("generic_phrase_rate", answers).rows == [[1], [0], [1], None, [1]]
     with pytest.raises(NotApplicableError, match="every answer is empty"):
         measured("generic_phrase_rate", of("", "", **phrases))
+
+
+@pytest.mark.parametrize("metric", ["distinct_1", "distinct_2", "repetition_across"])
+def test_the_influence_of_a_record_is_what_the_metric_loses_without_it(metric):
+    answers = ["a b c d e", "a b c d f g", "c d e f g", "u v w x y", "u v w x z a"]
+    whole = value(metric, of(*answers)).value
+    without = [value(metric, of(*answers[:i], *answers[i + 1 :])).value for i in range(len(answers))]
+    mean = sum(without) / len(without)
+    expected = [whole + (len(answers) - 1) * (mean - other) for other in without]
+    assert [row[0] for row in measured(metric, of(*answers)).rows] == pytest.approx(expected)
