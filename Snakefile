@@ -29,7 +29,7 @@ onstart:
 
 
 onsuccess:
-    show_summary()
+    show_summary(workflow, PREPARED)
 
 
 rule all:

@@ -10,8 +10,8 @@ ledger.json, ledger.html
 rule ingest_records:
     """Read raw data into canonical records, each traceable to file:line; set bad ones aside or stop at them."""
     input:
-        raw=raw_files,
-        images=image_files,
+        raw=of("dataset", input_files.raw_files),
+        images=of("dataset", input_files.image_files),
     output:
         records="<results>/datasets/{dataset}/ingested.parquet",
         quarantine="<results>/datasets/{dataset}/quarantine.jsonl",
@@ -31,7 +31,11 @@ rule ingest_records:
     params:
         code=code("dataset/ingest_records.py"),
         images=subpath(output.images, parent=True),
-        settings=ingest_settings,
+        settings=settings_of(
+            of("dataset", settings.images),
+            dataset="hub format fields columns system label label_map span_label_map group_by strip_span_label_numbers "
+            "min_characters max_characters checks on_bad_record max_records",
+        ),
     shell:
         r"""
         python {params.code[0]:q} {input.raw:q} --settings {params.settings:q} --log {log:q} \
@@ -44,7 +48,7 @@ rule redact_records:
     """Replace the personal data that a run's classifier finds by typed placeholders."""
     input:
         ingested="<results>/datasets/{dataset}/ingested.parquet",
-        model=redacting_model,
+        model=merged_manifest,
     output:
         records="<results>/datasets/{dataset}/redacted.parquet",
         facts="<results>/datasets/{dataset}/redaction.json",
@@ -58,14 +62,16 @@ rule redact_records:
         conda_file("train")
     container:
         image("train")
-    threads: redaction_threads
+    threads: branch(gpus_of_run, then=8, otherwise=1)
     resources:
-        gpu=gpus_of_redaction,
+        gpu=gpus_of_run,
         mem_mb=megabytes(48000),
         runtime=480,
     params:
         code=code("predict/redact_records.py"),
-        settings=redaction_settings,
+        settings=settings_of(
+            run="tokens training.precision generation.batch_size generation.load_in_4bit", dataset="redact"
+        ),
     shell:
         r"""
         python {params.code[0]:q} {input.ingested:q} --model {input.model:q} --output {output.records:q} \
@@ -77,7 +83,11 @@ rule redact_records:
 rule split_records:
     """Remove duplicates, split by hash, check that the splits share nothing, and augment the training split."""
     input:
-        ingested=records_to_split,
+        ingested=branch(
+            is_redacted,
+            then="<results>/datasets/{dataset}/redacted.parquet",
+            otherwise="<results>/datasets/{dataset}/ingested.parquet",
+        ),
     output:
         records="<results>/datasets/{dataset}/records.parquet",
         train="<results>/datasets/{dataset}/train.jsonl",
@@ -98,7 +108,7 @@ rule split_records:
         runtime=120,
     params:
         code=code("dataset/split_records.py"),
-        settings=split_settings,
+        settings=settings_of(of("dataset", settings.whole_files), dataset="deduplicate splits stratify augment"),
     shell:
         r"""
         python {params.code[0]:q} {input.ingested:q} --settings {params.settings:q} --log {log:q} \
@@ -115,7 +125,7 @@ rule write_dataset_ledger:
         counts="<results>/datasets/{dataset}/ingest.json",
         duplicates="<results>/datasets/{dataset}/duplicates.jsonl",
         facts="<results>/datasets/{dataset}/split.json",
-        redaction=redaction_facts,
+        redaction=branch(is_redacted, then="<results>/datasets/{dataset}/redaction.json"),
         images="<results>/datasets/{dataset}/images/manifest.json",
     output:
         json="<results>/datasets/{dataset}/ledger.json",

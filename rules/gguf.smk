@@ -8,7 +8,7 @@ Makes: <results>/tools/llama.cpp/, <results>/runs/{run}/gguf/{quant}.gguf, gguf/
 rule fetch_converter:
     """Fetch llama.cpp's own converter: pinned, hash-checked, unpacked in part."""
     input:
-        requirements=workflow_file("envs/converter.txt"),
+        requirements=PREPARED.own_file("envs/converter.txt"),
     output:
         manifest="<results>/tools/llama.cpp/manifest.json",
     log:
@@ -45,7 +45,6 @@ rule convert_to_gguf:
         "<logs>/gguf/convert_to_gguf/{run}.log",
     benchmark:
         "<benchmarks>/gguf/convert_to_gguf/{run}.tsv"
-    priority: 1
     conda:
         conda_file("gguf")
     container:
@@ -57,7 +56,7 @@ rule convert_to_gguf:
         code=code("gguf/convert_to_gguf.py"),
         merged=subpath(input.merged, parent=True),
         tools=subpath(input.tools, parent=True),
-        settings=gguf_settings,
+        settings=settings_of(of("run", settings.gguf)),
     shell:
         r"""
         python {params.code[0]:q} {params.merged:q} --tools {params.tools:q} --base {input.base:q} \
@@ -90,7 +89,7 @@ rule convert_mmproj:
         code=code("gguf/convert_mmproj.py"),
         merged=subpath(input.merged, parent=True),
         tools=subpath(input.tools, parent=True),
-        settings=gguf_settings,
+        settings=settings_of(of("run", settings.gguf)),
     shell:
         r"""
         python {params.code[0]:q} {params.merged:q} --tools {params.tools:q} --base {input.base:q} \
@@ -111,12 +110,11 @@ rule quantize_gguf:
         "<benchmarks>/gguf/quantize_gguf/{run}.{quant}.tsv"
     wildcard_constraints:
         quant=one_of(quant for quant in QUANTS if quant != "bf16"),
-    priority: 1
     conda:
         conda_file("gguf")
     container:
         image("gguf")
-    threads: one_or(4)
+    threads: 4
     resources:
         mem_mb=megabytes(4000),
         runtime=60,
@@ -132,13 +130,13 @@ rule quantize_gguf:
 rule check_parity:
     """Prove that llama.cpp sees the tokens that training saw, and answers as the merged model does."""
     input:
-        merged=of_maker("merged/manifest.json"),
-        gguf=of_maker("gguf/bf16.gguf"),
+        merged=merged_manifest,
+        gguf=path_of("<results>/runs/{maker}/gguf/bf16.gguf"),
         mmproj=mmproj_of_run,
         images=images_of_run,
-        test=dataset_file("test.jsonl"),
+        test=path_of("<results>/datasets/{dataset}/test.jsonl"),
         shown=shown_examples,
-        prompt_sets=prompt_set_files,
+        prompt_sets=of("run", input_files.prompt_set_files),
     output:
         report="<results>/runs/{run}/parity.json",
     log:
@@ -149,7 +147,7 @@ rule check_parity:
         conda_file("gguf")
     container:
         image("gguf")
-    threads: one_or(2)
+    threads: branch(gpus_of_run, then=2, otherwise=1)
     resources:
         gpu=gpus_of_run,
         mem_mb=training_mb,
@@ -157,11 +155,11 @@ rule check_parity:
     params:
         code=code("gguf/check_parity.py"),
         merged=subpath(input.merged, parent=True),
-        prompt_sets=prompt_set_options,
+        prompt_sets=of("run", input_files.prompt_set_options),
         shown=option("--train", "shown"),
         mmproj=option("--mmproj", "mmproj"),
-        images=images_option,
-        settings=run_settings("task", "vision.longest_edge", "parity", "generation.system", "strategies", "strategy"),
+        images=option("--images", "images", up=2),
+        settings=settings_of(run="task vision.longest_edge parity generation.system strategies strategy"),
     shell:
         r"""
         python {params.code[0]:q} {params.merged:q} {input.gguf:q} --test {input.test:q} {params.prompt_sets:q} \

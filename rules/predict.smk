@@ -8,12 +8,12 @@ Makes: <results>/runs/{run}/answers/{variant}.jsonl and likelihood/{variant}.jso
 rule predict_with_transformers:
     """Answer the prompts with base, adapter or merged model, and measure the expected answers' likelihood."""
     input:
-        model=variant_model,
-        adapter=variant_adapter,
-        test=dataset_file("test.jsonl"),
+        model=branch(evaluate("{variant} == 'merged'"), then=merged_manifest, otherwise=base_manifest),
+        adapter=branch(evaluate("{variant} == 'adapter'"), then=path_of("<results>/runs/{maker}/adapter/manifest.json")),
+        test=path_of("<results>/datasets/{dataset}/test.jsonl"),
         shown=shown_examples,
         images=images_of_run,
-        prompt_sets=prompt_set_files,
+        prompt_sets=of("run", input_files.prompt_set_files),
     output:
         answers="<results>/runs/{run}/answers/{variant}.jsonl",
         likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
@@ -28,7 +28,7 @@ rule predict_with_transformers:
         conda_file("train")
     container:
         image("train")
-    threads: one_or(8)
+    threads: branch(gpus_of_run, then=8, otherwise=1)
     resources:
         gpu=gpus_of_run,
         mem_mb=training_mb,
@@ -36,18 +36,11 @@ rule predict_with_transformers:
     params:
         code=code("predict/predict_with_transformers.py"),
         adapter=option("--adapter", "adapter"),
-        prompt_sets=prompt_set_options,
+        prompt_sets=of("run", input_files.prompt_set_options),
         shown=option("--train", "shown"),
-        images=images_option,
-        settings=run_settings(
-            "task",
-            "method",
-            "qlora",
-            "vision.longest_edge",
-            "generation",
-            "training.precision",
-            "strategies",
-            "strategy",
+        images=option("--images", "images", up=2),
+        settings=settings_of(
+            run="task method qlora vision.longest_edge generation training.precision strategies strategy"
         ),
     shell:
         r"""
@@ -60,12 +53,12 @@ rule predict_with_transformers:
 rule predict_with_llama:
     """Answer the prompts with a GGUF in llama.cpp, and measure the expected answers' likelihood."""
     input:
-        model=of_maker("gguf/{variant}.gguf"),
+        model=path_of("<results>/runs/{maker}/gguf/{variant}.gguf"),
         mmproj=mmproj_of_run,
-        test=dataset_file("test.jsonl"),
+        test=path_of("<results>/datasets/{dataset}/test.jsonl"),
         shown=shown_examples,
         images=images_of_run,
-        prompt_sets=prompt_set_files,
+        prompt_sets=of("run", input_files.prompt_set_files),
     output:
         answers="<results>/runs/{run}/answers/{variant}.jsonl",
         likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
@@ -75,23 +68,22 @@ rule predict_with_llama:
         "<benchmarks>/predict/predict_with_llama/{run}.{variant}.tsv"
     wildcard_constraints:
         variant=one_of(QUANTS),
-    priority: 1
     conda:
         conda_file("gguf")
     container:
         image("gguf")
-    threads: one_or(8)
+    threads: branch(gpus_of_run, then=8, otherwise=1)
     resources:
         gpu=gpus_of_run,
         mem_mb=training_mb,
         runtime=480,
     params:
         code=code("predict/predict_with_llama.py"),
-        prompt_sets=prompt_set_options,
+        prompt_sets=of("run", input_files.prompt_set_options),
         shown=option("--train", "shown"),
         mmproj=option("--mmproj", "mmproj"),
-        images=images_option,
-        settings=run_settings("task", "vision.longest_edge", "generation", "strategies", "strategy"),
+        images=option("--images", "images", up=2),
+        settings=settings_of(run="task vision.longest_edge generation strategies strategy"),
     shell:
         r"""
         python {params.code[0]:q} {input.model:q} --test {input.test:q} {params.prompt_sets:q} \
@@ -104,8 +96,8 @@ rule predict_with_llama:
 rule predict_spans:
     """Find the entities of the test texts with the merged classifier."""
     input:
-        model=of_maker("merged/manifest.json"),
-        test=dataset_file("test.jsonl"),
+        model=merged_manifest,
+        test=path_of("<results>/datasets/{dataset}/test.jsonl"),
     output:
         answers="<results>/runs/{run}/answers/{variant}.jsonl",
         likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
@@ -120,19 +112,15 @@ rule predict_spans:
         conda_file("train")
     container:
         image("train")
-    threads: one_or(8)
+    threads: branch(gpus_of_run, then=8, otherwise=1)
     resources:
         gpu=gpus_of_run,
         mem_mb=training_mb,
         runtime=480,
     params:
         code=code("predict/predict_spans.py"),
-        settings=run_settings(
-            "tokens.max_length",
-            "tokens.window_overlap",
-            "generation.batch_size",
-            "generation.load_in_4bit",
-            "training.precision",
+        settings=settings_of(
+            run="tokens.max_length tokens.window_overlap generation.batch_size generation.load_in_4bit training.precision"
         ),
     shell:
         r"""

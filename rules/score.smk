@@ -11,7 +11,7 @@ rule score_answers:
     input:
         answers="<results>/runs/{run}/answers/{variant}.jsonl",
         likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
-        reference=dataset_file("train.jsonl"),
+        reference=path_of("<results>/datasets/{dataset}/train.jsonl"),
     output:
         scores="<results>/runs/{run}/scores/{variant}.json",
         errors="<results>/runs/{run}/errors/{variant}.jsonl",
@@ -30,7 +30,7 @@ rule score_answers:
         runtime=60,
     params:
         code=code("score/score_answers.py"),
-        settings=score_settings,
+        settings=settings_of(of("run", settings.score), run="task", dataset="language"),
     shell:
         r"""
         python {params.code[0]:q} {input.answers:q} {input.likelihood:q} --reference {input.reference:q} \
@@ -73,7 +73,7 @@ rule draw_confusion:
 rule decide_verdict:
     """Promote, hold or roll back a run: its gates, judged by the intervals of its scores."""
     input:
-        scores=scored_files("scores/{variant}.json"),
+        scores=scored_files("<results>/runs/{run}/scores/{variant}.json"),
         base=base_manifest,
     output:
         verdict=report(
@@ -95,7 +95,7 @@ rule decide_verdict:
         runtime=30,
     params:
         code=code("score/decide_verdict.py"),
-        settings=verdict_settings,
+        settings=settings_of(of("run", settings.verdict)),
     shell:
         r"""
         python {params.code[0]:q} {input.scores:q} --run {wildcards.run:q} --base {input.base:q} \
@@ -106,12 +106,12 @@ rule decide_verdict:
 rule write_run_report:
     """Put a run on one page: verdict, metrics, curve, answers side by side, and the worst answers."""
     input:
-        scores=scored_files("scores/{variant}.json"),
-        answers=scored_files("answers/{variant}.jsonl"),
-        errors=scored_files("errors/{variant}.jsonl"),
+        scores=scored_files("<results>/runs/{run}/scores/{variant}.json"),
+        answers=scored_files("<results>/runs/{run}/answers/{variant}.jsonl"),
+        errors=scored_files("<results>/runs/{run}/errors/{variant}.jsonl"),
         verdict="<results>/runs/{run}/verdict.json",
-        curve=curve_of_run,
-        training=training_of_run,
+        curve=branch(is_trained, then=path_of("<results>/runs/{maker}/curve.jsonl")),
+        training=branch(is_trained, then=path_of("<results>/runs/{maker}/training.json")),
         images=images_of_run,
         types=types_of_quants,
         base=base_manifest,
@@ -137,8 +137,8 @@ rule write_run_report:
         code=code("score/write_run_report.py"),
         curve=option("--curve", "curve"),
         training=option("--training", "training"),
-        images=images_option,
-        settings=report_settings,
+        images=option("--images", "images", up=2),
+        settings=settings_of(of("run", settings.report)),
     shell:
         r"""
         python {params.code[0]:q} --scores {input.scores:q} --answers {input.answers:q} --errors {input.errors:q} \
@@ -151,9 +151,15 @@ rule write_run_report:
 rule write_leaderboard:
     """Rank all runs and variants side by side, and say which differences are noise."""
     input:
-        scores=leaderboard_scores,
-        verdicts=expand("<results>/runs/{run}/verdict.json", run=CONFIG.runs),
-        bases=base_manifests,
+        scores=[
+            f"<results>/runs/{name}/scores/{variant}.json"
+            for name, run in CONFIG.runs.items()
+            for variant in answer_variants(run)
+        ],
+        verdicts=collect("<results>/runs/{run}/verdict.json", run=CONFIG.runs),
+        bases=collect(
+            "<results>/models/{model}/manifest.json", model=sorted({run.model for run in CONFIG.runs.values()})
+        ),
     output:
         table=report(
             "<results>/leaderboard.csv",
@@ -181,7 +187,7 @@ rule write_leaderboard:
     params:
         code=code("score/write_leaderboard.py"),
         results=subpath(output.table, parent=True),
-        settings=leaderboard_settings,
+        settings=settings_of(leaderboard),
     shell:
         # A sweep may have more runs than one argument has room for: they come in by a pipe.
         r"""

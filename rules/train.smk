@@ -9,9 +9,9 @@ curve.svg, training.json
 rule tokenize_conversations:
     """Make exactly the token ids that the trainer sees, and a ledger of lengths, masks and what is cut."""
     input:
-        train=dataset_file("train.jsonl"),
-        validation=dataset_file("validation.jsonl"),
-        test=dataset_file("test.jsonl"),
+        train=path_of("<results>/datasets/{dataset}/train.jsonl"),
+        validation=path_of("<results>/datasets/{dataset}/validation.jsonl"),
+        test=path_of("<results>/datasets/{dataset}/test.jsonl"),
         base=base_manifest,
         images=images_of_run,
     output:
@@ -42,15 +42,10 @@ rule tokenize_conversations:
         code=code("train/tokenize_conversations.py"),
         dataset=subpath(input.train, parent=True),
         folder=subpath(output.train, parent=True),
-        images=images_option,
-        settings=run_settings(
-            "task",
-            "vision.longest_edge",
-            "tokens.max_length",
-            "tokens.truncation",
-            "tokens.max_truncated",
-            "tokens.max_untrained",
-            "tokens.train_on",
+        images=option("--images", "images", up=2),
+        settings=settings_of(
+            run="task vision.longest_edge tokens.max_length tokens.truncation tokens.max_truncated tokens.max_untrained "
+            "tokens.train_on"
         ),
     shell:
         r"""
@@ -62,9 +57,9 @@ rule tokenize_conversations:
 rule tokenize_spans:
     """Make token ids and a label for each token of the texts, windows of long ones, and a ledger of both."""
     input:
-        train=dataset_file("train.jsonl"),
-        validation=dataset_file("validation.jsonl"),
-        test=dataset_file("test.jsonl"),
+        train=path_of("<results>/datasets/{dataset}/train.jsonl"),
+        validation=path_of("<results>/datasets/{dataset}/validation.jsonl"),
+        test=path_of("<results>/datasets/{dataset}/test.jsonl"),
         base=base_manifest,
     output:
         train="<results>/runs/{run}/tokens/train.arrow",
@@ -95,7 +90,7 @@ rule tokenize_spans:
         code=code("train/tokenize_spans.py"),
         dataset=subpath(input.train, parent=True),
         folder=subpath(output.train, parent=True),
-        settings=run_settings("tokens.max_length", "tokens.window_overlap"),
+        settings=settings_of(run="tokens.max_length tokens.window_overlap"),
     shell:
         r"""
         python {params.code[0]:q} {params.dataset:q} --base {input.base:q} --folder {params.folder:q} \
@@ -139,18 +134,8 @@ rule train_adapter:
         tokens=subpath(input.train, parent=True),
         output=subpath(output.trained, parent=True),
         folder=subpath(output.curve, parent=True),
-        images=images_option,
-        settings=run_settings(
-            "task",
-            "method",
-            "seed",
-            "vision",
-            "lora",
-            "qlora",
-            "training",
-            "tokens.packing",
-            "tokens.max_length",
-        ),
+        images=option("--images", "images", up=2),
+        settings=settings_of(run="task method seed vision lora qlora training tokens.packing tokens.max_length"),
     shell:
         r"""
         python {params.code[0]:q} {params.tokens:q} --base {input.base:q} {params.images:q} --output {params.output:q} \
@@ -194,7 +179,7 @@ rule train_head:
         conda_file("train")
     container:
         image("train")
-    threads: one_or(2)
+    threads: branch(gpus_of_run, then=2, otherwise=1)
     resources:
         gpu=gpus_of_run,
         mem_mb=training_mb,
@@ -204,7 +189,7 @@ rule train_head:
         tokens=subpath(input.train, parent=True),
         output=subpath(output.trained, parent=True),
         folder=subpath(output.curve, parent=True),
-        settings=run_settings("method", "seed", "head", "lora", "qlora", "training"),
+        settings=settings_of(run="method seed head lora qlora training"),
     shell:
         r"""
         python {params.code[0]:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \
@@ -227,7 +212,6 @@ rule merge_adapter:
         "<benchmarks>/train/merge_adapter/{run}.tsv"
     wildcard_constraints:
         run=one_of(generating_runs("lora", "qlora")),
-    priority: 1
     conda:
         conda_file("train")
     container:

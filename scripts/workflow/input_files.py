@@ -1,0 +1,84 @@
+"""Files that rules read and no rule makes: those that the configuration names."""
+
+import os
+from pathlib import Path
+
+from scripts.common.config.sections import sections_of
+from scripts.common.path_names import name_fault
+from scripts.deploy.read_files import FOLDERS, files_below, read_paths
+from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
+from scripts.model.model_files import is_taken
+from scripts.workflow.prepare import Prepared
+
+
+def files_of(prepared: Prepared, dataset: str, key: str) -> list[str]:
+    """Return the files of a dataset's key, globs expanded."""
+    patterns = getattr(prepared.config.datasets[dataset], key) or []
+    return [file for pattern in patterns for file in prepared.files(pattern)]
+
+
+def raw_files(prepared: Prepared, dataset: str) -> list[str]:
+    """Return a dataset's raw files, those of whole splits first: of two that are alike, the first record stays."""
+    return [file for key in ("test_files", "validation_files", "files") for file in files_of(prepared, dataset, key)]
+
+
+def image_files(prepared: Prepared, dataset: str) -> list[str]:
+    """Return the files in the folder of a dataset's images; Snakemake can't watch one with an odd name."""
+    images = prepared.config.datasets[dataset].images
+    below = os.walk(prepared.located(images)) if images else ()
+    paths = [os.path.join(folder, name) for folder, _, names in below for name in names]
+    return sorted(path for path in paths if not name_fault(path))
+
+
+def gguf_file(prepared: Prepared, model: str) -> str:
+    """Return the GGUF file of a model: what is taken out of its package, or the path that the configuration names."""
+    gguf = prepared.config.models[model].gguf
+    return f"<results>/models/{model}.gguf" if gguf.package else prepared.located(gguf.file)
+
+
+def chat_template(prepared: Prepared, model: str) -> str | list:
+    """Return the chat template that the configuration gives a model, or that an embedded model has."""
+    section = prepared.config.models[model]
+    name = section.chat_template or (section.embedded and BUILT_IN[section.architecture])
+    if name in BUILT_IN_TEMPLATES:
+        return prepared.own_file(f"scripts/model/templates/{name}.jinja")
+    return prepared.located(name) if name else []
+
+
+def model_folder(prepared: Prepared, model: str) -> str:
+    """Return the folder of a local model."""
+    return prepared.located(prepared.config.models[model].path)
+
+
+def model_files(prepared: Prepared, model: str) -> list[str]:
+    """Return the files of a local model's folder that are taken; its config.json must be there."""
+    folder = model_folder(prepared, model)
+    names = os.listdir(folder) if os.path.isdir(folder) else []
+    taken = {name for name in names if is_taken(name, prepared.config.models[model].trust_remote_code)}
+    return [os.path.join(folder, name) for name in sorted({"config.json", *taken})]
+
+
+def prompt_sets(prepared: Prepared, run: str) -> dict[str, str]:
+    """Return the files of a run's prompt sets by their names."""
+    return {name: prepared.located(prompts.file) for name, prompts in prepared.config.runs[run].prompt_sets.items()}
+
+
+def prompt_set_files(prepared: Prepared, run: str) -> list[str]:
+    """Return the files of a run's prompt sets."""
+    return list(prompt_sets(prepared, run).values())
+
+
+def prompt_set_options(prepared: Prepared, run: str) -> list[str]:
+    """Return the options that name a run's prompt sets."""
+    sets = prompt_sets(prepared, run)
+    return [word for name, file in sets.items() for word in ("--prompt-set", f"{name}={file}")]
+
+
+def files_read(prepared: Prepared, run: str) -> list[str]:
+    """Return the files that a run reads beside its raw data, without those of the model's weights."""
+    config, files = prepared.config, []
+    with_code = config.models[config.runs[run].model].trust_remote_code
+    for key, path in read_paths(sections_of(config, run)).items():
+        place = prepared.located(path)
+        files += sorted(map(str, files_below(key, Path(place), with_code))) if key in FOLDERS else [place]
+    return files

@@ -1,0 +1,86 @@
+"""Settings of steps, from the configuration; a step runs again when its settings change."""
+
+import json
+from typing import Any
+
+from scripts.common.config.sections import gates_of, sections_of
+from scripts.common.config.types import Section
+from scripts.common.config.variants import answer_variants, shipped_variant
+from scripts.common.files import sha256_of
+from scripts.workflow.input_files import files_of
+from scripts.workflow.prepare import Prepared
+
+
+def as_json(settings: Any) -> str:
+    """Return settings as JSON that is the same for the same settings."""
+    return json.dumps(settings, ensure_ascii=False, sort_keys=True)
+
+
+def chosen(section: Section, keys: str) -> dict:
+    """Return these keys of a section, separated by spaces; `a.b` takes b alone of the section a."""
+    include: dict[str, Any] = {}
+    for key in keys.split():
+        head, _, tail = key.partition(".")
+        include[head] = {*include.get(head, ()), tail} if tail else True
+    return section.model_dump(mode="json", include=include)
+
+
+def images(prepared: Prepared, dataset: str) -> dict:
+    """Return the folder of a dataset's images."""
+    folder = prepared.config.datasets[dataset].images
+    return {"images": folder and prepared.located(folder)}
+
+
+def whole_files(prepared: Prepared, dataset: str) -> dict:
+    """Return the files of whole splits."""
+    return {"whole_files": {split: files_of(prepared, dataset, f"{split}_files") for split in ("validation", "test")}}
+
+
+def gguf(prepared: Prepared, run: str) -> dict:
+    """Return what the metadata of a run's GGUF files is made of."""
+    config, section = prepared.config, prepared.config.runs[run]
+    deploy = chosen(section.deploy, "description parameters")
+    del deploy["parameters"]["num_ctx"]
+    return {
+        "run": run,
+        "model_key": section.model,
+        "dataset_key": section.dataset,
+        "project": config.project.model_dump(mode="json"),
+        "model": chosen(config.models[section.model], "name license hub path gguf"),
+        "dataset": chosen(config.datasets[section.dataset], "hub language"),
+        "deploy": deploy,
+    }
+
+
+def score(prepared: Prepared, run: str) -> dict:
+    """Return the section `score` of a run, with the SHA-256 of a file of own metrics."""
+    values = prepared.config.runs[run].score.model_dump(mode="json")
+    if values["metrics_from"]:
+        path = prepared.located(values["metrics_from"])
+        values |= {"metrics_from": path, "metrics_from_sha256": sha256_of(path)}
+    return {"score": values}
+
+
+def verdict(prepared: Prepared, run: str) -> dict:
+    """Return what the verdict on a run depends on: the gates that are for it, and what is shipped."""
+    section = prepared.config.runs[run]
+    gates = gates_of(prepared.config, run)
+    return {"gates": gates, "shipped": shipped_variant(section), **chosen(section.score, "bootstrap seed")}
+
+
+def report(prepared: Prepared, run: str) -> dict:
+    """Return what reports say of a run."""
+    section = prepared.config.runs[run]
+    facts = chosen(section, "dataset model task method strategy")
+    return {"run": run, "strategies": list(section.strategies), **facts}
+
+
+def leaderboard(prepared: Prepared) -> dict:
+    """Return what reports say of all runs, and their variants."""
+    runs = prepared.config.runs
+    return {"runs": [report(prepared, run) | {"variants": answer_variants(runs[run])} for run in runs]}
+
+
+def bundle(prepared: Prepared, run: str) -> dict:
+    """Return all that the configuration says of a run, its model and its dataset."""
+    return sections_of(prepared.config, run)
