@@ -64,7 +64,8 @@ def name_of(kind, wildcards):
     if name := wildcards.get(kind):
         return name
     run = wildcards.get("run") or CONFIG.datasets[wildcards.dataset].redact.run
-    return run if kind == "run" else MAKERS[run] if kind == "maker" else getattr(CONFIG.runs[run], kind)
+    names = {"run": run, "maker": MAKERS[run]}
+    return names.get(kind) or getattr(CONFIG.runs[run], kind)
 
 
 def section(kind, wildcards):

@@ -28,7 +28,7 @@ from scripts.common.memory.report import memory_lines
 from scripts.common.offline import ENVIRONMENT as OFFLINE_ENVIRONMENT
 
 # Inside of a container the working directory is HOME; what libraries put there goes beside Snakemake's own files.
-HOME = os.path.abspath(os.path.join(".snakemake", "home"))
+HOME = os.path.join(".snakemake", "home")
 # What the user gave by --apptainer-args, for a cluster's jobs.
 USERS_ARGUMENTS = "SNAKETUNE_APPTAINER_ARGS"
 
@@ -125,7 +125,7 @@ def shell_prefix(prepared: Prepared, own_environment: bool) -> str:
     variables |= OFFLINE_ENVIRONMENT if prepared.config.offline else {}
     words = [f"{name}={shlex.quote(str(value))}" for name, value in variables.items()]
     words += [f"PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH"] if own_environment else []
-    words += [f"HOME={shlex.quote(HOME)}"] if prepared.in_containers else []
+    words += [f"HOME={shlex.quote(os.path.abspath(HOME))}"] if prepared.in_containers else []
     return f"unset PYTHONHOME PYTHONINSPECT PYTHONDONTWRITEBYTECODE; export {' '.join(words)}; "
 
 
