@@ -45,6 +45,7 @@ rule convert_to_gguf:
         "<logs>/gguf/convert_to_gguf/{run}.log",
     benchmark:
         "<benchmarks>/gguf/convert_to_gguf/{run}.tsv"
+    priority: 1
     conda:
         conda_file("gguf")
     container:
@@ -110,11 +111,12 @@ rule quantize_gguf:
         "<benchmarks>/gguf/quantize_gguf/{run}.{quant}.tsv"
     wildcard_constraints:
         quant=one_of(quant for quant in QUANTS if quant != "bf16"),
+    priority: 1
     conda:
         conda_file("gguf")
     container:
         image("gguf")
-    threads: 4
+    threads: branch(gpus_of_run, then=4, otherwise=1)
     resources:
         mem_mb=megabytes(4000),
         runtime=60,

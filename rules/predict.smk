@@ -68,6 +68,7 @@ rule predict_with_llama:
         "<benchmarks>/predict/predict_with_llama/{run}.{variant}.tsv"
     wildcard_constraints:
         variant=one_of(QUANTS),
+    priority: 1
     conda:
         conda_file("gguf")
     container:

@@ -212,6 +212,7 @@ rule merge_adapter:
         "<benchmarks>/train/merge_adapter/{run}.tsv"
     wildcard_constraints:
         run=one_of(generating_runs("lora", "qlora")),
+    priority: 1
     conda:
         conda_file("train")
     container:
