@@ -11,14 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from scripts.common.chat import IGNORED
-from scripts.common.padding import pad_batch
-from scripts.train.batches import (
-    Collator,
-    EpochSampler,
-    keeps_examples_apart,
-    pack_batch,
-    pack_rows,
-)
+from scripts.train.batches import Collator, EpochSampler, keeps_examples_apart, pack_rows
 
 LENGTHS = [5, 9, 3, 14, 7, 7, 2, 11, 6, 4]
 
@@ -38,8 +31,9 @@ def test_packs_hold_every_example_once_and_fit(lengths, capacity):
     assert packed["labels"] == packed["input_ids"]
 
 
-def test_an_epochs_order_depends_on_seed_and_epoch_alone():
+def test_an_epochs_order_depends_on_seed_and_epoch_alone_and_a_grouped_one_begins_with_the_longest_row():
     sampler, again = EpochSampler(LENGTHS, seed=1, group=4), EpochSampler(LENGTHS, seed=1, group=4)
+    assert LENGTHS[next(iter(sampler))] == max(LENGTHS)
     sampler.set_epoch(3)
     torch.manual_seed(99)
     again.set_epoch(3)
@@ -50,8 +44,7 @@ def test_an_epochs_order_depends_on_seed_and_epoch_alone():
 
 
 def test_grouping_by_length_saves_padding():
-    generator = torch.Generator().manual_seed(0)
-    lengths = torch.randint(10, 500, (2000,), generator=generator).tolist()
+    lengths = torch.randint(10, 500, (2000,), generator=torch.Generator().manual_seed(0)).tolist()
 
     def padded(order):
         return sum(max(lengths[i] for i in order[j : j + 8]) * 8 for j in range(0, len(order), 8))
@@ -59,60 +52,28 @@ def test_grouping_by_length_saves_padding():
     assert padded(list(EpochSampler(lengths, 0, group=8))) < 0.8 * padded(list(EpochSampler(lengths, 0)))
 
 
-def test_the_longest_row_comes_first_when_grouped():
-    assert next(iter(EpochSampler(LENGTHS, 0, group=4))) == 3
-
-
-def test_padding_is_neither_attended_nor_trained():
-    batch = pad_batch([{"input_ids": [1, 2, 3], "labels": [IGNORED, 2, 3]}, {"input_ids": [4], "labels": [4]}], 0)
-    assert batch["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
-    assert batch["labels"].tolist() == [[IGNORED, 2, 3], [4, IGNORED, IGNORED]]
-
-
-def test_positions_restart_with_each_packed_example_whose_first_token_nothing_predicts():
-    rows = [
-        {"input_ids": [1, 2, 3, 4, 5], "labels": [1, 2, 3, 4, 5], "seq_lengths": [3, 2]},
-        {"input_ids": [6, 7], "labels": [6, 7], "seq_lengths": [2]},
-    ]
-    batch = Collator(0)(rows)
-    assert batch["position_ids"].tolist() == [[0, 1, 2, 0, 1], [0, 1, 0, 1, 2]]
-    assert batch["labels"].tolist() == [[IGNORED, 2, 3, IGNORED, 5], [IGNORED, 7, IGNORED, IGNORED, IGNORED]]
-    assert "attention_mask" not in batch
-
-
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
 def test_packed_examples_do_not_see_each_other(tiny_base, attention):
     model = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=torch.float32, attn_implementation=attention)
-    model.eval()
     examples = [list(range(20, 32)), list(range(40, 59)), list(range(60, 67))]
-    row = {
-        "input_ids": [token for example in examples for token in example],
-        "labels": [token for example in examples for token in [IGNORED, *example[1:]]],
-        "seq_lengths": [len(example) for example in examples],
-    }
-    packed = pack_batch([row], 0)
-    with torch.no_grad():
-        together = model(**packed, use_cache=False).loss * (len(row["labels"]) - 3)
-        alone = sum(
-            model(input_ids=torch.tensor([e]), labels=torch.tensor([e]), use_cache=False).loss * (len(e) - 1)
-            for e in examples
-        )
-    assert together.item() == pytest.approx(alone.item(), rel=1e-5)
-    assert keeps_examples_apart(model, 0, model.config.vocab_size)
+    rows = []
+    for packed in (examples, examples[:2]):
+        ids = [token for example in packed for token in example]
+        rows.append({"input_ids": ids, "labels": ids, "seq_lengths": [len(example) for example in packed]})
+
+    def loss(**inputs) -> float:
+        """Return the summed loss."""
+        predicted = (inputs["labels"][:, 1:] != IGNORED).sum().item()
+        return model.eval()(**inputs, use_cache=False).loss.item() * predicted
+
+    alone = [loss(input_ids=torch.tensor([e]), labels=torch.tensor([e])) for e in [*examples, *examples[:2]]]
+    assert loss(**Collator(0)(rows)) == pytest.approx(sum(alone), rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_the_check_of_packing_is_not_misled_by_rounding(tiny_base, dtype):
+def test_attention_that_lets_packed_examples_see_each_other_is_found_out_in_every_number_format(tiny_base, dtype):
     model = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=dtype)
     assert keeps_examples_apart(model, 0, model.config.vocab_size)
-
-
-def test_attention_that_lets_packed_examples_see_each_other_is_found_out(tiny_base):
-    model = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=torch.float32)
     forward = model.forward
-
-    def with_a_full_mask(**inputs):
-        return forward(**inputs, attention_mask=torch.ones_like(inputs["input_ids"]))
-
-    model.forward = with_a_full_mask
+    model.forward = lambda **inputs: forward(**inputs, attention_mask=torch.ones_like(inputs["input_ids"]))
     assert not keeps_examples_apart(model, 0, model.config.vocab_size)

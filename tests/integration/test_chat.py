@@ -3,9 +3,10 @@
 import pytest
 from transformers import AutoTokenizer
 
-from scripts.common.chat import end_of_turn_ids, prompt_ids, render, tokenize_conversation
+from scripts.common.chat import end_of_turn_ids, prompt_ids, tokenize_conversation
 from scripts.common.errors import UserError
 from scripts.model.chat_templates import template_text
+from tests.support.tiny_model import TEMPLATE
 
 TURNS = [
     {"role": "system", "content": "Tu commentes."},
@@ -21,37 +22,25 @@ def tokenizer(tiny_base):
     return AutoTokenizer.from_pretrained(tiny_base.parent)
 
 
-def trained_text(tokenizer, row) -> str:
+def trained_text(tokenizer, **options) -> str:
+    row = tokenize_conversation(tokenizer, TURNS, **options)
+    assert not row.shifted
     return tokenizer.decode([token for token, use in zip(row.ids, row.trained, strict=True) if use])
 
 
-def test_only_answers_and_their_end_tokens_are_trained(tokenizer):
-    row = tokenize_conversation(tokenizer, TURNS)
-    assert trained_text(tokenizer, row) == " Oui, l'été à Évian ⚽ !</s> Một cơn bão.</s>"
-    assert not row.shifted
-
-
-def test_the_last_turn_alone_can_be_trained(tokenizer):
-    row = tokenize_conversation(tokenizer, TURNS, last_turn_only=True)
-    assert trained_text(tokenizer, row) == " Một cơn bão.</s>"
-
-
-def test_the_mask_equals_that_of_the_templates_generation_marks(tokenizer):
+def test_only_answers_and_their_end_tokens_are_trained_as_the_templates_generation_marks_say(tokenizer):
+    assert trained_text(tokenizer) == " Oui, l'été à Évian ⚽ !</s> Một cơn bão.</s>"
+    assert trained_text(tokenizer, last_turn_only=True) == " Một cơn bão.</s>"
     marked = tokenizer.apply_chat_template(TURNS, return_dict=True, return_assistant_tokens_mask=True)
     row = tokenize_conversation(tokenizer, TURNS)
-    assert row.ids == marked["input_ids"]
-    assert row.trained == [bool(use) for use in marked["assistant_masks"]]
+    assert (row.ids, row.trained) == (marked["input_ids"], [bool(use) for use in marked["assistant_masks"]])
 
 
-def test_the_prompt_is_the_head_of_what_is_trained_on(tokenizer):
-    row = tokenize_conversation(tokenizer, TURNS)
-    prompt = prompt_ids(tokenizer, TURNS[:4])
+def test_the_prompt_is_the_head_of_what_is_trained_on_and_begins_with_one_bos_token(tokenizer):
+    row, prompt = tokenize_conversation(tokenizer, TURNS), prompt_ids(tokenizer, TURNS[:4])
     assert row.ids[: len(prompt)] == prompt
-    assert row.trained[len(prompt) :] == [True] * (len(row.ids) - len(prompt))
-
-
-def test_the_prompt_begins_with_one_bos_token(tokenizer):
-    assert prompt_ids(tokenizer, TURNS[:2]).count(tokenizer.bos_token_id) == 1
+    assert all(row.trained[len(prompt) :])
+    assert prompt.count(tokenizer.bos_token_id) == 1
 
 
 def test_a_template_whose_prompt_ends_in_white_space_is_noticed(tokenizer):
@@ -63,32 +52,26 @@ def test_a_template_whose_prompt_ends_in_white_space_is_noticed(tokenizer):
     assert tokenize_conversation(tokenizer, turns).shifted
 
 
-def test_white_space_after_the_end_token_is_not_trained(tokenizer):
+def test_an_answer_ends_at_the_templates_token_as_well_and_white_space_after_it_is_not_trained(tokenizer):
     tokenizer.chat_template = template_text("chatml")
-    row = tokenize_conversation(tokenizer, TURNS)
-    assert trained_text(tokenizer, row) == "Oui, l'été à Évian ⚽ !<|im_end|>Một cơn bão.<|im_end|>"
+    assert trained_text(tokenizer) == "Oui, l'été à Évian ⚽ !<|im_end|>Một cơn bão.<|im_end|>"
+    assert {*tokenizer.convert_ids_to_tokens(end_of_turn_ids(tokenizer))} == {"</s>", "<|im_end|>"}
 
 
-def test_an_answer_ends_at_the_templates_token_as_well(tokenizer):
-    tokenizer.chat_template = template_text("chatml")
-    ends = tokenizer.convert_ids_to_tokens(end_of_turn_ids(tokenizer))
-    assert sorted(ends) == ["</s>", "<|im_end|>"]
+REWRITES = (
+    "{% for m in messages %}{% if m['role'] != 'assistant' or loop.last %}{{ m['content'] }}{% endif %}{% endfor %}"
+)
 
 
-def test_a_conversation_that_the_template_refuses_is_one_clear_line(tokenizer):
-    with pytest.raises(UserError, match="the chat template refuses the conversation: Roles must alternate"):
-        render(tokenizer, [TURNS[1], TURNS[1]])
-
-
-def test_a_template_that_rewrites_earlier_turns_is_refused(tokenizer):
-    tokenizer.chat_template = (
-        "{% for m in messages %}{% if m['role'] != 'assistant' or loop.last %}{{ m['content'] }}{% endif %}{% endfor %}"
-    )
-    with pytest.raises(UserError, match="renders turn 3 otherwise once more turns follow"):
-        tokenize_conversation(tokenizer, TURNS)
-
-
-def test_a_model_without_a_template_is_one_clear_line(tokenizer):
-    tokenizer.chat_template = None
-    with pytest.raises(UserError, match="the model has no chat template; name one with 'chat_template'"):
-        render(tokenizer, TURNS)
+@pytest.mark.parametrize(
+    ("template", "turns", "line"),
+    [
+        (TEMPLATE, [TURNS[1]] * 2, "the chat template refuses the conversation: Roles must alternate"),
+        (REWRITES, TURNS, "renders turn 3 otherwise once more turns follow"),
+        (None, TURNS, "the model has no chat template; name one with 'chat_template'"),
+    ],
+)
+def test_a_template_that_can_not_be_used_is_one_clear_line(tokenizer, template, turns, line):
+    tokenizer.chat_template = template
+    with pytest.raises(UserError, match=line):
+        tokenize_conversation(tokenizer, turns)
