@@ -1,24 +1,22 @@
-"""A whole run from raw file to bundle: what it makes, says and repeats."""
+"""A whole run from raw file to bundle: what it makes and says, and what a failure after it leaves."""
 
+import json
 import re
 import shutil
 from collections import Counter
 from pathlib import Path
 
-from scripts.common.files import check_manifest, read_json, read_jsonl, sha256_of
-from scripts.score import print_summary
+import pytest
+
+from scripts.common.files import check_manifest, read_json, read_jsonl
+from tests.support.bundles import check_sums
 from tests.support.project import ROOT
 
-RUN = "results/runs/cards"
+RUN, FAULT = "results/runs/cards", "data/cards.jsonl:25: has no 'completion'"
 VARIANTS = ("base", "adapter", "merged", "bf16")
-NAMES = {
-    "{dataset}": ["cards"],
-    "{model}": ["small"],
-    "{run}": ["cards"],
-    "{split}": ["train", "validation", "test"],
-    "{variant}": list(VARIANTS),
-    "{quant}": ["bf16"],
-}
+OTHERS = "  others: {files: [data/others.jsonl], format: messages}\n"
+NAMES = {"{dataset}": ["cards"], "{model}": ["small"], "{run}": ["cards"], "{quant}": ["bf16"]}
+NAMES |= {"{split}": ["train", "validation", "test"], "{variant}": VARIANTS}
 
 
 def documented_paths(rules):
@@ -36,7 +34,7 @@ def documented_paths(rules):
             yield from (f"results/{p}" for p in paths if "{" not in p)
 
 
-def test_every_documented_path_is_made(finished):
+def test_every_documented_path_is_made_and_every_rule_leaves_a_log_and_a_benchmark(finished):
     rules = set(finished.planned("--forceall"))
     paths = list(documented_paths(rules))
     assert len(paths) > 30
@@ -47,18 +45,10 @@ def test_every_documented_path_is_made(finished):
         f"{RUN}/tokens/labels.json",
     }
     assert [path for path in paths if not (finished.folder / path).exists()] == []
-
-
-def rules_in(folder):
-    """Return the rules with a file in logs or benchmarks: <stage>/<rule>/<names>, or <stage>/<rule> without names."""
-    paths = (path.relative_to(folder) for path in folder.rglob("*.*"))
-    return {path.parts[1].partition(".")[0] for path in paths}
-
-
-def test_every_rule_leaves_a_log_and_a_benchmark(finished):
-    rules = set(finished.planned("--forceall"))
-    assert rules_in(finished.folder / "results/logs") == rules
-    assert rules_in(finished.folder / "results/benchmarks") == rules
+    for name in ("logs", "benchmarks"):  # <stage>/<rule>/<names>, or <stage>/<rule> without names
+        folder = finished.folder / "results" / name
+        found = {path.relative_to(folder).parts[1].partition(".")[0] for path in folder.rglob("*.*")}
+        assert found == rules, name
 
 
 def test_steps_keep_their_bytecode_though_the_environment_forbids_it(finished):
@@ -78,11 +68,10 @@ def test_every_variant_answers_every_prompt_and_has_scores(finished):
 def test_folders_are_whole_and_the_bundle_has_the_right_checksums(finished):
     for manifest in ("results/models/small", f"{RUN}/adapter", f"{RUN}/merged"):
         check_manifest(finished.folder / manifest / "manifest.json", hashes=True)
-    bundle = finished.folder / RUN / "bundle"
-    sums = dict(reversed(line.split(maxsplit=1)) for line in (bundle / "SHA256SUMS").read_text().splitlines())
-    files = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.is_file()}
-    assert sums == {name: sha256_of(path) for name, path in files.items() if name != "SHA256SUMS"}
-    assert {"Modelfile", "README.md", "provenance.json", "ro-crate-metadata.json"} < sums.keys()
+    names = check_sums(finished.folder / RUN / "bundle")
+    assert {"Modelfile", "README.md", "provenance.json", "ro-crate-metadata.json"} < names
+    files = {path.relative_to(finished.folder / RUN / "bundle").as_posix() for path in finished.files(f"{RUN}/bundle")}
+    assert files == {*names, "SHA256SUMS"}
 
 
 def test_no_result_names_a_folder_of_this_machine(finished, tmp_path_factory):
@@ -100,20 +89,47 @@ def test_the_report_is_one_file_with_all_categories(finished):
     assert not re.findall(r"<(?:script|link)[^>]+(?:src|href)=\"https?:", page)
 
 
-def test_the_summary_shows_variants_verdict_and_where_the_report_is(finished, capsys, monkeypatch):
-    monkeypatch.setenv("COLUMNS", "120")
-    assert print_summary.main([str(finished.folder / "results")]) == 0
-    shown = capsys.readouterr().out
-    verdict = read_json(finished.folder / RUN / "verdict.json")["verdict"]
-    assert all(word in shown for word in (*VARIANTS, verdict, "report"))
-
-
-def test_a_failed_job_leaves_no_half_written_output_and_the_rest_is_done(finished, tmp_path):
+@pytest.fixture
+def broken(finished, tmp_path):
+    """A copy of the finished project with a row without a completion at the end of its raw file."""
     project = finished.copy(tmp_path / "project")
-    shutil.rmtree(project.folder / "results/datasets")
-    with project.edited("data/cards.jsonl", lambda text: text + '{"prompt": "Minute 99", "kind": "goal"}\n'):
-        done = project.snakemake("results/datasets/cards/ledger.json", "--quiet", "host", "reason", "rules")
-    assert done.returncode == 1
-    assert "data/cards.jsonl:25: has no 'completion'" in done.stdout
-    assert "Traceback" not in done.stdout
-    assert not list(project.files("results/datasets"))
+    with (project.folder / "data/cards.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"prompt": "Minute 99", "kind": "goal"}\n')
+    return project
+
+
+def assert_fails(project, said: str, *targets: str) -> None:
+    done = project.snakemake(*targets, "--quiet", "host", "reason", "rules")
+    assert (done.returncode, said in done.stdout, "Traceback" in done.stdout) == (1, True, False), done.stdout
+
+
+def test_a_broken_row_fails_each_time_whatever_is_asked_for_and_its_mending_makes_all_anew(finished, broken):
+    for targets in ((), (f"{RUN}/report.html",), (f"{RUN}/bundle/SHA256SUMS",)):
+        assert_fails(broken, FAULT, *targets)
+    left = {path.name for path in broken.files("results/datasets/cards")}
+    assert not left & {"ingested.parquet", "quarantine.jsonl", "ingest.json"}  # not even half written
+    turn = [{"role": "user", "content": "Minute 1"}, {"role": "assistant", "content": "But !"}]
+    broken.write("data/others.jsonl", json.dumps({"messages": turn}) + "\n")
+    with broken.edited("config/config.yaml", lambda text: text.replace("models:\n", OTHERS + "models:\n", 1)):
+        planned = broken.planned("results/datasets/others/ledger.json")
+    assert planned == dict.fromkeys(("ingest_records", "split_records", "write_dataset_ledger"), 1)
+    shutil.copyfile(finished.folder / "data/cards.jsonl", broken.folder / "data/cards.jsonl")
+    planned = broken.planned()
+    assert planned == broken.planned("--forcerun", "ingest_records")
+    assert {"ingest_records", "train_adapter", "build_bundle", "write_leaderboard"} <= planned.keys()
+
+
+def test_files_that_are_put_back_after_a_failure_and_touched_make_no_bundle(finished, broken):
+    assert_fails(broken, FAULT)
+    record = f"{RUN}/bundle/provenance.json"
+    assert (broken.folder / record).read_bytes() == (finished.folder / record).read_bytes()
+    datasets = "results/datasets"
+    shutil.copytree(finished.folder / datasets, broken.folder / datasets, dirs_exist_ok=True)
+    assert broken.snakemake("--touch").returncode == 0
+    (broken.folder / RUN / "bundle/SHA256SUMS").unlink()
+    assert broken.planned() == {"build_bundle": 1}
+    ingested = "results/datasets/cards/ingested.parquet"
+    assert_fails(broken, f"{ingested}: was made from data/cards.jsonl, which has changed since; ")
+    # The remedy that the line names works: the bundle's cause of failure is the row again.
+    (broken.folder / ingested).unlink()
+    assert_fails(broken, FAULT)
