@@ -1,10 +1,12 @@
-"""Jobs on one machine: each has its GPUs for itself, whatever happens to the others."""
+"""Jobs on one machine: each has its GPUs for itself, whatever happens to the others and however it is started."""
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 from pathlib import Path
@@ -12,18 +14,43 @@ from pathlib import Path
 import pytest
 
 from scripts.common.errors import UserError
-from scripts.common.gpu_locks import TAKEN, held, take_devices
+from scripts.common.gpu_locks import TAKEN, take_devices
 from tests.support.locking_job import SHARED
-from tests.support.project import ROOT
+from tests.support.project import ROOT, run_snakemake
 
-JOB = ROOT / "tests" / "support" / "locking_job.py"
+JOB = ROOT / "tests/support/locking_job.py"
+STEP = """
+import subprocess, sys
+from scripts.common.gpu_locks import take_devices
+print(*take_devices(2), flush=True)
+if len(sys.argv) == 1:
+    subprocess.run([sys.executable, __file__, "worker"], check=True, timeout=60)
+"""
+# A workflow with the default profile: no job may ask for more than there is, and none may share a GPU.
+JOBS = """
+rule all:
+    input: "a", "b", "c", "all_gpus", "large"
+
+ruleorder: large > job
+
+rule job:
+    output: "{job}"
+    resources: gpu=lambda wildcards: 99 if wildcards.job == "all_gpus" else 1
+    shell: "PYTHON JOB {resources.gpu} 1.5 > {output}"
+
+rule large:
+    output: "large"
+    resources: gpu=1, mem_mb=10**9
+    shell: "echo {resources.mem_mb} > {output}"
+"""
 
 
 @pytest.fixture
-def machine(tmp_path):
+def machine(tmp_path, monkeypatch):
     """The environment of jobs on a machine of its own, with two GPUs."""
-    variables = {name: value for name, value in os.environ.items() if name not in ("CUDA_VISIBLE_DEVICES", TAKEN)}
-    return {**variables, "SNAKETUNE_DEVICES": "0,1", "SNAKETUNE_GPU_LOCKS": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    for name in ("CUDA_VISIBLE_DEVICES", TAKEN):
+        monkeypatch.delenv(name, raising=False)
+    return {**os.environ, "SNAKETUNE_DEVICES": "0,1", "SNAKETUNE_GPU_LOCKS": str(tmp_path), "PYTHONPATH": str(ROOT)}
 
 
 @pytest.fixture
@@ -36,20 +63,10 @@ def started():
         job.wait()
 
 
-@pytest.fixture(autouse=True)
-def let_go():
-    """What the test took itself is free again after it."""
-    yield
-    for lock in held:
-        lock.release()
-    held.clear()
-
-
-def start(started: list, machine: dict, count: int = 1, seconds: float = 60) -> subprocess.Popen:
-    """Start a job."""
-    command = [sys.executable, str(JOB), str(count), str(seconds)]
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    started.append(subprocess.Popen(command, env=machine, **streams))
+def start(started: list, machine: dict, count: int = 1, seconds: float = 60, before: tuple = ()) -> subprocess.Popen:
+    """Start a job, with other words before its command."""
+    command = [*before, sys.executable, JOB, str(count), str(seconds)]
+    started.append(subprocess.Popen(command, env=machine, stdout=subprocess.PIPE, text=True))
     return started[-1]
 
 
@@ -58,34 +75,17 @@ def has(job: subprocess.Popen) -> str:
     return job.stdout.readline().strip()
 
 
-def test_each_job_has_another_gpu(machine, started):
-    assert {has(start(started, machine)), has(start(started, machine))} == {"0", "1"}
-
-
-def test_a_killed_job_frees_its_gpu_for_the_one_that_waits(machine, started):
-    first, second = start(started, machine), start(started, machine)
-    freed = has(first)
-    has(second)
-    third = start(started, machine)
-    time.sleep(1.5)
-    assert third.poll() is None
-    first.kill()
-    assert has(third) == freed
-
-
 def test_a_job_that_waits_says_for_what(machine, started, tmp_path):
     has(start(started, machine, 2))
     step = [sys.executable, "-m", "scripts.dataset.ingest_records", "--gpus", "1", "--log", str(tmp_path / "log"), "no"]
     step += [word for option in ("records", "quarantine", "counts") for word in (f"--{option}", str(tmp_path / option))]
-    waiting = subprocess.Popen(
-        [*step, "--images-output", "i"], env=machine, cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
-    started.append(waiting)
-    assert "waits for 1 of GPU 0, 1: other jobs have them" in waiting.stderr.readline()
+    step += ["--images-output", "i"]
+    started.append(subprocess.Popen(step, env=machine, cwd=ROOT, stderr=subprocess.PIPE, text=True))
+    assert "waits for 1 of GPU 0, 1: other jobs have them" in started[-1].stderr.readline()
 
 
 def test_many_jobs_on_few_gpus_never_share_though_some_are_killed(machine, started):
-    """The kernel is the witness: see tests/support/locking_job.py."""
+    """The kernel is the witness: see tests/support/locking_job.py. A job that waits needs the GPUs of those killed."""
     drawn = random.Random(4)
     machine = {**machine, "SNAKETUNE_DEVICES": "0,1,2,3"}
     waiting = [(drawn.choice([1, 1, 1, 2]), drawn.uniform(0.02, 0.3)) for _ in range(80)]
@@ -105,60 +105,39 @@ def test_many_jobs_on_few_gpus_never_share_though_some_are_killed(machine, start
     assert ended.count(0) >= 55
 
 
-def test_a_job_takes_only_listed_gpus_and_keeps_their_names(machine, started):
-    machine = {**machine, "CUDA_VISIBLE_DEVICES": "GPU-b,MIG-c"}
-    assert has(start(started, machine, 2)) == "GPU-b,MIG-c"
-
-
 def test_a_process_that_a_step_starts_shares_its_gpus_and_waits_for_none(machine, tmp_path):
-    step = (
-        "from scripts.common.gpu_locks import take_devices; import subprocess, sys; print(*take_devices(2), flush=True)"
-    )
-    again = "if len(sys.argv) == 1: subprocess.run([sys.executable, __file__, 'worker'], check=True, timeout=60)"
-    (tmp_path / "step.py").write_text(f"{step}\n{again}\n")
-    done = subprocess.run(
-        [sys.executable, tmp_path / "step.py"], env=machine, capture_output=True, text=True, check=True
-    )
-    assert done.stdout.splitlines() == ["0 1", "0 1"]
+    (tmp_path / "step.py").write_text(STEP)
+    assert subprocess.check_output([sys.executable, tmp_path / "step.py"], env=machine).split() == [b"0", b"1"] * 2
 
 
-def test_a_slurm_job_leaves_no_lock_file_behind(machine, started, tmp_path):
+def test_a_slurm_job_takes_only_listed_gpus_keeps_their_names_and_leaves_no_lock_file(machine, started, tmp_path):
     """A node sees thousands of jobs, and each has names of its own."""
-    machine = {**machine, "CUDA_VISIBLE_DEVICES": "0", "SLURM_JOB_ID": "7"}
-    longer = start(started, machine)
-    assert has(longer) == "0"
-    assert len(list(tmp_path.glob("snaketune-gpu-slurm-7-*"))) == 1
+    machine |= {"CUDA_VISIBLE_DEVICES": "GPU-b,MIG-c", "SLURM_JOB_ID": "7"}
+    longer = start(started, machine, 2)
+    assert has(longer) == "GPU-b,MIG-c"
+    assert len(list(tmp_path.glob("snaketune-gpu-slurm-7-*"))) == 2
     longer.kill()
     longer.wait()
-    assert start(started, machine, 1, 0).wait() == 0
+    assert start(started, machine, 2, 0).wait() == 0
     assert not list(tmp_path.glob("snaketune-gpu-slurm-*"))
 
 
-def test_without_gpus_nothing_changes(machine):
-    environment = {**machine, "SNAKETUNE_DEVICES": ""}
-    before = dict(environment)
-    assert take_devices(1, environment) == []
-    assert take_devices(None, environment) == []
-    assert environment == before
-
-
-def test_a_step_that_asks_for_none_sees_none(machine):
-    environment = dict(machine)
-    assert take_devices(0, environment) == []
-    assert environment["CUDA_VISIBLE_DEVICES"] == ""
-
-
-def test_more_gpus_than_there_are_are_refused(machine):
+def test_a_step_sees_as_many_gpus_as_it_asks_for_and_no_more_than_there_are(machine):
+    without = machine | {"SNAKETUNE_DEVICES": ""}
+    before = dict(without)
+    assert take_devices(1, without) == take_devices(None, without) == []
+    assert without == before
+    assert take_devices(0, machine) == []
+    assert machine.pop("CUDA_VISIBLE_DEVICES") == ""
     with pytest.raises(UserError, match="asks for 3 GPUs, and there are 2: 0, 1"):
         take_devices(3, machine)
 
 
 def test_a_link_in_the_place_of_a_lock_is_refused_and_not_followed(machine, tmp_path):
-    victim = tmp_path / "victim"
-    victim.touch()
-    (tmp_path / "snaketune-gpu-0.lock").symlink_to(victim)
+    (tmp_path / "snaketune-gpu-0.lock").symlink_to(tmp_path / "victim")
     with pytest.raises(UserError, match=r"snaketune-gpu-0.lock: can't be opened as a lock"):
         take_devices(1, machine)
+    assert not (tmp_path / "victim").exists()
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be two users")
@@ -172,8 +151,33 @@ def test_the_jobs_of_other_users_are_respected(machine, started):
         finally:
             os.umask(old_mask)
         nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
-        other = subprocess.Popen(
-            [*nobody, sys.executable, str(JOB), "1", "60"], env=machine, stdout=subprocess.PIPE, text=True
-        )
-        started.append(other)
-        assert has(other) == "1"
+        assert has(start(started, machine, before=nobody)) == "1"
+
+
+def test_jobs_have_gpus_of_their_own_and_more_memory_or_gpus_than_there_are_are_cut_down(machine, tmp_path):
+    """Jobs find out if they share a GPU (tests/support/locking_job.py), and fail then."""
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    (tmp_path / "Snakefile").write_text(JOBS.replace("PYTHON", sys.executable).replace("JOB", str(JOB)))
+    done = run_snakemake(tmp_path, "--cores", "3", environment=machine)
+    assert done.returncode == 0, done.stdout
+    had = {job: (tmp_path / job).read_text().strip() for job in ("a", "b", "c", "all_gpus")}
+    assert set(had.values()) == {"0", "1", "0,1"}
+    assert had["all_gpus"] == "0,1"
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 1_000_000
+    assert 0 < int((tmp_path / "large").read_text()) <= physical * 0.9
+
+
+@pytest.mark.parametrize("option", [["-s", f"{ROOT}/Snakefile"], [f"--snakefile={ROOT}/Snakefile"]])
+def test_a_snakemake_that_is_not_of_the_venv_reads_the_profile_from_any_folder(tmp_path, option):
+    code = (
+        f"import sys; sys.path.append({sysconfig.get_paths()['purelib']!r}); from snakemake.cli import parse_args;"
+        "print(parse_args(sys.argv[1:])[1].resources)"
+    )
+    # No path files (-S) and not this folder on the path (-P), as elsewhere; it has a package of that name, another's.
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "__init__.py").touch()
+    surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-S", "-P", "-c", code, *option]
+    done = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "mem_mb" in done.stdout
