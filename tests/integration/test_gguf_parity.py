@@ -122,9 +122,3 @@ def test_the_divergence_is_that_of_kullback_and_leibler():
     found = divergences(numpy.log(p) + 7, numpy.log(q) - 300)
     assert found == pytest.approx([0.5 * numpy.log(2) + 0.25 * numpy.log(0.5)])
     assert divergences(numpy.log(p), numpy.log(p)) == pytest.approx([0])
-
-
-def test_a_prompt_set_without_a_name_is_refused(capsys):
-    with pytest.raises(SystemExit):
-        main(["merged", "bf16.gguf", "--test", "test.jsonl", "--output", "o.json", "--prompt-set", "prompts.jsonl"])
-    assert "--prompt-set: is not NAME=FILE" in capsys.readouterr().err
