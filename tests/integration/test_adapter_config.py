@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import logging
 from importlib.metadata import version
 
 import pytest
@@ -45,54 +44,51 @@ def test_the_known_keys_are_those_of_the_installed_peft():
 
 
 @pytest.mark.parametrize("value", [None, False, 0, 0.0, "", [], {}])
-def test_an_unknown_key_that_is_off_is_left_out_and_said(tiny_base, adapter, tmp_path, caplog, value):
-    other = edited(adapter, tmp_path / "a", peft_version="9.9.9", use_rotation=value)
-    with caplog.at_level(logging.WARNING):
-        assert "use_rotation" not in read_adapter_config(other.parent)
-    installed = version("peft")
-    assert f"left out use_rotation, unknown to peft {installed} and switched off (written by peft 9.9.9)" in caplog.text
-
-
-def test_an_option_of_a_switch_that_is_off_is_left_out(adapter, tmp_path):
-    other = edited(adapter, tmp_path / "a", use_rotation=False, rotation_blocks=4)
+def test_an_unknown_key_that_is_off_is_left_out_with_its_options_and_said(adapter, tmp_path, caplog, value):
+    options = {"rotation_blocks": 4} if value is False else {}
+    other = edited(adapter, tmp_path / "a", peft_version="9.9.9", use_rotation=value, **options)
     assert not {"use_rotation", "rotation_blocks"} & read_adapter_config(other.parent).keys()
-
-
-def test_it_then_predicts_and_merges_as_it_did(tiny_base, adapter, tmp_path):
-    other = edited(adapter, tmp_path / "a", use_rotation=None)
-    assert torch.equal(logits(tiny_base, other), logits(tiny_base, adapter))
-    for source, name in ((adapter, "one"), (other, "two")):
-        merge_adapter(source, tiny_base, tmp_path / name)
-    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("one", "two")]
-    assert weights[0] == weights[1]
+    said = f"use_rotation, unknown to peft {version('peft')} and switched off (written by peft 9.9.9)"
+    assert said in caplog.text
 
 
 @pytest.mark.parametrize(
-    "changes", [{"use_rotation": True}, {"rotation_blocks": 4}, {"use_rotation": 1, "rotation_blocks": 4}]
+    ("drop", "changes"),
+    [
+        ((), {"use_rotation": None}),
+        # What an older peft does not write.
+        (("use_dora", "use_rslora", "peft_version", "lora_bias", "target_parameters", "alora_invocation_tokens"), {}),
+    ],
 )
-def test_an_unknown_key_that_changes_the_adapter_is_refused_wherever_it_is_loaded(
-    tiny_base, adapter, tmp_path, changes
+def test_an_adapter_of_another_peft_predicts_and_merges_as_it_did(tiny_base, adapter, tmp_path, drop, changes):
+    adapters = {"one": adapter, "other": edited(adapter, tmp_path / "a", drop, **changes)}
+    one, other = (logits(tiny_base, found) for found in adapters.values())
+    assert torch.equal(one, other)
+    for name, found in adapters.items():
+        merge_adapter(found, tiny_base, tmp_path / name)
+    one, other = ((tmp_path / name / "model.safetensors").read_bytes() for name in adapters)
+    assert one == other
+
+
+UNKNOWN = r"adapter_config\.json: has what this peft does not know: {} \(written by peft 9\.9\.9, installed is"
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"use_rotation": True}, UNKNOWN.format("use_rotation = True")),
+        ({"use_rotation": 1, "rotation_blocks": 4}, UNKNOWN.format("rotation_blocks = 4, use_rotation = 1")),
+        ({"alpha_pattern": {"q_proj": 1}}, "only plain LoRA adapters can be merged"),
+        ({"layer_replication": [[0, 1]]}, "only plain LoRA adapters can be merged"),
+        ({"use_qalora": True}, "only plain LoRA adapters can be merged"),
+    ],
+)
+def test_a_key_that_changes_the_adapter_is_refused_if_it_is_unknown_or_merging_does_not_heed_it(
+    tiny_base, adapter, tmp_path, changes, line
 ):
     other = edited(adapter, tmp_path / "a", peft_version="9.9.9", **changes)
-    named = ", ".join(f"{key} = {value!r}" for key, value in sorted(changes.items()))
-    line = rf"adapter_config\.json: has what this peft does not know: {named} \(written by peft 9\.9\.9, installed is"
-    with pytest.raises(UserError, match=line):
-        logits(tiny_base, other)
     with pytest.raises(UserError, match=line):
         merge_adapter(other, tiny_base, tmp_path / "merged")
-
-
-@pytest.mark.parametrize(
-    "changes", [{"alpha_pattern": {"q_proj": 1}}, {"layer_replication": [[0, 1]]}, {"use_qalora": True}]
-)
-def test_a_known_key_that_merging_does_not_heed_is_refused(tiny_base, adapter, tmp_path, changes):
-    other = edited(adapter, tmp_path / "a", **changes)
-    with pytest.raises(UserError, match="only plain LoRA adapters can be merged"):
-        merge_adapter(other, tiny_base, tmp_path / "merged")
-
-
-def test_an_adapter_of_an_older_peft_lacks_keys_and_loads(tiny_base, adapter, tmp_path):
-    newer = ("use_dora", "use_rslora", "peft_version", "lora_bias", "target_parameters", "alora_invocation_tokens")
-    other = edited(adapter, tmp_path / "a", drop=newer)
-    assert torch.equal(logits(tiny_base, other), logits(tiny_base, adapter))
-    merge_adapter(other, tiny_base, tmp_path / "merged")
+    if "use_rotation" in changes:
+        with pytest.raises(UserError, match=line):
+            logits(tiny_base, other)
