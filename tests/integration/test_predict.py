@@ -1,25 +1,31 @@
-"""The same prompts through transformers: batches, samples, interruptions, likelihood."""
+"""The same prompts through transformers: batches, samples, interruptions, likelihood, with and without images."""
 
 import json
 import math
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
+from scripts.common.base_model import four_bit, load_base
 from scripts.common.chat import prompt_ids
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
+from scripts.common.records import images_of
+from scripts.common.vision import VisionTokenizer, load_image, load_processor
 from scripts.predict.answers import AnswerFile
 from scripts.predict.arguments import predict_parser, prompts_of
 from scripts.predict.predict_with_transformers import (
     answer_prompts,
     batches_by_length,
     finished_answer,
+    main,
     measure_likelihood,
 )
 from scripts.predict.prompts import Prompt, all_prompts, prompts_of_file, with_system
+from tests.support.dataset_steps import write_lines
 from tests.support.training import make_dataset, run_settings
+from tests.support.vision import asked, make_vision_dataset, save_picture
 
 SYSTEM = {"role": "system", "content": "Tu commentes."}
 USER = {"role": "user", "content": "Minute 3."}
@@ -40,36 +46,109 @@ def prompts(tmp_path):
     return all_prompts(make_dataset(tmp_path / "data", test=7) / "test.jsonl", {}, None)
 
 
-def answers(model, tokenizer, prompts, path, **generation):
-    settings = run_settings(generation={"max_new_tokens": 12, "batch_size": 3, **generation})["generation"]
+@pytest.fixture(scope="module")
+def vision_model(tiny_vision_base):
+    return AutoModelForImageTextToText.from_pretrained(tiny_vision_base.parent, dtype=torch.float32).eval()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory):
+    """The folder of a dataset of pictures."""
+    return make_vision_dataset(tmp_path_factory.mktemp("vision") / "dataset", test=5)
+
+
+@pytest.fixture(scope="module")
+def vision_tokenizer(tiny_vision_base, pictures):
+    return VisionTokenizer(load_processor(tiny_vision_base), pictures)
+
+
+@pytest.fixture
+def vision_prompts(pictures):
+    """Prompts of one image, of two, and of none: their batches hold them mixed."""
+    two = asked(save_picture(pictures, "Invoice 7"), save_picture(pictures, "Le chat", (50, 110)))
+    further = [Prompt("test", name, [m], "Oui.", None) for name, m in (("two", two), ("none", USER))]
+    return [*all_prompts(pictures / "test.jsonl", {}, None), *further]
+
+
+def begin(model, tokenizer, prompts, path, **generation):
+    """Answer prompts; return the file of the answers, which is not finished, and the settings."""
+    settings = run_settings(generation={"max_new_tokens": 8, "batch_size": 3, **generation})["generation"]
     file = AnswerFile(path, {"settings": settings})
     answer_prompts(model, tokenizer, prompts, file, settings, "test")
-    file.finish(prompts)
+    return file
+
+
+def answers(model, tokenizer, prompts, path, **generation):
+    begin(model, tokenizer, prompts, path, **generation).finish(prompts)
     return [{key: row[key] for key in row if key != "seconds"} for row in read_jsonl(path)]
 
 
-def test_answers_keep_the_prompts_order_and_say_how_they_ended(model, tokenizer, prompts, tmp_path):
+def test_answers_keep_the_prompts_order_and_are_what_the_model_says_alone(model, tokenizer, prompts, tmp_path):
     rows = answers(model, tokenizer, prompts, tmp_path / "a.jsonl")
     assert [row["id"] for row in rows] == [prompt.id for prompt in prompts]
-    assert all(row["stop"] in ("end", "length") and row["tokens"] <= 12 for row in rows)
-    assert all(row["prompt_tokens"] == len(prompt_ids(tokenizer, row["messages"])) for row in rows)
+    for row in rows:
+        assert row["stop"] in ("end", "length")
+        assert row["tokens"] <= 8
+        ids = prompt_ids(tokenizer, row["messages"])
+        assert row["prompt_tokens"] == len(ids)
+        with torch.no_grad():
+            for _ in range(row["tokens"]):
+                ids.append(model(torch.tensor([ids])).logits[0, -1].argmax().item())
+        assert row["answer"] == tokenizer.decode(ids[row["prompt_tokens"] :], skip_special_tokens=True).strip()
 
 
-def test_a_greedy_answer_is_what_the_model_says_alone(model, tokenizer, prompts, tmp_path):
-    rows = answers(model, tokenizer, prompts, tmp_path / "a.jsonl")
-    ids = prompt_ids(tokenizer, prompts[2].messages)
+def inputs_of(tokenizer, messages, answer=""):
+    """Return what transformers' own processor makes of a conversation with images."""
+    text = tokenizer.tokenizer.apply_chat_template(messages, tokenize=False) + answer
+    images = [load_image(tokenizer.folder, name) for name in images_of(messages)]
+    return tokenizer.processor(text=text, images=images or None, return_tensors="pt", add_special_tokens=False)
+
+
+def test_answers_in_batches_of_images_are_those_that_each_prompt_has_alone(
+    vision_model, vision_tokenizer, vision_prompts, tmp_path
+):
+    rows = answers(vision_model, vision_tokenizer, vision_prompts, tmp_path / "a.jsonl")
+    assert [row["id"] for row in rows] == [prompt.id for prompt in vision_prompts]
+    assert rows[0]["messages"] == vision_prompts[0].messages
+    assert len({row["answer"] for row in rows}) > 2
+    for row in rows:
+        inputs = inputs_of(vision_tokenizer, row["messages"])
+        start = inputs["input_ids"].shape[1]
+        assert row["prompt_tokens"] == start == len(prompt_ids(vision_tokenizer, row["messages"]))
+        with torch.no_grad():
+            said = vision_model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, start:]
+        assert row["answer"] == vision_tokenizer.decode(said, skip_special_tokens=True).strip()
+
+
+def nll_of(model, start: int, **inputs) -> float:
+    """Return minus the log-likelihood of the tokens from `start` on."""
+    ids = inputs["input_ids"][0].tolist()
     with torch.no_grad():
-        for _ in range(rows[2]["tokens"]):
-            ids.append(model(torch.tensor([ids])).logits[0, -1].argmax().item())
-    said = tokenizer.decode(ids[rows[2]["prompt_tokens"] :], skip_special_tokens=True).strip()
-    assert rows[2]["answer"] == said
+        logs = model(**inputs).logits[0].float().log_softmax(-1)
+    return -sum(logs[i - 1, ids[i]].item() for i in range(start, len(ids)))
 
 
-def test_an_interrupted_step_goes_on_with_the_same_answers(model, tokenizer, prompts, tmp_path):
+def test_likelihood_is_that_of_the_expected_answers_tokens(model, tokenizer, prompts):
+    for prompt, row in zip(prompts, measure_likelihood(model, tokenizer, prompts, batch_size=3), strict=True):
+        start = prompt_ids(tokenizer, prompt.messages)
+        ids = start + tokenizer(f" {prompt.expected}</s>", add_special_tokens=False)["input_ids"]
+        assert row["tokens"] == len(ids) - len(start)
+        assert math.isclose(row["nll"], nll_of(model, len(start), input_ids=torch.tensor([ids])), rel_tol=1e-4)
+        assert row["characters"] == len(prompt.expected)
+
+
+def test_likelihood_is_that_of_the_expected_answers_tokens_after_images(vision_model, vision_tokenizer, vision_prompts):
+    rows = measure_likelihood(vision_model, vision_tokenizer, vision_prompts, batch_size=3)
+    for prompt, row in zip(vision_prompts, rows, strict=True):
+        start = inputs_of(vision_tokenizer, prompt.messages)["input_ids"].shape[1]
+        inputs = inputs_of(vision_tokenizer, prompt.messages, f"{prompt.expected}</s>")
+        assert row["tokens"] == inputs["input_ids"].shape[1] - start
+        assert math.isclose(row["nll"], nll_of(vision_model, start, **inputs), rel_tol=1e-4)
+
+
+def test_an_interrupted_step_continues_with_the_same_answers(model, tokenizer, prompts, tmp_path):
     whole = answers(model, tokenizer, prompts, tmp_path / "whole.jsonl", temperature=1.5)
-    settings = run_settings(generation={"max_new_tokens": 12, "batch_size": 3, "temperature": 1.5})["generation"]
-    file = AnswerFile(tmp_path / "cut.jsonl", {"settings": settings})
-    answer_prompts(model, tokenizer, prompts, file, settings, "test")
+    file = begin(model, tokenizer, prompts, tmp_path / "cut.jsonl", temperature=1.5)
     lines = file.partial.read_text().splitlines(keepends=True)
     damaged = lines[1].replace('"tokens": ', '"tokens": 9')
     assert damaged != lines[1]
@@ -78,14 +157,12 @@ def test_an_interrupted_step_goes_on_with_the_same_answers(model, tokenizer, pro
     assert list(tmp_path.glob(".*.partial")) == []
 
 
-def test_sampling_is_seeded(model, tokenizer, prompts, tmp_path):
-    first = answers(model, tokenizer, prompts, tmp_path / "1.jsonl", temperature=2.0, seed=1)
-    again = answers(model, tokenizer, prompts, tmp_path / "2.jsonl", temperature=2.0, seed=1)
-    other = answers(model, tokenizer, prompts, tmp_path / "3.jsonl", temperature=2.0, seed=2)
+def test_sampling_is_seeded_and_rows_of_other_settings_are_not_used(model, tokenizer, prompts, tmp_path):
+    first, again, other = (
+        answers(model, tokenizer, prompts, tmp_path / f"{i}.jsonl", temperature=2.0, seed=seed)
+        for i, seed in enumerate((1, 1, 2))
+    )
     assert first == again != other
-
-
-def test_rows_of_other_settings_are_not_taken_up(prompts, tmp_path):
     AnswerFile(tmp_path / "a.jsonl", {"seed": 1}).add(prompts[0], {"answer": "x"})
     assert AnswerFile(tmp_path / "a.jsonl", {"seed": 1}).has(prompts[0])
     assert not AnswerFile(tmp_path / "a.jsonl", {"seed": 2}).has(prompts[0])
@@ -101,18 +178,9 @@ def test_an_answer_ends_before_its_end_token(tokenizer):
     assert answer == {"answer": "But de la tête", "prompt_tokens": 5, "tokens": len(ids), "stop": "end", "seconds": 0.5}
 
 
-def test_likelihood_is_that_of_the_expected_answers_tokens(model, tokenizer, prompts):
-    rows = measure_likelihood(model, tokenizer, prompts, batch_size=3)
-    prompt, row = prompts[3], rows[3]
-    start = prompt_ids(tokenizer, prompt.messages)
-    text = f" {prompt.expected}</s>"
-    ids = start + tokenizer(text, add_special_tokens=False)["input_ids"]
-    with torch.no_grad():
-        logs = model(torch.tensor([ids])).logits[0].float().log_softmax(-1)
-    nll = -sum(logs[i - 1, ids[i]].item() for i in range(len(start), len(ids)))
-    assert row["tokens"] == len(ids) - len(start)
-    assert math.isclose(row["nll"], nll, rel_tol=1e-4)
-    assert row["characters"] == len(prompt.expected)
+def test_prompts_longer_than_the_model_sees_are_refused(model, tokenizer, prompts, tmp_path):
+    with pytest.raises(UserError, match=r"max_new_tokens need \d+ tokens, the model sees 512"):
+        answers(model, tokenizer, prompts, tmp_path / "a.jsonl", max_new_tokens=500)
 
 
 def test_the_configured_system_message_replaces_adds_or_removes():
@@ -121,26 +189,16 @@ def test_the_configured_system_message_replaces_adds_or_removes():
     assert with_system([USER], "Oui.") == [{"role": "system", "content": "Oui."}, USER]
 
 
-def test_further_prompt_sets_keep_their_name(tmp_path):
-    path = tmp_path / "extra.jsonl"
-    path.write_text(json.dumps({"messages": [USER, {"role": "assistant", "content": "But."}]}), encoding="utf-8")
-    test = make_dataset(tmp_path / "data") / "test.jsonl"
-    assert all_prompts(test, {"extra": path}, None)[-1] == Prompt(
-        "extra", prompts_of_file("extra", path)[0].id, [USER], "But.", None
-    )
-
-
-def test_test_records_limits_the_test_split_and_no_prompt_set(tmp_path):
-    path = tmp_path / "extra.jsonl"
-    path.write_text(json.dumps({"messages": [USER]}), encoding="utf-8")
+def test_test_records_limits_the_test_split_and_no_prompt_set_which_keeps_its_name(tmp_path):
+    path = write_lines(tmp_path / "extra.jsonl", [{"messages": [USER, {"role": "assistant", "content": "But."}]}])
     test = make_dataset(tmp_path / "data", test=7) / "test.jsonl"
     words = ["--test", test, "--prompt-set", f"extra={path}", "--answers", "a", "--likelihood", "l", "--settings"]
     asked = {}
     for count in (None, 2):
         settings = run_settings(generation={"test_records": count})
         asked[count] = prompts_of(predict_parser("").parse_args([*map(str, words), json.dumps(settings)]))
-    assert [prompt.prompt_set for prompt in asked[2]] == ["test", "test", "extra"]
     assert asked[2] == [*asked[None][:2], asked[None][-1]]
+    assert asked[2][-1] == Prompt("extra", prompts_of_file("extra", path)[0].id, [USER], "But.", None)
 
 
 @pytest.mark.parametrize(
@@ -157,3 +215,36 @@ def test_a_bad_prompt_file_is_one_clear_line(tmp_path, line, message):
     path.write_text(json.dumps({"messages": [USER]}) + "\n" + line + "\n", encoding="utf-8")
     with pytest.raises(UserError, match=message):
         prompts_of_file("extra", path)
+
+
+def test_the_step_takes_the_images_folder_and_the_runs_longest_edge(tiny_vision_base, pictures, tmp_path):
+    sections = {"generation": {"max_new_tokens": 4}, "vision": {"longest_edge": 84}}
+    words = [tiny_vision_base, "--test", pictures / "test.jsonl", "--answers", tmp_path / "a.jsonl", "--likelihood"]
+    words += [tmp_path / "l.jsonl", "--settings", json.dumps(run_settings(task="vision", **sections))]
+    assert main([*map(str, words)]) == 1
+    assert main([*map(str, words), "--images", str(pictures)]) == 0
+    rows = list(read_jsonl(tmp_path / "a.jsonl"))
+    tokenizer = VisionTokenizer(load_processor(tiny_vision_base, 84), pictures)
+    assert [row["prompt_tokens"] for row in rows] == [len(prompt_ids(tokenizer, row["messages"])) for row in rows]
+    assert len(list(read_jsonl(tmp_path / "l.jsonl"))) == 5
+
+
+def test_a_vision_model_in_4_bits_keeps_its_tower(tiny_vision_base):
+    quantization = four_bit(run_settings("qlora", task="vision")["qlora"], "fp32", "vision")
+    model = load_base(tiny_vision_base, torch.float32, quantization, task="vision")
+    linear = {name for name, m in model.named_modules() if type(m).__name__ == "Linear4bit"}
+    assert linear
+    assert all(name.startswith("model.language_model.") for name in linear)
+
+
+def test_the_row_of_an_answer_to_an_image_is_the_record_with_what_was_answered(tmp_path):
+    seen = Prompt("test", "1", [asked("images/a.png")], "Right", "en", meta={"layout": "letter"}, origin="r.jsonl:3")
+    told = Prompt("test", "2", [USER], "Right", "en", meta={}, origin="r.jsonl:4")
+    file = AnswerFile(tmp_path / "answers.jsonl", {})
+    for prompt in (seen, told):
+        file.add(prompt, {"answer": "Wrong", "stop": "end"})
+    file.finish([seen, told])
+    with_image, without = read_jsonl(tmp_path / "answers.jsonl")
+    assert (with_image["expected"], with_image["actual"], with_image["answer"]) == ("Right", "Wrong", "Wrong")
+    assert (with_image["meta"], with_image["origin"]) == ({"layout": "letter"}, "r.jsonl:3")
+    assert not {"actual", "meta", "origin"} & set(without)
