@@ -15,31 +15,15 @@ from scripts.common.chat import prompt_ids, tokenize_conversation
 from scripts.common.config.models import EmbeddedModel
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_manifest
-from scripts.common.vision import (
-    VisionTokenizer,
-    image_grid,
-    image_text,
-    load_image,
-    load_processor,
-    pixel_inputs,
-)
+from scripts.common.vision import VisionTokenizer, image_grid, image_text, load_image, load_processor, pixel_inputs
 from scripts.model.build_embedded_model import build_embedded_model
 from scripts.model.chat_templates import BUILT_IN_TEMPLATES, template_text
 from scripts.model.link_local_model import link_local_model
 from tests.support.project import SENTENCES
 from tests.support.vision import asked, save_picture
 
-TINY = EmbeddedModel(layers=1, vocabulary=700)
 LINKED = {"architecture": "mistral3", "license": None, "trust_remote_code": False}
 ANSWER = {"role": "assistant", "content": "Rapport annuel"}
-
-
-@pytest.fixture(scope="module")
-def embedded(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("embedded")
-    for name in ("a", "b"):
-        build_embedded_model(SENTENCES, folder / name, "m", "mistral3", TINY, BUILT_IN_TEMPLATES["mistral3"])
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -47,17 +31,20 @@ def processor(tiny_vision_base):
     return load_processor(tiny_vision_base)
 
 
-def test_an_embedded_mistral3_is_a_plain_folder_with_a_processor_and_the_same_each_time(embedded):
-    model = AutoModelForImageTextToText.from_pretrained(embedded / "a")
-    processor = AutoProcessor.from_pretrained(embedded / "a")
+def test_an_embedded_mistral3_is_a_plain_folder_with_a_processor_and_the_same_each_time(tmp_path):
+    tiny, template = EmbeddedModel(layers=1, vocabulary=700), BUILT_IN_TEMPLATES["mistral3"]
+    for name in ("a", "b"):
+        build_embedded_model(SENTENCES, tmp_path / name, "m", "mistral3", tiny, template)
+    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "a")
+    processor = AutoProcessor.from_pretrained(tmp_path / "a")
     assert type(model).__name__ == "Mistral3ForConditionalGeneration"
     assert type(processor).__name__ == "PixtralProcessor"
     assert (processor.patch_size, processor.spatial_merge_size) == (14, 2)
     assert processor.image_processor.size["longest_edge"] == 112
     assert model.config.image_token_id == processor.image_token_id
-    facts = check_manifest(embedded / "a" / "manifest.json", hashes=True)
+    facts = check_manifest(tmp_path / "a/manifest.json", hashes=True)
     assert facts["parameters"] == sum(p.numel() for p in model.parameters())
-    assert facts == check_manifest(embedded / "b" / "manifest.json")
+    assert facts == check_manifest(tmp_path / "b/manifest.json")
 
 
 @settings(max_examples=40, deadline=None)
@@ -72,10 +59,12 @@ def test_grid_and_pixels_are_those_of_transformers_own_processor(tiny_vision_bas
     assert all(torch.equal(ours[key], theirs[key]) for key in ("pixel_values", "image_sizes"))
 
 
-def test_an_image_that_scaling_leaves_nothing_of_is_refused(processor):
+def test_an_image_that_scaling_leaves_nothing_of_and_a_text_model_are_refused(processor, tiny_base):
     with pytest.raises(UserError, match="an image of 1 x 900 pixels is too thin: scaled to 112, nothing of it is left"):
         image_grid(processor, (1, 900))
     assert image_grid(processor, (9, 900)) == (4, 1)
+    with pytest.raises(UserError, match="has no image processor; the task 'vision' needs a vision model"):
+        load_processor(tiny_base)
 
 
 def test_a_conversation_has_the_tokens_that_the_processor_makes(processor, tmp_path):
@@ -87,9 +76,8 @@ def test_a_conversation_has_the_tokens_that_the_processor_makes(processor, tmp_p
     images = [load_image(tmp_path, name) for name in names]
     theirs = processor(text=text, images=images, return_tensors="pt", add_special_tokens=False)
     assert row.ids == theirs["input_ids"][0].tolist()
-    assert processor.tokenizer.decode([i for i, use in zip(row.ids, row.trained, strict=True) if use]) == (
-        "Rapport annuel</s>"
-    )
+    trained = [token for token, use in zip(row.ids, row.trained, strict=True) if use]
+    assert processor.tokenizer.decode(trained) == "Rapport annuel</s>"
     assert row.ids[: len(prompt_ids(tokenizer, messages[:-1]))] == prompt_ids(tokenizer, messages[:-1])
     assert tokenizer.shortened(tokenizer.decode(row.ids)) == (
         "<s>[SYSTEM_PROMPT]Lis.[/SYSTEM_PROMPT][INST]Quel est le titre ?[image 3x4][image 4x2][/INST]Rapport annuel</s>"
@@ -99,27 +87,20 @@ def test_a_conversation_has_the_tokens_that_the_processor_makes(processor, tmp_p
 def test_the_template_takes_texts_and_parts_alike(processor):
     plain = [{"role": "system", "content": "Lis."}, {"role": "user", "content": "Titre ?"}, ANSWER]
     parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in plain]
-    render = processor.tokenizer.apply_chat_template
-    assert render(plain, tokenize=False) == render(parts, tokenize=False)
-    assert render(plain, tokenize=False) == (
-        "<s>[SYSTEM_PROMPT]Lis.[/SYSTEM_PROMPT][INST]Titre ?[/INST]Rapport annuel</s>"
-    )
+    for messages in (plain, parts):
+        assert processor.tokenizer.apply_chat_template(messages, tokenize=False) == (
+            "<s>[SYSTEM_PROMPT]Lis.[/SYSTEM_PROMPT][INST]Titre ?[/INST]Rapport annuel</s>"
+        )
 
 
-def test_a_text_that_holds_an_image_token_is_refused(processor, tmp_path):
+def test_texts_that_hold_an_image_token_and_templates_without_images_are_refused(processor, tmp_path):
     tokenizer = VisionTokenizer(processor, tmp_path)
     for text in ("[IMG]", "so [IMG_END] so"):
         with pytest.raises(UserError, match=r"a text holds '\[IMG.*\]', which stands for an image"):
             prompt_ids(tokenizer, [{"role": "user", "content": text}])
-
-
-def test_a_template_that_leaves_images_out_is_refused(processor, tmp_path):
-    tokenizer = VisionTokenizer(processor, tmp_path)
     template = template_text("mistral3").replace('turn.text + "[IMG]"', "turn.text")
-    assert template != template_text("mistral3")
-    name = save_picture(tmp_path, "eins")
     with pytest.raises(UserError, match="the chat template renders 0 images of 1"):
-        tokenizer.apply_chat_template([asked(name)], chat_template=template)
+        tokenizer.apply_chat_template([asked(save_picture(tmp_path, "eins"))], chat_template=template)
 
 
 def test_images_looked_at_one_by_one_are_the_same_images(tiny_vision_base, processor, tmp_path):
@@ -135,42 +116,30 @@ def test_images_looked_at_one_by_one_are_the_same_images(tiny_vision_base, proce
     assert patches == [height * width // 14**2 for height, width in inputs["image_sizes"].tolist()]
 
 
-@pytest.mark.parametrize(
-    ("name", "line"),
-    [
+def test_what_is_no_image_of_the_folder_is_one_clear_line(tmp_path):
+    folder, outside = tmp_path / "folder", tmp_path / "outside.png"
+    folder.mkdir()
+    Image.effect_noise((50, 50), 90).save(outside)
+    (folder / "link.png").symlink_to(outside)
+    (folder / "text.png").write_text("no image")
+    (folder / "half.png").write_bytes(outside.read_bytes()[: outside.stat().st_size // 2])
+    for name, line in (
         ("../outside.png", r"\.\./outside\.png: leaves the dataset's folder"),
         ("link.png", r"link\.png: leaves the dataset's folder"),
         ("none.png", r"none\.png: is missing; make the dataset's folder again"),
         ("text.png", r"text\.png: can't be opened as an image"),
         ("half.png", r"half\.png: can't be read as an image"),
-    ],
-)
-def test_what_is_no_image_of_the_folder_is_one_clear_line(tmp_path, name, line):
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    Image.effect_noise((50, 50), 90).save(tmp_path / "outside.png")
-    (folder / "link.png").symlink_to(tmp_path / "outside.png")
-    (folder / "text.png").write_text("no image")
-    whole = (tmp_path / "outside.png").read_bytes()
-    (folder / "half.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match=line):
-        load_image(folder, name)
-
-
-def test_a_text_model_has_no_processor(tiny_base):
-    with pytest.raises(UserError, match="has no image processor; the task 'vision' needs a vision model"):
-        load_processor(tiny_base)
+    ):
+        with pytest.raises(UserError, match=line):
+            load_image(folder, name)
 
 
 def test_a_processor_in_one_file_as_transformers_saves_it_is_the_same(tiny_vision_base, processor, tmp_path):
     folder = shutil.copytree(tiny_vision_base.parent, tmp_path / "m")
     (folder / "preprocessor_config.json").unlink()
     processor.save_pretrained(folder)
-    again = load_processor(write_manifest(folder, name="m"))
-    picture = Image.new("RGB", (300, 200), "teal")
-    assert torch.equal(
-        pixel_inputs(again, [picture])["pixel_values"], pixel_inputs(processor, [picture])["pixel_values"]
-    )
+    again, picture = load_processor(write_manifest(folder, name="m")), [Image.new("RGB", (300, 200), "teal")]
+    assert torch.equal(pixel_inputs(again, picture)["pixel_values"], pixel_inputs(processor, picture)["pixel_values"])
 
 
 def test_a_linked_vision_model_keeps_its_processor_and_finds_its_template(tiny_vision_base, tmp_path):
@@ -178,7 +147,6 @@ def test_a_linked_vision_model_keeps_its_processor_and_finds_its_template(tiny_v
     template = (source / "chat_template.jinja").read_text()
     (source / "chat_template.jinja").unlink()
     (source / "chat_template.json").write_text(json.dumps({"chat_template": template}))
-    link_local_model(source, tmp_path / "m", "mine", LINKED)
-    assert load_processor(tmp_path / "m" / "manifest.json").tokenizer.chat_template == template
-    link_local_model(source, tmp_path / "n", "mine", LINKED, BUILT_IN_TEMPLATES["chatml"])
-    assert load_processor(tmp_path / "n" / "manifest.json").tokenizer.chat_template == template_text("chatml")
+    for named, wanted in ((None, template), (BUILT_IN_TEMPLATES["chatml"], template_text("chatml"))):
+        link_local_model(source, tmp_path / "m", "mine", LINKED, named)
+        assert load_processor(tmp_path / "m/manifest.json").tokenizer.chat_template == wanted
