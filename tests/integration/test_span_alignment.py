@@ -4,6 +4,7 @@ import itertools
 import json
 import unicodedata
 
+import pyarrow
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
@@ -12,13 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from scripts.common.chat import IGNORED
 from scripts.common.errors import UserError
-from scripts.common.span_alignment import (
-    altered_spans,
-    encode_text,
-    entities_of_labels,
-    labels_of_spans,
-    windows,
-)
+from scripts.common.span_alignment import altered_spans, encode_text, entities_of_labels, labels_of_spans, windows
 from scripts.train.tokenize_spans import main
 from tests.support.span_data import head_settings, make_span_dataset
 from tests.support.tiny_model import SENTENCES, make_tiny_tokenizer
@@ -93,61 +88,56 @@ def test_each_span_comes_back_exactly_or_is_named(tokenizers_by_kind, kind, case
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("text", TRICKY)
-def test_spans_at_the_borders_of_tokens_come_back_exactly(tokenizers_by_kind, kind, text):
-    offsets = encode_text(tokenizers_by_kind[kind], text).offsets
-    places = sorted({place for place in offsets if place[0] < place[1]})
-    apart = [p for p in places if not any(q != p and q[0] < p[1] and p[0] < q[1] for q in places)]
-    assert len(apart) > 3
-    for step in (1, 2, 3):
-        groups = [apart[i : i + step] for i in range(0, len(apart), step)]
-        spans = [[group[0][0], group[-1][1], "X"] for group in groups]
-        assert came_back(offsets, spans) == spans
+def test_spans_at_the_borders_of_tokens_come_back_exactly(tokenizers_by_kind, kind):
+    for text in TRICKY:
+        offsets = encode_text(tokenizers_by_kind[kind], text).offsets
+        places = sorted({place for place in offsets if place[0] < place[1]})
+        apart = [p for p in places if not any(q != p and q[0] < p[1] and p[0] < q[1] for q in places)]
+        assert len(apart) > 3
+        for step in (1, 2, 3):
+            groups = [apart[i : i + step] for i in range(0, len(apart), step)]
+            spans = [[group[0][0], group[-1][1], "X"] for group in groups]
+            assert came_back(offsets, spans) == spans
 
 
 def test_the_pieces_of_an_emoji_share_its_place(tokenizers_by_kind):
     tokens = encode_text(tokenizers_by_kind["sentencepiece"], "a 🦊 b")
     assert tokens.offsets.count((2, 3)) == 4
     assert labels_of_spans(tokens.offsets, [[2, 3, "X"]]).count("I-X") == 3
-    assert came_back(tokens.offsets, [[2, 3, "X"]]) == [[2, 3, "X"]]
 
 
-def test_touching_entities_of_one_label_stay_apart():
-    offsets = [(0, 3), (3, 6), (6, 9)]
-    spans = [[0, 3, "X"], [3, 9, "X"]]
-    assert labels_of_spans(offsets, spans) == ["B-X", "B-X", "I-X"]
-    assert came_back(offsets, spans) == spans
+WORDS = [(0, 3), (3, 6), (6, 9)]
+WITH_SPACE = [(0, 2), (3, 3), (4, 4), (4, 6), (7, 7)]
 
 
-def test_white_space_belongs_to_an_entity_only_inside_it():
-    offsets = [(0, 2), (3, 3), (4, 4), (4, 6), (7, 7)]
-    assert labels_of_spans(offsets, [[0, 7, "X"]]) == ["B-X", "I-X", "I-X", "I-X", "O"]
-    assert labels_of_spans(offsets, [[0, 2, "X"], [4, 6, "X"]]) == ["B-X", "O", "O", "B-X", "O"]
-    assert altered_spans(offsets, [[0, 7, "X"]]) == [{"span": [0, 7, "X"], "back": [0, 6, "X"], "kind": "trimmed"}]
-
-
-def test_a_shared_token_belongs_to_the_span_that_covers_more_of_it():
-    offsets = [(0, 5), (5, 8)]
-    spans = [[0, 2, "X"], [2, 8, "Y"]]
-    assert labels_of_spans(offsets, spans) == ["B-Y", "I-Y"]
-    assert [(change["kind"], change["back"]) for change in altered_spans(offsets, spans)] == [
-        ("lost", None),
-        ("widened", [0, 8, "Y"]),
-    ]
+@pytest.mark.parametrize(
+    ("offsets", "spans", "labels", "altered"),
+    [
+        (WORDS, [[0, 3, "X"], [3, 9, "X"]], "B-X B-X I-X", []),  # touching entities of one label
+        # White space belongs to an entity only inside it.
+        (WITH_SPACE, [[0, 7, "X"]], "B-X I-X I-X I-X O", [("trimmed", [0, 6, "X"])]),
+        (WITH_SPACE, [[0, 2, "X"], [4, 6, "X"]], "B-X O O B-X O", []),
+        # A shared token belongs to the span that covers more of it.
+        ([(0, 5), (5, 8)], [[0, 2, "X"], [2, 8, "Y"]], "B-Y I-Y", [("lost", None), ("widened", [0, 8, "Y"])]),
+    ],
+)
+def test_each_token_has_one_label(offsets, spans, labels, altered):
+    assert labels_of_spans(offsets, spans) == labels.split()
+    assert [(change["kind"], change["back"]) for change in altered_spans(offsets, spans)] == altered
 
 
 @pytest.mark.parametrize(
     ("labels", "expected", "repairs"),
     [
-        (["I-X", "I-X", "O", "O"], [(0, 2, "X")], 1),
-        (["B-X", "I-Y", "I-Y", "O"], [(0, 1, "X"), (1, 3, "Y")], 1),
-        (["B-X", "B-X", "O", "I-X"], [(0, 1, "X"), (1, 2, "X"), (3, 4, "X")], 1),
-        (["O", "O", "O", "O"], [], 0),
-        (["B-X", "I-X", "I-X", "I-X"], [(0, 4, "X")], 0),
+        ("I-X I-X O O", [(0, 2, "X")], 1),
+        ("B-X I-Y I-Y O", [(0, 1, "X"), (1, 3, "Y")], 1),
+        ("B-X B-X O I-X", [(0, 1, "X"), (1, 2, "X"), (3, 4, "X")], 1),
+        ("O O O O", [], 0),
+        ("B-X I-X I-X I-X", [(0, 4, "X")], 0),
     ],
 )
 def test_labels_are_repaired_as_documented(labels, expected, repairs):
-    entities, repaired = entities_of_labels([(i, i + 1) for i in range(4)], labels)
+    entities, repaired = entities_of_labels([(i, i + 1) for i in range(4)], labels.split())
     assert [(e.first, e.last, e.label) for e in entities] == expected
     assert repaired == repairs
 
@@ -168,28 +158,33 @@ def test_each_token_is_owned_by_the_window_in_which_most_is_before_it(tokens, ca
         assert window is found[0] or window.owned - window.start == overlap
 
 
+def tokenize(dataset, base, folder, **tokens) -> int:
+    """Run the step into tokens/ of a folder; return its exit status."""
+    words = [dataset, "--base", base, "--folder", folder / "tokens", "--settings"]
+    return main([*map(str, words), json.dumps(head_settings(tokens=tokens))])
+
+
+def read_lines(path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
 @pytest.fixture(scope="module")
 def tokenized(tiny_base, tmp_path_factory):
-    """The token folder of a small dataset whose texts are longer than a window, and the dataset."""
+    """The token folder of a small dataset whose texts are longer than a window, and its training records."""
     folder = tmp_path_factory.mktemp("spans")
     dataset = make_span_dataset(folder / "dataset")
-    wanted = json.dumps(head_settings(tokens={"max_length": 24, "window_overlap": 8}))
-    arguments = [str(dataset), "--base", str(tiny_base), "--folder", str(folder / "tokens"), "--settings", wanted]
-    assert main(arguments) == 0
-    return folder / "tokens", dataset
+    assert tokenize(dataset, tiny_base, folder, max_length=24, window_overlap=8) == 0
+    return folder / "tokens", read_lines(dataset / "train.jsonl")
 
 
 def test_rows_hold_each_label_once_and_give_the_spans_back(tokenized):
-    import pyarrow
-
-    folder, dataset = tokenized
+    folder, records = tokenized
     labels = json.loads((folder / "labels.json").read_text())
     with pyarrow.OSFile(str(folder / "train.arrow")) as file:
         rows = pyarrow.ipc.open_stream(file).read_all().to_pylist()
     assert max(len(row["input_ids"]) for row in rows) == 24
     assert len({row["id"] for row in rows}) < len(rows)
-    for line in (dataset / "train.jsonl").read_text().splitlines():
-        record = json.loads(line)
+    for record in records:
         own = [row for row in rows if row["id"] == record["id"]]
         assert [row["window"] for row in own] == list(range(len(own)))
         assert all(row["input_ids"][0] == 1 and row["labels"][0] == IGNORED for row in own)
@@ -199,25 +194,16 @@ def test_rows_hold_each_label_once_and_give_the_spans_back(tokenized):
             for *place, label in zip(row["starts"], row["ends"], row["labels"], strict=True)
             if label != IGNORED
         ]
-        offsets = [tuple(place) for place, _ in tokens]
-        assert len(offsets) == row_tokens(own)
-        entities, repaired = entities_of_labels(offsets, [label for _, label in tokens])
+        assert len(tokens) == own[-1]["start"] + len(own[-1]["input_ids"]) - 1
+        entities, repaired = entities_of_labels([tuple(place) for place, _ in tokens], [label for _, label in tokens])
         assert repaired == 0
         assert [[e.start, e.end, e.label] for e in entities] == record["spans"]
 
 
-def row_tokens(rows: list[dict]) -> int:
-    """How many tokens a text has, by its last window."""
-    return rows[-1]["start"] + len(rows[-1]["input_ids"]) - 1
-
-
 def test_the_ledger_counts_windows_labels_and_losses(tokenized):
-    folder, dataset = tokenized
-    ledger = json.loads((folder / "ledger.json").read_text())
-    train = ledger["splits"]["train"]
-    records = [json.loads(line) for line in (dataset / "train.jsonl").read_text().splitlines()]
-    assert train["rows"] == len(records)
-    assert train["windows"] > train["rows"]
+    folder, records = tokenized
+    train = json.loads((folder / "ledger.json").read_text())["splits"]["train"]
+    assert train["windows"] > train["rows"] == len(records)
     assert train["spans"] == sum(len(record["spans"]) for record in records)
     assert train["labels"]["B-PERSON"] == train["entities"]["PERSON"]
     assert train["altered"] == {"widened": 0, "trimmed": 0, "moved": 0, "lost": 0}
@@ -226,39 +212,26 @@ def test_the_ledger_counts_windows_labels_and_losses(tokenized):
 
 def test_losses_and_labels_without_training_data_are_named(tiny_base, tmp_path):
     dataset = make_span_dataset(tmp_path / "dataset")
-    rows = [json.loads(line) for line in (dataset / "test.jsonl").read_text().splitlines()]
+    rows = read_lines(dataset / "test.jsonl")
     text = "tête <b>bold</b>"
     rows[0] |= {"messages": [{"role": "user", "content": text}], "spans": [[0, 3, "NEW"]]}
     (dataset / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    arguments = [str(dataset), "--base", str(tiny_base), "--folder", str(tmp_path / "tokens"), "--settings"]
-    assert main([*arguments, json.dumps(head_settings())]) == 0
-    ledger = json.loads((tmp_path / "tokens" / "ledger.json").read_text())
+    assert tokenize(dataset, tiny_base, tmp_path) == 0
+    ledger = json.loads((tmp_path / "tokens/ledger.json").read_text())
     assert ledger["warnings"] == ["test has the label NEW, which no record of the training split has"]
     test = ledger["splits"]["test"]
     assert test["altered"]["widened"] == 1
-    assert test["examples"][0] == {
-        "id": rows[0]["id"],
-        "span": [0, 3, "NEW"],
-        "back": [0, 4, "NEW"],
-        "kind": "widened",
-        "text": {"span": "têt", "back": "tête"},
-    }
+    [loss, *_] = test["examples"]
+    assert (loss["id"], loss["kind"], loss["text"]) == (rows[0]["id"], "widened", {"span": "têt", "back": "tête"})
     assert "B-NEW" in ledger["labels"]
-    assert "<b>bold" not in (tmp_path / "tokens" / "ledger.html").read_text()
+    assert "<b>bold" not in (tmp_path / "tokens/ledger.html").read_text()
 
 
-def test_a_dataset_without_spans_is_refused(tiny_base, tmp_path, capfd):
+def test_a_dataset_without_spans_and_a_window_longer_than_the_model_sees_are_refused(tiny_base, tmp_path, capfd):
     dataset = make_span_dataset(tmp_path / "dataset")
-    row = json.loads((dataset / "train.jsonl").read_text().splitlines()[0])
-    (dataset / "train.jsonl").write_text(json.dumps({**row, "spans": None}) + "\n")
-    arguments = [str(dataset), "--base", str(tiny_base), "--folder", str(tmp_path / "tokens"), "--settings"]
-    assert main([*arguments, json.dumps(head_settings())]) == 1
-    assert f"raw.jsonl:1: record {row['id']} has no spans" in capfd.readouterr().err
-
-
-def test_a_window_longer_than_the_model_sees_is_refused(tiny_base, tmp_path, capfd):
-    dataset = make_span_dataset(tmp_path / "dataset")
-    wanted = json.dumps(head_settings(tokens={"max_length": 1024}))
-    arguments = [str(dataset), "--base", str(tiny_base), "--folder", str(tmp_path / "tokens"), "--settings", wanted]
-    assert main(arguments) == 1
+    assert tokenize(dataset, tiny_base, tmp_path, max_length=1024) == 1
     assert "tokens.max_length is 1024, the model tiny sees 512 tokens" in capfd.readouterr().err
+    row = read_lines(dataset / "train.jsonl")[0]
+    (dataset / "train.jsonl").write_text(json.dumps({**row, "spans": None}) + "\n")
+    assert tokenize(dataset, tiny_base, tmp_path) == 1
+    assert f"raw.jsonl:1: record {row['id']} has no spans" in capfd.readouterr().err
