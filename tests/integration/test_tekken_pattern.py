@@ -1,7 +1,6 @@
 """Tekken tokenizers that were published with another model's pattern cut text as the model was made to read it."""
 
 import json
-import shutil
 
 import pytest
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -10,6 +9,7 @@ from transformers import AutoTokenizer
 from scripts.common.files import check_manifest, read_json, write_json
 from scripts.model.link_local_model import link_local_model
 from scripts.model.tekken_pattern import TEKKEN, WRONG
+from tests.support.tiny_model import without_manifest
 
 SETTINGS = {"architecture": "mistral", "license": None, "trust_remote_code": False}
 NAME = "O'Donnell, l'ÉCOLE, iPhone, 2024"
@@ -17,7 +17,8 @@ NAME = "O'Donnell, l'ÉCOLE, iPhone, 2024"
 
 def make_source(base, folder, pattern, special=("<s>", "</s>", "[INST]", "[/INST]")):
     """Make a model folder whose tokenizer is a byte-level BPE that splits by a pattern, in the layout of Tekken's."""
-    shutil.copytree(base.parent, folder, ignore=shutil.ignore_patterns("tokenizer*", "manifest.json"))
+    for path in without_manifest(base, folder).glob("tokenizer*"):
+        path.unlink()
     tokenizer = Tokenizer(models.BPE())
     split = pre_tokenizers.Split(Regex(pattern), "isolated")
     bytes_of = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)

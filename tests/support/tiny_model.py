@@ -5,6 +5,8 @@ import json
 import shutil
 from pathlib import Path
 
+from scripts.common.files import read_json, write_manifest
+
 CONTROL_SYMBOLS = ["[INST]", "[/INST]", "<|im_start|>", "<|im_end|>", "<|system|>", "<|user|>", "<|assistant|>"]
 TEMPLATE = """\
 {{ bos_token }}
@@ -130,3 +132,30 @@ def make_tiny_model(
 def copy_model(source: Path, folder: Path) -> Path:
     """Copy a model's folder, for a test that plants a fault in it."""
     return Path(shutil.copytree(source, folder))
+
+
+def without_manifest(base: Path, folder: Path) -> Path:
+    """Copy the model folder of a manifest as a user or the hub has it; return the copy."""
+    return Path(shutil.copytree(base.parent, folder, ignore=shutil.ignore_patterns("manifest.json")))
+
+
+def changed_base(base: Path, folder: Path, **entries) -> Path:
+    """Copy the model folder of a manifest, with other entries in config.json; return the copy's manifest."""
+    config = copy_model(base.parent, folder) / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | entries), encoding="utf-8")
+    return write_manifest(folder, **{key: value for key, value in read_json(base).items() if key != "files"})
+
+
+def split_in_two(base: Path, folder: Path) -> Path:
+    """Copy the model folder of a manifest with its weights in two files; return the copy's manifest."""
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(copy_model(base.parent, folder) / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    places = {name: f"model-0000{i % 2 + 1}-of-00002.safetensors" for i, name in enumerate(sorted(tensors))}
+    for file in set(places.values()):
+        part = {name: tensor for name, tensor in tensors.items() if places[name] == file}
+        save_file(part, folder / file, {"format": "pt"})
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
+    return write_manifest(folder, name="tiny", id=None, revision=None)
