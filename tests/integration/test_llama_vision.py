@@ -55,18 +55,19 @@ def predicted(tiny_vision, tmp_path_factory):
     return predict(tiny_vision, tmp_path_factory.mktemp("predicted"))
 
 
-@pytest.mark.parametrize("name", SIZES)
 @pytest.mark.parametrize("longest_edge", [None, 56])
-def test_an_image_is_prepared_as_training_prepared_it(tiny_vision, name, longest_edge):
-    image = load_image(tiny_vision.data, f"images/{name}.png")
+def test_an_image_is_prepared_as_training_prepared_it(tiny_vision, longest_edge):
     processor = load_processor(tiny_vision.merged / "manifest.json", longest_edge)
     sight = sight_of(tiny_vision.mmproj, longest_edge)
-    trained = pixel_inputs(processor, [image])["pixel_values"][0]
     mean, deviation = (torch.tensor(getattr(processor.image_processor, f"image_{kind}")) for kind in ("mean", "std"))
-    pixels = prepared_image(image, sight)
-    assert pixels.dtype == numpy.uint8
-    assert torch.allclose(((torch.from_numpy(pixels) / 255 - mean) / deviation).permute(2, 0, 1), trained, atol=1e-6)
-    assert image_grid(sight, image.size) == image_grid(processor, image.size)
+    for name in SIZES:
+        image = load_image(tiny_vision.data, f"images/{name}.png")
+        trained = pixel_inputs(processor, [image])["pixel_values"][0]
+        pixels = prepared_image(image, sight)
+        assert pixels.dtype == numpy.uint8
+        ours = ((torch.from_numpy(pixels) / 255 - mean) / deviation).permute(2, 0, 1)
+        assert torch.allclose(ours, trained, atol=1e-6), name
+        assert image_grid(sight, image.size) == image_grid(processor, image.size)
 
 
 def test_the_largest_image_of_the_real_model_is_within_the_limit_that_llama_cpp_is_given(tiny_vision, tmp_path):
@@ -114,15 +115,6 @@ def test_answers_do_not_depend_on_the_prompts_before(tiny_vision, predicted, tmp
     assert (answers, likelihood) == predicted
 
 
-def test_rows_hold_the_parts_of_the_prompt_and_all_its_tokens(tiny_vision, processor, predicted):
-    tokenizer = VisionTokenizer(processor, tiny_vision.data)
-    for row in read_jsonl(tiny_vision.test):
-        found = predicted[0][row["id"]]
-        assert found["messages"] == row["messages"][:-1]
-        assert found["prompt_tokens"] == len(text_ids(tokenizer, render(tokenizer, found["messages"], True)))
-        assert 0 < found["tokens"] <= GENERATION["max_new_tokens"]
-
-
 def test_a_prompt_of_text_is_answered_as_without_an_mmproj_file(tiny_vision, served):
     model, reader = served
     messages = [{"role": "user", "content": "Sans image ?"}]
@@ -130,17 +122,19 @@ def test_a_prompt_of_text_is_answered_as_without_an_mmproj_file(tiny_vision, ser
     assert model.n_tokens == 0
 
 
-def test_the_likelihood_is_that_of_the_merged_model(tiny_vision, processor, predicted):
+def test_rows_hold_the_prompt_and_the_likelihood_is_that_of_the_merged_model(tiny_vision, processor, predicted):
     tokenizer = VisionTokenizer(processor, tiny_vision.data)
     model = AutoModelForImageTextToText.from_pretrained(tiny_vision.merged, dtype=torch.float32).eval()
     for row in read_jsonl(tiny_vision.test):
+        answer, found = (rows[row["id"]] for rows in predicted)
         ids = text_ids(tokenizer, render(tokenizer, row["messages"]))
         start = len(text_ids(tokenizer, render(tokenizer, row["messages"][:-1], True)))
+        assert (answer["messages"], answer["prompt_tokens"]) == (row["messages"][:-1], start)
+        assert 0 < answer["tokens"] <= GENERATION["max_new_tokens"]
         images = [load_image(tiny_vision.data, name) for name in images_of(row["messages"])]
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor([ids]), **pixel_inputs(processor, images)).logits[0]
         expected = torch.nn.functional.cross_entropy(logits[start - 1 : -1], torch.tensor(ids[start:]), reduction="sum")
-        found = predicted[1][row["id"]]
         assert found["tokens"] == len(ids) - start
         assert found["nll"] == pytest.approx(float(expected), rel=0.005)
 
@@ -152,37 +146,25 @@ def test_smaller_images_take_fewer_tokens(tiny_vision, predicted, tmp_path):
 
 
 def test_a_prompt_that_does_not_fit_is_refused_in_one_line(tiny_vision, tmp_path, capfd):
-    generation = {**GENERATION, "max_new_tokens": 500}
     with pytest.raises(AssertionError):
-        predict(tiny_vision, tmp_path, generation=generation)
+        predict(tiny_vision, tmp_path, generation={**GENERATION, "max_new_tokens": 500})
     assert "prompts and answers need" in capfd.readouterr().err.splitlines()[-1]
 
 
-def test_a_text_that_looks_like_an_image_is_refused():
-    with pytest.raises(UserError, match="a message holds '<__media__>'"):
-        with_markers(image_question("images/a.png", "see <__media__>"))
-    with pytest.raises(UserError, match="a message holds '<__media__>'"):
-        with_markers([{"role": "user", "content": "<__media__>"}])
-
-
-def test_a_text_with_another_number_of_images_is_refused(served):
+def test_a_text_that_looks_like_an_image_or_has_another_number_of_them_is_refused(served):
+    for messages in (image_question("images/a.png", "see <__media__>"), [{"role": "user", "content": "<__media__>"}]):
+        with pytest.raises(UserError, match="a message holds '<__media__>'"):
+            with_markers(messages)
     model, reader = served
-    with (
-        pytest.raises(UserError, match="the chat template writes 0 images of 1"),
-        reader.vision.chunks(model, "[INST]none[/INST]", [numpy.zeros((28, 28, 3), numpy.uint8)]),
-    ):
+    chunks = reader.vision.chunks(model, "[INST]none[/INST]", [numpy.zeros((28, 28, 3), numpy.uint8)])
+    with pytest.raises(UserError, match="the chat template writes 0 images of 1"), chunks:
         pass
 
 
-def test_an_mmproj_file_of_another_model_is_refused(tiny_gguf, tiny_vision):
-    with (
-        open_gguf(tiny_gguf, 64) as model,
-        pytest.raises(UserError, match=r"mmproj\.gguf: llama\.cpp can't load it: .*mismatch"),
-        open_vision(model, tiny_vision.mmproj, sight_of(tiny_vision.mmproj)),
-    ):
-        pass
-
-
-def test_a_file_that_is_no_mmproj_file_is_refused(tiny_vision):
+def test_an_mmproj_file_that_is_none_or_of_another_model_is_refused(tiny_gguf, tiny_vision):
     with pytest.raises(UserError, match=r"bf16\.gguf: has no clip\.vision\.preproc_image_size"):
         sight_of(tiny_vision.gguf)
+    with open_gguf(tiny_gguf, 64) as model:
+        vision = open_vision(model, tiny_vision.mmproj, sight_of(tiny_vision.mmproj))
+        with pytest.raises(UserError, match=r"mmproj\.gguf: llama\.cpp can't load it: .*mismatch"), vision:
+            pass
