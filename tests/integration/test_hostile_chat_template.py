@@ -1,12 +1,16 @@
 """A chat template comes with a model: one that escapes, or never ends, is stopped with a line; real ones are not."""
 
+from contextlib import suppress
+
 import pytest
 from jinja2 import TemplateError
+from transformers import AutoTokenizer
 
 from scripts.common.chat import render
 from scripts.common.chat_template import render_template, rendered_template
 from scripts.common.errors import UserError
 from scripts.model.template_date import pin_template_date
+from tests.support.chat_templates import TEMPLATES
 
 USER = [{"role": "user", "content": "Qui marque ?"}, {"role": "assistant", "content": "Jovanic."}]
 ESCAPES = [
@@ -34,47 +38,38 @@ ENDLESS = {
 
 
 @pytest.mark.parametrize("template", ESCAPES)
-def test_no_way_out_of_the_sandbox(template: str, tmp_path, monkeypatch):
+def test_no_way_out_of_the_sandbox(template, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    try:
+    with suppress(TemplateError):
         said = render_template(template, USER, "<s>", "</s>")
-    except TemplateError:
-        said = ""
-    assert "class" not in said
-    assert "root:" not in said
+        assert "class" not in said
+        assert "root:" not in said
     assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("name", ENDLESS)
 def test_a_model_whose_template_never_ends_or_fills_the_memory_is_refused_with_a_line(name, tmp_path, monkeypatch):
-    monkeypatch.setattr("scripts.model.template_date.MAX_SECONDS", 2)  # it is 30
+    monkeypatch.setattr("scripts.model.template_date.MAX_SECONDS", 1)  # it is 30
     (tmp_path / "chat_template.jinja").write_text(ENDLESS[name])
-    with pytest.raises(UserError, match=r"the chat template needs more than 2 seconds of computing or 2048 MiB; name"):
+    with pytest.raises(UserError, match=r"the chat template needs more than 1 seconds of computing or 2048 MiB; name"):
         pin_template_date(tmp_path)
 
 
-def test_a_template_that_calls_itself_is_refused_with_a_line(tiny_base):
-    from transformers import AutoTokenizer
+@pytest.fixture(scope="module")
+def tokenizer(tiny_base):
+    return AutoTokenizer.from_pretrained(tiny_base.parent)
 
-    tokenizer = AutoTokenizer.from_pretrained(tiny_base.parent)
-    tokenizer.chat_template = "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"
+
+def test_a_template_that_calls_itself_is_refused_with_a_line(tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizer, "chat_template", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}")
     with pytest.raises(UserError, match="refuses the conversation: maximum recursion depth"):
         render(tokenizer, USER)
 
 
-def test_sound_templates_are_rendered_as_transformers_renders_them(tiny_base):
-    from transformers import AutoTokenizer
-
-    from scripts.model.chat_templates import BUILT_IN_TEMPLATES
-    from tests.support.chat_templates import TEMPLATES
-
-    tokenizer = AutoTokenizer.from_pretrained(tiny_base.parent)
-    templates = [path.read_text(encoding="utf-8") for path in BUILT_IN_TEMPLATES.values()]
-    for template in [*templates, *(entry[0] for entry in TEMPLATES.values())]:
-        for ending in (False, True):
-            special = tokenizer.special_tokens_map
-            own = rendered_template(template, USER[: 1 if ending else 2], add_generation_prompt=ending, **special)
-            theirs = tokenizer.apply_chat_template(
-                USER[: 1 if ending else 2], tokenize=False, add_generation_prompt=ending, chat_template=template
-            )
-            assert own == theirs
+def test_sound_templates_are_rendered_as_transformers_renders_them(tokenizer):
+    special = tokenizer.special_tokens_map
+    for template, *_ in TEMPLATES.values():
+        for messages, ending in ((USER, False), (USER[:1], True)):
+            options = {"tokenize": False, "add_generation_prompt": ending, "chat_template": template}
+            own = rendered_template(template, messages, add_generation_prompt=ending, **special)
+            assert own == tokenizer.apply_chat_template(messages, **options)
