@@ -1,31 +1,67 @@
-"""A merged model equals the one that PEFT merges, for each kind of LoRA."""
+"""A merged model equals the one that PEFT merges, for each kind of LoRA, of models of text and of images."""
 
-import json
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from scripts.common.errors import UserError
-from scripts.common.files import write_manifest
-from scripts.train.merge_adapter import merge_adapter
+from scripts.common.files import check_manifest, read_json, write_json, write_manifest
+from scripts.common.vision import load_image, load_processor, pixel_inputs
+from scripts.train.merge_adapter import merge_adapter, names_in_files
+from scripts.train.vision_training import target_pattern
+from tests.support.tiny_model import split_in_two
+from tests.support.vision import save_picture
 
+LANGUAGE, BOTH = ["model.language_model"], ["model.language_model", "model.vision_tower"]
+PROJECTOR = {"modules_to_save": ["multi_modal_projector"]}
 KINDS = {
-    "lora": {},
-    "rank-stabilised": {"use_rslora": True},
-    "dora": {"use_dora": True},
-    "few": {"target_modules": ["q_proj"]},
+    "lora": ("text", {}),
+    "rank-stabilised": ("text", {"use_rslora": True}),
+    "dora": ("text", {"use_dora": True}),
+    "few": ("text", {"target_modules": ["q_proj"]}),
+    "several files": ("split", {}),
+    "vision": ("vision", {}),
+    "vision, other names": ("renamed", {}),
+    "vision, dora": ("vision", {"use_dora": True}),
+    "vision, projector": ("vision", PROJECTOR),
+    "vision, all": ("vision", {"parts": BOTH, **PROJECTOR, "use_rslora": True}),
+    "vision, all, other names": ("renamed", {"parts": BOTH, **PROJECTOR, "use_rslora": True}),
 }
 
 
-def random_adapter(base, folder, **options):
-    """Save an adapter whose weights are random, and return its manifest."""
-    model = AutoModelForCausalLM.from_pretrained(base.parent, dtype=torch.float32)
-    config = {"r": 4, "lora_alpha": 6, "target_modules": "all-linear", **options}
-    model = get_peft_model(model, LoraConfig(task_type="CAUSAL_LM", **config))
+def load(folder: Path):
+    """Load a model of text or of images in full precision."""
+    is_vision = "vision_config" in read_json(folder / "config.json")
+    kind = AutoModelForImageTextToText if is_vision else AutoModelForCausalLM
+    return kind.from_pretrained(folder, dtype=torch.float32)
+
+
+@pytest.fixture(scope="module")
+def bases(tiny_base, tiny_vision_base, tmp_path_factory) -> dict[str, Path]:
+    """The manifests of bases; `renamed` has the tensors' names of the loaded model instead of those of the hub."""
+    folder = tmp_path_factory.mktemp("bases")
+    renamed = shutil.copytree(tiny_vision_base.parent, folder / "renamed")
+    AutoModelForImageTextToText.from_pretrained(renamed).save_pretrained(renamed, save_original_format=False)
+    return {
+        "text": tiny_base,
+        "split": split_in_two(tiny_base, folder / "split"),
+        "vision": tiny_vision_base,
+        "renamed": write_manifest(renamed, name="tiny", id=None, revision=None),
+    }
+
+
+def random_adapter(base: Path, folder: Path, parts: list[str] = LANGUAGE, longest_edge: int | None = None, **options):
+    """Save an adapter whose weights are random, as a run leaves it, and return its manifest."""
+    model = load(base.parent)
+    is_vision = hasattr(model.config, "vision_config")
+    modules = target_pattern(model, "all-linear", parts) if is_vision else "all-linear"
+    config = {"r": 4, "lora_alpha": 6, "target_modules": modules, "task_type": "CAUSAL_LM", **options}
+    model = get_peft_model(model, LoraConfig(**config))
     torch.manual_seed(7)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
@@ -33,74 +69,75 @@ def random_adapter(base, folder, **options):
                 parameter.mul_(1.2)
             elif "lora_" in name:
                 parameter.normal_(0, 0.2)
+            elif parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * parameter.std())
     model.save_pretrained(folder)
-    return write_manifest(folder, base="tiny", method="lora")
+    task = {"task": "vision", "longest_edge": longest_edge} if is_vision else {}
+    return write_manifest(folder, base="tiny", method="lora", **task)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_merging_equals_pefts_own_merge(tiny_base, tmp_path, kind):
-    adapter = random_adapter(tiny_base, tmp_path / "adapter", **KINDS[kind])
-    merge_adapter(adapter, tiny_base, tmp_path / "merged")
-    ours = load_file(tmp_path / "merged" / "model.safetensors")
-    base = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=torch.float32)
-    theirs = PeftModel.from_pretrained(base, adapter.parent).merge_and_unload().state_dict()
-    original = load_file(tiny_base.parent / "model.safetensors")
+def test_merging_equals_pefts_own_merge(bases, tmp_path, kind):
+    name, options = KINDS[kind]
+    base = bases[name]
+    adapter = random_adapter(base, tmp_path / "adapter", **options)
+    merge_adapter(adapter, base, tmp_path / "merged")
+    ours, before = load(tmp_path / "merged").state_dict(), load(base.parent).state_dict()
+    theirs = PeftModel.from_pretrained(load(base.parent), adapter.parent).merge_and_unload().state_dict()
     assert ours.keys() == theirs.keys()
     for name, tensor in theirs.items():
-        assert torch.equal(ours[name], tensor.to(torch.bfloat16)), name
-    assert not torch.equal(
-        ours["model.layers.0.self_attn.q_proj.weight"], original["model.layers.0.self_attn.q_proj.weight"]
-    )
+        assert torch.equal(ours[name], tensor.bfloat16().float()), name
+    assert any(not torch.equal(ours[name], before[name]) for name in ours)
+    assert sorted(names_in_files(tmp_path / "merged")) == sorted(names_in_files(base.parent))
 
 
-def test_tokenizer_and_configuration_are_the_bases_byte_for_byte(tiny_base, tmp_path):
-    merge_adapter(random_adapter(tiny_base, tmp_path / "adapter"), tiny_base, tmp_path / "merged")
-    for name in ("tokenizer.model", "tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "config.json"):
-        assert (tmp_path / "merged" / name).read_bytes() == (tiny_base.parent / name).read_bytes()
+@pytest.mark.parametrize("name", ["text", "vision"])
+def test_everything_else_is_the_bases_byte_for_byte(bases, tmp_path, name):
+    base = bases[name]
+    merge_adapter(random_adapter(base, tmp_path / "adapter"), base, tmp_path / "merged")
+    for path in base.parent.iterdir():
+        if path.name not in ("model.safetensors", "manifest.json", ".manifest.json.sha256"):
+            assert (tmp_path / "merged" / path.name).read_bytes() == path.read_bytes(), path.name
 
 
-def test_a_base_in_several_files_is_merged_file_by_file(tiny_base, tmp_path):
-    split = tmp_path / "split"
-    shutil.copytree(tiny_base.parent, split)
-    tensors = load_file(split / "model.safetensors")
-    names = sorted(tensors)
-    (split / "model.safetensors").unlink()
-    parts = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
-    for file, part in parts.items():
-        save_file({name: tensors[name] for name in part}, split / file, {"format": "pt"})
-    places = {name: file for file, part in parts.items() for name in part}
-    (split / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
-    base = write_manifest(split, name="tiny", id=None, revision=None)
-    adapter = random_adapter(tiny_base, tmp_path / "adapter")
-    merge_adapter(adapter, base, tmp_path / "merged")
-    merge_adapter(adapter, tiny_base, tmp_path / "whole")
-    whole = AutoModelForCausalLM.from_pretrained(tmp_path / "whole").state_dict()
-    in_parts = AutoModelForCausalLM.from_pretrained(tmp_path / "merged").state_dict()
-    assert all(torch.equal(whole[name], in_parts[name]) for name in whole)
+def test_the_merged_folder_scales_images_as_training_did(tiny_vision_base, tmp_path):
+    adapter = random_adapter(tiny_vision_base, tmp_path / "a", longest_edge=84)
+    merge_adapter(adapter, tiny_vision_base, tmp_path / "merged")
+    picture = load_image(tmp_path, save_picture(tmp_path, "Rapport", (400, 300)))
+    ours, trained = load_processor(tmp_path / "merged/manifest.json"), load_processor(tiny_vision_base, 84)
+    for key in ("pixel_values", "image_sizes"):
+        assert torch.equal(pixel_inputs(ours, [picture])[key], pixel_inputs(trained, [picture])[key])
+    manifest = check_manifest(tmp_path / "merged/manifest.json", hashes=True)
+    assert (manifest["task"], manifest["longest_edge"]) == ("vision", 84)
 
 
-def test_an_adapter_of_another_base_is_refused(tiny_base, tmp_path):
-    adapter = random_adapter(tiny_base, tmp_path / "adapter")
-    tensors = load_file(adapter.parent / "adapter_model.safetensors")
-    other = {name.replace("layers.0", "layers.7"): tensor for name, tensor in tensors.items()}
-    save_file(other, adapter.parent / "adapter_model.safetensors")
-    write_manifest(adapter.parent, base="tiny", method="lora")
-    with pytest.raises(UserError, match=r"changes weights that the base has not: model\.layers\.7"):
-        merge_adapter(adapter, tiny_base, tmp_path / "merged")
+@pytest.mark.parametrize(
+    ("name", "fault", "message"),
+    [
+        ("text", "another base", r"changes weights that the base has not: model\.layers\.7"),
+        ("vision", "another base", r"changes weights that the base has not: model\.language_model\.layers\.7"),
+        ("text", "lm_head", r"modules_to_save is \['lm_head'\]; only plain LoRA adapters can be merged"),
+        ("vision", "embed_tokens", r"modules_to_save is \['embed_tokens'\]; only plain LoRA"),
+        ("text", "cut base", r"model\.safetensors: has .* bytes, not"),
+        ("vision", "both namings", r"has more than one tensor for 'model\.language_model\.norm\.weight'"),
+    ],
+)
+def test_what_can_not_be_merged_is_one_line(bases, tmp_path, name, fault, message):
+    base = Path(shutil.copytree(bases[name].parent, tmp_path / "base"), "manifest.json")
+    adapter = random_adapter(base, tmp_path / "a")
+    weights, config = adapter.parent / "adapter_model.safetensors", adapter.parent / "adapter_config.json"
+    of_base = base.with_name("model.safetensors")
+    if fault == "another base":
+        save_file({name.replace("layers.0", "layers.7"): value for name, value in load_file(weights).items()}, weights)
+    elif fault == "cut base":
+        of_base.write_bytes(of_base.read_bytes()[:-10])
+    elif fault == "both namings":
+        norm = load_file(of_base)["language_model.model.norm.weight"]
+        save_file({"model.language_model.norm.weight": norm}, base.with_name("more.safetensors"), {"format": "pt"})
+        write_manifest(base.parent, name="tiny")
+    else:
+        write_json(config, read_json(config) | {"modules_to_save": [fault]})
+    write_manifest(adapter.parent, **{key: value for key, value in read_json(adapter).items() if key != "files"})
+    with pytest.raises(UserError, match=message):
+        merge_adapter(adapter, base, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()
-
-
-def test_an_adapter_that_is_no_plain_lora_is_refused(tiny_base, tmp_path):
-    adapter = random_adapter(tiny_base, tmp_path / "adapter", modules_to_save=["lm_head"], target_modules=["q_proj"])
-    with pytest.raises(UserError, match="modules_to_save is \\['lm_head'\\]; only plain LoRA adapters can be merged"):
-        merge_adapter(adapter, tiny_base, tmp_path / "merged")
-
-
-def test_a_damaged_base_is_named(tiny_base, tmp_path):
-    adapter = random_adapter(tiny_base, tmp_path / "adapter")
-    base = tmp_path / "base"
-    shutil.copytree(tiny_base.parent, base)
-    weights = base / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-10])
-    with pytest.raises(UserError, match=r"model\.safetensors: has .* bytes, not"):
-        merge_adapter(adapter, base / "manifest.json", tmp_path / "merged")
