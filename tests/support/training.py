@@ -34,6 +34,39 @@ def make_dataset(folder: Path, train: int = 18, validation: int = 3, test: int =
     return folder
 
 
+def make_data(folder: Path, base: Path, settings: dict, **counts: int) -> Path:
+    """Make a small dataset for a run in dataset/ of a folder, and its rows in tokens/; return the folder.
+
+    `counts` are the records of the splits, by name.
+    """
+    from scripts.common.threads import use_threads
+    from scripts.common.vision import vision_tokenizer
+    from scripts.train import tokenize_conversations, tokenize_spans
+    from tests.support.span_data import make_span_dataset
+    from tests.support.vision import make_vision_dataset
+
+    use_threads(2)
+    dataset, words = folder / "dataset", (base, folder / "tokens", settings["tokens"])
+    if settings["task"] == "token_classification":
+        tokenize_spans.tokenize_dataset(make_span_dataset(dataset, **counts), *words)
+    elif settings["task"] == "vision":
+        vision = vision_tokenizer(base, make_vision_dataset(dataset, **counts), settings)
+        tokenize_conversations.tokenize_dataset(dataset, *words, vision)
+    else:
+        tokenize_conversations.tokenize_dataset(make_dataset(dataset, **counts), *words)
+    return folder
+
+
+def train_step(data: Path, base: Path, folder: Path, settings: dict, *words: object) -> int:
+    """Run the step that trains, on the folder that `make_data` returns, as the rule does; return its exit status."""
+    from scripts.train import train_head, train_model
+
+    step = train_head if settings["task"] == "token_classification" else train_model
+    arguments = [data / "tokens", "--base", base, "--checkpoints", folder / "checkpoints", "--output"]
+    arguments += [folder / "adapter", "--curve", folder / "curve.jsonl", "--facts", folder / "training.json"]
+    return step.main([*map(str, [*arguments, *words]), "--settings", json.dumps(settings)])
+
+
 def precision_of_tests() -> str:
     """Return `fp32` on a CPU, so that tests compare the same numbers on every machine, and `auto` on a GPU."""
     import torch
@@ -49,12 +82,12 @@ def run_settings(method: str = "lora", **sections) -> dict:
     return run.model_dump(mode="json")
 
 
-def train_in(data: Path, base: Path, folder: Path, settings: dict) -> tuple[list[dict], dict]:
+def train_in(data: Path, base: Path, folder: Path, settings: dict, attempt: int = 1) -> tuple[list[dict], dict]:
     """Train as the step does, but leave the checkpoints; return curve and facts.
 
     `data` is a folder with dataset/ and tokens/, `folder` gets checkpoints/ and adapter/.
     """
-    return trainer_of(settings)(run_in(data, base, folder, settings))
+    return trainer_of(settings)(run_in(data, base, folder, settings, attempt))
 
 
 def run_in(data: Path, base: Path, folder: Path, settings: dict, attempt: int = 1):
