@@ -15,59 +15,32 @@ from scripts.common.records import images_of
 from scripts.common.vision import VisionTokenizer, load_image, load_processor
 from scripts.predict.answers import AnswerFile
 from scripts.predict.arguments import predict_parser, prompts_of
-from scripts.predict.predict_with_transformers import (
-    answer_prompts,
-    batches_by_length,
-    finished_answer,
-    main,
-    measure_likelihood,
-)
-from scripts.predict.prompts import Prompt, all_prompts, prompts_of_file, with_system
+from scripts.predict.predict_with_transformers import answer_prompts, main, measure_likelihood
+from scripts.predict.prompts import Prompt, all_prompts, prompts_of_file
 from tests.support.dataset_steps import write_lines
 from tests.support.training import make_dataset, run_settings
 from tests.support.vision import asked, make_vision_dataset, save_picture
 
-SYSTEM = {"role": "system", "content": "Tu commentes."}
 USER = {"role": "user", "content": "Minute 3."}
 
 
 @pytest.fixture(scope="module")
-def model(tiny_base):
-    return AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=torch.float32).eval()
+def text(tiny_base, tmp_path_factory):
+    """A model, its tokenizer, and prompts."""
+    test = make_dataset(tmp_path_factory.mktemp("text"), test=7) / "test.jsonl"
+    model = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=torch.float32).eval()
+    return model, AutoTokenizer.from_pretrained(tiny_base.parent), all_prompts(test, {}, None)
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tiny_base):
-    return AutoTokenizer.from_pretrained(tiny_base.parent)
-
-
-@pytest.fixture
-def prompts(tmp_path):
-    return all_prompts(make_dataset(tmp_path / "data", test=7) / "test.jsonl", {}, None)
-
-
-@pytest.fixture(scope="module")
-def vision_model(tiny_vision_base):
-    return AutoModelForImageTextToText.from_pretrained(tiny_vision_base.parent, dtype=torch.float32).eval()
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
-    """The folder of a dataset of pictures."""
-    return make_vision_dataset(tmp_path_factory.mktemp("vision") / "dataset", test=5)
-
-
-@pytest.fixture(scope="module")
-def vision_tokenizer(tiny_vision_base, pictures):
-    return VisionTokenizer(load_processor(tiny_vision_base), pictures)
-
-
-@pytest.fixture
-def vision_prompts(pictures):
-    """Prompts of one image, of two, and of none: their batches hold them mixed."""
-    two = asked(save_picture(pictures, "Invoice 7"), save_picture(pictures, "Le chat", (50, 110)))
+def vision(tiny_vision_base, tmp_path_factory):
+    """A vision model, its tokenizer, and prompts of one image, of two, and of none: their batches hold them mixed."""
+    folder = make_vision_dataset(tmp_path_factory.mktemp("vision") / "dataset", test=5)
+    two = asked(save_picture(folder, "Invoice 7"), save_picture(folder, "Le chat", (50, 110)))
     further = [Prompt("test", name, [m], "Oui.", None) for name, m in (("two", two), ("none", USER))]
-    return [*all_prompts(pictures / "test.jsonl", {}, None), *further]
+    model = AutoModelForImageTextToText.from_pretrained(tiny_vision_base.parent, dtype=torch.float32).eval()
+    tokenizer = VisionTokenizer(load_processor(tiny_vision_base), folder)
+    return model, tokenizer, [*all_prompts(folder / "test.jsonl", {}, None), *further]
 
 
 def begin(model, tokenizer, prompts, path, **generation):
@@ -83,84 +56,63 @@ def answers(model, tokenizer, prompts, path, **generation):
     return [{key: row[key] for key in row if key != "seconds"} for row in read_jsonl(path)]
 
 
-def test_answers_keep_the_prompts_order_and_are_what_the_model_says_alone(model, tokenizer, prompts, tmp_path):
-    rows = answers(model, tokenizer, prompts, tmp_path / "a.jsonl")
-    assert [row["id"] for row in rows] == [prompt.id for prompt in prompts]
-    for row in rows:
-        assert row["stop"] in ("end", "length")
-        assert row["tokens"] <= 8
-        ids = prompt_ids(tokenizer, row["messages"])
-        assert row["prompt_tokens"] == len(ids)
-        with torch.no_grad():
-            for _ in range(row["tokens"]):
-                ids.append(model(torch.tensor([ids])).logits[0, -1].argmax().item())
-        assert row["answer"] == tokenizer.decode(ids[row["prompt_tokens"] :], skip_special_tokens=True).strip()
-
-
 def inputs_of(tokenizer, messages, answer=""):
-    """Return what transformers' own processor makes of a conversation with images."""
+    """Return what transformers' own processor makes of a conversation, with images or without."""
+    if not isinstance(tokenizer, VisionTokenizer):
+        text = tokenizer.apply_chat_template(messages, tokenize=False) + answer
+        return tokenizer(text, return_tensors="pt", add_special_tokens=False)
     text = tokenizer.tokenizer.apply_chat_template(messages, tokenize=False) + answer
     images = [load_image(tokenizer.folder, name) for name in images_of(messages)]
     return tokenizer.processor(text=text, images=images or None, return_tensors="pt", add_special_tokens=False)
 
 
-def test_answers_in_batches_of_images_are_those_that_each_prompt_has_alone(
-    vision_model, vision_tokenizer, vision_prompts, tmp_path
-):
-    rows = answers(vision_model, vision_tokenizer, vision_prompts, tmp_path / "a.jsonl")
-    assert [row["id"] for row in rows] == [prompt.id for prompt in vision_prompts]
-    assert rows[0]["messages"] == vision_prompts[0].messages
+@pytest.mark.parametrize("kind", ["text", "vision"])
+def test_answers_keep_the_prompts_order_and_are_those_that_each_prompt_has_alone(request, tmp_path, kind):
+    model, tokenizer, prompts = request.getfixturevalue(kind)
+    rows = answers(model, tokenizer, prompts, tmp_path / "a.jsonl")
+    assert [(row["id"], row["messages"]) for row in rows] == [(prompt.id, prompt.messages) for prompt in prompts]
     assert len({row["answer"] for row in rows}) > 2
     for row in rows:
-        inputs = inputs_of(vision_tokenizer, row["messages"])
+        assert row["stop"] in ("end", "length")
+        assert row["tokens"] <= 8
+        inputs = inputs_of(tokenizer, row["messages"])
         start = inputs["input_ids"].shape[1]
-        assert row["prompt_tokens"] == start == len(prompt_ids(vision_tokenizer, row["messages"]))
+        assert row["prompt_tokens"] == start == len(prompt_ids(tokenizer, row["messages"]))
         with torch.no_grad():
-            said = vision_model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, start:]
-        assert row["answer"] == vision_tokenizer.decode(said, skip_special_tokens=True).strip()
+            said = model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, start:]
+        assert row["answer"] == tokenizer.decode(said, skip_special_tokens=True).strip()
 
 
-def nll_of(model, start: int, **inputs) -> float:
-    """Return minus the log-likelihood of the tokens from `start` on."""
-    ids = inputs["input_ids"][0].tolist()
-    with torch.no_grad():
-        logs = model(**inputs).logits[0].float().log_softmax(-1)
-    return -sum(logs[i - 1, ids[i]].item() for i in range(start, len(ids)))
-
-
-def test_likelihood_is_that_of_the_expected_answers_tokens(model, tokenizer, prompts):
+@pytest.mark.parametrize(("kind", "space"), [("text", " "), ("vision", "")])
+def test_likelihood_is_that_of_the_expected_answers_tokens(request, kind, space):
+    model, tokenizer, prompts = request.getfixturevalue(kind)
     for prompt, row in zip(prompts, measure_likelihood(model, tokenizer, prompts, batch_size=3), strict=True):
-        start = prompt_ids(tokenizer, prompt.messages)
-        ids = start + tokenizer(f" {prompt.expected}</s>", add_special_tokens=False)["input_ids"]
-        assert row["tokens"] == len(ids) - len(start)
-        assert math.isclose(row["nll"], nll_of(model, len(start), input_ids=torch.tensor([ids])), rel_tol=1e-4)
+        start = len(prompt_ids(tokenizer, prompt.messages))
+        inputs = inputs_of(tokenizer, prompt.messages, f"{space}{prompt.expected}</s>")
+        ids = inputs["input_ids"][0].tolist()
+        with torch.no_grad():
+            logs = model(**inputs).logits[0].float().log_softmax(-1)
+        nll = -sum(logs[i - 1, ids[i]].item() for i in range(start, len(ids)))
+        assert row["tokens"] == len(ids) - start
+        assert math.isclose(row["nll"], nll, rel_tol=1e-4)
         assert row["characters"] == len(prompt.expected)
 
 
-def test_likelihood_is_that_of_the_expected_answers_tokens_after_images(vision_model, vision_tokenizer, vision_prompts):
-    rows = measure_likelihood(vision_model, vision_tokenizer, vision_prompts, batch_size=3)
-    for prompt, row in zip(vision_prompts, rows, strict=True):
-        start = inputs_of(vision_tokenizer, prompt.messages)["input_ids"].shape[1]
-        inputs = inputs_of(vision_tokenizer, prompt.messages, f"{prompt.expected}</s>")
-        assert row["tokens"] == inputs["input_ids"].shape[1] - start
-        assert math.isclose(row["nll"], nll_of(vision_model, start, **inputs), rel_tol=1e-4)
-
-
-def test_an_interrupted_step_continues_with_the_same_answers(model, tokenizer, prompts, tmp_path):
-    whole = answers(model, tokenizer, prompts, tmp_path / "whole.jsonl", temperature=1.5)
-    file = begin(model, tokenizer, prompts, tmp_path / "cut.jsonl", temperature=1.5)
+def test_an_interrupted_step_continues_with_the_same_answers(text, tmp_path):
+    whole = answers(*text, tmp_path / "whole.jsonl", temperature=1.5)
+    file = begin(*text, tmp_path / "cut.jsonl", temperature=1.5)
     lines = file.partial.read_text().splitlines(keepends=True)
     damaged = lines[1].replace('"tokens": ', '"tokens": 9')
     assert damaged != lines[1]
     file.partial.write_text(lines[0] + damaged + "".join(lines[2:4]) + lines[4][:20])
-    assert answers(model, tokenizer, prompts, tmp_path / "cut.jsonl", temperature=1.5) == whole
+    assert answers(*text, tmp_path / "cut.jsonl", temperature=1.5) == whole
     assert list(tmp_path.glob(".*.partial")) == []
 
 
-def test_sampling_is_seeded_and_rows_of_other_settings_are_not_used(model, tokenizer, prompts, tmp_path):
+def test_sampling_is_seeded_and_rows_of_other_settings_are_not_used(text, tmp_path):
+    prompts = text[2]
     first, again, other = (
-        answers(model, tokenizer, prompts, tmp_path / f"{i}.jsonl", temperature=2.0, seed=seed)
-        for i, seed in enumerate((1, 1, 2))
+        answers(*text, tmp_path / f"{i}.jsonl", temperature=2.0, seed=seed) for i, seed in enumerate((1, 1, 2))
     )
     assert first == again != other
     AnswerFile(tmp_path / "a.jsonl", {"seed": 1}).add(prompts[0], {"answer": "x"})
@@ -168,25 +120,9 @@ def test_sampling_is_seeded_and_rows_of_other_settings_are_not_used(model, token
     assert not AnswerFile(tmp_path / "a.jsonl", {"seed": 2}).has(prompts[0])
 
 
-def test_batches_hold_rows_of_like_length():
-    assert batches_by_length([3, 9, 1, 9, 4], 2) == [[1, 3], [4, 0], [2]]
-
-
-def test_an_answer_ends_before_its_end_token(tokenizer):
-    ids = tokenizer("But de la tête", add_special_tokens=False)["input_ids"]
-    answer = finished_answer(tokenizer, [*ids, 2, 0, 0], [2], 5, 0.5)
-    assert answer == {"answer": "But de la tête", "prompt_tokens": 5, "tokens": len(ids), "stop": "end", "seconds": 0.5}
-
-
-def test_prompts_longer_than_the_model_sees_are_refused(model, tokenizer, prompts, tmp_path):
+def test_prompts_longer_than_the_model_sees_are_refused(text, tmp_path):
     with pytest.raises(UserError, match=r"max_new_tokens need \d+ tokens, the model sees 512"):
-        answers(model, tokenizer, prompts, tmp_path / "a.jsonl", max_new_tokens=500)
-
-
-def test_the_configured_system_message_replaces_adds_or_removes():
-    assert with_system([SYSTEM, USER], None) == [SYSTEM, USER]
-    assert with_system([SYSTEM, USER], "") == [USER]
-    assert with_system([USER], "Oui.") == [{"role": "system", "content": "Oui."}, USER]
+        answers(*text, tmp_path / "a.jsonl", max_new_tokens=500)
 
 
 def test_test_records_limits_the_test_split_and_no_prompt_set_which_keeps_its_name(tmp_path):
@@ -217,7 +153,8 @@ def test_a_bad_prompt_file_is_one_clear_line(tmp_path, line, message):
         prompts_of_file("extra", path)
 
 
-def test_the_step_takes_the_images_folder_and_the_runs_longest_edge(tiny_vision_base, pictures, tmp_path):
+def test_the_step_takes_the_images_folder_and_the_runs_longest_edge(tiny_vision_base, vision, tmp_path):
+    pictures = vision[1].folder
     sections = {"generation": {"max_new_tokens": 4}, "vision": {"longest_edge": 84}}
     words = [tiny_vision_base, "--test", pictures / "test.jsonl", "--answers", tmp_path / "a.jsonl", "--likelihood"]
     words += [tmp_path / "l.jsonl", "--settings", json.dumps(run_settings(task="vision", **sections))]
