@@ -10,15 +10,12 @@ from transformers import AutoModelForTokenClassification, AutoTokenizer
 
 from scripts.common.entities import parse_entities
 from scripts.common.errors import UserError
-from scripts.common.files import read_json, read_jsonl
-from scripts.common.threads import use_threads
+from scripts.common.files import read_jsonl
 from scripts.predict.predict_spans import main
 from scripts.predict.span_model import SpanModel
-from scripts.train.head_run import HeadRun
 from scripts.train.merge_head import merge_head
-from scripts.train.tokenize_spans import tokenize_dataset
-from scripts.train.train_head import train_head
-from tests.support.span_data import head_settings, make_span_dataset, span_record
+from tests.support.span_data import head_settings, span_record
+from tests.support.training import make_data, train_in
 
 SETTINGS = head_settings(
     tokens={"max_length": 64, "window_overlap": 16},
@@ -30,11 +27,8 @@ SETTINGS = head_settings(
 @pytest.fixture(scope="module")
 def project(tiny_base, tmp_path_factory) -> Path:
     """A folder with a dataset and a classifier that has learnt its training split by heart."""
-    use_threads(2)
-    folder = tmp_path_factory.mktemp("project")
-    dataset = make_span_dataset(folder / "dataset")
-    tokenize_dataset(dataset, tiny_base, folder / "tokens", SETTINGS["tokens"])
-    train_head(HeadRun(folder / "tokens", tiny_base, folder / "checkpoints", folder / "adapter", SETTINGS, 2, 1))
+    folder = make_data(tmp_path_factory.mktemp("project"), tiny_base, SETTINGS)
+    train_in(folder, tiny_base, folder, SETTINGS)
     merge_head(folder / "adapter" / "manifest.json", tiny_base, folder / "merged")
     return folder
 
@@ -81,63 +75,48 @@ def test_a_texts_entities_do_not_depend_on_the_others(model):
     assert model.entities([""]) == [[]]
 
 
-def test_a_long_text_is_read_to_its_end_in_windows(model):
+def test_a_long_text_is_read_to_its_end_in_windows(model, project):
     texts = texts_of(range(24))
     long = "\n\n".join(texts)
     assert len(model.encode(long).ids) > 5 * model.max_length
     (found,) = model.entities([long])
-    starts = [long.index(text) for text in texts]
-    gold = {
-        (start + first, start + last, name)
-        for start, number in zip(starts, range(24), strict=True)
-        for first, last, name in span_record(number).spans
-    }
+    starts = [(long.index(text), span_record(number).spans) for number, text in enumerate(texts)]
+    gold = {(start + first, start + last, name) for start, spans in starts for first, last, name in spans}
     named = {tuple(entity[:3]) for entity in found}
     assert max(end for _, end, _ in named) > 0.9 * len(long)
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(found))
     assert len([start for start, *_ in gold & named if start > len(long) / 2]) > 4
-
-
-def test_windows_that_hold_the_whole_text_change_nothing(model, project):
-    text = "\n".join(texts_of(range(4)))
-    wide = SpanModel(project / "merged" / "manifest.json", "fp32", 512, 64, 4)
-    assert len(wide.encode(text).ids) > 64
-    (whole,) = wide.entities([text])
-    (windowed,) = model.entities([text])
-    first_window = len("".join(text)[: wide.encode(text).offsets[62][1]])
-    inside = [entity for entity in whole if entity[1] < first_window]
+    # The first window has what a window over more text has there.
+    wide = SpanModel(project / "merged/manifest.json", "fp32", 512, 64, 4)
+    text = "\n".join(texts[:4])
+    (whole,), (windowed,) = wide.entities([text]), model.entities([text])
+    inside = [entity[:3] for entity in whole if entity[1] < wide.encode(text).offsets[62][1]]
     assert inside
-    assert [entity[:3] for entity in windowed][: len(inside)] == [entity[:3] for entity in inside]
+    assert [entity[:3] for entity in windowed][: len(inside)] == inside
 
 
 def predict(project, folder) -> int:
-    arguments = ["--test", project / "dataset" / "test.jsonl", "--answers", folder / "answers" / "merged.jsonl"]
-    arguments += ["--likelihood", folder / "likelihood.jsonl", "--settings", json.dumps(SETTINGS), "--threads", "2"]
-    return main([str(word) for word in [project / "merged" / "manifest.json", *arguments]])
+    words = [project / "merged/manifest.json", "--test", project / "dataset/test.jsonl", "--answers"]
+    words += [folder / "answers/merged.jsonl", "--likelihood", folder / "likelihood.jsonl", "--threads", "2"]
+    return main([*map(str, words), "--settings", json.dumps(SETTINGS)])
 
 
-def without_seconds(path: Path) -> list[dict]:
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in read_jsonl(path)]
+def rows_of(folder: Path) -> list[dict]:
+    rows = read_jsonl(folder / "answers/merged.jsonl")
+    return [{key: value for key, value in row.items() if key != "seconds"} for row in rows]
 
 
-def test_answers_hold_gold_spans_entities_and_their_json(project, tmp_path):
-    assert predict(project, tmp_path) == 0
-    rows = list(read_jsonl(tmp_path / "answers" / "merged.jsonl"))
-    records = list(read_jsonl(project / "dataset" / "test.jsonl"))
-    assert [row["id"] for row in rows] == [record["id"] for record in records]
-    assert (tmp_path / "likelihood.jsonl").read_bytes() == b""
-    for row, record in zip(rows, records, strict=True):
+def test_answers_hold_gold_spans_entities_and_their_json_also_after_an_interruption(project, tmp_path, monkeypatch):
+    assert predict(project, tmp_path / "whole") == 0
+    rows = rows_of(tmp_path / "whole")
+    assert (tmp_path / "whole/likelihood.jsonl").read_bytes() == b""
+    for row, record in zip(rows, read_jsonl(project / "dataset/test.jsonl"), strict=True):
         text = row["messages"][-1]["content"]
-        assert row["spans"] == record["spans"]
+        assert (row["id"], row["spans"]) == (record["id"], record["spans"])
         assert (row["prompt_set"], row["stop"], row["label"]) == ("test", "end", "fr")
-        assert row["seconds"] > 0
         spans, missing = parse_entities(row["answer"], text)
         assert [text[a:b] for a, b, _ in spans] == [text[a:b] for a, b, *_ in row["entities"]]
         assert missing == 0
-
-
-def test_an_interrupted_prediction_goes_on_and_ends_the_same(project, tmp_path, monkeypatch):
-    assert predict(project, tmp_path / "whole") == 0
     entities_of, calls = SpanModel.entities_of, []
 
     def interrupted(self, tokens):
@@ -149,22 +128,17 @@ def test_an_interrupted_prediction_goes_on_and_ends_the_same(project, tmp_path, 
     monkeypatch.setitem(SETTINGS["generation"], "batch_size", 2)
     monkeypatch.setattr(SpanModel, "entities_of", interrupted)
     assert predict(project, tmp_path / "cut") == 130  # as a shell has it for Ctrl-C
-    (partial,) = (tmp_path / "cut" / "answers").glob(".*.partial")
+    (partial,) = (tmp_path / "cut/answers").glob(".*.partial")
     assert len(partial.read_text().splitlines()) == 2
     assert predict(project, tmp_path / "cut") == 0
     assert calls == [2, 2, 2, 2]
-    assert list((tmp_path / "cut" / "answers").glob("[!.]*")) == [tmp_path / "cut" / "answers" / "merged.jsonl"]
-    whole, cut = (without_seconds(tmp_path / name / "answers" / "merged.jsonl") for name in ("whole", "cut"))
-    assert whole == cut
+    assert not list((tmp_path / "cut/answers").glob(".*.partial"))
+    assert rows_of(tmp_path / "cut") == rows
 
 
-def test_a_folder_that_is_no_classifier_is_one_line(tiny_base, project):
+def test_a_folder_that_is_no_classifier_and_an_overlap_as_long_as_a_window_are_one_line(tiny_base, project):
     with pytest.raises(UserError, match="is no token classifier; use the merged folder of a token classification run"):
         SpanModel(tiny_base, "fp32", 64, 16, 4)
-    assert read_json(project / "merged" / "head_config.json")["labels"][0] == "O"
-
-
-def test_an_overlap_as_long_as_a_window_is_one_line(project):
-    model = SpanModel(project / "merged" / "manifest.json", "fp32", 17, 16, 4)
+    model = SpanModel(project / "merged/manifest.json", "fp32", 17, 16, 4)
     with pytest.raises(UserError, match=r"tokens\.window_overlap 16 leaves no room in windows of 16 tokens"):
         model.entities(texts_of([0]))
