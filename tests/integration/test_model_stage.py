@@ -1,51 +1,56 @@
-"""Base models: which folders are taken, what is kept of them, and the embedded ones."""
+"""Base models: embedded ones, which folders are taken, what is kept of them, and what of them is mended.
+
+A chat template that asks for the date writes one fixed date, everywhere the same; Tekken tokenizers that were published
+with another model's pattern cut text as the model was made to read it.
+"""
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 
 import pytest
 import torch
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from scripts.common.chat_shape import shape_of_template
+from scripts.common.chat_template import render_template
 from scripts.common.config.models import EmbeddedModel
 from scripts.common.errors import UserError
-from scripts.common.files import check_manifest
+from scripts.common.files import check_manifest, read_json, write_json
 from scripts.model.build_embedded_model import build_embedded_model
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES, template_text
 from scripts.model.link_local_model import link_local_model
-from scripts.model.safetensors_files import count_parameters
+from scripts.model.tekken_pattern import TEKKEN, WRONG
+from scripts.model.template_date import OWN_DEFAULT, pin_template_date, pinned_template, template_of_folder
+from tests.support.chat_templates import LLAMA, MISTRAL
 from tests.support.project import ROOT, SENTENCES
+from tests.support.tiny_model import without_manifest
 
 SETTINGS = {"architecture": "mistral", "license": "MIT", "trust_remote_code": False}
-MISTRAL = BUILT_IN_TEMPLATES["mistral"]
 TINY = EmbeddedModel(layers=1, vocabulary=700)
 
 
 @pytest.fixture
 def source(tiny_base, tmp_path):
-    return shutil.copytree(tiny_base.parent, tmp_path / "source", ignore=shutil.ignore_patterns("manifest.json"))
+    """A model folder as a user has it."""
+    return without_manifest(tiny_base, tmp_path / "source")
 
 
 @pytest.mark.parametrize("architecture", ["mistral", "llama"])
 def test_an_embedded_model_is_a_plain_model_folder(tmp_path, architecture):
     build_embedded_model(SENTENCES, tmp_path / "m", "m", architecture, TINY, BUILT_IN_TEMPLATES[BUILT_IN[architecture]])
-    facts = check_manifest(tmp_path / "m" / "manifest.json", hashes=True)
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
+    facts = check_manifest(tmp_path / "m/manifest.json", hashes=True)
+    model, tokenizer = (kind.from_pretrained(tmp_path / "m") for kind in (AutoModelForCausalLM, AutoTokenizer))
     assert facts["source"] == "embedded"
     assert model.config.model_type == architecture
     assert facts["parameters"] == sum(p.numel() for p in model.parameters())
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
+    with torch.no_grad():
+        assert 0.5 < model(torch.arange(300, 400).unsqueeze(0)).logits.std() < 2
     text = "L'été à Évian : « Một cơn bão » ⚽\n\n  deux espaces"
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
-
-
-@pytest.mark.parametrize("architecture", ["mistral", "llama"])
-def test_the_template_marks_the_assistants_tokens(tmp_path, architecture):
-    build_embedded_model(SENTENCES, tmp_path / "m", "m", architecture, TINY, BUILT_IN_TEMPLATES[BUILT_IN[architecture]])
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
     turns = [{"role": "user", "content": "But ?"}, {"role": "assistant", "content": "Oui."}]
     row = tokenizer.apply_chat_template(turns, return_dict=True, return_assistant_tokens_mask=True)
     trained = [token for token, use in zip(row["input_ids"], row["assistant_masks"], strict=True) if use]
@@ -53,69 +58,171 @@ def test_the_template_marks_the_assistants_tokens(tmp_path, architecture):
 
 
 def test_an_embedded_model_has_the_same_bytes_on_every_kind_of_cpu(tmp_path):
-    kinds = ("default", "avx2", "avx512")
-    for kind in kinds:
+    template = BUILT_IN_TEMPLATES["mistral3"]
+    build_embedded_model(SENTENCES, tmp_path / "this", "m", "mistral3", EmbeddedModel(), template)
+    first = check_manifest(tmp_path / "this/manifest.json", hashes=True)
+    for kind in ("default", "avx2"):
         words = [sys.executable, "-m", "scripts.model.build_embedded_model", SENTENCES, "--name", "m"]
-        words += ["--folder", tmp_path / kind, "--chat-template", BUILT_IN_TEMPLATES["mistral3"]]
+        words += ["--folder", tmp_path / kind, "--chat-template", template]
         words += ["--settings", json.dumps({"architecture": "mistral3", "license": None, "embedded": {}})]
         environment = {**os.environ, "ATEN_CPU_CAPABILITY": kind}
         subprocess.run(list(map(str, words)), cwd=ROOT, env=environment, check=True, capture_output=True)
-    first, *others = (check_manifest(tmp_path / kind / "manifest.json", hashes=True) for kind in kinds)
-    assert others == [first, first]
+        assert check_manifest(tmp_path / kind / "manifest.json", hashes=True) == first
 
 
-def test_an_embedded_models_weights_are_fp32_and_its_logits_have_a_deviation_of_about_one(tmp_path):
-    build_embedded_model(SENTENCES, tmp_path / "m", "m", "mistral", TINY, MISTRAL)
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
-    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
-    with torch.no_grad():
-        logits = model(torch.arange(300, 400).unsqueeze(0)).logits
-    assert 0.5 < logits.std() < 2
-
-
-def test_a_local_model_is_linked_not_copied(source, tmp_path):
-    link_local_model(source, tmp_path / "m", "mine", SETTINGS)
-    assert (tmp_path / "m" / "model.safetensors").is_symlink()
-    facts = check_manifest(tmp_path / "m" / "manifest.json", hashes=True)
-    assert (facts["source"], facts["name"], facts["license"]) == ("path", "mine", "MIT")
-    assert torch.is_tensor(next(AutoModelForCausalLM.from_pretrained(tmp_path / "m").parameters()))
-
-
-def test_the_configured_chat_template_takes_the_models_place(source, tmp_path):
+def test_a_local_model_is_linked_not_copied_and_nothing_of_an_earlier_one_is_left(source, tmp_path):
     link_local_model(source, tmp_path / "m", "mine", SETTINGS, BUILT_IN_TEMPLATES["chatml"])
     assert AutoTokenizer.from_pretrained(tmp_path / "m").chat_template == template_text("chatml")
     assert (source / "chat_template.jinja").read_text() != template_text("chatml")
-
-
-def test_pickled_weights_are_refused(source, tmp_path):
-    (source / "model.safetensors").rename(source / "pytorch_model.bin")
-    with pytest.raises(UserError, match=r"has no \.safetensors file, only pytorch_model\.bin, which can hide code"):
-        link_local_model(source, tmp_path / "m", "mine", SETTINGS)
-
-
-def test_a_model_that_needs_code_of_its_own_is_refused(source, tmp_path):
-    config = json.loads((source / "config.json").read_text())
-    config |= {"model_type": "own", "auto_map": {"AutoModelForCausalLM": "modeling_own.Own"}}
-    (source / "config.json").write_text(json.dumps(config))
-    with pytest.raises(UserError, match=r"needs Python code of its own .* 'trust_remote_code: true'"):
-        link_local_model(source, tmp_path / "m", "mine", SETTINGS)
-
-
-def test_a_folder_without_a_model_is_refused(tmp_path):
+    (source / "model.safetensors").rename(source / "other.safetensors")
+    link_local_model(source, tmp_path / "m", "mine", SETTINGS)
+    assert (tmp_path / "m/other.safetensors").is_symlink()
+    facts = check_manifest(tmp_path / "m/manifest.json", hashes=True)
+    assert (facts["source"], facts["name"], facts["license"]) == ("path", "mine", "MIT")
+    assert [name for name in facts["files"] if name.endswith(".safetensors")] == ["other.safetensors"]
+    assert AutoTokenizer.from_pretrained(tmp_path / "m").chat_template != template_text("chatml")
     with pytest.raises(UserError, match="nowhere: is no folder; name the folder of a Hugging Face model"):
         link_local_model(tmp_path / "nowhere", tmp_path / "m", "mine", SETTINGS)
 
 
-def test_a_file_that_is_no_safetensors_is_refused(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"\xff" * 64)
-    with pytest.raises(UserError, match="is no safetensors file"):
-        count_parameters(tmp_path / "model.safetensors")
+MESSAGES = [{"role": "user", "content": "Which day is it?"}]
 
 
-def test_nothing_of_an_earlier_model_is_left_in_the_folder(source, tmp_path):
-    link_local_model(source, tmp_path / "m", "mine", SETTINGS, BUILT_IN_TEMPLATES["chatml"])
-    (source / "model.safetensors").rename(source / "other.safetensors")
+def written(template: str) -> str:
+    """Return what a template writes today."""
+    return render_template(template, MESSAGES, "<s>", "</s>")
+
+
+@pytest.mark.parametrize(("day", "line"), [(None, "Today: 26 Jul 2024"), ("2025-03-07", "Today: 07 Mar 2025")])
+def test_the_date_is_the_configured_one_or_the_templates_default_and_nothing_else_changes(day, line):
+    pinned, date = pinned_template(LLAMA, day)
+    assert date == (day or OWN_DEFAULT)
+    today = written(LLAMA)
+    start, end = (today.index(mark) for mark in ("Today: ", "\n\n<|eot_id|>"))
+    assert written(pinned) == today[:start] + line + today[end:]
+    assert shape_of_template(pinned, "<s>", "</s>").opening.endswith(line + "\n\n<|eot_id|>")
+
+
+def test_a_template_without_a_date_is_left_as_it_is(caplog):
+    assert pinned_template("{{ messages[0].content }}") == ("{{ messages[0].content }}", None)
+    assert caplog.text == ""
+    assert pinned_template("{{ messages[0].content }}", "2025-03-07") == ("{{ messages[0].content }}", None)
+    assert "template_date has no effect" in caplog.text
+
+
+def test_a_template_that_has_no_default_asks_for_one(tmp_path):
+    (tmp_path / "chat_template.jinja").write_text(MISTRAL)
+    with pytest.raises(UserError, match="has no default for it; set 'template_date' under the model"):
+        pin_template_date(tmp_path)
+    assert "The current date is 2025-03-17." in written(pinned_template(MISTRAL, "2025-03-17")[0])
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% set day = '%d' %}{{ strftime_now(day) }}",
+        "{% set clock = strftime_now %}{{ clock('%d %b %Y') }}",
+        "{{ strftime_now('%d') if strftime_now is callable else '26' }}",
+    ],
+)
+def test_a_date_that_is_asked_for_in_another_way_is_refused(template):
+    with pytest.raises(UserError, match="in a way that can't be replaced by a fixed one; write the date into a copy"):
+        pinned_template(template, "2025-03-07")
+
+
+@pytest.mark.parametrize(
+    "guard", ["strftime_now is not defined", "not strftime_now is defined", "strftime_now is undefined"]
+)
+def test_every_usual_guard_is_understood(guard):
+    template = f"{{% if {guard} %}}never{{% else %}}{{{{ strftime_now(format='%A') }}}}{{% endif %}}"
+    assert written(pinned_template(template, None)[0]) == "never"
+    assert written(pinned_template(template, "2025-03-07")[0]) == "Friday"
+
+
+TURNED = [{"name": "tool_use", "template": "{{ 1 }}"}, {"name": "default", "template": LLAMA}]
+PLACES = {
+    "chat_template.jinja": LLAMA,
+    "chat_template.json": {"chat_template": LLAMA},
+    "list of chat_template.json": {"chat_template": TURNED},
+    "tokenizer_config.json": {"chat_template": LLAMA},
+    "list of tokenizer_config.json": {"chat_template": TURNED},
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_model_is_taken_with_a_fixed_date_wherever_its_template_stands(source, tmp_path, place):
+    content = PLACES[place]
+    (source / "chat_template.jinja").unlink()
+    file = source / place.removeprefix("list of ")
+    if file.exists():
+        content = json.loads(file.read_text()) | content
+    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    link_local_model(source, tmp_path / "m", "mine", {**SETTINGS, "template_date": "2025-03-07"})
+    assert check_manifest(tmp_path / "m/manifest.json", hashes=True)["template_date"] == "2025-03-07"
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
+    text = tokenizer.apply_chat_template(MESSAGES, tokenize=False, add_generation_prompt=True)
+    assert "Today: 07 Mar 2025\n" in text
+    assert template_of_folder(source) == LLAMA
+
+
+def test_a_model_without_a_date_and_an_embedded_one_say_so_in_their_manifests(source, tmp_path):
     link_local_model(source, tmp_path / "m", "mine", SETTINGS)
-    facts = check_manifest(tmp_path / "m" / "manifest.json", hashes=True)
-    assert [name for name in facts["files"] if name.endswith(".safetensors")] == ["other.safetensors"]
-    assert AutoTokenizer.from_pretrained(tmp_path / "m").chat_template != template_text("chatml")
+    assert check_manifest(tmp_path / "m/manifest.json")["template_date"] is None
+    template = tmp_path / "dated.jinja"
+    template.write_text(LLAMA)
+    build_embedded_model(SENTENCES, tmp_path / "e", "e", "llama", TINY, template)
+    assert check_manifest(tmp_path / "e/manifest.json")["template_date"] == OWN_DEFAULT
+    assert "Today: 26 Jul 2024\n" in written(AutoTokenizer.from_pretrained(tmp_path / "e").chat_template)
+
+
+NAME = "O'Donnell, l'ÉCOLE, iPhone, 2024"
+
+
+def make_source(base, folder, pattern, special=("<s>", "</s>", "[INST]", "[/INST]")):
+    """Make a model folder whose tokenizer is a byte-level BPE that splits by a pattern, in the layout of Tekken's."""
+    for path in without_manifest(base, folder).glob("tokenizer*"):
+        path.unlink()
+    tokenizer = Tokenizer(models.BPE())
+    split = pre_tokenizers.Split(Regex(pattern), "isolated")
+    bytes_of = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_of])
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, special_tokens=list(special))
+    tokenizer.train_from_iterator(["O'Donnell O'Donnell 'Donnell l'ÉCOLE 'ÉCOLE ÉCOLE iPhone Phone 2024"] * 9, trainer)
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in special])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"})
+    return folder
+
+
+def words(folder):
+    """Return the words into which a folder's tokenizer cuts a text before it looks for pieces."""
+    split = AutoTokenizer.from_pretrained(folder).backend_tokenizer.pre_tokenizer
+    return [NAME[start:end] for _, (start, end) in split.pre_tokenize_str(NAME)]
+
+
+def test_the_pattern_is_mended_for_everyone_who_loads_the_folder(tiny_base, tmp_path):
+    source = make_source(tiny_base, tmp_path / "source", WRONG)
+    assert "'D" in words(source)
+    link_local_model(source, tmp_path / "m", "mine", SETTINGS)
+    assert words(tmp_path / "m") == [
+        "O", "'Donnell", ",", " l", "'ÉCOLE", ",", " i", "Phone", ",", " ", "2", "0", "2", "4"
+    ]  # fmt: skip
+    manifest = check_manifest(tmp_path / "m" / "manifest.json", hashes=True)
+    assert manifest["mended"] == ["tokenizer.json"]
+    assert read_json(tmp_path / "m" / "tokenizer_config.json")["fix_mistral_regex"] is True
+    assert "'D" in words(source)
+
+
+@pytest.mark.parametrize("case", ["right pattern", "another model", "another tokenizer"])
+def test_nothing_else_is_touched(tiny_base, tmp_path, case):
+    special = ("<s>", "</s>") if case == "another tokenizer" else ("<s>", "</s>", "[INST]")
+    source = make_source(tiny_base, tmp_path / "source", TEKKEN if case == "right pattern" else WRONG, special)
+    if case == "another model":
+        config = read_json(source / "config.json") | {"model_type": "llama"}
+        (source / "config.json").write_text(json.dumps(config))
+    link_local_model(source, tmp_path / "m", "mine", SETTINGS)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (tmp_path / "m" / name).read_bytes() == (source / name).read_bytes()
+    assert "mended" not in check_manifest(tmp_path / "m" / "manifest.json")
