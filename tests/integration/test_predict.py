@@ -137,20 +137,17 @@ def test_test_records_limits_the_test_split_and_no_prompt_set_which_keeps_its_na
     assert asked[2][-1] == Prompt("extra", prompts_of_file("extra", path)[0].id, [USER], "But.", None)
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ('{"prompt": "x"}', "extra.jsonl:2: has no 'messages' list; write"),
-        ('{"messages": [{"role": "bot", "content": "x"}]}', "extra.jsonl:2: holds a message without a known role"),
-        ('{"messages": [{"role": "system", "content": "x"}]}', "extra.jsonl:2: does not end with a question"),
-        ('{"messages": [', "extra.jsonl:2: is not valid JSON"),
-    ],
-)
-def test_a_bad_prompt_file_is_one_clear_line(tmp_path, line, message):
+def test_a_bad_prompt_file_is_one_clear_line(tmp_path):
     path = tmp_path / "extra.jsonl"
-    path.write_text(json.dumps({"messages": [USER]}) + "\n" + line + "\n", encoding="utf-8")
-    with pytest.raises(UserError, match=message):
-        prompts_of_file("extra", path)
+    for line, message in (
+        ('{"prompt": "x"}', "has no 'messages' list; write"),
+        ('{"messages": [{"role": "bot", "content": "x"}]}', "holds a message without a known role"),
+        ('{"messages": [{"role": "system", "content": "x"}]}', "does not end with a question"),
+        ('{"messages": [', "is not valid JSON"),
+    ):
+        path.write_text(json.dumps({"messages": [USER]}) + "\n" + line + "\n", encoding="utf-8")
+        with pytest.raises(UserError, match=f"extra.jsonl:2: {message}"):
+            prompts_of_file("extra", path)
 
 
 def test_the_step_takes_the_images_folder_and_the_runs_longest_edge(tiny_vision_base, vision, tmp_path):

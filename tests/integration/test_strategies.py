@@ -1,20 +1,27 @@
-"""Prompt strategies: the same records, asked in other ways."""
+"""Prompt strategies: the same records, asked in other ways; a bundle serves the chosen one as it was scored."""
 
 import json
 import re
+import subprocess
+import sys
+from collections import Counter
 
 import pytest
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
-from scripts.common.records import Record, content_id, with_text
+from scripts.common.records import Record, content_id
+from scripts.deploy.modelfile import message_text
+from scripts.deploy.served_strategy import ServedStrategy, asked_systems, context_of, lacking_system, served_strategy
 from scripts.gguf.check_parity import main as check_parity
-from scripts.predict.arguments import predict_parser, prompts_of
 from scripts.predict.prompts import all_prompts
 from scripts.predict.strategies import Strategies, chosen_examples
 from scripts.score.entity_rows import entity_row
+from tests.integration.test_deploy_bundle import build, run_folder, settings_of  # noqa: F401 (a fixture)
+from tests.support.bundles import run_example
 from tests.support.dataset_steps import write_lines
 from tests.support.gguf_files import write_test_records
+from tests.support.modelfile import parse_modelfile
 from tests.support.span_data import make_span_dataset
 
 PERSONA = "You shout captions."
@@ -29,16 +36,18 @@ def record(number: int, label: str | None = None, system: str | None = None, ans
     return Record(content_id(messages), messages, messages[-1]["content"], label=label)
 
 
+def write(path, *records: Record):
+    return write_lines(path, [each.to_row() for each in records])
+
+
 @pytest.fixture
 def test(tmp_path):
-    records = [record(90, "goal", system="Be dry."), record(91)]
-    return write_lines(tmp_path / "test.jsonl", [each.to_row() for each in records])
+    return write(tmp_path / "test.jsonl", record(90, "goal", system="Be dry."), record(91))
 
 
 @pytest.fixture
 def train(tmp_path):
-    records = [record(i, "goal" if i % 3 else "save") for i in range(12)]
-    return write_lines(tmp_path / "train.jsonl", [each.to_row() for each in records])
+    return write(tmp_path / "train.jsonl", *(record(i, "goal" if i % 3 else "save") for i in range(12)))
 
 
 def asked(test, named=None, chosen=None, train=None, system=None, files=None):
@@ -97,7 +106,7 @@ def test_examples_cover_the_labels_evenly_without_copies_and_whatever_the_order_
 def test_several_turns_of_an_example_are_shown_without_its_system_message(test, tmp_path):
     turns = [("system", "Old."), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
     messages = [{"role": role, "content": text} for role, text in turns]
-    train = write_lines(tmp_path / "t.jsonl", [Record("1" * 16, messages, "d").to_row()])
+    train = write(tmp_path / "t.jsonl", Record("1" * 16, messages, "d"))
     shown = next(iter(asked(test, {"few": {"shots": 1}}, "few", train).values()))
     assert shown == [("system", "Be dry."), *turns[1:], ("user", "Question 90")]
 
@@ -119,20 +128,6 @@ def test_a_strategy_that_can_not_be_used_names_itself(test, train, strategy, lin
     assert re.match(line, str(error.value))
 
 
-def test_images_keep_their_place():
-    image, text = {"type": "image", "image": "images/a.png"}, {"type": "text", "text": "What is it?"}
-    new = {"type": "text", "text": "New"}
-    for before, after in (([image, text], [image, new]), ([text, image, text], [new, image]), ([image], [image, new])):
-        assert with_text(before, "New") == after
-
-
-def test_the_command_line_of_both_predict_steps_takes_the_training_split(test, train):
-    settings = {"generation": {"system": None}, "strategies": {"few": {"shots": 1}}, "strategy": "few"}
-    words = ["--test", str(test), "--train", str(train), "--answers", "a", "--likelihood", "l"]
-    arguments = predict_parser("x").parse_args([*words, "--settings", json.dumps(settings)])
-    assert len(prompts_of(arguments)[0].messages) == 4
-
-
 def test_parity_is_checked_on_the_prompts_of_all_strategies(tiny_base, tiny_gguf, train, tmp_path):
     counts = []
     for strategies in ({}, {**NAMED, "few": {"shots": 1}}):
@@ -152,3 +147,86 @@ def test_a_record_with_spans_keeps_its_own_text_under_every_strategy(tmp_path):
         row = prompt.to_row()
         assert row["messages"][-1]["content"] == f"Find: {row['text']}"
         assert entity_row({**row, "answer": row["expected"]}).found == [tuple(span) for span in row["spans"]]
+
+
+STRATEGIES = {"plain": {}, "loud": {"system": "You shout.", "user": REFRAMED, "shots": 1}, "bare": {"system": ""}}
+GOAL = [{"role": "user", "content": "Un but ?"}, {"role": "assistant", "content": "GOOOAL 🤷\u200d♂️ !\u202f"}]
+
+
+@pytest.fixture
+def goal(tmp_path):
+    """A training split of one record."""
+    return write(tmp_path / "train.jsonl", Record(content_id(GOAL), GOAL, GOAL[-1]["content"], label="goal"))
+
+
+@pytest.fixture
+def served_test(run_folder, tmp_path):  # noqa: F811
+    """The test split, its first record with a system message."""
+    rows = [json.loads(line) for line in (run_folder / "test.jsonl").read_text().splitlines()]
+    rows[0]["messages"].insert(0, {"role": "system", "content": "Be brief."})
+    return write_lines(tmp_path / "test.jsonl", rows)
+
+
+def run_section(system=None, strategy="loud"):
+    return {"deploy": {"system": system}, "strategies": STRATEGIES, "strategy": strategy}
+
+
+def test_the_system_text_is_the_strategys_unless_deploy_names_one_and_the_context_has_room_for_it(goal):
+    served, plain = served_strategy(run_section(), goal), served_strategy(run_section(strategy="plain"), goal)
+    assert served.system == "You shout."
+    assert served_strategy(run_section("Mine."), goal).system == "Mine."
+    assert plain == ServedStrategy(None, "plain")
+    assert served_strategy({"deploy": {"system": "Mine."}}, None) == ServedStrategy("Mine.")
+    header = {"general.architecture": "llama", "llama.context_length": 1000}
+    texts = (served.system, served.user, *(m["content"] for m in served.examples))
+    assert context_of(served, 256, header) == 256 + sum(len(text.encode()) for text in texts) // 2
+    assert context_of(served, 990, header) == 1000
+    assert context_of(plain, 256, header) == context_of(ServedStrategy("Of deploy."), 256, header) == 256
+
+
+@pytest.mark.parametrize(
+    ("strategy", "generation", "asked"),
+    [
+        (None, None, {"Be brief.": 1, "": 1}),
+        (None, "All.", {"All.": 2}),
+        (None, "", {"": 2}),
+        ("plain", None, {"Be brief.": 1, "": 1}),
+        ("plain", "All.", {"All.": 2}),
+        ("loud", "All.", {"You shout.": 2}),
+        ("bare", "All.", {"": 2}),
+    ],
+)
+def test_system_texts_are_counted_as_the_questions_were_asked(served_test, goal, strategy, generation, asked):
+    settings = {"strategies": STRATEGIES, "strategy": strategy, "generation": {"system": generation}}
+    assert asked_systems(settings, served_test) == asked
+    prompts = all_prompts(served_test, {}, generation, Strategies(settings, goal))
+    first = [p.messages[0] for p in prompts if p.prompt_set == "test"]
+    assert Counter(m["content"] if m["role"] == "system" else "" for m in first) == asked
+
+
+def test_a_bundle_without_the_system_message_of_the_questions_says_so(run_folder, served_test, tmp_path, capfd):  # noqa: F811
+    said = "1 of 2 test questions were asked with a system message; the bundle has none"
+    for system, is_lacking in ((None, True), ("Be brief.", False)):
+        assert build(run_folder, tmp_path / "bundle", settings_of(run_folder, system), "--test", served_test) == 0
+        assert (said in capfd.readouterr().err) == is_lacking
+        assert (f"- {said}" in (tmp_path / "bundle/README.md").read_text()) == is_lacking
+    assert lacking_system(None, Counter({"": 4})) is None
+
+
+def test_a_bundle_serves_the_chosen_strategy(run_folder, goal, tmp_path, capfd):  # noqa: F811
+    folder, settings = tmp_path / "bundle", settings_of(run_folder, None, strategies=STRATEGIES, strategy="loud")
+    assert build(run_folder, folder, settings, "--train", goal) == 0
+    assert "without the characters that Ollama drops" in capfd.readouterr().err
+    commands = parse_modelfile((folder / "Modelfile").read_text())
+    assert ("system", "You shout.") in commands
+    said = [value for name, value in commands if name == "message"]
+    assert said == ['user """Caption this (goal): Un but ?"""', 'assistant """GOOOAL 🤷♂️ ! """']
+    assert "strategy `loud`" in (folder / "README.md").read_text()
+    asked = "import json, example_llama_cpp as e; print(json.dumps(e.messages_of('Et alors ?', e.SYSTEM, 'goal')))"
+    done = subprocess.run([sys.executable, "-c", asked], cwd=folder, capture_output=True, text=True, check=True)
+    assert [message["content"] for message in json.loads(done.stdout)] == [
+        "You shout.", "Caption this (goal): Un but ?", GOAL[1]["content"], "Caption this (goal): Et alors ?",
+    ]  # fmt: skip
+    assert run_example(folder / "example_llama_cpp.py", "--max-tokens", "4").endswith("\n")
+    with pytest.raises(UserError, match='an example of the strategy holds """'):
+        message_text('"""')

@@ -1,8 +1,5 @@
 """The embedded Mistral 3, its processor, and how conversations with images become text and pixel values."""
 
-import json
-import shutil
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,7 +11,7 @@ from scripts.common.base_model import load_base
 from scripts.common.chat import prompt_ids, tokenize_conversation
 from scripts.common.config.models import EmbeddedModel
 from scripts.common.errors import UserError
-from scripts.common.files import check_manifest, write_manifest
+from scripts.common.files import check_manifest
 from scripts.common.vision import VisionTokenizer, image_grid, image_text, load_image, load_processor, pixel_inputs
 from scripts.model.build_embedded_model import build_embedded_model
 from scripts.model.chat_templates import BUILT_IN_TEMPLATES, template_text
@@ -84,15 +81,6 @@ def test_a_conversation_has_the_tokens_that_the_processor_makes(processor, tmp_p
     )
 
 
-def test_the_template_takes_texts_and_parts_alike(processor):
-    plain = [{"role": "system", "content": "Lis."}, {"role": "user", "content": "Titre ?"}, ANSWER]
-    parts = [{**m, "content": [{"type": "text", "text": m["content"]}]} for m in plain]
-    for messages in (plain, parts):
-        assert processor.tokenizer.apply_chat_template(messages, tokenize=False) == (
-            "<s>[SYSTEM_PROMPT]Lis.[/SYSTEM_PROMPT][INST]Titre ?[/INST]Rapport annuel</s>"
-        )
-
-
 def test_texts_that_hold_an_image_token_and_templates_without_images_are_refused(processor, tmp_path):
     tokenizer = VisionTokenizer(processor, tmp_path)
     for text in ("[IMG]", "so [IMG_END] so"):
@@ -134,19 +122,6 @@ def test_what_is_no_image_of_the_folder_is_one_clear_line(tmp_path):
             load_image(folder, name)
 
 
-def test_a_processor_in_one_file_as_transformers_saves_it_is_the_same(tiny_vision_base, processor, tmp_path):
-    folder = shutil.copytree(tiny_vision_base.parent, tmp_path / "m")
-    (folder / "preprocessor_config.json").unlink()
-    processor.save_pretrained(folder)
-    again, picture = load_processor(write_manifest(folder, name="m")), [Image.new("RGB", (300, 200), "teal")]
-    assert torch.equal(pixel_inputs(again, picture)["pixel_values"], pixel_inputs(processor, picture)["pixel_values"])
-
-
-def test_a_linked_vision_model_keeps_its_processor_and_finds_its_template(tiny_vision_base, tmp_path):
-    source = shutil.copytree(tiny_vision_base.parent, tmp_path / "source")
-    template = (source / "chat_template.jinja").read_text()
-    (source / "chat_template.jinja").unlink()
-    (source / "chat_template.json").write_text(json.dumps({"chat_template": template}))
-    for named, wanted in ((None, template), (BUILT_IN_TEMPLATES["chatml"], template_text("chatml"))):
-        link_local_model(source, tmp_path / "m", "mine", LINKED, named)
-        assert load_processor(tmp_path / "m/manifest.json").tokenizer.chat_template == wanted
+def test_a_linked_vision_model_keeps_its_processor_and_gets_the_configured_template(tiny_vision_base, tmp_path):
+    link_local_model(tiny_vision_base.parent, tmp_path / "m", "mine", LINKED, BUILT_IN_TEMPLATES["chatml"])
+    assert load_processor(tmp_path / "m/manifest.json").tokenizer.chat_template == template_text("chatml")
