@@ -14,10 +14,12 @@ import pytest
 
 from scripts.common.files import check_manifest, read_json
 from scripts.model import link_local_model
+from tests.support.project import ROOT
+from tests.support.tiny_model import without_manifest
 
-ROOT = Path(__file__).resolve().parents[2]
 SETTINGS = {"architecture": "mistral", "license": "MIT", "trust_remote_code": False, "template_date": None}
 CODE = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\nPath({mark!r}).touch()\nclass Own: pass\n"
+PICKLE = b"\x80\x04cos\nsystem\n(S'touch ran'\ntR."
 LOAD = """
 import sys
 from pathlib import Path
@@ -32,23 +34,22 @@ load_base(manifest, torch.float32)
 class Folder:
     """A model's folder to be spoilt, and the step that takes it."""
 
-    def __init__(self, source: Path, target: Path, mark: Path, capsys: pytest.CaptureFixture):
-        self.source, self.target, self.mark, self.capsys = source, target, mark, capsys
+    def __init__(self, source: Path, target: Path, capsys: pytest.CaptureFixture):
+        self.source, self.target, self.mark, self.capsys = source, target, source.with_name("mark"), capsys
 
     def change(self, name: str, **entries) -> None:
-        """Change entries of a JSON file; None takes one out."""
+        """Change entries of a JSON file."""
         content = read_json(self.source / name) if (self.source / name).is_file() else {}
-        content = {key: value for key, value in (content | entries).items() if value is not None}
-        (self.source / name).write_text(json.dumps(content), encoding="utf-8")
+        (self.source / name).write_text(json.dumps(content | entries), encoding="utf-8")
 
     def plant(self, name: str) -> None:
         """Put Python code there that leaves a mark when it is run."""
         (self.source / name).write_text(CODE.format(mark=str(self.mark)), encoding="utf-8")
 
-    def take(self, **settings) -> int:
+    def take(self) -> int:
         """Run the step; return its exit status."""
-        arguments = ["--name", "mine", "--folder", str(self.target), "--settings", json.dumps(SETTINGS | settings)]
-        return link_local_model.main([str(self.source), *arguments])
+        words = [self.source, "--name", "mine", "--folder", self.target, "--settings", json.dumps(SETTINGS)]
+        return link_local_model.main([*map(str, words)])
 
     def refused(self, line: str) -> None:
         """The step refuses the folder with this in its one line, and leaves nothing behind."""
@@ -58,63 +59,45 @@ class Folder:
         assert len(said.splitlines()) == 1
         assert not self.target.exists()
 
-    def loads(self) -> None:
-        """What was taken is loaded by another process, in which no planted code runs."""
-        done = subprocess.run([sys.executable, "-c", LOAD, str(self.target / "manifest.json")], cwd=ROOT, check=False)
-        assert done.returncode == 0
-        assert not self.mark.exists()
-
 
 @pytest.fixture
 def folder(tiny_base, tmp_path, capsys) -> Folder:
-    source = shutil.copytree(tiny_base.parent, tmp_path / "source", ignore=shutil.ignore_patterns("manifest.json"))
-    return Folder(source, tmp_path / "taken", tmp_path / "mark", capsys)
+    return Folder(without_manifest(tiny_base, tmp_path / "source"), tmp_path / "taken", capsys)
 
 
-def test_pickles_alone_are_refused(folder):
-    for name in ("pytorch_model.bin", "model.pkl", "model.pt"):
-        (folder.source / name).write_bytes(b"\x80\x04cos\nsystem\n(S'touch ran'\ntR.")
-    (folder.source / "model.safetensors").unlink()
-    folder.refused("has no .safetensors file, only pytorch_model.bin, which can hide code")
-
-
-def test_pickles_beside_safetensors_are_not_taken(folder):
+def test_pickles_are_not_taken_and_alone_they_are_refused(folder):
     for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt", "rng_state.pth", "x.pkl", "x.h5", "x.npy"):
-        (folder.source / name).write_bytes(b"\x80\x04cos\nsystem\n(S'touch ran'\ntR.")
+        (folder.source / name).write_bytes(PICKLE)
+    folder.change("consolidated.safetensors.index.json", weight_map={"lm_head.weight": "consolidated-1.safetensors"})
     assert folder.take() == 0
     kept = {path.suffix for path in folder.target.iterdir() if not path.name.startswith(".")}
     assert kept <= {".json", ".jinja", ".model", ".safetensors"}
+    assert not (folder.target / "consolidated.safetensors.index.json").exists()
+    shutil.rmtree(folder.target)
+    (folder.source / "model.safetensors").unlink()
+    folder.refused("has no .safetensors file, only training_args.bin, which can hide code")
 
 
-def test_remote_code_of_a_known_model_is_taken_out_and_never_imported(folder):
+@pytest.mark.parametrize("place", ["", "evil/repository--"])
+def test_code_for_a_known_model_is_taken_out_and_never_fetched_or_run(folder, place):
     folder.plant("modeling_own.py")
     folder.plant("tokenization_own.py")
-    folder.change("config.json", auto_map=dict.fromkeys(("AutoConfig", "AutoModelForCausalLM"), "modeling_own.Own"))
-    folder.change("tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_own.Own", None]})
-    assert folder.take() == 0
-    assert check_manifest(folder.target / "manifest.json", hashes=True)["mended"] == [
-        "config.json", "tokenizer_config.json"
-    ]  # fmt: skip
-    assert not list(folder.target.glob("*.py"))
-    assert "auto_map" not in read_json(folder.target / "config.json") | read_json(
-        folder.target / "tokenizer_config.json"
-    )
-    folder.loads()
-
-
-def test_remote_code_of_another_repository_is_not_fetched(folder):
-    folder.change("config.json", auto_map={"AutoModelForCausalLM": "evil/repository--modeling_own.Own"})
-    folder.change("tokenizer_config.json", auto_map={"AutoTokenizer": ["evil/repository--tokenization_own.Own", None]})
-    assert folder.take() == 0
-    assert "evil" not in "".join(path.read_text() for path in folder.target.glob("*config.json"))
-
-
-def test_a_kernel_from_the_hub_is_not_fetched(folder):
-    folder.change("config.json", attn_implementation="evil/kernel", _attn_implementation="evil/kernel:run")
+    kinds = ("AutoConfig", "AutoModelForCausalLM")
+    kernel = {"attn_implementation": "evil/kernel", "_attn_implementation": "evil/kernel:run"}
+    folder.change("config.json", auto_map=dict.fromkeys(kinds, f"{place}modeling_own.Own"), **kernel)
+    folder.change("tokenizer_config.json", auto_map={"AutoTokenizer": [f"{place}tokenization_own.Own", None]})
     folder.change("generation_config.json", custom_generate="evil/generate")
     assert folder.take() == 0
-    assert "evil" not in "".join(path.read_text() for path in folder.target.glob("*config.json"))
-    folder.loads()
+    mended = check_manifest(folder.target / "manifest.json", hashes=True)["mended"]
+    assert {"config.json", "tokenizer_config.json"} <= {*mended}
+    assert not list(folder.target.glob("*.py"))
+    written = "".join(path.read_text() for path in folder.target.glob("*config.json"))
+    assert "auto_map" not in written
+    assert "evil" not in written
+    if not place:
+        command = [sys.executable, "-c", LOAD, str(folder.target / "manifest.json")]
+        assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    assert not folder.mark.exists()
 
 
 def test_a_model_or_tokenizer_that_is_nothing_without_its_code_is_refused(folder):
@@ -127,49 +110,55 @@ def test_a_model_or_tokenizer_that_is_nothing_without_its_code_is_refused(folder
     assert not folder.mark.exists()
 
 
+def with_header(header: bytes) -> bytes:
+    return struct.pack("<Q", len(header)) + header + bytes(4)
+
+
+def with_tensor(shape: str, end: int = 4, dtype: str = "F32") -> bytes:
+    return with_header(f'{{"t": {{"dtype": "{dtype}", "shape": {shape}, "data_offsets": [0, {end}]}}}}'.encode())
+
+
 HEADERS = {
     "a header of 2^63 bytes": struct.pack("<Q", 2**63),
     "a header longer than the file": struct.pack("<Q", 100) + b"{}",
     "no header": b"",
-    "a header that is no JSON": struct.pack("<Q", 4) + b"\x80\x04co",
-    "a header without end": struct.pack("<Q", 200_000) + b"[" * 200_000,
-    "a header that is a list": struct.pack("<Q", 2) + b"[]",
-    "a tensor without shape": b'{"t": {"dtype": "F32", "data_offsets": [0, 4]}}',
-    "a tensor of another size": b'{"t": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}',
-    "a tensor beyond the file": b'{"t": {"dtype": "F32", "shape": [1000], "data_offsets": [0, 4000]}}',
-    "a negative dimension": b'{"t": {"dtype": "F32", "shape": [-1], "data_offsets": [0, 4]}}',
-    "a shape that overflows": b'{"t": {"dtype": "F32", "shape": [9223372036854775807, 4], "data_offsets": [0, 0]}}',
-    "a dimension as text": b'{"t": {"dtype": "F32", "shape": ["1"], "data_offsets": [0, 4]}}',
-    "an unknown type": b'{"t": {"dtype": "PICKLE", "shape": [1], "data_offsets": [0, 4]}}',
+    "a header that is not JSON": with_header(b"\x80\x04co"),
+    "a header without end": with_header(b"[" * 200_000),
+    "a tensor without shape": with_header(b'{"t": {"dtype": "F32", "data_offsets": [0, 4]}}'),
+    "a tensor of another size": with_tensor("[2]"),
+    "a tensor beyond the file": with_tensor("[1000]", end=4000),
+    "a negative dimension": with_tensor("[-1]"),
+    "a shape that overflows": with_tensor("[9223372036854775807, 4]", end=0),
+    "an unknown type": with_tensor("[1]", dtype="PICKLE"),
 }
 
 
 @pytest.mark.parametrize("name", HEADERS)
-def test_a_hostile_safetensors_header_is_refused(folder, name: str):
-    content = HEADERS[name]
-    if content.startswith(b"{"):
-        content = struct.pack("<Q", len(content)) + content + bytes(4)
-    (folder.source / "model.safetensors").write_bytes(content)
+def test_a_hostile_safetensors_header_is_refused(folder, name):
+    (folder.source / "model.safetensors").write_bytes(HEADERS[name])
     folder.refused("model.safetensors: is no safetensors file: ")
 
 
-@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "pytorch_model.bin", "none.safetensors", 7])
-def test_an_index_that_leads_out_of_the_folder_or_to_a_pickle_is_refused(folder, name):
+def test_an_index_that_leads_out_of_the_folder_or_to_a_pickle_is_refused(folder):
     shutil.copy(folder.source / "model.safetensors", folder.source.parent / "secret.safetensors")
-    (folder.source / "pytorch_model.bin").write_bytes(b"\x80\x04")
-    folder.change("model.safetensors.index.json", weight_map={"lm_head.weight": name})
-    folder.refused("which is no safetensors file of the folder")
+    (folder.source / "pytorch_model.bin").write_bytes(PICKLE)
+    for name in ("../secret.safetensors", "/etc/passwd", "pytorch_model.bin", "none.safetensors", 7):
+        folder.change("model.safetensors.index.json", weight_map={"lm_head.weight": name})
+        folder.refused("which is no safetensors file of the folder")
 
 
-def test_an_index_of_files_that_are_not_taken_is_no_hindrance(folder):
-    folder.change("consolidated.safetensors.index.json", weight_map={"lm_head.weight": "consolidated-1.safetensors"})
-    assert folder.take() == 0
-    assert not (folder.target / "consolidated.safetensors.index.json").exists()
-
-
-def test_a_link_out_of_the_folder_is_refused(folder):
-    (folder.source / "README.md").symlink_to("/etc/passwd")
-    folder.refused("README.md: is a link out of the model's folder; put the file itself there")
+@pytest.mark.parametrize(
+    ("name", "target", "line"),
+    [
+        ("README.md", "/etc/passwd", "README.md: is a link out of the model's folder; put the file itself there"),
+        ("model.safetensors", "/etc/passwd", "/source/model.safetensors: is no safetensors file"),
+        ("model-2.safetensors", "nothing", "/source/model-2.safetensors: is a link to nothing; put the file itself"),
+    ],
+)
+def test_a_link_to_something_else_is_refused(folder, name, target, line):
+    (folder.source / name).unlink(missing_ok=True)
+    (folder.source / name).symlink_to(target)
+    folder.refused(line)
 
 
 def test_a_snapshot_of_the_hubs_cache_which_consists_of_links_is_taken(folder, tmp_path):
@@ -182,18 +171,6 @@ def test_a_snapshot_of_the_hubs_cache_which_consists_of_links_is_taken(folder, t
     folder.source = snapshot
     assert folder.take() == 0
     assert check_manifest(folder.target / "manifest.json", hashes=True)["files"]
-
-
-def test_weights_that_are_a_link_to_something_else_are_refused(folder):
-    (folder.source / "model.safetensors").unlink()
-    (folder.source / "model.safetensors").symlink_to("/etc/passwd")
-    folder.refused(f"{folder.source / 'model.safetensors'}: is no safetensors file")
-
-
-def test_weights_that_are_a_link_to_nothing_are_refused(folder):
-    (folder.source / "model.safetensors").rename(folder.source / "model-1.safetensors")
-    (folder.source / "model-2.safetensors").symlink_to("nothing.safetensors")
-    folder.refused(f"{folder.source / 'model-2.safetensors'}: is a link to nothing; put the file itself there")
 
 
 @pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.json"])
