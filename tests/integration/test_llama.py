@@ -15,7 +15,7 @@ from scripts.common.records import images_of
 from scripts.common.vision import VisionTokenizer, image_grid, load_image, load_processor, pixel_inputs
 from scripts.gguf.llama import adds_bos, chat_text, ends_generation, open_gguf, token_ids, token_text
 from scripts.gguf.llama_vision import media_marker, open_vision, prepared_image, sight_of, with_markers
-from scripts.predict.llama_readers import ImageReader, TextReader
+from scripts.predict.llama_readers import ImageReader
 from scripts.predict.predict_with_llama import main
 from tests.support.gguf_files import changed
 from tests.support.vision_run import SIZES, image_question
@@ -48,12 +48,6 @@ def test_a_file_that_llama_cpp_can_not_load_is_one_line(tiny_gguf, tmp_path, cap
     path.write_bytes(tiny_gguf.read_bytes()[:-1000])
     with pytest.raises(UserError, match="is not a valid GGUF file"), open_gguf(path):
         pass
-
-
-def test_the_context_is_the_models_own_unless_one_is_asked_for(tiny_gguf):
-    for asked, context in ((None, 512), (256, 256)):
-        with open_gguf(tiny_gguf, **({"context": asked} if asked else {})) as model:
-            assert model.n_ctx() == context
 
 
 def test_bos_is_there_once_an_eos_where_the_file_asks_for_it_and_tokens_have_texts(tiny_gguf, tmp_path):
@@ -98,9 +92,9 @@ def served(tiny_vision):
         yield model, reader
 
 
-def predict(run, folder, test=None, generation=GENERATION, longest_edge=None) -> tuple[dict, dict]:
+def predict(run, folder, test=None, generation=GENERATION) -> tuple[dict, dict]:
     """Run the step; return the answers without their time and the likelihoods, by id."""
-    settings = {"task": "vision", "vision": {"longest_edge": longest_edge}, "generation": generation}
+    settings = {"task": "vision", "vision": {"longest_edge": None}, "generation": generation}
     answers, likelihood = folder / "answers" / "bf16.jsonl", folder / "likelihood.jsonl"
     words = [run.gguf, "--mmproj", run.mmproj, "--images", run.data, "--test", test or run.test, "--threads", "2"]
     words += ["--answers", answers, "--likelihood", likelihood, "--settings", json.dumps(settings)]
@@ -173,13 +167,6 @@ def test_answers_do_not_depend_on_the_prompts_before(tiny_vision, predicted, tmp
     assert (answers, likelihood) == predicted
 
 
-def test_a_prompt_of_text_is_answered_as_without_an_mmproj_file(tiny_vision, served):
-    model, reader = served
-    messages = [{"role": "user", "content": "Sans image ?"}]
-    assert reader.read(model, messages) == TextReader().read(model, messages)
-    assert model.n_tokens == 0
-
-
 def test_rows_hold_the_prompt_and_the_likelihood_is_that_of_the_merged_model(tiny_vision, tokenizer, predicted):
     model = AutoModelForImageTextToText.from_pretrained(tiny_vision.merged, dtype=torch.float32).eval()
     for row in read_jsonl(tiny_vision.test):
@@ -194,12 +181,6 @@ def test_rows_hold_the_prompt_and_the_likelihood_is_that_of_the_merged_model(tin
         expected = torch.nn.functional.cross_entropy(logits[start - 1 : -1], torch.tensor(ids[start:]), reduction="sum")
         assert found["tokens"] == len(ids) - start
         assert found["nll"] == pytest.approx(float(expected), rel=0.005)
-
-
-def test_smaller_images_take_fewer_tokens(tiny_vision, predicted, tmp_path):
-    answers, _ = predict(tiny_vision, tmp_path, longest_edge=56)
-    assert answers["a"]["prompt_tokens"] == predicted[0]["a"]["prompt_tokens"] - (4 * 5 - 2 * 3)
-    assert answers["d"] == predicted[0]["d"]
 
 
 def test_a_prompt_that_does_not_fit_is_refused_in_one_line(tiny_vision, tmp_path, capfd):
