@@ -3,7 +3,6 @@
 import base64
 import gzip
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -14,6 +13,7 @@ import pytest
 from tests.support.hub import Hub
 from tests.support.project import ROOT, Project
 from tests.support.secrets import PLANTED, forms, traces
+from tests.support.tiny_model import without_manifest
 
 REPOSITORY, REVISION = "someone/model", "0123456789abcdef0123456789abcdef01234567"
 LEDGER = "results/datasets/cards/ledger.json"
@@ -21,10 +21,10 @@ SCRIPT = "scripts/dataset/write_dataset_ledger.py"
 HEAD = "def step(arguments: argparse.Namespace) -> None:\n"
 
 
-@pytest.fixture
-def project(finished, tmp_path) -> Project:
-    """A copy of a finished project, to go on in."""
-    return finished.copy(tmp_path / "project")
+@pytest.fixture(scope="module")
+def project(finished, tmp_path_factory) -> Project:
+    """A copy of a finished project, to continue in."""
+    return finished.copy(tmp_path_factory.mktemp("secrets") / "project")
 
 
 def no_token(text: str) -> bool:
@@ -35,15 +35,15 @@ def no_token(text: str) -> bool:
 @pytest.mark.parametrize("hide", [bytes, base64.b64encode, gzip.compress, lambda text: text.hex().encode()])
 def test_the_search_finds_a_token_whatever_it_is_wrapped_in(tmp_path, hide):
     for start in range(4):
-        folder = tmp_path / str(start)
-        (folder / ".snakemake").mkdir(parents=True)
-        (folder / ".snakemake" / "record").write_bytes(hide(b"-" * start + PLANTED["WANDB_API_KEY"].encode() + b" end"))
-        assert [line.rpartition(": ")[2] for line in traces(folder)] == ["WANDB_API_KEY"]
+        (tmp_path / f".{start}").write_bytes(hide(b"-" * start + PLANTED["WANDB_API_KEY"].encode() + b" end"))
+    assert [line.rpartition(": ")[2] for line in traces(tmp_path)] == ["WANDB_API_KEY"] * 4
 
 
-def test_a_whole_run_leaves_no_token_anywhere(finished):
-    assert (finished.folder / ".snakemake" / "metadata").is_dir()
-    assert traces(finished.folder) == []
+def test_a_whole_run_and_its_report_leave_no_token_anywhere(project):
+    assert (project.folder / ".snakemake/metadata").is_dir()
+    done = project.snakemake("--report", "report.html", environment=PLANTED)
+    assert done.returncode == 0, done.stdout
+    assert traces(project.folder) == []
 
 
 def test_a_run_that_fails_and_prints_its_commands_leaves_none(project):
@@ -59,14 +59,8 @@ def test_a_run_that_fails_and_prints_its_commands_leaves_none(project):
     assert traces(project.folder) == []
 
 
-def test_the_report_has_none(project):
-    done = project.snakemake("--report", "report.html", environment=PLANTED)
-    assert done.returncode == 0, done.stdout
-    assert traces(project.folder) == []
-
-
 def test_the_hub_gets_its_token_and_nobody_else_does(project, tiny_base, tmp_path):
-    source = shutil.copytree(tiny_base.parent, tmp_path / "source", ignore=shutil.ignore_patterns("manifest.json"))
+    source = without_manifest(tiny_base, tmp_path / "source")
     model = f"models:\n  hubbed:\n    hub: {{id: {REPOSITORY}, revision: {REVISION}}}\n    license: MIT\n"
     project.write("config/config.yaml", (project.folder / "config/config.yaml").read_text().replace("models:\n", model))
     with Hub(source, REPOSITORY, REVISION) as store, Hub(source, REPOSITORY, REVISION, store=store.url) as hub:
