@@ -19,24 +19,13 @@ class Hub(ThreadingHTTPServer):
     asks, if anything.
     """
 
-    def __init__(
-        self,
-        folder: Path,
-        repository: str,
-        revision: str,
-        break_after: int | None = None,
-        store: str | None = None,
-        kind: str = "model",
-    ):
+    def __init__(self, folder: Path, repository: str, revision: str, break_after=None, store=None, kind="model"):
         self.folder, self.repository, self.revision, self.kind = folder, repository, revision, kind
         self.break_after, self.store = break_after, store
         self.asked: list[tuple[str, str | None]] = []
         self.authorizations: list[tuple[str, str | None]] = []
         super().__init__(("127.0.0.1", 0), Handler)
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_address[1]}"
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
     def __enter__(self) -> "Hub":
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -68,61 +57,49 @@ class Handler(BaseHTTPRequestHandler):
         files = {str(f.relative_to(hub.folder)): f for f in sorted(hub.folder.rglob("*")) if f.is_file()}
         place = f"/datasets/{hub.repository}" if hub.kind == "dataset" else f"/{hub.repository}"
         api, resolve = f"/api/{hub.kind}s/{hub.repository}", f"{place}/resolve/{hub.revision}/"
+        name = path.removeprefix(resolve)
         if path == f"{api}/revision/{hub.revision}":
             siblings = [{"rfilename": name} for name in files]
             self.send_json({"id": hub.repository, "sha": hub.revision, "siblings": siblings}, body)
         elif path == f"{api}/tree/{hub.revision}":
+            sizes = {name: file.stat().st_size for name, file in files.items()}
             self.send_json(
-                [{"type": "file", "path": n, "size": f.stat().st_size, "oid": "0" * 40} for n, f in files.items()], body
+                [{"type": "file", "path": n, "size": size, "oid": "0" * 40} for n, size in sizes.items()], body
             )
-        elif path.startswith(resolve) and path.removeprefix(resolve) in files:
-            self.send_file(files[path.removeprefix(resolve)], path.removeprefix(resolve), body)
+        elif path.startswith(resolve) and name in files:
+            self.send_file(files[name].read_bytes(), name, body)
         else:
-            self.send_response(404)
-            self.send_header("X-Error-Code", "RepoNotFound")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
+            self.send_head(404, {"X-Error-Code": "RepoNotFound", "Content-Length": 0})
+
+    def send_head(self, status: int, headers: dict) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, str(value))
+        self.end_headers()
 
     def send_json(self, value, body: bool) -> None:
         content = json.dumps(value).encode()
-        self.send_response(200)
-        self.send_header("Content-Type", "application/json")
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
+        self.send_head(200, {"Content-Type": "application/json", "Content-Length": len(content)})
         if body:
             self.wfile.write(content)
 
-    def send_place(self, address: str, content: bytes) -> None:
-        """Answer a question for a file with where it is, as the hub does with large ones."""
-        self.send_response(302)
-        self.send_header("Location", address)
-        self.send_header("X-Linked-ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("X-Linked-Size", str(len(content)))
-        self.send_header("X-Repo-Commit", self.server.revision)
-        self.send_header("Content-Length", "0")
-        self.end_headers()
-
-    def send_file(self, file: Path, name: str, body: bool) -> None:
-        hub, content = self.server, file.read_bytes()
-        if hub.store:
-            self.send_place(hub.store + self.path, content)
+    def send_file(self, content: bytes, name: str, body: bool) -> None:
+        hub, tag = self.server, f'"{hashlib.sha256(content).hexdigest()}"'
+        headers = {"X-Repo-Commit": hub.revision}
+        if hub.store:  # the hub says where a large file is
+            linked = {"X-Linked-ETag": tag, "X-Linked-Size": len(content), "Content-Length": 0}
+            self.send_head(302, {**headers, **linked, "Location": hub.store + self.path})
             return
         wanted = self.headers.get("Range")
         start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
-        self.send_response(206 if wanted else 200)
-        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
-        self.send_header("X-Repo-Commit", hub.revision)
-        self.send_header("Accept-Ranges", "bytes")
-        self.send_header("Content-Length", str(len(content) - start))
+        headers |= {"ETag": tag, "Accept-Ranges": "bytes", "Content-Length": len(content) - start}
         if wanted:
-            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        self.end_headers()
+            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
+        self.send_head(206 if wanted else 200, headers)
         if not body:
             return
         hub.asked.append((name, wanted))
+        end = len(content)
         if hub.break_after is not None and len(content) > hub.break_after:
-            end, hub.break_after = start + hub.break_after, None
-            self.wfile.write(content[start:end])
-            self.close_connection = True
-            return
-        self.wfile.write(content[start:])
+            end, hub.break_after, self.close_connection = start + hub.break_after, None, True
+        self.wfile.write(content[start:end])
