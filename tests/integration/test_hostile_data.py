@@ -116,13 +116,6 @@ def test_what_a_terminal_would_obey_is_spelled_out_in_messages(stage, text):
         assert line.isprintable()
 
 
-def test_json_nested_without_end_is_refused(stage):
-    for text in ("[" * 100_000, '{"a":' * 1000, "[" * 100_000 + "]" * 100_000):
-        Path("raw.jsonl").write_text('{"prompt": "a", "completion": "b", "x": ' + text + "}\n", encoding="utf-8")
-        assert stage.ingest(Path("raw.jsonl")) == 1
-        assert stage.error().startswith("raw.jsonl:1: is n")
-
-
 def test_a_file_that_is_not_of_its_format_is_not_quoted_in_the_error(stage):
     Path("secret").write_text("root:x:0:0\n", encoding="utf-8")
     Path("raw.jsonl").symlink_to("secret")
