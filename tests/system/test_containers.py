@@ -114,7 +114,7 @@ class OnTheCluster:
         self.project, self.marker = project_in(folder / "project"), folder / "marker"
         poison = plant_poison(folder / "home", self.marker)
         plant_poison(folder / "project", self.marker)
-        replace(self.project, "rules/dataset.smk", "python {params.code[0]:q}", self.SEEN + " python {params.code[0]:q}")
+        replace(self.project, "rules/dataset.smk", "python {params", f"{self.SEEN} python {{params")
         replace(self.project, PROFILE + "/job.sh", "\nif [", f"\n{self.ELSEWHERE}\nif [")
         self.jobs = finish(
             self.project,
