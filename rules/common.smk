@@ -11,11 +11,10 @@ from scripts.common.config.runs import QUANTS
 from scripts.common.config.variants import answer_variants, gguf_quants, makers, shipped_variant
 from scripts.common.stop_jobs import stop_jobs_on_signals
 from scripts.workflow import input_files, settings
-from scripts.workflow.code_digest import step_code
 from scripts.workflow.prepare import prepare, show_summary
 
 PREPARED = prepare(workflow)
-CONFIG, conda_file = PREPARED.config, PREPARED.conda_file
+CONFIG, code, conda_file = PREPARED.config, PREPARED.script, PREPARED.conda_file
 # A download that breaks off is tried again; without a network there is nothing to try.
 DOWNLOAD_RETRIES = 0 if CONFIG.offline else 2
 # For each run the run that makes its model: runs that differ only in how they answer share one.
@@ -43,12 +42,6 @@ def models_from(source):
 def generating_runs(*methods):
     """Return the names of the runs that generate text, with one of these methods."""
     return [name for name, run in CONFIG.runs.items() if run.method in methods and name not in CLASSIFYING]
-
-
-def code(script):
-    """Return the path of a script, and what runs its step again when it changes."""
-    path = PREPARED.root / "scripts" / script
-    return [os.path.relpath(path), step_code(path)]
 
 
 def image(environment):

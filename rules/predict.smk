@@ -44,7 +44,7 @@ rule predict_with_transformers:
         ),
     shell:
         r"""
-        python {params.code[0]:q} {input.model:q} {params.adapter:q} --test {input.test:q} {params.prompt_sets:q} \
+        python {params.code:q} {input.model:q} {params.adapter:q} --test {input.test:q} {params.prompt_sets:q} \
             {params.shown:q} {params.images:q} --answers {output.answers:q} --likelihood {output.likelihood:q} \
             --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} --log {log:q}
         """
@@ -87,7 +87,7 @@ rule predict_with_llama:
         settings=settings_of(run="task vision.longest_edge generation strategies strategy"),
     shell:
         r"""
-        python {params.code[0]:q} {input.model:q} --test {input.test:q} {params.prompt_sets:q} \
+        python {params.code:q} {input.model:q} --test {input.test:q} {params.prompt_sets:q} \
             {params.shown:q} {params.mmproj:q} {params.images:q} --answers {output.answers:q} \
             --likelihood {output.likelihood:q} --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
             --log {log:q}
@@ -125,7 +125,7 @@ rule predict_spans:
         ),
     shell:
         r"""
-        python {params.code[0]:q} {input.model:q} --test {input.test:q} --answers {output.answers:q} \
+        python {params.code:q} {input.model:q} --test {input.test:q} --answers {output.answers:q} \
             --likelihood {output.likelihood:q} --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
             --log {log:q}
         """

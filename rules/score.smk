@@ -33,7 +33,7 @@ rule score_answers:
         settings=settings_of(of("run", settings.score), run="task", dataset="language"),
     shell:
         r"""
-        python {params.code[0]:q} {input.answers:q} {input.likelihood:q} --reference {input.reference:q} \
+        python {params.code:q} {input.answers:q} {input.likelihood:q} --reference {input.reference:q} \
             --run {wildcards.run:q} --variant {wildcards.variant:q} --scores {output.scores:q} \
             --errors {output.errors:q} --settings {params.settings:q} --log {log:q}
         """
@@ -66,7 +66,7 @@ rule draw_confusion:
         code=code("score/draw_confusion.py"),
     shell:
         r"""
-        python {params.code[0]:q} {input.scores:q} --table {output.table:q} --picture {output.picture:q} --log {log:q}
+        python {params.code:q} {input.scores:q} --table {output.table:q} --picture {output.picture:q} --log {log:q}
         """
 
 
@@ -98,7 +98,7 @@ rule decide_verdict:
         settings=settings_of(of("run", settings.verdict)),
     shell:
         r"""
-        python {params.code[0]:q} {input.scores:q} --run {wildcards.run:q} --base {input.base:q} \
+        python {params.code:q} {input.scores:q} --run {wildcards.run:q} --base {input.base:q} \
             --verdict {output.verdict:q} --settings {params.settings:q} --log {log:q}
         """
 
@@ -141,7 +141,7 @@ rule write_run_report:
         settings=settings_of(of("run", settings.report)),
     shell:
         r"""
-        python {params.code[0]:q} --scores {input.scores:q} --answers {input.answers:q} --errors {input.errors:q} \
+        python {params.code:q} --scores {input.scores:q} --answers {input.answers:q} --errors {input.errors:q} \
             --verdict {input.verdict:q} {params.curve:q} {params.training:q} {params.images:q} \
             --types {input.types:q} --manifest {input.base:q} --page {output.page:q} \
             --settings {params.settings:q} --log {log:q}
@@ -191,6 +191,6 @@ rule write_leaderboard:
     shell:
         # A sweep may have more runs than one argument has room for: they come in by a pipe.
         r"""
-        printf %s {params.settings:q} | python {params.code[0]:q} {params.results:q} --csv {output.table:q} \
+        printf %s {params.settings:q} | python {params.code:q} {params.results:q} --csv {output.table:q} \
             --page {output.page:q} --settings @/dev/stdin --log {log:q}
         """

@@ -49,7 +49,7 @@ rule tokenize_conversations:
         ),
     shell:
         r"""
-        python {params.code[0]:q} {params.dataset:q} --base {input.base:q} {params.images:q} \
+        python {params.code:q} {params.dataset:q} --base {input.base:q} {params.images:q} \
             --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
         """
 
@@ -93,7 +93,7 @@ rule tokenize_spans:
         settings=settings_of(run="tokens.max_length tokens.window_overlap"),
     shell:
         r"""
-        python {params.code[0]:q} {params.dataset:q} --base {input.base:q} --folder {params.folder:q} \
+        python {params.code:q} {params.dataset:q} --base {input.base:q} --folder {params.folder:q} \
             --settings {params.settings:q} --log {log:q}
         """
 
@@ -138,7 +138,7 @@ rule train_adapter:
         settings=settings_of(run="task method seed vision lora qlora training tokens.packing tokens.max_length"),
     shell:
         r"""
-        python {params.code[0]:q} {params.tokens:q} --base {input.base:q} {params.images:q} --output {params.output:q} \
+        python {params.code:q} {params.tokens:q} --base {input.base:q} {params.images:q} --output {params.output:q} \
             --checkpoints {params.folder:q}/checkpoints --curve {output.curve:q} --facts {output.facts:q} \
             --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
             --log {log:q}
@@ -192,7 +192,7 @@ rule train_head:
         settings=settings_of(run="method seed head lora qlora training"),
     shell:
         r"""
-        python {params.code[0]:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \
+        python {params.code:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \
             --checkpoints {params.folder:q}/checkpoints --curve {output.curve:q} --facts {output.facts:q} \
             --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
             --log {log:q}
@@ -225,7 +225,7 @@ rule merge_adapter:
         output=subpath(output.model, parent=True),
     shell:
         r"""
-        python {params.code[0]:q} {input.adapter:q} --base {input.base:q} --output {params.output:q} \
+        python {params.code:q} {input.adapter:q} --base {input.base:q} --output {params.output:q} \
             --threads {threads} --log {log:q}
         """
 
@@ -269,5 +269,5 @@ rule plot_curve:
         code=code("train/plot_curve.py"),
     shell:
         r"""
-        python {params.code[0]:q} {input.curve:q} --plot {output.plot:q} --log {log:q}
+        python {params.code:q} {input.curve:q} --plot {output.plot:q} --log {log:q}
         """

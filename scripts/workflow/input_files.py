@@ -36,13 +36,23 @@ def gguf_file(prepared: Prepared, model: str) -> str:
     return f"<results>/models/{model}.gguf" if gguf.package else prepared.located(gguf.file)
 
 
-def chat_template(prepared: Prepared, model: str) -> str | list:
-    """Return the chat template that the configuration gives a model, or that an embedded model has."""
+def chat_template_name(prepared: Prepared, model: str) -> str | None:
+    """Return the name or path of the chat template of a model, which the configuration or the architecture says."""
     section = prepared.config.models[model]
-    name = section.chat_template or (section.embedded and BUILT_IN[section.architecture])
-    if name in BUILT_IN_TEMPLATES:
-        return prepared.own_file(f"scripts/model/templates/{name}.jinja")
-    return prepared.located(name) if name else []
+    return section.chat_template or (section.embedded and BUILT_IN[section.architecture])
+
+
+def chat_template(prepared: Prepared, model: str) -> str | list:
+    """Return the file of a model's chat template, if it is the user's own."""
+    name = chat_template_name(prepared, model)
+    return prepared.located(name) if name and name not in BUILT_IN_TEMPLATES else []
+
+
+def built_in_template(prepared: Prepared, model: str) -> list:
+    """Return the option that names a model's chat template, if it is one of the workflow's."""
+    name = chat_template_name(prepared, model)
+    built_in = name in BUILT_IN_TEMPLATES
+    return ["--chat-template", *prepared.own_file(f"scripts/model/templates/{name}.jinja")] if built_in else []
 
 
 def model_folder(prepared: Prepared, model: str) -> str:

@@ -20,17 +20,37 @@ from scripts.common.config.environments import RUN_BY_RULES
 from scripts.common.config.paths import files_at
 from scripts.common.container_settings import bound_arguments, host_folders, passed_variables, paths_of, places_outside
 from scripts.common.errors import UserError
+from scripts.common.files import sha256_of
 from scripts.common.folder_lock import OWNER, one_workflow_at_a_time
 from scripts.common.hidden_secrets import HideSecrets
 from scripts.common.images import built_image, lacking, lock_name
 from scripts.common.lost_outputs import remake_lost_outputs
 from scripts.common.memory.report import memory_lines
 from scripts.common.offline import ENVIRONMENT as OFFLINE_ENVIRONMENT
+from scripts.workflow.code_digest import step_code
 
 # Inside of a container the working directory is HOME; what libraries put there goes beside Snakemake's own files.
 HOME = os.path.join(".snakemake", "home")
 # What the user gave by --apptainer-args, for a cluster's jobs.
 USERS_ARGUMENTS = "SNAKETUNE_APPTAINER_ARGS"
+
+
+@dataclass(frozen=True)
+class OwnPath:
+    """A file in the workflow's folder, for parameters. Snakemake records a parameter's `repr`, here a digest.
+
+    So a step does not run again because the workflow lies in another folder. Within a list, for Snakemake records
+    nothing of a type that it does not know.
+    """
+
+    path: str
+    digest: str
+
+    def __str__(self) -> str:
+        return self.path
+
+    def __repr__(self) -> str:
+        return self.digest
 
 
 @dataclass(eq=False)
@@ -53,9 +73,14 @@ class Prepared:
         """Return where a file or folder that the configuration names is."""
         return self.files(path)[0]
 
-    def own_file(self, path: str) -> str:
-        """Return a file of the workflow's own folder, relative to the working directory."""
-        return os.path.relpath(self.root / path)
+    def own_file(self, path: str | Path) -> list[OwnPath]:
+        """Return a file of the workflow's own folder."""
+        return [OwnPath(os.path.relpath(self.root / path), sha256_of(self.root / path))]
+
+    def script(self, path: str) -> list[OwnPath]:
+        """Return a script; its digest changes with what decides its step's result."""
+        file = self.root / "scripts" / path
+        return [OwnPath(os.path.relpath(file), step_code(file))]
 
     def conda_file(self, environment: str) -> str:
         """Return the conda file of an environment, as rules name it, in the variant that the configuration asks for."""

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support.data import load
-from tests.support.project import raw_records
+from tests.support.project import Project, raw_records
 
 CASES = load("reruns.yaml")
 
@@ -67,3 +67,11 @@ def test_a_record_that_is_added_moves_no_other_to_another_split(finished, tmp_pa
     assert len(before) == len(raw_records())
     assert len(after) == len(before) + 1
     assert before.items() <= after.items()
+
+
+def test_another_checkout_that_differs_only_in_what_decides_no_result_runs_nothing(finished, tmp_path):
+    checkout = Project.made_in(tmp_path)
+    with ExitStack() as edits:
+        for edit in CASES["idle"].values():
+            edits.enter_context(edited(checkout, *edit))
+        assert finished.planned("--snakefile", str(tmp_path / "Snakefile")) == Counter()
