@@ -1,44 +1,44 @@
-# `make demo` shows that everything works, `make test` tests it; both install what they need into .venv.
+# `make demo` runs the workflow, `make test` tests it; both install their packages into .venv.
 
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 PYTHON ?= $(shell command -v python3.11 || echo python3)
 CORES ?= all
-# Further options for snakemake, such as ARGS="--configfile config/mine.yaml" or ARGS=-n; a target stands first in it.
+# Further options for snakemake, such as ARGS="--configfile config/mine.yaml" or ARGS=-n; put a target first.
 ARGS ?=
 NAME ?= football
 EMBEDDED ?= yes
-# Settings for a smaller or larger GPU, where the recipe fits it: t4, 24gb or 80gb.
+# Settings for a smaller or larger GPU that the recipe fits: t4, 24gb or 80gb.
 GPU ?=
 # The bundle to verify.
 BUNDLE ?=
-# How many test files run at the same time; many of them wait more than they compute.
+# Number of test files that run at the same time; many of them wait more than they compute.
 JOBS ?= 3
 PYTEST = pytest --numprocesses $(JOBS) --dist loadfile --no-loadscope-reorder --durations 40
 
-# Rules run `python`: this makes it the environment's.
+# Rules run `python`, which must be that of .venv.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export PYTHONNOUSERSITE := 1
-# Set in the images of many notebooks; every program would compile its modules again at every start.
+# Many notebook images set this variable; every program would then compile its modules at every start.
 unexport PYTHONDONTWRITEBYTECODE
 
 OPTIONS = --cores $(CORES)
 
-# Which container images `make containers` builds (all), and of which build of torch: cuda or cpu.
+# Container images that `make containers` builds (default: all), and their build of torch: cuda or cpu.
 ENVS ?=
 TORCH ?= cuda
 NATIVE ?=
 
 VENV := .venv/installed
-# Where the configuration files in ARGS have their results.
+# Prints the results folder of the configuration files in ARGS.
 RESULTS_COMMAND = python -m scripts.common.results_folder $(filter %.yaml %.yml %.json,$(ARGS))
 RESULTS = $(shell PATH="$(PATH)" $(RESULTS_COMMAND) 2>/dev/null)
 RECIPES := $(sort $(basename $(notdir $(wildcard config/recipes/*.yaml))))
 OVERLAYS := $(if $(GPU),config/gpu/$(GPU)/$(NAME).yaml) $(if $(filter yes,$(EMBEDDED)),config/embedded.yaml)
 RECIPE_CONFIG := config/recipes/$(NAME).yaml $(OVERLAYS)
 RECIPE_RESULTS = $(shell PATH="$(PATH)" python -m scripts.common.results_folder $(RECIPE_CONFIG))
-# After a dry run there is nothing to show.
+# A dry run has no results to show.
 DRY := $(filter -n% -pn --dry-run --dryrun,$(ARGS))
 
 .PHONY: help demo report recipe known-recipe verify test test-all system lint unit format lock docs containers clean FORCE
@@ -46,14 +46,14 @@ DRY := $(filter -n% -pn --dry-run --dryrun,$(ARGS))
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-# The stamp holds a hash of the locks, so a checkout that only touches them installs nothing. A link is left alone:
-# what it leads to is somebody's environment, and --clear would empty it.
+# The stamp contains a hash of the locks, so a checkout that only touches them installs nothing. A link is not changed:
+# it points to another environment, which --clear would delete.
 $(VENV): FORCE
 	@.venv/bin/python -m envs.install --check 2>/dev/null || { \
-		if [ -L .venv ]; then echo ".venv is a link, and not to what the locks describe: remove the link" >&2; exit 1; fi; \
+		if [ -L .venv ]; then echo ".venv is a link to an environment that does not match the locks: remove the link" >&2; exit 1; fi; \
 		$(PYTHON) -m venv --clear .venv && .venv/bin/python -m envs.install; }
 
-# These show the summary themselves, after the report.
+# These targets print the summary themselves, after the report.
 demo recipe: export SNAKETUNE_NO_SUMMARY := 1
 
 demo: $(VENV) ## From raw data to bundles, verdicts and reports, on SmolLM2-135M (a few minutes)
@@ -61,14 +61,14 @@ demo: $(VENV) ## From raw data to bundles, verdicts and reports, on SmolLM2-135M
 	@$(if $(DRY),,$(MAKE) --no-print-directory report)
 	@$(if $(DRY),,python scripts/score/print_summary.py $(RESULTS))
 
-report: $(VENV) ## Make Snakemake's report (of your own: ARGS="--configfile config/mine.yaml") if there are newer results
+report: $(VENV) ## Make Snakemake's report if results are newer (of another configuration: ARGS="--configfile config/mine.yaml")
 	@folder=$(shell PATH="$(PATH)" $(RESULTS_COMMAND)); [ -n "$$folder" ] || exit 2; \
 	if [ ! -f $$folder/leaderboard.csv ]; then \
-		echo "$$folder/leaderboard.csv is not there yet: run snakemake first" >&2; exit 2; \
+		echo "$$folder/leaderboard.csv does not exist yet: run snakemake first" >&2; exit 2; \
 	elif [ ! $$folder/leaderboard.csv -ot $$folder/report.html ]; then \
 		snakemake --quiet all --report $$folder/report.html $(ARGS); fi
 
-recipe: known-recipe $(VENV) ## Run config/recipes/NAME.yaml on a stand-in; EMBEDDED=no [GPU=t4]: on the real one
+recipe: known-recipe $(VENV) ## Run config/recipes/NAME.yaml on a stand-in; EMBEDDED=no [GPU=t4]: on the real model
 	@snakemake --configfile $(RECIPE_CONFIG) $(OPTIONS) $(ARGS)
 	@$(if $(DRY),,python scripts/score/print_summary.py --recipe $(NAME) $(RECIPE_RESULTS))
 
@@ -80,7 +80,7 @@ known-recipe:
 		known=$$(cd config/gpu && ls */$(NAME).yaml | cut -d/ -f1 | paste -sd, | sed 's/,/, /g'); \
 		echo "no settings of recipe '$(NAME)' for GPU=$(GPU); there are: $$known" >&2; exit 2; }
 
-verify: $(VENV) ## Say what differs from what a bundle records: BUNDLE=results/runs/NAME/bundle
+verify: $(VENV) ## Compare a bundle's record with the current files: BUNDLE=results/runs/NAME/bundle
 	@[ -n "$(BUNDLE)" ] || { echo "name the bundle: BUNDLE=results/runs/NAME/bundle" >&2; exit 2; }
 	@python scripts/deploy/verify_bundle.py "$(BUNDLE)" $(ARGS)
 
@@ -92,7 +92,7 @@ test-all: test system ## Everything: `make test`, then `make system`
 system: $(VENV) ## Run the long tests: Slurm, Apptainer, kills, a full disk, fuzzing, demo and recipes from end to end
 	@$(PYTEST) tests/system
 
-unit: $(VENV) ## Run the tests of functions only
+unit: $(VENV) ## Run the unit tests only
 	@$(PYTEST) tests/unit
 
 lint: $(VENV) ## Check the code with ruff, snakefmt and snakemake
@@ -106,10 +106,10 @@ format: $(VENV) ## Format the code
 	@ruff format
 	@snakefmt Snakefile rules
 
-lock: $(VENV) ## Make locks and conda files anew from envs/*.in (UPGRADE=yes: newest versions that fit)
+lock: $(VENV) ## Make locks and conda files from envs/*.in (UPGRADE=yes: with the newest compatible versions)
 	@python -m envs.lock $(if $(UPGRADE),--upgrade)
 
-docs: $(VENV) ## Make the configuration reference, the editor schema, config/gpu and the rule graph anew
+docs: $(VENV) ## Make the configuration reference, the editor schema, config/gpu and the rule graph
 	@python -m scripts.common.config.reference
 	@python -m scripts.common.memory.write_gpu_settings
 	@python -m docs.rule_graph
@@ -117,5 +117,5 @@ docs: $(VENV) ## Make the configuration reference, the editor schema, config/gpu
 containers: $(VENV) ## Build the container images (ENVS="dataset score", TORCH=cpu, NATIVE=yes: llama.cpp for this CPU)
 	@python -m containers.build $(ENVS) --torch $(TORCH) $(if $(filter yes,$(NATIVE)),--native)
 
-clean: ## Remove the demo's results (not those of recipes and of your own, nor the environment)
+clean: ## Remove the demo's results (not those of other configurations, nor the environment)
 	cd results && rm -rf benchmarks datasets leaderboard.* .leaderboard.* logs models report.html runs tools
