@@ -35,17 +35,17 @@ class HubDataset(Section):
     """A dataset on the Hugging Face hub, pinned."""
 
     id: HubId = Field(description="Repository id on the hub, such as `org/name`.")
-    revision: Revision = Field(description="Commit hash (40 hex digits); a branch or a tag may move, so it is refused.")
+    revision: Revision = Field(description="Commit hash (40 hex digits); branches and tags may move and are refused.")
     name: Text | None = Field(None, description="Configuration (subset) of the dataset.")
     split: Text = Field("train", description="The hub's split to read; snaketune makes its own splits from it.")
 
 
 class Check(Section):
-    """What the text of records of one label must, or must not, look like."""
+    """Patterns for the answers of one label."""
 
-    label: Text | None = Field(None, description="Label (after `label_map`) that the check is for; none: every record.")
-    must_match: Pattern | None = Field(None, description="Regular expression that has to be found in the answer.")
-    must_not_match: Pattern | None = Field(None, description="Regular expression that may not be found in the answer.")
+    label: Text | None = Field(None, description="Label (after `label_map`) of the checked records; none: all records.")
+    must_match: Pattern | None = Field(None, description="Regular expression that must match somewhere in the answer.")
+    must_not_match: Pattern | None = Field(None, description="Regular expression that must not match in the answer.")
     on_violation: Literal["list", "quarantine", "relabel"] = Field(
         "list",
         description="`list` keeps the record and lists it in the ledger; `quarantine` moves it to the quarantine file; "
@@ -59,12 +59,12 @@ class Check(Section):
 
 
 class Splits(Section):
-    """Shares of the splits; a hash of the record's group decides, so adding a record moves no other."""
+    """Shares of the splits; a hash of the record's group decides, so adding a record does not move others."""
 
-    train: Number = Field(0.8, ge=0, le=1, description="Share of the groups that go to the training split.")
+    train: Number = Field(0.8, ge=0, le=1, description="Share of the groups in the training split.")
     validation: Number = Field(0.1, ge=0, le=1, description="Share for evaluation during training; may be 0.")
     test: Number = Field(0.1, ge=0, le=1, description="Share held out for prediction and scoring.")
-    seed: int = Field(0, ge=0, description="Another seed gives another split.")
+    seed: int = Field(0, ge=0, description="Seed of the hash; another seed gives another split.")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield what doesn't fit."""
@@ -81,13 +81,14 @@ class Deduplicate(Section):
     exact: bool = Field(True, description="Remove records whose messages are identical after normalisation.")
     near: bool = Field(True, description="Remove records whose text is nearly identical.")
     threshold: Number = Field(
-        0.85, gt=0, le=1, description="Jaccard similarity of the shingle sets from which two are near duplicates."
+        0.85, gt=0, le=1, description="Jaccard similarity of the shingle sets from which two texts are near duplicates."
     )
     shingle: int = Field(5, ge=1, le=50, description="Characters in a shingle.")
     compare: Literal["answer", "conversation"] = Field(
         "conversation",
-        description="Compare the last assistant message alone, or all messages but the system's, for short answers are "
-        "rightly given to many questions; records that are the same by it and have no `group_by` go to one split.",
+        description="`answer` compares the last assistant message, `conversation` all messages except the system "
+        "message: different questions may have the same short answer. Without `group_by`, records with the same "
+        "compared text are in one split.",
     )
 
 
@@ -99,17 +100,17 @@ class Augment(Section):
         description="Jinja templates of the variant's last user message; they see `user`, `label`, `meta` and the raw "
         "record's fields.",
     )
-    copies: int = Field(1, ge=1, le=20, description="Variants per training record; templates are taken in turn.")
+    copies: int = Field(1, ge=1, le=20, description="Variants per training record; templates are used in turn.")
 
 
 class Redact(Section):
-    """Personal data in the records is found by a trained classifier and replaced before anything else is done."""
+    """Replacement of personal data that a trained classifier finds, before duplicates are removed."""
 
-    run: Name = Field(description="Run of the task `token_classification` that finds it.")
-    labels: list[Text] | None = Field(None, min_length=1, description="Labels to replace; none: all that it knows.")
+    run: Name = Field(description="Run of the task `token_classification` whose model finds the personal data.")
+    labels: list[Text] | None = Field(None, min_length=1, description="Labels to replace; none: all labels of the run.")
     placeholder: Text = Field(
         "[{label}_{number}]",
-        description="What takes the place of an entity; `{number}` counts the different ones of a record.",
+        description="Text that replaces an entity; `{number}` counts the different entities of a record.",
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
@@ -120,43 +121,47 @@ class Redact(Section):
 
 
 class Dataset(Section):
-    """One dataset: where its raw records come from and what is done to them."""
+    """One dataset: the source of its raw records, and how they are processed."""
 
     files: list[FilePath] | None = Field(
         None,
         min_length=1,
         description="Raw files, relative to the working directory: json, jsonl, csv, tsv or parquet, each also .gz or "
-        ".zst. Exactly one of `files` and `hub` is given.",
+        ".zst. Give exactly one of `files` and `hub`.",
     )
     hub: HubDataset | None = Field(None, description="A hub dataset instead of files.")
     validation_files: list[FilePath] = Field(
-        [], description="Raw files that are the validation split; then no record of `files` is drawn for it."
+        [], description="Raw files of the validation split; then no record of `files` is in this split."
     )
     test_files: list[FilePath] = Field(
-        [], description="Raw files that are the test split; then no record of `files` is drawn for it."
+        [], description="Raw files of the test split; then no record of `files` is in this split."
     )
     max_records: int | None = Field(
-        None, ge=1, description="Read only so many records of each file, the first ones; none: all."
+        None, ge=1, description="Read only this many records of each file, the first ones; none: all."
     )
-    images: FilePath | None = Field(None, description="Folder of the images that records name; they may not leave it.")
+    images: FilePath | None = Field(None, description="Folder of the images that records name; others are refused.")
     format: Format = Field(description="Layout of a raw record.")
     fields: dict[Role, Template] | None = Field(
         None, description="For the format `fields`: one Jinja template per role; it sees the raw record's fields."
     )
     columns: dict[Text, Text] = Field(
-        {}, description="Names of the raw columns where they differ from the format's own, such as `prompt: question`."
+        {}, description="Names of the raw columns that differ from the format's, such as `prompt: question`."
     )
     system: Text | None = Field(None, description="System message for records that have none.")
     language: LanguageTag | None = Field(
         None,
-        description="BCP 47 tag, such as `fr` or `vi`; metrics and metadata use it. It stands in the GGUF: a change "
-        "makes GGUFs and their answers anew.",
+        description="BCP 47 tag, such as `fr` or `vi`; metrics and metadata use it. It is stored in the GGUF: a change "
+        "makes GGUFs and their answers again.",
     )
     license: Text | None = Field(None, description="SPDX identifier of the data's licence, for the model card.")
-    label: Text | None = Field(None, description="Raw column that holds the record's label.")
-    label_map: dict[str, Text] = Field({}, description="Raw label to label, such as `goal: But`; others stay.")
+    label: Text | None = Field(None, description="Raw column with the record's label.")
+    label_map: dict[str, Text] = Field(
+        {}, description="New names of raw labels, such as `goal: But`; other labels are unchanged."
+    )
     span_label_map: dict[str, Text] = Field(
-        {}, description="For the format `spans`: raw span label to label; others stay, and `O` drops the span."
+        {},
+        description="For the format `spans`: new names of raw span labels; other labels are unchanged, and `O` drops "
+        "the span.",
     )
     strip_span_label_numbers: bool = Field(
         False,
@@ -164,21 +169,24 @@ class Dataset(Section):
         "applied, so that `FIRSTNAME_1` and `FIRSTNAME_2` are both `FIRSTNAME`.",
     )
     redact: Redact | None = Field(None, description="Replacement of personal data that a trained classifier finds.")
-    group_by: Text | None = Field(None, description="Raw column whose equal values stay in one split.")
+    group_by: Text | None = Field(
+        None, description="Raw column that defines groups: records with the same value are in one split."
+    )
     stratify: bool = Field(
         True,
-        description="Look for the seed whose splits keep the labels' shares closest, and name it in the ledger: "
-        "records can't be steered one by one, for that would move others.",
+        description="Search the seed whose splits keep the labels' shares closest, and name it in the ledger. Single "
+        "records are not assigned, because that would move others.",
     )
-    min_characters: int = Field(1, ge=0, description="A shorter answer counts as bad (empty or truncated).")
-    max_characters: int | None = Field(None, ge=1, description="A longer answer counts as bad.")
+    min_characters: int = Field(1, ge=0, description="A record with a shorter answer is bad (empty or truncated).")
+    max_characters: int | None = Field(None, ge=1, description="A record with a longer answer is bad.")
     checks: list[Check] = Field([], description="Patterns that the answers of a label must or must not match.")
     on_bad_record: Literal["fail", "quarantine"] = Field(
-        "fail", description="`fail` stops at a bad record; `quarantine` keeps it in quarantine.jsonl with the reason."
+        "fail",
+        description="`fail` stops; `quarantine` moves the record to quarantine.jsonl with the reason.",
     )
     deduplicate: Deduplicate = Field(Deduplicate(), description="Removal of duplicates.")
     splits: Splits = Field(Splits(), description="Shares of the splits.")
-    augment: Augment | None = Field(None, description="Templated prompt variants of the training split.")
+    augment: Augment | None = Field(None, description="Further training records with rewritten prompts.")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield what doesn't fit."""

@@ -13,17 +13,17 @@ BY_DIGEST = re.compile(r"(docker|oras)://[^\s@]+@sha256:[0-9a-f]{64}")
 
 
 class Environments(Section):
-    """What steps run in with `--sdm conda` and `--sdm apptainer`; without either it is the one `.venv`."""
+    """Environments of the steps with `--sdm conda` and `--sdm apptainer`; without either all steps use `.venv`."""
 
     torch: Literal["cuda", "cpu"] = Field(
         "cuda",
-        description="Build of torch: `cuda`, which runs on a CPU too, or the much smaller `cpu`, which comes without "
-        "torchvision and so without the task `vision`.",
+        description="Build of torch: `cuda`, which also runs on a CPU, or the much smaller `cpu`, which has no "
+        "torchvision and does not support the task `vision`.",
     )
     images: dict[Literal["dataset", "gguf", "score", "train"], Text] = Field(
         {},
-        description="Images for `--sdm apptainer` in place of those that `make containers` builds: a published one "
-        "by its digest (`docker://.../name@sha256:...`, or `oras://`), or a `.sif` file.",
+        description="Images for `--sdm apptainer` instead of those that `make containers` builds: a published image "
+        "with its digest (`docker://.../name@sha256:...`, or `oras://`), or a `.sif` file.",
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:

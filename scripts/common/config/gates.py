@@ -12,21 +12,21 @@ Variant = Literal["base", "adapter", "merged", "shipped"] | Quant
 
 
 class Gate(Section):
-    """One condition on one metric; with a baseline it is a condition on the paired difference."""
+    """A condition on one metric; with a baseline, on the paired difference."""
 
     metric: MetricName = Field(
-        description="Metric that is looked at: a key of docs/reference/metrics.md or of `metrics_from`."
+        description="Metric of the gate: a key of docs/reference/metrics.md or of `metrics_from`."
     )
-    comparison: Literal["below", "above"] = Field(description="On which side of the threshold the value must lie.")
+    comparison: Literal["below", "above"] = Field(description="Side of the threshold on which the value must be.")
     threshold: Number = Field(
         description="Bound of the metric; with a baseline, of the difference (variant minus baseline)."
     )
     relative: bool = Field(False, description="With a baseline: the difference is a share of the baseline's value.")
-    variant: Variant = Field("shipped", description="Variant it is read from; `shipped` is the bundle's quant.")
-    baseline: Variant | None = Field(None, description="Variant to compare with; none: the bare value.")
-    on_failure: Literal["hold", "rollback"] = Field("hold", description="What a clear failure means.")
+    variant: Variant = Field("shipped", description="Variant whose value is used; `shipped` is the bundle's quant.")
+    baseline: Variant | None = Field(None, description="Variant to compare with; none: the value itself is compared.")
+    on_failure: Literal["hold", "rollback"] = Field("hold", description="Verdict when the gate clearly fails.")
     runs: list[Name] | None = Field(
-        None, min_length=1, description="Runs that the gate is for (a run with a sweep: all of them); none: all."
+        None, min_length=1, description="Runs with this gate (a run with a sweep: all its runs); none: all."
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:

@@ -26,13 +26,13 @@ INTRODUCTION = """# Configuration
 
 <!-- Made by `make docs` from scripts/common/config; do not edit. -->
 
-One YAML file describes datasets, models, runs and gates. It is checked before anything runs: an unknown key, a wrong
-type or settings that don't fit each other are reported one line each, all at once. `<name>` stands for a name of your
-own (letters, digits, `.`, `_` and `-`). A key that is `(required)` has no default.
+One YAML file describes datasets, models, runs and gates. It is checked before any job runs: unknown keys, wrong types and
+conflicting settings are reported in one line each, all at once. `<name>` stands for a name that you choose (letters,
+digits, `.`, `_` and `-`). A key marked `(required)` has no default.
 
-Several files can be laid over each other: `snakemake --configfile config/recipes/football.yaml config/embedded.yaml`.
-For help while you write, point your editor to the schema: `# yaml-language-server: $schema=schema.json` as the
-first line of a file in `config/`.
+Several files can be combined: `snakemake --configfile config/recipes/football.yaml config/embedded.yaml`. Later files
+replace settings of earlier ones. For completion in your editor, refer to the schema in the first line of a file in
+`config/`: `# yaml-language-server: $schema=schema.json`.
 """
 TYPE_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "anything"}
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}

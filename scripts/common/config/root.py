@@ -14,32 +14,32 @@ from scripts.common.config.types import FilePath, Name, Section
 
 
 class Override(Section):
-    """Settings laid over every model and every run, such as those of `config/embedded.yaml`."""
+    """Settings that replace those of every model and every run, such as those of `config/embedded.yaml`."""
 
     results: Name | None = Field(
-        None, description="Results go to this folder, below that of the configuration without the override."
+        None, description="Subfolder for results, in the results folder of the configuration without the override."
     )
-    models: dict[str, Any] = Field({}, description="Laid over every model; a source replaces the model's own.")
-    runs: dict[str, Any] = Field({}, description="Laid over every run.")
+    models: dict[str, Any] = Field({}, description="Settings for every model; a source replaces the model's source.")
+    runs: dict[str, Any] = Field({}, description="Settings for every run.")
 
 
 class Config(Section):
     """One file describes datasets, models, runs and gates."""
 
     project: Project = Field(Project(), description="Names for GGUF metadata and model card.")
-    datasets: Datasets = Field(min_length=1, description="Raw data and how it is read, cleaned and split.")
+    datasets: Datasets = Field(min_length=1, description="Raw data, and how it is read, cleaned and split.")
     models: Models = Field(min_length=1, description="Base models.")
     runs: Runs = Field(min_length=1, description="Fine-tuning runs.")
     gates: Gates = Field({}, description="What a trained model must reach to be promoted.")
     environments: Environments = Field(
-        Environments(), description="What steps run in with `--sdm conda` and `--sdm apptainer`."
+        Environments(), description="Environments of the steps with `--sdm conda` and `--sdm apptainer`."
     )
     offline: bool = Field(
         False,
-        description="Nothing reaches for the network: hub models and datasets come from the local cache, the converter "
-        "from the archive that SNAKETUNE_LLAMA_CPP_ARCHIVE names; what is missing is named.",
+        description="Do not use the network: hub models and datasets come from the local cache, the converter from the "
+        "archive that SNAKETUNE_LLAMA_CPP_ARCHIVE names; a missing file stops the step.",
     )
-    override: Override | None = Field(None, description="Settings laid over every model and every run.")
+    override: Override | None = Field(None, description="Settings that replace those of every model and every run.")
     pathvars: dict[Literal["results", "logs", "benchmarks"], FilePath] = Field(
         {}, description="Folders of results, logs and benchmarks, as Snakemake's `pathvars`."
     )

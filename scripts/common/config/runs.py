@@ -54,7 +54,7 @@ class Lora(Section):
     alpha: int = Field(32, ge=1, description="Scale: the update is multiplied by alpha / r.")
     dropout: Number = Field(0.05, ge=0, lt=1, description="Dropout before the adapter.")
     target_modules: Literal["all-linear"] | list[Text] = Field(
-        "all-linear", description="`all-linear`, or names of modules such as `[q_proj, v_proj]`."
+        "all-linear", description="`all-linear`, or module names such as `[q_proj, v_proj]`."
     )
     rslora: bool = Field(False, description="Rank-stabilised scale alpha / sqrt(r) (arXiv:2312.03732).")
     dora: bool = Field(False, description="Weight-decomposed adapter (arXiv:2402.09353).")
@@ -68,27 +68,29 @@ class Qlora(Section):
 
 
 class Tokens(Section):
-    """How conversations become token ids, and how much loss of text is allowed."""
+    """Tokenization, and how much text may be cut."""
 
     max_length: int = Field(2048, ge=16, description="Longest sequence in tokens.")
     truncation: Literal["fail", "right", "drop"] = Field(
         "fail",
-        description="A longer row fails the build, is cut on the right, or is left out; the ledger names each of them.",
+        description="A longer row fails the build, is cut on the right, or is left out; the ledger lists these rows.",
     )
     max_truncated: Number = Field(
-        0.0, ge=0, le=1, description="Share of rows that may be cut or left out before the build fails."
+        0.0, ge=0, le=1, description="Largest share of rows that may be cut or left out; above it the build fails."
     )
     max_untrained: Number = Field(
-        0.0, ge=0, le=1, description="Share of rows that may have no trained token before the build fails."
+        0.0, ge=0, le=1, description="Largest share of rows without a trained token; above it the build fails."
     )
     packing: bool = Field(
-        False, description="Several examples in a row, none seeing another; not done where attention can't do that."
+        False,
+        description="Pack several examples into a row; they can't attend to each other. Off if the attention kernel "
+        "does not support this.",
     )
     window_overlap: int = Field(
         64, ge=0, description="Token classification: tokens that two windows of a long text share; nothing is cut."
     )
     train_on: Literal["all_assistant_turns", "last_assistant_turn"] = Field(
-        "all_assistant_turns", description="Which of the assistant's turns are trained on; prompts never are."
+        "all_assistant_turns", description="The assistant's turns that are trained on; prompts never are."
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
@@ -101,11 +103,11 @@ class Tokens(Section):
 
 
 class Training(Section):
-    """The optimisation; names follow `transformers.TrainingArguments` where it has the same thing."""
+    """The optimisation; names follow `transformers.TrainingArguments` where it has the same setting."""
 
     epochs: Number = Field(3.0, gt=0, description="Passes over the training split.")
     max_steps: int | None = Field(
-        None, ge=1, description="Stop after this many optimizer steps, if the epochs last longer."
+        None, ge=1, description="Stop after this many optimizer steps, even if the epochs are not finished."
     )
     learning_rate: Number = Field(2e-4, gt=0, description="Peak learning rate.")
     scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup", "cosine_with_min_lr", "inverse_sqrt"] = (
@@ -115,34 +117,34 @@ class Training(Section):
     micro_batch: int = Field(4, ge=1, description="Rows in one forward pass on one device.")
     accumulation: int = Field(4, ge=1, description="Forward passes per optimizer step, of all processes together.")
     processes: int = Field(
-        1, ge=1, description="Processes on each node, each with a GPU of its own; they share the rows of a step."
+        1, ge=1, description="Processes on each node, each with its own GPU; they share the rows of a step."
     )
     nodes: int = Field(1, ge=1, description="Nodes of a Slurm cluster that train together.")
     sharding: Literal["none", "fsdp"] = Field(
-        "none", description="`fsdp`: each process holds a shard of the model's weights, for models larger than a GPU."
+        "none", description="`fsdp`: each process holds a shard of the weights, for models that don't fit on one GPU."
     )
     optimizer: Literal["adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "paged_adamw_8bit", "adafactor"] = (
-        Field("adamw_torch", description="Optimizer; the paged ones need CUDA, and are plain AdamW without it.")
+        Field("adamw_torch", description="Optimizer; without CUDA the paged ones are replaced by plain AdamW.")
     )
     weight_decay: Number = Field(0.0, ge=0, description="Weight decay.")
-    adam_beta2: Number = Field(0.999, gt=0, lt=1, description="Second moment's decay.")
-    max_grad_norm: Number = Field(1.0, gt=0, description="Gradient clipping.")
+    adam_beta2: Number = Field(0.999, gt=0, lt=1, description="Decay rate of the second moment.")
+    max_grad_norm: Number = Field(1.0, gt=0, description="Largest gradient norm; larger gradients are clipped.")
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         "auto", description="`auto`: bf16 where the device computes it natively, else fp16 on CUDA, else fp32."
     )
     gradient_checkpointing: bool = Field(True, description="Recompute activations: less memory, a fifth slower.")
-    group_by_length: bool = Field(True, description="Batches of rows of like length: less padding.")
+    group_by_length: bool = Field(True, description="Batch rows of similar length: less padding.")
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field("auto", description="Attention kernel.")
     logging_steps: int = Field(10, ge=1, description="Optimizer steps between points of the curve.")
-    eval_steps: int | None = Field(None, ge=1, description="Steps between evaluations; none: once an epoch.")
+    eval_steps: int | None = Field(None, ge=1, description="Steps between evaluations; none: once per epoch.")
     keep_best: bool = Field(True, description="Keep the checkpoint with the lowest validation loss, not the last.")
     early_stopping_patience: int | None = Field(
-        None, ge=1, description="Stop after so many evaluations without a better one."
+        None, ge=1, description="Stop after this many evaluations without a lower validation loss."
     )
     checkpoint_steps: int | None = Field(None, ge=1, description="Steps between checkpoints; none: at evaluations.")
     keep_checkpoints: int = Field(2, ge=1, description="Checkpoints kept on disk.")
     report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(
-        [], description="Trackers, whose packages and tokens (environment variables) must be there."
+        [], description="Trackers; install their packages and set their tokens as environment variables."
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
@@ -182,22 +184,29 @@ class Training(Section):
 
 
 class Generation(Section):
-    """How answers are made, the same for every variant."""
+    """How answers are generated, the same for every variant."""
 
     max_new_tokens: int = Field(256, ge=1, description="Longest answer in tokens.")
-    temperature: Number = Field(0.0, ge=0, description="0: greedy, which is what comparisons need.")
+    temperature: Number = Field(0.0, ge=0, description="Sampling temperature. 0: greedy, as comparisons need.")
     top_p: Number = Field(1.0, gt=0, le=1, description="Nucleus sampling; only with a temperature.")
-    top_k: int = Field(0, ge=0, description="Sample from the k likeliest; 0: from all; only with a temperature.")
-    min_p: Number = Field(0.0, ge=0, lt=1, description="Least probability relative to the likeliest.")
-    repetition_penalty: Number = Field(1.0, gt=0, description="1: none.")
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the sampling; each prompt has its own stream.")
+    top_k: int = Field(
+        0, ge=0, description="Sample from the k most probable tokens; 0: from all; only with a temperature."
+    )
+    min_p: Number = Field(
+        0.0, ge=0, lt=1, description="Smallest probability of a token, relative to the most probable one."
+    )
+    repetition_penalty: Number = Field(1.0, gt=0, description="Penalty of repeated tokens; 1: none.")
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the sampling; each prompt has its own random stream.")
     batch_size: int = Field(8, ge=1, description="Prompts in a batch (transformers).")
     test_records: int | None = Field(
-        None, ge=1, description="Answer and score only the first records of the test split, for a quick try; none: all."
+        None,
+        ge=1,
+        description="Answer and score only this many records, the first of the test split, for a quick test; none: "
+        "all.",
     )
     system: str | None = Field(None, description="Replaces every prompt's system message; empty: removes it.")
     load_in_4bit: Literal["auto", "yes", "no"] = Field(
-        "auto", description="Load base and adapter's base in 4 bits; `auto`: for qlora on CUDA."
+        "auto", description="Load the base, with and without the adapter, in 4 bits; `auto`: for qlora on CUDA."
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
@@ -208,14 +217,20 @@ class Generation(Section):
 
 
 class Vision(Section):
-    """Which parts of a vision model learn beside the language model's adapter."""
+    """Parts of a vision model that are trained in addition to the language model's adapter."""
 
     train_projector: bool = Field(False, description="Train the projector between vision tower and language model.")
-    projector_learning_rate: Number | None = Field(None, gt=0, description="Its peak rate; none: training's.")
-    train_vision_tower: bool = Field(False, description="Put an adapter into the vision tower as well.")
-    vision_learning_rate: Number | None = Field(None, gt=0, description="Its peak rate; none: training's.")
+    projector_learning_rate: Number | None = Field(
+        None, gt=0, description="Peak learning rate of the projector; none: `training.learning_rate`."
+    )
+    train_vision_tower: bool = Field(False, description="Train an adapter in the vision tower as well.")
+    vision_learning_rate: Number | None = Field(
+        None, gt=0, description="Peak learning rate of the vision tower; none: `training.learning_rate`."
+    )
     longest_edge: int | None = Field(
-        None, ge=28, description="Larger images are scaled to this many pixels; none: the processor's own limit."
+        None,
+        ge=28,
+        description="Longest edge in pixels; larger images are scaled down; none: the processor's limit.",
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
@@ -233,28 +248,30 @@ class Head(Section):
 
     layer: Literal["last", "auto"] | Annotated[int, Field(ge=1)] = Field(
         "last",
-        description="The layer whose hidden states a head over a frozen base reads: `last`, its number (from 1), or "
-        "`auto`: the best of five depths on the validation split. Layers above it are left out of the merged model.",
+        description="Layer whose hidden states a head over a frozen base reads: `last`, a number (from 1), or "
+        "`auto`: the best of five depths on the validation split. The merged model omits the layers above it.",
     )
     dropout: Number = Field(0.1, ge=0, lt=1, description="Dropout before the linear layer.")
     class_weights: Literal["none", "balanced"] = Field(
-        "none", description="`balanced`: a class weighs in inverse proportion to its frequency."
+        "none", description="`balanced`: a class's weight is inversely proportional to its frequency."
     )
-    load_in_4bit: bool = Field(False, description="Hold the frozen backbone in 4 bits.")
+    load_in_4bit: bool = Field(False, description="Load the frozen backbone in 4 bits.")
     cache: Literal["auto", "always", "never"] = Field(
-        "auto", description="Compute a frozen backbone's hidden states once; `auto`: where they fit on the disk."
+        "auto", description="Compute a frozen backbone's hidden states once; `auto`: if they fit on the disk."
     )
-    max_cache_gb: Number = Field(20.0, gt=0, description="Size on disk up to which `auto` does that, in GB.")
+    max_cache_gb: Number = Field(
+        20.0, gt=0, description="Largest size of the hidden states on disk with `cache: auto`, in GB."
+    )
 
 
 class Strategy(Section):
-    """One way to put the question to a model."""
+    """One way to ask a model the question."""
 
-    system: str | None = Field(None, description="Replaces the system message; empty: removes it; none: as it is.")
+    system: str | None = Field(None, description="Replaces the system message; empty: removes it; none: unchanged.")
     user: Template | None = Field(
-        None, description="Jinja template of the user's message; it sees `prompt` and `label`; none: as it is."
+        None, description="Jinja template of the user's message; it sees `prompt` and `label`; none: unchanged."
     )
-    shots: int = Field(0, ge=0, le=64, description="Examples of the training split that are shown before the question.")
+    shots: int = Field(0, ge=0, le=64, description="Number of training examples shown before the question.")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield what doesn't fit."""
@@ -263,40 +280,46 @@ class Strategy(Section):
 
 
 class PromptSet(Section):
-    """Further prompts from a file, answered beside those of the test split."""
+    """Further prompts from a file, answered in addition to those of the test split."""
 
     file: Text = Field(description="JSONL in the `messages` format; a last assistant message is the expected answer.")
 
 
 class Parity(Section):
-    """Limits of the comparison between what was trained and what is served."""
+    """Limits of the comparison between the trained and the served model."""
 
     max_kl: Number = Field(
-        0.02, gt=0, description="Largest mean KL divergence (nats) between merged model and bf16 GGUF, next token."
+        0.02,
+        gt=0,
+        description="Largest mean KL divergence (nats) of next-token distributions between merged model and bf16 GGUF.",
     )
-    prompts: int = Field(16, ge=1, description="Prompts for the comparison of distributions; ids are compared for all.")
+    prompts: int = Field(
+        16, ge=1, description="Prompts whose distributions are compared; token ids are compared for all prompts."
+    )
 
 
 class Score(Section):
-    """What is measured on the answers."""
+    """Metrics of the answers."""
 
     metrics: list[MetricName] | None = Field(
-        None, min_length=1, description="Keys of docs/reference/metrics.md, or of `metrics_from`. None: all that apply."
+        None,
+        min_length=1,
+        description="Metrics of docs/reference/metrics.md, or of `metrics_from`; none: all that apply.",
     )
     metrics_from: FilePath | None = Field(
-        None, description="A Python file with metrics of your own; see docs/how-to/add-a-metric.md."
+        None, description="A Python file with your own metrics; see docs/how-to/add-a-metric.md."
     )
     language: LanguageTag | None = Field(None, description="BCP 47 tag for tokenization; none: the dataset's.")
-    generic_phrases: list[Pattern] = Field([], description="Regular expressions of phrases that say nothing.")
+    generic_phrases: list[Pattern] = Field([], description="Regular expressions of generic phrases.")
     assistant_phrases: list[Pattern] = Field(
         list(ASSISTANT_PHRASES),
-        description="Regular expressions, whatever the case, of what an assistant says instead of answering.",
+        description="Regular expressions, ignoring case, of phrases that an assistant says instead of answering.",
     )
     price_per_hour: Number | None = Field(
         None,
         ge=0,
-        description="Price of an hour of the machine, in any currency: for the cost of answers, and for a bundle's "
-        "estimate of what the run cost.",
+        description="Price of an hour of the machine, in any currency: for the cost of answers, and for the bundle's "
+        "estimate of the cost of the run.",
     )
     bootstrap: int = Field(1000, ge=100, description="Resamples for the 95 % intervals.")
     seed: int = Field(0, ge=0, description="Seed of the resampling.")
@@ -307,28 +330,30 @@ class OllamaParameters(Section):
 
     temperature: Number = Field(0.7, ge=0, description="Sampling temperature.")
     top_p: Number = Field(0.9, gt=0, le=1, description="Nucleus sampling.")
-    top_k: int = Field(40, ge=0, description="Sample from the k likeliest.")
-    min_p: Number = Field(0.0, ge=0, lt=1, description="Least probability relative to the likeliest.")
+    top_k: int = Field(40, ge=0, description="Sample from the k most probable tokens.")
+    min_p: Number = Field(
+        0.0, ge=0, lt=1, description="Smallest probability of a token, relative to the most probable one."
+    )
     repeat_penalty: Number = Field(1.0, gt=0, description="Penalty of repeated tokens.")
-    num_ctx: int | None = Field(None, ge=16, description="Context; none: tokens.max_length.")
+    num_ctx: int | None = Field(None, ge=16, description="Context length in tokens; none: `tokens.max_length`.")
 
 
 class Deploy(Section):
-    """What goes into the bundle."""
+    """Contents of the bundle."""
 
-    quant: Quant | None = Field(None, description="Rung to ship; none: the last of `quants`.")
+    quant: Quant | None = Field(None, description="Quantization to ship; none: the last of `quants`.")
     system: str | None = Field(
-        None, description="SYSTEM of the Modelfile; no-break spaces become plain ones, which Ollama keeps."
+        None, description="SYSTEM of the Modelfile; no-break spaces become plain spaces, which Ollama keeps."
     )
     parameters: OllamaParameters = Field(
         OllamaParameters(),
-        description="Sampling parameters. All but `num_ctx` stand in the GGUF: a change makes GGUFs and their answers "
-        "anew.",
+        description="Sampling parameters. All except `num_ctx` are stored in the GGUF: a change makes GGUFs and their "
+        "answers again.",
     )
     description: str = Field(
         "",
-        description="A sentence or two for the model card. It stands in the GGUF: a change makes GGUFs and their "
-        "answers anew.",
+        description="A sentence or two for the model card. It is stored in the GGUF: a change makes GGUFs and their "
+        "answers again.",
     )
     limits: str = Field("", description="Known limits, for the model card.")
 
@@ -347,12 +372,12 @@ class Run(Section):
     method: Method = Field(
         "lora",
         description="`lora`, `qlora` (4-bit base), `full`, `head` (a classifier over a frozen base), or `prompt` (the "
-        "base answers as it is).",
+        "base answers without training).",
     )
     seed: int = Field(42, ge=0, le=2**32 - 1, description="Seed of initialisation, order and dropout.")
     lora: Lora = Field(Lora(), description="The adapter.")
     qlora: Qlora = Field(Qlora(), description="The 4-bit base; for the method `qlora`.")
-    vision: Vision = Field(Vision(), description="What else learns; for the task `vision`.")
+    vision: Vision = Field(Vision(), description="Other trained parts; for the task `vision`.")
     head: Head = Field(Head(), description="The classifier; for the task `token_classification`.")
     tokens: Tokens = Field(Tokens(), description="Tokenization.")
     training: Training = Field(Training(), description="Optimisation.")
@@ -360,21 +385,24 @@ class Run(Section):
     variants: list[Literal["base", "adapter", "merged", *QUANTS]] | None = Field(
         None,
         min_length=1,
-        description="What the prompts are answered with and scored; none: base, adapter, merged model and each quant.",
+        description="Variants that answer the prompts and are scored; none: base, adapter, merged model and each "
+        "quant.",
     )
-    generation: Generation = Field(Generation(), description="How answers are made.")
-    prompt_sets: dict[Name, PromptSet] = Field({}, description="Further prompts by name; `test` is always there.")
+    generation: Generation = Field(Generation(), description="How answers are generated.")
+    prompt_sets: dict[Name, PromptSet] = Field({}, description="Further prompts by name; the set `test` always exists.")
     strategies: dict[Name, Strategy] = Field(
-        {}, description="Ways to put the test prompts, answered and scored side by side, by name."
+        {}, description="Ways to ask the test prompts, answered and scored side by side, by name."
     )
     strategy: Name | None = Field(
-        None, description="The strategy of the set `test` and of the bundle; none: the prompts as they are."
+        None, description="The strategy of the set `test` and of the bundle; none: the unchanged prompts."
     )
-    parity: Parity = Field(Parity(), description="Limits of served = trained.")
-    score: Score = Field(Score(), description="What is measured.")
+    parity: Parity = Field(Parity(), description="Limits of the comparison between trained and served model.")
+    score: Score = Field(Score(), description="Metrics and their settings.")
     deploy: Deploy = Field(Deploy(), description="The bundle.")
     sweep: dict[Text, Annotated[list[Any], Field(min_length=1)]] | None = Field(
-        None, min_length=1, description="Dotted key to values, such as `lora.r: [16, 32]`; one run per combination."
+        None,
+        min_length=1,
+        description="Lists of values by key, such as `lora.r: [16, 32]`; one run per combination.",
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
