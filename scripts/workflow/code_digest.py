@@ -1,9 +1,9 @@
-"""What of a step's code decides that the step runs again.
+"""Identify the code of a step, so that a change of its code runs the step again.
 
 A step runs again when the syntax tree of its script, or of a module of ours that it imports, changes. Docstrings,
-comments, log lines and the texts of bars and options don't count. A step that takes long defines RESULT_VERSION
-instead, and only another number runs it again. result_versions.json has a digest of the code of each number. When
-that code changes, a test fails until its author says what the change does to the results:
+comments, log lines and the texts of progress bars and options are ignored. A slow step defines RESULT_VERSION instead,
+and runs again only when this number changes. result_versions.json has the digest of the code for each number. When that
+code changes, a test fails until its author states the effect on the results:
 
     python -m scripts.workflow.code_digest                  # RESULT_VERSION was raised: the results change
     python -m scripts.workflow.code_digest --same-numbers   # the results stay the same, to the last digit
@@ -21,17 +21,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = Path(__file__).with_name("result_versions.json")
 VERSION = "RESULT_VERSION"
-# Modules that report, lock or stop. Nothing that they return reaches a result, and they import nothing that computes.
+# Modules that report, lock or stop. They do not affect results, and import no module that computes them.
 WITHOUT_RESULT = (
     "common/devices.py", "common/errors.py", "common/flock.py", "common/full_disk.py", "common/gpu_locks.py",
     "common/orphans.py", "common/terminal.py", "train/stop.py",
 )  # fmt: skip
-REPORTS = {"log", "logger", "logging", "terminal"}  # their methods are called for what people read
+REPORTS = {"log", "logger", "logging", "terminal"}  # their methods only produce output for people
 PROGRESS = {"Progress", "progress", "advance"}
 
 
 def files_of_script(script: Path | str) -> list[Path]:
-    """Return the script first, then every module under `scripts/` that it imports, directly or through another."""
+    """Return the script, then every module under `scripts/` that it imports, directly or indirectly."""
     script = Path(script)
     root = root_of(script)
     found: dict[Path, None] = {}
@@ -45,19 +45,19 @@ def files_of_script(script: Path | str) -> list[Path]:
 
 
 def root_of(script: Path) -> Path:
-    """Return the folder that holds the `scripts` folder of a script."""
+    """Return the parent of the `scripts` folder of a script."""
     return next(parent.parent for parent in script.parents if parent.name == "scripts")
 
 
 def step_code(script: Path | str) -> str:
-    """Return what runs a step again when it changes: its RESULT_VERSION, or a digest of its code."""
+    """Return a step's RESULT_VERSION, or a digest of its code; a change runs the step again."""
     script = Path(script)
     version = known(script, root_of(script))["version"]
     return digest_of(script) if version is None else f"version {version}"
 
 
 def digest_of(script: Path) -> str:
-    """Return a digest of everything in a script and its modules that can decide a result."""
+    """Return a digest of all code in a script and its modules that can affect a result."""
     root = root_of(script)
     parts = []
     for path in files_of_script(script):
@@ -69,7 +69,7 @@ def digest_of(script: Path) -> str:
 
 @functools.cache
 def known(path: Path, root: Path) -> dict:
-    """Return what is known of a file: `digest`, the files that it `imports`, and its RESULT_VERSION (`version`)."""
+    """Return a file's `digest`, the files that it `imports`, and its RESULT_VERSION (`version`)."""
     source = path.read_bytes()
     if path.suffix != ".py":
         return {"digest": hashlib.sha256(source).hexdigest(), "imports": [], "version": None}
@@ -80,7 +80,7 @@ def known(path: Path, root: Path) -> dict:
 
 
 def version_in(tree: ast.Module) -> int | None:
-    """Return the RESULT_VERSION that a module defines, and take the definition out of it."""
+    """Return the RESULT_VERSION that a module defines, and remove the definition from its tree."""
     for node in tree.body:
         if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == [VERSION]:
             tree.body.remove(node)
@@ -89,16 +89,16 @@ def version_in(tree: ast.Module) -> int | None:
 
 
 class Results(ast.NodeTransformer):
-    """Takes out of a tree what only people read: docstrings, log lines, the texts of bars and of options."""
+    """Removes text for people from a tree: docstrings, log lines, the texts of progress bars and of options."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        """Drop docstrings and calls that only report."""
+        """Remove docstrings and calls that only report."""
         if isinstance(node.value, ast.Constant) or is_report(node.value):
             return None
         return self.generic_visit(node)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
-        """Drop the texts of a bar, and the help of an option."""
+        """Remove the texts of a progress bar, and the help of an option."""
         self.generic_visit(node)
         name = name_of(node.func)
         if name in PROGRESS:
@@ -109,17 +109,17 @@ class Results(ast.NodeTransformer):
 
 
 def name_of(function: ast.AST) -> str:
-    """Return the last part of a function's name: `advance` of `bar.advance`."""
+    """Return the last part of a function's name: `advance` for `bar.advance`."""
     return getattr(function, "attr", getattr(function, "id", ""))
 
 
 def is_text(node: ast.AST) -> bool:
-    """Say whether an expression is a literal text, with or without values in it."""
+    """Return whether an expression is a string literal or an f-string."""
     return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
 
 
 def is_report(node: ast.AST) -> bool:
-    """Say whether an expression is a call that logs or shows something and returns nothing."""
+    """Return whether an expression is a call that only logs or shows something."""
     if not isinstance(node, ast.Call):
         return False
     owner = getattr(getattr(node.func, "value", None), "id", None)
@@ -127,7 +127,7 @@ def is_report(node: ast.AST) -> bool:
 
 
 def imported_files(path: Path, tree: ast.Module, root: Path) -> list[Path]:
-    """Return the files of the `scripts...` modules that a module imports, and its pages when it renders any."""
+    """Return the files of the `scripts...` modules that a module imports, and the pages that it renders."""
     files = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -145,7 +145,7 @@ def imported_files(path: Path, tree: ast.Module, root: Path) -> list[Path]:
 
 
 def module_files(root: Path, name: str) -> list[Path]:
-    """Return the file of a module or of a package's `__init__`; none for a name that is not a module."""
+    """Return the files of a module and of a package's `__init__`; empty for a name that is not a module."""
     base = root.joinpath(*name.split("."))
     return [path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()]
 
@@ -160,13 +160,13 @@ def current_versions() -> dict[str, dict]:
 
 
 def unconfirmed() -> list[str]:
-    """Return the steps whose code changed while their RESULT_VERSION stayed, or whose new number is not recorded."""
+    """Return the steps whose code changed without a new RESULT_VERSION, or whose new number is not recorded."""
     recorded = json.loads(VERSIONS.read_text(encoding="utf-8"))
     return [step for step, found in current_versions().items() if recorded.get(step) != found]
 
 
 def main(argv=None) -> int:
-    """Record the versions; return 1 where the code of a step changed and nobody said what that does to its results."""
+    """Record the versions; return 1 if the code of a step changed with neither a new number nor `--same-numbers`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--same-numbers", action="store_true", help="the changed code gives the same results")
     arguments = parser.parse_args(argv)

@@ -26,9 +26,9 @@ INTRODUCTION = """# Configuration
 
 <!-- Made by `make docs` from scripts/common/config; do not edit. -->
 
-One YAML file describes datasets, models, runs and gates. It is checked before any job runs: unknown keys, wrong types and
-conflicting settings are reported in one line each, all at once. `<name>` stands for a name that you choose (letters,
-digits, `.`, `_` and `-`). A key marked `(required)` has no default.
+One YAML file describes datasets, models, runs and gates. It is checked before any job runs: unknown keys, wrong types
+and conflicting settings are reported in one line each, all at once. `<name>` stands for a name that you choose
+(letters, digits, `.`, `_` and `-`). A key marked `(required)` has no default.
 
 Several files can be combined: `snakemake --configfile config/recipes/football.yaml config/embedded.yaml`. Later files
 replace settings of earlier ones. For completion in your editor, refer to the schema in the first line of a file in

@@ -1,10 +1,10 @@
-"""The logger plugin of this workflow: what Snakemake shows while it runs, when a job fails, and in a dry run.
+"""The logger plugin of this workflow: shows progress, failures and the plan of a dry run.
 
-A terminal shows bars of all jobs and of each running job. A file or a pipe gets one line per finished job, and one when
-a job has been running for a while. Failed jobs are named at once; what failed comes last, one message per cause. A dry
-run lists the jobs by stage and rule. With `-p`, `--verbose` or `--debug-dag` Snakemake's own lines are shown as well.
+A terminal shows progress bars for all jobs and for each running job. A file or a pipe gets one line per finished job,
+and one when a job has been running for a while. A failed job is named at once; the output ends with one message per
+cause. A dry run lists the jobs by stage and rule. `-p`, `--verbose` or `--debug-dag` also show Snakemake's own lines.
 
-Steps append their progress to the file that SNAKETUNE_TERMINAL names, one JSON object a line
+Steps append their progress to the file that SNAKETUNE_TERMINAL names, one JSON object per line
 (scripts/common/terminal.py); a thread reads it. Written for the log events of Snakemake 9.27.
 """
 
@@ -28,8 +28,8 @@ from snakemake_logger_plugin_snaketune.plan import PlannedJob, plan_lines
 
 CHANNEL = "SNAKETUNE_TERMINAL"
 SECONDS_BETWEEN_READS = 0.25
-LONG = 30  # seconds after which a running job is named in a file
-# Messages without an event that say nothing to a user; the complete log of Snakemake has them.
+LONG = 30  # seconds after which output to a file names a running job
+# Messages without an event that users don't need; they are in Snakemake's complete log.
 CHATTER = re.compile(
     r"Assuming unrestricted shared filesystem|Building DAG of jobs|Using shell|Group jobs: inactive|"
     r"Conda environments: ignored|Singularity containers: ignored|Select jobs to execute|Execute \d+ jobs|"
@@ -46,7 +46,7 @@ class Job:
 
     def __init__(self, record: logging.LogRecord):
         self.rule, self.started, self.named = record.rule_name, time.monotonic(), False
-        self.began = int(time.time())  # file systems may keep whole seconds
+        self.began = int(time.time())  # file systems may store whole seconds only
         self.name = " ".join([self.rule, *map(str, record.wildcards.values())])
         self.log = str(record.log[0]) if record.log else ""
 
@@ -58,7 +58,7 @@ class LogHandler(LogHandlerBase):
     writes_to_file = needs_rulegraph = False
 
     def __post_init__(self) -> None:
-        """Open the channel of the steps and start to read it."""
+        """Make the file for the steps' progress and start to read it."""
         settings, quiet = self.common_settings, set(self.common_settings.quiet or ())
         self.console = Console(
             stderr=not settings.stdout,
@@ -78,7 +78,7 @@ class LogHandler(LogHandlerBase):
         self.jobs: dict[int, Job] = {}
         self.failed: dict[int, Failure] = {}
         self.errors: dict[str, str] = {}
-        self.other_errors: list[str] = []  # while jobs run: such as an output that is missing after its job
+        self.other_errors: list[str] = []  # while jobs run, such as a missing output of a finished job
         self.planned: list[PlannedJob] = []
         self.counts: dict[str, int] = {}
         self.done, self.stopped = 0, False
@@ -92,7 +92,7 @@ class LogHandler(LogHandlerBase):
         self.reader.start()
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Show a record, by the method that is named after its event."""
+        """Show a record with the method that is named after its event."""
         try:
             if self.full and self.own_filter.filter(record):
                 self.print(self.own_formatter.format(record))
@@ -108,11 +108,11 @@ class LogHandler(LogHandlerBase):
 
     @property
     def total(self) -> int:
-        """The number of jobs, without that of the target rule."""
+        """The number of jobs without the target rule."""
         return self.counts.get("total", 0) - self.counts.get("all", 0)
 
     def on_message(self, record: logging.LogRecord) -> None:
-        """Show a message without an event, unless it says nothing to a user."""
+        """Show a message without an event, except for CHATTER."""
         text = record.getMessage()
         self.stopped |= text.startswith("Terminating processes on user request")
         quiet = self.errors_only and record.levelno < logging.ERROR
@@ -120,25 +120,25 @@ class LogHandler(LogHandlerBase):
             self.print(text, {logging.WARNING: "yellow", logging.ERROR: "red"}.get(record.levelno))
 
     def on_error(self, record: logging.LogRecord) -> None:
-        """Show an error that is not that of a job's command: those come last, from the log of the job."""
+        """Show an error, except those of a job's command, which are shown last, from the job's log."""
         text = record.getMessage()
         if self.full or "CalledProcessError" in text or "At least one job did not complete" in text:
             return
         if text.startswith("WorkflowError"):
             text = FRAME_OF_ERROR.sub("", HEAD_OF_ERROR.sub("", text))
-        self.counts = {} if self.common_settings.dryrun else self.counts  # what can't be planned has no plan
+        self.counts = {} if self.common_settings.dryrun else self.counts  # no plan after an error in planning
         if self.done or self.jobs:
             self.other_errors.append(text)
         self.print(text, "red")
 
     def on_run_info(self, record: logging.LogRecord) -> None:
-        """Take the number of jobs of each rule."""
+        """Store the number of jobs of each rule."""
         self.counts = dict(record.stats)
         if self.bars:
             self.bars.start(self.total)
 
     def on_job_info(self, record: logging.LogRecord) -> None:
-        """Take a job that starts, or that a dry run plans."""
+        """Register a job that starts, or that a dry run plans."""
         job = Job(record)
         if self.common_settings.dryrun:
             self.planned.append(PlannedJob(job.rule, job.log, record.reason))
@@ -154,7 +154,7 @@ class LogHandler(LogHandlerBase):
     def on_job_finished(self, record: logging.LogRecord) -> None:
         """Count a finished job."""
         job = self.jobs.pop(record.job_id, None)
-        self.failed.pop(record.job_id, None)  # a job of a group that another one failed
+        self.failed.pop(record.job_id, None)  # it was reported as failed because of another job of its group
         if job is None or job.rule == "all":
             return
         self.done += 1
@@ -165,7 +165,7 @@ class LogHandler(LogHandlerBase):
             self.print(f"[{self.done:>{len(str(self.total))}}/{self.total}] {job.name}, {seconds:.0f} s")
 
     def on_job_error(self, record: logging.LogRecord) -> None:
-        """Name a failed job at once, and keep it for the end."""
+        """Name a failed job at once, and store it for the summary."""
         job = self.jobs.pop(record.jobid, None)
         log = str(record.log[0]) if record.log else None
         self.failed[record.jobid] = Failure(
@@ -174,11 +174,11 @@ class LogHandler(LogHandlerBase):
         if self.bars and job:
             self.bars.remove(job.log)
         if not self.full and not self.stopped:
-            reason = f": {record.rule_msg}" if record.rule_msg else ""  # of a cluster, such as the state of its job
+            reason = f": {record.rule_msg}" if record.rule_msg else ""  # from a cluster, such as the job's state
             self.print(f"{self.failed[record.jobid].name} failed{reason}", "red")
 
     def read_until_closed(self) -> None:
-        """Show what steps report, and name jobs that take long in a file."""
+        """Show the steps' reports, and in output to a file name jobs that have been running for LONG seconds."""
         while not self.closed.wait(SECONDS_BETWEEN_READS):
             with self.lock:
                 self.read()
@@ -189,7 +189,7 @@ class LogHandler(LogHandlerBase):
                             self.print(f"{'':{2 * len(str(self.total)) + 3}} {job.name} is running")
 
     def read(self) -> None:
-        """Show the whole lines that came since the last time."""
+        """Show the complete lines that were added since the last call."""
         if not self.channel.exists():
             return
         with open(self.channel, "rb") as file:
@@ -200,7 +200,7 @@ class LogHandler(LogHandlerBase):
         for line in whole.splitlines():
             try:
                 message = json.loads(line)
-            except json.JSONDecodeError:  # cut where the disk was full
+            except json.JSONDecodeError:  # truncated on a full disk
                 continue
             if "line" in message:
                 self.print(message["line"])
@@ -210,7 +210,7 @@ class LogHandler(LogHandlerBase):
                 self.bars.update(**message)
 
     def close(self) -> None:
-        """Remove bars and channel, and print the plan of a dry run, or what failed."""
+        """Remove bars and progress file, and print the plan of a dry run, or the failures."""
         if not self.closed.is_set():
             self.closed.set()
             self.reader.join()

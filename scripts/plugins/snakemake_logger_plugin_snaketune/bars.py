@@ -1,11 +1,11 @@
-"""Bars on a terminal: one of all jobs, and one of each running job, which moves as far as the step reports."""
+"""Progress bars on a terminal: one for all jobs, and one for each running job, updated by the reports of its step."""
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 
 class Bars:
-    """The bars of a run. A job is known by its log, which its step knows as well."""
+    """The bars of a run. Plugin and step both identify a job by its log."""
 
     def __init__(self, console: Console):
         self.progress = Progress(
@@ -20,23 +20,23 @@ class Bars:
         self.all, self.tasks = None, {}
 
     def start(self, total: int) -> None:
-        """Show the bar of all jobs."""
+        """Show the bar for all jobs."""
         if self.all is None:
             self.all = self.progress.add_task("jobs", total=total, note=f"0/{total}")
             self.progress.start()
 
     def add(self, log: str, name: str) -> None:
-        """Show a job that starts."""
+        """Show a bar for a job that starts."""
         self.remove(log)
         self.tasks[log] = self.progress.add_task(name, total=None, note="")
 
     def update(self, log: str, done: int, total: int, note: str) -> None:
-        """Move the bar of a job to what its step reports."""
+        """Update the bar of a job with its step's report."""
         if log in self.tasks:
             self.progress.update(self.tasks[log], completed=done, total=total, note=f"{done}/{total} {note}")
 
     def finish(self, log: str, done: int) -> None:
-        """Take away the bar of a job that finished, and all bars after the last job."""
+        """Remove the bar of a finished job, and all bars after the last job."""
         self.remove(log)
         total = self.progress.tasks[0].total
         self.progress.update(self.all, completed=done, note=f"{done}/{total}")
@@ -44,10 +44,10 @@ class Bars:
             self.stop()
 
     def remove(self, log: str) -> None:
-        """Take away the bar of a job."""
+        """Remove the bar of a job."""
         if log in self.tasks:
             self.progress.remove_task(self.tasks.pop(log))
 
     def stop(self) -> None:
-        """Take away all bars."""
+        """Remove all bars."""
         self.progress.stop()

@@ -1,4 +1,4 @@
-"""What failed jobs say at the end of a run: what their steps reported, or else the ends of their logs."""
+"""The failure summary at the end of a run: the errors that steps reported, or else the ends of their logs."""
 
 import re
 from pathlib import Path
@@ -11,18 +11,18 @@ KEPT = "What is done is kept: the same command continues from there, a training 
 
 
 class Failure(NamedTuple):
-    """A failed job. In a `grouped` one it may be another job of its group that failed."""
+    """A failed job. If it is `grouped`, another job of its group may have failed instead."""
 
     name: str
     log: str | None
     grouped: bool = False
-    started: float = 0.0  # seconds since the epoch; a log that was not written since is another run's
+    started: float = 0.0  # seconds since the epoch; a log that was last written before is from another run
 
 
 def failure_lines(failures: list[Failure], reported: dict[str, str], total: int, stopped: bool) -> list[str]:
     """Return the lines that end a failed or stopped run: one block per cause, the message last.
 
-    `reported` has the errors that steps reported by themselves, by their logs: those on other machines can't.
+    `reported` has the errors that steps reported, by log. Steps on other machines can't report theirs.
     """
     errors = {failure: reported.get(failure.log) or logged_error(failure) for failure in failures}
     certain = [failure for failure in failures if errors[failure]]
@@ -38,7 +38,7 @@ def failure_lines(failures: list[Failure], reported: dict[str, str], total: int,
 
 
 def log_of(failure: Failure) -> str | None:
-    """Return the text of a failed job's log, None where it began none."""
+    """Return the text of a failed job's log, None if it did not start one."""
     path = Path(failure.log) if failure.log else None
     if path is None or not path.is_file() or path.stat().st_mtime < failure.started:
         return None
@@ -46,7 +46,7 @@ def log_of(failure: Failure) -> str | None:
 
 
 def logged_error(failure: Failure) -> str | None:
-    """Return the error with which a step ended its log, None where it logged none."""
+    """Return the error at the end of a step's log, None if there is none."""
     text = log_of(failure)
     if not text:
         return None
@@ -58,7 +58,7 @@ def logged_error(failure: Failure) -> str | None:
 
 
 def how_it_ended(failure: Failure) -> str:
-    """Return what is known of a job that failed without an error in its log."""
+    """Return a message for a job that failed without an error in its log."""
     text = log_of(failure)
     if text is None:
         return "the job ended before it began its log"

@@ -1,4 +1,4 @@
-"""What a dry run prints: the jobs by stage and rule, and why jobs that ran before would run again."""
+"""The output of a dry run: the jobs by stage and rule, and why jobs that ran before would run again."""
 
 import textwrap
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import NamedTuple
 WIDTH = 110
 MOST_REASONS = 6
 STAGES = ("collect", "dataset", "model", "train", "gguf", "predict", "score", "deploy")
-# Reasons that follow from others, or from a first run.
+# Reasons that follow from those of other jobs, or from a first run.
 PLAIN = ("Missing output files", "Input files updated by another job")
 
 
@@ -34,7 +34,7 @@ def plan_lines(counts: dict[str, int], jobs: list[PlannedJob]) -> list[str]:
         stages.setdefault(stage, []).append(f"{rule} {rules[rule]}")
     lines = [f"{sum(rules.values())} jobs would run:"]
     for stage, named in sorted(stages.items(), key=lambda item: STAGES.index(item[0]) if item[0] in STAGES else -1):
-        # A rule and its number stay together.
+        # Don't break a line between a rule and its number.
         text = ", ".join(named).replace(" ", "\0").replace(",\0", ", ")
         indent = {"initial_indent": f"  {stage:<8} ", "subsequent_indent": " " * 11}
         lines += [line.replace("\0", " ") for line in textwrap.wrap(text, WIDTH, **indent)]
@@ -42,7 +42,7 @@ def plan_lines(counts: dict[str, int], jobs: list[PlannedJob]) -> list[str]:
 
 
 def reason_lines(jobs: list[PlannedJob]) -> list[str]:
-    """Return a line for each rule that runs again for a reason of its own, and that reason."""
+    """Return a line for each rule that does not only run again because of other jobs, with its reason."""
     reasons = {}
     for job in jobs:
         own = [part for part in job.reason.split("; ") if not part.startswith(PLAIN)]
