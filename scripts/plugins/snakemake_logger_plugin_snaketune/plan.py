@@ -42,7 +42,7 @@ def plan_lines(counts: dict[str, int], jobs: list[PlannedJob]) -> list[str]:
 
 
 def reason_lines(jobs: list[PlannedJob]) -> list[str]:
-    """Return a line for each rule that does not only run again because of other jobs, with its reason."""
+    """Return a line for each rule with a reason to run again that is not in PLAIN."""
     reasons = {}
     for job in jobs:
         own = [part for part in job.reason.split("; ") if not part.startswith(PLAIN)]
