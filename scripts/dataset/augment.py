@@ -1,4 +1,4 @@
-"""Further training records: the same answers to rephrased prompts, by templates of the configuration."""
+"""Augment the training split: the same answers to prompts rephrased by templates of the configuration."""
 
 import json
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from scripts.common.sandbox import TemplateFaultError, compiled_template, render
 
 
 class Augmenter:
-    """Makes variants of training records by `augment` of a dataset's settings; None makes none."""
+    """Makes variants of training records; `settings` is `augment` of the dataset's settings (None: no variants)."""
 
     def __init__(self, settings: dict | None):
         self.copies = settings["copies"] if settings else 0
@@ -20,11 +20,11 @@ class Augmenter:
         ]
 
     def variants(self, record: Record) -> Iterator[Record]:
-        """Yield a record's variants: the last user message is rendered from a template, all else stays,
-        its images too.
+        """Yield a record's variants: a template renders the last user message; the rest, images included, is unchanged.
 
-        Which template comes first follows from the record's id, so a record that is added changes no other's
-        variants. A variant equal to the record or to one before is left out. Raises UserError when a template fails.
+        The record's id determines which template comes first, so adding a record does not change the variants of
+        others. A variant equal to the record or to an earlier variant is left out. Raises UserError if a template
+        fails.
         """
         seen = {record.id}
         for copy in range(self.copies):
@@ -49,7 +49,7 @@ class Augmenter:
             raise UserError(f"{record.origin}: augment.templates[{number}]: {error}") from None
         if not content:
             raise UserError(
-                f"{record.origin}: augment.templates[{number}] renders to nothing", remedy="use {{ user }} in it"
+                f"{record.origin}: augment.templates[{number}] renders an empty text", remedy="use {{ user }} in it"
             )
         messages[place]["content"] = with_text(messages[place]["content"], content)
         return messages

@@ -1,4 +1,4 @@
-"""Exact and near duplicates: found by MinHash and locality-sensitive hashing, verified exactly.
+"""Find exact and near duplicates by MinHash and locality-sensitive hashing; each candidate is verified exactly.
 
 Two texts are near duplicates when the Jaccard similarity of their sets of character shingles reaches the threshold;
 case and punctuation don't count. Texts about different images are never duplicates.
@@ -24,10 +24,10 @@ from scripts.common.cli import Progress
 from scripts.common.records import images_of, text_of
 
 SLOTS = 256
-MISS = 1e-8  # largest chance that a pair right at the threshold shares no band
+MISS = 1e-8  # largest probability that a pair exactly at the threshold shares no band
 BATCH = 256
 CACHED = 256  # sets of shingles
-DEVIATIONS = 6  # of the estimate by signatures, below which a candidate needs no exact comparison
+DEVIATIONS = 6  # candidates estimated this many standard deviations below the threshold are excluded
 
 
 def shingles(text: str, size: int) -> frozenset[str]:
@@ -44,10 +44,10 @@ def jaccard(one: frozenset, other: frozenset) -> float:
 
 
 def compared_text(row: dict, compare: str) -> str:
-    """Return what of a row (of `canonical`) is compared, folded: its answer, or questions and answers.
+    """Return the folded text of a row (of `canonical`) to compare: its answer, or questions and answers.
 
-    System messages don't count: a long one that all records have would make them all alike. Of a record with spans
-    the text alone counts: one that is annotated twice is a duplicate, and short answers such as `[]` are none.
+    System messages don't count: a long one that all records share would make all records similar. For a record with
+    spans only the text counts: a text annotated twice is a duplicate, and equal short answers such as `[]` are not.
     """
     if row["spans"] is not None:
         return folded(text_of(json.loads(row["messages"])[-2]["content"]))
@@ -58,18 +58,18 @@ def compared_text(row: dict, compare: str) -> str:
 
 
 def images_in(row: dict) -> list[str]:
-    """Return the images of a row (of `canonical`), in their order."""
+    """Return the images of a row (of `canonical`), in order."""
     return images_of(json.loads(row["messages"])) if '"image"' in row["messages"] else []
 
 
 def number_of(images: Iterable[str]) -> int:
-    """Return 64 bits that stand for images, 0 for none."""
+    """Return a 64-bit hash of image names; 0 if there are none."""
     names = "\n".join(images)
     return int.from_bytes(hashlib.blake2b(names.encode("utf-8"), digest_size=8).digest(), "big") if names else 0
 
 
 class Fold(dict):
-    """What each character counts as in a comparison: punctuation, white space and control characters as a space."""
+    """Maps each character for comparison; punctuation, white space and control characters become a space."""
 
     def __missing__(self, code: int) -> str:
         character = chr(code)
@@ -81,18 +81,18 @@ FOLD = Fold()
 
 
 def folded(text: str) -> str:
-    """Return text without case and punctuation; text of nothing but punctuation stays as it is."""
+    """Return text without case and punctuation; text of punctuation only is returned unchanged."""
     return " ".join(text.casefold().translate(FOLD).split()) or text
 
 
 def rows_per_band(threshold: float) -> int:
-    """Return how many slots a band may have so that a pair at the threshold is missed with a chance below `MISS`."""
+    """Return the most slots per band that miss a pair at the threshold with a probability below `MISS`."""
     fitting = [rows for rows in range(1, 33) if (1 - threshold**rows) ** (SLOTS // rows) <= MISS]
     return max(fitting, default=1)
 
 
 class TextStore:
-    """Texts in a temporary file: numbered as they come, read back by number; 8 bytes of memory each."""
+    """Texts in a temporary file, read back by number; each needs 8 bytes of memory."""
 
     def __init__(self, folder: Path):
         self.file = open(folder / "texts", "w+b")  # noqa: SIM115 (open as long as the store)
@@ -123,7 +123,7 @@ class TextStore:
 
 
 def exact_duplicates(ids: np.ndarray) -> dict[int, int]:
-    """Return, for each position whose id stood before, the position where it stood first. `ids`: shape (n,), uint64."""
+    """Map each position with a repeated id to the first position of that id. `ids`: shape (n,), uint64."""
     _, places, number = np.unique(ids, return_index=True, return_inverse=True)
     firsts = places[number]
     repeated = np.flatnonzero(firsts != np.arange(len(ids)))
@@ -133,9 +133,9 @@ def exact_duplicates(ids: np.ndarray) -> dict[int, int]:
 class NearDuplicates:
     """Finds near duplicates among numbered texts, by shingles of `size` characters and a threshold.
 
-    `seed` draws the MinHash permutations. `folder` takes the signatures, 256 bytes a text. `images`, of shape (texts,),
-    is the `number_of` each text's images: texts with different numbers share no shingle in the index, so thousands of
-    equal questions about different images cost nothing.
+    `seed` draws the MinHash permutations. The signatures are written to `folder`, 256 bytes per text. `images`, shape
+    (texts,), has `number_of` of each text's images: texts with different numbers share no shingle in the index, so
+    thousands of equal questions about different images cost nothing.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class NearDuplicates:
         self.least_equal = self.slots * threshold - DEVIATIONS * (self.slots * threshold * (1 - threshold)) ** 0.5
 
     def hashed(self, skipped: dict[int, int]) -> Iterator[tuple[int, rensa.RMinHash]]:
-        """Yield the number and the MinHash of each text that is not skipped; keep its size and signature."""
+        """Yield the number and MinHash of each text that is not skipped; store its size and signature."""
         bar = Progress("looking for duplicates", len(self.texts) - len(skipped))
         for batch in batches((n, text) for n, text in enumerate(self.texts) if n not in skipped):
             numbers = [number for number, _ in batch]
@@ -168,11 +168,11 @@ class NearDuplicates:
             bar.advance(len(batch))
 
     def similar(self, number: int, minhash: rensa.RMinHash, where: np.ndarray | None = None) -> list[tuple[int, float]]:
-        """Return the indexed texts that reach the threshold, with their exact similarities, in rising order.
+        """Return the indexed texts that reach the threshold, with their exact similarities, in ascending order.
 
-        `where`, of shape (texts,), says which are looked at. Sizes and signatures rule most candidates out. A signature
-        is the lowest 8 bits of the slots (b-bit minwise hashing, Li and König 2010): equal slots stay equal, so their
-        number never underrates the similarity by more than the sampling does.
+        `where`, a mask of shape (texts,), selects the candidates. Sizes and signatures exclude most of them. A
+        signature holds the lowest 8 bits of each slot (b-bit minwise hashing, Li and König 2010): equal slots stay
+        equal, so signatures underestimate the similarity by no more than the sampling does.
         """
         candidates = sorted(set(self.index.query(minhash)))
         if not candidates:
@@ -193,9 +193,9 @@ class NearDuplicates:
         return found
 
     def find(self, skipped: dict[int, int]) -> dict[int, tuple[int, float]]:
-        """Return each text to remove, with the earlier kept text that it repeats most, and their similarity.
+        """Return each text to remove, with the most similar earlier text that is kept, and their similarity.
 
-        Texts are taken in their order: a text stays unless an earlier one that stays is nearly the same.
+        Texts are processed in order: a text is removed if it is a near duplicate of an earlier text that is kept.
         """
         removed = {}
         for number, minhash in self.hashed(skipped):
@@ -207,7 +207,7 @@ class NearDuplicates:
         return removed
 
     def first_across(self, split: np.ndarray) -> tuple[int, int, float] | None:
-        """Return the first pair of near duplicates that are in different splits, if there is one.
+        """Return the first pair of near duplicates in different splits; None if there is none.
 
         `split`: shape (texts,), the split of each text as a number.
         """
@@ -233,7 +233,7 @@ def near_duplicates(
     images: np.ndarray | None = None,
     seed: int = 1,
 ) -> dict[int, tuple[int, float]]:
-    """Return the near duplicates to remove: number to (number of the text that stays, similarity)."""
+    """Return the near duplicates to remove: number to (number of the kept text, similarity)."""
     with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
         return NearDuplicates(texts, size, threshold, Path(folder), seed, images).find(skipped)
 

@@ -1,6 +1,6 @@
-"""From a raw record of each known format to messages: [{"role": ..., "content": ...}, ...].
+"""Read a raw record of each known format as messages: [{"role": ..., "content": ...}, ...].
 
-The readers are given records that have every column of NEEDED.
+The readers require records that have every column of NEEDED.
 """
 
 import json
@@ -44,16 +44,16 @@ def text_column(record: dict, name: str, renamed: dict[str, str]) -> str:
 
 
 def turns(value: Any, what: str, speaker: str, content: str, known: dict[str, str]) -> list[dict]:
-    """Return messages from a list of turns, or from JSON text of one (as a cell of a table holds it)."""
+    """Return messages from a list of turns, or from a string with such a list as JSON (as in a cell of a table)."""
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except (ValueError, RecursionError):  # ValueError: no JSON, or a number of thousands of digits
+        except (ValueError, RecursionError):  # ValueError: not JSON, or a number of thousands of digits
             raise BadRecordError(
-                "not a list", f"{what} is text that is no JSON", f"write {what} as a list of turns"
+                "not a list", f"{what} is text that is not valid JSON", f"write {what} as a list of turns"
             ) from None
     if not isinstance(value, list) or not value:
-        raise BadRecordError("not a list", f"{what} is no list of turns, or an empty one", "write [{...}, ...]")
+        raise BadRecordError("not a list", f"{what} is not a list of turns, or is empty", "write [{...}, ...]")
     return [message(turn, f"{what}[{i}]", speaker, content, known) for i, turn in enumerate(value)]
 
 
@@ -67,7 +67,7 @@ def message(turn: Any, what: str, speaker: str, content: str, known: dict[str, s
     if not isinstance(role, str) or role not in known:
         raise BadRecordError("unknown role", f"{what} has the role '{role}'", f"known roles are {', '.join(known)}")
     if turn.get("tool_calls"):
-        raise BadRecordError("tool call", f"{what} calls tools", "chat records hold no tools: drop or rewrite it")
+        raise BadRecordError("tool call", f"{what} calls tools", "chat records hold no tools: remove or rewrite it")
     return {"role": known[role], "content": content_of(turn[content], f"{what}.{content}")}
 
 
@@ -79,7 +79,7 @@ def from_messages(record: dict, renamed: dict[str, str]) -> list[dict]:
 
 
 def from_sharegpt(record: dict, renamed: dict[str, str]) -> list[dict]:
-    """Read the format `sharegpt`: turns of human and gpt, and a system message among them or beside them."""
+    """Read the format `sharegpt`: turns of human and gpt; the system message is a turn or a column."""
     speaker, content = renamed.get("from", "from"), renamed.get("value", "value")
     value = record["conversations"]
     return system_of(record) + turns(value, "conversations", speaker, content, SPEAKERS)
@@ -100,7 +100,7 @@ def from_prompt_completion(record: dict, renamed: dict[str, str]) -> list[dict]:
 
 
 def from_alpaca(record: dict, renamed: dict[str, str]) -> list[dict]:
-    """Read the format `alpaca`: the input, when there is one, follows the instruction after an empty line."""
+    """Read the format `alpaca`: the input, if any, follows the instruction after an empty line."""
     question = text_column(record, "instruction", renamed)
     if record.get("input"):
         question += "\n\n" + text_column(record, "input", renamed)
@@ -109,7 +109,7 @@ def from_alpaca(record: dict, renamed: dict[str, str]) -> list[dict]:
 
 
 def from_spans(record: dict, renamed: dict[str, str]) -> list[dict]:
-    """Read the format `spans`, whose `spans` are resolved: a text, and its entities as JSON for the answer."""
+    """Read the format `spans` with resolved spans: the text is the question, its entities as JSON are the answer."""
     answer = entities_json(record["text"], record["spans"])
     return [
         *system_of(record),
@@ -119,12 +119,12 @@ def from_spans(record: dict, renamed: dict[str, str]) -> list[dict]:
 
 
 def system_of(record: dict) -> list[dict]:
-    """Return the system message of a record that has one in a column of its own."""
+    """Return the system message from the column `system` in a list; empty if there is none."""
     return [{"role": "system", "content": checked_text(record["system"], "'system'")}] if record.get("system") else []
 
 
 def answered(messages: list[dict], expected: str | None) -> list[dict]:
-    """Return a raw record's messages; when they end with the user, what is expected is the answer."""
+    """Return the messages; if they end with the user, `expected` is added as the answer."""
     if expected is None or not messages or messages[-1]["role"] != "user":
         return messages
     return [*messages, {"role": "assistant", "content": expected}]
@@ -140,7 +140,7 @@ READERS = {
 
 
 def conversation(messages: list[dict], system: str | None) -> list[dict]:
-    """Return messages normalised and checked, with the dataset's system message where there is none.
+    """Return messages normalised and checked, with the dataset's system message if they have none.
 
     Raises BadRecordError unless the order is [system] user assistant [user assistant ...] and no content is empty.
     """
@@ -159,7 +159,7 @@ def conversation(messages: list[dict], system: str | None) -> list[dict]:
             continue
         if role != expected:
             order = "roles go [system], user, assistant, user, assistant, ..."
-            raise BadRecordError("wrong order of roles", f"{place} stands where the {expected}'s is due", order)
+            raise BadRecordError("wrong order of roles", f"{place} comes where the {expected}'s is expected", order)
         expected = "assistant" if role == "user" else "user"
     if not messages or messages[-1]["role"] != "assistant":
         raise BadRecordError(

@@ -1,9 +1,9 @@
-"""Images that records name: read safely from the dataset's folder, and kept by content beside the records.
+"""Read the images that records name from the dataset's folder, check them, and store them under their SHA-256.
 
-A file is never trusted: its path may not leave the folder, its header is checked before it is decoded, and it is
-decoded once, as a whole, so that neither training nor a server meets a damaged one. What is kept looks the same to
-every reader after a conversion to RGB: upright, without transparency, 8 bits a channel, PNG or JPEG. An image that is
-so already is kept byte for byte.
+Files are not trusted: a path may not leave the folder, the header is checked before decoding, and each image is decoded
+completely once, so that training and serving never get a damaged one. Stored images are PNG or JPEG, upright, without
+transparency, with 8 bits per channel, so that every reader converts them to the same RGB. An image that meets this
+already is stored byte for byte.
 """
 
 import hashlib
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
     from PIL import Image
 
 FOLDER = "images"  # in the dataset's result folder; records name `images/<sha256>.<png or jpg>`
-MAX_PIXELS = 40_000_000  # A4 at 600 dpi has 35 million; Pillow itself warns from 89 million on
-MAX_RATIO = 100  # of the longer side to the shorter; scaled for a model, nothing would be left of the shorter one
+MAX_PIXELS = 40_000_000  # A4 at 600 dpi has 35 million; Pillow warns above 89 million
+MAX_RATIO = 100  # of the longer side to the shorter; beyond it, scaling would shrink the shorter side to nothing
 MAX_BYTES = 64 * 2**20  # of one file
 MAX_IMAGES = 64  # in one record
 KNOWN = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
-# What llama.cpp's decoder reads as well as Pillow does. MPO is a JPEG of a camera with further views behind it.
+# Formats that llama.cpp's decoder reads as Pillow does. MPO is a JPEG from a camera with further views appended.
 KEPT = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg"}
-PLAIN = ("1", "L", "P", "RGB")  # modes whose conversion to RGB changes no colour
+PLAIN = ("1", "L", "P", "RGB")  # modes that convert to RGB without a change of colour
 REMOTE = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)//")
 OURS = re.compile(r"^\.?[0-9a-f]{64}\.(png|jpg)(\.\d+\.partial)?$")
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """One image that was kept: file name, bytes, and its size in pixels."""
+    """One stored image: file name, bytes, and size in pixels."""
 
     name: str
     bytes: int
@@ -49,7 +49,7 @@ class Kept:
 
 
 def without_images(messages: list[dict]) -> list[dict]:
-    """Return the messages of a dataset that names no image folder. Raises BadRecordError when they hold an image."""
+    """Return the messages of a dataset without an image folder. Raises BadRecordError if they contain an image."""
     if images_of(messages):
         detail = f"names the image {shown(images_of(messages)[0])}, but the dataset has no image folder"
         raise BadRecordError("no image folder", detail, "name the folder under 'images'")
@@ -57,19 +57,19 @@ def without_images(messages: list[dict]) -> list[dict]:
 
 
 class ImageStore:
-    """The images of one dataset: `folder` is where records find them, `output` where they are kept by content."""
+    """The images of one dataset: raw images are read from `folder` and stored in `output`."""
 
     def __init__(self, folder: Path | str, output: Path | str):
         folder = Path(folder)
         if not folder.is_dir():
             raise UserError(f"images: there is no folder '{folder}'", remedy="name the folder of the records' images")
         self.folder, self.output = folder.resolve(), Path(output)
-        self.named: dict[str, Kept | tuple[str, str, str]] = {}  # by name: the image, or what is wrong with it
+        self.named: dict[str, Kept | tuple[str, str, str]] = {}  # by name: the image, or its error
         self.read: dict[str, Kept] = {}  # by the SHA-256 of the file that was read
         self.used: set[str] = set()  # images of kept records
 
     def stored(self, messages: list[dict]) -> list[dict]:
-        """Return the messages with each image named by its content; the images are kept.
+        """Store the images of messages; return the messages with the names of the stored files.
 
         Raises BadRecordError for an image that can't be used.
         """
@@ -81,7 +81,7 @@ class ImageStore:
         return renamed(messages, {name: f"{FOLDER}/{self.kept(name).name}" for name in names})
 
     def kept(self, name: str) -> Kept:
-        """Return the image of this name, read and kept when it is new. Raises BadRecordError."""
+        """Return the image with this name, read and stored at first use. Raises BadRecordError if it is invalid."""
         if name not in self.named:
             try:
                 self.named[name] = self.keep(name)
@@ -93,7 +93,7 @@ class ImageStore:
         raise BadRecordError(*found)
 
     def keep(self, name: str) -> Kept:
-        """Read, check and keep an image that has not been asked for. Raises BadRecordError."""
+        """Read, check and store an image. Raises BadRecordError for an invalid one."""
         data = read_file(self.folder, name)
         digest = hashlib.sha256(data).hexdigest()
         note_input(self.folder / name, digest)
@@ -105,14 +105,14 @@ class ImageStore:
         return self.read[digest]
 
     def write(self, file: str, data: bytes) -> None:
-        """Write an image, unless it is there as it should be."""
+        """Write an image, unless the file exists with the right content."""
         path = self.output / file
         if not path.is_file() or sha256_of(path) != file.partition(".")[0]:
             with atomic_path(path, part=True) as beside:
                 beside.write_bytes(data)
 
     def use(self, messages: list[dict]) -> None:
-        """Take note that a record with these messages, as `stored` returned them, is kept."""
+        """Mark the images of a kept record as used; `messages` are as `stored` returned them."""
         self.used.update(images_of(messages))
 
     def facts(self) -> dict[str, dict]:
@@ -138,7 +138,7 @@ def write_images_manifest(output: Path | str, facts: dict[str, dict]) -> None:
 
 
 def renamed(messages: list[dict], names: dict[str, str]) -> list[dict]:
-    """Return messages whose images have other names."""
+    """Return the messages with their images renamed."""
 
     def part_renamed(part: dict) -> dict:
         return part | {"image": names[part["image"]]} if part["type"] == "image" else part
@@ -153,7 +153,7 @@ def read_file(folder: Path, name: str) -> bytes:
     """Return the bytes of a file below a (resolved) folder. Raises BadRecordError for anything else."""
     remote = REMOTE.match(name)
     if remote or name[:5].lower() == "data:":
-        detail = f"names the image {shown(name)} by a {(remote[1] if remote else 'data:').lower()} address"
+        detail = f"names the image {shown(name)} by a {(remote[1] if remote else 'data:').lower()} URL"
         raise BadRecordError("remote image", detail, "save it in the folder 'images', and name the file")
     if not name or "\0" in name:
         raise BadRecordError("unnamed image", f"names the image {shown(name)}", "name a file")
@@ -168,19 +168,19 @@ def read_file(folder: Path, name: str) -> bytes:
         return regular_bytes(real, name)
     except (FileNotFoundError, NotADirectoryError):
         raise BadRecordError("missing image", f"there is no image {shown(name)} in {folder}", inside) from None
-    except (OSError, RuntimeError) as error:  # RuntimeError: links in a circle
-        reason = getattr(error, "strerror", None) or "its links go in a circle"
+    except (OSError, RuntimeError) as error:  # RuntimeError: a cycle of links
+        reason = getattr(error, "strerror", None) or "its links form a cycle"
         raise BadRecordError("missing image", f"the image {shown(name)} can't be read: {reason}", inside) from None
 
 
 def regular_bytes(path: Path, name: str) -> bytes:
     """Return the bytes of a regular file of bounded size. Raises BadRecordError, or OSError as the system says."""
-    # A last link that appears after the path was resolved is not followed; a pipe does not block.
+    # A link created after the path was resolved is not followed; opening a pipe does not block.
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise BadRecordError("not an image", f"the image {shown(name)} is no file", "name a file")
+            raise BadRecordError("not an image", f"the image {shown(name)} is not a regular file", "name a file")
         if status.st_size > MAX_BYTES:
             size = f"{status.st_size / 2**20:.0f} MiB"
             raise BadRecordError(
@@ -193,42 +193,42 @@ def regular_bytes(path: Path, name: str) -> bytes:
 
 
 def canonical(data: bytes, name: str) -> tuple[bytes, str, tuple[int, int]]:
-    """Return an image's bytes as they are kept, their suffix, and the size in pixels.
+    """Return the bytes of an image as they are stored, the file suffix, and the size in pixels.
 
-    Raises BadRecordError for what can't be decoded as a whole, for several frames, and for too many pixels.
+    Raises BadRecordError for an image that can't be decoded completely, has several frames, or too many pixels.
     """
     with warnings.catch_warnings():
         from PIL import ExifTags, Image, ImageOps
 
-        warnings.simplefilter("ignore")  # odd tags, of which there are many, harm nothing
+        warnings.simplefilter("ignore")  # invalid tags are frequent and harmless
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         image = opened(data, name)
         try:
-            # Views behind a camera's JPEG are no frames: every viewer shows the first.
+            # Further views in a camera's JPEG don't count as frames: every viewer shows the first.
             several = image.format != "MPO" and getattr(image, "is_animated", False)
             if not several:
                 image.load()
                 turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
                 upright = ImageOps.exif_transpose(image) if turned else image
-        except Exception as error:  # a decoder raises what it likes on damaged data
+        except Exception as error:  # decoders raise many kinds of errors on damaged data
             raise BadRecordError(
-                "damaged image", f"the image {shown(name)} can't be decoded: {error}", "save it anew"
+                "damaged image", f"the image {shown(name)} can't be decoded: {error}", "save it again"
             ) from None
     if several:
         raise BadRecordError(
-            "several frames", f"the image {shown(name)} has several frames or pages", "save each as a file of its own"
+            "several frames", f"the image {shown(name)} has several frames or pages", "save each as a separate file"
         )
     plain = flattened(upright, name)
     if plain is image and image.format in KEPT:
         return data, KEPT[image.format], image.size
     written = io.BytesIO()
-    plain.info = {}  # Pillow would write the colour profile and such, which were the original's
+    plain.info = {}  # Pillow would write the original's colour profile and other metadata
     plain.save(written, "PNG")
     return written.getvalue(), "png", plain.size
 
 
 def opened(data: bytes, name: str) -> "Image.Image":
-    """Return an image of which only the header was read. Raises BadRecordError for none, and for an impossible one."""
+    """Open an image, reading its header only. Raises BadRecordError if it is not an image, too large or too thin."""
     from PIL import Image
 
     most = f"scale it down: {MAX_PIXELS // 10**6} million pixels are the limit"
@@ -238,7 +238,7 @@ def opened(data: bytes, name: str) -> "Image.Image":
         detail = f"the image {shown(name)} unpacks to more than {Image.MAX_IMAGE_PIXELS // 10**6} million pixels"
         raise BadRecordError("too many pixels", detail, most) from None
     except Exception:
-        what = next((what for start, what in LOOKALIKES if data.startswith(start)), "is no image that can be read")
+        what = next((what for start, what in LOOKALIKES if data.startswith(start)), "can't be read as an image")
         raise BadRecordError(
             "not an image", f"the image {shown(name)} {what}", f"formats are {', '.join(KNOWN)}"
         ) from None
@@ -246,7 +246,7 @@ def opened(data: bytes, name: str) -> "Image.Image":
     if width * height > MAX_PIXELS:
         raise BadRecordError("too many pixels", f"the image {shown(name)} has {width} x {height} pixels", most)
     if max(width, height) > MAX_RATIO * min(width, height):
-        most = f"the longer side may be at most {MAX_RATIO} times the shorter: cut it to pieces"
+        most = f"the longer side may be at most {MAX_RATIO} times the shorter: cut it into pieces"
         raise BadRecordError("too thin", f"the image {shown(name)} has {width} x {height} pixels", most)
     return image
 
@@ -259,9 +259,9 @@ LOOKALIKES = (
 
 
 def flattened(image: "Image.Image", name: str) -> "Image.Image":
-    """Return an image that a conversion to RGB leaves as it looks; the very same one when it is so already.
+    """Return an image that converts to RGB without changing its look; the same object if it does already.
 
-    Transparent parts become white, like paper. Raises BadRecordError for 32 bits a pixel and channel.
+    Transparent parts become white. Raises BadRecordError for 32 bits per channel.
     """
     from PIL import Image
 
@@ -284,5 +284,5 @@ def flattened(image: "Image.Image", name: str) -> "Image.Image":
 
 
 def shown(name: str) -> str:
-    """Return a file's name as a message shows it: quoted, and not at any length."""
+    """Return a file name for a message, quoted and shortened."""
     return repr(name if len(name) <= 80 else f"{name[:60]}…")

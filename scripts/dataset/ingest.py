@@ -1,4 +1,4 @@
-"""Ingestion: raw rows in, canonical records out; what is not kept is counted, exemplified and set aside."""
+"""Convert raw rows to canonical records; bad records are counted and quarantined, with examples."""
 
 import json
 from collections import Counter
@@ -13,14 +13,14 @@ from scripts.dataset.raw_rows import BadRecordError, RawRow, plain
 
 EXAMPLES = 5  # of each reason, in the counts
 LOGGED_FAULTS = 10  # bad records that a failing ingestion logs
-SHOWN_REASONS = 3  # named when no record is left
+SHOWN_REASONS = 3  # named if no record is left
 PLURALS = {"has ": "have ", "is ": "are ", "does ": "do ", "it has ": "they have "}
 MAX_LABELS = 1000
 EXCERPT = 160
 
 
 class Counts:
-    """What came in and what became of it."""
+    """Counts of the records that were read, kept and quarantined, with reasons and examples."""
 
     def __init__(self, checks: list[Check]):
         self.read = self.kept = 0
@@ -41,7 +41,7 @@ class Counts:
         }
 
     def reject(self, row: RawRow, fault: BadRecordError) -> None:
-        """Count a record that is not kept."""
+        """Count a bad record."""
         reason = self.reasons.setdefault(fault.kind, {"reason": fault.kind, "count": 0, "examples": []})
         reason["count"] += 1
         if len(reason["examples"]) < EXAMPLES:
@@ -69,7 +69,7 @@ class Counts:
             entry["examples"].append({"origin": row.origin, "text": excerpt(row)})
 
     def as_json(self) -> dict:
-        """Return the counts, the commonest first."""
+        """Return the counts, most frequent first."""
         return {
             "read": self.read,
             "kept": self.kept,
@@ -85,10 +85,10 @@ class Counts:
 
 
 def map_fit(label_map: dict[str, str], found: Counter[str]) -> dict:
-    """Return how a map of labels fits the labels that were found, of the records that are kept.
+    """Compare a map of labels with the labels of the kept records.
 
-    `unused`: keys that are no label of the data. `unmapped`: labels that stay as they are although there is a map,
-    with how often they were found; a label that another one is mapped to is meant to be there.
+    `unused`: keys that no record has. `unmapped`: labels that the map neither names nor maps to, with their counts;
+    empty if there is no map.
     """
     meant = {*label_map, *label_map.values()}
     unmapped = [(label, count) for label, count in found.items() if label_map and label not in meant]
@@ -101,13 +101,13 @@ def map_fit(label_map: dict[str, str], found: Counter[str]) -> dict:
 
 
 class BadRecords:
-    """The records that stop an ingestion; the first ten are logged, and one line says what is wrong."""
+    """Bad records that make the ingestion fail; the first ten are logged."""
 
     def __init__(self):
         self.count, self.files, self.faults = 0, set(), []
 
     def add(self, origin: str, fault: BadRecordError) -> None:
-        """Count a bad record, and keep its fault if it is another than that of the first."""
+        """Count a bad record, and keep its fault if it differs from the first."""
         if self.count < LOGGED_FAULTS:
             log.info("%s: %s", origin, fault)
         if len(self.faults) < 2 and str(fault) not in map(str, self.faults):
@@ -118,13 +118,12 @@ class BadRecords:
         self.files.add(origin.rpartition(":")[0])
 
     def line(self, counts: Counts) -> str:
-        """Say how many records are bad, what is wrong with them, and what can be done.
-
-        To leave bad records out is only advised where most records are good.
+        """Return one line with the number of bad records, the fault and the remedy. It proposes to quarantine bad
+        records only if most records are good.
         """
         fault = self.faults[0]
         read = sum(counts.sources[file] for file in self.files) or counts.read
-        advice = "; or leave out what is bad by 'on_bad_record: quarantine'" if 2 * self.count < counts.read else ""
+        advice = "; or leave bad records out with 'on_bad_record: quarantine'" if 2 * self.count < counts.read else ""
         if self.count > 1 and len(self.faults) == 1:
             what = plural(fault.detail)
             space = ": " if what == fault.detail else " "
@@ -141,13 +140,13 @@ def excerpt(row: RawRow) -> str:
 
 
 def shown(value: object) -> str:
-    """Return a value as JSON that any UTF-8 file can hold: halves of characters are spelled out."""
+    """Return a value as JSON; halves of surrogate pairs are escaped, because UTF-8 can't encode them."""
     text = json.dumps(value, ensure_ascii=False)
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def quarantine_row(row: RawRow, fault: BadRecordError) -> dict:
-    """Return what quarantine.jsonl keeps of a bad record: where it stood, why it is there, and all of it."""
+    """Return a row of quarantine.jsonl: origin, reason and the whole record."""
     return {
         "origin": row.origin,
         "reason": fault.detail,
@@ -163,12 +162,12 @@ def ingest(
     images: Callable[[list[dict]], list[dict]] = without_images,
     first_source: str | None = None,
 ) -> dict:
-    """Make records of raw rows, given as pairs of source and row; return the counts. `images`: see RecordMaker.
+    """Make records from pairs of source and raw row; return the counts. For `images` see RecordMaker.
 
     `first_source` is the file or hub dataset that an error names when no record is left.
 
-    With `on_bad_record: fail` a bad record stops the build after all rows were looked at: the UserError says in one
-    line how many there are and what is wrong with the first, and the log has the first ten, one line each.
+    With `on_bad_record: fail`, raises UserError after all rows are processed: one line with the number of bad records
+    and the first fault. The log has the first ten, one line each.
     """
     maker = RecordMaker(settings, images)
     counts = Counts(maker.checks)
@@ -205,15 +204,15 @@ def ingest(
 
 
 def no_record_left(counts: dict, source: str | None) -> UserError:
-    """Return the error that all records are bad, or that there is none; `source` is the first file or dataset."""
+    """Return the error for input without a good record; `source` is the first file or dataset."""
     if not counts["read"]:
         return UserError("no record is left: nothing was read", source, remedy="give a file with records")
-    remedy = "mend the records, or the settings that say how they are read ('format', 'columns', 'checks' and others)"
+    remedy = "correct the records, or the settings for reading them ('format', 'columns', 'checks' and others)"
     return UserError(f"no record is left of {counts['read']}: {commonest(counts)}", source, remedy=remedy)
 
 
 def commonest(counts: dict) -> str:
-    """Return the commonest reasons for which records are not kept, each with its first example."""
+    """Return the most frequent reasons for quarantine, each with its first example."""
     reasons = []
     for reason in counts["reasons"][:SHOWN_REASONS]:
         first = reason["examples"][0]
@@ -223,5 +222,5 @@ def commonest(counts: dict) -> str:
 
 
 def plural(text: str) -> str:
-    """Return what is said of one record as it is said of many."""
+    """Return a statement about one record as a statement about several."""
     return next((many + text[len(one) :] for one, many in PLURALS.items() if text.startswith(one)), text)

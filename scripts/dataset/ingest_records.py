@@ -1,4 +1,4 @@
-"""Read raw files (or a hub dataset) into canonical records, each traceable to file:line.
+"""Convert raw files (or a hub dataset) to canonical records, each traceable to file:line.
 
 python scripts/dataset/ingest_records.py data/football/records.json --settings @settings.json
     --records ingested.parquet --quarantine quarantine.jsonl --counts ingest.json --images-output images
@@ -46,13 +46,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--quarantine", type=Path, required=True, help="JSONL file of bad records to write")
     parser.add_argument("--counts", type=Path, required=True, help="JSON file of counts to write")
     parser.add_argument(
-        "--images-output", type=Path, help="folder 'images' to keep images in; by default beside records"
+        "--images-output", type=Path, help="folder 'images' for the stored images; default: next to the records"
     )
     return parser
 
 
 def rows_of(raw: list[Path], settings: dict) -> Iterator[tuple[str, RawRow]]:
-    """Yield pairs of source and raw row from all the raw files in turn, or from the hub dataset."""
+    """Yield pairs of source and raw row from the raw files in order, or from the hub dataset."""
     if settings["hub"] is not None:
         for row in islice(read_hub_rows(settings["hub"]), settings["max_records"]):
             yield row.origin.rpartition(":")[0], row
@@ -72,7 +72,7 @@ def step(arguments: argparse.Namespace) -> None:
     settings = complete(arguments.settings, SETTINGS)
     output = arguments.images_output or arguments.records.parent / FOLDER
     if output.name != FOLDER:
-        raise UserError(f"--images-output is '{output}'", remedy=f"name a folder '{FOLDER}', for so records name it")
+        raise UserError(f"--images-output is '{output}'", remedy=f"name a folder '{FOLDER}': records name it so")
     store = ImageStore(settings["images"], output) if settings["images"] else None
 
     def keep(record: Record) -> None:

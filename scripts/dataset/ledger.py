@@ -1,4 +1,4 @@
-"""What a dataset's ledger says: counted from the records themselves, one at a time."""
+"""Compute a dataset's ledger from its records, one at a time."""
 
 import json
 from collections import Counter
@@ -9,14 +9,14 @@ from pathlib import Path
 from scripts.common.files import read_jsonl
 from scripts.common.records import SPLITS, text_of
 
-EXAMPLES = 200  # duplicates and quarantined records listed; their files have all of them
+EXAMPLES = 200  # listed duplicates and quarantined records; their files have all of them
 EXCERPT = 200
 BINS = 24  # at most, in a histogram
-HIDDEN = "(raw data: not shown, for this dataset is redacted)"
+HIDDEN = "(raw data: not shown, because this dataset is redacted)"
 
 
 class Lengths:
-    """How long texts are: the count of each length, so that quantiles are exact."""
+    """Counts each length, so that quantiles are exact."""
 
     def __init__(self):
         self.counts: Counter[int] = Counter()
@@ -26,7 +26,7 @@ class Lengths:
         self.counts[length] += 1
 
     def quantile(self, share: float) -> int:
-        """Return the smallest length that this share of the texts does not exceed."""
+        """Return the smallest length such that at least this share of the texts is no longer."""
         due, seen = share * self.counts.total(), 0
         for length in sorted(self.counts):
             seen += self.counts[length]
@@ -35,7 +35,7 @@ class Lengths:
         return 0
 
     def as_json(self) -> dict:
-        """Return mean, quantiles and a histogram whose last bin is open above the 99.5th percentile."""
+        """Return mean, quantiles and a histogram; its last bin holds everything above the 99.5th percentile."""
         total = self.counts.total()
         if not total:
             return {"texts": 0}
@@ -66,7 +66,7 @@ class Lengths:
 
 
 def round_width(least: float) -> int:
-    """Return the smallest of 1, 2, 5, 10, 20, 50, ... that is not below `least`."""
+    """Return the smallest of 1, 2, 5, 10, 20, 50, ... that is at least `least`."""
     power = 1
     while True:
         for factor in (1, 2, 5):
@@ -99,7 +99,7 @@ class Statistics:
             self.labels.setdefault(row["label"], Counter())[row["split"]] += 1
 
     def as_json(self) -> dict:
-        """Return the statistics, labels by falling count."""
+        """Return the statistics, most frequent label first."""
         labels = sorted(self.labels.items(), key=lambda item: (-item[1].total(), item[0]))
         return {
             "labels": [
@@ -119,7 +119,7 @@ def short(text: str) -> str:
 
 
 def duplicate_examples(path: Path) -> Iterator[dict]:
-    """Yield the first removed duplicates, with what they repeat; labels that contradict each other are said."""
+    """Yield the first removed duplicates with the records that they repeat; contradicting labels are included."""
     for row in islice(read_jsonl(path), EXAMPLES):
         first = row["duplicate_of"]
         yield {
@@ -176,10 +176,10 @@ def make_ledger(
 
 
 def without_raw_texts(ledger: dict) -> dict:
-    """Return the ledger of a redacted dataset without the texts of bad records and of violated checks, which are raw.
+    """Return the ledger of a redacted dataset without raw texts: those of bad records and of violated checks.
 
-    Where they stand and why they are bad stays; a detail goes too, for it may quote the record. No image is shown, for
-    what is in images is not redacted.
+    Origins and reasons stay; details are removed, because they may quote the record. Images are removed, because their
+    content is not redacted.
     """
 
     def hidden(entry: dict) -> dict:

@@ -1,10 +1,10 @@
-"""Shares of the ledger's bars in percent of their width; the page draws them."""
+"""Compute the bar segments of the ledger's page in percent of the width."""
 
 from scripts.common.records import SPLITS
 
 
 def flow_segments(ledger: dict) -> list[dict]:
-    """Return what became of the records that were read: name, colour class, records and share in percent."""
+    """Return the outcomes of the records read: name, colour class, number of records and share in percent."""
     records = ledger["records"]
     parts = [(share["split"], share["split"], share["records"]) for share in ledger["splits"]["shares"]]
     parts += [
@@ -20,17 +20,17 @@ def flow_segments(ledger: dict) -> list[dict]:
 
 
 def label_rows(ledger: dict) -> list[dict]:
-    """Return each label with its count per split, its share and its bar's segments in percent of the commonest."""
+    """Return each label with its count per split, share, and bar segments in percent of the most frequent label."""
     return bar_rows(ledger, ledger["labels"], "records")
 
 
 def span_rows(ledger: dict) -> list[dict]:
-    """Return each span label like `label_rows`, counted in spans; none for a dataset without spans."""
+    """Return the same as `label_rows` for span labels, counted in spans; empty for a dataset without spans."""
     return bar_rows(ledger, ledger["spans"]["labels"], "spans") if ledger["spans"] else []
 
 
 def bar_rows(ledger: dict, rows: list[dict], unit: str) -> list[dict]:
-    """Return rows with their share of all, a bar's segments and the splits in which they should be but are not."""
+    """Return rows with their share of the total, bar segments, and the splits where they are missing."""
     most = max((row[unit] for row in rows), default=1)
     total = max(sum(row[unit] for row in rows), 1)
     return [

@@ -1,4 +1,4 @@
-"""The ledger's section on images: how many, how large, in which splits, and some of them as thumbnails."""
+"""Compute the ledger's section on images: numbers, sizes, splits, and some thumbnails."""
 
 import base64
 import io
@@ -18,17 +18,17 @@ QUALITY = 80  # of its JPEG
 
 
 class ImageStatistics:
-    """Counts the images of the records that were kept; `facts` are those of the images' manifest, by file."""
+    """Counts the images of the kept records; `facts` are the entries of the images' manifest by file."""
 
     def __init__(self, facts: dict[str, dict]):
         self.facts = facts
         self.records = self.count = 0
         self.per_record: Counter[int] = Counter()
-        self.splits: dict[str, int] = {}  # of each image, as bits
+        self.splits: dict[str, int] = {}  # of each image, as a bit mask
         self.examples: list[dict] = []
 
     def counted(self, rows: Iterable[dict]) -> Iterator[dict]:
-        """Pass on rows of records.parquet, counting the images of each."""
+        """Yield the rows of records.parquet, and count the images of each."""
         for row in rows:
             self.add(row)
             yield row
@@ -47,14 +47,14 @@ class ImageStatistics:
             self.splits[name] = self.splits.get(name, 0) | 1 << SPLITS.index(row["split"])
 
     def facts_of(self, name: str) -> dict:
-        """Return what the manifest says of an image. Raises UserError when it does not know it."""
+        """Return the manifest's entry of an image. Raises UserError if there is none."""
         try:
             return self.facts[name.removeprefix(f"{FOLDER}/")]
         except KeyError:
-            raise UserError(f"the images' manifest has no {name}", remedy="name the right one by --images") from None
+            raise UserError(f"the images' manifest has no {name}", remedy="correct --images") from None
 
     def example(self, name: str, row: dict) -> dict:
-        """Return what is said of an image that is shown."""
+        """Return an image's entry for the examples."""
         facts = self.facts_of(name)
         return {
             "image": name,
@@ -87,7 +87,7 @@ class ImageStatistics:
 
 
 def thumbnail(path: Path) -> str:
-    """Return an image as a small JPEG in a `data:` address, which a page can hold."""
+    """Return an image as a small JPEG in a `data:` URL."""
     from PIL import Image
 
     with Image.open(path) as image:
@@ -99,6 +99,6 @@ def thumbnail(path: Path) -> str:
 
 
 def thumbnails(section: dict | None, manifest: Path | None) -> list[dict]:
-    """Return the section's examples, each with its thumbnail; the images lie beside their `manifest`."""
+    """Return the section's examples, each with its thumbnail; the images are next to their `manifest`."""
     examples = section["examples"] if section else []
     return [example | {"source": thumbnail(manifest.parent.parent / example["image"])} for example in examples]

@@ -1,4 +1,4 @@
-"""What a reader of a dataset's ledger should see before anything else: settings that do not fit the data."""
+"""Warnings at the top of a dataset's ledger: settings that do not fit the data."""
 
 from scripts.dataset.spans import OUTSIDE, without_number
 
@@ -6,7 +6,7 @@ SHOWN = 10  # labels named in a line
 
 
 def look_first(ledger: dict) -> list[str]:
-    """Return a line for each setting that does not fit the data; none where all is well."""
+    """Return a line for each setting that does not fit the data."""
     return [
         *check_lines(ledger),
         *map_lines("label_map", ledger["label_map"], "record"),
@@ -20,7 +20,7 @@ def check_lines(ledger: dict) -> list[str]:
     """Return a line for each check of a label that no record has."""
     there = listed([row["label"] for row in ledger["labels"]])
     return [
-        f"Check {check['check']} looked at no record, for nothing has its label '{check['label']}'. "
+        f"Check {check['check']} applies to no record, because none has its label '{check['label']}'. "
         f"The labels are {there}."
         for check in ledger["checks"]
         if not check["records"]
@@ -28,7 +28,7 @@ def check_lines(ledger: dict) -> list[str]:
 
 
 def map_lines(key: str, fit: dict | None, unit: str) -> list[str]:
-    """Return lines on the keys of a map of labels that nothing has, and on the labels that it leaves as they are."""
+    """Return lines on the keys of a label map that the data lack, and on the labels that it does not name."""
     if fit is None:
         return []
     lines = []
@@ -44,7 +44,7 @@ def map_lines(key: str, fit: dict | None, unit: str) -> list[str]:
 
 
 def number_lines(raw_spans: dict | None) -> list[str]:
-    """Return a line that proposes to strip the numbers of span labels, where some differ only by them."""
+    """Return a line that proposes to strip the numbers of span labels, if some differ only by their number."""
     labels = {row["label"] for row in (raw_spans or {"labels": []})["labels"]} - {OUTSIDE}
     stems: dict[str, list[str]] = {}
     for label in sorted(labels):
@@ -54,13 +54,13 @@ def number_lines(raw_spans: dict | None) -> list[str]:
         return []
     examples = listed([f"{group[0]} and {group[1]}" for group in several][:3])
     return [
-        f"Span labels differ only by a number, such as {examples}, and each is a class of its own. With "
+        f"Span labels differ only by a number, such as {examples}, and each is a separate class. With "
         f"strip_span_label_numbers: true the {len(labels)} classes become {len(stems)}."
     ]
 
 
 def share_line(splits: dict) -> str | None:
-    """Return what was wanted, what came out and what to do, when a split's share is far from the one wanted."""
+    """Return the wanted and achieved shares, and advice, if a split's share is far from the wanted one."""
     shares = [share for share in splits["shares"] if share["wanted"] > 0]
     if not any(share["off"] for share in shares):
         return None
@@ -69,14 +69,14 @@ def share_line(splits: dict) -> str | None:
     )
     groups = sum(share["groups"] for share in shares)
     limit = f"with {groups} groups, up to {100 * splits['share_tolerance']:.1f} points of difference are tolerated"
-    line = f"The splits do not have the shares that were wanted: {found}; {limit}."
+    line = f"The splits do not have the wanted shares: {found}; {limit}."
     fit = splits["stratification"]
     if fit is None:
-        return f"{line} Another splits.seed draws anew."
+        return f"{line} Try another splits.seed."
     if fit["best_shares_off"] >= fit["shares_off"]:
-        return f"{line} No seed that was tried brings more of them within that: add groups, or change the shares."
+        return f"{line} No seed tried brings more splits within the tolerance: add groups, or change the shares."
     better = ", ".join(f"{share['split']} {percent(fit['best_shares'][share['split']])}" for share in shares)
-    return f"{line} With splits.seed: {fit['best_seed']} it is {better}."
+    return f"{line} splits.seed: {fit['best_seed']} gives {better}."
 
 
 def percent(share: float) -> str:
@@ -95,6 +95,6 @@ def labels_are(number: int) -> str:
 
 
 def listed(labels: list[str]) -> str:
-    """Return the first labels as one text, and how many more there are."""
+    """Return the first labels as text, and the number of further ones."""
     more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
     return ", ".join(labels[:SHOWN]) + more

@@ -1,4 +1,4 @@
-"""From one raw record to the canonical one, as the dataset's configuration says."""
+"""Convert a raw record to a canonical record according to the dataset's configuration."""
 
 import json
 import re
@@ -17,9 +17,9 @@ UNKNOWN = "unknown"
 
 
 class RecordMaker:
-    """Makes canonical records by a dataset's settings (keys as in `datasets.<name>` of the configuration).
+    """Makes canonical records; `settings` has the keys of `datasets.<name>` in the configuration.
 
-    `images` takes messages whose images are named as in the raw data, and returns them named by content.
+    `images` is a function from messages with the raw names of images to messages with the names of stored images.
     """
 
     def __init__(self, settings: dict, images: Callable[[list[dict]], list[dict]] = without_images):
@@ -34,15 +34,14 @@ class RecordMaker:
         self.checks = [Check(number, check) for number, check in enumerate(settings["checks"], 1)]
 
     def wanted(self) -> frozenset[str]:
-        """Return the raw columns that the settings name: a table whose header has none of them has no header."""
+        """Return the raw columns that the settings name; a header line must name at least one of them."""
         named = {self.renamed.get(name, name) for name in NEEDED[self.settings["format"]]}
         others = [self.settings[key] for key in ("label", "group_by")]
         return frozenset({*named, *self.renamed.values(), *filter(None, others)})
 
     def make(self, raw: dict, origin: str) -> tuple[Record, list["Check"], str | None]:
-        """Return the record, the checks that it violates, and its raw label.
-
-        Raises BadRecordError with the reason when no record can be made, or when a check says `quarantine`.
+        """Return the record, the checks that it violates, and its raw label. Raises BadRecordError with the reason if
+        no record can be made, or if it violates a check with `quarantine`.
         """
         raw = plain(raw)
         check_unicode(raw)
@@ -91,11 +90,11 @@ class RecordMaker:
         return kept | {own: raw[name] for own, name in self.renamed.items() if name in raw}
 
     def raw_text(self, raw: dict, key: str) -> str | None:
-        """Return the label or group of a raw record as text; None when the settings name no column for it."""
+        """Return the label or group of a raw record as text; None if the settings name no column for it."""
         name = self.settings[key]
         if name is None:
             return None
-        advice = f"'{key}' needs it in every record"
+        advice = f"'{key}' requires it in every record"
         if name not in raw:
             raise missing_column(f"no {key}", name, raw, advice)
         value = raw[name]
@@ -105,7 +104,7 @@ class RecordMaker:
         return text
 
     def rendered(self, values: dict) -> dict[str, str]:
-        """Return the text of each role's template. Raises BadRecordError where one can't be rendered."""
+        """Return the rendered template of each role. Raises BadRecordError if one can't be rendered."""
         try:
             return {role: rendered(template, values) for role, template in self.templates.items()}
         except TemplateFaultError as fault:
@@ -127,13 +126,13 @@ class RecordMaker:
         return conversation(messages, self.settings["system"])
 
     def expected(self, record: dict) -> str | None:
-        """Return what a column of its own says that the right answer is; None where there is no such column."""
+        """Return the expected answer from its own column; None if there is none."""
         if "expected" not in OPTIONAL[self.settings["format"]] or record.get("expected") is None:
             return None
         return normalised(checked_text(record["expected"], f"'{self.renamed.get('expected', 'expected')}'")) or None
 
     def with_spans(self, record: dict) -> tuple[list[list] | None, SpanCounts | None]:
-        """Put a record's checked spans, and its text as they count it, into it; return them; None without spans."""
+        """Set the record's normalised text and spans; return the spans and their counts, None for other formats."""
         if self.span_counts is None:
             return None, None
         text = text_column(record, "text", self.renamed)
@@ -157,9 +156,9 @@ class RecordMaker:
 
 
 class Check:
-    """One check of the configuration: what an answer of a label must, or must not, look like.
+    """One check of the configuration: patterns that the answers of a label must, or must not, match.
 
-    `records` counts the records that the check was for.
+    `records` counts the records that the check applies to.
     """
 
     def __init__(self, number: int, check: dict):
@@ -172,25 +171,25 @@ class Check:
         ]
 
     def violated_by(self, answer: str, label: str | None) -> bool:
-        """Say whether an answer of this label violates the check, and count the record if the check is for it."""
+        """Return whether an answer with this label violates the check; count the record if the check applies to it."""
         if self.label is not None and label != self.label:
             return False
         self.records += 1
         return any((pattern.search(answer) is None) == (word == "must") for word, pattern in self.patterns)
 
     def complaint(self, label: str | None) -> str:
-        """Say what the check states."""
+        """Return the requirement of the check in words."""
         whose = "the answer" if label is None else f"the answer of a '{label}'"
         return f"{whose} " + " and ".join(f"{word} match '{pattern.pattern}'" for word, pattern in self.patterns)
 
 
 def scalar(value: Any) -> bool:
-    """Say whether a value can be a label or a group."""
+    """Return whether a value can be a label or a group."""
     return isinstance(value, str | int | float)
 
 
 def check_unicode(raw: dict) -> None:
-    """Raise BadRecordError for halves of surrogate pairs, which JSON can spell but UTF-8 can't hold."""
+    """Raise BadRecordError for halves of surrogate pairs, which JSON can escape but UTF-8 can't encode."""
     try:
         json.dumps(raw, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:

@@ -1,7 +1,7 @@
-"""A message's content in raw records: text, or parts of text and images in the layouts that are in use.
+"""Read a message's content in raw records: text, or parts of text and images in the common layouts.
 
-Images are named by `{"type": "image", "image": NAME}` (Hugging Face), with `path` or `url` for `image`, or by
-`{"type": "image_url", "image_url": {"url": NAME}}` (OpenAI); NAME is a file below the dataset's image folder.
+An image part is `{"type": "image", "image": NAME}` (Hugging Face), also with the key `path` or `url`, or `{"type":
+"image_url", "image_url": {"url": NAME}}` (OpenAI); NAME is a file in the dataset's image folder.
 """
 
 from itertools import groupby
@@ -11,7 +11,7 @@ from scripts.common.records import normalised
 from scripts.dataset.raw_rows import BadRecordError, kind_of_value
 
 Content = str | list[dict]
-NAMES = ("image", "path", "url", "image_url")  # keys of an image part that can hold the file's name
+NAMES = ("image", "path", "url", "image_url")  # keys of an image part that may hold the file name
 TYPES = ("text", "image", "image_url")
 
 
@@ -23,16 +23,16 @@ def checked_text(value: Any, what: str) -> str:
 
 
 def are_parts(value: Any) -> bool:
-    """Say whether a raw value is a list of parts, and not of turns."""
+    """Return whether a raw value is a list of parts, as opposed to turns."""
     if not isinstance(value, list) or not value:
         return False
     return all(isinstance(part, dict) and part.get("type") in TYPES and "role" not in part for part in value)
 
 
 def content_of(value: Any, what: str) -> Content:
-    """Return a message's content: text (text parts alone are joined to it), or parts of text and images.
+    """Return a message's content: text, or parts of text and images; parts of text only are joined to text.
 
-    An image part then is {"type": "image", "image": NAME}. Raises BadRecordError for other kinds of parts.
+    Image parts become {"type": "image", "image": NAME}. Raises BadRecordError for other types of parts.
     """
     if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
         return checked_text(value, what)
@@ -43,7 +43,7 @@ def content_of(value: Any, what: str) -> Content:
 
 
 def part_of(part: dict, what: str) -> dict:
-    """Return one part. Raises BadRecordError for a kind that is neither text nor image."""
+    """Return one part. Raises BadRecordError for a type that is neither text nor image."""
     kind = part.get("type")
     if kind == "text":
         return {"type": "text", "text": checked_text(part.get("text"), what)}
@@ -53,7 +53,7 @@ def part_of(part: dict, what: str) -> dict:
 
 
 def image_name(part: dict, what: str) -> str:
-    """Return the name of an image part's file; keys that are null count as absent, for tables fill them in."""
+    """Return the file name of an image part; null values count as absent, because tables add them."""
     value = next((part[key] for key in NAMES if part.get(key) is not None), None)
     if isinstance(value, dict) and value.get("url") is not None:
         value = value["url"]
@@ -63,7 +63,7 @@ def image_name(part: dict, what: str) -> str:
 
 
 def normalised_content(content: Content) -> Content:
-    """Return a content with each text normalised; text parts that follow each other become one, empty ones none."""
+    """Return content with normalised texts; adjacent text parts are joined, empty ones removed."""
     if isinstance(content, str):
         return normalised(content)
     parts = []
@@ -76,8 +76,8 @@ def normalised_content(content: Content) -> Content:
 
 
 def check_place_of_images(messages: list[dict]) -> None:
-    """Raise BadRecordError for an image in a message that is not the user's: no chat template has a place for it."""
+    """Raise BadRecordError for an image in a message that is not the user's: chat templates don't support it."""
     for number, message in enumerate(messages, 1):
         if message["role"] != "user" and not isinstance(message["content"], str):
             place = f"message {number} ({message['role']})"
-            raise BadRecordError("misplaced image", f"{place} holds an image", "images stand in the user's messages")
+            raise BadRecordError("misplaced image", f"{place} holds an image", "put images into the user's messages")

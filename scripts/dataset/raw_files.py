@@ -1,4 +1,4 @@
-"""Raw files as bytes and lines: plain, gzip or Zstandard, UTF-8 with or without a byte order mark."""
+"""Read raw files as bytes and lines: plain, gzip or Zstandard, UTF-8 with or without a byte order mark."""
 
 import gzip
 import tempfile
@@ -16,8 +16,8 @@ from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError
 KINDS = ("json", "jsonl", "csv", "tsv", "parquet")
 COMPRESSIONS = ("gz", "zst")
 CHUNK = 2**18
-ZSTANDARD_CHUNK = 2**11  # a kilobyte can stand for 32 MiB, which come in one piece
-COPIED, RATIO = 2**28, 100  # bytes of a compressed table that are unpacked in any case, and how many times its size
+ZSTANDARD_CHUNK = 2**11  # a kilobyte can expand to 32 MiB, returned as one chunk
+COPIED, RATIO = 2**28, 100  # a compressed table may unpack to this many bytes, or to this multiple of its size
 BOM = b"\xef\xbb\xbf"
 UTF16 = (b"\xff\xfe", b"\xfe\xff")
 
@@ -25,20 +25,20 @@ Report = Callable[[int], None]
 
 
 def kind_of(path: Path | str) -> tuple[str, str | None]:
-    """Return a raw file's format and compression, as its name says. Raises UserError for any other name."""
+    """Return a raw file's format and compression from its name. Raises UserError for an unknown suffix."""
     parts = Path(path).name.lower().split(".")
     compression = parts.pop() if parts[-1] in COMPRESSIONS else None
     kind = "jsonl" if parts[-1] == "ndjson" else parts[-1]
     if len(parts) < 2 or kind not in KINDS:
         raise UserError(
-            "its name says no known format", path, remedy=f"name it .{', .'.join(KINDS)}, each also with .gz or .zst"
+            "its name has no known suffix", path, remedy=f"use .{', .'.join(KINDS)}, each optionally with .gz or .zst"
         )
     return kind, compression
 
 
 @contextmanager
 def opened(path: Path | str) -> Iterator:
-    """Open a raw file; one that is missing or may not be read is a UserError."""
+    """Open a raw file. Raises UserError if it is missing or can't be read."""
     try:
         with open(path, "rb") as file:
             note_input(path)
@@ -52,9 +52,9 @@ def opened(path: Path | str) -> Iterator:
 
 
 def read_chunks(path: Path | str, report: Report = lambda read: None) -> Iterator[bytes]:
-    """Yield a file's content in chunks, decompressed; `report` hears how many bytes of the file were read.
+    """Yield a file's content in chunks, decompressed; `report` is called with the number of bytes read.
 
-    Raises UserError for a damaged, cut or wrongly named compressed file.
+    Raises UserError for a compressed file that is damaged, truncated or wrongly named.
     """
     _, compression = kind_of(path)
     with opened(path) as file:
@@ -88,7 +88,7 @@ def gzip_chunks(file, path: Path | str) -> Iterator[bytes]:
         raise UserError("the gzip file ends early", path, remedy="copy or download it again") from None
     except (gzip.BadGzipFile, zlib.error) as error:
         raise UserError(
-            f"is no valid gzip file: {error}", path, remedy="copy it again, or drop .gz when it is not compressed"
+            f"is not a valid gzip file: {error}", path, remedy="copy it again, or remove .gz if it is not compressed"
         ) from None
 
 
@@ -106,14 +106,16 @@ def zstandard_chunks(file, path: Path | str) -> Iterator[bytes]:
                     frame = decompressor.decompressobj()
     except zstandard.ZstdError as error:
         raise UserError(
-            f"is no valid Zstandard file: {error}", path, remedy="copy it again, or drop .zst when it is not compressed"
+            f"is not a valid Zstandard file: {error}",
+            path,
+            remedy="copy it again, or remove .zst if it is not compressed",
         ) from None
     if inside:
         raise UserError("the Zstandard file ends early", path, remedy="copy or download it again")
 
 
 def read_lines(path: Path | str, report: Report = lambda read: None) -> Iterator[bytes]:
-    """Yield a file's lines with their ends, without the byte order mark. Raises UserError for UTF-16 and huge lines."""
+    """Yield a file's lines with line ends, without the byte order mark. Raises UserError for UTF-16 and huge lines."""
     rest, number = [], 0
     held = 0
     for chunk in without_bom(read_chunks(path, report), path):
@@ -132,14 +134,14 @@ def read_lines(path: Path | str, report: Report = lambda read: None) -> Iterator
 
 
 def too_long(path: Path | str, line: int) -> UserError:
-    """Return the error of a record beyond any sensible size."""
+    """Return the error for a record longer than MAX_RECORD."""
     return UserError(
         f"a record is longer than {MAX_RECORD // 2**20} MiB", path, line, "check for a missing line end or bracket"
     )
 
 
 def without_bom(chunks: Iterator[bytes], path: Path | str) -> Iterator[bytes]:
-    """Yield the chunks without a leading UTF-8 byte order mark; UTF-16 is a UserError."""
+    """Yield the chunks without a leading UTF-8 byte order mark. Raises UserError for UTF-16."""
     first = next(chunks, b"")
     if first.startswith(UTF16):
         raise UserError("is UTF-16, not UTF-8", path, 1, "save it as UTF-8")
@@ -148,7 +150,7 @@ def without_bom(chunks: Iterator[bytes], path: Path | str) -> Iterator[bytes]:
 
 
 def encoding_fault(line: bytes) -> BadRecordError | None:
-    """Return what is wrong when a line is not UTF-8."""
+    """Return the fault of a line that is not UTF-8; None for other lines."""
     try:
         line.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -162,7 +164,7 @@ def encoding_fault(line: bytes) -> BadRecordError | None:
 
 @contextmanager
 def decompressed(path: Path | str, report: Report = lambda read: None) -> Iterator[Path]:
-    """Yield a path to the file's content for readers that must jump in it: the file, or a temporary copy."""
+    """Yield a path to the uncompressed content, for readers that need random access: the file, or a temporary copy."""
     if kind_of(path)[1] is None:
         with opened(path):
             yield Path(path)
@@ -174,5 +176,5 @@ def decompressed(path: Path | str, report: Report = lambda read: None) -> Iterat
             for chunk in read_chunks(path, report):
                 file.write(chunk)
                 if file.tell() > most:
-                    raise UserError(f"unpacks to more than {RATIO} times its size", path, remedy="unpack it by hand")
+                    raise UserError(f"unpacks to more than {RATIO} times its size", path, remedy="unpack it yourself")
         yield copy

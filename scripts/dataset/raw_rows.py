@@ -1,4 +1,4 @@
-"""What every reader of raw data yields, and the one way to say what is wrong with a record."""
+"""The rows that readers of raw data yield, and the error for a bad record."""
 
 import datetime
 import decimal
@@ -10,23 +10,23 @@ from typing import Any
 from scripts.common.plain_text import visible
 
 SHOWN_COLUMNS = 12
-MAX_RECORD = 64 * 2**20  # characters or bytes of one raw record; a longer one is a damaged file, not a record
+MAX_RECORD = 64 * 2**20  # characters or bytes of one raw record; a longer one means a damaged file
 
 
 class BadRecordError(ValueError):
-    """A record that can't be used: a short kind to count by, what exactly is wrong, and how to mend it."""
+    """A record that can't be used: a short kind for the counts, a detail, and a remedy."""
 
     def __init__(self, kind: str, detail: str, remedy: str):
-        # A line break in quoted data would make a line of its own, in which anything could be claimed.
+        # Line breaks in quoted data are escaped: they could forge a line of the log.
         self.kind, self.detail, self.remedy = visible(kind), visible(detail), visible(remedy)
         super().__init__(f"{self.detail}; {self.remedy}")
 
 
 @dataclass(slots=True)
 class RawRow:
-    """One raw record and where it stands (`file:line`, `file:row` for parquet and hub datasets).
+    """One raw record and its origin (`file:line`; `file:row` for Parquet and hub datasets).
 
-    `record` is None when the row can't be read; then `fault` says why and `text` is what stands there.
+    `record` is None if the row can't be read; `fault` then says why, and `text` is the raw text.
     """
 
     origin: str
@@ -36,7 +36,7 @@ class RawRow:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as JSON can hold it: dates as ISO text, decimals as text, NaN as null, bytes as their length."""
+    """Return a value as JSON types: dates as ISO text, decimals as text, NaN as null, bytes as their length."""
     if isinstance(value, dict):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple):
@@ -55,22 +55,22 @@ def plain(value: Any) -> Any:
 
 
 def kind_of_value(value: Any) -> str:
-    """Return what a JSON value is, in words."""
+    """Return the type of a JSON value in words."""
     words = ((bool, "true or false"), (str, "text"), (int | float, "a number"), (list, "a list"), (dict, "an object"))
     return next((word for kind, word in words if isinstance(value, kind)), "null")
 
 
 def object_fault(value: Any) -> BadRecordError | None:
-    """Return what is wrong with a JSON value that should be a record, if anything."""
+    """Return the fault of a JSON value that is not an object; None for an object."""
     if isinstance(value, dict):
         return None
-    return BadRecordError("not an object", f"is {kind_of_value(value)}, not an object", "a record is written as {...}")
+    return BadRecordError("not an object", f"is {kind_of_value(value)}, not an object", "write a record as {...}")
 
 
 def missing_column(kind: str, name: str, raw: dict, otherwise: str) -> BadRecordError:
-    """Return the fault of a raw record without this column: it says which there are, and which one was meant.
+    """Return the fault of a raw record without a column; it lists the columns and proposes a similar one.
 
-    `otherwise` is what to do where none of them is similar.
+    `otherwise` is the advice if no column is similar.
     """
     there = [*list(raw)[:SHOWN_COLUMNS], *(["..."] if len(raw) > SHOWN_COLUMNS else [])]
     near = difflib.get_close_matches(name, list(raw), n=1)

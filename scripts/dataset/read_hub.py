@@ -1,4 +1,4 @@
-"""Records of a dataset on the Hugging Face hub, at one pinned commit, streamed."""
+"""Stream the records of a Hugging Face hub dataset at a pinned commit."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,15 +10,14 @@ from scripts.dataset.raw_rows import RawRow
 
 
 def read_hub_rows(hub: dict) -> Iterator[RawRow]:
-    """Yield the records of `hub` (`id`, `revision`, `name`, `split`); each is `id@commit/split:row`.
+    """Yield the records of `hub` (`id`, `revision`, `name`, `split`); origins are `id@commit/split:row`.
 
-    Raises UserError when a folder in the working directory has the dataset's name (the library would read it instead
-    of the pinned commit), and for whatever keeps the hub from answering. With `offline: true` the files of the commit
-    are read from the local hub cache.
+    Raises UserError if a folder in the working directory has the dataset's name (the library would read it instead of
+    the pinned commit), and if the hub can't be read. With `offline: true` the files are read from the local hub cache.
     """
     if Path(hub["id"]).exists():
         raise UserError(
-            f"a folder '{hub['id']}' stands where hub dataset '{hub['id']}' is meant",
+            f"the folder '{hub['id']}' hides the hub dataset '{hub['id']}'",
             remedy="rename it, or use 'files'",
         )
     place = f"{hub['id']}@{hub['revision'][:12]}/{hub['split']}"
@@ -32,7 +31,7 @@ def read_hub_rows(hub: dict) -> Iterator[RawRow]:
 def streamed(source: str, place: str, **arguments) -> Iterator[RawRow]:
     """Yield the records that `datasets.load_dataset(source, streaming=True, **arguments)` gives, row by row.
 
-    The commit is the library's `revision`; no remote code is run. Raises UserError with the library's own reason.
+    The commit is the library's `revision`; remote code is not run. Raises UserError with the library's reason.
     """
     import datasets
 
@@ -46,13 +45,13 @@ def streamed(source: str, place: str, **arguments) -> Iterator[RawRow]:
 
 
 def reason(error: Exception) -> str:
-    """Return the first line of the library's reason."""
+    """Return the first line of the library's error."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0].rstrip('.') if lines else 'no reason given'}"
 
 
 def remedy(error: Exception) -> str:
-    """Say what mends the usual faults of the hub."""
+    """Return the remedy for common errors of the hub."""
     names = {parent.__name__ for parent in type(error).__mro__} | {type(error.__cause__).__name__}
     if "GatedRepoError" in names:
         return "accept the dataset's terms on its page and set HF_TOKEN"

@@ -1,7 +1,7 @@
-"""JSON arrays and JSON Lines, one record at a time, each with its line.
+"""Read JSON arrays and JSON Lines, one record at a time, each with its line number.
 
-The array is read with the standard library's `raw_decode` on a growing buffer: unlike `ijson` it keeps count of the
-lines, so that every record and every fault can be traced to one.
+The array is read with the standard library's `raw_decode` on a growing buffer. Unlike `ijson`, this counts lines, so
+that every record and every error can be traced to its line.
 """
 
 import codecs
@@ -16,15 +16,15 @@ from scripts.dataset.raw_files import Report, encoding_fault, read_chunks, read_
 from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError, RawRow, object_fault
 
 NO_SPACE = re.compile(r"[ \t\n\r]*")
-CUT_NUMBER = ("", ".", "e", "E")  # what may follow a number that the next chunk goes on with
-NEAR_END = 16  # an error this near the end of the buffer may be a value that the next chunk completes
+CUT_NUMBER = ("", ".", "e", "E")  # what may follow a number that continues in the next chunk
+NEAR_END = 16  # an error this close to the end of the buffer may come from a value that the next chunk completes
 INTEGER_LIMIT = re.compile(r"integer string conversion: value has (\d+) digits")  # Python refuses more than 4,300
 LINES_NOT_ARRAY = "rename it to .jsonl"
 ARRAY_NOT_LINES = "rename it to .json"
 
 
 def refuse_constant(name: str) -> None:
-    """Refuse NaN and Infinity, which Python reads but JSON does not have."""
+    """Raise ValueError for NaN and Infinity, which Python reads but JSON does not allow."""
     raise ValueError(f"{name} is not JSON: write null")
 
 
@@ -32,7 +32,7 @@ DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
 
 def read_jsonl_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[RawRow]:
-    """Yield the records of a JSON Lines file; a bad line is a row with a fault. A JSON array is a UserError."""
+    """Yield the records of a JSON Lines file; an invalid line gives a row with a fault. UserError for a JSON array."""
     started = False
     for number, line in enumerate(read_lines(path, report), 1):
         if not line.strip():
@@ -49,7 +49,7 @@ def read_jsonl_rows(path: Path | str, report: Report = lambda read: None) -> Ite
 
 
 def looks_like_array(first_line: str) -> bool:
-    """Say whether the first line of a file starts a JSON array of records."""
+    """Return whether the first line of a file starts a JSON array of records."""
     return first_line.startswith("[") and (len(first_line) == 1 or first_line[1:].lstrip().startswith("{"))
 
 
@@ -79,23 +79,23 @@ def other_fault(error: Exception) -> tuple[str, str]:
 
 
 def json_remedy(text: str, position: int) -> str:
-    """Guess from the text around it what would mend a fault of syntax."""
+    """Return advice for a syntax error, guessed from the text around it."""
     before, at = text[:position].rstrip(), text[position : position + 1]
     if at == "'":
         return "quote with double quotes"
     if before.endswith(",") and at in ("}", "]"):
-        return "drop the comma before the closing bracket"
+        return "remove the comma before the closing bracket"
     if before.endswith((",", "{")) and at == "":
         return "the text ends early: complete it"
     if (at in ('"', "{") and before.endswith(('"', "}", "]", "l", "e"))) or before.endswith(tuple("0123456789")):
         return "is a comma missing before it?"
     if at in ("#", "/"):
-        return "JSON has no comments: drop it"
+        return "JSON has no comments: remove it"
     return "check quotes, commas and brackets there"
 
 
 class Buffer:
-    """A window on a file's text that knows its line: `text[position:]` is what was not yet consumed."""
+    """A buffer of a file's text that counts lines; `text[position:]` is not yet consumed."""
 
     def __init__(self, path: Path | str, report: Report):
         self.path = path
@@ -105,7 +105,7 @@ class Buffer:
         self.line, self.counted = 1, 0  # the line of `text[counted]`
 
     def grow(self, least: int = 1) -> None:
-        """Read on until at least so many further characters are there, or the file ends."""
+        """Read at least this many further characters, or up to the end of the file."""
         self.line_at(self.position)
         parts, count = [self.text[self.position :]], 0
         self.position = self.counted = 0
@@ -117,7 +117,7 @@ class Buffer:
         self.text = "".join(parts)
 
     def decoded(self, chunk: bytes, before: list[str]) -> str:
-        """Decode a chunk; bytes that are not UTF-8 are a UserError with their line."""
+        """Decode a chunk. Raises UserError with the line of bytes that are not UTF-8."""
         try:
             return self.decoder.decode(chunk, final=self.ended)
         except UnicodeDecodeError as error:
@@ -127,13 +127,13 @@ class Buffer:
             raise UserError(fault.detail, self.path, line, fault.remedy) from None
 
     def line_at(self, position: int) -> int:
-        """Return the line of a position in the text; positions are asked for in rising order."""
+        """Return the line of a position in the text; calls must have ascending positions."""
         self.line += self.text.count("\n", self.counted, position)
         self.counted = max(self.counted, position)
         return self.line
 
     def skip_space(self) -> str:
-        """Move to the next character that is no white space and return it; an empty text at the end."""
+        """Move to the next character that is not white space and return it; an empty string at the end."""
         passed = 0
         while True:
             start = self.position
@@ -148,7 +148,7 @@ class Buffer:
             self.grow()
 
     def value(self) -> Any:
-        """Read the JSON value that starts here. Raises UserError with the line of the fault."""
+        """Read the JSON value at the current position. Raises UserError with the line of an error."""
         while True:
             try:
                 value, end = DECODER.raw_decode(self.text, self.position)
@@ -168,7 +168,7 @@ class Buffer:
             self.grow(held)
 
     def may_go_on(self, error: json.JSONDecodeError) -> bool:
-        """Say whether what follows in the file could complete the value."""
+        """Return whether the rest of the file could complete the value."""
         return error.msg.startswith("Unterminated string") or error.pos >= len(self.text) - NEAR_END
 
     def fault(self, error: json.JSONDecodeError) -> UserError:
@@ -181,10 +181,10 @@ class Buffer:
 
 
 def read_json_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[RawRow]:
-    """Yield the records of a JSON array without holding more than one of them (and a chunk of text).
+    """Yield the records of a JSON array; only one record and a chunk of text are in memory.
 
-    A record that does not start its own line is `file:line#n`, the n-th of the file. Raises UserError for a fault of
-    syntax (nothing after it can be trusted), and for a file that is JSON Lines or holds one object.
+    The origin of a record that shares its line with another is `file:line#n`, the n-th of the file. Raises UserError
+    for a syntax error (nothing after it can be trusted), and for a file that is JSON Lines or holds one object.
     """
     buffer = Buffer(path, report)
     first = buffer.skip_space()
@@ -214,11 +214,11 @@ def read_json_rows(path: Path | str, report: Report = lambda read: None) -> Iter
         buffer.position += 1
         if buffer.skip_space() == "]":
             line = buffer.line_at(buffer.position)
-            raise UserError("is not valid JSON: a comma before ']'", path, line, "drop the comma")
+            raise UserError("is not valid JSON: a comma before ']'", path, line, "remove the comma")
 
 
 def bad_separator(buffer: Buffer, found: str) -> UserError:
-    """Return the error of an array whose record is followed by neither a comma nor the end."""
+    """Return the error for an array where neither a comma nor the end follows a record."""
     line = buffer.line_at(buffer.position)
     if not found:
         return UserError("the JSON ends early: ']' is missing", buffer.path, line, "complete it, or copy it again")
@@ -226,11 +226,11 @@ def bad_separator(buffer: Buffer, found: str) -> UserError:
 
 
 def check_end(buffer: Buffer) -> None:
-    """Raise UserError when anything follows the array."""
+    """Raise UserError if anything follows the array."""
     buffer.position += 1
     if buffer.skip_space():
         line = buffer.line_at(buffer.position)
-        raise UserError("something follows the array's ']'", buffer.path, line, "keep one array in the file")
+        raise UserError("there is text after the ']' of the array", buffer.path, line, "keep one array in the file")
 
 
 def not_an_array(buffer: Buffer, first: str) -> UserError:

@@ -1,4 +1,4 @@
-"""Raw records from wherever a dataset's come from."""
+"""Read raw records from a file of any known format."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +12,9 @@ from scripts.dataset.read_tables import read_delimited_rows, read_parquet_rows
 def read_rows(
     path: Path | str, report: Report = lambda read: None, wanted: frozenset[str] = frozenset()
 ) -> Iterator[RawRow]:
-    """Yield the records of a raw file, by the format that its name says, without reading it as a whole.
+    """Stream the records of a raw file; its name determines the format.
 
-    `report` hears how many bytes of the file were read; `wanted` are the columns of which a table's header must name
-    at least one.
+    `report` is called with the number of bytes read; a table's header must name at least one of the columns `wanted`.
     """
     kind, _ = kind_of(path)
     if kind in ("csv", "tsv"):

@@ -1,4 +1,4 @@
-"""CSV, TSV and Parquet, one record at a time."""
+"""Read CSV, TSV and Parquet, one record at a time."""
 
 import csv
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 class LineFeed:
-    """Gives lines to the csv reader, and remembers those of the current row."""
+    """Feeds lines to the csv reader, and keeps those of the current row."""
 
     def __init__(self, path: Path | str, report: Report):
         self.path, self.lines = path, read_lines(path, report)
@@ -32,12 +32,12 @@ class LineFeed:
         return line.decode("utf-8", "surrogateescape")
 
     def start(self) -> int:
-        """Forget the last row's lines; return the line on which the next row starts."""
+        """Discard the last row's lines; return the line number at which the next row starts."""
         self.held, self.size = [], 0
         return self.number + 1
 
     def fault(self, start: int) -> BadRecordError | None:
-        """Return what is wrong with the bytes of the current row."""
+        """Return the fault in the bytes of the current row, if any."""
         for offset, line in enumerate(self.held):
             found = encoding_fault(line)
             if found and len(self.held) > 1:
@@ -49,7 +49,7 @@ class LineFeed:
         return None
 
     def text(self) -> str:
-        """Return the current row as it stands in the file."""
+        """Return the raw text of the current row."""
         return b"".join(self.held).decode("utf-8", "backslashreplace").rstrip("\r\n")
 
 
@@ -58,8 +58,8 @@ def read_delimited_rows(
 ) -> Iterator[RawRow]:
     """Yield the records of a CSV or TSV file: one cell of text per column of the header line.
 
-    A ragged row, or one with bytes that are not UTF-8, is a row with a fault. Raises UserError for a bad header (none
-    of the `wanted` columns in it means that there is none) and for a quote that never closes.
+    A row with a wrong number of cells, or with bytes that are not UTF-8, gets a fault. Raises UserError for a bad or
+    missing header (it must name one of the columns `wanted`) and for a quote that is never closed.
     """
     csv.field_size_limit(MAX_RECORD)
     feed = LineFeed(path, report)
@@ -73,7 +73,9 @@ def read_delimited_rows(
             break
         except csv.Error as error:
             if "unexpected end" in str(error):
-                raise UserError("a quote opens here and never closes", path, start, "close it, or double it") from None
+                raise UserError(
+                    "the quote opened here is never closed", path, start, "close it, or double it"
+                ) from None
             cells, fault = (
                 None,
                 BadRecordError("not valid CSV", f"is not valid CSV: {error}", 'write " inside a cell as ""'),
@@ -101,7 +103,7 @@ def read_delimited_rows(
 
 
 def checked_header(cells: list[str], path: Path | str, line: int, delimiter: str, wanted: frozenset[str]) -> list[str]:
-    """Return the column names of a header line. Raises UserError for one that can't be a header."""
+    """Return the column names of a header line. Raises UserError for an invalid header."""
     names = [cell.strip() for cell in cells]
     if len(names) == 1:
         for other, word in DELIMITERS.items():
@@ -130,9 +132,9 @@ def quoted(names: list[str], most: int = 8) -> str:
 
 
 def check_cells(metadata, path: Path | str) -> None:
-    """Raise UserError for a Parquet file with a column whose cells are longer than records may be, on the average.
+    """Raise UserError for a Parquet file where the cells of a column are longer than MAX_RECORD on average.
 
-    Its footer says so before anything is unpacked.
+    Only the footer is read.
     """
     number = 1
     for place in range(metadata.num_row_groups):
@@ -144,9 +146,9 @@ def check_cells(metadata, path: Path | str) -> None:
 
 
 def read_parquet_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[RawRow]:
-    """Yield the records of a Parquet file, batch by batch; a compressed one is unpacked beside first.
+    """Yield the records of a Parquet file, batch by batch; a compressed file is unpacked first.
 
-    Raises UserError for a file that is no Parquet or is damaged.
+    Raises UserError for a file that is damaged or not Parquet.
     """
     import pyarrow
     from pyarrow import parquet
@@ -171,4 +173,4 @@ def read_parquet_rows(path: Path | str, report: Report = lambda read: None) -> I
                             yield RawRow(f"{path}:{number}", record)
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             what = str(error).splitlines()[0].rstrip(". ")
-            raise UserError(f"is no readable Parquet file: {what}", path, remedy="write or copy it again") from None
+            raise UserError(f"is not a readable Parquet file: {what}", path, remedy="write or copy it again") from None

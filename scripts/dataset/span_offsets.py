@@ -1,7 +1,7 @@
-"""What an offset may have been counted in, and where a text stands that is not where a span says.
+"""Diagnose wrong span offsets: the unit that they may count, and where the covered text is instead.
 
-Tools count in UTF-16 units (JavaScript, Java), in bytes (Rust, Go), or in characters of a text that was composed or
-whose line ends were changed after they had been counted; each gives offsets that are a little off, or far off.
+Tools count UTF-16 units (JavaScript, Java), bytes (Rust, Go), or characters before the text was composed or its line
+ends were changed.
 """
 
 import unicodedata
@@ -11,12 +11,12 @@ from scripts.common.records import normalised
 
 
 def as_composed(text: str) -> str:
-    """Return text in NFC with unix line ends: what `normalised` makes, before it strips."""
+    """Return text in NFC with Unix line ends, as `normalised` does, but without stripping."""
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def in_bytes(text: str, start: int, end: int, encoding: str, width: int) -> str | None:
-    """Return what a place in units of `width` bytes of an encoding covers; None when it cuts a character."""
+    """Return the text between offsets in units of `width` bytes of an encoding; None if they split a character."""
     data = text.encode(encoding)
     if not 0 <= start < end <= len(data) // width:
         return None
@@ -27,7 +27,7 @@ def in_bytes(text: str, start: int, end: int, encoding: str, width: int) -> str 
 
 
 def other_readings(text: str, start: int, end: int) -> Iterator[tuple[str, str | None]]:
-    """Yield each other unit that an offset may count, and what the place then covers (None: it is no place)."""
+    """Yield each other unit that the offsets may count, and the text they then cover (None if out of range)."""
     if not text.isascii():
         if max(text) > "\uffff":
             yield "UTF-16 units", in_bytes(text, start, end, "utf-16-le", 2)
@@ -37,7 +37,7 @@ def other_readings(text: str, start: int, end: int) -> Iterator[tuple[str, str |
         "characters of the composed text (NFC)": unicodedata.normalize("NFC", text),
         "a line end as two characters": text.replace("\r\n", "\n").replace("\n", "\r\n"),
         "a line end as one character": text.replace("\r\n", "\n"),
-        "from the first character that is no white space": text.lstrip(),
+        "from the first character that is not white space": text.lstrip(),
     }
     for name, form in forms.items():
         if form != text:
@@ -45,9 +45,8 @@ def other_readings(text: str, start: int, end: int) -> Iterator[tuple[str, str |
 
 
 def other_units(text: str, start: int, end: int, wanted: str | None = None) -> str | None:
-    """Return the units, in words, in which a place is within the text and, if asked, covers the wanted text.
-
-    `wanted` is normalised. None when no unit fits.
+    """Return the units, in words, in which the offsets are within the text and cover `wanted` (normalised; None: any
+    text). None if no unit fits.
     """
     units = [
         unit
@@ -58,7 +57,7 @@ def other_units(text: str, start: int, end: int, wanted: str | None = None) -> s
 
 
 def nearest(text: str, value: str, start: int) -> int | None:
-    """Return where a value stands in a text, nearest to an offset; None when it stands nowhere."""
+    """Return the position of a value in a text that is nearest to an offset; None if the value does not occur."""
     before = text.rfind(value, 0, max(start, 0) + len(value))
     after = text.find(value, max(start, 0))
     places = [place for place in (before, after) if place >= 0]

@@ -1,5 +1,5 @@
-"""What a dataset's ledger says of spans: how many of each label and split, how long, records without any, and spans
-whose edges look wrong: within a word, or on a separator. Some of those are meant, so they are shown and not refused."""
+"""Span statistics of a dataset's ledger: counts per label and split, lengths, records without spans, suspicious edges.
+An edge within a word or on a separator is suspicious. Some are intended, so they are listed and not refused."""
 
 import json
 import unicodedata
@@ -16,9 +16,8 @@ AROUND, SHOWN = 12, 40  # characters shown on each side of a span, and of the sp
 
 
 def is_within_word(text: str, place: int) -> bool:
-    """Say whether a letter stands on each side of a place in the text, or a digit; `5kg` is two words.
-
-    Letters without case make no word here: Chinese or Thai have no spaces, and Arabic or Korean join particles.
+    """Return whether the characters on both sides of a position are cased letters, or both digits; `5kg` is two words.
+    Letters without case don't count: Chinese and Thai have no spaces, and Arabic and Korean join particles to words.
     """
     if not 0 < place < len(text):
         return False
@@ -28,7 +27,7 @@ def is_within_word(text: str, place: int) -> bool:
 
 
 def edge_faults(text: str, start: int, end: int) -> list[str]:
-    """Say in words what looks wrong at the ends of a span, which is not empty."""
+    """Return what looks wrong at the edges of a non-empty span, in words."""
     faults = []
     for place, character, verb in ((start, text[start], "starts"), (end, text[end - 1], "ends")):
         if is_within_word(text, place):
@@ -58,7 +57,7 @@ class SpanStatistics:
             yield row
 
     def add(self, row: dict) -> None:
-        """Count one row of records.parquet; a record without `spans` is none of this."""
+        """Count one row of records.parquet; a row whose `spans` is null is ignored."""
         if row["spans"] is None:
             return
         spans, split = json.loads(row["spans"]), row["split"]
@@ -77,7 +76,7 @@ class SpanStatistics:
             self.records.setdefault(label, Counter())[split] += 1
 
     def check_edges(self, text: str, start: int, end: int, label: str, origin: str) -> None:
-        """Count one span of a text if an edge looks wrong, and keep the first of them; `origin` is `file:line`."""
+        """Count one span if an edge looks wrong, and keep the first ones as examples; `origin` is `file:line`."""
         if faults := edge_faults(text, start, end):
             self.wrong_edges += 1
             covered = text[start:end] if end - start <= SHOWN else f"{text[start : start + SHOWN - 1]}…"
@@ -90,10 +89,10 @@ class SpanStatistics:
             self.examples += [example] if len(self.examples) < EXAMPLES else []
 
     def as_json(self) -> dict | None:
-        """Return the statistics, the commonest span label first; None for a dataset without spans.
+        """Return the statistics, most frequent span label first; None for a dataset without spans.
 
-        `texts` of a label is how many different texts its spans cover, `labels` how many of its spans are in records
-        of each label.
+        `texts` of a span label is the number of different texts that its spans cover; `labels` counts its spans by the
+        label of the record.
         """
         if not self.total:
             return None
@@ -121,7 +120,7 @@ class SpanStatistics:
         }
 
     def length_statistics(self) -> dict[str, dict]:
-        """Return how long spans are and how many a record has, for the ledger's lengths; nothing where no span is."""
+        """Return the statistics of span lengths and of spans per record; empty if there are no spans."""
         if not self.spans:
             return {}
         return {SPAN_LENGTHS: self.lengths.as_json(), "spans per record": self.per_record.as_json()}

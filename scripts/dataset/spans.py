@@ -1,9 +1,9 @@
-"""Character spans of personal data and the like: read as raw data has them, checked, and moved along when text is.
+"""Read, check and normalise character spans, such as those of personal data.
 
-A raw span is [start, end, label], with the covered text as a fourth item where the data have it, or an object with
-`start`, `end`, `label` and perhaps `value` or `text`. The list may be text, as JSON or as a Python literal (single
-quotes); a hub dataset may hold an object of lists. Offsets count characters of the raw text, the end is exclusive.
-Spans labelled `O` say that nothing is there and are left out.
+A raw span is [start, end, label], optionally with the covered text as a fourth item, or an object with `start`, `end`,
+`label` and optionally `value` or `text`. The list of spans may be a string that holds JSON or a Python literal (single
+quotes); a hub dataset may hold an object of lists. Offsets count characters of the raw text; the end is exclusive.
+Spans labelled `O` (outside of any entity) are left out.
 """
 
 import ast
@@ -22,17 +22,17 @@ OUTSIDE = "O"
 KEYS = ("start", "end", "label")
 TAG = re.compile(r"[BI]-(.+)")
 TAGS = re.compile(r"O|[BI]-.+")
-NUMBER = re.compile(r"[_\- ]\d+$")  # at the end of a label; IPV4 has none
-MAX_LITERAL = 200_000  # characters of a Python literal: reading it takes up to 500 bytes of memory for each
+NUMBER = re.compile(r"[_\- ]\d+$")  # at the end of a label; IPV4 does not match
+MAX_LITERAL = 200_000  # characters of a Python literal; parsing takes up to 500 bytes of memory per character
 SHOWN = 40  # characters of a covered text in a message
 MAX_LABEL = 100
-# Columns of the data sets that came to call their layout `unmasked_text` and `span_labels`: the same spans once more.
+# Columns that repeat the spans in datasets with the columns `unmasked_text` and `span_labels`.
 RESTATED = ("masked_text", "target_text", "privacy_mask", "tokenised_text", "mbert_text_tokens")
 LIST_ADVICE = 'write [[start, end, "LABEL"], ...]'
 
 
 class Span(NamedTuple):
-    """A raw span: where, what, the text that it should cover (None: not said), and its name in messages."""
+    """A raw span: offsets, label, the text that it should cover (None if not given), and its name in messages."""
 
     start: int
     end: int
@@ -42,11 +42,11 @@ class Span(NamedTuple):
 
 
 class SpanCounts:
-    """What was done to the spans of the records that are kept."""
+    """Counts of the spans of the kept records: how they were mapped, merged and trimmed."""
 
     def __init__(self):
         self.mapped: Counter[tuple[str, str]] = Counter()
-        self.names: Counter[str] = Counter()  # labels as they are looked up in the map: without numbers, if so wished
+        self.names: Counter[str] = Counter()  # labels as looked up in the map, without numbers if these are stripped
         self.merged = self.trimmed = self.outside = 0
 
     def add(self, other: "SpanCounts") -> None:
@@ -58,7 +58,7 @@ class SpanCounts:
         self.outside += other.outside
 
     def as_json(self) -> dict:
-        """Return the counts: raw label to label, the commonest first; a label `O` stands for dropped."""
+        """Return the counts per pair of raw label and label, most frequent first; the label `O` means dropped."""
         return {
             "labels": [
                 {"raw": raw, "label": label, "spans": count}
@@ -73,11 +73,11 @@ class SpanCounts:
 def resolved_spans(
     text: str, value: Any, label_map: dict[str, str], what: str, strip_numbers: bool = False
 ) -> tuple[str, list[list], SpanCounts]:
-    """Return a text normalised, its spans [start, end, label] in it, sorted, and what was done to them.
+    """Return the normalised text, its sorted spans [start, end, label], and the counts.
 
     `what` names the column in messages. `strip_numbers` strips the numbers of labels before they are mapped. White
-    space at the ends of a span is trimmed, and a span that repeats another is merged with it; both are counted. Raises
-    BadRecordError for every span that can't be right.
+    space at the ends of a span is trimmed, and a repeated span is merged with the first; both are counted. Raises
+    BadRecordError for an invalid span.
     """
     counts = SpanCounts()
     spans = []
@@ -101,7 +101,7 @@ def resolved_spans(
 
 
 def span_list(value: Any, what: str) -> list:
-    """Return the list of spans; it may be text (JSON or a Python literal), which is empty where there is no span."""
+    """Return the list of spans; `value` may be a string with JSON or a Python literal, empty if there are no spans."""
     if isinstance(value, str):
         if not value.strip():
             return []
@@ -117,9 +117,9 @@ def span_list(value: Any, what: str) -> list:
 
 
 def parsed(text: str) -> Any:
-    """Return the value that a text holds as JSON or as a Python literal (single quotes, tuples), as JSON has it.
+    """Parse JSON or a Python literal (single quotes, tuples); return the value with JSON types.
 
-    Raises ValueError, with the end of a sentence about the text, when it is neither or a literal that is too long.
+    Raises ValueError if the text is neither, or a literal that is too long; its message continues "the text ...".
     """
     try:
         return json.loads(text)
@@ -134,12 +134,12 @@ def parsed(text: str) -> Any:
 
 
 def without_number(label: str) -> str:
-    """Return a label without the number that sets it apart from others of its kind: FIRSTNAME of FIRSTNAME_2."""
+    """Return a label without a number at its end: FIRSTNAME for FIRSTNAME_2."""
     return NUMBER.sub("", label) or label
 
 
 def turned(columns: dict[str, list], what: str) -> list[dict]:
-    """Return the spans of an object of lists, as hub datasets give a list of objects."""
+    """Turn an object of lists, as hub datasets return it, into a list of spans."""
     lengths = {len(values) for values in columns.values()}
     if len(lengths) > 1:
         raise BadRecordError("not a list", f"'{what}' has lists of unequal length", LIST_ADVICE)
@@ -147,7 +147,7 @@ def turned(columns: dict[str, list], what: str) -> list[dict]:
 
 
 def raw_span(entry: Any, name: str) -> Span:
-    """Return one raw span, checked for its shape only."""
+    """Return one raw span; only its structure is checked."""
     if isinstance(entry, dict):
         missing = [key for key in KEYS if key not in entry]
         if missing:
@@ -171,15 +171,15 @@ def raw_span(entry: Any, name: str) -> Span:
 
 
 def check_label(label: str, name: str) -> None:
-    """Raise BadRecordError unless a label is a plain name."""
+    """Raise BadRecordError for a label that is empty, too long, a BIO tag, or has outer space or controls."""
     if not label.strip() or label != label.strip() or len(label) > MAX_LABEL:
-        limit = f"a label is a name of at most {MAX_LABEL} characters without outer white space"
-        raise BadRecordError("bad span label", f"{name} has no plain label", limit)
+        limit = f"a label has 1 to {MAX_LABEL} characters and no white space at its ends"
+        raise BadRecordError("bad span label", f"{name} has an invalid label", limit)
     if any(unicodedata.category(character)[0] == "C" for character in label):
         raise BadRecordError("bad span label", f"{name} has a control character in its label", "remove it")
     if tag := TAG.fullmatch(label):
         advice = f"a span covers the whole entity: label it '{tag[1]}', or map '{label}' by span_label_map"
-        raise BadRecordError("bad span label", f"{name} has a token's tag as its label", advice)
+        raise BadRecordError("bad span label", f"{name} has a BIO tag as its label", advice)
 
 
 def check_place(text: str, span: Span) -> None:
@@ -193,7 +193,7 @@ def check_place(text: str, span: Span) -> None:
             raise BadRecordError("span out of range", place + there, whereabouts(text, span))
         units = other_units(text, span.start, span.end)
         fitting = f"it would fit if the offsets count {units}: count characters"
-        advice = fitting if units else "mend the offsets, or the text if it was cut"
+        advice = fitting if units else "correct the offsets, or the text if it was cut"
         raise BadRecordError("span out of range", place + there, advice)
     if not text[span.start : span.end].strip():
         kind = "empty span" if span.start == span.end else "span of white space"
@@ -201,7 +201,7 @@ def check_place(text: str, span: Span) -> None:
 
 
 def check_value(text: str, span: Span) -> None:
-    """Raise BadRecordError when a span says which text it covers, and the text has something else there."""
+    """Raise BadRecordError if the text at a span's offsets differs from the value that the span gives."""
     if span.value is None:
         return
     there = text[span.start : span.end]
@@ -215,26 +215,26 @@ def check_value(text: str, span: Span) -> None:
 
 
 def whereabouts(text: str, span: Span) -> str:
-    """Say where the text of a span stands that is not where the span says, and what its offsets may count."""
+    """Return advice for a span whose value is not at its offsets: where it is, or in which unit the offsets count."""
     units = other_units(text, span.start, span.end, normalised(span.value))
     if units is not None:
         return f"the offsets count {units}: count characters"
     place = nearest(text, span.value, span.start)
     if place is None:
-        return "that stands nowhere in the text: the text or the span was changed"
+        return "that text does not occur: the text or the span was changed"
     if place == span.start:
         return f"the start is right, the end should be {place + len(span.value)}"
     way = "later" if place > span.start else "earlier"
     characters = "1 character" if abs(place - span.start) == 1 else f"{abs(place - span.start)} characters"
-    return f"that stands {characters} {way}, from {place} to {place + len(span.value)}"
+    return f"that text is {characters} {way}, from {place} to {place + len(span.value)}"
 
 
 def moved_offsets(text: str, spans: list[Span], counts: SpanCounts) -> tuple[str, list[Span]]:
-    """Return the normalised text and the spans at their places in it, without white space at their ends.
+    """Return the normalised text, and the spans with their offsets in it, trimmed of white space.
 
-    The text is cut at all offsets. Where the pieces, normalised one by one, make up the text normalised as a whole,
-    no piece melts into its neighbour, and the lengths of the pieces are the new offsets. Raises BadRecordError for an
-    offset within what becomes one character (a letter and its accent, or a line end of two characters).
+    The text is split at all offsets and each piece is normalised. If the pieces joined equal the whole text normalised,
+    the lengths of the pieces give the new offsets. Otherwise an offset lies within what becomes one character (a letter
+    and its accent, or a line end of two characters), and BadRecordError is raised.
     """
     cuts = sorted({0, len(text), *(place for span in spans for place in (span.start, span.end))})
     pieces = [as_composed(text[a:b]) for a, b in pairwise(cuts)]
@@ -259,7 +259,7 @@ def moved_offsets(text: str, spans: list[Span], counts: SpanCounts) -> tuple[str
 
 
 def cut_character(text: str, cuts: list[int], pieces: list[str], spans: list[Span]) -> BadRecordError:
-    """Return the fault of the first offset that stands within what becomes one character."""
+    """Return the error for the first offset that lies within what becomes one character."""
     inner = [
         cuts[number + 1]
         for number, (left, right) in enumerate(pairwise(pieces))
@@ -270,12 +270,12 @@ def cut_character(text: str, cuts: list[int], pieces: list[str], spans: list[Spa
     around = text[max(place - 1, 0) : place + 1]
     codes = " ".join(f"U+{ord(character):04X}" for character in around)
     word = "starts" if span.start == place else "ends"
-    detail = f"{span.name} {word} at {place}, within what is one character once composed ({codes})"
+    detail = f"{span.name} {word} at {place}, within what normalisation makes one character ({codes})"
     return BadRecordError("span cuts a character", detail, "move the offset before or after it")
 
 
 def without_overlaps(text: str, spans: list[Span], counts: SpanCounts) -> list[list]:
-    """Return the spans sorted, repeated ones once. Raises BadRecordError for spans that overlap."""
+    """Return the sorted spans without repetitions. Raises BadRecordError if spans overlap."""
     spans = sorted(spans, key=lambda span: (span.start, -span.end, span.label))
     kept: list[Span] = []
     for span in spans:
@@ -288,7 +288,7 @@ def without_overlaps(text: str, spans: list[Span], counts: SpanCounts) -> list[l
             continue
         if span[:2] == last[:2]:
             detail = f"{last.name} and {span.name} cover the same '{shown_text(text[span.start : span.end])}'"
-            raise BadRecordError("overlapping spans", detail, "a place has one label: keep one of them")
+            raise BadRecordError("overlapping spans", detail, "each text has one label: keep one of them")
         how = "lies within" if span.end <= last.end else "crosses"
         covers = f"'{shown_text(text[span.start : span.end])}' {how} '{shown_text(text[last.start : last.end])}'"
         detail = f"{span.name} and {last.name} overlap: {covers}"
@@ -303,7 +303,7 @@ def shown_text(text: str) -> str:
 
 
 def restated(name: str, value: Any) -> bool:
-    """Say whether a column of a record only repeats its spans: masked text, or one BIO tag for each token."""
+    """Return whether a column of a record only repeats its spans: masked text, or one BIO tag for each token."""
     if name in RESTATED:
         return True
     if isinstance(value, str) and value.lstrip().startswith("["):

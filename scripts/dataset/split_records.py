@@ -38,7 +38,7 @@ from scripts.dataset.whole_files import check_named_once, check_whole, check_who
 
 SETTINGS = ("deduplicate", "splits", "stratify", "augment", "whole_files")
 COMPARED = ("messages", "expected", "spans")  # columns by which records are compared
-SEED_SEARCH = 20_000  # records up to which a better seed is looked for; beyond, chance evens the shares out
+SEED_SEARCH = 20_000  # largest number of records for which a better seed is searched; more give close shares anyway
 
 
 def parser() -> argparse.ArgumentParser:
@@ -49,12 +49,12 @@ def parser() -> argparse.ArgumentParser:
     for split in SPLITS:
         parser.add_argument(f"--{split}", type=Path, required=True, help=f"JSONL file of the {split} split to write")
     parser.add_argument("--duplicates", type=Path, required=True, help="JSONL file of removed duplicates to write")
-    parser.add_argument("--facts", type=Path, required=True, help="JSON file of what was done to write")
+    parser.add_argument("--facts", type=Path, required=True, help="JSON file of facts to write")
     return parser
 
 
 def duplicates_of(ingested: Path, settings: dict, folder: Path) -> dict[int, tuple[int, str, float]]:
-    """Return each row to remove: its number to (number of the row that stays, `exact` or `near`, similarity)."""
+    """Return the rows to remove: number to (number of the kept row, `exact` or `near`, similarity)."""
     ids, images, texts = array("Q"), array("Q"), TextStore(folder)
     bar = Progress("comparing", row_count(ingested))
     for row in read_rows(ingested, ("id", *COMPARED)):
@@ -72,7 +72,7 @@ def duplicates_of(ingested: Path, settings: dict, folder: Path) -> dict[int, tup
 
 
 def resolved(found: dict[int, tuple[int, str, float]]) -> dict[int, tuple[int, str, float]]:
-    """Let an exact copy of a near duplicate point to the record that stays."""
+    """Make exact copies of a near duplicate point to the kept record."""
     result = {}
     for number in sorted(found):
         first, kind, similarity = found[number]
@@ -83,7 +83,7 @@ def resolved(found: dict[int, tuple[int, str, float]]) -> dict[int, tuple[int, s
 
 
 def write_duplicates(ingested: Path, found: dict[int, tuple[int, str, float]], path: Path) -> None:
-    """Write one line a removed row: what it was, where, and which record it duplicates."""
+    """Write one line per removed row: its content, its origin, and the record that it duplicates."""
     stay = {first for first, _, _ in found.values()}
     known, compared = {}, {}
     with atomic_path(path) as beside, open(beside, "w", encoding="utf-8") as file:
@@ -108,14 +108,14 @@ def write_duplicates(ingested: Path, found: dict[int, tuple[int, str, float]], p
 
 
 def spans_differ(row: dict, messages: str, spans: str | None) -> bool:
-    """Say whether a row has the very text of another one, but other spans."""
+    """Return whether two rows have the same text but different spans."""
     if row["spans"] is None or row["spans"] == spans:
         return False
     return json.loads(row["messages"])[:-1] == json.loads(messages)[:-1]
 
 
 class Kept:
-    """The rows that stay, as numbers: 8 bytes for the key, 4 for the label, 4 for the set of its spans' labels."""
+    """The kept rows as numbers: 8 bytes for the key, 4 for the label, 4 for the set of span labels."""
 
     def __init__(self, ingested: Path, removed: dict, compare: str):
         self.ingested, self.removed = ingested, removed
@@ -130,21 +130,21 @@ class Kept:
         self.keys, self.labels, self.span_sets = np.array(keys), np.array(labels), np.array(sets)
 
     def span_members(self) -> np.ndarray:
-        """Return which span labels (in the order of the alphabet) are in which set of them: shape (labels, sets)."""
+        """Return which span labels, in alphabetical order, are in which set: shape (labels, sets)."""
         names = sorted(frozenset().union(*self.set_numbers))
         return np.array([[name in found for found in self.set_numbers] for name in names], bool).reshape(
             len(names), len(self.set_numbers)
         )
 
     def rows(self, columns: tuple[str, ...] | None = None) -> Iterator[dict]:
-        """Yield the rows that stay, in raw order."""
+        """Yield the kept rows in raw order."""
         for number, row in enumerate(read_rows(self.ingested, columns)):
             if number not in self.removed:
                 yield row
 
 
 def check_apart(kept: Kept, split: np.ndarray, settings: dict, folder: Path) -> None:
-    """Raise UserError when near duplicates are in different splits: a model would be tested on what it saw."""
+    """Raise UserError if near duplicates are in different splits: a model would be tested on training data."""
     images, texts = array("Q"), TextStore(folder)
     for row in kept.rows(COMPARED):
         images.append(number_of(images_in(row)))
@@ -160,12 +160,12 @@ def check_apart(kept: Kept, split: np.ndarray, settings: dict, folder: Path) -> 
     raise UserError(
         f"{origins[first]} ({SPLITS[split[first]]}) and {origins[second]} ({SPLITS[split[second]]}) are near "
         f"duplicates in different splits (similarity {similarity:.2f})",
-        remedy=f"set deduplicate.near to true, or keep them in one group by group_by{other}",
+        remedy=f"set deduplicate.near to true, or put them in one group with group_by{other}",
     )
 
 
 def split_facts(kept: Kept, split: np.ndarray, settings: dict) -> dict:
-    """Return the shares wanted and achieved, per label too, and a seed that would keep them closer."""
+    """Return the wanted and achieved shares, overall and per label, and a seed that would come closer."""
     shares, seed = settings["splits"], settings["splits"]["seed"]
     table = cells(split, kept.labels, len(kept.label_numbers))
     total = max(len(split), 1)
@@ -231,7 +231,7 @@ def write_splits(kept: Kept, split: np.ndarray, settings: dict, arguments: argpa
 
 
 def unique_id(identity: str, repeated: Counter[str]) -> str:
-    """Return an id for a record that may repeat one before it: the n-th copy gets `-n`."""
+    """Return a unique id for a record; the n-th repetition of an id gets the suffix `-n`."""
     repeated[identity] += 1
     return identity if repeated[identity] == 1 else f"{identity}-{repeated[identity]}"
 

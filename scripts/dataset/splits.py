@@ -1,9 +1,9 @@
-"""Splits decided by a hash: a record's split depends on its group and the seed, on nothing else.
+"""Split records by a hash: a record's split depends only on its group and the seed.
 
-So a record that is added moves no other, and a later build of a grown dataset never trains on what an earlier one
-tested on. The price is that shares are met by chance, as in a draw: stratification can't steer single records (that
-would move others). What it can do is choose the draw: of many seeds, the ledger names the one whose hash happens to
-keep the labels' shares closest, and a person puts it into the configuration once.
+Adding a record therefore does not move others, and a grown dataset never trains on records that an earlier version
+tested on. In return, shares are met only approximately, as in random sampling. Stratification can't assign single
+records (that would move others), so it selects the seed: of many seeds, the ledger names the one that keeps the labels'
+shares closest, and the user puts it into the configuration once.
 """
 
 import hashlib
@@ -14,18 +14,18 @@ import numpy as np
 from scripts.common.errors import UserError
 from scripts.common.records import SPLITS
 
-SEEDS = 4096  # tried at most, when a better one is looked for
-WORK = 4_000_000  # hashes that the search may take
-TOLERANCE = (0.05, 0.1)  # limits of what a split's share of the records may differ by from the wanted one
+SEEDS = 4096  # most seeds tried in the search for a better one
+WORK = 4_000_000  # most hashes that the search computes
+TOLERANCE = (0.05, 0.1)  # smallest and largest tolerated difference of a split's share from the wanted one
 GOLDEN = 0x9E3779B97F4A7C15  # SplitMix64's increment and multipliers: Steele, Lea, Flood (2014), "Fast splittable
 MIX_1, MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # pseudorandom number generators", OOPSLA
 
 
 def key_of(group: str | None, compared: str, images: Iterable[str] = ()) -> int:
-    """Return the 64-bit key that decides a record's split: of its group; without one, of its images or compared text.
+    """Return the 64-bit key that determines a record's split: a hash of its group, else of its images or compared text.
 
-    Records with the same images go to one split, whatever they ask about them, and records with different images are
-    drawn apart, though their questions and answers are the same.
+    Records with the same images go to the same split, whatever their questions; records with different images are
+    assigned independently, even if their questions and answers are equal.
     """
     seen = "\n".join(sorted({*images}))
     text = f"group:{group}" if group is not None else f"images:{seen}" if seen else f"record:{compared}"
@@ -33,7 +33,7 @@ def key_of(group: str | None, compared: str, images: Iterable[str] = ()) -> int:
 
 
 def positions(keys: np.ndarray, seed: int | np.ndarray) -> np.ndarray:
-    """Return for each key its position in [0, 1): SplitMix64 of key and seed.
+    """Return the position of each key in [0, 1): SplitMix64 of key and seed.
 
     `keys`: shape (n,), uint64. `seed`: one seed, or seeds of shape (s, 1) for a result of shape (s, n).
     """
@@ -46,10 +46,9 @@ def positions(keys: np.ndarray, seed: int | np.ndarray) -> np.ndarray:
 
 
 def split_numbers(keys: np.ndarray, shares: dict, seed: int | np.ndarray) -> np.ndarray:
-    """Return the split of each key, as its place in `SPLITS`, for one seed or for seeds of shape (s, 1).
+    """Return the split of each key, as an index into `SPLITS`, for one seed or for seeds of shape (s, 1).
 
-    Positions are held against the test share first, then validation, then train: a larger share of validation takes
-    records from train only.
+    Test comes first in [0, 1), then validation, then train: a larger validation share takes records from train only.
     """
     where = positions(keys, seed)
     test, validation = shares["test"], shares["test"] + shares["validation"]
@@ -57,7 +56,7 @@ def split_numbers(keys: np.ndarray, shares: dict, seed: int | np.ndarray) -> np.
 
 
 def cells(split: np.ndarray, label: np.ndarray, labels: int) -> np.ndarray:
-    """Return how many records each label has in each split.
+    """Return the number of records of each label in each split.
 
     `split`: shape (n,) or, for several seeds, (s, n); the result has shape (labels, 3) or (s, labels, 3).
     """
@@ -68,7 +67,7 @@ def cells(split: np.ndarray, label: np.ndarray, labels: int) -> np.ndarray:
 
 
 def missing_cells(counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return which labels of three records or more miss which of the splits that have a share.
+    """Return which labels with three or more records are missing in which splits that have a share.
 
     `counts`: shape (..., labels, 3); `wanted`: the three shares; the result: shape (..., labels, splits with a share).
     """
@@ -76,10 +75,11 @@ def missing_cells(counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
 
 
 def misfit(counts: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return how far splits are from the wanted shares, in three measures of falling importance; smaller is better.
+    """Return three measures of the distance from the wanted shares, the most important first; smaller is better.
 
-    Splits that are empty; labels of three records or more that miss a split, counted once a split; the chi-square
-    distance of all cells. `counts`: shape (..., labels, 3); `wanted`: the three shares; each measure: shape (...).
+    They are the number of empty splits; the number of pairs of split and label with three or more records where the
+    label is missing; and the chi-square distance over all cells. `counts`: shape (..., labels, 3); `wanted`: the three
+    shares; each measure: shape (...).
     """
     used = wanted > 0
     kept = counts[..., used]
@@ -90,10 +90,10 @@ def misfit(counts: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarr
 
 
 def share_tolerance(keys: np.ndarray) -> float:
-    """Return how far a split's share of the records may be from the wanted one: 0.05 for many groups, 0.1 for few.
+    """Return the tolerated difference of a split's share from the wanted one: 0.05 for many groups, 0.1 for few.
 
-    `keys`: one entry a record, equal ones in one group. Between the two limits it is the standard deviation of a share
-    of one half in a draw of so many groups. Their number is Kish's effective number, for groups differ in size.
+    `keys`: one entry per record, equal within a group. Between the limits it is the standard deviation of a share of
+    one half over Kish's effective number of groups, which accounts for their sizes.
     """
     _, sizes = np.unique(keys, return_counts=True)
     groups = sizes.sum() ** 2 / (sizes**2).sum()
@@ -101,7 +101,7 @@ def share_tolerance(keys: np.ndarray) -> float:
 
 
 def shares_off(counts: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarray:
-    """Return how many splits have a share of the records that is further from the wanted one than the tolerance.
+    """Return the number of splits with a share that differs from the wanted one by more than the tolerance.
 
     `counts`: shape (..., labels, 3); `wanted`: the three shares; the result: shape (...).
     """
@@ -111,7 +111,7 @@ def shares_off(counts: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.n
 
 
 def seeds_tried(records: int) -> Iterator[np.ndarray]:
-    """Yield the seeds that are worth the time for so many records, some at a time, of shape (s, 1)."""
+    """Yield the seeds to try, in batches of shape (s, 1); the more records, the fewer seeds."""
     tried = int(np.clip(WORK // max(records, 1), 1, SEEDS))
     together = int(np.clip(WORK // 40 // max(records, 1), 1, tried))
     for start in range(0, tried, together):
@@ -119,9 +119,9 @@ def seeds_tried(records: int) -> Iterator[np.ndarray]:
 
 
 def best_seed(keys: np.ndarray, label: np.ndarray, labels: int, shares: dict) -> tuple[int, tuple[int, int, float]]:
-    """Return the seed, of as many as are worth the time, with the smallest misfit, and that misfit.
+    """Return the seed with the smallest misfit of `seeds_tried`, and that misfit.
 
-    `keys` and `label`: one entry a record. The smallest such seed wins.
+    `keys` and `label`: one entry per record. The smallest of equal seeds is returned.
     """
     wanted = np.array([shares[split] for split in SPLITS])
     measures = [
@@ -133,9 +133,9 @@ def best_seed(keys: np.ndarray, label: np.ndarray, labels: int, shares: dict) ->
 
 
 def check_not_empty(split: np.ndarray, keys: np.ndarray, label: np.ndarray, labels: int, shares: dict) -> None:
-    """Raise UserError when a split that has a share has no record; the remedy names a seed that fills all.
+    """Raise UserError if a split with a share has no record; the remedy names a seed that fills all splits.
 
-    `split`, `keys` and `label`: one entry a record.
+    `split`, `keys` and `label`: one entry per record.
     """
     counts = np.bincount(split, minlength=len(SPLITS))
     empty = [name for number, name in enumerate(SPLITS) if shares[name] > 0 and not counts[number]]

@@ -1,4 +1,4 @@
-"""Says whether another seed would make better splits, and whether so much better that it is worth a new draw."""
+"""Determine whether another seed would give better splits, and whether changing it is worthwhile."""
 
 from dataclasses import dataclass
 
@@ -7,15 +7,15 @@ import numpy as np
 from scripts.common.records import SPLITS
 from scripts.dataset.splits import cells, misfit, missing_cells, seeds_tried, share_tolerance, shares_off, split_numbers
 
-USUAL = 0.95  # a distance that this share of the draws does not exceed is chance, not a fault of the seed
+USUAL = 0.95  # a distance below this quantile of the seeds tried counts as chance
 
 
 @dataclass(frozen=True)
 class LabelsOf:
     """The labels of records and of their spans, as numbers.
 
-    `label`: of each record, below `labels`. `span_set`: the number of the set of each record's span labels;
-    `span_members`: shape (span labels, sets), which label is in which set; without spans it has no row.
+    `label`: label of each record, less than `labels`. `span_set`: number of each record's set of span labels.
+    `span_members`: shape (span labels, sets), which label is in which set; without spans it has no rows.
     """
 
     label: np.ndarray
@@ -24,19 +24,20 @@ class LabelsOf:
     span_members: np.ndarray
 
     def spans_missing(self, split: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """Return which span labels miss which splits: shape (..., span labels, splits with a share).
+        """Return which span labels are missing in which splits: shape (..., span labels, splits with a share).
 
-        `split`: shape (n,) or, for several seeds, (s, n). Counted are records, of which a label has three or more.
+        `split`: shape (n,) or, for several seeds, (s, n). Only labels with three or more records count.
         """
-        members = self.span_members.astype(np.float32)  # counts are exact up to 2**24, far beyond the records here
+        members = self.span_members.astype(np.float32)  # counts are exact up to 2**24
         sets = cells(split, self.span_set, members.shape[1]).astype(np.float32)
         return missing_cells(members @ sets, wanted)
 
     def measures(self, split: np.ndarray, wanted: np.ndarray, now: np.ndarray, tolerance: float) -> np.ndarray:
-        """Return how bad splits are, the gravest first: shape (6,) or, for several seeds, (s, 6); smaller is better.
+        """Return six measures, the most important first: shape (6,) or, for several seeds, (s, 6); smaller is better.
 
-        Empty splits; splits that lose a span label which the present split `now` has there; labels that miss a split;
-        span labels that do; splits with another share than wanted; chi-square distance of the labels' shares.
+        They are the numbers of empty splits; of span labels in a split of `now`, the current assignment, that are
+        missing there; of labels and of span labels missing in a split; of splits with a share outside the tolerance;
+        and the chi-square distance of the labels' shares.
         """
         counts = cells(split, self.label, self.labels)
         empty, missing, distance = misfit(counts, wanted)
@@ -47,14 +48,13 @@ class LabelsOf:
 
 
 def stratification(keys: np.ndarray, labels: LabelsOf, split: np.ndarray, shares: dict) -> dict:
-    """Return how well the present split keeps the labels, what the best seed tried would do, and if that is worth it.
+    """Return measures of the current split and of the best seed tried, and whether changing to it is worthwhile.
 
-    `keys` and `split`: one entry a record. It is worthwhile when a label of three records or more misses a split and
-    would not with the other seed, when more splits have about the share wanted with it (`share_tolerance`), or when the
-    distance is larger than `usual_distance`: the 95 % quantile over the seeds tried. For records that are drawn one by
-    one that is the quantile of chi-square with labels x (splits - 1) degrees of freedom (the wanted shares are given,
-    so no column sum is estimated); where groups are drawn as a whole, distances are larger by about the groups' size,
-    which no such formula knows.
+    `keys` and `split`: one entry per record. Another seed is worthwhile if fewer labels with three or more records are
+    missing in a split, if more splits have a share within `share_tolerance`, or if the current distance exceeds
+    `usual_distance`, the 95 % quantile over the seeds tried. Without groups, this is the quantile of chi-square with
+    labels x (splits - 1) degrees of freedom (the wanted shares are given, so no column sum is estimated); with groups,
+    distances are larger by about the size of the groups, so the quantile is estimated from the seeds.
     """
     wanted = np.array([shares[name] for name in SPLITS])
     tolerance = share_tolerance(keys)

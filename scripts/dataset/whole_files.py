@@ -1,4 +1,4 @@
-"""Splits that come as files of their own, such as a validation file beside a training file."""
+"""Splits given as separate files, such as a validation file in addition to a training file."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -11,20 +11,19 @@ from scripts.common.records import SPLITS
 
 
 def files_of(whole: dict[str, list[str]]) -> dict[str, int]:
-    """Return the split, as its place in `SPLITS`, of each file of `whole`.
+    """Return the split of each file of `whole`, as an index into `SPLITS`.
 
-    Origins have paths as `Path` writes them: `./test.jsonl` is `test.jsonl` there, and so it is here.
+    Paths are normalised by `Path`, as in origins: `./test.jsonl` becomes `test.jsonl`.
     """
     return {str(Path(file)): SPLITS.index(name) for name, names in whole.items() for file in names}
 
 
 def check_named_once(whole: dict[str, list[str]], origins: Iterable[str]) -> None:
-    """Raise UserError when a file of `whole` is named for another split too, or under 'files'.
+    """Raise UserError if a file of `whole` is also named for another split or under 'files'.
 
-    `origins` is `file:line` of every record that was read, in the order of reading: a file that is read again begins
-    anew.
+    `origins` is `file:line` of every record in the order of reading; line numbers restart when a file is read again.
     """
-    remedy = "name it under one of 'files', 'validation_files' and 'test_files' only; mind globs, which may cover it"
+    remedy = "name it under one of 'files', 'validation_files' and 'test_files' only; check whether a glob matches it"
     named: dict[str, str] = {}
     for name, files in whole.items():
         for file in files:
@@ -36,16 +35,16 @@ def check_named_once(whole: dict[str, list[str]], origins: Iterable[str]) -> Non
     for origin in origins:
         file, _, line = origin.rpartition(":")
         if file in named and (file in done or (file == last and int(line) < last_line)):
-            raise UserError(f"is named under '{named[file]}_files' and once more", file, remedy=remedy)
+            raise UserError(f"is named under '{named[file]}_files' and a second time", file, remedy=remedy)
         if file != last:
             done.add(last)
         last, last_line = file, int(line)
 
 
 def repeats(ingested: Path, firsts: dict[int, int], whole: dict[str, list[str]]) -> int:
-    """Return how many removed records, none of them in a file of `whole`, repeat a record of one.
+    """Return the number of removed records outside the files of `whole` that repeat a record in such a file.
 
-    `firsts` maps the number of each removed record in `ingested` to that of the record that stays.
+    `firsts` maps the number of each removed record in `ingested` to that of the kept record.
     """
     files = files_of(whole)
     held_out = [row["origin"].rpartition(":")[0] in files for row in read_rows(ingested, ("origin",))]
@@ -53,10 +52,10 @@ def repeats(ingested: Path, firsts: dict[int, int], whole: dict[str, list[str]])
 
 
 def with_whole_files(split: np.ndarray, origins: Iterable[str], whole: dict[str, list[str]]) -> np.ndarray:
-    """Return the split of each record when some splits are whole files; `split` is what the hash drew, shape (n,).
+    """Return the split of each record if some splits are whole files; `split` is the split by hash, shape (n,).
 
-    A record of such a file is in its split. Of the other records none is: those that the hash drew for it are trained
-    on. `origins` is `file:line` of each record, `whole` maps splits to their files.
+    Such a split holds exactly the records of its files. Other records that the hash assigns to it go to train.
+    `origins` is `file:line` of each record, `whole` maps splits to their files.
     """
     files = files_of(whole)
     taken, train = {SPLITS.index(name) for name in whole}, SPLITS.index("train")
@@ -68,9 +67,9 @@ def with_whole_files(split: np.ndarray, origins: Iterable[str], whole: dict[str,
 
 
 def check_whole_groups(split: np.ndarray, keys: np.ndarray, origins: Iterable[str]) -> None:
-    """Raise UserError when records that belong together (`splits.key_of`) are in different splits, as their files say.
+    """Raise UserError if the files put records with the same key (`splits.key_of`) into different splits.
 
-    `split` and `keys`: one entry a record; `origins` is `file:line` of each.
+    `split` and `keys`: one entry per record; `origins` is `file:line` of each.
     """
     order = np.lexsort((split, keys))
     apart = (keys[order][1:] == keys[order][:-1]) & (split[order][1:] != split[order][:-1])
@@ -82,14 +81,14 @@ def check_whole_groups(split: np.ndarray, keys: np.ndarray, origins: Iterable[st
     raise UserError(
         f"{named[first]} ({SPLITS[split[first]]}) and {named[second]} ({SPLITS[split[second]]}) have the same group, "
         "images or text: a model would be tested on what it was trained on",
-        remedy="move one of them to the other's file, or drop it",
+        remedy="move one of them to the other's file, or remove it",
     )
 
 
 def check_whole(split: np.ndarray, shares: dict, whole: dict[str, list[str]], repeated: Callable[[], int]) -> None:
-    """Raise UserError when a split that has files or a share has no record.
+    """Raise UserError if a split with files or a share has no record.
 
-    `repeated` counts the records of other files that were removed because they repeat a record of a file of `whole`.
+    `repeated` is the number of records of other files that were removed as duplicates of records in files of `whole`.
     """
     counts = np.bincount(split, minlength=len(SPLITS))
     for number, name in enumerate(SPLITS):
@@ -97,9 +96,9 @@ def check_whole(split: np.ndarray, shares: dict, whole: dict[str, list[str]], re
             continue
         if name in whole:
             raise UserError(
-                f"none of its records is left for the split '{name}'",
+                f"no record is left for the split '{name}'",
                 whole[name][0],
-                remedy="they are bad records or duplicates: see the ledger's reasons",
+                remedy="its records are bad or duplicates: see the reasons in the ledger",
             )
         if shares[name] > 0 and name == "train":
             removed = repeated()

@@ -1,4 +1,4 @@
-"""Write the dataset's ledger, as JSON and as a page: what came in, what was dropped and why, labels, lengths, splits.
+"""Write the dataset's ledger as JSON and HTML: records read, dropped and why, labels, lengths, splits.
 
 python scripts/dataset/write_dataset_ledger.py --name football --records records.parquet --counts ingest.json
     --facts split.json --duplicates duplicates.jsonl --quarantine quarantine.jsonl --images images/manifest.json
@@ -30,20 +30,20 @@ def parser() -> argparse.ArgumentParser:
     for name, what in (
         ("records", "Parquet file of kept records"),
         ("counts", "JSON file of the ingestion's counts"),
-        ("facts", "JSON file of what the split did"),
+        ("facts", "JSON file of the split's facts"),
         ("duplicates", "JSONL file of removed duplicates"),
         ("quarantine", "JSONL file of bad records"),
         ("json", "ledger to write as JSON"),
-        ("html", "ledger to write as a page"),
+        ("html", "ledger to write as HTML"),
     ):
         parser.add_argument(f"--{name}", type=Path, required=True, help=what)
-    parser.add_argument("--images", type=Path, help="manifest of the images; not needed where records have none")
-    parser.add_argument("--redaction", type=Path, help="JSON file of what the redaction replaced, where there was one")
+    parser.add_argument("--images", type=Path, help="manifest of the images; not needed if records have none")
+    parser.add_argument("--redaction", type=Path, help="JSON file of the redaction's facts, if there was one")
     return parser
 
 
 def step(arguments: argparse.Namespace) -> None:
-    """Count, and write both forms of the ledger."""
+    """Compute and write the ledger."""
     images = ImageStatistics(read_json(arguments.images)["files"] if arguments.images else {})
     spans = SpanStatistics()
     rows = read_rows(arguments.records, ("messages", "expected", "label", "split", "origin", "spans"))

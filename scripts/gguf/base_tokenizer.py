@@ -98,7 +98,7 @@ def sentencepiece_tokenizer(file: GgufFile) -> "Tokenizer":
 
 
 def prefixes_space(file: GgufFile) -> bool:
-    """Tell whether llama.cpp puts a space before text at the start; a SentencePiece vocabulary says it by default."""
+    """Return whether llama.cpp puts a space before text at the start; a SentencePiece vocabulary says it by default."""
     return file.values.get(PREFIX + "add_space_prefix", file.values[MODEL] == SENTENCEPIECE)
 
 
@@ -136,7 +136,7 @@ def add_special_tokens(tokenizer: "Tokenizer", file: GgufFile) -> None:
 
 
 def adds(end: str, file: GgufFile) -> bool:
-    """Tell whether llama.cpp puts BOS before, or EOS after, a plain text; `end` is `bos` or `eos`."""
+    """Return whether llama.cpp puts BOS before, or EOS after, a plain text; `end` is `bos` or `eos`."""
     default = end == "bos" and (file.values[MODEL] == SENTENCEPIECE or KINDS[file.values[PRE]].adds_bos)
     return file.values.get(f"{PREFIX}add_{end}_token", default) and f"{PREFIX}{end}_token_id" in file.values
 

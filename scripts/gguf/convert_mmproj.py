@@ -91,7 +91,7 @@ def expected_values(config: dict, images: dict) -> dict:
 
 
 def is_equal(found, wanted) -> bool:
-    """Tell whether a value of a GGUF file is the wanted one, numbers with a fraction in single precision."""
+    """Return whether a value of a GGUF file is the wanted one, numbers with a fraction in single precision."""
     if isinstance(wanted, list):
         return len(found) == len(wanted) and all(map(is_equal, found, wanted))
     return math.isclose(found, wanted, rel_tol=1e-6) if isinstance(wanted, float) else found == wanted

@@ -115,7 +115,7 @@ def llama_device() -> str:
 
 
 def can_drop_tokens(model: "Llama") -> bool:
-    """Tell whether a model's cache can be cut back: not with a sliding window or a recurrent state."""
+    """Return whether a model's cache can be cut back: not with a sliding window or a recurrent state."""
     import llama_cpp
 
     weights = model.model
@@ -133,21 +133,21 @@ def token_text(model: "Llama", token: int) -> str:
 
 
 def adds_bos(model: "Llama") -> bool:
-    """Tell whether the GGUF asks for a BOS token at the start of a text."""
+    """Return whether the GGUF asks for a BOS token at the start of a text."""
     import llama_cpp
 
     return bool(llama_cpp.llama_vocab_get_add_bos(llama_cpp.llama_model_get_vocab(model.model)))
 
 
 def adds_eos(model: "Llama") -> bool:
-    """Tell whether the GGUF asks for an EOS token at the end of a text, which no prompt should have."""
+    """Return whether the GGUF asks for an EOS token at the end of a text, which no prompt should have."""
     import llama_cpp
 
     return bool(llama_cpp.llama_vocab_get_add_eos(llama_cpp.llama_model_get_vocab(model.model)))
 
 
 def ends_generation(model: "Llama", token: int) -> bool:
-    """Tell whether llama.cpp stops at a token."""
+    """Return whether llama.cpp stops at a token."""
     import llama_cpp
 
     return bool(llama_cpp.llama_vocab_is_eog(llama_cpp.llama_model_get_vocab(model.model), token))

@@ -110,7 +110,7 @@ def compare_conversation(
 
 
 def is_expressible(shape: ChatShape, messages: list[dict]) -> bool:
-    """Tell whether Ollama, with a TEMPLATE, can write a conversation as the training template does.
+    """Return whether Ollama, with a TEMPLATE, can write a conversation as the training template does.
 
     It can't strip white space where that one does, has no place for a system message where that one has none, and joins
     messages of one role that follow each other (`collate` in its template/template.go).

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 def prefixes_space(tokenizer) -> bool:
-    """Tell whether a tokenizer puts a space before text that follows a special token, as in a chat."""
+    """Return whether a tokenizer puts a space before text that follows a special token, as in a chat."""
     special = tokenizer.bos_token or tokenizer.all_special_tokens[0]
     pieces = tokenizer.convert_ids_to_tokens(tokenizer(special + PROBE, add_special_tokens=False)["input_ids"])
     return pieces[1:2] != [PROBE] and pieces[1].startswith("▁")

@@ -18,7 +18,7 @@ def wanted_patterns(with_code: bool) -> list[str]:
 
 
 def is_taken(name: str, with_code: bool) -> bool:
-    """Say whether a file of a model's folder is taken."""
+    """Return whether a file of a model's folder is taken."""
     if name_fault(name) or any(fnmatch(name, pattern) for pattern in NOT_NEEDED):
         return False
     return any(fnmatch(name, pattern) for pattern in wanted_patterns(with_code))

@@ -87,7 +87,7 @@ def model_parser(description: str) -> argparse.ArgumentParser:
 
 
 def known_type(model_type: str | None) -> bool:
-    """Say whether transformers itself knows the model type."""
+    """Return whether transformers itself knows the model type."""
     from transformers import CONFIG_MAPPING
 
     return model_type in CONFIG_MAPPING

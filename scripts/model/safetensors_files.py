@@ -41,7 +41,7 @@ def read_safetensors_header(path: Path) -> dict[str, dict]:
 
 
 def is_sound(entry: object, size: int) -> bool:
-    """Say whether a tensor's entry fits itself and a file with so many bytes of data."""
+    """Return whether a tensor's entry fits itself and a file with so many bytes of data."""
     if not isinstance(entry, dict) or entry.get("dtype") not in WORD_BITS:
         return False
     shape, place = entry.get("shape"), entry.get("data_offsets")

@@ -43,7 +43,7 @@ class AnswerFile:
             self.partial.write_bytes(b"".join(whole))
 
     def has(self, prompt: Prompt) -> bool:
-        """Say whether the prompt is answered."""
+        """Return whether the prompt is answered."""
         return (prompt.prompt_set, prompt.id) in self.rows
 
     def add(self, prompt: Prompt, answer: dict) -> None:

@@ -82,7 +82,7 @@ def whole_words(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def in_word(character: str) -> bool:
-    """Say whether a character is a letter or a digit of a script that parts words: Latin, Greek or Cyrillic."""
+    """Return whether a character is a letter or a digit of a script that parts words: Latin, Greek or Cyrillic."""
     return character.isalnum() and (character < "\u0530" or "\u1e00" <= character < "\u2000")
 
 
@@ -205,7 +205,7 @@ def spoken(record: Record) -> list[dict]:
 
 
 def has_parts(message: dict) -> bool:
-    """Say whether a message's content is a list of parts."""
+    """Return whether a message's content is a list of parts."""
     return not isinstance(message["content"], str)
 
 

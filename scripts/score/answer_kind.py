@@ -22,5 +22,5 @@ def answer_kind(data: ScoringInput, asked: list[str] | None) -> AnswerKind:
 
 
 def has_images(data: ScoringInput) -> bool:
-    """Say whether a question shows an image."""
+    """Return whether a question shows an image."""
     return any(images_of(row["messages"]) for row in data.answers)

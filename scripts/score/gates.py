@@ -47,7 +47,7 @@ def gate_estimate(gate: dict, scores: dict[str, dict], resamples: int, seed: int
 
 
 def passed(gate: dict, found: Estimate) -> bool | None:
-    """Say whether the interval lies wholly on the right side (True), on the wrong one (False), or on both (None)."""
+    """Return whether the interval lies wholly on the right side (True), on the wrong one (False), or on both (None)."""
     if found.low is None or found.high is None:
         return None
     if gate["comparison"] == "below":
@@ -167,7 +167,7 @@ def verdict(
 
 
 def is_mostly_empty(shipped: str, scores: dict[str, dict]) -> bool:
-    """Say whether more than half of the shipped variant's answers are empty: no gate makes up for that."""
+    """Return whether more than half of the shipped variant's answers are empty: no gate makes up for that."""
     return shipped in scores and 2 * scores[shipped]["empty"] > scores[shipped]["records"]
 
 
@@ -180,7 +180,7 @@ def empty_answers(shipped: str, scores: dict[str, dict]) -> list[str]:
 
 
 def is_mostly_same(shipped: str, scores: dict[str, dict]) -> bool:
-    """Say whether more than half of the shipped variant's answers are one text, which nothing asked for.
+    """Return whether more than half of the shipped variant's answers are one text, which nothing asked for.
 
     Equal answers are right where more than half as many expected answers, or questions, are the same.
     """

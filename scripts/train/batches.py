@@ -121,7 +121,7 @@ class Collator:
 
 
 def keeps_examples_apart(model, pad_id: int, vocabulary: int) -> bool:
-    """Say whether the model computes the same for a packed example as for the example alone.
+    """Return whether the model computes the same for a packed example as for the example alone.
 
     Two random examples are packed. The second one's logits must be nearer to those it has alone than to those it has
     when it is the rest of one long example, and by far, whatever the rounding of the number format.

@@ -223,7 +223,7 @@ def free_disk(folder: Path) -> int:
 
 
 def is_filled(folder: Path, split: str, rows: Rows, needed: int) -> bool:
-    """Say whether all hidden states of a split, `needed` bytes, are there and unaltered."""
+    """Return whether all hidden states of a split, `needed` bytes, are there and unaltered."""
     path, record = folder / f"{split}.bin", folder / f"{split}.json"
     if not record.is_file() or not path.is_file() or path.stat().st_size != needed:
         return False

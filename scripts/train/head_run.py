@@ -47,7 +47,7 @@ class HeadRun(TrainingRun):
         return {**super().inputs, "labels": self.labels}
 
     def has_begun(self, precision: str) -> bool:
-        """Say whether an earlier attempt left hidden states or checkpoints in a number format."""
+        """Return whether an earlier attempt left hidden states or checkpoints in a number format."""
         if self.settings["method"] != "head":
             return super().has_begun(precision)
         folders = [self.folder(precision, cached=c, layer=layer) for c in (True, False) for layer in self.depths]

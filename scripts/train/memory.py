@@ -34,7 +34,7 @@ def peak_resident_mb() -> int:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Say whether an error is a lack of memory, of the GPU or of the machine."""
+    """Return whether an error is a lack of memory, of the GPU or of the machine."""
     import torch
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or getattr(error, "errno", None) == errno.ENOMEM:
@@ -96,7 +96,7 @@ def oom_kills() -> dict | None:
 
 
 def has_risen(before: dict | None, after: dict | None) -> bool:
-    """Say whether the kernel killed something for memory between two readings of `oom_kills`."""
+    """Return whether the kernel killed something for memory between two readings of `oom_kills`."""
     if before is None or after is None or before["where"] != after["where"]:
         return False
     return after["count"] > before["count"]

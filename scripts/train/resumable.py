@@ -170,16 +170,16 @@ class Resumable:
             self.last_step = (self.random_state(), self._tr_loss.clone(), self.sums())
 
     def evaluation_follows(self) -> bool:
-        """Say whether the epoch ends with this step, and an evaluation comes with its end."""
+        """Return whether the epoch ends with this step, and an evaluation comes with its end."""
         step, by_epoch = self.state.global_step, self.args.eval_strategy == "epoch"
         return by_epoch and (step >= self.state.max_steps or step % self.updates_per_epoch == 0)
 
     def asked_to_stop(self) -> bool:
-        """Say whether SIGTERM came to any of the processes."""
+        """Return whether SIGTERM came to any of the processes."""
         return any_process(self.stop.asked)
 
     def may_stop_alone(self) -> bool:
-        """Say whether to stop in the middle of a step; several processes stop at its end, all at once."""
+        """Return whether to stop in the middle of a step; several processes stop at its end, all at once."""
         return self.stop.asked and self.args.world_size == 1
 
     def after_micro_batch(self) -> None:

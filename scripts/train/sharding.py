@@ -24,12 +24,12 @@ OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"
 
 
 def is_sharded(model) -> bool:
-    """Tell whether processes hold shards of this model's weights."""
+    """Return whether processes hold shards of this model's weights."""
     return any(isinstance(module, FSDPModule) for module in model.modules())
 
 
 def trains_shards(model) -> bool:
-    """Tell whether a process trains its shard of the weights; an adapter is trained as a whole in each."""
+    """Return whether a process trains its shard of the weights; an adapter is trained as a whole in each."""
     return is_sharded(model) and all(parameter.requires_grad for parameter in model.parameters())
 
 

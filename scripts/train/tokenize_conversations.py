@@ -41,7 +41,7 @@ class VisionLedger:
         return sum(token in self.tokenizer.image_ids for token in ids)
 
     def cuts_image(self, record: Record, row: Conversation, limit: int) -> bool:
-        """Say whether a row cut to `limit` tokens would lose an image or a part of one; its id is noted then."""
+        """Return whether a row cut to `limit` tokens would lose an image or a part of one; its id is noted then."""
         cut = self.image_tokens(row.ids[limit:]) > 0
         if cut:
             self.image_cut.append(record.id)

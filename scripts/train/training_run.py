@@ -74,7 +74,7 @@ class TrainingRun:
         return precision_of_run(self.settings["training"]["precision"], begun)
 
     def has_begun(self, precision: str) -> bool:
-        """Say whether an earlier attempt left checkpoints in a number format."""
+        """Return whether an earlier attempt left checkpoints in a number format."""
         return bool(checkpoints_in(self.folder(precision)))
 
     def folder(self, precision: str, **further) -> Path:

@@ -117,7 +117,7 @@ def test_duplicates_that_straddle_splits_fail_the_build(tmp_path: Path, stage: S
     assert stage.split() == 1
     error = stage.error()
     assert "are near duplicates in different splits (similarity 0.9" in error
-    assert error.endswith("; set deduplicate.near to true, or keep them in one group by group_by")
+    assert error.endswith("; set deduplicate.near to true, or put them in one group with group_by")
     stage.settings["deduplicate"]["compare"] = "answer"
     assert stage.split() == 1
     assert stage.error().endswith(", or set deduplicate.compare to conversation")

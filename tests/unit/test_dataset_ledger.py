@@ -83,7 +83,7 @@ def test_only_the_first_records_of_each_file_are_read_where_the_configuration_sa
     more = write_lines(tmp_path / "more.jsonl", [chat(f"more {n}", f"answer number {n}") for n in range(3)])
     stage.run(tmp_path / "raw.jsonl", more)
     assert [source["records"] for source in stage.facts("ledger")["sources"]] == [30, 3]
-    assert "the first 30 records were read" in (tmp_path / "ledger.html").read_text(encoding="utf-8")
+    assert "the first 30 records of each source were read" in (tmp_path / "ledger.html").read_text(encoding="utf-8")
 
 
 @given(st.lists(st.integers(0, 10**6), min_size=1))
@@ -147,7 +147,7 @@ def test_what_does_not_fit_the_data_stands_first(run):
     label_map = {"goal": "But", "red_card": "Rouge", "corner": "Corner"}
     stage, page, text = run(sample(300), **settings, label_map=label_map, checks=checks)
     assert stage.facts("ledger")["look_first"] == [
-        "Check 2 looked at no record, for nothing has its label 'Rouge'. The labels are But, card.",
+        "Check 2 applies to no record, because none has its label 'Rouge'. The labels are But, card.",
         "No record has these labels that label_map names: red_card, corner.",
         "label_map does not name this label: card (9 records). Labels that it does not name stay as they are.",
     ]
@@ -167,7 +167,7 @@ def test_numbered_span_labels_and_a_map_that_does_not_fit_stand_first(run):
     rows = [{"text": text, "spans": str([[0, text.index(":"), labels[n % 5]]])} for n, text in enumerate(texts)]
     stage, _, _ = run(rows, format="spans", splits=HALVES)
     assert stage.facts("ledger")["look_first"] == [
-        "Span labels differ only by a number, such as FIRSTNAME_1 and FIRSTNAME_2, and each is a class of its own. "
+        "Span labels differ only by a number, such as FIRSTNAME_1 and FIRSTNAME_2, and each is a separate class. "
         "With strip_span_label_numbers: true the 5 classes become 4."
     ]
     mapped = {"strip_span_label_numbers": True, "span_label_map": {"FIRSTNAME_1": "PERSON", "CITY": "O"}}

@@ -69,7 +69,7 @@ def test_long_texts_of_spans_are_refused_and_not_parsed_without_end():
         ("de\u0301ja\u0300 vu : Bob.", lambda text: unicodedata.normalize("NFC", text), "composed text (NFC)"),
         ("a\r\nb\r\nBob", lambda text: text.replace("\r\n", "\n"), "a line end as one character"),
         ("a\nb\nBob", lambda text: text.replace("\n", "\r\n"), "a line end as two characters"),
-        ("  a Bob", lambda text: text.lstrip(), "from the first character that is no white space"),
+        ("  a Bob", lambda text: text.lstrip(), "from the first character that is not white space"),
     ],
 )
 def test_offsets_in_another_unit_are_recognised(text: str, encoded, unit: str):
