@@ -1,7 +1,7 @@
-"""config.json and generation_config.json of a Llama or Mistral, from the metadata of its GGUF file.
+"""Make config.json and generation_config.json of a Llama or Mistral from the metadata of its GGUF file.
 
-Source: `LlamaModel` in conversion/llama.py and `TextModel.set_gguf_parameters` in conversion/base.py of llama.cpp,
-read backwards.
+This reverses `LlamaModel` in conversion/llama.py and `TextModel.set_gguf_parameters` in conversion/base.py of
+llama.cpp.
 """
 
 import math
@@ -10,10 +10,10 @@ from scripts.common.errors import UserError
 from scripts.gguf.base_tokenizer import PREFIX
 from scripts.gguf.reader import TOKENS, GgufFile
 
-ARCHITECTURE = "llama"  # the name in GGUF files for Mistral models as well
+ARCHITECTURE = "llama"  # GGUF files use this name for Mistral models too
 CLASSES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}
 FREQUENCIES, OUTPUT = "rope_freqs.weight", "output.weight"
-# What Llama 3.1 to 3.3 were trained with; a file has the resulting factors alone.
+# Parameters of Llama 3.1 to 3.3; a file has only the resulting factors.
 LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 8192}
 
 
@@ -38,7 +38,7 @@ def check_architecture(file: GgufFile) -> None:
 
 
 def short(number: float) -> float:
-    """Return the shortest decimal number that is the same in 32 bits, such as 1e-05 for 9.999999747378752e-06."""
+    """Return the shortest decimal number with the same 32-bit value, such as 1e-05 for 9.999999747378752e-06."""
     import numpy
 
     return float(str(numpy.float32(number)))
@@ -67,19 +67,19 @@ def model_config(file: GgufFile, architecture: str) -> dict:
         "dtype": "bfloat16",
         **token_ids(file),
     }
-    # llama.cpp computes without a sliding window whatever Mistral 7B v0.1 was trained with.
+    # llama.cpp computes without a sliding window, although Mistral 7B v0.1 was trained with one.
     return config | ({"sliding_window": None} if architecture == "mistral" else {})
 
 
 def token_ids(file: GgufFile) -> dict[str, int]:
-    """Return the ids of the special tokens that a configuration has."""
+    """Return the ids of the special tokens that a configuration lists."""
     names = {"bos_token_id": "bos", "eos_token_id": "eos", "pad_token_id": "padding"}
     ids = {name: file.values.get(f"{PREFIX}{key}_token_id") for name, key in names.items()}
     return {name: token for name, token in ids.items() if token is not None}
 
 
 def generation_config(file: GgufFile) -> dict:
-    """Return the content of generation_config.json; an end of turn ends an answer as the end of text does."""
+    """Return the content of generation_config.json; end-of-turn tokens end an answer, as EOS does."""
     ids = token_ids(file)
     ends = [ids.get("eos_token_id"), *(file.values.get(f"{PREFIX}{name}_token_id") for name in ("eot", "eom"))]
     ends = list(dict.fromkeys(token for token in ends if token is not None))
@@ -92,12 +92,12 @@ def rope_parameters(file: GgufFile) -> dict:
     Raises UserError for a scaling that is neither linear nor Llama 3's.
     """
     parameters = {"rope_type": "default", "rope_theta": short(file.of("rope.freq_base", 10000.0))}
-    # llama.cpp's defaults: a factor without a type is linear, and older files have it under another key.
+    # llama.cpp's defaults: a factor without a type is linear, and older files use another key for it.
     kind = file.of("rope.scaling.type", "linear")
     factor = file.of("rope.scaling.factor", file.of("rope.scale_linear", 1.0))
     tensor = next((tensor for tensor in file.tensors if tensor.name == FREQUENCIES), None)
     if kind not in ("none", "linear") or (tensor and kind == "linear" and factor != 1.0):
-        raise UserError(f"scales positions by '{kind}'; 'linear' and Llama 3's way are supported", file.path)
+        raise UserError(f"has position scaling '{kind}'; only 'linear' and Llama 3's are supported", file.path)
     if tensor:
         return llama3_parameters(file, list(memoryview(file.data(tensor)).cast("f")), parameters)
     if kind == "linear" and factor != 1.0:
@@ -106,9 +106,9 @@ def rope_parameters(file: GgufFile) -> dict:
 
 
 def llama3_parameters(file: GgufFile, found: list[float], parameters: dict) -> dict:
-    """Return the parameters that give the factors which a file has for its frequencies.
+    """Return the rope parameters that result in the file's frequency factors.
 
-    Raises UserError for factors that Llama 3's formula does not give.
+    Raises UserError if the factors do not follow Llama 3's formula.
     """
     scaled = parameters | {"rope_type": "llama3", "factor": round(max(found), 3), **LLAMA3}
     expected = llama3_factors(scaled, 2 * len(found))

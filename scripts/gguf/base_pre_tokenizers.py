@@ -1,8 +1,8 @@
-"""The pre-tokenizers of byte-level BPE vocabularies, by the name that a GGUF file gives them (`tokenizer.ggml.pre`).
+"""The pre-tokenizers of byte-level BPE vocabularies, by their name in GGUF files (`tokenizer.ggml.pre`).
 
 Source: `llm_tokenizer_bpe` and `llama_vocab::impl::load` in src/llama-vocab.cpp of llama.cpp. It applies the
-expressions one after the other; each cuts the pieces of the one before, and what an expression does not match is a
-piece as well. That is the behaviour "isolated" of a Split.
+expressions in order: each splits the pieces of the previous one, and unmatched text is a piece too. This is the
+behaviour "isolated" of a Split.
 """
 
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|
 CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 WORDS = r"[^\r\n\p{L}\p{N}]?\p{L}+"
 REST = r" ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-# llama.cpp's form of it, which knows upper and lower case of ASCII letters alone.
+# llama.cpp's form, which ignores case for ASCII letters only.
 TEKKEN = (
     r"[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))*((?=[\p{L}])([^A-Z]))+|"
     r"[^\r\n\p{L}\p{N}]?((?=[\p{L}])([^a-z]))+((?=[\p{L}])([^A-Z]))*|"
@@ -27,8 +27,7 @@ TEKKEN = (
 class PreTokenizerKind:
     """Expressions that are applied in turn.
 
-    `whole_words` says that a word of the vocabulary needs no merges, `adds_bos` what a file without
-    `tokenizer.ggml.add_bos_token` means.
+    `whole_words`: a word of the vocabulary needs no merges. `adds_bos`: the default of `tokenizer.ggml.add_bos_token`.
     """
 
     expressions: tuple[str, ...]
@@ -52,7 +51,7 @@ KINDS = {
 
 
 def pre_tokenizer(kind: PreTokenizerKind) -> "PreTokenizer":
-    """Return the pre-tokenizer of a kind: the cuts, then bytes written as characters."""
+    """Return the pre-tokenizer of a kind: splits, then bytes mapped to characters."""
     from tokenizers import Regex
     from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
 

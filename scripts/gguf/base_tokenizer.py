@@ -1,4 +1,4 @@
-"""A tokenizer that is rebuilt from the vocabulary in a GGUF file, so that its token ids equal llama.cpp's.
+"""Rebuild a tokenizer from the vocabulary of a GGUF file, so that its token ids equal llama.cpp's.
 
 Source: src/llama-vocab.cpp of llama.cpp (`llm_tokenizer_spm`, `llm_tokenizer_bpe`, `tokenizer_st_partition`).
 """
@@ -22,7 +22,7 @@ SPACE = "▁"
 
 
 def build_tokenizer(file: GgufFile) -> "Tokenizer":
-    """Return the tokenizer of a GGUF file; raises UserError for a kind that is not known here."""
+    """Return the tokenizer of a GGUF file; raises UserError for an unsupported kind."""
     check_vocabulary(file)
     kind = file.values.get(MODEL)
     if kind == SENTENCEPIECE:
@@ -40,8 +40,8 @@ def build_tokenizer(file: GgufFile) -> "Tokenizer":
 
 
 def check_vocabulary(file: GgufFile) -> None:
-    """Raise UserError where the lists that go with the tokens have another length, a special token is not among them,
-    or the chat template is not a text."""
+    """Raise UserError if scores or types have another length than the tokens, a special token is out of range, or the
+    chat template is not a text."""
     if not isinstance(file.values.get(TEMPLATE, ""), str):
         raise UserError(f"{TEMPLATE} is not a text", file.path)
     count = len(file.values.get(TOKENS, ()))
@@ -70,7 +70,7 @@ def byte_level_tokenizer(file: GgufFile) -> "Tokenizer":
     merges = [tuple(merge.split(" ", 1)) for merge in file.values.get(MERGES, [])]
     for pair in merges:
         if len(pair) != 2 or not {*pair, "".join(pair)} <= ids.keys():
-            raise UserError(f"the merge '{' '.join(pair)[:60]}' is not of its vocabulary", file.path)
+            raise UserError(f"the merge '{' '.join(pair)[:60]}' is not in its vocabulary", file.path)
     tokenizer = Tokenizer(models.BPE(ids, merges, ignore_merges=KINDS[name].whole_words))
     tokenizer.pre_tokenizer = pre_tokenizer(KINDS[name])
     tokenizer.decoder = decoders.ByteLevel()
@@ -80,7 +80,7 @@ def byte_level_tokenizer(file: GgufFile) -> "Tokenizer":
 def sentencepiece_tokenizer(file: GgufFile) -> "Tokenizer":
     """Return a SentencePiece BPE tokenizer with byte fallback, its merges in the order of the pieces' scores.
 
-    With `add_space_prefix` a space goes before the text's start and before text that follows a special token.
+    With `add_space_prefix` a space is added at the start of a text and after special tokens.
     """
     from tokenizers import Tokenizer, decoders, models, normalizers
 
@@ -98,22 +98,24 @@ def sentencepiece_tokenizer(file: GgufFile) -> "Tokenizer":
 
 
 def prefixes_space(file: GgufFile) -> bool:
-    """Return whether llama.cpp puts a space before text at the start; a SentencePiece vocabulary says it by default."""
+    """Return whether llama.cpp adds a space at the start of a text; SentencePiece vocabularies do by default."""
     return file.values.get(PREFIX + "add_space_prefix", file.values[MODEL] == SENTENCEPIECE)
 
 
 def merges_by_score(file: GgufFile) -> list[tuple[str, str]]:
-    """Return each way to make a piece of two others, the pieces with the highest scores first.
+    """Return each pair of pieces that joins to a piece, sorted by the score of the result, highest first.
 
-    Raises UserError for a file where the scores give no order, as some converters write them.
+    Raises UserError if all scores are equal, as some converters write them.
     """
     tokens, scores, kinds = (file.values.get(key) for key in (TOKENS, SCORES, TYPES))
     if not scores or not kinds:
-        raise UserError(f"has no {SCORES if not scores else TYPES}", file.path, remedy="convert the model anew")
+        raise UserError(f"has no {SCORES if not scores else TYPES}", file.path, remedy="convert the model again")
     ids = vocabulary(file)
     normal = [place for place, kind in enumerate(kinds) if kind == NORMAL and len(tokens[place]) > 1]
     if len(normal) > 1 and len({scores[place] for place in normal}) == 1:
-        raise UserError(f"all of its pieces have the same score ({SCORES})", file.path, remedy="convert the model anew")
+        raise UserError(
+            f"all of its pieces have the same score ({SCORES})", file.path, remedy="convert the model again"
+        )
     found = []
     for place in sorted(range(len(tokens)), key=lambda place: (-scores[place], place)):
         text = tokens[place]
@@ -125,7 +127,7 @@ def merges_by_score(file: GgufFile) -> list[tuple[str, str]]:
 
 
 def add_special_tokens(tokenizer: "Tokenizer", file: GgufFile) -> None:
-    """Have the control and user-defined tokens found in texts before anything else."""
+    """Add the control and user-defined tokens, which are matched in texts first."""
     from tokenizers import AddedToken
 
     for text, kind in zip(file.values[TOKENS], file.values.get(TYPES, []), strict=False):
@@ -136,13 +138,13 @@ def add_special_tokens(tokenizer: "Tokenizer", file: GgufFile) -> None:
 
 
 def adds(end: str, file: GgufFile) -> bool:
-    """Return whether llama.cpp puts BOS before, or EOS after, a plain text; `end` is `bos` or `eos`."""
+    """Return whether llama.cpp adds BOS or EOS to a plain text; `end` is `bos` or `eos`."""
     default = end == "bos" and (file.values[MODEL] == SENTENCEPIECE or KINDS[file.values[PRE]].adds_bos)
     return file.values.get(f"{PREFIX}add_{end}_token", default) and f"{PREFIX}{end}_token_id" in file.values
 
 
 def add_ends(tokenizer: "Tokenizer", file: GgufFile) -> None:
-    """Have BOS and EOS put around plain texts, as the file says."""
+    """Make the tokenizer add BOS and EOS to plain texts as the file specifies."""
     from tokenizers.processors import TemplateProcessing
 
     ids = {end: file.values[f"{PREFIX}{end}_token_id"] for end in ("bos", "eos") if adds(end, file)}
@@ -182,12 +184,12 @@ def write_tokenizer(file: GgufFile, folder: Path) -> None:
 
 
 def write_sentencepiece_model(file: GgufFile, path: Path) -> None:
-    """Write the vocabulary as a SentencePiece model, which is where llama.cpp's converter finds the scores."""
+    """Write the vocabulary as a SentencePiece model, from which llama.cpp's converter reads the scores."""
     from sentencepiece import sentencepiece_model_pb2 as proto
 
     model = proto.ModelProto()
     for text, score, kind in zip(*(file.values[key] for key in (TOKENS, SCORES, TYPES)), strict=True):
-        model.pieces.add(piece=text, score=score, type=kind)  # the numbers of the types are the same
+        model.pieces.add(piece=text, score=score, type=kind)  # the types have the same numbers
     model.trainer_spec.model_type = proto.TrainerSpec.BPE
     model.trainer_spec.byte_fallback = True
     model.trainer_spec.vocab_size = len(model.pieces)

@@ -1,6 +1,6 @@
-"""The weights of a GGUF file, dequantized, as safetensors in bf16 with the names that transformers uses.
+"""Write the dequantized weights of a GGUF file as bf16 safetensors with transformers' names.
 
-bf16 rounds each weight once more, by at most 1/256 of itself; docs/explanation/decisions.md says why it is used.
+bf16 rounds each weight once more, by at most 1/256 of its value; docs/explanation/decisions.md explains the choice.
 """
 
 from collections.abc import Iterator
@@ -34,7 +34,7 @@ LEFT_OUT = ("rope_freqs.weight",)  # it is in config.json
 
 
 def model_name(tensor: str, path: Path) -> str:
-    """Return the name in transformers of a tensor; raises UserError for one that these models do not have."""
+    """Return transformers' name of a tensor; raises UserError for an unknown tensor."""
     parts = tensor.split(".")
     if len(parts) == 2 and parts[0] in WHOLE and parts[1] == "weight":
         return f"{WHOLE[parts[0]]}.weight"
@@ -49,7 +49,7 @@ def dequantized(file: GgufFile, tensor: Tensor) -> "numpy.ndarray":
     from gguf import GGMLQuantizationType, dequantize
 
     name, *_ = TYPES[tensor.type]
-    rows = tensor.shape[::-1]  # the file names the row's length first
+    rows = tensor.shape[::-1]  # the file has the row length first
     raw = numpy.frombuffer(file.data(tensor), numpy.uint8).reshape(*rows[:-1], -1)
     try:
         return dequantize(raw, GGMLQuantizationType(tensor.type)).reshape(rows)
@@ -60,8 +60,8 @@ def dequantized(file: GgufFile, tensor: Tensor) -> "numpy.ndarray":
 def unpermuted(weights: "numpy.ndarray", heads: int) -> "numpy.ndarray":
     """Return a query or key projection [heads * size, width] with its rows in transformers' order.
 
-    llama.cpp rotates neighbouring dimensions of a head, transformers those of its two halves; the converter changes the
-    order of the rows to suit (`LlamaModel.permute` in conversion/llama.py).
+    llama.cpp rotates neighbouring dimensions of a head, transformers corresponding dimensions of its halves; the
+    converter permutes the rows accordingly (`LlamaModel.permute` in conversion/llama.py).
     """
     size = weights.shape[0] // heads
     return weights.reshape(heads, size // 2, 2, -1).swapaxes(1, 2).reshape(weights.shape)
@@ -85,7 +85,7 @@ def weights_of(file: GgufFile) -> Iterator[tuple[str, "torch.Tensor"]]:
 
 
 def write_weights(file: GgufFile, folder: Path) -> None:
-    """Write the weights into a folder, in shards of at most 4 GB, with an index where there are several."""
+    """Write the weights into a folder, in shards of at most 4 GB, with an index if there are several."""
     from safetensors.torch import save_file
 
     shards: list[list[str]] = []

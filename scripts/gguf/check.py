@@ -1,8 +1,8 @@
 """Try a GGUF file in llama.cpp in a child process, before a step opens it.
 
-llama.cpp ends its process, or reads beyond its memory, where a file holds what it does not expect. The child process
-loads all but the weights, makes tokens and builds the graph. If llama.cpp crashes, only the child process ends, and the
-step reports it in one line. The check takes less than a second, whatever the size of the model.
+llama.cpp aborts, or reads out of bounds, on unexpected content of a file. The child process loads everything but the
+weights, tokenizes and builds the graph. If llama.cpp crashes, only the child process ends, and the step reports it in
+one line. The check takes less than a second for any size of model.
 
     python -m scripts.gguf.check model.gguf
 """
@@ -19,16 +19,16 @@ from scripts.common.errors import UserError
 from scripts.common.orphans import die_with_parent
 from scripts.gguf.reader import GgufFile, read_gguf
 
-PROJECTOR = "clip"  # the architecture of mmproj files, which llama.cpp opens together with a model only
+PROJECTOR = "clip"  # the architecture of mmproj files, which llama.cpp opens only together with a model
 LIMITS = {resource.RLIMIT_CPU: 120, resource.RLIMIT_AS: 16 * 2**30, resource.RLIMIT_CORE: 0}  # seconds, bytes, bytes
-SECONDS = 600  # of waiting, for a file on a slow or lost disk
+SECONDS = 600  # timeout, for a file on a slow or lost disk
 TEXT = bytes(range(256))
 
 
 def check_gguf(path: Path | str) -> GgufFile:
-    """Return the head of a GGUF file once llama.cpp has opened it in a child process.
+    """Return the header of a GGUF file after llama.cpp has opened it in a child process.
 
-    Raises UserError for a file that is not valid, or that llama.cpp can't load. A file is tried once in each process.
+    Raises UserError for a file that is invalid, or that llama.cpp can't load. A file is tried once per process.
     """
     file = read_gguf(path)
     status = os.stat(path)
@@ -39,8 +39,8 @@ def check_gguf(path: Path | str) -> GgufFile:
 
 @functools.cache
 def try_in_child(path: str, *_state: int) -> None:
-    """Open a file in a child process; raises UserError if that fails. `_state` changes when the file does."""
-    # ggml would start a debugger to print a backtrace. The GPU is left to the step.
+    """Open a file in a child process; raises UserError if that fails. `_state` is part of the cache key."""
+    # No backtrace: ggml would start a debugger for it. No GPU: it is reserved for the step.
     environment = {**os.environ, "GGML_NO_BACKTRACE": "1", "CUDA_VISIBLE_DEVICES": ""}
     command = [sys.executable, "-m", "scripts.gguf.check", path]
     try:
@@ -57,17 +57,17 @@ def try_in_child(path: str, *_state: int) -> None:
 
 
 def fault_lines(said: str) -> list[str]:
-    """Return the lines of llama.cpp's log that name an error, or else the last line; the hidden GPU is not an error."""
+    """Return the error lines of llama.cpp's log, else the last line; the hidden GPU is not an error."""
     lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith("ggml_cuda_init")]
     faults = [line for line in lines if "error" in line.lower() or "fail" in line.lower()]
     return faults or lines[-1:] or ["no reason given"]
 
 
 def main(path: str) -> int:
-    """Open a file as steps do, but without its weights; return the exit status."""
+    """Open a file without its weights; return the exit status."""
     import llama_cpp
 
-    # Read before the limits are set, for this maps the whole file. llama.cpp's vocabularies for tests have no weights.
+    # Read before the limits are set, because this maps the whole file. llama.cpp's test vocabularies have no weights.
     has_weights = bool(read_gguf(path).tensors)
     for kind, most in LIMITS.items():
         hard = resource.getrlimit(kind)[1]

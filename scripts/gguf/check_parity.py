@@ -1,11 +1,11 @@
-"""Check that the served model sees the tokens that training saw, and that its answers have the same distribution.
+"""Check that the served model gets the token ids of training, and that its next-token distributions are the same.
 
     python scripts/gguf/check_parity.py results/runs/football/merged results/runs/football/gguf/bf16.gguf \\
         --test results/datasets/football/test.jsonl --output results/runs/football/parity.json \\
         --settings '{"parity": {"max_kl": 0.02, "prompts": 16}, "generation": {"system": null}}'
 
-A vision model's images are compared as well, with its mmproj file and the folder of the images (`--mmproj`,
-`--images`). Fails, with both sides in the log, at the first difference.
+For a vision model, images are compared too (`--mmproj`, `--images`). The check fails at the first difference, with both
+sides in the log.
 """
 
 import sys
@@ -31,10 +31,8 @@ from scripts.predict.strategies import Strategies
 def prompt_conversations(
     test: Path, sets: dict[str, Path], system: str | None, strategies: Strategies
 ) -> Iterator[tuple[str, list[dict]]]:
-    """Yield the conversations of all prompt sets by name: the prompt alone and, if it has an answer, the whole.
-
-    Where prediction has a system message of its own (`generation.system`) or strategies, its prompts are yielded as
-    well.
+    """Yield the conversations of all prompt sets by name: the prompt and, if it has an answer, the whole conversation.
+    Prompts with the system message of prediction (`generation.system`) or with strategies are yielded too.
     """
     for prompt in all_prompts(test, sets, None):
         label = f"{prompt.prompt_set} {prompt.id}"
@@ -46,7 +44,7 @@ def prompt_conversations(
 
 
 def compare_tokens(tokenizer, path: Path, conversations: dict[str, list[dict]]) -> dict:
-    """Compare the token ids of all conversations; return what was found. Raises ParityError at the first difference."""
+    """Compare the token ids of all conversations; return the counts. Raises ParityError at the first difference."""
     with open_gguf(path, context=8, vocab_only=True) as model:
         if TEMPLATE_KEY not in model.metadata:
             raise UserError("has no chat template", path)
@@ -76,9 +74,8 @@ def compare_tokens(tokenizer, path: Path, conversations: dict[str, list[dict]]) 
 def compare_distributions(
     folder: Path, path: Path, rows: list[TextRow], threads: int, limit: float, trust_remote_code: bool
 ) -> dict:
-    """Compare next-token distributions at every position of the rows; return the KL divergence in nats.
-
-    Raises ParityError when the mean is above the limit.
+    """Compare next-token distributions at every position of the rows; return the KL divergence in nats. Raises
+    ParityError if the mean exceeds the limit.
     """
     with open_gguf(path, context=max(len(row.ids) for row in rows), threads=threads, logits_all=True) as model:
         served = ServedRows(model, rows, "text")
@@ -95,9 +92,9 @@ def check_parity(
     train: Path | None = None,
     eyes: Eyes | None = None,
 ) -> dict:
-    """Check tokens and distributions; return the report. Raises ParityError when served is not trained.
+    """Check tokens and distributions; return the report. Raises ParityError if serving differs from training.
 
-    `settings` has `parity` of the run's configuration, of `generation` `system`, and may have `strategies`, whose
+    `settings` has `parity` and `generation.system` of the run's configuration, and may have `strategies`, whose
     examples come from `train`. A vision run has `eyes`, and `vision.longest_edge` in its settings.
     """
     from transformers import AutoTokenizer
@@ -106,7 +103,7 @@ def check_parity(
     tokenizer = AutoTokenizer.from_pretrained(merged, trust_remote_code=trusted)
     from_files = dict(prompt_conversations(test, sets, settings["generation"]["system"], Strategies(settings, train)))
     if not from_files:
-        raise UserError("has no prompts to compare distributions on", test)
+        raise UserError("has no prompts for the comparison of distributions", test)
     texts, seen = vision_conversations(from_files)
     report = compare_tokens(tokenizer, path, {**built_in_conversations(), **texts})
     limit, count = settings["parity"]["max_kl"], settings["parity"]["prompts"]
@@ -118,7 +115,7 @@ def check_parity(
 
 
 def first_rows(tokenizer, conversations: dict[str, list[dict]], count: int) -> list[TextRow]:
-    """Return the token ids of the first conversations, of those with an answer if there are any."""
+    """Return the token ids of the first conversations, those with an answer if there are any."""
     return [
         TextRow(text_ids(tokenizer, render(tokenizer, messages, messages[-1]["role"] != "assistant")))
         for messages in first_answered(conversations, count)
@@ -145,12 +142,12 @@ def parser():
     """Return the step's command line."""
     result = step_parser(__doc__.splitlines()[0])
     result.add_argument("merged", type=Path, help="merged Hugging Face model folder")
-    result.add_argument("gguf", type=Path, help="bf16 GGUF file made of it")
+    result.add_argument("gguf", type=Path, help="bf16 GGUF file converted from it")
     result.add_argument("--test", type=Path, required=True, help="records of the test split")
     result.add_argument("--prompt-set", type=named_file, action="append", default=[], metavar="NAME=FILE")
     result.add_argument("--train", type=Path, help="records of the training split, for strategies that show examples")
     result.add_argument("--mmproj", type=Path, help="GGUF file of a vision model's tower")
-    result.add_argument("--images", type=Path, help="folder in which the prompts' images lie")
+    result.add_argument("--images", type=Path, help="folder of the prompts' images")
     result.add_argument("--threads", type=int, default=1, help="threads to compute with")
     result.add_argument("--output", type=Path, required=True, help="report to write")
     return result

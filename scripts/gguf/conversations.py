@@ -1,4 +1,4 @@
-"""Conversations that try what tokenizers and templates trip over; parity is checked on them for every model."""
+"""Conversations with difficult cases for tokenizers and templates, used in the parity check of every model."""
 
 CONTENTS = {
     "accents": ("Décris l'égalisation : où, à quelle minute ?", "À la 90'+3, Noël Lefèvre égalise « de la tête »…"),
@@ -28,7 +28,7 @@ def assistant(content: str) -> dict:
 
 
 def built_in_conversations() -> dict[str, list[dict]]:
-    """Return conversations by name: one turn and several, with and without system message, open and answered."""
+    """Return conversations by name: one and several turns, with and without system message, with and without answer."""
     found = {}
     for name, (question, answer) in CONTENTS.items():
         found[f"{name}, prompt"] = [user(question)]

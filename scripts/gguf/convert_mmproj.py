@@ -1,10 +1,10 @@
-"""Convert the vision tower and the projector of a merged model to a bf16 GGUF file, with llama.cpp's own converter.
+"""Convert the vision tower and the projector of a merged model to a bf16 GGUF file, with llama.cpp's converter.
 
     python scripts/gguf/convert_mmproj.py results/runs/titles/merged --tools results/tools/llama.cpp \\
         --base results/models/mistral3/manifest.json --output results/runs/titles/gguf/mmproj.gguf \\
         --settings @settings.json
 
-llama.cpp reads it beside the model's own file (`--mmproj`). What it can't be told is refused here.
+llama.cpp reads it in addition to the model's file (`--mmproj`). Settings that llama.cpp does not support are errors.
 """
 
 import logging
@@ -28,36 +28,37 @@ ARCHITECTURE = "Mistral3ForConditionalGeneration"
 BREAK, BREAK_TENSOR = "[IMG_BREAK]", "v.token_embd.img_break"
 BICUBIC = 3  # PIL's number
 ROPE_BASE, PROJECTOR_EPSILON = 10000.0, 1e-5  # fixed in llama.cpp for this projector (tools/mtmd/clip.cpp)
-LEAST_LAYERS = 3  # the converter takes linear_2 of the projector for layer 2 of the tower
+LEAST_LAYERS = 3  # the converter confuses linear_2 of the projector with layer 2 of the tower
 log = logging.getLogger(__name__)
 
 
 def check_config(config: dict, folder: Path) -> None:
-    """Raise UserError for a model that llama.cpp's Pixtral code can't be told of."""
+    """Raise UserError for a model that llama.cpp's Pixtral code does not support."""
     if "vision_config" not in config:
         raise UserError("has no vision tower", folder, remedy="the task 'vision' needs a vision model")
     vision, text = config["vision_config"], config["text_config"]
     if config["architectures"] != [ARCHITECTURE]:
         raise UserError(f"is a {', '.join(config['architectures'])}, not a {ARCHITECTURE}", folder)
     if config["vision_feature_layer"] != -1:
-        raise UserError(f"takes layer {config['vision_feature_layer']} of the tower; llama.cpp the last one", folder)
+        raise UserError(
+            f"uses layer {config['vision_feature_layer']} of the tower; llama.cpp uses the last one", folder
+        )
     if vision["num_hidden_layers"] < LEAST_LAYERS:
         raise UserError(
             f"has {vision['num_hidden_layers']} vision layers; llama.cpp's converter needs {LEAST_LAYERS}", folder
         )
     if vision["head_dim"] * vision["num_attention_heads"] != vision["hidden_size"]:
-        raise UserError("has vision heads that don't add up to the tower's hidden size; llama.cpp needs that", folder)
+        raise UserError("has vision heads that don't add up to the tower's hidden size, as llama.cpp requires", folder)
     theta = vision.get("rope_theta") or vision["rope_parameters"]["rope_theta"]
     if theta != ROPE_BASE:
-        raise UserError(f"has rope_theta {theta:g} in its tower; llama.cpp has {ROPE_BASE:g}", folder)
+        raise UserError(f"has rope_theta {theta:g} in its tower; llama.cpp uses {ROPE_BASE:g}", folder)
     if text["rms_norm_eps"] != PROJECTOR_EPSILON:
         log.warning("the projector's norm has epsilon %g, in llama.cpp %g", text["rms_norm_eps"], PROJECTOR_EPSILON)
 
 
 def image_settings(folder: Path) -> dict:
-    """Return the image processor's settings of a model folder, in either of the files that hold them.
-
-    Raises UserError for a folder without them, and for a way of scaling that llama.cpp does not have.
+    """Return the image processor's settings from either of the files that may hold them. Raises UserError if there are
+    none, or for a scaling method that llama.cpp does not have.
     """
     files = [folder / name for name in ("processor_config.json", "preprocessor_config.json")]
     contents = [read_json(path) for path in files if path.is_file()]
@@ -66,12 +67,12 @@ def image_settings(folder: Path) -> dict:
     if settings is None:
         raise UserError("has no image processor settings", folder, remedy="save the processor with the model")
     if settings["resample"] != BICUBIC:
-        raise UserError(f"scales images by method {settings['resample']}; llama.cpp by {BICUBIC} (bicubic)", folder)
+        raise UserError(f"scales images with method {settings['resample']}; llama.cpp uses {BICUBIC} (bicubic)", folder)
     return settings
 
 
 def expected_values(config: dict, images: dict) -> dict:
-    """Return the metadata that llama.cpp prepares images by and builds the tower from, as the model has it."""
+    """Return the model's values for the metadata that llama.cpp uses to prepare images and build the tower."""
     vision = config["vision_config"]
     return {
         "clip.projector_type": "pixtral",
@@ -91,14 +92,14 @@ def expected_values(config: dict, images: dict) -> dict:
 
 
 def is_equal(found, wanted) -> bool:
-    """Return whether a value of a GGUF file is the wanted one, numbers with a fraction in single precision."""
+    """Return whether a value of a GGUF file equals the wanted one, floats in single precision."""
     if isinstance(wanted, list):
         return len(found) == len(wanted) and all(map(is_equal, found, wanted))
     return math.isclose(found, wanted, rel_tol=1e-6) if isinstance(wanted, float) else found == wanted
 
 
 def check_file(path: Path, expected: dict, row) -> None:
-    """Raise UserError unless a file holds the expected metadata and [IMG_BREAK]'s embedding `row`, [hidden size]."""
+    """Raise UserError unless a file has the expected metadata and the embedding `row` [hidden size] of [IMG_BREAK]."""
     file = read_gguf(path)
     for key, wanted in expected.items():
         found = file.values.get(key)
@@ -112,10 +113,10 @@ def check_file(path: Path, expected: dict, row) -> None:
 
 
 def stage_vision(folder: Path, staged: Path, tokenizer) -> int:
-    """Fill `staged` with what the converter needs of a model folder; return the token [IMG_BREAK]."""
+    """Fill `staged` with the files that the converter needs; return the id of the token [IMG_BREAK]."""
     token = tokenizer.get_vocab().get(BREAK)
     if token is None:
-        raise UserError(f"has no token {BREAK}, which stands for the end of a row of an image", folder)
+        raise UserError(f"has no token {BREAK}, which ends a row of an image", folder)
     stage_folder(folder, staged, tokenizer)
     for path in [*staged.glob("*.safetensors"), staged / INDEX]:
         path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Convert a merged model to a bf16 GGUF file with llama.cpp's own converter, its metadata as the specification has it.
+"""Convert a merged model to a bf16 GGUF file with llama.cpp's converter and metadata that follow the specification.
 
     python scripts/gguf/convert_to_gguf.py results/runs/football/merged --tools results/tools/llama.cpp \\
         --base results/models/mistral/manifest.json --output results/runs/football/gguf/bf16.gguf \\
@@ -36,14 +36,13 @@ log = logging.getLogger(__name__)
 
 
 def run_converter(tools: Path, folder: Path, output: Path, *options: str) -> None:
-    """Run llama.cpp's converter on a model folder in a process of its own, with further options.
-
-    Raises UserError with the converter's last line when it fails; all of what it said goes to the log.
+    """Run llama.cpp's converter on a model folder in a subprocess, with further options. Raises UserError with the line
+    that names the error; all output goes to the log.
     """
     surroundings = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(tools.resolve()), str(tools.resolve() / "gguf-py")]),
-        "PYTHONDONTWRITEBYTECODE": "1",  # the folder stays as it was fetched
+        "PYTHONDONTWRITEBYTECODE": "1",  # keeps the folder unchanged
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
@@ -68,21 +67,21 @@ def run_converter(tools: Path, folder: Path, output: Path, *options: str) -> Non
     log.info("%s", output_text.strip())
     if process.returncode or not output.is_file():
         refuse_full_disk(output)
-        raise UserError(f"llama.cpp's converter fails: {converter_fault(output_text)}", folder.name)
+        raise UserError(f"llama.cpp's converter failed: {converter_fault(output_text)}", folder.name)
 
 
 def converter_fault(output: str) -> str:
-    """Return the line of the converter's output that says what is wrong."""
+    """Return the line of the converter's output that names the error."""
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     faults = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b|ERROR:", line)]
     return (faults or lines or ["no reason given"])[-1]
 
 
 def chat_changes(tokenizer, header_values: dict) -> tuple[dict[str, Value | None], list[str]]:
-    """Return the changes that make a GGUF treat a chat as the tokenizer does, and a line for each repair.
+    """Return the metadata changes with which a GGUF treats chats as the tokenizer does, and a line for each repair.
 
-    The template loses its `{% generation %}` tags, which llama.cpp does not know. BOS is added by llama.cpp if and only
-    if the template writes it, so that it is there once, and EOS never, for it would end each prompt.
+    The template's `{% generation %}` tags are removed, because llama.cpp does not know them. llama.cpp adds BOS if and
+    only if the template writes it, so that it occurs once, and never EOS, because it would end each prompt.
     """
     if not tokenizer.chat_template:
         raise UserError("the merged model has no chat template", remedy="name one with 'chat_template' under its model")

@@ -1,4 +1,4 @@
-"""Next-token distributions of the merged model and of its GGUF file, position by position of some conversations."""
+"""Compare next-token distributions of the merged model and its GGUF file, position by position."""
 
 import logging
 import tempfile
@@ -22,9 +22,8 @@ log = logging.getLogger(__name__)
 
 
 def load_merged(folder: Path, trust_remote_code: bool, sees: bool = False):
-    """Load the merged model for the reference logits: on the GPU if it has the room, in the precision that fits.
-
-    `sees` says that it is a vision model.
+    """Load the merged model for the reference logits: on the GPU if it fits, in the highest precision that fits.
+    `sees`: whether it is a vision model.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
@@ -38,7 +37,7 @@ def load_merged(folder: Path, trust_remote_code: bool, sees: bool = False):
         use_safetensors=True,
         trust_remote_code=trust_remote_code,
     )
-    # In float32 a model takes twice the room of its files.
+    # In float32 a model needs twice the size of its files.
     needed = size * (2 if small else 1)
     roomy = torch.cuda.is_available() and has_room(needed, torch.cuda.mem_get_info()[0])
     return model.to("cuda" if roomy else "cpu").eval()
@@ -52,27 +51,27 @@ class TextRow:
 
     @property
     def places(self) -> list[int]:
-        """The positions at which distributions are compared."""
+        """The positions to compare distributions at."""
         return list(range(len(self.ids)))
 
     def inputs(self) -> dict:
-        """Return what the merged model gets beside the token ids."""
+        """Return the inputs of the merged model other than token ids."""
         return {}
 
     def evaluate(self, served: "Llama") -> None:
-        """Have llama.cpp evaluate the conversation from an empty cache."""
+        """Evaluate the conversation in llama.cpp from an empty cache."""
         served.reset()
         served.eval(self.ids)
 
 
 def first_answered(conversations: dict[str, list[dict]], count: int) -> list[list[dict]]:
-    """Return the first conversations, of those with an answer if there are any; an answer shows in the name."""
+    """Return the first conversations, those with an answer if there are any; the name says whether there is one."""
     answered = [messages for name, messages in conversations.items() if name.endswith("answered")]
     return (answered or [*conversations.values()])[:count]
 
 
 def on_device(inputs: dict, reference) -> dict:
-    """Return tensors on a model's device, those with fractions in its precision."""
+    """Return tensors on a model's device, floating-point ones in its precision."""
     return {
         name: tensor.to(reference.device, reference.dtype if tensor.is_floating_point() else None)
         for name, tensor in inputs.items()
@@ -89,14 +88,13 @@ def reference_logits(reference, row: TextRow) -> "numpy.ndarray":
 
 
 class ServedRows:
-    """llama.cpp's logits at rows' places, kept in a temporary file.
-
-    So the GGUF file can be closed before the merged model is loaded: large models don't fit a GPU twice.
+    """llama.cpp's logits of rows, in a temporary file. The GGUF file can thus be closed before the merged model is
+    loaded: large models don't fit a GPU twice.
     """
 
     def __init__(self, served: "Llama", rows: list[TextRow], what: str):
         self.rows, self.what, self.width = rows, what, served.n_vocab()
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115 (read later; it is gone with this object)
+        self.file = tempfile.TemporaryFile()  # noqa: SIM115 (read later; deleted with this object)
         bar = Progress(f"evaluate {what} in llama.cpp", len(rows))
         for row in rows:
             row.evaluate(served)
@@ -105,7 +103,7 @@ class ServedRows:
             bar.advance()
 
     def read(self, row: TextRow) -> Iterator[tuple[list[int], "numpy.ndarray"]]:
-        """Yield some places and their logits, [places, vocabulary], until the next row's."""
+        """Yield parts of a row's positions with their logits, [positions, vocabulary]."""
         import numpy
 
         for part in parts_of(row):
@@ -114,15 +112,14 @@ class ServedRows:
 
 
 def parts_of(row: TextRow) -> list[list[int]]:
-    """Return a row's places in portions that fit the memory."""
+    """Return a row's positions in parts that fit the memory."""
     places = row.places
     return [places[start : start + POSITIONS_AT_ONCE] for start in range(0, len(places), POSITIONS_AT_ONCE)]
 
 
 def compare_rows(served: ServedRows, reference, limit: float) -> dict:
-    """Compare next-token distributions at the rows' positions; return the KL divergence in nats.
-
-    Raises ParityError when the mean is above the limit.
+    """Compare next-token distributions at the rows' positions; return the KL divergence in nats. Raises ParityError if
+    the mean exceeds the limit.
     """
     import numpy
 
@@ -143,7 +140,7 @@ def compare_rows(served: ServedRows, reference, limit: float) -> dict:
     if not mean <= limit:
         row, place = position_of(int(found.argmax()), rows)
         raise ParityError(
-            f"served is not trained: the GGUF's next-token distribution is {mean:.4g} nats (mean KL) from the merged "
+            f"serving differs from training: the next-token distribution is {mean:.4g} nats (mean KL) from the merged "
             f"model's, the limit is {limit:g}; largest at token {place} of prompt {row + 1} ({what})",
             remedy="convert the merged model again; raise 'parity.max_kl' only if you know why",
         )
@@ -158,7 +155,7 @@ def compare_rows(served: ServedRows, reference, limit: float) -> dict:
 
 
 def position_of(place: int, rows: list[TextRow]) -> tuple[int, int]:
-    """Return row and position in it of one of all rows' places put together."""
+    """Convert an index over all rows' positions to row and position."""
     for number, row in enumerate(rows):
         if place < len(row.places):
             return number, row.places[place]
@@ -167,5 +164,5 @@ def position_of(place: int, rows: list[TextRow]) -> tuple[int, int]:
 
 
 def rounded(value: float) -> float:
-    """Return a number with four significant digits: further ones depend on the machine."""
+    """Round a number to four significant digits: further digits depend on the machine."""
     return float(f"{value:.4g}")

@@ -1,10 +1,10 @@
-"""Fetch llama.cpp's own converter: the pinned source archive of llama-cpp-python, hash-checked, unpacked in part.
+"""Fetch llama.cpp's converter from the pinned, hash-checked source archive of llama-cpp-python.
 
     python scripts/gguf/fetch_converter.py envs/converter.txt --folder results/tools/llama.cpp
 
-pip fetches the archive, from wherever it is configured to. Without a network, name the archive in the environment
-variable SNAKETUNE_LLAMA_CPP_ARCHIVE; its hash is checked all the same. A container image has the converter in a folder
-of its own, which SNAKETUNE_LLAMA_CPP_FOLDER names, with the pin that it was unpacked from.
+pip downloads the archive from its configured index. Without a network, name the archive in the environment variable
+SNAKETUNE_LLAMA_CPP_ARCHIVE; its hash is checked too. A container image has the converter in the folder
+SNAKETUNE_LLAMA_CPP_FOLDER, with the pin of its archive.
 """
 
 import importlib.util
@@ -41,7 +41,7 @@ class Pin:
 
 
 def read_pin(path: Path) -> Pin:
-    """Return the one pin of a requirements file."""
+    """Return the only pin of a requirements file."""
     text = re.sub(r"(?m)^\s*#.*$", "", path.read_text(encoding="utf-8"))
     found = re.findall(r"([\w.-]+)==([\w.]+)[\s\\]+--hash=sha256:([0-9a-f]{64})", text)
     if len(found) != 1:
@@ -50,10 +50,8 @@ def read_pin(path: Path) -> Pin:
 
 
 def download_archive(requirements: Path, folder: Path) -> Path:
-    """Have pip download the archive into a folder; nothing is compiled.
-
-    pip asks the package's build backend for its metadata. Where that backend is installed it is used, otherwise pip
-    gets it for itself.
+    """Download the archive into a folder with pip; nothing is compiled. pip reads the metadata with the package's build
+    backend: the installed one, or else pip downloads it.
     """
     pin = read_pin(requirements)
     isolation = ["--no-build-isolation"] if importlib.util.find_spec(BUILD_BACKEND) else []
@@ -62,16 +60,16 @@ def download_archive(requirements: Path, folder: Path) -> Path:
 
 
 def check_archive(archive: Path, pin: Pin) -> None:
-    """Refuse an archive that is not the pinned one."""
+    """Raise UserError for an archive that is missing or is not the pinned one."""
     if not archive.is_file():
-        raise UserError("is missing", archive, remedy=f"mend or unset {ARCHIVE_VARIABLE}")
+        raise UserError("is missing", archive, remedy=f"correct or unset {ARCHIVE_VARIABLE}")
     found = sha256_of(archive)
     if found != pin.sha256:
         raise UserError(f"has SHA-256 {found}, not {pin.sha256} of {pin.package} {pin.version}", archive)
 
 
 def unpack_converter(archive: Path, folder: Path) -> None:
-    """Unpack the converter from the archive into a folder. A member that leads out of it is refused."""
+    """Unpack the converter from the archive into a folder. Raises UserError for a member outside of it."""
     with tarfile.open(archive) as content:
         for member in content:
             name = member.name.partition(SOURCE)[2]
@@ -87,7 +85,7 @@ def unpack_converter(archive: Path, folder: Path) -> None:
 
 
 def copy_converter(source: Path, requirements: Path, folder: Path) -> None:
-    """Copy the converter of a container image; one that was unpacked from another archive is refused."""
+    """Copy the converter of a container image; raises UserError if it comes from another archive."""
     pin, found = read_pin(requirements), read_pin(source / requirements.name)
     if found != pin:
         raise UserError(f"holds {found.package} {found.version}, not {pin.version}", source, remedy="make containers")
@@ -97,7 +95,7 @@ def copy_converter(source: Path, requirements: Path, folder: Path) -> None:
 def fetch_converter(
     requirements: Path, folder: Path, archive: Path | None = None, image_folder: Path | None = None
 ) -> None:
-    """Make the folder with the converter, its manifest last; `archive` or `image_folder` is used instead of a download.
+    """Write the folder with the converter, its manifest last; `archive` or `image_folder` replaces the download.
 
     Raises UserError for an archive or a folder of another version.
     """

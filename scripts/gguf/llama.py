@@ -1,4 +1,4 @@
-"""llama.cpp: open a GGUF, render its own chat template, and make token ids as a server does."""
+"""Use llama.cpp: open a GGUF file, render its chat template, and tokenize as a server does."""
 
 import sys
 from collections import deque
@@ -23,7 +23,7 @@ native_listener: Callable[[str], None] | None = None
 
 
 def keep_native_lines(listener: Callable[[str], None] | None = None) -> None:
-    """Have llama.cpp's log kept in memory rather than printed, and told to `listener`."""
+    """Keep llama.cpp's log in memory instead of printing it, and pass it to `listener`."""
     global native_callback, native_listener
     import ctypes
 
@@ -44,18 +44,18 @@ def keep_native_lines(listener: Callable[[str], None] | None = None) -> None:
 
 
 def show_native_lines() -> None:
-    """Print what llama.cpp said since `keep_native_lines` to stderr."""
+    """Print llama.cpp's log since `keep_native_lines` to stderr."""
     sys.stderr.write("".join(native_lines))
     sys.stderr.flush()
 
 
 def native_faults() -> list[str]:
-    """Return the lines of llama.cpp's log that name an error, or the last line."""
+    """Return the error lines of llama.cpp's log, else the last line."""
     return fault_lines("".join(native_lines))
 
 
 def last_native_fault() -> str:
-    """Return the last line of llama.cpp's log that names an error, or the last line."""
+    """Return the last error line of llama.cpp's log, else the last line."""
     return native_faults()[-1]
 
 
@@ -69,9 +69,9 @@ def open_gguf(
 ) -> Iterator["Llama"]:
     """Open a GGUF file in llama.cpp, and close it when the block ends.
 
-    `context` is in tokens (none: what the model was trained for; with `logits_all` memory for a row of vocabulary
-    floats per token of context is set aside), `threads` defaults to what llama.cpp takes. Native log lines are shown
-    on failure only. Raises UserError for a file that is none, has changed since it was made, or that llama.cpp can't
+    `context` is in tokens (None: the model's training context; with `logits_all`, memory for one row of logits per
+    token of context is allocated); `threads` defaults to llama.cpp's own choice. The native log is shown only on
+    failure. Raises UserError for a file that is not GGUF, has changed since it was written, or that llama.cpp can't
     load.
     """
     check_gguf(intact(path))
@@ -91,7 +91,7 @@ def open_gguf(
             verbose=False,
         )
     except (TemplateError, RecursionError) as error:
-        raise UserError(f"its chat template is no Jinja template: {error}", path) from error
+        raise UserError(f"its chat template is not valid Jinja: {error}", path) from error
     except (ValueError, RuntimeError, AssertionError, MemoryError) as error:
         show_native_lines()
         raise UserError(f"llama.cpp can't load it: {last_native_fault()}", path) from error
@@ -108,14 +108,14 @@ def open_gguf(
 
 
 def llama_device() -> str:
-    """Return what llama.cpp computes on: `cpu`, or `gpu` where it was built for one and finds it."""
+    """Return llama.cpp's device: `gpu` if it was built for one and finds it, else `cpu`."""
     import llama_cpp
 
     return "gpu" if llama_cpp.llama_supports_gpu_offload() else "cpu"
 
 
 def can_drop_tokens(model: "Llama") -> bool:
-    """Return whether a model's cache can be cut back: not with a sliding window or a recurrent state."""
+    """Return whether tokens can be removed from a model's cache: not with a sliding window or a recurrent state."""
     import llama_cpp
 
     weights = model.model
@@ -124,7 +124,7 @@ def can_drop_tokens(model: "Llama") -> bool:
 
 
 def token_text(model: "Llama", token: int) -> str:
-    """Return a token's text as the vocabulary has it; an absent token (-1) has none."""
+    """Return a token's text from the vocabulary; None for an absent token (-1)."""
     import llama_cpp
 
     if token < 0:
@@ -133,14 +133,14 @@ def token_text(model: "Llama", token: int) -> str:
 
 
 def adds_bos(model: "Llama") -> bool:
-    """Return whether the GGUF asks for a BOS token at the start of a text."""
+    """Return whether the GGUF requests a BOS token at the start of a text."""
     import llama_cpp
 
     return bool(llama_cpp.llama_vocab_get_add_bos(llama_cpp.llama_model_get_vocab(model.model)))
 
 
 def adds_eos(model: "Llama") -> bool:
-    """Return whether the GGUF asks for an EOS token at the end of a text, which no prompt should have."""
+    """Return whether the GGUF requests an EOS token at the end of a text, which would end prompts."""
     import llama_cpp
 
     return bool(llama_cpp.llama_vocab_get_add_eos(llama_cpp.llama_model_get_vocab(model.model)))
@@ -154,9 +154,8 @@ def ends_generation(model: "Llama", token: int) -> bool:
 
 
 def chat_text(model: "Llama", messages: list[dict], add_generation_prompt: bool = True) -> str:
-    """Render the GGUF's own chat template for {"role", "content"} messages.
-
-    Raises UserError when the file has no template or when the template refuses the messages.
+    """Render the GGUF's chat template for {"role", "content"} messages. Raises UserError if the file has no template or
+    the template refuses the messages.
     """
     from jinja2 import TemplateError
 
@@ -180,8 +179,8 @@ def chat_text(model: "Llama", messages: list[dict], add_generation_prompt: bool 
 def token_ids(model: "Llama", text: str) -> list[int]:
     """Return llama.cpp's token ids of a rendered chat text, special tokens parsed.
 
-    As in llama.cpp's server, BOS is there once: a text that begins with it gets no second one, and one that doesn't
-    gets it where the GGUF says so (`tokenizer.ggml.add_bos_token`). Likewise EOS (`tokenizer.ggml.add_eos_token`).
+    As in llama.cpp's server, BOS occurs once: it is added if the GGUF says so (`tokenizer.ggml.add_bos_token`) and the
+    text does not begin with it. The same holds for EOS (`tokenizer.ggml.add_eos_token`).
     """
     ids = model.tokenize(text.encode("utf-8"), add_bos=False, special=True)
     bos = token_text(model, model.token_bos())

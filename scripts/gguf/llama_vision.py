@@ -1,10 +1,10 @@
-"""llama.cpp with eyes: a prompt with images as libmtmd splits it, and its evaluation.
+"""Evaluate prompts with images in llama.cpp, split into chunks by libmtmd.
 
-The chat template writes libmtmd's marker where an image stands, as in llama.cpp's server; libmtmd puts the image's
-embeddings there, [IMG_BREAK] after each row but the last included, and [IMG_END] as text after them.
+The chat template writes libmtmd's marker for each image, as in llama.cpp's server; libmtmd replaces it by the image's
+embeddings, with [IMG_BREAK] after each row but the last, and [IMG_END] as text after them.
 
-An image is scaled here, by the image processor that training used, and libmtmd gets it at its final size. Left alone it
-would scale otherwise: to the nearest multiple of a patch instead of the next larger one, and down to 1024 tokens
+Images are scaled here by the image processor of training, so libmtmd gets them at their final size. Otherwise it would
+scale differently: to the nearest multiple of a patch instead of the next larger one, and down to 1024 tokens
 (`set_limit_image_tokens` in tools/mtmd/clip.cpp).
 """
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sight:
-    """What an mmproj file says of how images are read; for `scripts.common.vision` it stands for a PixtralProcessor."""
+    """Image parameters of an mmproj file; `scripts.common.vision` uses it in place of a PixtralProcessor."""
 
     patch_size: int
     spatial_merge_size: int
@@ -39,12 +39,12 @@ class Sight:
 
     @property
     def most_tokens(self) -> int:
-        """The tokens of the largest image, without those between and after its rows."""
+        """The number of tokens of the largest image, without those between and after its rows."""
         return (-(-self.image_processor.size["longest_edge"] // cell_size(self))) ** 2
 
 
 def sight_of(mmproj: Path | str, longest_edge: int | None = None) -> Sight:
-    """Return how images are read by an mmproj file; see `image_limits`."""
+    """Return the image parameters of an mmproj file; see `image_limits`."""
     from transformers.models.pixtral import PixtralImageProcessor
 
     edge, patch, merge = image_limits(mmproj, longest_edge)
@@ -53,22 +53,21 @@ def sight_of(mmproj: Path | str, longest_edge: int | None = None) -> Sight:
 
 
 def prepared_image(image: "Image.Image", sight: Sight) -> "numpy.ndarray":
-    """Return an RGB image at the size at which the model sees it, [height, width, 3] bytes."""
+    """Return an RGB image scaled as for the model, [height, width, 3] bytes."""
     pixels = sight.image_processor(image, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"][0]
     return pixels.permute(1, 2, 0).contiguous().numpy()
 
 
 def media_marker() -> str:
-    """Return the text that stands for an image in a prompt for libmtmd."""
+    """Return libmtmd's marker for an image in a prompt."""
     from llama_cpp import mtmd_cpp
 
     return mtmd_cpp.mtmd_default_marker().decode()
 
 
 def with_markers(messages: list[dict]) -> list[dict]:
-    """Return messages with libmtmd's marker as text in each image's place, as llama.cpp's server puts it there.
-
-    Raises UserError where a text holds the marker.
+    """Return messages with each image replaced by libmtmd's marker, as in llama.cpp's server. Raises UserError if a
+    text contains the marker.
     """
     marker = media_marker()
 
@@ -76,7 +75,7 @@ def with_markers(messages: list[dict]) -> list[dict]:
         if part["type"] == "image":
             return {"type": "text", "text": marker}
         if marker in part["text"]:
-            raise UserError(f"a message holds '{marker}', which stands for an image in llama.cpp")
+            raise UserError(f"a message contains '{marker}', which marks an image in llama.cpp")
         return part
 
     def marked_content(content: str | list[dict]) -> str | list[dict]:
@@ -88,9 +87,8 @@ def with_markers(messages: list[dict]) -> list[dict]:
 
 
 def pieces_ids(model: "Llama", text: str) -> list[list[int]]:
-    """Return the token ids of the texts between a marked text's images, as libmtmd makes them but for [IMG_END].
-
-    BOS is there once, as in `scripts.gguf.llama.token_ids`.
+    """Return the token ids of the texts between a marked text's images, as in libmtmd except for [IMG_END]. BOS occurs
+    once, as in `scripts.gguf.llama.token_ids`.
     """
     first, *others = text.split(media_marker())
     ids = [llama.token_ids(model, first)]
@@ -101,10 +99,9 @@ def pieces_ids(model: "Llama", text: str) -> list[list[int]]:
 def open_vision(
     model: "Llama", mmproj: Path | str, sight: Sight | None, threads: int | None = None
 ) -> Iterator["Vision"]:
-    """Open an mmproj file for an open model, and close it when the block ends.
-
-    Without `sight` libmtmd scales images by its own limits, as a server does. Raises UserError for a file that
-    llama.cpp can't load or that belongs to another model.
+    """Open an mmproj file for an open model, and close it when the block ends. Without `sight`, libmtmd scales images
+    to its own limits, as in a server. Raises UserError for a file that llama.cpp can't load or that belongs to another
+    model.
     """
     read_gguf(mmproj)
     import llama_cpp
@@ -143,16 +140,16 @@ class Vision:
 
     @contextmanager
     def chunks(self, model: "Llama", text: str, images: list["numpy.ndarray"]) -> Iterator[list["Chunk"]]:
-        """Yield a marked text's chunks, in order: the texts between its images, and the images.
+        """Yield the chunks of a marked text in order: its images and the texts between them.
 
-        The images are arrays of [height, width, 3] bytes, as `prepared_image` makes them. Raises UserError where the
-        text has another number of markers than there are images.
+        The images are arrays of [height, width, 3] bytes from `prepared_image`. Raises UserError if the number of
+        markers differs from the number of images.
         """
         from llama_cpp import mtmd_cpp
 
         markers = text.count(media_marker())
         if markers != len(images):
-            raise UserError(f"the chat template writes {markers} images of {len(images)}")
+            raise UserError(f"the chat template writes {markers} of {len(images)} images")
         handle = mtmd_cpp.mtmd_input_chunks_init()
         bitmaps = [bitmap_of(image) for image in images]
         data = text.encode("utf-8")
@@ -161,7 +158,7 @@ class Vision:
         try:
             array = (mtmd_cpp.mtmd_bitmap_p_ctypes * len(bitmaps))(*bitmaps)
             if mtmd_cpp.mtmd_tokenize(self.context, handle, ctypes.byref(asked), array, len(bitmaps)):
-                raise UserError(f"llama.cpp can't take in a prompt with images: {llama.last_native_fault()}")
+                raise UserError(f"llama.cpp can't read a prompt with images: {llama.last_native_fault()}")
             count = mtmd_cpp.mtmd_input_chunks_size(handle)
             yield [chunk_of(mtmd_cpp.mtmd_input_chunks_get(handle, i)) for i in range(count)]
         finally:
@@ -170,7 +167,7 @@ class Vision:
             mtmd_cpp.mtmd_input_chunks_free(handle)
 
     def eval(self, model: "Llama", chunks: list["Chunk"]) -> None:
-        """Evaluate chunks after what the model has in its cache; logits are those of text only."""
+        """Evaluate chunks, appended to the model's cache; only text has logits."""
         for chunk in chunks:
             if model.n_tokens + chunk.tokens > model.n_ctx():
                 raise UserError(f"a prompt with images needs more than the context of {model.n_ctx()} tokens")
@@ -180,7 +177,7 @@ class Vision:
                 model.eval(chunk.ids)
 
     def eval_image(self, model: "Llama", chunk: "Chunk") -> None:
-        """Evaluate an image after what the model has in its cache."""
+        """Evaluate an image, appended to the model's cache."""
         import llama_cpp
         from llama_cpp import mtmd_cpp
 
@@ -194,7 +191,7 @@ class Vision:
         model.n_tokens = place.value
 
     def embeddings(self, model: "Llama", chunk: "Chunk") -> "numpy.ndarray":
-        """Return an image's embeddings, [tokens, hidden size], the breaks after its rows included."""
+        """Return an image's embeddings, [tokens, hidden size], including the breaks after its rows."""
         import numpy
         from llama_cpp import mtmd_cpp
 
@@ -206,7 +203,7 @@ class Vision:
 
 @dataclass(frozen=True)
 class Chunk:
-    """A piece of a prompt: token ids of a text, or an image of so many tokens (`ids` is None)."""
+    """A part of a prompt: the token ids of a text, or an image (`ids` is None) and its number of tokens."""
 
     handle: int
     tokens: int
@@ -214,7 +211,7 @@ class Chunk:
 
 
 def chunk_of(handle: int) -> Chunk:
-    """Return a chunk of libmtmd."""
+    """Convert a chunk of libmtmd."""
     from llama_cpp import mtmd_cpp
 
     tokens = mtmd_cpp.mtmd_input_chunk_get_n_tokens(handle)
@@ -226,7 +223,7 @@ def chunk_of(handle: int) -> Chunk:
 
 
 def bitmap_of(image: "numpy.ndarray") -> int:
-    """Return a bitmap of libmtmd with a copy of an image's [height, width, 3] bytes."""
+    """Return a libmtmd bitmap with a copy of an image's [height, width, 3] bytes."""
     from llama_cpp import mtmd_cpp
 
     height, width, _ = image.shape

@@ -1,7 +1,7 @@
 """The `general.*` metadata of a GGUF file.
 
-Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#general; the numbered datasets and the sampling
-defaults, which that page lacks, as llama.cpp reads them (gguf-py/gguf/constants.py, src/llama-model.cpp).
+Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#general; that page lacks the numbered datasets and the
+sampling defaults, which follow llama.cpp (gguf-py/gguf/constants.py, src/llama-model.cpp).
 """
 
 import re
@@ -12,8 +12,8 @@ from scripts.gguf.naming import ModelName, base_version
 from scripts.gguf.rewrite import Int32, Value
 
 HUB = "https://huggingface.co/"
-TEXT_TAG, IMAGE_TAG = "text-generation", "image-text-to-text"  # the hub's names of what a model does
-# What the converter knows and we don't: kept as it wrote them.
+TEXT_TAG, IMAGE_TAG = "text-generation", "image-text-to-text"  # the hub's names of tasks
+# Values that only the converter knows, kept unchanged.
 CONVERTERS_OWN = {
     "general.architecture",
     "general.type",
@@ -25,7 +25,7 @@ QUANT = re.compile(r"[.-]((I?Q|TQ)\d\w*|MXFP4|F16|BF16|F32)$", re.IGNORECASE)  #
 
 
 def display_name(model: dict, key: str) -> str:
-    """Return a base model's name for people: the configured one, or from hub id, GGUF file, folder or key."""
+    """Return a base model's display name: the configured one, or from hub id, GGUF file, folder or key."""
     if model["name"]:
         return model["name"]
     if model["hub"]:
@@ -38,10 +38,10 @@ def display_name(model: dict, key: str) -> str:
 def general_metadata(
     name: ModelName, settings: dict, license_name: str | None, task: str = TEXT_TAG
 ) -> dict[str, Value]:
-    """Return the entries that say what a model is, where it comes from, and how to sample from it.
+    """Return the entries that describe a model, its origin, and its sampling defaults.
 
     `settings` has the sections project, model, dataset and deploy of the configuration and the names of run, model and
-    dataset; `license_name` is the base model's licence, `task` what the model does.
+    dataset; `license_name` is the base model's licence, `task` the hub's name of the task.
     """
     project, deploy = settings["project"], settings["deploy"]
     publisher = project["organization"] or project["author"] or project["name"]
@@ -67,7 +67,7 @@ def general_metadata(
 
 
 def base_model_metadata(model: dict, key: str) -> dict[str, Value | None]:
-    """Return what the file says of the base model."""
+    """Return the entries on the base model."""
     name = display_name(model, key)
     entries = {"general.base_model.count": 1, "general.base_model.0.name": name}
     entries["general.base_model.0.version"] = base_version(name)
@@ -79,7 +79,7 @@ def base_model_metadata(model: dict, key: str) -> dict[str, Value | None]:
 
 
 def dataset_metadata(dataset: dict, key: str) -> dict[str, Value | None]:
-    """Return what the file says of the data: the specification's list, and llama.cpp's numbered entries."""
+    """Return the entries on the data: the specification's list, and llama.cpp's numbered entries."""
     hub = dataset["hub"]
     entries = {
         "general.datasets": [HUB + "datasets/" + hub["id"] if hub else key],
@@ -94,7 +94,7 @@ def dataset_metadata(dataset: dict, key: str) -> dict[str, Value | None]:
 
 
 def sampling_metadata(parameters: dict) -> dict[str, Value]:
-    """Return the sampling defaults that llama.cpp takes from a file."""
+    """Return the sampling defaults that llama.cpp reads from a file."""
     return {
         "general.sampling.top_k": Int32(parameters["top_k"]),
         "general.sampling.top_p": float(parameters["top_p"]),
@@ -105,6 +105,6 @@ def sampling_metadata(parameters: dict) -> dict[str, Value]:
 
 
 def metadata_changes(present: list[str], wanted: dict[str, Value]) -> dict[str, Value | None]:
-    """Return the changes that give a file these `general.*` entries and none that the converter guessed."""
+    """Return the changes that set these `general.*` entries and remove those that the converter guessed."""
     guessed = [key for key in present if key.startswith("general.") and key not in CONVERTERS_OWN]
     return {**dict.fromkeys(guessed), **wanted}

@@ -1,19 +1,19 @@
-"""What the header of an mmproj file says of images; needs nothing but the file."""
+"""Read the image limits from the header of an mmproj file."""
 
 from pathlib import Path
 
 from scripts.common.errors import UserError
 from scripts.gguf.reader import read_gguf
 
-LONGEST_EDGE = "clip.vision.preproc_image_size"  # where llama.cpp's other image processors have it
+LONGEST_EDGE = "clip.vision.preproc_image_size"  # the key of llama.cpp's other image processors
 PATCH, MERGE = "clip.vision.patch_size", "clip.vision.spatial_merge_size"
 
 
 def image_limits(mmproj: Path | str, longest_edge: int | None = None) -> tuple[int, int, int]:
-    """Return longest edge of images and edge of a patch, in pixels, and how many patches a token has in a row, by an
-    mmproj file; `longest_edge` may lower the file's own.
+    """Return the longest edge of images and the edge of a patch, in pixels, and the patches per token along an edge,
+    from an mmproj file; `longest_edge` may lower the file's value.
 
-    Raises UserError for a file that does not say.
+    Raises UserError if the file lacks a value.
     """
     values = read_gguf(mmproj).values
     missing = [key for key in (LONGEST_EDGE, PATCH, MERGE) if key not in values]

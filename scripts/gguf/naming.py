@@ -1,4 +1,4 @@
-"""Names of models and of their files, as the GGUF specification wants them.
+"""Names of models and their files according to the GGUF specification.
 
 Source: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md#gguf-naming-convention
 """
@@ -26,7 +26,7 @@ class ModelName:
 
 
 def size_label(parameters: int) -> str:
-    """Return the size class, such as `7.2B`, `12B` or `970K`: two digits where there are two."""
+    """Return the size class with up to two significant digits, such as `7.2B`, `12B` or `970K`."""
     for power, letter in SCALES:
         value = parameters / power
         if value >= 0.9995:
@@ -35,7 +35,7 @@ def size_label(parameters: int) -> str:
 
 
 def words(text: str) -> list[str]:
-    """Return the parts that the specification allows between dashes: all digits, or beginning with a letter."""
+    """Return the parts that the specification allows between dashes: digits only, or starting with a letter."""
     parts = re.split(r"[^A-Za-z0-9]+", text)
     return [
         word
@@ -50,17 +50,17 @@ def base_name(text: str) -> str:
 
 
 def fine_tune(text: str) -> str:
-    """Return a run's name as the specification's FineTune; it may not begin like an attribute of the size (`r16a`)."""
+    """Return a run's name as the specification's FineTune; it may not begin like a size attribute (`r16a`)."""
     name = "-".join(part for part in re.split(r"[^A-Za-z0-9]+", text) if part) or "tuned"
     return re.sub(r"^([A-Za-z]+)(\d+[A-Za-z])", r"\1-\2", name)
 
 
 def base_version(text: str) -> str | None:
-    """Return the version that a model's name states, such as `v0.3`."""
+    """Return the version in a model's name, such as `v0.3`."""
     found = VERSION.search(text)
     return found[0] if found else None
 
 
 def model_name(base: str, parameters: int, run: str, version: str) -> ModelName:
-    """Return the name of what a run made of a base model."""
+    """Return the name of a run's model."""
     return ModelName(base_name(base), size_label(parameters), fine_tune(run), version)

@@ -1,4 +1,4 @@
-"""Does the served model see the tokens that training saw, and does it answer as the merged model does?"""
+"""Compare serving with training: token ids, special tokens, and next-token distributions."""
 
 import itertools
 import logging
@@ -19,13 +19,13 @@ log = logging.getLogger(__name__)
 
 
 class ParityError(UserError):
-    """Training and serving differ; both sides are in the log."""
+    """Serving differs from training; both sides are in the log."""
 
 
 @dataclass
 class Comparison:
-    """What was compared so far: how many were equal, with the GGUF's template and with the Modelfile's, and the names
-    of conversations that both chat templates refuse or that no TEMPLATE can write."""
+    """Results so far: numbers of equal conversations, with the GGUF's template and with the Modelfile's, and the names
+    of those that both chat templates refuse or that no TEMPLATE can express."""
 
     equal: int = 0
     refused: list[str] = field(default_factory=list)
@@ -40,7 +40,7 @@ def first_difference(left: list, right: list) -> int:
 
 
 def shown_ids(ids: list[int], names: list[str], place: int) -> str:
-    """Show the ids and texts around a position."""
+    """Return the ids and texts around a position."""
     start = max(place - 3, 0)
     window = zip(ids[start : start + SHOWN], names[start : start + SHOWN], strict=True)
     return " ".join(f"{token}:{name!r}" for token, name in window) or "(nothing)"
@@ -57,13 +57,13 @@ def compare_ids(model: "Llama", name: str, trained: list[int], served: list[int]
     log.error("  %s (%d tokens): %s", served_as, len(served), sides[1])
     one, other = (repr(token_text(model, ids[place])) if place < len(ids) else "the end" for ids in (trained, served))
     raise ParityError(
-        f"served is not trained: {served_as} sees other tokens than training did, at token {place} of '{name}': "
+        f"serving differs from training: {served_as} gives other token ids, at token {place} of '{name}': "
         f"{other} instead of {one}"
     )
 
 
 def text_or_refusal(render_chat, *arguments) -> str | None:
-    """Return what a template renders, or None where it refuses the conversation."""
+    """Return the rendered template, or None if it refuses the conversation."""
     try:
         return render_chat(*arguments)
     except UserError as error:
@@ -74,7 +74,7 @@ def text_or_refusal(render_chat, *arguments) -> str | None:
 def compare_conversation(
     tokenizer, model: "Llama", shape: ChatShape, name: str, messages: list[dict], result: Comparison
 ) -> None:
-    """Compare one conversation on three ways: training, the GGUF's own template, and the Modelfile's TEMPLATE.
+    """Compare one conversation in three renderings: training, the GGUF's template, and the Modelfile's TEMPLATE.
 
     A conversation that both templates refuse is recorded as such. Raises ParityError at the first difference.
     """
@@ -90,11 +90,11 @@ def compare_conversation(
         log.error("  training: %r", trained_text)
         log.error("  the GGUF's template: %r", served_text)
         raise ParityError(
-            f"served is not trained: the GGUF's chat template writes another text at character {place} of '{name}'"
+            f"serving differs from training: the GGUF's template differs at character {place} of '{name}'"
         )
     trained = text_ids(tokenizer, trained_text)
     if trained[:2] == [tokenizer.bos_token_id] * 2:
-        raise ParityError(f"training saw BOS twice at the start of '{name}'", remedy="mend the chat template")
+        raise ParityError(f"training saw BOS twice at the start of '{name}'", remedy="correct the chat template")
     compare_ids(model, name, trained, token_ids(model, served_text), "llama.cpp with the GGUF's template")
     result.equal += 1
     if is_expressible(shape, messages):
@@ -110,10 +110,10 @@ def compare_conversation(
 
 
 def is_expressible(shape: ChatShape, messages: list[dict]) -> bool:
-    """Return whether Ollama, with a TEMPLATE, can write a conversation as the training template does.
+    """Return whether Ollama can render a conversation with a TEMPLATE as the training template does.
 
-    It can't strip white space where that one does, has no place for a system message where that one has none, and joins
-    messages of one role that follow each other (`collate` in its template/template.go).
+    It can't strip white space, it drops a system message if the training template has no place for one, and it joins
+    adjacent messages of the same role (`collate` in its template/template.go).
     """
     roles = [message["role"] for message in messages]
     outer = any(m["role"] in shape.trims and m["content"] != m["content"].strip() for m in messages)
@@ -123,7 +123,7 @@ def is_expressible(shape: ChatShape, messages: list[dict]) -> bool:
 
 
 def check_end(tokenizer, model: "Llama", name: str, messages: list[dict], trained: list[int]) -> None:
-    """Raise ParityError unless an answer, as trained on, ends with a token at which llama.cpp stops."""
+    """Raise ParityError unless a training answer ends with a token at which llama.cpp stops."""
     prompt = text_ids(tokenizer, render(tokenizer, messages[:-1], True))
     tail = trained[len(prompt) :]
     while tail and not model.detokenize(tail[-1:], special=True).strip():
@@ -131,16 +131,15 @@ def check_end(tokenizer, model: "Llama", name: str, messages: list[dict], traine
     if not tail or not ends_generation(model, tail[-1]):
         end = token_text(model, tail[-1]) if tail else "nothing"
         raise ParityError(
-            f"served is not trained: the answer of '{name}' ends with {end!r}, at which llama.cpp does not stop",
-            remedy="the chat template has to write the EOS token after each answer",
+            f"serving differs from training: the answer of '{name}' ends with {end!r}, where llama.cpp does not stop",
+            remedy="the chat template must write the EOS token after each answer",
         )
 
 
 def check_special_tokens(tokenizer, model: "Llama", texts: list[str]) -> dict[str, int]:
-    """Return the special tokens that the texts of conversations have, by their text.
+    """Return the special tokens in the texts of conversations, by their text.
 
-    Raises ParityError for one that llama.cpp takes for ordinary text or for another token, and for a BOS or EOS token
-    that differs.
+    Raises ParityError for one that llama.cpp tokenizes differently, and if BOS or EOS differ.
     """
     found = {}
     for token, entry in sorted(tokenizer.added_tokens_decoder.items()):
@@ -150,17 +149,21 @@ def check_special_tokens(tokenizer, model: "Llama", texts: list[str]) -> dict[st
         if ids != [token]:
             log.error("special token %r: training has %d, llama.cpp %s", entry.content, token, ids)
             what = f"{len(ids)} tokens of ordinary text" if len(ids) > 1 else f"the token {ids[0]}, not {token},"
-            raise ParityError(f"served is not trained: the special token '{entry.content}' is {what} in llama.cpp")
+            raise ParityError(
+                f"serving differs from training: the special token '{entry.content}' is {what} in llama.cpp"
+            )
         found[entry.content] = token
     ends = {"BOS": (tokenizer.bos_token_id, model.token_bos()), "EOS": (tokenizer.eos_token_id, model.token_eos())}
     for kind, (ours, theirs) in ends.items():
         if ours is not None and ours != theirs:
-            raise ParityError(f"served is not trained: the {kind} token is {ours} in training and {theirs} in the GGUF")
+            raise ParityError(
+                f"serving differs from training: the {kind} token is {ours} in training and {theirs} in the GGUF"
+            )
     return found
 
 
 def log_probabilities(logits: "numpy.ndarray") -> "numpy.ndarray":
-    """Return the logarithms of the softmax of [positions, vocabulary] logits, in double precision."""
+    """Return the log softmax of [positions, vocabulary] logits in double precision."""
     import numpy
 
     shifted = logits.astype(numpy.float64)

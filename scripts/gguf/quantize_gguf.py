@@ -25,17 +25,17 @@ log = logging.getLogger(__name__)
 
 
 def file_type(quant: str) -> int:
-    """Return llama.cpp's number of a quant (`llama_ftype`)."""
+    """Return llama.cpp's number for a quant (`llama_ftype`)."""
     import llama_cpp
 
     return getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quant.upper()}")
 
 
 def quantize_gguf(source: Path, output: Path, quant: str, threads: int) -> dict:
-    """Quantize a bf16 GGUF file; return which types its tensors got (`types_of_quant`).
+    """Quantize a bf16 GGUF file; return the types of its tensors (`types_of_quant`).
 
-    k-quants need rows of multiples of 256 weights; a tensor with others gets the nearest type that fits it. The
-    result does not depend on the number of threads.
+    k-quants require row sizes that are multiples of 256; other tensors get the nearest type that fits. The result does
+    not depend on the number of threads.
     """
     import llama_cpp
 

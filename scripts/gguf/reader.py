@@ -1,8 +1,8 @@
-"""What a GGUF file holds: its metadata, and where its tensors are. Needs nothing but Python.
+"""Read the metadata and tensor entries of a GGUF file with only the standard library.
 
-Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The reader of the `gguf` library takes 10 seconds and
-650 MB for the vocabulary of Llama 3, this one a quarter of a second; nor is that library where dry runs and bundles
-are made.
+Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. The reader of the `gguf` library needs 10 seconds and
+650 MB for the vocabulary of Llama 3, this one a quarter of a second; and that library is not installed where dry runs
+and bundles are made.
 """
 
 import math
@@ -15,11 +15,11 @@ from typing import Any
 from scripts.common.errors import UserError
 
 MAGIC, VERSIONS, ALIGNMENT = b"GGUF", (2, 3), 32
-MOST_NUMBERS = 2**24  # in an array; the largest vocabularies have 2**18 tokens
+MOST_NUMBERS = 2**24  # limit of an array; the largest vocabularies have 2**18 tokens
 ARCHITECTURE, TOKENS = "general.architecture", "tokenizer.ggml.tokens"
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 UINT32, INT32, FLOAT32, BOOL, TEXT, ARRAY = range(4, 10)
-# Name of a tensor's type, weights in a block and bytes of a block, by number (ggml.h, ggml-common.h).
+# Tensor types by number: name, weights per block, bytes per block (ggml.h, ggml-common.h).
 TYPES = {
     0: ("f32", 1, 4), 1: ("f16", 1, 2), 2: ("q4_0", 32, 18), 3: ("q4_1", 32, 20), 6: ("q5_0", 32, 22),
     7: ("q5_1", 32, 24), 8: ("q8_0", 32, 34), 9: ("q8_1", 32, 40), 10: ("q2_k", 256, 84), 11: ("q3_k", 256, 110),
@@ -34,7 +34,7 @@ TYPES = {
 
 @dataclass(frozen=True)
 class Tensor:
-    """One tensor's entry: shape (the row's length first), type number, offset and size in bytes within the data."""
+    """One tensor's entry: shape (row length first), type number, offset and size in bytes within the data."""
 
     name: str
     shape: tuple[int, ...]
@@ -45,10 +45,10 @@ class Tensor:
 
 @dataclass
 class GgufFile:
-    """The head of a GGUF file.
+    """The header of a GGUF file.
 
-    `values` has the metadata by key; `places` has each entry's [start, end) in bytes, `tensor_place` that of the list
-    of tensors. The tensors' data begin at byte `data_start`.
+    `values` has the metadata by key, `places` the byte range [start, end) of each entry, `tensor_place` that of the
+    list of tensors. The tensors' data begin at byte `data_start`.
     """
 
     path: Path
@@ -82,9 +82,8 @@ class GgufFile:
 
 
 def read_gguf(path: Path | str) -> GgufFile:
-    """Read the head of a GGUF file; its tensors lie within the file.
-
-    Raises UserError for a file that is missing, cut off or not GGUF, or that is one part of several.
+    """Read the header of a GGUF file, and check that its tensors lie within the file. Raises UserError for a file that
+    is missing, truncated or not GGUF, or one part of several.
     """
     path = Path(path)
     if not path.is_file():
@@ -93,20 +92,20 @@ def read_gguf(path: Path | str) -> GgufFile:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
             return Cursor(buffer).file(path)
     except (ValueError, struct.error) as error:
-        raise UserError(f"is not a valid GGUF file: {error}", path, remedy="make it again or fetch it again") from None
+        raise UserError(f"is not a valid GGUF file: {error}", path, remedy="create or download it again") from None
 
 
 class Cursor:
-    """Reads little-endian values from a buffer, and raises ValueError or struct.error for those that it can't."""
+    """Reads little-endian values from a buffer; raises ValueError or struct.error for invalid ones."""
 
     def __init__(self, buffer: mmap.mmap):
         self.buffer, self.place = buffer, 0
 
     def take(self, count: int) -> bytes:
-        """Read so many bytes."""
+        """Read a number of bytes."""
         start, self.place = self.place, self.place + count
         if self.place > len(self.buffer):
-            raise ValueError(f"it ends at byte {len(self.buffer)}, but byte {self.place} is announced")
+            raise ValueError(f"it ends at byte {len(self.buffer)}, before byte {self.place}")
         return self.buffer[start : self.place]
 
     def numbers(self, code: str) -> tuple:
@@ -118,20 +117,20 @@ class Cursor:
         return self.take(*self.numbers("Q")).decode("utf-8")
 
     def values(self, kind: int, count: int) -> list:
-        """Read so many values of a type."""
+        """Read a number of values of a type."""
         if kind == TEXT:
             return [self.text() for _ in range(count)]
         if kind not in SCALARS:
             raise ValueError(f"the value at byte {self.place} has the unknown type {kind}")
         if count > MOST_NUMBERS:
-            raise ValueError(f"the array at byte {self.place} has {count} numbers; the most is {MOST_NUMBERS}")
+            raise ValueError(f"the array at byte {self.place} has {count} numbers; the limit is {MOST_NUMBERS}")
         return list(self.numbers(f"{count}{SCALARS[kind]}"))
 
     def entry(self, file: GgufFile) -> None:
         """Read one metadata entry."""
         start, key, (kind,) = self.place, self.text(), self.numbers("I")
         if key in file.values:
-            raise ValueError(f"the key {key[:80]!r} is in it twice")
+            raise ValueError(f"the key {key[:80]!r} occurs twice")
         file.values[key] = self.values(*self.numbers("IQ")) if kind == ARRAY else self.values(kind, 1)[0]
         if isinstance(file.values[key], float) and not math.isfinite(file.values[key]):
             raise ValueError(f"{key[:80]!r} is {file.values[key]}")
@@ -150,7 +149,7 @@ class Cursor:
         return Tensor(name, shape, kind, offset, math.prod(shape) // weights * size)
 
     def file(self, path: Path) -> GgufFile:
-        """Read the head of the file."""
+        """Read the header of the file."""
         if self.take(len(MAGIC)) != MAGIC:
             raise ValueError("it does not begin with 'GGUF'")
         version, tensors, entries = self.numbers("IQQ")

@@ -1,4 +1,4 @@
-"""Change the metadata of a GGUF file: the tensors' bytes are copied as they are.
+"""Change the metadata of a GGUF file; the tensors' bytes are copied unchanged.
 
 Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
@@ -11,20 +11,20 @@ from scripts.gguf.reader import ARCHITECTURE, ARRAY, BOOL, FLOAT32, INT32, MAGIC
 
 
 class Int32(int):
-    """A signed whole number, where GGUF readers want that type; other numbers are unsigned."""
+    """A signed integer for keys that require it; other integers are written unsigned."""
 
 
 Value = bool | int | float | str | list[str]
 
 
 def encoded_text(text: str) -> bytes:
-    """Return a text as GGUF has it: its length in bytes, then UTF-8."""
+    """Encode a text for GGUF: its length in bytes, then UTF-8."""
     data = text.encode("utf-8")
     return struct.pack("<Q", len(data)) + data
 
 
 def encoded_value(value: Value) -> bytes:
-    """Return a value as GGUF has it: its type, then its bytes."""
+    """Encode a value for GGUF: its type, then its bytes."""
     if isinstance(value, bool):
         return struct.pack("<I?", BOOL, value)
     if isinstance(value, Int32):
@@ -39,9 +39,8 @@ def encoded_value(value: Value) -> bytes:
 
 
 def rewrite_metadata(source: Path, target: Path, changes: dict[str, Value | None]) -> None:
-    """Write a GGUF file with some metadata entries changed, added, or (None) taken out.
-
-    Changed entries come right after the architecture, in the order given; the others keep theirs.
+    """Write a GGUF file with some metadata entries changed, added, or removed (None). Changed entries follow the
+    architecture, in the given order; the others keep their order.
     """
     header = read_gguf(source)
     with open(source, "rb") as file, open(target, "wb") as result:
@@ -50,7 +49,7 @@ def rewrite_metadata(source: Path, target: Path, changes: dict[str, Value | None
 
 
 def changed_head(head: bytes, header: GgufFile, changes: dict[str, Value | None]) -> bytes:
-    """Return the changed bytes before the tensors' data, padded to the file's alignment."""
+    """Return the new header, padded to the file's alignment."""
     kept = {key: head[start:end] for key, (start, end) in header.places.items() if key not in changes}
     new = {key: encoded_text(key) + encoded_value(value) for key, value in changes.items() if value is not None}
     first = [entries.pop(ARCHITECTURE) for entries in (new, kept) if ARCHITECTURE in entries]

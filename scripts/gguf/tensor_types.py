@@ -1,4 +1,4 @@
-"""Which types the tensors of a GGUF file have, and what that says of how its weights were rounded."""
+"""The types of a GGUF file's tensors, and the rounding of its weights."""
 
 import math
 import re
@@ -10,12 +10,12 @@ BLOCK = 256  # weights in a block of a k-quant
 
 
 def tensor_types(file: GgufFile) -> dict[str, int]:
-    """Return the number of tensors of each type, the most frequent first."""
+    """Return the number of tensors of each type, most frequent first."""
     return dict(Counter(TYPES[tensor.type][0] for tensor in file.tensors).most_common())
 
 
 def weight_bits(file: GgufFile) -> int:
-    """Return the bits of most of the weights, scales apart: 4 where the largest part was rounded to 4 bits."""
+    """Return the bits per weight, without scales, of the type that most weights have."""
     counts: Counter[int] = Counter()
     for tensor in file.tensors:
         counts[int(re.search(r"\d+", TYPES[tensor.type][0])[0])] += math.prod(tensor.shape)
@@ -23,9 +23,9 @@ def weight_bits(file: GgufFile) -> int:
 
 
 def types_of_quant(file: GgufFile, quant: str) -> dict:
-    """Return the number of tensors of each type in a quantized file, and the row sizes that a k-quant can't cut.
+    """Return the number of tensors of each type in a quantized file, and the row sizes that a k-quant can't use.
 
-    llama.cpp gives a tensor another type where its rows are not a multiple of the quant's 256 weights.
+    llama.cpp gives a tensor another type if its row size is not a multiple of 256.
     """
     needs_blocks = "_k" in quant or (quant.startswith("iq") and quant != "iq4_nl")
     rows = {tensor.shape[0] for tensor in file.tensors if len(tensor.shape) > 1 and tensor.shape[0] % BLOCK}
@@ -33,15 +33,15 @@ def types_of_quant(file: GgufFile, quant: str) -> dict:
 
 
 def quant_line(types: dict) -> str:
-    """Return what `types_of_quant` found as one line."""
+    """Return the result of `types_of_quant` as one line."""
     counts = ", ".join(f"{count} {name}" for name, count in types["types"].items())
     rows = ", ".join(map(str, types["odd_rows"]))
-    why = f"; rows of {rows} weights are not a multiple of {BLOCK}, so some tensors have another type" if rows else ""
+    why = f"; row sizes {rows} are not multiples of {BLOCK}, so some tensors have another type" if rows else ""
     return f"{types['quant']}: {counts} tensors{why}"
 
 
 def rounding_note(base: dict) -> str | None:
-    """Return what the manifest of a base from a quantized GGUF file says of its rounding; None for other bases."""
+    """Return a note on the rounding of a base from a quantized GGUF file, by its manifest; None for other bases."""
     facts = base.get("gguf")
     if not facts or facts["bits"] >= 16:
         return None

@@ -1,12 +1,12 @@
-"""What llama.cpp would misread of a tokenizer: the files that its converter reads, and the model's name.
+"""Repair what llama.cpp would misread of a tokenizer: the converter's input files, and the model's name.
 
-The converter learns two things from tokenizer_config.json alone: whether a space goes before text that follows a
-special token (`add_prefix_space`), and which tokens are special (`added_tokens_decoder`). transformers 5 needs
-neither and may leave them out when it saves a model.
+The converter reads two things only from tokenizer_config.json: whether a space goes before text that follows a special
+token (`add_prefix_space`), and which tokens are special (`added_tokens_decoder`). transformers 5 needs neither and may
+leave them out when it saves a model.
 
-Phi-3's special tokens swallow the line end that its chat template writes after them (`rstrip` in tokenizer.json). A
-GGUF has no entry for that; llama.cpp does it for every model whose `general.name` holds "phi-3" or "phi3", and for no
-other (src/llama-vocab.cpp). So the name has to say what the tokenizer does.
+Phi-3's special tokens strip the line end that its chat template writes after them (`rstrip` in tokenizer.json). GGUF
+has no entry for this; llama.cpp does it for every model whose `general.name` contains "phi-3" or "phi3", and for no
+other (src/llama-vocab.cpp). Therefore the name must match the tokenizer's behaviour.
 """
 
 import json
@@ -24,14 +24,14 @@ log = logging.getLogger(__name__)
 
 
 def prefixes_space(tokenizer) -> bool:
-    """Return whether a tokenizer puts a space before text that follows a special token, as in a chat."""
+    """Return whether a tokenizer adds a space to text after a special token, as in a chat."""
     special = tokenizer.bos_token or tokenizer.all_special_tokens[0]
     pieces = tokenizer.convert_ids_to_tokens(tokenizer(special + PROBE, add_special_tokens=False)["input_ids"])
     return pieces[1:2] != [PROBE] and pieces[1].startswith("▁")
 
 
 def added_tokens(folder: Path) -> dict[str, dict]:
-    """Return the added tokens of tokenizer.json by id, as `added_tokens_decoder` has them; none without that file."""
+    """Return the added tokens of tokenizer.json by id, as in `added_tokens_decoder`; empty without that file."""
     if not (folder / TOKENIZER).is_file():
         return {}
     entries = read_json(folder / TOKENIZER).get("added_tokens", [])
@@ -39,8 +39,8 @@ def added_tokens(folder: Path) -> dict[str, dict]:
 
 
 def misread_tokens(folder: Path, stated: dict[str, dict]) -> dict[str, dict]:
-    """Return the added tokens that the converter would take for ordinary text: those that neither
-    `added_tokens_decoder` states nor tokenizer.model marks as control symbols."""
+    """Return the added tokens that the converter would treat as ordinary text: those that `added_tokens_decoder` lacks
+    and tokenizer.model does not mark as control symbols."""
     if not (folder / "tokenizer.model").is_file():
         return {}
     from sentencepiece import SentencePieceProcessor
@@ -57,7 +57,7 @@ def misread_tokens(folder: Path, stated: dict[str, dict]) -> dict[str, dict]:
 
 
 def mended_config(folder: Path, tokenizer) -> tuple[dict, list[str]]:
-    """Return tokenizer_config.json as the converter needs it, and a line for each thing mended."""
+    """Return a tokenizer_config.json for the converter, and a line for each repair."""
     if not (folder / CONFIG).is_file():
         raise UserError("has no tokenizer_config.json", folder, remedy="save the tokenizer with the model")
     config, repairs = read_json(folder / CONFIG), []
@@ -76,7 +76,7 @@ def mended_config(folder: Path, tokenizer) -> tuple[dict, list[str]]:
 
 
 def stage_folder(folder: Path, staged: Path, tokenizer) -> list[str]:
-    """Fill `staged` with links to a model folder's files and the mended tokenizer_config.json; return the repairs."""
+    """Fill `staged` with links to a model folder's files and the repaired tokenizer_config.json; return the repairs."""
     config, repairs = mended_config(folder, tokenizer)
     for path in sorted(folder.resolve().iterdir()):
         if path.name != CONFIG and not path.name.startswith("."):
@@ -88,14 +88,14 @@ def stage_folder(folder: Path, staged: Path, tokenizer) -> list[str]:
 
 
 def name_for_llama_cpp(name: str, tokenizer) -> tuple[str, str | None]:
-    """Return `general.name` as llama.cpp needs it, and a line that says so where it had to be changed."""
+    """Return `general.name` as llama.cpp needs it, and a line on the change, if any."""
     swallows = any(token.special and token.rstrip for token in tokenizer.added_tokens_decoder.values())
     if swallows == bool(PHI3.search(name)):
         return name, None
     if swallows:
-        reason = "the special tokens drop white space after them, which llama.cpp does for this name only"
+        reason = "the special tokens strip white space after them, which llama.cpp does only for this name"
         changed = f"{name} (Phi-3)"
     else:
-        reason = "for a name with Phi-3 llama.cpp drops white space after special tokens, which this tokenizer does not"
+        reason = "for a name with Phi-3 llama.cpp strips white space after special tokens, but this tokenizer does not"
         changed = PHI3.sub("Phi 3", name)
     return changed, f"general.name is '{changed}', not '{name}': {reason}"

@@ -1,4 +1,4 @@
-"""Does the served model make of images what the merged model makes of them, and say the same after them?"""
+"""Compare image embeddings, and distributions after images, of llama.cpp and the merged model."""
 
 import logging
 from dataclasses import dataclass
@@ -19,15 +19,15 @@ if TYPE_CHECKING:
     import numpy
     from llama_cpp import Llama
 
-# Of the embeddings' length. Rounding makes some thousandths in fp32 and two hundredths in bf16; wrong rotary positions,
-# a missing norm or another activation make tenths.
+# Relative to the embeddings' norm. Rounding causes some thousandths in fp32 and two hundredths in bf16; wrong rotary
+# positions, a missing norm or another activation cause tenths.
 LARGEST_ERROR = 0.1
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Eyes:
-    """A vision run's files: its mmproj file, and the folder in which images lie."""
+    """A vision run's files: its mmproj file and the folder of its images."""
 
     mmproj: Path
     images: Path
@@ -35,14 +35,14 @@ class Eyes:
 
 @dataclass(frozen=True)
 class ImageRow(TextRow):
-    """A conversation with images, for the comparison of distributions: at its texts' positions."""
+    """A conversation with images; distributions are compared at the positions of text."""
 
     parity: ImageParity
     messages: list[dict]
 
     @property
     def places(self) -> list[int]:
-        """The positions of text; llama.cpp has no distributions for those of images."""
+        """The positions of text; llama.cpp has no distributions at positions of images."""
         processor = self.parity.tokenizer.processor
         inside = (processor.image_token_id, processor.image_break_token_id)
         return [place for place, token in enumerate(self.ids) if token not in inside]
@@ -52,30 +52,30 @@ class ImageRow(TextRow):
         return [load_image(self.parity.tokenizer.folder, name) for name in images_of(self.messages)]
 
     def inputs(self) -> dict:
-        """Return the pixel values and sizes that the merged model gets."""
+        """Return the pixel values and image sizes for the merged model."""
         return pixel_inputs(self.parity.tokenizer.processor, self.images())
 
     def chunks(self, served: "Llama"):
-        """Return the context of the conversation's chunks."""
+        """Return a context manager for the conversation's chunks."""
         text = chat_text(served, with_markers(self.messages), self.messages[-1]["role"] != "assistant")
         arrays = [prepared_image(image, self.parity.vision.sight) for image in self.images()]
         return self.parity.vision.chunks(served, text, arrays)
 
     def evaluate(self, served: "Llama") -> None:
-        """Have llama.cpp evaluate the conversation from an empty cache."""
+        """Evaluate the conversation in llama.cpp from an empty cache."""
         served.reset()
         with self.chunks(served) as chunks:
             self.parity.vision.eval(served, chunks)
 
     def embeddings(self, served: "Llama") -> list["numpy.ndarray"]:
-        """Return what llama.cpp makes of each image, [tokens, hidden size], the breaks after its rows included."""
+        """Return llama.cpp's embeddings of each image, [tokens, hidden size], including the breaks after its rows."""
         with self.chunks(served) as chunks:
             return [self.parity.vision.embeddings(served, chunk) for chunk in chunks if chunk.ids is None]
 
 
 def embedding_errors(row: ImageRow, found: list["numpy.ndarray"], reference) -> list[float]:
-    """Return how far the embeddings that llama.cpp made of a row's images, each [tokens, hidden size], are from the
-    merged model's, of their length (Frobenius norm)."""
+    """Return the relative errors (Frobenius norm) of llama.cpp's embeddings of a row's images, each [tokens, hidden
+    size], against the merged model's."""
     import torch
     from numpy.linalg import norm
 
@@ -89,8 +89,8 @@ def embedding_errors(row: ImageRow, found: list["numpy.ndarray"], reference) -> 
 
 
 def with_breaks(cells, line, grid: tuple[int, int]) -> "numpy.ndarray":
-    """Return an image's embeddings as the model reads them: `cells` [rows * columns, hidden size] in rows, and between
-    these the embedding `line` of a break."""
+    """Return an image's embeddings as the model gets them: the rows of `cells` [rows * columns, hidden size], separated
+    by the embedding `line` of a break."""
     import torch
 
     rows, columns = grid
@@ -100,7 +100,7 @@ def with_breaks(cells, line, grid: tuple[int, int]) -> "numpy.ndarray":
 
 
 def compare_embeddings(rows: list[ImageRow], found: list[list["numpy.ndarray"]], reference) -> dict:
-    """Compare the embeddings of the rows' images; return the errors. Raises ParityError for one that is too large."""
+    """Compare the embeddings of the rows' images; return the errors. Raises ParityError if one is too large."""
     errors = [
         error for row, images in zip(rows, found, strict=True) for error in embedding_errors(row, images, reference)
     ]
@@ -108,9 +108,9 @@ def compare_embeddings(rows: list[ImageRow], found: list[list["numpy.ndarray"]],
     log.info("embeddings of %d images: mean error %.4f, largest %.4f", len(errors), mean, largest)
     if not largest <= LARGEST_ERROR:
         raise ParityError(
-            f"served is not trained: an image's embeddings in llama.cpp are {largest:.3g} of their length away from "
-            f"the merged model's, the limit is {LARGEST_ERROR:g}",
-            remedy="make the mmproj file again",
+            f"serving differs from training: image embeddings in llama.cpp differ by {largest:.3g} (relative) from "
+            f"the merged model's; the limit is {LARGEST_ERROR:g}",
+            remedy="convert the mmproj file again",
         )
     return {
         "images": len(errors),
@@ -130,9 +130,8 @@ def compare_vision(
     texts: list[TextRow],
     conversations: dict[str, list[dict]],
 ) -> dict:
-    """Compare the conversations with images, and the distributions of texts and of them; return the report's part.
-
-    Raises ParityError when served is not trained.
+    """Compare the conversations with images, and the distributions of all conversations; return the report's section.
+    Raises ParityError if serving differs from training.
     """
     trusted = check_manifest(merged / "manifest.json").get("trust_remote_code", False)
     tokenizer = vision_tokenizer(merged / "manifest.json", eyes.images, settings)
@@ -157,6 +156,6 @@ def compare_vision(
 
 
 def vision_conversations(conversations: dict[str, list[dict]]) -> tuple[dict, dict]:
-    """Split conversations into those of text and those with images."""
+    """Split conversations into those without and those with images."""
     seen = {name: messages for name, messages in conversations.items() if images_of(messages)}
     return {name: messages for name, messages in conversations.items() if name not in seen}, seen

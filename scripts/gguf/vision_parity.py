@@ -1,4 +1,4 @@
-"""Does the served model see the images that training saw? The texts around them, and their tokens."""
+"""Compare images in serving and training: their sizes and tokens, and the texts around them."""
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class ImageComparison:
-    """What was compared so far: conversations that are equal with the GGUF's template and with the Modelfile's, and the
-    names of those that no TEMPLATE can write."""
+    """Results so far: numbers of equal conversations, with the GGUF's template and with the Modelfile's, and the names
+    of those that no TEMPLATE can express."""
 
     equal: int = 0
     modelfile_equal: int = 0
@@ -28,21 +28,23 @@ class ImageComparison:
 
 
 class ImageParity:
-    """Compares conversations with images; `tokenizer` is that of training."""
+    """Compares conversations with images; `tokenizer` is the training tokenizer."""
 
     def __init__(self, tokenizer: VisionTokenizer, served: "Llama", vision: Vision):
         self.tokenizer, self.served, self.vision = tokenizer, served, vision
         self.arrays: dict[str, numpy.ndarray] = {}
 
     def image(self, name: str) -> "numpy.ndarray":
-        """Return an image as llama.cpp gets it, [height, width, 3] bytes, after a check of its size."""
+        """Return an image as passed to llama.cpp, [height, width, 3] bytes, after a check of its size."""
         if name not in self.arrays:
             array = prepared_image(load_image(self.tokenizer.folder, name), self.vision.sight)
             cell, trained = cell_size(self.vision.sight), self.tokenizer.grid(name)
             grid = (array.shape[0] // cell, array.shape[1] // cell)
             if grid != trained:
-                raise ParityError(f"served is not trained: {name} has {grid} rows and columns of tokens, not {trained}")
-            # Only the size counts for the tokens; the pixels of all images would fill the memory.
+                raise ParityError(
+                    f"serving differs from training: {name} has {grid} rows and columns of tokens, not {trained}"
+                )
+            # The tokens depend only on the size; the pixels of all images would fill the memory.
             self.arrays[name] = blank(*array.shape[:2])
         return self.arrays[name]
 
@@ -72,26 +74,28 @@ class ImageParity:
         with self.vision.chunks(self.served, text, images) as chunks:
             served = [chunk.tokens if chunk.ids is None else chunk.ids for chunk in chunks]
         if [isinstance(piece, int) for piece in trained] != [isinstance(piece, int) for piece in served]:
-            raise ParityError(f"served is not trained: {served_as} has other images and texts between in '{name}'")
+            raise ParityError(
+                f"serving differs from training: {served_as} orders texts and images differently in '{name}'"
+            )
         for number, (ours, theirs) in enumerate(zip(trained, served, strict=True)):
             if isinstance(ours, int) and ours != theirs:
                 raise ParityError(
-                    f"served is not trained: image {number // 2 + 1} of '{name}' has {theirs} tokens in llama.cpp, "
-                    f"{ours} in training"
+                    f"serving differs from training: image {number // 2 + 1} of '{name}' has {theirs} tokens, "
+                    f"not {ours}"
                 )
             if not isinstance(ours, int):
                 compare_ids(self.served, f"{name}, text {number // 2 + 1}", ours, theirs, served_as)
 
 
 def blank(height: int, width: int) -> "numpy.ndarray":
-    """Return a black image that takes no memory."""
+    """Return a black image that uses no memory."""
     import numpy
 
     return numpy.broadcast_to(numpy.uint8(0), (height, width, 3))
 
 
 def flattened(messages: list[dict]) -> list[dict]:
-    """Return messages as Ollama has them: one text each, with marks in it for images."""
+    """Return messages as in Ollama: one text each, with markers for images."""
     marked = with_markers(messages)
     parts = [m["content"] if isinstance(m["content"], list) else [{"text": m["content"]}] for m in marked]
     texts = ["".join(part["text"] for part in content) for content in parts]
@@ -99,9 +103,8 @@ def flattened(messages: list[dict]) -> list[dict]:
 
 
 def split_at_images(ids: list[int], image: int, line: int) -> list[list[int] | int]:
-    """Return the token ids between images and, for each image, how many tokens it has, breaks included.
-
-    Its end token begins the text after it.
+    """Return the token ids between images and, for each image, its number of tokens, including breaks. Its end token is
+    the first token of the text after it.
     """
     pieces: list[list[int] | int] = []
     for token in ids:
@@ -116,7 +119,7 @@ def split_at_images(ids: list[int], image: int, line: int) -> list[list[int] | i
 
 
 def compare_images(parity: ImageParity, shape: ChatShape, conversations: dict[str, list[dict]]) -> dict:
-    """Compare the tokens of conversations with images; return what was found."""
+    """Compare the tokens of conversations with images; return the counts."""
     texts = [render(parity.tokenizer, messages) for messages in conversations.values()]
     special = check_special_tokens(parity.tokenizer, parity.served, texts)
     result, bar = ImageComparison(), Progress("compare images", len(conversations))
@@ -134,15 +137,14 @@ def compare_images(parity: ImageParity, shape: ChatShape, conversations: dict[st
 
 
 def image_tokens(tokenizer: VisionTokenizer) -> tuple[str, str, str]:
-    """Return the texts of the tokens that images consist of."""
+    """Return the texts of the image tokens."""
     processor = tokenizer.processor
     return processor.image_token, processor.image_break_token, processor.image_end_token
 
 
 def images_left_alone(parity: ImageParity, vision: Vision) -> int:
-    """Return how many images get another number of tokens where a server scales them itself; `vision` has its limits.
-
-    It is said and not refused: llama.cpp has no setting for it.
+    """Return the number of images with another number of tokens if a server scales them itself; `vision` has its
+    limits. This is reported and not an error: llama.cpp has no setting for it.
     """
     sizes = {name: image_size(parity.tokenizer.folder, name) for name in parity.arrays}
     found = {}
@@ -154,5 +156,5 @@ def images_left_alone(parity: ImageParity, vision: Vision) -> int:
 
 
 def image_ids(tokenizer: VisionTokenizer, messages: list[dict]) -> list[int]:
-    """Return the token ids of a conversation, its images' included."""
+    """Return the token ids of a conversation, including image tokens."""
     return text_ids(tokenizer, render(tokenizer, messages, messages[-1]["role"] != "assistant"))

@@ -1,10 +1,9 @@
-"""The weights of a vision model that llama.cpp's converter needs for the file of its vision tower, under the names that
-it knows.
+"""Write the weights that llama.cpp's converter needs for the mmproj file, under the names that it expects.
 
-The converter is given a file of these alone. Handed the whole model it leaves out the row of [IMG_BREAK], without which
-llama.cpp refuses the file: it passes over every name with `language_model.` in it (`MmprojModel.filter_tensors`) before
-it looks for the embeddings (`LlavaVisionModel.modify_tensors`). It also passes over towers whose names begin with
-`model.`, as some versions of transformers save them.
+The converter gets a file with only these weights. Given the whole model, it omits the row of [IMG_BREAK], without which
+llama.cpp refuses the file: it skips every name that contains `language_model.` (`MmprojModel.filter_tensors`) before it
+looks for the embeddings (`LlavaVisionModel.modify_tensors`). It also skips towers whose names begin with `model.`, as
+some versions of transformers save them.
 """
 
 from pathlib import Path
@@ -18,7 +17,7 @@ EMBEDDINGS = "embed_tokens.weight"
 
 
 def weight_files(folder: Path) -> dict[str, Path]:
-    """Return the file that holds each tensor of a model folder, by the tensor's name."""
+    """Map each tensor of a model folder to its file."""
     from safetensors import safe_open
 
     if (folder / INDEX).is_file():
@@ -39,7 +38,7 @@ def read_tensor(path: Path, name: str, rows: slice = slice(None)):
 
 
 def embedding_row(folder: Path, token: int):
-    """Return the text embeddings' row of a token, [hidden size]."""
+    """Return the text embedding of a token, [hidden size]."""
     files = weight_files(folder)
     name = embeddings_name(folder, files)
     return read_tensor(files[name], name, slice(token, token + 1))[0]

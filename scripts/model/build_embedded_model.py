@@ -1,9 +1,9 @@
-"""Make a small stand-in for a base model: a real architecture, a tokenizer of its own, random weights.
+"""Build a small stand-in for a base model: a real architecture with its own tokenizer and random weights.
 
 python scripts/model/build_embedded_model.py scripts/model/sentences.txt --name small --folder results/models/small \
     --chat-template scripts/model/templates/mistral.jinja --settings '{"architecture": "mistral", "embedded": {}}'
 
-It serves to test the workflow where the real model can't be had. It has learned nothing.
+It is for tests of the workflow without the real model. It is not trained.
 """
 
 import sys
@@ -44,7 +44,7 @@ def new_model(architecture: str, tokenizer, settings: EmbeddedModel):
         "tie_word_embeddings": False,
     }
     if architecture == "phi3":
-        # llama.cpp takes no head size for it, and its converter asks for the context of the positions.
+        # llama.cpp does not support a separate head size here, and its converter requires the original context length.
         own = {"original_max_position_embeddings": settings.context, "sliding_window": None}
         model = Phi3ForCausalLM(Phi3Config(**shape, **own))
     elif architecture == "mistral3":
@@ -58,11 +58,11 @@ def new_model(architecture: str, tokenizer, settings: EmbeddedModel):
 
 
 def set_random_weights(model, seed: int) -> None:
-    """Draw the weight matrices so that activations and logits have a deviation of about one; leave the norms at one.
+    """Draw random weight matrices so that activations and logits have a deviation of about one; norms stay at one.
 
-    A matrix [out, in] is uniform with variance 1 / in; so are the embeddings [vocabulary, hidden], whose small share of
-    the residual stream makes answers depend on what attention sees, images included. Each value is a random 24-bit
-    fraction, shifted and scaled once, so that every CPU draws the same bytes.
+    A matrix [out, in] is uniform with variance 1 / in. So are the embeddings [vocabulary, hidden]: their small share of
+    the residual stream makes answers depend on attention, and thus on images. Each value is a random 24-bit fraction,
+    shifted and scaled once, so that every CPU draws the same bytes.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""The chat templates that come with snaketune, for base models that have none."""
+"""Built-in chat templates for base models without one."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Make a model folder of a GGUF file: weights dequantized to bf16, configuration and tokenizer from its metadata.
+"""Convert a GGUF file to a model folder: weights dequantized to bf16, configuration and tokenizer from its metadata.
 
 python scripts/model/dequantize_gguf.py model.gguf --name small --folder results/models/small \
     --settings '{"architecture": "llama", "gguf": {"file": "model.gguf", ...}, ...}'
@@ -20,7 +20,7 @@ from scripts.model.model_folder import finish_model_folder, model_parser
 
 
 def source_facts(file: GgufFile, settings: dict) -> dict:
-    """Return what the manifest says of the file: where it is from, its hash, and how its weights were rounded."""
+    """Return the manifest's entry on the file: its origin, hash, and the rounding of its weights."""
     origin = settings["gguf"]
     return {
         "source": "gguf",
@@ -37,10 +37,10 @@ def source_facts(file: GgufFile, settings: dict) -> dict:
 
 
 def dequantize_gguf(source: Path, folder: Path, name: str, settings: dict, chat_template: Path | None = None) -> None:
-    """Make `folder` a model folder of a GGUF file and write its manifest last.
+    """Write a model folder from a GGUF file, its manifest last.
 
-    `settings` is the model's section of the configuration; a licence that it does not state is the file's own. Raises
-    UserError for a file that is not sound, or of an architecture, a tokenizer or a type that is not supported.
+    `settings` is the model's section of the configuration; without a licence there, the file's is used. Raises
+    UserError for an invalid file, or an unsupported architecture, tokenizer or type.
     """
     file = check_gguf(intact(source))
     with atomic_folder(folder) as beside:

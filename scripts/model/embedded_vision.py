@@ -1,4 +1,4 @@
-"""The embedded Mistral 3: the text model of the embedded Mistral with a small Pixtral vision tower before it.
+"""The embedded Mistral 3: the text model of the embedded Mistral with a small Pixtral vision tower.
 
 Patch size, merging of patches, special tokens, processor and names of the tensors are those of
 Mistral-Small-3.1-24B-Instruct-2503; only the sizes are small.
@@ -15,7 +15,7 @@ IMAGE_TOKENS = {"image_token": "[IMG]", "image_break_token": "[IMG_BREAK]", "ima
 
 
 def new_vision_model(text: dict, tokenizer, settings: EmbeddedModel):
-    """Return a Mistral 3; `text` is the shape of its text part, as of a MistralConfig."""
+    """Return a Mistral 3; `text` has the arguments of MistralConfig for its text part."""
     from transformers import Mistral3Config, Mistral3ForConditionalGeneration
 
     vision = {
@@ -40,10 +40,10 @@ def new_vision_model(text: dict, tokenizer, settings: EmbeddedModel):
 
 
 def save_processor(folder: Path, image_size: int) -> None:
-    """Write the two files from which transformers makes a PixtralProcessor, in the layout that hub models have.
+    """Write the two files of a PixtralProcessor, in the layout of hub models.
 
-    `image_size` is the longest edge, in pixels, that an image may have; larger ones are scaled. Mean and deviation of
-    the colours are those of CLIP (arXiv:2103.00020), which Pixtral took over.
+    `image_size` is the longest edge of an image in pixels; larger images are scaled down. Mean and deviation of the
+    colours are those of CLIP (arXiv:2103.00020), as in Pixtral.
     """
     write_json(
         folder / "preprocessor_config.json",

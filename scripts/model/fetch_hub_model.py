@@ -1,10 +1,10 @@
-"""Download a pinned model from the Hugging Face hub: safetensors only, resumed where an earlier try broke off.
+"""Download a pinned model from the Hugging Face hub: safetensors only; an interrupted download resumes.
 
 python scripts/model/fetch_hub_model.py --name mistral --folder results/models/mistral \
     --settings '{"hub": {"id": "org/name", "revision": "<40 hex digits>"}, ...}'
 
-With `offline: true` (SNAKETUNE_OFFLINE in the environment) the model is taken from the local hub cache.
-A token for a gated model comes from the environment variable HF_TOKEN and is written nowhere.
+With `offline: true` (SNAKETUNE_OFFLINE in the environment) the model comes from the local hub cache. A token for a
+gated model comes from the environment variable HF_TOKEN and is not stored.
 """
 
 import os
@@ -22,10 +22,10 @@ from scripts.model.model_folder import finish_model_folder, model_parser
 
 
 def fetch_hub_model(folder: Path, name: str, settings: dict, chat_template: Path | None = None) -> None:
-    """Download the snapshot and write its manifest; raises UserError when the hub can't give it.
+    """Download the snapshot and write its manifest; raises UserError if the download fails.
 
-    The download goes to a folder beside `folder`, named by the revision, which a next try takes up; when it is whole
-    it takes the place of `folder`, so that nothing of another revision or model is left in it.
+    The download goes to a folder next to `folder`, named by the revision, so that a later run resumes it. When
+    complete, it replaces `folder`, so that no file of another revision or model remains.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -44,7 +44,7 @@ def fetch_hub_model(folder: Path, name: str, settings: dict, chat_template: Path
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"model '{hub['id']}' at {hub['revision'][:12]} can't be downloaded: {reason}",
-            remedy="check network, HF_TOKEN and the model's access conditions; what is there is kept for the next try",
+            remedy="check network, HF_TOKEN and the model's access conditions; the next run continues the download",
         ) from None
     shutil.rmtree(beside / ".cache", ignore_errors=True)
     log.info("downloaded %s at %s", hub["id"], hub["revision"])
@@ -55,7 +55,7 @@ def fetch_hub_model(folder: Path, name: str, settings: dict, chat_template: Path
 
 
 def link_carried_model(folder: Path, name: str, settings: dict, chat_template: Path | None = None) -> None:
-    """Take the snapshot from the local hub cache, its weights as links; raises UserError when it is not whole."""
+    """Link the snapshot in the local hub cache; raises UserError if it is incomplete."""
     hub, patterns = settings["hub"], (wanted_patterns(settings["trust_remote_code"]), list(NOT_NEEDED))
     snapshot = Path(carried("model", hub["id"], hub["revision"], patterns))
     link_local_model(snapshot, folder, name, settings, chat_template, hub)

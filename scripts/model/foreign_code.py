@@ -1,8 +1,8 @@
-"""Entries of a model folder's JSON files that make libraries fetch or run code, taken out.
+"""Remove the entries of a model folder's JSON files that make libraries download or run code.
 
-transformers runs what `auto_map` names when it is trusted, and fetches a kernel that `attn_implementation` names from
-the hub. Where the configuration trusts the model they stay. llama.cpp's converter trusts every folder, so that leaving
-the decision to `trust_remote_code=False` alone would not do.
+transformers runs the code in `auto_map` if it is trusted, and downloads the kernel in `attn_implementation` from the
+hub. The entries stay if the configuration trusts the model. llama.cpp's converter trusts every folder, so
+`trust_remote_code=False` is not sufficient.
 """
 
 from pathlib import Path
@@ -31,9 +31,9 @@ def without_code(value: Any) -> Any:
 
 
 def take_out_code(folder: Path) -> list[str]:
-    """Take the entries that name code out of a model folder's JSON files; return the files that had any.
+    """Remove the entries that name code from a model folder's JSON files; return the changed files.
 
-    Raises UserError for a tokenizer that is nothing without its code.
+    Raises UserError for a tokenizer that needs its code.
     """
     changed = []
     for name in JSON_FILES:
@@ -52,12 +52,12 @@ def take_out_code(folder: Path) -> list[str]:
 
 
 def check_tokenizer_class(folder: Path, config: dict) -> None:
-    """Raise UserError where the class of a tokenizer that brings code is none of transformers' own."""
+    """Raise UserError if a tokenizer with code has a class that transformers does not have."""
     import transformers
 
     if not hasattr(transformers, str(config.get("tokenizer_class"))):
         raise UserError(
-            f"its tokenizer needs Python code of its own (class '{config.get('tokenizer_class')}')",
+            f"its tokenizer needs its own Python code (class '{config.get('tokenizer_class')}')",
             folder,
             remedy="read that code, then set 'trust_remote_code: true' under the model",
         )

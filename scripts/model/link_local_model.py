@@ -1,4 +1,4 @@
-"""Take a model from a local folder: weights are linked, small files copied.
+"""Import a model from a local folder: weights are linked, small files copied.
 
 python scripts/model/link_local_model.py my/model --name mine --folder results/models/mine --settings '{...}'
 """
@@ -20,19 +20,18 @@ TEMPLATE = "chat_template.jinja"
 def link_local_model(
     source: Path, folder: Path, name: str, settings: dict, chat_template: Path | None = None, hub: dict | None = None
 ) -> None:
-    """Make `folder` a model folder whose weights are symbolic links into `source`, and write its manifest.
-
-    `hub` is the section of that name where `source` is the hub's cache.
+    """Write a model folder with symbolic links to the weights in `source`, and its manifest. `hub` is the section of
+    that name if `source` is in the hub's cache.
     """
     if not source.is_dir():
-        raise UserError("is no folder", source, remedy="name the folder of a Hugging Face model")
+        raise UserError("is not a folder", source, remedy="name the folder of a Hugging Face model")
     check_model_folder(source, settings)
     with atomic_folder(folder) as beside:
         for path in sorted(source.iterdir()):
             if not is_taken(path.name, settings["trust_remote_code"]):
                 continue
             if path.match(WEIGHTS) and not path.exists():
-                raise UserError("is a link to nothing", path, remedy="put the file itself there")
+                raise UserError("is a broken link", path, remedy="replace it by the file")
             if not path.is_file():
                 continue
             note_input(path)
@@ -44,21 +43,20 @@ def link_local_model(
         facts = {"source": "hub", **hub} if hub else {"source": "path", "id": None, "revision": None}
         try:
             finish_model_folder(beside, settings, chat_template, name=name, **facts)
-        except UserError as error:  # it is the user's file that has to be mended, not our copy
+        except UserError as error:  # name the user's file, not the copy
             given = str(chat_template or source / TEMPLATE)
             text = str(error).replace(str(beside / TEMPLATE), given).replace(str(beside), str(source))
             raise UserError(text) from None
 
 
 def check_link(path: Path) -> None:
-    """Raise UserError for a small file that is a link to somewhere else: its content would go into results and bundle.
-
-    A snapshot in the hub's cache consists of links into the `blobs` beside its `snapshots`.
+    """Raise UserError for a small file that links outside of the folder: its content would go into results and bundle.
+    Links of a hub cache snapshot to the cache's `blobs` are allowed.
     """
     real, folder = path.resolve(), path.parent.resolve()
     blobs = folder.parent.parent / "blobs"
     if not (real.is_relative_to(folder) or (folder.parent.name == "snapshots" and real.parent == blobs)):
-        raise UserError("is a link out of the model's folder", path, remedy="put the file itself there")
+        raise UserError("is a link out of the model's folder", path, remedy="replace it by the file")
 
 
 def step(arguments) -> None:

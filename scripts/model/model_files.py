@@ -1,4 +1,4 @@
-"""Which files of a model's folder are taken: safetensors, configuration, tokenizer; nothing pickled."""
+"""Select the files of a model folder to import: safetensors, configuration, tokenizer; no pickles."""
 
 from fnmatch import fnmatch
 
@@ -13,12 +13,12 @@ NOT_NEEDED = (
 
 
 def wanted_patterns(with_code: bool) -> list[str]:
-    """Return the patterns of the files that are taken; Python code only where the configuration allows it."""
+    """Return the patterns of the files to import; Python code only if the configuration allows it."""
     return [WEIGHTS, *SMALL_FILES, *([CODE] if with_code else [])]
 
 
 def is_taken(name: str, with_code: bool) -> bool:
-    """Return whether a file of a model's folder is taken."""
+    """Return whether a file of a model folder is imported."""
     if name_fault(name) or any(fnmatch(name, pattern) for pattern in NOT_NEEDED):
         return False
     return any(fnmatch(name, pattern) for pattern in wanted_patterns(with_code))

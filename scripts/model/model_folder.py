@@ -1,4 +1,4 @@
-"""What makes a folder a model that this project takes: safetensors, a tokenizer, a chat template, no foreign code."""
+"""Check and complete a model folder: safetensors, a tokenizer, a chat template, no untrusted code."""
 
 import argparse
 import shutil
@@ -18,8 +18,8 @@ from scripts.model.template_date import pin_template_date, template_of_folder
 def check_model_folder(folder: Path, settings: dict) -> list[Path]:
     """Return a model folder's weight files.
 
-    Raises UserError for weights that are no safetensors, for an index that leads out of the folder, and for a model
-    that needs code of its own that the configuration does not allow.
+    Raises UserError for weights that are not safetensors, for an index that points outside of the folder, and for a
+    model that needs its own code if the configuration does not allow it.
     """
     weights = sorted(folder.glob(WEIGHTS))
     if not weights:
@@ -31,10 +31,12 @@ def check_model_folder(folder: Path, settings: dict) -> list[Path]:
     check_index(folder)
     config = read_json(folder / "config.json")
     if not isinstance(config, dict):
-        raise UserError("is no object", folder / "config.json", remedy="name the folder of a Hugging Face model")
+        raise UserError(
+            "is not a JSON object", folder / "config.json", remedy="name the folder of a Hugging Face model"
+        )
     if "auto_map" in config and not settings["trust_remote_code"] and not known_type(config.get("model_type")):
         raise UserError(
-            f"needs Python code of its own (model type '{config.get('model_type')}')",
+            f"needs its own Python code (model type '{config.get('model_type')}')",
             folder,
             remedy="read that code, then set 'trust_remote_code: true' under the model",
         )
@@ -42,11 +44,10 @@ def check_model_folder(folder: Path, settings: dict) -> list[Path]:
 
 
 def finish_model_folder(folder: Path, settings: dict, chat_template: Path | None, **facts) -> None:
-    """Check a model folder, put a chat template in the place of its own, and write its manifest (with `facts`) last.
+    """Check a model folder, replace its chat template if configured, and write its manifest (with `facts`) last.
 
-    A date in the chat template is fixed (scripts/model/template_date.py), and Mistral's Tekken tokenizers get their own
-    pattern (scripts/model/tekken_pattern.py). `settings` is the model's section of the
-    configuration.
+    A date in the chat template is fixed (scripts/model/template_date.py), and the pattern of Mistral's Tekken
+    tokenizers is corrected (scripts/model/tekken_pattern.py). `settings` is the model's section of the configuration.
     """
     weights = check_model_folder(folder, settings)
     if chat_template:
@@ -68,7 +69,7 @@ def finish_model_folder(folder: Path, settings: dict, chat_template: Path | None
 
 
 def unify_chat_template(folder: Path) -> None:
-    """Move a template of chat_template.json, where only processors look, to chat_template.jinja, where all look."""
+    """Move a template from chat_template.json, which only processors read, to chat_template.jinja, which all read."""
     old, new = folder / "chat_template.json", folder / "chat_template.jinja"
     if not old.is_file():
         return
@@ -78,16 +79,16 @@ def unify_chat_template(folder: Path) -> None:
 
 
 def model_parser(description: str) -> argparse.ArgumentParser:
-    """Return the command line that the steps share which take a model from elsewhere."""
+    """Return the common command line of the steps that import a model."""
     parser = step_parser(description)
     parser.add_argument("--folder", type=Path, required=True, help="model folder to write")
     parser.add_argument("--name", required=True, help="the model's key in the configuration")
-    parser.add_argument("--chat-template", type=Path, help="Jinja file that takes the place of the model's own")
+    parser.add_argument("--chat-template", type=Path, help="Jinja file that replaces the model's template")
     return parser
 
 
 def known_type(model_type: str | None) -> bool:
-    """Return whether transformers itself knows the model type."""
+    """Return whether transformers has the model type."""
     from transformers import CONFIG_MAPPING
 
     return model_type in CONFIG_MAPPING

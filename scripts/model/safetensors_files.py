@@ -1,4 +1,4 @@
-"""Safetensors files by their headers, and the index of several: nothing in them leads out of the folder.
+"""Check safetensors files by their headers, and their index: it may name only files of the folder.
 
 Source: the safetensors format (8 bytes of little-endian header size, then JSON).
 """
@@ -11,7 +11,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_json
 from scripts.model.model_files import is_taken
 
-LONGEST_HEADER = 100_000_000  # bytes, as the library has it
+LONGEST_HEADER = 100_000_000  # bytes, the library's limit
 INDEX = "*.safetensors.index.json"
 WORD_BITS = {
     "F64": 64, "I64": 64, "U64": 64, "F32": 32, "I32": 32, "U32": 32, "F16": 16, "BF16": 16, "I16": 16, "U16": 16,
@@ -21,7 +21,7 @@ WORD_BITS = {
 
 
 def read_safetensors_header(path: Path) -> dict[str, dict]:
-    """Return the entry of each tensor of a file, checked. Raises UserError for a file that is none, or cut off."""
+    """Return the checked entry of each tensor of a file. Raises UserError if the file is invalid or truncated."""
     size = path.stat().st_size
     with open(path, "rb") as file:
         length = int.from_bytes(file.read(8), "little")
@@ -32,16 +32,16 @@ def read_safetensors_header(path: Path) -> dict[str, dict]:
         except (ValueError, RecursionError):
             raise no_safetensors(path, "its header is not JSON") from None
     if not isinstance(header, dict):
-        raise no_safetensors(path, "its header is no object")
+        raise no_safetensors(path, "its header is not an object")
     header.pop("__metadata__", None)
     for name, entry in header.items():
         if not is_sound(entry, size - 8 - length):
-            raise no_safetensors(path, f"tensor {name[:80]!r} has an impossible shape, type or place")
+            raise no_safetensors(path, f"tensor {name[:80]!r} has an invalid shape, type or offset")
     return header
 
 
 def is_sound(entry: object, size: int) -> bool:
-    """Return whether a tensor's entry fits itself and a file with so many bytes of data."""
+    """Return whether a tensor's entry is consistent and within a file with `size` bytes of data."""
     if not isinstance(entry, dict) or entry.get("dtype") not in WORD_BITS:
         return False
     shape, place = entry.get("shape"), entry.get("data_offsets")
@@ -53,20 +53,20 @@ def is_sound(entry: object, size: int) -> bool:
 
 
 def no_safetensors(path: Path, what: str) -> UserError:
-    """Return the error of a file that is no safetensors file."""
-    return UserError(f"is no safetensors file: {what}", path)
+    """Return the error for an invalid safetensors file."""
+    return UserError(f"is not a valid safetensors file: {what}", path)
 
 
 def count_parameters(path: Path) -> int:
-    """Return the number of values in a safetensors file, read from its header alone. Raises UserError for another."""
+    """Return the number of values in a safetensors file, read from its header. Raises UserError for an invalid file."""
     return sum(math.prod(entry["shape"]) for entry in read_safetensors_header(path).values())
 
 
 def check_index(folder: Path) -> None:
-    """Raise UserError for an index that names anything but a safetensors file of the folder itself."""
+    """Raise UserError for an index that names anything but safetensors files of the folder."""
     for path in sorted(path for path in folder.glob(INDEX) if is_taken(path.name, with_code=False)):
         named = read_json(path).get("weight_map", {})
         for name in set(named.values()) if isinstance(named, dict) else {path}:
             plain = isinstance(name, str) and name.endswith(".safetensors") and PurePath(name).name == name
             if not plain or not (folder / name).is_file():
-                raise UserError(f"names {str(name)[:80]!r}, which is no safetensors file of the folder", path)
+                raise UserError(f"names {str(name)[:80]!r}, which is not a safetensors file of the folder", path)

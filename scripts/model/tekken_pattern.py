@@ -1,8 +1,8 @@
-"""Mistral's Tekken tokenizers whose tokenizer.json cuts text into words by another model's pattern, mended.
+"""Correct Mistral's Tekken tokenizers whose tokenizer.json splits text with another model's pattern.
 
-Mistral Small 3.1 and others were published so (transformers warns: "incorrect regex pattern"). llama.cpp, whose check
-of a tokenizer sees no difference, cuts by Tekken's own pattern, as the model was made with: "O'Donnell" is other tokens
-there than in training. Both patterns are quoted from transformers (`_patch_mistral_regex`) and the published files.
+Mistral Small 3.1 and others were published with it (transformers warns: "incorrect regex pattern"). llama.cpp does not
+detect the difference and splits with Tekken's pattern, as the model was trained: "O'Donnell" has other tokens there
+than in our training. Both patterns are quoted from transformers (`_patch_mistral_regex`) and the published files.
 """
 
 import logging
@@ -21,12 +21,14 @@ TEKKEN = (
     r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 MODEL_TYPES = ("mistral", "mistral3", "ministral", "ministral3", "pixtral", "voxtral")
-TURN = "[INST]"  # a special token of Mistral's tokenizers; a Llama tokenizer, whose pattern that is, has none
+TURN = (
+    "[INST]"  # a special token of Mistral's tokenizers; Llama tokenizers, which the wrong pattern comes from, lack it
+)
 log = logging.getLogger(__name__)
 
 
 def patterns(step: dict | None) -> Iterator[dict]:
-    """Yield the patterns by which a pre-tokenizer of tokenizer.json splits text."""
+    """Yield the split patterns of a pre-tokenizer of tokenizer.json."""
     for inner in (step or {}).get("pretokenizers", []):
         yield from patterns(inner)
     if (step or {}).get("type") == "Split":
@@ -34,7 +36,7 @@ def patterns(step: dict | None) -> Iterator[dict]:
 
 
 def mend_tekken_pattern(folder: Path) -> bool:
-    """Put Tekken's pattern into a model folder's tokenizer.json where it has the wrong one; say whether it had."""
+    """Replace the wrong pattern in a model folder's tokenizer.json by Tekken's; return whether it was there."""
     path = folder / "tokenizer.json"
     if not path.is_file() or read_json(folder / "config.json").get("model_type") not in MODEL_TYPES:
         return False
@@ -49,5 +51,5 @@ def mend_tekken_pattern(folder: Path) -> bool:
     config = folder / "tokenizer_config.json"
     settings = read_json(config) if config.is_file() else {}
     write_json(config, {**settings, "fix_mistral_regex": True}, part=True)
-    log.warning("tokenizer.json cut text by a wrong pattern, which Mistral published; Tekken's is in its place now")
+    log.warning("tokenizer.json had a wrong split pattern, as published by Mistral; replaced by Tekken's")
     return True

@@ -1,8 +1,8 @@
-"""A chat template that asks for the current date, with one fixed date written in its place.
+"""Replace the current date in a chat template by a fixed date.
 
-Llama 3.1 and later, Mistral Small 3.1 and others put the date into every prompt (`strftime_now`). A model that was
-trained on Monday's text would then be served Tuesday's; what llama.cpp and Ollama show it would differ again. So the
-date is fixed once, when the model is taken: training, GGUF, parity check, Modelfile and transformers all see one text.
+Llama 3.1 and later, Mistral Small 3.1 and others put the date into every prompt (`strftime_now`). Prompts would differ
+between training and serving, and between llama.cpp and Ollama. The date is therefore fixed when the model is imported:
+training, GGUF, parity check, Modelfile and transformers all use the same text.
 """
 
 import json
@@ -24,13 +24,13 @@ CALL = re.compile(rf"{CLOCK}\(\s*(?:format\s*=\s*)?([\"'])((?:(?!\1).)*)\1\s*\)"
 DEFINED = re.compile(rf"\b{CLOCK}\s+is\s+(not\s+)?(un)?defined\b")
 OWN_DEFAULT = "the template's own"
 OTHER_DAYS = (datetime(2001, 2, 3), datetime(2031, 12, 30))
-MAX_SECONDS, MAX_MEMORY = 30, 2 << 30  # of computing, and bytes of address space, for the trial of a template
+MAX_SECONDS, MAX_MEMORY = 30, 2 << 30  # CPU seconds, and bytes of address space, for the trial of a template
 TEMPLATE, LEGACY, TOKENIZER = "chat_template.jinja", "chat_template.json", "tokenizer_config.json"
 log = logging.getLogger(__name__)
 
 
 def rendered(template: str, messages: list[dict], day: datetime | None) -> str | None:
-    """Return a template's text of a conversation on a day, or where no clock is at hand (None); None if refused."""
+    """Return a template's rendering of a conversation on a day (None: without a clock); None if it refuses."""
     from jinja2 import TemplateError, Undefined
 
     clock = Undefined(name=CLOCK) if day is None else day.strftime
@@ -43,11 +43,11 @@ def rendered(template: str, messages: list[dict], day: datetime | None) -> str |
 
 
 def pinned_template(template: str, day: str | None = None) -> tuple[str, str | None]:
-    """Return a chat template that writes the same on every day, and the date that it writes.
+    """Return a chat template that renders the same on every day, and its date.
 
-    `day` is an ISO date; without one the template's own default is taken, which it writes where it finds no clock. A
-    template that never asks for the date comes back as it is, with None. Raises UserError where there is no default,
-    or where the template asks in a way that can't be replaced.
+    `day` is an ISO date; None uses the template's default, which it writes without a clock. A template that does not
+    use the date is returned unchanged, with None. Raises UserError if there is no default, or if the use of the date
+    can't be replaced.
     """
     if CLOCK not in template:
         if day is not None:
@@ -79,10 +79,10 @@ def pinned_template(template: str, day: str | None = None) -> tuple[str, str | N
 
 
 def tried_template(template: str, day: str | None = None) -> tuple[str, str | None]:
-    """Return what `pinned_template` returns, from a child process with a limit of time and memory.
+    """Return the result of `pinned_template` from a child process with a limit on time and memory.
 
     The child first renders the template for conversations of one to seven turns. Raises UserError for a template that
-    exceeds a limit, and as `pinned_template` does.
+    exceeds a limit, and like `pinned_template`.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -91,15 +91,15 @@ def tried_template(template: str, day: str | None = None) -> tuple[str, str | No
     sender.close()
     try:
         outcome = receiver.recv()
-    except EOFError:  # the kernel killed the child, or it failed otherwise
+    except EOFError:  # the kernel killed the child, or it failed
         outcome = MemoryError()
     child.join()
     if child.exitcode == 1:
         raise RuntimeError("the trial of the chat template failed; its traceback is above")
     if isinstance(outcome, MemoryError):
         raise UserError(
-            f"the chat template needs more than {MAX_SECONDS} seconds of computing or {MAX_MEMORY >> 20} MiB",
-            remedy="name a plainer template with 'chat_template' under the model",
+            f"the chat template needs more than {MAX_SECONDS} seconds of CPU time or {MAX_MEMORY >> 20} MiB",
+            remedy="name a simpler template with 'chat_template' under the model",
         )
     if isinstance(outcome, UserError):
         raise outcome
@@ -107,9 +107,8 @@ def tried_template(template: str, day: str | None = None) -> tuple[str, str | No
 
 
 def render_and_pin(sender, seconds: int, memory: int, template: str, day: str | None) -> None:
-    """Send what `pinned_template` returns or raises, after rendering the template for many conversations.
-
-    The kernel kills this process after `seconds` of computing, and refuses it more than `memory` bytes.
+    """Send the result or error of `pinned_template`, after rendering the template for many conversations. The kernel
+    kills this process after `seconds` of CPU time, and limits it to `memory` bytes.
     """
     die_with_parent()
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
@@ -123,7 +122,7 @@ def render_and_pin(sender, seconds: int, memory: int, template: str, day: str | 
 
 
 def template_of_folder(folder: Path) -> str | None:
-    """Return the chat template of a model's folder from where transformers looks first; None if there is none."""
+    """Return the chat template of a model folder that transformers uses; None if there is none."""
     if (folder / TEMPLATE).is_file():
         return (folder / TEMPLATE).read_text(encoding="utf-8")
     for name in (LEGACY, TOKENIZER):
@@ -136,10 +135,8 @@ def template_of_folder(folder: Path) -> str | None:
 
 
 def pin_template_date(folder: Path, day: str | None = None) -> str | None:
-    """Try the chat template of a model's folder and fix its date; return which, or None where it has none to fix.
-
-    The fixed template is written to chat_template.jinja, which goes before the other places. Raises UserError as
-    `tried_template` does.
+    """Try the chat template of a model folder and fix its date; return the date, or None if it uses none. The fixed
+    template is written to chat_template.jinja, which takes precedence. Raises UserError like `tried_template`.
     """
     template = template_of_folder(folder)
     if template is None:

@@ -1,8 +1,8 @@
-"""A SentencePiece BPE tokenizer with byte fallback, like Mistral 7B's, that transformers and llama.cpp read alike.
+"""Train a SentencePiece BPE tokenizer with byte fallback, like Mistral 7B's, for transformers and llama.cpp.
 
-What makes the two agree, found by comparing token ids: control symbols (llama.cpp splits user-defined ones into
-letters), no normalisation, no dummy prefix, and `add_prefix_space: false` stated in tokenizer_config.json (the
-converter writes `tokenizer.ggml.add_space_prefix` from that key alone).
+For equal token ids in both it uses control symbols (llama.cpp splits user-defined ones into letters), no normalisation,
+no dummy prefix, and `add_prefix_space: false` in tokenizer_config.json (the only source of the converter for
+`tokenizer.ggml.add_space_prefix`).
 """
 
 import io
@@ -17,7 +17,7 @@ from scripts.common.files import write_json
 class SpecialTokens:
     """Names of an architecture's special tokens; `control` are those of its chat template.
 
-    `swallow` says that those, and the end token, drop white space after them, as Phi-3's do.
+    `swallow`: these tokens and the end token strip white space after them, as in Phi-3.
     """
 
     bos: str
@@ -44,7 +44,7 @@ PADDING = "<pad>"
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, special: SpecialTokens) -> bytes:
-    """Return a SentencePiece model of about `vocabulary` pieces, the same for the same texts (one thread)."""
+    """Return a SentencePiece model of about `vocabulary` pieces; deterministic (one thread)."""
     import sentencepiece
 
     model = io.BytesIO()
@@ -70,7 +70,7 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, special: SpecialToken
 
 
 def swallowing_tokens(model: bytes, special: SpecialTokens) -> dict[str, dict]:
-    """Return the entries of tokenizer_config.json that make the chat's tokens drop white space after them."""
+    """Return the entries of tokenizer_config.json that make chat tokens strip white space after them."""
     import sentencepiece
 
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model)

@@ -1,4 +1,4 @@
-"""A run's settings in the words of TRL and PEFT."""
+"""Convert a run's settings to configurations of TRL and PEFT."""
 
 import math
 from collections.abc import Iterator
@@ -10,10 +10,10 @@ from scripts.common.errors import UserError
 
 
 def batch_shape(micro_batch: int, accumulation: int, attempt: int, processes: int = 1) -> tuple[int, int]:
-    """Return a process's micro-batch and accumulation for an attempt (1, 2, ...): the rows of a step stay the same.
+    """Return micro-batch and accumulation per process for an attempt (1, 2, ...); the rows of a step stay the same.
 
-    Processes share the micro-batches of a step, and where these are too few, the rows of each. Each further attempt
-    halves the micro-batch as long as it is even, and doubles the accumulation.
+    Processes share the micro-batches of a step, and if there are too few, the rows of each. Each further attempt halves
+    the micro-batch while it is even, and doubles the accumulation.
     """
     shared = math.gcd(accumulation, processes)
     micro_batch, accumulation = micro_batch // (processes // shared), accumulation // shared
@@ -24,9 +24,9 @@ def batch_shape(micro_batch: int, accumulation: int, attempt: int, processes: in
 
 
 def steps_to_stop_at(training: dict, rows: int) -> int | None:
-    """Return `max_steps` where it ends a training of so many rows before its epochs do, else None.
+    """Return `max_steps` if it ends the training before the epochs do, else None.
 
-    transformers would train beyond the epochs up to its `max_steps`.
+    Otherwise transformers would train beyond the epochs, up to `max_steps`.
     """
     micro_batches = math.ceil(rows / training["micro_batch"])
     whole = math.ceil(training["epochs"] * max(math.ceil(micro_batches / training["accumulation"]), 1))
@@ -37,7 +37,7 @@ def steps_to_stop_at(training: dict, rows: int) -> int | None:
 def training_arguments(
     settings: dict, folder: Path, precision: str, shape: tuple[int, int], evaluates: bool, rows: int
 ):
-    """Return TRL's SFTConfig of each process for a run's settings and the number of its training rows.
+    """Return TRL's SFTConfig for a run's settings and its number of training rows.
 
     `shape` is a process's micro-batch and accumulation.
     """
@@ -95,7 +95,7 @@ def training_arguments(
 
 
 def lora_config(lora: dict):
-    """Return PEFT's configuration of the adapter; `lora` is that section of the run."""
+    """Return PEFT's configuration of the adapter; `lora` is the run's section of that name."""
     from peft import LoraConfig
 
     return LoraConfig(
@@ -111,7 +111,7 @@ def lora_config(lora: dict):
 
 @contextmanager
 def missing_target_modules() -> Iterator[None]:
-    """Make PEFT's error for modules that the model does not have a UserError."""
+    """Turn PEFT's error about modules missing in the model into a UserError."""
     try:
         yield
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Which rows make a batch: order by epoch, grouping by length, packing, and the tensors of a batch."""
+"""Make batches: order of rows per epoch, grouping by length, packing, and collation."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,19 +11,19 @@ from scripts.common.seals import intact
 
 
 class EpochSampler(torch.utils.data.Sampler):
-    """Row numbers of an epoch in an order that only seed and epoch decide, so that a resumed run sees the same.
+    """Row numbers of an epoch in an order that depends only on seed and epoch, so that a resumed run sees the same.
 
-    With `group` rows, stretches of 50 groups of shuffled rows are sorted by length, so that the rows of a batch are
-    alike; the longest row comes first, so that too little memory shows at once (the scheme of transformers'
-    LengthGroupedSampler, whose order depends on the global generator and so is lost on resume). `multiple` is the
-    number of rows that all processes take at once; see `filled`.
+    With `group` rows, chunks of 50 groups of shuffled rows are sorted by length, so that the rows of a batch have
+    similar lengths; the longest row comes first, so that a lack of memory shows at once (as in transformers'
+    LengthGroupedSampler, whose order depends on the global generator and is lost on resume). `multiple` is the number
+    of rows that all processes take at once; see `filled`.
     """
 
     def __init__(self, lengths: list[int], seed: int, group: int | None = None, multiple: int = 1):
         self.lengths, self.seed, self.group, self.multiple, self.epoch = lengths, seed, group, multiple, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Take the order of this epoch; called by the trainer."""
+        """Set the epoch; called by the trainer."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -42,15 +42,15 @@ class EpochSampler(torch.utils.data.Sampler):
 
 
 def filled(order: list[int], multiple: int) -> list[int]:
-    """Return row numbers, filled up to a multiple by the number of the row without labels, which is the last.
+    """Pad row numbers to a multiple with the number of the last row, which has no labels.
 
-    So accelerate, which deals batches to processes in turn, gives all of them equally many, and repeats no row.
+    accelerate distributes batches to processes in turn: each gets the same number, and no row is repeated.
     """
     return order + [len(order)] * (-len(order) % multiple)
 
 
 def with_blank_row(rows):
-    """Return a dataset's rows and, as the last one, a row of two tokens without a label, which teaches nothing."""
+    """Return a dataset's rows followed by a row of two tokens without labels, which does not affect training."""
     from datasets import Dataset, concatenate_datasets
 
     columns = {name: [[]] for name in rows.column_names}
@@ -61,7 +61,7 @@ def with_blank_row(rows):
 
 
 def load_rows(tokens: Path, split: str):
-    """Return a split's rows as a memory-mapped `datasets.Dataset`; UserError when they have changed."""
+    """Return a split's rows as a memory-mapped `datasets.Dataset`; raises UserError if the file has changed."""
     from datasets import Dataset
 
     return Dataset.from_file(str(intact(tokens / f"{split}.arrow"))).remove_columns("id")
@@ -71,7 +71,7 @@ def pack_rows(rows, capacity: int, file: Path, made: bool = False):
     """Return a dataset of rows {input_ids, labels, seq_lengths} of at most `capacity` tokens, each of whole examples.
 
     TRL's best-fit decreasing (https://huggingface.co/papers/2404.10830), over 10,000 examples at a time, so that memory
-    stays bounded. The rows lie in `file`, which is taken as it is where another process has `made` it.
+    stays bounded. The rows are written to `file`, or only read if another process has `made` it.
     """
     from trl import pack_dataset
 
@@ -81,7 +81,7 @@ def pack_rows(rows, capacity: int, file: Path, made: bool = False):
 
 
 class WithoutBlankRows:
-    """A collator that leaves out rows without a label where there are others, as one process would not have them."""
+    """A collator that removes rows without labels if the batch has others, because a single process has none."""
 
     def __init__(self, collator):
         self.collator = collator
@@ -94,8 +94,9 @@ class WithoutBlankRows:
 def pack_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
     """Return input_ids, labels and position_ids of shape [rows, longest]; positions restart with each example.
 
-    Without an attention mask, transformers finds the borders of the examples in the positions and keeps them apart;
-    padding is one more example, without labels. An example's first token has no label: nothing before it predicts it.
+    Without an attention mask, transformers derives the borders of the examples from the positions and separates them;
+    padding is one more example, without labels. The first token of an example has no label: no token before it predicts
+    it.
     """
     batch = pad_batch(rows, pad_id)
     width = batch["input_ids"].shape[1]
@@ -110,7 +111,7 @@ def pack_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
 
 
 class Collator:
-    """Makes a batch of plain or of packed rows."""
+    """Collates plain or packed rows."""
 
     def __init__(self, pad_id: int):
         self.pad_id = pad_id
@@ -123,8 +124,8 @@ class Collator:
 def keeps_examples_apart(model, pad_id: int, vocabulary: int) -> bool:
     """Return whether the model computes the same for a packed example as for the example alone.
 
-    Two random examples are packed. The second one's logits must be nearer to those it has alone than to those it has
-    when it is the rest of one long example, and by far, whatever the rounding of the number format.
+    Two random examples are packed. The logits of the second must be much closer to its logits alone than to its logits
+    as the continuation of the first; this test holds for the rounding of any number format.
     """
     generator = torch.Generator().manual_seed(0)
     first, second = (torch.randint(0, vocabulary, (24,), generator=generator).tolist() for _ in range(2))

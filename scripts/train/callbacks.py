@@ -14,7 +14,7 @@ from scripts.train.energy import EnergyMeter
 
 
 class ExtraCheckpoints(TrainerCallback):
-    """Save a checkpoint every so many steps and at the end, besides those at evaluations."""
+    """Save a checkpoint every N steps and at the end, in addition to those at evaluations."""
 
     def __init__(self, steps: int):
         self.steps = steps
@@ -25,7 +25,7 @@ class ExtraCheckpoints(TrainerCallback):
 
 
 class RefuseNoNumber(TrainerCallback):
-    """Stop a run when its loss is infinite or not a number."""
+    """Stop a run if its loss is infinite or NaN."""
 
     def on_log(self, args, state, control, logs=None, **_):
         loss = (logs or {}).get("loss", 0.0)
@@ -37,7 +37,7 @@ class RefuseNoNumber(TrainerCallback):
 
 
 def early_stopping(patience: int, resumed: Path | None) -> EarlyStoppingCallback:
-    """Return transformers' early stopping, with the count of the checkpoint that the run resumes from."""
+    """Return transformers' early stopping, with its counter restored from the checkpoint."""
     callback = EarlyStoppingCallback(patience)
     if resumed:
         callback.early_stopping_patience_counter = patience_counter(resumed)
@@ -45,13 +45,13 @@ def early_stopping(patience: int, resumed: Path | None) -> EarlyStoppingCallback
 
 
 def patience_counter(checkpoint: Path) -> int:
-    """Return how many evaluations in a row had brought no improvement when a checkpoint was saved."""
+    """Return the number of consecutive evaluations without improvement when a checkpoint was saved."""
     saved = read_json(checkpoint / "trainer_state.json")["stateful_callbacks"].get("EarlyStoppingCallback")
     return saved["attributes"]["early_stopping_patience_counter"] if saved else 0
 
 
 class TrainingBar(TrainerCallback):
-    """A bar over the optimizer steps with the last known loss."""
+    """A progress bar of optimizer steps with the last loss."""
 
     def __init__(self, what: str):
         self.what, self.bar, self.note = what, None, ""
@@ -73,7 +73,7 @@ class TrainingBar(TrainerCallback):
 
 
 class EnergyOfSteps(TrainerCallback):
-    """Put the energy since the last point into each training point of the curve."""
+    """Add the energy since the last point to each training point of the curve."""
 
     def on_train_begin(self, args, state, control, **_):
         self.meter = EnergyMeter()

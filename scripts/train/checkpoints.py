@@ -1,8 +1,8 @@
-"""Checkpoints: kept outside the declared outputs, keyed by everything that shapes the run, trusted only when complete.
+"""Checkpoints: stored outside the declared outputs, named by a fingerprint of the run, and used only if complete.
 
-A checkpoint is data: safetensors, JSON, and files of PyTorch that are read with `weights_only`. It is written to
-a temporary folder and renamed when its manifest, which is written last, is there. The manifest holds the fingerprint of
-the run and the hash of every file. A folder with other files, or with fewer, is never read.
+A checkpoint contains data only: safetensors, JSON, and PyTorch files that are read with `weights_only`. It is written
+to a temporary folder, its manifest last, and then renamed. The manifest has the run's fingerprint and the hash of every
+file. A folder with additional or missing files is not read.
 """
 
 import os
@@ -21,14 +21,14 @@ from scripts.common.terminal import warn
 from scripts.train.memory import out_of_memory
 
 SAVING = ".saving"
-PENDING = "-before-evaluation"  # of a step that is not evaluated yet
+PENDING = "-before-evaluation"  # name suffix for a step that is not evaluated yet
 NAME = re.compile(rf"checkpoint-(\d+)({PENDING})?")
 DATA = (".safetensors", ".json", ".jinja", ".model", ".txt", ".md")
 TORCH_FILE = re.compile(r"(optimizer|scheduler|scaler)\.pt|rng_state(_\d+)?\.pth")
 
 
 def fingerprint(**facts: Any) -> str:
-    """Return 16 hex digits of the SHA-256 over everything that shapes a run; another fact is another run."""
+    """Return 16 hex digits of the SHA-256 over everything that determines a run."""
     return canonical_sha256(facts)[:16]
 
 
@@ -39,21 +39,21 @@ def step_of(path: Path) -> int:
 
 
 def checkpoint_name(step: int, pending: bool = False) -> str:
-    """Return the name of a step's checkpoint; `pending` is one that is not evaluated yet."""
+    """Return the name of a step's checkpoint; `pending` means not evaluated yet."""
     return f"checkpoint-{step}{PENDING if pending else ''}"
 
 
 def checkpoints_in(folder: Path) -> list[Path]:
-    """Return a run's checkpoints, the newest first; of two of one step the evaluated one."""
+    """Return a run's checkpoints, newest first; of two of the same step, the evaluated one."""
     found = [path for path in folder.glob("checkpoint-*") if NAME.fullmatch(path.name)]
     return sorted(found, key=lambda path: (-step_of(path), path.name.endswith(PENDING)))
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest checkpoint that can be trusted together with the best checkpoint that it names, if any.
+    """Return the newest valid checkpoint whose best checkpoint, if it names one, is valid too; None if there is none.
 
-    Incomplete ones, which have no manifest, are removed. Altered ones and those of other runs are set aside with a
-    warning, and the one before is taken. Raises UserError for one that holds code.
+    Incomplete checkpoints (without a manifest) are removed. Altered ones and those of other runs are renamed with a
+    warning, and the previous one is used. Raises UserError for a checkpoint that contains code.
     """
     shutil.rmtree(folder / SAVING, ignore_errors=True)
     for path in checkpoints_in(folder):
@@ -64,12 +64,12 @@ def latest_checkpoint(folder: Path) -> Path | None:
         if best is None or best == manifest["step"] or trusted(folder / checkpoint_name(best)):
             refuse_code(path)
             return path
-        warn(f"{path} is left out: its best checkpoint, of step {best}, is not there or not whole")
+        warn(f"{path} is skipped: its best checkpoint (step {best}) is missing or incomplete")
     return None
 
 
 def checkpoint_to_take_up(folder: Path) -> Path | None:
-    """Return the checkpoint to resume from; the main process writes its name to the log."""
+    """Return the checkpoint to resume from; the main process logs it."""
     from accelerate import PartialState
 
     path = latest_checkpoint(folder)
@@ -79,7 +79,7 @@ def checkpoint_to_take_up(folder: Path) -> Path | None:
 
 
 def trusted(path: Path) -> dict | None:
-    """Return a checkpoint's manifest if it is complete, unaltered and of this run; else remove it or set it aside."""
+    """Return a checkpoint's manifest if it is complete, unaltered and of this run; else remove or rename it."""
     if not path.exists():
         return None
     if not path.is_symlink() and not (path / MANIFEST).exists():
@@ -91,15 +91,12 @@ def trusted(path: Path) -> dict | None:
     except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         place = free_name(path.with_name(f"refused-{path.name}"))
         path.rename(place)
-        warn(f"a checkpoint is refused: {error}; it is set aside as {place}, and the one before it is taken")
+        warn(f"a checkpoint is refused: {error}; it is renamed to {place}, and the previous one is used")
         return None
 
 
 def check_checkpoint(path: Path) -> dict:
-    """Return a checkpoint's manifest after comparing fingerprint, names and hashes.
-
-    Raises UserError that names the file that is not as the run left it.
-    """
+    """Return a checkpoint's manifest after comparing fingerprint, names and hashes."""
     if path.is_symlink():
         raise UserError("is a link", path)
     found = sorted(path.rglob("*"))
@@ -113,17 +110,17 @@ def check_checkpoint(path: Path) -> dict:
             raise UserError("is not listed in the checkpoint's manifest", file)
     run = path.parent.name
     if manifest["fingerprint"] != run:
-        raise UserError(f"is of another run, {manifest['fingerprint']}, not of {run}", path)
+        raise UserError(f"belongs to run {manifest['fingerprint']}, not {run}", path)
     if manifest["step"] != step_of(path):
-        raise UserError(f"is of step {manifest['step']}", path)
+        raise UserError(f"belongs to step {manifest['step']}", path)
     return manifest
 
 
 def refuse_code(path: Path) -> None:
-    """Raise UserError for the first file of a checkpoint that is not plain data.
+    """Raise UserError for the first file of a checkpoint that is more than plain data.
 
-    Whoever can write a checkpoint can write its manifest too. Files of PyTorch are read here as they will be read
-    later: tensors and plain values, without running code.
+    Anyone who can write a checkpoint can also write its manifest. PyTorch files are read here as later: tensors and
+    plain values, without running code.
     """
     import torch
     from transformers.trainer_pt_utils import safe_globals
@@ -138,12 +135,12 @@ def refuse_code(path: Path) -> None:
                 why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise UserError(f"is refused, because it is not plain data: {why}", file, remedy=remedy) from None
         elif file.suffix not in DATA and file != seal_of(path / MANIFEST):
-            raise UserError("is refused: no checkpoint holds a file of this kind", file, remedy=remedy)
+            raise UserError("is refused: checkpoints don't contain files of this type", file, remedy=remedy)
 
 
 @contextmanager
 def unwritable(folder: Path, step: int) -> Iterator[None]:
-    """Make an error in writing a checkpoint, such as a full disk, a UserError; remove the incomplete checkpoint."""
+    """Turn an error in writing a checkpoint, such as a full disk, into a UserError; remove what was written."""
     try:
         yield
     except Exception as error:
@@ -154,12 +151,12 @@ def unwritable(folder: Path, step: int) -> Iterator[None]:
         raise UserError(
             f"the checkpoint of step {step} can't be written: {why[0]}",
             folder,
-            remedy="see that there is room, and run again: the checkpoint before it is kept",
+            remedy="free disk space and run again: the previous checkpoint is kept",
         ) from error
 
 
 def finish_checkpoint(folder: Path, name: str, **facts: Any) -> Path:
-    """Write the manifest of a checkpoint under `.saving`, move it to its place, and return the place."""
+    """Write the manifest of a checkpoint in `.saving`, move the checkpoint to its path, and return the path."""
     beside, place = folder / SAVING / name, folder / name
     write_manifest(beside, fingerprint=folder.name, **facts)
     if place.exists():

@@ -1,6 +1,5 @@
-"""The energy of a training, read from meters that the machine has: the counters of its GPUs and of its CPU packages.
-
-Nothing is estimated: a machine without a readable meter has no figure, and the facts say why.
+"""Measure the energy of a training with the machine's counters of GPUs and CPU packages. Nothing is estimated: without
+a readable counter there is no value, and the facts say why.
 """
 
 import ctypes
@@ -12,21 +11,21 @@ NVML_LIBRARY = "libnvidia-ml.so.1"
 
 
 class Counter(NamedTuple):
-    """A running count of energy in joules, and where it begins again at 0 (none: it never does)."""
+    """A cumulative energy counter in joules, and the value at which it wraps to 0 (None: never)."""
 
     joules: float
     wraps_at: float | None = None
 
 
 class NoMeterError(Exception):
-    """Why a meter can't be read."""
+    """A meter can't be read; the text says why."""
 
 
 def rapl_counters(folder: Path = POWERCAP) -> list[Counter]:
-    """Return the counter of each CPU package; they count for all processes of the machine.
+    """Return the counter of each CPU package; it includes all processes of the machine.
 
-    Source: the Linux kernel's power capping framework (Documentation/power/powercap). Raises NoMeterError where there
-    is none, or where only root may read it.
+    Source: the Linux kernel's power capping framework (Documentation/power/powercap). Raises NoMeterError if there is
+    none, or if only root may read it.
     """
     try:
         names = {zone: (zone / "name").read_text(encoding="ascii") for zone in sorted(folder.glob("intel-rapl:*"))}
@@ -43,7 +42,7 @@ def rapl_counters(folder: Path = POWERCAP) -> list[Counter]:
 
 
 def visible_gpus() -> list[str]:
-    """Return the NVML names (UUIDs) of the GPUs that this process computes on."""
+    """Return the NVML UUIDs of the GPUs that this process uses."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -51,13 +50,13 @@ def visible_gpus() -> list[str]:
 
 
 def gpu_counters(uuids: list[str], library: str = NVML_LIBRARY) -> list[Counter]:
-    """Return the counter of each of these GPUs; it counts for all processes on them.
+    """Return the counter of each of these GPUs; it includes all processes on the GPU.
 
-    Source: NVML's nvmlDeviceGetTotalEnergyConsumption, in millijoules, on Volta and later. Raises NoMeterError where
-    there is no GPU or none with a counter, such as a part of one (MIG).
+    Source: NVML's nvmlDeviceGetTotalEnergyConsumption, in millijoules, on Volta and later. Raises NoMeterError without
+    a GPU, or for a GPU without a counter, such as a MIG instance.
     """
     if not uuids:
-        raise NoMeterError("no GPU computes")
+        raise NoMeterError("no GPU is used")
     try:
         nvml = ctypes.CDLL(library)
     except OSError:
@@ -78,7 +77,7 @@ def gpu_counters(uuids: list[str], library: str = NVML_LIBRARY) -> list[Counter]
 class EnergyMeter:
     """Joules between readings, over all meters that can be read.
 
-    `meters` names them, `missing` says why there are no others. Of a training on several nodes only the first counts.
+    `meters` has their names, `missing` the reasons why others are missing. On several nodes only the first is measured.
     """
 
     def __init__(self, powercap: Path = POWERCAP, uuids: list[str] | None = None, library: str = NVML_LIBRARY):
@@ -101,7 +100,7 @@ class EnergyMeter:
         return list(self.readers)
 
     def since(self) -> float | None:
-        """Return the joules since the last call (at first: since this was made); none without a meter."""
+        """Return the joules since the last call, or since construction; None without a meter."""
         if not self.readers:
             return None
         total = 0.0
@@ -116,6 +115,6 @@ class EnergyMeter:
 
 
 def spent(before: Counter, after: Counter) -> float:
-    """Return the joules between two readings of a counter that may have begun again once."""
+    """Return the joules between two readings of a counter that may have wrapped once."""
     difference = after.joules - before.joules
     return difference if difference >= 0 else difference + (after.wraps_at or 0.0)

@@ -1,11 +1,10 @@
-"""Hidden states of a frozen backbone at the labelled tokens: computed in each epoch, or once and kept on disk.
+"""Hidden states of a frozen backbone at the labelled tokens: computed in each epoch, or once and cached on disk.
 
-The hidden states of a layer are what the backbone would give if it ended there: the layer's output, and then the final
-norm.
+The hidden states of a layer are the backbone's output if it ended there: the layer's output after the final norm.
 
-A frozen backbone without dropout gives the same hidden states in every epoch. On a CPU each row goes through it alone,
-so that a row's states are the same to the last bit whichever rows are wanted together, kept or not; on a GPU rows go
-in batches, and the last bits depend on the batch.
+A frozen backbone without dropout gives the same hidden states in every epoch. On a CPU each row is a batch of its own,
+so that a row's states are bit-identical, cached or not, whichever rows are requested; on a GPU rows are batched, and
+the last bits depend on the batch.
 """
 
 import hashlib
@@ -24,14 +23,14 @@ from scripts.common.files import read_json, write_json
 from scripts.common.padding import pad_batch
 from scripts.common.seals import intact
 
-GPU_TOKENS = 4096  # tokens of a forward pass on a GPU: enough to keep it busy with a model of 7 billion weights
-DISK_SHARE = 0.9  # of the free disk that a cache may take
+GPU_TOKENS = 4096  # tokens of a forward pass on a GPU: enough to use it fully with a model of 7 billion weights
+DISK_SHARE = 0.9  # share of the free disk that a cache may use
 FLUSH_SECONDS = 30
 BLOCK = 2**24  # bytes read at a time for a hash
 
 
 class Rows:
-    """A split's rows: `ids` and `labels` of each, and where its labelled tokens are."""
+    """A split's rows: token ids, labels, and positions of the labelled tokens."""
 
     def __init__(self, path: Path):
         import pyarrow
@@ -52,15 +51,15 @@ class Rows:
 
     @property
     def tokens(self) -> int:
-        """How many labelled tokens there are."""
+        """The number of labelled tokens."""
         return sum(len(labels) for labels in self.labels)
 
     def by_length(self, numbers: Iterable[int]) -> list[int]:
-        """Return row numbers sorted by length, the longest first."""
+        """Return row numbers sorted by length, longest first."""
         return sorted(numbers, key=lambda number: (-len(self.ids[number]), number))
 
     def counts(self, classes: int) -> list[int]:
-        """Return the labelled tokens of each class."""
+        """Return the number of labelled tokens of each class."""
         total = torch.zeros(classes, dtype=torch.long)
         for labels in self.labels:
             total += torch.bincount(labels, minlength=classes)
@@ -68,9 +67,8 @@ class Rows:
 
 
 class LiveFeatures:
-    """Hidden states computed by the backbone each time they are wanted.
-
-    `depths` are the layers, counted from 1, whose states are wanted; the last one is where the backbone ends.
+    """Hidden states computed by the backbone at each request. `depths` are the requested layers, counted from 1; the
+    backbone ends at the last one.
     """
 
     def __init__(self, backbone, rows: Rows, pad_id: int, attempt: int = 1, depths: Sequence[int] = ()):
@@ -123,9 +121,8 @@ class LiveFeatures:
 
 
 class CachedFeatures:
-    """Hidden states read from the file that `fill_cache` wrote: rows by length, of each row its depths one by one.
-
-    `place` is the depth's place among the `depths` of the file.
+    """Hidden states read from the file of `fill_cache`: rows by length, and within a row depth by depth. `place` is the
+    index of the depth in the file.
     """
 
     def __init__(
@@ -147,10 +144,10 @@ class CachedFeatures:
 
 
 class Standardized:
-    """Hidden states of which each feature has mean 0 and deviation 1 over the training split's labelled tokens.
+    """Hidden states standardized to mean 0 and deviation 1 over the training split's labelled tokens.
 
-    AdamW moves all weights at the same rate, and features of a language model differ by orders of magnitude. `source`
-    gives the states, `statistics` their mean and deviation [2, hidden] in float32.
+    AdamW updates all weights at the same rate, but features of a language model differ by orders of magnitude. `source`
+    returns the states; `statistics` has their mean and deviation [2, hidden] in float32.
     """
 
     def __init__(self, source: Callable[[list[int]], torch.Tensor], statistics: torch.Tensor):
@@ -164,9 +161,8 @@ class Standardized:
 
 
 def feature_statistics(source: Callable[[list[int]], torch.Tensor], rows: Rows) -> torch.Tensor:
-    """Return mean and deviation [2, hidden] of the features over all labelled tokens; a constant one's deviation is 1.
-
-    Summed row by row in float64, so that kept states and those computed each time have the same.
+    """Return mean and deviation [2, hidden] of the features over all labelled tokens; for a constant feature the
+    deviation is 1. Sums are in float64, row by row, so that cached and live states give the same.
     """
     total, squares, bar = 0.0, 0.0, Progress("feature statistics", len(rows))
     for number in rows.by_length(range(len(rows))):
@@ -179,7 +175,7 @@ def feature_statistics(source: Callable[[list[int]], torch.Tensor], rows: Rows) 
 
 
 def fold_statistics(head: torch.nn.Linear, statistics: torch.Tensor) -> None:
-    """Make a head over standardized features one over the features themselves, with the same logits."""
+    """Convert a head for standardized features to a head for the original features with the same logits."""
     with torch.no_grad():
         mean, deviation = statistics.double().to(head.weight.device)
         weight = head.weight.double() / deviation
@@ -193,9 +189,9 @@ def cache_bytes(tokens: int, hidden: int, dtype: torch.dtype, depths: int = 1) -
 
 
 def cache_decision(wish: str, needed: int, max_gb: float, free: int) -> tuple[bool, str]:
-    """Return whether to keep the hidden states, and why; sizes in bytes, `free` is the free disk.
+    """Return whether to cache the hidden states, and why; sizes in bytes, `free` is the free disk space.
 
-    Raises UserError when they must be kept (`always`) and the disk has no room.
+    Raises UserError if they must be cached (`always`) and the disk has too little space.
     """
     size = f"{needed / 2**30:.2f} GiB"
     fits_disk = needed <= DISK_SHARE * free
@@ -205,7 +201,7 @@ def cache_decision(wish: str, needed: int, max_gb: float, free: int) -> tuple[bo
         if not fits_disk:
             raise UserError(
                 f"the hidden states need {size} of disk, {free / 2**30:.2f} GiB are free",
-                remedy="set head.cache to 'auto' or 'never', or make room",
+                remedy="set head.cache to 'auto' or 'never', or free disk space",
             )
         return True, f"{size}; head.cache is 'always'"
     if needed > max_gb * 2**30:
@@ -216,14 +212,14 @@ def cache_decision(wish: str, needed: int, max_gb: float, free: int) -> tuple[bo
 
 
 def free_disk(folder: Path) -> int:
-    """Return the free bytes where a folder is or will be, what already lies in the folder counted as free."""
+    """Return the free bytes on the disk of a folder; the folder's own files count as free."""
     own = sum(path.stat().st_size for path in folder.glob("*")) if folder.is_dir() else 0
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
     return shutil.disk_usage(existing).free + own
 
 
 def is_filled(folder: Path, split: str, rows: Rows, needed: int) -> bool:
-    """Return whether all hidden states of a split, `needed` bytes, are there and unaltered."""
+    """Return whether all hidden states of a split, `needed` bytes, are cached and unaltered."""
     path, record = folder / f"{split}.bin", folder / f"{split}.json"
     if not record.is_file() or not path.is_file() or path.stat().st_size != needed:
         return False
@@ -232,7 +228,7 @@ def is_filled(folder: Path, split: str, rows: Rows, needed: int) -> bool:
 
 
 def hash_of_first(path: Path, size: int):
-    """Return the SHA-256, as an object that can be updated, of the first `size` bytes of a file, or of all it has."""
+    """Return an updatable SHA-256 of at most the first `size` bytes of a file."""
     found = hashlib.sha256()
     with open(path, "rb") as file:
         while size and (block := file.read(min(size, BLOCK))):
@@ -244,8 +240,8 @@ def hash_of_first(path: Path, size: int):
 def fill_cache(live: LiveFeatures, folder: Path, split: str, dtype: torch.dtype, stopped: Callable[[], bool]) -> None:
     """Write a split's hidden states to `folder`, continuing an interrupted pass.
 
-    Every half a minute the states are flushed, and the number of rows and the hash so far are written to a JSON file. A
-    pass continues after those rows if the states before have that hash. Raises UserError when it is asked to stop.
+    Every half minute the states are flushed, and the number of rows and the hash so far are written to a JSON file. A
+    pass continues after those rows if the earlier states have that hash. Raises UserError when asked to stop.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, record = folder / f"{split}.bin", folder / f"{split}.json"
@@ -256,7 +252,7 @@ def fill_cache(live: LiveFeatures, folder: Path, split: str, dtype: torch.dtype,
     written = cache_bytes(counted, live.backbone.config.hidden_size, dtype, len(live.inner) + 1)
     digest = hash_of_first(path, written) if written else hashlib.sha256()
     if written and digest.hexdigest() != done["sha256"]:
-        log.warning("%s has changed since it was made: it is made again", path)
+        log.warning("%s has changed since it was written: it is computed again", path)
         done, written, digest = nothing, 0, hashlib.sha256()
     bar = Progress(f"hidden states {split}", len(order), done["rows"])
     rows, started, flushed = done["rows"], time.monotonic(), time.monotonic()
@@ -281,7 +277,7 @@ def fill_cache(live: LiveFeatures, folder: Path, split: str, dtype: torch.dtype,
                 flush()
                 raise UserError(
                     f"stopped after {rows} of {len(order)} rows of {split}",
-                    remedy="the hidden states so far are kept; run again to go on",
+                    remedy="the hidden states so far are kept; run again to continue",
                 )
             if time.monotonic() - flushed >= FLUSH_SECONDS:
                 flush()

@@ -1,4 +1,4 @@
-"""What trains the linear head of a token classifier: its loss, and the backbone under it."""
+"""The linear head of a token classifier: its loss, and the backbone under it."""
 
 from pathlib import Path
 
@@ -15,8 +15,8 @@ def class_weights(kind: str, counts: list[int]) -> list[float]:
     """Return the loss weight of each class; `counts` are the classes' tokens in the training split.
 
     none: 1. balanced: N / (K n_c) with N tokens, of which n_c are of the class, and K classes that occur (King and Zeng
-    2001, "Logistic regression in rare events data"; scikit-learn's `compute_class_weight`); a class that does not
-    occur weighs 1. So the weights' mean over the tokens is 1.
+    2001, "Logistic regression in rare events data"; scikit-learn's `compute_class_weight`); a class that does not occur
+    has weight 1. The mean weight over the tokens is 1.
     """
     if kind == "none":
         return [1.0] * len(counts)
@@ -27,14 +27,14 @@ def class_weights(kind: str, counts: list[int]) -> list[float]:
 def summed_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Return the sum over the labelled tokens of weight times cross entropy (nats).
 
-    logits [tokens, labels] in float32, labels [tokens]. Divided by the labelled tokens of the whole effective batch it
-    is the loss, which then does not depend on how the batch is cut.
+    logits [tokens, labels] in float32, labels [tokens]. The loss is this sum divided by the labelled tokens of the
+    whole effective batch, so that it does not depend on the micro-batches.
     """
     return torch.nn.functional.cross_entropy(logits, labels, weight=weights, ignore_index=IGNORED, reduction="sum")
 
 
 def classifier_config(base: Path, labels: list[str], dropout: float) -> dict:
-    """Return the base's config.json as that of its architecture's token classifier; UserError when there is none."""
+    """Return the base's config.json for its architecture's token classifier; raises UserError if there is none."""
     from transformers.models.auto.modeling_auto import MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES
 
     config = read_json(base / "config.json")
@@ -51,7 +51,7 @@ def classifier_config(base: Path, labels: list[str], dropout: float) -> dict:
 
 
 def end_at_layer(config: dict, layer: int) -> dict:
-    """Return a model's config.json as that of a model that ends at a layer, counted from 1."""
+    """Return a model's config.json for a model that ends at a layer, counted from 1."""
     types = {"layer_types": config["layer_types"][:layer]} if config.get("layer_types") else {}
     return {**config, "num_hidden_layers": layer, **types}
 
@@ -62,7 +62,7 @@ def load_classifier(
     """Load a base as its architecture's token classifier, onto the first GPU or the CPU; `score` is a fresh `Head`.
 
     `settings` is the run's: head.dropout, training.attention and the seed of the head's weights. The model ends at
-    `layer`, counted from 1, or (none) where the base does.
+    `layer`, counted from 1; None keeps all layers.
     """
     from transformers import AutoConfig, AutoModelForTokenClassification
 

@@ -20,19 +20,18 @@ class HeadRun(TrainingRun):
 
     @cached_property
     def labels(self) -> list[str]:
-        """The BIO labels in the order of their numbers."""
+        """The BIO labels in order of their numbers."""
         return read_json(self.tokens / "labels.json")
 
     @cached_property
     def base_layers(self) -> int:
-        """How many layers the base has; 0 where its config.json has no such number."""
+        """The number of layers of the base; 0 if its config.json does not say."""
         return read_json(self.base.parent / "config.json").get("num_hidden_layers", 0)
 
     @cached_property
     def depths(self) -> list[int]:
-        """The layers, from 1, whose hidden states are kept: the chosen one, or those that `auto` tries.
-
-        Raises UserError for a layer that the base has not.
+        """The layers, from 1, to train a head on: the configured one, or those that `auto` tries. Raises UserError for
+        a layer that the base does not have.
         """
         layer, layers = self.settings["head"]["layer"], self.base_layers
         if layer == "auto":
@@ -43,7 +42,7 @@ class HeadRun(TrainingRun):
 
     @cached_property
     def inputs(self) -> dict:
-        """What decides how the run goes, beside its settings and its number format."""
+        """The inputs that determine the result, in addition to settings and number format."""
         return {**super().inputs, "labels": self.labels}
 
     def has_begun(self, precision: str) -> bool:
@@ -54,7 +53,7 @@ class HeadRun(TrainingRun):
         return self.states_folder(precision).is_dir() or any(checkpoints_in(folder) for folder in folders)
 
     def states_folder(self, precision: str) -> Path:
-        """Return the folder of the hidden states in a number format, named by what decides them."""
+        """Return the folder of the hidden states in a number format, named by a fingerprint of what determines them."""
         facts = {
             **self.inputs,
             "device": self.device,
@@ -66,18 +65,17 @@ class HeadRun(TrainingRun):
 
     @property
     def four_bit(self) -> dict | None:
-        """The settings of a 4-bit backbone, where the run wants one."""
+        """The settings of a 4-bit backbone; None without one."""
         return self.settings["qlora"] if self.settings["head"]["load_in_4bit"] else None
 
     @property
     def quantization(self):
-        """The configuration of a 4-bit backbone for transformers, where the run wants one."""
+        """The configuration of a 4-bit backbone for transformers; None without one."""
         return four_bit(self.four_bit, self.precision) if self.four_bit else None
 
     def save(self, head, adapter: Callable[[Path], None] | None = None, layer: int | None = None) -> None:
-        """Write the head's folder, whole or absent, its manifest last; `adapter` writes more files into it.
-
-        `layer` is the one whose hidden states the head reads (none: the last).
+        """Write the head's folder atomically, its manifest last; `adapter` writes further files into it. `layer` is the
+        layer whose hidden states the head reads (None: the last).
         """
         from scripts.common.classifier_head import save_head
 

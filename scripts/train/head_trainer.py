@@ -1,4 +1,4 @@
-"""transformers' trainer for a linear head over hidden states that are computed beforehand or by a frozen backbone."""
+"""transformers' trainer for a linear head over hidden states, cached or computed by a frozen backbone."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Split:
     features: Callable[[list[int]], torch.Tensor]
 
     def batch(self, numbers: list[int]) -> dict[str, torch.Tensor]:
-        """Return the numbers of some rows and the labels of their labelled tokens."""
+        """Return row numbers and the labels of their labelled tokens."""
         labels = torch.cat([self.rows.labels[number] for number in numbers])
         return {"numbers": torch.tensor(numbers), "labels": labels}
 
@@ -37,9 +37,9 @@ class EvaluateAtEnd(TrainerCallback):
 
 
 class HeadTrainer(SpanTrainer):
-    """Trains a head on the features of `train`; dropout depends on seed, step and micro-batch alone.
+    """Trains a head on the features of `train`; dropout depends only on seed, step and micro-batch.
 
-    Rows are never grouped by length. Hidden states need no padding, and batches of one length train a worse head
+    Rows are not grouped by length: hidden states need no padding, and batches of equal length train a worse head
     (tests/benchmarks/results/head_rate.md).
     """
 
@@ -67,7 +67,7 @@ class HeadTrainer(SpanTrainer):
         return super().get_eval_dataloader(eval_dataset)
 
     def training_step(self, *arguments, **options):
-        """Train on a micro-batch, its dropout decided by seed, step and place in the step."""
+        """Train on a micro-batch; dropout is seeded by seed, step and position in the step."""
         step = self.state.global_step + 1
         torch.manual_seed(((self.row_seed * 1_000_003 + step) * 1_009 + self.place_in_step()) % 2**63)
         return super().training_step(*arguments, **options)
@@ -84,7 +84,7 @@ def head_trainer(
     stop, weights: list[float], bar: str,
 ) -> HeadTrainer:  # fmt: skip
     """Return the trainer of a head on the training and the validation split; checkpoints go to `folder`."""
-    # The head is small and in float32, whatever the backbone is.
+    # The head is small, so it is in float32 whatever the backbone's number format.
     training = settings["training"] | {"optimizer": "adamw_torch", "gradient_checkpointing": False, "report_to": []}
     train, validation = splits
     evaluates = len(validation.rows) > 0

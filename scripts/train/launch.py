@@ -1,7 +1,8 @@
-"""Start the processes that train one run, on one node or by `srun` on several, and end them when one fails.
+"""Start the processes that train one run, on one node or with `srun` on several, and end them if one fails.
 
-The processes run scripts/train/train_model.py with `--exchange FOLDER`: there the first leaves its result, and each
-that fails records why. On several nodes `srun` starts this file once on each, which starts that node's processes:
+The processes run scripts/train/train_model.py with `--exchange FOLDER`: the first writes its result there, and a
+process that fails writes why. On several nodes `srun` starts this file once per node, and it starts the node's
+processes:
 
     python scripts/train/launch.py --count 4 -- python scripts/train/train_model.py ...
 """
@@ -24,17 +25,17 @@ from scripts.common.terminal import terminal
 from scripts.train.memory import has_risen, oom_kills
 from scripts.train.stop import SIGNALS
 
-RENDEZVOUS = "SNAKETUNE_RENDEZVOUS"  # the variable that says where processes find each other
+RENDEZVOUS = "SNAKETUNE_RENDEZVOUS"  # environment variable with the rendezvous address
 RESULT = "result.json"
-GRACE = 15  # seconds that the others have to end by themselves after one has failed
+GRACE = 15  # seconds that the others have to exit after one has failed
 TRAIN_MODEL = Path(__file__).with_name("train_model.py")
 
 
 def train_in_processes(arguments, attempt: int) -> tuple[list[dict], dict]:
     """Train the run of `train_model.py`'s arguments in several processes; return curve and facts.
 
-    Raises UserError, MemoryError when one ran out of memory, and RuntimeError when one failed or was killed. None of
-    them outlives this call.
+    Raises UserError, MemoryError if one ran out of memory, and RuntimeError if one failed or was killed. All processes
+    have ended when this returns.
     """
     training = arguments.settings["training"]
     nodes, count = training["nodes"], training["processes"]
@@ -65,7 +66,7 @@ def command_line(arguments, attempt: int, exchange: Path) -> list[str]:
 def run_here(command: list[str], count: int, exchange: Path, node: int = 0, nodes: int = 1) -> int:
     """Run `count` processes on a node; return 0, or the exit status of the first that failed.
 
-    When one fails, the others, which would wait for it, are ended. SIGTERM is passed on to all.
+    If one fails, the others, which would wait for it, are ended. SIGTERM is passed on to all.
     """
     with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
         environment = {**os.environ, "WORLD_SIZE": str(count * nodes), "LOCAL_WORLD_SIZE": str(count)}
@@ -77,10 +78,10 @@ def run_here(command: list[str], count: int, exchange: Path, node: int = 0, node
         try:
             for number in range(count):
                 names = {"RANK": str(node * count + number), "LOCAL_RANK": str(number)}
-                # The first process shows the progress: it writes to the terminal, the others to the log.
+                # The first process writes to the terminal, because it shows the progress; the others write to the log.
                 to = terminal.stream if node == number == 0 and terminal.apart_from_log else None
                 processes.append(start(command, {**environment, **names}, to))
-            if stopper.asked:  # by a signal that came before all were there
+            if stopper.asked:  # by a signal that came before all had started
                 stopper.stop()
             return first_failure(processes, stopper, exchange, node * count)
         finally:
@@ -89,27 +90,27 @@ def run_here(command: list[str], count: int, exchange: Path, node: int = 0, node
 
 
 def as_helper() -> None:
-    """Make a new process end with this one, and ignore the signals that terminals and srun send to every process."""
+    """Make a child process end with its parent, and ignore signals that terminals and srun send to every process."""
     die_with_parent()
     for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
 
 
 def start(command: list[str], environment: dict[str, str], to, before=as_helper) -> subprocess.Popen:
-    """Start a process that ends with this one; its stderr is a stream (None: that of this process)."""
+    """Start a process that ends with this one; `stderr` is a stream (None: the stderr of this process)."""
     return subprocess.Popen(command, env=environment, stderr=to, preexec_fn=before)
 
 
 def loopback() -> dict[str, str]:
-    """Return the variables that make processes of one node talk on its loopback device only."""
+    """Return environment variables that restrict communication to the loopback interface."""
     device = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
     return {"GLOO_SOCKET_IFNAME": device, "NCCL_SOCKET_IFNAME": device} if device else {}
 
 
 class Stopper:
-    """Passes SIGTERM, and signals that mean the same, on to processes as one signal; `asked` says that one came.
+    """Passes SIGTERM, and signals with the same meaning, on to processes as one signal; `asked` is true after one came.
 
-    srun kills what it started when it gets SIGTERM, and passes SIGUSR1 on, which therefore means the same here.
+    srun kills its processes on SIGTERM, but passes SIGUSR1 on, so SIGUSR1 has the same meaning here.
     """
 
     def __init__(self, processes: list[subprocess.Popen], signal_to_pass_on: int = signal.SIGTERM):
@@ -123,7 +124,7 @@ class Stopper:
             process.send_signal(self.signal_to_pass_on)
 
     def undo(self) -> None:
-        """Restore the handlers of before."""
+        """Restore the previous handlers."""
         for number, before in self.before.items():
             signal.signal(number, before)
 
@@ -135,7 +136,7 @@ def first_failure(processes: list[subprocess.Popen], stopper: Stopper, exchange:
     """
     kills = oom_kills()
     while True:
-        # All are checked: a process that lost the connection to a killed one may be seen to end first.
+        # All are checked, because a process that lost its connection to a killed one may end first.
         failed = {number: process.returncode for number, process in enumerate(processes, first) if process.poll()}
         for number, status in failed.items():
             if status == -signal.SIGTERM and stopper.asked:
@@ -152,7 +153,7 @@ def first_failure(processes: list[subprocess.Popen], stopper: Stopper, exchange:
 
 
 def end(processes: list[subprocess.Popen]) -> None:
-    """Wait for the processes that still run, and kill them after GRACE seconds."""
+    """Wait for the running processes, and kill them after GRACE seconds."""
     deadline = time.monotonic() + GRACE
     while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
         time.sleep(0.1)
@@ -163,11 +164,11 @@ def end(processes: list[subprocess.Popen]) -> None:
 
 
 def run_on_nodes(command: list[str], arguments, exchange: Path) -> int:
-    """Run this file once on each node of the Slurm job, to start the processes there; return the exit status."""
+    """Start this file with srun once on each node of the Slurm job; return the exit status."""
     training = arguments.settings["training"]
     job = os.environ.get("SLURM_JOB_ID")
     if job is None:
-        raise UserError("training.nodes: several nodes are trained on in a Slurm job", remedy="see profiles/slurm")
+        raise UserError("training.nodes: training on several nodes needs a Slurm job", remedy="see profiles/slurm")
     if shutil.which("srun") is None:
         raise UserError("training.nodes: srun was not found", remedy="train on several nodes without --sdm apptainer")
     nodes = str(training["nodes"])
@@ -177,7 +178,7 @@ def run_on_nodes(command: list[str], arguments, exchange: Path) -> int:
         sys.executable, str(Path(__file__)), "--count", str(training["processes"]), "--exchange", str(exchange),
         *(["--log", str(arguments.log)] if arguments.log else []), "--", *command,
     ]  # fmt: skip
-    # The job's script runs on its first node, and so does this.
+    # This runs on the first node of the job, as the job's script does.
     port = str(20000 + int(job) % 20000)
     meeting = {RENDEZVOUS: "env://", "MASTER_ADDR": socket.gethostname(), "MASTER_PORT": port}
     process = start(launch, {**os.environ, **meeting}, terminal.stream, die_with_parent)
@@ -195,7 +196,7 @@ def note_failure(exchange: Path, number: int, kind: str, message: str) -> None:
 
 
 def why_failed(exchange: Path, status: int) -> Exception:
-    """Return the error to raise for the recorded failures: the one from which the others follow."""
+    """Return the error for the recorded failures: the one that caused the others."""
     failures = [read_json(path) for path in sorted(exchange.glob("failed-*.json"))]
     for kind in ("killed", "memory", "user", "fault"):
         found = [failure for failure in failures if failure["kind"] == kind]
@@ -213,8 +214,8 @@ def main(argv=None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--count", type=int, required=True, help="processes on this node")
     parser.add_argument("--exchange", type=Path, required=True, help="folder for results and failures")
-    parser.add_argument("--log", type=Path, help="file for what the processes say")
-    parser.add_argument("command", nargs="+", help="what each process runs")
+    parser.add_argument("--log", type=Path, help="file for the output of the processes")
+    parser.add_argument("command", nargs="+", help="command of each process")
     arguments = parser.parse_args(argv)
     terminal.redirect(arguments.log, go_on=True)
     node, nodes = int(os.environ["SLURM_NODEID"]), int(os.environ["SLURM_STEP_NUM_NODES"])

@@ -1,4 +1,4 @@
-"""How much memory a training has used and may use, whether it ran out of it, and how it is given back."""
+"""Memory of a training: its use and limits, detection of a lack of memory, and release."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ SIGNS = ("can't allocate memory", "cannot allocate memory", "bad_alloc", "out of
 
 
 def peak_memory_mb() -> int:
-    """Return the most memory used so far in MiB: of the GPU where there is one, else of this process."""
+    """Return the peak memory so far in MiB: of the GPU if there is one, else of this process."""
     import torch
 
     if torch.cuda.is_available():
@@ -25,16 +25,15 @@ def peak_memory_mb() -> int:
 
 
 def peak_resident_mb() -> int:
-    """Return the most main memory that this process has held so far, in MiB.
-
-    Not the maximum of getrusage: a new process inherits its parent's.
+    """Return the peak resident memory of this process in MiB. getrusage is not used: a new process inherits its
+    parent's maximum.
     """
     status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
     return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) // 1024
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Return whether an error is a lack of memory, of the GPU or of the machine."""
+    """Return whether an error means that the GPU or the machine ran out of memory."""
     import torch
 
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)) or getattr(error, "errno", None) == errno.ENOMEM:
@@ -45,19 +44,19 @@ def out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """Make a lack of memory in the block a UserError: a smaller micro-batch would not help."""
+    """Turn an out-of-memory error in the block into a UserError: a smaller micro-batch would not help."""
     try:
         yield
     except (MemoryError, RuntimeError, OSError) as error:
         if not out_of_memory(error):
             raise
         raise UserError(
-            "out of memory while the model was loaded", remedy="give the step more memory, or take a smaller model"
+            "out of memory while the model was loaded", remedy="give the step more memory, or use a smaller model"
         ) from None
 
 
 def free_memory() -> None:
-    """Free what the failed attempt held."""
+    """Free the memory of the failed attempt."""
     import gc
 
     import torch
@@ -68,7 +67,7 @@ def free_memory() -> None:
 
 
 def memory_limit_mb() -> int:
-    """Return the main memory in MiB that this process may use: the machine's, or less where something limits it."""
+    """Return the memory in MiB that this process may use: the machine's, or a lower limit."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     found += [limit for limit in (resource.getrlimit(kind)[0] for kind in LIMITS) if limit != resource.RLIM_INFINITY]
     for name in ("memory.max", "memory.limit_in_bytes"):
@@ -81,10 +80,9 @@ def memory_limit_mb() -> int:
 
 
 def oom_kills() -> dict | None:
-    """Return how many processes the kernel has killed for memory in this process's control group, or on the machine.
-
-    `where` names the counter: counts of one place alone can be compared. None where the kernel counts nothing. Source:
-    the kernel's admin-guide on cgroup-v2 (memory.events) and cgroup-v1 (memory.oom_control), and /proc/vmstat.
+    """Return the number of out-of-memory kills in this process's control group, or on the machine. `where` names the
+    counter: only values of the same counter can be compared. None if the kernel has no counter. Source: the kernel's
+    admin-guide on cgroup-v2 (memory.events) and cgroup-v1 (memory.oom_control), and /proc/vmstat.
     """
     boot = read(Path("/proc/sys/kernel/random/boot_id")).strip()
     group = own_cgroup()
@@ -96,14 +94,14 @@ def oom_kills() -> dict | None:
 
 
 def has_risen(before: dict | None, after: dict | None) -> bool:
-    """Return whether the kernel killed something for memory between two readings of `oom_kills`."""
+    """Return whether an out-of-memory kill happened between two readings of `oom_kills`."""
     if before is None or after is None or before["where"] != after["where"]:
         return False
     return after["count"] > before["count"]
 
 
 def own_cgroup() -> Path:
-    """Return the folder of the control group that counts this process's memory."""
+    """Return the folder of the control group that limits this process's memory."""
     lines = [line.split(":", 2) for line in read(Path("/proc/self/cgroup")).splitlines()]
     for _, controllers, path in lines:
         if "memory" in controllers.split(","):
@@ -112,7 +110,7 @@ def own_cgroup() -> Path:
 
 
 def read(path: Path) -> str:
-    """Return a file's text, or none where there is no such file."""
+    """Return a file's text; None if it does not exist."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError:

@@ -3,8 +3,8 @@
 python scripts/train/merge_adapter.py results/runs/football/adapter/manifest.json \
     --base results/models/embedded/manifest.json --output results/runs/football/merged
 
-Each weight becomes W + scale * B A, computed in float32 and stored in the base's own number format; the rest of the
-folder, tokenizer and configuration included, is the base's, byte for byte. No more than one weight file is in memory.
+Each weight becomes W + scale * B A, computed in float32 and stored in the base's number format; all other files,
+tokenizer and configuration included, are copied from the base unchanged. Only one weight file is in memory at a time.
 """
 
 import math
@@ -33,15 +33,15 @@ PLAIN = {
     "use_qalora": False,
     "use_bdlora": None,
 }
-TRAINED_IN_FULL = [PROJECTOR.rpartition(".")[2]]  # what a vision run's adapter may hold besides
+TRAINED_IN_FULL = [PROJECTOR.rpartition(".")[2]]  # modules that a vision run's adapter may hold in full
 
 
 def adapter_updates(folder: Path) -> dict[str, Callable]:
-    """Return, for each weight that the adapter changes, a function from the base's weight to the merged one.
+    """Return a function from base weight to merged weight for each weight that the adapter changes.
 
-    LoRA: W + s B A with s = alpha / r, or alpha / sqrt(r) when rank-stabilised (arXiv:2106.09685, 2312.03732).
-    DoRA: the same, each row then scaled to its trained magnitude (arXiv:2402.09353).
-    A projector that was trained in full takes the place of the base's. Raises UserError for an adapter of another kind.
+    LoRA: W + s B A with s = alpha / r, or alpha / sqrt(r) when rank-stabilised (arXiv:2106.09685, 2312.03732). DoRA:
+    the same, then each row scaled to its trained magnitude (arXiv:2402.09353). A projector that was trained in full
+    replaces the base's. Raises UserError for other kinds of adapters.
     """
     from safetensors.torch import load_file
 
@@ -90,7 +90,7 @@ def merged_weight(a, b, scale: float, magnitude=None) -> Callable:
 
 
 def replaced_weight(trained) -> Callable:
-    """Return the function that puts a trained weight in the place of one of the same shape."""
+    """Return the function that replaces a weight by a trained weight of the same shape."""
 
     def replace(weight):
         return trained.view_as(weight).to(weight.dtype)
@@ -99,7 +99,7 @@ def replaced_weight(trained) -> Callable:
 
 
 def names_in_files(folder: Path) -> list[str]:
-    """Return the names of the tensors in a model folder's safetensors files, from their headers alone."""
+    """Return the names of the tensors in a model folder's safetensors files, from their headers only."""
     from safetensors import safe_open
 
     names = []
@@ -110,11 +110,11 @@ def names_in_files(folder: Path) -> list[str]:
 
 
 def module_names(folder: Path, names: Iterable[str]) -> dict[str, str]:
-    """Return the loaded model's name of each tensor of a vision model's folder.
+    """Map each tensor in a vision model's folder to its name in the loaded model.
 
-    They differ for Mistral 3: hub files say `language_model.model.layers...`, the model
-    `model.language_model.layers...`. transformers' own table of conversions is asked, over a model without memory.
-    Raises UserError when two tensors become one: what changes which would not be clear then.
+    They differ for Mistral 3: `language_model.model.layers...` in hub files, `model.language_model.layers...` in the
+    model. The names come from transformers' table of conversions, for a model on the meta device. Raises UserError if
+    two tensors get the same name, which would be ambiguous.
     """
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
@@ -133,7 +133,7 @@ def module_names(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 
 def names_of_updates(folder: Path, updates: dict[str, Callable]) -> dict[str, str]:
-    """Return, for each tensor of a base's files that an adapter changes, the adapter's name of it."""
+    """Map each tensor of the base's files that the adapter changes to the adapter's name for it."""
     names = names_in_files(folder)
     if set(names) >= updates.keys():
         return {name: name for name in updates}
@@ -141,7 +141,7 @@ def names_of_updates(folder: Path, updates: dict[str, Callable]) -> dict[str, st
 
 
 def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
-    """Write the merged model's folder; raises UserError where adapter and base don't belong together."""
+    """Write the merged model's folder; raises UserError if the adapter does not fit the base."""
     from safetensors import safe_open
     from safetensors.torch import save_file
 
@@ -161,7 +161,7 @@ def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
             save_file(tensors, folder / path.name, metadata)
             bar.advance()
         if updates:
-            raise UserError(f"changes weights that the base has not: {', '.join(sorted(updates)[:3])}", adapter.parent)
+            raise UserError(f"changes weights missing in the base: {', '.join(sorted(updates)[:3])}", adapter.parent)
         for path in [base.parent / "config.json", *base.parent.glob("*.safetensors.index.json")]:
             shutil.copyfile(path, folder / path.name)
         if base_facts.get("trust_remote_code"):
@@ -184,7 +184,7 @@ def step(arguments) -> None:
 
 
 def merge_parser(description: str):
-    """Return the command line of a step that merges what was trained into its base."""
+    """Return the command line of a step that merges an adapter or a head into its base."""
     result = step_parser(description)
     result.add_argument("adapter", type=Path, help="manifest.json of the adapter or the head")
     result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")

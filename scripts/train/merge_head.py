@@ -3,10 +3,10 @@
 python scripts/train/merge_head.py results/runs/pii/adapter/manifest.json \
     --base results/models/embedded/manifest.json --output results/runs/pii/merged
 
-The base's weight files are linked, not loaded or copied, where LoRA changes nothing in them; its language model head
-stays in its file, where no index names it and no loader takes it, because cutting it out means writing the file anew.
-The head is one more file, in float32. With LoRA, each weight becomes W + scale * B A, one file in memory at a time.
-Where the head reads an earlier layer (head.layer), the model ends there: files with later layers are written anew.
+The base's weight files are linked if LoRA changes nothing in them. The language model head stays in its file, because
+removing it would mean rewriting the file; the index does not list it, so loaders ignore it. The head is an additional
+file, in float32. With LoRA, each weight becomes W + scale * B A, with one file in memory at a time. If the head reads
+an earlier layer (head.layer), the model ends there: files with later layers are rewritten.
 """
 
 import re
@@ -25,15 +25,14 @@ BACKBONE = "model."
 
 
 def layer_of(name: str) -> int:
-    """Return the number, from 1, of the layer that a tensor of the backbone belongs to; 0 for one outside of layers."""
+    """Return the layer number, from 1, of a tensor of the backbone; 0 for a tensor outside of the layers."""
     match = re.match(rf"{re.escape(BACKBONE)}layers\.(\d+)\.", name)
     return int(match[1]) + 1 if match else 0
 
 
 def write_weights(source: Path, target: Path, updates: dict, layer: int) -> list[str]:
-    """Link a weight file, or write it anew where updates change some of it or layers after `layer` are left out.
-
-    Returns the backbone's tensors in it; a file without any is not written.
+    """Link a weight file, or rewrite it if updates change it or layers after `layer` are left out. Returns the
+    backbone's tensors in it; a file without any is not written.
     """
     from safetensors import safe_open
     from safetensors.torch import save_file
@@ -52,7 +51,7 @@ def write_weights(source: Path, target: Path, updates: dict, layer: int) -> list
 
 
 def merge_head(adapter: Path, base: Path, output: Path) -> None:
-    """Write the classifier's folder; raises UserError where head and base don't belong together."""
+    """Write the classifier's folder; raises UserError if the head does not fit the base."""
     from safetensors import safe_open
 
     from scripts.common.classifier_head import HEAD, HEAD_CONFIG
@@ -63,7 +62,7 @@ def merge_head(adapter: Path, base: Path, output: Path) -> None:
     config = classifier_config(base.parent, head["labels"], head["dropout"])
     if config["hidden_size"] != head["hidden_size"]:
         raise UserError(
-            f"was trained on hidden states of {head['hidden_size']} numbers, the base's have {config['hidden_size']}",
+            f"was trained with hidden size {head['hidden_size']}, the base has {config['hidden_size']}",
             adapter.parent,
         )
     if head["layer"] < head["base_layers"]:
@@ -78,7 +77,7 @@ def merge_head(adapter: Path, base: Path, output: Path) -> None:
             places |= dict.fromkeys(write_weights(source, folder / name, updates, head["layer"]), name)
             bar.advance()
         if updates:
-            raise UserError(f"changes weights that the base has not: {', '.join(sorted(updates)[:3])}", adapter.parent)
+            raise UserError(f"changes weights missing in the base: {', '.join(sorted(updates)[:3])}", adapter.parent)
         shutil.copyfile(adapter.parent / HEAD, folder / files[-1])
         with safe_open(folder / files[-1], framework="pt") as file:
             places |= dict.fromkeys(file.keys(), files[-1])

@@ -1,8 +1,7 @@
-"""Retry with half the micro-batch after running out of memory; a log of all attempts at a run.
+"""Retry with half the micro-batch after running out of memory; log all executions of a run.
 
-After an attempt that was stopped or killed, training continues with the same micro-batch, and the result is the same to
-the last byte. Only after one that ran out of memory it continues with half of it and twice the accumulation, so that
-the rows of a step stay the same.
+After a stop or a kill, training continues with the same micro-batch, and the result is bit-identical. After running out
+of memory, it continues with half the micro-batch and twice the accumulation, so that the rows of a step stay the same.
 """
 
 import json
@@ -23,11 +22,10 @@ KILLED_FOR_MEMORY = "killed when the machine ran out of memory"
 
 
 class RetryLog:
-    """The executions of a run's training, kept in a file among its checkpoints; `run` is the run's fingerprint.
-
-    A line of the file is the start or the end of one; one without an end was killed. An attempt's number counts how
-    often the micro-batch was halved. `last` is the attempt after which nothing is left to halve; by default the one
-    with an odd micro-batch.
+    """The executions of a run's training, in a file next to its checkpoints; `run` is the run's fingerprint. Each line
+    is the start or end of an execution; one without an end was killed. The attempt number is 1 plus the number of times
+    the micro-batch was halved. `last` is the last attempt that can be halved to; by default the one with an odd
+    micro-batch.
     """
 
     def __init__(self, folder: Path, run: str, training: dict, last: int | None = None):
@@ -41,7 +39,7 @@ class RetryLog:
         for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []:
             try:
                 entry = json.loads(line)
-            except json.JSONDecodeError:  # nothing, or a line that was cut off with its process
+            except json.JSONDecodeError:  # an empty line, or a line truncated when its process ended
                 continue
             if entry.get("run") != self.run:
                 continue
@@ -55,7 +53,7 @@ class RetryLog:
         return found
 
     def write(self, entry: dict) -> None:
-        """Append a whole line; on a full disk the training itself reports the error."""
+        """Append a line; if the disk is full, the training itself reports the error."""
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with open(self.path, "ab", buffering=0) as file:
@@ -65,7 +63,7 @@ class RetryLog:
             log.warning("%s can't be written: %s", self.path, error)
 
     def attempt(self) -> int:
-        """Return the attempt to start with: 1 as long as nothing ran out of memory."""
+        """Return the attempt to start with: 1 if no execution ran out of memory."""
         limit = memory_limit_mb()
         too_large = [
             entry["attempt"]
@@ -75,7 +73,7 @@ class RetryLog:
         return min(max(too_large, default=0) + 1, self.last)
 
     def shape(self, attempt: int) -> tuple[int, int]:
-        """Return a process's micro-batch and accumulation of an attempt."""
+        """Return micro-batch and accumulation per process for an attempt."""
         processes = self.training["processes"] * self.training["nodes"]
         return batch_shape(self.training["micro_batch"], self.training["accumulation"], attempt, processes)
 
@@ -84,7 +82,7 @@ class RetryLog:
         micro_batch, accumulation = self.shape(attempt)
         if self.all:
             before = self.all[-1]
-            log.info("the training before ended: %s", before["ended"])
+            log.info("the previous training ended: %s", before["ended"])
             if before["attempt"] < attempt:
                 terminal.line(
                     f"out of memory with a micro-batch of {before['micro_batch']}: continues with {micro_batch}"
@@ -100,7 +98,7 @@ class RetryLog:
         self.write(entry)
 
     def end(self, how: str) -> None:
-        """Log how the training ended; the memory of several processes is not known here."""
+        """Log how the training ended; the memory use of several processes is not known here."""
         alone = self.training["processes"] * self.training["nodes"] == 1
         entry = {"ended": how, **({"memory_mb": peak_memory_mb()} if alone else {})}
         self.all[-1].update(entry)
@@ -113,9 +111,8 @@ class RetryLog:
 
 
 def train_with_oom_retry(retries: RetryLog, train: Callable[[int], tuple[list[dict], dict]], remedy: str) -> tuple:
-    """Return the curve and facts of `train(attempt)`; each attempt that runs out of memory is followed by another.
-
-    Raises UserError with the remedy when nothing is left to halve.
+    """Return curve and facts of `train(attempt)`, retrying with the next attempt after running out of memory. Raises
+    UserError with the remedy if the micro-batch can't be halved further.
     """
     while True:
         attempt = retries.attempt()

@@ -12,7 +12,7 @@ from scripts.common.files import read_jsonl, write_text
 
 
 def step(arguments) -> None:
-    """Draw the curve; one without numbers is an empty picture."""
+    """Draw the curve; without points the picture is empty."""
     empty = '<svg xmlns="http://www.w3.org/2000/svg"/>'
     write_text(arguments.plot, curve_svg(list(read_jsonl(arguments.curve))) or empty)
 

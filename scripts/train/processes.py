@@ -1,7 +1,7 @@
-"""One of several processes that train a run: it meets the others, trains, and leaves the result in a folder.
+"""One of several processes that train a run: joins the process group, trains, and writes the result to a folder.
 
-accelerate's `PartialState` says which process this is. scripts/train/launch.py starts the processes, with torchrun's
-variables (RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE) and RENDEZVOUS: where they find each other.
+accelerate's `PartialState` has the rank. scripts/train/launch.py starts the processes, with torchrun's variables (RANK,
+WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE) and the rendezvous address in RENDEZVOUS.
 """
 
 import os
@@ -17,14 +17,13 @@ from scripts.common.threads import use_threads
 from scripts.train.launch import RENDEZVOUS, RESULT, note_failure
 from scripts.train.memory import out_of_memory
 
-TIMEOUT = timedelta(hours=2)  # the main process may load, pack or write for long while the others wait
+TIMEOUT = timedelta(hours=2)  # the others wait while the main process loads, packs or writes
 
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Meet the other processes, each with a GPU of its own where there are GPUs; leave them at the end.
-
-    Raises UserError where there are too few GPUs.
+    """Join the process group, with one GPU per process if there are GPUs; leave it at the end. Raises UserError if
+    there are too few GPUs.
     """
     import torch
 
@@ -33,7 +32,7 @@ def process_group() -> Iterator[None]:
         number, here = int(os.environ["LOCAL_RANK"]), int(os.environ["LOCAL_WORLD_SIZE"])
         if torch.cuda.device_count() < here:
             raise UserError(
-                f"training.processes: {here} processes want a GPU each, and there are {torch.cuda.device_count()}",
+                f"training.processes: {here} processes need a GPU each, but there are {torch.cuda.device_count()}",
                 remedy="lower it, or raise the limit on gpu in the profile where there are more",
             )
         torch.cuda.set_device(number)
@@ -50,21 +49,21 @@ def process_group() -> Iterator[None]:
 
 
 def any_process(answer: bool) -> bool:
-    """Return whether the answer of any process is true; every process has to ask."""
+    """Return whether the value of any process is true; every process must call this."""
     import torch
 
     if not torch.distributed.is_initialized():
         return answer
-    # On the CPU: a question to the GPU would wait for all that it has to do.
+    # On the CPU: a reduction on the GPU would wait for all queued work.
     flag = torch.tensor(int(answer))
     torch.distributed.all_reduce(flag, torch.distributed.ReduceOp.MAX)
     return bool(flag)
 
 
 def work(arguments, train: Callable[[int], tuple[list[dict], dict]]) -> None:
-    """Train with the other processes; the main process writes the result, and one that fails writes why.
+    """Train with the other processes; the main process writes the result, a process that fails writes why.
 
-    A process that failed exits at once: an orderly exit would wait for the others, which wait for it.
+    A process that failed exits at once: a normal exit would wait for the others, which wait for it.
     """
     use_threads(arguments.threads)
     try:

@@ -1,4 +1,4 @@
-"""Exact resume for the trainers of all tasks: a stopped and resumed run ends with the same bytes as an undisturbed one.
+"""Exact resume for the trainers of all tasks: a resumed run gives the same bytes as an uninterrupted one.
 
 transformers saves weights, optimizer, schedule and random numbers. This module adds what is missing: the order of the
 rows, the sums since the last log, an evaluation that was interrupted, the best checkpoint, and checkpoints that are
@@ -28,11 +28,11 @@ SINCE_LOG = "since_log.json"
 
 
 class EvaluationStoppedError(Exception):
-    """SIGTERM came during an evaluation."""
+    """SIGTERM arrived during an evaluation."""
 
 
 class InTraining(TrainerCallback):
-    """Calls the trainer at the events of its loop."""
+    """Calls the trainer's methods at the events of its loop."""
 
     def __init__(self, trainer: "Resumable"):
         self.trainer = trainer
@@ -49,10 +49,9 @@ class InTraining(TrainerCallback):
 
 
 class Resumable:
-    """Mixed into a trainer: `row_seed` decides the order of rows, `group_rows` groups them by length.
-
-    `stop` says whether SIGTERM came; the newest `keep_checkpoints` checkpoints are kept, and the best one. The
-    trainer's `sums()` returns what it adds up between two logs, JSON-ready, and `set_sums` restores it.
+    """Mixin for a trainer: `row_seed` determines the order of rows, `group_rows` groups them by length. `stop` says
+    whether SIGTERM arrived. The newest `keep_checkpoints` checkpoints and the best one are kept. The trainer's `sums()`
+    returns its sums since the last log, ready for JSON, and `set_sums` restores them.
     """
 
     def __init__(self, *arguments, row_seed: int, group_rows: bool, stop: StopOnTerm, keep_checkpoints: int, **options):
@@ -69,7 +68,7 @@ class Resumable:
 
     @property
     def folder(self) -> Path:
-        """Where the run's checkpoints are."""
+        """The folder of the run's checkpoints."""
         return Path(self.args.output_dir)
 
     def _get_train_sampler(self, train_dataset=None):
@@ -84,9 +83,8 @@ class Resumable:
         return self.order
 
     def train_or_finish(self, resumed: Path | None, patience: int | None) -> None:
-        """Train, from a checkpoint if there is one; do nothing if the run had stopped early at that checkpoint.
-
-        Raises UserError on SIGTERM, after a checkpoint of the last complete step is written.
+        """Train, from a checkpoint if there is one; do nothing if the run had stopped early at that checkpoint. Raises
+        UserError on SIGTERM, after writing a checkpoint of the last complete step.
         """
         self.resumed = resumed
         if resumed and patience and patience_counter(resumed) >= patience:
@@ -100,7 +98,7 @@ class Resumable:
             self.stop.at_once = True
 
     def place_in_step(self) -> int:
-        """Return the number of a micro-batch among this process's of the optimizer step; asked once for each."""
+        """Return the index of a micro-batch among this process's of the step; call it once per micro-batch."""
         step = self.state.global_step
         place = self.step_and_place[1] + 1 if self.step_and_place[0] == step else 0
         self.step_and_place = (step, place)
@@ -131,14 +129,13 @@ class Resumable:
             self.resumed = self.folder / checkpoint_name(self.state.global_step)
 
     def best_checkpoint(self) -> str | None:
-        """Return the path of the checkpoint with the best weights, if those are the ones to keep."""
+        """Return the path of the checkpoint with the best weights, if the best weights are kept."""
         best = self.state.best_global_step if self.args.load_best_model_at_end else None
         return str(self.folder / checkpoint_name(best)) if best else None
 
     def _run_epoch(self, **options):
-        """Train an epoch, unless the run has ended: transformers would take one step more than `max_steps`.
-
-        After a resume of several processes, neither transformers nor accelerate tells the sampler its epoch.
+        """Train an epoch, unless the run has ended: transformers would take one step more than `max_steps`. After a
+        resume with several processes, neither transformers nor accelerate sets the sampler's epoch.
         """
         self.updates_per_epoch = options["num_update_steps_per_epoch"]
         if self.order is not None:
@@ -149,9 +146,8 @@ class Resumable:
             super()._run_epoch(**options)
 
     def _maybe_log_save_evaluate(self, *arguments, **options):
-        """At the end of a step or an epoch: log, evaluate, save; when asked to stop, save at once and stop.
-
-        What is saved at the last step of an epoch is saved after the evaluation that belongs to it.
+        """Log, evaluate and save at the end of a step or an epoch; when asked to stop, save at once and stop. At the
+        last step of an epoch, the checkpoint is saved after the evaluation.
         """
         stopping, due = self.asked_to_stop(), self.control.should_evaluate
         if not due and self.evaluation_follows():
@@ -170,16 +166,16 @@ class Resumable:
             self.last_step = (self.random_state(), self._tr_loss.clone(), self.sums())
 
     def evaluation_follows(self) -> bool:
-        """Return whether the epoch ends with this step, and an evaluation comes with its end."""
+        """Return whether the epoch ends with this step, with an evaluation at its end."""
         step, by_epoch = self.state.global_step, self.args.eval_strategy == "epoch"
         return by_epoch and (step >= self.state.max_steps or step % self.updates_per_epoch == 0)
 
     def asked_to_stop(self) -> bool:
-        """Return whether SIGTERM came to any of the processes."""
+        """Return whether any of the processes got SIGTERM."""
         return any_process(self.stop.asked)
 
     def may_stop_alone(self) -> bool:
-        """Return whether to stop in the middle of a step; several processes stop at its end, all at once."""
+        """Return whether to stop within a step; several processes stop together at its end."""
         return self.stop.asked and self.args.world_size == 1
 
     def after_micro_batch(self) -> None:
@@ -193,16 +189,15 @@ class Resumable:
             self.save_and_stop(due=False, anew=self.last_step is not None)
 
     def save_and_stop(self, due: bool, anew: bool = True) -> None:
-        """Save a checkpoint, if there is none of this step, and raise the error that ends the training."""
+        """Save a checkpoint, unless this step has one, and raise the error that ends the training."""
         log.warning("%s: the training stops after step %d", self.stop.reason, self.state.global_step)
         if anew and self.saved not in (checkpoint_name(self.state.global_step, p) for p in ({due, False})):
             self._save_checkpoint(self.model, None, due)
         raise self.stop.error(self.state.global_step, self.state.max_steps)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Load both; bitsandbytes' paged moments are ordinary ones then, though their file calls them paged.
-
-        Each of several processes reads them straight into its GPU: such memory can't be paged, and CUDA fails on it.
+        """Load both; bitsandbytes' paged moments become ordinary tensors, although their file calls them paged. With
+        several processes, each loads them directly into its GPU: such memory can't be paged, and CUDA fails on it.
         """
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
@@ -213,13 +208,13 @@ class Resumable:
 
     @staticmethod
     def random_state() -> tuple:
-        """Return the state of all generators of random numbers."""
+        """Return the state of all random number generators."""
         devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         return random.getstate(), numpy.random.get_state(), torch.get_rng_state(), devices
 
     @staticmethod
     def set_random_state(state: tuple) -> None:
-        """Set the generators of random numbers to an earlier state."""
+        """Restore the random number generators."""
         random.setstate(state[0])
         numpy.random.set_state(state[1])
         torch.set_rng_state(state[2])
@@ -227,13 +222,12 @@ class Resumable:
             torch.cuda.set_rng_state_all(state[3])
 
     def _get_output_dir(self, trial):
-        """Return the temporary folder where transformers saves; a complete checkpoint is moved to its place."""
+        """Return the temporary folder where transformers saves; a complete checkpoint is then moved."""
         return str(self.folder / SAVING)
 
     def _save_checkpoint(self, model, trial, pending: bool = False):
-        """Write a complete checkpoint or none, and remove those that are too many.
-
-        Raises UserError when it can't be written, as on a full disk; the one before it is kept.
+        """Write a checkpoint atomically, and remove old ones. Raises UserError if it can't be written, for example on a
+        full disk; the previous one is kept.
         """
         step, name = self.state.global_step, checkpoint_name(self.state.global_step, pending)
         beside = self.folder / SAVING / checkpoint_name(step)

@@ -1,4 +1,4 @@
-"""What a training leaves beside its weights: its curve, and when, where and with how much energy it ran."""
+"""Metadata of a training: its curve, time, environment and energy."""
 
 import math
 from datetime import UTC, datetime, timedelta
@@ -17,10 +17,9 @@ CURVE_KEYS = (
 
 
 def run_metadata(seconds: float, meter: EnergyMeter) -> dict:
-    """Return when and in which environment a training ran that took so many seconds until now, and its energy.
-
-    `meter` was made when the training began. Seconds and joules are those of the attempt that finished; the joules of
-    a point of the curve are those of its own attempt.
+    """Return times, environment and energy of a training that took this many seconds and ends now. `meter` was created
+    when the training began. Seconds and joules are those of the attempt that finished; the joules of a point of the
+    curve are those of its attempt.
     """
     ended = datetime.now(UTC).replace(microsecond=0)
     return {
@@ -33,7 +32,7 @@ def run_metadata(seconds: float, meter: EnergyMeter) -> dict:
 
 
 def curve_rows(history: list[dict]) -> list[dict]:
-    """Return the points of the curve; an infinite gradient norm, as fp16 has at its start, becomes null."""
+    """Return the points of the curve; an infinite gradient norm, as at the start of fp16 training, becomes null."""
     rows = [{key: entry[key] for key in CURVE_KEYS if key in entry} for entry in history]
     for row in rows:
         if "grad_norm" in row and not math.isfinite(row["grad_norm"]):
@@ -48,7 +47,7 @@ def best_step(state) -> int:
 
 
 def tidy_adapter_config(path: Path, base: Path, facts: dict) -> None:
-    """Name the base as others know it (hub id and revision), and put lists that were sets into a fixed order."""
+    """Name the base by its hub id and revision, and sort lists that were sets."""
     config = read_json(path)
     config["base_model_name_or_path"] = facts["id"] or str(base.parent)
     config["revision"] = facts["revision"]

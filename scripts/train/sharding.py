@@ -1,8 +1,8 @@
-"""Training where each process holds a shard of the weights (FSDP), which transformers loads.
+"""Training where each process holds a shard of the weights (FSDP), loaded by transformers.
 
-transformers 5.23 loads, trains and saves such a model, but does not save the state of its optimizer, and so refuses to
-save checkpoints. For an adapter that state is complete in each process. Where all weights are trained, it is gathered
-here for a checkpoint, and sharded again on resume.
+transformers 5.23 loads, trains and saves such a model, but does not save its optimizer's state, and therefore refuses
+to save checkpoints. For an adapter, each process has the complete state. If all weights are trained, this module
+gathers it for a checkpoint, and shards it again on resume.
 """
 
 from pathlib import Path
@@ -29,14 +29,13 @@ def is_sharded(model) -> bool:
 
 
 def trains_shards(model) -> bool:
-    """Return whether a process trains its shard of the weights; an adapter is trained as a whole in each."""
+    """Return whether a process trains its shard of the weights; with an adapter, each process trains all of it."""
     return is_sharded(model) and all(parameter.requires_grad for parameter in model.parameters())
 
 
 def reshard(model) -> None:
-    """Shard weights again that a forward pass has gathered.
-
-    An attribute that is set on a gathered weight, such as that it is frozen, is not set on its shards.
+    """Reshard weights that a forward pass has gathered. An attribute set on a gathered weight, such as requires_grad,
+    is not set on its shards.
     """
     for module in model.modules():
         if isinstance(module, FSDPModule):
@@ -44,14 +43,14 @@ def reshard(model) -> None:
 
 
 def adapter_weights(model) -> dict | None:
-    """Return an adapter's weights over a sharded base, as PEFT would gather the base as well; None for other models."""
+    """Return an adapter's weights over a sharded base; None for other models. PEFT would gather the base too."""
     if not is_sharded(model) or trains_shards(model):
         return None
     return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
 
 
 class Sharded:
-    """Mixed into a trainer: checkpoints of a model whose trained weights are sharded."""
+    """Mixin for a trainer: checkpoints of a model with sharded trained weights."""
 
     def __init__(self, *arguments, **options):
         model, settings = options["model"], options["args"]
@@ -103,9 +102,8 @@ def load_shards(model, checkpoint: Path) -> None:
 
 
 def whole_model(model):
-    """Return the model in the first process, all its trained weights there and on the CPU; None in the others.
-
-    Every process has to call it. A model of which each process trained all weights is returned as it is.
+    """Return the model with all trained weights on the CPU in the first process; None in the others. Every process must
+    call this. A model whose weights are not sharded is returned unchanged.
     """
     if not trains_shards(model):
         return model if PartialState().is_main_process else None

@@ -1,7 +1,7 @@
 """SIGTERM ends a training: at once outside the training loop, else after a checkpoint is written.
 
-Ctrl-C means the same, and so does SIGURG, with which profiles/slurm warns of a time limit: programs without a handler
-ignore it, such as the one that mounts a container's image; SIGTERM would end them.
+Ctrl-C has the same effect, and so has SIGURG, with which profiles/slurm warns of a time limit: programs without a
+handler, such as the one that mounts a container's image, ignore it, whereas SIGTERM would end them.
 """
 
 import signal
@@ -12,14 +12,14 @@ SIGNALS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C", signal.SIGURG: "t
 
 
 class StoppedAtOnceError(UserError):
-    """The signal came while there was nothing to save."""
+    """The signal arrived outside the training loop."""
 
 
 class StopOnTerm:
-    """Handles the signals from now on; `asked` says that one came, `reason` which.
+    """Handles the signals; `asked` is true after one arrived, `reason` says which.
 
-    Outside the training loop (`at_once`) the signal raises an error. Inside it the loop reads `asked`, saves a
-    checkpoint, and raises what `error` returns. A second signal changes nothing.
+    Outside the training loop (`at_once`) the signal raises an error. Inside, the loop reads `asked`, saves a
+    checkpoint, and raises the result of `error`. Further signals are ignored.
     """
 
     def __init__(self):
@@ -29,14 +29,14 @@ class StopOnTerm:
                 signal.signal(number, self.request)
 
     def request(self, number: int, *_) -> None:
-        """Remember the signal; raises UserError where the work can end at once."""
+        """Record the signal; raises UserError outside the training loop."""
         if self.asked:
             return
         self.asked, self.reason = True, SIGNALS[number]
         if self.at_once:
-            raise StoppedAtOnceError(f"stopped by {self.reason} outside the training loop", remedy="run again to go on")
+            raise StoppedAtOnceError(f"stopped by {self.reason} outside the training loop", remedy="run again")
 
     def error(self, step: int, steps: int) -> UserError:
         """Return the error that ends a training whose checkpoint is written."""
-        kept = "the checkpoint is kept; run again to go on" if step else "run again"
+        kept = "the checkpoint is kept; run again to continue" if step else "run again"
         return UserError(f"stopped by {self.reason} after step {step} of {steps}", remedy=kept)

@@ -1,4 +1,4 @@
-"""Turn the splits' conversations into exactly the token ids that the trainer sees, and say what they are.
+"""Tokenize the splits' conversations to exactly the rows that the trainer gets, with a ledger of them.
 
 python scripts/train/tokenize_conversations.py results/datasets/football --base results/models/embedded/manifest.json \
     --folder results/runs/football/tokens --settings '{"tokens": {"max_length": 512, ...}}'
@@ -27,9 +27,9 @@ VISION_COLUMNS = {**COLUMNS, "images": "[string]"}
 
 @dataclass
 class VisionLedger:
-    """How much of one split's tokens is images; `image_cut` holds ids of rows whose limit lies before an image's end.
+    """Counts the image tokens of one split; `image_cut` has the ids of rows whose limit would cut an image.
 
-    `rows` are [id, text tokens, image tokens, images] of the rows that are kept.
+    `rows` are [id, text tokens, image tokens, images] of the kept rows.
     """
 
     tokenizer: VisionTokenizer
@@ -37,25 +37,25 @@ class VisionLedger:
     image_cut: list[str] = field(default_factory=list)
 
     def image_tokens(self, ids: list[int]) -> int:
-        """Return how many of the ids belong to images, the ends of rows and of images included."""
+        """Return the number of ids that belong to images, including the ends of rows and of images."""
         return sum(token in self.tokenizer.image_ids for token in ids)
 
     def cuts_image(self, record: Record, row: Conversation, limit: int) -> bool:
-        """Return whether a row cut to `limit` tokens would lose an image or a part of one; its id is noted then."""
+        """Return whether truncation to `limit` tokens would cut or remove an image; if so, record the row's id."""
         cut = self.image_tokens(row.ids[limit:]) > 0
         if cut:
             self.image_cut.append(record.id)
         return cut
 
     def columns(self, record: Record, row: Conversation) -> dict:
-        """Count a row that is kept, and return what its Arrow row holds beside ids and labels."""
+        """Count a kept row, and return its further Arrow columns beside ids and labels."""
         names = images_of(record.messages)
         image_tokens = self.image_tokens(row.ids)
         self.rows.append([record.id, len(row.ids) - image_tokens, image_tokens, len(names)])
         return {"images": names}
 
     def summary(self) -> dict:
-        """Return the counts, JSON-ready."""
+        """Return the counts, ready for JSON."""
         counts = [image_tokens for _, _, image_tokens, images in self.rows if images]
         return {
             "images": sum(images for *_, images in self.rows),
@@ -70,7 +70,7 @@ class VisionLedger:
 
 @dataclass
 class SplitLedger:
-    """What tokenization did to one split; the lists hold record ids."""
+    """Counts what tokenization did to one split; the lists hold record ids."""
 
     rows: int = 0
     kept: int = 0
@@ -85,7 +85,7 @@ class SplitLedger:
     vision: VisionLedger | None = None
 
     def summary(self) -> dict:
-        """Return counts, a histogram of lengths in tokens, and the named rows, JSON-ready."""
+        """Return counts, a histogram of lengths in tokens, and the listed rows, ready for JSON."""
         return {
             "rows": self.rows,
             "kept": self.kept,
@@ -105,7 +105,7 @@ class SplitLedger:
 
 
 def named(ids: list[str]) -> dict:
-    """Return how many rows there are and the first of them by name."""
+    """Return the number of rows and the ids of the first ones."""
     return {"count": len(ids), "ids": ids[:NAMED]}
 
 
@@ -117,7 +117,7 @@ def length_summary(lengths: list[int]) -> dict:
 
 
 def histogram(lengths: list[int], bins: int = 20) -> list[dict]:
-    """Return up to `bins` bins of equal width, from the shortest on, with how many lengths are in each [start, end)."""
+    """Return up to `bins` bins [start, end) of equal width from the shortest length on, with their counts."""
     if not lengths:
         return []
     first = min(lengths)
@@ -129,7 +129,7 @@ def histogram(lengths: list[int], bins: int = 20) -> list[dict]:
 
 
 def preview(tokenizer, record: Record, row: Conversation) -> dict:
-    """Return a row's tokens as runs of text that are trained on or not, for people to look at."""
+    """Return a row's tokens as runs of trained and untrained text, for display."""
     runs: list[dict] = []
     start = 0
     for i in range(1, len(row.ids) + 1):
@@ -142,9 +142,9 @@ def preview(tokenizer, record: Record, row: Conversation) -> dict:
 
 
 def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger: SplitLedger) -> Iterator[dict]:
-    """Yield rows {id, input_ids, labels}, for vision with `images`, and count what happens in the ledger.
+    """Yield rows {id, input_ids, labels}, for vision also `images`, and update the ledger.
 
-    `settings` is `tokens` of the configuration. A row whose images a cut would hit is left out, however rows are cut.
+    `settings` is `tokens` of the configuration. A row is left out if truncation would cut its images.
     """
     limit, last_only = settings["max_length"], settings["train_on"] == "last_assistant_turn"
     for record in records:
@@ -183,14 +183,14 @@ def last_trained_id(row: Conversation) -> int | None:
 
 
 def special_ids(tokenizer) -> set[int]:
-    """Return the ids of the special tokens, which alone can end an answer."""
+    """Return the ids of the special tokens; only these can end an answer."""
     return {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
 
 
 def write_arrow(path: Path, rows: Iterator[dict], columns: dict[str, str], rows_per_batch: int = 1000) -> None:
-    """Stream rows into an Arrow file (streaming format, which `datasets` maps into memory) as a whole file.
+    """Stream rows into an Arrow file (streaming format, which `datasets` maps into memory), written atomically.
 
-    `columns` are the types of the columns by name: a type of Arrow, or `[type]` for lists of it.
+    `columns` maps names to Arrow types, or to `[type]` for lists.
     """
     import pyarrow
 
@@ -209,7 +209,7 @@ def write_arrow(path: Path, rows: Iterator[dict], columns: dict[str, str], rows_
 
 
 def check_limits(ledgers: dict[str, SplitLedger], settings: dict, dataset: Path) -> None:
-    """Raise UserError when more rows are cut, untrained, shifted or without an end than may be."""
+    """Raise UserError if more rows are truncated, untrained, shifted or without an end than the settings allow."""
     rows = sum(ledger.rows for ledger in ledgers.values())
     allowed = {
         "truncated": settings["max_truncated"],
@@ -227,7 +227,7 @@ def check_limits(ledgers: dict[str, SplitLedger], settings: dict, dataset: Path)
         f"has {longest} tokens",
         "truncated": f"longer than tokens.max_length {settings['max_length']}, the longest has {longest} tokens",
         "untrained": "without a token to train on",
-        "shifted": "shifted: their prompt alone becomes other tokens than at the head of the whole conversation",
+        "shifted": "shifted: the prompt alone has other tokens than at the start of the whole conversation",
         "unended": "without an end: no special token ends their answer, so the model would never learn to stop",
     }
     remedies = {
@@ -253,7 +253,7 @@ def tokenize_dataset(
 ) -> dict:
     """Tokenize the three splits of a dataset's folder with the base model's tokenizer; return the ledger.
 
-    `vision` takes the tokenizer's place for a vision run.
+    `vision` replaces the tokenizer for a vision run.
     """
     manifest, tokenizer = check_manifest(base, hashes=False), vision or load_tokenizer(base)
     ledgers = {}
@@ -277,7 +277,7 @@ def tokenize_dataset(
     positions = config.get("text_config", config).get("max_position_embeddings") or longest
     if longest > positions:
         raise UserError(
-            f"the longest row has {longest} tokens, the model {manifest['name']} sees {positions}",
+            f"the longest row has {longest} tokens, the model {manifest['name']} takes {positions}",
             dataset,
             remedy=f"set tokens.max_length to {positions} or less",
         )

@@ -1,12 +1,12 @@
-"""Turn the splits' spans into exactly the token ids and BIO labels that the classifier's trainer sees.
+"""Tokenize the splits' texts to exactly the token ids and BIO labels that the classifier's trainer gets.
 
 python scripts/train/tokenize_spans.py results/datasets/pii --base results/models/embedded/manifest.json \
     --folder results/runs/pii/tokens --settings '{"tokens": {"max_length": 512, "window_overlap": 64}}'
 
-A row is a window of a text with its special tokens: id and window, the number of its first token within the text
-(`start`), the places of its tokens in the text in characters (`starts`, `ends`), `input_ids` and `labels`. Labels are
-numbers of labels.json, which the gold labels of all splits decide; -100, which is not trained on, stands at special
-tokens and at tokens that the window before has already.
+A row is a window of a text with special tokens: id and window, the index of its first token within the text (`start`),
+the character offsets of its tokens in the text (`starts`, `ends`), `input_ids` and `labels`. Labels are indexes into
+labels.json, which lists the gold labels of all splits; special tokens and tokens of the previous window have -100,
+which is not trained on.
 """
 
 import sys
@@ -40,7 +40,7 @@ CHANGES = ("widened", "trimmed", "moved", "lost")
 
 @dataclass
 class SpanLedger:
-    """What alignment did to one split."""
+    """Counts what the alignment of spans with tokens did to one split."""
 
     rows: int = 0
     spans: int = 0
@@ -53,7 +53,7 @@ class SpanLedger:
     previews: list[dict] = field(default_factory=list)
 
     def summary(self) -> dict:
-        """Return counts, a histogram of the windows' lengths, and examples of what was altered, JSON-ready."""
+        """Return counts, a histogram of the windows' lengths, and examples of altered spans, ready for JSON."""
         return {
             "rows": self.rows,
             "windows": len(self.lengths),
@@ -70,7 +70,7 @@ class SpanLedger:
 
 
 def text_and_spans(record: Record) -> tuple[str, list[list]]:
-    """Return the text that a record's spans are about, its last user message, and the spans."""
+    """Return the text of a record's spans, its last user message, and the spans."""
     asked = [message for message in record.messages if message["role"] == "user"]
     if record.spans is None or not asked:
         raise UserError(f"record {record.id} has no spans", record.origin, remedy="use a dataset of the format 'spans'")
@@ -78,7 +78,7 @@ def text_and_spans(record: Record) -> tuple[str, list[list]]:
 
 
 def gold_labels(dataset: Path) -> dict[str, set[str]]:
-    """Return the names of the entities that each split's records hold; raises UserError for records without spans."""
+    """Return the entity labels in each split's records; raises UserError for records without spans."""
     return {
         split: {
             name
@@ -114,7 +114,7 @@ def window_rows(name: str, text: TokenizedText, labels: list[int], frame: tuple,
 def tokenize_split(
     tokenizer, records: Iterator[Record], labels: list[str], settings: dict, ledger: SpanLedger
 ) -> Iterator[dict]:
-    """Yield the rows of a split and count what happens in the ledger."""
+    """Yield the rows of a split and update the ledger."""
     numbers, frame = {label: number for number, label in enumerate(labels)}, special_frame(tokenizer)
     for record in records:
         text, spans = text_and_spans(record)
@@ -128,7 +128,7 @@ def tokenize_split(
 def count_record(
     ledger: SpanLedger, record: Record, text: str, tokens: TokenizedText, given: list[str], lengths: list[int]
 ) -> None:
-    """Count one record, whose windows have these lengths, in the ledger."""
+    """Count one record in the ledger; `lengths` are those of its windows."""
     ledger.rows += 1
     ledger.spans += len(record.spans)
     ledger.lengths += lengths
@@ -145,15 +145,14 @@ def count_record(
 
 
 def quoted(text: str, change: dict) -> dict:
-    """Return the texts of a span and of what came back of it."""
+    """Return the text of a span, and the text of its tokens."""
     places = {"span": change["span"], "back": change["back"]}
     return {name: text[place[0] : place[1]] if place else None for name, place in places.items()}
 
 
 def preview(name: str, text: str, tokens: TokenizedText, given: list[str]) -> dict:
-    """Return a text as runs {text, label, first} at its tokens' borders, for people to look at.
-
-    The pieces of one character are one run; what lies between tokens has no label.
+    """Return a text as runs {text, label, first} at token borders, for display. Several tokens of one character are one
+    run; text between tokens has no label.
     """
     runs, end = [], 0
     for (first, last), label in zip(tokens.offsets, given, strict=True):
@@ -168,7 +167,7 @@ def preview(name: str, text: str, tokens: TokenizedText, given: list[str]) -> di
 
 
 def label_warnings(names: dict[str, set[str]]) -> list[str]:
-    """Return a line for each label that a split has and the training split lacks: nothing can learn it."""
+    """Return a warning for each label of a split that is missing in the training split: it can't be learned."""
     return [
         f"{split} has the label {name}, which no record of the training split has"
         for split in SPLITS[1:]
@@ -180,18 +179,18 @@ def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) ->
     """Tokenize the three splits of a dataset's folder and write rows and labels; return the ledger.
 
     `settings` is `tokens` of the configuration. Raises UserError for a dataset without spans, and for windows longer
-    than the model sees.
+    than the model takes.
     """
     manifest, tokenizer = check_manifest(base, hashes=False), load_tokenizer(base)
     positions = read_json(base.parent / "config.json").get("max_position_embeddings") or settings["max_length"]
     if settings["max_length"] > positions:
         raise UserError(
-            f"tokens.max_length is {settings['max_length']}, the model {manifest['name']} sees {positions} tokens",
+            f"tokens.max_length is {settings['max_length']}, the model {manifest['name']} takes {positions} tokens",
             remedy=f"set tokens.max_length to {positions} or less",
         )
     names = gold_labels(dataset)
     if not names["train"]:
-        raise UserError("holds no span to learn from", dataset / "train.jsonl")
+        raise UserError("has no span to learn from", dataset / "train.jsonl")
     labels, ledgers = bio_labels(set().union(*names.values())), {}
     for split in SPLITS:
         source = dataset / f"{split}.jsonl"
@@ -226,7 +225,7 @@ def step(arguments) -> None:
 
 
 def hues(labels: list[str]) -> dict[str, int]:
-    """Return a hue in degrees for each entity name of BIO labels, evenly apart."""
+    """Return a hue in degrees for each entity label, evenly spaced."""
     names = sorted({label[2:] for label in labels[1:]})
     return {name: number * 360 // len(names) for number, name in enumerate(names)}
 

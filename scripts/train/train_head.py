@@ -4,10 +4,10 @@ python scripts/train/train_head.py results/runs/pii/tokens --base results/models
     --checkpoints results/runs/pii/checkpoints --output results/runs/pii/adapter \
     --curve results/runs/pii/curve.jsonl --facts results/runs/pii/training.json --settings '{...}'
 
-`--settings` holds method (`head` or `lora`), seed, head, lora, qlora and training of the run. Under a frozen backbone
-hidden states are constants: one forward pass over the data writes them to disk (where they fit: head.cache), and the
-head trains on them in seconds, whatever the number of epochs. It trains on standardized features, and its weights are
-then changed so that they take the features as they are.
+`--settings` holds method (`head` or `lora`), seed, head, lora, qlora and training of the run. The hidden states of a
+frozen backbone are constant: one forward pass over the data writes them to disk (if they fit: head.cache), and the head
+trains on them in seconds, whatever the number of epochs. It trains on standardized features; afterwards the
+standardization is folded into its weights.
 """
 
 import shutil
@@ -29,11 +29,11 @@ from scripts.train.training_run import SPLITS
 from scripts.train.training_step import train_once, training_of, training_parser
 
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
-LAST_ATTEMPT = 6  # then a forward pass is down to 128 tokens, and a micro-batch of 32 to one row
+LAST_ATTEMPT = 6  # a forward pass then has 128 tokens, and a micro-batch of 32 rows is down to one
 
 
 def check_optimizer(training: dict) -> None:
-    """Say that a head needs no paged optimizer, and refuse another kind than AdamW."""
+    """Log that a head needs no paged optimizer; raise UserError for an optimizer other than AdamW."""
     if training["optimizer"].startswith("paged_"):
         log.info("%s: a head is small, AdamW is used", training["optimizer"])
     elif not training["optimizer"].startswith("adamw_torch"):
@@ -45,9 +45,9 @@ def check_optimizer(training: dict) -> None:
 def train_head(run: HeadRun) -> tuple[list[dict], dict]:
     """Train the head over the frozen backbone and write its folder; return curve and facts.
 
-    With several depths (`head.layer: auto`) one head is trained for each, and the one with the lowest loss on the
-    validation split is kept; of equal ones that of the lower layer. Raises UserError when the loss is not a number, on
-    SIGTERM, and for a base without a token classifier.
+    With several depths (`head.layer: auto`) one head is trained for each, and the one with the lowest validation loss
+    is kept; of equal ones, the one at the lower layer. Raises UserError if the loss is not a number, on SIGTERM, and
+    for a base without a token classifier.
     """
     from scripts.train.features import Rows
     from scripts.train.head_model import class_weights, classifier_config
@@ -85,9 +85,8 @@ def train_head(run: HeadRun) -> tuple[list[dict], dict]:
 
 
 def train_at(depth: int, sources: dict, rows: dict, weights: list[float], cached: bool, run: HeadRun, stop) -> tuple:
-    """Train a head on a layer's standardized hidden states; return its trainer and the validation loss of its weights.
-
-    The standardization is folded into the weights.
+    """Train a head on a layer's standardized hidden states; return its trainer and its validation loss. The
+    standardization is folded into the weights.
     """
     import torch
 
@@ -111,7 +110,7 @@ def train_at(depth: int, sources: dict, rows: dict, weights: list[float], cached
 
 
 def statistics_of(depth: int, source, rows, run: HeadRun):
-    """Return mean and deviation of a layer's features on the training split; read from disk where they are there."""
+    """Return mean and deviation of a layer's features on the training split, from disk if cached."""
     from safetensors.torch import load_file, save_file
 
     from scripts.train.features import feature_statistics
@@ -127,10 +126,9 @@ def statistics_of(depth: int, source, rows, run: HeadRun):
 
 
 def feature_sources(rows: dict, run: HeadRun, stop: StopOnTerm) -> tuple[dict, dict]:
-    """Return where each split's hidden states come from, by depth, and the facts: kept or not, why, sizes, seconds.
-
-    Kept states of other settings are removed, because they can be large. Raises UserError when those of several depths
-    can't be kept.
+    """Return the sources of each split's hidden states by depth, and facts: cached or not, why, sizes, seconds. Cached
+    states of other settings are removed, because they can be large. Raises UserError if the states of several depths
+    can't be cached.
     """
     import torch
 
@@ -178,7 +176,7 @@ def feature_sources(rows: dict, run: HeadRun, stop: StopOnTerm) -> tuple[dict, d
 
 
 def live_features(rows: dict, run: HeadRun) -> dict:
-    """Load the base's backbone, frozen, in evaluation mode, and return each split's hidden states as it gives them."""
+    """Load the base's frozen backbone in evaluation mode; return each split's hidden states, computed at request."""
     from scripts.train.features import LiveFeatures
     from scripts.train.head_model import load_classifier
 
@@ -188,7 +186,7 @@ def live_features(rows: dict, run: HeadRun) -> dict:
         )
     backbone = model.base_model.requires_grad_(False).eval()
     if run.depths != [run.base_layers] and not (hasattr(backbone, "layers") and hasattr(backbone, "norm")):
-        raise UserError("head.layer: the layers of this architecture can't be told apart", remedy="set it to 'last'")
+        raise UserError("head.layer: the layers of this architecture can't be identified", remedy="set it to 'last'")
     pad_id = load_tokenizer(run.base).pad_token_id
     return {split: LiveFeatures(backbone, part, pad_id, run.attempt, run.depths) for split, part in rows.items()}
 

@@ -1,12 +1,12 @@
-"""Fine-tune a base model on tokenized rows: LoRA, QLoRA, or all weights; resumed from the last checkpoint.
+"""Fine-tune a base model on tokenized rows: LoRA, QLoRA, or all weights; resumes from the last checkpoint.
 
 python scripts/train/train_model.py results/runs/football/tokens --base results/models/embedded/manifest.json \
     --checkpoints results/runs/football/checkpoints --output results/runs/football/adapter \
     --curve results/runs/football/curve.jsonl --facts results/runs/football/training.json --settings '{...}'
 
 `--settings` holds method, seed, lora, qlora, tokens and training of the run. After running out of memory the
-micro-batch is halved and accumulation doubled, so that training continues with the same batches. Where the
-settings ask for several processes, this starts them (scripts/train/launch.py); they share the rows of each step.
+micro-batch is halved and the accumulation doubled, so that training continues with the same batches. If the settings
+ask for several processes, this script starts them (scripts/train/launch.py); they share the rows of each step.
 """
 
 import argparse
@@ -36,7 +36,7 @@ RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflo
 def train_model(run: TrainingRun) -> tuple[list[dict], dict]:
     """Train and write the adapter's (or, for the method `full`, the model's) folder; return curve and facts.
 
-    Raises UserError when a loss is not a number, on SIGTERM, and for settings that this machine can't do.
+    Raises UserError if a loss is not a number, on SIGTERM, and for settings that this machine does not support.
     """
     from accelerate import PartialState
     from transformers import set_seed
@@ -107,7 +107,7 @@ def train_model(run: TrainingRun) -> tuple[list[dict], dict]:
 
 
 def training_rows(tokens: Path, model, tokenizer, settings: dict, folder: Path):
-    """Return the rows to train on, packed where that is wanted and possible, and whether they are packed."""
+    """Return the training rows, packed if configured and possible, and whether they are packed."""
     from accelerate import PartialState
 
     from scripts.train.batches import keeps_examples_apart, load_rows, pack_rows
@@ -116,19 +116,18 @@ def training_rows(tokens: Path, model, tokenizer, settings: dict, folder: Path):
     if not settings["packing"]:
         return rows, "off"
     if not keeps_examples_apart(model, tokenizer.pad_token_id, model.config.vocab_size):
-        log.warning("packing is not done: this attention lets packed examples see each other")
-        return rows, "not done: this attention lets packed examples see each other"
+        log.warning("packing is not used: with this attention, packed examples attend to each other")
+        return rows, "not used: with this attention, packed examples attend to each other"
     processes, file = PartialState(), folder / "packed" / "train.arrow"
-    with processes.main_process_first():  # an earlier attempt's packs are made again: no checksum protects them
+    with processes.main_process_first():  # an earlier attempt's packed rows are written again: they have no checksum
         return pack_rows(rows, settings["max_length"], file, made=not processes.is_main_process), "on"
 
 
 def save_result(
     model, base: Path, output: Path, method: str, longest_edge: int | None = None, task: str = "chat"
 ) -> None:
-    """Write the trained weights as a folder that is whole or absent, its manifest last.
-
-    `longest_edge` is the limit in pixels that a vision run set; who uses its weights has to scale images alike.
+    """Write the folder of the trained weights atomically, its manifest last. `longest_edge` is a vision run's limit in
+    pixels; inference has to scale images in the same way.
     """
     from scripts.train.sharding import adapter_weights
 
@@ -147,7 +146,7 @@ def save_result(
 
 
 def save_full_model(model, base: Path, folder: Path, facts: dict) -> None:
-    """Write a fully trained model in the base's own number format, with the base's tokenizer and, if any, code."""
+    """Write a fully trained model in the base's number format, with the base's tokenizer and code, if any."""
     import torch
 
     config = read_json(base / "config.json")
@@ -159,7 +158,7 @@ def save_full_model(model, base: Path, folder: Path, facts: dict) -> None:
 
 
 def step(arguments) -> None:
-    """Run the step; with `--exchange` it is one of several processes, and another one writes the outputs."""
+    """Run the step; with `--exchange` this is one of several processes, and the launcher writes the outputs."""
 
     def train_here(attempt: int) -> tuple[list[dict], dict]:
         return train_model(TrainingRun.of(arguments, RESULT_VERSION, attempt))
@@ -177,7 +176,7 @@ def step(arguments) -> None:
 def parser():
     """Return the step's command line."""
     result = training_parser(__doc__.splitlines()[0])
-    result.add_argument("--images", type=Path, help="folder where the rows of a vision run find their images")
+    result.add_argument("--images", type=Path, help="folder of the images of a vision run's rows")
     result.add_argument("--attempt", type=int, default=1, help=argparse.SUPPRESS)
     result.add_argument("--exchange", type=Path, help=argparse.SUPPRESS)
     return result

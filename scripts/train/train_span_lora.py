@@ -1,4 +1,4 @@
-"""Train LoRA on the backbone and the linear head together; called by train_head.py for the method `lora`."""
+"""Train LoRA on the backbone jointly with the linear head; called by train_head.py for the method `lora`."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ HEAD_NAME = "score"
 def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
     """Train adapter and head and write their folder; return curve and facts.
 
-    Raises UserError when a loss is not a number, on SIGTERM, and for settings that this machine can't do.
+    Raises UserError if a loss is not a number, on SIGTERM, and for settings that this machine does not support.
     """
     from transformers import set_seed
 
@@ -72,7 +72,7 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
 
 
 def adapted_classifier(run: HeadRun):
-    """Return the base as token classifier under a fresh adapter, with the head trained in full beside it."""
+    """Return the base as token classifier with a fresh adapter and a fully trained head."""
     from peft import get_peft_model, prepare_model_for_kbit_training
 
     from scripts.train.arguments import lora_config, missing_target_modules
@@ -95,12 +95,12 @@ def adapted_classifier(run: HeadRun):
 
 
 def trained_head(model):
-    """Return the head of a PEFT model, the copy that was trained."""
+    """Return the trained copy of the head in a PEFT model."""
     return model.get_submodule(f"base_model.model.{HEAD_NAME}").modules_to_save["default"]
 
 
 def save_adapter(model, base: Path, folder: Path) -> None:
-    """Write the LoRA part as plain PEFT files; the head is in its own file beside them."""
+    """Write the LoRA weights as plain PEFT files; the head has its own file."""
     from peft import get_peft_model_state_dict
     from safetensors.torch import save_file
 

@@ -11,22 +11,22 @@ from scripts.train.head_model import summed_loss
 from scripts.train.resumable import Resumable
 from scripts.train.sharding import Sharded
 
-# TRL 1.16 computes logits only where a label is, but on a CPU at every position: each number of positions would compile
-# its kernel anew. On a CPU nothing is compiled here (scripts/common/threads.py), and prompts are most of a batch.
+# TRL 1.16 computes logits only at labelled positions, but on a CPU at every position, because each number of positions
+# would compile a new kernel. Here nothing is compiled on a CPU (scripts/common/threads.py), and most of a batch is
+# prompts.
 trl.trainer.utils._use_triton = lambda device: True
 
 
 class Trainer(Sharded, Resumable, SFTTrainer):
-    """SFTTrainer over rows that are tokenized already.
+    """SFTTrainer over tokenized rows.
 
-    The loss of an evaluation is the mean over all trained tokens, as in training; transformers' own is a mean of batch
-    means, which another batch size changes. Whatever is trained is held in float32: an update of a few millionths is
-    lost on a number of 16 bits. TRL holds an adapter over a 4-bit base in bf16, which fp16 training can't scale and a
-    resumed run would not be given back.
+    The evaluation loss is the mean over all trained tokens, as in training; transformers' is a mean of batch means,
+    which depends on the batch size. Trained weights are in float32: 16-bit numbers lose updates of a few millionths.
+    TRL puts an adapter over a 4-bit base into bf16, which fp16 training can't scale and a resume would not restore.
 
-    The number of processes does not change what is learned: accelerate deals them the micro-batches of a step in turn,
-    and the loss is the sum over a step's tokens divided by their number in all processes. Only the order of additions
-    differs and, where processes cut micro-batches, what dropout drops.
+    The number of processes does not change the loss: accelerate distributes the micro-batches of a step to them in
+    turn, and the loss is the sum over a step's tokens divided by their number in all processes. Only the order of
+    additions differs and, if processes split micro-batches, the dropout masks.
     """
 
     def __init__(self, *arguments, **options):
@@ -38,7 +38,8 @@ class Trainer(Sharded, Resumable, SFTTrainer):
             options["data_collator"] = WithoutBlankRows(options["data_collator"])
         super().__init__(*arguments, **options)
         if self.args.world_size > 1:
-            # accelerate cuts what an epoch's last micro-batches gather to the rows of the dataset; TRL gathers sums.
+            # accelerate truncates what is gathered in an epoch's last micro-batches to the rows of the dataset, but TRL
+            # gathers sums.
             self.accelerator.gather_for_metrics = self.accelerator.gather
         for parameter in self.model.parameters():
             if parameter.requires_grad:
@@ -51,13 +52,13 @@ class Trainer(Sharded, Resumable, SFTTrainer):
         return filled(list(range(len(eval_dataset) - 1)), self.args.eval_batch_size * count)
 
     def training_step(self, *arguments, **options):
-        """Train on a micro-batch; its dropout depends on seed, step and place in the step, not on the process."""
+        """Train on a micro-batch; dropout depends on seed, step and position in the step, not on the process."""
         step, place = self.state.global_step, self.place_in_step() * self.args.world_size + self.args.process_index
         torch.manual_seed(((self.row_seed * 1_000_003 + step) * 1_000_003 + place) % 2**63)
         return super().training_step(*arguments, **options)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Return the loss, and sum it up over an evaluation's tokens."""
+        """Return the loss, and add it to the sum over an evaluation's tokens."""
         result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         if not self.model.training:
             loss = result[0] if return_outputs else result
@@ -90,10 +91,10 @@ class Trainer(Sharded, Resumable, SFTTrainer):
 
 
 class SpanTrainer(Resumable, transformers.Trainer):
-    """transformers' trainer for LoRA and head together, over rows {input_ids, labels} with a label per token.
+    """transformers' trainer for LoRA jointly with a head, over rows {input_ids, labels} with a label per token.
 
-    The loss is the mean over labelled tokens, of an evaluation over all of its labelled tokens, whatever the batches;
-    `class_weights` [labels] weigh it.
+    The loss is the mean over labelled tokens, weighted by `class_weights` [labels]; in an evaluation over all labelled
+    tokens of the split, whatever the batches.
     """
 
     def __init__(self, *arguments, class_weights: list[float], **options):
@@ -103,7 +104,7 @@ class SpanTrainer(Resumable, transformers.Trainer):
         self.model_accepts_loss_kwargs = True  # the loss below divides by the tokens of the whole effective batch
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Return the weighted loss, and count loss, right answers and tokens."""
+        """Return the weighted loss, and add up loss, correct labels and tokens."""
         logits, labels = self.labelled(model, inputs)
         total, tokens = summed_loss(logits, labels, self.class_weights.to(logits.device)), len(labels)
         right = (logits.argmax(-1) == labels).sum()
@@ -123,7 +124,7 @@ class SpanTrainer(Resumable, transformers.Trainer):
         return outputs.logits[chosen].float(), labels[chosen]
 
     def sums(self) -> list[float]:
-        """Return loss, right answers and tokens since the last log."""
+        """Return loss, correct labels and tokens since the last log."""
         return self.trained.tolist()
 
     def set_sums(self, sums: list[float]) -> None:

@@ -1,4 +1,4 @@
-"""One attempt at a run: its files and settings, the fingerprint of what shapes it, and its facts."""
+"""One attempt at a run: its files, settings, fingerprint and facts."""
 
 import importlib.util
 import time
@@ -18,9 +18,9 @@ from scripts.train.run_metadata import best_step, run_metadata
 
 SPLITS = ("train", "validation")
 SHAPING_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
-# What may change without another run coming of it; micro-batch times accumulation must stay the same. The number of
-# processes changes no more than the last digits, and on a CPU the number of their threads makes another run of it. The
-# number format that `precision` comes to is a part of a run's fingerprint by itself.
+# Settings that may change without a new fingerprint; micro-batch times accumulation must stay the same. The number of
+# processes changes only the last digits; on a CPU the number of threads is part of the fingerprint. The number format
+# that `precision` results in has its own entry in the fingerprint.
 FREE_TO_CHANGE = (
     "report_to", "keep_checkpoints", "checkpoint_steps", "micro_batch", "accumulation", "logging_steps",
     "processes", "nodes", "precision",
@@ -29,7 +29,7 @@ FREE_TO_CHANGE = (
 
 @dataclass
 class TrainingRun:
-    """One attempt at training a run; `images` is the folder where the rows of a vision run find their images."""
+    """One attempt at training a run; `images` is the folder of the images of a vision run's rows."""
 
     tokens: Path
     base: Path
@@ -37,21 +37,21 @@ class TrainingRun:
     output: Path
     settings: dict
     threads: int
-    attempt: int = 1  # each further one halves the micro-batch
+    attempt: int = 1  # each further attempt halves the micro-batch
     images: Path | None = None
     result_version: int = 0  # of the step: see scripts/workflow/code_digest.py
     started: float = field(default_factory=time.monotonic)
 
     @classmethod
     def of(cls, arguments, result_version: int, attempt: int = 1) -> "TrainingRun":
-        """Return an attempt at the run of a step's arguments."""
+        """Create an attempt from a step's arguments."""
         a = arguments
         files = (a.tokens, a.base, a.checkpoints, a.output)
         return cls(*files, a.settings, a.threads, attempt, getattr(a, "images", None), result_version)
 
     @cached_property
     def inputs(self) -> dict:
-        """What decides how the run goes, beside its settings, number format and device."""
+        """The inputs that determine the result, in addition to settings, number format and device."""
         return {
             "rows": {split: known_sha256(intact(self.tokens / f"{split}.arrow")) for split in SPLITS},
             "base": check_manifest(self.base)["files"],
@@ -69,16 +69,16 @@ class TrainingRun:
 
     @cached_property
     def precision(self) -> str:
-        """The number format: this device's, or the one in which an earlier attempt began."""
+        """The number format: that of this device, or the one an earlier attempt began with."""
         begun = [precision for precision in FORMATS if self.has_begun(precision)]
         return precision_of_run(self.settings["training"]["precision"], begun)
 
     def has_begun(self, precision: str) -> bool:
-        """Return whether an earlier attempt left checkpoints in a number format."""
+        """Return whether there are checkpoints of an earlier attempt in a number format."""
         return bool(checkpoints_in(self.folder(precision)))
 
     def folder(self, precision: str, **further) -> Path:
-        """Return the folder of the checkpoints, named by the fingerprint of what decides how the run goes."""
+        """Return the folder of the checkpoints, named by the fingerprint of everything that determines the result."""
         training = self.settings["training"]
         name = fingerprint(
             **self.inputs,
@@ -91,17 +91,17 @@ class TrainingRun:
         return self.checkpoints / name
 
     def finished_fingerprint(self) -> str:
-        """Return the fingerprint of what the outputs depend on; a run that finished on another device has finished."""
+        """Return the fingerprint of a finished run; it does not include the device."""
         return fingerprint(**self.inputs, settings=self.settings, manifest=check_manifest(self.base))
 
     @property
     def num_processes(self) -> int:
-        """How many processes train the run."""
+        """The number of processes that train the run."""
         return self.settings["training"]["processes"] * self.settings["training"]["nodes"]
 
     @property
     def shape(self) -> tuple[int, int]:
-        """A process's micro-batch and accumulation in this attempt."""
+        """Micro-batch and accumulation per process in this attempt."""
         training = self.settings["training"]
         return batch_shape(training["micro_batch"], training["accumulation"], self.attempt, self.num_processes)
 
@@ -111,7 +111,7 @@ class TrainingRun:
         return self.checkpoints.parent.name
 
     def facts(self, folder: Path, meter: EnergyMeter, trainer, **others) -> dict:
-        """Return what happened, for training.json: what the trainer knows, the run's settings, and `others`."""
+        """Return the facts for training.json: the trainer's results, the run's settings, and `others`."""
         micro_batch, accumulation = self.shape
         return {
             "method": self.settings["method"],

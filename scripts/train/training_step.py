@@ -1,4 +1,4 @@
-"""The step of every training: one process at a time trains a run, and a run that has finished is not trained again."""
+"""Common code of the training steps: a lock per run, and reuse of the result of a finished run."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -14,15 +14,14 @@ from scripts.train.oom_retry import RetryLog, train_with_oom_retry
 from scripts.train.stop import StopOnTerm
 
 FINISHED = ".finished.json"
-PATIENCE = 90  # seconds: longer than a training that outlived its workflow takes to stop
+PATIENCE = 90  # seconds: longer than a training takes to stop after its workflow was killed
 
 
 @contextmanager
 def only_training_in(folder: Path) -> Iterator[None]:
-    """Hold the run's lock, which ends with this process; raises UserError when another process holds it.
-
-    A training that outlived a killed workflow would otherwise write the same checkpoints as the next one. It stops by
-    itself, so this one waits. Where the file system has no locks, training continues without one.
+    """Hold the run's lock while the block runs; raises UserError if another process holds it. Without a lock, a
+    training that outlived a killed workflow would write the same checkpoints as the next one. It stops by itself, so
+    this one waits. On a file system without locks, training continues without one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".training.lock", "w", encoding="utf-8") as file:
@@ -30,7 +29,7 @@ def only_training_in(folder: Path) -> Iterator[None]:
             take_lock(file, PATIENCE)
         except BlockingIOError:
             raise UserError(
-                "another process is training this run", folder, remedy="wait for it, or end that train_model.py"
+                "another process is training this run", folder, remedy="wait for it, or stop that process"
             ) from None
         except OSError as error:
             log.warning(
@@ -40,9 +39,10 @@ def only_training_in(folder: Path) -> Iterator[None]:
 
 
 def finished_run(record: Path, run: str, output: Path) -> dict | None:
-    """Return what a run with this fingerprint left when it finished, if its weights are there unaltered.
+    """Return the result of a finished run with this fingerprint, if its weights exist unaltered.
 
-    Snakemake runs a step again when its input was made again, even with the same bytes; training is too dear for that.
+    Snakemake runs a step again if its input was rewritten, even with the same bytes; training is too expensive for
+    that.
     """
     if not record.is_file():
         return None
@@ -55,15 +55,13 @@ def finished_run(record: Path, run: str, output: Path) -> dict | None:
 
 
 def train_once(arguments, run: str, train: Callable[[int], tuple[list[dict], dict]], remedy: str, last=None) -> None:
-    """Write the outputs of `train(attempt)`, or of the run with this fingerprint that has finished already.
-
-    `remedy` and `last` are for a lack of memory (scripts/train/oom_retry.py). The checkpoints are removed once
-    everything is written: nothing resumes a finished run.
+    """Write the outputs of `train(attempt)`, or of a finished run with this fingerprint. `remedy` and `last` apply to a
+    lack of memory (scripts/train/oom_retry.py). The checkpoints are removed after everything is written.
     """
     record = arguments.checkpoints.with_name(FINISHED)
     finished = finished_run(record, run, arguments.output)
     if finished:
-        log.info("this run has finished already: its weights are taken as they are")
+        log.info("this run has already finished: its weights are reused")
         write_manifest(arguments.output, **finished["manifest"])
     else:
         retry_log = RetryLog(arguments.checkpoints, run, arguments.settings["training"], last)
@@ -78,7 +76,7 @@ def train_once(arguments, run: str, train: Callable[[int], tuple[list[dict], dic
 
 @contextmanager
 def training_of(arguments) -> Iterator[None]:
-    """Take signals, the run's lock and the step's threads."""
+    """Set up signal handlers, the run's lock and the step's threads."""
     StopOnTerm()
     with only_training_in(arguments.checkpoints.parent):
         use_threads(arguments.threads)
@@ -95,6 +93,6 @@ def training_parser(description: str):
     result.add_argument("--checkpoints", type=Path, required=True, help="folder for checkpoints and hidden states")
     result.add_argument("--output", type=Path, required=True, help="folder for the adapter, the head, or the model")
     result.add_argument("--curve", type=Path, required=True, help="JSONL file for the training curve")
-    result.add_argument("--facts", type=Path, required=True, help="JSON file for what happened")
-    result.add_argument("--threads", type=int, default=2, help="CPU threads; another number may give other rounding")
+    result.add_argument("--facts", type=Path, required=True, help="JSON file for the facts of the training")
+    result.add_argument("--threads", type=int, default=2, help="CPU threads; the number may affect rounding")
     return result

@@ -1,7 +1,7 @@
-"""What a vision run trains, and the batches with images that it trains on.
+"""Training of vision runs: the trained parts of the model, and batches with images.
 
-The language model learns by its adapter, as in a text run. Vision tower and projector are frozen unless the settings
-say otherwise; the projector is then trained in full, the tower by an adapter of its own, each at its own learning rate.
+The language model is trained with an adapter, as in a text run. Vision tower and projector are frozen by default; if
+they are trained, the projector is trained in full and the tower with its own adapter, each with its own learning rate.
 """
 
 import re
@@ -17,13 +17,13 @@ from scripts.train.arguments import lora_config
 from scripts.train.trainer import Trainer
 
 LANGUAGE_MODEL = "model.language_model"
-PICTURES = "pictures"  # TRL takes a column `images` as its own business
+PICTURES = "pictures"  # TRL processes a column `images` itself
 
 
 class VisionCollator:
-    """Makes a batch of rows, its images opened and scaled only now: input_ids, labels, attention_mask, pixel_values.
+    """Collates rows to input_ids, labels, attention_mask and pixel_values; opens and scales the images.
 
-    `folder` is where the rows' images are found. A batch without images has no pixel values.
+    `folder` has the rows' images. A batch without images has no pixel_values.
     """
 
     def __init__(self, processor, folder: Path):
@@ -35,14 +35,14 @@ class VisionCollator:
 
 
 class VisionTrainer(Trainer):
-    """The trainer of vision runs; `part_rates` are peak learning rates by the name of the part that has its own."""
+    """The trainer of vision runs; `part_rates` maps parts of the model to their peak learning rates."""
 
     def __init__(self, *arguments, part_rates: dict[str, float], **options):
         self.part_rates = part_rates
         super().__init__(*arguments, **options)
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
-        """Make the optimizer; parts with a rate of their own become groups of their own, under the same schedule."""
+        """Create the optimizer; each part with its own rate becomes a parameter group, with the same schedule."""
         made = self.optimizer is not None
         optimizer = super().create_optimizer(model)
         if not made:
@@ -52,9 +52,10 @@ class VisionTrainer(Trainer):
 
 
 def groups_by_part(groups: list[dict], names: dict, rates: dict[str, float]) -> list[dict]:
-    """Return the parameter groups, those of each part apart and at its rate; the parts come last.
+    """Return the parameter groups, split by part, each part with its rate; the parts come last.
 
-    `names` are the parameters' names, `rates` the learning rates by part, where `x.y` is in the name of what is in it.
+    `names` are the parameters' names; `rates` maps parts to learning rates. A parameter belongs to a part if its name
+    contains the part.
     """
 
     def part_of(parameter) -> str | None:
@@ -71,28 +72,27 @@ def groups_by_part(groups: list[dict], names: dict, rates: dict[str, float]) -> 
 
 
 class VisionTraining:
-    """A vision run's processor, images and settings, and what follows from them for its training."""
+    """A vision run's processor, images and settings, and the training setup that follows from them."""
 
     def __init__(self, base: Path, images: Path | None, settings: dict):
         if images is None:
-            raise UserError("a vision run needs the folder of its images", remedy="name it with --images")
+            raise UserError("a vision run needs the folder of its images", remedy="add --images")
         if settings["tokens"]["packing"]:
-            raise UserError("tokens.packing: rows with images can't be packed", remedy="drop it")
+            raise UserError("tokens.packing: rows with images can't be packed", remedy="remove it")
         self.settings, self.vision = settings, settings["vision"]
         self.processor = load_processor(base, self.vision["longest_edge"])
         self.collator = VisionCollator(self.processor, images)
 
     def rows(self, dataset: Dataset, path: Path) -> Dataset:
-        """Return tokenized rows with their images under the name that the collator knows."""
+        """Return tokenized rows with the images column renamed for the collator."""
         if "images" not in dataset.column_names:
-            raise UserError("has no column of images: it was made for another task", path)
+            raise UserError("has no column of images: it was written for another task", path)
         return dataset.rename_column("images", PICTURES)
 
     def freeze(self, model) -> None:
-        """Freeze what is not trained at all, so that no gradient is computed for it, nor anything kept for one.
-
-        transformers asks for gradients at the tower's input when activations are checkpointed; without `no_grad` each
-        step would go back through a tower that learns nothing.
+        """Freeze the untrained parts, so that no gradients are computed and no activations stored for them. With
+        gradient checkpointing, transformers requires gradients at the tower's input; without `no_grad` each step would
+        propagate back through the frozen tower.
         """
         tower, projector = model.get_submodule(VISION_TOWER), model.get_submodule(PROJECTOR)
         projector.requires_grad_(self.vision["train_projector"])
@@ -101,7 +101,7 @@ class VisionTraining:
             tower.forward = torch.no_grad()(tower.forward)
 
     def lora_config(self, model):
-        """Return PEFT's configuration: LoRA in the language model and, if wanted, the tower; the projector in full."""
+        """Return PEFT's configuration: LoRA in the language model and optionally the tower; the projector in full."""
         lora = self.settings["lora"]
         parts = [LANGUAGE_MODEL, *([VISION_TOWER] if self.vision["train_vision_tower"] else [])]
         config = lora_config({**lora, "target_modules": target_pattern(model, lora["target_modules"], parts)})
@@ -109,7 +109,7 @@ class VisionTraining:
         return config
 
     def part_rates(self) -> dict[str, float]:
-        """Return the peak learning rates of the trained parts that have one of their own, by name of the part."""
+        """Return the peak learning rates of the trained parts with their own rate, by part."""
         trained = {
             PROJECTOR: self.vision["train_projector"] and self.vision["projector_learning_rate"],
             VISION_TOWER: self.vision["train_vision_tower"] and self.vision["vision_learning_rate"],
@@ -117,7 +117,7 @@ class VisionTraining:
         return {part: rate for part, rate in trained.items() if rate}
 
     def facts(self, rows: Dataset) -> dict:
-        """Return how many images a pass over the rows sees, and what of the model is trained."""
+        """Return the number of images per epoch, and the trained parts of the model."""
         ids = set(self.processor.image_token_ids)
         wanted = {PROJECTOR: "train_projector", VISION_TOWER: "train_vision_tower"}
         return {
@@ -129,10 +129,9 @@ class VisionTraining:
 
 
 def target_pattern(model, wanted: str | list[str], parts: list[str]) -> str:
-    """Return a regular expression of the linear modules of some parts of a model that get an adapter.
-
-    `wanted` is `all-linear` or a list of names with which the modules' names end. Raises UserError for a name that no
-    linear module of the first part has: vision tower and language model have modules of like names.
+    """Return a regular expression for the linear modules of parts of a model that get an adapter. `wanted` is
+    `all-linear` or a list of suffixes of module names. Raises UserError for a suffix that no linear module of the first
+    part has: vision tower and language model share module names.
     """
     linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     inside = [name for name in linear if name.startswith(tuple(f"{part}." for part in parts))]

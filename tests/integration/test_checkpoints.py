@@ -136,7 +136,7 @@ def test_a_checkpoint_whose_best_one_is_broken_is_left_out(run, newest, caplog):
     assert latest_checkpoint(run) == newest
     (earlier / WEIGHTS).write_bytes(b"")
     assert latest_checkpoint(run) == checkpoints_in(run)[1]
-    assert f"{newest} is left out: its best checkpoint" in caplog.text
+    assert f"{newest} is skipped: its best checkpoint" in caplog.text
 
 
 HOSTILE = {

@@ -104,9 +104,9 @@ def test_a_model_or_tokenizer_that_is_nothing_without_its_code_is_refused(folder
     folder.plant("own.py")
     folder.change("tokenizer_config.json", auto_map={"AutoTokenizer": ["own.Own", None]}, tokenizer_class="Own")
     (folder.source / "tokenizer.json").unlink(missing_ok=True)
-    folder.refused("its tokenizer needs Python code of its own (class 'Own'); read that code, then set")
+    folder.refused("its tokenizer needs its own Python code (class 'Own'); read that code, then set")
     folder.change("config.json", auto_map={"AutoConfig": "own.Own"}, model_type="own")
-    folder.refused("needs Python code of its own (model type 'own'); read that code, then set")
+    folder.refused("needs its own Python code (model type 'own'); read that code, then set")
     assert not folder.mark.exists()
 
 

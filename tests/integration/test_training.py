@@ -168,7 +168,7 @@ def test_a_number_of_steps_ends_a_training_early_and_never_late():
     ("tokens", "config", "template", "message"),
     [
         ({}, {}, "llama3", "24 of 24 rows are without an end: no special token ends their answer"),
-        ({}, {"max_position_embeddings": 20}, None, r"the longest row has \d+ tokens, the model tiny sees 20; set "),
+        ({}, {"max_position_embeddings": 20}, None, r"the longest row has \d+ tokens, the model tiny takes 20; set "),
         ({"max_length": 16}, {}, None, r"24 of 24 rows are longer than tokens\.max_length 16, the longest has \d+"),
     ],
 )

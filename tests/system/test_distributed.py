@@ -330,7 +330,7 @@ def test_fewer_gpus_than_processes_is_one_clear_line(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     for name, value in {"LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "4"}.items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match="4 processes want a GPU each, and there are 2"), process_group():
+    with pytest.raises(UserError, match="4 processes need a GPU each, but there are 2"), process_group():
         pass
 
 

@@ -122,7 +122,7 @@ def test_sigterm_while_the_model_loads_ends_the_step_at_once(tokens, tiny_base, 
     step.wait_for("checkpoints/tries.jsonl")
     said = step.end(signal.SIGTERM)
     assert step.process.returncode == 1
-    assert said.strip() == "train_model.py: stopped by SIGTERM outside the training loop; run again to go on"
+    assert said.strip() == "train_model.py: stopped by SIGTERM outside the training loop; run again"
     assert not (tmp_path / "adapter").exists()
 
 
