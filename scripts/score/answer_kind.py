@@ -1,4 +1,4 @@
-"""What kind of answers are scored: entities of a text, answers that must be exact, or free text."""
+"""The kind of answers to score: entities of a text, exact answers, or free text."""
 
 from typing import Literal
 
@@ -10,9 +10,9 @@ EXACT = ("exact_match", "normalised_match", "character_error_rate")
 
 
 def answer_kind(data: ScoringInput, asked: list[str] | None) -> AnswerKind:
-    """Return `entities` for records with spans, `exact` for what is read off an image, else `text`.
+    """Return `entities` for records with spans, `exact` for questions with images, else `text`.
 
-    `asked` are the metrics that the run names: one that compares letter by letter says that answers must be exact.
+    `asked` are the run's metrics: a metric that compares letter by letter also means `exact`.
     """
     if any(data.entities):
         return "entities"

@@ -1,4 +1,4 @@
-"""The leaderboard: all runs and variants of a dataset side by side, ranked, with what is noise said to be noise."""
+"""The leaderboard: all runs and variants of a dataset, ranked, with differences marked that may be noise."""
 
 from scripts.common.metric_list import METRICS
 from scripts.score.bootstrap import Estimate
@@ -11,13 +11,13 @@ VARIANT_BASE = "base"
 
 
 def ranking_metric(rows: list[dict]) -> str | None:
-    """Return the metric that rows of one dataset are ranked by: the first for their kind that all of them have."""
+    """Return the ranking metric of a dataset's rows: the first for their kind that all of them have."""
     wanted = RANKED_BY[kind_of([row["scores"] for row in rows])]
     return next((metric for metric in wanted if all(row["scores"]["metrics"][metric] for row in rows)), None)
 
 
 def direction(metric: str, found: Estimate | None) -> str:
-    """Say what a difference means: `better`, `worse`, `noise` (its interval holds 0), or `change` (no better side)."""
+    """Return what a difference means: `better`, `worse`, `noise` (its interval contains 0), or `change`."""
     if found is None or found.low is None or found.low <= 0 <= found.high:
         return "noise"
     side = METRICS[metric].direction
@@ -27,7 +27,7 @@ def direction(metric: str, found: Estimate | None) -> str:
 
 
 def cell(metric: str, row: dict, base: dict | None) -> dict:
-    """Return what the page shows of one metric of one row: value, interval, difference from the run's base."""
+    """Return the table cell of a metric: value, interval, difference from the run's base."""
     value = row["scores"]["metrics"].get(metric)
     if value is None:
         return {"value": None, "reason": row["scores"]["reasons"].get(metric, "")}
@@ -38,7 +38,7 @@ def cell(metric: str, row: dict, base: dict | None) -> dict:
 
 
 def mark_best(metric: str, rows: list[dict]) -> None:
-    """Mark the best cells of a metric, and those that the records can't tell from them; none when all are alike."""
+    """Mark the best cells of a metric, and those not distinguishable from them; none if all are equal."""
     side = METRICS[metric].direction
     cells = [row for row in rows if row["cells"][metric]["value"] is not None]
     values = {row["cells"][metric]["value"] for row in cells}
@@ -55,7 +55,7 @@ def mark_best(metric: str, rows: list[dict]) -> None:
 
 
 def ranked(rows: list[dict]) -> list[dict]:
-    """Return a dataset's rows with cells, best first; `rank` 1 is the best, `tied` says that it is as good as that."""
+    """Return a dataset's rows with cells, best first; `tied` rows are not distinguishable from the best."""
     bases = {row["run"]: row for row in rows if row["variant"] == VARIANT_BASE}
     for row in rows:
         row["cells"] = {metric: cell(metric, row, bases.get(row["run"])) for metric in METRICS}
@@ -74,7 +74,7 @@ def ranked(rows: list[dict]) -> list[dict]:
 
 
 def boards(runs: list[dict], scores: dict[tuple[str, str], dict], verdicts: dict[str, dict]) -> list[dict]:
-    """Return one board per dataset: its metric of ranking, its ranked rows, and the metrics that its page shows.
+    """Return one board per dataset: its ranking metric, its ranked rows, and the metrics to show.
 
     `runs` holds {"run", "dataset", "model", "method", "variants"}; scores are keyed by (run, variant).
     """
@@ -91,7 +91,7 @@ def boards(runs: list[dict], scores: dict[tuple[str, str], dict], verdicts: dict
 
 
 def shown_columns(rows: list[dict]) -> list[str]:
-    """Return the metrics that the page shows of a dataset's rows; those of style where runs have prompt strategies."""
+    """Return the metrics to show for a dataset's rows; those of style if runs have prompt strategies."""
     return columns_of([row["scores"] for row in rows], any(row.get("strategies") for row in rows))
 
 
@@ -105,7 +105,7 @@ def csv_header() -> list[str]:
 
 
 def csv_row(board: dict, row: dict) -> list:
-    """Return one line of leaderboard.csv; what has no value is empty."""
+    """Return one line of leaderboard.csv; missing values are empty."""
     line = [board["dataset"], row["rank"], row["run"], row["model"], row["method"], row["variant"]]
     line += ["yes" if row["shipped"] else "no", row["verdict"]["verdict"]]
     line += [row["scores"]["records"], row["scores"]["answer_kind"]]
@@ -118,7 +118,7 @@ def csv_row(board: dict, row: dict) -> list:
 
 
 def display(metric: str, found: dict) -> dict:
-    """Return a cell with its texts for the page; what a cell lacks is None."""
+    """Return a cell with its display texts; missing ones are None."""
     blank = dict.fromkeys(("spread", "delta", "delta_spread", "meaning", "reason", "best", "as_good"))
     texts = {**blank, **found, "text": shown(metric, found["value"])}
     if found["value"] is not None:
@@ -130,7 +130,7 @@ def display(metric: str, found: dict) -> dict:
 
 
 def interval_text(metric: str, found: dict, signed: bool = False) -> str:
-    """Return an interval as people read it, the unit left out."""
+    """Return an interval as text, without the unit."""
     if found["low"] is None:
         return "no interval"
     return " to ".join(shown(metric, found[side], signed, unit=False) for side in ("low", "high"))

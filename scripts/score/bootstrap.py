@@ -1,10 +1,10 @@
 """95 % intervals of metrics and of paired differences, by resampling records.
 
 Percentile bootstrap (Efron 1979), with the percentiles widened for few records so that a mean's interval is as wide as
-Student's t would have it ("expanded percentile", Hesterberg 2015, The American Statistician 69(4), section 5.3).
-Where all records say no or all say yes, resampling can't show how little that proves: there the bound is the exact one
-of Clopper and Pearson (1934), (0.05 / 2)^(1 / records). F1, precision and recall of entities are treated alike, over
-the records that have an entity: at 1 none of them has a fault, at 0 none has a hit.
+with Student's t ("expanded percentile", Hesterberg 2015, The American Statistician 69(4), section 5.3). If a yes/no
+metric is the same for all records, resampling gives no interval: the bound is then the exact one of Clopper and Pearson
+(1934), (0.05 / 2)^(1 / records). F1, precision and recall of entities at 0 or 1 are treated in the same way, over the
+records that have an entity.
 """
 
 import functools
@@ -17,12 +17,12 @@ import numpy as np
 from scripts.score.statistics import QUANTILES, SHARES, value_of_sums
 
 LEVEL = 0.95
-CELLS = 4_000_000  # drawn indexes held in memory at once
+CELLS = 4_000_000  # resampled indexes in memory at once
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value with its interval; `low` and `high` are None where there is none (one record, or not defined)."""
+    """A value with its interval; `low` and `high` are None if it is undefined or there is only one record."""
 
     value: float
     low: float | None
@@ -30,7 +30,7 @@ class Estimate:
     n: int
 
     def within(self, least: float, most: float) -> "Estimate":
-        """Return the estimate with its interval cut to the values that are possible by definition."""
+        """Return the estimate with its interval clipped to the possible values."""
         if self.low is None or self.high is None:
             return self
         return replace(self, low=min(max(self.low, least), most), high=max(min(self.high, most), least))
@@ -41,12 +41,12 @@ class Estimate:
 
 
 def rounded(value: float | None) -> float | None:
-    """Return a number with 8 significant digits, so that the order of a sum does not show."""
+    """Round to 8 significant digits, so that the order of summation does not matter."""
     return None if value is None else float(f"{value:.8g}")
 
 
 def tail(records: int) -> float:
-    """Return the share that the interval leaves out on each side of the resampled values."""
+    """Return the share of resampled values outside of the interval on each side."""
     from scipy.special import ndtr, stdtrit
 
     student_t = stdtrit(records - 1, (1 + LEVEL) / 2)
@@ -54,9 +54,9 @@ def tail(records: int) -> float:
 
 
 def estimate(statistic: str, rows: list, resamples: int = 1000, seed: int = 0) -> Estimate | None:
-    """Return a metric's value and interval from its records' statistics; None when no record has any.
+    """Return a metric's value and interval from its records' statistics; None if no record has any.
 
-    `rows` holds one list of numbers per record, or None for a record that the metric does not apply to.
+    `rows` has one list of numbers per record, or None if the metric does not apply to the record.
     """
     table = table_of(rows)
     return None if table is None else estimates(statistic, [table], resamples, seed)[0]
@@ -65,7 +65,7 @@ def estimate(statistic: str, rows: list, resamples: int = 1000, seed: int = 0) -
 def estimates(statistic: str, tables: list[np.ndarray], resamples: int = 1000, seed: int = 0) -> list[Estimate | None]:
     """Return value and interval for each of several tables of the same records' statistics [records, columns].
 
-    None stands for a value that is not defined. All tables see the same drawn records.
+    None means an undefined value. All tables use the same resamples.
     """
     found: list[Estimate | None] = []
     for table, replicates in zip(tables, resampled(statistic, tables, resamples, seed), strict=True):
@@ -86,8 +86,8 @@ def difference(
 ) -> Estimate | None:
     """Return variant minus baseline with its interval, resampling the same records in both (paired).
 
-    `relative`: as a share of the baseline's value. Records that either side has no statistics for are left out; None
-    when none is left, or when the difference is not defined.
+    `relative`: as a share of the baseline's value. Records without statistics on either side are left out. Returns None
+    if no record is left, or if the difference is undefined.
     """
     pairs = [(ours, theirs) for ours, theirs in zip(rows, baseline, strict=True) if None not in (ours, theirs)]
     if not pairs:
@@ -108,7 +108,7 @@ def difference(
 
 
 def telling(statistic: str, table: np.ndarray) -> int:
-    """Return how many records say anything: of entities those that have one, of yes and no all."""
+    """Return the number of informative records: for entities those that have one, for yes/no metrics all."""
     if statistic == "yes_no":
         return len(table)
     counts = table[:, [1]] if statistic == "share" else table
@@ -116,13 +116,13 @@ def telling(statistic: str, table: np.ndarray) -> int:
 
 
 def table_of(rows: list) -> np.ndarray | None:
-    """Return the statistics as an array [records, columns], records without any left out; None when none is left."""
+    """Return the statistics as an array [records, columns] without records that have none; None if it is empty."""
     kept = [row for row in rows if row is not None]
     return np.array(kept, dtype=float) if kept else None
 
 
 def point(statistic: str, table: np.ndarray) -> float:
-    """Return the metric's value of all records; nan where it is not defined."""
+    """Return the metric's value over all records; nan if undefined."""
     if statistic in QUANTILES:
         return float(np.quantile(table[:, 0], QUANTILES[statistic]))
     if statistic == "variation" and len(table) < 2:
@@ -131,7 +131,7 @@ def point(statistic: str, table: np.ndarray) -> float:
 
 
 def resampled(statistic: str, tables: list[np.ndarray], resamples: int, seed: int) -> list[np.ndarray]:
-    """Return, for each table, the metric's values of the resamples; all tables see the same drawn records."""
+    """Return the metric's values over the resamples for each table; all tables use the same resamples."""
     records = len(tables[0])
     if records < 2:
         return [np.full(resamples, np.nan) for _ in tables]
@@ -150,7 +150,7 @@ def resampled(statistic: str, tables: list[np.ndarray], resamples: int, seed: in
 
 
 def drawn(records: int, resamples: int, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield the resamples in parts: drawn indexes, and how often each record was drawn, both [part, records]."""
+    """Yield the resamples in parts: drawn indexes, and the count of each record, both [part, records]."""
     generator = np.random.default_rng(seed)
     chunk = max(1, CELLS // records)
     for start in range(0, resamples, chunk):
@@ -162,12 +162,12 @@ def drawn(records: int, resamples: int, seed: int) -> Iterator[tuple[np.ndarray,
 
 @functools.lru_cache(maxsize=2)
 def drawn_at_once(records: int, resamples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return the one part of resamples that fit into it; kept, for a table asks for the same ones many times."""
+    """Return the resamples if they fit into one part; cached, because tables use the same ones many times."""
     return next(drawn(records, resamples, seed))
 
 
 def interval(replicates: np.ndarray, records: int) -> tuple[float | None, float | None]:
-    """Return the bounds of the resampled values; (None, None) for one record or when too few are defined."""
+    """Return the bounds of the resampled values; (None, None) for one record or if too few values are defined."""
     finite = replicates[np.isfinite(replicates)]
     if records < 2 or len(finite) < 0.9 * len(replicates):
         return None, None

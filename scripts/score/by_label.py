@@ -1,4 +1,4 @@
-"""The scores of the test records of each label: of each language, event or kind, as the data names them."""
+"""Scores of the test records by label, such as the language or kind of event."""
 
 from collections import Counter
 
@@ -7,7 +7,7 @@ from scripts.score.measure import interval_row
 from scripts.score.scoring_input import ScoringInput
 
 MOST_LABELS = 30
-# Their statistics rest on all records together, or they are of the machine.
+# Their statistics depend on all records, or on the machine.
 NOT_BY_LABEL = frozenset(
     {"distinct_1", "distinct_2", "repetition_across", "seconds_p50", "seconds_p95", "cost_per_1000"}
 )
@@ -16,9 +16,9 @@ NOT_BY_LABEL = frozenset(
 def label_table(data: ScoringInput, statistics: dict[str, list], resamples: int, seed: int) -> dict[str, dict]:
     """Return {"records", "metrics"} of each label; empty for fewer than two labels.
 
-    Where there are entities, `entities` counts the right ones, and `classes` is the table of their classes.
-    `statistics` are the records' statistics by metric; one without a value for a label is None there. Of more than
-    MOST_LABELS labels the most frequent ones are taken.
+    With entities, `entities` counts the expected ones, and `classes` is the table of their classes. `statistics` are
+    the records' statistics by metric; a metric without a value for a label is None. Only the MOST_LABELS most frequent
+    labels are included.
     """
     counted = Counter(row["label"] for row in data.answers if row["label"] is not None)
     if len(counted) < 2:

@@ -1,8 +1,8 @@
-"""Which metrics stand in tables, and which one ranks, by the kind of answers (scripts/score/answer_kind.py)."""
+"""The metrics in tables, and the ranking metric, by the kind of answers (scripts/score/answer_kind.py)."""
 
 from scripts.common.metric_list import METRICS
 
-# The first that every row has. The character error rate tells apart what exact match can't while all of it is wrong.
+# The first that every row has is used. The character error rate distinguishes rows whose answers are all wrong.
 RANKED_BY = {
     "entities": ("entity_f1", "perplexity_per_character", "chrf"),
     "exact": ("character_error_rate", "exact_match", "perplexity_per_character", "chrf"),
@@ -17,15 +17,15 @@ def table_of(kind: str) -> list[str]:
 
 
 def kind_of(scores: list[dict]) -> str:
-    """Return the kind of answers that score files have in common, `text` when they differ."""
+    """Return the common kind of answers of score files; `text` if they differ."""
     kinds = {found["answer_kind"] for found in scores}
     return kinds.pop() if len(kinds) == 1 else "text"
 
 
 def left_aside(scores: list[dict], gates: list[dict]) -> tuple[str, ...]:
-    """Return the metrics to leave out where few are shown: those of style, when answers must be exact.
+    """Return the metrics to leave out of short tables: those of style, for exact answers.
 
-    One that a gate of the verdict looks at stays, and so does every one that score.metrics names.
+    Metrics of a gate and those in score.metrics stay.
     """
     if kind_of(scores) != "exact":
         return ()
@@ -34,7 +34,7 @@ def left_aside(scores: list[dict], gates: list[dict]) -> tuple[str, ...]:
 
 
 def columns_of(scores: list[dict], style: bool = False) -> list[str]:
-    """Return the metrics to show of several score files; of free text those of `style` as well, with a value."""
+    """Return the metrics to show of several score files; for free text also those of `style` with a value."""
     kind = kind_of(scores)
     of_style = table_of("style") if style and kind == "text" else []
     return [

@@ -1,4 +1,4 @@
-"""Decide what becomes of a run: promote, hold or rollback, gate by gate, comparing intervals.
+"""Decide the verdict on a run, promote, hold or rollback, by gates on intervals.
 
     python scripts/score/decide_verdict.py scores/*.json --run football --base models/mistral/manifest.json \
         --settings '{"gates": {...}, "shipped": "q8_0", "bootstrap": 1000, "seed": 0}' --verdict verdict.json
@@ -17,7 +17,7 @@ from scripts.score.read_scores import read_variants
 
 def parser():
     """Return the step's arguments."""
-    arguments = step_parser("Decide what becomes of a run: promote, hold or rollback, gate by gate.")
+    arguments = step_parser("Decide the verdict on a run: promote, hold or rollback.")
     arguments.add_argument("scores", type=Path, nargs="+", help="scores of every variant (JSON)")
     arguments.add_argument("--run", required=True, help="the run's name")
     arguments.add_argument("--base", type=Path, required=True, help="manifest of the base model")

@@ -1,8 +1,8 @@
-"""How varied answers are: distinct words, repetition, lengths, generic phrases.
+"""Metrics of diversity: distinct words, repetition, lengths, generic phrases.
 
-Distinct-n and repetition across answers depend on how many records there are, so resampling records (which draws some
-twice) would bias them. Their statistics are jackknife pseudo-values instead: value + (n - 1) (value - value without
-record i), centred so that their mean is the value (Miller 1974, Biometrika 61(1)).
+Distinct-n and repetition across answers depend on the number of records, so resampling records (with repetitions) would
+bias them. Their statistics are jackknife pseudo-values instead: value + (n - 1) (value - value without record i),
+centred so that their mean is the value (Miller 1974, Biometrika 61(1)).
 """
 
 import re
@@ -17,7 +17,7 @@ ACROSS_ORDER = 4
 
 
 def pseudo_values(value: float, without: list[float | None]) -> list[list[float] | None]:
-    """Return centred jackknife pseudo-values from the value and the values without each record in turn."""
+    """Return centred jackknife pseudo-values from the value and the leave-one-out values."""
     present = [other for other in without if other is not None]
     influence = [None if other is None else (len(present) - 1) * (value - other) for other in without]
     mean = sum(item for item in influence if item is not None) / len(present)
@@ -56,7 +56,7 @@ def distinct_2(data: ScoringInput) -> MetricResult:
 
 @metric("Repetition within answers", direction="lower", unit="%", tables={"text": 6})
 def repetition(data: ScoringInput) -> MetricResult:
-    """Share of an answer's word triples that repeat an earlier one of it, mean over answers.
+    """Share of an answer's word triples that occurred earlier in it, mean over answers.
 
     1 - different / all n-grams: seq-rep-n of Welleck et al. 2020 (arXiv:1908.04319), with n = 3 for short answers.
     """
@@ -82,7 +82,7 @@ def repetition_across(data: ScoringInput) -> MetricResult:
     shares = [sum(len(holders[gram]) > 1 for gram in record) / len(record) if record else None for record in grams]
     counted = sum(map(bool, grams))
     total = sum(share for share in shares if share is not None)
-    lost = [0.0] * len(grams)  # what the others' shares lose when a record is taken out
+    lost = [0.0] * len(grams)  # decrease of the others' shares when a record is left out
     for pair in holders.values():
         if len(pair) == 2:
             first, second = pair
@@ -114,12 +114,12 @@ def length_variation(data: ScoringInput) -> MetricResult:
 
 @metric("Generic phrases", direction="lower", statistic="yes_no", setting="generic_phrases")
 def generic_phrase_rate(data: ScoringInput) -> MetricResult:
-    """Share of answers in which a pattern of `score.generic_phrases` is found."""
+    """Share of answers that match a pattern of `score.generic_phrases`."""
     return phrase_rate(data, data.generic_phrases)
 
 
 def phrase_rate(data: ScoringInput, phrases: tuple[str, ...]) -> MetricResult:
-    """Return 1 per answer in which a pattern is found; an empty answer, which can't show its voice, does not count."""
+    """Return 1 for answers that match a pattern; empty answers don't count."""
     if not any(data.texts):
         raise NotApplicableError("every answer is empty")
     patterns = [re.compile(pattern, re.IGNORECASE) for pattern in phrases]
@@ -131,7 +131,7 @@ def phrase_rate(data: ScoringInput, phrases: tuple[str, ...]) -> MetricResult:
     name="seconds_p50",
     direction="lower",
     statistic="p50",
-    meaning="median of the seconds that an answer took",
+    meaning="median seconds per answer",
     tables={"entities": 9, "exact": 7, "text": 10},
     classifier=True,
 )
@@ -140,11 +140,11 @@ def phrase_rate(data: ScoringInput, phrases: tuple[str, ...]) -> MetricResult:
     name="seconds_p95",
     direction="lower",
     statistic="p95",
-    meaning="95th percentile of them",
+    meaning="95th percentile of the seconds per answer",
     classifier=True,
 )
 def seconds(data: ScoringInput) -> MetricResult:
-    """Return the seconds that each answer took."""
+    """Return the seconds per answer."""
     return MetricResult([[row["seconds"]] for row in data.answers])
 
 
@@ -163,6 +163,6 @@ def cost_per_1000(data: ScoringInput) -> MetricResult:
 
 @metric("Finished answers", direction="higher", statistic="yes_no", tables={"exact": 6, "text": 9})
 def finished(data: ScoringInput) -> MetricResult:
-    """Share of answers that have text and that the model ended itself, not the length limit."""
+    """Share of non-empty answers that end before the length limit."""
     stops = [row["stop"] for row in data.answers]
     return MetricResult([[int(stop == "end" and bool(text))] for stop, text in zip(stops, data.texts, strict=True)])

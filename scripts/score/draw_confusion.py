@@ -1,10 +1,10 @@
-"""Draw which words of the test split were given which class: a confusion matrix as table and as picture.
+"""Write the confusion matrix of word classes on the test split, as table and as picture.
 
     python scripts/score/draw_confusion.py scores/merged.json --table confusion/merged.csv \
         --picture confusion/merged.svg
 
-Rows are the right classes, columns those of the answers, both with `O` for words of no entity; counts are words. The
-picture shades each cell by its share of its row, and writes the counts into it.
+Rows are the expected classes, columns those of the answers, both with `O` for words outside of entities; cells count
+words. The picture shades each cell by its share of its row.
 """
 
 import csv
@@ -33,7 +33,7 @@ def parser():
 
 
 def table_text(matrix: dict) -> str:
-    """Return the matrix as CSV: a line per right class, a column per found class."""
+    """Return the matrix as CSV: a line per expected class, a column per found class."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([CORNER, *matrix["columns"]])

@@ -1,13 +1,13 @@
-"""How well entities are found: strictly by type and position, and word by word.
+"""Metrics of entities: strict by type and position, and per word.
 
 Strict scores count an entity as found when type, start and end are right, as the exact match of CoNLL-2003 (Tjong Kim
 Sang and De Meulder 2003) and seqeval (https://github.com/chakki-works/seqeval) do. Token scores are those of
-`sklearn.metrics.f1_score` over the words of all texts, `labels` being the classes without `O`. A word's class is that
-of the span it lies in, without B- or I-, which say where spans begin and are seen by the strict scores. The words are
-cut by a fixed rule and not by a model's tokenizer, so that all kinds of models are scored on the same ones.
+`sklearn.metrics.f1_score` over the words of all texts, with `labels` the classes without `O`. A word's class is that of
+its span, without the prefixes B- and I-; the strict scores cover where spans begin. Words are split by a fixed rule and
+not by a model's tokenizer, so that all models are scored on the same words.
 
-Classes of the macro and weighted means are those that the expected answers have: a class that a model makes up lowers
-precision and the micro scores, and is no class of its own.
+Macro and weighted means are over the classes of the expected answers: a class that only the model uses lowers precision
+and the micro scores, but does not enter the means.
 """
 
 from scripts.common.metrics import metric
@@ -16,12 +16,12 @@ from scripts.score.scoring_input import MetricResult, NotApplicableError, Scorin
 
 
 def classes_of(rows: list[EntityRow | None]) -> list[str]:
-    """Return the classes that the expected answers have, sorted."""
+    """Return the sorted classes of the expected answers."""
     return sorted({label for row in rows if row for *_, label in row.gold})
 
 
 def by_class(data: ScoringInput, counts: str) -> MetricResult:
-    """Return each record's counts of every class, `strict` or of `words`; NotApplicableError when there is no class."""
+    """Return each record's counts per class, `strict` or `words`; raises NotApplicableError if there is no class."""
     rows = data.entities
     classes = classes_of(rows)
     if not classes:
@@ -46,7 +46,7 @@ def strict_totals(data: ScoringInput) -> list[list[int] | None]:
 
 @metric("Entity F1, strict", direction="higher", statistic="f1", tables={"entities": 1}, spans=True, classifier=True)
 def entity_f1(data: ScoringInput) -> MetricResult:
-    """2 × right entities / (entities of the answers + expected ones); right: type, beginning and end."""
+    """2 × correct entities / (found entities + expected ones); correct: type, start and end."""
     return MetricResult(strict_totals(data))
 
 
@@ -59,7 +59,7 @@ def entity_f1(data: ScoringInput) -> MetricResult:
     classifier=True,
 )
 def entity_precision(data: ScoringInput) -> MetricResult:
-    """Right entities / entities of the answers."""
+    """Correct entities / found entities."""
     return MetricResult([row and [row[0], row[0] + row[1]] for row in strict_totals(data)])
 
 
@@ -67,7 +67,7 @@ def entity_precision(data: ScoringInput) -> MetricResult:
     "Entity recall, strict", direction="higher", statistic="share", tables={"entities": 3}, spans=True, classifier=True
 )
 def entity_recall(data: ScoringInput) -> MetricResult:
-    """Right entities / expected entities."""
+    """Correct entities / expected entities."""
     return MetricResult([row and [row[0], row[0] + row[2]] for row in strict_totals(data)])
 
 
@@ -86,7 +86,7 @@ def entity_f1_macro(data: ScoringInput) -> MetricResult:
 
 @metric("Token F1, micro", direction="higher", statistic="f1", tables={"entities": 7}, spans=True, classifier=True)
 def token_f1_micro(data: ScoringInput) -> MetricResult:
-    """F1 of the classes of words, all words together."""
+    """F1 of the classes of words, over all words."""
     return MetricResult([row and total(row.words) for row in data.entities])
 
 
@@ -124,5 +124,5 @@ def token_f1_by_class(data: ScoringInput) -> MetricResult:
     spans=True,
 )
 def parsed(data: ScoringInput) -> MetricResult:
-    """Share of answers that are JSON of entities and nothing else."""
+    """Share of answers that are valid JSON of entities."""
     return MetricResult([row and [int(row.valid)] for row in data.entities])

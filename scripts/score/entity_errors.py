@@ -1,11 +1,11 @@
-"""What went wrong with entities, one row per error.
+"""Errors in entities, one row per error.
 
-Right entities (same type, start and end) are set aside. Of the rest, a found and a right entity that share characters
-belong together, one to one, those that share most of their characters (Jaccard index) first: with the same type it is a
-`wrong_boundary`, with another one a `wrong_type`, wherever it ends. Right entities that are left are `missed`, found
-ones that are left `false_positive`. What an answer names and the text does not hold is `not_in_text`; an answer that is
-no JSON of entities is `invalid_json`, once, and all entities of its text are missed. The kinds follow the error classes
-of MUC-5 (Chinchor and Sundheim 1993) and of SemEval-2013 task 9.1: incorrect, partial, missing, spurious.
+Correct entities (same type, start and end) are ignored. The others are paired one to one with expected entities that
+share characters, in order of the Jaccard index: a pair of the same type is a `wrong_boundary`, a pair of different
+types a `wrong_type`. Unpaired expected entities are `missed`, unpaired found ones `false_positive`. An entity that is
+not in the text is `not_in_text`. An answer that is not JSON of entities is one `invalid_json`, and all entities of its
+text are missed. The kinds follow the error classes of MUC-5 (Chinchor and Sundheim 1993) and of SemEval-2013 task 9.1:
+incorrect, partial, missing, spurious.
 """
 
 from collections import Counter
@@ -19,13 +19,13 @@ ANSWER_SHOWN = 400
 
 
 def overlap(first: Span, second: Span) -> float:
-    """Return the characters that two spans share / those that either has."""
+    """Return the Jaccard index of two spans' characters."""
     shared = min(first[1], second[1]) - max(first[0], second[0])
     return shared / (max(first[1], second[1]) - min(first[0], second[0])) if shared > 0 else 0.0
 
 
 def matched(gold: list[Span], found: list[Span]) -> list[tuple[Span | None, Span | None]]:
-    """Return (right, found) pairs of the entities that are not wholly right, in the order of the text."""
+    """Return (expected, found) pairs of the entities that are not correct, in text order."""
     missing = list((Counter(gold) - Counter(found)).elements())
     wrong = list((Counter(found) - Counter(gold)).elements())
     candidates = sorted(
@@ -57,7 +57,7 @@ def kind_of(right: Span | None, ours: Span | None) -> str:
 
 
 def errors_of(row: EntityRow) -> list[dict]:
-    """Return {"kind", "gold", "predicted", "excerpt"} of each error of one record, in the order of the text."""
+    """Return {"kind", "gold", "predicted", "excerpt"} of each error of one record, in text order."""
     errors = [] if row.valid else [error(row, "invalid_json", None, None)]
     errors += [error(row, kind_of(right, ours), right, ours) for right, ours in matched(row.gold, row.found)]
     for label, text in row.absent:
@@ -66,7 +66,7 @@ def errors_of(row: EntityRow) -> list[dict]:
 
 
 def error(row: EntityRow, kind: str, right: Span | None, ours: Span | None) -> dict:
-    """Return one error; its excerpt is the text around, `start` where it begins in the text of `of` characters."""
+    """Return one error with an excerpt of the text; `start` is its offset in the text of `of` characters."""
     spans = [span for span in (right, ours) if span is not None]
     first = min((span[0] for span in spans), default=0)
     last = max((span[1] for span in spans), default=0)
@@ -97,6 +97,6 @@ def entity_errors(prompt_set: str, data: ScoringInput) -> list[dict]:
 
 
 def error_counts(errors: list[dict]) -> dict[str, int]:
-    """Return how many errors there are of each kind."""
+    """Return the number of errors of each kind."""
     counted = Counter(row["kind"] for row in errors)
     return {kind: counted[kind] for kind in KINDS}

@@ -1,4 +1,4 @@
-"""Entities on a run's page: texts with marks, the table of classes, the confusion matrix, errors by kind."""
+"""Entities on a run's page: marked texts, the table of classes, the confusion matrix, errors by kind."""
 
 from pathlib import Path
 
@@ -18,12 +18,12 @@ TITLES = {
     "wrong_type": "Wrong type",
     "wrong_boundary": "Wrong boundary",
     "not_in_text": "Not in the text",
-    "invalid_json": "No JSON of entities",
+    "invalid_json": "Not JSON of entities",
 }
 
 
 def marked(text: str, spans: list[Span]) -> list[dict]:
-    """Return a text in pieces {"text", "label"}, label None outside of spans; of overlapping spans the first counts."""
+    """Return a text as pieces {"text", "label"}, label None outside of spans; of overlapping spans the first counts."""
     pieces, place = [], 0
     for start, end, label in sorted(spans):
         if start < place:
@@ -34,13 +34,13 @@ def marked(text: str, spans: list[Span]) -> list[dict]:
 
 
 def notes_of(row: EntityRow) -> list[str]:
-    """Return what can't be marked in the text: entities that it does not hold, and an answer that is no JSON."""
+    """Return notes on what can't be marked: entities that are not in the text, and an answer that is not JSON."""
     absent = [f"{label} “{text}” is not in the text" for label, text in row.absent]
-    return absent if row.valid else ["no JSON of entities"]
+    return absent if row.valid else ["not JSON of entities"]
 
 
 def class_rows(classes: dict[str, dict]) -> list[dict]:
-    """Return the table of classes as the page shows it, the most frequent class first."""
+    """Return the rows of the table of classes, most frequent class first."""
     order = sorted(classes, key=lambda label: (-classes[label]["support"], label))
     chart = whiskers([classes[label]["f1"] for label in order], [])
     return [
@@ -56,7 +56,7 @@ def class_rows(classes: dict[str, dict]) -> list[dict]:
 
 
 def untested_rows(untested: dict[str, int]) -> list[dict]:
-    """Return the rows of classes without a test record: they have no score."""
+    """Return the rows of classes without test records, which have no scores."""
     return [{"label": label, "support": 0, "found": found, "scores": None} for label, found in untested.items()]
 
 
@@ -75,7 +75,7 @@ def classes_by_label(scores: dict) -> dict | None:
 
 
 def label_cell(scores: dict | None) -> dict:
-    """Return what the page shows of one class among the records of one label."""
+    """Return the table cell of a class in the records of a label."""
     if scores is None:
         return {"text": "–", "spread": "none in these records", "more": ""}
     precision, recall = (score_text(scores[name])["text"] for name in ("precision", "recall"))
@@ -84,14 +84,14 @@ def label_cell(scores: dict | None) -> dict:
 
 
 def score_text(score: dict | None) -> dict:
-    """Return a share with its interval as texts."""
+    """Return the display texts of a share and its interval."""
     if score is None:
         return {"text": "–", "spread": "not defined"}
     return {"text": shown("entity_f1", score["value"]), "spread": interval_text("entity_f1", score)}
 
 
 def confusion_rows(matrix: dict) -> list[dict]:
-    """Return the confusion matrix as the page shows it: per right class its cells, with a share for the shade."""
+    """Return the rows of the confusion matrix: the cells of each expected class, with a share for the shading."""
     return [
         {
             "label": label,
@@ -105,7 +105,7 @@ def confusion_rows(matrix: dict) -> list[dict]:
 
 
 def example(row: dict) -> dict:
-    """Return one error as the page shows it: the text around it with the right entity, and with the found one."""
+    """Return one error for the page: its text with the expected entity, and with the found one."""
     excerpt = row["excerpt"]
 
     def pieces(entity: dict | None) -> list[dict] | None:
@@ -127,7 +127,7 @@ def example(row: dict) -> dict:
 
 
 def error_examples(path: Path) -> list[dict]:
-    """Return errors of each kind on the test split, from a file of errors: the first one of a record each."""
+    """Return examples of each kind of error on the test split, from a file of errors: at most one per record."""
     by_kind: dict[str, dict[str, dict]] = {kind: {} for kind in KINDS}
     for row in read_jsonl(path):
         shown_rows = by_kind[row["kind"]]
@@ -137,9 +137,9 @@ def error_examples(path: Path) -> list[dict]:
 
 
 def entity_section(scores: dict[str, dict], errors: dict[str, Path], shipped: str) -> dict | None:
-    """Return what the page says of entities; None for records without any.
+    """Return the page's section on entities; None for records without spans.
 
-    `scores` and `errors` are by variant; tables are those of each variant, `shipped` stands open.
+    `scores` and `errors` are by variant; each variant has tables, those of `shipped` are unfolded.
     """
     found = {variant: row["entities"] for variant, row in scores.items() if "entities" in row}
     if not found:

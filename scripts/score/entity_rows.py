@@ -1,4 +1,4 @@
-"""The entities of one record: those that are in its text, and those that an answer names, counted."""
+"""The expected and the found entities of one record, and their counts."""
 
 import bisect
 import functools
@@ -14,7 +14,7 @@ from scripts.common.records import text_of
 Span = tuple[int, int, str]
 Counts = dict[str, list[int]]
 OUTSIDE = "O"
-# In scripts that are written without spaces a character is a word.
+# In scripts without spaces each character is a word.
 SPACELESS = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 OF_WORDS = r"\p{L}\p{M}\p{N}_"
 WORD = regex.compile(rf"[{SPACELESS}]\p{{M}}*|(?:(?![{SPACELESS}])[{OF_WORDS}])+|[^\s{OF_WORDS}]")
@@ -22,10 +22,11 @@ WORD = regex.compile(rf"[{SPACELESS}]\p{{M}}*|(?:(?![{SPACELESS}])[{OF_WORDS}])+
 
 @dataclass(frozen=True)
 class EntityRow:
-    """One record's text with its right entities (`gold`) and the answer's (`found`): (start, end, label) in characters.
+    """One record's text with its expected entities (`gold`) and the answer's (`found`): (start, end, label) in
+    characters.
 
-    `absent` are (label, text) of entities that the answer names and the text does not hold; `valid` says whether the
-    answer could be read at all.
+    `absent` has (label, text) of the answer's entities that are not in the text; `valid` says whether the answer could
+    be parsed.
     """
 
     text: str
@@ -36,7 +37,7 @@ class EntityRow:
 
     @functools.cached_property
     def strict(self) -> Counts:
-        """[True positives, false positives, false negatives] by class; an entity that isn't in the text is false."""
+        """[True positives, false positives, false negatives] by class; one not in the text is a false positive."""
         gold, found = Counter(self.gold), Counter(self.found)
         counts: Counts = {}
         for column, spans in enumerate((gold & found, found - gold, gold - found)):
@@ -48,7 +49,7 @@ class EntityRow:
 
     @functools.cached_property
     def word_pairs(self) -> Counter:
-        """How many words of the text have each pair (right label, found label)."""
+        """The number of words with each pair (expected label, found label)."""
         words = words_of(self.text)
         return Counter(zip(word_labels(words, self.gold), word_labels(words, self.found), strict=True))
 
@@ -67,16 +68,16 @@ class EntityRow:
 
 
 def asked_text(row: dict) -> str:
-    """Return the text in which entities were to be found: the row's `text`, or its last user message."""
+    """Return the text to find entities in: the row's `text`, or its last user message."""
     if isinstance(row.get("text"), str):
         return row["text"]
     return text_of(next(message["content"] for message in reversed(row["messages"]) if message["role"] == "user"))
 
 
 def entity_row(row: dict) -> EntityRow | None:
-    """Return the entities of an answer's row, None when its record has no spans.
+    """Return the entities of an answer's row; None if its record has no spans.
 
-    A classifier's are in `entities`; else the answer is read as JSON. An answer that is none names no entity.
+    A classifier's are in `entities`; other answers are parsed as JSON. An invalid answer has no entities.
     """
     if row.get("spans") is None:
         return None
@@ -95,24 +96,24 @@ def entity_row(row: dict) -> EntityRow | None:
 
 
 def check_spans(row: dict, text: str, spans: list[Span]) -> None:
-    """Raise UserError when a record's spans are not those of the text, as its expected answer has them."""
+    """Raise UserError if a record's spans do not match its text and its expected answer."""
     inside = all(0 <= start < end <= len(text) for start, end, _ in spans)
     expected = entities_of(row["expected"]) if inside and row.get("expected") is not None else None
     placed = sorted((label, text[start:end]) for start, end, label in spans)
     if not inside or (expected is not None and sorted(expected) != placed):
         raise UserError(
-            f"record {row['id']}: its spans are not those of the text that was asked about",
+            f"record {row['id']}: its spans do not match the text of the question",
             remedy="make the answers again with the predict stage",
         )
 
 
 def words_of(text: str) -> list[tuple[int, int]]:
-    """Return (start, end) of a text's words and punctuation marks: the units of token scores, for every model."""
+    """Return (start, end) of a text's words and punctuation marks: the units of token scores for all models."""
     return [found.span() for found in WORD.finditer(text)]
 
 
 def word_labels(words: list[tuple[int, int]], spans: list[Span]) -> list[str]:
-    """Return the label of each word: that of the span that has most of its characters, `O` where none has any."""
+    """Return the label of each word: that of the span with most of its characters, `O` without one."""
     labels = [OUTSIDE] * len(words)
     most = [0] * len(words)
     ends = [end for _, end in words]

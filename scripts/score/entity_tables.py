@@ -1,4 +1,4 @@
-"""Tables of entities for one variant: scores of each class with intervals, and which words are taken for which."""
+"""Tables of entities for one variant: scores per class with intervals, and the confusion matrix of words."""
 
 from collections import Counter
 
@@ -9,18 +9,17 @@ from scripts.score.entities import classes_of
 from scripts.score.entity_rows import OUTSIDE, EntityRow
 
 OTHER = "(other)"
-# How the statistics of each score follow from the columns true positives, false positives, false negatives.
+# The statistics of each score from the columns true positives, false positives, false negatives.
 PRECISION = ((1, 1), (0, 1), (0, 0))
 RECALL = ((1, 1), (0, 0), (0, 1))
 SCORES = {"precision": ("share", PRECISION), "recall": ("share", RECALL), "f1": ("f1", np.eye(3))}
 
 
 def class_table(rows: list[EntityRow], resamples: int, seed: int) -> dict[str, dict]:
-    """Return {"support", "found", "precision", "recall", "f1"} of each class of the expected answers, strictly scored.
+    """Return {"support", "found", "precision", "recall", "f1"} per class of the expected answers, strict.
 
-    `support` counts the right entities, `found` those of the answers; the scores are {"value", "low", "high", "n"} with
-    95 % intervals over the records, or None where they are not defined. Records without an expected entity have no
-    class.
+    `support` counts the expected entities, `found` those of the answers; the scores are {"value", "low", "high", "n"}
+    with 95 % intervals over the records, or None if undefined. Records without an expected entity have no class.
     """
     classes = classes_of(rows)
     if not classes:
@@ -38,7 +37,7 @@ def class_table(rows: list[EntityRow], resamples: int, seed: int) -> dict[str, d
 
 
 def untested_classes(rows: list[EntityRow], trained: tuple[str, ...]) -> dict[str, int]:
-    """Return the classes of the training split that no expected answer has: how many entities of each answers name."""
+    """Return the classes of the training split that no expected answer has, with their counts in the answers."""
     tested = set(classes_of(rows))
     counts = [row.strict for row in rows]
     return {
@@ -47,10 +46,10 @@ def untested_classes(rows: list[EntityRow], trained: tuple[str, ...]) -> dict[st
 
 
 def confusion(rows: list[EntityRow]) -> dict:
-    """Return {"labels", "columns", "counts"}: how many words of each right class (rows) were given which (columns).
+    """Return {"labels", "columns", "counts"}: the number of words per expected class (rows) and found class (columns).
 
-    Classes are those of the expected answers and `O`, no entity, last; the column `(other)` is there when answers name
-    classes that the expected ones never have.
+    Classes are those of the expected answers, with `O` (no entity) last; the column `(other)` is for classes that only
+    the answers have.
     """
     pairs: Counter = Counter()
     for row in rows:
@@ -64,5 +63,5 @@ def confusion(rows: list[EntityRow]) -> dict:
 
 
 def shares(counts: list[list[int]]) -> list[list[float]]:
-    """Return each cell's share of its row; 0 in a row without any word."""
+    """Return each cell's share of its row; 0 in an empty row."""
     return [[count / (sum(row) or 1) for count in row] for row in counts]

@@ -1,4 +1,4 @@
-"""Gates: what a trained model must reach, judged by intervals, and what follows for the run."""
+"""Gates: requirements for a trained model, evaluated with intervals, and the run's verdict."""
 
 import math
 
@@ -10,7 +10,7 @@ from scripts.score.statistics import SHARES
 
 
 def paired_rows(scores: dict, baseline: dict, metric: str) -> tuple[list, list]:
-    """Return both sides' statistics of a metric for the records that both were asked, in the same order."""
+    """Return both sides' statistics of a metric for their common records, in the same order."""
     ours, theirs = scores["statistics"].get(metric), baseline["statistics"].get(metric)
     if ours is None or theirs is None:
         return [], []
@@ -31,7 +31,7 @@ def metric_difference(
 
 
 def gate_estimate(gate: dict, scores: dict[str, dict], resamples: int, seed: int) -> Estimate | str:
-    """Return the value that a gate looks at, or why there is none."""
+    """Return the estimate for a gate, or the reason why there is none."""
     metric, variant, baseline = gate["metric"], gate["variant"], gate["baseline"]
     for side in (variant, baseline):
         if side is not None and side not in scores:
@@ -47,7 +47,7 @@ def gate_estimate(gate: dict, scores: dict[str, dict], resamples: int, seed: int
 
 
 def passed(gate: dict, found: Estimate) -> bool | None:
-    """Return whether the interval lies wholly on the right side (True), on the wrong one (False), or on both (None)."""
+    """Return True if the whole interval meets the bound, False if none of it does, None if part of it does."""
     if found.low is None or found.high is None:
         return None
     if gate["comparison"] == "below":
@@ -56,9 +56,9 @@ def passed(gate: dict, found: Estimate) -> bool | None:
 
 
 def records_needed(gate: dict, found: Estimate) -> int | None:
-    """Estimate how many records would settle the gate, if the value stayed as it is.
+    """Estimate the number of records that would decide the gate if the value stayed the same.
 
-    Intervals shrink with the root of n; those of all-yes and all-no answers with n itself. A tenth is added.
+    Intervals shrink with the square root of n, or with n if all answers are yes or all no. 10 % is added.
     """
     if found.low is None or found.value == gate["threshold"]:
         return None
@@ -66,12 +66,12 @@ def records_needed(gate: dict, found: Estimate) -> int | None:
     reach = found.value - found.low if found.value > gate["threshold"] else found.high - found.value
     alike = METRICS[gate["metric"]].statistic in SHARES and gate["baseline"] is None and found.value in (0, 1)
     if METRICS[gate["metric"]].is_share and not alike:
-        reach = max(found.value - found.low, found.high - found.value)  # the other side may be cut off at 0 or 1
+        reach = max(found.value - found.low, found.high - found.value)  # the other side may be clipped at 0 or 1
     return math.ceil(1.1 * found.n * (reach / distance) ** (1 if alike else 2))
 
 
 def described(gate: dict, value: float) -> str:
-    """Return a value of the gate's quantity with its unit: a metric's value, a difference, or a share of one."""
+    """Return a gate's value with its unit: a metric's value, a difference, or a relative difference."""
     if gate["baseline"] is None:
         return shown(gate["metric"], value)
     if gate["relative"]:
@@ -80,13 +80,13 @@ def described(gate: dict, value: float) -> str:
 
 
 def reason_line(gate: dict, found: Estimate, outcome: bool | None) -> str:
-    """Say in one line what was found, and what it would take when that settles nothing."""
+    """Return one line with the result and, if it is uncertain, the number of records needed."""
     title = METRICS[gate["metric"]].title
     subject = f"{title} of {gate['variant']}" + (f" against {gate['baseline']}" if gate["baseline"] else "")
     value = described(gate, found.value)
     aim = f"{gate['comparison']} {described(gate, gate['threshold'])}"
     if found.low is None:
-        return f"{subject} is {value}, of {found.n} record: no interval; more test records are needed"
+        return f"{subject} is {value}, with {found.n} record: no interval; more test records are needed"
     spread = f"{value} ({described(gate, found.low)} to {described(gate, found.high)}, n = {found.n})"
     if outcome is not None:
         return f"{subject} is {spread}: {'' if outcome else 'not '}{aim}"
@@ -107,19 +107,19 @@ def judge_gate(name: str, gate: dict, scores: dict[str, dict], resamples: int, s
         "on_failure": gate["on_failure"],
     }
     if isinstance(found, str):
-        line = f"{METRICS[gate['metric']].title} can't be judged: {found}"
+        line = f"{METRICS[gate['metric']].title} can't be evaluated: {found}"
         return {**entry, "value": None, "low": None, "high": None, "n": 0, "passed": None, "reason": line}
     outcome = passed(gate, found)
     return {**entry, **found.row(), "passed": outcome, "reason": reason_line(gate, found, outcome)}
 
 
 def judge(gates: list[dict]) -> tuple[str, str]:
-    """Return the verdict that follows from judged gates, and one line on why."""
+    """Return the verdict that follows from evaluated gates, and the reason in one line."""
     failed = [gate for gate in gates if gate["passed"] is False]
     unsure = [gate for gate in gates if gate["passed"] is None]
     fatal = [gate for gate in failed if gate["on_failure"] == "rollback"]
     if not gates:
-        return "hold", "no gate is defined for this run, so nothing says that it is good enough"
+        return "hold", "no gate is defined for this run"
     if fatal:
         return "rollback", f"clearly failed: {names(fatal)}"
     if failed:
@@ -130,7 +130,7 @@ def judge(gates: list[dict]) -> tuple[str, str]:
 
 
 def names(gates: list[dict]) -> str:
-    """Return the gates' names, one after the other."""
+    """Return the gates' names, joined."""
     return ", ".join(gate["name"] for gate in gates)
 
 
@@ -143,10 +143,10 @@ def verdict(
     seed: int,
     stand_in: bool = False,
 ) -> dict:
-    """Return a run's verdict; `shipped` in a gate is read as that variant.
+    """Return a run's verdict; `shipped` in a gate means the shipped variant.
 
-    A run with a stand-in as its base model is never promoted, whatever its gates say; neither is one where the answers
-    of the shipped variant are mostly empty, or mostly one same text.
+    A run with a stand-in as its base model is never promoted; neither is one where most answers of the shipped variant
+    are empty or the same text.
     """
     resolved = {
         name: {
@@ -167,12 +167,12 @@ def verdict(
 
 
 def is_mostly_empty(shipped: str, scores: dict[str, dict]) -> bool:
-    """Return whether more than half of the shipped variant's answers are empty: no gate makes up for that."""
+    """Return whether more than half of the shipped variant's answers are empty."""
     return shipped in scores and 2 * scores[shipped]["empty"] > scores[shipped]["records"]
 
 
 def empty_answers(shipped: str, scores: dict[str, dict]) -> list[str]:
-    """Return a warning when answers of the shipped variant are empty: gates on likelihood can't see that."""
+    """Return a warning if answers of the shipped variant are empty: gates on likelihood don't detect that."""
     found = scores.get(shipped, {"empty": 0})
     if not found["empty"]:
         return []
@@ -180,9 +180,9 @@ def empty_answers(shipped: str, scores: dict[str, dict]) -> list[str]:
 
 
 def is_mostly_same(shipped: str, scores: dict[str, dict]) -> bool:
-    """Return whether more than half of the shipped variant's answers are one text, which nothing asked for.
+    """Return whether more than half of the shipped variant's answers are the same text without reason.
 
-    Equal answers are right where more than half as many expected answers, or questions, are the same.
+    Equal answers are plausible if more than half as many expected answers, or questions, are equal.
     """
     found = scores[shipped]["commonest"] if shipped in scores else None
     if found is None:
@@ -192,7 +192,7 @@ def is_mostly_same(shipped: str, scores: dict[str, dict]) -> bool:
 
 
 def same_answers(shipped: str, scores: dict[str, dict]) -> list[str]:
-    """Return a warning when most answers of the shipped variant are one same text, which few gates can see."""
+    """Return a warning if most answers of the shipped variant are the same text, which few gates detect."""
     if not is_mostly_same(shipped, scores):
         return []
     found = scores[shipped]

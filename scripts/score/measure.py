@@ -1,4 +1,4 @@
-"""All metrics of one variant: values with intervals, reasons where there is none, statistics per record."""
+"""Compute all metrics of one variant: values with intervals or reasons for their absence, and statistics per record."""
 
 import importlib.util
 import json
@@ -13,15 +13,15 @@ from scripts.common.errors import UserError
 from scripts.common.language import language_of
 from scripts.common.metric_list import METRICS
 from scripts.common.metrics import FUNCTIONS, read_metrics
-from scripts.score import diversity, entities, similarity, style  # noqa: F401 (their metrics register themselves)
+from scripts.score import diversity, entities, similarity, style  # noqa: F401 (imported for their registered metrics)
 from scripts.score.bootstrap import estimate, point, rounded, table_of
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 
-OWN: dict[str, Path] = {}  # the file of each metric of a recipe's own
+OWN: dict[str, Path] = {}  # the file of each custom metric
 
 
 def measured(metric: str, data: ScoringInput) -> MetricResult:
-    """Return one metric's statistics; raise NotApplicableError with the reason when it has none."""
+    """Return one metric's statistics; raises NotApplicableError with the reason if it has none."""
     entry = METRICS[metric]
     if not data.answers:
         raise NotApplicableError("there is no record")
@@ -29,7 +29,7 @@ def measured(metric: str, data: ScoringInput) -> MetricResult:
         raise NotApplicableError("a classifier writes no text")
     if entry.language and language_of(data.language) != entry.language:
         tag = data.language or "not given"
-        raise NotApplicableError(f"is for texts in '{entry.language}'; the language is {tag}")
+        raise NotApplicableError(f"applies to texts in '{entry.language}'; the language is {tag}")
     if entry.spans and not any(data.entities):
         raise NotApplicableError("the records have no spans")
     if entry.setting and getattr(data, entry.setting) in (None, ()):
@@ -38,7 +38,7 @@ def measured(metric: str, data: ScoringInput) -> MetricResult:
 
 
 def own_result(metric: str, data: ScoringInput) -> MetricResult:
-    """Return what a metric of a recipe's own returns; raises UserError where it fails or returns something else."""
+    """Return the result of a custom metric; raises UserError if it fails or returns an invalid result."""
     path = OWN[metric]
     try:
         result = FUNCTIONS[metric](data)
@@ -55,13 +55,13 @@ def own_result(metric: str, data: ScoringInput) -> MetricResult:
 
 
 def fault_of(error: Exception, path: Path, before: str = "") -> UserError:
-    """Return what went wrong in a module of a recipe's own metrics, with the line where it did."""
+    """Return the error for an exception in a module of custom metrics, with its line."""
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
     return UserError(f"{before}{type(error).__name__}: {error}", path, lines[-1] if lines else None)
 
 
 def add_metrics(path: Path) -> dict[str, dict]:
-    """Import a module of metrics of a recipe's own and add them to the registry; return what is known of each."""
+    """Import a module of custom metrics and register them; return the registry's entry of each."""
     found = read_metrics(path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
     try:
@@ -74,7 +74,7 @@ def add_metrics(path: Path) -> dict[str, dict]:
 
 
 def single_values(metric: str, result: MetricResult) -> list[float | None]:
-    """Return the metric's value for each record by itself, None where it has none."""
+    """Return the metric's value for each single record, or None."""
     kind = METRICS[metric].statistic
     if result.per_record is not None:
         return [None if value is None else rounded(float(value)) for value in result.per_record]
@@ -83,9 +83,9 @@ def single_values(metric: str, result: MetricResult) -> list[float | None]:
 
 
 def commonest(data: ScoringInput) -> dict[str, int] | None:
-    """Return how often the commonest answer, expected answer and question stand; None where equal answers are right.
+    """Return the counts of the most frequent answer, expected answer and question; None if equal answers are plausible.
 
-    Those are a classifier's, and answers of which none is expected. Empty answers don't count: `empty` does.
+    They are for a classifier, and if no answer is expected. Empty answers don't count here; they are in `empty`.
     """
     if data.is_classified or all(expected is None for expected in data.expected):
         return None
@@ -97,15 +97,15 @@ def commonest(data: ScoringInput) -> dict[str, int] | None:
 
 
 def most_equal(texts: Iterable[str]) -> int:
-    """Return how often the commonest of some texts stands among them, 0 when there is none."""
+    """Return the count of the most frequent text; 0 for no texts."""
     return max(Counter(texts).values(), default=0)
 
 
 def score_set(data: ScoringInput, asked: list[str] | None, resamples: int, seed: int) -> dict:
-    """Return the scores of the answers to one prompt set, ready for JSON.
+    """Return the scores of the answers to a prompt set, ready for JSON.
 
-    `empty` counts the answers without any text, `commonest` the equal ones. `metrics` maps every metric to {"value",
-    "low", "high", "n"} or None, `reasons` says why for each None, `per_record` holds the values and `statistics` the
+    `empty` counts the answers without text, `commonest` the equal ones. `metrics` maps each metric to {"value", "low",
+    "high", "n"} or None, `reasons` has the reason for each None, `per_record` the values and `statistics` the
     sufficient statistics of the records in the order of `ids`.
     """
     scores: dict = {"records": len(data.answers), "empty": data.texts.count("")}
@@ -127,12 +127,12 @@ def score_set(data: ScoringInput, asked: list[str] | None, resamples: int, seed:
         scores["per_record"][metric] = single_values(metric, result)
         scores["metrics"][metric] = interval_row(metric, result.rows, resamples, seed)
         if scores["metrics"][metric] is None:
-            scores["reasons"][metric] = "not defined for these answers (division by zero, or beyond all bounds)"
+            scores["reasons"][metric] = "undefined for these answers (division by zero or not finite)"
     return scores
 
 
 def interval_row(metric: str, rows: list, resamples: int, seed: int) -> dict | None:
-    """Return a metric's {"value", "low", "high", "n"} from its records' statistics; None where it is not defined."""
+    """Return a metric's {"value", "low", "high", "n"} from its records' statistics; None if undefined."""
     found = estimate(METRICS[metric].statistic, rows, resamples, seed)
     if found is None:
         return None

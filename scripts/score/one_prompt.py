@@ -1,4 +1,4 @@
-"""One test prompt of a run and what base, adapter and shipped variant say to it, as the summary prints it."""
+"""One test prompt of a run with the answers of base, adapter and shipped variant, for the summary."""
 
 from collections import Counter
 from pathlib import Path
@@ -17,10 +17,10 @@ LONGEST = 240  # characters of a prompt or an answer
 
 
 def typical_record(metric: str, scores: dict, baseline: dict | None) -> tuple[str | None, bool]:
-    """Return (id, True) of the test record with the median of a metric, of its difference where there is a baseline.
+    """Return (id, True) of the test record with the median of a metric, or of its difference from the baseline.
 
-    `scores` and `baseline` are score files. Records without a value don't count; where none has one it is
-    (id, False) of the first record, and (None, False) without records.
+    `scores` and `baseline` are score files. Records without a value don't count. If none has a value, it returns (id,
+    False) of the first record; without records (None, False).
     """
     theirs = dict(zip(baseline["ids"], baseline["per_record"].get(metric) or [], strict=False)) if baseline else {}
     found = []
@@ -34,13 +34,13 @@ def typical_record(metric: str, scores: dict, baseline: dict | None) -> tuple[st
 
 
 def shortened(text: str) -> str:
-    """Return text on one line, cut after LONGEST characters, with control characters spelled out."""
+    """Return text on one line, truncated to LONGEST characters, with control characters escaped."""
     line = visible(" ".join(text.split()))
     return line if len(line) <= LONGEST else line[:LONGEST].rstrip() + " […]"
 
 
 def entity_text(row: EntityRow) -> Text:
-    """Return the entities that an answer names, wrong ones marked ✘, and those that it missed."""
+    """Return the entities of an answer, wrong ones marked with ✘, and the missed ones."""
     if not row.valid:
         return Text("not valid JSON of entities", style="red")
     wanted = Counter(row.gold)
@@ -56,7 +56,7 @@ def entity_text(row: EntityRow) -> Text:
 
 
 def answer_text(row: dict) -> Text:
-    """Return an answer as the summary shows it: its text, or the entities that it names."""
+    """Return an answer for the summary: its text or its entities."""
     entities = entity_row(row)
     if entities:
         return entity_text(entities)
@@ -65,10 +65,10 @@ def answer_text(row: dict) -> Text:
 
 
 def one_prompt(folder: Path, variants: list[str], shipped: str) -> tuple[str, Table] | None:
-    """Return (title that says which prompt it is, table of prompt and answers) of a run; None without a test record.
+    """Return title and table of a run's typical prompt and its answers; None without a test record.
 
-    `folder` is the run's, `variants` its variants. The prompt is the one at the median of the difference between
-    `shipped` and the base in the metric that says most about such answers.
+    `folder` is the run's, `variants` its variants. The prompt has the median difference between `shipped` and the base
+    in the main metric for such answers.
     """
     compared = "base" in variants and shipped != "base"
     scores = read_json(folder / "scores" / f"{shipped}.json")
@@ -98,7 +98,7 @@ def one_prompt(folder: Path, variants: list[str], shipped: str) -> tuple[str, Ta
 
 
 def asked_row(path: Path, identity: str) -> dict:
-    """Return the row of a test record in a file of answers; raise UserError when it has none."""
+    """Return the row of a test record in a file of answers; raises UserError if there is none."""
     for row in read_jsonl(path):
         if row["prompt_set"] == "test" and row["id"] == identity:
             return row

@@ -1,4 +1,4 @@
-"""The images of a question on a run's page: small ones stand in the page itself, so that it needs no other file."""
+"""The images of a question on a run's page; small images are embedded in the page."""
 
 import base64
 from pathlib import Path
@@ -14,7 +14,7 @@ BEGINNINGS = {
 
 
 def media_type(content: bytes) -> str | None:
-    """Return the type of an image by its first bytes; None for what a browser may not be given."""
+    """Return the media type of an image from its first bytes; None for types that are not shown."""
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "image/webp"
     return next((name for name, begins in BEGINNINGS.items() if content.startswith(begins)), None)
@@ -23,18 +23,18 @@ def media_type(content: bytes) -> str | None:
 def picture(folder: Path | None, name: str) -> dict:
     """Return {"name", "source", "note"}: the image as a data URI, or why it is not shown.
 
-    `name` is relative to the dataset's folder, and is not followed out of it.
+    `name` is relative to the dataset's folder; names outside of it are refused.
     """
     shown = {"name": name, "source": None, "note": ""}
     path = folder and (folder / name).resolve()
     if path is None or not path.is_relative_to(folder.resolve()) or not path.is_file():
-        return {**shown, "note": "not at hand"}
+        return {**shown, "note": "missing"}
     if path.stat().st_size > LARGEST:
         return {**shown, "note": f"{path.stat().st_size / 1000:.0f} kB, too large for this page"}
     content = path.read_bytes()
     kind = media_type(content)
     if kind is None:
-        return {**shown, "note": "of a type that is not shown here"}
+        return {**shown, "note": "its type is not shown here"}
     return {**shown, "source": f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"}
 
 

@@ -1,4 +1,4 @@
-"""Print what a workflow's runs came to: tables, verdicts, a prompt with its answers, the report, what to type next.
+"""Print a summary of a workflow's runs: tables, verdicts, a prompt with its answers, reports, next commands.
 
 python scripts/score/print_summary.py [--recipe stories] results
 """
@@ -18,8 +18,8 @@ from scripts.common.files import read_json
 from scripts.score.one_prompt import one_prompt
 from scripts.score.shown import shown
 
-RESULTS = Path("results")  # of the demo, and of a configuration that names no folder
-EMBEDDED_FOLDER = "embedded"  # the folder of config/embedded.yaml, below that of a recipe
+RESULTS = Path("results")  # of the demo, and the default of configurations
+EMBEDDED_FOLDER = "embedded"  # the folder of config/embedded.yaml, within that of a recipe
 ORDER = ("base", "adapter", "merged", *QUANTS)
 COLUMNS = {
     "text": {
@@ -61,7 +61,7 @@ def parser() -> argparse.ArgumentParser:
 def read_leaderboard(path: Path) -> dict[str, list[dict]]:
     """Return the lines of leaderboard.csv by run, variants from base to the smallest quant."""
     if not path.is_file():
-        raise UserError("is not there yet", path, remedy="run snakemake first")
+        raise UserError("is missing", path, remedy="run snakemake first")
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     if rows and "answer_kind" not in rows[0]:
@@ -73,7 +73,7 @@ def read_leaderboard(path: Path) -> dict[str, list[dict]]:
 
 
 def run_table(rows: list[dict]) -> Table:
-    """Return the table of one run's variants, without the metrics that have no value."""
+    """Return the table of one run's variants, without metrics that have no value."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
     table.add_column("", no_wrap=True, min_width=9)
     columns = {
@@ -88,7 +88,7 @@ def run_table(rows: list[dict]) -> Table:
 
 
 def print_summary(results: Path, console: Console, recipe: str | None = None) -> None:
-    """Print tables, verdicts, answers, pages and next commands; raise UserError when there is no leaderboard."""
+    """Print tables, verdicts, answers, pages and next commands; raises UserError if there is no leaderboard."""
     runs = read_leaderboard(results / "leaderboard.csv")
     asked: dict[str, tuple] = {}  # one run of each dataset
     for run, rows in runs.items():
@@ -119,16 +119,16 @@ def print_summary(results: Path, console: Console, recipe: str | None = None) ->
 
 
 def pages_in(results: Path) -> list[Path]:
-    """Return the pages to look at: Snakemake's report, unless it is older than the results, and the leaderboard."""
+    """Return the pages to open: Snakemake's report, unless it is older than the results, and the leaderboard."""
     report, table = results / "report.html", results / "leaderboard.csv"
     is_new = report.is_file() and report.stat().st_mtime >= table.stat().st_mtime
     return [*([report] if is_new else []), results / "leaderboard.html"]
 
 
 def next_commands(results: Path, page: Path, recipe: str | None = None) -> list[tuple[str, str]]:
-    """Return commands to type next, and what each is for: after the demo what there is to try, else a look at it.
+    """Return the next commands with their purpose: after the demo further things to try, else opening the report.
 
-    `page` is the page to look at, in the folder `results`; `recipe` is the name of the recipe that was run.
+    `page` is the page to open, in the folder `results`; `recipe` is the name of the recipe that was run.
     """
     look = (f"python3 -m webbrowser {page}", "look at the report")
     if recipe and results.name == EMBEDDED_FOLDER:
@@ -158,7 +158,7 @@ def next_commands(results: Path, page: Path, recipe: str | None = None) -> list[
 
 
 def main(argv=None) -> int:
-    """Print the summary; return 1, with one line, when there are no results."""
+    """Print the summary; return 1, with one line, if there are no results."""
     arguments = parser().parse_args(argv)
     try:
         print_summary(arguments.results, Console(highlight=False), arguments.recipe)

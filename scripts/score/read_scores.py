@@ -1,4 +1,4 @@
-"""Reading score files, with a clear line for one that another version wrote."""
+"""Read score files, with a clear error for files of another version."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ KEYS = (
 
 
 def read_scores(path: Path) -> dict:
-    """Return the scores of one variant; a recipe's own metrics (`score.metrics_from`) are known from then on."""
+    """Return the scores of one variant, and register its custom metrics (`score.metrics_from`)."""
     scores = read_json(path)
     missing = [key for key in KEYS if not isinstance(scores, dict) or key not in scores]
     if missing:

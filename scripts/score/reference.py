@@ -1,4 +1,4 @@
-"""The training split as a reference: the word n-grams and the length of its completions, and its classes."""
+"""The training split as a reference: word n-grams and lengths of its completions, and its classes."""
 
 import functools
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ ORDERS = (2, 3)
 
 @dataclass(frozen=True)
 class Reference:
-    """The completions of the training split, each text once, and the classes of its spans, sorted."""
+    """The distinct completions of the training split, and the sorted classes of its spans."""
 
     texts: tuple[str, ...]
     language: str | None = None
@@ -36,7 +36,7 @@ class Reference:
 
 
 def style_grams(words: list[str]) -> list[tuple[str, ...]]:
-    """Return the n-grams by which a style is known: pairs and triples of words."""
+    """Return the n-grams for the comparison of style: word pairs and triples."""
     return [gram for order in ORDERS for gram in ngrams(words, order)]
 
 

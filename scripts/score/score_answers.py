@@ -36,7 +36,9 @@ def parser():
     arguments.add_argument("likelihood", type=Path, help="negative log likelihoods of the expected answers (JSONL)")
     arguments.add_argument("--reference", type=Path, help="training split (JSONL), the reference of the style")
     arguments.add_argument("--run", required=True, help="the run's name")
-    arguments.add_argument("--variant", required=True, help="whose answers these are: base, adapter, merged or a quant")
+    arguments.add_argument(
+        "--variant", required=True, help="variant that gave the answers: base, adapter, merged or a quant"
+    )
     arguments.add_argument("--scores", type=Path, required=True, help="scores to write (JSON)")
     arguments.add_argument(
         "--errors",
@@ -48,7 +50,7 @@ def parser():
 
 
 def compact(scores: dict) -> str:
-    """Return scores as JSON: readable, with each list of numbers on one line."""
+    """Return scores as indented JSON with each list of numbers on one line."""
     lists = {}
 
     def folded(value, depth=0):
@@ -67,14 +69,14 @@ def compact(scores: dict) -> str:
 
 
 def errors_of_set(kind: AnswerKind, prompt_set: str, data: ScoringInput, scores: dict) -> list[dict]:
-    """Return what is wrong with the answers to a prompt set: wrong entities, mismatches, or the worst answers."""
+    """Return the errors of the answers to a prompt set: wrong entities, mismatches, or the worst answers."""
     if kind == "entities":
         return entity_errors(prompt_set, data)
     return (mismatches if kind == "exact" else worst_answers)(prompt_set, data, scores)
 
 
 def details(data: ScoringInput, scores: dict, errors: list[dict], resamples: int, seed: int) -> dict:
-    """Return what is told of the test split beyond its metrics: scores by label and, of entities, by class."""
+    """Return further scores of the test split: by label and, for entities, by class."""
     told: dict = {"by_label": label_table(data, scores["statistics"], resamples, seed)}
     entities = [row for row in data.entities if row]
     if entities:
@@ -88,7 +90,7 @@ def details(data: ScoringInput, scores: dict, errors: list[dict], resamples: int
 
 
 def devices_of(sets: dict[str, list[dict]]) -> list[str]:
-    """Return the names of the devices that answered."""
+    """Return the names of the devices that generated the answers."""
     return sorted({row["device"] for answers in sets.values() for row in answers if "device" in row})
 
 

@@ -1,4 +1,4 @@
-"""What the metrics are computed from: the answers to one prompt set, and the likelihood of the right ones."""
+"""The input of the metrics: the answers to one prompt set, and the likelihoods of the expected answers."""
 
 import functools
 import math
@@ -17,12 +17,12 @@ LIKELIHOOD_KEYS = {"id": str, "nll": (int, float), "tokens": int, "characters": 
 
 
 class NotApplicableError(Exception):
-    """A metric has no value here; the text says why."""
+    """A metric has no value; the text says why."""
 
 
 @dataclass(frozen=True)
 class MetricResult:
-    """A metric's statistics: one row per record (None: it does not apply), and its value for a single record."""
+    """A metric's statistics: one row per record (None: not applicable), and the value of a single record."""
 
     rows: list
     per_record: list | None = None
@@ -57,16 +57,16 @@ class ScoringInput:
 
     @functools.cached_property
     def entities(self) -> list[EntityRow | None]:
-        """The records' entities, right ones and the answers'; None for a record without spans."""
+        """The records' expected and found entities; None for a record without spans."""
         return [entity_row(row) for row in self.answers]
 
     @property
     def is_classified(self) -> bool:
-        """Whether these are the labels of a classifier, which writes no text."""
+        """Whether the answers come from a classifier, which writes no text."""
         return any(row.get("entities") is not None for row in self.answers)
 
     def pairs(self) -> list[tuple[str, str] | None]:
-        """Return (answer, expected) per record, None where nothing is expected; NotApplicableError when none is."""
+        """Return (answer, expected) per record, None without an expected one; NotApplicableError if all lack it."""
         if all(expected is None for expected in self.expected):
             raise NotApplicableError("no record has an expected answer")
         return [
@@ -81,12 +81,12 @@ def clean(text: str) -> str:
 
 
 def check_row(row: dict, keys: dict, path: Path, number: int) -> None:
-    """Raise UserError when a row lacks a key, or holds something else than it should."""
+    """Raise UserError if a row lacks a key or has a value of the wrong type."""
     for key, kind in keys.items():
         if key not in row:
             raise UserError(f"has no '{key}'", path, number, "make the file again with the predict stage")
         if not isinstance(row[key], kind) or isinstance(row[key], bool):
-            raise UserError(f"'{key}' is {type(row[key]).__name__}, which it may not be", path, number)
+            raise UserError(f"'{key}' is {type(row[key]).__name__}, a wrong type", path, number)
         if isinstance(row[key], float) and not math.isfinite(row[key]):
             raise UserError(f"'{key}' is not a finite number", path, number)
 

@@ -1,4 +1,4 @@
-"""Values of metrics as people read them."""
+"""Format values of metrics."""
 
 from scripts.common.metric_list import METRICS
 
@@ -6,9 +6,9 @@ ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
 
 
 def shown(metric: str, value: float | None, signed: bool = False, unit: bool = True) -> str:
-    """Return a metric's value as people read it: about three digits, its unit after it, shares in per cent.
+    """Return a metric's value as text: about three digits, with its unit, shares in percent.
 
-    `signed` is for differences: the sign is always shown, and a difference of shares is in percentage points (pp).
+    `signed` is for differences: it always shows the sign; differences of shares are in percentage points (pp).
     """
     if value is None:
         return "–"
@@ -19,7 +19,7 @@ def shown(metric: str, value: float | None, signed: bool = False, unit: bool = T
 
 
 def number(value: float, signed: bool = False) -> str:
-    """Return a number with about three digits, and with a sign when asked; a true minus sign, no exponent below 1e6."""
+    """Return a number with about three digits, optionally signed; with a true minus sign, no exponent below 1e6."""
     size = abs(value)
     if size >= 1e6:
         text = f"{size:.2e}"

@@ -1,4 +1,4 @@
-"""The same prompts answered by every variant, as the report shows them."""
+"""Prompts with the answers of every variant, for the report."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ NOTED = {"entities": "entity_f1", "exact": "character_error_rate", "text": "chrf
 
 
 def question(messages: list[dict]) -> tuple[str, str]:
-    """Return (system message, the rest) of a prompt; turns before the last one carry their role."""
+    """Return (system message, other text) of a prompt; turns before the last one are prefixed with their role."""
     system = "\n".join(content_text(message) for message in messages if message["role"] == "system")
     turns = [message for message in messages if message["role"] != "system"]
     if len(turns) == 1:
@@ -22,7 +22,7 @@ def question(messages: list[dict]) -> tuple[str, str]:
 
 
 def content_text(message: dict) -> str:
-    """Return a message's text; of content in parts, the text parts."""
+    """Return a message's text; for content in parts, the text parts."""
     content = message["content"]
     if isinstance(content, str):
         return content
@@ -30,7 +30,7 @@ def content_text(message: dict) -> str:
 
 
 def in_turn(rows: list[dict], limit: int) -> list[int]:
-    """Return positions of rows, one of each label in turn and in order, until the limit."""
+    """Return positions of rows, alternating between labels, up to the limit."""
     by_label: dict[str | None, list[int]] = {}
     for index, row in enumerate(rows):
         by_label.setdefault(row["label"], []).append(index)
@@ -44,9 +44,8 @@ def in_turn(rows: list[dict], limit: int) -> list[int]:
 
 
 def grouped(answers: list[tuple[str, dict, str]]) -> list[dict]:
-    """Return (variant, row, note) triples as one entry per different text, in the order of the variants.
-
-    Of equal texts some may be cut and some not: the note then names the variants that were cut.
+    """Group (variant, row, note) triples by answer text, in the order of the variants. If only some of the equal texts
+    were cut, a note names their variants.
     """
     by_text: dict[str, list[tuple[str, dict, str]]] = {}
     for answer in answers:
@@ -68,7 +67,7 @@ def grouped(answers: list[tuple[str, dict, str]]) -> list[dict]:
 
 
 def cut_notes(answers: list[tuple[str, dict, str]]) -> list[str]:
-    """Return a note when answers were cut at the length limit; it names the variants unless all of them were."""
+    """Return a note if answers were cut at the length limit; it names the variants unless all were cut."""
     cut = [variant for variant, row, _ in answers if row["stop"] != "end"]
     if not cut:
         return []
@@ -81,10 +80,10 @@ def samples(
     left_out: tuple[str, ...] = (),
     images: Path | None = None,
 ) -> list[dict]:
-    """Return, for each prompt set but those left out, some prompts with every variant's answer.
+    """Return some prompts with every variant's answer for each prompt set that is not left out.
 
     `answers` maps variant to prompt set to rows, which are in the same order in every variant. `images` is the folder
-    that the questions' images lie in.
+    of the questions' images.
     """
     first = next(iter(answers.values()))
     return [
@@ -122,7 +121,7 @@ def sample(answers: dict, scores: dict[str, dict], name: str, index: int, asked:
 
 
 def noted(scores: dict, kind: str, index: int) -> str:
-    """Return the score of one answer that says most about answers of its kind, with its name; empty without one."""
+    """Return name and value of the main metric of one answer; empty without a value."""
     values = scores.get("per_record", {}).get(NOTED[kind]) or []
     value = values[index] if index < len(values) else None
     return "" if value is None else f"{METRICS[NOTED[kind]].title} {shown(NOTED[kind], value)}"

@@ -1,11 +1,11 @@
-"""How near answers are to what is expected: perplexity, BLEU, chrF, ROUGE-L, matches."""
+"""Metrics of similarity to the expected answer: perplexity, BLEU, chrF, ROUGE-L, matches."""
 
 from scripts.common.language import language_of
 from scripts.common.metrics import metric
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 from scripts.score.tokenize_text import WITHOUT_SPACES, normalised_for_match, words
 
-# sacrebleu's tokenizers: `13a` knows ASCII punctuation only; `intl` splits at all Unicode punctuation (’ « » …).
+# sacrebleu's tokenizers: `13a` splits at ASCII punctuation only, `intl` at all Unicode punctuation (’ « » …).
 BLEU_TOKENIZERS = {"": "13a", "en": "13a", "zh": "zh", **{code: "char" for code in WITHOUT_SPACES if code != "zh"}}
 
 
@@ -24,7 +24,7 @@ def chrf_metric():
 
 
 def signatures(language: str | None) -> dict[str, str]:
-    """Return sacrebleu's signatures, which say exactly what was computed."""
+    """Return sacrebleu's signatures, which identify the computation."""
     signed = {}
     for name, scorer in (("bleu", bleu_metric(language)), ("chrf", chrf_metric())):
         scorer.corpus_score(["a"], [["a"]])
@@ -74,7 +74,7 @@ def chrf(data: ScoringInput) -> MetricResult:
 
 
 class LanguageTokenizer:
-    """Our words for rouge-score, whose own tokenizer drops every letter that is not ASCII."""
+    """A tokenizer with our words for rouge-score, whose tokenizer drops letters that are not ASCII."""
 
     def __init__(self, language: str | None):
         self.language = language
@@ -96,13 +96,13 @@ def rouge_l(data: ScoringInput) -> MetricResult:
 
 @metric("Exact match", direction="higher", statistic="yes_no", tables={"exact": 1}, classifier=True)
 def exact_match(data: ScoringInput) -> MetricResult:
-    """Share of answers that are the expected one, letter by letter."""
+    """Share of answers that equal the expected one exactly."""
     return MetricResult([pair and [int(pair[0] == pair[1])] for pair in data.pairs()])
 
 
 @metric("Normalised match", direction="higher", statistic="yes_no", tables={"exact": 2})
 def normalised_match(data: ScoringInput) -> MetricResult:
-    """The same, case, punctuation and spacing apart."""
+    """Share of answers that equal the expected one, ignoring case, punctuation and spacing."""
     language = data.language
     return MetricResult(
         [
@@ -118,8 +118,7 @@ def character_error_rate(data: ScoringInput) -> MetricResult:
 
     Return (edit distance, length of the expected answer) per record, in code points of the texts in NFC.
 
-    Summed before dividing, as jiwer does, so that long answers weigh more; it exceeds 1 where far more is written than
-    expected.
+    Summed before dividing, as in jiwer, so that long answers weigh more; it may exceed 1 for answers that are too long.
     """
     from rapidfuzz.distance import Levenshtein
 

@@ -1,7 +1,7 @@
-"""How the statistics of records become one value of a metric, for many resamples at once.
+"""Compute a metric's value from sums of the records' statistics, for many resamples at once.
 
-A metric is a function of sums of its records' statistics, so a resample needs the weighted sums only. `sums` has the
-shape [resamples, columns], the result [resamples]; what is not defined (0 / 0) is nan.
+A metric is a function of sums of its records' statistics, so a resample needs only weighted sums. `sums` has the shape
+[resamples, columns], the result [resamples]; undefined values (0 / 0) are nan.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ BLEU_ORDER = 4
 CHRF_ORDER = 6
 CHRF_BETA = 2
 QUANTILES = {"p50": 0.5, "p95": 0.95}
-# Those between 0 and 1 that are exactly 0 or 1 only when all records agree.
+# Metrics in [0, 1] that are 0 or 1 only if all records agree.
 SHARES = ("yes_no", "share", "f1", "f1_macro", "f1_weighted")
 
 

@@ -1,4 +1,4 @@
-"""Prompt strategies side by side: the same records asked in different ways, compared with the chosen one."""
+"""Comparison of prompt strategies: the same records with different prompts, against the chosen strategy."""
 
 from scripts.common.metric_list import METRICS
 from scripts.score.board import RESAMPLES, SEED, direction, display
@@ -12,16 +12,16 @@ UNCHANGED = "as in the data"
 
 
 def strategy_sets(sets: dict, facts: dict) -> dict[str, str]:
-    """Return name and prompt set of each strategy that was asked, the chosen one, whose set is `test`, first.
+    """Return name and prompt set of each strategy; the chosen one, with the set `test`, comes first.
 
-    `facts` has `strategies`, the names, and `strategy`, the chosen one (none: the questions as the data has them).
+    `facts` has `strategies`, the names, and `strategy`, the chosen one (None: the unchanged prompts of the data).
     """
     others = {name: name for name in facts["strategies"] if name in sets and name != facts["strategy"]}
     return {facts["strategy"] or UNCHANGED: "test"} | others if others else {}
 
 
 def compared(metric: str, row: dict, chosen: dict) -> dict:
-    """Return a cell of a strategy: its value and the paired difference from the chosen one, which may be noise."""
+    """Return a strategy's cell: its value and the paired difference from the chosen strategy."""
     value = row["metrics"][metric]
     if value is None:
         return display(metric, {"value": None, "reason": row["reasons"].get(metric, "")})
@@ -40,7 +40,7 @@ def strategy_table(scores: dict, facts: dict) -> dict | None:
         return None
     others = [row for row in rows.values() if row is not scores]
     known = columns_of([scores], style=True)
-    known.sort(key=lambda metric: "style" not in METRICS[metric].tables)  # style is what strategies are tried for
+    known.sort(key=lambda metric: "style" not in METRICS[metric].tables)  # style first: strategies mostly aim at it
     columns = [metric for metric in known if any(row["metrics"][metric] for row in others)]
     return {
         "variant": scores["variant"],
@@ -54,7 +54,7 @@ def strategy_table(scores: dict, facts: dict) -> dict | None:
 
 
 def training_row(reference: dict | None, columns: list[str]) -> list[dict]:
-    """Return the row of the training completions' own figures, to hold the others against; none without any."""
+    """Return a row with the values of the training completions for comparison; None without any."""
     if not any(metric in (reference or {}) for metric in columns):
         return []
     cells = [{"value": reference.get(metric), "reason": "", "spread": "", "delta": None} for metric in columns]
@@ -84,7 +84,7 @@ def strategy_samples(sets: dict[str, list[dict]], facts: dict) -> list[dict]:
 
 
 def strategy_section(scores: dict[str, dict], answers: dict[str, dict], facts: dict, shipped: str) -> dict | None:
-    """Return what the page says of strategies, a table per variant and answers of what is shipped; None without any."""
+    """Return the page's section on strategies: tables per variant, and answers of the shipped one; None without any."""
     tables = [table for row in scores.values() if (table := strategy_table(row, facts))]
     if not tables:
         return None

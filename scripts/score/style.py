@@ -1,6 +1,6 @@
-"""How near the answers' style is to that of the training completions, and whether an assistant speaks instead.
+"""Metrics of style: similarity to the training completions, and phrases of an assistant.
 
-None of this tells whether an answer is right or good: a model that repeats its training data has an overlap of 100 %.
+They don't measure whether an answer is right: a model that repeats its training data has an overlap of 100 %.
 """
 
 import regex
@@ -11,12 +11,12 @@ from scripts.score.reference import Reference, style_grams
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 
 EXCLAMATIONS = regex.compile(r"[!¡！]")
-# A character that is shown as an emoji by itself (UTS #51), or one that is text unless a variation selector follows.
+# A character with emoji presentation (UTS #51), or a text character followed by a variation selector.
 EMOJI = regex.compile(r"\p{Emoji_Presentation}|\p{Emoji}\uFE0F")
 
 
 def share_with(data: ScoringInput, pattern: regex.Pattern) -> MetricResult:
-    """Return 1 per answer in which a pattern is found."""
+    """Return 1 for answers that match a pattern."""
     return MetricResult([[int(bool(pattern.search(text)))] for text in data.texts])
 
 
@@ -33,7 +33,7 @@ def emoji_rate(data: ScoringInput) -> MetricResult:
 
 
 def reference_of(data: ScoringInput) -> Reference:
-    """Return the training completions; NotApplicableError where there are none."""
+    """Return the training completions; raises NotApplicableError if there are none."""
     if data.reference is None or not data.reference.texts:
         raise NotApplicableError("no training completions were given to compare with")
     return data.reference
@@ -63,12 +63,12 @@ def length_ratio(data: ScoringInput) -> MetricResult:
 
 @metric("Assistant-speak", direction="lower", statistic="yes_no", tables={"style": 5}, setting="assistant_phrases")
 def assistant_phrase_rate(data: ScoringInput) -> MetricResult:
-    """Share of answers in which a pattern of `score.assistant_phrases` is found."""
+    """Share of answers that match a pattern of `score.assistant_phrases`."""
     return phrase_rate(data, data.assistant_phrases)
 
 
 def reference_facts(reference: Reference | None) -> dict | None:
-    """Return the completions' own figures, to hold those of the answers against; None without any."""
+    """Return the metrics of the completions for comparison; None without any."""
     if reference is None or not reference.texts:
         return None
 

@@ -1,9 +1,9 @@
-"""Words as the language has them: what lengths, ROUGE-L, distinct-n and repetition count.
+"""Split text into words by language, for lengths, ROUGE-L, distinct-n and repetition.
 
-French: an elided word stands alone (l' homme, qu' il), compounds stay whole (demi-finale, peut-être), pronouns after a
-verb come off (a-t-il -> a -t-il). Vietnamese: syllables in NFC, with one spelling of the tone's place (hoà = hòa).
+French: elided words are separate (l' homme, qu' il), compounds stay whole (demi-finale, peut-être), pronouns after a
+verb are split off (a-t-il -> a -t-il). Vietnamese: syllables in NFC, with one spelling of the tone's place (hoà = hòa).
 Languages written without spaces: single characters. All others: letters and digits, inner apostrophes and hyphens kept.
-Punctuation is no word.
+Punctuation is dropped.
 """
 
 import unicodedata
@@ -14,7 +14,7 @@ from scripts.common.language import language_of
 
 WITHOUT_SPACES = ("zh", "ja", "th", "lo", "km", "my")
 APOSTROPHES = str.maketrans({"’": "'", "ʼ": "'", "‘": "'", "′": "'"})
-# A minute of play (45'+2) and a number with separators are one word each.
+# A minute of play (45'+2) or a number with separators is one word.
 NUMBER = r"\p{N}+(?:[.,:\u202f\u00a0]\p{N}+)*(?:'\+?\p{N}*)?"
 LETTERS = r"[\p{L}\p{M}\p{N}_]+"
 COMPOUND = rf"{LETTERS}(?:['-]{LETTERS})*"
@@ -39,7 +39,7 @@ TONES = regex.compile(rf"(?<![qQ])({'|'.join(TONE_MOVES)})(?!\p{{L}})")
 
 
 def words(text: str, tag: str | None = None) -> list[str]:
-    """Return the words of a text in a language, in order, case kept."""
+    """Return the words of a text in a language, in order, with their case."""
     text = unicodedata.normalize("NFC", text).translate(APOSTROPHES)
     language = language_of(tag)
     if language == "fr":
@@ -52,7 +52,7 @@ def words(text: str, tag: str | None = None) -> list[str]:
 
 
 def french_words(text: str) -> list[str]:
-    """Return the words of a French text whose apostrophes are straight."""
+    """Return the words of a French text with straight apostrophes."""
     found = []
     for word in FRENCH.findall(text):
         pronouns: list[str] = []
@@ -74,5 +74,5 @@ def normalised_for_match(text: str, tag: str | None = None) -> str:
 
 
 def ngrams(items: list[str], order: int) -> list[tuple[str, ...]]:
-    """Return the n-grams of a list of words, in order; none when it is shorter."""
+    """Return the n-grams of a list of words, in order."""
     return list(zip(*(items[start:] for start in range(order)), strict=False))

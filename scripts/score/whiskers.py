@@ -1,8 +1,8 @@
-"""Positions of values and intervals in the cells of tables; the pages draw them."""
+"""Positions of values and intervals for the dot-and-whisker plots in tables."""
 
 
 def whiskers(estimates: list[dict | None], marks: list[float] = ()) -> dict:
-    """Return dot-and-whisker positions in per cent of the width, one per estimate (None: no value).
+    """Return dot-and-whisker positions in percent of the width, one per estimate (None: no value).
 
     `estimates` are {"value", "low", "high"}; `marks` are further values on the scale, such as a threshold.
     """

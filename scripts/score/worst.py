@@ -1,4 +1,4 @@
-"""The worst answers of a variant, and what is wrong with each; of answers that must be exact, all that are not."""
+"""The worst answers of a variant with their faults; for exact answers, all mismatches."""
 
 import re
 
@@ -10,7 +10,7 @@ REPEATS = 0.3
 
 
 def faults(data: ScoringInput, scores: dict, index: int) -> list[str]:
-    """Return what is plainly wrong with one answer, in words."""
+    """Return the obvious faults of an answer, in words."""
     row, text = data.answers[index], data.texts[index]
     said = []
     if not text:
@@ -30,7 +30,7 @@ def faults(data: ScoringInput, scores: dict, index: int) -> list[str]:
 
 
 def described(prompt_set: str, data: ScoringInput, scores: dict, shown: tuple[str, ...] = SHOWN) -> list[dict]:
-    """Return every answer with its faults and these of its scores."""
+    """Return every answer with its faults and the given scores."""
     rows = []
     for index, answer in enumerate(data.answers):
         own = {metric: values[index] for metric in shown if (values := scores["per_record"].get(metric))}
@@ -51,7 +51,7 @@ def described(prompt_set: str, data: ScoringInput, scores: dict, shown: tuple[st
 
 
 def worst_answers(prompt_set: str, data: ScoringInput, scores: dict, limit: int = WORST) -> list[dict]:
-    """Return the worst answers first: lowest chrF where one is expected, then most faults, then most repetition."""
+    """Return the answers, worst first: by lowest chrF if one is expected, then by most faults and repetition."""
     rows = described(prompt_set, data, scores)
     chrf = [row["scores"].get("chrf") for row in rows]
     order = sorted(
@@ -67,10 +67,10 @@ def worst_answers(prompt_set: str, data: ScoringInput, scores: dict, limit: int 
 
 
 def mismatches(prompt_set: str, data: ScoringInput, scores: dict) -> list[dict]:
-    """Return all answers that are not the expected ones, the highest character error rate first.
+    """Return all answers that differ from the expected ones, highest character error rate first.
 
-    Each holds what is expected, the answer, and the rate in `scores`; one that differs in nothing but case, punctuation
-    and spacing says so.
+    Each has the expected answer, the answer, and the rate in `scores`; a fault marks those that differ only in case,
+    punctuation or spacing.
     """
     rows = []
     normalised = scores["per_record"].get("normalised_match")
@@ -85,5 +85,5 @@ def mismatches(prompt_set: str, data: ScoringInput, scores: dict) -> list[dict]:
 
 
 def last_if_none(value: float | None) -> float:
-    """Return a value to sort by: what has none comes last."""
+    """Return a sort key that puts None last."""
     return float("inf") if value is None else value

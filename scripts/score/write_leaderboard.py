@@ -3,8 +3,8 @@
     python scripts/score/write_leaderboard.py results --settings '{"runs": [...]}' --csv leaderboard.csv \
         --page leaderboard.html
 
-It reads runs/{run}/scores/{variant}.json, runs/{run}/verdict.json and models/{model}/manifest.json of the results, of
-the runs that the settings name.
+It reads runs/{run}/scores/{variant}.json, runs/{run}/verdict.json and models/{model}/manifest.json in the results, for
+the runs in the settings.
 """
 
 import csv
@@ -36,13 +36,13 @@ def parser():
 
 
 def with_base_name(run: dict, results: Path) -> dict:
-    """Return a run with its base model as reports call it; raise UserError when the model has no manifest."""
+    """Return a run with the display name of its base model; raises UserError if the model has no manifest."""
     manifest = read_json(existing(results / "models" / run["model"] / "manifest.json"))
     return {**run, "model": base_name(run["model"], manifest)}
 
 
 def existing(path: Path) -> Path:
-    """Return a path; raise UserError when there is no such file."""
+    """Return a path; raises UserError if the file does not exist."""
     if not path.is_file():
         raise UserError("is missing", path, remedy="run snakemake first")
     return path
@@ -58,12 +58,12 @@ def csv_text(all_boards: list[dict]) -> str:
 
 
 def in_a_sentence(title: str) -> str:
-    """Return a metric's title as it stands within a sentence; a name such as BLEU or ROUGE-L stays as it is."""
+    """Return a metric's title in lower case for a sentence; names such as BLEU or ROUGE-L stay unchanged."""
     return title[0].lower() + title[1:] if title[1:2].islower() else title
 
 
 def page_values(runs: list[dict], all_boards: list[dict], verdicts: dict[str, dict]) -> dict:
-    """Return what the page shows."""
+    """Return the values for the page."""
     shown_boards = []
     for board in all_boards:
         rows = [

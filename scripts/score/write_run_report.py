@@ -43,9 +43,9 @@ def parser():
     arguments.add_argument("--answers", type=Path, nargs="+", required=True, help="answers of every variant")
     arguments.add_argument("--errors", type=Path, nargs="+", required=True, help="worst answers of every variant")
     arguments.add_argument("--verdict", type=Path, required=True, help="the run's verdict")
-    arguments.add_argument("--curve", type=Path, help="the training curve (JSONL), where there was a training")
-    arguments.add_argument("--training", type=Path, help="facts of the training (JSON), where there was one")
-    arguments.add_argument("--images", type=Path, help="folder of the dataset, in which its images lie")
+    arguments.add_argument("--curve", type=Path, help="the training curve (JSONL), if there was a training")
+    arguments.add_argument("--training", type=Path, help="facts of the training (JSON), if there was one")
+    arguments.add_argument("--images", type=Path, help="folder of the dataset, with its images")
     arguments.add_argument("--types", type=Path, nargs="*", default=[], help="tensor types of the quantized files")
     arguments.add_argument("--manifest", type=Path, required=True, help="manifest of the base model")
     arguments.add_argument("--page", type=Path, required=True, help="page to write")
@@ -53,7 +53,7 @@ def parser():
 
 
 def gate_rows(gates: list[dict]) -> list[dict]:
-    """Return the verdict's gates as the page shows them."""
+    """Return the verdict's gates for the page."""
     rows = []
     for gate in gates:
         outcome, style = OUTCOMES[gate["passed"]]
@@ -73,9 +73,8 @@ def gate_rows(gates: list[dict]) -> list[dict]:
 
 
 def metric_cards(scores: dict[str, dict], verdict: dict) -> tuple[list[dict], list[dict]]:
-    """Return (metrics with a value somewhere, metrics without one by the reason why), those of tables first.
-
-    A metric that is `aside` stands among all values only.
+    """Return (metrics with a value, metrics without one by reason), those of tables first. An `aside` metric appears
+    only among all values.
     """
     aside = left_aside(list(scores.values()), verdict["gates"])
     rows = {variant: {"variant": variant, "scores": found} for variant, found in scores.items()}
@@ -134,7 +133,7 @@ def label_section(scores: dict, style: bool) -> dict | None:
 
 
 def worst_rows(path: Path, images: Path | None) -> list[dict]:
-    """Return the first rows of an error file as the page shows them."""
+    """Return the first rows of an error file for the page."""
     rows = []
     for row in list(read_jsonl(path))[:WORST]:
         values = [f"{METRICS[key].title} {shown(key, value)}" for key, value in row["scores"].items()]
@@ -152,7 +151,7 @@ def worst_rows(path: Path, images: Path | None) -> list[dict]:
 
 
 def links(facts: dict, trained: bool) -> list[dict]:
-    """Return the pages that belong to this one."""
+    """Return links to the related pages."""
     found = [
         {"href": "../../leaderboard.html", "text": "leaderboard of this configuration"},
         {"href": f"../../datasets/{facts['dataset']}/ledger.html", "text": "ledger of the dataset"},
@@ -161,7 +160,7 @@ def links(facts: dict, trained: bool) -> list[dict]:
 
 
 def step(arguments) -> None:
-    """Read what a run has made, and write its report."""
+    """Read a run's results and write its report."""
     facts = complete(arguments.settings, FACTS)
     scores = read_variants(arguments.scores)
     verdict, base = read_json(arguments.verdict), read_json(arguments.manifest)
@@ -206,7 +205,7 @@ def step(arguments) -> None:
 
 
 def training_curve(path: Path | None) -> str | None:
-    """Return the curve as an element of the page, empty where the training left no numbers; None without a training."""
+    """Return the curve as an SVG element, empty if it has no points; None without a training."""
     svg = curve_svg(list(read_jsonl(path))) if path else None
     return inline(svg, "Training curve") if svg else path and ""
 

@@ -1,4 +1,4 @@
-"""Served is trained: a sound GGUF passes, and each usual fault, planted into a real file, is caught."""
+"""Parity of serving and training: a sound GGUF passes, and each usual fault, planted into a real file, is caught."""
 
 import json
 

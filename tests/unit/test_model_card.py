@@ -30,11 +30,11 @@ def card(run: dict | None = None, base: dict | None = None, shape: dict | None =
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"base": {"template_date": "2025-03-07"}}, "writes a date; it is 2025-03-07 on every day"),
+        ({"base": {"template_date": "2025-03-07"}}, "writes a fixed date, 2025-03-07, as in training"),
         ({"shape": {"system": "none"}, "lacking": "All of it"}, "has no place for a system message"),
         ({"shape": {"system": "last_message"}}, "shows the system message in the last user message only"),
         ({"shape": {"trims": ["user"]}}, "strips white space around messages (user)"),
-        ({"lacking": "1 of 2 questions"}, "- 1 of 2 questions: the results are not those of what is served."),
+        ({"lacking": "1 of 2 questions"}, "- 1 of 2 questions: the served prompts differ from the scored ones."),
         ({"has_no_break_spaces": True}, "no-break spaces"),
         ({"base": {"source": "embedded"}}, "**Not for use.** Its base is a stand-in"),
         ({"run": {"deploy": {"limits": "Knows\nlittle."}}}, "- Knows little.\n"),

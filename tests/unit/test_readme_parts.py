@@ -26,7 +26,7 @@ def test_the_summary_takes_the_place_of_the_old_one_or_the_page_stays_and_one_li
     page.write_text(before, encoding="utf-8")
     monkeypatch.setattr(readme, "README", page)
     assert summary.main([str(tmp_path / "none")]) == 1
-    assert capsys.readouterr().err.endswith("is not there yet; run snakemake first\n")
+    assert capsys.readouterr().err.endswith("is missing; run snakemake first\n")
     assert page.read_text(encoding="utf-8") == before
     for _ in range(2):
         assert summary.main([str(results)]) == 0

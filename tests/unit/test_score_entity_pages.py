@@ -52,7 +52,7 @@ def test_the_report_of_a_prompted_base_has_no_training(results):
     page = write_report(results, "pii-prompt", ["base"], trained=False, method="prompt")
     assert "Training curve" not in page.text
     assert "tokens/ledger.html" not in page.links
-    assert "No JSON of entities" in page.text
+    assert "Not JSON of entities" in page.text
     assert "nothing is shipped: method prompt" in " ".join(page.text.split())
     assert "I can't help with that." in page.text
 
@@ -157,7 +157,7 @@ def test_small_images_stand_in_the_report_and_others_are_named(tmp_path):
     shown = [link for link in page.links if link.startswith("data:")]
     assert len(shown) > 12
     assert set(shown) == {picture(folder, "images/a.png")["source"]}
-    assert "Answers that are not the expected ones" in page.text
+    assert "Answers that differ from the expected ones" in page.text
     assert "Character error rate" in page.text
     without = write_report(tmp_path, "titles", variants)
     assert not [link for link in without.links if link.startswith("data:")]
