@@ -1,12 +1,12 @@
-"""Put together what is deployed: the model, its card, examples, checksums, provenance.
+"""Build the bundle for deployment: the model, its card, examples, checksums, provenance.
 
     python scripts/deploy/build_bundle.py results/runs/football/gguf/q4_k_m.gguf --parity parity.json \\
         --verdict verdict.json --scores scores/base.json scores/q4_k_m.json \\
         --base results/models/mistral/manifest.json --training training.json --test test.jsonl \\
         --raw data/football/records.json --folder results/runs/football/bundle --settings @settings.json
 
-The model is a GGUF file, or the manifest of a merged token classifier. The files of the model are linked where the file
-system can do that, so that large weights are not on the disk twice.
+The model is a GGUF file, or the manifest of a merged token classifier. The model's files are linked if the file system
+supports it, so that large weights are not stored twice.
 """
 
 import sys
@@ -47,7 +47,7 @@ SUMS, MMPROJ, HEAD_CONFIG = "SHA256SUMS", "mmproj.gguf", "head_config.json"
 
 
 def bundle_name(header: dict, quant: str, path: Path) -> str:
-    """Return the file's name by the GGUF specification, from its own metadata."""
+    """Return the file's name by the GGUF specification, from its metadata."""
     keys = ("basename", "size_label", "finetune", "version")
     missing = [key for key in keys if f"general.{key}" not in header]
     if missing:
@@ -64,7 +64,7 @@ def questions(test: Path) -> list[tuple[dict, str | list]]:
 
 
 def write_sums(folder: Path) -> None:
-    """Write SHA256SUMS, as `sha256sum -c` reads it, over all files of a folder and of those in it."""
+    """Write SHA256SUMS, in the format of `sha256sum -c`, over all files below a folder."""
     paths = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / SUMS)
     lines = [f"{sha256_of(path)}  {path.relative_to(folder).as_posix()}\n" for path in paths]
     write_text(folder / SUMS, "".join(lines), part=True)
@@ -77,9 +77,10 @@ def write_example(folder: Path, name: str, values: dict, source: str | None = No
 
 
 def vision_limits(mmproj: Path, run: dict, test: Path, examples: list[dict]) -> dict:
-    """Return how images are shown: longest edge and cell in pixels, most tokens of an image, whether before the text.
+    """Return image settings: longest edge and cell in pixels, most tokens of an image, whether images come before the
+    text.
 
-    Raises UserError for a strategy whose examples have images, which a bundle does not ship.
+    Raises UserError if the strategy's examples have images, which a bundle does not include.
     """
     if images_of(examples):
         raise UserError(
@@ -94,7 +95,7 @@ def vision_limits(mmproj: Path, run: dict, test: Path, examples: list[dict]) -> 
 
 
 def gguf_files(arguments, folder: Path, base: dict, scores: list[dict], verdict: dict) -> tuple[str, str]:
-    """Write what a generating model is deployed with; return the name of its GGUF file and its licence."""
+    """Write the files of a generative model; return the name of its GGUF file and its licence."""
     settings, parity, quant = arguments.settings, read_json(arguments.parity), arguments.model.stem
     run, file = settings["run"], read_gguf(arguments.model)
     header, name = file.values, bundle_name(file.values, quant, arguments.model)
@@ -148,7 +149,7 @@ def gguf_files(arguments, folder: Path, base: dict, scores: list[dict], verdict:
 
 
 def classifier_files(arguments, folder: Path, base: dict, scores: list[dict], verdict: dict) -> tuple[str, str]:
-    """Write what a token classifier is deployed with; return the name of its manifest and its licence."""
+    """Write the files of a token classifier; return the name of its manifest and its licence."""
     settings, facts, merged = arguments.settings, check_manifest(arguments.model), arguments.model.parent
     run = settings["run"]
     if HEAD_CONFIG not in facts["files"]:
@@ -185,7 +186,7 @@ def classifier_files(arguments, folder: Path, base: dict, scores: list[dict], ve
 
 
 def build_bundle(arguments) -> None:
-    """Make the bundle's folder, SHA256SUMS last."""
+    """Write the bundle's folder, SHA256SUMS last."""
     is_gguf, scores = arguments.model.suffix == ".gguf", [read_scores(path) for path in arguments.scores]
     made = {"gguf" if is_gguf else "merged": arguments.model}
     made |= {key: getattr(arguments, key) for key in ("parity", "verdict", "mmproj", "images", "redaction")}
@@ -193,7 +194,7 @@ def build_bundle(arguments) -> None:
     made |= {f"scores/{path.stem}": path for path in arguments.scores}
     read = (*made.values(), arguments.base, arguments.training, arguments.test, arguments.train)
     for path in filter(None, read):
-        intact(path)  # a changed file is named before the results that were made from it
+        intact(path)  # report a changed file before the results made from it
     if not is_gguf:
         check_manifest(arguments.model)
     record = provenance(

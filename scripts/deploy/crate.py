@@ -1,8 +1,8 @@
-"""The bundle as a Workflow Run RO-Crate: ro-crate-metadata.json says what was run on what, and what came of it.
+"""Describe the bundle as a Workflow Run RO-Crate: ro-crate-metadata.json lists the workflow, its inputs and outputs.
 
 Source: RO-Crate 1.1 (https://w3id.org/ro/crate/1.1) with the profiles Workflow Run Crate 0.5
-(https://w3id.org/ro/wfrun/workflow/0.5), Process Run Crate 0.5 and Workflow RO-Crate 1.0. They want the workflow itself
-in the crate, so that a copy of it is in the bundle's folder `workflow`.
+(https://w3id.org/ro/wfrun/workflow/0.5), Process Run Crate 0.5 and Workflow RO-Crate 1.0. They require the workflow in
+the crate, so the bundle's folder `workflow` has a copy.
 """
 
 import json
@@ -35,10 +35,10 @@ SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*-[A-Za-z0-9.+-]*|MIT|ISC|Zlib")
 
 
 def write_crate(folder: Path, project: Path, record: dict, main_file: str, license_id: str, ended: str) -> None:
-    """Copy the workflow into a bundle's folder and describe every file there; only SHA256SUMS is written later.
+    """Copy the workflow into a bundle's folder and describe every file; only SHA256SUMS is written later.
 
-    `record` is the run's provenance, `main_file` the bundle's main file, `license_id` the model's licence (SPDX, or
-    words), `ended` when the run ended.
+    `record` is the run's provenance, `main_file` the bundle's main file, `license_id` the model's licence (SPDX or free
+    text), `ended` the time when the run ended.
     """
     for path in (project / "Snakefile", *sorted((project / "rules").glob("*.smk"))):
         target = folder / "workflow" / path.relative_to(project)
@@ -61,10 +61,10 @@ def to(identifier: str) -> dict:
 
 
 def graph_of(folder: Path, project: Path, record: dict, main_file: str, license_id: str, ended: str) -> list[dict]:
-    """Return the entities of ro-crate-metadata.json, the same for the same bundle and run."""
+    """Return the entities of ro-crate-metadata.json; deterministic for bundle and run."""
     lock = (project / "envs" / "workflow.lock").read_text(encoding="utf-8")
     sections, code = record["config"]["sections"], record["code"]
-    description = sections["run"]["deploy"]["description"] or f"What the run {record['run']} made, to be deployed."
+    description = sections["run"]["deploy"]["description"] or f"The results of the run {record['run']} for deployment."
     organization, url = sections["project"]["organization"], sections["project"]["url"]
     agent = to("#organization") if organization else None
     licence = f"https://spdx.org/licenses/{license_id}" if SPDX.fullmatch(license_id) else "#license"
@@ -113,7 +113,7 @@ def file_entity(name: str, path: Path) -> dict:
 
 
 def parameter(name: str, example: dict) -> dict:
-    """Return an input or output of the workflow; `example` is what it was in this run, and gets a reference to it."""
+    """Return an input or output of the workflow; `example` is its value in this run, which gets a reference to it."""
     kind = "Text" if example["@type"] == "PropertyValue" else example["@type"]
     example["exampleOfWork"], profile = to(f"#parameter-{name}"), to(BIOSCHEMAS.format("FormalParameter"))
     facts = {"additionalType": kind, "conformsTo": profile, "workExample": to(example["@id"])}
@@ -121,7 +121,7 @@ def parameter(name: str, example: dict) -> dict:
 
 
 def inputs_of(record: dict) -> tuple[list[dict], list[dict]]:
-    """Return what the run was given, and the works that this is made of: data, files, base model, configuration."""
+    """Return the run's inputs and the entities they consist of: data, files, base model, configuration."""
     data, model, sections = record["data"], record["base_model"], record["config"]["sections"]
     base = "stand-in" if is_stand_in(model) else model["name"]
     raw = [{"name": data["hub"]["id"], "version": data["hub"]["revision"]}] if "hub" in data else data["files"]

@@ -1,4 +1,4 @@
-"""The example programs of a bundle: programs that run, with the bundle's own values for their constants."""
+"""Fill the example programs of a bundle: their constants get the bundle's values."""
 
 import re
 

@@ -1,8 +1,8 @@
-"""The chat template as Go text/template, for the TEMPLATE of an Ollama Modelfile.
+"""Convert the chat template to a Go text/template for the TEMPLATE of an Ollama Modelfile.
 
-Ollama hands a template `.Messages`, system messages among them and neighbours of one role joined, and `.System`, all
-system messages joined (Execute and collate in its template/template.go). Line breaks stand inside the actions, where
-they mean nothing, so that no white space has to be trimmed.
+Ollama passes `.Messages`, including system messages, with adjacent messages of the same role joined, and `.System`, all
+system messages joined (Execute and collate in its template/template.go). Line breaks are inside the actions, where they
+have no effect, so that no white space needs trimming.
 """
 
 from scripts.common.chat_shape import ChatShape
@@ -11,7 +11,7 @@ from scripts.common.modelfile_text import QUOTES, is_printable
 
 
 def go_string(text: str) -> str:
-    """Return a Go string literal in plain ASCII."""
+    """Return a Go string literal in ASCII."""
     escaped = "".join(
         f"\\{c}"
         if c in '"\\'
@@ -26,8 +26,7 @@ def go_string(text: str) -> str:
 
 
 def literal(text: str) -> str:
-    """Return text as it stands in a Go template and in a Modelfile: as it is, or as an action where either would
-    change it."""
+    """Return text for a Go template in a Modelfile: unchanged, or as an action if either would change it."""
     result, place = "", 0
     while place < len(text):
         special = next((mark for mark in ("{{", "}}", QUOTES) if text.startswith(mark, place)), None)
@@ -39,9 +38,9 @@ def literal(text: str) -> str:
 
 
 def go_template(shape: ChatShape, adds_bos: bool) -> str:
-    """Return the Go template that writes what the training template writes.
+    """Return the Go template that is equivalent to the training template.
 
-    BOS is left out where llama.cpp adds it. Raises UserError for pieces that a Modelfile can't hold.
+    BOS is left out if llama.cpp adds it. Raises UserError for text that a Modelfile can't contain.
     """
     text = "" if adds_bos else literal(shape.bos)
     if shape.system == "at_start":
@@ -70,24 +69,24 @@ def go_template(shape: ChatShape, adds_bos: bool) -> str:
 
 
 def branch(condition: str) -> str:
-    """Return the start of a branch of the loop, on a line of its own."""
+    """Return the start of a branch of the loop, on its own line."""
     return f"{{{{\n  {condition} }}}}"
 
 
 def choice(condition: str, yes: str, no: str) -> str:
-    """Return one of two texts by a condition; nothing where both are empty."""
+    """Return an action that selects one of two texts by a condition; an empty text if both are empty."""
     if yes == no:
         return yes
     return f"{{{{ if {condition} }}}}{yes}" + (f"{{{{ else }}}}{no}" if no else "") + "{{ end }}"
 
 
 def around_system(shape: ChatShape, field: str) -> str:
-    """Return the system text with what is around it."""
+    """Return the system text with its prefix and suffix."""
     return literal(shape.system_prefix) + f"{{{{ {field} }}}}" + literal(shape.system_suffix)
 
 
 def user_prefix(shape: ChatShape) -> str:
-    """Return what goes before a user's text, the system text included where the template puts it there."""
+    """Return the prefix of a user's text, including the system text if the template puts it there."""
     plain = choice("$first", literal(shape.first_user_prefix), literal(shape.user_prefix))
     conditions = {
         "first_user": "and $.System $first",

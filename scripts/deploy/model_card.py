@@ -34,12 +34,12 @@ def one_line(text: str) -> str:
 
 
 def cell(text: str) -> str:
-    """Return text for one cell of a table: on one line, and without the end of a cell or the start of a tag."""
+    """Return text for a table cell: on one line, with `|` and `<` escaped."""
     return one_line(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;")
 
 
 def interval(metric: str, value: dict | None) -> str:
-    """Return a metric's value with its 95 % interval; a dash for one that is not defined."""
+    """Return a metric's value with its 95 % interval; a dash if undefined."""
     if not value:
         return "–"
     if value.get("low") is None:
@@ -49,7 +49,7 @@ def interval(metric: str, value: dict | None) -> str:
 
 
 def metric_rows(scores: list[dict], aside: tuple[str, ...] = ()) -> Iterator[tuple[str, list[str]]]:
-    """Yield title and values of each metric, a value for each variant, without those that no variant has."""
+    """Yield title and values (one per variant) of each metric that any variant has."""
     for metric, entry in METRICS.items():
         values = [found["metrics"].get(metric) for found in scores]
         if metric not in aside and any(value is not None for value in values):
@@ -59,10 +59,10 @@ def metric_rows(scores: list[dict], aside: tuple[str, ...] = ()) -> Iterator[tup
 def model_card(settings: dict, base: dict, base_key: str, scores: list[dict], verdict: dict, **own) -> str:
     """Return the text of README.md.
 
-    `base` is the base model's manifest and `base_key` its name where it is not from the hub. `own` is what the
-    template shows of the task: `title`, `license`, `shipped` (the variant in the bundle), and of a token classifier
-    `head` (its head_config.json) and `classes`, of a GGUF file `header`, `file_name`, `types`, `parity` and what
-    `gguf_files` in build_bundle.py says of the system text.
+    `base` is the base model's manifest and `base_key` its name if it is not from the hub. `own` has the values for the
+    task: `title`, `license`, `shipped` (the variant in the bundle), and of a token classifier `head` (its
+    head_config.json) and `classes`, of a GGUF file `header`, `file_name`, `types`, `parity` and the values on the
+    system text from `gguf_files` in build_bundle.py.
     """
     run, model, dataset = settings["run"], settings["model"], settings["dataset"]
     hub = model["hub"] and model["hub"]["id"]

@@ -1,4 +1,4 @@
-"""An Ollama Modelfile. What it can't hold is refused here rather than changed by Ollama's parser."""
+"""Write an Ollama Modelfile. Text that Ollama's parser would change is an error."""
 
 import logging
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ log = logging.getLogger(__name__)
 
 
 def quoted(text: str, what: str) -> str:
-    """Return a text in triple quotes; raise UserError for one that the parser would change."""
+    """Return a text in triple quotes; raises UserError if the parser would change it."""
     if fault := modelfile_fault(text):
         raise UserError(f"{what} {fault}")
     return QUOTES + text + QUOTES
 
 
 def stop_texts(shape: ChatShape, special_tokens: dict[str, int], eos: str) -> list[str]:
-    """Return the texts at which an answer is over: EOS, then the template's other special tokens, or where it has
-    none what begins a user's message."""
+    """Return the stop texts: EOS, then the template's other special tokens, or if it has none the start of a user's
+    message."""
     pieces = "".join(shape.pieces())
     stops = [eos] if eos else []
     stops += [token for token in special_tokens if token in pieces and token not in (shape.bos, eos)]
@@ -31,7 +31,7 @@ def stop_texts(shape: ChatShape, special_tokens: dict[str, int], eos: str) -> li
 
 
 def message_text(text: str) -> str:
-    """Return an example's text without the characters that Ollama would drop from a Modelfile; the log says so."""
+    """Return an example's text without the characters that Ollama drops from a Modelfile, with a warning."""
     kept = "".join(character for character in with_plain_spaces(text) if is_printable(character))
     if kept != text:
         log.warning("an example in the Modelfile is without the characters that Ollama drops: %r", text)
@@ -48,10 +48,10 @@ def modelfile(
 ) -> str:
     """Return the text of a Modelfile.
 
-    `parity` is the run's parity report, `deploy` its section of the configuration, `context` the tokens of context
-    where `deploy` names none, `examples` the turns that go before every question, `tower` the file of the vision tower
-    (Ollama tells it by its metadata, and puts images into messages itself). No-break spaces of the system text
-    are written as plain ones. Raises UserError for texts that a Modelfile can't hold.
+    `parity` is the run's parity report, `deploy` its section of the configuration, `context` the tokens of context if
+    `deploy` does not set them, `examples` the turns before every question, `tower` the file of the vision tower (Ollama
+    recognises it by its metadata, and puts images into messages itself). No-break spaces of the system text are written
+    as plain spaces. Raises UserError for text that a Modelfile can't contain.
     """
     shape = ChatShape.from_json(parity["shape"])
     parameters = {**deploy["parameters"], "num_ctx": deploy["parameters"]["num_ctx"] or context}
@@ -61,11 +61,13 @@ def modelfile(
         if shape.system == "none":
             raise UserError(
                 "deploy.system: the chat template has no place for a system message",
-                remedy="drop it, or use another chat template",
+                remedy="remove it, or use another chat template",
             )
         system = with_plain_spaces(deploy["system"])
         if system != deploy["system"]:
-            log.warning("deploy.system: its no-break spaces are plain spaces in the Modelfile, for Ollama drops them")
+            log.warning(
+                "deploy.system: its no-break spaces are plain spaces in the Modelfile, because Ollama drops them"
+            )
         lines += [f"SYSTEM {quoted(system, 'deploy.system')}", ""]
     if examples:
         lines += [*(f"MESSAGE {turn['role']} {message_text(turn['content'])}" for turn in examples), ""]

@@ -1,8 +1,6 @@
-"""What a bundle was made from: hashes of data, configuration, code, locks, base model and tokenizer, with seeds,
-versions, devices, times, energy and cost.
-
-Nothing in it tells where on a disk, or on which machine, it was made. scripts/deploy/verify_bundle.py compares it with
-what is there.
+"""The provenance of a bundle: hashes of data, configuration, code, lock files, base model and tokenizer, with seeds,
+versions, devices, times, energy and cost. It contains no paths or names of the machine. scripts/deploy/verify_bundle.py
+compares it with the present files.
 """
 
 import csv
@@ -26,12 +24,12 @@ FILE = "provenance.json"
 FILE_KEYS = ("files", "validation_files", "test_files")
 CODE = ("Snakefile", "rules/*.smk", "scripts/**/*.py", "scripts/**/*.html", "scripts/**/*.jinja", "scripts/**/*.txt")
 STAGES = ("dataset", "model", "train", "gguf", "predict", "score")
-# Steps that make pages and charts. A bundle has none of their results, so they may run after it is made.
+# Steps that write pages and charts, which a bundle does not include; they may run after the bundle is built.
 BESIDE = ("write_dataset_ledger", "plot_curve", "draw_confusion", "write_run_report", "write_leaderboard")
 
 
 def without_places(value: Any) -> Any:
-    """Return a configuration with each absolute path cut down to its last part."""
+    """Return a configuration with each absolute path reduced to its last component."""
     if isinstance(value, dict):
         return {key: without_places(item) for key, item in value.items()}
     if isinstance(value, list):
@@ -41,7 +39,7 @@ def without_places(value: Any) -> Any:
 
 
 def name_in_config(path: Path, dataset: dict) -> str:
-    """Return a raw file's path as its dataset's section names it: relative; of an absolute one the last part."""
+    """Return a raw file's path as in its dataset's section: relative, or the last component of an absolute path."""
     for pattern in (PurePath(pattern) for key in FILE_KEYS for pattern in dataset[key] or []):
         if not pattern.is_absolute() and path.match(str(pattern)):
             return PurePath(*path.parts[-len(pattern.parts) :]).as_posix()
@@ -49,12 +47,12 @@ def name_in_config(path: Path, dataset: dict) -> str:
 
 
 def located(path: Path | str, project: Path) -> Path | None:
-    """Return where a path of the configuration leads: from the working directory, else from the workflow's folder."""
+    """Resolve a path of the configuration: from the working directory, else from the workflow's folder."""
     return next((root / path for root in (Path(), project) if (root / path).exists()), None)
 
 
 def files_read(sections: dict, project: Path) -> dict[str, dict]:
-    """Return name, bytes and hash of what a run read beside its raw data, by the keys that name it."""
+    """Return name, size and hash of the files that a run read in addition to raw data, by their configuration keys."""
     with_code, found = sections["model"].get("trust_remote_code", False), {}
     for key, path in read_paths(sections).items():
         if (place := located(path, project)) is None:
@@ -64,13 +62,13 @@ def files_read(sections: dict, project: Path) -> dict[str, dict]:
 
 
 def code_files(project: Path) -> dict[str, str]:
-    """Return the SHA-256 of each file of the workflow's code, by its path in the workflow's folder."""
+    """Return the SHA-256 of each file of the workflow's code, by its relative path."""
     paths = sorted({path for pattern in CODE for path in project.glob(pattern)})
     return {path.relative_to(project).as_posix(): sha256_of(path) for path in paths}
 
 
 def git(project: Path, *words: str) -> str | None:
-    """Return what a git command prints in the workflow's folder; None where that fails or git is not there."""
+    """Return the output of a git command in the workflow's folder; None if it fails or git is missing."""
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
     try:
         return subprocess.run(
@@ -81,9 +79,8 @@ def git(project: Path, *words: str) -> str | None:
 
 
 def code_state(project: Path) -> dict:
-    """Return the hashes of the code, its commit, and whether it differs from that (`dirty`); None where git knows none.
-
-    A folder whose Snakefile git does not know, such as a copy inside of another project, has no commit of its own.
+    """Return the hashes of the code, its commit, and whether it differs from the commit (`dirty`); None for both
+    without git. A folder with an untracked Snakefile, such as a copy inside of another project, has no commit.
     """
     files, changed = code_files(project), None
     commit = git(project, "rev-parse", "HEAD") if git(project, "ls-files", "--error-unmatch", "Snakefile") else None
@@ -99,10 +96,9 @@ def converter_facts(project: Path) -> dict:
 
 
 def broken_links(results: Iterable[Path], sources: set[Path]) -> Iterable[tuple[Path, Path, bool]]:
-    """Yield (result, input, whether that is there) for each recorded input that is not as it was when it was read.
+    """Yield (result, input, whether the input exists) for each recorded input that has changed since it was read.
 
-    `results` are files that steps made. All files that they were made from, themselves included, are added to
-    `sources`.
+    `results` are outputs of steps. They and all files that they were made from are added to `sources`.
     """
     waiting = list(results)
     for made in waiting:  # grows while it is read
@@ -123,18 +119,17 @@ def check_chain(results: list[Path], raw: list[Path]) -> None:
     sources: set[Path] = set()
     for made, read, is_there in broken_links(results, sources):
         what = "has changed since" if is_there else "is missing"
-        remedy = f"delete {made}: the next run makes it again, and all that depends on it"
+        remedy = f"delete {made}: the next run makes it and everything that depends on it again"
         raise UserError(f"was made from {read}, which {what}", made, remedy=remedy)
     if unused := {path.resolve(): path for path in raw}.keys() - {path.resolve() for path in sources}:
-        remedy = f"delete {results[0]}: the next run makes it again, and all that depends on it"
+        remedy = f"delete {results[0]}: the next run makes it and everything that depends on it again"
         raise UserError("nothing in this bundle was made from it", min(unused), remedy=remedy)
 
 
 def step_times(folder: Path, record: dict) -> list[dict]:
-    """Return the seconds of each step of a run, of its dataset, its base model and of the run that made its model.
+    """Return the seconds of each step for a run, its dataset, its base model and the run that trained its model.
 
-    `folder` is that of Snakemake's benchmark files. A step that was tried again or that went on after an interruption
-    counts from its last start.
+    `folder` has Snakemake's benchmark files. A step that was retried or resumed counts from its last start.
     """
     runs, found = {record["run"], record["trained_as"]}, []
     names = {"dataset": {record["data"]["name"]}, "model": {record["base_model"]["name"]}}
@@ -166,11 +161,11 @@ def provenance(
     """Return the provenance record.
 
     `settings` has run, model and dataset names and their sections of the configuration; `project` is the workflow's
-    folder, `base` the base model's manifest, `training` the facts of the training, in the folder of the run that made
-    the model, and `made` the files of this run that the bundle rests on, by name. `configfiles` are the names of the
-    configuration's files, `benchmarks` is the folder with the times of the steps.
+    folder, `base` the base model's manifest, `training` the facts of the training, in the folder of the run that
+    trained the model, and `made` the files of this run that the bundle is made from, by name. `configfiles` are the
+    names of the configuration files, `benchmarks` is the folder of the benchmark files.
 
-    Raises UserError where a result was not made from what lies there now.
+    Raises UserError if a result was not made from the present files.
     """
     check_chain([*made.values(), base, training], raw)
     sections, dataset, run = without_places(settings), settings["dataset"], settings["run"]

@@ -1,4 +1,4 @@
-"""The files that a run reads beside its raw data: prompt sets, own metrics, chat template, images, model, GGUF file."""
+"""The files that a run reads in addition to raw data: prompt sets, custom metrics, chat template, images, models."""
 
 import hashlib
 import os
@@ -15,7 +15,7 @@ FOLDERS = MODEL, IMAGES = "model.path", "dataset.images"
 
 
 def read_paths(sections: dict) -> dict[str, str]:
-    """Return the files and folders that the sections of a run name beside raw data, by their dotted keys."""
+    """Return the files and folders in a run's sections, other than raw data, by their dotted keys."""
     model, sets = sections["model"], sections["run"].get("prompt_sets") or {}
     gguf, template = model.get("gguf") or {}, model.get("chat_template")
     paths = {f"run.prompt_sets.{name}.file": prompts["file"] for name, prompts in sets.items()}
@@ -27,9 +27,8 @@ def read_paths(sections: dict) -> dict[str, str]:
 
 
 def files_below(key: str, folder: Path, with_code: bool) -> Iterator[Path]:
-    """Yield the files of a folder that the workflow reads, without weights: the base model's manifest has them.
-
-    `with_code` tells whether the configuration lets a local model bring Python code.
+    """Yield the files of a folder that the workflow reads, except weights, which are in the base model's manifest.
+    `with_code`: whether the configuration allows a local model's Python code.
     """
     for parent, folders, names in os.walk(folder):
         for name in names:
@@ -38,11 +37,11 @@ def files_below(key: str, folder: Path, with_code: bool) -> Iterator[Path]:
             if key == MODEL and is_taken(name, with_code) and not fnmatch(name, WEIGHTS):
                 yield Path(parent, name)
         if key == MODEL:
-            folders.clear()  # a model's files lie in its folder itself
+            folders.clear()  # a model has no files in subfolders
 
 
 def read_facts(key: str, path: Path, with_code: bool = False) -> dict:
-    """Return bytes and SHA-256 of a file; of a folder the number of its files and one SHA-256 over all as well."""
+    """Return size and SHA-256 of a file; for a folder also the number of files, with one SHA-256 over all."""
     if not path.is_dir():
         return {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
     files = [file for file in files_below(key, path, with_code) if file.is_file()]

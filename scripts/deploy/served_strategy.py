@@ -1,4 +1,4 @@
-"""The chosen prompt strategy, as it goes into a bundle: what was scored is what is served."""
+"""The chosen prompt strategy of a bundle, so that the served prompts are those that were scored."""
 
 from collections import Counter
 from dataclasses import dataclass, field
@@ -11,9 +11,8 @@ from scripts.predict.strategies import Strategies
 
 @dataclass(frozen=True)
 class ServedStrategy:
-    """What stands around a question: system text, the template that words it, and the turns of the examples.
-
-    `name` is the strategy's; without one there is at most a system text of `deploy`.
+    """The prompt around a question: system text, template of the question, and turns of the examples. `name` is the
+    strategy's; without a strategy only `deploy.system` may be set.
     """
 
     system: str | None
@@ -23,9 +22,8 @@ class ServedStrategy:
 
 
 def served_strategy(run: dict, train: Path | None) -> ServedStrategy:
-    """Return what a run's bundle puts around a question; `train` is the training split, for a strategy with examples.
-
-    A system text of `deploy.system` goes before that of the chosen strategy.
+    """Return the strategy of a run's bundle; `train` is the training split, for a strategy with examples.
+    `deploy.system` takes precedence over the strategy's system text.
     """
     system, name = run["deploy"]["system"], run.get("strategy")
     if name is None:
@@ -37,9 +35,9 @@ def served_strategy(run: dict, train: Path | None) -> ServedStrategy:
 
 
 def asked_systems(run: dict, test: Path) -> Counter[str]:
-    """Return the system texts that the test split's questions were scored with, counted; an empty one stands for none.
+    """Return the counts of the system texts with which the test split was scored; an empty text means none.
 
-    `generation.system` replaces a record's own, and the chosen strategy's replaces both.
+    `generation.system` replaces a record's text, and the chosen strategy's replaces both.
     """
     name = run.get("strategy")
     chosen = None if name is None else run["strategies"][name].get("system")
@@ -52,7 +50,7 @@ def asked_systems(run: dict, test: Path) -> Counter[str]:
 
 
 def lacking_system(system: str | None, asked: Counter[str]) -> str | None:
-    """Return what is to be said where questions were scored with a system message and the bundle has none."""
+    """Return a note if questions were scored with a system message and the bundle has none."""
     count = asked.total() - asked[""]
     if system or not count:
         return None
@@ -60,11 +58,10 @@ def lacking_system(system: str | None, asked: Counter[str]) -> str | None:
 
 
 def context_of(served: ServedStrategy, max_length: int, header: dict) -> int:
-    """Return the context, in tokens, that a bundle is served with where the configuration names none.
+    """Return the default context of a bundle in tokens.
 
-    It is the length of a training row with room for what the strategy adds, which no training row has; two bytes are
-    counted as a token, which is more than tokenizers make. It never is longer than the model's own context; `header`
-    are the GGUF file's metadata values.
+    It is the length of a training row plus the text that the strategy adds, estimated as one token per two bytes, an
+    upper bound in practice. It is at most the model's context; `header` has the GGUF file's metadata values.
     """
     texts = [served.system or "", served.user or "", *(turn["content"] for turn in served.examples)]
     added = sum(len(text.encode("utf-8")) for text in texts) // 2 if served.name else 0

@@ -1,11 +1,10 @@
-"""Recompute every hash that a bundle records, and say what differs.
+"""Recompute every hash that a bundle records, and report differences.
 
     python scripts/deploy/verify_bundle.py results/runs/football/bundle [--configfile config/recipes/football.yaml]
 
-A bundle alone can be verified as well, on any machine with Python: its files, its crate, the head of its GGUF file.
-What it was made from is compared where it is there: raw data and configuration beside the working directory or the
-workflow, code and locks in the workflow's folder, base model and results where the bundle lies. The exit status is 1
-when anything differs.
+A bundle alone can be verified on any machine with Python: its files, its crate, the header of its GGUF file. Its
+sources are compared if present: raw data and configuration in the working directory or the workflow's folder, code and
+lock files in the workflow's folder, base model and results around the bundle. The exit status is 1 if anything differs.
 """
 
 import argparse
@@ -31,7 +30,7 @@ SUMS, RECORD, CRATE = "SHA256SUMS", provenance.FILE, "ro-crate-metadata.json"
 SUM_LINE = re.compile(r"([0-9a-f]{64})  ([^\\\x00-\x1f\x7f]+)")
 SHOWN = 100  # characters of a value or a name
 NOT_HERE = object()
-# Where in the results the files lie that a bundle rests on, by their names in the record.
+# Paths in the results of the files that a bundle is made from, by their names in the record.
 PLACES = {
     "gguf": "runs/{maker}/gguf/{quant}.gguf", "mmproj": "runs/{maker}/gguf/mmproj.gguf",
     "merged": "runs/{maker}/merged/manifest.json", "parity": "runs/{run}/parity.json",
@@ -41,7 +40,7 @@ PLACES = {
 
 
 class Findings:
-    """Lines on what differs (`faults`) and on what is not here (`absent`), and how many things were compared."""
+    """Lines on differences (`faults`) and missing files (`absent`), and the number of comparisons."""
 
     def __init__(self) -> None:
         self.faults: list[str] = []
@@ -49,11 +48,11 @@ class Findings:
         self.compared = 0
 
     def note(self, name: str, what: str, is_fault: bool = True) -> None:
-        """Add a line, without what a terminal would obey."""
+        """Add a line, with terminal control characters escaped."""
         (self.faults if is_fault else self.absent).append(visible(f"{name[:SHOWN]}: {what}"))
 
     def compare(self, name: str, recorded: Any, found: Any) -> None:
-        """Compare what was recorded with what is there; None is nothing."""
+        """Compare a recorded value with the present one; None means missing."""
         if found is NOT_HERE:
             self.note(name, "not here", is_fault=False)
             return
@@ -69,20 +68,20 @@ class Findings:
 
 
 def inside(folder: Path, name: str) -> Path:
-    """Return a path in a folder; raises UserError for a name that leads out of it."""
+    """Return a path in a folder; raises UserError for a name outside of it."""
     path = Path(name)
     if path.is_absolute() or ".." in path.parts:
-        raise UserError(f"'{visible(name[:SHOWN])}' leads out of the bundle or of where it was made")
+        raise UserError(f"'{visible(name[:SHOWN])}' is outside of the bundle and of its results")
     return folder / path
 
 
 def hash_at(path: Path | None, hashed: Callable[[Path], Any] = sha256_of) -> Any:
-    """Return the hash of a file or folder, or NOT_HERE."""
+    """Return the hash of a file or folder; NOT_HERE if missing."""
     return hashed(path) if path and (path.is_file() or path.is_dir()) else NOT_HERE
 
 
 def read_foreign_json(path: Path) -> Any:
-    """Read a JSON file that anybody may have written or changed; raises UserError for one that is not valid."""
+    """Read an untrusted JSON file; raises UserError if it is invalid."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
@@ -90,28 +89,27 @@ def read_foreign_json(path: Path) -> Any:
 
 
 def read_sums(path: Path) -> dict[str, str]:
-    """Return the hashes of a SHA256SUMS file by name; raises UserError for a line that is wrong or misleads."""
+    """Return the hashes of a SHA256SUMS file by name; raises UserError for an invalid line or a repeated name."""
     if not path.is_file():
-        raise UserError("is missing", path, remedy="name the folder of a whole bundle")
+        raise UserError("is missing", path, remedy="name the folder of a complete bundle")
     sums: dict[str, str] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
         found = SUM_LINE.fullmatch(line)
         if not found or found[2] in sums or str(Path(found[2])) != found[2]:
-            raise UserError("is not '<SHA-256>  <name>' with a name of its own", path, number)
+            raise UserError("is not '<SHA-256>  <name>' with a unique name", path, number)
         inside(path.parent, found[2])
         sums[found[2]] = found[1]
     return sums
 
 
 def verify_files(folder: Path, findings: Findings) -> bool:
-    """Compare the bundle's files with SHA256SUMS, that with the crate, and read the heads of GGUF files.
-
-    Returns whether the bundle has a record and a crate. Links are named and not followed.
+    """Compare the bundle's files with SHA256SUMS and the crate, and read the headers of GGUF files. Returns whether the
+    bundle has a record and a crate. Links are reported and not followed.
     """
     sums = read_sums(folder / SUMS)
     links = {path for path in folder.rglob("*") if path.is_symlink()}
     for path in sorted(links):
-        findings.note(str(path.relative_to(folder)), "is a link, which a bundle has none of")
+        findings.note(str(path.relative_to(folder)), "is a link, which bundles don't contain")
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() and path not in links}
     for name, recorded in sums.items():
         if not links & {folder / name, *(folder / name).parents}:
@@ -134,9 +132,8 @@ def verify_files(folder: Path, findings: Findings) -> bool:
 
 
 def read_config(run: str, files: list[Path], project: Path) -> tuple[dict, str, list[str]]:
-    """Return the sections that a configuration has for a run, the run that would make its model, and its raw files.
-
-    Raises UserError for files that are faulty or do not have the run, ImportError where the packages are missing.
+    """Return a run's sections of the configuration, the run that trains its model, and its raw files. Raises UserError
+    if the files are invalid or lack the run, ImportError if packages are missing.
     """
     import yaml
 
@@ -151,7 +148,7 @@ def read_config(run: str, files: list[Path], project: Path) -> tuple[dict, str, 
         raw = merged(raw, yaml.safe_load(path.read_text(encoding="utf-8")))
     config = load_config(raw)
     if run not in config.runs:
-        raise UserError(f"has no run '{run}'", files[-1], remedy="name the files that it was made with")
+        raise UserError(f"has no run '{run}'", files[-1], remedy="name the configuration files of the run")
     sections = sections_of(config, run)
     patterns = [pattern for key in provenance.FILE_KEYS for pattern in sections["dataset"][key] or []]
     raw = [file for pattern in patterns for file in files_at(pattern, (os.curdir, project))]
@@ -168,7 +165,7 @@ def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def verify_sources(record: dict, project: Path, configfiles: list[Path], findings: Findings) -> None:
-    """Compare each setting, and the data, which lie where the configuration says, else as the record names them."""
+    """Compare each setting, and the data, at the paths of the configuration, else of the record."""
     names, recorded, found, places = record["config"]["files"], record["config"]["sections"], None, {}
     files = configfiles or [provenance.located(inside(Path(), name), project) for name in names]
     if files and None not in files:
@@ -201,9 +198,8 @@ def verify_sources(record: dict, project: Path, configfiles: list[Path], finding
 
 
 def verify_results(record: dict, bundle: Path, findings: Findings) -> None:
-    """Compare base model, tokenizer and the results that a bundle rests on, and follow them back to the raw files.
-
-    They are looked for in the folder of results that the bundle lies in.
+    """Compare base model, tokenizer and the results that a bundle is made from, and trace them to the raw files. They
+    are expected in the folder of results that contains the bundle.
     """
     place = Path(os.path.abspath(bundle))  # inputs are recorded relative to this path, links in it included
     is_beside = ("", *place.parts)[-3:] == ("runs", record["run"], "bundle")
@@ -235,10 +231,8 @@ def verify_results(record: dict, bundle: Path, findings: Findings) -> None:
 
 
 def verify_bundle(folder: Path, configfiles: list[Path], project: Path = PROJECT) -> Findings:
-    """Verify a bundle and, where they are there, the things that it was made from.
-
-    `project` is the workflow's folder. Raises UserError for a folder that is not a bundle, or one that was made to
-    mislead.
+    """Verify a bundle and, if present, its sources. `project` is the workflow's folder. Raises UserError for a folder
+    that is not a bundle, or a manipulated one.
     """
     findings = Findings()
     if not verify_files(folder, findings):
@@ -263,7 +257,7 @@ def verify_bundle(folder: Path, configfiles: list[Path], project: Path = PROJECT
 
 
 def main(argv=None) -> int:
-    """Print what differs and what is not here; return 1 when anything differs."""
+    """Print differences and missing files; return 1 if anything differs."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path, help="folder of the bundle")
     configuration = "the run's configuration, as snakemake was given it"

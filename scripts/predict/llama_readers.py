@@ -1,4 +1,4 @@
-"""How llama.cpp reads a conversation: as text, or as text and images."""
+"""Evaluate conversations in llama.cpp: text, or text and images."""
 
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import takewhile
@@ -18,24 +18,23 @@ OTHER_QUESTION = "0"
 
 
 class TextReader:
-    """Reads conversations of text.
-
-    What stands before the last question (system message, examples) is the same in most prompts; it is evaluated once.
+    """Reads conversations of text. The part before the last question (system message, examples) is the same in most
+    prompts and is evaluated once.
     """
 
     def __init__(self):
         self.prefix: list[int] = []
 
     def opened(self, model: "Llama", threads: int) -> AbstractContextManager:
-        """Return a context in which `read` works."""
+        """Return a context manager within which `read` works."""
         return nullcontext()
 
     def count(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> int:
-        """Return how many tokens a conversation has; `open_ended` with the generation prompt."""
+        """Return the number of tokens of a conversation; `open_ended` includes the generation prompt."""
         return len(self.tail(model, messages, open_ended))
 
     def tail(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> list[int]:
-        """Return the token ids of a conversation after its last image: all of it."""
+        """Return the token ids of a conversation after its last image: here all."""
         return token_ids(model, chat_text(model, messages, open_ended))
 
     def read(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> list[int]:
@@ -51,9 +50,8 @@ class TextReader:
 
 
 def shared_length(model: "Llama", messages: list[dict], ids: list[int]) -> int:
-    """Return how many of a conversation's token ids do not depend on its last question.
-
-    It depends on the conversation alone, so an answer is the same whatever was asked before.
+    """Return the number of a conversation's token ids that do not depend on its last question. It depends only on the
+    conversation, so an answer does not depend on earlier prompts.
     """
     if not can_drop_tokens(model):
         return 0
@@ -64,9 +62,8 @@ def shared_length(model: "Llama", messages: list[dict], ids: list[int]) -> int:
 
 
 class ImageReader:
-    """Reads conversations with images of a dataset's result folder; see `TextReader` for what its methods do.
-
-    `longest_edge`, in pixels, may lower that of the mmproj file.
+    """Reads conversations with images of a dataset's result folder; for the methods see `TextReader`. `longest_edge`,
+    in pixels, may lower that of the mmproj file.
     """
 
     def __init__(self, mmproj: Path, folder: Path, longest_edge: int | None):
@@ -75,19 +72,19 @@ class ImageReader:
 
     @contextmanager
     def opened(self, model: "Llama", threads: int):
-        """Open the mmproj file for a model while the block lasts."""
+        """Open the mmproj file for a model; closed when the block ends."""
         with open_vision(model, self.mmproj, self.sight, threads) as self.vision:
             yield
         self.vision = None
 
     def count(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> int:
-        """Return how many tokens a conversation has: an image one for each place of its grid and one for each row."""
+        """Return the number of tokens of a conversation: an image has one per grid cell and one per row."""
         texts = pieces_ids(model, self.text(model, messages, open_ended))
         grids = [image_grid(self.sight, image_size(self.folder, name)) for name in images_of(messages)]
         return sum(map(len, texts)) + sum(rows * (columns + 1) for rows, columns in grids)
 
     def tail(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> list[int]:
-        """Return the token ids of a conversation after its last image, whose end token is one of them."""
+        """Return the token ids of a conversation after its last image, including the image's end token."""
         texts = pieces_ids(model, self.text(model, messages, open_ended))
         end = model.tokenize(IMAGE_END, add_bos=False, special=True) if len(texts) > 1 else []
         return end + texts[-1]
@@ -101,12 +98,12 @@ class ImageReader:
             return chunks[-1].ids
 
     def text(self, model: "Llama", messages: list[dict], open_ended: bool) -> str:
-        """Return a conversation's text with libmtmd's marker in each image's place."""
+        """Return a conversation's text with each image replaced by libmtmd's marker."""
         return chat_text(model, with_markers(messages), open_ended)
 
 
 def reader_of(arguments) -> TextReader | ImageReader:
-    """Return how the command line's model reads prompts."""
+    """Return the reader for the command line's model."""
     if arguments.mmproj is None:
         return TextReader()
     return ImageReader(arguments.mmproj, arguments.images, arguments.settings["vision"]["longest_edge"])

@@ -5,9 +5,9 @@ python scripts/predict/predict_spans.py results/runs/pii/merged/manifest.json --
     --settings '{"tokens": {"max_length": 512, "window_overlap": 64}, "training": {"precision": "auto"}, ...}'
 
 `--settings` holds tokens.max_length, tokens.window_overlap, training.precision, generation.batch_size and
-generation.load_in_4bit of the run. The text of a prompt is its last user message. An answer has `entities`
-[start, end, label, score], and the same as JSON in `answer`, as a generative model would write it. A classifier gives
-texts no likelihood: that file stays empty.
+generation.load_in_4bit of the run. The text of a prompt is its last user message. An answer has `entities` [start, end,
+label, score], and the same as JSON in `answer`, like that of a generative model. The likelihood file is empty, because
+a classifier has none.
 """
 
 import sys
@@ -31,15 +31,13 @@ RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflo
 
 
 def text_of_prompt(prompt: Prompt) -> str:
-    """Return the text whose entities are asked for."""
+    """Return the text to find entities in."""
     return text_of(next(message["content"] for message in reversed(prompt.messages) if message["role"] == "user"))
 
 
 def answer_prompts(model: SpanModel, prompts: list[Prompt], file: AnswerFile, what: str) -> None:
-    """Find the entities that the file lacks, batch by batch.
-
-    Batches are cut from all prompts, so that an interruption changes none. `seconds` of an answer is its share of its
-    batch's time.
+    """Find the missing entities, batch by batch. Batches are made from all prompts, so that they don't depend on
+    interruptions. `seconds` of an answer is its share of the batch's time.
     """
     texts = [text_of_prompt(prompt) for prompt in prompts]
     tokens = [model.encode(text) for text in texts]
@@ -57,7 +55,7 @@ def answer_prompts(model: SpanModel, prompts: list[Prompt], file: AnswerFile, wh
 
 
 def finished_answer(text: str, entities: list[list], tokens: int, seconds: float) -> dict:
-    """Return an answer's entities, their JSON, and the counts; `tokens` are the text's."""
+    """Return an answer's entities, their JSON, and the counts; `tokens` is the number of tokens of the text."""
     return {
         "answer": entities_json(text, entities),
         "entities": entities,
@@ -72,7 +70,7 @@ def step(arguments) -> None:
     """Run the step."""
     use_threads(arguments.threads)
     if arguments.model.name != "manifest.json":
-        raise UserError("is no manifest.json of a model's folder", arguments.model)
+        raise UserError("is not the manifest.json of a model folder", arguments.model)
     settings = arguments.settings
     prompts = all_prompts(arguments.test, dict(arguments.prompt_set), None)
     models = {str(arguments.model): check_manifest(arguments.model)}

@@ -1,10 +1,10 @@
-"""Answer prompts with llama.cpp: a GGUF file, its own chat template, its own tokenizer.
+"""Answer prompts with llama.cpp: a GGUF file with its chat template and tokenizer.
 
 python scripts/predict/predict_with_llama.py results/runs/football/gguf/q4_k_m.gguf \
     --test results/datasets/football/test.jsonl --answers q4_k_m.jsonl --likelihood likelihood.jsonl \
     --settings '{"generation": {...}}'
 
-Prompts with images need the model's mmproj file and the folder of the images as well: `--mmproj`, `--images`.
+Prompts with images also need the model's mmproj file and the folder of the images: `--mmproj`, `--images`.
 """
 
 import sys
@@ -36,7 +36,7 @@ def sampling_options(generation: dict) -> dict:
 
 
 def answer_prompt(model, reader: Reader, messages: list[dict], generation: dict, seed: int) -> dict:
-    """Generate one answer, which does not depend on the prompts before it."""
+    """Generate one answer; it does not depend on earlier prompts."""
     model.set_seed(seed)
     started = time.monotonic()
     ids = reader.read(model, messages)
@@ -62,7 +62,7 @@ def answer_prompt(model, reader: Reader, messages: list[dict], generation: dict,
 
 
 def answer_prompts(model, reader: Reader, prompts: list[Prompt], file: AnswerFile, generation: dict, what: str) -> None:
-    """Generate the answers that the file lacks, one after the other; each prompt has its own stream of samples."""
+    """Generate the missing answers one after the other; each prompt has its own random seed."""
     bar = Progress(what, len(prompts))
     for number, prompt in enumerate(prompts):
         if not file.has(prompt):
@@ -77,8 +77,8 @@ def answered(prompt: Prompt) -> list[dict]:
 
 
 def expected_ids(model, reader: Reader, prompt: Prompt) -> tuple[list[int], int]:
-    """Evaluate the beginning of a prompt; return the token ids of the rest and of the expected answer, up to the end
-    token, and where the answer begins in them."""
+    """Evaluate the beginning of a prompt; return the token ids of the rest and of the expected answer with its end
+    token, and the index where the answer begins."""
     ids = reader.read(model, answered(prompt), open_ended=False)
     start = reader.count(model, prompt.messages) - model.n_tokens
     ends = [place for place in range(start, len(ids)) if ends_generation(model, ids[place])]
@@ -86,7 +86,7 @@ def expected_ids(model, reader: Reader, prompt: Prompt) -> tuple[list[int], int]
 
 
 def measure_likelihood(model, reader: Reader, prompts: list[Prompt]) -> list[dict]:
-    """Return, for each prompt with an expected answer, its negative log likelihood (nats, end token included)."""
+    """Return the negative log likelihood of each expected answer (nats, end token included)."""
     import numpy
 
     results = []
@@ -112,9 +112,8 @@ def measure_likelihood(model, reader: Reader, prompts: list[Prompt]) -> list[dic
 
 
 def context_needed(path: Path, reader: Reader, prompts: list[Prompt], new_tokens: int) -> int:
-    """Return the context that the longest prompt with its answer needs, in tokens.
-
-    Raises UserError when the model was not made for so long a context.
+    """Return the context in tokens for the longest prompt with its answer. Raises UserError if it exceeds the model's
+    context.
     """
     with open_gguf(path, context=8, vocab_only=True) as model:
         asked = [reader.count(model, prompt.messages) + new_tokens for prompt in prompts]
@@ -128,7 +127,7 @@ def context_needed(path: Path, reader: Reader, prompts: list[Prompt], new_tokens
 
 
 def hashes_of_model(arguments) -> dict:
-    """Return the hashes of the model's files, for the fingerprint of what was answered so far."""
+    """Return the hashes of the model's files, for the fingerprint of the partial file."""
     files = {"gguf": arguments.model} | ({"mmproj": arguments.mmproj} if arguments.mmproj else {})
     return {kind: sha256_of(path) for kind, path in files.items()}
 
@@ -153,7 +152,7 @@ def parser():
     result = predict_parser(__doc__.splitlines()[0])
     result.add_argument("model", type=Path, help="GGUF file")
     result.add_argument("--mmproj", type=Path, help="GGUF file of the model's vision tower, for prompts with images")
-    result.add_argument("--images", type=Path, help="folder in which the prompts' images lie")
+    result.add_argument("--images", type=Path, help="folder of the prompts' images")
     return result
 
 

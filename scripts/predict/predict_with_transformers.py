@@ -1,10 +1,10 @@
-"""Answer prompts with transformers: the base, the base under its adapter, or the merged model.
+"""Answer prompts with transformers: the base, the base with its adapter, or the merged model.
 
 python scripts/predict/predict_with_transformers.py results/models/embedded/manifest.json \
     --adapter results/runs/football/adapter/manifest.json --test results/datasets/football/test.jsonl \
     --answers adapter.jsonl --likelihood likelihood.jsonl --settings '{"method": "lora", "generation": {...}, ...}'
 
-A vision run's prompts need the folder of their images as well: `--images`.
+A vision run's prompts also need the folder of their images: `--images`.
 """
 
 import sys
@@ -29,7 +29,7 @@ RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflo
 
 
 def load_variant(model: Path, adapter: Path | None, settings: dict):
-    """Load a model, and the adapter over it when there is one; in 4 bits where the settings ask for it."""
+    """Load a model, with the adapter if there is one, and in 4 bits if configured."""
     import torch
 
     precision, task = device_precision(settings["training"]["precision"]), settings.get("task", "chat")
@@ -48,13 +48,13 @@ def load_variant(model: Path, adapter: Path | None, settings: dict):
 
 
 def batches_by_length(lengths: list[int], size: int) -> list[list[int]]:
-    """Return batches of `size` positions of like length, the longest first; the same for the same lengths."""
+    """Return batches of `size` positions of similar length, longest first; deterministic for the lengths."""
     order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     return [order[i : i + size] for i in range(0, len(order), size)]
 
 
 def generation_config(model, tokenizer, generation: dict):
-    """Return what transformers generates with: the run's settings and nothing of the model's own defaults."""
+    """Return the generation configuration from the run's settings, without the model's defaults."""
     from transformers import GenerationConfig
 
     own = model.generation_config.eos_token_id
@@ -73,10 +73,8 @@ def generation_config(model, tokenizer, generation: dict):
 
 
 def answer_prompts(model, tokenizer, prompts: list[Prompt], file: AnswerFile, generation: dict, what: str) -> None:
-    """Generate the answers that the file lacks, batch by batch.
-
-    Batches are cut from all prompts, so that an interruption changes neither batches nor samples. `seconds` of an
-    answer is its share of its batch's time.
+    """Generate the missing answers, batch by batch. Batches are made from all prompts, so that an interruption changes
+    neither batches nor samples. `seconds` of an answer is its share of the batch's time.
     """
     import torch
 
@@ -113,7 +111,7 @@ def answer_prompts(model, tokenizer, prompts: list[Prompt], file: AnswerFile, ge
 
 
 def pixels_of(tokenizer, conversations: list[list[dict]], device) -> dict:
-    """Return the pixel values of a batch's images in their order, on the device; none for conversations of text."""
+    """Return the pixel values of a batch's images in order, on the device; empty for text."""
     if not isinstance(tokenizer, VisionTokenizer):
         return {}
     pixels = tokenizer.pixels([name for messages in conversations for name in images_of(messages)])
@@ -121,7 +119,7 @@ def pixels_of(tokenizer, conversations: list[list[dict]], device) -> dict:
 
 
 def finished_answer(tokenizer, row: list[int], ends: list[int], prompt_tokens: int, seconds: float) -> dict:
-    """Return an answer's text and counts; the row is cut at its first end token."""
+    """Return an answer's text and counts; the row is truncated at its first end token."""
     stop = next((place for place, token in enumerate(row) if token in ends), None)
     kept = row if stop is None else row[:stop]
     return {
@@ -134,7 +132,7 @@ def finished_answer(tokenizer, row: list[int], ends: list[int], prompt_tokens: i
 
 
 def measure_likelihood(model, tokenizer, prompts: list[Prompt], batch_size: int) -> list[dict]:
-    """Return, for each prompt with an expected answer, its negative log likelihood (nats, end token included)."""
+    """Return the negative log likelihood of each expected answer (nats, end token included)."""
     import torch
 
     wanted = [prompt for prompt in prompts if prompt.expected]
@@ -149,7 +147,7 @@ def measure_likelihood(model, tokenizer, prompts: list[Prompt], batch_size: int)
         mask = [[1] * len(rows[i].ids) + [0] * (width - len(rows[i].ids)) for i in batch]
         inputs = torch.tensor(ids, device=model.device)
         options = pixels_of(tokenizer, [wanted[i].messages for i in batch], model.device)
-        # Logits are computed at the positions before a token that is measured in any row of the batch.
+        # Logits are computed only at positions before a measured token of any row of the batch.
         kept = sorted({j - 1 for i in batch for j, use in enumerate(rows[i].trained) if use})
         column = {position: number for number, position in enumerate(kept)}
         options["logits_to_keep"] = torch.tensor(kept, device=model.device)
@@ -173,7 +171,7 @@ def step(arguments) -> None:
     """Run the step."""
     use_threads(arguments.threads)
     if arguments.model.name != "manifest.json":
-        raise UserError("is no manifest.json of a model's folder", arguments.model)
+        raise UserError("is not the manifest.json of a model folder", arguments.model)
     prompts = prompts_of(arguments)
     parts = [arguments.model, *([arguments.adapter] if arguments.adapter else [])]
     models = {str(place): check_manifest(part) for place, part in enumerate(parts)}
@@ -197,7 +195,7 @@ def parser():
     result = predict_parser(__doc__.splitlines()[0])
     result.add_argument("model", type=Path, help="manifest.json of the base or merged model")
     result.add_argument("--adapter", type=Path, help="manifest.json of the adapter")
-    result.add_argument("--images", type=Path, help="folder in which the prompts' images lie")
+    result.add_argument("--images", type=Path, help="folder of the prompts' images")
     return result
 
 

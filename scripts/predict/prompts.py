@@ -12,10 +12,9 @@ from scripts.predict.strategies import Strategies, with_system
 
 @dataclass(frozen=True)
 class Prompt:
-    """What a model is asked, and what a right answer would be, where that is known.
+    """A prompt, and its expected answer if known.
 
-    `spans` are places in `text`, which a strategy may put into other words in `messages`. `meta` and `origin` are the
-    record's own.
+    `spans` are offsets in `text`, which a strategy may rephrase in `messages`. `meta` and `origin` are the record's.
     """
 
     prompt_set: str
@@ -29,9 +28,9 @@ class Prompt:
     origin: str | None = None
 
     def to_row(self) -> dict:
-        """Return the prompt as the beginning of an answer's row.
+        """Return the first columns of the answer's row.
 
-        `spans` and `text` are there only with spans, `meta` and `origin` only with images.
+        `spans` and `text` are included only with spans, `meta` and `origin` only with images.
         """
         row = asdict(self)
         left_out = {"spans", "text"} if self.spans is None else set()
@@ -57,7 +56,7 @@ def test_prompts(path: Path, limit: int | None) -> list[Prompt]:
 
 
 def text_with(record: Record) -> str | None:
-    """Return the text that a record's spans lie in; None for a record without spans."""
+    """Return the text of a record's spans; None for a record without spans."""
     if record.spans is None:
         return None
     return text_of(next(message["content"] for message in reversed(record.prompt) if message["role"] == "user"))
@@ -66,7 +65,7 @@ def text_with(record: Record) -> str | None:
 def prompts_of_file(name: str, path: Path) -> list[Prompt]:
     """Return the prompts of a JSONL file in the `messages` format; a last assistant message is the expected answer.
 
-    Raises UserError with file and line for a row that is no conversation.
+    Raises UserError with file and line for a row that is not a conversation.
     """
     prompts = []
     for number, row in enumerate(read_jsonl(path), 1):
@@ -81,7 +80,7 @@ def prompts_of_file(name: str, path: Path) -> list[Prompt]:
         answered = messages[-1]["role"] == "assistant"
         asked = messages[:-1] if answered else messages
         if not asked or asked[-1]["role"] != "user":
-            raise UserError("does not end with a question of the user", path, number)
+            raise UserError("does not end with a user message", path, number)
         expected = messages[-1]["content"] if answered else None
         prompts.append(Prompt(name, content_id(asked), asked, expected, row.get("label")))
     if not prompts:
@@ -96,8 +95,8 @@ def all_prompts(
     strategies: Strategies | None = None,
     test_records: int | None = None,
 ) -> list[Prompt]:
-    """Return the prompts of all sets, the test split first, with the system message that the run's settings ask for,
-    and under its strategies. Of the test split only the first `test_records` are taken, where that is given."""
+    """Return the prompts of all sets, the test split first, with the system message and the strategies of the run's
+    settings. `test_records` limits the test split to its first records."""
     prompts = test_prompts(test, test_records)
     for name, path in files.items():
         prompts += prompts_of_file(name, path)

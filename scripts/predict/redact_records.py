@@ -1,4 +1,4 @@
-"""Replace the personal data that a trained classifier finds in records by typed placeholders.
+"""Replace personal data found by a trained classifier in records by typed placeholders.
 
 python scripts/predict/redact_records.py results/datasets/mails/ingested.parquet \
     --model results/runs/pii/merged/manifest.json --output redacted.parquet --facts redaction.json \
@@ -21,7 +21,7 @@ from scripts.common.threads import use_threads
 from scripts.predict.redaction import Redactor, texts_of
 
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
-TOGETHER = 512  # records whose texts go to the model together, so that it can batch texts of like length
+TOGETHER = 512  # records per call of the model, which batches texts of similar length
 
 
 def parser() -> argparse.ArgumentParser:
@@ -30,13 +30,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("ingested", type=Path, help="Parquet file of records")
     parser.add_argument("--model", type=Path, required=True, help="manifest.json of the merged classifier")
     parser.add_argument("--output", type=Path, required=True, help="Parquet file of redacted records to write")
-    parser.add_argument("--facts", type=Path, required=True, help="JSON file of what was replaced to write")
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads; another number may give other rounding")
+    parser.add_argument("--facts", type=Path, required=True, help="JSON file of facts to write")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads; the number may affect rounding")
     return parser
 
 
 def wanted_labels(wanted: list[str] | None, known: list[str]) -> set[str]:
-    """Return the labels to redact: the wanted ones, or all; raises UserError for one that the model doesn't know."""
+    """Return the labels to redact: the configured ones, or all. Raises UserError for a label that the model lacks."""
     unknown = sorted(set(wanted or ()) - set(known))
     if unknown:
         raise UserError(
@@ -46,7 +46,7 @@ def wanted_labels(wanted: list[str] | None, known: list[str]) -> set[str]:
 
 
 def redacted_records(records: Iterator[Record], model, labels: set[str], redactor: Redactor) -> Iterator[Record]:
-    """Yield the records redacted, in their order. `model` has `entities(texts)` like `SpanModel`."""
+    """Yield the redacted records in order. `model` has `entities(texts)` like `SpanModel`."""
     while group := list(islice(records, TOGETHER)):
         texts = list(dict.fromkeys(text for record in group for text in texts_of(record) if text.strip()))
         entities = model.entities(texts) if texts else []
@@ -58,7 +58,7 @@ def redacted_records(records: Iterator[Record], model, labels: set[str], redacto
 
 
 def facts_of(redactor: Redactor, settings: dict, labels: set[str], model: Path) -> dict:
-    """Return what was done; nothing of it is a text that was found."""
+    """Return the facts; they contain none of the found texts."""
     counts = redactor.counts
     return {
         "model": sha256_of(model),
@@ -103,7 +103,7 @@ def step(arguments: argparse.Namespace) -> None:
             output.write(to_row(record))
             bar.advance()
     if redactor.counts["images"]:
-        log.warning("%d images were not looked at: what they show stays", redactor.counts["images"])
+        log.warning("%d images were not redacted", redactor.counts["images"])
     write_json(arguments.facts, facts_of(redactor, settings, labels, arguments.model))
 
 

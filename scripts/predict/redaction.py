@@ -1,4 +1,4 @@
-"""Personal data of a record replaced by typed placeholders: the same text is the same placeholder all through it."""
+"""Replace personal data in a record by typed placeholders; equal texts get the same placeholder."""
 
 import hashlib
 import re
@@ -7,15 +7,15 @@ from collections import Counter
 from scripts.common.entities import entities_json
 from scripts.common.records import Record, content_id, images_of
 
-REPEATED = 4  # characters from which a found text is replaced wherever else it stands in the record
+REPEATED = 4  # minimum characters of a found text to be replaced everywhere in the record
 EXAMPLES, EXCERPT = 5, 400
 
 
 class Placeholders:
-    """The placeholders of one record, by a template that may hold `{label}` and `{number}`.
+    """The placeholders of one record, from a template that may contain `{label}` and `{number}`.
 
-    Numbers count the different texts of a label, white space and case aside; one whose placeholder already stands in
-    the record's own texts is left out.
+    Numbers count the distinct texts of a label, ignoring white space and case; a placeholder that already occurs in the
+    record's texts is skipped.
     """
 
     def __init__(self, template: str, texts: list[str]):
@@ -34,23 +34,23 @@ class Placeholders:
         """Return a label's next placeholder."""
         while True:
             self.numbers[label] += 1
-            # `replace`, not `format`: a template is free text, and its other braces mean nothing.
+            # `replace`, not `format`: a template may contain other braces.
             made = self.template.replace("{label}", label).replace("{number}", str(self.numbers[label]))
             if "{number}" not in self.template or not any(made in text for text in self.texts):
                 return made
 
 
 def folded(text: str) -> str:
-    """Return a text by which it is told from others: white space and case aside."""
+    """Return a text without case and with single spaces, for comparison."""
     return " ".join(text.casefold().split())
 
 
 def disjoint(text: str, found: list[list]) -> list[tuple[int, int, str]]:
-    """Return places (start, end, label) in order that cover whole words; overlapping ones become one.
+    """Return sorted places (start, end, label), extended to whole words and merged where they overlap.
 
-    A classifier that errs at the edge of an entity leaves a piece of a word, which may say enough. So places grow to
-    the words that they touch, and are joined rather than dropped where they then overlap; the longer finding gives the
-    label. White space at the ends of a finding is none of it.
+    An error at the edge of an entity would leave part of a word, which may reveal the entity. Places are therefore
+    extended to whole words and merged if they then overlap; the longer place gives the label. White space at the ends
+    of a place is trimmed first.
     """
     places: list[tuple[int, int, str]] = []
     longest = 0
@@ -73,7 +73,7 @@ def disjoint(text: str, found: list[list]) -> list[tuple[int, int, str]]:
 
 
 def whole_words(text: str, start: int, end: int) -> tuple[int, int]:
-    """Return a place that is not empty, grown to the words in which it begins and ends."""
+    """Return a non-empty place extended to the words in which it begins and ends."""
     while start > 0 and in_word(text[start - 1]) and in_word(text[start]):
         start -= 1
     while end < len(text) and in_word(text[end]) and in_word(text[end - 1]):
@@ -82,27 +82,28 @@ def whole_words(text: str, start: int, end: int) -> tuple[int, int]:
 
 
 def in_word(character: str) -> bool:
-    """Return whether a character is a letter or a digit of a script that parts words: Latin, Greek or Cyrillic."""
+    """Return whether a character is a letter or digit of a script that separates words: Latin, Greek or Cyrillic."""
     return character.isalnum() and (character < "\u0530" or "\u1e00" <= character < "\u2000")
 
 
 def repeats(text: str, places: list[tuple[int, int, str]], known: dict[str, str]) -> list[tuple[int, int, str]]:
-    """Return where else in a text something stands that was found elsewhere in the record, as whole words.
+    """Return further occurrences in a text of texts found anywhere in the record, as whole words.
 
-    `known` is the label of each text that was found, the first one's where several differ in white space and case only.
-    A model sees each text for itself and may miss in one what it found in another.
+    `known` maps each found text to its label; of texts that differ only in white space and case, to that of the first.
+    A model reads each text separately and may miss in one what it found in another.
     """
     labels: dict[str, str] = {}
     forms: dict[str, str] = {}
     for word, label in known.items():
         if len(word) >= REPEATED:
             first = labels.setdefault(folded(word), label)
-            # Both forms, for `re` knows no case that changes the length: "Weiß" finds "WEISS" by its folded form only.
+            # Both forms, because `re` ignores case changes that change the length: "Weiß" matches "WEISS" only in
+            # folded form.
             forms |= {" ".join(word.split()): first, folded(word): first}
     if not forms:
         return []
     words = sorted(forms, key=lambda word: (-len(word), word))
-    # A group for each tells which one it was: not all that `re` takes as the same but for case is that when folded.
+    # A group per text identifies the match: `re` and case folding differ in what they consider equal.
     groups = "|".join("(" + r"\s+".join(map(re.escape, word.split())) + ")" for word in words)
     pattern = re.compile(rf"(?<!\w)(?:{groups})(?!\w)", re.IGNORECASE)
     added, start = [], 0
@@ -114,7 +115,7 @@ def repeats(text: str, places: list[tuple[int, int, str]], known: dict[str, str]
 
 
 class Replaced:
-    """A text with placeholders at places that are in order and do not overlap."""
+    """A text with placeholders at sorted, disjoint places."""
 
     def __init__(self, text: str, places: list[tuple[int, int, str]], placeholders: Placeholders):
         self.places = places
@@ -128,7 +129,7 @@ class Replaced:
         self.text = "".join([*parts, text[end:]])
 
     def moved(self, spans: list[list]) -> list[list]:
-        """Return spans of the text at their places in the new one, without those that a placeholder touches."""
+        """Return spans with their offsets in the new text, without those that overlap a placeholder."""
         kept = []
         for start, end, label in spans:
             if any(start < last and first < end for first, last, _ in self.places):
@@ -140,7 +141,7 @@ class Replaced:
 
 
 class Redactor:
-    """Redacts records, counts what it did, and keeps the first results as examples."""
+    """Redacts records, counts replacements, and keeps the first results as examples."""
 
     def __init__(self, template: str):
         self.template = template
@@ -154,9 +155,9 @@ class Redactor:
     def redact(self, record: Record, found: dict[str, list[list]]) -> Record:
         """Return the record with placeholders in all its texts; `found` are the [start, end, label, ...] of each text.
 
-        The record's fields beside its messages go (`meta`), for no classifier is made for a field on its own; its group
-        becomes the number of one of 65,536 classes: equal groups stay equal, and no name can be read from it. Label
-        and origin stay. A record with spans keeps those that no placeholder touches, and its answer is made of them.
+        The record's other fields (`meta`) are removed, because classifiers are not trained for single fields. Its group
+        becomes one of 65,536 numbers: equal groups stay equal, but no name can be recovered. Label and origin stay. A
+        record with spans keeps those that overlap no placeholder, and its answer is rebuilt from them.
         """
         texts = texts_of(record)
         placeholders = Placeholders(self.template, texts)
@@ -183,7 +184,7 @@ class Redactor:
         return self.rebuilt(record, new)
 
     def rebuilt(self, record: Record, new: dict[str, Replaced]) -> Record:
-        """Return a record of the new texts."""
+        """Return the record with the new texts."""
         messages = [{**message, "content": redacted_content(message["content"], new)} for message in record.messages]
         spans, expected = None, None
         if record.spans is not None:
@@ -199,7 +200,7 @@ class Redactor:
 
 
 def spoken(record: Record) -> list[dict]:
-    """Return the messages that are looked at, without the system's, which all records may share."""
+    """Return the messages to redact: all but system messages, which records may share."""
     messages = record.messages if record.spans is None else record.messages[:-1]
     return [message for message in messages if message["role"] != "system"]
 
@@ -217,9 +218,8 @@ def texts_in(message: dict) -> list[str]:
 
 
 def occurrences(record: Record) -> list[str]:
-    """Return a record's texts in order, the expected answer last where no message is that.
-
-    The answer of a record with spans is made anew and is none of them.
+    """Return a record's texts in order, with the expected answer last unless it equals a message. The answer of a
+    record with spans is not included: it is rebuilt.
     """
     messages = record.messages if record.spans is None else record.messages[:-1]
     texts = [text for message in messages for text in texts_in(message)]
@@ -228,17 +228,17 @@ def occurrences(record: Record) -> list[str]:
 
 
 def texts_of(record: Record) -> list[str]:
-    """Return a record's different texts in order, the expected answer among them."""
+    """Return a record's distinct texts in order, including the expected answer."""
     return list(dict.fromkeys(occurrences(record)))
 
 
 def redacted_content(content: str | list[dict], new: dict[str, Replaced]) -> str | list[dict]:
-    """Return a content with its texts replaced; a text that was not looked at stays, for it is made anew."""
+    """Return content with its texts replaced; other texts stay, because they are rebuilt later."""
     if isinstance(content, str):
         return new[content].text if content in new else content
     return [part | {"text": new[part["text"]].text} if part["type"] == "text" else part for part in content]
 
 
 def group_class(group: str) -> str:
-    """Return one of 65,536 names for a group: so few that many possible groups share each, whatever one tries."""
+    """Return one of 65,536 names for a group; so few that guessing cannot identify the group."""
     return f"group-{hashlib.blake2b(group.encode('utf-8'), digest_size=2).hexdigest()}"

@@ -1,4 +1,4 @@
-"""A merged token classifier that finds the entities of texts, as predict and redaction use it."""
+"""A merged token classifier that finds entities in texts, for prediction and redaction."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,15 +16,15 @@ from scripts.common.span_alignment import (
     windows,
 )
 
-NF4 = {"quant_type": "nf4", "double_quant": True}  # of a backbone in 4 bits that was not trained so
+NF4 = {"quant_type": "nf4", "double_quant": True}  # for a 4-bit backbone that was not trained in 4 bits
 
 
 class SpanModel:
-    """The classifier of a `merged` folder; the backbone in `precision`, the head in float32, as it was trained.
+    """The classifier of a `merged` folder; the backbone in `precision`, the head in float32, as in training.
 
     Texts are read in windows of `max_length` tokens that overlap by `overlap`; each token is scored once, in the window
-    where most is before it. On a CPU each window goes through the model alone, which costs nothing there: what is found
-    in a text does not depend on the others. `load_in_4bit` is yes, no, or auto: as the head was trained.
+    with the most context before it. On a CPU each window is a batch of its own, at no cost, so that the result for a
+    text does not depend on other texts. `load_in_4bit` is yes, no, or auto (as in training).
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class SpanModel:
         facts, folder = check_manifest(manifest), manifest.parent
         if not (folder / HEAD_CONFIG).is_file():
             raise UserError(
-                "is no token classifier", folder, remedy="use the merged folder of a token classification run"
+                "is not a token classifier", folder, remedy="use the merged folder of a token classification run"
             )
         config = read_json(folder / HEAD_CONFIG)
         precision = precision_of_answers(precision, config["precision"])
@@ -70,11 +70,11 @@ class SpanModel:
 
     @property
     def labels(self) -> list[str]:
-        """The names of the entities that the model knows, sorted."""
+        """The sorted entity labels of the model."""
         return sorted({tag[2:] for tag in self.tags if tag != OUTSIDE})
 
     def entities(self, texts: list[str]) -> list[list[list]]:
-        """Return the entities [start, end, label, score] of each text, sorted; characters, and a score of 0 to 1."""
+        """Return the sorted entities [start, end, label, score] of each text; offsets in characters."""
         found: list[list[list]] = [[] for _ in texts]
         tokens = [self.encode(text) for text in texts]
         for batch in self.batches(tokens):
@@ -87,14 +87,13 @@ class SpanModel:
         return encode_text(self.tokenizer, text)
 
     def batches(self, tokens: list[TokenizedText]) -> list[list[int]]:
-        """Return batches of texts of like length, the longest first; the same for the same texts."""
+        """Return batches of texts of similar length, longest first; deterministic for the texts."""
         order = sorted(range(len(tokens)), key=lambda i: (-len(tokens[i].ids), i))
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
 
     def entities_of(self, tokens: list[TokenizedText]) -> list[list[list]]:
-        """Return the entities of one batch of texts; on a GPU `batch_size` of their windows go through at once.
-
-        An entity's score is the mean over its tokens of the probability of the label that they were given.
+        """Return the entities of one batch of texts; on a GPU `batch_size` windows are processed at once. An entity's
+        score is the mean over its tokens of the probability of the predicted label.
         """
         before, after = self.frame
         capacity = self.max_length - len(before) - len(after)
@@ -113,13 +112,13 @@ class SpanModel:
         return [list(self.decoded(*parts)) for parts in zip(tokens, tags, scores, strict=True)]
 
     def decoded(self, text: TokenizedText, tags: list[str], scores: list[float]) -> Iterator[list]:
-        """Yield the entities that a text's tags name."""
+        """Yield the entities of a text's tags."""
         for entity in entities_of_labels(text.offsets, tags)[0]:
             own = scores[entity.first : entity.last]
             yield [entity.start, entity.end, entity.label, round(sum(own) / len(own), 6)]
 
     def classify(self, rows: list[list[int]]) -> list[tuple[list[int], list[float]]]:
-        """Return the likeliest tag of each token of each row, and its probability."""
+        """Return the most probable tag of each token of each row, and its probability."""
         import torch
 
         from scripts.common.padding import pad_batch

@@ -1,7 +1,5 @@
-"""Prompt strategies: named ways to put the same question, answered side by side.
-
-A base model that chats well may fact-check instead of writing in a style; another system message, another wording of
-the question, or examples of what is wanted may be all that it takes, before or after any training.
+"""Prompt strategies: named ways to ask the same question, compared with each other. Another system message, another
+wording of the question, or examples may give the desired answers without training, or improve those of a trained model.
 """
 
 from collections import defaultdict
@@ -22,7 +20,7 @@ PLAIN = {"system": None, "user": None, "shots": 0}
 
 
 def with_system(messages: list[dict], system: str | None) -> list[dict]:
-    """Return messages whose system message is `system`; None keeps what is there, an empty text removes it."""
+    """Return messages with the system message `system`; None keeps the present one, an empty text removes it."""
     if system is None:
         return messages
     rest = [message for message in messages if message["role"] != "system"]
@@ -30,10 +28,10 @@ def with_system(messages: list[dict], system: str | None) -> list[dict]:
 
 
 def chosen_examples(records: Iterable[Record], count: int) -> list[Record]:
-    """Return `count` records to show as examples, the same for the same records, fewer when there are no more.
+    """Return at most `count` records to show as examples; deterministic for the records.
 
-    They are taken in the order of their ids, which are hashes, from each label in turn, the most frequent one first;
-    no two have the same answer, as the copies of an augmented record have.
+    They are taken in the order of their ids (hashes) from each label in turn, most frequent label first; no two have
+    the same answer, as copies of an augmented record do.
     """
     by_answer = {record.answer: record for record in sorted(records, key=lambda record: record.id, reverse=True)}
     by_label = defaultdict(list)
@@ -45,11 +43,11 @@ def chosen_examples(records: Iterable[Record], count: int) -> list[Record]:
 
 
 class Strategies:
-    """The strategies of a run: what is asked under each of them.
+    """The strategies of a run, and their prompts.
 
     `settings` may hold `strategies` (name to system, user and shots) and `strategy`, the chosen one's name; `train` is
-    the training split, which examples are taken from. Raises UserError for a template that is none, and for more
-    examples than there are.
+    the training split, the source of examples. Raises UserError for an invalid template, and if there are too few
+    examples.
     """
 
     def __init__(self, settings: dict, train: Path | None = None):
@@ -63,13 +61,13 @@ class Strategies:
         self.records = self.read_records(train)
 
     def read_records(self, train: Path | None) -> list[Record]:
-        """Return the examples of the strategy that shows most; none where no strategy shows any."""
+        """Return the examples for the strategy with the most shots; empty if no strategy has shots."""
         name = max(self.named, key=lambda name: self.named[name]["shots"], default=None)
         most = self.named[name]["shots"] if name else 0
         if not most:
             return []
         if train is None:
-            raise UserError(f"strategies.{name} shows examples of the training split, which --train has to name")
+            raise UserError(f"strategies.{name} shows examples of the training split: add --train")
         found = chosen_examples((Record.from_row(row) for row in read_jsonl(train)), most)
         if len(found) < most:
             raise UserError(
@@ -80,7 +78,7 @@ class Strategies:
         return found
 
     def user_text(self, name: str, prompt: str, label: str | None) -> str:
-        """Return a user's text as a strategy words it. Raises UserError where its template fails."""
+        """Return a user's text rendered by a strategy's template. Raises UserError if the template fails."""
         if name not in self.templates:
             return prompt
         try:
@@ -88,11 +86,11 @@ class Strategies:
         except TemplateFaultError as error:
             raise UserError(f"strategies.{name}.user: for the prompt '{prompt[:60]}': {error}") from None
         if not text:
-            raise UserError(f"strategies.{name}.user: makes an empty text of the prompt '{prompt[:60]}'")
+            raise UserError(f"strategies.{name}.user: renders an empty text for the prompt '{prompt[:60]}'")
         return text
 
     def worded(self, name: str, messages: list[dict], label: str | None) -> list[dict]:
-        """Return messages whose users' texts are as a strategy words them."""
+        """Return messages with the users' texts rendered by a strategy's template."""
         return [
             {**m, "content": with_text(m["content"], self.user_text(name, text_of(m["content"]), label))}
             if m["role"] == "user"
@@ -101,7 +99,7 @@ class Strategies:
         ]
 
     def examples(self, name: str) -> list[dict]:
-        """Return the turns of the examples that a strategy shows, users' texts as it words them."""
+        """Return the turns of a strategy's examples, with its wording."""
         return [
             message
             for record in self.records[: self.named[name]["shots"]]
@@ -109,7 +107,7 @@ class Strategies:
         ]
 
     def asked_as(self, name: str, messages: list[dict], label: str | None) -> list[dict]:
-        """Return what a model is asked under a strategy: system message, examples, then the conversation."""
+        """Return the prompt of a strategy: system message, examples, then the conversation."""
         messages = self.worded(name, with_system(messages, self.named[name]["system"]), label)
         start = next((i for i, message in enumerate(messages) if message["role"] != "system"), len(messages))
         return [*messages[:start], *self.examples(name), *messages[start:]]
@@ -117,8 +115,8 @@ class Strategies:
     def prompts(self, prompts: list["Prompt"]) -> list["Prompt"]:
         """Return the prompts under the chosen strategy, then those of the test split under each of the others.
 
-        Without a chosen one the prompts stay as they are. A strategy's prompts are a set of its name, with the ids of
-        the test split's.
+        Without a chosen one the prompts are unchanged. A strategy's prompts are a set with its name and the ids of the
+        test split.
         """
         found = list(prompts)
         if self.chosen is not None:

@@ -3,8 +3,8 @@
 python example_classify.py "your text"
 python example_classify.py --file letter.txt --redact
 
-It prints one line of JSON per entity, or with --redact the text with [LABEL] in their places. Texts of any length are
-read in windows. The backbone runs on the first GPU, else on the CPU; the classifier's last layer in float32.
+It prints one line of JSON per entity, or with --redact the text with each entity replaced by [LABEL]. Texts of any
+length are read in windows. The backbone runs on the first GPU, else on the CPU; the last layer is in float32.
 """
 
 import argparse
@@ -26,7 +26,7 @@ TEXT = "Hello"
 
 
 def number_format(device: str) -> torch.dtype:
-    """Return bf16 where the device computes it natively, else fp16 on a GPU and fp32 on a CPU, which emulates both."""
+    """Return bf16 if the device supports it natively, else fp16 on a GPU and fp32 on a CPU."""
     if device != "cpu":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     cpu = Path("/proc/cpuinfo")
@@ -37,7 +37,7 @@ def number_format(device: str) -> torch.dtype:
 
 
 class Classifier:
-    """The model of a folder, and what it finds in texts."""
+    """The token classifier of a folder."""
 
     def __init__(self, folder: Path):
         on_gpu = torch.cuda.is_available()
@@ -69,7 +69,7 @@ class Classifier:
         self.before, self.after = framed[:before], framed[before + len(bare) :]
 
     def entities(self, text: str) -> list[dict]:
-        """Return {"start", "end", "label", "score", "text"} of each entity, in characters and in order."""
+        """Return {"start", "end", "label", "score", "text"} of each entity, in characters, sorted."""
         encoded = self.tokenizer(
             text, add_special_tokens=False, return_offsets_mapping=True, split_special_tokens=True, verbose=False
         )
@@ -103,14 +103,14 @@ class Classifier:
 
 
 def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
-    """Return a token's place without the white space at its edges."""
+    """Return a token's offsets without white space at its edges."""
     piece = text[start:end]
     start += len(piece) - len(piece.lstrip())
     return start, start + len(piece.strip())
 
 
 def decoded(places: list[tuple[int, int]], tags: list[str], scores: list[float]) -> list[tuple]:
-    """Return (start, end, label, score) of the entities that tags of tokens name: B-X begins one, I-X goes on."""
+    """Return (start, end, label, score) of the entities of BIO tags: B-X begins one, I-X continues it."""
     runs: list[list] = []  # label, first token, last token + 1
     for token, tag in enumerate(tags):
         same = token > 0 and places[token] == places[token - 1] and places[token][0] < places[token][1]
@@ -132,14 +132,14 @@ def decoded(places: list[tuple[int, int]], tags: list[str], scores: list[float])
 
 
 def redacted(text: str, entities: list[dict]) -> str:
-    """Return the text with each entity's label in its place."""
+    """Return the text with each entity replaced by its label."""
     for entity in reversed(entities):
         text = f"{text[: entity['start']]}[{entity['label']}]{text[entity['end'] :]}"
     return text
 
 
 def main() -> None:
-    """Print the entities of a text, or the text without them."""
+    """Print the entities of a text, or the redacted text."""
     arguments = argparse.ArgumentParser(description="Find the entities of a text.")
     arguments.add_argument("text", nargs="?", default=TEXT)
     arguments.add_argument("--file", type=Path, help="read the text from this file")

@@ -2,7 +2,7 @@
 
 python example_llama_cpp.py "your question"
 
-The chat template and the tokenizer are the GGUF file's own.
+The chat template and the tokenizer come from the GGUF file.
 """
 
 import argparse
@@ -22,7 +22,7 @@ LABEL = None
 
 
 def messages_of(question: str, system: str | None, label: str | None) -> list[dict]:
-    """Return the conversation that the model is asked to go on with."""
+    """Return the conversation for the model to continue."""
     if WORDING:
         question = ImmutableSandboxedEnvironment().from_string(WORDING).render(prompt=question, label=label).strip()
     start = [{"role": "system", "content": system}] if system else []

@@ -2,8 +2,8 @@
 
 python example_llama_cpp.py page.png "your question"
 
-The chat template and the tokenizer are the GGUF file's own. The image is scaled here as it was in training; left alone
-llama.cpp would scale it otherwise.
+The chat template and the tokenizer come from the GGUF file. The image is scaled here as in training; llama.cpp itself
+would scale it differently.
 """
 
 import argparse
@@ -30,7 +30,7 @@ LABEL = None
 
 
 def opened(path: str) -> Image.Image:
-    """Return an image as training had it: upright, what is transparent in it white."""
+    """Return an image as in training: upright, with transparent parts white."""
     with Image.open(path) as file:
         image = ImageOps.exif_transpose(file).convert("RGBA")
     page = Image.new("RGBA", image.size, "white")
@@ -46,7 +46,7 @@ def scaled(image: Image.Image) -> Image.Image:
 
 
 def messages_of(path: str, question: str, system: str | None, label: str | None) -> list[dict]:
-    """Return the conversation that the model is asked to go on with."""
+    """Return the conversation for the model to continue."""
     if WORDING:
         question = ImmutableSandboxedEnvironment().from_string(WORDING).render(prompt=question, label=label).strip()
     data = io.BytesIO()
@@ -58,7 +58,7 @@ def messages_of(path: str, question: str, system: str | None, label: str | None)
 
 
 def open_eyes(handler: MTMDChatHandler, model: Llama) -> None:
-    """Open the handler's file so that images keep their size, up to the largest; by itself it would change them."""
+    """Open the handler's file with limits that keep the images' size; the handler itself would change it."""
     options = mtmd_cpp.mtmd_context_params_default()
     options.print_timings = False
     options.image_min_tokens, options.image_max_tokens = 1, (-(-LONGEST_EDGE // CELL)) ** 2

@@ -23,7 +23,7 @@ LABEL = None
 
 
 def number_format(device: str) -> torch.dtype:
-    """Return bf16 where the device computes it natively, else fp16 on a GPU and fp32 on a CPU, which emulates both."""
+    """Return bf16 if the device supports it natively, else fp16 on a GPU and fp32 on a CPU."""
     if device != "cpu":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     cpu = Path("/proc/cpuinfo")
@@ -34,7 +34,7 @@ def number_format(device: str) -> torch.dtype:
 
 
 def messages_of(question: str, system: str | None, label: str | None) -> list[dict]:
-    """Return the conversation that the model is asked to go on with."""
+    """Return the conversation for the model to continue."""
     if WORDING:
         question = ImmutableSandboxedEnvironment().from_string(WORDING).render(prompt=question, label=label).strip()
     start = [{"role": "system", "content": system}] if system else []
@@ -58,7 +58,7 @@ def main() -> None:
     torch.manual_seed(chosen.seed)
     tokenizer = AutoTokenizer.from_pretrained(chosen.model)
     model = AutoModelForCausalLM.from_pretrained(chosen.model, dtype=number_format(device)).to(device)
-    # The template writes the special tokens itself, so the tokenizer may not add them again.
+    # The template writes the special tokens, so the tokenizer must not add them again.
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     prompt = tokenizer(text, add_special_tokens=False, return_tensors="pt").to(device)
     answer = model.generate(

@@ -25,7 +25,7 @@ LABEL = None
 
 
 def opened(path: str) -> Image.Image:
-    """Return an image as training had it: upright, what is transparent in it white."""
+    """Return an image as in training: upright, with transparent parts white."""
     with Image.open(path) as file:
         image = ImageOps.exif_transpose(file).convert("RGBA")
     page = Image.new("RGBA", image.size, "white")
@@ -34,7 +34,7 @@ def opened(path: str) -> Image.Image:
 
 
 def number_format(device: str) -> torch.dtype:
-    """Return bf16 where the device computes it natively, else fp16 on a GPU and fp32 on a CPU, which emulates both."""
+    """Return bf16 if the device supports it natively, else fp16 on a GPU and fp32 on a CPU."""
     if device != "cpu":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     cpu = Path("/proc/cpuinfo")
@@ -45,7 +45,7 @@ def number_format(device: str) -> torch.dtype:
 
 
 def messages_of(question: str, system: str | None, label: str | None) -> list[dict]:
-    """Return the conversation that the model is asked to go on with."""
+    """Return the conversation for the model to continue."""
     if WORDING:
         question = ImmutableSandboxedEnvironment().from_string(WORDING).render(prompt=question, label=label).strip()
     parts = [{"type": "image"}, {"type": "text", "text": question}]
@@ -74,7 +74,7 @@ def main() -> None:
     processor = AutoProcessor.from_pretrained(chosen.model)
     processor.image_processor.size = {"longest_edge": LONGEST_EDGE}
     model = AutoModelForImageTextToText.from_pretrained(chosen.model, dtype=number_format(device)).to(device)
-    # The template writes the special tokens itself, so the tokenizer may not add them again.
+    # The template writes the special tokens, so the tokenizer must not add them again.
     text = processor.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     prompt = processor(text=[text], images=[opened(chosen.image)], add_special_tokens=False, return_tensors="pt")
     prompt = prompt.to(device, model.dtype)
