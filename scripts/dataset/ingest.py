@@ -118,8 +118,9 @@ class BadRecords:
         self.files.add(origin.rpartition(":")[0])
 
     def line(self, counts: Counts) -> str:
-        """Return one line with the number of bad records, the fault and the remedy. It proposes to quarantine bad
-        records only if most records are good.
+        """Return one line with the number of bad records, the fault and the remedy.
+
+        It proposes to quarantine bad records only if most records are good.
         """
         fault = self.faults[0]
         read = sum(counts.sources[file] for file in self.files) or counts.read

@@ -40,8 +40,9 @@ class RecordMaker:
         return frozenset({*named, *self.renamed.values(), *filter(None, others)})
 
     def make(self, raw: dict, origin: str) -> tuple[Record, list["Check"], str | None]:
-        """Return the record, the checks that it violates, and its raw label. Raises BadRecordError with the reason if
-        no record can be made, or if it violates a check with `quarantine`.
+        """Return the record, the checks that it violates, and its raw label.
+
+        Raises BadRecordError with the reason if no record can be made, or if it violates a check with `quarantine`.
         """
         raw = plain(raw)
         check_unicode(raw)

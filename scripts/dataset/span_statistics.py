@@ -1,5 +1,7 @@
 """Span statistics of a dataset's ledger: counts per label and split, lengths, records without spans, suspicious edges.
-An edge within a word or on a separator is suspicious. Some are intended, so they are listed and not refused."""
+
+An edge within a word or on a separator is suspicious. Some are intended, so they are listed and not refused.
+"""
 
 import json
 import unicodedata
@@ -17,6 +19,7 @@ AROUND, SHOWN = 12, 40  # characters shown on each side of a span, and of the sp
 
 def is_within_word(text: str, place: int) -> bool:
     """Return whether the characters on both sides of a position are cased letters, or both digits; `5kg` is two words.
+
     Letters without case don't count: Chinese and Thai have no spaces, and Arabic and Korean join particles to words.
     """
     if not 0 < place < len(text):

@@ -28,6 +28,7 @@ def read_paths(sections: dict) -> dict[str, str]:
 
 def files_below(key: str, folder: Path, with_code: bool) -> Iterator[Path]:
     """Yield the files of a folder that the workflow reads, except weights, which are in the base model's manifest.
+
     `with_code`: whether the configuration allows a local model's Python code.
     """
     for parent, folders, names in os.walk(folder):

@@ -103,8 +103,9 @@ def read_sums(path: Path) -> dict[str, str]:
 
 
 def verify_files(folder: Path, findings: Findings) -> bool:
-    """Compare the bundle's files with SHA256SUMS and the crate, and read the headers of GGUF files. Returns whether the
-    bundle has a record and a crate. Links are reported and not followed.
+    """Compare the bundle's files with SHA256SUMS and the crate, and read the headers of GGUF files.
+
+    Returns whether the bundle has a record and a crate. Links are reported and not followed.
     """
     sums = read_sums(folder / SUMS)
     links = {path for path in folder.rglob("*") if path.is_symlink()}
@@ -132,8 +133,9 @@ def verify_files(folder: Path, findings: Findings) -> bool:
 
 
 def read_config(run: str, files: list[Path], project: Path) -> tuple[dict, str, list[str]]:
-    """Return a run's sections of the configuration, the run that trains its model, and its raw files. Raises UserError
-    if the files are invalid or lack the run, ImportError if packages are missing.
+    """Return a run's sections of the configuration, the run that trains its model, and its raw files.
+
+    Raises UserError if the files are invalid or lack the run, ImportError if packages are missing.
     """
     import yaml
 
@@ -198,8 +200,9 @@ def verify_sources(record: dict, project: Path, configfiles: list[Path], finding
 
 
 def verify_results(record: dict, bundle: Path, findings: Findings) -> None:
-    """Compare base model, tokenizer and the results that a bundle is made from, and trace them to the raw files. They
-    are expected in the folder of results that contains the bundle.
+    """Compare base model, tokenizer and the results that a bundle is made from, and trace them to the raw files.
+
+    They are expected in the folder of results that contains the bundle.
     """
     place = Path(os.path.abspath(bundle))  # inputs are recorded relative to this path, links in it included
     is_beside = ("", *place.parts)[-3:] == ("runs", record["run"], "bundle")
@@ -231,8 +234,9 @@ def verify_results(record: dict, bundle: Path, findings: Findings) -> None:
 
 
 def verify_bundle(folder: Path, configfiles: list[Path], project: Path = PROJECT) -> Findings:
-    """Verify a bundle and, if present, its sources. `project` is the workflow's folder. Raises UserError for a folder
-    that is not a bundle, or a manipulated one.
+    """Verify a bundle and, if present, its sources.
+
+    `project` is the workflow's folder. Raises UserError for a folder that is not a bundle, or a manipulated one.
     """
     findings = Findings()
     if not verify_files(folder, findings):

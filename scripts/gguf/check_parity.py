@@ -32,6 +32,7 @@ def prompt_conversations(
     test: Path, sets: dict[str, Path], system: str | None, strategies: Strategies
 ) -> Iterator[tuple[str, list[dict]]]:
     """Yield the conversations of all prompt sets by name: the prompt and, if it has an answer, the whole conversation.
+
     Prompts with the system message of prediction (`generation.system`) or with strategies are yielded too.
     """
     for prompt in all_prompts(test, sets, None):
@@ -74,8 +75,9 @@ def compare_tokens(tokenizer, path: Path, conversations: dict[str, list[dict]]) 
 def compare_distributions(
     folder: Path, path: Path, rows: list[TextRow], threads: int, limit: float, trust_remote_code: bool
 ) -> dict:
-    """Compare next-token distributions at every position of the rows; return the KL divergence in nats. Raises
-    ParityError if the mean exceeds the limit.
+    """Compare next-token distributions at every position of the rows; return the KL divergence in nats.
+
+    Raises ParityError if the mean exceeds the limit.
     """
     with open_gguf(path, context=max(len(row.ids) for row in rows), threads=threads, logits_all=True) as model:
         served = ServedRows(model, rows, "text")

@@ -57,8 +57,9 @@ def check_config(config: dict, folder: Path) -> None:
 
 
 def image_settings(folder: Path) -> dict:
-    """Return the image processor's settings from either of the files that may hold them. Raises UserError if there are
-    none, or for a scaling method that llama.cpp does not have.
+    """Return the image processor's settings from either of the files that may hold them.
+
+    Raises UserError if there are none, or for a scaling method that llama.cpp does not have.
     """
     files = [folder / name for name in ("processor_config.json", "preprocessor_config.json")]
     contents = [read_json(path) for path in files if path.is_file()]

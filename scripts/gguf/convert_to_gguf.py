@@ -36,8 +36,9 @@ log = logging.getLogger(__name__)
 
 
 def run_converter(tools: Path, folder: Path, output: Path, *options: str) -> None:
-    """Run llama.cpp's converter on a model folder in a subprocess, with further options. Raises UserError with the line
-    that names the error; all output goes to the log.
+    """Run llama.cpp's converter on a model folder in a subprocess, with further options.
+
+    Raises UserError with the line that names the error; all output goes to the log.
     """
     surroundings = {
         **os.environ,

@@ -23,6 +23,7 @@ log = logging.getLogger(__name__)
 
 def load_merged(folder: Path, trust_remote_code: bool, sees: bool = False):
     """Load the merged model for the reference logits: on the GPU if it fits, in the highest precision that fits.
+
     `sees`: whether it is a vision model.
     """
     import torch
@@ -88,8 +89,9 @@ def reference_logits(reference, row: TextRow) -> "numpy.ndarray":
 
 
 class ServedRows:
-    """llama.cpp's logits of rows, in a temporary file. The GGUF file can thus be closed before the merged model is
-    loaded: large models don't fit a GPU twice.
+    """llama.cpp's logits of rows, in a temporary file.
+
+    The GGUF file can thus be closed before the merged model is loaded: large models don't fit a GPU twice.
     """
 
     def __init__(self, served: "Llama", rows: list[TextRow], what: str):
@@ -118,8 +120,9 @@ def parts_of(row: TextRow) -> list[list[int]]:
 
 
 def compare_rows(served: ServedRows, reference, limit: float) -> dict:
-    """Compare next-token distributions at the rows' positions; return the KL divergence in nats. Raises ParityError if
-    the mean exceeds the limit.
+    """Compare next-token distributions at the rows' positions; return the KL divergence in nats.
+
+    Raises ParityError if the mean exceeds the limit.
     """
     import numpy
 

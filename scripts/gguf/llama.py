@@ -154,8 +154,9 @@ def ends_generation(model: "Llama", token: int) -> bool:
 
 
 def chat_text(model: "Llama", messages: list[dict], add_generation_prompt: bool = True) -> str:
-    """Render the GGUF's chat template for {"role", "content"} messages. Raises UserError if the file has no template or
-    the template refuses the messages.
+    """Render the GGUF's chat template for {"role", "content"} messages.
+
+    Raises UserError if the file has no template or the template refuses the messages.
     """
     from jinja2 import TemplateError
 

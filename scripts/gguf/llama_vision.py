@@ -66,8 +66,9 @@ def media_marker() -> str:
 
 
 def with_markers(messages: list[dict]) -> list[dict]:
-    """Return messages with each image replaced by libmtmd's marker, as in llama.cpp's server. Raises UserError if a
-    text contains the marker.
+    """Return messages with each image replaced by libmtmd's marker, as in llama.cpp's server.
+
+    Raises UserError if a text contains the marker.
     """
     marker = media_marker()
 
@@ -87,8 +88,9 @@ def with_markers(messages: list[dict]) -> list[dict]:
 
 
 def pieces_ids(model: "Llama", text: str) -> list[list[int]]:
-    """Return the token ids of the texts between a marked text's images, as in libmtmd except for [IMG_END]. BOS occurs
-    once, as in `scripts.gguf.llama.token_ids`.
+    """Return the token ids of the texts between a marked text's images, as in libmtmd except for [IMG_END].
+
+    BOS occurs once, as in `scripts.gguf.llama.token_ids`.
     """
     first, *others = text.split(media_marker())
     ids = [llama.token_ids(model, first)]
@@ -99,9 +101,10 @@ def pieces_ids(model: "Llama", text: str) -> list[list[int]]:
 def open_vision(
     model: "Llama", mmproj: Path | str, sight: Sight | None, threads: int | None = None
 ) -> Iterator["Vision"]:
-    """Open an mmproj file for an open model, and close it when the block ends. Without `sight`, libmtmd scales images
-    to its own limits, as in a server. Raises UserError for a file that llama.cpp can't load or that belongs to another
-    model.
+    """Open an mmproj file for an open model, and close it when the block ends.
+
+    Without `sight`, libmtmd scales images to its own limits, as in a server. Raises UserError for a file that llama.cpp
+    can't load or that belongs to another model.
     """
     read_gguf(mmproj)
     import llama_cpp

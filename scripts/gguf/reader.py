@@ -82,8 +82,9 @@ class GgufFile:
 
 
 def read_gguf(path: Path | str) -> GgufFile:
-    """Read the header of a GGUF file, and check that its tensors lie within the file. Raises UserError for a file that
-    is missing, truncated or not GGUF, or one part of several.
+    """Read the header of a GGUF file, and check that its tensors lie within the file.
+
+    Raises UserError for a file that is missing, truncated or not GGUF, or one part of several.
     """
     path = Path(path)
     if not path.is_file():

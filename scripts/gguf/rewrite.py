@@ -39,8 +39,9 @@ def encoded_value(value: Value) -> bytes:
 
 
 def rewrite_metadata(source: Path, target: Path, changes: dict[str, Value | None]) -> None:
-    """Write a GGUF file with some metadata entries changed, added, or removed (None). Changed entries follow the
-    architecture, in the given order; the others keep their order.
+    """Write a GGUF file with some metadata entries changed, added, or removed (None).
+
+    Changed entries follow the architecture, in the given order; the others keep their order.
     """
     header = read_gguf(source)
     with open(source, "rb") as file, open(target, "wb") as result:

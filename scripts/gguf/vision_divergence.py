@@ -131,6 +131,7 @@ def compare_vision(
     conversations: dict[str, list[dict]],
 ) -> dict:
     """Compare the conversations with images, and the distributions of all conversations; return the report's section.
+
     Raises ParityError if serving differs from training.
     """
     trusted = check_manifest(merged / "manifest.json").get("trust_remote_code", False)

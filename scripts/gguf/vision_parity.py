@@ -103,8 +103,9 @@ def flattened(messages: list[dict]) -> list[dict]:
 
 
 def split_at_images(ids: list[int], image: int, line: int) -> list[list[int] | int]:
-    """Return the token ids between images and, for each image, its number of tokens, including breaks. Its end token is
-    the first token of the text after it.
+    """Return the token ids between images and, for each image, its number of tokens, including breaks.
+
+    Its end token is the first token of the text after it.
     """
     pieces: list[list[int] | int] = []
     for token in ids:

@@ -20,8 +20,9 @@ TEMPLATE = "chat_template.jinja"
 def link_local_model(
     source: Path, folder: Path, name: str, settings: dict, chat_template: Path | None = None, hub: dict | None = None
 ) -> None:
-    """Write a model folder with symbolic links to the weights in `source`, and its manifest. `hub` is the section of
-    that name if `source` is in the hub's cache.
+    """Write a model folder with symbolic links to the weights in `source`, and its manifest.
+
+    `hub` is the section of that name if `source` is in the hub's cache.
     """
     if not source.is_dir():
         raise UserError("is not a folder", source, remedy="name the folder of a Hugging Face model")
@@ -51,6 +52,7 @@ def link_local_model(
 
 def check_link(path: Path) -> None:
     """Raise UserError for a small file that links outside of the folder: its content would go into results and bundle.
+
     Links of a hub cache snapshot to the cache's `blobs` are allowed.
     """
     real, folder = path.resolve(), path.parent.resolve()

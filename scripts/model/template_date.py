@@ -107,8 +107,9 @@ def tried_template(template: str, day: str | None = None) -> tuple[str, str | No
 
 
 def render_and_pin(sender, seconds: int, memory: int, template: str, day: str | None) -> None:
-    """Send the result or error of `pinned_template`, after rendering the template for many conversations. The kernel
-    kills this process after `seconds` of CPU time, and limits it to `memory` bytes.
+    """Send the result or error of `pinned_template`, after rendering the template for many conversations.
+
+    The kernel kills this process after `seconds` of CPU time, and limits it to `memory` bytes.
     """
     die_with_parent()
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
@@ -135,8 +136,10 @@ def template_of_folder(folder: Path) -> str | None:
 
 
 def pin_template_date(folder: Path, day: str | None = None) -> str | None:
-    """Try the chat template of a model folder and fix its date; return the date, or None if it uses none. The fixed
-    template is written to chat_template.jinja, which takes precedence. Raises UserError like `tried_template`.
+    """Try the chat template of a model folder and fix its date; return the date, or None if it uses none.
+
+    The fixed template is written to chat_template.jinja, which takes precedence. Raises UserError like
+    `tried_template`.
     """
     template = template_of_folder(folder)
     if template is None:

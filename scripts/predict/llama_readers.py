@@ -18,8 +18,9 @@ OTHER_QUESTION = "0"
 
 
 class TextReader:
-    """Reads conversations of text. The part before the last question (system message, examples) is the same in most
-    prompts and is evaluated once.
+    """Reads conversations of text.
+
+    The part before the last question (system message, examples) is the same in most prompts and is evaluated once.
     """
 
     def __init__(self):
@@ -50,8 +51,9 @@ class TextReader:
 
 
 def shared_length(model: "Llama", messages: list[dict], ids: list[int]) -> int:
-    """Return the number of a conversation's token ids that do not depend on its last question. It depends only on the
-    conversation, so an answer does not depend on earlier prompts.
+    """Return the number of a conversation's token ids that do not depend on its last question.
+
+    It depends only on the conversation, so an answer does not depend on earlier prompts.
     """
     if not can_drop_tokens(model):
         return 0
@@ -62,8 +64,9 @@ def shared_length(model: "Llama", messages: list[dict], ids: list[int]) -> int:
 
 
 class ImageReader:
-    """Reads conversations with images of a dataset's result folder; for the methods see `TextReader`. `longest_edge`,
-    in pixels, may lower that of the mmproj file.
+    """Reads conversations with images of a dataset's result folder; for the methods see `TextReader`.
+
+    `longest_edge`, in pixels, may lower that of the mmproj file.
     """
 
     def __init__(self, mmproj: Path, folder: Path, longest_edge: int | None):

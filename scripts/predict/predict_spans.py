@@ -36,8 +36,10 @@ def text_of_prompt(prompt: Prompt) -> str:
 
 
 def answer_prompts(model: SpanModel, prompts: list[Prompt], file: AnswerFile, what: str) -> None:
-    """Find the missing entities, batch by batch. Batches are made from all prompts, so that they don't depend on
-    interruptions. `seconds` of an answer is its share of the batch's time.
+    """Find the missing entities, batch by batch.
+
+    Batches are made from all prompts, so that they don't depend on interruptions. `seconds` of an answer is its share
+    of the batch's time.
     """
     texts = [text_of_prompt(prompt) for prompt in prompts]
     tokens = [model.encode(text) for text in texts]

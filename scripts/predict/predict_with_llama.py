@@ -112,8 +112,9 @@ def measure_likelihood(model, reader: Reader, prompts: list[Prompt]) -> list[dic
 
 
 def context_needed(path: Path, reader: Reader, prompts: list[Prompt], new_tokens: int) -> int:
-    """Return the context in tokens for the longest prompt with its answer. Raises UserError if it exceeds the model's
-    context.
+    """Return the context in tokens for the longest prompt with its answer.
+
+    Raises UserError if it exceeds the model's context.
     """
     with open_gguf(path, context=8, vocab_only=True) as model:
         asked = [reader.count(model, prompt.messages) + new_tokens for prompt in prompts]

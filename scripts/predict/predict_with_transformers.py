@@ -73,8 +73,10 @@ def generation_config(model, tokenizer, generation: dict):
 
 
 def answer_prompts(model, tokenizer, prompts: list[Prompt], file: AnswerFile, generation: dict, what: str) -> None:
-    """Generate the missing answers, batch by batch. Batches are made from all prompts, so that an interruption changes
-    neither batches nor samples. `seconds` of an answer is its share of the batch's time.
+    """Generate the missing answers, batch by batch.
+
+    Batches are made from all prompts, so that an interruption changes neither batches nor samples. `seconds` of an
+    answer is its share of the batch's time.
     """
     import torch
 

@@ -218,8 +218,9 @@ def texts_in(message: dict) -> list[str]:
 
 
 def occurrences(record: Record) -> list[str]:
-    """Return a record's texts in order, with the expected answer last unless it equals a message. The answer of a
-    record with spans is not included: it is rebuilt.
+    """Return a record's texts in order, with the expected answer last unless it equals a message.
+
+    The answer of a record with spans is not included: it is rebuilt.
     """
     messages = record.messages if record.spans is None else record.messages[:-1]
     texts = [text for message in messages for text in texts_in(message)]

@@ -92,8 +92,9 @@ class SpanModel:
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
 
     def entities_of(self, tokens: list[TokenizedText]) -> list[list[list]]:
-        """Return the entities of one batch of texts; on a GPU `batch_size` windows are processed at once. An entity's
-        score is the mean over its tokens of the probability of the predicted label.
+        """Return the entities of one batch of texts; on a GPU `batch_size` windows are processed at once.
+
+        An entity's score is the mean over its tokens of the probability of the predicted label.
         """
         before, after = self.frame
         capacity = self.max_length - len(before) - len(after)

@@ -1,5 +1,7 @@
-"""Prompt strategies: named ways to ask the same question, compared with each other. Another system message, another
-wording of the question, or examples may give the desired answers without training, or improve those of a trained model.
+"""Prompt strategies: named ways to ask the same question, compared with each other.
+
+Another system message, another wording of the question, or examples may give the desired answers without training, or
+improve those of a trained model.
 """
 
 from collections import defaultdict

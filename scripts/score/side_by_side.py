@@ -44,8 +44,9 @@ def in_turn(rows: list[dict], limit: int) -> list[int]:
 
 
 def grouped(answers: list[tuple[str, dict, str]]) -> list[dict]:
-    """Group (variant, row, note) triples by answer text, in the order of the variants. If only some of the equal texts
-    were cut, a note names their variants.
+    """Group (variant, row, note) triples by answer text, in the order of the variants.
+
+    If only some of the equal texts were cut, a note names their variants.
     """
     by_text: dict[str, list[tuple[str, dict, str]]] = {}
     for answer in answers:

@@ -73,8 +73,9 @@ def gate_rows(gates: list[dict]) -> list[dict]:
 
 
 def metric_cards(scores: dict[str, dict], verdict: dict) -> tuple[list[dict], list[dict]]:
-    """Return (metrics with a value, metrics without one by reason), those of tables first. An `aside` metric appears
-    only among all values.
+    """Return (metrics with a value, metrics without one by reason), those of tables first.
+
+    An `aside` metric appears only among all values.
     """
     aside = left_aside(list(scores.values()), verdict["gates"])
     rows = {variant: {"variant": variant, "scores": found} for variant, found in scores.items()}

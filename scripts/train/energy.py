@@ -1,5 +1,6 @@
-"""Measure the energy of a training with the machine's counters of GPUs and CPU packages. Nothing is estimated: without
-a readable counter there is no value, and the facts say why.
+"""Measure the energy of a training with the machine's counters of GPUs and CPU packages.
+
+Nothing is estimated: without a readable counter there is no value, and the facts say why.
 """
 
 import ctypes

@@ -67,8 +67,9 @@ class Rows:
 
 
 class LiveFeatures:
-    """Hidden states computed by the backbone at each request. `depths` are the requested layers, counted from 1; the
-    backbone ends at the last one.
+    """Hidden states computed by the backbone at each request.
+
+    `depths` are the requested layers, counted from 1; the backbone ends at the last one.
     """
 
     def __init__(self, backbone, rows: Rows, pad_id: int, attempt: int = 1, depths: Sequence[int] = ()):
@@ -121,8 +122,9 @@ class LiveFeatures:
 
 
 class CachedFeatures:
-    """Hidden states read from the file of `fill_cache`: rows by length, and within a row depth by depth. `place` is the
-    index of the depth in the file.
+    """Hidden states read from the file of `fill_cache`: rows by length, and within a row depth by depth.
+
+    `place` is the index of the depth in the file.
     """
 
     def __init__(

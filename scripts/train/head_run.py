@@ -30,8 +30,9 @@ class HeadRun(TrainingRun):
 
     @cached_property
     def depths(self) -> list[int]:
-        """The layers, from 1, to train a head on: the configured one, or those that `auto` tries. Raises UserError for
-        a layer that the base does not have.
+        """The layers, from 1, to train a head on: the configured one, or those that `auto` tries.
+
+        Raises UserError for a layer that the base does not have.
         """
         layer, layers = self.settings["head"]["layer"], self.base_layers
         if layer == "auto":
@@ -74,8 +75,9 @@ class HeadRun(TrainingRun):
         return four_bit(self.four_bit, self.precision) if self.four_bit else None
 
     def save(self, head, adapter: Callable[[Path], None] | None = None, layer: int | None = None) -> None:
-        """Write the head's folder atomically, its manifest last; `adapter` writes further files into it. `layer` is the
-        layer whose hidden states the head reads (None: the last).
+        """Write the head's folder atomically, its manifest last; `adapter` writes further files into it.
+
+        `layer` is the layer whose hidden states the head reads (None: the last).
         """
         from scripts.common.classifier_head import save_head
 

@@ -80,9 +80,10 @@ def memory_limit_mb() -> int:
 
 
 def oom_kills() -> dict | None:
-    """Return the number of out-of-memory kills in this process's control group, or on the machine. `where` names the
-    counter: only values of the same counter can be compared. None if the kernel has no counter. Source: the kernel's
-    admin-guide on cgroup-v2 (memory.events) and cgroup-v1 (memory.oom_control), and /proc/vmstat.
+    """Return the number of out-of-memory kills in this process's control group, or on the machine.
+
+    `where` names the counter: only values of the same counter can be compared. None if the kernel has no counter.
+    Source: the kernel's admin-guide on cgroup-v2 (memory.events) and cgroup-v1 (memory.oom_control), and /proc/vmstat.
     """
     boot = read(Path("/proc/sys/kernel/random/boot_id")).strip()
     group = own_cgroup()

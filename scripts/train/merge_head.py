@@ -31,8 +31,9 @@ def layer_of(name: str) -> int:
 
 
 def write_weights(source: Path, target: Path, updates: dict, layer: int) -> list[str]:
-    """Link a weight file, or rewrite it if updates change it or layers after `layer` are left out. Returns the
-    backbone's tensors in it; a file without any is not written.
+    """Link a weight file, or rewrite it if updates change it or layers after `layer` are left out.
+
+    Returns the backbone's tensors in it; a file without any is not written.
     """
     from safetensors import safe_open
     from safetensors.torch import save_file

@@ -22,10 +22,11 @@ KILLED_FOR_MEMORY = "killed when the machine ran out of memory"
 
 
 class RetryLog:
-    """The executions of a run's training, in a file next to its checkpoints; `run` is the run's fingerprint. Each line
-    is the start or end of an execution; one without an end was killed. The attempt number is 1 plus the number of times
-    the micro-batch was halved. `last` is the last attempt that can be halved to; by default the one with an odd
-    micro-batch.
+    """The executions of a run's training, in a file next to its checkpoints; `run` is the run's fingerprint.
+
+    Each line is the start or end of an execution; one without an end was killed. The attempt number is 1 plus the
+    number of times the micro-batch was halved. `last` is the last attempt that can be halved to; by default the one
+    with an odd micro-batch.
     """
 
     def __init__(self, folder: Path, run: str, training: dict, last: int | None = None):
@@ -111,8 +112,9 @@ class RetryLog:
 
 
 def train_with_oom_retry(retries: RetryLog, train: Callable[[int], tuple[list[dict], dict]], remedy: str) -> tuple:
-    """Return curve and facts of `train(attempt)`, retrying with the next attempt after running out of memory. Raises
-    UserError with the remedy if the micro-batch can't be halved further.
+    """Return curve and facts of `train(attempt)`, retrying with the next attempt after running out of memory.
+
+    Raises UserError with the remedy if the micro-batch can't be halved further.
     """
     while True:
         attempt = retries.attempt()

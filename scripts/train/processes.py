@@ -22,8 +22,9 @@ TIMEOUT = timedelta(hours=2)  # the others wait while the main process loads, pa
 
 @contextmanager
 def process_group() -> Iterator[None]:
-    """Join the process group, with one GPU per process if there are GPUs; leave it at the end. Raises UserError if
-    there are too few GPUs.
+    """Join the process group, with one GPU per process if there are GPUs; leave it at the end.
+
+    Raises UserError if there are too few GPUs.
     """
     import torch
 

@@ -49,9 +49,10 @@ class InTraining(TrainerCallback):
 
 
 class Resumable:
-    """Mixin for a trainer: `row_seed` determines the order of rows, `group_rows` groups them by length. `stop` says
-    whether SIGTERM arrived. The newest `keep_checkpoints` checkpoints and the best one are kept. The trainer's `sums()`
-    returns its sums since the last log, ready for JSON, and `set_sums` restores them.
+    """Mixin for a trainer: `row_seed` determines the order of rows, `group_rows` groups them by length.
+
+    `stop` says whether SIGTERM arrived. The newest `keep_checkpoints` checkpoints and the best one are kept. The
+    trainer's `sums()` returns its sums since the last log, ready for JSON, and `set_sums` restores them.
     """
 
     def __init__(self, *arguments, row_seed: int, group_rows: bool, stop: StopOnTerm, keep_checkpoints: int, **options):
@@ -83,8 +84,9 @@ class Resumable:
         return self.order
 
     def train_or_finish(self, resumed: Path | None, patience: int | None) -> None:
-        """Train, from a checkpoint if there is one; do nothing if the run had stopped early at that checkpoint. Raises
-        UserError on SIGTERM, after writing a checkpoint of the last complete step.
+        """Train, from a checkpoint if there is one; do nothing if the run had stopped early at that checkpoint.
+
+        Raises UserError on SIGTERM, after writing a checkpoint of the last complete step.
         """
         self.resumed = resumed
         if resumed and patience and patience_counter(resumed) >= patience:
@@ -134,8 +136,9 @@ class Resumable:
         return str(self.folder / checkpoint_name(best)) if best else None
 
     def _run_epoch(self, **options):
-        """Train an epoch, unless the run has ended: transformers would take one step more than `max_steps`. After a
-        resume with several processes, neither transformers nor accelerate sets the sampler's epoch.
+        """Train an epoch, unless the run has ended: transformers would take one step more than `max_steps`.
+
+        After a resume with several processes, neither transformers nor accelerate sets the sampler's epoch.
         """
         self.updates_per_epoch = options["num_update_steps_per_epoch"]
         if self.order is not None:
@@ -146,8 +149,9 @@ class Resumable:
             super()._run_epoch(**options)
 
     def _maybe_log_save_evaluate(self, *arguments, **options):
-        """Log, evaluate and save at the end of a step or an epoch; when asked to stop, save at once and stop. At the
-        last step of an epoch, the checkpoint is saved after the evaluation.
+        """Log, evaluate and save at the end of a step or an epoch; when asked to stop, save at once and stop.
+
+        At the last step of an epoch, the checkpoint is saved after the evaluation.
         """
         stopping, due = self.asked_to_stop(), self.control.should_evaluate
         if not due and self.evaluation_follows():
@@ -196,8 +200,9 @@ class Resumable:
         raise self.stop.error(self.state.global_step, self.state.max_steps)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        """Load both; bitsandbytes' paged moments become ordinary tensors, although their file calls them paged. With
-        several processes, each loads them directly into its GPU: such memory can't be paged, and CUDA fails on it.
+        """Load both; bitsandbytes' paged moments become ordinary tensors, although their file calls them paged.
+
+        With several processes, each loads them directly into its GPU: such memory can't be paged, and CUDA fails on it.
         """
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is not None:
@@ -226,8 +231,9 @@ class Resumable:
         return str(self.folder / SAVING)
 
     def _save_checkpoint(self, model, trial, pending: bool = False):
-        """Write a checkpoint atomically, and remove old ones. Raises UserError if it can't be written, for example on a
-        full disk; the previous one is kept.
+        """Write a checkpoint atomically, and remove old ones.
+
+        Raises UserError if it can't be written, for example on a full disk; the previous one is kept.
         """
         step, name = self.state.global_step, checkpoint_name(self.state.global_step, pending)
         beside = self.folder / SAVING / checkpoint_name(step)

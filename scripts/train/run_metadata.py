@@ -17,9 +17,10 @@ CURVE_KEYS = (
 
 
 def run_metadata(seconds: float, meter: EnergyMeter) -> dict:
-    """Return times, environment and energy of a training that took this many seconds and ends now. `meter` was created
-    when the training began. Seconds and joules are those of the attempt that finished; the joules of a point of the
-    curve are those of its attempt.
+    """Return times, environment and energy of a training that took this many seconds and ends now.
+
+    `meter` was created when the training began. Seconds and joules are those of the attempt that finished; the joules
+    of a point of the curve are those of its attempt.
     """
     ended = datetime.now(UTC).replace(microsecond=0)
     return {

@@ -34,8 +34,9 @@ def trains_shards(model) -> bool:
 
 
 def reshard(model) -> None:
-    """Reshard weights that a forward pass has gathered. An attribute set on a gathered weight, such as requires_grad,
-    is not set on its shards.
+    """Reshard weights that a forward pass has gathered.
+
+    An attribute set on a gathered weight, such as requires_grad, is not set on its shards.
     """
     for module in model.modules():
         if isinstance(module, FSDPModule):
@@ -102,8 +103,9 @@ def load_shards(model, checkpoint: Path) -> None:
 
 
 def whole_model(model):
-    """Return the model with all trained weights on the CPU in the first process; None in the others. Every process must
-    call this. A model whose weights are not sharded is returned unchanged.
+    """Return the model with all trained weights on the CPU in the first process; None in the others.
+
+    Every process must call this. A model whose weights are not sharded is returned unchanged.
     """
     if not trains_shards(model):
         return model if PartialState().is_main_process else None

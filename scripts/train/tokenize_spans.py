@@ -151,8 +151,9 @@ def quoted(text: str, change: dict) -> dict:
 
 
 def preview(name: str, text: str, tokens: TokenizedText, given: list[str]) -> dict:
-    """Return a text as runs {text, label, first} at token borders, for display. Several tokens of one character are one
-    run; text between tokens has no label.
+    """Return a text as runs {text, label, first} at token borders, for display.
+
+    Several tokens of one character are one run; text between tokens has no label.
     """
     runs, end = [], 0
     for (first, last), label in zip(tokens.offsets, given, strict=True):

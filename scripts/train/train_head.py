@@ -85,8 +85,9 @@ def train_head(run: HeadRun) -> tuple[list[dict], dict]:
 
 
 def train_at(depth: int, sources: dict, rows: dict, weights: list[float], cached: bool, run: HeadRun, stop) -> tuple:
-    """Train a head on a layer's standardized hidden states; return its trainer and its validation loss. The
-    standardization is folded into the weights.
+    """Train a head on a layer's standardized hidden states; return its trainer and its validation loss.
+
+    The standardization is folded into the weights.
     """
     import torch
 
@@ -126,9 +127,10 @@ def statistics_of(depth: int, source, rows, run: HeadRun):
 
 
 def feature_sources(rows: dict, run: HeadRun, stop: StopOnTerm) -> tuple[dict, dict]:
-    """Return the sources of each split's hidden states by depth, and facts: cached or not, why, sizes, seconds. Cached
-    states of other settings are removed, because they can be large. Raises UserError if the states of several depths
-    can't be cached.
+    """Return the sources of each split's hidden states by depth, and facts: cached or not, why, sizes, seconds.
+
+    Cached states of other settings are removed, because they can be large. Raises UserError if the states of several
+    depths can't be cached.
     """
     import torch
 

@@ -126,8 +126,9 @@ def training_rows(tokens: Path, model, tokenizer, settings: dict, folder: Path):
 def save_result(
     model, base: Path, output: Path, method: str, longest_edge: int | None = None, task: str = "chat"
 ) -> None:
-    """Write the folder of the trained weights atomically, its manifest last. `longest_edge` is a vision run's limit in
-    pixels; inference has to scale images in the same way.
+    """Write the folder of the trained weights atomically, its manifest last.
+
+    `longest_edge` is a vision run's limit in pixels; inference has to scale images in the same way.
     """
     from scripts.train.sharding import adapter_weights
 

@@ -90,9 +90,10 @@ class VisionTraining:
         return dataset.rename_column("images", PICTURES)
 
     def freeze(self, model) -> None:
-        """Freeze the untrained parts, so that no gradients are computed and no activations stored for them. With
-        gradient checkpointing, transformers requires gradients at the tower's input; without `no_grad` each step would
-        propagate back through the frozen tower.
+        """Freeze the untrained parts, so that no gradients are computed and no activations stored for them.
+
+        With gradient checkpointing, transformers requires gradients at the tower's input; without `no_grad` each step
+        would propagate back through the frozen tower.
         """
         tower, projector = model.get_submodule(VISION_TOWER), model.get_submodule(PROJECTOR)
         projector.requires_grad_(self.vision["train_projector"])
@@ -129,9 +130,10 @@ class VisionTraining:
 
 
 def target_pattern(model, wanted: str | list[str], parts: list[str]) -> str:
-    """Return a regular expression for the linear modules of parts of a model that get an adapter. `wanted` is
-    `all-linear` or a list of suffixes of module names. Raises UserError for a suffix that no linear module of the first
-    part has: vision tower and language model share module names.
+    """Return a regular expression for the linear modules of parts of a model that get an adapter.
+
+    `wanted` is `all-linear` or a list of suffixes of module names. Raises UserError for a suffix that no linear module
+    of the first part has: vision tower and language model share module names.
     """
     linear = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
     inside = [name for name in linear if name.startswith(tuple(f"{part}." for part in parts))]
