@@ -32,12 +32,12 @@ NATIVE ?=
 
 VENV := .venv/installed
 # Prints the results folder of the configuration files in ARGS.
-RESULTS_COMMAND = python -m scripts.common.results_folder $(filter %.yaml %.yml %.json,$(ARGS))
+RESULTS_COMMAND = python -m scripts.workflow.results_folder $(filter %.yaml %.yml %.json,$(ARGS))
 RESULTS = $(shell PATH="$(PATH)" $(RESULTS_COMMAND) 2>/dev/null)
 RECIPES := $(sort $(basename $(notdir $(wildcard config/recipes/*.yaml))))
 OVERLAYS := $(if $(GPU),config/gpu/$(GPU)/$(NAME).yaml) $(if $(filter yes,$(EMBEDDED)),config/embedded.yaml)
 RECIPE_CONFIG := config/recipes/$(NAME).yaml $(OVERLAYS)
-RECIPE_RESULTS = $(shell PATH="$(PATH)" python -m scripts.common.results_folder $(RECIPE_CONFIG))
+RECIPE_RESULTS = $(shell PATH="$(PATH)" python -m scripts.workflow.results_folder $(RECIPE_CONFIG))
 # A dry run has no results to show.
 DRY := $(filter -n% -pn --dry-run --dryrun,$(ARGS))
 
@@ -110,8 +110,8 @@ lock: $(VENV) ## Make locks and conda files from envs/*.in (UPGRADE=yes: with th
 	@python -m envs.lock $(if $(UPGRADE),--upgrade)
 
 docs: $(VENV) ## Make the configuration reference, the editor schema, config/gpu and the rule graph
-	@python -m scripts.common.config.reference
-	@python -m scripts.common.memory.write_gpu_settings
+	@python -m scripts.config.reference
+	@python -m scripts.workflow.memory.write_gpu_settings
 	@python -m docs.rule_graph
 
 containers: $(VENV) ## Build the container images (ENVS="dataset score", TORCH=cpu, NATIVE=yes: llama.cpp for this CPU)

@@ -24,7 +24,7 @@ from urllib.request import url2pathname
 
 from envs.lock import NOT_RUN_BY_RULES, environments
 from scripts.common.errors import UserError
-from scripts.common.images import content_digest, image_file, lock_name, shared_image, variant
+from scripts.workflow.container_images import content_digest, image_file, lock_name, shared_image, variant
 
 ROOT = Path(__file__).resolve().parents[1]
 SETTINGS = Path("/mnt")  # where a build finds what this machine lends it

@@ -7,20 +7,20 @@ import os
 import re
 import sys
 
-from scripts.common.config.runs import QUANTS
-from scripts.common.config.variants import answer_variants, gguf_quants, makers, shipped_variant
-from scripts.common.stop_jobs import stop_jobs_on_signals
+from scripts.config.runs import QUANTS
+from scripts.config.variants import answer_variants, gguf_quants, shipped_variant, trained_by
 from scripts.workflow import input_files, settings
 from scripts.workflow.prepare import prepare, show_summary
+from scripts.workflow.stop_jobs import stop_jobs_on_signals
 
 PREPARED = prepare(workflow)
 CONFIG, code, conda_file = PREPARED.config, PREPARED.script, PREPARED.conda_file
 # A download that breaks off is tried again; without a network there is nothing to try.
 DOWNLOAD_RETRIES = 0 if CONFIG.offline else 2
 # For each run the run that makes its model: runs that differ only in how they answer share one.
-MAKERS = makers(CONFIG.runs)
+TRAINED_BY = trained_by(CONFIG.runs)
 CLASSIFYING = [name for name, run in CONFIG.runs.items() if run.task == "token_classification"]
-SEEING = [name for name, run in CONFIG.runs.items() if run.task == "vision"]
+VISION_RUNS = [name for name, run in CONFIG.runs.items() if run.task == "vision"]
 
 
 def one_of(names):
@@ -50,14 +50,14 @@ def image(environment):
 
 
 def name_of(kind, wildcards):
-    """Return the name of the wildcards' `run`, of its `dataset` or `model`, or of the `maker` of its model.
+    """Return the name of the wildcards' `run`, of its `dataset` or `model`, or of the run it is `trained_by`.
 
     The run of a dataset is the one that redacts it.
     """
     if name := wildcards.get(kind):
         return name
     run = wildcards.get("run") or CONFIG.datasets[wildcards.dataset].redact.run
-    names = {"run": run, "maker": MAKERS[run]}
+    names = {"run": run, "trained_by": TRAINED_BY[run]}
     return names.get(kind) or getattr(CONFIG.runs[run], kind)
 
 
@@ -131,7 +131,7 @@ def is_classifying(wildcards):
 
 def is_seeing(wildcards):
     """Tell whether the run sees images."""
-    return wildcards.run in SEEING
+    return wildcards.run in VISION_RUNS
 
 
 def is_shown_examples(wildcards):
@@ -150,9 +150,9 @@ def leaderboard(wildcards):
 
 
 base_manifest = path_of("<results>/models/{model}/manifest.json")
-merged_manifest = path_of("<results>/runs/{maker}/merged/manifest.json")
+merged_manifest = path_of("<results>/runs/{trained_by}/merged/manifest.json")
 images_of_run = branch(is_seeing, then=path_of("<results>/datasets/{dataset}/images/manifest.json"))
-mmproj_of_run = branch(is_seeing, then=path_of("<results>/runs/{maker}/gguf/mmproj.gguf"))
+mmproj_of_run = branch(is_seeing, then=path_of("<results>/runs/{trained_by}/gguf/mmproj.gguf"))
 shown_examples = branch(is_shown_examples, then=path_of("<results>/datasets/{dataset}/train.jsonl"))
 
 
@@ -168,14 +168,16 @@ def scored_files(pattern):
 def types_of_quants(wildcards):
     """Return the files that say which types the tensors of a run's quantized GGUF files have."""
     quants = [quant for quant in gguf_quants(section("run", wildcards)) if quant != "bf16"]
-    return collect("<results>/runs/{maker}/gguf/{quant}.types.json", maker=MAKERS[wildcards.run], quant=quants)
+    return collect(
+        "<results>/runs/{trained_by}/gguf/{quant}.types.json", trained_by=TRAINED_BY[wildcards.run], quant=quants
+    )
 
 
 def shipped_model(wildcards):
     """Return what goes into a run's bundle: a GGUF file, or the manifest of a token classifier."""
     gguf = f"gguf/{shipped_variant(section('run', wildcards))}.gguf"
     made = "merged/manifest.json" if wildcards.run in CLASSIFYING else gguf
-    return f"<results>/runs/{MAKERS[wildcards.run]}/{made}"
+    return f"<results>/runs/{TRAINED_BY[wildcards.run]}/{made}"
 
 
 def gpus_of_run(wildcards):
@@ -237,5 +239,5 @@ def every_result(wildcards):
         if CONFIG.datasets[run.dataset].format == "spans":
             made += [f"<results>/runs/{name}/confusion/{variant}.svg" for variant in answer_variants(run)]
         if run.method != "prompt":
-            made += [f"<results>/runs/{MAKERS[name]}/curve.svg", f"<results>/runs/{name}/bundle/SHA256SUMS"]
+            made += [f"<results>/runs/{TRAINED_BY[name]}/curve.svg", f"<results>/runs/{name}/bundle/SHA256SUMS"]
     return [*made, "<results>/leaderboard.csv", "<results>/leaderboard.html"]

@@ -15,7 +15,7 @@ rule build_bundle:
         verdict="<results>/runs/{run}/verdict.json",
         scores=scored_files("<results>/runs/{run}/scores/{variant}.json"),
         base=base_manifest,
-        training=path_of("<results>/runs/{maker}/training.json"),
+        training=path_of("<results>/runs/{trained_by}/training.json"),
         test=path_of("<results>/datasets/{dataset}/test.jsonl"),
         shown=shown_examples,
         redaction=branch(is_redacted, then=path_of("<results>/datasets/{dataset}/redaction.json")),

@@ -77,7 +77,7 @@ rule convert_mmproj:
     benchmark:
         "<benchmarks>/gguf/convert_mmproj/{run}.tsv"
     wildcard_constraints:
-        run=one_of(SEEING),
+        run=one_of(VISION_RUNS),
     conda:
         conda_file("gguf")
     container:
@@ -132,7 +132,7 @@ rule check_parity:
     """Prove that llama.cpp sees the tokens that training saw, and answers as the merged model does."""
     input:
         merged=merged_manifest,
-        gguf=path_of("<results>/runs/{maker}/gguf/bf16.gguf"),
+        gguf=path_of("<results>/runs/{trained_by}/gguf/bf16.gguf"),
         mmproj=mmproj_of_run,
         images=images_of_run,
         test=path_of("<results>/datasets/{dataset}/test.jsonl"),

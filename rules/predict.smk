@@ -9,7 +9,9 @@ rule predict_with_transformers:
     """Answer the prompts with base, adapter or merged model, and measure the expected answers' likelihood."""
     input:
         model=branch(evaluate("{variant} == 'merged'"), then=merged_manifest, otherwise=base_manifest),
-        adapter=branch(evaluate("{variant} == 'adapter'"), then=path_of("<results>/runs/{maker}/adapter/manifest.json")),
+        adapter=branch(
+            evaluate("{variant} == 'adapter'"), then=path_of("<results>/runs/{trained_by}/adapter/manifest.json")
+        ),
         test=path_of("<results>/datasets/{dataset}/test.jsonl"),
         shown=shown_examples,
         images=images_of_run,
@@ -53,7 +55,7 @@ rule predict_with_transformers:
 rule predict_with_llama:
     """Answer the prompts with a GGUF in llama.cpp, and measure the expected answers' likelihood."""
     input:
-        model=path_of("<results>/runs/{maker}/gguf/{variant}.gguf"),
+        model=path_of("<results>/runs/{trained_by}/gguf/{variant}.gguf"),
         mmproj=mmproj_of_run,
         test=path_of("<results>/datasets/{dataset}/test.jsonl"),
         shown=shown_examples,

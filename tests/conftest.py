@@ -144,8 +144,8 @@ def finished(tmp_path_factory) -> Project:
     """
 
     def make(folder: Path) -> None:
-        surroundings = {**PLANTED, "PYTHONDONTWRITEBYTECODE": "1"}
-        done = Project.made_in(folder).snakemake("--quiet", "host", "reason", "rules", environment=surroundings)
+        env_vars = {**PLANTED, "PYTHONDONTWRITEBYTECODE": "1"}
+        done = Project.made_in(folder).snakemake("--quiet", "host", "reason", "rules", environment=env_vars)
         assert done.returncode == 0, done.stdout
 
     made = made_once(tmp_path_factory, "finished-once", make)

@@ -9,7 +9,7 @@ import functools
 
 import regex
 
-from scripts.common.metrics import metric
+from scripts.score.metrics import metric
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 from scripts.score.tokenize_text import words
 

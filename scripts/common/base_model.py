@@ -5,7 +5,7 @@ from pathlib import Path
 from scripts.common.cli import log
 from scripts.common.files import check_manifest
 from scripts.common.number_format import torch_dtype
-from scripts.common.vision import PROJECTOR, VISION_TOWER, see_one_by_one
+from scripts.common.vision import PROJECTOR, VISION_TOWER, encode_images_one_by_one
 
 
 def device_name() -> str:
@@ -67,7 +67,7 @@ def load_base(
         trust_remote_code=facts.get("trust_remote_code", False),
         **options,
     )
-    return see_one_by_one(model) if task == "vision" else model
+    return encode_images_one_by_one(model) if task == "vision" else model
 
 
 def has_room(size: int, free: int) -> bool:

@@ -9,11 +9,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from scripts.common.errors import UserError
-from scripts.common.full_disk import full_disk
+from scripts.common.checksums import name_inputs
+from scripts.common.errors import UserError, full_disk
 from scripts.common.gpu_locks import take_devices
-from scripts.common.orphans import end_with_workflow
-from scripts.common.seals import name_inputs
+from scripts.common.parent_watchdog import end_with_workflow
 from scripts.common.terminal import Progress, log, progress, terminal
 
 __all__ = ["Progress", "log", "progress", "run_step", "settings_argument", "step_parser"]
@@ -72,3 +71,14 @@ def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.Argume
             sys.stdout.flush()
             sys.stderr.flush()
     return 0
+
+
+def complete(settings: dict, keys: tuple[str, ...]) -> dict:
+    """Return the settings after checking that these keys are there, as the workflow gives them."""
+    missing = [key for key in keys if key not in settings]
+    if missing:
+        raise UserError(
+            f"--settings lacks {', '.join(missing)}",
+            remedy="`snakemake -n -p` prints the whole command, and docs/reference/configuration.md the defaults",
+        )
+    return settings

@@ -1,18 +1,20 @@
-"""Files and folders that are whole or absent, and manifests of folders."""
+"""Files and folders that are whole or absent, manifests of folders, and locks on open files."""
 
+import fcntl
 import glob
 import hashlib
 import json
 import os
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+from scripts.common.checksums import checksum_path, intact, is_checksum_file, known_sha256s, sha256_of, write_checksum
 from scripts.common.errors import UserError
-from scripts.common.seals import intact, is_seal, known_sha256s, seal_of, sha256_of, write_seal
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
@@ -22,24 +24,25 @@ PARTIAL = ".partial"
 def atomic_path(path: Path | str, part: bool = False) -> Iterator[Path]:
     """Yield a path beside `path` to write to; it takes the place of `path` when the block ends well.
 
-    The file gets a seal, and what killed steps left of it is removed. A file that is `part` of a set has neither: the
-    set's manifest has its hash. So have files in a folder that `atomic_folder` yields, its manifest excepted.
+    The file gets a checksum file, and what killed steps left of it is removed. A file that is `part` of a set has
+    neither: the set's manifest has its hash. So have files in a folder that `atomic_folder` yields, its manifest
+    excepted.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     if not part:
         remove_leftovers(path)
     beside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
-    sealed = not part and (path.name == MANIFEST or not any(parent.suffix == PARTIAL for parent in path.parents))
+    has_checksum = not part and (path.name == MANIFEST or not any(parent.suffix == PARTIAL for parent in path.parents))
     try:
         yield beside
         sync(beside)
-        sha256 = sha256_of(beside) if sealed else None
-        # A kill between these leaves a whole file without a seal, never one with the seal of another.
-        seal_of(path).unlink(missing_ok=True)
+        sha256 = sha256_of(beside) if has_checksum else None
+        # A kill between these leaves a whole file without a checksum, never one with the checksum of another.
+        checksum_path(path).unlink(missing_ok=True)
         os.replace(beside, path)
-        if sealed:
-            write_seal(path, sha256)
+        if has_checksum:
+            write_checksum(path, sha256)
         sync(path.parent)
     except OSError as error:
         error.filename = error.filename or str(path)  # a full disk names no file
@@ -186,7 +189,7 @@ def write_manifest(folder: Path | str, **facts: Any) -> Path:
     paths = [
         path
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != MANIFEST and path.suffix != PARTIAL and not is_seal(path)
+        if path.is_file() and path.name != MANIFEST and path.suffix != PARTIAL and not is_checksum_file(path)
     ]
     files = {
         str(path.relative_to(folder)): {"bytes": path.stat().st_size, "sha256": sha256}
@@ -217,3 +220,18 @@ def check_manifest(manifest: Path | str, hashes: bool = True) -> dict:
         if found != expected:
             raise UserError("has changed since it was made", path, remedy=remedy)
     return content
+
+
+def take_lock(file: TextIO | int, patience: float) -> None:
+    """Take the lock of an open file (or descriptor), trying for so many seconds.
+
+    Raises BlockingIOError when another process holds it; another OSError where the file system has no locks.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(0.1)

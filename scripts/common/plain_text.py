@@ -1,4 +1,7 @@
-"""Text from elsewhere as a terminal or a log may show it: what a terminal would obey is spelled out."""
+"""Text from elsewhere as a terminal may show it, and names of files that every program takes for names.
+
+What a terminal would obey is spelled out.
+"""
 
 import unicodedata
 
@@ -25,3 +28,17 @@ def is_obeyed(character: str) -> bool:
 def spelled(character: str) -> str:
     """Return a character as Python writes it in a text."""
     return character.encode("unicode_escape").decode("ascii")
+
+
+def name_fault(path: str) -> str | None:
+    """Say what keeps a path from being used, and what to do; None for all the usual ones.
+
+    Spaces, quotes, `$` and the like are fine, for every path is quoted. Braces are not: Snakemake fills them in.
+    """
+    if "{" in path or "}" in path:
+        return "has braces, which Snakemake would fill in; rename it"
+    if visible(path) != path:
+        return "has control characters; rename it"
+    if path.startswith("-"):
+        return f"begins like an option; write './{path}'"
+    return None

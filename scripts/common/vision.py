@@ -9,10 +9,10 @@ import functools
 import re
 from pathlib import Path
 
+from scripts.common.checksums import known_sha256
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_json
 from scripts.common.records import images_of, text_of
-from scripts.common.seals import known_sha256
 
 PROJECTOR, VISION_TOWER = "model.multi_modal_projector", "model.vision_tower"  # names of modules of Mistral 3
 NAMED_BY_CONTENT = re.compile(r"^[0-9a-f]{64}\.")
@@ -135,8 +135,8 @@ def pixel_inputs(processor, images: list) -> dict:
     return {key: inputs[key] for key in ("pixel_values", "image_sizes")}
 
 
-def see_one_by_one(model):
-    """Let a Mistral 3 look at the images of a batch one after the other; return it.
+def encode_images_one_by_one(model):
+    """Let a Mistral 3 encode the images of a batch one after the other; return it.
 
     transformers lays all images of a batch end to end, with a mask of (all patches)^2 that keeps them apart: for two
     pages of 110 x 78 patches the mask alone has 0.6 GB in 16 bits, for eight of them 9 GB. What the model sees is the

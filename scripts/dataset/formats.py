@@ -6,8 +6,8 @@ The readers require records that have every column of NEEDED.
 import json
 from typing import Any
 
-from scripts.common.entities import entities_json
 from scripts.common.records import ROLES, normalised, text_of
+from scripts.dataset.entities import entities_json
 from scripts.dataset.parts import are_parts, check_place_of_images, checked_text, content_of, normalised_content
 from scripts.dataset.raw_rows import BadRecordError
 

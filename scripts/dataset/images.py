@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scripts.common.checksums import note_input
 from scripts.common.errors import UserError
 from scripts.common.files import MANIFEST, atomic_path, sha256_of, write_json
 from scripts.common.records import images_of
-from scripts.common.seals import note_input
 from scripts.dataset.raw_rows import BadRecordError
 
 if TYPE_CHECKING:

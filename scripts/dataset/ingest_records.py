@@ -11,12 +11,11 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from scripts.common.canonical import row_writer, to_row
-from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.cli import Progress, complete, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, write_json
 from scripts.common.records import Record
-from scripts.common.step_settings import complete
+from scripts.dataset.canonical import row_writer, to_row
 from scripts.dataset.images import FOLDER, ImageStore, without_images, write_images_manifest
 from scripts.dataset.ingest import ingest
 from scripts.dataset.make_record import RecordMaker

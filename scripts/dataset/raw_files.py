@@ -9,8 +9,8 @@ from pathlib import Path
 
 import zstandard
 
+from scripts.common.checksums import note_input
 from scripts.common.errors import UserError
-from scripts.common.seals import note_input
 from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError
 
 KINDS = ("json", "jsonl", "csv", "tsv", "parquet")

@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.common.carried import carried
 from scripts.common.errors import UserError
 from scripts.common.offline import is_offline
+from scripts.common.snapshot_from_cache import snapshot_from_cache
 from scripts.dataset.raw_rows import RawRow
 
 
@@ -22,7 +22,7 @@ def read_hub_rows(hub: dict) -> Iterator[RawRow]:
         )
     place = f"{hub['id']}@{hub['revision'][:12]}/{hub['split']}"
     if is_offline():
-        source, pinned = carried("dataset", hub["id"], hub["revision"]), {}
+        source, pinned = snapshot_from_cache("dataset", hub["id"], hub["revision"]), {}
     else:
         source, pinned = hub["id"], {"revision": hub["revision"]}
     yield from streamed(source, place, **pinned, name=hub["name"], split=hub["split"])

@@ -16,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.common.canonical import COLUMNS, from_row, read_rows, row_count, row_writer
-from scripts.common.cli import Progress, progress, run_step, step_parser
+from scripts.common.cli import Progress, complete, progress, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, write_json
 from scripts.common.records import SPLITS
-from scripts.common.step_settings import complete
 from scripts.dataset.augment import Augmenter
+from scripts.dataset.canonical import COLUMNS, from_row, read_rows, row_count, row_writer
 from scripts.dataset.deduplicate import (
     TextStore,
     compared_text,

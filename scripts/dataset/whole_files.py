@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.common.canonical import read_rows
 from scripts.common.errors import UserError
 from scripts.common.records import SPLITS
+from scripts.dataset.canonical import read_rows
 
 
 def files_of(whole: dict[str, list[str]]) -> dict[str, int]:

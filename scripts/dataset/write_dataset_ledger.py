@@ -9,11 +9,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from scripts.common.canonical import read_rows, row_count
 from scripts.common.charts import histogram_svg, inline
 from scripts.common.cli import progress, run_step, step_parser
 from scripts.common.files import read_json, write_json
 from scripts.common.html import write_page
+from scripts.dataset.canonical import read_rows, row_count
 from scripts.dataset.ledger import make_ledger, without_raw_texts
 from scripts.dataset.ledger_charts import flow_segments, label_rows, span_rows
 from scripts.dataset.ledger_images import ImageStatistics, thumbnails

@@ -13,6 +13,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
+from scripts.common.checksums import intact
 from scripts.common.cli import log, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import (
@@ -26,13 +27,12 @@ from scripts.common.files import (
     write_json,
     write_text,
 )
-from scripts.common.modelfile_text import with_plain_spaces
 from scripts.common.records import images_of, normalised, text_of
-from scripts.common.seals import intact
 from scripts.deploy.crate import write_crate
 from scripts.deploy.fill_examples import filled, sampling_of_llama_cpp, sampling_of_transformers
 from scripts.deploy.model_card import model_card
 from scripts.deploy.modelfile import modelfile
+from scripts.deploy.modelfile_text import with_plain_spaces
 from scripts.deploy.provenance import FILE as PROVENANCE
 from scripts.deploy.provenance import provenance
 from scripts.deploy.served_strategy import asked_systems, context_of, lacking_system, served_strategy

@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote
 
 from scripts.common.files import sha256_of, write_json
-from scripts.common.stand_in import is_stand_in
+from scripts.score.stand_in import is_stand_in
 
 FILE = "ro-crate-metadata.json"
 MAIN = "workflow/Snakefile"

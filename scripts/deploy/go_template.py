@@ -7,7 +7,7 @@ have no effect, so that no white space needs trimming.
 
 from scripts.common.chat_shape import ChatShape
 from scripts.common.errors import UserError
-from scripts.common.modelfile_text import QUOTES, is_printable
+from scripts.deploy.modelfile_text import QUOTES, is_printable
 
 
 def go_string(text: str) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 from scripts.common.chat_shape import ChatShape
 from scripts.common.errors import UserError
-from scripts.common.modelfile_text import QUOTES, is_printable, modelfile_fault, with_plain_spaces
 from scripts.deploy.go_template import go_template
+from scripts.deploy.modelfile_text import QUOTES, is_printable, modelfile_fault, with_plain_spaces
 
 log = logging.getLogger(__name__)
 

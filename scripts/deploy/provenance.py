@@ -12,13 +12,13 @@ from dataclasses import asdict
 from pathlib import Path, PurePath
 from typing import Any
 
+from scripts.common.checksums import checksum_path, known_sha256, recorded_inputs
 from scripts.common.environment import container_image, kind_of_environment
 from scripts.common.errors import UserError
 from scripts.common.files import canonical_sha256, read_json, sha256_of
-from scripts.common.seals import known_sha256, recorded_inputs, seal_of
-from scripts.common.tokenizer_files import FILES as TOKENIZER_FILES
 from scripts.deploy.read_files import hash_of_hashes, read_facts, read_paths
 from scripts.gguf.fetch_converter import read_pin
+from scripts.model.tokenizer_files import FILES as TOKENIZER_FILES
 
 FILE = "provenance.json"
 FILE_KEYS = ("files", "validation_files", "test_files")
@@ -105,7 +105,7 @@ def broken_links(results: Iterable[Path], sources: set[Path]) -> Iterable[tuple[
         if made in sources:
             continue
         sources.add(made)
-        for read, recorded in recorded_inputs(made).items() if seal_of(made).is_file() else ():
+        for read, recorded in recorded_inputs(made).items() if checksum_path(made).is_file() else ():
             if not read.is_file() or known_sha256(read) != recorded:
                 yield made, read, read.is_file()
             waiting.append(read)

@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from scripts.common.files import sha256_of
-from scripts.common.path_names import name_fault
+from scripts.common.plain_text import name_fault
 from scripts.model.chat_templates import BUILT_IN_TEMPLATES
 from scripts.model.model_files import WEIGHTS, is_taken
 

@@ -32,8 +32,8 @@ SHOWN = 100  # characters of a value or a name
 NOT_HERE = object()
 # Paths in the results of the files that a bundle is made from, by their names in the record.
 PLACES = {
-    "gguf": "runs/{maker}/gguf/{quant}.gguf", "mmproj": "runs/{maker}/gguf/mmproj.gguf",
-    "merged": "runs/{maker}/merged/manifest.json", "parity": "runs/{run}/parity.json",
+    "gguf": "runs/{trained_as}/gguf/{quant}.gguf", "mmproj": "runs/{trained_as}/gguf/mmproj.gguf",
+    "merged": "runs/{trained_as}/merged/manifest.json", "parity": "runs/{run}/parity.json",
     "verdict": "runs/{run}/verdict.json", "scores": "runs/{run}/scores/{variant}.json",
     "images": "datasets/{dataset}/images/manifest.json", "redaction": "datasets/{dataset}/redaction.json",
 }  # fmt: skip
@@ -139,11 +139,11 @@ def read_config(run: str, files: list[Path], project: Path) -> tuple[dict, str, 
     """
     import yaml
 
-    from scripts.common.config.expand import merged
-    from scripts.common.config.load import load_config
-    from scripts.common.config.paths import files_at
-    from scripts.common.config.sections import sections_of
-    from scripts.common.config.variants import makers
+    from scripts.config.expand import merged
+    from scripts.config.load import load_config
+    from scripts.config.paths import files_at
+    from scripts.config.sections import sections_of
+    from scripts.config.variants import trained_by
 
     raw: dict = {}
     for path in files:
@@ -154,7 +154,7 @@ def read_config(run: str, files: list[Path], project: Path) -> tuple[dict, str, 
     sections = sections_of(config, run)
     patterns = [pattern for key in provenance.FILE_KEYS for pattern in sections["dataset"][key] or []]
     raw = [file for pattern in patterns for file in files_at(pattern, (os.curdir, project))]
-    return sections, makers(config.runs)[run], raw
+    return sections, trained_by(config.runs)[run], raw
 
 
 def leaves(value: Any, place: str = "") -> Iterator[tuple[str, Any]]:
@@ -172,7 +172,7 @@ def verify_sources(record: dict, project: Path, configfiles: list[Path], finding
     files = configfiles or [provenance.located(inside(Path(), name), project) for name in names]
     if files and None not in files:
         with suppress(ImportError):
-            from scripts.common.config_files import first_fault
+            from scripts.config.files import first_fault
 
             if fault := first_fault(files):
                 raise UserError(fault)
@@ -182,8 +182,8 @@ def verify_sources(record: dict, project: Path, configfiles: list[Path], finding
         words = f"--configfile {' '.join(names)[:SHOWN] or 'YOUR.yaml'}"
         findings.note("config", f'not compared: name the run\'s configuration, ARGS="{words}"', is_fault=False)
     else:
-        sections, maker, raw = found
-        findings.compare("trained_as", record["trained_as"], maker)
+        sections, trained_as, raw = found
+        findings.compare("trained_as", record["trained_as"], trained_as)
         findings.compare_all("config", dict(leaves(recorded)), dict(leaves(provenance.without_places(sections))))
         places = {provenance.name_in_config(path, sections["dataset"]): path for path in map(Path, raw)}
         places |= {key: provenance.located(path, project) for key, path in read_paths(sections).items()}
@@ -208,7 +208,7 @@ def verify_results(record: dict, bundle: Path, findings: Findings) -> None:
     is_beside = ("", *place.parts)[-3:] == ("runs", record["run"], "bundle")
     results = place.parents[2] if is_beside else Path(os.devnull)
     run, model = record["config"]["sections"]["run"], record["base_model"]["name"]
-    names = {"run": record["run"], "maker": record["trained_as"], "dataset": record["data"]["name"]}
+    names = {"run": record["run"], "trained_as": record["trained_as"], "dataset": record["data"]["name"]}
     names["quant"] = run["deploy"].get("quant") or (run["quants"] or ["bf16"])[-1]
     manifest = inside(results, f"models/{model}/manifest.json")
     findings.compare(f"base model: {model}/manifest.json", record["base_model"]["manifest_sha256"], hash_at(manifest))

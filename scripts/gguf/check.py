@@ -16,7 +16,7 @@ import sys
 from pathlib import Path
 
 from scripts.common.errors import UserError
-from scripts.common.orphans import die_with_parent
+from scripts.common.parent_watchdog import die_with_parent
 from scripts.gguf.reader import GgufFile, read_gguf
 
 PROJECTOR = "clip"  # the architecture of mmproj files, which llama.cpp opens only together with a model

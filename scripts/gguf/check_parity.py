@@ -22,7 +22,7 @@ from scripts.gguf.conversations import built_in_conversations
 from scripts.gguf.divergence import ServedRows, TextRow, compare_rows, first_answered, load_merged
 from scripts.gguf.llama import TEMPLATE_KEY, adds_bos, open_gguf, token_text
 from scripts.gguf.parity import Comparison, check_special_tokens, compare_conversation, text_or_refusal
-from scripts.gguf.vision_divergence import Eyes, compare_vision, vision_conversations
+from scripts.gguf.vision_divergence import VisionFiles, compare_vision, vision_conversations
 from scripts.predict.arguments import named_file
 from scripts.predict.prompts import all_prompts
 from scripts.predict.strategies import Strategies
@@ -92,12 +92,12 @@ def check_parity(
     settings: dict,
     threads: int,
     train: Path | None = None,
-    eyes: Eyes | None = None,
+    vision_files: VisionFiles | None = None,
 ) -> dict:
     """Check tokens and distributions; return the report. Raises ParityError if serving differs from training.
 
     `settings` has `parity` and `generation.system` of the run's configuration, and may have `strategies`, whose
-    examples come from `train`. A vision run has `eyes`, and `vision.longest_edge` in its settings.
+    examples come from `train`. A vision run has `vision_files`, and `vision.longest_edge` in its settings.
     """
     from transformers import AutoTokenizer
 
@@ -110,10 +110,10 @@ def check_parity(
     report = compare_tokens(tokenizer, path, {**built_in_conversations(), **texts})
     limit, count = settings["parity"]["max_kl"], settings["parity"]["prompts"]
     rows = first_rows(tokenizer, texts or built_in_conversations(), count)
-    if eyes is None:
+    if vision_files is None:
         return {**report, "divergence": compare_distributions(merged, path, rows, threads, limit, trusted)}
     shape = ChatShape.from_json(report["shape"])
-    return {**report, **compare_vision(merged, path, eyes, settings, threads, shape, rows, seen)}
+    return {**report, **compare_vision(merged, path, vision_files, settings, threads, shape, rows, seen)}
 
 
 def first_rows(tokenizer, conversations: dict[str, list[dict]], count: int) -> list[TextRow]:
@@ -135,7 +135,7 @@ def step(arguments) -> None:
         arguments.settings,
         arguments.threads,
         arguments.train,
-        Eyes(arguments.mmproj, arguments.images) if arguments.mmproj else None,
+        VisionFiles(arguments.mmproj, arguments.images) if arguments.mmproj else None,
     )
     write_json(arguments.output, report)
 

@@ -15,10 +15,9 @@ from pathlib import Path
 from scripts.common.chat import render
 from scripts.common.chat_template import without_generation_tags
 from scripts.common.cli import Progress, run_step, step_parser
-from scripts.common.errors import UserError
+from scripts.common.errors import UserError, refuse_full_disk
 from scripts.common.files import atomic_path, check_manifest, read_json, scratch_folder
-from scripts.common.full_disk import refuse_full_disk
-from scripts.common.orphans import die_with_parent
+from scripts.common.parent_watchdog import die_with_parent
 from scripts.gguf.llama import TEMPLATE_KEY
 from scripts.gguf.metadata import IMAGE_TAG, TEXT_TAG, display_name, general_metadata, metadata_changes
 from scripts.gguf.naming import model_name
@@ -40,7 +39,7 @@ def run_converter(tools: Path, folder: Path, output: Path, *options: str) -> Non
 
     Raises UserError with the line that names the error; all output goes to the log.
     """
-    surroundings = {
+    env_vars = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join([str(tools.resolve()), str(tools.resolve() / "gguf-py")]),
         "PYTHONDONTWRITEBYTECODE": "1",  # keeps the folder unchanged
@@ -52,7 +51,7 @@ def run_converter(tools: Path, folder: Path, output: Path, *options: str) -> Non
     said, bar = [], Progress("convert to GGUF", 100)
     with subprocess.Popen(
         command,
-        env=surroundings,
+        env=env_vars,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -21,7 +21,7 @@ LARGEST_IN_FULL_PRECISION = 4_000_000_000  # bytes of weights; larger models are
 log = logging.getLogger(__name__)
 
 
-def load_merged(folder: Path, trust_remote_code: bool, sees: bool = False):
+def load_merged(folder: Path, trust_remote_code: bool, vision: bool = False):
     """Load the merged model for the reference logits: on the GPU if it fits, in the highest precision that fits.
 
     `sees`: whether it is a vision model.
@@ -29,7 +29,7 @@ def load_merged(folder: Path, trust_remote_code: bool, sees: bool = False):
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    kind = AutoModelForImageTextToText if sees else AutoModelForCausalLM
+    kind = AutoModelForImageTextToText if vision else AutoModelForCausalLM
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     small = size <= LARGEST_IN_FULL_PRECISION or not is_native("bf16")
     model = kind.from_pretrained(

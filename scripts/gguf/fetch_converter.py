@@ -21,7 +21,7 @@ from pathlib import Path
 from scripts.common.cli import run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, sha256_of, write_manifest
-from scripts.common.pip_download import pip_download
+from scripts.common.offline import pip_download
 
 ARCHIVE_VARIABLE = "SNAKETUNE_LLAMA_CPP_ARCHIVE"
 FOLDER_VARIABLE = "SNAKETUNE_LLAMA_CPP_FOLDER"

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.common.chat_template import render_template
+from scripts.common.checksums import intact
 from scripts.common.errors import UserError
-from scripts.common.seals import intact
 from scripts.gguf.check import check_gguf, fault_lines
 
 if TYPE_CHECKING:

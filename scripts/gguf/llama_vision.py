@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from scripts.common.checksums import intact
 from scripts.common.errors import UserError
-from scripts.common.seals import intact
 from scripts.common.vision import cell_size
 from scripts.gguf import llama
 from scripts.gguf.mmproj import image_limits
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Sight:
+class ImageSpec:
     """Image parameters of an mmproj file; `scripts.common.vision` uses it in place of a PixtralProcessor."""
 
     patch_size: int
@@ -43,18 +43,19 @@ class Sight:
         return (-(-self.image_processor.size["longest_edge"] // cell_size(self))) ** 2
 
 
-def sight_of(mmproj: Path | str, longest_edge: int | None = None) -> Sight:
+def read_image_spec(mmproj: Path | str, longest_edge: int | None = None) -> ImageSpec:
     """Return the image parameters of an mmproj file; see `image_limits`."""
     from transformers.models.pixtral import PixtralImageProcessor
 
     edge, patch, merge = image_limits(mmproj, longest_edge)
     cell = {"height": patch * merge, "width": patch * merge}
-    return Sight(patch, merge, PixtralImageProcessor(size={"longest_edge": edge}, patch_size=cell))
+    return ImageSpec(patch, merge, PixtralImageProcessor(size={"longest_edge": edge}, patch_size=cell))
 
 
-def prepared_image(image: "Image.Image", sight: Sight) -> "numpy.ndarray":
+def prepared_image(image: "Image.Image", image_spec: ImageSpec) -> "numpy.ndarray":
     """Return an RGB image scaled as for the model, [height, width, 3] bytes."""
-    pixels = sight.image_processor(image, do_rescale=False, do_normalize=False, return_tensors="pt")["pixel_values"][0]
+    inputs = image_spec.image_processor(image, do_rescale=False, do_normalize=False, return_tensors="pt")
+    pixels = inputs["pixel_values"][0]
     return pixels.permute(1, 2, 0).contiguous().numpy()
 
 
@@ -99,7 +100,7 @@ def pieces_ids(model: "Llama", text: str) -> list[list[int]]:
 
 @contextmanager
 def open_vision(
-    model: "Llama", mmproj: Path | str, sight: Sight | None, threads: int | None = None
+    model: "Llama", mmproj: Path | str, image_spec: ImageSpec | None, threads: int | None = None
 ) -> Iterator["Vision"]:
     """Open an mmproj file for an open model, and close it when the block ends.
 
@@ -117,15 +118,15 @@ def open_vision(
     options.use_gpu = llama_cpp.llama_supports_gpu_offload()
     options.print_timings = False
     options.n_threads = threads or options.n_threads
-    if sight is not None:
-        options.image_min_tokens, options.image_max_tokens = 1, sight.most_tokens
+    if image_spec is not None:
+        options.image_min_tokens, options.image_max_tokens = 1, image_spec.most_tokens
     context = mtmd_cpp.mtmd_init_from_file(str(intact(mmproj)).encode(), model.model, options)
     if not context:
         llama.show_native_lines()
         raise UserError(f"llama.cpp can't load it: {llama.native_faults()[0]}", mmproj)
     llama.native_lines.clear()
     try:
-        yield Vision(context, sight)
+        yield Vision(context, image_spec)
     except UserError:
         raise
     except BaseException:
@@ -138,8 +139,8 @@ def open_vision(
 class Vision:
     """An open mmproj file: makes chunks of text and images, and evaluates them."""
 
-    def __init__(self, context: int, sight: Sight | None):
-        self.context, self.sight = context, sight
+    def __init__(self, context: int, image_spec: ImageSpec | None):
+        self.context, self.image_spec = context, image_spec
 
     @contextmanager
     def chunks(self, model: "Llama", text: str, images: list["numpy.ndarray"]) -> Iterator[list["Chunk"]]:

@@ -9,11 +9,10 @@ import re
 import sys
 from pathlib import Path
 
+from scripts.common.checksums import intact
 from scripts.common.cli import Progress, run_step, step_parser
-from scripts.common.errors import UserError
+from scripts.common.errors import UserError, refuse_full_disk
 from scripts.common.files import atomic_path, write_json
-from scripts.common.full_disk import refuse_full_disk
-from scripts.common.seals import intact
 from scripts.gguf.check import check_gguf
 from scripts.gguf.llama import keep_native_lines, last_native_fault, native_lines
 from scripts.gguf.reader import read_gguf

@@ -11,7 +11,7 @@ from scripts.common.records import images_of
 from scripts.common.vision import load_image, pixel_inputs, vision_tokenizer
 from scripts.gguf.divergence import ServedRows, TextRow, compare_rows, first_answered, load_merged, on_device, rounded
 from scripts.gguf.llama import chat_text, open_gguf
-from scripts.gguf.llama_vision import open_vision, prepared_image, sight_of, with_markers
+from scripts.gguf.llama_vision import open_vision, prepared_image, read_image_spec, with_markers
 from scripts.gguf.parity import ParityError
 from scripts.gguf.vision_parity import ImageParity, compare_images, image_ids, images_left_alone
 
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Eyes:
+class VisionFiles:
     """A vision run's files: its mmproj file and the folder of its images."""
 
     mmproj: Path
@@ -58,7 +58,7 @@ class ImageRow(TextRow):
     def chunks(self, served: "Llama"):
         """Return a context manager for the conversation's chunks."""
         text = chat_text(served, with_markers(self.messages), self.messages[-1]["role"] != "assistant")
-        arrays = [prepared_image(image, self.parity.vision.sight) for image in self.images()]
+        arrays = [prepared_image(image, self.parity.vision.image_spec) for image in self.images()]
         return self.parity.vision.chunks(served, text, arrays)
 
     def evaluate(self, served: "Llama") -> None:
@@ -123,7 +123,7 @@ def compare_embeddings(rows: list[ImageRow], found: list[list["numpy.ndarray"]],
 def compare_vision(
     merged: Path,
     path: Path,
-    eyes: Eyes,
+    vision_files: VisionFiles,
     settings: dict,
     threads: int,
     shape: ChatShape,
@@ -135,20 +135,20 @@ def compare_vision(
     Raises ParityError if serving differs from training.
     """
     trusted = check_manifest(merged / "manifest.json").get("trust_remote_code", False)
-    tokenizer = vision_tokenizer(merged / "manifest.json", eyes.images, settings)
-    sight = sight_of(eyes.mmproj, settings["vision"]["longest_edge"])
+    tokenizer = vision_tokenizer(merged / "manifest.json", vision_files.images, settings)
+    image_spec = read_image_spec(vision_files.mmproj, settings["vision"]["longest_edge"])
     limit, chosen = settings["parity"]["max_kl"], first_answered(conversations, settings["parity"]["prompts"])
     lengths = [len(image_ids(tokenizer, messages)) for messages in chosen] + [len(row.ids) for row in texts]
     with open_gguf(path, max(lengths), threads, logits_all=True) as model:
-        with open_vision(model, eyes.mmproj, sight, threads) as vision:
+        with open_vision(model, vision_files.mmproj, image_spec, threads) as vision:
             parity = ImageParity(tokenizer, model, vision)
             found = compare_images(parity, shape, conversations)
             rows = [ImageRow(image_ids(tokenizer, messages), parity, messages) for messages in chosen]
             embeddings = [row.embeddings(model) for row in rows]
             served = [ServedRows(model, texts, "text"), ServedRows(model, rows, "text after images")]
-        with open_vision(model, eyes.mmproj, None, threads) as vision:
+        with open_vision(model, vision_files.mmproj, None, threads) as vision:
             found["otherwise_in_a_server"] = images_left_alone(parity, vision)
-    reference = load_merged(merged, trusted, sees=True)
+    reference = load_merged(merged, trusted, vision=True)
     divergence = compare_rows(served[0], reference, limit)
     if rows:
         found["embeddings"] = compare_embeddings(rows, embeddings, reference)

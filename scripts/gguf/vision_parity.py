@@ -37,8 +37,8 @@ class ImageParity:
     def image(self, name: str) -> "numpy.ndarray":
         """Return an image as passed to llama.cpp, [height, width, 3] bytes, after a check of its size."""
         if name not in self.arrays:
-            array = prepared_image(load_image(self.tokenizer.folder, name), self.vision.sight)
-            cell, trained = cell_size(self.vision.sight), self.tokenizer.grid(name)
+            array = prepared_image(load_image(self.tokenizer.folder, name), self.vision.image_spec)
+            cell, trained = cell_size(self.vision.image_spec), self.tokenizer.grid(name)
             grid = (array.shape[0] // cell, array.shape[1] // cell)
             if grid != trained:
                 raise ParityError(

@@ -9,11 +9,11 @@ It is for tests of the workflow without the real model. It is not trained.
 import sys
 from pathlib import Path
 
+from scripts.common.checksums import intact
 from scripts.common.cli import run_step, step_parser
-from scripts.common.config.models import EmbeddedModel
 from scripts.common.files import atomic_folder, write_manifest
-from scripts.common.seals import intact
 from scripts.common.threads import use_threads
+from scripts.config.models import EmbeddedModel
 from scripts.model.embedded_vision import new_vision_model, save_processor
 from scripts.model.template_date import pinned_template
 from scripts.model.train_tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer

@@ -7,9 +7,9 @@ python scripts/model/dequantize_gguf.py model.gguf --name small --folder results
 import sys
 from pathlib import Path
 
+from scripts.common.checksums import intact
 from scripts.common.cli import log, run_step
 from scripts.common.files import atomic_folder, sha256_of, write_json
-from scripts.common.seals import intact
 from scripts.gguf.base_config import generation_config, model_config
 from scripts.gguf.base_tokenizer import write_tokenizer
 from scripts.gguf.base_weights import write_weights

@@ -6,8 +6,8 @@ Mistral-Small-3.1-24B-Instruct-2503; only the sizes are small.
 
 from pathlib import Path
 
-from scripts.common.config.models import EmbeddedModel
 from scripts.common.files import write_json
+from scripts.config.models import EmbeddedModel
 
 PATCH_SIZE = 14
 SPATIAL_MERGE_SIZE = 2

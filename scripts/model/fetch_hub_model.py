@@ -12,10 +12,10 @@ import shutil
 import sys
 from pathlib import Path
 
-from scripts.common.carried import carried
 from scripts.common.cli import log, run_step
 from scripts.common.errors import UserError
 from scripts.common.offline import is_offline
+from scripts.common.snapshot_from_cache import snapshot_from_cache
 from scripts.model.link_local_model import link_local_model
 from scripts.model.model_files import NOT_NEEDED, wanted_patterns
 from scripts.model.model_folder import finish_model_folder, model_parser
@@ -57,7 +57,7 @@ def fetch_hub_model(folder: Path, name: str, settings: dict, chat_template: Path
 def link_carried_model(folder: Path, name: str, settings: dict, chat_template: Path | None = None) -> None:
     """Link the snapshot in the local hub cache; raises UserError if it is incomplete."""
     hub, patterns = settings["hub"], (wanted_patterns(settings["trust_remote_code"]), list(NOT_NEEDED))
-    snapshot = Path(carried("model", hub["id"], hub["revision"], patterns))
+    snapshot = Path(snapshot_from_cache("model", hub["id"], hub["revision"], patterns))
     link_local_model(snapshot, folder, name, settings, chat_template, hub)
 
 

@@ -7,10 +7,10 @@ import shutil
 import sys
 from pathlib import Path
 
+from scripts.common.checksums import note_input
 from scripts.common.cli import run_step
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder
-from scripts.common.seals import note_input
 from scripts.model.model_files import WEIGHTS, is_taken
 from scripts.model.model_folder import check_model_folder, finish_model_folder, model_parser
 

@@ -2,7 +2,7 @@
 
 from fnmatch import fnmatch
 
-from scripts.common.path_names import name_fault
+from scripts.common.plain_text import name_fault
 
 WEIGHTS = "*.safetensors"
 SMALL_FILES = ("*.json", "*.jinja", "*.model", "*.txt", "*.md", "LICENSE*")

@@ -4,10 +4,10 @@ import argparse
 import shutil
 from pathlib import Path
 
+from scripts.common.checksums import intact
 from scripts.common.cli import step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_manifest
-from scripts.common.seals import intact
 from scripts.model.foreign_code import take_out_code
 from scripts.model.model_files import WEIGHTS
 from scripts.model.safetensors_files import check_index, count_parameters

@@ -17,7 +17,7 @@ from scripts.common.chat_shape import probe_conversations
 from scripts.common.chat_template import rendered_template
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
-from scripts.common.orphans import die_with_parent
+from scripts.common.parent_watchdog import die_with_parent
 
 CLOCK = "strftime_now"
 CALL = re.compile(rf"{CLOCK}\(\s*(?:format\s*=\s*)?([\"'])((?:(?!\1).)*)\1\s*\)")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from scripts.common.records import images_of
 from scripts.common.vision import image_grid, image_size, load_image
 from scripts.gguf.llama import can_drop_tokens, chat_text, token_ids
-from scripts.gguf.llama_vision import open_vision, pieces_ids, prepared_image, sight_of, with_markers
+from scripts.gguf.llama_vision import open_vision, pieces_ids, prepared_image, read_image_spec, with_markers
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
@@ -71,19 +71,19 @@ class ImageReader:
 
     def __init__(self, mmproj: Path, folder: Path, longest_edge: int | None):
         self.mmproj, self.folder, self.vision = mmproj, folder, None
-        self.sight = sight_of(mmproj, longest_edge)
+        self.image_spec = read_image_spec(mmproj, longest_edge)
 
     @contextmanager
     def opened(self, model: "Llama", threads: int):
         """Open the mmproj file for a model; closed when the block ends."""
-        with open_vision(model, self.mmproj, self.sight, threads) as self.vision:
+        with open_vision(model, self.mmproj, self.image_spec, threads) as self.vision:
             yield
         self.vision = None
 
     def count(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> int:
         """Return the number of tokens of a conversation: an image has one per grid cell and one per row."""
         texts = pieces_ids(model, self.text(model, messages, open_ended))
-        grids = [image_grid(self.sight, image_size(self.folder, name)) for name in images_of(messages)]
+        grids = [image_grid(self.image_spec, image_size(self.folder, name)) for name in images_of(messages)]
         return sum(map(len, texts)) + sum(rows * (columns + 1) for rows, columns in grids)
 
     def tail(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> list[int]:
@@ -95,7 +95,7 @@ class ImageReader:
     def read(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> list[int]:
         """Evaluate a conversation up to its last image, from an empty cache; return the token ids of the rest."""
         model.reset()
-        images = [prepared_image(load_image(self.folder, name), self.sight) for name in images_of(messages)]
+        images = [prepared_image(load_image(self.folder, name), self.image_spec) for name in images_of(messages)]
         with self.vision.chunks(model, self.text(model, messages, open_ended), images) as chunks:
             self.vision.eval(model, chunks[:-1])
             return chunks[-1].ids

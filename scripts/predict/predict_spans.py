@@ -16,12 +16,12 @@ from pathlib import Path
 
 from scripts.common.base_model import device_name
 from scripts.common.cli import Progress, run_step
-from scripts.common.entities import entities_json
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_jsonl
 from scripts.common.number_format import device_precision
 from scripts.common.records import text_of
 from scripts.common.threads import use_threads
+from scripts.dataset.entities import entities_json
 from scripts.predict.answers import AnswerFile
 from scripts.predict.arguments import bar_title, predict_parser, prompt_circumstances
 from scripts.predict.prompts import Prompt, all_prompts

@@ -11,7 +11,6 @@ import sys
 import time
 from pathlib import Path
 
-from scripts.common.adapter_config import adapter_config
 from scripts.common.base_model import device_name, four_bit, load_base, load_tokenizer
 from scripts.common.chat import end_of_turn_ids, prompt_ids, tokenize_conversation
 from scripts.common.cli import Progress, run_step
@@ -24,6 +23,7 @@ from scripts.common.vision import VisionTokenizer, is_vision, vision_tokenizer
 from scripts.predict.answers import AnswerFile
 from scripts.predict.arguments import bar_title, predict_parser, prompt_circumstances, prompts_of
 from scripts.predict.prompts import Prompt
+from scripts.train.adapter_config import adapter_config
 
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
 

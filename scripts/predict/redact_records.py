@@ -11,13 +11,12 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from scripts.common.canonical import from_row, read_rows, row_count, row_writer, to_row
-from scripts.common.cli import Progress, log, run_step, step_parser
+from scripts.common.cli import Progress, complete, log, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_of, write_json
 from scripts.common.records import Record
-from scripts.common.step_settings import complete
 from scripts.common.threads import use_threads
+from scripts.dataset.canonical import from_row, read_rows, row_count, row_writer, to_row
 from scripts.predict.redaction import Redactor, texts_of
 
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py

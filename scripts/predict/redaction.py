@@ -4,8 +4,8 @@ import hashlib
 import re
 from collections import Counter
 
-from scripts.common.entities import entities_json
 from scripts.common.records import Record, content_id, images_of
+from scripts.dataset.entities import entities_json
 
 REPEATED = 4  # minimum characters of a found text to be replaced everywhere in the record
 EXAMPLES, EXCERPT = 5, 400

@@ -7,7 +7,7 @@ from scripts.common.base_model import four_bit, load_tokenizer
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
 from scripts.common.number_format import precision_of_answers, torch_dtype
-from scripts.common.span_alignment import (
+from scripts.train.span_alignment import (
     OUTSIDE,
     TokenizedText,
     encode_text,
@@ -39,7 +39,7 @@ class SpanModel:
         import torch
         from transformers import AutoModelForTokenClassification
 
-        from scripts.common.classifier_head import HEAD_CONFIG, load_head
+        from scripts.train.classifier_head import HEAD_CONFIG, load_head
 
         manifest = Path(manifest)
         facts, folder = check_manifest(manifest), manifest.parent
@@ -122,7 +122,7 @@ class SpanModel:
         """Return the most probable tag of each token of each row, and its probability."""
         import torch
 
-        from scripts.common.padding import pad_batch
+        from scripts.train.padding import pad_batch
 
         inputs = pad_batch([{"input_ids": row, "labels": row} for row in rows], self.tokenizer.pad_token_id)
         with torch.inference_mode():

@@ -1,9 +1,9 @@
 """The leaderboard: all runs and variants of a dataset, ranked, with differences marked that may be noise."""
 
-from scripts.common.metric_list import METRICS
 from scripts.score.bootstrap import Estimate
 from scripts.score.columns import RANKED_BY, columns_of, kind_of
 from scripts.score.gates import metric_difference
+from scripts.score.metric_list import METRICS
 from scripts.score.shown import shown
 
 RESAMPLES, SEED = 1000, 0

@@ -1,6 +1,6 @@
 """The metrics in tables, and the ranking metric, by the kind of answers (scripts/score/answer_kind.py)."""
 
-from scripts.common.metric_list import METRICS
+from scripts.score.metric_list import METRICS
 
 # The first that every row has is used. The character error rate distinguishes rows whose answers are all wrong.
 RANKED_BY = {

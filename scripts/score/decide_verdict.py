@@ -7,12 +7,11 @@
 import sys
 from pathlib import Path
 
-from scripts.common.cli import run_step, step_parser
+from scripts.common.cli import complete, run_step, step_parser
 from scripts.common.files import read_json, write_json
-from scripts.common.stand_in import is_stand_in
-from scripts.common.step_settings import complete
 from scripts.score.gates import verdict
 from scripts.score.read_scores import read_variants
+from scripts.score.stand_in import is_stand_in
 
 
 def parser():

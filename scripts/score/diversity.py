@@ -8,7 +8,7 @@ centred so that their mean is the value (Miller 1974, Biometrika 61(1)).
 import re
 from collections import Counter
 
-from scripts.common.metrics import metric
+from scripts.score.metrics import metric
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 from scripts.score.tokenize_text import ngrams
 

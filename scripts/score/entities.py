@@ -10,8 +10,8 @@ Macro and weighted means are over the classes of the expected answers: a class t
 and the micro scores, but does not enter the means.
 """
 
-from scripts.common.metrics import metric
 from scripts.score.entity_rows import Counts, EntityRow
+from scripts.score.metrics import metric
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 
 

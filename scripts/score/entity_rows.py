@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import regex
 
-from scripts.common.entities import entities_of, parse_entities
 from scripts.common.errors import UserError
 from scripts.common.records import text_of
+from scripts.dataset.entities import entities_of, parse_entities
 
 Span = tuple[int, int, str]
 Counts = dict[str, list[int]]

@@ -2,10 +2,10 @@
 
 import math
 
-from scripts.common.metric_list import METRICS
-from scripts.common.stand_in import NOTE
 from scripts.score.bootstrap import Estimate, difference
+from scripts.score.metric_list import METRICS
 from scripts.score.shown import number, shown
+from scripts.score.stand_in import NOTE
 from scripts.score.statistics import SHARES
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from scripts.common.errors import UserError
 from scripts.common.language import language_of
-from scripts.common.metric_list import METRICS
-from scripts.common.metrics import FUNCTIONS, read_metrics
 from scripts.score import diversity, entities, similarity, style  # noqa: F401 (imported for their registered metrics)
 from scripts.score.bootstrap import estimate, point, rounded, table_of
+from scripts.score.metric_list import METRICS
+from scripts.score.metrics import FUNCTIONS, read_metrics
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 
 OWN: dict[str, Path] = {}  # the file of each custom metric

@@ -8,9 +8,9 @@ from rich.text import Text
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, read_jsonl
-from scripts.common.metric_list import METRICS
 from scripts.common.plain_text import visible
 from scripts.score.entity_rows import EntityRow, asked_text, entity_row
+from scripts.score.metric_list import METRICS
 
 QUALITY = {"entities": "entity_f1", "exact": "character_error_rate", "text": "chrf"}
 LONGEST = 240  # characters of a prompt or an answer

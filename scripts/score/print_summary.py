@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from scripts.common.config.runs import QUANTS
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
+from scripts.config.runs import QUANTS
 from scripts.score.one_prompt import one_prompt
 from scripts.score.shown import shown
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
-from scripts.common.metric_list import METRICS
-from scripts.common.metrics import Metric
+from scripts.score.metric_list import METRICS
+from scripts.score.metrics import Metric
 
 KEYS = (
     "run", "variant", "records", "asked", "empty", "commonest", "metrics", "reasons", "ids", "per_record", "statistics",

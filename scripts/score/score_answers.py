@@ -8,9 +8,8 @@ import json
 import sys
 from pathlib import Path
 
-from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.cli import Progress, complete, run_step, step_parser
 from scripts.common.files import write_jsonl, write_text
-from scripts.common.step_settings import complete
 from scripts.score.answer_kind import AnswerKind, answer_kind
 from scripts.score.bootstrap import LEVEL
 from scripts.score.by_label import label_table

@@ -1,6 +1,6 @@
 """Format values of metrics."""
 
-from scripts.common.metric_list import METRICS
+from scripts.score.metric_list import METRICS
 
 ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
 

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from scripts.common.metric_list import METRICS
 from scripts.score.entity_pages import marked, notes_of
 from scripts.score.entity_rows import entity_row
+from scripts.score.metric_list import METRICS
 from scripts.score.pictures import pictures_of
 from scripts.score.shown import shown
 

@@ -1,7 +1,7 @@
 """Metrics of similarity to the expected answer: perplexity, BLEU, chrF, ROUGE-L, matches."""
 
 from scripts.common.language import language_of
-from scripts.common.metrics import metric
+from scripts.score.metrics import metric
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 from scripts.score.tokenize_text import WITHOUT_SPACES, normalised_for_match, words
 

@@ -1,9 +1,9 @@
 """Comparison of prompt strategies: the same records with different prompts, against the chosen strategy."""
 
-from scripts.common.metric_list import METRICS
 from scripts.score.board import RESAMPLES, SEED, direction, display
 from scripts.score.columns import columns_of
 from scripts.score.gates import metric_difference
+from scripts.score.metric_list import METRICS
 from scripts.score.shown import ARROWS, shown
 from scripts.score.side_by_side import in_turn, question
 

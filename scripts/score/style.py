@@ -5,8 +5,8 @@ They don't measure whether an answer is right: a model that repeats its training
 
 import regex
 
-from scripts.common.metrics import metric
 from scripts.score.diversity import phrase_rate
+from scripts.score.metrics import metric
 from scripts.score.reference import Reference, style_grams
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 

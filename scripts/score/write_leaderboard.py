@@ -12,16 +12,15 @@ import io
 import sys
 from pathlib import Path
 
-from scripts.common.cli import run_step, step_parser
+from scripts.common.cli import complete, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_text
 from scripts.common.html import write_page
-from scripts.common.metric_list import METRICS
-from scripts.common.stand_in import base_name
-from scripts.common.step_settings import complete
 from scripts.score.board import boards, csv_header, csv_row, display
+from scripts.score.metric_list import METRICS
 from scripts.score.read_scores import read_scores
 from scripts.score.shown import ARROWS
+from scripts.score.stand_in import base_name
 
 PAGES = Path(__file__).parent / "pages"
 

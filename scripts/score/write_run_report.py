@@ -10,22 +10,21 @@ import sys
 from pathlib import Path
 
 from scripts.common.charts import curve_svg, inline
-from scripts.common.cli import run_step, step_parser
+from scripts.common.cli import complete, run_step, step_parser
 from scripts.common.files import read_json, read_jsonl
 from scripts.common.html import write_page
-from scripts.common.metric_list import METRICS
-from scripts.common.stand_in import base_name
-from scripts.common.step_settings import complete
 from scripts.gguf.tensor_types import quant_line, rounding_note
 from scripts.score.board import cell, display
 from scripts.score.columns import columns_of, left_aside
 from scripts.score.entity_pages import entity_section
 from scripts.score.gates import described
+from scripts.score.metric_list import METRICS
 from scripts.score.pictures import pictures_of
 from scripts.score.read_scores import read_variants
 from scripts.score.scoring_input import read_answers
 from scripts.score.shown import ARROWS, shown
 from scripts.score.side_by_side import question, samples
+from scripts.score.stand_in import base_name
 from scripts.score.strategies import strategy_section
 from scripts.score.training_notes import training_notes
 from scripts.score.whiskers import whiskers

@@ -6,8 +6,8 @@ from pathlib import Path
 import torch
 
 from scripts.common.chat import IGNORED
-from scripts.common.padding import pad_batch
-from scripts.common.seals import intact
+from scripts.common.checksums import intact
+from scripts.train.padding import pad_batch
 
 
 class EpochSampler(torch.utils.data.Sampler):

@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from scripts.common.checksums import checksum_path
 from scripts.common.cli import log
 from scripts.common.errors import UserError
 from scripts.common.files import MANIFEST, canonical_sha256, check_manifest, write_manifest
-from scripts.common.seals import seal_of
 from scripts.common.terminal import warn
 from scripts.train.memory import out_of_memory
 
@@ -104,7 +104,7 @@ def check_checkpoint(path: Path) -> dict:
         if file.is_symlink() or not (file.is_file() or file.is_dir()):
             raise UserError("is not a regular file", file)
     manifest = check_manifest(path / MANIFEST, hashes=True)
-    listed = {path / name for name in manifest["files"]} | {path / MANIFEST, seal_of(path / MANIFEST)}
+    listed = {path / name for name in manifest["files"]} | {path / MANIFEST, checksum_path(path / MANIFEST)}
     for file in found:
         if file.is_file() and file not in listed:
             raise UserError("is not listed in the checkpoint's manifest", file)
@@ -134,7 +134,7 @@ def refuse_code(path: Path) -> None:
             except Exception as error:
                 why = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise UserError(f"is refused, because it is not plain data: {why}", file, remedy=remedy) from None
-        elif file.suffix not in DATA and file != seal_of(path / MANIFEST):
+        elif file.suffix not in DATA and file != checksum_path(path / MANIFEST):
             raise UserError("is refused: checkpoints don't contain files of this type", file, remedy=remedy)
 
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import torch
 
 from scripts.common.chat import IGNORED
+from scripts.common.checksums import intact
 from scripts.common.cli import Progress, log
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_json
-from scripts.common.padding import pad_batch
-from scripts.common.seals import intact
+from scripts.train.padding import pad_batch
 
 GPU_TOKENS = 4096  # tokens of a forward pass on a GPU: enough to use it fully with a model of 7 billion weights
 DISK_SHARE = 0.9  # share of the free disk that a cache may use

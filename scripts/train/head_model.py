@@ -5,10 +5,10 @@ from pathlib import Path
 import torch
 
 from scripts.common.chat import IGNORED
-from scripts.common.classifier_head import Head
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
 from scripts.common.number_format import torch_dtype
+from scripts.train.classifier_head import Head
 
 
 def class_weights(kind: str, counts: list[int]) -> list[float]:

@@ -79,7 +79,7 @@ class HeadRun(TrainingRun):
 
         `layer` is the layer whose hidden states the head reads (None: the last).
         """
-        from scripts.common.classifier_head import save_head
+        from scripts.train.classifier_head import save_head
 
         facts, settings = check_manifest(self.base), self.settings
         config = {

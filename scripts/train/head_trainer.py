@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 from transformers import TrainerCallback
 
-from scripts.common.classifier_head import Head
 from scripts.train import callbacks
 from scripts.train.arguments import training_arguments
 from scripts.train.batches import EpochSampler
+from scripts.train.classifier_head import Head
 from scripts.train.features import Rows
 from scripts.train.trainer import SpanTrainer
 

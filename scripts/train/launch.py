@@ -20,7 +20,7 @@ from pathlib import Path
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_json
-from scripts.common.orphans import die_with_parent
+from scripts.common.parent_watchdog import die_with_parent
 from scripts.common.terminal import terminal
 from scripts.train.memory import has_risen, oom_kills
 from scripts.train.stop import SIGNALS

@@ -13,13 +13,13 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from scripts.common.adapter_config import read_adapter_config
 from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, write_manifest
 from scripts.common.threads import use_threads
-from scripts.common.tokenizer_files import copy_code, copy_tokenizer_files
 from scripts.common.vision import PROJECTOR, is_vision, lower_longest_edge
+from scripts.model.tokenizer_files import copy_code, copy_tokenizer_files
+from scripts.train.adapter_config import read_adapter_config
 
 PREFIX = "base_model.model."
 PLAIN = {

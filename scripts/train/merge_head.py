@@ -18,7 +18,7 @@ from scripts.common.cli import Progress, run_step
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, link_or_copy, read_json, write_json, write_manifest
 from scripts.common.threads import use_threads
-from scripts.common.tokenizer_files import copy_code, copy_tokenizer_files
+from scripts.model.tokenizer_files import copy_code, copy_tokenizer_files
 from scripts.train.merge_adapter import adapter_updates, merge_parser
 
 BACKBONE = "model."
@@ -55,7 +55,7 @@ def merge_head(adapter: Path, base: Path, output: Path) -> None:
     """Write the classifier's folder; raises UserError if the head does not fit the base."""
     from safetensors import safe_open
 
-    from scripts.common.classifier_head import HEAD, HEAD_CONFIG
+    from scripts.train.classifier_head import HEAD, HEAD_CONFIG
     from scripts.train.head_model import classifier_config, end_at_layer
 
     facts, base_facts = check_manifest(adapter), check_manifest(base)

@@ -22,7 +22,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, read_jsonl, write_json
 from scripts.common.html import write_page
 from scripts.common.records import SPLITS, Record, text_of
-from scripts.common.span_alignment import (
+from scripts.train.span_alignment import (
     TokenizedText,
     altered_spans,
     bio_labels,

@@ -17,8 +17,8 @@ from scripts.common.base_model import four_bit, keep_layout, load_base, load_tok
 from scripts.common.cli import log, run_step
 from scripts.common.files import atomic_folder, check_manifest, read_json, write_manifest
 from scripts.common.number_format import torch_dtype
-from scripts.common.tokenizer_files import copy_code, copy_tokenizer_files
 from scripts.common.vision import is_vision, lower_longest_edge
+from scripts.model.tokenizer_files import copy_code, copy_tokenizer_files
 from scripts.train.arguments import lora_config, missing_target_modules, training_arguments
 from scripts.train.checkpoints import checkpoint_to_take_up
 from scripts.train.energy import EnergyMeter

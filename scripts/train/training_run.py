@@ -7,10 +7,10 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
+from scripts.common.checksums import intact, known_sha256
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest
 from scripts.common.number_format import FORMATS, precision_of_run
-from scripts.common.seals import intact, known_sha256
 from scripts.train.arguments import batch_shape
 from scripts.train.checkpoints import checkpoints_in, fingerprint
 from scripts.train.energy import EnergyMeter

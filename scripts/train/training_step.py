@@ -7,8 +7,16 @@ from pathlib import Path
 
 from scripts.common.cli import log, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import MANIFEST, check_manifest, read_json, sha256_of, write_json, write_jsonl, write_manifest
-from scripts.common.flock import take_lock
+from scripts.common.files import (
+    MANIFEST,
+    check_manifest,
+    read_json,
+    sha256_of,
+    take_lock,
+    write_json,
+    write_jsonl,
+    write_manifest,
+)
 from scripts.common.threads import use_threads
 from scripts.train.oom_retry import RetryLog, train_with_oom_retry
 from scripts.train.stop import StopOnTerm

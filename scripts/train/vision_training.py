@@ -11,9 +11,9 @@ import torch
 from datasets import Dataset
 
 from scripts.common.errors import UserError
-from scripts.common.padding import pad_batch
 from scripts.common.vision import PROJECTOR, VISION_TOWER, load_image, load_processor, pixel_inputs
 from scripts.train.arguments import lora_config
+from scripts.train.padding import pad_batch
 from scripts.train.trainer import Trainer
 
 LANGUAGE_MODEL = "model.language_model"

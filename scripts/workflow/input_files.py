@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
-from scripts.common.config.sections import sections_of
-from scripts.common.path_names import name_fault
+from scripts.common.plain_text import name_fault
+from scripts.config.sections import sections_of
 from scripts.deploy.read_files import FOLDERS, files_below, read_paths
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken

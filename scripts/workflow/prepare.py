@@ -15,19 +15,26 @@ from snakemake.logging import logger
 from snakemake.pathvars import Pathvars
 from snakemake.shell import shell
 
-from scripts.common.config import Config, load_config
-from scripts.common.config.environments import RUN_BY_RULES
-from scripts.common.config.paths import files_at
-from scripts.common.container_settings import bound_arguments, host_folders, passed_variables, paths_of, places_outside
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_of
-from scripts.common.folder_lock import OWNER, one_workflow_at_a_time
-from scripts.common.hidden_secrets import HideSecrets
-from scripts.common.images import built_image, lacking, lock_name
-from scripts.common.lost_outputs import remake_lost_outputs
-from scripts.common.memory.report import memory_lines
 from scripts.common.offline import ENVIRONMENT as OFFLINE_ENVIRONMENT
+from scripts.config.environments import RUN_BY_RULES
+from scripts.config.load import load_config
+from scripts.config.paths import files_at
+from scripts.config.root import Config
 from scripts.workflow.code_digest import step_code
+from scripts.workflow.container_images import built_image, lacking, lock_name
+from scripts.workflow.container_settings import (
+    bound_arguments,
+    host_folders,
+    passed_variables,
+    paths_of,
+    places_outside,
+)
+from scripts.workflow.folder_lock import OWNER, one_workflow_at_a_time
+from scripts.workflow.hidden_secrets import HideSecrets
+from scripts.workflow.lost_outputs import remake_lost_outputs
+from scripts.workflow.memory.report import memory_lines
 
 # Inside of a container the working directory is HOME; what libraries put there goes beside Snakemake's own files.
 HOME = os.path.join(".snakemake", "home")

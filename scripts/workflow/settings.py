@@ -3,10 +3,10 @@
 import json
 from typing import Any
 
-from scripts.common.config.sections import gates_of, sections_of
-from scripts.common.config.types import Section
-from scripts.common.config.variants import answer_variants, shipped_variant
 from scripts.common.files import sha256_of
+from scripts.config.sections import gates_of, sections_of
+from scripts.config.types import Section
+from scripts.config.variants import answer_variants, shipped_variant
 from scripts.workflow.input_files import files_of
 from scripts.workflow.prepare import Prepared
 

@@ -25,13 +25,13 @@ from typing import NamedTuple
 
 import yaml
 
-from scripts.common.config import load_config
-from scripts.common.config.expand import merged
-from scripts.common.config.runs import Run
 from scripts.common.files import read_json, read_jsonl
-from scripts.common.memory.estimate import GIB, training_memory
-from scripts.common.memory.fit import GPUS, changed
-from scripts.common.memory.shapes import KNOWN, Shape, Tower
+from scripts.config.expand import merged
+from scripts.config.load import load_config
+from scripts.config.runs import Run
+from scripts.workflow.memory.estimate import GIB, training_memory
+from scripts.workflow.memory.fit import GPUS, changed
+from scripts.workflow.memory.shapes import KNOWN, Shape, Tower
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = ("football", "stories", "captions", "pii", "titles")

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import yaml
 
-from scripts.common.config import load_config
-from scripts.common.config.runs import Run
-from scripts.common.memory.estimate import GIB, training_memory
-from scripts.common.memory.fit import changed
-from scripts.common.memory.shapes import KNOWN, Shape
+from scripts.config.load import load_config
+from scripts.config.runs import Run
+from scripts.workflow.memory.estimate import GIB, training_memory
+from scripts.workflow.memory.fit import changed
+from scripts.workflow.memory.shapes import KNOWN, Shape
 from tests.support.traced_memory import traced_bytes
 
 RECIPES = Path(__file__).resolve().parents[2] / "config" / "recipes"

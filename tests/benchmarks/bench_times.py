@@ -68,12 +68,12 @@ def clone(folder: Path) -> Path:
 
 def minutes(command: list[str], folder: Path, log: Path, avx2: bool) -> float:
     """Run a command in a folder, its output in a log; return the minutes it took. A failure ends this program."""
-    surroundings = {**os.environ, "PIP_CACHE_DIR": str(folder.with_name("pip")), **(AVX2 if avx2 else {})}
+    env_vars = {**os.environ, "PIP_CACHE_DIR": str(folder.with_name("pip")), **(AVX2 if avx2 else {})}
     for name in ("VIRTUAL_ENV", "PYTHONPATH", "MAKEFLAGS", "MAKELEVEL"):
-        surroundings.pop(name, None)
+        env_vars.pop(name, None)
     started = time.monotonic()
     with open(log, "wb") as output:
-        done = subprocess.run(command, cwd=folder, env=surroundings, stdout=output, stderr=subprocess.STDOUT)
+        done = subprocess.run(command, cwd=folder, env=env_vars, stdout=output, stderr=subprocess.STDOUT)
     if done.returncode:
         raise SystemExit(f"{' '.join(command)} failed after {(time.monotonic() - started) / 60:.1f} minutes; see {log}")
     return (time.monotonic() - started) / 60

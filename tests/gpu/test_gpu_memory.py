@@ -1,12 +1,12 @@
-"""What a training step takes of a GPU, against the estimate of scripts/common/memory."""
+"""What a training step takes of a GPU, against the estimate of scripts/workflow/memory."""
 
 import gc
 
 import pytest
 import torch
 
-from scripts.common.config.runs import Run
-from scripts.common.memory.shapes import Shape
+from scripts.config.runs import Run
+from scripts.workflow.memory.shapes import Shape
 
 MIDDLE = Shape(32768, 2048, 8192, 24, 32, 8, 64)  # 1.5 billion weights: more than the reserve by far, quickly written
 WITHIN = 0.15  # of what is taken
@@ -27,7 +27,7 @@ def base(tmp_path_factory):
 )
 def test_the_estimate_is_near_what_is_taken(base, tmp_path, method, micro_batch, checkpointing):
     from scripts.common.files import read_json
-    from scripts.common.memory.estimate import GIB, training_memory
+    from scripts.workflow.memory.estimate import GIB, training_memory
     from tests.benchmarks.bench_gpu_training import Case, train
     from tests.support.full_rows import write_full_rows
 

@@ -115,7 +115,7 @@ def test_entities_on_the_gpu_are_those_on_the_cpu(spans, tiny_base, tmp_path, me
 
 def test_layers_that_wait_in_main_memory_give_the_same_answers(tmp_path):
     from scripts.common.base_model import load_base
-    from scripts.common.memory.shapes import Shape
+    from scripts.workflow.memory.shapes import Shape
     from tests.support.random_base import write_random_base
 
     manifest = write_random_base(tmp_path / "base", "mistral", Shape(vocabulary=32768, **SPILLED), 4096)

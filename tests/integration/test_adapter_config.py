@@ -8,10 +8,10 @@ import pytest
 import torch
 from peft import LoraConfig
 
-from scripts.common.adapter_config import KNOWN, read_adapter_config
 from scripts.common.errors import UserError
 from scripts.common.files import write_manifest
 from scripts.predict.predict_with_transformers import load_variant
+from scripts.train.adapter_config import KNOWN, read_adapter_config
 from scripts.train.merge_adapter import merge_adapter
 from tests.integration.test_merge import random_adapter
 from tests.support.training import run_settings

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from scripts.common.checksums import checksum_path, is_checksum_file
 from scripts.common.errors import UserError
 from scripts.common.files import MANIFEST, read_json, write_manifest
-from scripts.common.seals import is_seal, seal_of
 from scripts.common.threads import use_threads
 from scripts.train import checkpoints
 from scripts.train.checkpoints import SAVING, checkpoints_in, latest_checkpoint
@@ -60,7 +60,7 @@ def newest(run) -> Path:
 
 def vouch_for(checkpoint: Path, **facts) -> None:
     """Write a checkpoint's manifest anew, as whoever altered it can."""
-    seal_of(checkpoint / MANIFEST).unlink()
+    checksum_path(checkpoint / MANIFEST).unlink()
     known = {key: value for key, value in read_json(checkpoint / MANIFEST).items() if key != "files"}
     write_manifest(checkpoint, **{**known, **facts})
 
@@ -89,9 +89,10 @@ def test_the_checkpoint_that_is_taken_up_is_named_in_the_log_and_half_written_on
 def test_a_flipped_bit_in_any_file_of_a_checkpoint_is_named(run, newest, caplog):
     for path in sorted(newest.iterdir()):
         whole = path.read_bytes()
-        middle = 32 if is_seal(path) else len(whole) // 2  # what follows the hash is provenance, which no resume reads
+        # What follows the hash is provenance, which no resume reads.
+        middle = 32 if is_checksum_file(path) else len(whole) // 2
         path.write_bytes(whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1 :])
-        assert_set_aside(run, newest, str(newest / MANIFEST if is_seal(path) else path), caplog)
+        assert_set_aside(run, newest, str(newest / MANIFEST if is_checksum_file(path) else path), caplog)
         caplog.clear()
         path = run / f"refused-{newest.name}" / path.name
         path.write_bytes(whole)
@@ -104,7 +105,7 @@ def make_link(path: Path) -> None:
 
 
 def write_manifest_text(checkpoint: Path, text: str) -> None:
-    seal_of(checkpoint / MANIFEST).unlink()
+    checksum_path(checkpoint / MANIFEST).unlink()
     (checkpoint / MANIFEST).write_text(text, encoding="latin-1")
 
 

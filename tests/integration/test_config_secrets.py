@@ -5,7 +5,7 @@ import functools
 import pytest
 import yaml
 
-from scripts.common.config import ConfigError, load_config
+from scripts.config.load import ConfigError, load_config
 from tests.support.project import CONFIG, Project
 from tests.support.secrets import PLANTED
 

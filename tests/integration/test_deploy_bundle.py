@@ -18,21 +18,21 @@ import torch
 import yaml
 from PIL import Image
 
-from scripts.common.classifier_head import Head, save_head
-from scripts.common.config.runs import Run
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, read_jsonl, sha256_of, write_manifest
-from scripts.common.span_alignment import bio_labels
 from scripts.common.vision import image_grid, load_image
+from scripts.config.runs import Run
 from scripts.deploy.build_bundle import vision_limits
 from scripts.deploy.verify_bundle import verify_bundle
 from scripts.gguf.check_parity import main as check_parity
-from scripts.gguf.llama_vision import prepared_image, sight_of
+from scripts.gguf.llama_vision import prepared_image, read_image_spec
 from scripts.gguf.quantize_gguf import quantize_gguf
 from scripts.predict.predict_with_llama import main as predict
 from scripts.predict.span_model import SpanModel
 from scripts.score.read_scores import KEYS
+from scripts.train.classifier_head import Head, save_head
 from scripts.train.merge_head import merge_head
+from scripts.train.span_alignment import bio_labels
 from tests.support.bundles import build as build_bundle
 from tests.support.bundles import bundle_settings, check_sums, run_example
 from tests.support.crates import unknown_terms, workflow_files
@@ -357,14 +357,14 @@ def test_the_example_for_images_in_llama_cpp_answers_as_prediction_did(bundles, 
 
 def test_the_example_scales_images_as_training_did_whatever_their_size(bundles, tiny_vision):
     scaled = runpy.run_path(str(bundles["images"] / "example_llama_cpp.py"), run_name="example")["scaled"]
-    sight = sight_of(tiny_vision.mmproj)
+    image_spec = read_image_spec(tiny_vision.mmproj)
     for name in SIZES:
         image = load_image(tiny_vision.data, f"images/{name}.png")
-        expected, found = prepared_image(image, sight).astype(int), numpy.asarray(scaled(image)).astype(int)
+        expected, found = prepared_image(image, image_spec).astype(int), numpy.asarray(scaled(image)).astype(int)
         assert found.shape == expected.shape, name
         assert abs(expected - found).max() <= 1, name
     for size in itertools.product(range(8, 700, 23), range(8, 700, 29)):
-        rows, columns = image_grid(sight, size)
+        rows, columns = image_grid(image_spec, size)
         assert scaled(Image.new("RGB", size)).size == (columns * 28, rows * 28), size
 
 

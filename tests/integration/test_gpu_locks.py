@@ -176,8 +176,8 @@ def test_a_snakemake_that_is_not_of_the_venv_reads_the_profile_from_any_folder(t
     # No path files (-S) and not this folder on the path (-P), as elsewhere; it has a package of that name, another's.
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "__init__.py").touch()
-    surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    env_vars = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [sys.executable, "-S", "-P", "-c", code, *option]
-    done = subprocess.run(command, cwd=tmp_path, env=surroundings, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, cwd=tmp_path, env=env_vars, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "mem_mb" in done.stdout

@@ -5,16 +5,16 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForTokenClassification
 
-from scripts.common.classifier_head import load_head
-from scripts.common.config.runs import Run
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_manifest
-from scripts.common.memory.estimate import prediction_memory, training_memory
-from scripts.common.memory.shapes import KNOWN
+from scripts.config.runs import Run
 from scripts.predict.span_model import SpanModel
+from scripts.train.classifier_head import load_head
 from scripts.train.features import Rows
 from scripts.train.merge_head import merge_head
 from scripts.train.train_head import live_features
+from scripts.workflow.memory.estimate import prediction_memory, training_memory
+from scripts.workflow.memory.shapes import KNOWN
 from tests.support.span_data import head_settings
 from tests.support.tiny_model import make_tiny_model
 from tests.support.training import make_data, run_in, train_in

@@ -11,10 +11,10 @@ import torch
 from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
-from scripts.common.carried import carried
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest
 from scripts.common.offline import ENVIRONMENT
+from scripts.common.snapshot_from_cache import snapshot_from_cache
 from scripts.gguf.fetch_converter import fetch_converter
 from tests.support.gguf_files import CONVERTER
 from tests.support.hub import Hub
@@ -106,7 +106,7 @@ def test_what_was_not_carried_in_is_one_line_that_says_how(tmp_path, monkeypatch
     assert f"hf download {REPOSITORY} --repo-type model --revision {REVISION}; carry that cache here" in done.stderr
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=f"dataset '{REPOSITORY}' .* --repo-type dataset --revision {REVISION}"):
-        carried("dataset", REPOSITORY, REVISION)
+        snapshot_from_cache("dataset", REPOSITORY, REVISION)
     monkeypatch.setenv("SNAKETUNE_OFFLINE", "1")
     with pytest.raises(UserError, match=r"name it in SNAKETUNE_LLAMA_CPP_ARCHIVE \(docs/how-to/air-gapped.md\)"):
         fetch_converter(CONVERTER, tmp_path / "tools")

@@ -14,7 +14,7 @@ from scripts.common.files import read_jsonl
 from scripts.common.records import images_of
 from scripts.common.vision import VisionTokenizer, image_grid, load_image, load_processor, pixel_inputs
 from scripts.gguf.llama import adds_bos, chat_text, ends_generation, open_gguf, token_ids, token_text
-from scripts.gguf.llama_vision import media_marker, open_vision, prepared_image, sight_of, with_markers
+from scripts.gguf.llama_vision import media_marker, open_vision, prepared_image, read_image_spec, with_markers
 from scripts.predict.llama_readers import ImageReader
 from scripts.predict.predict_with_llama import main
 from tests.support.gguf_files import changed
@@ -111,35 +111,37 @@ def predicted(tiny_vision, tmp_path_factory):
 @pytest.mark.parametrize("longest_edge", [None, 56])
 def test_an_image_is_prepared_as_training_prepared_it(tiny_vision, longest_edge):
     processor = load_processor(tiny_vision.merged / "manifest.json", longest_edge)
-    sight = sight_of(tiny_vision.mmproj, longest_edge)
+    image_spec = read_image_spec(tiny_vision.mmproj, longest_edge)
     mean, deviation = (torch.tensor(getattr(processor.image_processor, f"image_{kind}")) for kind in ("mean", "std"))
     for name in SIZES:
         image = load_image(tiny_vision.data, f"images/{name}.png")
         trained = pixel_inputs(processor, [image])["pixel_values"][0]
-        pixels = prepared_image(image, sight)
+        pixels = prepared_image(image, image_spec)
         assert pixels.dtype == numpy.uint8
         ours = ((torch.from_numpy(pixels) / 255 - mean) / deviation).permute(2, 0, 1)
         assert torch.allclose(ours, trained, atol=1e-6), name
-        assert image_grid(sight, image.size) == image_grid(processor, image.size)
+        assert image_grid(image_spec, image.size) == image_grid(processor, image.size)
 
 
 def test_the_largest_image_of_the_real_model_is_within_the_limit_that_llama_cpp_is_given(tiny_vision, tmp_path):
     values = {"clip.vision.preproc_image_size": 1540, "clip.vision.image_size": 1540}
-    sight = sight_of(changed(tiny_vision.mmproj, tmp_path / "real.gguf", values))
-    assert image_grid(sight, (4000, 4000)) == (55, 55)
-    assert sight.most_tokens == 55 * 55
-    with open_gguf(tiny_vision.gguf, 64) as model, open_vision(model, tmp_path / "real.gguf", sight) as vision:
-        pixels = prepared_image(Image.new("RGB", (4000, 4000)), sight)
+    image_spec = read_image_spec(changed(tiny_vision.mmproj, tmp_path / "real.gguf", values))
+    assert image_grid(image_spec, (4000, 4000)) == (55, 55)
+    assert image_spec.most_tokens == 55 * 55
+    with open_gguf(tiny_vision.gguf, 64) as model, open_vision(model, tmp_path / "real.gguf", image_spec) as vision:
+        pixels = prepared_image(Image.new("RGB", (4000, 4000)), image_spec)
         with vision.chunks(model, media_marker(), [pixels]) as chunks:
             assert [chunk.tokens for chunk in chunks if chunk.ids is None] == [55 * 56 - 1]
 
 
 def test_a_server_leaves_images_alone_that_were_scaled_before(tiny_vision, tmp_path):
-    sight = sight_of(changed(tiny_vision.mmproj, tmp_path / "real.gguf", {"clip.vision.preproc_image_size": 896}))
+    image_spec = read_image_spec(
+        changed(tiny_vision.mmproj, tmp_path / "real.gguf", {"clip.vision.preproc_image_size": 896})
+    )
     with open_gguf(tiny_vision.gguf, 64) as model, open_vision(model, tiny_vision.mmproj, None) as server:
         for size in ((112, 56), (300, 211), (896, 896), (3000, 1100), (100, 4000)):
-            rows, columns = image_grid(sight, size)
-            pixels = prepared_image(Image.new("RGB", size), sight)
+            rows, columns = image_grid(image_spec, size)
+            pixels = prepared_image(Image.new("RGB", size), image_spec)
             with server.chunks(model, media_marker(), [pixels]) as chunks:
                 assert sum(chunk.tokens for chunk in chunks if chunk.ids is None) == rows * (columns + 1) - 1
 
@@ -149,7 +151,7 @@ def test_chunks_are_the_tokens_of_training(tiny_vision, tokenizer, served):
     for row in read_jsonl(tiny_vision.test):
         messages = row["messages"][:-1]
         ids = text_ids(tokenizer, render(tokenizer, messages, True))
-        images = [prepared_image(load_image(tiny_vision.data, name), reader.sight) for name in images_of(messages)]
+        images = [prepared_image(load_image(tiny_vision.data, name), reader.image_spec) for name in images_of(messages)]
         with reader.vision.chunks(model, chat_text(model, with_markers(messages)), images) as chunks:
             assert sum(chunk.tokens for chunk in chunks) == len(ids) == reader.count(model, messages)
             texts = [token for chunk in chunks for token in chunk.ids or []]
@@ -201,8 +203,8 @@ def test_a_text_that_looks_like_an_image_or_has_another_number_of_them_is_refuse
 
 def test_an_mmproj_file_that_is_none_or_of_another_model_is_refused(tiny_gguf, tiny_vision):
     with pytest.raises(UserError, match=r"bf16\.gguf: has no clip\.vision\.preproc_image_size"):
-        sight_of(tiny_vision.gguf)
+        read_image_spec(tiny_vision.gguf)
     with open_gguf(tiny_gguf, 64) as model:
-        vision = open_vision(model, tiny_vision.mmproj, sight_of(tiny_vision.mmproj))
+        vision = open_vision(model, tiny_vision.mmproj, read_image_spec(tiny_vision.mmproj))
         with pytest.raises(UserError, match=r"mmproj\.gguf: llama\.cpp can't load it: .*mismatch"), vision:
             pass

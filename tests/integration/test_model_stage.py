@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from scripts.common.chat_shape import shape_of_template
 from scripts.common.chat_template import render_template
-from scripts.common.config.models import EmbeddedModel
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_json
+from scripts.config.models import EmbeddedModel
 from scripts.model.build_embedded_model import build_embedded_model
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES, template_text
 from scripts.model.link_local_model import link_local_model

@@ -9,8 +9,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM
 
 from scripts.common.chat_shape import shape_of_template
-from scripts.common.config.models import EmbeddedModel
 from scripts.common.files import check_manifest, read_json, write_manifest
+from scripts.config.models import EmbeddedModel
 from scripts.gguf.base_tokenizer import write_tokenizer
 from scripts.gguf.check_parity import main as check_parity
 from scripts.gguf.convert_to_gguf import convert_to_gguf

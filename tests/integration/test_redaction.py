@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.common.canonical import from_row, read_rows, row_writer, to_row
-from scripts.common.classifier_head import Head, save_head
-from scripts.common.entities import entities_json, parse_entities
+from scripts.common.checksums import checksum_path
 from scripts.common.files import read_json, write_manifest
 from scripts.common.records import Record, content_id
-from scripts.common.seals import seal_of
+from scripts.dataset.canonical import from_row, read_rows, row_writer, to_row
+from scripts.dataset.entities import entities_json, parse_entities
 from scripts.predict import redact_records
 from scripts.predict.redaction import Placeholders, Redactor, Replaced, disjoint, texts_of
 from scripts.predict.span_model import SpanModel
+from scripts.train.classifier_head import Head, save_head
 from scripts.train.merge_head import merge_head
 from tests.support.data import load
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
@@ -206,7 +206,7 @@ def test_no_raw_text_is_in_the_splits_or_the_ledger(redact, tmp_path, capsys):
     assert stage.ingest(write_lines(tmp_path / "raw.jsonl", rows)) == 0
     assert redact() == 0
     (tmp_path / "redacted.parquet").replace(tmp_path / "ingested.parquet")
-    seal_of(tmp_path / "ingested.parquet").unlink()
+    checksum_path(tmp_path / "ingested.parquet").unlink()
     assert stage.split() == 0
     assert stage.write_ledger("--redaction", str(tmp_path / "redaction.json")) == 0
     for name in ("train.jsonl", "test.jsonl", "duplicates.jsonl", "redaction.json", "ledger.json", "ledger.html"):

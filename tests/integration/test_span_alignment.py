@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from scripts.common.chat import IGNORED
-from scripts.common.span_alignment import altered_spans, encode_text, entities_of_labels, labels_of_spans, windows
+from scripts.train.span_alignment import altered_spans, encode_text, entities_of_labels, labels_of_spans, windows
 from scripts.train.tokenize_spans import main
 from tests.support.span_data import head_settings, make_span_dataset
 from tests.support.tiny_model import SENTENCES, make_tiny_tokenizer

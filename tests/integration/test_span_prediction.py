@@ -8,9 +8,9 @@ import pytest
 import torch
 from transformers import AutoModelForTokenClassification, AutoTokenizer
 
-from scripts.common.entities import parse_entities
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
+from scripts.dataset.entities import parse_entities
 from scripts.predict.predict_spans import main
 from scripts.predict.span_model import SpanModel
 from scripts.train.merge_head import merge_head

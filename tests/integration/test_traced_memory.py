@@ -10,9 +10,9 @@ from transformers import (
     PixtralVisionConfig,
 )
 
-from scripts.common.config.runs import Run
-from scripts.common.memory.estimate import adapter_parameters, training_memory
-from scripts.common.memory.shapes import Shape, shape_of_config, shape_of_model
+from scripts.config.runs import Run
+from scripts.workflow.memory.estimate import adapter_parameters, training_memory
+from scripts.workflow.memory.shapes import Shape, shape_of_config, shape_of_model
 from tests.support.traced_memory import shaped_model, traced_bytes
 
 WITHIN = 0.12  # of the traced peak

@@ -9,9 +9,9 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from scripts.common.config.runs import Run
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_manifest
+from scripts.config.runs import Run
 from scripts.model.chat_templates import template_text
 from scripts.train.arguments import batch_shape, steps_to_stop_at
 from scripts.train.run_metadata import curve_rows

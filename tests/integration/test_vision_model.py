@@ -9,10 +9,10 @@ from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from scripts.common.base_model import load_base
 from scripts.common.chat import prompt_ids, tokenize_conversation
-from scripts.common.config.models import EmbeddedModel
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest
 from scripts.common.vision import VisionTokenizer, image_grid, image_text, load_image, load_processor, pixel_inputs
+from scripts.config.models import EmbeddedModel
 from scripts.model.build_embedded_model import build_embedded_model
 from scripts.model.chat_templates import BUILT_IN_TEMPLATES, template_text
 from scripts.model.link_local_model import link_local_model

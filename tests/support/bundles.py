@@ -6,9 +6,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.common.config.datasets import Dataset
-from scripts.common.config.models import Model
-from scripts.common.config.project import Project
+from scripts.config.datasets import Dataset
+from scripts.config.models import Model
+from scripts.config.project import Project
 from scripts.deploy.build_bundle import main
 
 

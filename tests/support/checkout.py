@@ -25,10 +25,10 @@ def copy_of_the_checkout(folder: Path) -> Path:
     return folder
 
 
-def make(folder: Path, *arguments: str, surroundings: dict[str, str] | None = None) -> str:
+def make(folder: Path, *arguments: str, env_vars: dict[str, str] | None = None) -> str:
     """Run make in the folder, with this environment and no other (`VENV=`: nothing is installed); return its output."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    environment = {**without_make(), "COLUMNS": "140", "PATH": path, **(surroundings or {})}
+    environment = {**without_make(), "COLUMNS": "140", "PATH": path, **(env_vars or {})}
     done = subprocess.run(
         ["make", "VENV=", "CORES=2", *arguments],
         cwd=folder,

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.canonical import read_rows
-from scripts.common.config import Dataset
 from scripts.common.files import read_json, read_jsonl
+from scripts.config.datasets import Dataset
 from scripts.dataset import ingest_records, split_records, write_dataset_ledger
+from scripts.dataset.canonical import read_rows
 
 
 def settings_of(**settings) -> dict:

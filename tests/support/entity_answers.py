@@ -2,7 +2,7 @@
 
 import random
 
-from scripts.common.entities import entities_json
+from scripts.dataset.entities import entities_json
 
 LABELS = ("CITY", "DATE", "EMAIL", "PERSON")
 

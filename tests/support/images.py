@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from scripts.common.images import IMAGES, image_file
+from scripts.workflow.container_images import IMAGES, image_file
 from tests.support.needs import need
 from tests.support.project import ROOT
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from scripts.common.seals import name_inputs, note_input, sha256_of, write_seal
+from scripts.common.checksums import name_inputs, note_input, sha256_of, write_checksum
 
 
 def made_from(result: Path, *inputs: Path) -> Path:
@@ -10,6 +10,6 @@ def made_from(result: Path, *inputs: Path) -> Path:
     name_inputs(inputs)
     for path in inputs:
         note_input(path)
-    write_seal(result, sha256_of(result))
+    write_checksum(result, sha256_of(result))
     name_inputs([])
     return result

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from scripts.common.stop_jobs import descendants
+from scripts.workflow.stop_jobs import descendants
 
 STEP = re.compile(r"scripts/(\w+)/(\w+)\.py")
 

@@ -128,10 +128,10 @@ def without_make() -> dict[str, str]:
 def run_snakemake(folder: Path, *arguments: str, environment: dict | None = None) -> subprocess.CompletedProcess:
     """Run this environment's snakemake in a folder, with its programs first on the path, as `make` does."""
     tools = Path(sys.executable).parent
-    surroundings = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", **(environment or {})}
+    env_vars = {**os.environ, "PATH": f"{tools}{os.pathsep}{os.environ['PATH']}", **(environment or {})}
     command = [str(tools / "snakemake"), "--cores", "2", *arguments]
     return subprocess.run(
-        command, cwd=folder, env=surroundings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        command, cwd=folder, env=env_vars, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
     )
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scripts.common.files import write_json, write_manifest
-from scripts.common.memory.shapes import Shape
 from scripts.model.embedded_vision import IMAGE_TOKENS, SPATIAL_MERGE_SIZE, save_processor
+from scripts.workflow.memory.shapes import Shape
 from tests.support.tiny_model import CONTROL_SYMBOLS, make_tiny_tokenizer
 
 SHARD_BYTES = 2 * 2**30

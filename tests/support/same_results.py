@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
+from scripts.common.checksums import is_checksum_file
 from scripts.common.files import read_json, read_jsonl, sha256_of
-from scripts.common.seals import is_seal
 
 # Keys whose values differ from time to time: when, how long, in how many tries; hashes of files that hold such values.
 TIMED = re.compile(r".*(second|memory).*|energy|cost|tries|started|ended|made_from")
@@ -12,13 +12,13 @@ TELLING_TIME = (".html", ".svg", "SHA256SUMS", "leaderboard.csv", "README.md", "
 
 
 def results(folder: Path) -> dict[str, Path]:
-    """Return the results that a run leaves, by path; without logs, seals and bytecode."""
+    """Return the results that a run leaves, by path; without logs, checksum files and bytecode."""
     paths = {str(path.relative_to(folder)): path for path in sorted((folder / "results").rglob("*")) if path.is_file()}
     ignored = ("results/logs/", "results/benchmarks/")
     return {
         name: path
         for name, path in paths.items()
-        if not name.startswith(ignored) and not is_seal(path) and path.suffix != ".pyc"
+        if not name.startswith(ignored) and not is_checksum_file(path) and path.suffix != ".pyc"
     }
 
 

@@ -5,7 +5,7 @@ import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from scripts.common.seals import seal_of
+from scripts.common.checksums import checksum_path
 
 FRENCH = [
     ("Minute 12'. Événement : But.", "But", "But ! Lassana Koné ouvre le score d'une frappe croisée du gauche."),
@@ -73,9 +73,9 @@ def likelihood_rows(language: str, perplexity: float = 10.0, spread: float = 0.1
 
 
 def write_rows(path: Path, rows: Iterable[dict]) -> Path:
-    """Write rows as JSONL; a seal that a step left there is no longer true."""
+    """Write rows as JSONL; a checksum file that a step left there is no longer true."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    seal_of(path).unlink(missing_ok=True)
+    checksum_path(path).unlink(missing_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
 

@@ -119,7 +119,7 @@ class Slurm:
         with open(self.folder / f"{name}.out", "ab") as messages:
             command = [find(program), *arguments]
             self.daemons[name] = subprocess.Popen(
-                command, env=self.surroundings(), stdout=messages, stderr=messages, cwd=self.folder
+                command, env=self.env_vars(), stdout=messages, stderr=messages, cwd=self.folder
             )
 
     def start_node(self, name: str) -> None:
@@ -153,7 +153,7 @@ class Slurm:
     def stop(self) -> None:
         """End all jobs and every process that `start` started; nothing else."""
         if "slurmctld" in self.daemons:
-            subprocess.run(["scancel", "--user", getpass.getuser()], env=self.surroundings(), check=False)
+            subprocess.run(["scancel", "--user", getpass.getuser()], env=self.env_vars(), check=False)
             deadline = time.monotonic() + PATIENCE
             while self.steps(*NODES) and time.monotonic() < deadline:
                 time.sleep(0.5)
@@ -168,7 +168,7 @@ class Slurm:
                 daemon.wait()
         self.daemons.clear()
 
-    def surroundings(self) -> dict[str, str]:
+    def env_vars(self) -> dict[str, str]:
         """Return this process's environment with what this cluster's users need."""
         return {**os.environ, **self.environment}
 
@@ -178,7 +178,7 @@ class Slurm:
         Raises AssertionError with all its output when it fails.
         """
         done = subprocess.run(
-            command, env=self.surroundings(), capture_output=True, text=True, timeout=timeout, check=False
+            command, env=self.env_vars(), capture_output=True, text=True, timeout=timeout, check=False
         )
         assert done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}"
         return done.stdout
@@ -187,7 +187,7 @@ class Slurm:
         """Return the state of a node, as in IDLE, MIXED or DOWN*; empty as long as nobody answers."""
         done = subprocess.run(
             ["scontrol", "--oneliner", "show", "node", node],
-            env=self.surroundings(),
+            env=self.env_vars(),
             capture_output=True,
             text=True,
             check=False,

@@ -98,4 +98,4 @@ class AccountedSlurm(Slurm):
     def answers(self) -> bool:
         """Return whether slurmdbd answers."""
         ask = ["sacctmgr", "--noheader", "show", "cluster"]
-        return subprocess.run(ask, env=self.surroundings(), capture_output=True, check=False).returncode == 0
+        return subprocess.run(ask, env=self.env_vars(), capture_output=True, check=False).returncode == 0

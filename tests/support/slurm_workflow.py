@@ -26,9 +26,9 @@ def workflow(
 ) -> Iterator[subprocess.Popen]:
     """Run snakemake with the cluster's profile while the block runs; it ends with it. Its words go to slurm.log."""
     command = ["snakemake", "--workflow-profile", profile, *OPTIONS, *arguments]
-    surroundings = {**slurm.surroundings(), **(environment or {})}
+    env_vars = {**slurm.env_vars(), **(environment or {})}
     with open(project.folder / "slurm.log", "w") as log:
-        run = subprocess.Popen(command, cwd=project.folder, env=surroundings, stdout=log, stderr=log)
+        run = subprocess.Popen(command, cwd=project.folder, env=env_vars, stdout=log, stderr=log)
         try:
             yield run
         finally:

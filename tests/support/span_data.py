@@ -4,9 +4,9 @@ import json
 import random
 from pathlib import Path
 
-from scripts.common.config.runs import Run
-from scripts.common.entities import entities_json
 from scripts.common.records import Record, content_id
+from scripts.config.runs import Run
+from scripts.dataset.entities import entities_json
 from tests.support.training import precision_of_tests
 
 NAMES = ["Zoé Müller", "Jean Petit", "Anne-Marie Dupré", "Bob Ross", "Éloïse 🦊 Roy", "Ngọc Lan"]

@@ -11,8 +11,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from scripts.common.config.runs import Run
-from scripts.common.memory.shapes import Shape
+from scripts.config.runs import Run
+from scripts.workflow.memory.shapes import Shape
 
 
 class LiveBytes(TorchDispatchMode):

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
-from scripts.common.config.runs import Run
 from scripts.common.records import Record, content_id
+from scripts.config.runs import Run
 
 MATCHES = ["Lens - Brest", "Nantes - Reims", "Metz - Nancy"]
 

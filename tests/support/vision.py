@@ -4,9 +4,9 @@ import hashlib
 import json
 from pathlib import Path
 
-from scripts.common.config.models import EmbeddedModel
 from scripts.common.files import write_manifest
 from scripts.common.records import Record, content_id
+from scripts.config.models import EmbeddedModel
 from scripts.model.build_embedded_model import set_random_weights
 from scripts.model.chat_templates import template_text
 from scripts.model.embedded_vision import new_vision_model, save_processor

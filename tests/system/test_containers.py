@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.container_settings import bound_arguments, passed_variables
 from scripts.common.files import read_json, read_jsonl, sha256_of
-from scripts.common.images import IMAGES, content_digest
+from scripts.workflow.container_images import IMAGES, content_digest
+from scripts.workflow.container_settings import bound_arguments, passed_variables
 from tests.support.images import ENVIRONMENTS, build_images, use_images
 from tests.support.process_tree import RunningWorkflow
 from tests.support.project import ROOT, Project

@@ -17,9 +17,9 @@ from safetensors.torch import load_file
 from torch.utils.data import BatchSampler
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from scripts.common.config.runs import Run
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, read_jsonl, write_manifest
+from scripts.config.runs import Run
 from scripts.train.arguments import batch_shape
 from scripts.train.batches import EpochSampler
 from scripts.train.checkpoints import latest_checkpoint

@@ -11,8 +11,8 @@ from textwrap import dedent, indent
 
 import pytest
 
+from scripts.common.checksums import intact
 from scripts.common.files import atomic_folder, atomic_path, check_manifest, scratch_folder
-from scripts.common.seals import intact
 
 # Each writer writes again and again; content and manifest say by themselves whether they are whole.
 WRITERS = {
@@ -119,13 +119,13 @@ def test_what_killed_steps_left_is_removed_by_the_next(tmp_path):
 
 def test_a_step_that_was_taken_for_dead_puts_nothing_in_place(tmp_path):
     """It outlived its workflow, and the next run makes its output anew."""
-    orphan = atomic_path(tmp_path / "a.json")
-    beside = orphan.__enter__()
+    writer = atomic_path(tmp_path / "a.json")
+    beside = writer.__enter__()
     beside.write_text("old")
     beside.rename(tmp_path / ".a.json.99999.partial")
     with atomic_path(tmp_path / "a.json") as other:
         other.write_text("new")
     with pytest.raises(FileNotFoundError):
-        orphan.__exit__(None, None, None)
+        writer.__exit__(None, None, None)
     assert (tmp_path / "a.json").read_text() == "new"
     assert leftovers(tmp_path) == []

@@ -52,7 +52,7 @@ def test_no_limit_of_this_machine_holds_for_the_cluster(slurm, tmp_path, option)
     done = subprocess.run(
         [sys.executable, "-c", code, option, "profiles/slurm"],
         cwd=project.folder,
-        env=slurm.surroundings(),
+        env=slurm.env_vars(),
         stdout=subprocess.PIPE,
         text=True,
         check=True,

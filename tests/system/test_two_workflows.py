@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from scripts.common.folder_lock import LOCK_FILE, FolderInUseError, held, owned
-from scripts.common.orphans import OWNER
+from scripts.common.parent_watchdog import OWNER
+from scripts.workflow.folder_lock import LOCK_FILE, FolderInUseError, held, owned
 from tests.support.process_tree import RunningWorkflow, is_gone, wait_until_gone
 
 CONFIG = "config/config.yaml"
@@ -121,7 +121,7 @@ def test_a_lock_of_another_machine_is_left_alone(project):
 
 
 def test_the_lock_file_is_held_by_one_and_says_by_whom(tmp_path, monkeypatch):
-    monkeypatch.setattr("scripts.common.folder_lock.PATIENCE", 0)
+    monkeypatch.setattr("scripts.workflow.folder_lock.PATIENCE", 0)
     with held(tmp_path / "lock") as may_remove, owned(tmp_path / "lock"):
         assert may_remove
         assert os.environ[OWNER].endswith(str(tmp_path / "lock"))

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from scripts.common.config.runs import ASSISTANT_PHRASES
 from scripts.common.files import read_jsonl
+from scripts.config.runs import ASSISTANT_PHRASES
 from scripts.score.style import EMOJI
 from tests.support.dataset_steps import Stage, settings_of, write_lines
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from scripts.common.checksums import checksum_path, recorded_inputs
 from scripts.common.cli import run_step
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, read_json, read_jsonl, write_json, write_jsonl, write_manifest
-from scripts.common.lost_outputs import is_lost
-from scripts.common.seals import recorded_inputs, seal_of
 from scripts.deploy.provenance import check_chain
+from scripts.workflow.lost_outputs import is_lost
 
 
 def copy_rows(arguments) -> None:
@@ -52,12 +52,12 @@ def test_a_result_records_the_inputs_that_the_command_line_names(chain):
     raw, rows, manifest = chain
     assert list(recorded_inputs(rows)) == [raw]
     assert list(recorded_inputs(manifest)) == [rows]
-    assert str(raw.parent) not in seal_of(rows).read_text()
+    assert str(raw.parent) not in checksum_path(rows).read_text()
 
 
 def test_sha256sum_checks_a_result_together_with_its_inputs(chain):
     raw, rows, _ = chain
-    command = ["sha256sum", "--check", "--strict", seal_of(rows).name]
+    command = ["sha256sum", "--check", "--strict", checksum_path(rows).name]
     assert subprocess.run(command, cwd=rows.parent, check=True, capture_output=True).stdout.count(b": OK\n") == 2
     raw.write_text('{"a": 2}\n')
     assert subprocess.run(command, cwd=rows.parent, check=False, capture_output=True).returncode == 1

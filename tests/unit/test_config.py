@@ -4,12 +4,12 @@ import pytest
 import yaml
 from snakemake.utils import update_config
 
-from scripts.common.config import ConfigError, load_config
-from scripts.common.config.expand import set_dotted
-from scripts.common.config.models import Model
-from scripts.common.config.paths import files_at
-from scripts.common.config.reference import ROOT
-from scripts.common.config.variants import makers
+from scripts.config.expand import set_dotted
+from scripts.config.load import ConfigError, load_config
+from scripts.config.models import Model
+from scripts.config.paths import files_at
+from scripts.config.reference import ROOT
+from scripts.config.variants import trained_by
 from tests.support.data import load
 
 GOOD = """
@@ -71,7 +71,7 @@ def test_an_empty_configuration_names_what_is_missing():
 
 def test_runs_that_differ_only_in_how_they_answer_share_a_model():
     runs = load_config(good({"runs.stories.sweep": {"generation.temperature": [0, 1.0], "lora.r": [8, 16]}})).runs
-    shared = makers(runs)
+    shared = trained_by(runs)
     assert {name: shared[name] for name in runs if name != shared[name]} == {
         f"stories-temperature1-r{r}": f"stories-temperature0-r{r}" for r in (8, 16)
     }

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from snakemake.common.configfile import load_configfile
 
-from scripts.common import config_files
-from scripts.common.config_files import check_config_files, fault_of
+from scripts.config import files as config_files
+from scripts.config.files import check_config_files, fault_of
 from tests.support.project import ROOT, run_snakemake
 
 BROKEN = "runs:\n  a: {method: lora\n  b: 1\n"
@@ -105,7 +105,7 @@ def test_snakemake_and_commands_that_read_it_themselves_end_with_this_line(folde
     assert done.returncode == 1
     assert done.stdout.splitlines()[-1] == FAULT
     assert len(done.stdout.splitlines()) <= 2
-    command = [sys.executable, "-m", "scripts.common.results_folder", "config/mine.yaml"]
+    command = [sys.executable, "-m", "scripts.workflow.results_folder", "config/mine.yaml"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (1, "", f"{FAULT}\n")

@@ -4,7 +4,7 @@ import jsonschema
 import pytest
 import yaml
 
-from scripts.common.config.reference import ROOT, generated_files, paths_without_description
+from scripts.config.reference import ROOT, generated_files, paths_without_description
 
 SHIPPED = sorted([*(ROOT / "config").glob("*.yaml"), *(ROOT / "config/recipes").glob("*.yaml")])
 FILES = generated_files()

@@ -5,16 +5,16 @@ import shutil
 import pytest
 import yaml
 
-from scripts.common.config import load_config
-from scripts.common.container_settings import (
+from scripts.common.errors import UserError
+from scripts.config.load import load_config
+from scripts.workflow.container_images import built_image, image_file, lacking
+from scripts.workflow.container_settings import (
     bound_arguments,
     host_folders,
     passed_variables,
     paths_of,
     places_outside,
 )
-from scripts.common.errors import UserError
-from scripts.common.images import built_image, image_file, lacking
 from tests.support.project import CONFIG, ROOT
 
 

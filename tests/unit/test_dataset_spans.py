@@ -11,8 +11,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from scripts.common.entities import parse_entities
 from scripts.common.records import SPLITS, normalised
+from scripts.dataset.entities import parse_entities
 from scripts.dataset.make_record import RecordMaker
 from scripts.dataset.raw_rows import BadRecordError
 from scripts.dataset.span_statistics import edge_faults

@@ -4,8 +4,8 @@ import os
 
 import pytest
 
-from scripts.common.devices import Device, devices
 from scripts.common.errors import UserError
+from scripts.common.gpu_locks import Device, devices
 
 FIRST, SECOND = "GPU-5c89852c-d268-c3f3-1b07-005d5ae1dc3f", "GPU-7d9aab1e-0d37-4fd2-b6f9-2f4a1f7c1b10"
 PART, OTHER_PART = "MIG-e91edf3b-b297-37c1-a2a7-7601c3238fa2", "MIG-11f9e8a0-9be4-5d41-a6b3-70a53a0f6ad4"
@@ -76,7 +76,7 @@ def test_under_slurm_a_number_is_another_gpu_in_each_job_and_the_same_in_its_ste
 
 
 def test_an_nvidia_smi_that_hangs_is_said(machine, monkeypatch, tmp_path):
-    monkeypatch.setattr("scripts.common.devices.SECONDS_FOR_NVIDIA_SMI", 0.2)
+    monkeypatch.setattr("scripts.common.gpu_locks.SECONDS_FOR_NVIDIA_SMI", 0.2)
     environment = machine("")
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 5\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"does not answer.*CUDA_VISIBLE_DEVICES="):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.common.config.load import load_config
+from scripts.config.load import load_config
 from scripts.score.print_summary import next_commands
 from tests.benchmarks.bench_times import page
 

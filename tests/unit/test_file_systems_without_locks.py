@@ -4,9 +4,9 @@ import errno
 import fcntl
 import os
 
-from scripts.common.folder_lock import held
-from scripts.common.orphans import owner_is_gone
+from scripts.common.parent_watchdog import owner_is_gone
 from scripts.train.training_step import only_training_in
+from scripts.workflow.folder_lock import held
 
 
 def test_a_workflow_runs_a_training_too_and_no_lock_of_another_is_taken_for_its_own(monkeypatch, tmp_path):

@@ -5,14 +5,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from scripts.common.config import load_config
-from scripts.common.config.expand import merged
-from scripts.common.config.runs import Run
-from scripts.common.memory.estimate import prediction_memory, training_memory
-from scripts.common.memory.fit import GPUS, changed, fitting_settings
-from scripts.common.memory.report import memory_lines
-from scripts.common.memory.shapes import KNOWN
-from scripts.common.memory.write_gpu_settings import FOLDER, RECIPES, all_files, recipes
+from scripts.config.expand import merged
+from scripts.config.load import load_config
+from scripts.config.runs import Run
+from scripts.workflow.memory.estimate import prediction_memory, training_memory
+from scripts.workflow.memory.fit import GPUS, changed, fitting_settings
+from scripts.workflow.memory.report import memory_lines
+from scripts.workflow.memory.shapes import KNOWN
+from scripts.workflow.memory.write_gpu_settings import FOLDER, RECIPES, all_files, recipes
 
 FILES = sorted(FOLDER.glob("*/*.yaml"))
 MISTRAL = KNOWN["mistralai/Mistral-7B-v0.3"]

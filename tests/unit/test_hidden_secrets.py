@@ -2,7 +2,7 @@
 
 import logging
 
-from scripts.common.hidden_secrets import HideSecrets
+from scripts.workflow.hidden_secrets import HideSecrets
 from tests.support.secrets import PLANTED
 
 

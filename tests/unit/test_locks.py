@@ -10,7 +10,7 @@ import yaml
 
 from envs import lock as locks
 from envs.install import PAIR, merged_pins, without_pair
-from scripts.common.config import ConfigError, load_config
+from scripts.config.load import ConfigError, load_config
 from scripts.workflow.code_digest import files_of_script
 
 FOLDER = locks.FOLDER

@@ -2,7 +2,7 @@
 
 import os
 
-from scripts.common.machine import cgroup_limits, gpu_limit, memory_limit
+from scripts.workflow.machine import cgroup_limits, gpu_limit, memory_limit
 
 
 def test_as_many_jobs_have_gpus_as_there_are_and_one_where_there_is_none(monkeypatch):
@@ -29,5 +29,5 @@ def test_the_memory_is_nine_tenths_of_the_machines_or_of_the_least_control_group
     assert cgroup_limits(tmp_path / "none", tmp_path) == []
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     for limits, expected in (([], int(physical * 0.9) // 1_000_000), ([10**9, 10**15], 900)):
-        monkeypatch.setattr("scripts.common.machine.cgroup_limits", lambda limits=limits: limits)
+        monkeypatch.setattr("scripts.workflow.machine.cgroup_limits", lambda limits=limits: limits)
         assert memory_limit() == expected

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from scripts.common.base_model import has_room
-from scripts.common.config.runs import Run
-from scripts.common.memory.estimate import activation_bytes, training_memory
-from scripts.common.memory.shapes import KNOWN, Shape, shape_of_model
+from scripts.config.runs import Run
+from scripts.workflow.memory.estimate import activation_bytes, training_memory
+from scripts.workflow.memory.shapes import KNOWN, Shape, shape_of_model
 
 SMALL = Shape(4096, 1024, 4096, 6, 8, 2, 128)
 MISTRAL = KNOWN["mistralai/Mistral-7B-v0.3"]

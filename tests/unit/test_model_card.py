@@ -2,7 +2,7 @@
 
 import pytest
 
-from scripts.common.config.runs import Run
+from scripts.config.runs import Run
 from scripts.deploy.model_card import cell, model_card
 from tests.support.bundles import bundle_settings
 

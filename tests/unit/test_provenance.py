@@ -2,9 +2,9 @@
 
 import subprocess
 
-from scripts.common.config.load import load_config
-from scripts.common.config.sections import sections_of
 from scripts.common.files import sha256_of
+from scripts.config.load import load_config
+from scripts.config.sections import sections_of
 from scripts.deploy.provenance import code_state
 from scripts.deploy.read_files import read_facts, read_paths
 from tests.support.data import load

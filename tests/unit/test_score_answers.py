@@ -5,7 +5,7 @@ import json
 import pytest
 
 from scripts.common.files import read_jsonl
-from scripts.common.metric_list import METRICS
+from scripts.score.metric_list import METRICS
 from scripts.score.score_answers import main
 from tests.support.score_fixtures import SCORE, answer_rows, babble, first_half, likelihood_rows, scored
 

@@ -6,13 +6,13 @@ import pytest
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
-from scripts.common.metric_list import METRICS
 from scripts.score.bootstrap import difference, estimate
 from scripts.score.entity_errors import KINDS, errors_of, matched
 from scripts.score.entity_pages import classes_by_label
 from scripts.score.entity_rows import OUTSIDE, EntityRow, entity_row, word_labels, words_of
 from scripts.score.entity_tables import class_table
 from scripts.score.measure import measured
+from scripts.score.metric_list import METRICS
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from tests.support.entity_answers import LABELS, random_rows, text_row
 from tests.support.score_fixtures import scored

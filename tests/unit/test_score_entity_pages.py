@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from scripts.common.files import read_json
-from scripts.common.metric_list import METRICS
 from scripts.common.records import Record, content_id
+from scripts.score.metric_list import METRICS
 from scripts.score.pictures import LARGEST, picture
 from scripts.score.print_summary import main as summary
 from tests.support.entity_answers import entity_answers, text_row

@@ -8,8 +8,8 @@ import pytest
 from data.football.french_metrics import proper_noun_counts, tense_counts
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
-from scripts.common.metric_list import METRICS
 from scripts.score.measure import add_metrics, measured
+from scripts.score.metric_list import METRICS
 from scripts.score.read_scores import read_scores
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from scripts.score.shown import shown
@@ -65,7 +65,7 @@ def test_a_recipes_own_metrics_are_scored_and_known_to_who_reads_the_scores(regi
     assert shown("present_share", 0.25) == "25.0 %"
 
 
-HEAD = "from scripts.common.metrics import metric\nfrom scripts.score.scoring_input import MetricResult\n\n\n"
+HEAD = "from scripts.score.metrics import metric\nfrom scripts.score.scoring_input import MetricResult\n\n\n"
 FUNCTION = '@metric("Own", direction="lower")\ndef own(data):\n    """Nothing."""\n'
 
 

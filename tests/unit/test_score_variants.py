@@ -2,8 +2,8 @@
 
 import pytest
 
-from scripts.common.config.runs import Run
-from scripts.common.config.variants import answer_variants, gguf_quants, shipped_variant
+from scripts.config.runs import Run
+from scripts.config.variants import answer_variants, gguf_quants, shipped_variant
 
 FOUR = ["base", "adapter", "merged", "bf16"]
 

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from scripts.common.config.gates import Gate
 from scripts.common.files import read_json, write_json
 from scripts.common.records import Record, content_id
+from scripts.config.gates import Gate
 from scripts.score.bootstrap import Estimate
 from scripts.score.columns import table_of
 from scripts.score.decide_verdict import main

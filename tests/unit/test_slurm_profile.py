@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from scripts.common.slurm import VARIABLES, check_variables
+from scripts.workflow.slurm import VARIABLES, check_variables
 from tests.support.project import run_snakemake
 
 ROOT = Path(__file__).resolve().parents[2]

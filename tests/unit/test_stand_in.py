@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from scripts.common.files import read_json
-from scripts.common.stand_in import NOTE
 from scripts.score.gates import verdict
 from scripts.score.print_summary import main as summary
+from scripts.score.stand_in import NOTE
 from tests.support.score_fixtures import babble, gate, make_run, same
 from tests.support.score_pages import write_board, write_report
 

@@ -57,7 +57,7 @@ def messages_of(path: str, question: str, system: str | None, label: str | None)
     return [*start, {"role": "user", "content": parts if IMAGE_FIRST else parts[::-1]}]
 
 
-def open_eyes(handler: MTMDChatHandler, model: Llama) -> None:
+def open_mmproj(handler: MTMDChatHandler, model: Llama) -> None:
     """Open the handler's file with limits that keep the images' size; the handler itself would change it."""
     options = mtmd_cpp.mtmd_context_params_default()
     options.print_timings = False
@@ -85,7 +85,7 @@ def main() -> None:
     handler = MTMDChatHandler(chosen.mmproj, verbose=False)
     model = Llama(chosen.model, n_ctx=CONTEXT, seed=chosen.seed, chat_handler=handler, verbose=False)
     try:
-        open_eyes(handler, model)
+        open_mmproj(handler, model)
         reply = model.create_chat_completion(messages, max_tokens=chosen.max_tokens, **SAMPLING)
         print(reply["choices"][0]["message"]["content"].strip())
     finally:

@@ -1,0 +1,36 @@
+"""Hub models and datasets that were carried to a machine without a network, in the hub's own cache."""
+
+from scripts.common.errors import UserError
+from scripts.common.offline import PAGE
+
+
+def snapshot_from_cache(
+    kind: str, repository: str, revision: str, patterns: tuple[list[str], list[str]] | None = None
+) -> str:
+    """Return the folder of a hub repository in the local cache, at one commit; nothing is asked of the network.
+
+    `kind` is "model" or "dataset", `patterns` are the files that are wanted and not wanted. Raises UserError, with the
+    command that fetches it where there is a network, when the repository is not there or not whole.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    wanted, unwanted = patterns or (None, None)
+    try:
+        return snapshot_download(
+            repository,
+            repo_type=kind,
+            revision=revision,
+            local_files_only=True,
+            allow_patterns=wanted,
+            ignore_patterns=unwanted,
+        )
+    except (LocalEntryNotFoundError, OSError) as error:
+        state = "not whole" if type(error).__name__ == "IncompleteSnapshotError" else "not there"
+        raise UserError(
+            f"{kind} '{repository}' at {revision[:12]} is {state} in the hub cache {HF_HUB_CACHE}, and 'offline: true' "
+            "forbids to download it",
+            remedy=f"where there is a network: hf download {repository} --repo-type {kind} --revision {revision}; "
+            f"carry that cache here and name it in HF_HUB_CACHE ({PAGE})",
+        ) from None

@@ -1,0 +1,210 @@
+"""What doesn't fit together: within a section (its `conflicts`), and between sections."""
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from pydantic import BaseModel
+
+from scripts.common.errors import UserError
+from scripts.common.language import language_of
+from scripts.config.datasets import Dataset
+from scripts.config.faults import closest
+from scripts.config.gates import Gate
+from scripts.config.runs import Run
+from scripts.config.types import Section
+from scripts.config.variants import answer_variants, made_variants, shipped_variant
+from scripts.score.metric_list import METRICS
+from scripts.score.metrics import Metric, located, metrics_from
+
+
+class Conflict(NamedTuple):
+    """A place in the configuration, as a tuple of keys, and what is wrong there."""
+
+    place: tuple
+    message: str
+
+
+def conflicts_in(value: Any, place: tuple = ()) -> Iterator[Conflict]:
+    """Yield the conflicts within each section of a validated configuration."""
+    if isinstance(value, BaseModel):
+        for key in type(value).model_fields:
+            yield from conflicts_in(getattr(value, key), (*place, key))
+        if isinstance(value, Section):
+            for key, message in value.conflicts():
+                yield Conflict((*place, *([key] if key else [])), message)
+    elif isinstance(value, dict):
+        for key, entry in value.items():
+            yield from conflicts_in(entry, (*place, key))
+    elif isinstance(value, list):
+        for position, entry in enumerate(value):
+            yield from conflicts_in(entry, (*place, position))
+
+
+def conflicts_between(config: Any) -> Iterator[Conflict]:
+    """Yield references that lead nowhere and sections that don't fit each other."""
+    for name, run in config.runs.items():
+        for key, message in run_conflicts(run, config):
+            yield Conflict(("runs", name, key), message)
+    yield from same_names_conflicts(config.runs)
+    yield from redaction_conflicts(config)
+    for name, gate in config.gates.items():
+        for run_name in gate.runs or []:
+            if run_name not in config.runs:
+                message = f"'{run_name}' is not defined under 'runs'{closest(run_name, list(config.runs))}"
+                yield Conflict(("gates", name, "runs"), message)
+        for key, message in dict.fromkeys(gate_conflicts(gate, gated_runs(gate, config), config)):
+            yield Conflict(("gates", name, key), message)
+
+
+def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
+    """Yield what doesn't fit between a run and the other sections."""
+    yield from task_conflicts(run, config)
+    yield from variant_conflicts(run)
+    if run.score.metrics_from is not None:
+        yield from own_metrics_conflicts(run.score.metrics_from)
+    for metric in run.score.metrics or []:
+        if fault := metric_fault(metric, run, config.datasets.get(run.dataset)):
+            yield "score.metrics", f"the run {fault}"
+    if run.dataset not in config.datasets:
+        yield "dataset", f"'{run.dataset}' is not defined under 'datasets'{closest(run.dataset, list(config.datasets))}"
+    elif not validates(config.datasets[run.dataset]):
+        for key in run.training.given("early_stopping_patience", "eval_steps", "keep_best"):
+            if getattr(run.training, key):
+                yield f"training.{key}", f"needs a validation split, but that of '{run.dataset}' has the share 0"
+    if run.model not in config.models:
+        yield "model", f"'{run.model}' is not defined under 'models'{closest(run.model, list(config.models))}"
+    elif (embedded := config.models[run.model].embedded) is not None:
+        asked = {
+            "tokens.max_length": run.tokens.max_length,
+            "generation.max_new_tokens": run.generation.max_new_tokens,
+            "deploy.parameters.num_ctx": run.deploy.parameters.num_ctx or 0,
+        }
+        for key, length in asked.items():
+            if length > embedded.context:
+                yield key, f"{length} is more than the context of the embedded model '{run.model}' ({embedded.context})"
+
+
+def variant_conflicts(run: Run) -> Iterator[tuple[str, str]]:
+    """Yield variants that a run does not make, and say so when the one that it ships is not scored."""
+    made, shipped = made_variants(run), shipped_variant(run)
+    for variant in run.variants or []:
+        if variant not in made:
+            yield "variants", f"the run makes no '{variant}'; it makes {', '.join(made)}"
+    if shipped in made and shipped not in answer_variants(run):
+        yield "variants", f"'{shipped}', which is shipped, is not among them: add it"
+
+
+def validates(dataset: Dataset) -> bool:
+    """Tell whether a dataset has a validation split."""
+    return bool(dataset.validation_files) or dataset.splits.validation > 0
+
+
+def task_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
+    """Yield what doesn't fit between a run's task and its dataset and model."""
+    dataset, model = config.datasets.get(run.dataset), config.models.get(run.model)
+    if dataset is not None:
+        if run.task == "token_classification" and dataset.format != "spans":
+            yield "task", f"needs a dataset of the format 'spans', but that of '{run.dataset}' is '{dataset.format}'"
+        if run.task == "token_classification" and dataset.redact is not None:
+            yield "dataset", f"'{run.dataset}' is redacted: there are no entities left to learn"
+        if run.task == "vision" and dataset.images is None:
+            yield "task", f"needs images, but the dataset '{run.dataset}' names no folder of 'images'"
+        if run.task != "vision" and dataset.images is not None:
+            yield "task", f"'{run.task}' sees no images, but the dataset '{run.dataset}' has some: use 'vision'"
+    if run.task == "vision" and config.environments.torch == "cpu":
+        yield "task", "'vision' needs torchvision: set environments.torch to 'cuda', not 'cpu'"
+    if model is not None and (run.task == "vision") != (model.architecture == "mistral3"):
+        needed = "is 'mistral3'" if run.task == "vision" else "is another than 'mistral3'"
+        yield "model", f"the task '{run.task}' needs a model whose architecture {needed}; see 'models.{run.model}'"
+
+
+def redaction_conflicts(config: Any) -> Iterator[Conflict]:
+    """Yield datasets whose redaction can't be done, or waits for itself."""
+    for name, dataset in config.datasets.items():
+        if dataset.redact is None:
+            continue
+        place = ("datasets", name, "redact", "run")
+        run = config.runs.get(dataset.redact.run)
+        if run is None:
+            near = closest(dataset.redact.run, list(config.runs))
+            yield Conflict(place, f"'{dataset.redact.run}' is not defined under 'runs'{near}")
+        elif run.task != "token_classification":
+            yield Conflict(place, f"the task of '{dataset.redact.run}' is '{run.task}', not 'token_classification'")
+
+
+def gated_runs(gate: Gate, config: Any) -> dict[str, Run]:
+    """Return the runs that a gate is for."""
+    return {name: run for name, run in config.runs.items() if gate.runs is None or name in gate.runs}
+
+
+def gate_conflicts(gate: Gate, runs: dict[str, Run], config: Any) -> Iterator[tuple[str, str]]:
+    """Yield what doesn't fit between a gate and the runs that it is for."""
+    for name, run in runs.items():
+        made = [*answer_variants(run), "shipped"]
+        for key in ("variant", "baseline"):
+            variant = getattr(gate, key)
+            if variant is not None and variant not in made:
+                yield key, f"run '{name}' scores no '{variant}'; it scores {', '.join(made)}"
+        if run.score.metrics is not None and gate.metric not in run.score.metrics:
+            yield "metric", f"'{gate.metric}' is not among score.metrics of run '{name}'"
+        if fault := metric_fault(gate.metric, run, config.datasets.get(run.dataset)):
+            yield "metric", f"run '{name}' {fault}"
+            continue
+        entry = known_metrics(run).get(gate.metric)
+        if entry and entry.is_share and gate.baseline is None and not 0 <= gate.threshold <= 1:
+            yield "threshold", f"'{gate.metric}' is a share between 0 and 1: write 0.9 for 90 %"
+
+
+def metric_fault(metric: str, run: Run, dataset: Dataset | None) -> str | None:
+    """Return why a run can never have a value of a metric, or None when it can."""
+    known = known_metrics(run)
+    if metric not in known:
+        if known is METRICS and run.score.metrics_from is not None:
+            return None  # what is wrong with that file is said elsewhere
+        return f"has no metric '{metric}'{closest(metric, list(known))}"
+    entry = known[metric]
+    if run.task == "token_classification" and not entry.classifier:
+        others = ", ".join(name for name, other in known.items() if other.classifier)
+        return f"classifies tokens, so it has no '{metric}'; it has {others}"
+    if entry.spans and dataset is not None and dataset.format != "spans":
+        return f"has no '{metric}': its dataset has no spans"
+    if entry.setting and getattr(run.score, entry.setting) in (None, []):
+        return f"has no '{metric}' without score.{entry.setting}"
+    language = run.score.language or (dataset.language if dataset else None)
+    if entry.language and language is not None and language_of(language) != entry.language:
+        return f"has no '{metric}', a measure of '{entry.language}': its language is '{language}'"
+    return None
+
+
+def known_metrics(run: Run) -> dict[str, Metric]:
+    """Return the metrics of a run: those of the workflow, and those of its `score.metrics_from`."""
+    if run.score.metrics_from is None:
+        return METRICS
+    with suppress(UserError):  # own_metrics_conflicts says what is wrong with the file
+        return METRICS | metrics_from(run.score.metrics_from)
+    return METRICS
+
+
+def same_names_conflicts(runs: dict[str, Run]) -> Iterator[Conflict]:
+    """Yield metrics of one name that files of two runs define differently: the leaderboard shows them in one column."""
+    first: dict[str, tuple[str, Metric]] = {}
+    for name, run in runs.items():
+        for metric, entry in known_metrics(run).items() if run.score.metrics_from else ():
+            path, known = first.setdefault(metric, (run.score.metrics_from, entry))
+            if known != entry:
+                message = f"the metric '{metric}' is defined otherwise in '{path}': rename one of them"
+                yield Conflict(("runs", name, "score.metrics_from"), message)
+
+
+def own_metrics_conflicts(path: str) -> Iterator[tuple[str, str]]:
+    """Yield what is wrong with a file of a run's own metrics; `missing_files` says of one that it isn't there."""
+    if not located(path).exists():
+        return
+    try:
+        twice = [name for name in metrics_from(path) if name in METRICS]
+    except UserError as error:
+        yield "score.metrics_from", str(error)
+    else:
+        if twice:
+            yield "score.metrics_from", f"'{path}' defines '{twice[0]}', which is a metric of the workflow: rename it"

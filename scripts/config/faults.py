@@ -1,0 +1,178 @@
+"""What is wrong with a configuration, in the user's words."""
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from scripts.config.synonyms import SYNONYMS
+
+EXPECTED = {
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "string_type": "text",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "dict_type": "a mapping",
+    "model_type": "a mapping",
+}
+BOUNDS = {
+    "greater_than": ("above", "gt"),
+    "greater_than_equal": ("at least", "ge"),
+    "less_than": ("below", "lt"),
+    "less_than_equal": ("at most", "le"),
+}
+PATTERNS = {
+    "revision": "is not a commit hash: pin the 40 hex digits, for branches and tags move",
+    "sha256": "is not a SHA-256: give its 64 hex digits, in lower case",
+    "version": "is not a version such as v1.0",
+    "id": "is not a repository id such as org/name",
+    "language": "is not a language tag such as en, fr or vi",
+}
+# What pydantic puts into a place to say which branch of a union or which side of a mapping it means.
+BRANCH = re.compile(r"^(\[key\]|(list|literal|function-\w+|constrained-\w+)(\[.*\])?|str|int|float|bool)$")
+
+
+def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    """Yield the sections that an annotation mentions, however deep in mappings, lists and unions."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from sections_in(argument)
+
+
+def section_at(root: type[BaseModel], parts: tuple) -> type[BaseModel]:
+    """Return the section at this path; names of entries and positions in lists are passed over."""
+    section = root
+    for part in parts:
+        if part in section.model_fields:
+            section = next(sections_in(section.model_fields[part].annotation), section)
+    return section
+
+
+def paths_in(section: type[BaseModel], start: str = "") -> Iterator[str]:
+    """Yield the dotted path of each key of a section and of those below it."""
+    for key, field in section.model_fields.items():
+        yield start + key
+        for below in sections_in(field.annotation):
+            yield from paths_in(below, f"{start}{key}.")
+
+
+def closest(word: str, words: list[str]) -> str:
+    """Return `, did you mean 'x'?` for the most similar word, or the list of words when none is similar."""
+    found = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
+    return f", did you mean '{found[0]}'?" if found else f"; known: {', '.join(words) or 'none'}"
+
+
+def known_key(place: tuple, root: type[BaseModel]) -> str | None:
+    """Return the key that was meant by an unknown one: in its own section, else in one below or beside it.
+
+    A key of another section comes with its full path, such as `runs.football.training.epochs`.
+    """
+    *parents, word = place
+    keys = list(section_at(root, parents).model_fields)
+    meant = SYNONYMS.get(word, word)
+    similar = [key for key in (meant, *difflib.get_close_matches(word, keys, n=1, cutoff=0.6)) if key in keys]
+    if similar:
+        return similar[0]
+    if len(place) > 2:
+        entry = ".".join(map(str, place[:2]))
+        return next(
+            (f"{entry}.{path}" for path in paths_in(section_at(root, place[:1])) if path.rpartition(".")[2] == meant),
+            None,
+        )
+    return None
+
+
+def shown(value: Any) -> str:
+    """Show a value as it stands in YAML, shortened."""
+    kinds = {dict: "a mapping", list: "a list", type(None): "nothing", bool: str(value).lower()}
+    text = kinds.get(type(value)) or (f"text '{value}'" if isinstance(value, str) else str(value))
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def explanation(fault: dict, root: type[BaseModel]) -> str:
+    """Say what is wrong and what is expected, for one error of pydantic's `ValidationError.errors()`."""
+    kind, context, value = fault["type"], fault.get("ctx", {}), fault["input"]
+    place = plain_place(fault["loc"])
+    key = str(place[-1]) if place else ""
+    if kind == "extra_forbidden":
+        section = section_at(root, place[:-1])
+        if key in section.REMOVED:
+            return section.REMOVED[key]
+        meant = known_key(place, root)
+        known = ", ".join(section.model_fields)
+        return f"unknown key, did you mean '{meant}'?" if meant else f"unknown key; known: {known}"
+    if kind == "missing":
+        return "is missing: pin the commit hash, for branches and tags move" if key == "revision" else "is missing"
+    if kind == "value_error":
+        return f"{shown(value)} {context['error']}" if isinstance(value, str) else str(context["error"])
+    if kind == "literal_error":
+        return not_allowed(value, allowed_words(fault))
+    if kind in EXPECTED:
+        quote = "; put it in quotes" if kind == "string_type" and isinstance(value, bool | int | float) else ""
+        also = " or ".join([EXPECTED[kind], *(f"'{word}'" for word in context.get("or", ()))])
+        return f"expected {also}, got {shown(value)}{quote}"
+    if kind == "string_pattern_mismatch":
+        rule = "may hold letters, digits, '.', '_' and '-' only, and starts with a letter or digit"
+        return f"{shown(value)} {PATTERNS.get(key, rule)}"
+    if kind in BOUNDS:
+        word, bound = BOUNDS[kind]
+        return f"must be {word} {context[bound]:g}, got {shown(value)}"
+    if kind in ("too_short", "string_too_short"):
+        return "may not be empty"
+    if kind == "string_too_long":
+        return f"is longer than {context['max_length']} characters"
+    if kind == "multiple_of":
+        return f"must be a multiple of {context['multiple_of']}, got {shown(value)}"
+    return f"{fault['msg'][0].lower()}{fault['msg'][1:]}, got {shown(value)}"
+
+
+def allowed_words(fault: dict) -> list[str]:
+    """Return the values that a literal allows."""
+    return re.findall(r"'([^']*)'", fault["ctx"]["expected"])
+
+
+def not_allowed(value: Any, allowed: list[str]) -> str:
+    """Say that a value is none of those allowed."""
+    near = difflib.get_close_matches(str(value).lower(), allowed, n=1, cutoff=0.6)
+    hint = f", did you mean '{near[0]}'?" if near else ""
+    return f"{shown(value)} is not one of {', '.join(allowed)}{hint}"
+
+
+def plain_place(place: tuple) -> tuple:
+    """Return a place without pydantic's names for branches of unions and for keys of mappings."""
+    return tuple(part for part in place if isinstance(part, int) or not BRANCH.match(part))
+
+
+def dotted(place: tuple) -> str:
+    """Return a place as text, such as `datasets.football.checks[0].label`."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+    return text or "config"
+
+
+def of_one_branch(faults: list[dict]) -> list[dict]:
+    """Return the faults that are left of a value that fits no branch of a union: those of the branch that was meant."""
+    places = {plain_place(fault["loc"]) for fault in faults}
+    parents = {place[:-1] for place in places if isinstance(place[-1], int)} if places - {()} else set()
+    faults = [f for f in faults if plain_place(f["loc"]) not in parents or f["type"] != "literal_error"]
+    literals: dict[tuple, dict] = {}
+    kept = []
+    for fault in faults:
+        place = plain_place(fault["loc"])
+        in_union = place != fault["loc"] and fault["loc"][-1] != "[key]"
+        if fault["type"] == "literal_error" and in_union:
+            if place in literals:
+                literals[place]["ctx"]["expected"] += fault["ctx"]["expected"]
+                continue
+            literals[place] = fault
+        if fault["type"] == "list_type" and in_union and place in literals:
+            if isinstance(fault["input"], str):
+                continue
+            kept.remove(literals[place])
+            fault["ctx"] = {"or": allowed_words(literals[place])}
+        kept.append(fault)
+    return kept

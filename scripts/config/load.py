@@ -1,0 +1,173 @@
+"""From the mapping that Snakemake read to a checked configuration."""
+
+import copy
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from scripts.common.errors import UserError
+from scripts.common.plain_text import visible
+from scripts.config.checks import conflicts_between, conflicts_in
+from scripts.config.duplicates import bomb_lines, duplicate_key_lines
+from scripts.config.expand import Origin, expand_gates, expand_runs, with_overrides
+from scripts.config.faults import dotted, explanation, known_key, of_one_branch, plain_place
+from scripts.config.paths import Roots, blocked_folders, missing_files
+from scripts.config.root import Config, Override
+from scripts.config.secrets import secret_lines
+from scripts.config.sources import Sources
+
+
+class ConfigError(UserError):
+    """Everything that is wrong with a configuration, one line each."""
+
+    def __init__(self, lines: list[str]):
+        self.lines = list(dict.fromkeys(visible(line) for line in lines))
+        super().__init__("\n".join(self.lines))
+
+
+class Written(NamedTuple):
+    """What the user wrote, for messages: where each run comes from, the overrides, and the files."""
+
+    origins: dict[str, Origin]
+    override: dict
+    sources: Sources
+
+    def line(self, place: tuple, message: str) -> str:
+        """Return a message with file and line, if a file has the key, and the key as the user wrote it."""
+        runs = [place[1]] if place[:1] == ("runs",) and len(place) > 1 else list(self.origins)
+        place = self.place(place)
+        return f"{self.sources.line(place)}{dotted(place)}: {self.named(message, runs)}"
+
+    def place(self, place: tuple) -> tuple:
+        """Return a place as the user wrote it: what a sweep or an override sets is to be mended there."""
+        if len(place) < 2 or place[0] not in ("models", "runs"):
+            return place
+        kind, name, *keys = place
+        keys = [*keys[:-1], *(keys[-1].split(".") if isinstance(keys[-1], str) else keys[-1:])] if keys else []
+        for swept in self.origins[name].swept if kind == "runs" and name in self.origins else ():
+            parts = swept.split(".")
+            if list(map(str, keys[: len(parts)])) == parts:
+                return ("runs", self.run(name), "sweep", swept, *keys[len(parts) :])
+        if keys and holds(self.override.get(kind), keys):
+            return ("override", kind, *keys)
+        return (kind, self.run(name) if kind == "runs" else name, *keys)
+
+    def named(self, message: str, runs: list[str]) -> str:
+        """Return a message that names these runs as they were written: what a sweep has in common is said once."""
+        for name in runs:
+            message = message.replace(f"'{name}'", f"'{self.run(name)}'")
+            message = message.replace(f"'runs.{name}.", f"'runs.{self.run(name)}.")
+        return message
+
+    def run(self, name: str) -> str:
+        """Return the name of the run as it was written, before its sweep was expanded."""
+        return self.origins[name].run if name in self.origins else name
+
+
+def holds(mapping: Any, keys: list) -> bool:
+    """Tell whether a nested mapping has these keys; a position in a list counts as there."""
+    for key in keys:
+        if isinstance(key, int) and isinstance(mapping, list):
+            return True
+        if not isinstance(mapping, dict) or key not in mapping:
+            return False
+        mapping = mapping[key]
+    return True
+
+
+def load_config(
+    raw: dict, files: Iterable[Path | str] = (), roots: Roots = (), command_line: dict | None = None
+) -> Config:
+    """Check a configuration as the user wrote it, apply overrides, expand sweeps, and fill in the defaults.
+
+    `files` are the YAML files that it was read from, and `command_line` is what `--config` laid over them: messages
+    name the line of a key, and the files are looked through for keys that stand twice. `roots` are the folders in
+    which the files that it names are looked for; without any, it isn't asked whether they are there.
+    Raises ConfigError with one line per fault, all of them at once; with secrets in it, lines on those alone, for
+    others might show them.
+    """
+    if bombs := [*bomb_lines(files)]:
+        raise ConfigError(bombs)
+    if secrets := [*secret_lines(raw)]:
+        raise ConfigError(secrets)
+    sources = Sources(files, command_line)
+    lines = [*duplicate_key_lines(files), *override_lines(raw.get("override"), sources)]
+    config = with_overrides(raw)
+    origins, sweep_faults = expand_runs(config)
+    expand_gates(config, origins)
+    override = raw.get("override")
+    written = Written(origins, override if isinstance(override, dict) else {}, sources)
+    result, field_lines, doubtful = validated(config, written)
+    lines += [f"{sources.line(place)}{dotted(place)}: {message}" for place, message in sweep_faults] + field_lines
+    if result is not None:
+        conflicts = [*conflicts_in(result), *conflicts_between(result)]
+        lines += [
+            written.line(conflict.place, conflict.message)
+            for conflict in conflicts
+            if not doubtful & words(f"{conflict.place[-1]} {conflict.message}")
+        ]
+        if roots:
+            unusable = [*missing_files(result, roots), *blocked_folders(result, roots[0])]
+            lines += [written.line(conflict.place, conflict.message) for conflict in unusable]
+    if lines:
+        raise ConfigError(lines)
+    return result
+
+
+def override_lines(override: Any, sources: Sources) -> list[str]:
+    """Return a line for each fault of the override section itself."""
+    try:
+        Override.model_validate({} if override is None else override)
+    except ValidationError as error:
+        faults = [(("override", *fault["loc"]), explanation(fault, Override)) for fault in error.errors()]
+        return [f"{sources.line(place)}{dotted(place)}: {message}" for place, message in faults]
+    return []
+
+
+def validated(config: dict, written: Written) -> tuple[Config | None, list[str], set[str]]:
+    """Validate the fields of a configuration.
+
+    Where some are faulty they are left out and the rest is validated again, so that what doesn't fit together is
+    found as well. Returns the (rest of the) configuration or None, a line per fault, and the names of what was left
+    out: what is said about those next may be wrong.
+    """
+    lines: list[str] = []
+    doubtful: set[str] = set()
+    config = copy.deepcopy(config)
+    while True:
+        try:
+            return Config.model_validate(config), lines, doubtful
+        except ValidationError as error:
+            faults = of_one_branch(error.errors())
+        lines = lines or [written.line(plain_place(f["loc"]), explanation(f, Config)) for f in faults]
+        for fault in faults:
+            place = plain_place(fault["loc"])
+            if fault["type"] == "extra_forbidden":
+                doubtful |= words(str(known_key(place, Config)))
+            place = place_of_mapping_entry(place[:-1] if fault["type"] == "missing" else place)
+            if len(place) < 2:
+                return None, lines, doubtful
+            doubtful |= words(str(place[-1]))
+            remove(config, place)
+
+
+def place_of_mapping_entry(place: tuple) -> tuple:
+    """Return the place up to the first position in a list: a list is left out as a whole."""
+    return place[: next((i for i, part in enumerate(place) if isinstance(part, int) and i > 1), len(place))]
+
+
+def remove(config: dict, place: tuple) -> None:
+    """Take the value at a place out of the configuration."""
+    target: Any = config
+    for key in place[:-1]:
+        target = target.get(key) if isinstance(target, dict) else None
+    if isinstance(target, dict):
+        target.pop(place[-1], None)
+
+
+def words(text: str) -> set[str]:
+    """Return the names in a text."""
+    return set(re.findall(r"[A-Za-z_][A-Za-z0-9_]*", text))

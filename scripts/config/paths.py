@@ -1,0 +1,122 @@
+"""Files that the configuration names: where they are, and which are missing."""
+
+import difflib
+import glob
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.common.plain_text import name_fault
+from scripts.config.checks import Conflict
+from scripts.model.chat_templates import BUILT_IN_TEMPLATES
+
+Roots = Sequence[Path | str]
+FILE_KEYS = ("files", "validation_files", "test_files")
+NEAR = 3  # similar names that are tried at each level of a path
+
+
+def files_at(pattern: str, roots: Roots) -> list[str]:
+    """Return the paths that a path or a glob names, beside the first of the roots that has any, sorted."""
+    for root in roots:
+        named = [pattern] if os.path.exists(os.path.join(root, pattern)) else sorted(glob.glob(pattern, root_dir=root))
+        if named:
+            own = root == os.curdir or os.path.isabs(pattern)
+            return named if own else [os.path.relpath(os.path.join(root, path)) for path in named]
+    return []
+
+
+def missing_files(config: Any, roots: Roots) -> Iterator[Conflict]:
+    """Yield the files and folders that the configuration names and that are beside none of the roots.
+
+    What lies in the folder of results is made by a rule, and so never missing.
+    """
+    results = config.pathvars.get("results", "results")
+    for place, path in named_paths(config):
+        is_glob = place[-1] in FILE_KEYS and glob.has_magic(path)
+        found = files_at(path, roots) if is_glob else any(os.path.exists(os.path.join(root, path)) for root in roots)
+        for name in found if is_glob else ():
+            if fault := name_fault(name):
+                yield Conflict(place, f"'{path}' matches '{name}', which {fault}")
+        if not found and not is_inside(path, results):
+            what = "matches no file" if is_glob else "does not exist"
+            yield Conflict(place, f"'{path}' {what}{meant(similar_path(path, roots))}")
+    for name, model in config.models.items():
+        template = model.chat_template
+        if template is None or template in BUILT_IN_TEMPLATES or is_inside(template, results):
+            continue
+        if not any(os.path.isfile(os.path.join(root, template)) for root in roots):
+            known = sorted(BUILT_IN_TEMPLATES)
+            near = difflib.get_close_matches(template, known, n=1) or [similar_path(template, roots)]
+            message = f"'{template}' is neither built in ({', '.join(known)}) nor a file{meant(near[0])}"
+            yield Conflict(("models", name, "chat_template"), message)
+
+
+def blocked_folders(config: Any, root: Path | str) -> Iterator[Conflict]:
+    """Yield the folders of results, logs and benchmarks that can't be made, for a file is in their place."""
+    for key, path in {"results": "results", **config.pathvars}.items():
+        there = next((place for place in (Path(path), *Path(path).parents) if (Path(root) / place).exists()), None)
+        if there is not None and not (Path(root) / there).is_dir():
+            what = "is a file" if there == Path(path) else f"is below '{there}', which is a file"
+            yield Conflict(("pathvars", key), f"'{path}' {what}, not a folder: name another, or move the file")
+
+
+def named_paths(config: Any) -> Iterator[tuple[tuple, str]]:
+    """Yield the paths that have to be there, each with its place in the configuration."""
+    for name, dataset in config.datasets.items():
+        yield from ((("datasets", name, key), file) for key, file in dataset.named_files())
+        if dataset.images is not None:
+            yield ("datasets", name, "images"), dataset.images
+    for name, model in config.models.items():
+        if model.path is not None:
+            yield ("models", name, "path"), model.path
+        if model.gguf is not None and model.gguf.package is None:
+            yield ("models", name, "gguf", "file"), model.gguf.file
+    for name, run in config.runs.items():
+        for key, prompts in run.prompt_sets.items():
+            yield ("runs", name, "prompt_sets", key, "file"), prompts.file
+        if run.score.metrics_from is not None:
+            yield ("runs", name, "score", "metrics_from"), run.score.metrics_from
+    for name, image in config.environments.images.items():
+        if "://" not in image:
+            yield ("environments", "images", name), image
+
+
+def is_inside(path: str, folder: str) -> bool:
+    """Tell whether a path is that of a folder, or of something in it."""
+    inner, outer = os.path.abspath(path), os.path.abspath(folder)
+    return os.path.commonpath([inner, outer]) == outer
+
+
+def meant(word: str | None) -> str:
+    """Return `, did you mean 'x'?`, or nothing when there is no such word."""
+    return f", did you mean '{word}'?" if word else ""
+
+
+def similar_path(path: str, roots: Roots) -> str | None:
+    """Return the path that was meant by a missing one: what is there, each of its names the same or similar."""
+    return next((found for root in roots for found in similar_below(str(root), Path(path).parts)), None)
+
+
+def similar_below(root: str, parts: tuple[str, ...], done: str = "") -> Iterator[str]:
+    """Yield what is there below `root`/`done` with names like `parts`; a part that is a glob stands for itself."""
+    if not parts:
+        yield done
+        return
+    for name in candidates(os.path.join(root, done), parts[0]):
+        path = os.path.join(done, name)
+        if len(parts) == 1 or os.path.isdir(os.path.join(root, path)):
+            yield from similar_below(root, parts[1:], path)
+
+
+def candidates(folder: str, name: str) -> Iterable[str]:
+    """Return the names in a folder that a name may stand for: itself, else the most similar ones.
+
+    A common ending makes no names similar: what counts is what stands before it.
+    """
+    if os.path.exists(os.path.join(folder, name)) or glob.glob(name, root_dir=folder):
+        return [name]
+    ended = bool(Path(name).suffix)
+    names = [other for other in sorted(glob.glob("*", root_dir=folder)) if bool(Path(other).suffix) == ended]
+    stems = difflib.get_close_matches(Path(name).stem, {Path(other).stem: None for other in names}, n=NEAR)
+    return difflib.get_close_matches(name, [other for other in names if Path(other).stem in stems], NEAR, 0)

@@ -1,0 +1,159 @@
+"""What is generated from the schema's classes and the metrics: reference pages, editor schema, list of metrics."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from scripts.config.faults import sections_in
+from scripts.config.root import Config
+from scripts.score.metrics import list_module, reference_table
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = Path("docs/reference/configuration.md")
+SCHEMA = Path("config/schema.json")
+METRIC_LIST = Path("scripts/score/metric_list.py")
+METRICS_PAGE = Path("docs/reference/metrics.md")
+TABLE_START, TABLE_END = "<!-- Made by `make docs` from the decorators: -->\n", "<!-- End of the table. -->\n"
+INTRODUCTION = """# Configuration
+
+<!-- Made by `make docs` from scripts/config; do not edit. -->
+
+One YAML file describes datasets, models, runs and gates. It is checked before any job runs: unknown keys, wrong types
+and conflicting settings are reported in one line each, all at once. `<name>` stands for a name that you choose
+(letters, digits, `.`, `_` and `-`). A key marked `(required)` has no default.
+
+Several files can be combined: `snakemake --configfile config/recipes/football.yaml config/embedded.yaml`. Later files
+replace settings of earlier ones. For completion in your editor, refer to the schema in the first line of a file in
+`config/`: `# yaml-language-server: $schema=schema.json`.
+"""
+TYPE_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "anything"}
+BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
+
+
+def editor_schema() -> dict:
+    """Return the JSON schema for editors; a file may also be an overlay, with nothing but `override`."""
+    schema = Config.model_json_schema()
+    required = schema.pop("required")
+    choice = [{"required": required}, {"required": ["override"]}]
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": dialect, **schema, "title": "snaketune configuration", "anyOf": choice}
+
+
+def reference_page() -> str:
+    """Return the reference page as Markdown."""
+    return "\n".join([INTRODUCTION, *section_lines(Config, ())])
+
+
+def section_lines(section: type[BaseModel], place: tuple[str, ...]) -> Iterator[str]:
+    """Yield the lines of a section, its table first, then those of the sections below it."""
+    if place:
+        yield f"{'#' * min(len([p for p in place if p != '<name>']) + 1, 4)} `{'.'.join(place)}`\n"
+        yield f"{section.__doc__}\n"
+    rows = [(key, field) for key, field in section.model_fields.items() if place or not list(sections_in_field(field))]
+    if rows:
+        yield "| key | type | default | |\n|---|---|---|---|"
+        yield from (
+            f"| `{key}` | {type_text(field)} | {default_text(field)} | {cell(field.description)} |"
+            for key, field in rows
+        )
+        yield ""
+    for key, field in section.model_fields.items():
+        for below in sections_in_field(field):
+            kind = container(field.annotation)
+            name = f"{key}[]" if kind is list else key
+            yield from section_lines(below, (*place, name, *(["<name>"] if kind is dict else [])))
+
+
+def sections_in_field(field: FieldInfo) -> Iterator[type[BaseModel]]:
+    """Yield the sections that a field holds."""
+    yield from sections_in(field.annotation)
+
+
+def container(annotation: Any) -> type | None:
+    """Return whether a field is a mapping or a list, with or without none."""
+    kinds = [get_origin(annotation), *(get_origin(argument) for argument in get_args(annotation))]
+    return next((kind for kind in kinds if kind in (dict, list)), None)
+
+
+def type_text(field: FieldInfo) -> str:
+    """Return a field's type in words, with its bounds."""
+    bounds = [f"{BOUNDS[key]} {value:g}" for key, value in constraints(field.metadata)]
+    return ", ".join([annotation_text(field.annotation), *bounds])
+
+
+def constraints(metadata: list) -> Iterator[tuple[str, float]]:
+    """Yield the numeric bounds among a field's metadata."""
+    for item in metadata:
+        yield from ((key, getattr(item, key)) for key in BOUNDS if getattr(item, key, None) is not None)
+
+
+def annotation_text(annotation: Any) -> str:
+    """Return an annotation in words."""
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return annotation_text(arguments[0])
+    if origin is Literal:
+        return " \\| ".join(f"`{value}`" for value in arguments)
+    if origin in (Union, UnionType):
+        return " \\| ".join(annotation_text(argument) for argument in arguments if argument is not NoneType)
+    if origin is list:
+        return f"list of {annotation_text(arguments[0])}"
+    if origin is dict:
+        return f"mapping of name to {annotation_text(arguments[1])}"
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return "section"
+    return TYPE_NAMES[annotation]
+
+
+def default_text(field: FieldInfo) -> str:
+    """Return a field's default as it would stand in YAML."""
+    if field.default is PydanticUndefined:
+        return "(required)"
+    if field.default is None:
+        return "none"
+    if isinstance(field.default, BaseModel):
+        return "see below"
+    return f"`{json.dumps(field.default, ensure_ascii=False)}`"
+
+
+def cell(text: str | None) -> str:
+    """Return text for a cell of a table."""
+    return (text or "").replace("|", "\\|").replace("\n", " ")
+
+
+def paths_without_description(section: type[BaseModel] = Config, start: str = "") -> Iterator[str]:
+    """Yield the dotted path of each key that has no description."""
+    for key, field in section.model_fields.items():
+        if not field.description:
+            yield start + key
+        for below in sections_in_field(field):
+            yield from paths_without_description(below, f"{start}{key}.")
+
+
+def generated_files() -> dict[Path, str]:
+    """Return the text of each generated file by its path in the repository."""
+    schema = json.dumps(editor_schema(), ensure_ascii=False, indent=2) + "\n"
+    before, _, after = (ROOT / METRICS_PAGE).read_text(encoding="utf-8").partition(TABLE_START)
+    metrics = before + TABLE_START + "\n" + reference_table() + "\n" + TABLE_END + after.partition(TABLE_END)[2]
+    return {METRIC_LIST: list_module(), METRICS_PAGE: metrics, PAGE: reference_page(), SCHEMA: schema}
+
+
+def main(argv=None) -> int:
+    """Write the generated files."""
+    argparse.ArgumentParser(description=__doc__).parse_args(argv)
+    for path, text in generated_files().items():
+        (ROOT / path).write_text(text, encoding="utf-8")
+        print(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""The whole configuration: which sections there are."""
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from scripts.config.datasets import Datasets
+from scripts.config.environments import Environments
+from scripts.config.gates import Gates
+from scripts.config.models import Models
+from scripts.config.project import Project
+from scripts.config.runs import Runs
+from scripts.config.types import FilePath, Name, Section
+
+
+class Override(Section):
+    """Settings that replace those of every model and every run, such as those of `config/embedded.yaml`."""
+
+    results: Name | None = Field(
+        None, description="Subfolder for results, in the results folder of the configuration without the override."
+    )
+    models: dict[str, Any] = Field({}, description="Settings for every model; a source replaces the model's source.")
+    runs: dict[str, Any] = Field({}, description="Settings for every run.")
+
+
+class Config(Section):
+    """One file describes datasets, models, runs and gates."""
+
+    project: Project = Field(Project(), description="Names for GGUF metadata and model card.")
+    datasets: Datasets = Field(min_length=1, description="Raw data, and how it is read, cleaned and split.")
+    models: Models = Field(min_length=1, description="Base models.")
+    runs: Runs = Field(min_length=1, description="Fine-tuning runs.")
+    gates: Gates = Field({}, description="What a trained model must reach to be promoted.")
+    environments: Environments = Field(
+        Environments(), description="Environments of the steps with `--sdm conda` and `--sdm apptainer`."
+    )
+    offline: bool = Field(
+        False,
+        description="Do not use the network: hub models and datasets come from the local cache, the converter from the "
+        "archive that SNAKETUNE_LLAMA_CPP_ARCHIVE names; a missing file stops the step.",
+    )
+    override: Override | None = Field(None, description="Settings that replace those of every model and every run.")
+    pathvars: dict[Literal["results", "logs", "benchmarks"], FilePath] = Field(
+        {}, description="Folders of results, logs and benchmarks, as Snakemake's `pathvars`."
+    )

@@ -1,0 +1,30 @@
+"""All that a configuration says of one run: what a bundle's provenance records, and what it is held against."""
+
+from scripts.config.checks import gated_runs
+from scripts.config.root import Config
+
+
+def sections_of(config: Config, run: str) -> dict:
+    """Return the names and sections of a run, its model and its dataset, the project's, and the run's gates.
+
+    Where the dataset is redacted, `redaction` has those of the run that does it. All are plain values.
+    """
+    section = config.runs[run]
+    dataset = config.datasets[section.dataset]
+    return {
+        "run_key": run,
+        "model_key": section.model,
+        "dataset_key": section.dataset,
+        "project": config.project.model_dump(mode="json"),
+        "run": section.model_dump(mode="json"),
+        "model": config.models[section.model].model_dump(mode="json"),
+        "dataset": dataset.model_dump(mode="json"),
+        "gates": gates_of(config, run),
+        **({"redaction": sections_of(config, dataset.redact.run)} if dataset.redact else {}),
+    }
+
+
+def gates_of(config: Config, run: str) -> dict[str, dict]:
+    """Return the gates that are for a run, as its verdict is decided by them."""
+    gates = {name: gate for name, gate in config.gates.items() if run in gated_runs(gate, config)}
+    return {name: gate.model_dump(mode="json", exclude={"runs"}) for name, gate in gates.items()}

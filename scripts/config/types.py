@@ -1,0 +1,101 @@
+"""The types that every section of the configuration is made of."""
+
+import datetime
+import re
+from collections.abc import Iterator
+from typing import Annotated, Any, ClassVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
+
+from scripts.common.plain_text import name_fault
+from scripts.score.metric_list import METRICS
+
+SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
+
+
+class Section(BaseModel):
+    """A mapping with a fixed set of keys: an unknown key is an error, and no value is converted silently."""
+
+    # Keys that earlier versions had, and what to do about each; said in place of "unknown key".
+    REMOVED: ClassVar[dict[str, str]] = {}
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        """Yield the settings that don't fit each other: dotted key within the section (may be empty), what is wrong.
+
+        These are no pydantic validators because of those the first to fail hides the others.
+        """
+        yield from ()
+
+    def given(self, *keys: str) -> Iterator[str]:
+        """Yield those of the keys that the user wrote."""
+        yield from (key for key in keys if key in self.model_fields_set)
+
+
+def number_from_scientific(value: Any) -> Any:
+    """Read ``2e-4`` as the number that it is: YAML 1.1 takes it for text, and nobody expects that."""
+    return float(value) if isinstance(value, str) and SCIENTIFIC.fullmatch(value) else value
+
+
+def text_of_date(value: Any) -> Any:
+    """Read a date, which YAML makes of ``2024-07-26``, as the text that was written."""
+    return value.isoformat() if type(value) is datetime.date else value
+
+
+def iso_date(text: str) -> str:
+    """Refuse what is no day in the form YYYY-MM-DD."""
+    try:
+        datetime.date.fromisoformat(text)
+    except ValueError:
+        raise ValueError("is no day in the form YYYY-MM-DD") from None
+    return text
+
+
+def compiled(pattern: str) -> str:
+    """Refuse a pattern that Python's ``re`` can't compile."""
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"is no valid regular expression: {error}") from None
+    return pattern
+
+
+def plain_path(path: str) -> str:
+    """Refuse a path that Snakemake or a command line would take for something else."""
+    if fault := name_fault(path):
+        raise ValueError(fault)
+    return path
+
+
+def parsed(template: str) -> str:
+    """Refuse a template that Jinja can't parse."""
+    from jinja2 import Environment, TemplateSyntaxError
+
+    try:
+        Environment(autoescape=True).parse(template)
+    except TemplateSyntaxError as error:
+        raise ValueError(f"is no valid Jinja template: {error.message}") from None
+    return template
+
+
+def unknown_names(template: str, known: set[str]) -> set[str]:
+    """Return the variables of a valid Jinja template that are not among the known ones."""
+    from jinja2 import Environment, meta
+
+    return meta.find_undeclared_variables(Environment(autoescape=True).parse(template)) - known
+
+
+Number = Annotated[float, BeforeValidator(number_from_scientific)]
+Day = Annotated[str, BeforeValidator(text_of_date), AfterValidator(iso_date)]
+Pattern = Annotated[str, AfterValidator(compiled)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
+Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+HubId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")]
+# A recipe may bring more, so that any name is valid here; editors offer those that are known.
+MetricName = Annotated[str, WithJsonSchema({"anyOf": [{"enum": list(METRICS)}, {"type": "string"}]})]
+Text = Annotated[str, StringConstraints(min_length=1)]
+FilePath = Annotated[str, StringConstraints(min_length=1), AfterValidator(plain_path)]
+LanguageTag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*$")]
+Template = Annotated[str, StringConstraints(min_length=1), AfterValidator(parsed)]

@@ -1,0 +1,157 @@
+"""The registry of metrics: each is a function with the decorator `metric`, which says all that others need to know.
+
+The arguments of the decorator are literals, so that they can be read from the syntax tree: the configuration knows a
+metric without importing what computes it. Those of scripts/score stand in scripts/score/metric_list.py, which
+`make docs` writes; a run brings more with `score.metrics_from`.
+"""
+
+import ast
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, get_args
+
+from scripts.common.errors import UserError
+
+Direction = Literal["lower", "higher", "neither"]
+Statistic = Literal[
+    "mean", "yes_no", "ratio", "share", "exp_ratio", "bleu", "chrf", "variation", "f1", "f1_macro", "f1_weighted",
+    "p50", "p95",
+]  # fmt: skip
+MODULES = ("similarity", "diversity", "style", "entities")  # of scripts/score, in the order of reports
+UNITS = {**dict.fromkeys(("yes_no", "share", "f1", "f1_macro", "f1_weighted"), "%"), "p50": "s", "p95": "s"}
+KNOWN = {
+    "direction": get_args(Direction),
+    "statistic": get_args(Statistic),
+    "unit": (None, "", "%", "s", "words"),
+    "setting": (None, "generic_phrases", "assistant_phrases", "price_per_hour"),
+}
+FUNCTIONS: dict[str, Callable] = {}  # of the modules that were imported
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is known of a metric.
+
+    `statistic` says how the rows that its function returns become one value (scripts/score/statistics.py), `direction`
+    which values are better, `meaning` what it is, for the reference page: by default the first paragraph of the
+    function's docstring. The unit follows from the
+    statistic unless it is given; "%" says that it lies between 0 and
+    1 by definition; `unbounded`, that it may lie above. `tables` maps a kind of answers (`entities`, `exact`, `text`),
+    or `style`, to the metric's place among the columns of its tables; `optional`: the column is there only where it has
+    a value. `spans`: it needs records with spans; `classifier`: token classifiers have it. `language`: it is for texts
+    in one language. `setting`: the key of `score` (`generic_phrases`,
+    `assistant_phrases` or `price_per_hour`) without which it has no value.
+    """
+
+    title: str
+    direction: Direction
+    statistic: Statistic = "mean"
+    unit: str | None = None
+    unbounded: bool = False
+    meaning: str = ""
+    tables: dict[str, int] = field(default_factory=dict)
+    optional: bool = False
+    spans: bool = False
+    classifier: bool = False
+    language: str | None = None
+    setting: str | None = None
+
+    def __post_init__(self) -> None:
+        for key, known in KNOWN.items():
+            if getattr(self, key) not in known:
+                words = ", ".join(f"'{word}'" for word in known if word is not None)
+                raise ValueError(f"{key} is '{getattr(self, key)}'; it is one of {words}")
+        if self.unit is None:
+            object.__setattr__(self, "unit", UNITS.get(self.statistic, ""))
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the metric lies between 0 and 1 by definition."""
+        return self.unit == "%" and not self.unbounded
+
+
+def metric(title: str, *, name: str | None = None, **facts) -> Callable:
+    """Return a decorator that makes a function a metric, by its own name or by `name`.
+
+    The function takes a `ScoringInput` and returns a `MetricResult`; the other arguments are those of `Metric`.
+    """
+    Metric(title, **facts)
+
+    def register(function: Callable) -> Callable:
+        FUNCTIONS[name or function.__name__] = function
+        return function
+
+    return register
+
+
+def meaning(function: ast.FunctionDef) -> str:
+    """Return the first paragraph of a function's docstring on one line, without the point at its end."""
+    return " ".join((ast.get_docstring(function) or "").partition("\n\n")[0].split()).removesuffix(".")
+
+
+@functools.cache
+def read_metrics(path: Path) -> dict[str, Metric]:
+    """Return the metrics of a module by name, read from its syntax tree.
+
+    Raises UserError when the file can't be read, is not Python, or decorates a function with anything but literals.
+    """
+    try:
+        tree = ast.parse(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"can't be read: {error.strerror}", path) from None
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"is not valid Python: {error}", path) from None
+    found = {}
+    for function in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+        for call in function.decorator_list:
+            if isinstance(call, ast.Call) and isinstance(call.func, ast.Name) and call.func.id == "metric":
+                try:
+                    facts = {keyword.arg: ast.literal_eval(keyword.value) for keyword in call.keywords}
+                    name = facts.pop("name", function.name)
+                    facts.setdefault("meaning", meaning(function))
+                    found[name] = Metric(*map(ast.literal_eval, call.args), **facts)
+                except (TypeError, ValueError) as error:
+                    raise UserError(
+                        f"the metric {function.name}: {error}", path, call.lineno, "give literals, as `Metric` has them"
+                    ) from None
+    return found
+
+
+def metrics_from(path: str) -> dict[str, Metric]:
+    """Return the metrics of a file of `score.metrics_from`; see `located`."""
+    found = read_metrics(located(path))
+    if not found:
+        raise UserError("has no metric", path, remedy="decorate a function with @metric(...)")
+    return found
+
+
+def located(path: str) -> Path:
+    """Return the path of a file that lies in the working directory, else in the workflow's own folder."""
+    beside = Path(__file__).parents[2] / path
+    return Path(path) if Path(path).exists() or not beside.exists() else beside
+
+
+def built_in() -> dict[str, Metric]:
+    """Return the metrics of scripts/score, read from its files."""
+    folder = Path(__file__).parent
+    return {name: entry for module in MODULES for name, entry in read_metrics(folder / f"{module}.py").items()}
+
+
+def list_module() -> str:
+    """Return the text of scripts/score/metric_list.py."""
+    lines = ['"""The metrics of scripts/score, read from their decorators. Made by `make docs`; do not edit."""', ""]
+    lines += ["# ruff: noqa: E501", "from scripts.score.metrics import Metric", "", "# fmt: off", "METRICS = {"]
+    for name, entry in built_in().items():
+        blank = Metric(entry.title, entry.direction, unit=UNITS.get(entry.statistic, ""), meaning=entry.meaning)
+        facts = [f"direction={entry.direction!r}"]
+        facts += [f"{key}={value!r}" for key, value in vars(entry).items() if value != getattr(blank, key)]
+        lines.append(f"    {name!r}: Metric({entry.title!r}, {', '.join(facts)}),")
+    return "\n".join([*lines, "}", ""])
+
+
+def reference_table() -> str:
+    """Return the table of docs/reference/metrics.md."""
+    rows = [f"| `{name}` | {entry.meaning} | {entry.direction} |" for name, entry in built_in().items()]
+    return "\n".join(["| key | what it is | better |", "|---|---|---|", *rows, ""])

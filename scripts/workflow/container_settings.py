@@ -1,0 +1,92 @@
+"""What a container sees of the machine that it runs on: folders outside the working directory, and few variables.
+
+Apptainer brings most of the host's environment along by itself, and with it another Python's modules and start-up
+files; `--cleanenv` keeps all of it out, so what a step needs is named here.
+"""
+
+import os
+import shlex
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.common.errors import UserError
+from scripts.common.parent_watchdog import OWNER
+from scripts.common.terminal import CHANNEL
+from scripts.config.paths import Roots, files_at, named_paths
+
+# Folders of the host that the step uses as well; the variables go along.
+FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "SNAKETUNE_GPU_LOCKS", "SNAKETUNE_LEASES", "SNAKETUNE_WHEELS", "TMPDIR")
+FILES = ("REQUESTS_CA_BUNDLE", "SNAKETUNE_LLAMA_CPP_ARCHIVE", "SSL_CERT_FILE")
+VARIABLES = (
+    "HF_TOKEN", "HF_ENDPOINT", "HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY", "CUDA_VISIBLE_DEVICES", "http_proxy",
+    "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA",
+    "MKL_ENABLE_INSTRUCTIONS",
+)  # fmt: skip
+PREFIXES = ("SNAKETUNE_", "SLURM_", "WANDB_", "MLFLOW_", "TRACKIO_")
+# The image says it itself.
+NOT_PASSED = ("SNAKETUNE_LLAMA_CPP_FOLDER",)
+# Folders that the image has of its own: of these, files are shown one by one.
+OF_THE_IMAGE = ("/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr", "/var/lib")
+# Known only when a job starts: the shell that starts the container fills them in.
+OF_THE_JOB = ("OMP_NUM_THREADS", OWNER, CHANNEL)
+ARGUMENTS = " ".join(["--cleanenv", *(f'--env {name}="${{{name}-}}"' for name in OF_THE_JOB)])
+
+
+def passed_variables(environment: Mapping[str, str], program: str) -> dict[str, str]:
+    """Return the variables that make Apptainer (or `singularity`) set those that steps need inside of a container."""
+    names = [
+        name
+        for name in environment
+        if name in (*FOLDERS, *FILES, *VARIABLES)
+        or (name.startswith(PREFIXES) and name not in (*NOT_PASSED, *OF_THE_JOB))
+    ]
+    return {f"{program.upper()}ENV_{name}": environment[name] for name in names}
+
+
+def bound_arguments(folders: Iterable[str]) -> str:
+    """Return the arguments of `apptainer exec` for all steps, as the shell reads them."""
+    binds = list(folders)
+    for path in binds:
+        if any(character in path for character in ",:'"):
+            raise UserError(f"'{path}' can't be shown to a container", remedy="no comma, colon or quote may be in it")
+    return " ".join([ARGUMENTS, *(f"--bind {shlex.quote(path)}" for path in binds)])
+
+
+def host_folders(environment: Mapping[str, str]) -> Iterator[str]:
+    """Yield the folders and files of the host that passed variables name."""
+    for name in (*FOLDERS, *FILES):
+        if environment.get(name) and os.path.exists(environment[name]):
+            yield environment[name]
+
+
+def paths_of(config: Any, roots: Roots) -> Iterator[str]:
+    """Yield each path that the configuration names, and what lies in it: a file there may be a link to elsewhere."""
+    named = [path for _, path in named_paths(config)]
+    named += [model.chat_template for model in config.models.values() if model.chat_template]
+    for pattern in named:
+        for path in files_at(pattern, roots):
+            yield path
+            for folder, _, files in os.walk(path):
+                yield from (os.path.join(folder, name) for name in files)
+    yield from config.pathvars.values()
+
+
+def places_outside(paths: Iterable[str], inside: Sequence[str]) -> list[str]:
+    """Return what to bind so that all paths can be read where they are, links followed too.
+
+    What is below a folder of `inside` is there already, and of folders within each other the outer one is enough.
+    """
+    wanted = {shown_place(place) for path in paths for place in (os.path.abspath(path), os.path.realpath(path))}
+    kept: list[str] = []
+    for place in sorted(wanted):
+        if not any(Path(place).is_relative_to(outer) for outer in (*inside, *kept)):
+            kept.append(place)
+    return kept
+
+
+def shown_place(path: str) -> str:
+    """Return the folder that a file is in, for its neighbours' sake; the file where that folder is the image's own."""
+    folder = Path(path) if os.path.isdir(path) else Path(path).parent
+    own = folder == Path("/") or any(folder.is_relative_to(system) for system in OF_THE_IMAGE)
+    return path if own else str(folder)

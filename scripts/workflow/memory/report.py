@@ -1,0 +1,60 @@
+"""What a run's GPU memory is estimated at, as a dry run prints it."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from scripts.config.root import Config
+from scripts.workflow.memory.estimate import prediction_memory, training_memory
+from scripts.workflow.memory.fit import GPUS
+from scripts.workflow.memory.shapes import Shape, shape_of_gguf, shape_of_model
+
+HEAD = "GPU memory, estimated (GiB)"
+
+
+def model_shape(config: Config, name: str, results: str, located: Callable[[str], str]) -> Shape | None:
+    """Return the shape of a model of the configuration: from its config.json or GGUF file, else by its id."""
+    model = config.models[name]
+    folders = [Path(results) / "models" / name, *([Path(located(model.path))] if model.path else [])]
+    shape = shape_of_model(model.hub.id if model.hub else None, folders)
+    if shape is None and model.gguf:
+        file = Path(results) / "models" / f"{name}.gguf" if model.gguf.package else Path(located(model.gguf.file))
+        return shape_of_gguf(file)
+    return shape
+
+
+def smallest_gpu(gib: float) -> str:
+    """Return the smallest class of GPUs that a job of so many GiB fits."""
+    return next((gpu.title for gpu in GPUS if gib <= gpu.gib), f"more than {GPUS[-1].title}")
+
+
+def memory_lines(config: Config, located: Callable[[str], str]) -> Iterator[str]:
+    """Yield a table of the runs whose models want a GPU: training, prediction, and the smallest GPU for both.
+
+    Runs that want the same, such as many of a sweep, share a row.
+
+    Of a training in several processes it is what each wants, on a GPU of its own; prediction is one process.
+
+    Models on the CPU want none; of a model that is neither known nor there yet nothing can be said.
+    """
+    results = config.pathvars.get("results", "results")
+    alike: dict[tuple[str, str, str], list[str]] = {}
+    for name, run in config.runs.items():
+        if config.models[run.model].on_cpu:
+            continue
+        shape = model_shape(config, run.model, results, located)
+        if shape is None:
+            fits = f"the shape of '{run.model}' is not known before its config.json is here"
+            alike.setdefault(("?", "?", fits), []).append(name)
+            continue
+        training = training_memory(shape, run).gib if run.method != "prompt" else 0
+        prediction = prediction_memory(shape, run).gib
+        shown = f"{training:.1f}" if training else "–"
+        each = f"{run.training.num_processes} x " if run.training.num_processes > 1 else ""
+        row = (shown, f"{prediction:.1f}", each + smallest_gpu(max(training, prediction)))
+        alike.setdefault(row, []).append(name)
+    if not alike:
+        return
+    rows = [(name + (f" and {len(more)} more" if more else ""), *row) for row, (name, *more) in alike.items()]
+    width = max(len(HEAD), *(len(row[0]) for row in rows))
+    yield f"{HEAD:<{width}}  training  prediction  fits"
+    yield from (f"{name:<{width}}  {train:>8}  {predict:>10}  {fits}" for name, train, predict, fits in rows)
