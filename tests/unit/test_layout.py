@@ -1,0 +1,58 @@
+"""A folder of scripts/ imports from common and from earlier stages, and what is named here."""
+
+from pathlib import Path
+
+from scripts.workflow.code_digest import known
+
+ROOT = Path(__file__).resolve().parents[2]
+STAGES = ("dataset", "model", "train", "gguf", "predict", "score", "deploy")
+# What else may be imported, by the importing module (or its folder) and the imported one.
+EXCEPTIONS = {
+    # What the configuration checks settings against.
+    ("config", "score/metrics"), ("config", "score/metric_list"), ("config", "model/chat_templates"),
+    ("config", "deploy/modelfile_text"),
+    # All that knows of GGUF files is in scripts/gguf: a base model may be one.
+    ("model/dequantize_gguf", "gguf"), ("model/fetch_gguf_package", "gguf"),
+    # Parity is judged on the prompts that will be asked.
+    ("gguf/check_parity", "predict"),
+    # The stand-in's sizes, and the programs that a person calls with a configuration.
+    ("model", "config/models"), ("score/print_summary", "config"), ("deploy/verify_bundle", "config"),
+}  # fmt: skip
+
+
+def imports() -> list[tuple[str, str]]:
+    """Return the imports between folders of scripts/, as pairs of modules such as `score/measure`."""
+    pairs = []
+    for path in sorted((ROOT / "scripts").rglob("*.py")):
+        name = path.relative_to(ROOT / "scripts").with_suffix("").as_posix()
+        for file in known(path, ROOT)["imports"]:
+            imported = Path(file).relative_to("scripts").with_suffix("").as_posix()
+            if folder(imported) != folder(name):
+                pairs.append((name, imported))
+    return pairs
+
+
+def folder(name: str) -> str:
+    """Return the folder of a module."""
+    return name.split("/")[0]
+
+
+def is_allowed(name: str, imported: str) -> bool:
+    """Say whether a module of another folder may be imported."""
+    own, other = folder(name), folder(imported)
+    if own == "workflow" or (other == "common" and own != "plugins"):
+        return True
+    if own in STAGES and other in STAGES and STAGES.index(other) < STAGES.index(own):
+        return True
+    return any((one, two) in EXCEPTIONS for one in (name, own) for two in (imported, other))
+
+
+def test_imports_lead_to_common_and_to_earlier_stages():
+    pairs = imports()
+    assert pairs
+    assert [pair for pair in pairs if not is_allowed(*pair)] == []
+
+
+def test_every_exception_is_needed():
+    found = [((name, folder(name)), (imported, folder(imported))) for name, imported in imports()]
+    assert [pair for pair in EXCEPTIONS if not any(pair[0] in one and pair[1] in two for one, two in found)] == []
