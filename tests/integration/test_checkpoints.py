@@ -116,8 +116,8 @@ DAMAGES = {
     "missing": (lambda path: (path / WEIGHTS).unlink(), f"/{WEIGHTS}: is missing"),
     "a link in it": (lambda path: make_link(path / WEIGHTS), f"/{WEIGHTS}: is not a regular file"),
     "a link": (make_link, ": is a link"),
-    "of another run": (lambda path: vouch_for(path, fingerprint="0123"), ": is of another run, 0123, not of "),
-    "of another step": (lambda path: vouch_for(path, step=1), ": is of step 1"),
+    "of another run": (lambda path: vouch_for(path, fingerprint="0123"), ": belongs to run 0123, not of "),
+    "of another step": (lambda path: vouch_for(path, step=1), ": belongs to step 1"),
 }
 for text in ("", "[]", "{}", '{"files": 3}', '{"files": {"x": {}}}', "\xff", '{"files": {}}'):
     DAMAGES[f"manifest {text}"] = (functools.partial(write_manifest_text, text=text), "")

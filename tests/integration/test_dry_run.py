@@ -140,7 +140,7 @@ def test_a_dry_run_of_the_demo_ends_well_on_a_fresh_clone(checkout):
         ("recipe NAME=x", "no recipe 'x'; there are: captions, captions-sweep, football, pii, stories, titles"),
         ("recipe NAME=titles EMBEDDED=true", "EMBEDDED is 'true'; give yes or no"),
         ("recipe NAME=titles GPU=t4", "no settings of recipe 'titles' for GPU=t4; there are: 24gb, 80gb"),
-        ("unit", ".venv is a link, and not to what the locks describe: remove the link"),
+        ("unit", ".venv is a link to an environment that does not match the locks: remove the link"),
     ],
 )
 def test_what_make_can_not_do_is_one_line_and_an_environment_behind_a_link_is_never_emptied(tmp_path, words, line):
@@ -170,4 +170,4 @@ def test_summary_and_report_of_another_configuration_are_of_its_own_results(chec
         commands = typed(checkout, f"make --dry-run report ARGS='{options}'")
         assert f"folder={folder};" in commands
         assert f"--report $folder/report.html {options}" in commands
-    assert typed(checkout, "make report 2>&1 || true").startswith("results/leaderboard.csv is not there yet")
+    assert typed(checkout, "make report 2>&1 || true").startswith("results/leaderboard.csv does not exist yet")

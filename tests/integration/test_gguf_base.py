@@ -145,7 +145,7 @@ BIASES.tensors.append(Weights("blk.0.attn_q.bias", (64,), 0))
     ("content", "message"),
     [
         (language_model("phi3").encoded(), "has the architecture 'phi3'"),
-        (language_model().with_values(llama__rope__scaling__type="yarn").encoded(), "scales positions by 'yarn'"),
+        (language_model().with_values(llama__rope__scaling__type="yarn").encoded(), "has position scaling 'yarn'"),
         (BIASES.encoded(), r"has biases \('blk\.0\.attn_q\.bias'\)"),
         (language_model().encoded()[:-100], "is not a valid GGUF file"),
     ],

@@ -118,7 +118,7 @@ def test_the_types_of_tensors_with_odd_rows_are_reported_and_threads_change_noth
     assert main([str(source), *words]) == 0
     found = read_json(types)
     assert (found["quant"], found["odd_rows"], sum(found["types"].values())) == ("q4_k_m", [288], 12)
-    assert "rows of 288 weights are not a multiple of 256, so some tensors have another type" in quant_line(found)
+    assert "rows of 288 are not multiples of 256, so some tensors have another type" in quant_line(found)
     assert quantize_gguf(source, tmp_path / "2.gguf", "q4_k_m", 2) == found
     assert (tmp_path / "q4_k_m.gguf").read_bytes() == (tmp_path / "2.gguf").read_bytes()
     assert quantize_gguf(source, tmp_path / "q8_0.gguf", "q8_0", 1)["odd_rows"] == []
@@ -168,7 +168,7 @@ def test_a_model_that_the_converter_does_not_know_or_that_has_changed_is_one_lin
     folder = copy_model(tiny_base.parent, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps({**config, "architectures": ["NobodyForCausalLM"]}))
-    with pytest.raises(UserError, match=r"llama.cpp's converter fails:.*NobodyForCausalLM is not supported") as error:
+    with pytest.raises(UserError, match=r"llama.cpp's converter failed:.*NobodyForCausalLM is not supported") as error:
         convert(folder, converter_tools, tmp_path / "out.gguf")
     assert "\n" not in str(error.value)
     assert list(tmp_path.glob("*.gguf")) == list(tmp_path.glob(".convert*")) == []

@@ -53,7 +53,7 @@ def test_a_sound_file_passes_and_the_report_says_what_was_compared_the_same_each
     ("old", "new", "said"),
     [
         (BOS, BOS + NO_SYSTEM, None),
-        (" + eos_token", "", "the answer of 'accents, answered' ends with '<0xA6>', at which llama.cpp does not stop"),
+        (" + eos_token", "", "the answer of 'accents, answered' ends with '<0xA6>', where llama.cpp does not stop"),
         (BOS, BOS + BOS, "training saw BOS twice at the start of 'accents, prompt'"),
     ],
 )
@@ -77,7 +77,7 @@ def test_a_template_that_both_sides_have_may_refuse_system_messages_but_not_lack
 
 # The change (metadata, a token that becomes ordinary text, or a factor of a tensor), the user's line, the log.
 OTHER_TEXT = "the GGUF's chat template writes another text at character {} of 'accents, prompt'"
-OTHER_TOKENS = "llama.cpp with the GGUF's template sees other tokens than training did, at token"
+OTHER_TOKENS = "llama.cpp with the GGUF's template gives other token ids, at token"
 FAULTS = {
     "doubled BOS": ({TEMPLATE_KEY: TEMPLATE.replace(BOS, BOS + BOS)}, OTHER_TEXT.format(3), "<s><s>[INST] Décris"),
     "BOS doubled by a space before it": (1, "the special token '<s>' is", "token '<s>': training has 1, llama.cpp ["),

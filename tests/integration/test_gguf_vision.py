@@ -22,8 +22,8 @@ from tests.support.vision import IMAGE_SIZE
 BREAK = "v.token_embd.img_break"
 TEMPLATE_KEY = "tokenizer.chat_template"
 TEXT_FIRST = 'turn.text + part["text"]'
-OTHER_TOKENS = "sees other tokens than training did, at token 2 of 'test a, prompt"
-TOO_FAR = "of their length away from the merged model's, the limit is 0.1"
+OTHER_TOKENS = "gives other token ids, at token 2 of 'test a, prompt"
+TOO_FAR = "(relative) from the merged model's; the limit is 0.1"
 
 
 @pytest.fixture
@@ -129,14 +129,14 @@ def test_another_layout_gives_the_same_files_and_image_tokens_that_the_converter
     ("file", "section", "values", "expected"),
     [
         ("config.json", None, {"architectures": ["LlavaX"]}, "is a LlavaX, not a Mistral3ForConditionalGeneration"),
-        ("config.json", None, {"vision_feature_layer": -2}, "takes layer -2 of the tower; llama.cpp the last one"),
+        ("config.json", None, {"vision_feature_layer": -2}, "uses layer -2 of the tower; llama.cpp uses the last one"),
         (
             "config.json", "vision_config", {"rope_parameters": {"rope_theta": 5000.0, "rope_type": "default"}},
-            "has rope_theta 5000 in its tower; llama.cpp has 10000",
+            "has rope_theta 5000 in its tower; llama.cpp uses 10000",
         ),
         ("config.json", "vision_config", {"head_dim": 32}, "has vision heads that don't add up"),
         ("config.json", "vision_config", {"num_hidden_layers": 2}, "has 2 vision layers; .* needs 3"),
-        ("preprocessor_config.json", None, {"resample": 2}, "scales images by method 2; llama.cpp by 3"),
+        ("preprocessor_config.json", None, {"resample": 2}, "scales images with method 2; llama.cpp uses 3"),
     ],
 )  # fmt: skip
 def test_what_llama_cpp_can_not_be_told_is_refused(converter_tools, folder, tmp_path, file, section, values, expected):

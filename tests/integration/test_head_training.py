@@ -116,7 +116,7 @@ def test_a_pass_over_the_data_continues_where_it_was_cut_off_and_is_made_again_w
         assert not is_filled(tmp_path, "train", live.rows, len(whole))
         caplog.clear()
         fill_cache(live, tmp_path, "train", torch.float32, lambda: False)
-        assert "has changed since it was made: it is made again" in caplog.text
+        assert "has changed since it was written: it is computed again" in caplog.text
         assert states.read_bytes() == whole
     computed, forward = [], live.forward
     monkeypatch.setattr(live, "forward", lambda batch: computed.extend(batch) or forward(batch))
@@ -224,6 +224,6 @@ def test_lora_and_head_are_merged_as_peft_would_do_it(data, tiny_base, tmp_path)
 
 def test_a_head_of_another_base_is_refused(trained, tiny_base, tmp_path):
     base = changed_base(tiny_base, tmp_path / "base", hidden_size=128)
-    with pytest.raises(UserError, match="was trained on hidden states of 256 numbers, the base's have 128"):
+    with pytest.raises(UserError, match="was trained with hidden size 256 , the base has 128"):
         merge_head(trained[0] / "adapter/manifest.json", base, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()

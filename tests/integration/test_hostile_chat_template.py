@@ -51,7 +51,7 @@ def test_no_way_out_of_the_sandbox(template, tmp_path, monkeypatch):
 def test_a_model_whose_template_never_ends_or_fills_the_memory_is_refused_with_a_line(name, tmp_path, monkeypatch):
     monkeypatch.setattr("scripts.model.template_date.MAX_SECONDS", 1)  # it is 30
     (tmp_path / "chat_template.jinja").write_text(ENDLESS[name])
-    with pytest.raises(UserError, match=r"the chat template needs more than 1 seconds of computing or 2048 MiB; name"):
+    with pytest.raises(UserError, match=r"the chat template needs more than 1 seconds of CPU time or 2048 MiB; name"):
         pin_template_date(tmp_path)
 
 

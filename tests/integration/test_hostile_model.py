@@ -136,7 +136,7 @@ HEADERS = {
 @pytest.mark.parametrize("name", HEADERS)
 def test_a_hostile_safetensors_header_is_refused(folder, name):
     (folder.source / "model.safetensors").write_bytes(HEADERS[name])
-    folder.refused("model.safetensors: is no safetensors file: ")
+    folder.refused("model.safetensors: is not a valid safetensors file: ")
 
 
 def test_an_index_that_leads_out_of_the_folder_or_to_a_pickle_is_refused(folder):
@@ -144,15 +144,15 @@ def test_an_index_that_leads_out_of_the_folder_or_to_a_pickle_is_refused(folder)
     (folder.source / "pytorch_model.bin").write_bytes(PICKLE)
     for name in ("../secret.safetensors", "/etc/passwd", "pytorch_model.bin", "none.safetensors", 7):
         folder.change("model.safetensors.index.json", weight_map={"lm_head.weight": name})
-        folder.refused("which is no safetensors file of the folder")
+        folder.refused("which is not a safetensors file of the folder")
 
 
 @pytest.mark.parametrize(
     ("name", "target", "line"),
     [
-        ("README.md", "/etc/passwd", "README.md: is a link out of the model's folder; put the file itself there"),
+        ("README.md", "/etc/passwd", "README.md: is a link out of the model's folder; replace it by the file"),
         ("model.safetensors", "/etc/passwd", "/source/model.safetensors: is no safetensors file"),
-        ("model-2.safetensors", "nothing", "/source/model-2.safetensors: is a link to nothing; put the file itself"),
+        ("model-2.safetensors", "nothing", "/source/model-2.safetensors: is a broken link; put the file itself"),
     ],
 )
 def test_a_link_to_something_else_is_refused(folder, name, target, line):

@@ -193,7 +193,7 @@ def test_a_prompt_that_does_not_fit_is_refused_in_one_line(tiny_vision, tmp_path
 
 def test_a_text_that_looks_like_an_image_or_has_another_number_of_them_is_refused(served):
     for messages in (image_question("images/a.png", "see <__media__>"), [{"role": "user", "content": "<__media__>"}]):
-        with pytest.raises(UserError, match="a message holds '<__media__>'"):
+        with pytest.raises(UserError, match="a message contains '<__media__>'"):
             with_markers(messages)
     model, reader = served
     chunks = reader.vision.chunks(model, "[INST]none[/INST]", [numpy.zeros((28, 28, 3), numpy.uint8)])

@@ -114,8 +114,8 @@ def test_the_merged_folder_scales_images_as_training_did(tiny_vision_base, tmp_p
 @pytest.mark.parametrize(
     ("name", "fault", "message"),
     [
-        ("text", "another base", r"changes weights that the base has not: model\.layers\.7"),
-        ("vision", "another base", r"changes weights that the base has not: model\.language_model\.layers\.7"),
+        ("text", "another base", r"changes weights missing in the base: model\.layers\.7"),
+        ("vision", "another base", r"changes weights missing in the base: model\.language_model\.layers\.7"),
         ("text", "lm_head", r"modules_to_save is \['lm_head'\]; only plain LoRA adapters can be merged"),
         ("vision", "embed_tokens", r"modules_to_save is \['embed_tokens'\]; only plain LoRA"),
         ("text", "cut base", r"model\.safetensors: has .* bytes, not"),

@@ -142,7 +142,7 @@ def test_a_bad_prompt_file_is_one_clear_line(tmp_path):
     for line, message in (
         ('{"prompt": "x"}', "has no 'messages' list; write"),
         ('{"messages": [{"role": "bot", "content": "x"}]}', "holds a message without a known role"),
-        ('{"messages": [{"role": "system", "content": "x"}]}', "does not end with a question"),
+        ('{"messages": [{"role": "system", "content": "x"}]}', "does not end with a user message"),
         ('{"messages": [', "is not valid JSON"),
     ):
         path.write_text(json.dumps({"messages": [USER]}) + "\n" + line + "\n", encoding="utf-8")

@@ -137,7 +137,7 @@ def test_answers_hold_gold_spans_entities_and_their_json_also_after_an_interrupt
 
 
 def test_a_folder_that_is_no_classifier_and_an_overlap_as_long_as_a_window_are_one_line(tiny_base, project):
-    with pytest.raises(UserError, match="is no token classifier; use the merged folder of a token classification run"):
+    with pytest.raises(UserError, match="is not a token classifier; use the merged folder"):
         SpanModel(tiny_base, "fp32", 64, 16, 4)
     model = SpanModel(project / "merged/manifest.json", "fp32", 17, 16, 4)
     with pytest.raises(UserError, match=r"tokens\.window_overlap 16 leaves no room in windows of 16 tokens"):

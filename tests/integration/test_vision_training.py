@@ -167,7 +167,7 @@ def test_rows_of_a_text_run_and_packing_are_refused(data, tiny_vision_base, tmp_
         train_in(data, tiny_vision_base, tmp_path, settings)
     settings["tokens"]["packing"] = False
     tokenize_dataset(make_dataset(tmp_path / "text"), tiny_vision_base, tmp_path / "tokens", settings["tokens"])
-    with pytest.raises(UserError, match=r"train\.arrow: has no column of images: it was made for another task"):
+    with pytest.raises(UserError, match=r"train\.arrow: has no column of images: it was written for another task"):
         train_in(tmp_path, tiny_vision_base, tmp_path, settings)
 
 

@@ -135,7 +135,7 @@ def test_a_checkpoint_that_finds_no_room_ends_the_step_with_one_line(tokens, tin
     last = said.strip().splitlines()[-1]
     assert "of step" in last
     assert "can't be written" in last
-    assert "the checkpoint before it is kept" in last
+    assert "the previous checkpoint is kept" in last
     (run,) = {path.parent for path in tmp_path.glob("checkpoints/*/checkpoint-*")}
     assert latest_checkpoint(run) == checkpoints_in(run)[0]
     assert step_of(latest_checkpoint(run)) >= 4

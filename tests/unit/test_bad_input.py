@@ -82,7 +82,7 @@ def test_a_failing_build_says_how_many_records_are_bad_and_what_else_can_be_done
     error = stage.error()
     assert error.startswith("raw.jsonl:3: has no 'messages'; ")
     assert "; 12 of 25 records are bad, the log has the first 10; " in error
-    assert error.endswith("by 'on_bad_record: quarantine'")
+    assert error.endswith(" 'on_bad_record: quarantine'")
 
 
 def test_missing_file_and_folder_are_named(stage: Stage):

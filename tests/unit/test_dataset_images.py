@@ -66,16 +66,16 @@ def stage(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
         ("pipe", None, "not an image", ""),
         ("", None, "unnamed image", ""),
         ("a\0.png", None, "unnamed image", ""),
-        ("https://example.org/a.png", None, "remote image", "by a https: address"),
-        ("file:///etc/passwd", None, "remote image", "by a file: address"),
-        ("DATA:image/png;base64," + "A" * 5000, None, "remote image", "by a data: address"),
+        ("https://example.org/a.png", None, "remote image", "by a https: URL"),
+        ("file:///etc/passwd", None, "remote image", "by a file: URL"),
+        ("DATA:image/png;base64," + "A" * 5000, None, "remote image", "by a data: URL"),
         ("huge", None, "image too large", "has 65 MiB"),
-        ("empty", b"", "not an image", "is no image that can be read"),
+        ("empty", b"", "not an image", "can't be read as an image"),
         ("a.pdf", b"%PDF-1.7 ...", "not an image", "is a PDF: render its pages"),
         ("a.svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image", "is XML or HTML"),
         ("pointer", b"version https://git-lfs.github.com/spec/v1\n", "not an image", "is a pointer of Git LFS"),
-        ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image", "is no image that can be read"),
-        ("a.ppm", encoded(picture(), "PPM"), "not an image", "is no image that can be read"),
+        ("a.eps", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "not an image", "can't be read as an image"),
+        ("a.ppm", encoded(picture(), "PPM"), "not an image", "can't be read as an image"),
         ("bomb", png_header(100_000, 100_000), "too many pixels", "unpacks to more than 89 million pixels"),
         ("large", png_header(8_000, 5_001), "too many pixels", "has 8000 x 5001 pixels"),
         ("hollow", png_header(8_000, 5_000), "damaged image", "can't be decoded"),
@@ -97,7 +97,7 @@ def test_what_is_no_safe_image_is_refused(name: str, content, kind: str, words: 
 
 def test_a_text_chunk_that_explodes_is_refused():
     text = png_chunk(b"zTXt", b"k\0\0" + zlib.compress(b"a" * 10**8))
-    with pytest.raises(BadRecordError, match="is no image that can be read"):
+    with pytest.raises(BadRecordError, match="can't be read as an image"):
         canonical(png_header(4, 4, text), "bomb.png")
 
 

@@ -105,7 +105,7 @@ def test_another_seed_is_proposed_only_where_chance_does_not_explain_the_shares(
     stage, _, text = run(sample(60), splits=HALVES | {"seed": seed}, label="type")
     fit = stage.facts("split")["stratification"]
     assert fit["worthwhile"] == worthwhile == (fit["distance"] > fit["usual_distance"])
-    assert ("A better draw" in text) == worthwhile == ("This split is fine" not in text)
+    assert ("A better seed" in text) == worthwhile == ("This split is fine" not in text)
     stage, _, _ = run(sample(60), splits=HALVES | {"seed": fit["best_seed"]}, label="type")
     better = stage.facts("split")["stratification"]
     assert (better["best_seed"], better["distance"]) == (fit["best_seed"], fit["best_distance"])
@@ -125,19 +125,19 @@ def test_a_split_far_from_the_wanted_shares_is_not_fine(stratify: bool, run):
     assert text.count(line) == 2
     if stratify:
         seed = ledger["splits"]["stratification"]["best_seed"]
-        assert f" With splits.seed: {seed} it is train " in line
+        assert f" splits.seed: {seed} gives train " in line
         stage, _, text = run(sample(51), splits=shares | {"seed": seed})
         assert stage.facts("ledger")["look_first"] == []
         assert "This split is fine" in text
     else:
-        assert line.endswith(" Another splits.seed draws anew.")
+        assert line.endswith(" Try another splits.seed.")
 
 
 def test_groups_that_can_not_meet_the_shares_are_said_to_be_too_few(run):
     shares = {"train": 0.7, "validation": 0.0, "test": 0.3, "seed": 6}
     stage, _, text = run(sample(60), splits=shares, group_by="type")
     (line,) = stage.facts("ledger")["look_first"]
-    assert "with 2 groups, up to 10.0 points of difference are tolerated. No seed that was tried brings more" in line
+    assert "with 2 groups, up to 10.0 points of difference are tolerated. No seed tried brings more" in line
     assert "This split is fine" not in text
 
 
@@ -152,10 +152,10 @@ def test_what_does_not_fit_the_data_stands_first(run):
         "label_map does not name this label: card (9 records). Labels that it does not name stay as they are.",
     ]
     assert [(check["records"], check["count"]) for check in stage.facts("ledger")["checks"]] == [(300, 0), (0, 0)]
-    assert "Look at this first Check 2 looked at no record" in text
+    assert "Look at this first Check 2 applies to no record" in text
     assert page.index('class="first"') < page.index('class="figures"')
     assert '<td class="number good">0 of 300</td>' in page
-    assert '<td class="number warn">0 of 0: nothing has this label</td>' in page
+    assert '<td class="number warn">0 of 0: no record has this label</td>' in page
     stage, _, text = run(sample(300), **settings, label_map={"goal": "But", "card": "card"}, checks=checks[:1])
     assert stage.facts("ledger")["look_first"] == []
     assert "Look at this first" not in text
@@ -184,6 +184,6 @@ def test_a_dataset_without_labels_and_spans_has_a_page_too(run):
     stage, page, text = run(sample(20), splits=HALVES)
     assert "<h2>Labels</h2>" not in page
     assert "<h2>Spans</h2>" not in page
-    assert "None: every record that was read could be used." in text
+    assert "None: every record could be used." in text
     ledger = stage.facts("ledger")
     assert (ledger["labels"], ledger["spans"], ledger["raw_spans"]) == ([], None, None)

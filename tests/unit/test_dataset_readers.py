@@ -161,7 +161,7 @@ def test_hub_rows_are_streamed_at_the_pinned_revision(tmp_path: Path, monkeypatc
     assert asked == {"source": "org/name", "streaming": True, **given}
     assert (row.origin, row.record) == ("org/name@0123456789ab/train:1", {"text": "a"})
     Path("org/name").mkdir(parents=True)
-    with pytest.raises(UserError, match="a folder 'org/name' stands where hub dataset 'org/name' is meant"):
+    with pytest.raises(UserError, match="the folder 'org/name' hides the hub dataset 'org/name'"):
         list(read_hub.read_hub_rows(HUB))
 
 

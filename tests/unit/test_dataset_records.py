@@ -124,6 +124,6 @@ def test_where_no_record_is_left_the_commonest_reasons_are_named(tmp_path: Path,
     first, second, remedy = stage.error().split("; ")
     assert first == f"{raw}: no record is left of 3: 2 × answer too short ({raw}:2: the answer has 1 characters)"
     assert second == f"1 × missing column ({raw}:1: has no 'messages')"
-    assert remedy.startswith("mend the records, or the settings")
+    assert remedy.startswith("correct the records, or the settings")
     assert stage.ingest(write_lines(raw, [])) == 1
     assert stage.error() == f"{raw}: no record is left: nothing was read; give a file with records"

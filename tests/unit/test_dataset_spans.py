@@ -99,7 +99,7 @@ def test_normalisation_moves_offsets_exactly(text: str, cuts: list[int]):
 
     pieces = [composed(text[a:b]) for a, b in zip([0, *used], [*used, len(text)], strict=True)]
     if "".join(pieces) != composed(text):
-        with pytest.raises(BadRecordError, match="within what is one character"):
+        with pytest.raises(BadRecordError, match="within what normalisation makes one character"):
             resolved_spans(text, spans, {}, "spans")
         return
     moved, resolved, _ = resolved_spans(text, spans, {}, "spans")

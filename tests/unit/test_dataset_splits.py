@@ -207,9 +207,9 @@ def test_a_group_that_files_tear_apart_is_refused(stage: Stage, files):
 @pytest.mark.parametrize(
     ("lines", "settings", "order", "fault"),
     [
-        (0, {}, (0, 1), "none of its records is left for the split 'test'"),
-        (30, {}, (0, 0, 1), "held.jsonl: is named under 'test_files' and once more; name it under one of"),
-        (30, {}, (0, 1, 0), "held.jsonl: is named under 'test_files' and once more; name it under one of"),
+        (0, {}, (0, 1), "no record is left for the split 'test'"),
+        (30, {}, (0, 0, 1), "held.jsonl: is named under 'test_files' and a second time; name it under one of"),
+        (30, {}, (0, 1, 0), "held.jsonl: is named under 'test_files' and a second time; name it under one of"),
         (30, {"validation": "held.jsonl"}, (0, 0, 1), "is named under 'validation_files' and under 'test_files'"),
     ],
 )

@@ -44,7 +44,7 @@ def test_the_packages_are_counted_without_their_parts_and_a_counter_that_began_a
     (powercap / "intel-rapl:0/energy_uj").write_text("4000000\n")
     (powercap / "intel-rapl:1/energy_uj").write_text("21500000\n")
     assert [meter.since(), meter.since()] == [94 + 1.5, 0]
-    assert (meter.meters, meter.missing) == (["CPU packages (RAPL)"], ["no GPU computes"])
+    assert (meter.meters, meter.missing) == (["CPU packages (RAPL)"], ["no GPU is used"])
 
 
 def test_the_gpus_that_compute_are_counted_and_one_without_a_counter_gives_the_reason(tmp_path):

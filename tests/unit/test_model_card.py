@@ -51,7 +51,7 @@ def test_the_card_names_the_strategy_and_its_wording_and_whether_it_was_scored_s
     assert "are those of" in text
     assert "prompt strategy `loud`" in text
     assert f"```jinja\n{WORDING}\n```\n\n## Results\n" in text
-    assert "are not those of what is served" in card(run, is_as_scored=False)
+    assert "so their answers may differ" in card(run, is_as_scored=False)
     assert "```jinja" not in card(run | {"strategy": "plain"})
     assert "strategy" not in card()
 

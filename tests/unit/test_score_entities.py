@@ -113,7 +113,7 @@ def test_records_without_spans_have_no_scores_of_entities():
 def test_the_text_of_a_rewritten_question_is_the_rows_own():
     row = ANNA | {"messages": [{"role": "user", "content": "Find names in: Anna wrote"}]}
     for changed in (row, row | {"expected": None, "spans": [[20, 30, "PERSON"]]}):
-        with pytest.raises(UserError, match="record 0000000000000000: its spans are not those of the text"):
+        with pytest.raises(UserError, match="record 0000000000000000: its spans do not match the text"):
             entity_row(changed)
     assert entity_row(row | {"text": "Anna wrote"}).found == [(0, 4, "PERSON")]
 

@@ -38,7 +38,7 @@ def results(tmp_path_factory) -> Path:
 def test_the_report_of_a_classifier_has_classes_confusion_and_errors(results):
     page = write_report(results, "pii", ["merged"], method="head")
     for expected in (
-        "Entities by class", "What is taken for what", "Errors of entities", "Wrong type", "By label",
+        "Entities by class", "Confusion of classes", "Entity errors", "Wrong type", "By label",
         "F1 of each class by label", "support 20", "n = 40",
     ):  # fmt: skip
         assert expected in page.text
@@ -161,7 +161,7 @@ def test_small_images_stand_in_the_report_and_others_are_named(tmp_path):
     assert "Character error rate" in page.text
     without = write_report(tmp_path, "titles", variants)
     assert not [link for link in without.links if link.startswith("data:")]
-    assert "[image images/a.png: not at hand]" in without.text
+    assert "[image images/a.png: missing]" in without.text
     assert {row["answer_kind"] for row in write_board(tmp_path, {"titles": variants})} == {"exact"}
     assert "Ranked by character error rate" in (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
 
@@ -185,8 +185,8 @@ def test_an_image_that_may_not_be_shown_is_named(tmp_path):
     (folder / "page.svg").write_text("<svg onload='x'/>")
     (folder / "large.png").write_bytes(encoded(small()) + bytes(LARGEST))
     notes = {
-        "../outside.png": "not at hand", "page.svg": "of a type that is not shown here",
-        "large.png": "60 kB, too large for this page", "none.png": "not at hand",
+        "../outside.png": "missing", "page.svg": "its type is not shown here",
+        "large.png": "60 kB, too large for this page", "none.png": "missing",
     }  # fmt: skip
     found = {name: picture(folder, name) for name in notes}
     assert all(entry["source"] is None for entry in found.values())

@@ -75,10 +75,10 @@ def test_the_report_says_what_the_training_did_when_memory_ran_out(results, tmp_
         {"micro_batch": 2, "accumulation": 8, "ended": "done"},
     ]
     said = text(tries)
-    assert "a micro-batch of 8; the training went on with 4, accumulated 4" in said
-    assert "of 4; the training went on with 2" in said
+    assert "a micro-batch of 8; the training continued with 4, accumulated 4" in said
+    assert "of 4; the training continued with 2" in said
     assert said.count("each step still has 16 rows") == 2
-    assert "Memory ran out" not in text([tries[0], tries[0]])
+    assert "Out of memory" not in text([tries[0], tries[0]])
 
 
 def test_text_from_data_is_escaped(tmp_path):
@@ -98,7 +98,7 @@ def test_a_report_needs_no_curve_and_no_gate(tmp_path):
     folder = make_run(tmp_path, "bare", "vi", VARIANTS)
     (folder / "curve.jsonl").write_text('{"step": 1}\n{"epoch": 2, "loss": null}\n')
     text = write_report(tmp_path, "bare", list(VARIANTS)).text
-    for words in ("No gate is defined", "The training left no numbers", "3 test records are few"):
+    for words in ("No gate is defined", "The training has no points", "3 test records are few"):
         assert words in text
 
 
@@ -142,7 +142,7 @@ def test_without_results_or_with_those_of_another_version_there_is_one_line(tmp_
     assert leaderboard([*words, "--settings", json.dumps({"runs": [run]})]) == 1
     assert f"{tmp_path}/runs/r/verdict.json: is missing; run snakemake first" in capfd.readouterr().err
     assert summary([str(tmp_path)]) == 1
-    assert capfd.readouterr().err.endswith("is not there yet; run snakemake first\n")
+    assert capfd.readouterr().err.endswith("is missing; run snakemake first\n")
     (tmp_path / "leaderboard.csv").write_text("dataset,run,variant\nd,r,base\n")
     assert summary([str(tmp_path)]) == 1
     assert "has no column 'answer_kind'; run snakemake" in capfd.readouterr().err
