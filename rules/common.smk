@@ -1,4 +1,4 @@
-"""What the other rule files share, and the only place for functions.
+"""What the other rule files share: functions of wildcards. Those of the configuration are in scripts/workflow.
 
 Requires: the configuration. Makes: nothing itself.
 """
@@ -183,6 +183,10 @@ def shipped_model(wildcards):
 def gpus_of_run(wildcards):
     """Return how many GPUs the steps of a run's model ask for: none for a small model that is on the CPU."""
     return 0 if section("model", wildcards).on_cpu else 1
+
+
+# One thread for a model on the CPU, so that several such jobs run at once.
+prediction_threads = branch(gpus_of_run, then=8, otherwise=1)
 
 
 def gpus_of_training(wildcards):

@@ -62,7 +62,7 @@ rule redact_records:
         conda_file("train")
     container:
         image("train")
-    threads: branch(gpus_of_run, then=8, otherwise=1)
+    threads: prediction_threads
     resources:
         gpu=gpus_of_run,
         mem_mb=megabytes(48000),

@@ -44,6 +44,7 @@ rule convert_to_gguf:
         "<logs>/gguf/convert_to_gguf/{run}.log",
     benchmark:
         "<benchmarks>/gguf/convert_to_gguf/{run}.tsv"
+    # The way to the answers of the shipped quant, which are the last long step, is the longest: it goes first.
     priority: 1
     conda:
         conda_file("gguf")
@@ -78,6 +79,7 @@ rule convert_mmproj:
         "<benchmarks>/gguf/convert_mmproj/{run}.tsv"
     wildcard_constraints:
         run=one_of(VISION_RUNS),
+    priority: 1
     conda:
         conda_file("gguf")
     container:

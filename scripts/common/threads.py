@@ -18,7 +18,8 @@ def use_threads(count: int) -> None:
         if "torch._dynamo" in sys.modules:
             torch._dynamo.config.disable = True
         # Disabled it does nothing, but its first call, which is bitsandbytes' when peft is imported, takes 3 s.
-        torch.compile = uncompiled
+        if os.environ["TORCHDYNAMO_DISABLE"] == "1":
+            torch.compile = uncompiled
     torch.set_num_threads(count)
     torch.use_deterministic_algorithms(True, warn_only=True)
 

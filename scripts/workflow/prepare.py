@@ -1,4 +1,4 @@
-"""What happens once while Snakemake reads the rules: checks, locks, and the environment that every step gets."""
+"""What happens once per run of Snakemake: checks, locks, the environment of every step, and the summary at the end."""
 
 import os
 import shlex
@@ -46,8 +46,8 @@ USERS_ARGUMENTS = "SNAKETUNE_APPTAINER_ARGS"
 class OwnPath:
     """A file in the workflow's folder, for parameters. Snakemake records a parameter's `repr`, here a digest.
 
-    So a step does not run again because the workflow lies in another folder. Within a list, for Snakemake records
-    nothing of a type that it does not know.
+    So a step does not run again because the workflow is in another folder. Put it in a list: Snakemake records lists by
+    their `repr` and ignores types that it does not know.
     """
 
     path: str
@@ -81,13 +81,18 @@ class Prepared:
         return self.files(path)[0]
 
     def own_file(self, path: str | Path) -> list[OwnPath]:
-        """Return a file of the workflow's own folder."""
+        """Return a file of the workflow's own folder, in a list (see `OwnPath`)."""
         return [OwnPath(os.path.relpath(self.root / path), sha256_of(self.root / path))]
 
     def script(self, path: str) -> list[OwnPath]:
-        """Return a script; its digest changes with what decides its step's result."""
+        """Return a script in a list; its digest changes with what decides its step's result."""
         file = self.root / "scripts" / path
         return [OwnPath(os.path.relpath(file), step_code(file))]
+
+    @property
+    def python(self) -> list[OwnPath]:
+        """The interpreter of a step that runs in no container."""
+        return [OwnPath(sys.executable if self.in_containers else "python", "python")]
 
     def conda_file(self, environment: str) -> str:
         """Return the conda file of an environment, as rules name it, in the variant that the configuration asks for."""

@@ -116,7 +116,7 @@ DAMAGES = {
     "missing": (lambda path: (path / WEIGHTS).unlink(), f"/{WEIGHTS}: is missing"),
     "a link in it": (lambda path: make_link(path / WEIGHTS), f"/{WEIGHTS}: is not a regular file"),
     "a link": (make_link, ": is a link"),
-    "of another run": (lambda path: vouch_for(path, fingerprint="0123"), ": belongs to run 0123, not of "),
+    "of another run": (lambda path: vouch_for(path, fingerprint="0123"), ": belongs to run 0123, not "),
     "of another step": (lambda path: vouch_for(path, step=1), ": belongs to step 1"),
 }
 for text in ("", "[]", "{}", '{"files": 3}', '{"files": {"x": {}}}', "\xff", '{"files": {}}'):

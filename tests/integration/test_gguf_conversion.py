@@ -118,7 +118,7 @@ def test_the_types_of_tensors_with_odd_rows_are_reported_and_threads_change_noth
     assert main([str(source), *words]) == 0
     found = read_json(types)
     assert (found["quant"], found["odd_rows"], sum(found["types"].values())) == ("q4_k_m", [288], 12)
-    assert "rows of 288 are not multiples of 256, so some tensors have another type" in quant_line(found)
+    assert "row sizes 288 are not multiples of 256, so some tensors have another type" in quant_line(found)
     assert quantize_gguf(source, tmp_path / "2.gguf", "q4_k_m", 2) == found
     assert (tmp_path / "q4_k_m.gguf").read_bytes() == (tmp_path / "2.gguf").read_bytes()
     assert quantize_gguf(source, tmp_path / "q8_0.gguf", "q8_0", 1)["odd_rows"] == []

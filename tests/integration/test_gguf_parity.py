@@ -76,7 +76,7 @@ def test_a_template_that_both_sides_have_may_refuse_system_messages_but_not_lack
 
 
 # The change (metadata, a token that becomes ordinary text, or a factor of a tensor), the user's line, the log.
-OTHER_TEXT = "the GGUF's chat template writes another text at character {} of 'accents, prompt'"
+OTHER_TEXT = "the GGUF's template differs at character {} of 'accents, prompt'"
 OTHER_TOKENS = "llama.cpp with the GGUF's template gives other token ids, at token"
 FAULTS = {
     "doubled BOS": ({TEMPLATE_KEY: TEMPLATE.replace(BOS, BOS + BOS)}, OTHER_TEXT.format(3), "<s><s>[INST] Décris"),

@@ -224,6 +224,6 @@ def test_lora_and_head_are_merged_as_peft_would_do_it(data, tiny_base, tmp_path)
 
 def test_a_head_of_another_base_is_refused(trained, tiny_base, tmp_path):
     base = changed_base(tiny_base, tmp_path / "base", hidden_size=128)
-    with pytest.raises(UserError, match="was trained with hidden size 256 , the base has 128"):
+    with pytest.raises(UserError, match="was trained with hidden size 256, the base has 128"):
         merge_head(trained[0] / "adapter/manifest.json", base, tmp_path / "merged")
     assert not (tmp_path / "merged").exists()

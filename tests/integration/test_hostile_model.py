@@ -151,8 +151,8 @@ def test_an_index_that_leads_out_of_the_folder_or_to_a_pickle_is_refused(folder)
     ("name", "target", "line"),
     [
         ("README.md", "/etc/passwd", "README.md: is a link out of the model's folder; replace it by the file"),
-        ("model.safetensors", "/etc/passwd", "/source/model.safetensors: is no safetensors file"),
-        ("model-2.safetensors", "nothing", "/source/model-2.safetensors: is a broken link; put the file itself"),
+        ("model.safetensors", "/etc/passwd", "/source/model.safetensors: is not a valid safetensors file"),
+        ("model-2.safetensors", "nothing", "/source/model-2.safetensors: is a broken link"),
     ],
 )
 def test_a_link_to_something_else_is_refused(folder, name, target, line):

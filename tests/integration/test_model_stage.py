@@ -81,7 +81,7 @@ def test_a_local_model_is_linked_not_copied_and_nothing_of_an_earlier_one_is_lef
     assert (facts["source"], facts["name"], facts["license"]) == ("path", "mine", "MIT")
     assert [name for name in facts["files"] if name.endswith(".safetensors")] == ["other.safetensors"]
     assert AutoTokenizer.from_pretrained(tmp_path / "m").chat_template != template_text("chatml")
-    with pytest.raises(UserError, match="nowhere: is no folder; name the folder of a Hugging Face model"):
+    with pytest.raises(UserError, match="nowhere: is not a folder; name the folder of a Hugging Face model"):
         link_local_model(tmp_path / "nowhere", tmp_path / "m", "mine", SETTINGS)
 
 

@@ -205,7 +205,7 @@ def test_losses_and_labels_without_training_data_are_named(tiny_base, tmp_path):
 def test_a_dataset_without_spans_and_a_window_longer_than_the_model_sees_are_refused(tiny_base, tmp_path, capfd):
     dataset = make_span_dataset(tmp_path / "dataset")
     assert tokenize(dataset, tiny_base, tmp_path, max_length=1024) == 1
-    assert "tokens.max_length is 1024, the model tiny sees 512 tokens" in capfd.readouterr().err
+    assert "tokens.max_length is 1024, the model tiny takes 512 tokens" in capfd.readouterr().err
     row = read_lines(dataset / "train.jsonl")[0]
     (dataset / "train.jsonl").write_text(json.dumps({**row, "spans": None}) + "\n")
     assert tokenize(dataset, tiny_base, tmp_path) == 1

@@ -33,8 +33,9 @@ def on_two_nodes(finished, slurm, tmp_path_factory):
 
 
 def test_slurm_gives_the_training_two_nodes_with_a_task_on_each(on_two_nodes, slurm):
-    jobs = [job for job in slurm.jobs() if "train_adapter" in job.get("Comment", "")]
-    assert [(job["NumNodes"], job["NumTasks"], job["JobState"]) for job in jobs] == [("2", "2", "COMPLETED")]
+    # The cluster may have had trainings of other tests before.
+    job = [job for job in slurm.jobs() if "train_adapter" in job.get("Comment", "")][-1]
+    assert (job["NumNodes"], job["NumTasks"], job["JobState"]) == ("2", "2", "COMPLETED")
 
 
 def test_two_nodes_learn_what_one_process_learns(on_two_nodes, finished):
