@@ -1,4 +1,4 @@
-"""What the other rule files share: functions of wildcards. Those of the configuration are in scripts/workflow.
+"""Functions of wildcards that all stages share. Functions of the configuration alone are in scripts/workflow.
 
 Requires: the configuration. Makes: nothing itself.
 """
