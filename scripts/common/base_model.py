@@ -16,9 +16,9 @@ def device_name() -> str:
 
 
 def four_bit(settings: dict, precision: str, task: str = "chat"):
-    """Return the bitsandbytes configuration of a 4-bit base; `settings` is `qlora` of the configuration.
+    """Return the bitsandbytes configuration of a 4-bit base; `settings` is the section `qlora` of the configuration.
 
-    Of a vision model the language model alone is quantized.
+    In a vision model, only the language model is quantized.
     """
     from transformers import BitsAndBytesConfig
 
@@ -43,10 +43,9 @@ def load_base(
 ):
     """Load the model of a manifest's folder onto this process's GPU, or the CPU; safetensors only.
 
-    With `spill`, layers of a model in 16 bits that the GPU has no room for wait in main memory. Of several `shards`,
-    each for a process of its own, this process reads and holds one. It is a causal language model, or for the task
-    `vision` one that reads images as well. Raises UserError when a file of the folder is missing or not as the manifest
-    says.
+    The model is a causal language model; for the task `vision` it also reads images. With `spill`, layers of a 16-bit
+    model that do not fit on the GPU stay in main memory. With several `shards`, one for each process, this process
+    reads and holds one shard. Raises UserError when a file of the folder is missing or differs from the manifest.
     """
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
@@ -71,15 +70,15 @@ def load_base(
 
 
 def has_room(size: int, free: int) -> bool:
-    """Say whether a GPU with so many free bytes holds weights of so many, a tenth being left for the work."""
+    """Return whether `size` bytes of weights fit into `free` bytes of a GPU; a tenth is reserved for computation."""
     return size <= 0.9 * free
 
 
 def device_map(folder: Path, movable: bool) -> dict | str:
-    """Return where transformers puts the weights of a folder: this process's GPU, the CPU, or (`auto`) both.
+    """Return transformers' device map for a folder's weights: this process's GPU, the CPU, or (`auto`) both.
 
-    `auto` is for models that may be moved and whose files leave less than a tenth of the GPU's free memory for the
-    work: accelerate then brings layers in from main memory one by one, which is slow and gives the same answers.
+    The result is `auto` if the model is `movable` and its files leave less than a tenth of the GPU's free memory for
+    computation. accelerate then copies layers from main memory one by one: slower, with the same answers.
     """
     import torch
 
@@ -94,7 +93,7 @@ def device_map(folder: Path, movable: bool) -> dict | str:
 
 
 def load_tokenizer(manifest: Path):
-    """Load the tokenizer of a manifest's folder; one without a padding token pads with its end token."""
+    """Load the tokenizer of a manifest's folder; without a padding token, it pads with its end token."""
     from transformers import AutoTokenizer
 
     facts = check_manifest(manifest, hashes=False)
@@ -107,10 +106,10 @@ def load_tokenizer(manifest: Path):
 
 
 def keep_layout(model):
-    """Keep bitsandbytes from repacking 4-bit weights at the first evaluation, and return the model.
+    """Prevent bitsandbytes from repacking 4-bit weights at the first evaluation, and return the model.
 
-    On a CPU with AVX512-BF16 it packs them for inference and rounds their scales to bf16, and training continues over
-    another base: a run that was resumed would differ from one that was not.
+    On a CPU with AVX512-BF16, bitsandbytes repacks them for inference and rounds their scales to bf16. Training would
+    then continue with a different base, so that a resumed run would differ from an uninterrupted one.
     """
     for module in model.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):

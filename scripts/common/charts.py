@@ -1,7 +1,7 @@
-"""Charts by matplotlib as SVG without a background, the same bytes each time: for files, print, light and dark pages.
+"""Draw charts with matplotlib as SVG without a background; the same data gives the same bytes.
 
-Text and axes have the colour of the page that an SVG stands in (`currentColor`), and the colours of lines are legible
-on white and on black.
+Text and axes take the text colour of the surrounding page (`currentColor`). The colours of lines are legible on white
+and on black.
 """
 
 import io
@@ -17,9 +17,9 @@ if TYPE_CHECKING:
 BLUE, GREEN, GREY = "#3f86c6", "#3a9a6b", "#8a93a0"
 INK = "#010203"  # becomes currentColor
 STYLE = {
-    "svg.hashsalt": "snaketune",  # ids are the same each time
+    "svg.hashsalt": "snaketune",  # makes ids reproducible
     "svg.fonttype": "none",  # text stays text
-    "text.parse_math": False,  # labels are data: a `$` in one is not a formula
+    "text.parse_math": False,  # labels are data; `$` does not start a formula
     "font.family": "sans-serif",
     "savefig.transparent": True,
     **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
@@ -34,7 +34,7 @@ STYLE = {
 
 @contextmanager
 def figure(rows: int = 1, **options) -> Iterator:
-    """Yield matplotlib's figure with its axes below each other (`rows` of them), closed after the block."""
+    """Yield a matplotlib figure and its `rows` axes, stacked vertically; close the figure after the block."""
     import matplotlib
 
     matplotlib.use("svg")
@@ -56,19 +56,19 @@ def svg_of(drawn) -> str:
 
 
 def inline(svg: str, label: str) -> "Markup":
-    """Return an SVG document of `svg_of` as an element of an HTML page that is as wide as its place."""
+    """Return an SVG document of `svg_of` as an HTML element that fills the width of its container."""
     from markupsafe import Markup, escape
 
     element = svg[svg.index("<svg ") :]
     element = re.sub(r"<(style|metadata).*?</\1>", "", element, flags=re.DOTALL)
-    element = re.sub(r' id="[\w.]+_\d+"', "", element)  # other charts of the page have the same
+    element = re.sub(r' id="[\w.]+_\d+"', "", element)  # other charts on the page have the same ids
     box = re.search(r'viewBox="[^"]+"', element)[0]
     start = f'<svg role="img" aria-label="{escape(label)}" {box}>'
     return Markup(re.sub(r"<svg [^>]*>", start, element, count=1))  # noqa: S704 (matplotlib escapes its texts)
 
 
 def curve_svg(rows: list[dict]) -> str | None:
-    """Return a training's loss, learning rate and speed over the optimizer steps as SVG; None without numbers."""
+    """Return loss, learning rate and speed of a training by optimizer step as SVG; None if there are no numbers."""
 
     def points(key: str) -> list[tuple[float, float]]:
         return [(row["step"], row[key]) for row in rows if is_number(row.get(key)) and is_number(row.get("step"))]
@@ -99,15 +99,15 @@ def curve_svg(rows: list[dict]) -> str | None:
 
 
 def is_number(value) -> bool:
-    """Say whether a value of a row is a number that can be drawn."""
+    """Return whether a value is a finite number."""
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def histogram_svg(lengths: dict, unit: str) -> str:
     """Return a histogram of lengths as SVG, with a dashed line at the median.
 
-    `lengths` holds "median" and "histogram": {"from", "to", "records"} of each bin, `to` not included. The last bin is
-    drawn as wide as the others, though it holds whatever is longer.
+    `lengths` has "median" and "histogram", a list of bins {"from", "to", "records"} that exclude `to`. The last bin
+    holds all greater lengths, but is as wide as the others.
     """
     bins = lengths["histogram"]
     edges = [entry["from"] for entry in bins]

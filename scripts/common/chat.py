@@ -1,18 +1,18 @@
-"""Conversations as text and as token ids, the one way in which trainer, prediction and parity check see them."""
+"""Conversations as text and as token ids. Training, prediction and the parity check all use these functions."""
 
 from dataclasses import dataclass
 
 from scripts.common.errors import UserError
 
-IGNORED = -100  # label of a token that is not trained on, as in PyTorch's cross entropy
+IGNORED = -100  # label of a token that does not count in the loss, as in PyTorch's cross entropy
 
 
 @dataclass
 class Conversation:
-    """A tokenized conversation: `ids` and, of the same length, whether each token is trained on.
+    """A tokenized conversation: `ids`, and `trained`, which says for each token whether it counts in the loss.
 
-    `shifted` says that the ids of the prompt alone are no prefix of the whole: what is served then differs from
-    what was trained on.
+    `shifted` is true if the prompt, tokenized alone, is not a prefix of `ids`. The served model then gets other tokens
+    than in training.
     """
 
     ids: list[int]
@@ -21,7 +21,7 @@ class Conversation:
 
 
 def render(tokenizer, messages: list[dict], add_generation_prompt: bool = False) -> str:
-    """Return the chat template's text of a conversation; a template that refuses it is a UserError."""
+    """Render a conversation with the chat template. Raises UserError if the template refuses it."""
     from jinja2 import TemplateError
 
     if not tokenizer.chat_template:
@@ -33,20 +33,20 @@ def render(tokenizer, messages: list[dict], add_generation_prompt: bool = False)
 
 
 def text_ids(tokenizer, text: str) -> list[int]:
-    """Return a rendered text's token ids; the text brings its own special tokens, so none is added."""
+    """Return the token ids of a rendered text. No special tokens are added, because the text has its own."""
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
 def prompt_ids(tokenizer, messages: list[dict]) -> list[int]:
-    """Return the token ids of a prompt that ends where the assistant's answer begins."""
+    """Return the token ids of a prompt up to the start of the assistant's answer."""
     return text_ids(tokenizer, render(tokenizer, messages, add_generation_prompt=True))
 
 
 def answer_spans(tokenizer, messages: list[dict], text: str) -> list[tuple[int, int]]:
-    """Return [start, end) in characters of each assistant turn in `text`, the rendered conversation.
+    """Return [start, end) in characters for each assistant turn in `text`, the rendered conversation.
 
-    A turn begins where the generation prompt ends and ends with its end token; white space that the template puts
-    after that token belongs to the next turn. Raises UserError where the template rewrites earlier turns.
+    A turn starts after the generation prompt and ends with its end token. White space after that token belongs to the
+    next turn. Raises UserError if the template changes earlier turns when more turns follow.
     """
     spans = []
     for position, message in enumerate(messages):
@@ -64,7 +64,7 @@ def answer_spans(tokenizer, messages: list[dict], text: str) -> list[tuple[int, 
 
 
 def turn_end(tokenizer, text: str) -> int:
-    """Return where a text that ends with an assistant turn ends without the white space after the end token."""
+    """Return the end of the last assistant turn of a text, without the white space after its end token."""
     stripped = text.rstrip()
     return len(stripped) if stripped.endswith(special_texts(tokenizer)) else len(text)
 
@@ -75,7 +75,7 @@ def special_texts(tokenizer) -> tuple[str, ...]:
 
 
 def end_of_turn_ids(tokenizer) -> list[int]:
-    """Return the ids of the tokens at which an answer ends: the end token and the one that the template writes."""
+    """Return the ids of the tokens that end an answer: the tokenizer's end token and the template's."""
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
     row = tokenize_conversation(tokenizer, messages)
     last = [token for token, trained in zip(row.ids, row.trained, strict=True) if trained][-1:]
@@ -84,13 +84,15 @@ def end_of_turn_ids(tokenizer) -> list[int]:
 
 
 def is_within(start: int, end: int, span: tuple[int, int], text: str) -> bool:
-    """Say whether a token from `start` to `end` in a text lies within a span; the white space that an end token
-    swallows after it, as Phi-3's does, is part of the token and not of the span."""
+    """Return whether the token at [start, end) of a text lies within a span.
+
+    An end token may include the white space that follows it, as in Phi-3; this white space may be outside the span.
+    """
     return span[0] <= start < min(end, span[1]) and not text[span[1] : end].strip()
 
 
 def tokenize_conversation(tokenizer, messages: list[dict], last_turn_only: bool = False) -> Conversation:
-    """Tokenize a whole conversation and mark the assistant's tokens, the end token after each answer included."""
+    """Tokenize a conversation and mark the assistant's tokens, including the end token of each answer."""
     text = render(tokenizer, messages)
     if last_turn_only:
         last = max(i for i, message in enumerate(messages) if message["role"] == "assistant")

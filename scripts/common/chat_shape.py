@@ -1,7 +1,7 @@
-"""The shape of a chat template: the pieces of text that it puts around messages, found by probing it.
+"""Find the shape of a chat template: the fixed text that it puts around messages.
 
-A Modelfile's TEMPLATE can't run Jinja. Most chat templates are no more than fixed text around each message, though, and
-those pieces show when the template renders messages whose contents are marks that nobody writes.
+A Modelfile's TEMPLATE can't run Jinja. But most chat templates only put fixed text around each message. To find this
+text, the template renders messages with unique placeholders as contents.
 """
 
 import itertools
@@ -22,12 +22,19 @@ REMEDY = "name a plainer template with 'chat_template' under its model"
 class ChatShape:
     """The pieces of a chat template.
 
-    A conversation is `opening`, then for each turn prefix, content and suffix, then `generation` where the assistant
-    is to speak, or `closing` after its last answer. `bos` goes before everything, once. `system` says where the system
-    message is: in its place among the others; at the start, instead of `opening`; or in the first user message, in the
-    last user message, or in the user message that the conversation ends with. There `system_prefix` and `system_suffix`
-    are around its text, instead of the turn's prefix. With `none` the template refuses or ignores a system message.
-    `trims` names the roles around whose contents the template strips white space.
+    A rendered conversation is `bos`, `opening`, then prefix, content and suffix of each turn. `generation` follows if
+    the assistant speaks next, or `closing` after the assistant's last answer.
+
+    `system` is the position of the system message:
+
+    - `in_place`: among the other messages
+    - `at_start`: at the start, instead of `opening`
+    - `first_user`, `last_user`: in the first or the last user message
+    - `last_message`: in the last message, if the user wrote it
+    - `none`: the template refuses or ignores a system message
+
+    In a user message, `system_prefix` and `system_suffix` surround the system text and replace the turn's prefix.
+    `trims` lists the roles whose contents the template strips of outer white space.
     """
 
     bos: str
@@ -50,11 +57,11 @@ class ChatShape:
 
     @classmethod
     def from_json(cls, pieces: dict) -> "ChatShape":
-        """Make a shape from what `to_json` returned."""
+        """Return the shape that `to_json` converted."""
         return cls(**{**pieces, "trims": tuple(pieces["trims"])})
 
     def render(self, messages: list[dict]) -> str:
-        """Return the text of a conversation, generation prompt included unless it ends with an answer."""
+        """Render a conversation, with the generation prompt unless it ends with an answer."""
         system = "\n\n".join(message["content"] for message in messages if message["role"] == "system")
         users = [i for i, message in enumerate(messages) if message["role"] == "user"]
         holder = self.system_holder(messages, users) if system else None
@@ -73,7 +80,7 @@ class ChatShape:
         return text + (self.closing if messages and messages[-1]["role"] == "assistant" else self.generation)
 
     def system_holder(self, messages: list[dict], users: list[int]) -> int | None:
-        """Return the position of the user message that holds the system message's text, if one does."""
+        """Return the position of the user message that contains the system text, or None."""
         if not users:
             return None
         if self.system == "last_message":
@@ -86,7 +93,7 @@ class ChatShape:
 
 
 def turns(count: int, system: str | None = None, user: str = USER, answer: str = ANSWER) -> list[dict]:
-    """Return a conversation of `count` turns that alternate, user first, after a system message if one is given."""
+    """Return a conversation of `count` alternating turns, user first, with an optional system message before them."""
     messages = [{"role": "system", "content": system}] if system is not None else []
     for i in range(count):
         role, text = ("user", user) if i % 2 == 0 else ("assistant", answer)
@@ -95,12 +102,12 @@ def turns(count: int, system: str | None = None, user: str = USER, answer: str =
 
 
 def rendered(render: Render, messages: list[dict]) -> str:
-    """Render a conversation, with the generation prompt unless it ends with an answer."""
+    """Call `render` on a conversation, with the generation prompt unless it ends with an answer."""
     return render(messages, messages[-1]["role"] != "assistant")
 
 
 def split_at(text: str, contents: list[str]) -> list[str]:
-    """Return the text before, between and after the contents, each of which has to be there once and in order."""
+    """Return the text before, between and after the contents. Each must occur exactly once, in this order."""
     parts, rest = [], text
     for content in contents:
         before, found, rest = rest.partition(content)
@@ -111,10 +118,11 @@ def split_at(text: str, contents: list[str]) -> list[str]:
 
 
 def derive_shape(render: Render, bos: str) -> ChatShape:
-    """Find the pieces of a chat template and prove on many conversations that they are all there is to it.
+    """Find the pieces of a chat template, and check on many conversations that they reproduce its output.
 
-    `render(messages, add_generation_prompt)` renders it and raises UserError where it refuses a conversation; `bos` is
-    the text of the BOS token. Raises UserError for a template that is more than fixed text around messages.
+    `render(messages, add_generation_prompt)` renders the template and raises UserError for a conversation that the
+    template refuses. `bos` is the text of the BOS token. Raises UserError for a template that is more than fixed text
+    around messages.
     """
     user, answer = USER.format(0), ANSWER.format(0)
     start, after_prompt = split_at(render(turns(1), True), [user])
@@ -148,7 +156,7 @@ def derive_shape(render: Render, bos: str) -> ChatShape:
 
 
 def split_turns(to_next: str, after_answer: str, start: str) -> tuple[str, str, str]:
-    """Split the text between an answer and the next user message; return answer's suffix, user's prefix, closing."""
+    """Split the text between an answer and the next user message into answer suffix, user prefix and closing."""
     if to_next.startswith(after_answer):
         return after_answer, to_next.removeprefix(after_answer), ""
     suffix = to_next.removesuffix(start)
@@ -158,7 +166,7 @@ def split_turns(to_next: str, after_answer: str, start: str) -> tuple[str, str, 
 
 
 def system_pieces(render: Render, bos: str, start: str, user_prefix: str) -> dict[str, str]:
-    """Return where the template puts the system message and the text around it."""
+    """Return the position of the system message and the text around it."""
     nowhere = {"system": "none", "system_prefix": "", "system_suffix": ""}
     try:
         single, answered, double = (rendered(render, turns(count, SYSTEM)) for count in (1, 2, 3))
@@ -188,7 +196,7 @@ def system_pieces(render: Render, bos: str, start: str, user_prefix: str) -> dic
 
 
 def trimmed_roles(render: Render, with_system: bool) -> tuple[str, ...]:
-    """Return the roles around whose contents the template strips white space."""
+    """Return the roles whose contents the template strips of outer white space."""
 
     def strips(role: str) -> bool:
         plain = turns(3, SYSTEM if role == "system" else None)
@@ -209,9 +217,9 @@ TEXTS = (
 
 
 def probe_conversations(with_system: bool, trims: tuple[str, ...] = ()) -> list[list[dict]]:
-    """Return conversations of one to seven turns whose contents try what templates trip over.
+    """Return conversations of one to seven turns with contents that many templates handle incorrectly.
 
-    The contents of the roles in `trims` have no white space around them.
+    Contents of the roles in `trims` have no outer white space.
     """
     texts = itertools.cycle((*TEXTS, "  outer white space \n"))
     systems = [None, "Tu es un commentateur.", "Hai dòng:\nmột  và hai", " wide "] if with_system else [None]
@@ -227,7 +235,7 @@ def probe_conversations(with_system: bool, trims: tuple[str, ...] = ()) -> list[
 
 
 def verify_shape(shape: ChatShape, render: Render) -> None:
-    """Compare the pieces with the template on many conversations; raise UserError at the first difference."""
+    """Compare the shape with the template on many conversations. Raises UserError at the first difference."""
     for messages in probe_conversations(shape.system != "none", shape.trims):
         expected, found = rendered(render, messages), shape.render(messages)
         if expected != found:
@@ -243,7 +251,8 @@ def verify_shape(shape: ChatShape, render: Render) -> None:
 def shape_of_template(template: str, bos_token: str, eos_token: str) -> ChatShape:
     """Find the shape of a Jinja chat template; see `derive_shape`.
 
-    Raises UserError also for a template that writes the current date: the text that was trained on is gone tomorrow.
+    Also raises UserError for a template that writes the current date, because its text would differ from that in
+    training.
     """
     from jinja2 import TemplateError
 

@@ -1,4 +1,4 @@
-"""Jinja chat templates, rendered outside transformers with the same semantics."""
+"""Render Jinja chat templates as transformers does, without importing it."""
 
 import functools
 import json
@@ -15,7 +15,7 @@ GENERATION_TAG = re.compile(r"\{%([-+]?)\s*(end)?generation\s*([-+]?)%\}")
 
 
 class GenerationTag(Extension):
-    """`{% generation %}` marks the assistant's tokens for the trainer; when rendering it means nothing."""
+    """The tag `{% generation %}`, which marks the assistant's tokens for training and has no effect on the text."""
 
     tags = frozenset({"generation"})
 
@@ -26,12 +26,12 @@ class GenerationTag(Extension):
 
 
 def refuse(message: str) -> None:
-    """Be the template's `raise_exception`."""
+    """Raise TemplateError: the `raise_exception` of templates."""
     raise TemplateError(message)
 
 
 def to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False) -> str:
-    """Be the template's `tojson`, which unlike Jinja's own escapes no HTML."""
+    """Return JSON: the `tojson` of templates, which does not escape HTML as Jinja's own does."""
     return json.dumps(
         value,
         ensure_ascii=ensure_ascii,
@@ -42,13 +42,13 @@ def to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=F
 
 
 def time_now(pattern: str) -> str:
-    """Be the template's `strftime_now`."""
+    """Return the formatted current time: the `strftime_now` of templates."""
     return datetime.now().strftime(pattern)
 
 
 @functools.lru_cache(maxsize=32)
 def compiled_template(text: str) -> Template:
-    """Compile a chat template in a sandbox set up as that of `transformers.utils.chat_template_utils`.
+    """Compile a chat template in a sandbox with the settings of `transformers.utils.chat_template_utils`.
 
     Raises jinja2.TemplateError for text that is not a template.
     """
@@ -61,9 +61,9 @@ def compiled_template(text: str) -> Template:
 
 
 def rendered_template(text: str, messages: list[dict], **values) -> str:
-    """Render a chat template for a conversation of {"role", "content"} messages, with the values of special tokens.
+    """Render a chat template for a list of {"role", "content"} messages; `values` are its further variables.
 
-    Raises jinja2.TemplateError when the template refuses the conversation, as some refuse a system message, or fails.
+    Raises jinja2.TemplateError when the template fails or refuses the conversation, for example its system message.
     """
     values = {"tools": None, "documents": None, **values, "messages": [dict(message) for message in messages]}
     try:
@@ -80,17 +80,16 @@ def render_template(
     add_generation_prompt: bool = True,
     now: datetime | None = None,
 ) -> str:
-    """Render a chat template, as at the time `now` if given. Raises jinja2.TemplateError as `rendered_template`."""
+    """Render a chat template, with `now` as the current time if given. Raises the errors of `rendered_template`."""
     clock = {} if now is None else {"strftime_now": now.strftime}
     special = {"bos_token": bos_token, "eos_token": eos_token}
     return rendered_template(text, messages, add_generation_prompt=add_generation_prompt, **special, **clock)
 
 
 def without_generation_tags(text: str) -> str:
-    """Return a template that renders the same and has no `{% generation %}`, which llama.cpp and Ollama don't know.
+    """Return an equivalent template without `{% generation %}`, which llama.cpp and Ollama do not support.
 
-    A condition that always holds takes the tag's place: unlike bare removal it keeps the tag's effect on the white
-    space around it.
+    `{% if true %}` replaces the tag, because removing the tag would change the white space around it.
     """
 
     def plain(tag: re.Match) -> str:

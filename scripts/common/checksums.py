@@ -1,11 +1,11 @@
-"""Checksums: beside each file that a step made lies its SHA-256, which is checked before another step reads the file.
+"""Checksum files: a step writes the SHA-256 of each output, and later steps check it before they read the file.
 
-The checksum file of `train.arrow` is `.train.arrow.sha256`, a line as sha256sum writes it. A file without one is the
-user's own and is read as it is. Who changes a file on purpose deletes its checksum file.
+The checksum file of `train.arrow` is `.train.arrow.sha256`; its first line has the format of sha256sum. A file without
+a checksum file belongs to the user and is not checked. To change a result on purpose, delete its checksum file.
 
-Further lines of a checksum file are the inputs that the step had read when it wrote the file, with their SHA-256 and
-their paths relative to its folder: so each result leads back to the raw files (`broken_links` in
-scripts/deploy/provenance.py), and `sha256sum -c` checks a result together with its inputs.
+The other lines are the inputs that the step had read, with their SHA-256 and their paths relative to the folder. They
+link each result to the raw files (`broken_links` in scripts/deploy/provenance.py), and `sha256sum -c` checks a result
+together with its inputs.
 """
 
 import hashlib
@@ -19,10 +19,10 @@ from typing import Any
 from scripts.common.errors import UserError
 
 CHECKSUM_FILE = re.compile(r"^\..+\.sha256$")
-THREADS = 4  # one hashes nearly 2 GB/s on a processor with SHA instructions: disks are not faster than a few
+THREADS = 4  # each hashes nearly 2 GB/s on a CPU with SHA instructions; a few threads keep up with any disk
 known: dict[tuple, str] = {}
-named: set[str] = set()  # absolute paths that the step's command line names: files, and folders of files
-inputs: dict[str, str] = {}  # SHA-256 of each of them that was read, by absolute path
+named: set[str] = set()  # absolute paths on the step's command line: files, and folders of files
+inputs: dict[str, str] = {}  # SHA-256 of each input that was read, by absolute path
 
 
 def sha256_of(path: Path | str) -> str:
@@ -32,7 +32,7 @@ def sha256_of(path: Path | str) -> str:
 
 
 def known_sha256(path: Path | str) -> str:
-    """Return a file's SHA-256; of a file that nobody touched since this process asked, the one found then."""
+    """Return a file's SHA-256; reuse an earlier result of this process if the file did not change."""
     status = os.stat(path)
     key = (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
     if key not in known:
@@ -41,24 +41,24 @@ def known_sha256(path: Path | str) -> str:
 
 
 def known_sha256s(paths: list[Path]) -> list[str]:
-    """Return the SHA-256 of each file, several at a time."""
+    """Return the SHA-256 of each file, computed in parallel."""
     with ThreadPoolExecutor(THREADS) as threads:
         return list(threads.map(known_sha256, paths))
 
 
 def checksum_path(path: Path | str) -> Path:
-    """Return where the checksum file of a file lies."""
+    """Return the path of a file's checksum file."""
     path = Path(path)
     return path.with_name(f".{path.name}.sha256")
 
 
 def is_checksum_file(path: Path) -> bool:
-    """Say whether a file is a checksum file by its name."""
+    """Return whether a file's name is that of a checksum file."""
     return CHECKSUM_FILE.match(path.name) is not None
 
 
 def paths_in(arguments: Iterable[Any]) -> Iterator[str]:
-    """Yield the paths of a command line, those in lists and pairs too."""
+    """Yield the paths among the arguments, including those in lists and tuples."""
     for argument in arguments:
         if isinstance(argument, Path):
             yield os.path.abspath(argument)
@@ -67,24 +67,21 @@ def paths_in(arguments: Iterable[Any]) -> Iterator[str]:
 
 
 def name_inputs(arguments: Iterable[Any]) -> None:
-    """Begin a step with this command line: what is read of the paths in it from now on is an input."""
+    """Start a step with these arguments: their paths count as inputs when the step reads them."""
     inputs.clear()
     named.clear()
     named.update(paths_in(arguments))
 
 
 def note_input(path: Path | str, sha256: str | None = None) -> None:
-    """Note the SHA-256 of a file that is read: one that is given, or that of a file which the command line names.
-
-    Of a folder that the command line names, the files in it are inputs.
-    """
+    """Record a file as an input if the command line names it or its folder, or if its `sha256` is given."""
     path = os.path.abspath(path)
     if sha256 or ((path in named or os.path.dirname(path) in named) and os.path.isfile(path)):
         inputs[path] = sha256 or known_sha256(path)
 
 
 def recorded_inputs(path: Path | str) -> dict[Path, str]:
-    """Return the SHA-256 of each input that a result was made from, by path, as its checksum file says."""
+    """Return the inputs in a result's checksum file: path to SHA-256."""
     folder = os.path.dirname(path)
     lines = checksum_path(path).read_text(encoding="utf-8", errors="replace").splitlines()[1:]
     pairs = (line.partition("  ") for line in lines)
@@ -92,9 +89,9 @@ def recorded_inputs(path: Path | str) -> dict[Path, str]:
 
 
 def write_checksum(path: Path, sha256: str) -> None:
-    """Write the checksum file of a file, and the inputs that it was made from."""
+    """Write the checksum file of a file, with the inputs of the step."""
     checksum_file, folder = checksum_path(path), os.path.abspath(path.parent)
-    inputs.pop(os.path.abspath(path), None)  # a step that looks at what an earlier try of it left
+    inputs.pop(os.path.abspath(path), None)  # a step may read its own earlier output
     lines = [f"{sha256}  {path.name}", *(f"{inputs[name]}  {os.path.relpath(name, folder)}" for name in sorted(inputs))]
     beside = checksum_file.with_name(f"{checksum_file.name}.{os.getpid()}.partial")
     try:
@@ -108,9 +105,9 @@ def write_checksum(path: Path, sha256: str) -> None:
 
 
 def intact(path: Path | str) -> Path:
-    """Return the path of an input that is as it was made, or that has no checksum file.
+    """Record a file as an input and return its path.
 
-    Raises UserError for one that has changed, and names what to do.
+    Raises UserError if the file differs from its checksum file. A file without a checksum file is not checked.
     """
     path = Path(path)
     try:

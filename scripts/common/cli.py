@@ -1,4 +1,4 @@
-"""What every step shares on the command line: arguments, log, progress, and errors as one clear line."""
+"""The command line of every step: common arguments, log, progress, and one-line errors."""
 
 import argparse
 import json
@@ -19,7 +19,7 @@ __all__ = ["Progress", "log", "progress", "run_step", "settings_argument", "step
 
 
 def step_parser(description: str) -> argparse.ArgumentParser:
-    """Return a parser with the arguments of every step: `--settings` (JSON, or @file), `--gpus` and `--log`."""
+    """Return a parser with the common arguments: `--settings` (JSON, or @file), `--gpus` and `--log`."""
     parser = argparse.ArgumentParser(description=description, fromfile_prefix_chars=None)
     parser.add_argument("--settings", type=settings_argument, default={}, help="the step's settings: JSON, or @file")
     parser.add_argument("--gpus", type=int, help="GPUs that the step has for itself; 0: it sees none (default: all)")
@@ -28,7 +28,7 @@ def step_parser(description: str) -> argparse.ArgumentParser:
 
 
 def settings_argument(text: str) -> dict:
-    """Read settings given as JSON or as @file with JSON."""
+    """Parse settings given as JSON or as @file."""
     try:
         return json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
     except (OSError, json.JSONDecodeError) as error:
@@ -38,10 +38,9 @@ def settings_argument(text: str) -> dict:
 def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, argv=None) -> int:
     """Run a step; return its exit status.
 
-    A UserError becomes one line on the terminal (and in the log) and status 1, and so does a full disk; any other
-    exception leaves its traceback in the log and status 2. The GPUs of `--gpus` are the step's own before it begins.
-    With `--log`, all that the process and its libraries print goes to that file, and the terminal shows progress and
-    errors only.
+    A UserError or a full disk gives status 1 and one line on the terminal and in the log. Any other exception gives
+    status 2 and a traceback in the log. The GPUs of `--gpus` are locked before the step starts. With `--log`, all
+    output of the process and its libraries goes to that file, and the terminal shows only progress and errors.
     """
     arguments = parser.parse_args(argv)
     name_inputs(vars(arguments).values())
@@ -67,14 +66,14 @@ def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.Argume
         return 2
     finally:
         name_inputs(())
-        with suppress(OSError):  # the log's disk is full
+        with suppress(OSError):  # the disk of the log is full
             sys.stdout.flush()
             sys.stderr.flush()
     return 0
 
 
 def complete(settings: dict, keys: tuple[str, ...]) -> dict:
-    """Return the settings after checking that these keys are there, as the workflow gives them."""
+    """Return the settings. Raises UserError if one of these keys is missing."""
     missing = [key for key in keys if key not in settings]
     if missing:
         raise UserError(

@@ -1,4 +1,4 @@
-"""The Python environment of this process: a venv, a conda environment or a container, and what is installed in it."""
+"""Describe the Python environment of this process: venv, conda environment or container, and installed packages."""
 
 import json
 import os
@@ -23,9 +23,9 @@ def kind_of_environment(prefix: str = sys.prefix, labels: Path = LABELS) -> str:
 
 
 def container_image(labels: Path = LABELS) -> dict | None:
-    """Return the name, hash and labels of the Apptainer image that this process runs in; None outside of one.
+    """Return name, SHA-256 and labels of the Apptainer image that this process runs in; None outside a container.
 
-    The hash is that of the image's file, where the container can see it.
+    The SHA-256 is None if the container can't read the image file.
     """
     if not labels.is_file():
         return None
@@ -44,7 +44,7 @@ def installed_packages() -> dict[str, str]:
 
 
 def environment() -> dict:
-    """Return kind, image, Python version and packages of this process's environment; no path of the machine."""
+    """Return kind, image, Python version and packages of this process's environment, without paths."""
     return {
         "kind": kind_of_environment(),
         "image": container_image(),

@@ -1,4 +1,4 @@
-"""Errors that a user can mend, and one clear line about a full disk."""
+"""Errors that a user can fix, and the detection of a full disk."""
 
 import errno
 import os
@@ -10,15 +10,15 @@ from typing import Any
 from scripts.common.plain_text import visible
 
 NUMBERS = (errno.ENOSPC, errno.EDQUOT)
-# Libraries written in Rust or C++, and helper processes, say it in words only.
+# Libraries in Rust or C++, and child processes, report a full disk only in their message.
 WORDS = re.compile("|".join(map(os.strerror, NUMBERS)), re.IGNORECASE)
-LITTLE = 64 * 2**10  # bytes; native code that can't write more may say anything, or nothing
+LITTLE = 64 * 2**10  # free bytes; native code that can't write may report any error, or none
 
 
 class UserError(Exception):
-    """Bad input: one clear line that says where, what and how to mend it; shown without a traceback.
+    """Bad input. The message is one line with place, problem and remedy, shown without a traceback.
 
-    What a terminal would obey, such as an escape sequence in the data that it quotes, is spelled out.
+    Control characters, which quoted data may contain, are escaped.
     """
 
     def __init__(self, what: str, path: Path | str | None = None, line: int | None = None, remedy: str | None = None):
@@ -28,9 +28,9 @@ class UserError(Exception):
 
 
 def full_disk(error: BaseException, arguments: dict[str, Any]) -> UserError | None:
-    """Return a UserError that names what could not be written if a full disk is behind an error; otherwise None.
+    """Return a UserError with the path that could not be written if a full disk caused an error; otherwise None.
 
-    The paths among the step's arguments tell where it writes: inputs stand first, outputs last.
+    The paths among the step's arguments show where it writes; inputs come first, outputs last.
     """
     chain = []
     paths = [path for name, path in reversed(arguments.items()) if isinstance(path, Path) and name != "log"]
@@ -47,12 +47,12 @@ def full_disk(error: BaseException, arguments: dict[str, Any]) -> UserError | No
 
 
 def refuse_full_disk(path: Path) -> None:
-    """Raise OSError when the disk of a path is full: for native code that fails without saying why."""
+    """Raise OSError if the disk of a path is full. Call it after a failure of native code that gives no reason."""
     if free_bytes(path) <= LITTLE:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
 
 def free_bytes(path: Path) -> int:
-    """Return the free bytes of the disk on which a path is or will be."""
+    """Return the free bytes on the disk of a path, which need not exist."""
     existing = next(parent for parent in (path.absolute(), *path.absolute().parents) if parent.exists())
     return shutil.disk_usage(existing).free

@@ -1,4 +1,4 @@
-"""Files and folders that are whole or absent, manifests of folders, and locks on open files."""
+"""Atomic writing of files and folders, manifests of folders, and locks on open files."""
 
 import fcntl
 import glob
@@ -22,11 +22,11 @@ PARTIAL = ".partial"
 
 @contextmanager
 def atomic_path(path: Path | str, part: bool = False) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; it takes the place of `path` when the block ends well.
+    """Yield a temporary path to write to, and rename it to `path` when the block succeeds.
 
-    The file gets a checksum file, and what killed steps left of it is removed. A file that is `part` of a set has
-    neither: the set's manifest has its hash. So have files in a folder that `atomic_folder` yields, its manifest
-    excepted.
+    The file gets a checksum file, and leftovers of killed steps are removed. A file that is `part` of a set gets no
+    checksum file, because the set's manifest has its hash. The same applies to files in a folder of `atomic_folder`,
+    except for its manifest.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,14 +38,14 @@ def atomic_path(path: Path | str, part: bool = False) -> Iterator[Path]:
         yield beside
         sync(beside)
         sha256 = sha256_of(beside) if has_checksum else None
-        # A kill between these leaves a whole file without a checksum, never one with the checksum of another.
+        # In this order, a kill can leave a complete file without a checksum, but never with a wrong one.
         checksum_path(path).unlink(missing_ok=True)
         os.replace(beside, path)
         if has_checksum:
             write_checksum(path, sha256)
         sync(path.parent)
     except OSError as error:
-        error.filename = error.filename or str(path)  # a full disk names no file
+        error.filename = error.filename or str(path)  # an error about a full disk has no file name
         raise
     finally:
         beside.unlink(missing_ok=True)
@@ -53,9 +53,9 @@ def atomic_path(path: Path | str, part: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: Path | str) -> Iterator[Path]:
-    """Yield an empty folder beside `path` to fill; it takes the place of `path` when the block ends well.
+    """Yield an empty temporary folder, and rename it to `path` when the block succeeds.
 
-    A kill at any moment leaves the old folder, none, or the new one, and never parts of one.
+    A kill leaves the old folder, no folder or the new folder, but never an incomplete one.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +82,7 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def scratch_folder(output: Path | str) -> Iterator[Path]:
-    """Yield an empty folder beside an output, for what a step needs on its way to it; it is gone afterwards."""
+    """Yield an empty folder next to an output for temporary files; it is deleted after the block."""
     path = Path(output).with_name(f"{Path(output).name}.scratch")
     path.parent.mkdir(parents=True, exist_ok=True)
     remove_leftovers(path)
@@ -95,9 +95,9 @@ def scratch_folder(output: Path | str) -> Iterator[Path]:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed steps left beside a path that they were writing.
+    """Remove the temporary files that killed steps left next to a path.
 
-    One that outlived its workflow and is still at it finds nothing to put in place, and fails.
+    A step that outlived its workflow and is still writing then fails, because its temporary file is missing.
     """
     for stale in path.parent.glob(f".{glob.escape(path.name)}.*{PARTIAL}"):
         if re.fullmatch(r"(sha256\.)?\d{1,8}(\.old)?", stale.name[len(path.name) + 2 : -len(PARTIAL)]):
@@ -108,7 +108,7 @@ def remove_leftovers(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Have a file, or the names in a folder, on the disk before going on; a file system may not know it of folders."""
+    """Flush a file or a folder's entries to disk; ignore errors for folders, which some file systems can't flush."""
     if path.is_dir():
         with suppress(OSError):
             sync_descriptor(path)
@@ -117,7 +117,7 @@ def sync(path: Path) -> None:
 
 
 def sync_descriptor(path: Path) -> None:
-    """Open a path and have its content on the disk."""
+    """Open a path and flush it to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -126,7 +126,7 @@ def sync_descriptor(path: Path) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Give a file a second name, or copy it where the file system can't do that; of a link, what it leads to."""
+    """Hard-link a file, or copy it if the file system can't; symbolic links are followed."""
     intact(source)
     try:
         os.link(source.resolve(), target)
@@ -135,18 +135,18 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def write_text(path: Path | str, text: str, part: bool = False) -> None:
-    """Write a text file as a whole; see `atomic_path` for a file that is `part` of a set."""
+    """Write a text file atomically; `part` is that of `atomic_path`."""
     with atomic_path(path, part) as beside:
         beside.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path | str, value: Any, part: bool = False) -> None:
-    """Write JSON that a person can read and that is the same for the same value; `part` as for `write_text`."""
+    """Write indented JSON atomically, with the same text for the same value; `part` is that of `atomic_path`."""
     write_text(path, json.dumps(value, ensure_ascii=False, indent=2, allow_nan=False) + "\n", part)
 
 
 def read_json(path: Path | str) -> Any:
-    """Read a JSON file; one that is none is a UserError with its line, and so is one that has changed."""
+    """Read a JSON file. Raises UserError for invalid JSON, with the line, and for a changed file."""
     try:
         return json.loads(intact(path).read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
@@ -154,7 +154,7 @@ def read_json(path: Path | str) -> Any:
 
 
 def write_jsonl(path: Path | str, rows: Iterator[dict] | list[dict], part: bool = False) -> int:
-    """Write one JSON object a line, as a whole file; return how many. See `atomic_path` for a file that is `part`."""
+    """Write one JSON object per line, atomically; return the number of lines. `part` is that of `atomic_path`."""
     count = 0
     with atomic_path(path, part) as beside, open(beside, "w", encoding="utf-8") as file:
         for count, row in enumerate(rows, 1):  # noqa: B007
@@ -163,7 +163,7 @@ def write_jsonl(path: Path | str, rows: Iterator[dict] | list[dict], part: bool 
 
 
 def read_jsonl(path: Path | str) -> Iterator[dict]:
-    """Yield the objects of a JSONL file; a bad line is a UserError that names it, and so is a file that has changed."""
+    """Yield the objects of a JSONL file. Raises UserError for a bad line, with its number, and for a changed file."""
     with open(intact(path), encoding="utf-8") as file:
         for number, line in enumerate(file, 1):
             if not line.strip():
@@ -178,13 +178,13 @@ def read_jsonl(path: Path | str) -> Iterator[dict]:
 
 
 def canonical_sha256(value: Any) -> str:
-    """Return the SHA-256 of a value as canonical JSON, as hex digits: the same for the same value, in any key order."""
+    """Return the SHA-256 of a value's canonical JSON as hex digits; the order of keys does not matter."""
     text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def write_manifest(folder: Path | str, **facts: Any) -> Path:
-    """Write the folder's manifest: facts, and size and SHA-256 of each file. Written last: there means complete."""
+    """Write a folder's manifest: `facts`, and size and SHA-256 of each file. Write it last: it marks completion."""
     folder = Path(folder)
     paths = [
         path
@@ -200,10 +200,10 @@ def write_manifest(folder: Path | str, **facts: Any) -> Path:
 
 
 def check_manifest(manifest: Path | str, hashes: bool = True) -> dict:
-    """Return a manifest's content after checking that each file is there as it was made.
+    """Return a manifest's content after checking size and hash of each file.
 
-    A step that reads no weights needs no hashes of `*.safetensors`: without `hashes` their sizes do. Raises UserError
-    naming the first file that differs.
+    Without `hashes`, only the size of `*.safetensors` is checked, for steps that do not read the weights. Raises
+    UserError with the first file that differs.
     """
     manifest = Path(manifest)
     content = read_json(manifest)
@@ -223,9 +223,9 @@ def check_manifest(manifest: Path | str, hashes: bool = True) -> dict:
 
 
 def take_lock(file: TextIO | int, patience: float) -> None:
-    """Take the lock of an open file (or descriptor), trying for so many seconds.
+    """Lock an open file or descriptor, retrying for `patience` seconds.
 
-    Raises BlockingIOError when another process holds it; another OSError where the file system has no locks.
+    Raises BlockingIOError if another process holds the lock, and another OSError if the file system has no locks.
     """
     end = time.monotonic() + patience
     while True:

@@ -1,6 +1,6 @@
-"""The GPUs of a job: which there are, found without torch, and the file locks by which it has some for itself.
+"""Find the GPUs of this machine without torch, and reserve some for a job with file locks.
 
-The kernel releases the locks when the process ends, however it ends.
+The kernel releases the locks when the process ends, even if it is killed.
 """
 
 import atexit
@@ -22,16 +22,16 @@ from scripts.common.terminal import log, terminal
 if TYPE_CHECKING:
     from filelock import FileLock
 
-# Where the files are: on this machine, for all its users, and seen from within a container too. The second is the
-# former name of the variable.
+# Folder of the lock files, shared by all users of this machine and visible in containers. The second variable is the
+# former name of the first.
 FOLDER_VARIABLES, FOLDER = ("SNAKETUNE_GPU_LOCKS", "SNAKETUNE_LEASES"), "/tmp"  # noqa: S108
-# Set for the processes that a step starts: its GPUs are theirs as well.
+# Set for child processes of a step, which share its GPUs.
 TAKEN = "SNAKETUNE_GPUS_TAKEN"
 SECONDS_BETWEEN_TRIES = 0.5
 SECONDS_BETWEEN_TOUCHES = 3600
 held: list["FileLock"] = []
 VISIBLE = "CUDA_VISIBLE_DEVICES"
-# What the machine has, in the words of CUDA_VISIBLE_DEVICES, instead of asking nvidia-smi; an empty one: no GPU.
+# The GPUs of the machine in the format of CUDA_VISIBLE_DEVICES, used instead of nvidia-smi; empty: no GPU.
 OVERRIDE = "SNAKETUNE_DEVICES"
 GPU_LINE = re.compile(r"GPU (?P<index>\d+): .*\(UUID: (?P<name>GPU-[^)]+)\)")
 MIG_LINE = re.compile(r"\s+MIG .*\(UUID: (?P<name>MIG-[^)]+)\)")
@@ -41,16 +41,16 @@ OF_JOB = "SLURM_JOB_ID"
 
 @dataclass(frozen=True)
 class Device:
-    """A GPU or a part of one: its name for CUDA_VISIBLE_DEVICES, and its key, which is the same for every process."""
+    """A GPU or a MIG part: its name in CUDA_VISIBLE_DEVICES, and a key that is the same in all processes."""
 
     name: str
     key: str
 
 
 def devices(environment: Mapping[str, str] = os.environ) -> list[Device]:
-    """Return the GPUs that this process may use: those in CUDA_VISIBLE_DEVICES, by its names; without it, all.
+    """Return the GPUs that this process may use: those of CUDA_VISIBLE_DEVICES, or all if it is not set.
 
-    Without it they are named by UUID: CUDA counts the fastest GPU first, nvidia-smi the first on the bus.
+    In the second case, names are UUIDs, because CUDA numbers GPUs by speed and nvidia-smi by position on the bus.
     """
     there = there_by_number(environment)
     if VISIBLE not in environment:
@@ -59,14 +59,14 @@ def devices(environment: Mapping[str, str] = os.environ) -> list[Device]:
 
 
 def there_by_number(environment: Mapping[str, str]) -> dict[str, list[str]]:
-    """Return the machine's GPUs: number to UUID, or to the UUIDs of the parts (MIG) that it is cut into."""
+    """Return the machine's GPUs: number to a list with the UUID, or with the UUIDs of the MIG parts."""
     if OVERRIDE in environment:
         return {name: [name] for name in listed(environment[OVERRIDE])}
     return parsed(nvidia_smi(environment))
 
 
 def nvidia_smi(environment: Mapping[str, str]) -> str:
-    """Return what `nvidia-smi -L` lists; nothing where there is none or its driver does not answer."""
+    """Return the output of `nvidia-smi -L`; empty if it is not installed or fails. Raises UserError if it hangs."""
     program = shutil.which("nvidia-smi", path=environment.get("PATH"))
     if program is None:
         return ""
@@ -83,7 +83,7 @@ def nvidia_smi(environment: Mapping[str, str]) -> str:
 
 
 def parsed(listing: str) -> dict[str, list[str]]:
-    """Return number to UUIDs from the output of `nvidia-smi -L`; a GPU that is cut into parts can't be used whole."""
+    """Return number to UUIDs from the output of `nvidia-smi -L`; a GPU with MIG parts is replaced by its parts."""
     found: dict[str, list[str]] = {}
     parts: dict[str, list[str]] = {}
     for line in listing.splitlines():
@@ -96,7 +96,7 @@ def parsed(listing: str) -> dict[str, list[str]]:
 
 
 def listed(text: str) -> list[str]:
-    """Return the names in a list as CUDA reads it: nothing counts from a negative number or an empty name on."""
+    """Return the names in a list as CUDA reads it: a negative number or an empty name ends the list."""
     names: dict[str, None] = {}
     for word in text.split(","):
         name = word.strip()
@@ -107,10 +107,10 @@ def listed(text: str) -> list[str]:
 
 
 def key_of(name: str, there: dict[str, list[str]], environment: Mapping[str, str]) -> str:
-    """Return what tells a device from all others of the machine: its UUID where it is known, else its name.
+    """Return a key that identifies a device on this machine: its UUID if known, else its name.
 
-    Under Slurm the device is the job's, and within a job it may be counted from 0 anew: the job is part of its key, and
-    where there is no UUID the job step as well. Two jobs that Slurm lets share a GPU then don't wait for each other.
+    Under Slurm the key includes the job, so that jobs that share a GPU do not wait for each other. Slurm may number the
+    GPUs of each job step from 0, so without a UUID the key includes the job step and the node as well.
     """
     uuids = [uuid for names in there.values() for uuid in names]
     known = there.get(name) or [uuid for uuid in uuids if uuid.startswith(name)]
@@ -123,11 +123,11 @@ def key_of(name: str, there: dict[str, list[str]], environment: Mapping[str, str
 
 
 def take_devices(count: int | None, environment: MutableMapping[str, str] = os.environ) -> list[str]:
-    """Reserve `count` GPUs for this process and return their names; wait while other jobs have them.
+    """Reserve `count` GPUs for this process and return their names; wait while other jobs use them.
 
-    They stand in CUDA_VISIBLE_DEVICES afterwards, before anything looks at it. 0 hides all GPUs; None, or a machine
-    without any, changes nothing. Processes that this one starts share them, and must end with it
-    (`die_with_parent`). Raises UserError when fewer are there than asked for.
+    Sets CUDA_VISIBLE_DEVICES, so call it before CUDA is initialised. 0 hides all GPUs; None, or a machine without GPUs,
+    changes nothing. Child processes share the GPUs and must end with this process (`die_with_parent`). Raises UserError
+    if there are fewer than `count` GPUs.
     """
     if environment.get(TAKEN):
         return environment.get(VISIBLE, "").split(",")
@@ -158,7 +158,7 @@ def lock_folder(environment: MutableMapping[str, str]) -> Path:
 
 
 def wait_for(count: int, there: list[Device], folder: Path) -> list[Device]:
-    """Return `count` devices, locked from now on; say once what it waits for."""
+    """Lock and return `count` devices; while waiting, log once what it waits for."""
     said = False
     while True:
         taken = free_devices(count, there, folder)
@@ -175,9 +175,10 @@ def wait_for(count: int, there: list[Device], folder: Path) -> list[Device]:
 
 
 def free_devices(count: int, there: list[Device], folder: Path) -> list[Device]:
-    """Return the first `count` devices that nobody holds, locked; none if there are fewer.
+    """Lock and return the first `count` free devices; return none if fewer are free.
 
-    One process at a time looks, so that two which want several GPUs don't each hold a part of them.
+    Only one process at a time searches. Otherwise two processes that need several GPUs could each hold some of them
+    and wait for each other.
     """
     from filelock import Timeout
 
@@ -202,21 +203,21 @@ def free_devices(count: int, there: list[Device], folder: Path) -> list[Device]:
 
 
 def lock_of(path: Path) -> "FileLock":
-    """Return the lock of a file, which is made for all users if it is not there. A link is not followed."""
+    """Return the lock of a file; a missing file is created writable for all users. Links are not followed."""
     from filelock import FileLock
 
     return FileLock(path, mode=0o666, thread_local=False, fallback_to_soft=False)
 
 
 def remove_files(locks: list["FileLock"]) -> None:
-    """Remove lock files that no other job will ever want: those of a Slurm job."""
+    """Remove the lock files of a Slurm job, which no other job uses."""
     for lock in locks:
         with suppress(OSError):
             os.unlink(lock.lock_file)
 
 
 def keep_from_cleaners(locks: list["FileLock"]) -> None:
-    """Touch the files now and then: systemd removes from /tmp what was not touched for ten days."""
+    """Touch the files every hour, because systemd removes files from /tmp that are unused for ten days."""
     while True:
         with suppress(OSError):
             for lock in locks:

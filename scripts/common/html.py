@@ -1,4 +1,4 @@
-"""Small self-contained pages: ledgers, curves, reports. Everything from data is escaped by Jinja's autoescape."""
+"""Render small self-contained HTML pages: ledgers and reports. Jinja's autoescape escapes all data."""
 
 from pathlib import Path
 
@@ -19,5 +19,5 @@ def render_page(template: str, folder: Path, **values) -> str:
 
 
 def write_page(path: Path | str, template: str, folder: Path, **values) -> None:
-    """Render a template and write it as a whole file."""
+    """Render a template and write it atomically."""
     write_text(path, render_page(template, folder, **values))

@@ -2,5 +2,5 @@
 
 
 def language_of(tag: str | None) -> str:
-    """Return the language subtag of a BCP 47 tag: `fr` of `fr-CA`; empty when there is none."""
+    """Return the language subtag of a BCP 47 tag, such as `fr` for `fr-CA`; empty if there is no tag."""
     return tag.replace("_", "-").split("-")[0].lower() if tag else ""

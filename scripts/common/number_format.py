@@ -1,8 +1,8 @@
-"""The number format that a step computes in: bf16, fp16 or fp32, by what the device computes natively.
+"""Choose the number format of a step, bf16, fp16 or fp32, by what the device computes natively.
 
-A CPU without units for a format emulates it: without bf16 units torch multiplies matrices 5 to 100 times as slowly in
-bf16 as in fp32. The CPU's vendor and flags decide, so that one machine always answers the same. torch's own check
-(`torch.ops.mkldnn._is_mkldnn_bf16_supported()`) says yes for every CPU with AVX-512, bf16 units or not.
+A CPU without units for a format emulates it: without bf16 units, matrix products in bf16 take 5 to 100 times as long as
+in fp32. The choice depends only on the CPU's vendor and flags, so it is always the same on one machine. torch's own
+check (`torch.ops.mkldnn._is_mkldnn_bf16_supported()`) is true for every CPU with AVX-512, even without bf16 units.
 """
 
 import os
@@ -16,7 +16,7 @@ from scripts.common.terminal import warn
 
 FORMATS = ("bf16", "fp16", "fp32")
 CPUINFO = Path("/proc/cpuinfo")
-# The values of ONEDNN_MAX_CPU_ISA with which oneDNN, torch's library for these products, emulates a format. Source:
+# Values of ONEDNN_MAX_CPU_ISA with which oneDNN, torch's library for matrix products, emulates a format. Source:
 # oneDNN's documentation, "CPU Dispatcher Control".
 EMULATED_UNDER = {
     "bf16": re.compile(r"SSE41|AVX|AVX2(_VNNI(_2)?)?|AVX512_CORE(_VNNI)?", re.IGNORECASE),
@@ -25,7 +25,7 @@ EMULATED_UNDER = {
 
 
 def is_native(precision: str) -> bool:
-    """Say whether this process's device computes in a number format at least as fast as in fp32."""
+    """Return whether this process's device computes in a format at least as fast as in fp32."""
     import torch
 
     if precision == "fp32":
@@ -36,10 +36,10 @@ def is_native(precision: str) -> bool:
 
 
 def is_native_on_cpu(precision: str) -> bool:
-    """Say whether this CPU has fast units for bf16 or fp16, as far as ONEDNN_MAX_CPU_ISA lets oneDNN use them.
+    """Return whether this CPU has fast units for bf16 or fp16 that ONEDNN_MAX_CPU_ISA allows oneDNN to use.
 
-    Intel's AVX512-BF16 without AMX does half of what AMD's does: a training step takes twice as long as in fp32
-    (tests/benchmarks/results/number_format.md), so it does not count.
+    Intel's AVX512-BF16 without AMX does not count. It has half the throughput of AMD's, and a training step takes twice
+    as long as in fp32 (tests/benchmarks/results/number_format.md).
     """
     if EMULATED_UNDER[precision].fullmatch(os.environ.get("ONEDNN_MAX_CPU_ISA", "")):
         return False
@@ -50,9 +50,9 @@ def is_native_on_cpu(precision: str) -> bool:
 
 
 def device_precision(wanted: str) -> str:
-    """Return bf16, fp16 or fp32: what was asked for, or for `auto` the best of what this device computes natively.
+    """Return the wanted format; for `auto`, the best format that this device computes natively.
 
-    A format asked for by name that the device emulates gets a warning with measured times.
+    If the device emulates a wanted format, a warning gives measured times.
     """
     import torch
 
@@ -65,10 +65,10 @@ def device_precision(wanted: str) -> str:
 
 
 def precision_of_run(wanted: str, begun: list[str]) -> str:
-    """Return the number format of a training: for `auto` the one in which it was begun, else as `device_precision`.
+    """Return the format of a training: for `auto`, that of its checkpoints; otherwise as `device_precision`.
 
-    `begun` are the formats in which there are checkpoints. Raises UserError for a training that was begun in a format
-    that this device emulates.
+    `begun` lists the formats of the checkpoints. Raises UserError if the training started in a format that this device
+    emulates.
     """
     chosen = device_precision(wanted)
     if wanted != "auto" or not begun or chosen in begun:
@@ -83,9 +83,9 @@ def precision_of_run(wanted: str, begun: list[str]) -> str:
 
 
 def precision_of_answers(wanted: str, trained: str) -> str:
-    """Return the number format that a trained head reads its base in: for `auto` the one in which it was trained.
+    """Return the format of the base under a trained head: for `auto`, the one that the head was trained in.
 
-    Where the device does not compute that natively it is as `device_precision` says.
+    If the device does not compute that format natively, the result is that of `device_precision`.
     """
     return trained if wanted == "auto" and is_native(trained) else device_precision(wanted)
 
@@ -99,7 +99,7 @@ def torch_dtype(precision: str):
 
 @cache
 def warn_if_slow(precision: str) -> None:
-    """Warn, once, of a format that this device emulates, or has slow units for, with the times of a matrix product."""
+    """Warn once about a format that is slow on this device, with measured times of a matrix product."""
     if is_native(precision):
         return
     own, single = product_milliseconds(precision), product_milliseconds("fp32")
@@ -110,14 +110,14 @@ def warn_if_slow(precision: str) -> None:
 
 
 def product_milliseconds(precision: str) -> float:
-    """Return the milliseconds of one matrix product as linear layers have it, the best of three."""
+    """Return the time of one matrix product in milliseconds, the best of three."""
     import torch
 
     on_gpu = torch.cuda.is_available()
     size = 2048 if on_gpu else 256
     values = torch.ones(size, size, dtype=torch_dtype(precision), device="cuda" if on_gpu else "cpu")
     times = []
-    for _ in range(4):  # the first one prepares kernels
+    for _ in range(4):  # the first is a warm-up
         started = time.perf_counter()
         values @ values.T
         if on_gpu:

@@ -1,4 +1,4 @@
-"""`offline: true`: what steps find in their environment then; and downloads by pip, which it forbids."""
+"""The setting `offline: true`: the environment variables of the steps, and downloads with pip, which it forbids."""
 
 import logging
 import os
@@ -10,7 +10,7 @@ from scripts.common.errors import UserError
 from scripts.common.parent_watchdog import die_with_parent
 
 VARIABLE = "SNAKETUNE_OFFLINE"
-# The libraries' own switches: hub and data sets, pip, telemetry, trackers.
+# Variables of the libraries: hub and datasets, telemetry, pip, trackers.
 ENVIRONMENT = {
     VARIABLE: "1",
     "HF_HUB_OFFLINE": "1",
@@ -26,15 +26,15 @@ log = logging.getLogger(__name__)
 
 
 def is_offline() -> bool:
-    """Say whether the configuration forbids the network."""
+    """Return whether the configuration forbids the network."""
     return bool(os.environ.get(VARIABLE))
 
 
 def pip_download(requirements: Path, folder: Path, options: list[str], name: str, variable: str) -> Path:
-    """Have pip download the archive that a requirements file pins by its hash; return the file. Nothing is compiled.
+    """Download the archive that a requirements file pins by its hash, with pip, and return it; nothing is compiled.
 
-    `name` is the package with its version, and `variable` the environment variable that names an archive or a folder
-    of archives to use without a network. Raises UserError offline, and when pip fails.
+    `name` is the package with its version. `variable` is the environment variable that names an archive, or a folder of
+    archives, to use without a network. Raises UserError offline, and if pip fails.
     """
     if is_offline():
         raise UserError(

@@ -1,6 +1,6 @@
-"""No step outlives its workflow: when the Snakemake that started it is gone, it is asked to stop, then killed.
+"""End a step when the Snakemake that started it has ended: first with SIGTERM, then with SIGKILL.
 
-A step hangs on a shell that hangs on Snakemake, and a signal that only kills Snakemake reaches neither.
+A step is a child of a shell, which is a child of Snakemake. A signal that kills only Snakemake reaches neither.
 """
 
 import ctypes
@@ -16,16 +16,16 @@ from functools import cache
 from pathlib import Path
 from typing import TextIO
 
-OWNER = "SNAKETUNE_WORKFLOW"  # in the environment of a workflow's steps: token and lock file, see folder_lock.py
+OWNER = "SNAKETUNE_WORKFLOW"  # variable of a workflow's steps: token and path of the lock file; see folder_lock.py
 SECONDS_BETWEEN_LOOKS = 1
-GRACE = 60  # seconds for a checkpoint
+GRACE = 60  # seconds to write a checkpoint
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 log = logging.getLogger("snaketune")
 
 
 @cache
 def machine() -> str:
-    """Return what names this machine until its next start, in a container as well; its name where Linux has no more."""
+    """Return Linux's boot id, which changes at each boot and is the same in containers; else the host name."""
     try:
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
     except OSError:
@@ -33,7 +33,7 @@ def machine() -> str:
 
 
 def owner_of(file: TextIO) -> dict:
-    """Return who wrote a lock file: host, machine, pid and token; nothing if it is empty or no JSON."""
+    """Return the owner in a lock file: host, machine, pid and token; empty if the file is not valid JSON."""
     file.seek(0)
     try:
         return dict(json.load(file))
@@ -42,7 +42,7 @@ def owner_of(file: TextIO) -> dict:
 
 
 def owner_is_gone(path: Path, token: str) -> bool:
-    """Say whether the process that wrote this token into a lock file has ended; False where it can't be told."""
+    """Return whether the process that wrote this token into a lock file has ended; False if that is unknown."""
     try:
         with open(path, encoding="utf-8") as file:
             owner = owner_of(file)
@@ -52,19 +52,19 @@ def owner_is_gone(path: Path, token: str) -> bool:
                 return True
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return True
-    except OSError:  # held, or gone with its folder, or on a file system without locks
+    except OSError:  # it is held, it was deleted with its folder, or the file system has no locks
         return False
 
 
 def end_with_workflow() -> None:
-    """Watch from a thread whether the workflow that started this process lives; without one there is nothing to do."""
+    """Start a thread that ends this process after its workflow; do nothing if no workflow started it."""
     token, _, path = os.environ.get(OWNER, "").partition(" ")
     if path:
         threading.Thread(target=watch, args=(Path(path), token), daemon=True).start()
 
 
 def watch(path: Path, token: str) -> None:
-    """End this process once the owner of a lock file is gone."""
+    """End this process when the owner of a lock file has ended."""
     while not owner_is_gone(path, token):
         time.sleep(SECONDS_BETWEEN_LOOKS)
     log.warning("the workflow that started this step is gone: stopping")
@@ -74,5 +74,5 @@ def watch(path: Path, token: str) -> None:
 
 
 def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends; for `preexec_fn` of a step's own helper processes."""
+    """Make the kernel kill this process when its parent ends; for the `preexec_fn` of a step's child processes."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,18 +1,15 @@
-"""Text from elsewhere as a terminal may show it, and names of files that every program takes for names.
-
-What a terminal would obey is spelled out.
-"""
+"""Escape text from users and data before a terminal shows it, and check names of files."""
 
 import unicodedata
 
-# Control characters, halves of surrogate pairs, and what changes the direction of the text around it.
+# Categories of control characters and surrogates, and characters that change the direction of text.
 SPELLED = ("Cc", "Cs")
 DIRECTIONS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 LINES = frozenset("\u2028\u2029")
 
 
 def visible(text: str, keep: str = "") -> str:
-    r"""Return text whose control characters are spelled as \x1b or \u202e; those in `keep` stay."""
+    r"""Return text with control characters escaped, such as \x1b or \u202e; those in `keep` are unchanged."""
     if text.isprintable():
         return text
     return "".join(
@@ -21,19 +18,19 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def is_obeyed(character: str) -> bool:
-    """Say whether a terminal acts upon a character instead of showing it."""
+    """Return whether a terminal interprets a character instead of showing it."""
     return unicodedata.category(character) in SPELLED or character in DIRECTIONS or character in LINES
 
 
 def spelled(character: str) -> str:
-    """Return a character as Python writes it in a text."""
+    """Return a character as a Python escape sequence."""
     return character.encode("unicode_escape").decode("ascii")
 
 
 def name_fault(path: str) -> str | None:
-    """Say what keeps a path from being used, and what to do; None for all the usual ones.
+    """Return why a path can't be used, and what to do; None for a usable path.
 
-    Spaces, quotes, `$` and the like are fine, for every path is quoted. Braces are not: Snakemake fills them in.
+    Spaces, quotes and `$` are allowed, because every path is quoted. Braces are not, because Snakemake expands them.
     """
     if "{" in path or "}" in path:
         return "has braces, which Snakemake would fill in; rename it"

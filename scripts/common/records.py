@@ -1,4 +1,4 @@
-"""The one record type of all tasks, and its schema on disk."""
+"""The record type of all tasks, and its form on disk."""
 
 import unicodedata
 from dataclasses import asdict, dataclass, field
@@ -11,13 +11,15 @@ ROLES = ("system", "user", "assistant")
 
 @dataclass
 class Record:
-    """One example. `messages` is a list of {"role", "content"}; the last one is the assistant's in training data.
+    """One example.
 
-    A content is text, or, in a user message with images, a list of parts: {"type": "text", "text": ...} and
-    {"type": "image", "image": "images/<sha256>.<png or jpg>"}, a file of the dataset's result folder.
-    `expected` is what a right answer is (for chat: the last assistant message, unless the data says otherwise),
-    `spans` are [start, end, label] in character offsets, `group` is what may not be torn apart by the split, and
-    `origin` is `file:line` of the raw record.
+    - `messages`: list of {"role", "content"}; in training data, the last one is the assistant's. A content is text. In
+      a user message with images, it is a list of parts: {"type": "text", "text": ...} and {"type": "image", "image":
+      "images/<sha256>.<png or jpg>"}, a file in the dataset's result folder.
+    - `expected`: the right answer; for chat the last assistant message, unless the data has another one
+    - `spans`: [start, end, label] in characters
+    - `group`: records of the same group are in the same split
+    - `origin`: `file:line` of the raw record
     """
 
     id: str
@@ -30,12 +32,12 @@ class Record:
     origin: str = ""
 
     def to_row(self) -> dict:
-        """Return the record as JSON-ready row, keys in a fixed order."""
+        """Return the record as a JSON-ready mapping with keys in a fixed order."""
         return asdict(self)
 
     @classmethod
     def from_row(cls, row: dict) -> "Record":
-        """Make a record from a row that `to_row` made."""
+        """Return the record that `to_row` converted."""
         return cls(**row)
 
     @property
@@ -45,7 +47,7 @@ class Record:
 
     @property
     def prompt(self) -> list[dict]:
-        """The messages before the last assistant message: what a model is asked."""
+        """The messages before the last assistant message."""
         positions = [i for i, message in enumerate(self.messages) if message["role"] == "assistant"]
         return self.messages[: positions[-1]] if positions else self.messages
 
@@ -56,25 +58,25 @@ def content_id(messages: list[dict], spans: list | None = None) -> str:
 
 
 def normalised(text: str) -> str:
-    """Return text in Unicode NFC with unix line ends and without outer white space."""
+    """Return text in Unicode NFC with Unix line ends and without outer white space."""
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
 def text_of(content: str | list[dict]) -> str:
-    """Return the text of a message's content: the text itself, or its text parts, one a line, without the images."""
+    """Return the text of a message's content; text parts are joined by line breaks, and images are left out."""
     if isinstance(content, str):
         return content
     return "\n".join(part["text"] for part in content if part["type"] == "text")
 
 
 def images_of(messages: list[dict]) -> list[str]:
-    """Return the images of messages in their order, as the parts name them; none for messages of text."""
+    """Return the paths of all images in messages, in order; empty for messages without images."""
     parts = [part for message in messages if not isinstance(message["content"], str) for part in message["content"]]
     return [part["image"] for part in parts if part["type"] == "image"]
 
 
 def with_text(content: str | list[dict], text: str) -> str | list[dict]:
-    """Return a content with another text: it takes the place of the first text part; the images stay as they are."""
+    """Return a content with another text in the place of the first text part; the images stay."""
     if isinstance(content, str):
         return text
     kinds = [part["type"] for part in content]

@@ -1,4 +1,4 @@
-"""Templates of the configuration, rendered in Jinja's sandbox, so that no record reaches Python's internals."""
+"""Render templates of the configuration in Jinja's sandbox, so that a template can't access Python's internals."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from scripts.common.errors import UserError
 
 
 class TemplateFaultError(ValueError):
-    """A template can't be rendered with these values: a short kind to count by, what is wrong, and how to mend it."""
+    """A template can't be rendered. `kind` groups such errors, `detail` is the problem and `remedy` the solution."""
 
     def __init__(self, kind: str, detail: str, remedy: str):
         self.kind, self.detail, self.remedy = kind, detail, remedy
@@ -18,18 +18,18 @@ class TemplateFaultError(ValueError):
 
 
 class NullValueError(Exception):
-    """A null was about to be printed as `None`."""
+    """A template prints a null."""
 
 
 def printable(value: Any) -> Any:
-    """Refuse to print null, which would put the word None in front of the model."""
+    """Return the value. Raises NullValueError for null, which would become the word None in the model's input."""
     if value is None:
         raise NullValueError
     return value
 
 
 def compiled_template(source: str, key: str) -> Template:
-    """Compile a template of the configuration. Raises UserError that names its key and the template's line."""
+    """Compile a template of the configuration. Raises UserError with its key and the template's line."""
     try:
         return ImmutableSandboxedEnvironment(undefined=StrictUndefined, finalize=printable).from_string(source)
     except TemplateSyntaxError as error:
@@ -39,7 +39,7 @@ def compiled_template(source: str, key: str) -> Template:
 
 
 def rendered(template: Template, values: dict) -> str:
-    """Render a compiled template with one record's values. Raises TemplateFaultError with what is wrong."""
+    """Render a compiled template with one record's values. Raises TemplateFaultError if that fails."""
     try:
         return template.render(values)
     except UndefinedError as error:

@@ -1,4 +1,4 @@
-"""Hub models and datasets that were carried to a machine without a network, in the hub's own cache."""
+"""Find hub models and datasets in the local hub cache, for machines without a network."""
 
 from scripts.common.errors import UserError
 from scripts.common.offline import PAGE
@@ -7,10 +7,10 @@ from scripts.common.offline import PAGE
 def snapshot_from_cache(
     kind: str, repository: str, revision: str, patterns: tuple[list[str], list[str]] | None = None
 ) -> str:
-    """Return the folder of a hub repository in the local cache, at one commit; nothing is asked of the network.
+    """Return the folder of a hub repository at one commit in the local cache, without using the network.
 
-    `kind` is "model" or "dataset", `patterns` are the files that are wanted and not wanted. Raises UserError, with the
-    command that fetches it where there is a network, when the repository is not there or not whole.
+    `kind` is "model" or "dataset"; `patterns` are those of the wanted and of the unwanted files. Raises UserError, with
+    the command that downloads the repository, if it is missing or incomplete.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.constants import HF_HUB_CACHE

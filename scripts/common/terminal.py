@@ -1,7 +1,7 @@
-"""What a step shows on the terminal: progress of long work, and its error when it fails.
+"""Show progress and errors of a step on the terminal.
 
-Under the workflow's logger plugin it goes through the file that SNAKETUNE_TERMINAL names, and the plugin shows it.
-Otherwise it is lines on stderr. With a log file, everything else that the process prints goes there.
+With the workflow's logger plugin, a step writes messages to the file that SNAKETUNE_TERMINAL names, and the plugin
+shows them. Otherwise a step prints lines to stderr. With a log file, all other output of the process goes there.
 """
 
 import json
@@ -27,9 +27,9 @@ class Terminal:
         self.stream, self.channel, self.log = None, None, None
 
     def redirect(self, log_file: Path | None, go_on: bool = False) -> None:
-        """Send stdout and stderr, native code's as well, to a log file, and keep the way to the terminal.
+        """Send stdout and stderr, including that of native code, to a log file, and keep access to the terminal.
 
-        The file begins anew, or goes on where several processes write to it.
+        The file is emptied first, unless `go_on` is set because several processes write to it.
         """
         if log_file is None:
             return
@@ -43,33 +43,33 @@ class Terminal:
 
     @property
     def apart_from_log(self) -> bool:
-        """Whether the terminal is something else than where the log goes."""
+        """Whether the log goes to a file instead of the terminal."""
         return self.stream is not None
 
     def error(self, text: str, program: str) -> None:
-        """Show an error, which is in the log as well unless the log's disk is full."""
+        """Show an error if the log goes to a file; otherwise the log has already shown it."""
         if self.apart_from_log and not self.send(log=self.log, error=visible(text, keep="\n\t")):
             self.line(f"{program}: {text}")
 
     def line(self, text: str) -> None:
-        """Show a line; what a terminal would obey in it is spelled out."""
+        """Show a line, with control characters escaped."""
         text = visible(text, keep="\n\t")
         if not self.send(line=text):
             print(text, file=self.stream or sys.stderr, flush=True)
 
     @property
     def in_workflow(self) -> bool:
-        """Whether the logger plugin of a workflow on this machine reads what is sent."""
+        """Whether the logger plugin of a workflow on this machine reads messages."""
         return bool(self.channel) and os.path.exists(self.channel)
 
     def send(self, **message) -> bool:
-        """Append a message to the logger's channel; say whether there is one."""
+        """Send a message to the logger plugin; return whether that succeeded."""
         if not self.in_workflow:
             return False
         try:
             with open(self.channel, "ab", buffering=0) as file:
                 file.write(json.dumps(message).encode("utf-8") + b"\n")
-        except OSError:  # a full disk must not end a step because of its progress
+        except OSError:  # a full disk must not end a step that only shows progress
             return False
         return True
 
@@ -78,16 +78,16 @@ terminal = Terminal()
 
 
 def warn(text: str) -> None:
-    """Say something on the terminal and in the log."""
+    """Show a warning on the terminal and in the log."""
     log.warning("%s", text)
     if terminal.apart_from_log:
         terminal.line(text)
 
 
 class Progress:
-    """A bar of a long piece of work: in the logger's panel, or as a line every few seconds.
+    """A progress bar: in the logger's panel, or as a line every few seconds.
 
-    `done` is what an earlier try did; it does not count for the time left.
+    `done` is the work of an earlier run; it does not count in the estimate of the time left.
     """
 
     def __init__(self, what: str, total: int, done: int = 0):
@@ -96,7 +96,7 @@ class Progress:
         self.shown = self.logged = self.started
 
     def advance(self, steps: int = 1, note: str = "") -> None:
-        """Count work as done, and show the bar when it is time."""
+        """Count `steps` as done, and show the bar at most twice per second."""
         self.done += steps
         now = time.monotonic()
         if now - self.shown < 0.5 and self.done < self.total:
@@ -123,7 +123,7 @@ class Progress:
 
 
 def progress(items: Iterable[Item], what: str, total: int) -> Iterator[Item]:
-    """Yield the items, showing a bar meanwhile."""
+    """Yield the items and show a progress bar."""
     bar = Progress(what, total)
     for item in items:
         yield item

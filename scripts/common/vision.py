@@ -1,8 +1,9 @@
-"""Images of conversations: opened from the dataset's folder, counted in tokens, turned into pixel values.
+"""Images of conversations: open them from the dataset's folder, count their tokens, compute their pixel values.
 
 A message's content is a text, or a list of parts {"type": "text", "text"} and {"type": "image", "image"}; `image` is a
 path relative to the dataset's result folder. The model reads an image as a grid of cells, left to right and top to
-bottom: [IMG] for each cell, [IMG_BREAK] after each row but the last, [IMG_END] after that (Pixtral, arXiv:2410.07073).
+bottom: [IMG] for each cell, [IMG_BREAK] after each row except the last, and [IMG_END] at the end (Pixtral,
+arXiv:2410.07073).
 """
 
 import functools
@@ -19,7 +20,7 @@ NAMED_BY_CONTENT = re.compile(r"^[0-9a-f]{64}\.")
 
 
 def open_image(folder: Path, name: str):
-    """Open an image of a dataset's folder with its header read and its pixels not yet.
+    """Open an image of a dataset's folder and read its header; pixels are read later.
 
     Raises UserError for a file that is missing, outside the folder, or not an image.
     """
@@ -37,10 +38,10 @@ def open_image(folder: Path, name: str):
 
 
 def load_image(folder: Path, name: str):
-    """Return an image of a dataset's folder as PIL image in RGB.
+    """Return an image of a dataset's folder as a PIL image in RGB.
 
-    The dataset stage keeps images upright, opaque and with 8 bits a channel (scripts/dataset/images.py). Raises
-    UserError for a file that `open_image` refuses, that is not a whole image, or not what its name says.
+    The dataset stage stores images upright, opaque and with 8 bits per channel (scripts/dataset/images.py). Raises
+    UserError for a file that `open_image` refuses, that is truncated, or whose SHA-256 differs from its name.
     """
     with open_image(folder, name) as image:
         path = Path(folder) / name
@@ -54,16 +55,16 @@ def load_image(folder: Path, name: str):
 
 
 def image_size(folder: Path, name: str) -> tuple[int, int]:
-    """Return width and height in pixels of an image of a dataset's folder, from the file's header alone."""
+    """Return width and height in pixels of an image of a dataset's folder; reads only the file's header."""
     with open_image(folder, name) as image:
         return image.size
 
 
 def load_processor(manifest: Path, longest_edge: int | None = None):
-    """Load the processor of a vision model's folder: its tokenizer and what turns images into pixel values.
+    """Load the processor of a vision model's folder: its tokenizer and its image processor.
 
-    `longest_edge` lowers the size in pixels to which larger images are scaled; one above the processor's own changes
-    nothing. Raises UserError for a model without an image processor, or with one of another kind than Pixtral's.
+    `longest_edge` lowers the size in pixels to which larger images are scaled; a value above the processor's own has no
+    effect. Raises UserError for a model without an image processor, or with another one than Pixtral's.
     """
     from transformers import AutoProcessor, PixtralProcessor
 
@@ -83,7 +84,7 @@ def load_processor(manifest: Path, longest_edge: int | None = None):
 
 
 def lower_longest_edge(folder: Path, longest_edge: int | None) -> None:
-    """Write a lower longest edge into the processor files of a model's folder, for whoever loads it later."""
+    """Write a lower longest edge into the processor files of a model's folder, for programs that load it."""
     for name in ("preprocessor_config.json", "processor_config.json"):
         if longest_edge is None or not (folder / name).is_file():
             continue
@@ -95,14 +96,14 @@ def lower_longest_edge(folder: Path, longest_edge: int | None) -> None:
 
 
 def cell_size(processor) -> int:
-    """Return the edge in pixels of the square that one [IMG] token stands for."""
+    """Return the edge length in pixels of the square that one [IMG] token represents."""
     return processor.patch_size * processor.spatial_merge_size
 
 
 def image_grid(processor, size: tuple[int, int]) -> tuple[int, int]:
-    """Return rows and columns of the grid as which the model sees an image of (width, height) pixels.
+    """Return rows and columns of the model's grid for an image of (width, height) pixels.
 
-    Raises UserError for an image so thin that nothing is left of it when it is scaled.
+    Raises UserError for an image that is so thin that scaling leaves no pixels.
     """
     import numpy
     from transformers.models.pixtral.image_processing_pixtral import get_resize_output_image_size
@@ -117,16 +118,16 @@ def image_grid(processor, size: tuple[int, int]) -> tuple[int, int]:
 
 
 def image_text(processor, grid: tuple[int, int]) -> str:
-    """Return the text of an image of (rows, columns) cells: its special tokens, one after the other."""
+    """Return the special tokens of an image of (rows, columns) cells as text."""
     rows, columns = grid
     lines = [processor.image_token * columns] * rows
     return processor.image_break_token.join(lines) + processor.image_end_token
 
 
 def pixel_inputs(processor, images: list) -> dict:
-    """Return pixel_values [images, 3, height, width] and image_sizes [images, 2] of PIL images; {} when there are none.
+    """Return pixel_values [images, 3, height, width] and image_sizes [images, 2] of PIL images; {} without images.
 
-    Smaller images are padded to the largest; `image_sizes` (height, width) says what of each is image.
+    Smaller images are padded to the largest; `image_sizes` holds height and width without padding.
     """
     if not images:
         return {}
@@ -136,11 +137,10 @@ def pixel_inputs(processor, images: list) -> dict:
 
 
 def encode_images_one_by_one(model):
-    """Let a Mistral 3 encode the images of a batch one after the other; return it.
+    """Make a Mistral 3 model encode the images of a batch one by one, and return the model.
 
-    transformers lays all images of a batch end to end, with a mask of (all patches)^2 that keeps them apart: for two
-    pages of 110 x 78 patches the mask alone has 0.6 GB in 16 bits, for eight of them 9 GB. What the model sees is the
-    same.
+    transformers concatenates all images of a batch and separates them by an attention mask of (all patches)^2. In 16
+    bits, this mask needs 0.6 GB for two pages of 110 x 78 patches, and 9 GB for eight pages. The result is the same.
     """
     import torch
 
@@ -160,10 +160,10 @@ def encode_images_one_by_one(model):
 
 
 class VisionTokenizer:
-    """A tokenizer whose rendered conversations hold the tokens of their images; the rest is that of a tokenizer.
+    """A tokenizer whose rendered conversations contain the tokens of their images.
 
-    `folder` is the dataset's result folder. Whatever renders and tokenizes conversations works with it as with a plain
-    tokenizer, and sees the very tokens that the model gets.
+    `folder` is the dataset's result folder. All other methods are those of the model's tokenizer, so code that renders
+    and tokenizes conversations works with either.
     """
 
     def __init__(self, processor, folder: Path):
@@ -183,7 +183,7 @@ class VisionTokenizer:
     def apply_chat_template(self, messages: list[dict], **options) -> str:
         """Return the rendered text with each image as its tokens; `options` are those of transformers.
 
-        Raises UserError for a text that holds an image token itself, and for a template that leaves an image out.
+        Raises UserError if a message's text contains an image token, and if the template omits an image.
         """
         token = self.processor.image_token
         for message in messages:
@@ -198,16 +198,16 @@ class VisionTokenizer:
         return pieces[0] + "".join(image + piece for image, piece in zip(images, pieces[1:], strict=True))
 
     def pixels(self, names: list[str]) -> dict:
-        """Return the pixel values of images of the folder, as `pixel_inputs` has them."""
+        """Return the result of `pixel_inputs` for images of the folder."""
         return pixel_inputs(self.processor, [load_image(self.folder, name) for name in names])
 
     @functools.cached_property
     def image_ids(self) -> frozenset[int]:
-        """The ids of the tokens of which images consist."""
+        """The ids of the image tokens."""
         return frozenset(self.processor.image_token_ids)
 
     def shortened(self, text: str) -> str:
-        """Return a text in which each image's tokens are replaced by rows and columns, as [image 9x12]."""
+        """Return a text with each image's tokens replaced by its rows and columns, such as [image 9x12]."""
         image, line, end = (
             re.escape(token)
             for token in (self.processor.image_token, self.processor.image_break_token, self.processor.image_end_token)
@@ -222,12 +222,12 @@ class VisionTokenizer:
 
 
 def is_vision(settings: dict) -> bool:
-    """Say whether a run's settings are those of a vision run."""
+    """Return whether settings are those of a vision run."""
     return settings.get("task") == "vision"
 
 
 def vision_tokenizer(manifest: Path, folder: Path, settings: dict) -> VisionTokenizer | None:
-    """Return the tokenizer of a vision run's model over the images of a folder; None for a run of another task."""
+    """Return the tokenizer of a vision run for the images of a folder; None for another task."""
     if not is_vision(settings):
         return None
     return VisionTokenizer(load_processor(manifest, settings["vision"]["longest_edge"]), folder)
