@@ -1,4 +1,4 @@
-"""The configuration: a strict schema, and `load.load_config`, which turns what the user wrote into it.
+"""The configuration: a strict schema, and `load.load_config`, which validates the user's settings.
 
-Reading it must stay cheap, for the Snakefile does it at each start: nothing here imports pandas, torch or the like.
+The Snakefile reads the configuration at each start, so nothing here imports pandas, torch or other slow packages.
 """

@@ -1,4 +1,4 @@
-"""What doesn't fit together: within a section (its `conflicts`), and between sections."""
+"""Find settings that conflict: within a section (its `conflicts`) and between sections."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,7 +19,7 @@ from scripts.score.metrics import Metric, located, metrics_from
 
 
 class Conflict(NamedTuple):
-    """A place in the configuration, as a tuple of keys, and what is wrong there."""
+    """An error in the configuration: its place, as a tuple of keys, and its message."""
 
     place: tuple
     message: str
@@ -42,7 +42,7 @@ def conflicts_in(value: Any, place: tuple = ()) -> Iterator[Conflict]:
 
 
 def conflicts_between(config: Any) -> Iterator[Conflict]:
-    """Yield references that lead nowhere and sections that don't fit each other."""
+    """Yield references to undefined names, and conflicts between sections."""
     for name, run in config.runs.items():
         for key, message in run_conflicts(run, config):
             yield Conflict(("runs", name, key), message)
@@ -58,7 +58,7 @@ def conflicts_between(config: Any) -> Iterator[Conflict]:
 
 
 def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
-    """Yield what doesn't fit between a run and the other sections."""
+    """Yield conflicts between a run and the other sections."""
     yield from task_conflicts(run, config)
     yield from variant_conflicts(run)
     if run.score.metrics_from is not None:
@@ -86,7 +86,7 @@ def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
 
 
 def variant_conflicts(run: Run) -> Iterator[tuple[str, str]]:
-    """Yield variants that a run does not make, and say so when the one that it ships is not scored."""
+    """Yield variants that a run does not make, and a shipped variant that is not scored."""
     made, shipped = made_variants(run), shipped_variant(run)
     for variant in run.variants or []:
         if variant not in made:
@@ -96,12 +96,12 @@ def variant_conflicts(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def validates(dataset: Dataset) -> bool:
-    """Tell whether a dataset has a validation split."""
+    """Return whether a dataset has a validation split."""
     return bool(dataset.validation_files) or dataset.splits.validation > 0
 
 
 def task_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
-    """Yield what doesn't fit between a run's task and its dataset and model."""
+    """Yield conflicts between a run's task and its dataset or model."""
     dataset, model = config.datasets.get(run.dataset), config.models.get(run.model)
     if dataset is not None:
         if run.task == "token_classification" and dataset.format != "spans":
@@ -120,7 +120,7 @@ def task_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
 
 
 def redaction_conflicts(config: Any) -> Iterator[Conflict]:
-    """Yield datasets whose redaction can't be done, or waits for itself."""
+    """Yield datasets whose redaction names an undefined run, or one that is not a token classifier."""
     for name, dataset in config.datasets.items():
         if dataset.redact is None:
             continue
@@ -134,12 +134,12 @@ def redaction_conflicts(config: Any) -> Iterator[Conflict]:
 
 
 def gated_runs(gate: Gate, config: Any) -> dict[str, Run]:
-    """Return the runs that a gate is for."""
+    """Return the runs that a gate applies to."""
     return {name: run for name, run in config.runs.items() if gate.runs is None or name in gate.runs}
 
 
 def gate_conflicts(gate: Gate, runs: dict[str, Run], config: Any) -> Iterator[tuple[str, str]]:
-    """Yield what doesn't fit between a gate and the runs that it is for."""
+    """Yield conflicts between a gate and the runs that it applies to."""
     for name, run in runs.items():
         made = [*answer_variants(run), "shipped"]
         for key in ("variant", "baseline"):
@@ -157,11 +157,11 @@ def gate_conflicts(gate: Gate, runs: dict[str, Run], config: Any) -> Iterator[tu
 
 
 def metric_fault(metric: str, run: Run, dataset: Dataset | None) -> str | None:
-    """Return why a run can never have a value of a metric, or None when it can."""
+    """Return why a run can't have a value for a metric, or None if it can."""
     known = known_metrics(run)
     if metric not in known:
         if known is METRICS and run.score.metrics_from is not None:
-            return None  # what is wrong with that file is said elsewhere
+            return None  # own_metrics_conflicts reports errors in that file
         return f"has no metric '{metric}'{closest(metric, list(known))}"
     entry = known[metric]
     if run.task == "token_classification" and not entry.classifier:
@@ -178,16 +178,16 @@ def metric_fault(metric: str, run: Run, dataset: Dataset | None) -> str | None:
 
 
 def known_metrics(run: Run) -> dict[str, Metric]:
-    """Return the metrics of a run: those of the workflow, and those of its `score.metrics_from`."""
+    """Return the metrics of a run: those of the workflow and of `score.metrics_from`."""
     if run.score.metrics_from is None:
         return METRICS
-    with suppress(UserError):  # own_metrics_conflicts says what is wrong with the file
+    with suppress(UserError):  # own_metrics_conflicts reports errors in the file
         return METRICS | metrics_from(run.score.metrics_from)
     return METRICS
 
 
 def same_names_conflicts(runs: dict[str, Run]) -> Iterator[Conflict]:
-    """Yield metrics of one name that files of two runs define differently: the leaderboard shows them in one column."""
+    """Yield metrics that two runs define differently: the leaderboard shows metrics of one name in one column."""
     first: dict[str, tuple[str, Metric]] = {}
     for name, run in runs.items():
         for metric, entry in known_metrics(run).items() if run.score.metrics_from else ():
@@ -198,7 +198,7 @@ def same_names_conflicts(runs: dict[str, Run]) -> Iterator[Conflict]:
 
 
 def own_metrics_conflicts(path: str) -> Iterator[tuple[str, str]]:
-    """Yield what is wrong with a file of a run's own metrics; `missing_files` says of one that it isn't there."""
+    """Yield errors in a run's file of metrics; `missing_files` reports a missing file."""
     if not located(path).exists():
         return
     try:

@@ -1,4 +1,4 @@
-"""`datasets`: raw files, how a record is read from them, and how records are cleaned and split."""
+"""The section `datasets`: raw files, how records are read from them, and how records are cleaned and split."""
 
 from collections.abc import Iterator
 from typing import Literal
@@ -219,12 +219,12 @@ class Dataset(Section):
             yield "max_characters", f"is below min_characters ({self.min_characters}): no answer could pass"
 
     def named_files(self) -> Iterator[tuple[str, str]]:
-        """Yield the raw files, each with the key that names it."""
+        """Yield each raw file with its key."""
         for key in ("files", "validation_files", "test_files"):
             yield from ((key, file) for file in getattr(self, key) or [])
 
     def format_conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what doesn't fit the format."""
+        """Yield conflicts with the format."""
         if self.format == "fields" and self.fields is None:
             yield "fields", "is missing: 'format: fields' needs a template for each of 'user' and 'assistant'"
         if self.fields is not None:
@@ -246,7 +246,7 @@ class Dataset(Section):
                 yield f"columns.{column}", f"the format '{self.format}' has no such column; it has {', '.join(known)}"
 
     def label_conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what needs a label where there is none."""
+        """Yield settings that need `label`, if it is not set."""
         if self.label is not None:
             return
         if self.label_map:

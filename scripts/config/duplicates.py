@@ -1,4 +1,4 @@
-"""Keys that stand twice in a YAML file: the reader would silently take the last."""
+"""Find duplicate keys in YAML files, of which the YAML reader would silently use the last."""
 
 import os
 from collections.abc import Iterable, Iterator
@@ -10,16 +10,16 @@ MOST_ENTRIES, ENDLESS = 100_000, float("inf")
 
 
 def duplicate_key_lines(files: Iterable[Path | str]) -> Iterator[str]:
-    """Yield a line for each key that stands twice in a mapping of these files; files in JSON are passed over."""
+    """Yield a line for each duplicate key in these files; JSON files are skipped."""
     for file in files:
         if Path(file).suffix != ".json":
             yield from duplicates_in(composed(file), str(file), "")
 
 
 def composed(file: Path | str) -> yaml.Node | None:
-    """Return the nodes of a YAML file, none of one that Snakemake could read as JSON only.
+    """Return the root node of a YAML file; None for a file that is not valid YAML, which may still be JSON.
 
-    An alias is the very node that it stands for.
+    An alias is the same node object as its anchor.
     """
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
@@ -29,9 +29,9 @@ def composed(file: Path | str) -> yaml.Node | None:
 
 
 def bomb_lines(files: Iterable[Path | str]) -> Iterator[str]:
-    """Yield a line for each file whose aliases stand for more entries than any configuration has.
+    """Yield a line for each file whose aliases expand to more than MOST_ENTRIES entries.
 
-    Ten lines of aliases of aliases can stand for billions; whatever looks at each of them never ends.
+    Ten lines of nested aliases can expand to billions of entries, and a loop over all of them would never end.
     """
     for file in files:
         if Path(file).suffix != ".json" and (count := expanded(composed(file), {}, set())) > MOST_ENTRIES:
@@ -40,7 +40,7 @@ def bomb_lines(files: Iterable[Path | str]) -> Iterator[str]:
 
 
 def expanded(node: yaml.Node | None, known: dict[int, float], above: set[int]) -> float:
-    """Return the entries that a node stands for, aliases counted each time; infinity for one that holds itself."""
+    """Return the number of entries in a node with aliases expanded; infinity for a node that contains itself."""
     if not isinstance(node, yaml.CollectionNode):
         return 1
     if id(node) in above:
@@ -54,7 +54,7 @@ def expanded(node: yaml.Node | None, known: dict[int, float], above: set[int]) -
 
 
 def duplicates_in(node: yaml.Node | None, file: str, place: str) -> Iterator[str]:
-    """Yield a line for each key that stands twice in a node or below it."""
+    """Yield a line for each duplicate key in a node or below it."""
     if isinstance(node, yaml.SequenceNode):
         for position, entry in enumerate(node.value):
             yield from duplicates_in(entry, file, f"{place}[{position}]")

@@ -1,4 +1,4 @@
-"""`environments`: what `--sdm conda` and `--sdm apptainer` run the steps in."""
+"""The section `environments`: environments of the steps with `--sdm conda` and `--sdm apptainer`."""
 
 import re
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ class Environments(Section):
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield images that may change behind their name."""
+        """Yield images whose name may later mean another image."""
         for name, image in self.images.items():
             if "://" in image and not BY_DIGEST.fullmatch(image):
                 yield (

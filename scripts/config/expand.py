@@ -1,4 +1,4 @@
-"""From what the user wrote to one plain mapping per run: overrides first, then sweeps."""
+"""Apply overrides and expand sweeps, so that each run is one plain mapping."""
 
 import copy
 import itertools
@@ -13,14 +13,14 @@ MOST_COMBINATIONS = 1000
 
 
 class Origin(NamedTuple):
-    """Where an expanded run comes from: the written run's name, and the dotted keys that its sweep sets."""
+    """The origin of an expanded run: the name of the written run, and the dotted keys that its sweep sets."""
 
     run: str
     swept: tuple[str, ...] = ()
 
 
 def merged(base: dict, overlay: dict) -> dict:
-    """Return `base` with `overlay` laid over it; mappings are merged key by key, anything else is replaced."""
+    """Return `base` updated with `overlay`: mappings are merged recursively, other values are replaced."""
     result = dict(base)
     for key, value in overlay.items():
         both = isinstance(value, dict) and isinstance(result.get(key), dict)
@@ -29,10 +29,10 @@ def merged(base: dict, overlay: dict) -> dict:
 
 
 def with_overrides(config: dict) -> dict:
-    """Apply `override`: its `models` and `runs` are laid over every model and every run, then it is gone.
+    """Return the configuration with `override` applied to every model and every run, and without this section.
 
-    Its `results` is a folder below that of the results, in whatever order the files were given.
-    An override that names a source (`hub`, `path`, `gguf` or `embedded`) takes the place of the model's own source.
+    Its `results` is a subfolder of the results folder, in any order of the files. A source in the override (`hub`,
+    `path`, `gguf` or `embedded`) replaces the model's own source.
     """
     config = copy.deepcopy(config)
     override = config.pop("override", None)
@@ -54,16 +54,17 @@ def with_overrides(config: dict) -> dict:
 
 
 def results_folder(config: dict, override: dict) -> str:
-    """Return the folder of results of a configuration, below which an override may have its own."""
+    """Return the results folder of a configuration, including the subfolder of its override."""
     folders = config.get("pathvars")
     folder = folders.get("results") if isinstance(folders, dict) else None
     return os.path.join(str(folder or "results"), str(override.get("results") or "")).rstrip("/")
 
 
 def expand_runs(config: dict) -> tuple[dict[str, Origin], list[tuple[tuple, str]]]:
-    """Replace the runs that have a sweep by their combinations, in place.
+    """Replace each run with a sweep by its combinations, in place.
 
-    Returns each run's origin, and place and fault of each sweep that can't be expanded (such a run stays one run).
+    Returns the origin of each run, and (place, message) for each sweep that can't be expanded; such a run is kept
+    without its sweep.
     """
     runs = config.get("runs")
     if not isinstance(runs, dict):
@@ -88,7 +89,7 @@ def expand_runs(config: dict) -> tuple[dict[str, Origin], list[tuple[tuple, str]
 
 
 def expand_gates(config: dict, origins: dict[str, Origin]) -> None:
-    """Let a gate that names a run with a sweep name all that the sweep made, in place."""
+    """In gates, replace the name of a run with a sweep by the names of its expanded runs, in place."""
     gates = config.get("gates")
     for gate in gates.values() if isinstance(gates, dict) else ():
         if isinstance(gate, dict) and isinstance(gate.get("runs"), list):
@@ -97,9 +98,9 @@ def expand_gates(config: dict, origins: dict[str, Origin]) -> None:
 
 
 def combinations_of(name: str, run: dict) -> tuple[dict[str, dict], tuple[tuple, str] | None]:
-    """Return one run per combination of the sweep's values, named `run-key1value1-key2value2`, or what is wrong.
+    """Return one run per combination of the sweep's values, named `run-key1value1-key2value2`.
 
-    What is wrong comes with its place in the sweep.
+    If the sweep is invalid, return no runs, and (place in the sweep, message).
     """
     sweep = {str(key): [number_from_scientific(value) for value in values] for key, values in run["sweep"].items()}
     count = 1
@@ -124,20 +125,20 @@ def combinations_of(name: str, run: dict) -> tuple[dict[str, dict], tuple[tuple,
 
 
 def key_labels(keys: list[str]) -> list[str]:
-    """Name the swept keys in a run's name: by their last part, or in full where that is not unique."""
+    """Return names of swept keys for the name of a run: the last part, or the full key if that is not unique."""
     short = [key.rpartition(".")[2] for key in keys]
     labels = [last if short.count(last) == 1 else key for key, last in zip(keys, short, strict=True)]
     return [f"{label}_" if label[-1:].isdigit() else label for label in labels]
 
 
 def value_label(value: Any) -> str:
-    """Name a sweep's value in a path: letters, digits, dot and dash only."""
+    """Return a sweep's value as part of a path: only letters, digits, dots and dashes."""
     text = f"{value:g}" if isinstance(value, float) else str(value)
     return re.sub(r"[^A-Za-z0-9.]+", "-", text).strip("-") or "none"
 
 
 def set_dotted(target: dict, key: str, value: Any) -> None:
-    """Set the value at a dotted key, making the mappings on the way."""
+    """Set the value at a dotted key, and create missing mappings."""
     *parents, last = key.split(".")
     for parent in parents:
         if not isinstance(target.get(parent), dict):

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration, in the user's words."""
+"""Turn Pydantic's errors into messages for users."""
 
 import difflib
 import re
@@ -32,12 +32,12 @@ PATTERNS = {
     "id": "is not a repository id such as org/name",
     "language": "is not a language tag such as en, fr or vi",
 }
-# What pydantic puts into a place to say which branch of a union or which side of a mapping it means.
+# Parts of an error's location that Pydantic adds for branches of unions and for keys of mappings.
 BRANCH = re.compile(r"^(\[key\]|(list|literal|function-\w+|constrained-\w+)(\[.*\])?|str|int|float|bool)$")
 
 
 def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
-    """Yield the sections that an annotation mentions, however deep in mappings, lists and unions."""
+    """Yield the sections in an annotation, including those in nested mappings, lists and unions."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for argument in get_args(annotation):
@@ -45,7 +45,7 @@ def sections_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 
 def section_at(root: type[BaseModel], parts: tuple) -> type[BaseModel]:
-    """Return the section at this path; names of entries and positions in lists are passed over."""
+    """Return the section at this path; names of entries and positions in lists are skipped."""
     section = root
     for part in parts:
         if part in section.model_fields:
@@ -54,7 +54,7 @@ def section_at(root: type[BaseModel], parts: tuple) -> type[BaseModel]:
 
 
 def paths_in(section: type[BaseModel], start: str = "") -> Iterator[str]:
-    """Yield the dotted path of each key of a section and of those below it."""
+    """Yield the dotted path of each key in a section and its subsections."""
     for key, field in section.model_fields.items():
         yield start + key
         for below in sections_in(field.annotation):
@@ -68,9 +68,9 @@ def closest(word: str, words: list[str]) -> str:
 
 
 def known_key(place: tuple, root: type[BaseModel]) -> str | None:
-    """Return the key that was meant by an unknown one: in its own section, else in one below or beside it.
+    """Return the known key most similar to an unknown one: from its own section, else from another section.
 
-    A key of another section comes with its full path, such as `runs.football.training.epochs`.
+    A key of another section has its full path, such as `runs.football.training.epochs`.
     """
     *parents, word = place
     keys = list(section_at(root, parents).model_fields)
@@ -88,14 +88,14 @@ def known_key(place: tuple, root: type[BaseModel]) -> str | None:
 
 
 def shown(value: Any) -> str:
-    """Show a value as it stands in YAML, shortened."""
+    """Return a short text for a value, as in YAML."""
     kinds = {dict: "a mapping", list: "a list", type(None): "nothing", bool: str(value).lower()}
     text = kinds.get(type(value)) or (f"text '{value}'" if isinstance(value, str) else str(value))
     return text if len(text) <= 60 else text[:57] + "..."
 
 
 def explanation(fault: dict, root: type[BaseModel]) -> str:
-    """Say what is wrong and what is expected, for one error of pydantic's `ValidationError.errors()`."""
+    """Return the message for one error of Pydantic's `ValidationError.errors()`."""
     kind, context, value = fault["type"], fault.get("ctx", {}), fault["input"]
     place = plain_place(fault["loc"])
     key = str(place[-1]) if place else ""
@@ -132,19 +132,19 @@ def explanation(fault: dict, root: type[BaseModel]) -> str:
 
 
 def allowed_words(fault: dict) -> list[str]:
-    """Return the values that a literal allows."""
+    """Return the allowed values of a literal."""
     return re.findall(r"'([^']*)'", fault["ctx"]["expected"])
 
 
 def not_allowed(value: Any, allowed: list[str]) -> str:
-    """Say that a value is none of those allowed."""
+    """Return the message for a value that is not allowed."""
     near = difflib.get_close_matches(str(value).lower(), allowed, n=1, cutoff=0.6)
     hint = f", did you mean '{near[0]}'?" if near else ""
     return f"{shown(value)} is not one of {', '.join(allowed)}{hint}"
 
 
 def plain_place(place: tuple) -> tuple:
-    """Return a place without pydantic's names for branches of unions and for keys of mappings."""
+    """Return a place without Pydantic's parts for branches of unions and keys of mappings."""
     return tuple(part for part in place if isinstance(part, int) or not BRANCH.match(part))
 
 
@@ -155,7 +155,7 @@ def dotted(place: tuple) -> str:
 
 
 def of_one_branch(faults: list[dict]) -> list[dict]:
-    """Return the faults that are left of a value that fits no branch of a union: those of the branch that was meant."""
+    """Reduce the errors of a value that matches no branch of a union to those of the intended branch."""
     places = {plain_place(fault["loc"]) for fault in faults}
     parents = {place[:-1] for place in places if isinstance(place[-1], int)} if places - {()} else set()
     faults = [f for f in faults if plain_place(f["loc"]) not in parents or f["type"] != "literal_error"]

@@ -1,7 +1,8 @@
-"""Configuration files that are not there or are no YAML, named with file and line before Snakemake reads them.
+"""Report configuration files that are missing or not valid YAML, with file and line, before Snakemake reads them.
 
-Snakemake's own message has no file and no line, or is a traceback. The profiles call this first. Where it is in doubt
-it says nothing: Snakemake judges. Imports nothing that a plain Snakemake does not have.
+Snakemake's own message has no file and line, or is a traceback. The profiles call `check_config_files` first. In
+unclear cases it reports nothing and leaves the check to Snakemake. This module imports only packages that Snakemake
+itself installs.
 """
 
 import json
@@ -15,17 +16,17 @@ from scripts.common.plain_text import visible
 OPTIONS = ("--configfile", "--configfiles")
 ENDINGS = (".yaml", ".yml", ".json")
 DEFAULT = Path("config/config.yaml")
-# With these nobody knows here whether the Snakefile reads its own configuration file, or which one that is.
+# With these options it is unknown whether the Snakefile reads its default configuration file, and which file that is.
 ELSEWHERE = ("--config", "--directory", "--profile", "--replace-workflow-config")
 SHORT = ("-C", "-d")
-LARGEST = 10_000_000  # bytes; what is larger is left to Snakemake
-SLOW = 100_000  # bytes that Python's own parser of YAML reads within a second
+LARGEST = 10_000_000  # bytes; larger files are not checked here
+SLOW = 100_000  # bytes that PyYAML's Python parser reads within a second
 
 
 def check_config_files(words: list[str] | None = None) -> None:
-    """Exit with one line for the first configuration file of a command line that is missing or no YAML.
+    """Exit with one line for the first configuration file that is missing or not valid YAML.
 
-    `words` are Snakemake's arguments. Where they name no file it is that of the Snakefile.
+    `words` are Snakemake's arguments. If they name no file, the Snakefile's default file is checked.
     """
     words = sys.argv[1:] if words is None else words
     given = named_files(words)
@@ -37,7 +38,7 @@ def check_config_files(words: list[str] | None = None) -> None:
 
 
 def named_files(words: list[str]) -> list[Path]:
-    """Return the files that the last `--configfile` names, the only one that counts."""
+    """Return the files of the last `--configfile`; Snakemake ignores the earlier ones."""
     given: list[Path] = []
     for position, word in enumerate(words):
         name, equals, value = word.partition("=")
@@ -53,12 +54,12 @@ def named_files(words: list[str]) -> list[Path]:
 
 
 def first_fault(files: Iterable[Path]) -> str | None:
-    """Return the fault of the first of the files that has one."""
+    """Return the error of the first file that has one."""
     return next((fault for fault in map(fault_of, files) if fault), None)
 
 
 def fault_of(file: Path) -> str | None:
-    """Say as one line what keeps a configuration file from being read; None for one that Snakemake takes."""
+    """Return one line on why a configuration file can't be read; None if Snakemake can read it."""
     name = visible(str(file))
     if file.is_dir():
         return f"{name}: is a folder, not a configuration file"
@@ -77,13 +78,13 @@ def fault_of(file: Path) -> str | None:
 
 
 def yaml_fault(text: str, name: str) -> str | None:
-    """Say as one line where a text is neither YAML nor JSON; None where it is, or where that would take long to say."""
+    """Return one line on where a text is not valid YAML; None for YAML, JSON, and texts that take long to check."""
     import yaml
 
     quick = getattr(yaml, "CFullLoader", None)
     if (quick and error_of(text, quick) is None) or len(text) > SLOW or is_json(text):
         return None
-    error = error_of(text, yaml.FullLoader)  # Snakemake's own, which has the last word
+    error = error_of(text, yaml.FullLoader)  # the loader that Snakemake uses
     if error is None:
         return None
     mark, start = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
@@ -94,7 +95,7 @@ def yaml_fault(text: str, name: str) -> str | None:
 
 
 def error_of(text: str, loader: type) -> Exception | None:
-    """Return what a YAML loader says against a text, or that it has no keys; other errors are not for us to judge."""
+    """Return a YAML loader's error for a text, or one for a text without keys; other exceptions give None."""
     import yaml
 
     try:
@@ -107,7 +108,7 @@ def error_of(text: str, loader: type) -> Exception | None:
 
 
 def is_json(text: str) -> bool:
-    """Say whether a text is JSON with keys."""
+    """Return whether a text is a JSON object."""
     try:
         return isinstance(json.loads(text), dict)
     except (ValueError, RecursionError):

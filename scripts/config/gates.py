@@ -1,4 +1,4 @@
-"""`gates`: what a trained model must reach to be promoted."""
+"""The section `gates`: conditions that a trained model must meet to be promoted."""
 
 from collections.abc import Iterator
 from typing import Literal

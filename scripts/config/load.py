@@ -1,4 +1,4 @@
-"""From the mapping that Snakemake read to a checked configuration."""
+"""Turn the mapping that Snakemake read into a validated configuration."""
 
 import copy
 import re
@@ -21,7 +21,7 @@ from scripts.config.sources import Sources
 
 
 class ConfigError(UserError):
-    """Everything that is wrong with a configuration, one line each."""
+    """All errors in a configuration, one line each."""
 
     def __init__(self, lines: list[str]):
         self.lines = list(dict.fromkeys(visible(line) for line in lines))
@@ -29,20 +29,20 @@ class ConfigError(UserError):
 
 
 class Written(NamedTuple):
-    """What the user wrote, for messages: where each run comes from, the overrides, and the files."""
+    """The configuration before expansion, for messages: the origin of each run, the overrides and the files."""
 
     origins: dict[str, Origin]
     override: dict
     sources: Sources
 
     def line(self, place: tuple, message: str) -> str:
-        """Return a message with file and line, if a file has the key, and the key as the user wrote it."""
+        """Return a message with the key as the user wrote it, and with file and line if a file has the key."""
         runs = [place[1]] if place[:1] == ("runs",) and len(place) > 1 else list(self.origins)
         place = self.place(place)
         return f"{self.sources.line(place)}{dotted(place)}: {self.named(message, runs)}"
 
     def place(self, place: tuple) -> tuple:
-        """Return a place as the user wrote it: what a sweep or an override sets is to be mended there."""
+        """Return a place as the user wrote it: in the sweep or the override, if one of them sets the key."""
         if len(place) < 2 or place[0] not in ("models", "runs"):
             return place
         kind, name, *keys = place
@@ -56,19 +56,19 @@ class Written(NamedTuple):
         return (kind, self.run(name) if kind == "runs" else name, *keys)
 
     def named(self, message: str, runs: list[str]) -> str:
-        """Return a message that names these runs as they were written: what a sweep has in common is said once."""
+        """Return a message with the written names of these runs, so that all runs of a sweep give the same message."""
         for name in runs:
             message = message.replace(f"'{name}'", f"'{self.run(name)}'")
             message = message.replace(f"'runs.{name}.", f"'runs.{self.run(name)}.")
         return message
 
     def run(self, name: str) -> str:
-        """Return the name of the run as it was written, before its sweep was expanded."""
+        """Return the name of a run before its sweep was expanded."""
         return self.origins[name].run if name in self.origins else name
 
 
 def holds(mapping: Any, keys: list) -> bool:
-    """Tell whether a nested mapping has these keys; a position in a list counts as there."""
+    """Return whether a nested mapping has these keys; any position in a list counts as present."""
     for key in keys:
         if isinstance(key, int) and isinstance(mapping, list):
             return True
@@ -81,13 +81,14 @@ def holds(mapping: Any, keys: list) -> bool:
 def load_config(
     raw: dict, files: Iterable[Path | str] = (), roots: Roots = (), command_line: dict | None = None
 ) -> Config:
-    """Check a configuration as the user wrote it, apply overrides, expand sweeps, and fill in the defaults.
+    """Apply overrides, expand sweeps, validate the configuration, and fill in the defaults.
 
-    `files` are the YAML files that it was read from, and `command_line` is what `--config` laid over them: messages
-    name the line of a key, and the files are looked through for keys that stand twice. `roots` are the folders in
-    which the files that it names are looked for; without any, it isn't asked whether they are there.
-    Raises ConfigError with one line per fault, all of them at once; with secrets in it, lines on those alone, for
-    others might show them.
+    `files` are the YAML files that `raw` was read from, and `command_line` has the settings of `--config`; messages
+    name the line of a key, and duplicate keys in the files are errors. The files that the configuration names must be
+    in one of the folders `roots`; without `roots`, this is not checked.
+
+    Raises ConfigError with one line for each error. If the configuration contains secrets, only these are reported,
+    because other messages might show them.
     """
     if bombs := [*bomb_lines(files)]:
         raise ConfigError(bombs)
@@ -118,7 +119,7 @@ def load_config(
 
 
 def override_lines(override: Any, sources: Sources) -> list[str]:
-    """Return a line for each fault of the override section itself."""
+    """Return a line for each error in the section `override`."""
     try:
         Override.model_validate({} if override is None else override)
     except ValidationError as error:
@@ -130,9 +131,9 @@ def override_lines(override: Any, sources: Sources) -> list[str]:
 def validated(config: dict, written: Written) -> tuple[Config | None, list[str], set[str]]:
     """Validate the fields of a configuration.
 
-    Where some are faulty they are left out and the rest is validated again, so that what doesn't fit together is
-    found as well. Returns the (rest of the) configuration or None, a line per fault, and the names of what was left
-    out: what is said about those next may be wrong.
+    Invalid fields are removed and the rest is validated again, so that conflicts between valid fields are found as
+    well. Returns the remaining configuration or None, a line for each error, and the names of the removed fields, for
+    which further messages may be wrong.
     """
     lines: list[str] = []
     doubtful: set[str] = set()
@@ -155,12 +156,12 @@ def validated(config: dict, written: Written) -> tuple[Config | None, list[str],
 
 
 def place_of_mapping_entry(place: tuple) -> tuple:
-    """Return the place up to the first position in a list: a list is left out as a whole."""
+    """Return the place up to the first position in a list, because a list is removed as a whole."""
     return place[: next((i for i, part in enumerate(place) if isinstance(part, int) and i > 1), len(place))]
 
 
 def remove(config: dict, place: tuple) -> None:
-    """Take the value at a place out of the configuration."""
+    """Remove the value at a place from the configuration."""
     target: Any = config
     for key in place[:-1]:
         target = target.get(key) if isinstance(target, dict) else None

@@ -1,4 +1,4 @@
-"""`models`: the base models, from the hub, from a folder, from a GGUF file, or made here."""
+"""The section `models`: base models from the hub, a folder or a GGUF file, or stand-ins made for tests."""
 
 from collections.abc import Iterator
 from typing import ClassVar, Literal
@@ -28,14 +28,14 @@ class GgufModel(Section):
     sha256: Sha256 | None = Field(None, description="SHA-256 of the wheel, as 64 hex digits.")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield the keys of a package that are missing."""
+        """Yield an incomplete set of the keys of a package."""
         given = [key for key in ("package", "version", "sha256") if getattr(self, key) is not None]
         if given and len(given) < 3:
             yield "", f"{', '.join(given)}: a file in a package needs 'package', 'version' and 'sha256'"
 
 
 class EmbeddedModel(Section):
-    """A small stand-in of a real architecture with random weights, made on this machine for tests."""
+    """A stand-in: a small model of a real architecture with random weights, made on this machine for tests."""
 
     REMOVED: ClassVar[dict[str, str]] = dict.fromkeys(
         ("batch_tokens", "documents", "languages", "learning_rate", "steps", "subword_dropout"),
@@ -86,7 +86,7 @@ class Model(Section):
 
     @property
     def on_cpu(self) -> bool:
-        """Whether the steps of this model run on the CPU wherever they are."""
+        """Whether the steps of this model use only the CPU, even on a machine with a GPU."""
         return self.embedded is not None or self.device == "cpu"
 
     def conflicts(self) -> Iterator[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""Files that the configuration names: where they are, and which are missing."""
+"""Find the files that the configuration names, and report missing ones."""
 
 import difflib
 import glob
@@ -13,11 +13,11 @@ from scripts.model.chat_templates import BUILT_IN_TEMPLATES
 
 Roots = Sequence[Path | str]
 FILE_KEYS = ("files", "validation_files", "test_files")
-NEAR = 3  # similar names that are tried at each level of a path
+NEAR = 3  # number of similar names to try at each level of a path
 
 
 def files_at(pattern: str, roots: Roots) -> list[str]:
-    """Return the paths that a path or a glob names, beside the first of the roots that has any, sorted."""
+    """Return the paths that match a path or a glob, sorted, from the first root that has any."""
     for root in roots:
         named = [pattern] if os.path.exists(os.path.join(root, pattern)) else sorted(glob.glob(pattern, root_dir=root))
         if named:
@@ -27,9 +27,9 @@ def files_at(pattern: str, roots: Roots) -> list[str]:
 
 
 def missing_files(config: Any, roots: Roots) -> Iterator[Conflict]:
-    """Yield the files and folders that the configuration names and that are beside none of the roots.
+    """Yield the files and folders that the configuration names and that are in none of the roots.
 
-    What lies in the folder of results is made by a rule, and so never missing.
+    Files in the results folder are not reported, because a rule makes them.
     """
     results = config.pathvars.get("results", "results")
     for place, path in named_paths(config):
@@ -53,7 +53,7 @@ def missing_files(config: Any, roots: Roots) -> Iterator[Conflict]:
 
 
 def blocked_folders(config: Any, root: Path | str) -> Iterator[Conflict]:
-    """Yield the folders of results, logs and benchmarks that can't be made, for a file is in their place."""
+    """Yield folders of results, logs and benchmarks that can't be created because a file has their path."""
     for key, path in {"results": "results", **config.pathvars}.items():
         there = next((place for place in (Path(path), *Path(path).parents) if (Path(root) / place).exists()), None)
         if there is not None and not (Path(root) / there).is_dir():
@@ -62,7 +62,7 @@ def blocked_folders(config: Any, root: Path | str) -> Iterator[Conflict]:
 
 
 def named_paths(config: Any) -> Iterator[tuple[tuple, str]]:
-    """Yield the paths that have to be there, each with its place in the configuration."""
+    """Yield the place in the configuration and the path of each file or folder that must exist."""
     for name, dataset in config.datasets.items():
         yield from ((("datasets", name, key), file) for key, file in dataset.named_files())
         if dataset.images is not None:
@@ -83,23 +83,23 @@ def named_paths(config: Any) -> Iterator[tuple[tuple, str]]:
 
 
 def is_inside(path: str, folder: str) -> bool:
-    """Tell whether a path is that of a folder, or of something in it."""
+    """Return whether a path is a folder or inside that folder."""
     inner, outer = os.path.abspath(path), os.path.abspath(folder)
     return os.path.commonpath([inner, outer]) == outer
 
 
 def meant(word: str | None) -> str:
-    """Return `, did you mean 'x'?`, or nothing when there is no such word."""
+    """Return `, did you mean 'x'?`, or an empty text without a word."""
     return f", did you mean '{word}'?" if word else ""
 
 
 def similar_path(path: str, roots: Roots) -> str | None:
-    """Return the path that was meant by a missing one: what is there, each of its names the same or similar."""
+    """Return an existing path that is similar to a missing one: each of its parts is the same or similar."""
     return next((found for root in roots for found in similar_below(str(root), Path(path).parts)), None)
 
 
 def similar_below(root: str, parts: tuple[str, ...], done: str = "") -> Iterator[str]:
-    """Yield what is there below `root`/`done` with names like `parts`; a part that is a glob stands for itself."""
+    """Yield existing paths below `root`/`done` whose parts are similar to `parts`; globs are kept."""
     if not parts:
         yield done
         return
@@ -110,9 +110,9 @@ def similar_below(root: str, parts: tuple[str, ...], done: str = "") -> Iterator
 
 
 def candidates(folder: str, name: str) -> Iterable[str]:
-    """Return the names in a folder that a name may stand for: itself, else the most similar ones.
+    """Return the name if it exists in the folder or is a glob that matches there; else the most similar names.
 
-    A common ending makes no names similar: what counts is what stands before it.
+    Names are compared without their suffix, because a common suffix does not make names similar.
     """
     if os.path.exists(os.path.join(folder, name)) or glob.glob(name, root_dir=folder):
         return [name]

@@ -1,4 +1,4 @@
-"""`project`: what model metadata and cards say of who made the models."""
+"""The section `project`: who made the models, for metadata and model cards."""
 
 from pydantic import Field
 

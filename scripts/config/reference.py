@@ -1,4 +1,4 @@
-"""What is generated from the schema's classes and the metrics: reference pages, editor schema, list of metrics."""
+"""Generate reference pages, editor schema and list of metrics from the schema's classes and the metrics."""
 
 import argparse
 import json
@@ -39,7 +39,7 @@ BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multip
 
 
 def editor_schema() -> dict:
-    """Return the JSON schema for editors; a file may also be an overlay, with nothing but `override`."""
+    """Return the JSON schema for editors; a file may also contain only `override`."""
     schema = Config.model_json_schema()
     required = schema.pop("required")
     choice = [{"required": required}, {"required": ["override"]}]
@@ -53,7 +53,7 @@ def reference_page() -> str:
 
 
 def section_lines(section: type[BaseModel], place: tuple[str, ...]) -> Iterator[str]:
-    """Yield the lines of a section, its table first, then those of the sections below it."""
+    """Yield the lines of a section and then of its subsections."""
     if place:
         yield f"{'#' * min(len([p for p in place if p != '<name>']) + 1, 4)} `{'.'.join(place)}`\n"
         yield f"{section.__doc__}\n"
@@ -73,12 +73,12 @@ def section_lines(section: type[BaseModel], place: tuple[str, ...]) -> Iterator[
 
 
 def sections_in_field(field: FieldInfo) -> Iterator[type[BaseModel]]:
-    """Yield the sections that a field holds."""
+    """Yield the sections in a field."""
     yield from sections_in(field.annotation)
 
 
 def container(annotation: Any) -> type | None:
-    """Return whether a field is a mapping or a list, with or without none."""
+    """Return dict or list if a field is a mapping or a list, optional or not; otherwise None."""
     kinds = [get_origin(annotation), *(get_origin(argument) for argument in get_args(annotation))]
     return next((kind for kind in kinds if kind in (dict, list)), None)
 
@@ -114,7 +114,7 @@ def annotation_text(annotation: Any) -> str:
 
 
 def default_text(field: FieldInfo) -> str:
-    """Return a field's default as it would stand in YAML."""
+    """Return a field's default as text."""
     if field.default is PydanticUndefined:
         return "(required)"
     if field.default is None:
@@ -125,7 +125,7 @@ def default_text(field: FieldInfo) -> str:
 
 
 def cell(text: str | None) -> str:
-    """Return text for a cell of a table."""
+    """Return text escaped for a table cell."""
     return (text or "").replace("|", "\\|").replace("\n", " ")
 
 

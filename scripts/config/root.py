@@ -1,4 +1,4 @@
-"""The whole configuration: which sections there are."""
+"""The whole configuration: its sections."""
 
 from typing import Any, Literal
 

@@ -1,4 +1,4 @@
-"""`runs`: what is trained from which dataset and model, how, and what is made of it."""
+"""The section `runs`: dataset, model and training of each run, and the results to make."""
 
 import math
 from collections.abc import Iterator
@@ -160,12 +160,12 @@ class Training(Section):
 
     @property
     def num_processes(self) -> int:
-        """The number of processes on all nodes."""
+        """The number of processes on all nodes together."""
         return self.processes * self.nodes
 
     @property
     def rows_at_once(self) -> int:
-        """The rows of one forward pass in each process: fewer than `micro_batch` where a step has too few for all."""
+        """The rows of one forward pass in each process: fewer than `micro_batch` if a step has too few for all."""
         return self.micro_batch // (self.num_processes // math.gcd(self.accumulation, self.num_processes))
 
     def process_conflicts(self) -> Iterator[tuple[str, str]]:
@@ -265,7 +265,7 @@ class Head(Section):
 
 
 class Strategy(Section):
-    """One way to ask a model the question."""
+    """A way to ask the prompts."""
 
     system: str | None = Field(None, description="Replaces the system message; empty: removes it; none: unchanged.")
     user: Template | None = Field(
@@ -444,7 +444,7 @@ class Run(Section):
             yield "score.metrics", "names a metric twice"
 
     def process_conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what several processes can't train."""
+        """Yield settings that do not work with several processes."""
         if self.training.num_processes > 1 and (self.task == "token_classification" or self.method == "prompt"):
             what = "a token classifier is trained" if self.method != "prompt" else "the method 'prompt' runs"
             for key in self.training.given("processes", "nodes"):
@@ -462,12 +462,12 @@ class Run(Section):
                 yield "lora.dora", "needs whole weights, which sharding 'fsdp' leaves nowhere: drop one of them"
 
     def unused(self, section: str) -> str:
-        """Say why a section has no use."""
+        """Return why a section has no effect."""
         by = "task" if section in ("head", "vision") else "method"
         return f"is given, but the {by} is '{getattr(self, by)}'"
 
     def prompt_conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what doesn't fit between prompt sets and strategies."""
+        """Yield conflicts of prompt sets and strategies."""
         classifies = self.task == "token_classification"
         for key in self.given("strategies", "prompt_sets"):
             if classifies and getattr(self, key):
@@ -490,7 +490,7 @@ class Run(Section):
                 yield f"prompt_sets.{name}.file", f"'{prompts.file}' is not a .jsonl file"
 
     def quant_conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what doesn't fit between quants, task and bundle."""
+        """Yield conflicts between quants, task and bundle."""
         if self.task == "token_classification" or self.method == "prompt":
             what = "a token classifier" if self.task == "token_classification" else "a base that is only prompted"
             for key in self.given("quants"):

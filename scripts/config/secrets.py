@@ -1,6 +1,6 @@
-"""Secrets that stand in a configuration: refused before anything is done with it, and never shown.
+"""Refuse a configuration that contains secrets, without showing them.
 
-What the configuration says goes into logs, results and Snakemake's own files. Tokens come from the environment.
+Settings are written to logs, results and Snakemake's own files. Tokens must come from the environment.
 """
 
 import re
@@ -13,25 +13,25 @@ SECRET_KEY = re.compile(
     r"(^|[_.-])(token|secret|password|passwd|passphrase|credentials?|api_?key|access_?key(_?id)?|private_?key)$",
     re.IGNORECASE,
 )
-# Tokens by the beginnings that their makers gave them, so that they are found.
+# Patterns of tokens, mostly by the prefixes that their issuers use.
 SECRET_VALUES = {
     "a Hugging Face token": re.compile(r"\b(hf|api_org)_[A-Za-z0-9]{16,}\b"),
     "a GitHub token": re.compile(r"\b(gh[opsur]_[A-Za-z0-9]{20,}|github_pat_\w{20,})\b"),
     "a GitLab token": re.compile(r"\bglpat-[\w-]{16,}"),
     "an AWS key": re.compile(r"\b(AKIA|ASIA)[A-Z0-9]{16}\b"),
-    # A name such as sk-news-articles-2024 (sk: Slovak) has no capitals.
+    # Requires a capital letter, because a name such as sk-news-articles-2024 (sk: Slovak) is not a key.
     "an API key": re.compile(r"\b(sk|pk|rk)-(?=[\w-]*[A-Z])(?=[\w-]*\d)[A-Za-z0-9_-]{20,}"),
     "a Slack token": re.compile(r"\bxox[abeoprs]-[A-Za-z0-9-]{10,}"),
     "a web token": re.compile(r"\beyJ[\w-]{10,}\.eyJ[\w-]{10,}\.[\w-]*"),
     "a private key": re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----"),
     "an address with a password": re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s/@:]*:[^\s/@]+@", re.IGNORECASE),
 }
-# Mappings whose keys are the user's own words, such as the classes of personal data.
+# Mappings with keys that the user chooses, such as classes of personal data.
 OWN_KEYS = ("label_map", "span_label_map", "columns", "fields")
 
 
 def secret_lines(value: Any, place: tuple = ()) -> Iterator[str]:
-    """Yield a line for each setting that is a secret by its key or its look; the line does not show it."""
+    """Yield a line for each setting that is a secret by its key or its pattern; the line does not show the secret."""
     if isinstance(value, dict):
         for key, item in value.items():
             here = (*place, key if isinstance(key, int) else str(key))
@@ -50,7 +50,7 @@ def secret_lines(value: Any, place: tuple = ()) -> Iterator[str]:
 
 
 def refusal(place: tuple, kind: str) -> str:
-    """Say that a setting is refused; the place itself may hold the secret, as a key."""
+    """Return the message for a refused setting, without secrets that are part of its key."""
     shown = dotted(place)
     for pattern in SECRET_VALUES.values():
         shown = pattern.sub("…", shown)

@@ -1,13 +1,13 @@
-"""All that a configuration says of one run: what a bundle's provenance records, and what it is held against."""
+"""The sections of a configuration that concern one run. A bundle's provenance records them for later comparison."""
 
 from scripts.config.checks import gated_runs
 from scripts.config.root import Config
 
 
 def sections_of(config: Config, run: str) -> dict:
-    """Return the names and sections of a run, its model and its dataset, the project's, and the run's gates.
+    """Return names and sections of a run, its model and its dataset, the section `project`, and the run's gates.
 
-    Where the dataset is redacted, `redaction` has those of the run that does it. All are plain values.
+    If the dataset is redacted, `redaction` holds the same for the run that redacts it. All values are JSON-ready.
     """
     section = config.runs[run]
     dataset = config.datasets[section.dataset]
@@ -25,6 +25,6 @@ def sections_of(config: Config, run: str) -> dict:
 
 
 def gates_of(config: Config, run: str) -> dict[str, dict]:
-    """Return the gates that are for a run, as its verdict is decided by them."""
+    """Return the gates that apply to a run, without their key `runs`."""
     gates = {name: gate for name, gate in config.gates.items() if run in gated_runs(gate, config)}
     return {name: gate.model_dump(mode="json", exclude={"runs"}) for name, gate in gates.items()}

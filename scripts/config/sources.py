@@ -1,4 +1,4 @@
-"""Where a key of the configuration was written: the file and the line."""
+"""Find the file and the line of a key of the configuration."""
 
 import json
 import os
@@ -13,7 +13,7 @@ COMMAND_LINE = "--config"
 
 
 class Sources:
-    """The files of a configuration, in the order in which they are laid over each other, and `--config` after them."""
+    """The files of a configuration, in increasing priority, followed by `--config`."""
 
     def __init__(self, files: Iterable[Path | str], command_line: dict | None = None):
         self.nodes = [(os.path.relpath(file), composed(file)) for file in files]
@@ -21,10 +21,10 @@ class Sources:
             self.nodes.append((COMMAND_LINE, yaml.compose(json.dumps(command_line, default=str))))
 
     def line(self, place: tuple) -> str:
-        """Return `file:line: ` of the key at a place, or nothing for one that no file has.
+        """Return `file:line: ` of the key at a place; empty if no file has any part of the place.
 
-        Where several files have the key it is the last, whose value counts. Of a key that is missing it is the line of
-        the section that it is missing from.
+        If several files have the key, the result is the last one, whose value is used. For a missing key, it is the
+        line of the section that should contain it.
         """
         found = [(*depth_and_line(node, place), file) for file, node in self.nodes]
         depth = max((depth for depth, _, _ in found), default=0)
@@ -35,7 +35,7 @@ class Sources:
 
 
 def depth_and_line(node: yaml.Node | None, place: tuple) -> tuple[int, int]:
-    """Return how many parts of a place a file has, and the line of the last of them."""
+    """Return the number of parts of a place that a file contains, and the line of the last one."""
     depth, line = 0, 0
     for part in place:
         entry = entry_of(node, part)
@@ -47,7 +47,7 @@ def depth_and_line(node: yaml.Node | None, place: tuple) -> tuple[int, int]:
 
 
 def entry_of(node: yaml.Node | None, part: str | int) -> tuple[yaml.Node, yaml.Node] | None:
-    """Return the nodes of a key and its value, those of a merged mapping (`<<`) included; None where there is none."""
+    """Return the nodes of a key and its value, also from merged mappings (`<<`); None if the key is missing."""
     if isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
         return node.value[part], node.value[part]
     if not isinstance(node, yaml.MappingNode):

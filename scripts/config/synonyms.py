@@ -1,4 +1,4 @@
-"""Names that other tools give to our keys; the message on an unknown key suggests ours."""
+"""Names of our keys in other tools. The message for an unknown key suggests the name used here."""
 
 SYNONYMS = {
     "batch_size": "micro_batch",

@@ -1,4 +1,4 @@
-"""The types that every section of the configuration is made of."""
+"""Types for the fields of all sections of the configuration."""
 
 import datetime
 import re
@@ -16,35 +16,35 @@ SCIENTIFIC = re.compile(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+")
 class Section(BaseModel):
     """A mapping with a fixed set of keys: an unknown key is an error, and no value is converted silently."""
 
-    # Keys that earlier versions had, and what to do about each; said in place of "unknown key".
+    # Keys of earlier versions, each with the message that replaces "unknown key".
     REMOVED: ClassVar[dict[str, str]] = {}
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield the settings that don't fit each other: dotted key within the section (may be empty), what is wrong.
+        """Yield conflicts between settings: dotted key within the section (may be empty) and message.
 
-        These are no pydantic validators because of those the first to fail hides the others.
+        These are not Pydantic validators, because the first failing validator would hide the other conflicts.
         """
         yield from ()
 
     def given(self, *keys: str) -> Iterator[str]:
-        """Yield those of the keys that the user wrote."""
+        """Yield the keys that the user set."""
         yield from (key for key in keys if key in self.model_fields_set)
 
 
 def number_from_scientific(value: Any) -> Any:
-    """Read ``2e-4`` as the number that it is: YAML 1.1 takes it for text, and nobody expects that."""
+    """Convert text such as ``2e-4`` to a number, because YAML 1.1 reads it as text."""
     return float(value) if isinstance(value, str) and SCIENTIFIC.fullmatch(value) else value
 
 
 def text_of_date(value: Any) -> Any:
-    """Read a date, which YAML makes of ``2024-07-26``, as the text that was written."""
+    """Convert a date back to text such as ``2024-07-26``, because YAML reads this as a date."""
     return value.isoformat() if type(value) is datetime.date else value
 
 
 def iso_date(text: str) -> str:
-    """Refuse what is no day in the form YYYY-MM-DD."""
+    """Return the text. Raises ValueError if it is not a date in the form YYYY-MM-DD."""
     try:
         datetime.date.fromisoformat(text)
     except ValueError:
@@ -53,7 +53,7 @@ def iso_date(text: str) -> str:
 
 
 def compiled(pattern: str) -> str:
-    """Refuse a pattern that Python's ``re`` can't compile."""
+    """Return the pattern. Raises ValueError if Python's ``re`` can't compile it."""
     try:
         re.compile(pattern)
     except re.error as error:
@@ -62,14 +62,14 @@ def compiled(pattern: str) -> str:
 
 
 def plain_path(path: str) -> str:
-    """Refuse a path that Snakemake or a command line would take for something else."""
+    """Return the path. Raises ValueError if Snakemake or a command line would misread it."""
     if fault := name_fault(path):
         raise ValueError(fault)
     return path
 
 
 def parsed(template: str) -> str:
-    """Refuse a template that Jinja can't parse."""
+    """Return the template. Raises ValueError if Jinja can't parse it."""
     from jinja2 import Environment, TemplateSyntaxError
 
     try:
@@ -80,7 +80,7 @@ def parsed(template: str) -> str:
 
 
 def unknown_names(template: str, known: set[str]) -> set[str]:
-    """Return the variables of a valid Jinja template that are not among the known ones."""
+    """Return the variables of a valid Jinja template that are not in `known`."""
     from jinja2 import Environment, meta
 
     return meta.find_undeclared_variables(Environment(autoescape=True).parse(template)) - known
@@ -93,7 +93,7 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",
 Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 HubId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][\w.-]*(/[\w.-]+)?$")]
-# A recipe may bring more, so that any name is valid here; editors offer those that are known.
+# A run may define its own metrics, so any name is valid here; editors suggest the workflow's metrics.
 MetricName = Annotated[str, WithJsonSchema({"anyOf": [{"enum": list(METRICS)}, {"type": "string"}]})]
 Text = Annotated[str, StringConstraints(min_length=1)]
 FilePath = Annotated[str, StringConstraints(min_length=1), AfterValidator(plain_path)]

@@ -1,33 +1,32 @@
-"""The variants of a run: what its answers are made with, which of them is shipped, and whose model it is."""
+"""The variants of a run: which models answer the prompts, which one is shipped, and which run trains it."""
 
 from typing import Any
 
 from scripts.config.runs import Run
 
-# What may differ between two runs that have one model.
+# Settings that may differ between two runs that share a model.
 ANSWERING = {
     "generation", "prompt_sets", "strategies", "strategy", "parity", "score", "quants", "variants", "sweep"
 }  # fmt: skip
 
 
 def gguf_quants(run: Run) -> list[str]:
-    """Return the quants of a run in the order in which they are made: bf16 always first, none twice."""
+    """Return the quants of a run without duplicates; bf16 is always first."""
     if run.task == "token_classification" or run.method == "prompt":
         return []
     return list(dict.fromkeys(["bf16", *run.quants]))
 
 
 def answer_variants(run: Run) -> list[str]:
-    """Return the variants that answer the prompts and are scored: those of `variants`, or all that the run makes."""
+    """Return the variants that answer the prompts and are scored: those in `variants`, or all that the run makes."""
     made = made_variants(run)
     return made if run.variants is None else [variant for variant in made if variant in run.variants]
 
 
 def made_variants(run: Run) -> list[str]:
-    """Return the variants that a run makes, in their order: base, adapter, merged, each quant.
+    """Return the variants that a run makes, in this order: base, adapter, merged, each quant.
 
-    There is no adapter with the method `full`, and only the base with `prompt`; a token classifier has one variant,
-    the merged model that is deployed.
+    The method `full` has no adapter, and `prompt` has only the base. A token classifier has only the merged model.
     """
     if run.method == "prompt":
         return ["base"]
@@ -38,7 +37,7 @@ def made_variants(run: Run) -> list[str]:
 
 
 def shipped_variant(run: Run) -> str:
-    """Return the variant that is deployed: `deploy.quant`, or the last quant; without any, the last variant."""
+    """Return the variant that is deployed: `deploy.quant`, or the last quant; without quants, the last variant."""
     quants = gguf_quants(run)
     if not quants:
         return made_variants(run)[-1]
@@ -46,16 +45,16 @@ def shipped_variant(run: Run) -> str:
 
 
 def model_settings_of(run: Run) -> dict[str, Any]:
-    """Return the settings that shape a run's model and its GGUF files."""
+    """Return the settings that determine a run's model and its GGUF files."""
     settings = run.model_dump(mode="json", exclude=ANSWERING)
     deploy = {key: settings["deploy"][key] for key in ("parameters", "description")}
     return {**settings, "deploy": deploy}
 
 
 def trained_by(runs: dict[str, Run]) -> dict[str, str]:
-    """Return for each run the name of the run whose model it answers with: the first with the same settings.
+    """Return for each run the name of the run that trains its model: the first with the same model settings.
 
-    Runs that differ in nothing but how they answer, such as those of a sweep over the temperature, share a training.
+    Runs that differ only in how they answer, such as those of a sweep over the temperature, share a training.
     """
     first: dict[str, str] = {}
     shared = {}
