@@ -1,7 +1,7 @@
-"""Container images: which file is that of an environment, and what the image is made of.
+"""Container images: the image file of each environment, and the files that it is built from.
 
-The name of an image holds a hash of its definition and its lock, so that a step runs again in an image that was built
-of changed ones (Snakemake compares names), and so that what is built already needs no second build.
+The name of an image contains a hash of its definition and its lock. After a change of either, steps run again in the
+new image, because Snakemake compares names; an image that already exists is not built again.
 """
 
 import hashlib
@@ -14,26 +14,26 @@ COMPILED = "gguf"  # the environment with a package that is built from source fo
 
 
 def lock_name(environment: str, torch: str, root: Path) -> str:
-    """Return the name of an environment's lock: `<env>.cpu` for the CPU variant where there is one, else `<env>`."""
+    """Return the name of an environment's lock: `<env>.cpu` for the CPU variant if it exists, else `<env>`."""
     cpu = torch == "cpu" and (root / "envs" / f"{environment}.cpu.lock").is_file()
     return f"{environment}.cpu" if cpu else environment
 
 
 def variant(environment: str, torch: str, root: Path) -> str | None:
-    """Return `cpu` or `cuda` for an environment with torch, None for the others."""
+    """Return `cpu` or `cuda` for an environment with torch; None for other environments."""
     return torch if (root / "envs" / f"{environment}.cpu.lock").is_file() else None
 
 
 def shared_image(name: str, root: Path) -> Path:
-    """Return where the image `base` or `tools` lies, which others are built from."""
+    """Return the path of the image `base` or `tools`, from which other images are built."""
     definition = f"containers/{name}.def"
     return root / IMAGES / f"{name}-{digest_of([definition], root)}.sif"
 
 
 def image_file(environment: str, torch: str, root: Path, native: bool = False) -> Path:
-    """Return where the image of an environment lies once it is built.
+    """Return the path of an environment's image, which need not exist yet.
 
-    A `native` image of gguf holds a llama.cpp for the CPU that built it, not for any x86-64 with AVX2.
+    A `native` image of gguf contains llama.cpp for the CPU that built it. Other images run on any x86-64 CPU with AVX2.
     """
     sources = [f"containers/{name}.def" for name in (environment, "base", "tools")]
     sources += [*PARTS, f"envs/{lock_name(environment, torch, root)}.lock"]
@@ -45,15 +45,15 @@ def image_file(environment: str, torch: str, root: Path, native: bool = False) -
 
 
 def built_image(environment: str, torch: str, root: Path) -> Path:
-    """Return where the image that steps run in lies: a native one that was built, else the portable one."""
+    """Return the path of the image for steps: the native image if it exists, else the portable image."""
     native, portable = (image_file(environment, torch, root, native) for native in (True, False))
     return native if native.exists() else portable
 
 
 def lacking(missing: list[str], torch: str, root: Path) -> str:
-    """Return what to say of environments whose images are not there: what to build, or which setting takes others.
+    """Return the message for environments without an image: what to build, or which setting to change.
 
-    Images for a CPU alone are there where somebody built them, so that no CUDA images are wanted.
+    If CPU images were built for them, the message suggests the setting for these instead of building CUDA images.
     """
     for_cpu = [name for name in missing if variant(name, "cpu", root) and built_image(name, "cpu", root).exists()]
     if torch == "cpu" or not for_cpu:
@@ -69,7 +69,7 @@ def command(environments: list[str], torch: str) -> str:
 
 
 def digest_of(names: list[str], root: Path) -> str:
-    """Return the first digits of the SHA-256 over these files' names and contents."""
+    """Return the first digits of the SHA-256 of these files' names and contents."""
     digest = hashlib.sha256()
     for name in names:
         digest.update(f"{name} {content_digest(root / name)}\n".encode())
@@ -77,7 +77,7 @@ def digest_of(names: list[str], root: Path) -> str:
 
 
 def content_digest(path: Path) -> str:
-    """Return the SHA-256 of a file, of a lock without its comments: they change when any environment does."""
+    """Return the SHA-256 of a file. Comments in a lock do not count: they change with any environment."""
     lines = path.read_bytes().splitlines(keepends=True)
     kept = [line for line in lines if path.suffix != ".lock" or not line.startswith(b"#")]
     return hashlib.sha256(b"".join(kept)).hexdigest()

@@ -1,7 +1,7 @@
-"""What a container sees of the machine that it runs on: folders outside the working directory, and few variables.
+"""Choose the folders and environment variables of the host that containers can use.
 
-Apptainer brings most of the host's environment along by itself, and with it another Python's modules and start-up
-files; `--cleanenv` keeps all of it out, so what a step needs is named here.
+By default Apptainer passes most of the host's environment to a container, including variables for another Python's
+modules and start-up files. `--cleanenv` passes nothing, so this module lists what steps need.
 """
 
 import os
@@ -15,7 +15,7 @@ from scripts.common.parent_watchdog import OWNER
 from scripts.common.terminal import CHANNEL
 from scripts.config.paths import Roots, files_at, named_paths
 
-# Folders of the host that the step uses as well; the variables go along.
+# Variables that name folders of the host; the folders are bound and the variables are passed.
 FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "SNAKETUNE_GPU_LOCKS", "SNAKETUNE_LEASES", "SNAKETUNE_WHEELS", "TMPDIR")
 FILES = ("REQUESTS_CA_BUNDLE", "SNAKETUNE_LLAMA_CPP_ARCHIVE", "SSL_CERT_FILE")
 VARIABLES = (
@@ -24,17 +24,17 @@ VARIABLES = (
     "MKL_ENABLE_INSTRUCTIONS",
 )  # fmt: skip
 PREFIXES = ("SNAKETUNE_", "SLURM_", "WANDB_", "MLFLOW_", "TRACKIO_")
-# The image says it itself.
+# The image sets this variable itself.
 NOT_PASSED = ("SNAKETUNE_LLAMA_CPP_FOLDER",)
-# Folders that the image has of its own: of these, files are shown one by one.
+# Folders that the image itself contains; from these, files are bound one by one.
 OF_THE_IMAGE = ("/bin", "/etc", "/lib", "/lib64", "/sbin", "/usr", "/var/lib")
-# Known only when a job starts: the shell that starts the container fills them in.
+# Known only when a job starts; the shell that starts the container expands them.
 OF_THE_JOB = ("OMP_NUM_THREADS", OWNER, CHANNEL)
 ARGUMENTS = " ".join(["--cleanenv", *(f'--env {name}="${{{name}-}}"' for name in OF_THE_JOB)])
 
 
 def passed_variables(environment: Mapping[str, str], program: str) -> dict[str, str]:
-    """Return the variables that make Apptainer (or `singularity`) set those that steps need inside of a container."""
+    """Return variables that make Apptainer (or `singularity`) set the variables of the steps in a container."""
     names = [
         name
         for name in environment
@@ -45,7 +45,7 @@ def passed_variables(environment: Mapping[str, str], program: str) -> dict[str, 
 
 
 def bound_arguments(folders: Iterable[str]) -> str:
-    """Return the arguments of `apptainer exec` for all steps, as the shell reads them."""
+    """Return the arguments of `apptainer exec` for all steps, quoted for the shell."""
     binds = list(folders)
     for path in binds:
         if any(character in path for character in ",:'"):
@@ -61,7 +61,7 @@ def host_folders(environment: Mapping[str, str]) -> Iterator[str]:
 
 
 def paths_of(config: Any, roots: Roots) -> Iterator[str]:
-    """Yield each path that the configuration names, and what lies in it: a file there may be a link to elsewhere."""
+    """Yield each path that the configuration names and all files in it, which may be links to other folders."""
     named = [path for _, path in named_paths(config)]
     named += [model.chat_template for model in config.models.values() if model.chat_template]
     for pattern in named:
@@ -73,9 +73,9 @@ def paths_of(config: Any, roots: Roots) -> Iterator[str]:
 
 
 def places_outside(paths: Iterable[str], inside: Sequence[str]) -> list[str]:
-    """Return what to bind so that all paths can be read where they are, links followed too.
+    """Return the folders and files to bind so that all paths and the targets of links can be read.
 
-    What is below a folder of `inside` is there already, and of folders within each other the outer one is enough.
+    Paths below a folder of `inside` are already bound. Of nested folders, only the outermost is returned.
     """
     wanted = {shown_place(place) for path in paths for place in (os.path.abspath(path), os.path.realpath(path))}
     kept: list[str] = []
@@ -86,7 +86,7 @@ def places_outside(paths: Iterable[str], inside: Sequence[str]) -> list[str]:
 
 
 def shown_place(path: str) -> str:
-    """Return the folder that a file is in, for its neighbours' sake; the file where that folder is the image's own."""
+    """Return the folder of a file, to bind other files there as well; the file itself if the image has that folder."""
     folder = Path(path) if os.path.isdir(path) else Path(path).parent
     own = folder == Path("/") or any(folder.is_relative_to(system) for system in OF_THE_IMAGE)
     return path if own else str(folder)

@@ -1,8 +1,8 @@
-"""One Snakemake at a time in a folder, by a lock that dies with its process.
+"""Allow one Snakemake at a time in a folder, with a lock that the kernel releases when the process ends.
 
-Snakemake's own lock is files in .snakemake/locks, which a kill leaves behind for a person to remove with --unlock. The
-process that takes it here holds `flock` on a file beside them as well: whoever gets that knows that no other is at
-work, and may remove what a killed one left. The file says who holds it, so that the steps know whose they are.
+Snakemake's own lock consists of files in .snakemake/locks. After a kill they remain, and the user must remove them with
+--unlock. Here the process also holds `flock` on a file next to them. A process that gets this lock knows that no other
+Snakemake is running, and removes leftover lock files. The lock file names its owner, which the steps watch.
 """
 
 import json
@@ -20,19 +20,20 @@ from scripts.common.files import take_lock
 from scripts.common.parent_watchdog import OWNER, machine, owner_of
 
 LOCK_FILE = "one_at_a_time.lock"
-PATIENCE = 3  # seconds; a step that looks whether its workflow lives holds the lock for a moment
+PATIENCE = 3  # seconds; a step briefly holds the lock to check whether its workflow is running
 
 
 class FolderInUseError(Exception):
-    """Another Snakemake is at work in the folder."""
+    """Another Snakemake is running in the folder."""
 
 
 @contextmanager
 def held(path: Path) -> Iterator[bool]:
-    """Hold a folder's lock file as long as the block runs; say whether what a killed holder left may be removed.
+    """Lock a folder's lock file during the block; yield whether leftover locks may be removed.
 
-    It may not when the last holder was on another machine: its lock of a shared folder may be unknown here. Where the
-    file system has no such locks, nothing is held. Raises FolderInUseError when another process holds it.
+    They may not if the last owner was on another machine, because its lock in a shared folder may not be visible here.
+    If the file system has no locks, yields False without a lock. Raises FolderInUseError if another process holds the
+    lock.
     """
     with open(path, "a+", encoding="utf-8") as file:
         try:
@@ -52,7 +53,7 @@ def held(path: Path) -> Iterator[bool]:
 
 @contextmanager
 def owned(path: Path) -> Iterator[None]:
-    """Write into a held lock file who holds it, and tell the steps of this process, as long as the block runs."""
+    """Write the owner into the lock file, and pass its token to the steps of this process during the block."""
     token = uuid.uuid4().hex
     owner = {"host": platform.node(), "machine": machine(), "pid": os.getpid(), "token": token}
     path.write_text(json.dumps(owner), encoding="utf-8")
@@ -64,15 +65,15 @@ def owned(path: Path) -> Iterator[None]:
 
 
 def one_workflow_at_a_time() -> None:
-    """Have Snakemake hold the folder's lock file wherever it takes its own lock, and remove what a killed one left.
+    """Make Snakemake hold the folder's lock file while it holds its own lock, and remove leftover locks first.
 
-    Its other work (a dry run, a report, --unlock) takes no lock, nor do the jobs that it starts elsewhere. As the lock
-    spans all that it does, this is also where it meets a full disk.
+    A dry run, a report, --unlock and remote jobs take no lock. All work of a workflow happens under the lock, so a full
+    disk is reported here as well.
     """
     from snakemake.logging import logger
     from snakemake.persistence import PersistenceBase
 
-    logging.raiseExceptions = False  # a log that can't be written is no reason for a traceback on the terminal
+    logging.raiseExceptions = False  # no traceback on the terminal if the log can't be written
     own_lock = PersistenceBase.lock
     if own_lock.__module__ == __name__:
         return
@@ -89,15 +90,15 @@ def one_workflow_at_a_time() -> None:
                     (self.path / "locks").mkdir(exist_ok=True)
                 with own_lock(self), owned(path):
                     yield
-        # One line each, which an error of Snakemake's would not be.
+        # Print one line for each error, because Snakemake's own errors have several.
         except FolderInUseError as error:
-            print(error, file=sys.stderr)  # the logger says nothing with `--quiet all`
+            print(error, file=sys.stderr)  # the logger prints nothing with `--quiet all`
             raise SystemExit(1) from None
         except OSError as error:
             full = full_disk(error, {"folder": self.path})
             if full is None:
                 raise
-            print(full, file=sys.stderr)  # the logger writes to that disk as well
+            print(full, file=sys.stderr)  # the logger writes to the same disk
             raise SystemExit(1) from None
 
     PersistenceBase.lock = lock

@@ -1,6 +1,6 @@
-"""Secrets of the environment are kept out of what Snakemake logs.
+"""Remove secrets in environment variables from Snakemake's log.
 
-With `--verbose`, the executor for Slurm writes the whole environment of each job into the job's log.
+With `--verbose`, the executor for Slurm writes the whole environment of each job to the job's log.
 """
 
 import logging
@@ -9,12 +9,12 @@ from collections.abc import Mapping
 
 from scripts.config.secrets import SECRET_KEY, SECRET_VALUES
 
-SHORTEST = 6  # what is shorter stands in too many words
+SHORTEST = 6  # shorter values occur in many words
 HIDDEN = "***"
 
 
 def secrets_of(environment: Mapping[str, str]) -> list[str]:
-    """Return the values that are secrets by the name of their variable or by their look, the longest first."""
+    """Return values that are secrets by the name of their variable or by their pattern, the longest first."""
     found = {
         value
         for name, value in environment.items()
@@ -25,14 +25,14 @@ def secrets_of(environment: Mapping[str, str]) -> list[str]:
 
 
 class HideSecrets(logging.Filter):
-    """Put stars in the place of secrets in each message of a logger."""
+    """Replace secrets by stars in each message of a logger."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ):
         super().__init__()
         self.secrets = secrets_of(environment)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Change a record that has a secret in it; let all pass."""
+        """Replace secrets in a record; return True to keep every record."""
         message = record.getMessage()
         if any(secret in message for secret in self.secrets):
             for secret in self.secrets:

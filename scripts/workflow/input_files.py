@@ -1,4 +1,4 @@
-"""Files that rules read and no rule makes: those that the configuration names."""
+"""Input files of rules that no rule makes: those that the configuration names."""
 
 import os
 from pathlib import Path
@@ -12,18 +12,18 @@ from scripts.workflow.prepare import Prepared
 
 
 def files_of(prepared: Prepared, dataset: str, key: str) -> list[str]:
-    """Return the files of a dataset's key, globs expanded."""
+    """Return the files of a dataset's key, with globs expanded."""
     patterns = getattr(prepared.config.datasets[dataset], key) or []
     return [file for pattern in patterns for file in prepared.files(pattern)]
 
 
 def raw_files(prepared: Prepared, dataset: str) -> list[str]:
-    """Return a dataset's raw files, those of whole splits first: of two that are alike, the first record stays."""
+    """Return a dataset's raw files, those of whole splits first, because the first of several duplicates is kept."""
     return [file for key in ("test_files", "validation_files", "files") for file in files_of(prepared, dataset, key)]
 
 
 def image_files(prepared: Prepared, dataset: str) -> list[str]:
-    """Return the files in the folder of a dataset's images; Snakemake can't watch one with an odd name."""
+    """Return the files in the folder of a dataset's images, without names that Snakemake can't handle."""
     images = prepared.config.datasets[dataset].images
     below = os.walk(prepared.located(images)) if images else ()
     paths = [os.path.join(folder, name) for folder, _, names in below for name in names]
@@ -31,25 +31,25 @@ def image_files(prepared: Prepared, dataset: str) -> list[str]:
 
 
 def gguf_file(prepared: Prepared, model: str) -> str:
-    """Return the GGUF file of a model: what is taken out of its package, or the path that the configuration names."""
+    """Return the GGUF file of a model: the one extracted from its package, or the configuration's path."""
     gguf = prepared.config.models[model].gguf
     return f"<results>/models/{model}.gguf" if gguf.package else prepared.located(gguf.file)
 
 
 def chat_template_name(prepared: Prepared, model: str) -> str | None:
-    """Return the name or path of the chat template of a model, which the configuration or the architecture says."""
+    """Return the name or path of a model's chat template: the configuration's, or a stand-in's by architecture."""
     section = prepared.config.models[model]
     return section.chat_template or (section.embedded and BUILT_IN[section.architecture])
 
 
 def chat_template(prepared: Prepared, model: str) -> str | list:
-    """Return the file of a model's chat template, if it is the user's own."""
+    """Return the file of a model's chat template if it is not built in."""
     name = chat_template_name(prepared, model)
     return prepared.located(name) if name and name not in BUILT_IN_TEMPLATES else []
 
 
 def built_in_template(prepared: Prepared, model: str) -> list:
-    """Return the option that names a model's chat template, if it is one of the workflow's."""
+    """Return the option for a model's chat template if it is built in."""
     name = chat_template_name(prepared, model)
     built_in = name in BUILT_IN_TEMPLATES
     return ["--chat-template", *prepared.own_file(f"scripts/model/templates/{name}.jinja")] if built_in else []
@@ -61,7 +61,7 @@ def model_folder(prepared: Prepared, model: str) -> str:
 
 
 def model_files(prepared: Prepared, model: str) -> list[str]:
-    """Return the files of a local model's folder that are taken; its config.json must be there."""
+    """Return the files of a local model's folder that the workflow uses; always includes config.json."""
     folder = model_folder(prepared, model)
     names = os.listdir(folder) if os.path.isdir(folder) else []
     taken = {name for name in names if is_taken(name, prepared.config.models[model].trust_remote_code)}
@@ -69,7 +69,7 @@ def model_files(prepared: Prepared, model: str) -> list[str]:
 
 
 def prompt_sets(prepared: Prepared, run: str) -> dict[str, str]:
-    """Return the files of a run's prompt sets by their names."""
+    """Return the files of a run's prompt sets by name."""
     return {name: prepared.located(prompts.file) for name, prompts in prepared.config.runs[run].prompt_sets.items()}
 
 
@@ -79,13 +79,13 @@ def prompt_set_files(prepared: Prepared, run: str) -> list[str]:
 
 
 def prompt_set_options(prepared: Prepared, run: str) -> list[str]:
-    """Return the options that name a run's prompt sets."""
+    """Return the options for a run's prompt sets."""
     sets = prompt_sets(prepared, run)
     return [word for name, file in sets.items() for word in ("--prompt-set", f"{name}={file}")]
 
 
 def files_read(prepared: Prepared, run: str) -> list[str]:
-    """Return the files that a run reads beside its raw data, without those of the model's weights."""
+    """Return the files that a run reads, except raw data and model weights."""
     config, files = prepared.config, []
     with_code = config.models[config.runs[run].model].trust_remote_code
     for key, path in read_paths(sections_of(config, run)).items():

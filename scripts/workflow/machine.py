@@ -1,4 +1,4 @@
-"""What this machine has: for the limits in profiles/default. Imports nothing that a plain Snakemake does not have."""
+"""Resources of this machine, for profiles/default. Imports only packages that Snakemake itself installs."""
 
 import importlib.util
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 from scripts.common.errors import UserError
 from scripts.common.gpu_locks import devices
 
-# The rest is for the system and whoever sits at it.
+# The rest is for the system and its users.
 SHARE_OF_MEMORY = 0.9
 CGROUPS = Path("/sys/fs/cgroup")
 DRIVER = Path("/dev/nvidiactl")
@@ -16,7 +16,7 @@ LOGGER_PLUGIN = "snakemake_logger_plugin_snaketune"
 
 
 def gpu_limit() -> int:
-    """Return how many GPUs jobs may have at once; at least 1, so that one job at a time trains where there is none."""
+    """Return the number of GPUs for jobs; at least 1, so that without GPUs one job at a time trains."""
     try:
         return max(len(devices()), 1)
     except UserError as error:
@@ -25,18 +25,18 @@ def gpu_limit() -> int:
 
 
 def has_nvidia_driver() -> bool:
-    """Say whether Apptainer has something of an NVIDIA driver to show to containers."""
+    """Return whether this machine has an NVIDIA driver that Apptainer can pass to containers."""
     return DRIVER.exists()
 
 
 def memory_limit() -> int:
-    """Return how much main memory jobs may have together, in MB: nine tenths of what this process may have."""
+    """Return the main memory for all jobs together in MB: nine tenths of this process's limit."""
     physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return int(min([physical, *cgroup_limits()]) * SHARE_OF_MEMORY) // 1_000_000
 
 
 def cgroup_limits(own: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) -> list[int]:
-    """Return the limits in bytes on the memory of this process's control groups (version 2 or 1) and those above."""
+    """Return memory limits in bytes of this process's control groups (version 1 or 2) and their parents."""
     limits = []
     for line in own.read_text(encoding="utf-8").splitlines() if own.exists() else []:
         _, controllers, path = line.split(":", 2)
@@ -53,14 +53,14 @@ def cgroup_limits(own: Path = Path("/proc/self/cgroup"), root: Path = CGROUPS) -
 
 
 def has_logger() -> bool:
-    """Say whether this Snakemake has the workflow's logger plugin: that of the .venv does, another need not."""
+    """Return whether the workflow's logger plugin is installed; outside of .venv it may be missing."""
     return importlib.util.find_spec(LOGGER_PLUGIN) is not None
 
 
 def another_platform(words: list[str] | None = None) -> bool:
-    """Say whether Snakemake, called with these words, has a platform of its own: then no limit of this machine holds.
+    """Return whether Snakemake's arguments choose another platform, for which this machine's limits are wrong.
 
-    Snakemake takes profiles/default beside any `--profile`, and its entries would win.
+    Snakemake reads profiles/default in addition to `--profile`, and the entries of profiles/default have priority.
     """
     words = sys.argv[1:] if words is None else words
     options = {word.split("=")[0] for word in words}

@@ -1,4 +1,4 @@
-"""What happens once per run of Snakemake: checks, locks, the environment of every step, and the summary at the end."""
+"""Tasks that run once per call of Snakemake: checks, locks, the environment of the steps, and the final summary."""
 
 import os
 import shlex
@@ -36,18 +36,18 @@ from scripts.workflow.hidden_secrets import HideSecrets
 from scripts.workflow.lost_outputs import remake_lost_outputs
 from scripts.workflow.memory.report import memory_lines
 
-# Inside of a container the working directory is HOME; what libraries put there goes beside Snakemake's own files.
+# HOME in containers, so that files that libraries write there go next to Snakemake's own files.
 HOME = os.path.join(".snakemake", "home")
-# What the user gave by --apptainer-args, for a cluster's jobs.
+# Passes the user's --apptainer-args to the jobs of a cluster.
 USERS_ARGUMENTS = "SNAKETUNE_APPTAINER_ARGS"
 
 
 @dataclass(frozen=True)
 class OwnPath:
-    """A file in the workflow's folder, for parameters. Snakemake records a parameter's `repr`, here a digest.
+    """A file in the workflow's folder, for parameters of rules.
 
-    So a step does not run again because the workflow is in another folder. Put it in a list: Snakemake records lists by
-    their `repr` and ignores types that it does not know.
+    Its `repr`, which Snakemake records, is a digest, so that steps do not run again if the workflow is in another
+    folder. Use it in a list: Snakemake records lists by their `repr`, and ignores types that it does not know.
     """
 
     path: str
@@ -62,7 +62,7 @@ class OwnPath:
 
 @dataclass(eq=False)
 class Prepared:
-    """What the rules read: the checked configuration, and where its files and those of the workflow are."""
+    """The checked configuration, and the paths of its files and of the workflow's files, for the rules."""
 
     config: Config
     config_files: list[str]
@@ -70,37 +70,37 @@ class Prepared:
     in_containers: bool
 
     def files(self, pattern: str) -> list[str]:
-        """Return what a path or a glob of the configuration names, in the working or else in the workflow's folder.
+        """Return the files of a path or a glob: in the working directory, else in the workflow's folder.
 
-        What is in neither is for a rule to make.
+        A pattern without files is returned unchanged, because a rule may make the file.
         """
         return files_at(pattern, (os.curdir, self.root)) or [pattern]
 
     def located(self, path: str) -> str:
-        """Return where a file or folder that the configuration names is."""
+        """Return the location of a file or folder that the configuration names."""
         return self.files(path)[0]
 
     def own_file(self, path: str | Path) -> list[OwnPath]:
-        """Return a file of the workflow's own folder, in a list (see `OwnPath`)."""
+        """Return a file of the workflow's folder, in a list (see `OwnPath`)."""
         return [OwnPath(os.path.relpath(self.root / path), sha256_of(self.root / path))]
 
     def script(self, path: str) -> list[OwnPath]:
-        """Return a script in a list; its digest changes with what decides its step's result."""
+        """Return a script in a list; its digest is that of the step's code (see `step_code`)."""
         file = self.root / "scripts" / path
         return [OwnPath(os.path.relpath(file), step_code(file))]
 
     @property
     def python(self) -> list[OwnPath]:
-        """The interpreter of a step that runs in no container."""
+        """The interpreter of a step that never runs in a container."""
         return [OwnPath(sys.executable if self.in_containers else "python", "python")]
 
     def conda_file(self, environment: str) -> str:
-        """Return the conda file of an environment, as rules name it, in the variant that the configuration asks for."""
+        """Return the conda file of an environment relative to rules/, in the variant of `environments.torch`."""
         return f"../envs/{lock_name(environment, self.config.environments.torch, self.root)}.yaml"
 
     @cached_property
     def images(self) -> dict[str, str]:
-        """The container image of each environment: the configuration's, else the one that `make containers` builds."""
+        """The container image of each environment: that of the configuration, else the one by `make containers`."""
         chosen, torch = self.config.environments.images, self.config.environments.torch
         built = {name: built_image(name, torch, self.root) for name in RUN_BY_RULES if name not in chosen}
         named = {name: image if "://" in image else self.located(image) for name, image in chosen.items()}
@@ -108,26 +108,26 @@ class Prepared:
 
 
 def prepare(workflow: Any) -> Prepared:
-    """Read and check the configuration, and have Snakemake and the steps that it starts work by it.
+    """Read and check the configuration, and set up Snakemake and the environment of the steps.
 
-    Raises WorkflowError for a faulty configuration and for container images that are not there.
+    Raises WorkflowError for an invalid configuration and for missing container images.
     """
-    # `--verbose` would write a Slurm job's whole environment into its log.
+    # With `--verbose`, the whole environment of a Slurm job is written to its log.
     logger.addFilter(HideSecrets())
     root, methods = Path(workflow.basedir), {str(each) for each in workflow.deployment_settings.deployment_method}
-    # A later file over those before it: `--configfile` wins over the Snakefile's default.
+    # Later files have priority: `--configfile` replaces settings of the Snakefile's default.
     named = [str(path) for path in workflow.overwrite_configfiles]
     files = [str(path) for path in workflow.configfiles if str(path) not in named] + named
     try:
         config = load_config(workflow.config, files, (os.curdir, root), dict(workflow.config_settings.config))
         prepared = Prepared(config, named_below(files, root), root, "apptainer" in methods)
-        # The override of a configuration has its results in a folder below.
+        # An override may put the results into a subfolder.
         workflow.pathvars.update(Pathvars.from_config({"pathvars": config.pathvars}))
         shell.prefix(shell_prefix(prepared, own_environment=not methods))
-        # Where a cluster's jobs, which inherit it, find the files of their profile.
+        # Jobs of a cluster inherit this variable and find the files of their profile with it.
         os.environ["SNAKETUNE_FOLDER"] = str(root)
         remake_lost_outputs()
-        # A run that was killed leaves no lock for a person to remove. Jobs of a cluster's nodes are not this process's.
+        # A killed run leaves no lock for the user to remove. Jobs on cluster nodes do not watch this lock.
         one_workflow_at_a_time()
         if workflow.remote_exec:
             os.environ.pop(OWNER, None)
@@ -142,7 +142,7 @@ def prepare(workflow: Any) -> Prepared:
 
 
 def named_below(files: list[str], root: Path) -> list[str]:
-    """Return the names of the configuration's files: relative to the working directory or the workflow's folder."""
+    """Return the configuration's files relative to the working directory or to the workflow's folder."""
     names = []
     for path in map(os.path.abspath, files):
         inside = [os.path.relpath(path, folder) for folder in (os.curdir, root)]
@@ -151,12 +151,11 @@ def named_below(files: list[str], root: Path) -> list[str]:
 
 
 def shell_prefix(prepared: Prepared, own_environment: bool) -> str:
-    """Return what the shell of each step does first.
+    """Return the commands that the shell of each step runs first.
 
-    Steps import from the workflow's folder and from nothing of the user's own site-packages; without --sdm they run in
-    the environment of this Snakemake. Threads that wait sleep: spinning ones slow down every job that shares their
-    cores. The images of many notebooks forbid bytecode, without which each step compiles torch's 2,000 modules again,
-    in 5 to 10 s.
+    Steps import from the workflow's folder and not from the user's site-packages. Without --sdm, they run in the
+    environment of this Snakemake. Waiting threads sleep, because spinning threads slow down all jobs on the same cores.
+    Many notebook images disable bytecode files; each step would then compile torch's 2,000 modules again, in 5 to 10 s.
     """
     variables = {"PYTHONPATH": prepared.root, "PYTHONNOUSERSITE": 1, "PYTHONSAFEPATH": 1, "OMP_WAIT_POLICY": "PASSIVE"}
     variables |= OFFLINE_ENVIRONMENT if prepared.config.offline else {}
@@ -167,7 +166,7 @@ def shell_prefix(prepared: Prepared, own_environment: bool) -> str:
 
 
 def prepare_containers(workflow: Any, prepared: Prepared) -> None:
-    """Say what every container is started with: which variables, and which folders outside the working directory."""
+    """Set the variables of all containers, and bind folders outside the working directory."""
     config, root = prepared.config, prepared.root
     missing = [name for name, file in prepared.images.items() if "://" not in file and not os.path.exists(file)]
     if missing:
@@ -177,8 +176,8 @@ def prepare_containers(workflow: Any, prepared: Prepared) -> None:
     os.environ.update(passed_variables(os.environ, "apptainer" if shutil.which("apptainer") else "singularity"))
     outside = [str(root), *paths_of(config, (os.curdir, root)), *host_folders(os.environ)]
     arguments = bound_arguments(places_outside(outside, [os.getcwd()]))
-    # The user's own, such as --nv of a profile, come after ours. A cluster's job is given both, as they were where it
-    # was submitted; a folder that was bound there need not be on this node.
+    # The user's arguments, such as --nv of a profile, follow ours. A job of a cluster is started with both as they were
+    # on the submitting node, but the folders that were bound there may not exist here.
     settings = workflow.deployment_settings
     if workflow.is_main_process:
         os.environ[USERS_ARGUMENTS] = settings.apptainer_args
@@ -189,7 +188,7 @@ def prepare_containers(workflow: Any, prepared: Prepared) -> None:
 
 
 def show_summary(workflow: Any, prepared: Prepared) -> None:
-    """Print what the runs came to, if the leaderboard was made just now and nobody else shows it (`make` does)."""
+    """Print a summary of the runs if this call made the leaderboard, unless the caller prints it (as `make` does)."""
     results = prepared.config.pathvars.get("results", "results")
     table = os.path.join(results, "leaderboard.csv")
     made_now = os.path.exists(table) and os.path.getmtime(table) >= workflow.start_time.timestamp()

@@ -1,6 +1,6 @@
-"""Print the folder of the results that configuration files name: `python -m scripts.workflow.results_folder FILE ...`.
+"""Print the results folder of configuration files: `python -m scripts.workflow.results_folder FILE ...`.
 
-The Makefile asks it where the leaderboard is, of which a report is to be made.
+The Makefile uses it to find the leaderboard for a report.
 """
 
 import argparse
@@ -14,7 +14,7 @@ from scripts.config.files import first_fault
 
 
 def folder_of_files(files: list[Path]) -> str:
-    """Return the folder of results of files laid over each other; what can't be read is for others to report."""
+    """Return the results folder of configuration files, later ones with priority; unreadable files are skipped."""
     config: dict = {}
     for file in files:
         try:
@@ -27,7 +27,7 @@ def folder_of_files(files: list[Path]) -> str:
 
 
 def main(argv=None) -> int:
-    """Print the folder, or one line on a file that is missing or broken; return the exit status."""
+    """Print the folder, or one line on a missing or invalid file; return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("files", type=Path, nargs="*", help="configuration files, in the order of --configfile")
     files = parser.parse_args(argv).files

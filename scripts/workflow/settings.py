@@ -1,4 +1,4 @@
-"""Settings of steps, from the configuration; a step runs again when its settings change."""
+"""Settings of the steps, from the configuration. A step runs again when its settings change."""
 
 import json
 from typing import Any
@@ -12,12 +12,12 @@ from scripts.workflow.prepare import Prepared
 
 
 def as_json(settings: Any) -> str:
-    """Return settings as JSON that is the same for the same settings."""
+    """Return settings as JSON with sorted keys."""
     return json.dumps(settings, ensure_ascii=False, sort_keys=True)
 
 
 def chosen(section: Section, keys: str) -> dict:
-    """Return these keys of a section, separated by spaces; `a.b` takes b alone of the section a."""
+    """Return some keys of a section. `keys` are separated by spaces; `a.b` selects only b of the section a."""
     include: dict[str, Any] = {}
     for key in keys.split():
         head, _, tail = key.partition(".")
@@ -32,12 +32,12 @@ def images(prepared: Prepared, dataset: str) -> dict:
 
 
 def whole_files(prepared: Prepared, dataset: str) -> dict:
-    """Return the files of whole splits."""
+    """Return the files that are whole splits, by split."""
     return {"whole_files": {split: files_of(prepared, dataset, f"{split}_files") for split in ("validation", "test")}}
 
 
 def gguf(prepared: Prepared, run: str) -> dict:
-    """Return what the metadata of a run's GGUF files is made of."""
+    """Return the settings in the metadata of a run's GGUF files."""
     config, section = prepared.config, prepared.config.runs[run]
     deploy = chosen(section.deploy, "description parameters")
     del deploy["parameters"]["num_ctx"]
@@ -53,7 +53,7 @@ def gguf(prepared: Prepared, run: str) -> dict:
 
 
 def score(prepared: Prepared, run: str) -> dict:
-    """Return the section `score` of a run, with the SHA-256 of a file of own metrics."""
+    """Return the section `score` of a run, with the SHA-256 of the file `metrics_from`."""
     values = prepared.config.runs[run].score.model_dump(mode="json")
     if values["metrics_from"]:
         path = prepared.located(values["metrics_from"])
@@ -62,25 +62,25 @@ def score(prepared: Prepared, run: str) -> dict:
 
 
 def verdict(prepared: Prepared, run: str) -> dict:
-    """Return what the verdict on a run depends on: the gates that are for it, and what is shipped."""
+    """Return the settings of a run's verdict: its gates, the shipped variant and the bootstrap."""
     section = prepared.config.runs[run]
     gates = gates_of(prepared.config, run)
     return {"gates": gates, "shipped": shipped_variant(section), **chosen(section.score, "bootstrap seed")}
 
 
 def report(prepared: Prepared, run: str) -> dict:
-    """Return what reports say of a run."""
+    """Return the settings that a run's report shows."""
     section = prepared.config.runs[run]
     facts = chosen(section, "dataset model task method strategy")
     return {"run": run, "strategies": list(section.strategies), **facts}
 
 
 def leaderboard(prepared: Prepared) -> dict:
-    """Return what reports say of all runs, and their variants."""
+    """Return the settings of all runs that the leaderboard shows."""
     runs = prepared.config.runs
     return {"runs": [report(prepared, run) | {"variants": answer_variants(runs[run])} for run in runs]}
 
 
 def bundle(prepared: Prepared, run: str) -> dict:
-    """Return all that the configuration says of a run, its model and its dataset."""
+    """Return all settings of a run, its model and its dataset."""
     return sections_of(prepared.config, run)

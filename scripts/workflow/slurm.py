@@ -1,4 +1,4 @@
-"""What profiles/slurm must know of a cluster. Imports nothing that a plain Snakemake does not have."""
+"""Checks and settings of a cluster for profiles/slurm. Imports only packages that Snakemake itself installs."""
 
 import re
 import subprocess
@@ -7,33 +7,33 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-# Snakemake's plugin looks at its jobs at least every 180 seconds: so long must one that has ended be remembered.
+# Snakemake's plugin queries its jobs at least every 180 seconds. Slurm must remember ended jobs for this time.
 LONGEST_LOOK = 180
 PROFILE = "profiles/slurm"
 NAMED = re.compile(r"[^\s'\"\\$`;&|<>(){}*?~#!]*")
-GPU = re.compile(r"[A-Za-z0-9_.]*")  # what the plugin takes
-LONGEST_WARNING = 65535  # seconds; sbatch takes no more
+GPU = re.compile(r"[A-Za-z0-9_.]*")  # what the plugin accepts
+LONGEST_WARNING = 65535  # seconds; the maximum of sbatch
 
 
 class Variable(NamedTuple):
-    """What a variable of the profile may be: in words, and as a function."""
+    """The allowed values of a variable of the profile: as text, and as a function."""
 
     may_be: str
     takes: Callable[[Any], bool]
 
 
 def is_name(value: Any) -> bool:
-    """Say whether a value is a name that goes to sbatch, or nothing."""
+    """Return whether a value is None or a name for sbatch."""
     return value is None or (type(value) in (str, int) and NAMED.fullmatch(str(value)) is not None)
 
 
 def is_gpu(value: Any) -> bool:
-    """Say whether a value is a kind of GPU that the plugin takes, or nothing."""
+    """Return whether a value is None or a GPU model that the plugin accepts."""
     return value is None or (type(value) in (str, int) and GPU.fullmatch(str(value)) is not None)
 
 
 def is_warning(value: Any) -> bool:
-    """Say whether a value is a number of seconds that sbatch takes."""
+    """Return whether a value is a number of seconds that sbatch accepts."""
     return str(value).isdecimal() and 0 < int(value) <= LONGEST_WARNING
 
 
@@ -50,9 +50,9 @@ VARIABLES = {
 
 
 def check_variables(found: dict[str, Any]) -> None:
-    """Exit with one line for the first variable of the profile that is missing or is not what it may be.
+    """Exit with one line for the first variable of the profile that is missing or invalid.
 
-    `found` has the names of the profile's template, whose own are passed over.
+    `found` holds all names of the profile's template; names that are not in VARIABLES are ignored.
     """
     for name, variable in VARIABLES.items():
         if name not in found:
@@ -64,7 +64,7 @@ def check_variables(found: dict[str, Any]) -> None:
 
 
 def profile() -> str:
-    """Return the file of the profile that Snakemake was called with, a copy of this one perhaps."""
+    """Return the file of the profile that Snakemake uses, which may be a copy of profiles/slurm."""
     name, words = PROFILE, iter(sys.argv[1:])
     for word in words:
         option, equals, value = word.partition("=")
@@ -74,11 +74,11 @@ def profile() -> str:
 
 
 def status_command() -> str:
-    """Return the program that tells how jobs ended: squeue, or sacct where the controller forgets them too soon.
+    """Return the command that reports how jobs ended: squeue, or sacct if the controller forgets jobs too soon.
 
-    squeue asks the controller: it works with and without a database of accounts (slurmdbd), and knows the tasks of a
-    job array by the names that Snakemake knows. Without that database sacct fails, and Snakemake would wait for ever.
-    Exits with a line when neither could tell.
+    squeue asks the controller. It works without an accounting database (slurmdbd), and names the tasks of a job array
+    as Snakemake does. Without the database sacct fails, and Snakemake would wait forever. Exits with one line if
+    neither command works.
     """
     age = re.search(r"^MinJobAge\s*=\s*(\d+)", printed("scontrol", "show", "config"), re.MULTILINE)
     if age is None or int(age[1]) > LONGEST_LOOK:
@@ -92,7 +92,7 @@ def status_command() -> str:
 
 
 def printed(*command: str) -> str:
-    """Return what a command prints, and nothing where it fails or isn't there."""
+    """Return the output of a command; empty if the command fails or is missing."""
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
     except (OSError, subprocess.SubprocessError):

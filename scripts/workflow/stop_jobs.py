@@ -1,8 +1,8 @@
-"""SIGTERM to Snakemake stops its jobs, and so does Ctrl-C.
+"""Stop the jobs of Snakemake at SIGTERM and Ctrl-C.
 
-By itself Snakemake waits on SIGTERM until its running jobs are done, which can be hours. What stands between Snakemake
-and a step is left alone: shells end with the step, and Snakemake waits for them; in a container, the program that holds
-the image in place must not go before the step, or the step has no files any more to end in good order.
+By default, Snakemake waits at SIGTERM until its running jobs are done, which can take hours. Processes between
+Snakemake and a step get no signal. Shells end with the step, and Snakemake waits for them. In a container, the program
+that mounts the image must not end before the step, which still needs its files.
 """
 
 import os
@@ -13,12 +13,12 @@ from pathlib import Path
 
 GO_BETWEENS = ("bash", "sh", "dash", "starter", "squashfuse", "squashfuse_ll", "fuse2fs", "fuse-overlayfs", "gocryptfs")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
-GRACE = 60  # seconds until a job that does not stop is killed
-stopping = threading.Event()  # set from the signal on
+GRACE = 60  # seconds until a job that does not stop is killed by SIGKILL
+stopping = threading.Event()  # set when a signal arrives
 
 
 def descendants(pid: int) -> dict[int, str]:
-    """Return the processes below one, with the names of their programs."""
+    """Return the descendants of a process: process id to name of the program."""
     parents, names = {}, {}
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -38,7 +38,7 @@ def descendants(pid: int) -> dict[int, str]:
 
 
 def stop_jobs(grace: float = GRACE) -> None:
-    """Ask all processes below this one to stop, those that start meanwhile too, until none is left or time is up."""
+    """Send SIGTERM to all descendants, including new ones, and SIGKILL after `grace` seconds; never returns."""
     asked, end = set(), time.monotonic() + grace
     while True:
         late = time.monotonic() > end
@@ -47,17 +47,17 @@ def stop_jobs(grace: float = GRACE) -> None:
                 asked.add(pid)
                 try:
                     os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-                except OSError:  # it ended meanwhile, or is another user's
+                except OSError:  # it has ended, or belongs to another user
                     continue
         time.sleep(0.2)
 
 
 def stop_jobs_on_signals() -> None:
-    """At SIGTERM and Ctrl-C jobs stop, Snakemake cleans up and ends. For the main thread, at its start."""
+    """Make SIGTERM and Ctrl-C stop the jobs and end Snakemake cleanly. Call it from the main thread."""
 
     def stop(number, frame):
         for signal_number in SIGNALS:
-            signal.signal(signal_number, signal.SIG_IGN)  # once is enough
+            signal.signal(signal_number, signal.SIG_IGN)  # ignore further signals
         stopping.set()
         threading.Thread(target=stop_jobs, daemon=True).start()
         raise KeyboardInterrupt

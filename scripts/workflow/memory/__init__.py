@@ -1,1 +1,1 @@
-"""GPU memory of a run, estimated from the configuration and the model's shape before anything is downloaded."""
+"""Estimate the GPU memory of a run from the configuration and the model's shape, before any download."""

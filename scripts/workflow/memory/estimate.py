@@ -1,7 +1,7 @@
-"""How much GPU memory training takes, part by part.
+"""Estimate the GPU memory of training and prediction by part.
 
-Every part is counted from shapes and settings; the sum is held against traced runs of the real shapes in
-tests/benchmarks/bench_memory.py. What is not counted (CUDA's context, the allocator's gaps) is in RESERVE.
+Each part is computed from shapes and settings. tests/benchmarks/bench_memory.py compares the sum with traced runs of
+the real shapes. RESERVE is for the rest: the CUDA context and fragmentation in the allocator.
 """
 
 from dataclasses import dataclass, replace
@@ -10,23 +10,23 @@ from scripts.config.runs import Run
 from scripts.workflow.memory.shapes import Shape, Tower
 
 GIB = 2**30
-RESERVE = 1.2 * GIB  # CUDA context and cuBLAS workspaces (about 0.7), and gaps between blocks
-FOUR_BIT = {True: 0.5 + 8 / 64 / 8 + 32 / 256 / 64 / 8, False: 0.5 + 32 / 64 / 8}  # bytes a weight, by double_quant
+RESERVE = 1.2 * GIB  # CUDA context and cuBLAS workspaces (about 0.7), and fragmentation
+FOUR_BIT = {True: 0.5 + 8 / 64 / 8 + 32 / 256 / 64 / 8, False: 0.5 + 32 / 64 / 8}  # bytes per weight, by double_quant
 OPTIMIZER = {
     "adamw_torch": 8, "adamw_torch_fused": 8, "paged_adamw_32bit": 8, "paged_adamw_8bit": 2, "adafactor": 0.1
 }  # fmt: skip
-# Bytes per token of one block: (of the residual stream's features, of the MLP's features). Fitted to traces of
-# transformers 5.23 and PEFT 0.21 under bf16 (tests/benchmarks/bench_memory.py), where they hold within a few per cent.
-KEPT_ADAPTED, KEPT_PLAIN = (53.3, 12.3), (34.3, 8.0)  # kept for backward, with adapters and without
-AT_WORK_ADAPTED, AT_WORK_PLAIN = (65.0, 22.1), (46.0, 18.0)  # kept, and what its backward holds beside
-TURNING_POINT = (6.0, 10.0)  # beside what is kept, where forward ends and backward begins
+# Bytes of one block per token: (per feature of the residual stream, per feature of the MLP). Fitted to traces of
+# transformers 5.23 and PEFT 0.21 in bf16 (tests/benchmarks/bench_memory.py), with errors of a few per cent.
+KEPT_ADAPTED, KEPT_PLAIN = (53.3, 12.3), (34.3, 8.0)  # kept for the backward pass, with and without adapters
+AT_WORK_ADAPTED, AT_WORK_PLAIN = (65.0, 22.1), (46.0, 18.0)  # the same, plus temporaries of the backward pass
+TURNING_POINT = (6.0, 10.0)  # in addition, between forward and backward pass
 FORWARD_ONLY = (12.0, 5.5)
-HEAD_TILE = 1024  # positions whose logits exist at a time (TRL's fused output layer)
+HEAD_TILE = 1024  # positions with logits in memory at a time (TRL's fused output layer)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """Bytes of GPU memory at the peak of training, by part."""
+    """Peak GPU memory in bytes, by part."""
 
     weights: float
     trained: float
@@ -46,7 +46,7 @@ class Estimate:
 
 
 def adapter_parameters(shape: Shape, run: Run) -> int:
-    """Return the trained weights of a LoRA adapter; modules named one by one count as if they were all of them."""
+    """Return the number of trained weights of a LoRA adapter. A list of modules counts as all linear layers."""
     r = run.lora.r
     total = shape.layers * sum(r * (inputs + outputs) for inputs, outputs in shape.linears)
     if run.lora.dora:
@@ -58,7 +58,7 @@ def adapter_parameters(shape: Shape, run: Run) -> int:
 
 
 def weight_bytes(shape: Shape, run: Run) -> float:
-    """Return the bytes of the base's weights: 4 bits for the blocks where the run asks for it, else 16."""
+    """Return the bytes of the base's weights: 16 bits each, or 4 bits in the blocks if the run asks for it."""
     four_bit = run.method == "qlora" or (run.task == "token_classification" and run.head.load_in_4bit)
     double = run.qlora.double_quant if run.method == "qlora" else True
     blocks = shape.block_parameters * (FOUR_BIT[double] if four_bit else 2)
@@ -69,10 +69,10 @@ def weight_bytes(shape: Shape, run: Run) -> float:
 
 
 def trained_bytes(shape: Shape, run: Run) -> float:
-    """Return the bytes of what is trained, with gradients and the optimizer's state."""
+    """Return the bytes of trained weights, their gradients and the optimizer's state."""
     per_parameter = 4 + 4 + OPTIMIZER[run.training.optimizer]
     if run.method == "full":
-        return shape.parameters * per_parameter  # in float32; the weights' 16 bits are what autocast makes of them
+        return shape.parameters * per_parameter  # in float32; autocast casts them to 16 bits
     trained = adapter_parameters(shape, run) if run.method in ("lora", "qlora") else 0
     if run.task == "vision" and run.vision.train_projector:
         trained += shape.projector_parameters
@@ -80,24 +80,24 @@ def trained_bytes(shape: Shape, run: Run) -> float:
 
 
 def whole_bytes(shape: Shape, run: Run) -> float:
-    """Return the bytes of sharded weights that are whole at a time: two blocks, embeddings and output layer.
+    """Return the bytes of sharded weights that are gathered at a time: two blocks, embeddings and output layer.
 
-    The next block is fetched while one is at work. Where all weights are trained they come in float32, and autocast
-    makes 16 bits of them.
+    The next block is gathered while one is computed. If all weights are trained, they are gathered in float32, and
+    autocast adds a copy in 16 bits.
     """
     per_weight = 6 if run.method == "full" else 2
     return per_weight * (2 * shape.block_parameters / shape.layers + shape.other_parameters)
 
 
 def block_bytes(shape: Shape | Tower, tokens: float, rates: tuple[float, float]) -> float:
-    """Return the bytes of one block for so many tokens, by rates per feature."""
+    """Return the bytes of one block for a number of tokens; `rates` are bytes per token and feature."""
     return tokens * (rates[0] * shape.hidden + rates[1] * shape.intermediate)
 
 
 def activation_bytes(shape: Shape, run: Run, length: int) -> float:
-    """Return the bytes that backward keeps: of all blocks, or with checkpointing of one block and every block's input.
+    """Return the bytes of activations for rows of `length` tokens.
 
-    `length` is the longest row in tokens.
+    These are the activations of all blocks or, with gradient checkpointing, of one block and the inputs of all blocks.
     """
     tokens = run.training.rows_at_once * length
     if run.method == "head":
@@ -114,7 +114,7 @@ def activation_bytes(shape: Shape, run: Run, length: int) -> float:
 
 
 def tower_activations(shape: Shape, run: Run, length: int) -> float:
-    """Return the bytes of the vision tower at work on the images of a batch whose rows are all image."""
+    """Return the bytes of the vision tower's activations for a batch where every row is an image."""
     if run.task != "vision" or shape.tower is None:
         return 0
     patches = run.training.rows_at_once * length * shape.tower.merge**2
@@ -127,7 +127,7 @@ def tower_activations(shape: Shape, run: Run, length: int) -> float:
 
 
 def shape_of_run(shape: Shape, run: Run) -> Shape:
-    """Return the shape of what a run loads: a head that reads a layer by number has the base up to there."""
+    """Return the shape that a run loads: a head that reads a numbered layer needs the base only up to that layer."""
     if run.method != "head" or isinstance(run.head.layer, str):
         return shape
     return replace(shape, layers=min(run.head.layer, shape.layers))
@@ -136,8 +136,9 @@ def shape_of_run(shape: Shape, run: Run) -> Shape:
 def training_memory(shape: Shape, run: Run) -> Estimate:
     """Return the estimate of a run's training, for each of its processes.
 
-    Rows are taken as long as they may be (`tokens.max_length`). Processes without sharding hold all weights each; with
-    them each has its part of the weights, and of what is trained if that is the weights themselves.
+    All rows are assumed to have the largest length (`tokens.max_length`). Without sharding, each process holds all
+    weights. With sharding, each process holds a shard of the weights, and also of gradients and optimizer state if all
+    weights are trained.
     """
     shape, length = shape_of_run(shape, run), run.tokens.max_length
     tokens = min(run.training.rows_at_once * length, HEAD_TILE)
@@ -156,10 +157,10 @@ def training_memory(shape: Shape, run: Run) -> Estimate:
 
 
 def prediction_memory(shape: Shape, run: Run) -> Estimate:
-    """Return the estimate of prediction with transformers: the weights, and keys, values and logits of a full batch.
+    """Return the estimate of prediction with transformers: weights, and keys, values and logits of a full batch.
 
-    For base and adapter. The merged model answers in 16 bits; where it has no room, layers wait in main memory
-    (scripts/common/base_model.py). A classifier answers over a backbone of the kind that its head was trained on.
+    The estimate is for base and adapter. The merged model answers in 16 bits; layers that do not fit stay in main
+    memory (scripts/common/base_model.py). A classifier's backbone has the same bits as in its head's training.
     """
     shape, batch, length = shape_of_run(shape, run), run.generation.batch_size, run.tokens.max_length
     wish = run.generation.load_in_4bit
@@ -172,6 +173,6 @@ def prediction_memory(shape: Shape, run: Run) -> Estimate:
     whole = batch * (length + run.generation.max_new_tokens)
     cache = 2 * 2 * shape.layers * shape.kv_heads * shape.head_size * whole
     work = block_bytes(shape, whole, FORWARD_ONLY)
-    # The likelihood takes the logits of whole rows, and of the answers alone where there are images.
+    # The likelihood needs the logits of whole rows; with images, only those of the answers.
     rows = run.generation.max_new_tokens if run.task == "vision" else length
     return Estimate(weights, 0, cache + work, batch * rows * shape.vocabulary * 6)

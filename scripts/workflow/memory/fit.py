@@ -1,4 +1,4 @@
-"""Settings with which a run fits a GPU: the same batches and the same result wherever that is possible."""
+"""Find settings with which a run fits on a GPU, with the same batches and results if possible."""
 
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -10,40 +10,40 @@ from scripts.workflow.memory.shapes import Shape
 
 
 class Gpu(NamedTuple):
-    """A class of GPUs: its folder under config/gpu, what people call it, and the GiB that a job may take."""
+    """A class of GPUs: its folder under config/gpu, its usual name, and the GiB that a job may use."""
 
     name: str
     title: str
     gib: float
 
 
-# A card's memory as the driver gives it; 24 GB cards may drive a screen as well.
+# Memory as the driver reports it; a 24 GB GPU may also drive a screen.
 GPUS = (
     Gpu("t4", "16 GB (T4)", 14.5),
     Gpu("24gb", "24 GB", 22.5),
     Gpu("80gb", "80 GB", 79.0),
 )
-# 1,444 image tokens instead of 3,025 at patches of 28 pixels; a page of A4 then has 91 dots per inch.
+# 1,444 image tokens instead of 3,025, with 28 pixels per token; an A4 page then has 91 dots per inch.
 SMALLER_IMAGES = {"vision": {"longest_edge": 1064}, "tokens": {"max_length": 2048}}
 
 
 def changed(run: Run, settings: dict) -> Run:
-    """Return a run with settings laid over its own."""
+    """Return a run with some settings replaced."""
     return Run.model_validate(merged(run.model_dump(exclude_unset=True), settings))
 
 
 def batch_shapes(run: Run) -> Iterator[dict]:
-    """Yield micro-batch and accumulation, the largest micro-batch first; their product, the batch, stays the same."""
+    """Yield micro-batch and accumulation, the largest micro-batch first; their product, the batch size, is constant."""
     batch = run.training.micro_batch * run.training.accumulation
     for micro_batch in sorted({size for size in range(1, batch + 1) if batch % size == 0}, reverse=True):
         yield {"micro_batch": micro_batch, "accumulation": batch // micro_batch}
 
 
 def training_ways(run: Run) -> Iterator[dict]:
-    """Yield settings of training from the fastest to the most sparing: each falls back on less memory.
+    """Yield settings of training in the order of preference, from fast to memory-saving.
 
-    First the batch is cut into smaller pieces, without checkpointing and then with it, which changes no result; then
-    the base is held in 4 bits, which changes it a little; last, images are read at a lower resolution.
+    First come smaller micro-batches, without and then with gradient checkpointing, which do not change the result. Then
+    comes a base in 4 bits, which changes it slightly, and last a lower resolution of images.
     """
     savings: list[dict] = [{}]
     if run.method == "lora" and run.task != "token_classification":
@@ -59,7 +59,7 @@ def training_ways(run: Run) -> Iterator[dict]:
 
 
 def prediction_ways(run: Run) -> Iterator[dict]:
-    """Yield settings of prediction, the largest batch first; then the base in 4 bits."""
+    """Yield settings of prediction, the largest batch first; then the same with the base in 4 bits."""
     size = run.generation.batch_size
     sizes = [size // 2**halvings for halvings in range(size.bit_length()) if size // 2**halvings]
     for batch_size in sizes:
@@ -70,7 +70,7 @@ def prediction_ways(run: Run) -> Iterator[dict]:
 
 
 def fitting_settings(shape: Shape, run: Run, gib: float) -> dict | None:
-    """Return the settings with which training and prediction of a run fit so many GiB, or None when none do."""
+    """Return the first settings with which training and prediction of a run fit into `gib`, or None."""
     for training in training_ways(run) if run.method != "prompt" else [{}]:
         trained = changed(run, training)
         if run.method != "prompt" and training_memory(shape, trained).gib > gib:

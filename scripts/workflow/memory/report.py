@@ -1,4 +1,4 @@
-"""What a run's GPU memory is estimated at, as a dry run prints it."""
+"""The table of estimated GPU memory that a dry run prints."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ HEAD = "GPU memory, estimated (GiB)"
 
 
 def model_shape(config: Config, name: str, results: str, located: Callable[[str], str]) -> Shape | None:
-    """Return the shape of a model of the configuration: from its config.json or GGUF file, else by its id."""
+    """Return the shape of a model of the configuration: from its config.json or GGUF file, else by its hub id."""
     model = config.models[name]
     folders = [Path(results) / "models" / name, *([Path(located(model.path))] if model.path else [])]
     shape = shape_of_model(model.hub.id if model.hub else None, folders)
@@ -23,18 +23,16 @@ def model_shape(config: Config, name: str, results: str, located: Callable[[str]
 
 
 def smallest_gpu(gib: float) -> str:
-    """Return the smallest class of GPUs that a job of so many GiB fits."""
+    """Return the name of the smallest class of GPUs with enough memory for a job."""
     return next((gpu.title for gpu in GPUS if gib <= gpu.gib), f"more than {GPUS[-1].title}")
 
 
 def memory_lines(config: Config, located: Callable[[str], str]) -> Iterator[str]:
-    """Yield a table of the runs whose models want a GPU: training, prediction, and the smallest GPU for both.
+    """Yield the lines of a table of runs: memory of training and prediction, and the smallest GPU for both.
 
-    Runs that want the same, such as many of a sweep, share a row.
-
-    Of a training in several processes it is what each wants, on a GPU of its own; prediction is one process.
-
-    Models on the CPU want none; of a model that is neither known nor there yet nothing can be said.
+    Runs with equal values, such as many of a sweep, share a row. For a training in several processes, the memory is
+    that of each process, which has its own GPU; prediction is one process. Models on the CPU are left out. A model of
+    unknown shape has a row without an estimate.
     """
     results = config.pathvars.get("results", "results")
     alike: dict[tuple[str, str, str], list[str]] = {}

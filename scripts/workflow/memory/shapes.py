@@ -1,4 +1,4 @@
-"""Shapes of models: of a config.json, or known for the models of the recipes before they are fetched."""
+"""Shapes of models: from a config.json or a GGUF file, or built in for the models of the recipes."""
 
 import json
 from collections.abc import Iterable
@@ -36,7 +36,7 @@ class Shape:
 
     @property
     def linears(self) -> list[tuple[int, int]]:
-        """(inputs, outputs) of each linear layer of one block: q, k, v, o, gate, up, down."""
+        """(inputs, outputs) of each linear layer in one block: q, k, v, o, gate, up, down."""
         queries, keys = self.heads * self.head_size, self.kv_heads * self.head_size
         hidden, wide = self.hidden, self.intermediate
         attention = [(hidden, queries), (hidden, keys), (hidden, keys), (queries, hidden)]
@@ -44,18 +44,18 @@ class Shape:
 
     @property
     def block_parameters(self) -> int:
-        """Weights of the linear layers of all blocks."""
+        """Number of weights in the linear layers of all blocks."""
         return self.layers * sum(inputs * outputs for inputs, outputs in self.linears)
 
     @property
     def other_parameters(self) -> int:
-        """Embeddings, output layer and norms."""
+        """Number of weights in embeddings, output layer and norms."""
         tables = self.vocabulary * self.hidden * (1 if self.tied else 2)
         return tables + (2 * self.layers + 1) * self.hidden
 
     @property
     def tower_parameters(self) -> int:
-        """Vision tower and projector."""
+        """Number of weights in vision tower and projector."""
         if self.tower is None:
             return 0
         tower = self.tower
@@ -64,7 +64,7 @@ class Shape:
 
     @property
     def projector_parameters(self) -> int:
-        """Norm, patch merger and the two linear layers between tower and language model."""
+        """Number of weights in the projector: norm, patch merger and two linear layers."""
         if self.tower is None:
             return 0
         merged = self.tower.hidden * self.tower.merge**2 * self.tower.hidden
@@ -72,11 +72,11 @@ class Shape:
 
     @property
     def parameters(self) -> int:
-        """All weights."""
+        """Number of all weights."""
         return self.block_parameters + self.other_parameters + self.tower_parameters
 
 
-# From the models' own config.json on the hub.
+# From the config.json of each model on the hub.
 KNOWN = {
     "mistralai/Mistral-7B-v0.1": Shape(32000, 4096, 14336, 32, 32, 8, 128),
     "mistralai/Mistral-7B-v0.3": Shape(32768, 4096, 14336, 32, 32, 8, 128),
@@ -89,7 +89,7 @@ KNOWN = {
 
 
 def shape_of_config(config: dict) -> Shape:
-    """Return the shape that a config.json states; KeyError when it is not of this family."""
+    """Return the shape in a config.json. Raises KeyError for a model of another family."""
     text = config.get("text_config", config)
     heads = text["num_attention_heads"]
     vision = config.get("vision_config")
@@ -114,7 +114,7 @@ def shape_of_config(config: dict) -> Shape:
 
 
 def shape_of_gguf(path: Path) -> Shape | None:
-    """Return the shape that the head of a GGUF file states; None for one that is not sound or not of this family."""
+    """Return the shape in the header of a GGUF file; None for an invalid file or a model of another family."""
     try:
         file = read_gguf(path)
         values = {key.removeprefix(f"{file.architecture}."): value for key, value in file.values.items()}
@@ -134,7 +134,7 @@ def shape_of_gguf(path: Path) -> Shape | None:
 
 
 def shape_of_model(hub_id: str | None, folders: Iterable[Path]) -> Shape | None:
-    """Return the shape of a model: of the config.json in the first folder that has one, or known by the hub id."""
+    """Return the shape of a model: from the first folder with a config.json, else the built-in one of the hub id."""
     for folder in folders:
         path = Path(folder) / "config.json"
         if path.is_file():

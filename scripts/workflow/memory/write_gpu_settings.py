@@ -1,4 +1,4 @@
-"""Write config/gpu/<gpu>/<recipe>.yaml: settings with which each recipe fits a GPU, by the estimate (`make docs`).
+"""Write config/gpu/<gpu>/<recipe>.yaml: settings with which each recipe fits on a GPU by the estimate (`make docs`).
 
 python -m scripts.workflow.memory.write_gpu_settings
 """
@@ -25,9 +25,9 @@ def recipes() -> list[str]:
 
 
 def settings_of_recipe(config: Config, written: dict, gpu: Gpu) -> tuple[dict, list[str]] | None:
-    """Return a recipe's runs with settings for a GPU, and a line on each; None when a run doesn't fit.
+    """Return settings of a recipe's runs for a GPU, and a line on each run; None if a run does not fit.
 
-    Runs are named as the user wrote them: all that come of one sweep get the settings of the hungriest.
+    All runs of a sweep get the settings of the run that needs the most memory, under the name of the written run.
     """
     runs, lines = {}, []
     for name in written["runs"]:
@@ -47,12 +47,12 @@ def settings_of_recipe(config: Config, written: dict, gpu: Gpu) -> tuple[dict, l
 
 
 def shape_of(config: Config, run):
-    """Return the shape of a run's model, which a recipe takes from the hub."""
+    """Return the shape of a run's model; all models of recipes are hub models."""
     return KNOWN[config.models[run.model].hub.id]
 
 
 def gpu_file(recipe: str, gpu: Gpu) -> str | None:
-    """Return the text of a recipe's file for a GPU, or None when it doesn't fit it."""
+    """Return the text of a recipe's file for a GPU, or None if the recipe does not fit."""
     written = yaml.safe_load((RECIPES / f"{recipe}.yaml").read_text(encoding="utf-8"))
     found = settings_of_recipe(load_config(written), written, gpu)
     if found is None:
@@ -70,13 +70,13 @@ def gpu_file(recipe: str, gpu: Gpu) -> str | None:
 
 
 def all_files() -> dict[Path, str]:
-    """Return path and text of every file."""
+    """Return the text of each file by path."""
     texts = {FOLDER / gpu.name / f"{recipe}.yaml": gpu_file(recipe, gpu) for recipe in recipes() for gpu in GPUS}
     return {path: text for path, text in texts.items() if text is not None}
 
 
 def main() -> int:
-    """Write the files, and remove those of recipes that don't fit any more."""
+    """Write the files, and remove those of recipes that no longer fit."""
     files = all_files()
     for path in FOLDER.glob("*/*.yaml"):
         if path not in files:
