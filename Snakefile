@@ -1,5 +1,5 @@
 # From raw data to a fine-tuned, merged, quantized, scored and deployable language model.
-# `snakemake --cores all` runs the demo; `--configfile config/recipes/football.yaml` another project.
+# `snakemake --cores all` runs the demo; with `--configfile config/recipes/football.yaml`, it runs another project.
 from snakemake.utils import min_version
 
 min_version("9.27")

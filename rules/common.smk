@@ -15,9 +15,9 @@ from scripts.workflow.stop_jobs import stop_jobs_on_signals
 
 PREPARED = prepare(workflow)
 CONFIG, code, conda_file = PREPARED.config, PREPARED.script, PREPARED.conda_file
-# A download that breaks off is tried again; without a network there is nothing to try.
+# Failed downloads are retried, except with `offline: true`.
 DOWNLOAD_RETRIES = 0 if CONFIG.offline else 2
-# For each run the run that makes its model: runs that differ only in how they answer share one.
+# The run that makes the model of each run: runs that differ only in how they answer share a model.
 TRAINED_BY = trained_by(CONFIG.runs)
 CLASSIFYING = [name for name, run in CONFIG.runs.items() if run.task == "token_classification"]
 VISION_RUNS = [name for name, run in CONFIG.runs.items() if run.task == "vision"]
@@ -35,7 +35,7 @@ wildcard_constraints:
 
 
 def models_from(source):
-    """Return the names of the models from this source: hub, path, gguf or embedded."""
+    """Return the names of the models from a source: hub, path, gguf or embedded."""
     return [name for name, model in CONFIG.models.items() if getattr(model, source) is not None]
 
 
@@ -50,9 +50,9 @@ def image(environment):
 
 
 def name_of(kind, wildcards):
-    """Return the name of the wildcards' `run`, of its `dataset` or `model`, or of the run it is `trained_by`.
+    """Return the name of the wildcards' `run`, its `dataset`, its `model`, or the run that trains it (`trained_by`).
 
-    The run of a dataset is the one that redacts it.
+    If the wildcards name only a dataset, the run is the one that redacts it.
     """
     if name := wildcards.get(kind):
         return name
@@ -62,12 +62,12 @@ def name_of(kind, wildcards):
 
 
 def section(kind, wildcards):
-    """Return the section of the configuration on the wildcards' run, or on its dataset or model."""
+    """Return the section of the wildcards' run, or of its dataset or model."""
     return getattr(CONFIG, f"{kind}s")[name_of(kind, wildcards)]
 
 
 def of(kind, function):
-    """Return an input function: what `function` says of the wildcards' run, or of its dataset or model."""
+    """Return an input function that applies `function` to the wildcards' run, or to its dataset or model."""
 
     def found(wildcards):
         return function(PREPARED, name_of(kind, wildcards))
@@ -76,7 +76,7 @@ def of(kind, function):
 
 
 def path_of(pattern):
-    """Return an input function: the path with the names of the wildcards' run filled in, such as {dataset}."""
+    """Return an input function that fills in the names of the wildcards' run in a path, such as {dataset}."""
     kinds = re.findall(r"{(\w+)}", pattern)
 
     def path(wildcards):
@@ -86,9 +86,9 @@ def path_of(pattern):
 
 
 def settings_of(*functions, **sections):
-    """Return a function for `params`: settings as JSON.
+    """Return a function for `params` that gives settings as JSON.
 
-    `run="seed tokens.packing"` takes these keys of the wildcards' run; input functions give further ones.
+    `run="seed tokens.packing"` selects these keys of the wildcards' run; `functions` return further settings.
     """
 
     def text(wildcards):
@@ -103,7 +103,7 @@ def settings_of(*functions, **sections):
 
 
 def option(name, key, up=0):
-    """Return a function for `params`: the option that names an input, or a folder so far above it, if there is one."""
+    """Return a function for `params`: an option with the path of an input, or of its parent `up` levels above."""
 
     def words(wildcards, input):
         path = str(input.get(key) or "")
@@ -115,27 +115,27 @@ def option(name, key, up=0):
 
 
 def is_redacted(wildcards):
-    """Tell whether personal data is replaced in the dataset."""
+    """Return whether personal data is replaced in the dataset."""
     return section("dataset", wildcards).redact
 
 
 def is_trained(wildcards):
-    """Tell whether the run trains anything."""
+    """Return whether the run trains a model."""
     return section("run", wildcards).method != "prompt"
 
 
 def is_classifying(wildcards):
-    """Tell whether the run's model is a token classifier."""
+    """Return whether the run's model is a token classifier."""
     return wildcards.run in CLASSIFYING
 
 
 def is_seeing(wildcards):
-    """Tell whether the run sees images."""
+    """Return whether the run's task is `vision`."""
     return wildcards.run in VISION_RUNS
 
 
 def is_shown_examples(wildcards):
-    """Tell whether a strategy of the run shows examples of the training split."""
+    """Return whether a strategy of the run shows examples of the training split."""
     return any(strategy.shots for strategy in section("run", wildcards).strategies.values())
 
 
@@ -145,7 +145,7 @@ def config_files(wildcards):
 
 
 def leaderboard(wildcards):
-    """Return what the leaderboard says of the runs."""
+    """Return the settings of all runs that the leaderboard shows."""
     return settings.leaderboard(PREPARED)
 
 
@@ -157,7 +157,7 @@ shown_examples = branch(is_shown_examples, then=path_of("<results>/datasets/{dat
 
 
 def scored_files(pattern):
-    """Return an input function: a file of each variant of the run that is scored."""
+    """Return an input function that gives a file for each scored variant of the run."""
 
     def files(wildcards):
         return collect(pattern, run=wildcards.run, variant=answer_variants(section("run", wildcards)))
@@ -166,7 +166,7 @@ def scored_files(pattern):
 
 
 def types_of_quants(wildcards):
-    """Return the files that say which types the tensors of a run's quantized GGUF files have."""
+    """Return the files with the tensor types of a run's quantized GGUF files."""
     quants = [quant for quant in gguf_quants(section("run", wildcards)) if quant != "bf16"]
     return collect(
         "<results>/runs/{trained_by}/gguf/{quant}.types.json", trained_by=TRAINED_BY[wildcards.run], quant=quants
@@ -174,37 +174,37 @@ def types_of_quants(wildcards):
 
 
 def shipped_model(wildcards):
-    """Return what goes into a run's bundle: a GGUF file, or the manifest of a token classifier."""
+    """Return the model in a run's bundle: a GGUF file, or the manifest of a token classifier."""
     gguf = f"gguf/{shipped_variant(section('run', wildcards))}.gguf"
     made = "merged/manifest.json" if wildcards.run in CLASSIFYING else gguf
     return f"<results>/runs/{TRAINED_BY[wildcards.run]}/{made}"
 
 
 def gpus_of_run(wildcards):
-    """Return how many GPUs the steps of a run's model ask for: none for a small model that is on the CPU."""
+    """Return the number of GPUs for steps with a run's model: 0 for a model on the CPU, else 1."""
     return 0 if section("model", wildcards).on_cpu else 1
 
 
-# One thread for a model on the CPU, so that several such jobs run at once.
+# One thread for a model on the CPU, so that several such jobs run in parallel.
 prediction_threads = branch(gpus_of_run, then=8, otherwise=1)
 
 
 def gpus_of_training(wildcards):
-    """Return how many GPUs a training wants on this machine; on several nodes Slurm gives each its own (`gres`)."""
+    """Return the number of GPUs of a training on this machine; on several nodes Slurm assigns them (`gres`)."""
     training = section("run", wildcards).training
     return gpus_of_run(wildcards) * training.processes if training.nodes == 1 else 0
 
 
 def gres_of_training(wildcards):
-    """Return the GPUs that a training on several nodes wants on each, in Slurm's words."""
+    """Return the GPUs on each node for a training on several nodes, in Slurm's format."""
     training = section("run", wildcards).training
     return f"gpu:{training.processes}" if training.nodes > 1 and gpus_of_run(wildcards) else None
 
 
 def on_several_nodes(value=None):
-    """Return a function for `resources`: this value, or the number of nodes, for a training on several nodes.
+    """Return a function for `resources`: `value`, or the number of nodes, for a training on several nodes; else None.
 
-    The plugin for Slurm starts a job that has the resource `mpi` once, and the job itself starts its tasks by srun.
+    The plugin for Slurm starts a job with the resource `mpi` only once; the job itself starts its tasks with srun.
     """
 
     def resource(wildcards):
@@ -215,19 +215,19 @@ def on_several_nodes(value=None):
 
 
 def training_threads(wildcards):
-    """Return the CPU threads of a training on each node: two for each process with a GPU, at least one for others."""
+    """Return the CPU threads of a training on each node: two per process with a GPU, else one, but at least two."""
     processes = section("run", wildcards).training.processes
     return 2 * processes if gpus_of_run(wildcards) else max(2, processes)
 
 
 def training_mb(wildcards, attempt):
-    """Return the main memory of a training job on each node in MB; more at each attempt."""
+    """Return the main memory in MB of a training job on each node, multiplied by the attempt."""
     processes = section("run", wildcards).training.processes
     return (48000 if gpus_of_run(wildcards) else 5000) * processes * attempt
 
 
 def megabytes(count):
-    """Return a function for `mem_mb`: so many MB, and as much again at each further attempt."""
+    """Return a function for `mem_mb`: `count` MB multiplied by the attempt."""
 
     def mb(wildcards, attempt):
         return count * attempt
@@ -236,7 +236,7 @@ def megabytes(count):
 
 
 def every_result(wildcards):
-    """Return what `snakemake` makes by itself: ledgers; curve, report and bundle of each run; the leaderboard."""
+    """Return the default targets: ledgers; curve, report and bundle of each run; the leaderboard."""
     made = [f"<results>/datasets/{name}/ledger.html" for name in CONFIG.datasets]
     for name, run in CONFIG.runs.items():
         made.append(f"<results>/runs/{name}/report.html")

@@ -1,14 +1,14 @@
-"""Raw data to canonical records, splits and a ledger.
+"""Convert raw data to canonical records, splits and a ledger.
 
-Requires: the raw files and images of `datasets.<dataset>`; none for a hub dataset, whose commit is among the settings;
-<results>/runs/{run}/merged/manifest.json of the classifier, where personal data is to be replaced.
+Requires: the raw files and images of `datasets.<dataset>`, except for a hub dataset, whose commit is in the settings;
+<results>/runs/{run}/merged/manifest.json of the classifier if personal data is to be replaced.
 Makes: <results>/datasets/{dataset}/records.parquet, {split}.jsonl, quarantine.jsonl, images/, redaction.json,
 ledger.json, ledger.html
 """
 
 
 rule ingest_records:
-    """Read raw data into canonical records, each traceable to file:line; set bad ones aside or stop at them."""
+    """Read raw data into canonical records, each with its origin file:line; quarantine bad records or stop."""
     input:
         raw=of("dataset", input_files.raw_files),
         images=of("dataset", input_files.image_files),
@@ -45,7 +45,7 @@ rule ingest_records:
 
 
 rule redact_records:
-    """Replace the personal data that a run's classifier finds by typed placeholders."""
+    """Replace personal data, found by a run's classifier, with typed placeholders."""
     input:
         ingested="<results>/datasets/{dataset}/ingested.parquet",
         model=merged_manifest,
@@ -81,7 +81,7 @@ rule redact_records:
 
 
 rule split_records:
-    """Remove duplicates, split by hash, check that the splits share nothing, and augment the training split."""
+    """Remove duplicates, split by hash, check that the splits do not overlap, and augment the training split."""
     input:
         ingested=branch(
             is_redacted,
@@ -118,7 +118,7 @@ rule split_records:
 
 
 rule write_dataset_ledger:
-    """Write what came in, what was dropped and why, labels, lengths and splits, as JSON and as a page."""
+    """Report read and dropped records with reasons, labels, lengths and splits, as JSON and as a page."""
     input:
         records="<results>/datasets/{dataset}/records.parquet",
         quarantine="<results>/datasets/{dataset}/quarantine.jsonl",

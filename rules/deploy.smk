@@ -1,12 +1,12 @@
-"""What is deployed: GGUF files and Modelfile or a classifier's folder, model card, examples, checksums, provenance.
+"""Build the bundle: GGUF files and Modelfile or a classifier's folder, model card, examples, checksums, provenance.
 
 Requires: <results>/runs/{run}/gguf/ and parity.json, or merged/; verdict.json, scores/, training.json.
-Makes: <results>/runs/{run}/bundle/, SHA256SUMS last
+Makes: <results>/runs/{run}/bundle/; SHA256SUMS is written last.
 """
 
 
 rule build_bundle:
-    """Put together what is deployed, from the model to its provenance."""
+    """Collect the files to deploy, from the model to its provenance, in one folder."""
     input:
         model=shipped_model,
         mmproj=mmproj_of_run,

@@ -1,12 +1,13 @@
-"""The merged model as GGUF files, and the proof that what is served is what was trained.
+"""Convert the merged model to GGUF files, and check that the served model matches the trained one.
 
 Requires: <results>/runs/{run}/merged/manifest.json, <results>/datasets/{dataset}/test.jsonl.
-Makes: <results>/tools/llama.cpp/, <results>/runs/{run}/gguf/{quant}.gguf, gguf/{quant}.types.json, gguf/mmproj.gguf (vision), parity.json
+Makes: <results>/tools/llama.cpp/, <results>/runs/{run}/gguf/{quant}.gguf, gguf/{quant}.types.json, gguf/mmproj.gguf
+(vision), parity.json
 """
 
 
 rule fetch_converter:
-    """Fetch llama.cpp's own converter: pinned, hash-checked, unpacked in part."""
+    """Download the pinned archive of llama-cpp-python, check its hash, and unpack llama.cpp's converter."""
     output:
         manifest="<results>/tools/llama.cpp/manifest.json",
     log:
@@ -33,7 +34,7 @@ rule fetch_converter:
 
 
 rule convert_to_gguf:
-    """Convert the merged model to a bf16 GGUF file, metadata and chat template inside."""
+    """Convert the merged model to a bf16 GGUF file with metadata and chat template."""
     input:
         merged="<results>/runs/{run}/merged/manifest.json",
         tools="<results>/tools/llama.cpp/manifest.json",
@@ -44,7 +45,7 @@ rule convert_to_gguf:
         "<logs>/gguf/convert_to_gguf/{run}.log",
     benchmark:
         "<benchmarks>/gguf/convert_to_gguf/{run}.tsv"
-    # The way to the answers of the shipped quant, which are the last long step, is the longest: it goes first.
+    # The answers of the shipped quant are the last long step, so the rules on the path to them go first.
     priority: 1
     conda:
         conda_file("gguf")
@@ -66,7 +67,7 @@ rule convert_to_gguf:
 
 
 rule convert_mmproj:
-    """Convert the merged model's vision tower and projector to a GGUF file of their own, as llama.cpp wants them."""
+    """Convert the merged model's vision tower and projector to a separate GGUF file, as llama.cpp requires."""
     input:
         merged="<results>/runs/{run}/merged/manifest.json",
         tools="<results>/tools/llama.cpp/manifest.json",
@@ -131,7 +132,7 @@ rule quantize_gguf:
 
 
 rule check_parity:
-    """Prove that llama.cpp sees the tokens that training saw, and answers as the merged model does."""
+    """Check that llama.cpp gets the same tokens as training and answers like the merged model."""
     input:
         merged=merged_manifest,
         gguf=path_of("<results>/runs/{trained_by}/gguf/bf16.gguf"),

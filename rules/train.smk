@@ -1,4 +1,4 @@
-"""Conversations to token ids, token ids to an adapter, adapter and base to a merged model.
+"""Tokenize conversations, train an adapter, and merge the adapter into the base.
 
 Requires: <results>/datasets/{dataset}/{split}.jsonl and <results>/models/{model}/manifest.json.
 Makes: <results>/runs/{run}/tokens/, adapter/ (a classifier's head; not for the method `full`), merged/, curve.jsonl,
@@ -7,7 +7,7 @@ curve.svg, training.json
 
 
 rule tokenize_conversations:
-    """Make exactly the token ids that the trainer sees, and a ledger of lengths, masks and what is cut."""
+    """Write the exact token ids for training, and a ledger of lengths, masks and truncated rows."""
     input:
         train=path_of("<results>/datasets/{dataset}/train.jsonl"),
         validation=path_of("<results>/datasets/{dataset}/validation.jsonl"),
@@ -55,7 +55,7 @@ rule tokenize_conversations:
 
 
 rule tokenize_spans:
-    """Make token ids and a label for each token of the texts, windows of long ones, and a ledger of both."""
+    """Write token ids and a label for each token, split long texts into windows, and write a ledger."""
     input:
         train=path_of("<results>/datasets/{dataset}/train.jsonl"),
         validation=path_of("<results>/datasets/{dataset}/validation.jsonl"),
@@ -99,7 +99,7 @@ rule tokenize_spans:
 
 
 rule train_adapter:
-    """Train an adapter (or, as train_full, all weights); go on from the last checkpoint of the same run."""
+    """Train an adapter (in train_full, all weights); continue from the last checkpoint of the same run."""
     input:
         train="<results>/runs/{run}/tokens/train.arrow",
         validation="<results>/runs/{run}/tokens/validation.arrow",
@@ -159,7 +159,7 @@ use rule train_adapter as train_full with:
 
 
 rule train_head:
-    """Train a linear classifier over the base, alone or with an adapter; go on from the last checkpoint."""
+    """Train a linear classifier over the base, alone or with an adapter; continue from the last checkpoint."""
     input:
         train="<results>/runs/{run}/tokens/train.arrow",
         validation="<results>/runs/{run}/tokens/validation.arrow",
@@ -200,7 +200,7 @@ rule train_head:
 
 
 rule merge_adapter:
-    """Merge the adapter into the full-precision base: a plain Hugging Face model folder."""
+    """Merge the adapter into the full-precision base, and write a plain Hugging Face model folder."""
     input:
         adapter="<results>/runs/{run}/adapter/manifest.json",
         base=base_manifest,
@@ -243,7 +243,7 @@ use rule merge_adapter as merge_head with:
 
 
 rule plot_curve:
-    """Draw loss and learning rate over the steps."""
+    """Draw loss, learning rate and speed by optimizer step."""
     input:
         curve="<results>/runs/{run}/curve.jsonl",
     output:
