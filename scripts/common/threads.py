@@ -17,13 +17,5 @@ def use_threads(count: int) -> None:
         os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
         if "torch._dynamo" in sys.modules:
             torch._dynamo.config.disable = True
-        # Even when disabled, the first call of torch.compile takes 3 s: bitsandbytes calls it when peft is imported.
-        if os.environ["TORCHDYNAMO_DISABLE"] == "1":
-            torch.compile = uncompiled
     torch.set_num_threads(count)
     torch.use_deterministic_algorithms(True, warn_only=True)
-
-
-def uncompiled(model=None, **options):
-    """Replace `torch.compile`, as a function or a decorator: return the model or function unchanged."""
-    return (lambda function: function) if model is None else model
