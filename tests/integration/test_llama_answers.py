@@ -18,25 +18,25 @@ def prompt(question: str, before: list[dict] = SHOWN) -> Prompt:
     return Prompt("test", question, messages, "But de la tête.", None)
 
 
-PROMPTS = [prompt("Minute 3 : but."), prompt("Minute 3 : but."), prompt("0"), prompt("Corner.", [])]
+PROMPTS = [prompt(question) for question in ("Minute 3 : but.", "Minute 3 : but.", "0", "0")] + [prompt("Corner.", [])]
 
 
-def answers(model, prompts) -> list[dict]:
-    reader = TextReader()
-    rows = [answer_prompt(model, reader, asked.messages, GENERATION, seed=1) for asked in prompts]
+def answers(path, prompts) -> list[dict]:
+    with open_gguf(path, context=256, threads=1) as model:
+        reader = TextReader()
+        rows = [answer_prompt(model, reader, asked.messages, GENERATION, seed=1) for asked in prompts]
     return [{key: row[key] for key in row if key != "seconds"} for row in rows]
 
 
-def likelihoods(path, prompts) -> list[dict]:
+def likelihoods(path, prompts) -> tuple[list[dict], list[int]]:
+    """Return the likelihoods, and the beginning that was kept for the next prompt."""
+    reader = TextReader()
     with open_gguf(path, context=256, threads=1, logits_all=True) as model:
-        return measure_likelihood(model, TextReader(), prompts)
+        return measure_likelihood(model, reader, prompts), reader.prefix
 
 
 def test_an_answer_does_not_depend_on_the_prompts_before_it(tiny_gguf):
-    with open_gguf(tiny_gguf, context=256, threads=1) as model:
-        after_others = answers(model, PROMPTS)
-        alone = [answers(model, [asked])[0] for asked in PROMPTS]
-    assert after_others == alone
+    assert answers(tiny_gguf, PROMPTS) == [answers(tiny_gguf, [asked])[0] for asked in PROMPTS]
 
 
 def test_the_shared_beginning_is_evaluated_once(tiny_gguf, monkeypatch):
@@ -53,11 +53,13 @@ def test_the_shared_beginning_is_evaluated_once(tiny_gguf, monkeypatch):
 
 @pytest.mark.parametrize("cut", ["llama_model_n_swa", "llama_model_is_recurrent"])
 def test_likelihoods_are_those_of_whole_prompts(tiny_gguf, monkeypatch, cut):
-    shared = likelihoods(tiny_gguf, PROMPTS)
+    shared, kept = likelihoods(tiny_gguf, PROMPTS)
     # A model whose cache can't be cut back reads every prompt whole.
     import llama_cpp
 
     monkeypatch.setattr(llama_cpp, cut, lambda weights: 64)
-    whole = likelihoods(tiny_gguf, PROMPTS)
+    whole, kept_of_whole = likelihoods(tiny_gguf, PROMPTS)
+    assert kept
+    assert not kept_of_whole
     assert [row["nll"] for row in shared] == pytest.approx([row["nll"] for row in whole], rel=1e-3)
     assert [row["tokens"] for row in shared] == [row["tokens"] for row in whole]
