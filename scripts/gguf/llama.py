@@ -13,6 +13,7 @@ from scripts.common.errors import UserError
 from scripts.gguf.check import check_gguf, fault_lines
 
 if TYPE_CHECKING:
+    import numpy
     from llama_cpp import Llama
 
 TEMPLATE_KEY = "tokenizer.chat_template"
@@ -121,6 +122,33 @@ def can_drop_tokens(model: "Llama") -> bool:
     weights = model.model
     stateful = llama_cpp.llama_model_is_recurrent(weights) or llama_cpp.llama_model_is_hybrid(weights)
     return not stateful and llama_cpp.llama_model_n_swa(weights) == 0
+
+
+def eval_logits(model: "Llama", ids: list[int]) -> Iterator["numpy.ndarray"]:
+    """Evaluate tokens after the `n_tokens` of the cache; yield the logits of each batch of them, [tokens, vocabulary].
+
+    `Llama.eval` keeps logits only in an array of context times vocabulary numbers.
+    """
+    import llama_cpp
+    import numpy
+
+    llama_cpp.llama_memory_seq_rm(llama_cpp.llama_get_memory(model.ctx), 0, model.n_tokens, -1)
+    for start in range(0, len(ids), model.n_batch):
+        part = ids[start : start + model.n_batch]
+        batch = llama_cpp.llama_batch_init(len(part), 0, 1)
+        try:
+            batch.n_tokens = len(part)
+            for place, token in enumerate(part):
+                batch.token[place], batch.pos[place], batch.logits[place] = token, model.n_tokens + place, True
+                batch.n_seq_id[place], batch.seq_id[place][0] = 1, 0
+            if llama_cpp.llama_decode(model.ctx, batch):
+                raise UserError("llama.cpp can't evaluate the tokens of a conversation", model.model_path)
+        finally:
+            llama_cpp.llama_batch_free(batch)
+        model.input_ids[model.n_tokens : model.n_tokens + len(part)] = part
+        model.n_tokens += len(part)
+        logits = llama_cpp.llama_get_logits(model.ctx)
+        yield numpy.ctypeslib.as_array(logits, shape=(len(part), model.n_vocab()))
 
 
 def token_text(model: "Llama", token: int) -> str:

@@ -38,11 +38,12 @@ class TextReader:
         """Return the token ids of a conversation after its last image: here all."""
         return token_ids(model, chat_text(model, messages, open_ended))
 
-    def read(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> list[int]:
+    def read(self, model: "Llama", messages: list[dict]) -> list[int]:
         """Evaluate a conversation up to its last question; return the token ids of the rest."""
-        ids = self.tail(model, messages, open_ended)
+        ids = self.tail(model, messages)
         prefix = ids[: shared_length(model, messages, ids)]
-        if not prefix or prefix != self.prefix or model.n_tokens < len(prefix):
+        kept = model.input_ids[: model.n_tokens][: len(prefix)].tolist()
+        if not prefix or not prefix == self.prefix == kept:
             model.reset()
             model.eval(prefix)
             self.prefix = prefix
@@ -92,11 +93,11 @@ class ImageReader:
         end = model.tokenize(IMAGE_END, add_bos=False, special=True) if len(texts) > 1 else []
         return end + texts[-1]
 
-    def read(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> list[int]:
+    def read(self, model: "Llama", messages: list[dict]) -> list[int]:
         """Evaluate a conversation up to its last image, from an empty cache; return the token ids of the rest."""
         model.reset()
         images = [prepared_image(load_image(self.folder, name), self.image_spec) for name in images_of(messages)]
-        with self.vision.chunks(model, self.text(model, messages, open_ended), images) as chunks:
+        with self.vision.chunks(model, self.text(model, messages, True), images) as chunks:
             self.vision.eval(model, chunks[:-1])
             return chunks[-1].ids
 

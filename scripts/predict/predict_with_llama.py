@@ -9,18 +9,19 @@ Prompts with images also need the model's mmproj file and the folder of the imag
 
 import sys
 import time
+from itertools import takewhile
 from pathlib import Path
 
 from scripts.common.cli import Progress, run_step
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_of, write_jsonl
-from scripts.gguf.llama import ends_generation, llama_device, open_gguf
+from scripts.gguf.llama import can_drop_tokens, ends_generation, eval_logits, llama_device, open_gguf
 from scripts.predict.answers import AnswerFile
 from scripts.predict.arguments import bar_title, predict_parser, prompt_circumstances, prompts_of
 from scripts.predict.llama_readers import ImageReader, TextReader, reader_of
 from scripts.predict.prompts import Prompt
 
-RESULT_VERSION = 2  # raise it with a change of the results: see scripts/workflow/code_digest.py
+RESULT_VERSION = 3  # raise it with a change of the results: see scripts/workflow/code_digest.py
 Reader = TextReader | ImageReader
 
 
@@ -61,14 +62,23 @@ def answer_prompt(model, reader: Reader, messages: list[dict], generation: dict,
     }
 
 
-def answer_prompts(model, reader: Reader, prompts: list[Prompt], file: AnswerFile, generation: dict, what: str) -> None:
-    """Generate the missing answers one after the other; each prompt has its own random seed."""
-    bar = Progress(what, len(prompts))
+def answer_prompts(
+    model, reader: Reader, prompts: list[Prompt], file: AnswerFile, generation: dict, what: str
+) -> list[dict]:
+    """Generate the missing answers one after the other; return the likelihoods of the test prompts' expected answers.
+
+    Each prompt has its own random seed, and is evaluated once for its answer and its likelihood.
+    """
+    likelihoods, bar = [], Progress(what, len(prompts))
     for number, prompt in enumerate(prompts):
-        if not file.has(prompt):
+        missing = not file.has(prompt)
+        if missing:
             seed = generation["seed"] * 1_000_003 + number
             file.add(prompt, answer_prompt(model, reader, prompt.messages, generation, seed))
+        if prompt.prompt_set == "test" and prompt.expected:
+            likelihoods.append(likelihood(model, reader, prompt, evaluated=missing))
         bar.advance()
+    return likelihoods
 
 
 def answered(prompt: Prompt) -> list[dict]:
@@ -76,39 +86,40 @@ def answered(prompt: Prompt) -> list[dict]:
     return [*prompt.messages, {"role": "assistant", "content": prompt.expected}]
 
 
-def expected_ids(model, reader: Reader, prompt: Prompt) -> tuple[list[int], int]:
-    """Evaluate the beginning of a prompt; return the token ids of the rest and of the expected answer with its end
-    token, and the index where the answer begins."""
-    ids = reader.read(model, answered(prompt), open_ended=False)
-    start = reader.count(model, prompt.messages) - model.n_tokens
-    ends = [place for place in range(start, len(ids)) if ends_generation(model, ids[place])]
-    return ids[: ends[-1] + 1] if ends else ids, start
+def likelihood(model, reader: Reader, prompt: Prompt, evaluated: bool) -> dict:
+    """Return the negative log likelihood of a prompt's expected answer (nats, end token included).
 
-
-def measure_likelihood(model, reader: Reader, prompts: list[Prompt]) -> list[dict]:
-    """Return the negative log likelihood of each expected answer (nats, end token included)."""
+    `evaluated`: the model has just answered the prompt, so that the prompt's tokens are in the cache.
+    """
     import numpy
 
-    results = []
-    for prompt in prompts:
-        if not prompt.expected:
-            continue
-        ids, start = expected_ids(model, reader, prompt)
-        seen = model.n_tokens
-        model.eval(ids)
-        logits = numpy.asarray(model.scores[seen + start - 1 : seen + len(ids) - 1], dtype=numpy.float64)
-        peak = logits.max(axis=1)
-        total = peak + numpy.log(numpy.exp(logits - peak[:, None]).sum(axis=1))
-        chosen = logits[numpy.arange(len(logits)), ids[start:]]
-        results.append(
-            {
-                "id": prompt.id,
-                "nll": round(float((total - chosen).sum()), 6),
-                "tokens": len(ids) - start,
-                "characters": len(prompt.expected),
-            }
-        )
-    return results
+    asked = reader.tail(model, prompt.messages)
+    told = reader.tail(model, answered(prompt), open_ended=False)
+    ends = [place for place in range(len(asked), len(told)) if ends_generation(model, told[place])]
+    told = told[: ends[-1] + 1] if ends else told
+    before = reader.count(model, prompt.messages) - len(asked)  # tokens of the images
+    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(asked[:-1], told, strict=False)))
+    if not can_drop_tokens(model):
+        reader.read(model, prompt.messages)
+        same = model.n_tokens - before
+    elif not evaluated:
+        model.eval(reader.read(model, prompt.messages))
+    model.n_tokens = before + same
+    nll, place = 0.0, same + 1  # of the token that a row of logits predicts
+    for logits in eval_logits(model, told[same:-1]):
+        first, place = place, place + len(logits)
+        measured = range(max(first, len(asked)), place)
+        if measured:
+            rows = logits[measured.start - first :].astype("float64")
+            peak = rows.max(axis=1)
+            total = peak + numpy.log(numpy.exp(rows - peak[:, None]).sum(axis=1))
+            nll += float((total - rows[numpy.arange(len(rows)), told[measured.start : place]]).sum())
+    return {
+        "id": prompt.id,
+        "nll": round(nll, 6),
+        "tokens": len(told) - len(asked),
+        "characters": len(prompt.expected),
+    }
 
 
 def context_needed(path: Path, reader: Reader, prompts: list[Prompt], new_tokens: int) -> int:
@@ -141,10 +152,8 @@ def step(arguments) -> None:
     file = AnswerFile(arguments.answers, circumstances, llama_device())
     context = context_needed(arguments.model, reader, prompts, generation["max_new_tokens"])
     with open_gguf(arguments.model, context, threads) as model, reader.opened(model, threads):
-        answer_prompts(model, reader, prompts, file, generation, bar_title(arguments))
-    with open_gguf(arguments.model, context, threads, logits_all=True) as model, reader.opened(model, threads):
-        tests = [prompt for prompt in prompts if prompt.prompt_set == "test"]
-        write_jsonl(arguments.likelihood, measure_likelihood(model, reader, tests))
+        likelihoods = answer_prompts(model, reader, prompts, file, generation, bar_title(arguments))
+    write_jsonl(arguments.likelihood, likelihoods)
     file.finish(prompts)
 
 
