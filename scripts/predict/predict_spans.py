@@ -27,7 +27,7 @@ from scripts.predict.arguments import bar_title, predict_parser, prompt_circumst
 from scripts.predict.prompts import Prompt, all_prompts
 from scripts.predict.span_model import SpanModel
 
-RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
+RESULT_VERSION = 2  # raise it with a change of the results: see scripts/workflow/code_digest.py
 
 
 def text_of_prompt(prompt: Prompt) -> str:
@@ -47,7 +47,7 @@ def answer_prompts(model: SpanModel, prompts: list[Prompt], file: AnswerFile, wh
     for batch in model.batches(tokens):
         if not all(file.has(prompts[i]) for i in batch):
             started = time.monotonic()
-            found = model.entities_of([tokens[i] for i in batch])
+            found = model.entities_of([texts[i] for i in batch], [tokens[i] for i in batch])
             seconds = (time.monotonic() - started) / len(batch)
             for i, entities in zip(batch, found, strict=True):
                 if not file.has(prompts[i]):

@@ -1,5 +1,6 @@
 """A merged token classifier that finds entities in texts, for prediction and redaction."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from scripts.train.span_alignment import (
     windows,
 )
 
+WORD = re.compile(r"\w+")
 NF4 = {"quant_type": "nf4", "double_quant": True}  # for a 4-bit backbone that was not trained in 4 bits
 
 
@@ -78,7 +80,8 @@ class SpanModel:
         found: list[list[list]] = [[] for _ in texts]
         tokens = [self.encode(text) for text in texts]
         for batch in self.batches(tokens):
-            for number, entities in zip(batch, self.entities_of([tokens[i] for i in batch]), strict=True):
+            parts = [texts[i] for i in batch], [tokens[i] for i in batch]
+            for number, entities in zip(batch, self.entities_of(*parts), strict=True):
                 found[number] = entities
         return found
 
@@ -91,35 +94,40 @@ class SpanModel:
         order = sorted(range(len(tokens)), key=lambda i: (-len(tokens[i].ids), i))
         return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
 
-    def entities_of(self, tokens: list[TokenizedText]) -> list[list[list]]:
+    def entities_of(self, texts: list[str], tokens: list[TokenizedText]) -> list[list[list]]:
         """Return the entities of one batch of texts; on a GPU `batch_size` windows are processed at once.
 
-        An entity's score is the mean over its tokens of the probability of the predicted label.
+        All tokens of a word get one label and score (see `labels_of_words`); an entity's score is the mean over its
+        tokens.
         """
+        import torch
+
         before, after = self.frame
         capacity = self.max_length - len(before) - len(after)
         cuts = [
             (i, window) for i, text in enumerate(tokens) for window in windows(len(text.ids), capacity, self.overlap)
         ]
-        tags: list[list[str]] = [[] for _ in tokens]
-        scores: list[list[float]] = [[] for _ in tokens]
+        chances: list[list] = [[] for _ in tokens]
         for start in range(0, len(cuts), self.windows_at_once):
             part = cuts[start : start + self.windows_at_once]
             rows = [[*before, *tokens[i].ids[window.start : window.end], *after] for i, window in part]
-            for (i, window), (best, score) in zip(part, self.classify(rows), strict=True):
-                own = slice(len(before) + window.owned - window.start, len(before) + window.end - window.start)
-                tags[i] += [self.tags[number] for number in best[own]]
-                scores[i] += score[own]
-        return [list(self.decoded(*parts)) for parts in zip(tokens, tags, scores, strict=True)]
+            for (i, window), row in zip(part, self.classify(rows), strict=True):
+                first = len(before) - window.start
+                chances[i].append(row[first + window.owned : first + window.end])
+        return [
+            list(self.decoded(text, own.offsets, torch.cat(rows)))
+            for text, own, rows in zip(texts, tokens, chances, strict=True)
+        ]
 
-    def decoded(self, text: TokenizedText, tags: list[str], scores: list[float]) -> Iterator[list]:
-        """Yield the entities of a text's tags."""
-        for entity in entities_of_labels(text.offsets, tags)[0]:
+    def decoded(self, text: str, offsets: list[tuple[int, int]], chances) -> Iterator[list]:
+        """Yield the entities of a text from its tokens' places and their probabilities, [tokens, tags]."""
+        labels, scores = labels_of_words(chances, word_of_tokens(text, offsets), self.tags)
+        for entity in entities_of_labels(offsets, labels)[0]:
             own = scores[entity.first : entity.last]
             yield [entity.start, entity.end, entity.label, round(sum(own) / len(own), 6)]
 
-    def classify(self, rows: list[list[int]]) -> list[tuple[list[int], list[float]]]:
-        """Return the most probable tag of each token of each row, and its probability."""
+    def classify(self, rows: list[list[int]]) -> list:
+        """Return the probabilities of each row's tokens, a tensor [tokens, tags] on the CPU."""
         import torch
 
         from scripts.train.padding import pad_batch
@@ -131,5 +139,41 @@ class SpanModel:
                 attention_mask=inputs["attention_mask"].to(self.device),
                 use_cache=False,
             ).last_hidden_state
-            scores, best = self.head(hidden).softmax(-1).max(-1)
-        return [(b[: len(row)], s[: len(row)]) for row, b, s in zip(rows, best.tolist(), scores.tolist(), strict=True)]
+            chances = self.head(hidden).softmax(-1).cpu()
+        return [own[: len(row)] for row, own in zip(rows, chances, strict=True)]
+
+
+def word_of_tokens(text: str, offsets: list[tuple[int, int]]) -> list[int]:
+    """Return the number of each token's word: the first word that it overlaps.
+
+    A token outside words (a mark, white space) has a negative number of its own.
+    """
+    words = enumerate(WORD.finditer(text))
+    word_at = {place: number for number, match in words for place in range(*match.span())}
+    return [
+        next((word_at[place] for place in range(start, end) if place in word_at), -1 - token)
+        for token, (start, end) in enumerate(offsets)
+    ]
+
+
+def labels_of_words(chances, words: list[int], tags: list[str]) -> tuple[list[str], list[float]]:
+    """Return the BIO label and the score of each token from its probabilities, a tensor [tokens, tags].
+
+    `words` are the numbers of `word_of_tokens`. The probabilities of a word are the mean over its tokens, that of an
+    entity X is the sum of B-X and I-X, and the largest one decides and is the score. The first token of a word has B-X
+    if that is more probable there than I-X; all others have I-X.
+    """
+    import torch
+
+    names = sorted({tag[2:] for tag in tags})  # the empty one is that of O
+    name_of_tag = torch.tensor([names.index(tag[2:]) for tag in tags])
+    sums = torch.zeros(len(words), len(names)).index_add_(1, name_of_tag, chances)
+    _, word, sizes = torch.tensor(words).unique_consecutive(return_inverse=True, return_counts=True)
+    means = torch.zeros(len(sizes), len(names)).index_add_(0, word, sums) / sizes.unsqueeze(1)
+    scores, best = means.max(-1)
+    labels = []
+    for token, name in enumerate(names[number] for number in best[word].tolist()):
+        first = name and words[token - 1 : token] != [words[token]]
+        begins = first and chances[token, tags.index(f"B-{name}")] > chances[token, tags.index(f"I-{name}")]
+        labels.append(f"{'B' if begins else 'I'}-{name}" if name else OUTSIDE)
+    return labels, scores[word].tolist()

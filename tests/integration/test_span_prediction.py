@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -53,16 +54,27 @@ def test_what_was_learnt_is_found_at_its_exact_place(model):
     assert model.labels == ["CITY", "EMAIL", "PERSON"]
 
 
-def test_labels_are_those_of_plain_transformers(model, project):
+def test_probabilities_are_those_of_plain_transformers(model, project):
     plain = AutoModelForTokenClassification.from_pretrained(project / "merged", dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(project / "merged")
     (text,) = texts_of([26])
     inputs = tokenizer(text, return_tensors="pt")
     with torch.no_grad():
-        scores, best = plain(**inputs).logits[0].softmax(-1).max(-1)
-    ((tags, chances),) = model.classify([inputs["input_ids"][0].tolist()])
-    assert tags == best.tolist()
-    assert chances == pytest.approx(scores.tolist(), abs=1e-5)
+        expected = plain(**inputs).logits[0].softmax(-1)
+    (chances,) = model.classify([inputs["input_ids"][0].tolist()])
+    assert torch.allclose(chances, expected, atol=1e-5)
+
+
+def test_an_entity_is_made_of_whole_words(model):
+    """Each edge is a word's or a mark's, in a text of words that were not learnt and are cut by windows."""
+    text = " ".join(
+        f"Éloïsabeth{n} Żurbrügg-{n}kowska écrit42 à x{n}yz@mail{n}.example.fr, {n * 7919}e." for n in range(12)
+    )
+    inside = {place for word in re.finditer(r"\w+", text) for place in range(word.start() + 1, word.end())}
+    (found,) = model.entities([text])
+    assert len(model.encode(text).ids) > 3 * model.max_length
+    assert len(found) > 10
+    assert not inside & {edge for start, end, *_ in found for edge in (start, end)}
 
 
 def test_a_texts_entities_do_not_depend_on_the_others(model):
@@ -119,11 +131,11 @@ def test_answers_hold_gold_spans_entities_and_their_json_also_after_an_interrupt
         assert missing == 0
     entities_of, calls = SpanModel.entities_of, []
 
-    def interrupted(self, tokens):
+    def interrupted(self, texts, tokens):
         calls.append(len(tokens))
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return entities_of(self, tokens)
+        return entities_of(self, texts, tokens)
 
     monkeypatch.setitem(SETTINGS["generation"], "batch_size", 2)
     monkeypatch.setattr(SpanModel, "entities_of", interrupted)

@@ -4,7 +4,8 @@ python example_classify.py "your text"
 python example_classify.py --file letter.txt --redact
 
 It prints one line of JSON per entity, or with --redact the text with each entity replaced by [LABEL]. Texts of any
-length are read in windows. The backbone runs on the first GPU, else on the CPU; the last layer is in float32.
+length are read in windows. All tokens of a word get one label, from the mean of their probabilities. The backbone runs
+on the first GPU, else on the CPU; the last layer is in float32.
 """
 
 import argparse
@@ -59,7 +60,8 @@ class Classifier:
             use_safetensors=True,
             trust_remote_code=TRUST_REMOTE_CODE,
         ).eval()
-        self.backbone, self.tags = model.base_model, model.config.id2label
+        self.backbone, names = model.base_model, model.config.id2label
+        self.tags = [names[number] for number in range(len(names))]
         index = json.loads((folder / "model.safetensors.index.json").read_text(encoding="utf-8"))
         with safe_open(folder / index["weight_map"]["score.weight"], framework="pt") as file:
             self.weight = file.get_tensor("score.weight").float().to(self.device)
@@ -78,16 +80,17 @@ class Classifier:
             (start, start) if piece == "▁" and start == 0 else trimmed(text, start, end)
             for piece, (start, end) in pieces
         ]
-        tags, scores = self.tagged(encoded["input_ids"])
+        chances = self.probabilities(encoded["input_ids"])
+        tags, scores = labels_of_words(chances, word_of_tokens(text, places), self.tags)
         return [
             {"start": start, "end": end, "label": label, "score": round(score, 6), "text": text[start:end]}
             for start, end, label, score in decoded(places, tags, scores)
         ]
 
-    def tagged(self, ids: list[int]) -> tuple[list[str], list[float]]:
-        """Return tag and probability of each token; a token is scored in the first window that holds it."""
+    def probabilities(self, ids: list[int]) -> torch.Tensor:
+        """Return the probabilities [tokens, tags]; a token is scored in the first window that holds it."""
         capacity = MAX_LENGTH - len(self.before) - len(self.after)
-        tags, scores, end = [], [], 0
+        found, end = [torch.zeros(0, len(self.tags))], 0
         while end < len(ids):
             start = max(end - OVERLAP, 0)
             owned, end = end, min(start + capacity, len(ids))
@@ -96,10 +99,8 @@ class Classifier:
                 hidden = self.backbone(input_ids=row, use_cache=False).last_hidden_state[0]
                 chances = torch.nn.functional.linear(hidden.float(), self.weight, self.bias).softmax(-1)
             first = len(self.before)
-            score, best = chances[first + owned - start : first + end - start].max(-1)
-            tags += [self.tags[number] for number in best.tolist()]
-            scores += score.tolist()
-        return tags, scores
+            found.append(chances[first + owned - start : first + end - start].cpu())
+        return torch.cat(found)
 
 
 def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
@@ -107,6 +108,32 @@ def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
     piece = text[start:end]
     start += len(piece) - len(piece.lstrip())
     return start, start + len(piece.strip())
+
+
+def word_of_tokens(text: str, places: list[tuple[int, int]]) -> list[int]:
+    """Return the number of each token's word, the first that it overlaps; others have negative numbers."""
+    words = enumerate(re.finditer(r"\w+", text))
+    word_at = {place: number for number, match in words for place in range(*match.span())}
+    return [
+        next((word_at[place] for place in range(start, end) if place in word_at), -1 - token)
+        for token, (start, end) in enumerate(places)
+    ]
+
+
+def labels_of_words(chances: torch.Tensor, words: list[int], tags: list[str]) -> tuple[list[str], list[float]]:
+    """Return label and score of each token: those of its word, from the mean of the word's probabilities."""
+    names = sorted({tag[2:] for tag in tags})  # the empty one is that of O
+    name_of_tag = torch.tensor([names.index(tag[2:]) for tag in tags])
+    sums = torch.zeros(len(words), len(names)).index_add_(1, name_of_tag, chances)
+    _, word, sizes = torch.tensor(words).unique_consecutive(return_inverse=True, return_counts=True)
+    means = torch.zeros(len(sizes), len(names)).index_add_(0, word, sums) / sizes.unsqueeze(1)
+    scores, best = means.max(-1)
+    labels = []
+    for token, name in enumerate(names[number] for number in best[word].tolist()):
+        first = name and words[token - 1 : token] != [words[token]]
+        begins = first and chances[token, tags.index(f"B-{name}")] > chances[token, tags.index(f"I-{name}")]
+        labels.append(f"{'B' if begins else 'I'}-{name}" if name else "O")
+    return labels, scores[word].tolist()
 
 
 def decoded(places: list[tuple[int, int]], tags: list[str], scores: list[float]) -> list[tuple]:
