@@ -24,6 +24,8 @@ def offsets_of(pieces: list[str]) -> list[tuple[int, int]]:
         (["jo", "e", "_1", "@", "ma", "il", ".", "fr"], [0, 0, 0, -4, 1, 1, -7, 2]),
         (["a.", "b", ".c", "d", "(", ")"], [0, 1, 2, 2, -5, -6]),  # a mark in a piece of a word
         (["a.b", "c", " d.e.f"], [0, 1, 2]),  # the first word that a token overlaps
+        (["我", "叫", "Li", "n", "。", "ชื่อ"], [-1, -2, 0, 0, -5, -6]),  # scripts without spaces
+        (["한", "국", " Ар", "м"], [0, 0, 1, 1]),
         ([], []),
     ],
 )

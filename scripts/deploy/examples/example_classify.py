@@ -24,6 +24,8 @@ PRECISION = "auto"
 FOUR_BIT = None
 TRUST_REMOTE_CODE = False
 TEXT = "Hello"
+# Not the scripts that are written without spaces: Thai, Lao, Burmese, Khmer, Japanese and Chinese.
+WORD = re.compile(r"[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]+")
 
 
 def number_format(device: str) -> torch.dtype:
@@ -112,7 +114,7 @@ def trimmed(text: str, start: int, end: int) -> tuple[int, int]:
 
 def word_of_tokens(text: str, places: list[tuple[int, int]]) -> list[int]:
     """Return the number of each token's word, the first that it overlaps; others have negative numbers."""
-    words = enumerate(re.finditer(r"\w+", text))
+    words = enumerate(WORD.finditer(text))
     word_at = {place: number for number, match in words for place in range(*match.span())}
     return [
         next((word_at[place] for place in range(start, end) if place in word_at), -1 - token)
