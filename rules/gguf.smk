@@ -45,7 +45,8 @@ rule convert_to_gguf:
         "<logs>/gguf/convert_to_gguf/{run}.log",
     benchmark:
         "<benchmarks>/gguf/convert_to_gguf/{run}.tsv"
-    # The answers of the shipped quant are the last long step, so the rules on the path to them go first.
+    # From the base over the training to the shipped quant's answers is the longest way: its rules have priority, in
+    # all files.
     priority: 1
     conda:
         conda_file("gguf")

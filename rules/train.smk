@@ -31,6 +31,7 @@ rule tokenize_conversations:
         "<benchmarks>/train/tokenize_conversations/{run}.tsv"
     wildcard_constraints:
         run=one_of(generating_runs("lora", "qlora", "full")),
+    priority: 1
     conda:
         conda_file("train")
     container:
@@ -115,6 +116,7 @@ rule train_adapter:
         "<benchmarks>/train/train_adapter/{run}.tsv"
     wildcard_constraints:
         run=one_of(generating_runs("lora", "qlora")),
+    priority: 1
     conda:
         conda_file("train")
     container:
@@ -237,6 +239,7 @@ use rule merge_adapter as merge_head with:
         "<benchmarks>/train/merge_head/{run}.tsv"
     wildcard_constraints:
         run=one_of(CLASSIFYING),
+    priority: 0
     params:
         code=code("train/merge_head.py"),
         output=subpath(output.model, parent=True),
