@@ -16,6 +16,7 @@ from scripts.config.types import Section
 from scripts.config.variants import answer_variants, made_variants, shipped_variant
 from scripts.score.metric_list import METRICS
 from scripts.score.metrics import Metric, located, metrics_from
+from scripts.tasks import TASKS
 
 
 class Conflict(NamedTuple):
@@ -102,20 +103,21 @@ def validates(dataset: Dataset) -> bool:
 
 def task_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
     """Yield conflicts between a run's task and its dataset or model."""
-    dataset, model = config.datasets.get(run.dataset), config.models.get(run.model)
+    task, dataset, model = TASKS[run.task], config.datasets.get(run.dataset), config.models.get(run.model)
     if dataset is not None:
-        if run.task == "token_classification" and dataset.format != "spans":
-            yield "task", f"needs a dataset of the format 'spans', but that of '{run.dataset}' is '{dataset.format}'"
-        if run.task == "token_classification" and dataset.redact is not None:
+        wanted, given = task.record_format, dataset.format
+        if wanted and given != wanted:
+            yield "task", f"needs a dataset of the format '{wanted}', but that of '{run.dataset}' is '{given}'"
+        if task.classifies and dataset.redact is not None:
             yield "dataset", f"'{run.dataset}' is redacted: there are no entities left to learn"
-        if run.task == "vision" and dataset.images is None:
+        if task.reads_images and dataset.images is None:
             yield "task", f"needs images, but the dataset '{run.dataset}' names no folder of 'images'"
-        if run.task != "vision" and dataset.images is not None:
+        if not task.reads_images and dataset.images is not None:
             yield "task", f"'{run.task}' sees no images, but the dataset '{run.dataset}' has some: use 'vision'"
-    if run.task == "vision" and config.environments.torch == "cpu":
-        yield "task", "'vision' needs torchvision: set environments.torch to 'cuda', not 'cpu'"
-    if model is not None and (run.task == "vision") != (model.architecture == "mistral3"):
-        needed = "is 'mistral3'" if run.task == "vision" else "is another than 'mistral3'"
+    if task.reads_images and config.environments.torch == "cpu":
+        yield "task", f"'{run.task}' needs torchvision: set environments.torch to 'cuda', not 'cpu'"
+    if model is not None and task.reads_images != (model.architecture == "mistral3"):
+        needed = "is 'mistral3'" if task.reads_images else "is another than 'mistral3'"
         yield "model", f"the task '{run.task}' needs a model whose architecture {needed}; see 'models.{run.model}'"
 
 
@@ -129,7 +131,7 @@ def redaction_conflicts(config: Any) -> Iterator[Conflict]:
         if run is None:
             near = closest(dataset.redact.run, list(config.runs))
             yield Conflict(place, f"'{dataset.redact.run}' is not defined under 'runs'{near}")
-        elif run.task != "token_classification":
+        elif not TASKS[run.task].classifies:
             yield Conflict(place, f"the task of '{dataset.redact.run}' is '{run.task}', not 'token_classification'")
 
 
@@ -164,7 +166,7 @@ def metric_fault(metric: str, run: Run, dataset: Dataset | None) -> str | None:
             return None  # own_metrics_conflicts reports errors in that file
         return f"has no metric '{metric}'{closest(metric, list(known))}"
     entry = known[metric]
-    if run.task == "token_classification" and not entry.classifier:
+    if TASKS[run.task].classifies and not entry.classifier:
         others = ", ".join(name for name, other in known.items() if other.classifier)
         return f"classifies tokens, so it has no '{metric}'; it has {others}"
     if entry.spans and dataset is not None and dataset.format != "spans":

@@ -19,8 +19,9 @@ from scripts.config.types import (
     unknown_names,
 )
 from scripts.deploy.modelfile_text import modelfile_fault, with_plain_spaces
+from scripts.tasks import TASKS
 
-Task = Literal["chat", "vision", "token_classification"]
+Task = Literal[tuple(TASKS)]
 Method = Literal["lora", "qlora", "full", "head", "prompt"]
 QUANTS = (
     "bf16", "f16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_0", "q4_k_m", "q4_k_s", "q4_0", "q3_k_m", "iq4_nl", "iq4_xs"
@@ -407,22 +408,18 @@ class Run(Section):
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield what doesn't fit."""
-        classifies = self.task == "token_classification"
-        methods = ("head", "lora") if classifies else ("lora", "qlora", "full", "prompt")
-        if self.method not in methods:
-            yield "method", f"'{self.method}' can't train the task '{self.task}': use one of {', '.join(methods)}"
-        sections = {
-            "qlora": self.method == "qlora",
-            "lora": self.method in ("lora", "qlora"),
-            "head": classifies,
-            "vision": self.task == "vision",
-        }
-        for section, used in sections.items():
-            if not used:
-                yield from ((key, self.unused(section)) for key in self.given(section))
-        if classifies:
+        task = TASKS[self.task]
+        if self.method not in task.methods:
+            yield "method", f"'{self.method}' can't train the task '{self.task}': use one of {', '.join(task.methods)}"
+        by = {"qlora": ("method", ("qlora",)), "lora": ("method", ("lora", "qlora"))}
+        by |= {other.section: ("task", (name,)) for name, other in TASKS.items() if other.section}
+        for key in self.given(*by):
+            decides, values = by[key]
+            if getattr(self, decides) not in values:
+                yield key, f"is given, but the {decides} is '{getattr(self, decides)}'"
+        if task.classifies:
             for key in self.tokens.given("truncation", "max_truncated", "max_untrained", "train_on"):
-                yield f"tokens.{key}", "has no effect on the task 'token_classification': long texts come in windows"
+                yield f"tokens.{key}", f"has no effect on the task '{self.task}': long texts come in windows"
             if self.tokens.window_overlap >= self.tokens.max_length - 2 and not [*self.tokens.given("window_overlap")]:
                 overlap = self.tokens.window_overlap
                 yield "tokens.max_length", f"leaves no room beside window_overlap ({overlap}, the default): set both"
@@ -434,7 +431,7 @@ class Run(Section):
         if self.head.layer == "auto" and self.head.cache == "never":
             yield "head.layer", "'auto' trains on kept hidden states: drop head.cache 'never', or name a layer"
         yield from self.process_conflicts()
-        if self.tokens.packing and self.task != "chat":
+        if self.tokens.packing and not task.packs:
             yield "tokens.packing", f"is for the task 'chat', but the task is '{self.task}'"
         if self.generation.load_in_4bit == "yes" and self.method == "full":
             yield "generation.load_in_4bit", "there is no adapter over a 4-bit base with method 'full'"
@@ -445,32 +442,28 @@ class Run(Section):
 
     def process_conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield settings that do not work with several processes."""
-        if self.training.num_processes > 1 and (self.task == "token_classification" or self.method == "prompt"):
+        task = TASKS[self.task]
+        if self.training.num_processes > 1 and (task.classifies or self.method == "prompt"):
             what = "a token classifier is trained" if self.method != "prompt" else "the method 'prompt' runs"
             for key in self.training.given("processes", "nodes"):
                 yield f"training.{key}", f"{what} in one process: drop it"
-        if self.training.num_processes > 1 and self.task == "vision":
+        if self.training.num_processes > 1 and task.reads_images:
             for key in self.vision.given("train_projector", "train_vision_tower"):
                 if getattr(self.vision, key):
                     yield f"vision.{key}", "can't be in several processes, of which some may see no image in a step"
         if self.training.sharding == "fsdp":
             if self.method == "qlora":
                 yield "training.sharding", "a 4-bit base can't be sharded: use the method 'lora', or 'none'"
-            if self.task == "vision":
+            if task.reads_images:
                 yield "training.sharding", "'fsdp' is for text: a batch without images would wait for one with some"
             if self.lora.dora:
                 yield "lora.dora", "needs whole weights, which sharding 'fsdp' leaves nowhere: drop one of them"
 
-    def unused(self, section: str) -> str:
-        """Return why a section has no effect."""
-        by = "task" if section in ("head", "vision") else "method"
-        return f"is given, but the {by} is '{getattr(self, by)}'"
-
     def prompt_conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield conflicts of prompt sets and strategies."""
-        classifies = self.task == "token_classification"
+        task = TASKS[self.task]
         for key in self.given("strategies", "prompt_sets"):
-            if classifies and getattr(self, key):
+            if task.classifies and getattr(self, key):
                 yield key, "a token classifier takes texts, no prompts: drop it"
         for key in ("prompt_sets", "strategies"):
             if "test" in getattr(self, key):
@@ -483,7 +476,7 @@ class Run(Section):
         if self.strategy is not None and self.strategy not in self.strategies:
             known = ", ".join(self.strategies) or "none"
             yield "strategy", f"'{self.strategy}' is not among 'strategies' ({known})"
-        elif self.strategy is not None and self.task == "vision" and self.strategies[self.strategy].shots:
+        elif self.strategy is not None and task.reads_images and self.strategies[self.strategy].shots:
             yield "strategy", f"'{self.strategy}' shows examples with images, which a bundle can't hold: choose another"
         for name, prompts in self.prompt_sets.items():
             if not prompts.file.endswith(".jsonl"):
@@ -491,8 +484,9 @@ class Run(Section):
 
     def quant_conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield conflicts between quants, task and bundle."""
-        if self.task == "token_classification" or self.method == "prompt":
-            what = "a token classifier" if self.task == "token_classification" else "a base that is only prompted"
+        classifies = TASKS[self.task].classifies
+        if classifies or self.method == "prompt":
+            what = "a token classifier" if classifies else "a base that is only prompted"
             for key in self.given("quants"):
                 if self.quants:
                     yield key, f"{what} has no GGUF: drop it"

@@ -3,6 +3,7 @@
 from typing import Any
 
 from scripts.config.runs import Run
+from scripts.tasks import TASKS
 
 # Settings that may differ between two runs that share a model.
 ANSWERING = {
@@ -12,7 +13,7 @@ ANSWERING = {
 
 def gguf_quants(run: Run) -> list[str]:
     """Return the quants of a run without duplicates; bf16 is always first."""
-    if run.task == "token_classification" or run.method == "prompt":
+    if TASKS[run.task].classifies or run.method == "prompt":
         return []
     return list(dict.fromkeys(["bf16", *run.quants]))
 
@@ -30,7 +31,7 @@ def made_variants(run: Run) -> list[str]:
     """
     if run.method == "prompt":
         return ["base"]
-    if run.task == "token_classification":
+    if TASKS[run.task].classifies:
         return ["merged"]
     adapter = [] if run.method == "full" else ["adapter"]
     return ["base", *adapter, "merged", *gguf_quants(run)]

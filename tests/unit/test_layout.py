@@ -1,4 +1,4 @@
-"""A folder of scripts/ imports from common and from earlier stages, and what is named here."""
+"""A folder of scripts/ imports from common, tasks and earlier stages, and what is named here."""
 
 from pathlib import Path
 
@@ -41,6 +41,8 @@ def is_allowed(name: str, imported: str) -> bool:
     """Say whether a module of another folder may be imported."""
     own, other = folder(name), folder(imported)
     if own == "workflow" or (other == "common" and own != "plugins"):
+        return True
+    if other == "tasks" and own in ("config", *STAGES):
         return True
     if own in STAGES and other in STAGES and STAGES.index(other) < STAGES.index(own):
         return True

@@ -1,0 +1,29 @@
+"""What the workflow knows of a task: which runs it has, and where rules, steps and bundle differ for it."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of runs; the defaults are those of a task whose answers are text.
+
+    - `methods`: the values of a run's `method`
+    - `section`: the section of a run that only this task has
+    - `record_format`: the format that the run's dataset must have; None: any
+    - `reads_images`: prompts have images, and the model a vision tower
+    - `classifies`: the model labels tokens; it has no prompts and no GGUF, and is scored as the merged model only
+    - `packs`: several examples may share a row of tokens
+    - `library` to `tags`: the model card's library, hub task, relation to the base, and tags
+    """
+
+    name: str
+    methods: tuple[str, ...] = ("lora", "qlora", "full", "prompt")
+    section: str | None = None
+    record_format: str | None = None
+    reads_images: bool = False
+    classifies: bool = False
+    packs: bool = False
+    library: str = "gguf"
+    pipeline: str = "text-generation"
+    relation: str = "quantized"
+    tags: tuple[str, ...] = ("gguf", "llama.cpp", "ollama")
