@@ -9,6 +9,7 @@ import sys
 
 from scripts.config.runs import QUANTS
 from scripts.config.variants import answer_variants, gguf_quants, shipped_variant, trained_by
+from scripts.tasks import TASKS
 from scripts.workflow import input_files, settings
 from scripts.workflow.prepare import prepare, show_summary
 from scripts.workflow.stop_jobs import stop_jobs_on_signals
@@ -19,8 +20,6 @@ CONFIG, code, conda_file = PREPARED.config, PREPARED.script, PREPARED.conda_file
 DOWNLOAD_RETRIES = 0 if CONFIG.offline else 2
 # The run that makes the model of each run: runs that differ only in how they answer share a model.
 TRAINED_BY = trained_by(CONFIG.runs)
-CLASSIFYING = [name for name, run in CONFIG.runs.items() if run.task == "token_classification"]
-VISION_RUNS = [name for name, run in CONFIG.runs.items() if run.task == "vision"]
 
 
 def one_of(names):
@@ -39,9 +38,15 @@ def models_from(source):
     return [name for name, model in CONFIG.models.items() if getattr(model, source) is not None]
 
 
+def runs_where(quality):
+    """Return the names of the runs whose task has a quality of scripts/tasks/task.py, such as `classifies`."""
+    return [name for name, run in CONFIG.runs.items() if getattr(TASKS[run.task], quality)]
+
+
 def generating_runs(*methods):
     """Return the names of the runs that generate text, with one of these methods."""
-    return [name for name, run in CONFIG.runs.items() if run.method in methods and name not in CLASSIFYING]
+    runs = CONFIG.runs.items()
+    return [name for name, run in runs if run.method in methods and not TASKS[run.task].classifies]
 
 
 def image(environment):
@@ -124,14 +129,13 @@ def is_trained(wildcards):
     return section("run", wildcards).method != "prompt"
 
 
-def is_classifying(wildcards):
-    """Return whether the run's model is a token classifier."""
-    return wildcards.run in CLASSIFYING
+def task_where(quality):
+    """Return a function of wildcards: whether the run's task has a quality, such as `reads_images`."""
 
+    def found(wildcards):
+        return getattr(TASKS[section("run", wildcards).task], quality)
 
-def is_seeing(wildcards):
-    """Return whether the run's task is `vision`."""
-    return wildcards.run in VISION_RUNS
+    return found
 
 
 def is_shown_examples(wildcards):
@@ -151,8 +155,8 @@ def leaderboard(wildcards):
 
 base_manifest = path_of("<results>/models/{model}/manifest.json")
 merged_manifest = path_of("<results>/runs/{trained_by}/merged/manifest.json")
-images_of_run = branch(is_seeing, then=path_of("<results>/datasets/{dataset}/images/manifest.json"))
-mmproj_of_run = branch(is_seeing, then=path_of("<results>/runs/{trained_by}/gguf/mmproj.gguf"))
+images_of_run = branch(task_where("reads_images"), then=path_of("<results>/datasets/{dataset}/images/manifest.json"))
+mmproj_of_run = branch(task_where("reads_images"), then=path_of("<results>/runs/{trained_by}/gguf/mmproj.gguf"))
 shown_examples = branch(is_shown_examples, then=path_of("<results>/datasets/{dataset}/train.jsonl"))
 
 
@@ -176,7 +180,7 @@ def types_of_quants(wildcards):
 def shipped_model(wildcards):
     """Return the model in a run's bundle: a GGUF file, or the manifest of a token classifier."""
     gguf = f"gguf/{shipped_variant(section('run', wildcards))}.gguf"
-    made = "merged/manifest.json" if wildcards.run in CLASSIFYING else gguf
+    made = "merged/manifest.json" if task_where("classifies")(wildcards) else gguf
     return f"<results>/runs/{TRAINED_BY[wildcards.run]}/{made}"
 
 

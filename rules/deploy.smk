@@ -11,7 +11,7 @@ rule build_bundle:
         model=shipped_model,
         mmproj=mmproj_of_run,
         images=images_of_run,
-        parity=branch(is_classifying, then=[], otherwise="<results>/runs/{run}/parity.json"),
+        parity=branch(task_where("classifies"), then=[], otherwise="<results>/runs/{run}/parity.json"),
         verdict="<results>/runs/{run}/verdict.json",
         scores=scored_files("<results>/runs/{run}/scores/{variant}.json"),
         base=base_manifest,
@@ -28,7 +28,7 @@ rule build_bundle:
     benchmark:
         "<benchmarks>/deploy/build_bundle/{run}.tsv"
     wildcard_constraints:
-        run=one_of([*generating_runs("lora", "qlora", "full"), *CLASSIFYING]),
+        run=one_of(name for name, run in CONFIG.runs.items() if run.method != "prompt"),
     conda:
         conda_file("score")
     container:

@@ -80,7 +80,7 @@ rule convert_mmproj:
     benchmark:
         "<benchmarks>/gguf/convert_mmproj/{run}.tsv"
     wildcard_constraints:
-        run=one_of(VISION_RUNS),
+        run=one_of(runs_where("reads_images")),
     priority: 1
     conda:
         conda_file("gguf")

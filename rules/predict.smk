@@ -109,7 +109,7 @@ rule predict_spans:
     benchmark:
         "<benchmarks>/predict/predict_spans/{run}.{variant}.tsv"
     wildcard_constraints:
-        run=one_of(CLASSIFYING),
+        run=one_of(runs_where("classifies")),
         variant="merged",
     conda:
         conda_file("train")

@@ -79,7 +79,7 @@ rule tokenize_spans:
     benchmark:
         "<benchmarks>/train/tokenize_spans/{run}.tsv"
     wildcard_constraints:
-        run=one_of(CLASSIFYING),
+        run=one_of(runs_where("classifies")),
     conda:
         conda_file("train")
     container:
@@ -176,7 +176,7 @@ rule train_head:
     benchmark:
         "<benchmarks>/train/train_head/{run}.tsv"
     wildcard_constraints:
-        run=one_of(CLASSIFYING),
+        run=one_of(runs_where("classifies")),
     conda:
         conda_file("train")
     container:
@@ -238,7 +238,7 @@ use rule merge_adapter as merge_head with:
     benchmark:
         "<benchmarks>/train/merge_head/{run}.tsv"
     wildcard_constraints:
-        run=one_of(CLASSIFYING),
+        run=one_of(runs_where("classifies")),
     priority: 0
     params:
         code=code("train/merge_head.py"),
