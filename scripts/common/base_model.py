@@ -15,14 +15,14 @@ def device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
-def four_bit(settings: dict, precision: str, task: str = "chat"):
+def four_bit(settings: dict, precision: str, reads_images: bool = False):
     """Return the bitsandbytes configuration of a 4-bit base; `settings` is the section `qlora` of the configuration.
 
     In a vision model, only the language model is quantized.
     """
     from transformers import BitsAndBytesConfig
 
-    whole = {"llm_int8_skip_modules": [VISION_TOWER, PROJECTOR, "lm_head"]} if task == "vision" else {}
+    whole = {"llm_int8_skip_modules": [VISION_TOWER, PROJECTOR, "lm_head"]} if reads_images else {}
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=settings["quant_type"],
@@ -37,19 +37,19 @@ def load_base(
     dtype,
     quantization=None,
     attention: str = "auto",
-    task: str = "chat",
+    reads_images: bool = False,
     spill: bool = False,
     shards: int = 1,
 ):
     """Load the model of a manifest's folder onto this process's GPU, or the CPU; safetensors only.
 
-    The model is a causal language model; for the task `vision` it also reads images. With `spill`, layers of a 16-bit
-    model that do not fit on the GPU stay in main memory. With several `shards`, one for each process, this process
+    The model is a causal language model, which may also read images. With `spill`, layers of a 16-bit model that do not
+    fit on the GPU stay in main memory. With several `shards`, one for each process, this process
     reads and holds one shard. Raises UserError when a file of the folder is missing or differs from the manifest.
     """
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
-    kind = AutoModelForImageTextToText if task == "vision" else AutoModelForCausalLM
+    kind = AutoModelForImageTextToText if reads_images else AutoModelForCausalLM
     facts = check_manifest(manifest)
     options = {} if attention == "auto" else {"attn_implementation": attention}
     if shards > 1:
@@ -66,7 +66,7 @@ def load_base(
         trust_remote_code=facts.get("trust_remote_code", False),
         **options,
     )
-    return encode_images_one_by_one(model) if task == "vision" else model
+    return encode_images_one_by_one(model) if reads_images else model
 
 
 def has_room(size: int, free: int) -> bool:

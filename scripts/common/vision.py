@@ -221,13 +221,6 @@ class VisionTokenizer:
         return whole.sub(words, text)
 
 
-def is_vision(settings: dict) -> bool:
-    """Return whether settings are those of a vision run."""
-    return settings.get("task") == "vision"
-
-
-def vision_tokenizer(manifest: Path, folder: Path, settings: dict) -> VisionTokenizer | None:
-    """Return the tokenizer of a vision run for the images of a folder; None for another task."""
-    if not is_vision(settings):
-        return None
+def vision_tokenizer(manifest: Path, folder: Path, settings: dict) -> VisionTokenizer:
+    """Return the tokenizer of a vision run for the images of a folder."""
     return VisionTokenizer(load_processor(manifest, settings["vision"]["longest_edge"]), folder)

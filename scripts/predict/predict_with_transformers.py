@@ -19,10 +19,11 @@ from scripts.common.files import check_manifest, write_jsonl
 from scripts.common.number_format import device_precision, torch_dtype
 from scripts.common.records import images_of
 from scripts.common.threads import use_threads
-from scripts.common.vision import VisionTokenizer, is_vision, vision_tokenizer
+from scripts.common.vision import VisionTokenizer, vision_tokenizer
 from scripts.predict.answers import AnswerFile
 from scripts.predict.arguments import bar_title, predict_parser, prompt_circumstances, prompts_of
 from scripts.predict.prompts import Prompt
+from scripts.tasks import task_of
 from scripts.train.adapter_config import adapter_config
 
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
@@ -32,12 +33,12 @@ def load_variant(model: Path, adapter: Path | None, settings: dict):
     """Load a model, with the adapter if there is one, and in 4 bits if configured."""
     import torch
 
-    precision, task = device_precision(settings["training"]["precision"]), settings.get("task", "chat")
+    precision, sees = device_precision(settings["training"]["precision"]), task_of(settings).reads_images
     wish = settings["generation"]["load_in_4bit"]
     unmerged = check_manifest(model).get("method") is None
     reduced = wish == "yes" or (wish == "auto" and settings["method"] == "qlora" and torch.cuda.is_available())
-    quantization = four_bit(settings["qlora"], precision, task) if reduced and unmerged else None
-    loaded = load_base(model, torch_dtype(precision), quantization, task=task, spill=not unmerged)
+    quantization = four_bit(settings["qlora"], precision, sees) if reduced and unmerged else None
+    loaded = load_base(model, torch_dtype(precision), quantization, reads_images=sees, spill=not unmerged)
     if adapter:
         from peft import PeftModel
 
@@ -179,10 +180,12 @@ def step(arguments) -> None:
     models = {str(place): check_manifest(part) for place, part in enumerate(parts)}
     circumstances = prompt_circumstances(arguments, prompts, models, RESULT_VERSION)
     circumstances["precision"] = device_precision(arguments.settings["training"]["precision"])
-    if is_vision(arguments.settings) and arguments.images is None:
+    if not task_of(arguments.settings).reads_images:
+        tokenizer = load_tokenizer(arguments.model)
+    elif arguments.images is None:
         raise UserError("a vision run needs the folder of its images", remedy="name it with --images")
-    tokenizer = vision_tokenizer(arguments.model, arguments.images, arguments.settings)
-    tokenizer = tokenizer or load_tokenizer(arguments.model)
+    else:
+        tokenizer = vision_tokenizer(arguments.model, arguments.images, arguments.settings)
     model = load_variant(arguments.model, arguments.adapter, arguments.settings)
     file = AnswerFile(arguments.answers, circumstances, device_name())
     generation = arguments.settings["generation"]

@@ -17,7 +17,7 @@ from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, write_manifest
 from scripts.common.threads import use_threads
-from scripts.common.vision import PROJECTOR, is_vision, lower_longest_edge
+from scripts.common.vision import PROJECTOR, lower_longest_edge
 from scripts.model.tokenizer_files import copy_code, copy_tokenizer_files
 from scripts.train.adapter_config import read_adapter_config
 
@@ -147,7 +147,7 @@ def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
 
     facts, base_facts = check_manifest(adapter), check_manifest(base)
     updates = adapter_updates(adapter.parent)
-    vision = is_vision(facts)
+    vision = {key: facts[key] for key in ("task", "longest_edge") if key in facts}  # only of a vision run
     names = names_of_updates(base.parent, updates) if vision else {name: name for name in updates}
     weights = sorted(base.parent.glob("*.safetensors"))
     bar = Progress("merge", len(weights))
@@ -173,7 +173,7 @@ def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
             base=facts["base"],
             method=facts["method"],
             trust_remote_code=base_facts.get("trust_remote_code", False),
-            **({key: facts[key] for key in ("task", "longest_edge")} if vision else {}),
+            **vision,
         )
 
 

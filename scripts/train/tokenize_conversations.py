@@ -18,6 +18,7 @@ from scripts.common.files import atomic_path, check_manifest, read_json, read_js
 from scripts.common.html import write_page
 from scripts.common.records import SPLITS, Record, images_of
 from scripts.common.vision import VisionTokenizer, vision_tokenizer
+from scripts.tasks import task_of
 
 PREVIEWS = 5
 NAMED = 20  # ids listed per problem
@@ -294,7 +295,8 @@ def tokenize_dataset(
 def step(arguments) -> None:
     """Run the step."""
     folder, settings = arguments.folder, arguments.settings
-    vision = vision_tokenizer(arguments.base, arguments.images or arguments.dataset, settings)
+    sees, images = task_of(settings).reads_images, arguments.images or arguments.dataset
+    vision = vision_tokenizer(arguments.base, images, settings) if sees else None
     ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, settings["tokens"], vision)
     write_page(folder / "ledger.html", "tokens.html", Path(__file__).parent / "pages", ledger=ledger)
     write_json(folder / "ledger.json", ledger)

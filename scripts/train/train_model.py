@@ -13,13 +13,14 @@ import argparse
 import sys
 from pathlib import Path
 
-from scripts.common.base_model import four_bit, keep_layout, load_base, load_tokenizer
+from scripts.common.base_model import four_bit, keep_layout, load_base
 from scripts.common.cli import log, run_step
 from scripts.common.files import atomic_folder, check_manifest, read_json, write_manifest
 from scripts.common.number_format import torch_dtype
-from scripts.common.vision import is_vision, lower_longest_edge
+from scripts.common.vision import lower_longest_edge
 from scripts.model.tokenizer_files import copy_code, copy_tokenizer_files
-from scripts.train.arguments import lora_config, missing_target_modules, training_arguments
+from scripts.tasks import task_of
+from scripts.train.arguments import missing_target_modules, training_arguments
 from scripts.train.checkpoints import checkpoint_to_take_up
 from scripts.train.energy import EnergyMeter
 from scripts.train.launch import train_in_processes
@@ -41,58 +42,54 @@ def train_model(run: TrainingRun) -> tuple[list[dict], dict]:
     from accelerate import PartialState
     from transformers import set_seed
 
-    from scripts.train.batches import Collator, load_rows
+    from scripts.train.batches import load_rows
     from scripts.train.callbacks import run_callbacks
     from scripts.train.sharding import whole_model
-    from scripts.train.trainer import Trainer
-    from scripts.train.vision_training import VisionTrainer, VisionTraining
+    from scripts.train.text_training import TextTraining
+    from scripts.train.vision_training import VisionTraining
 
     stop, meter, processes = StopOnTerm(), EnergyMeter(), PartialState()
     settings, training, method = run.settings, run.settings["training"], run.settings["method"]
     check_packages(training)
-    task, precision, folder = settings.get("task", "chat"), run.precision, run.folder(run.precision)
+    sees, precision, folder = task_of(settings).reads_images, run.precision, run.folder(run.precision)
     with processes.main_process_first():
         resumed = checkpoint_to_take_up(folder)
-    vision = VisionTraining(run.base, run.images, settings) if is_vision(settings) else None
-    tokenizer = vision.processor.tokenizer if vision else load_tokenizer(run.base)
+    own = (VisionTraining if sees else TextTraining)(run.base, run.images, settings)
     set_seed(settings["seed"])
-    quantization = four_bit(settings["qlora"], precision, task) if method == "qlora" else None
+    quantization = four_bit(settings["qlora"], precision, sees) if method == "qlora" else None
     dtype = torch_dtype("fp32" if method == "full" else precision)
     shards = processes.num_processes if training["sharding"] == "fsdp" else 1
     with loading():
-        model = keep_layout(load_base(run.base, dtype, quantization, training["attention"], task, shards=shards))
+        model = keep_layout(load_base(run.base, dtype, quantization, training["attention"], sees, shards=shards))
     model.config.use_cache = False
     validation = load_rows(run.tokens, "validation")
-    rows, packing = training_rows(run.tokens, model, tokenizer, settings["tokens"], folder)
+    rows, packing = training_rows(run.tokens, model, own.tokenizer, settings["tokens"], folder)
     evaluates = len(validation) > 0
     arguments = training_arguments(settings, folder, precision, run.shape, evaluates, len(rows))
-    kind, options = Trainer, {"data_collator": Collator(tokenizer.pad_token_id)}
-    if vision:
-        vision.freeze(model)
-        rows = vision.rows(rows, run.tokens / "train.arrow")
-        validation = vision.rows(validation, run.tokens / "validation.arrow")
-        arguments.remove_unused_columns = False
-        kind, options = VisionTrainer, {"data_collator": vision.collator, "part_rates": vision.part_rates()}
-    if method != "full":
-        options["peft_config"] = vision.lora_config(model) if vision else lora_config(settings["lora"])
+    own.freeze(model)
+    rows = own.rows(rows, run.tokens / "train.arrow")
+    validation = own.rows(validation, run.tokens / "validation.arrow")
+    adapter = {"peft_config": own.lora_config(model)} if method != "full" else {}
     with missing_target_modules():
-        trainer = kind(
+        trainer = own.trainer(
             model=model,
             args=arguments,
             train_dataset=rows,
             eval_dataset=validation if evaluates else None,
-            processing_class=tokenizer,
+            data_collator=own.collator,
+            processing_class=own.tokenizer,
             callbacks=run_callbacks(training, run.name, resumed, evaluates),
             row_seed=settings["seed"],
             group_rows=training["group_by_length"] and packing != "on",
             stop=stop,
             keep_checkpoints=training["keep_checkpoints"],
-            **options,
+            **own.options(),
+            **adapter,
         )
     trainer.train_or_finish(resumed, training["early_stopping_patience"])
     whole = whole_model(trainer.model)
     if processes.is_main_process:
-        save_result(whole, run.base, run.output, method, vision.vision["longest_edge"] if vision else None, task)
+        save_result(whole, run.base, run.output, method, own.manifest())
     facts = run.facts(
         folder,
         meter,
@@ -101,7 +98,7 @@ def train_model(run: TrainingRun) -> tuple[list[dict], dict]:
         packing=packing,
         processes=processes.num_processes,
         sharding=training["sharding"],
-        **(vision.facts(rows) if vision else {}),
+        **own.facts(rows),
     )
     return curve_rows(trainer.state.log_history), facts
 
@@ -123,27 +120,21 @@ def training_rows(tokens: Path, model, tokenizer, settings: dict, folder: Path):
         return pack_rows(rows, settings["max_length"], file, made=not processes.is_main_process), "on"
 
 
-def save_result(
-    model, base: Path, output: Path, method: str, longest_edge: int | None = None, task: str = "chat"
-) -> None:
-    """Write the folder of the trained weights atomically, its manifest last.
-
-    `longest_edge` is a vision run's limit in pixels; inference has to scale images in the same way.
-    """
+def save_result(model, base: Path, output: Path, method: str, own: dict) -> None:
+    """Write the folder of the trained weights atomically, its manifest last; `own` has the task's facts for it."""
     from scripts.train.sharding import adapter_weights
 
     facts = check_manifest(base)
     with atomic_folder(output) as folder:
         if method == "full":
             save_full_model(model, base.parent, folder, facts)
-            lower_longest_edge(folder, longest_edge)
+            lower_longest_edge(folder, own.get("longest_edge"))
         else:
             model.save_pretrained(folder, state_dict=adapter_weights(model))
             (folder / "README.md").unlink(missing_ok=True)
             tidy_adapter_config(folder / "adapter_config.json", base, facts)
         trust = facts.get("trust_remote_code", False)
-        seen = {"task": task, "longest_edge": longest_edge} if task == "vision" else {}
-        write_manifest(folder, base=facts["name"], method=method, trust_remote_code=trust, **seen)
+        write_manifest(folder, base=facts["name"], method=method, trust_remote_code=trust, **own)
 
 
 def save_full_model(model, base: Path, folder: Path, facts: dict) -> None:

@@ -14,6 +14,7 @@ from scripts.common.errors import UserError
 from scripts.common.vision import PROJECTOR, VISION_TOWER, load_image, load_processor, pixel_inputs
 from scripts.train.arguments import lora_config
 from scripts.train.padding import pad_batch
+from scripts.train.text_training import TextTraining
 from scripts.train.trainer import Trainer
 
 LANGUAGE_MODEL = "model.language_model"
@@ -39,6 +40,7 @@ class VisionTrainer(Trainer):
 
     def __init__(self, *arguments, part_rates: dict[str, float], **options):
         self.part_rates = part_rates
+        options["args"].remove_unused_columns = False
         super().__init__(*arguments, **options)
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
@@ -71,8 +73,10 @@ def groups_by_part(groups: list[dict], names: dict, rates: dict[str, float]) -> 
     return result
 
 
-class VisionTraining:
+class VisionTraining(TextTraining):
     """A vision run's processor, images and settings, and the training setup that follows from them."""
+
+    trainer = VisionTrainer
 
     def __init__(self, base: Path, images: Path | None, settings: dict):
         if images is None:
@@ -81,6 +85,7 @@ class VisionTraining:
             raise UserError("tokens.packing: rows with images can't be packed", remedy="remove it")
         self.settings, self.vision = settings, settings["vision"]
         self.processor = load_processor(base, self.vision["longest_edge"])
+        self.tokenizer = self.processor.tokenizer
         self.collator = VisionCollator(self.processor, images)
 
     def rows(self, dataset: Dataset, path: Path) -> Dataset:
@@ -109,13 +114,17 @@ class VisionTraining:
         config.modules_to_save = [PROJECTOR.rpartition(".")[2]] if self.vision["train_projector"] else None
         return config
 
-    def part_rates(self) -> dict[str, float]:
+    def options(self) -> dict:
         """Return the peak learning rates of the trained parts with their own rate, by part."""
         trained = {
             PROJECTOR: self.vision["train_projector"] and self.vision["projector_learning_rate"],
             VISION_TOWER: self.vision["train_vision_tower"] and self.vision["vision_learning_rate"],
         }
-        return {part: rate for part, rate in trained.items() if rate}
+        return {"part_rates": {part: rate for part, rate in trained.items() if rate}}
+
+    def manifest(self) -> dict:
+        """Return task and longest edge in pixels: inference has to scale images in the same way."""
+        return {"task": self.settings["task"], "longest_edge": self.vision["longest_edge"]}
 
     def facts(self, rows: Dataset) -> dict:
         """Return the number of images per epoch, and the trained parts of the model."""

@@ -164,8 +164,8 @@ def test_the_step_takes_the_images_folder_and_the_runs_longest_edge(tiny_vision_
 
 
 def test_a_vision_model_in_4_bits_keeps_its_tower(tiny_vision_base):
-    quantization = four_bit(run_settings("qlora", task="vision")["qlora"], "fp32", "vision")
-    model = load_base(tiny_vision_base, torch.float32, quantization, task="vision")
+    quantization = four_bit(run_settings("qlora", task="vision")["qlora"], "fp32", reads_images=True)
+    model = load_base(tiny_vision_base, torch.float32, quantization, reads_images=True)
     linear = {name for name, m in model.named_modules() if type(m).__name__ == "Linear4bit"}
     assert linear
     assert all(name.startswith("model.language_model.") for name in linear)

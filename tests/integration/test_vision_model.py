@@ -95,7 +95,7 @@ def test_images_looked_at_one_by_one_are_the_same_images(tiny_vision_base, proce
     names = [save_picture(tmp_path, "eins"), save_picture(tmp_path, "zwei", (60, 200)), save_picture(tmp_path, "drei")]
     images = [load_image(tmp_path, name) for name in names]
     inputs = processor(images=images, text="<s>[IMG] [IMG] [IMG]", return_tensors="pt")
-    ours = load_base(tiny_vision_base, torch.float32, task="vision")
+    ours = load_base(tiny_vision_base, torch.float32, reads_images=True)
     theirs = AutoModelForImageTextToText.from_pretrained(tiny_vision_base.parent, dtype=torch.float32)
     patches = []
     ours.model.vision_tower.register_forward_hook(lambda *seen: patches.append(seen[-1].last_hidden_state.shape[1]))
