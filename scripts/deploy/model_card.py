@@ -12,6 +12,7 @@ from scripts.score.columns import left_aside
 from scripts.score.metric_list import METRICS
 from scripts.score.shown import shown
 from scripts.score.stand_in import base_name, is_stand_in
+from scripts.tasks import task_of
 
 HUB = "https://huggingface.co/"
 METHODS = {
@@ -20,11 +21,6 @@ METHODS = {
     "full": "full",
     "head": "a linear classifier over the frozen base",
     "head and lora": "a linear classifier and a LoRA of the base",
-}
-TAGS = {
-    "chat": ("gguf", "text-generation", "quantized", ["gguf", "llama.cpp", "ollama"]),
-    "vision": ("gguf", "image-text-to-text", "quantized", ["gguf", "llama.cpp", "ollama"]),
-    "token_classification": ("transformers", "token-classification", "finetune", ["token-classification"]),
 }
 
 
@@ -66,18 +62,18 @@ def model_card(settings: dict, base: dict, base_key: str, scores: list[dict], ve
     """
     run, model, dataset = settings["run"], settings["model"], settings["dataset"]
     hub = model["hub"] and model["hub"]["id"]
-    library, pipeline, relation, tags = TAGS[run["task"]]
+    task = task_of(run)
     method = f"head and {run['method']}" if own.get("head") and run["method"] != "head" else run["method"]
     origin = f"[{hub}]({HUB}{hub})" if hub else base_name(base_key, base)
     metadata = {
         "license": own["license"].lower(),
-        "library_name": library,
-        "pipeline_tag": pipeline,
+        "library_name": task.library,
+        "pipeline_tag": task.pipeline,
         "base_model": hub,
-        "base_model_relation": relation if hub else None,
+        "base_model_relation": task.relation if hub else None,
         "language": [language_of(dataset["language"])] if dataset["language"] else None,
         "datasets": [dataset["hub"]["id"]] if dataset["hub"] else None,
-        "tags": [*tags, run["method"], base.get("architecture") or "model"],
+        "tags": [*task.tags, run["method"], base.get("architecture") or "model"],
     }
     environment = Environment(  # noqa: S701 (Markdown; what comes from elsewhere is escaped by `cell`)
         loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True

@@ -7,6 +7,7 @@ the real shapes. RESERVE is for the rest: the CUDA context and fragmentation in 
 from dataclasses import dataclass, replace
 
 from scripts.config.runs import Run
+from scripts.tasks import TASKS
 from scripts.workflow.memory.shapes import Shape, Tower
 
 GIB = 2**30
@@ -51,7 +52,7 @@ def adapter_parameters(shape: Shape, run: Run) -> int:
     total = shape.layers * sum(r * (inputs + outputs) for inputs, outputs in shape.linears)
     if run.lora.dora:
         total += shape.layers * sum(outputs for _, outputs in shape.linears)
-    if run.task == "vision" and shape.tower and run.vision.train_vision_tower:
+    if TASKS[run.task].reads_images and shape.tower and run.vision.train_vision_tower:
         hidden, wide = shape.tower.hidden, shape.tower.intermediate
         total += shape.tower.layers * r * (4 * 2 * hidden + 3 * (hidden + wide))
     return total
@@ -59,11 +60,12 @@ def adapter_parameters(shape: Shape, run: Run) -> int:
 
 def weight_bytes(shape: Shape, run: Run) -> float:
     """Return the bytes of the base's weights: 16 bits each, or 4 bits in the blocks if the run asks for it."""
-    four_bit = run.method == "qlora" or (run.task == "token_classification" and run.head.load_in_4bit)
+    classifies = TASKS[run.task].classifies
+    four_bit = run.method == "qlora" or (classifies and run.head.load_in_4bit)
     double = run.qlora.double_quant if run.method == "qlora" else True
     blocks = shape.block_parameters * (FOUR_BIT[double] if four_bit else 2)
     rest = shape.other_parameters
-    if run.task == "token_classification" and not shape.tied:
+    if classifies and not shape.tied:
         rest -= shape.vocabulary * shape.hidden  # no output layer
     return blocks + 2 * (rest + shape.tower_parameters)
 
@@ -74,7 +76,7 @@ def trained_bytes(shape: Shape, run: Run) -> float:
     if run.method == "full":
         return shape.parameters * per_parameter  # in float32; autocast casts them to 16 bits
     trained = adapter_parameters(shape, run) if run.method in ("lora", "qlora") else 0
-    if run.task == "vision" and run.vision.train_projector:
+    if TASKS[run.task].reads_images and run.vision.train_projector:
         trained += shape.projector_parameters
     return trained * per_parameter
 
@@ -115,7 +117,7 @@ def activation_bytes(shape: Shape, run: Run, length: int) -> float:
 
 def tower_activations(shape: Shape, run: Run, length: int) -> float:
     """Return the bytes of the vision tower's activations for a batch where every row is an image."""
-    if run.task != "vision" or shape.tower is None:
+    if not TASKS[run.task].reads_images or shape.tower is None:
         return 0
     patches = run.training.rows_at_once * length * shape.tower.merge**2
     if not run.vision.train_vision_tower:
@@ -142,7 +144,6 @@ def training_memory(shape: Shape, run: Run) -> Estimate:
     """
     shape, length = shape_of_run(shape, run), run.tokens.max_length
     tokens = min(run.training.rows_at_once * length, HEAD_TILE)
-    generates = run.task != "token_classification"
     weights, trained = weight_bytes(shape, run), trained_bytes(shape, run)
     if run.training.sharding == "fsdp":
         full = run.method == "full"
@@ -152,7 +153,7 @@ def training_memory(shape: Shape, run: Run) -> Estimate:
         weights=weights,
         trained=trained,
         activations=activation_bytes(shape, run, length),
-        logits=tokens * shape.vocabulary * 12 if generates else 0,
+        logits=tokens * shape.vocabulary * 12 if not TASKS[run.task].classifies else 0,
     )
 
 
@@ -168,11 +169,11 @@ def prediction_memory(shape: Shape, run: Run) -> Estimate:
     four_bit = wish == "yes" or (wish == "auto" and trained_in_4bit)
     blocks = shape.block_parameters * (FOUR_BIT[True] if four_bit else 2)
     weights = blocks + 2 * (shape.other_parameters + shape.tower_parameters)
-    if run.task == "token_classification":
+    if TASKS[run.task].classifies:
         return Estimate(weights, 0, block_bytes(shape, batch * length, FORWARD_ONLY), 0)
     whole = batch * (length + run.generation.max_new_tokens)
     cache = 2 * 2 * shape.layers * shape.kv_heads * shape.head_size * whole
     work = block_bytes(shape, whole, FORWARD_ONLY)
     # The likelihood needs the logits of whole rows; with images, only those of the answers.
-    rows = run.generation.max_new_tokens if run.task == "vision" else length
+    rows = run.generation.max_new_tokens if TASKS[run.task].reads_images else length
     return Estimate(weights, 0, cache + work, batch * rows * shape.vocabulary * 6)

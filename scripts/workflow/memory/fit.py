@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from scripts.config.expand import merged
 from scripts.config.runs import Run
+from scripts.tasks import TASKS
 from scripts.workflow.memory.estimate import prediction_memory, training_memory
 from scripts.workflow.memory.shapes import Shape
 
@@ -46,9 +47,9 @@ def training_ways(run: Run) -> Iterator[dict]:
     comes a base in 4 bits, which changes it slightly, and last a lower resolution of images.
     """
     savings: list[dict] = [{}]
-    if run.method == "lora" and run.task != "token_classification":
+    if run.method == "lora" and not TASKS[run.task].classifies:
         savings.append({"method": "qlora"})
-    if run.task == "vision":
+    if TASKS[run.task].reads_images:
         savings.append({"method": "qlora", **SMALLER_IMAGES})
     for saving in savings:
         for checkpointing in (False, True) if run.method != "head" else (run.training.gradient_checkpointing,):
@@ -64,7 +65,7 @@ def prediction_ways(run: Run) -> Iterator[dict]:
     sizes = [size // 2**halvings for halvings in range(size.bit_length()) if size // 2**halvings]
     for batch_size in sizes:
         yield {"generation": {"batch_size": batch_size}}
-    if run.method != "full" and run.task != "token_classification":
+    if run.method != "full" and not TASKS[run.task].classifies:
         for batch_size in sizes:
             yield {"generation": {"batch_size": batch_size, "load_in_4bit": "yes"}}
 
