@@ -11,13 +11,16 @@ from scripts.train.trainer import Trainer
 
 
 class TextTraining:
-    """The tokenizer, collator and trainer of a run, and how its rows and model are prepared."""
+    """The tokenizer, collator and trainer of a run, and how its rows and model are prepared.
+
+    `options` are further ones of the trainer, `manifest` further facts for the manifest of the trained model.
+    """
 
     trainer = Trainer
 
     def __init__(self, base: Path, images: Path | None, settings: dict):
         self.settings, self.tokenizer = settings, load_tokenizer(base)
-        self.collator = Collator(self.tokenizer.pad_token_id)
+        self.collator, self.options, self.manifest = Collator(self.tokenizer.pad_token_id), {}, {}
 
     def rows(self, dataset: Dataset, path: Path) -> Dataset:
         """Return tokenized rows, read from `path`, as the collator takes them."""
@@ -29,14 +32,6 @@ class TextTraining:
     def lora_config(self, model):
         """Return PEFT's configuration of the adapter."""
         return lora_config(self.settings["lora"])
-
-    def options(self) -> dict:
-        """Return further options of the trainer."""
-        return {}
-
-    def manifest(self) -> dict:
-        """Return further facts for the manifest of the trained model."""
-        return {}
 
     def facts(self, rows: Dataset) -> dict:
         """Return further facts on the training."""

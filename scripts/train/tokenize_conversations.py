@@ -295,8 +295,8 @@ def tokenize_dataset(
 def step(arguments) -> None:
     """Run the step."""
     folder, settings = arguments.folder, arguments.settings
-    sees, images = task_of(settings).reads_images, arguments.images or arguments.dataset
-    vision = vision_tokenizer(arguments.base, images, settings) if sees else None
+    words = (arguments.base, arguments.images or arguments.dataset, settings)
+    vision = vision_tokenizer(*words) if task_of(settings).reads_images else None
     ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, settings["tokens"], vision)
     write_page(folder / "ledger.html", "tokens.html", Path(__file__).parent / "pages", ledger=ledger)
     write_json(folder / "ledger.json", ledger)

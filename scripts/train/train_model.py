@@ -83,13 +83,13 @@ def train_model(run: TrainingRun) -> tuple[list[dict], dict]:
             group_rows=training["group_by_length"] and packing != "on",
             stop=stop,
             keep_checkpoints=training["keep_checkpoints"],
-            **own.options(),
+            **own.options,
             **adapter,
         )
     trainer.train_or_finish(resumed, training["early_stopping_patience"])
     whole = whole_model(trainer.model)
     if processes.is_main_process:
-        save_result(whole, run.base, run.output, method, own.manifest())
+        save_result(whole, run.base, run.output, method, own.manifest)
     facts = run.facts(
         folder,
         meter,

@@ -87,6 +87,9 @@ class VisionTraining(TextTraining):
         self.processor = load_processor(base, self.vision["longest_edge"])
         self.tokenizer = self.processor.tokenizer
         self.collator = VisionCollator(self.processor, images)
+        self.options = {"part_rates": self.part_rates()}
+        # Inference has to scale images in the same way.
+        self.manifest = {"task": settings["task"], "longest_edge": self.vision["longest_edge"]}
 
     def rows(self, dataset: Dataset, path: Path) -> Dataset:
         """Return tokenized rows with the images column renamed for the collator."""
@@ -114,17 +117,13 @@ class VisionTraining(TextTraining):
         config.modules_to_save = [PROJECTOR.rpartition(".")[2]] if self.vision["train_projector"] else None
         return config
 
-    def options(self) -> dict:
+    def part_rates(self) -> dict[str, float]:
         """Return the peak learning rates of the trained parts with their own rate, by part."""
         trained = {
             PROJECTOR: self.vision["train_projector"] and self.vision["projector_learning_rate"],
             VISION_TOWER: self.vision["train_vision_tower"] and self.vision["vision_learning_rate"],
         }
-        return {"part_rates": {part: rate for part, rate in trained.items() if rate}}
-
-    def manifest(self) -> dict:
-        """Return task and longest edge in pixels: inference has to scale images in the same way."""
-        return {"task": self.settings["task"], "longest_edge": self.vision["longest_edge"]}
+        return {part: rate for part, rate in trained.items() if rate}
 
     def facts(self, rows: Dataset) -> dict:
         """Return the number of images per epoch, and the trained parts of the model."""
