@@ -1,7 +1,12 @@
 """A folder of scripts/ imports from common, tasks and earlier stages, and what is named here."""
 
+import re
 from pathlib import Path
+from typing import get_args
 
+from scripts.config.datasets import Format
+from scripts.config.runs import Method, Run
+from scripts.tasks import TASKS
 from scripts.workflow.code_digest import known
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,3 +63,16 @@ def test_imports_lead_to_common_and_to_earlier_stages():
 def test_every_exception_is_needed():
     found = [((name, folder(name)), (imported, folder(imported))) for name, imported in imports()]
     assert [pair for pair in EXCEPTIONS if not any(pair[0] in one and pair[1] in two for one, two in found)] == []
+
+
+def test_only_tasks_know_the_names_of_tasks():
+    compared = re.compile(rf"""[=!]= ["']({"|".join(TASKS)})["']""")
+    files = [*(ROOT / "scripts").rglob("*.py"), *(ROOT / "rules").glob("*.smk")]
+    assert [path.name for path in files if path.parent.name != "tasks" and compared.search(path.read_text())] == []
+
+
+def test_what_a_task_names_exists():
+    for task in TASKS.values():
+        assert {task.section} <= {None, *Run.model_fields}
+        assert {task.record_format} <= {None, *get_args(Format)}
+        assert set(task.methods) <= set(get_args(Method))
