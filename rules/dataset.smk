@@ -30,7 +30,6 @@ rule ingest_records:
         runtime=60,
     params:
         code=code("dataset/ingest_records.py"),
-        images=subpath(output.images, parent=True),
         settings=settings_of(
             of("dataset", settings.images),
             dataset="hub format fields columns system label label_map span_label_map group_by strip_span_label_numbers "
@@ -39,8 +38,7 @@ rule ingest_records:
     shell:
         r"""
         python {params.code:q} {input.raw:q} --settings {params.settings:q} --log {log:q} \
-            --records {output.records:q} --quarantine {output.quarantine:q} --counts {output.counts:q} \
-            --images-output {params.images:q}
+            --records {output.records:q} --quarantine {output.quarantine:q} --counts {output.counts:q}
         """
 
 

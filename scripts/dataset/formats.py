@@ -1,32 +1,17 @@
 """Read a raw record of each known format as messages: [{"role": ..., "content": ...}, ...].
 
-The readers require records that have every column of NEEDED.
+The readers require records that have every column that their format needs.
 """
 
 import json
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from scripts.common.records import ROLES, normalised, text_of
 from scripts.dataset.entities import entities_json
 from scripts.dataset.parts import are_parts, check_place_of_images, checked_text, content_of, normalised_content
 from scripts.dataset.raw_rows import BadRecordError
 
-NEEDED = {
-    "messages": ("messages",),
-    "prompt_completion": ("prompt", "completion"),
-    "alpaca": ("instruction", "output"),
-    "sharegpt": ("conversations",),
-    "fields": (),
-    "spans": ("text", "spans"),
-}
-OPTIONAL = {
-    "messages": ("system", "expected"),
-    "prompt_completion": ("system", "expected"),
-    "alpaca": ("input", "system"),
-    "sharegpt": ("system", "expected"),
-    "fields": (),
-    "spans": ("system",),
-}
 SPEAKERS = {
     "system": "system",
     "human": "user",
@@ -73,16 +58,14 @@ def message(turn: Any, what: str, speaker: str, content: str, known: dict[str, s
 
 def from_messages(record: dict, renamed: dict[str, str]) -> list[dict]:
     """Read the format `messages` (OpenAI, TRL)."""
-    speaker, content = renamed.get("role", "role"), renamed.get("content", "content")
-    value = record["messages"]
-    return system_of(record) + turns(value, "messages", speaker, content, {role: role for role in ROLES})
+    keys = renamed.get("role", "role"), renamed.get("content", "content")
+    return system_of(record) + turns(record["messages"], "messages", *keys, {role: role for role in ROLES})
 
 
 def from_sharegpt(record: dict, renamed: dict[str, str]) -> list[dict]:
     """Read the format `sharegpt`: turns of human and gpt; the system message is a turn or a column."""
-    speaker, content = renamed.get("from", "from"), renamed.get("value", "value")
-    value = record["conversations"]
-    return system_of(record) + turns(value, "conversations", speaker, content, SPEAKERS)
+    keys = renamed.get("from", "from"), renamed.get("value", "value")
+    return system_of(record) + turns(record["conversations"], "conversations", *keys, SPEAKERS)
 
 
 def from_prompt_completion(record: dict, renamed: dict[str, str]) -> list[dict]:
@@ -111,11 +94,7 @@ def from_alpaca(record: dict, renamed: dict[str, str]) -> list[dict]:
 def from_spans(record: dict, renamed: dict[str, str]) -> list[dict]:
     """Read the format `spans` with resolved spans: the text is the question, its entities as JSON are the answer."""
     answer = entities_json(record["text"], record["spans"])
-    return [
-        *system_of(record),
-        {"role": "user", "content": record["text"]},
-        {"role": "assistant", "content": answer},
-    ]
+    return [*system_of(record), {"role": "user", "content": record["text"]}, {"role": "assistant", "content": answer}]
 
 
 def system_of(record: dict) -> list[dict]:
@@ -123,19 +102,21 @@ def system_of(record: dict) -> list[dict]:
     return [{"role": "system", "content": checked_text(record["system"], "'system'")}] if record.get("system") else []
 
 
-def answered(messages: list[dict], expected: str | None) -> list[dict]:
-    """Return the messages; if they end with the user, `expected` is added as the answer."""
-    if expected is None or not messages or messages[-1]["role"] != "user":
-        return messages
-    return [*messages, {"role": "assistant", "content": expected}]
+class Format(NamedTuple):
+    """What is known of a format: the columns that a record must have and may have, and the reader."""
+
+    needed: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
+    reader: Callable[[dict, dict[str, str]], list[dict]] | None = None
 
 
-READERS = {
-    "messages": from_messages,
-    "sharegpt": from_sharegpt,
-    "prompt_completion": from_prompt_completion,
-    "alpaca": from_alpaca,
-    "spans": from_spans,
+FORMATS = {
+    "messages": Format(("messages",), ("system", "expected"), from_messages),
+    "prompt_completion": Format(("prompt", "completion"), ("system", "expected"), from_prompt_completion),
+    "alpaca": Format(("instruction", "output"), ("input", "system"), from_alpaca),
+    "sharegpt": Format(("conversations",), ("system", "expected"), from_sharegpt),
+    "fields": Format(),
+    "spans": Format(("text", "spans"), ("system",), from_spans),
 }
 
 

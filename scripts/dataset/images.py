@@ -6,6 +6,7 @@ transparency, with 8 bits per channel, so that every reader converts them to the
 already is stored byte for byte.
 """
 
+import copy
 import hashlib
 import io
 import os
@@ -18,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from scripts.common.checksums import note_input
 from scripts.common.errors import UserError
-from scripts.common.files import MANIFEST, atomic_path, sha256_of, write_json
+from scripts.common.files import MANIFEST, atomic_path, write_json
 from scripts.common.records import images_of
 from scripts.dataset.raw_rows import BadRecordError
 
@@ -34,7 +35,7 @@ KNOWN = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF")
 # Formats that llama.cpp's decoder reads as Pillow does. MPO is a JPEG from a camera with further views appended.
 KEPT = {"PNG": "png", "JPEG": "jpg", "MPO": "jpg"}
 PLAIN = ("1", "L", "P", "RGB")  # modes that convert to RGB without a change of colour
-REMOTE = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)//")
+REMOTE = re.compile(r"(data:|[a-z][a-z0-9+.-]*:(?=//))", re.IGNORECASE)
 OURS = re.compile(r"^\.?[0-9a-f]{64}\.(png|jpg)(\.\d+\.partial)?$")
 
 
@@ -64,7 +65,7 @@ class ImageStore:
         if not folder.is_dir():
             raise UserError(f"images: there is no folder '{folder}'", remedy="name the folder of the records' images")
         self.folder, self.output = folder.resolve(), Path(output)
-        self.named: dict[str, Kept | tuple[str, str, str]] = {}  # by name: the image, or its error
+        self.named: dict[str, Kept] = {}
         self.read: dict[str, Kept] = {}  # by the SHA-256 of the file that was read
         self.used: set[str] = set()  # images of kept records
 
@@ -75,41 +76,29 @@ class ImageStore:
         """
         names = images_of(messages)
         if len(names) > MAX_IMAGES:
-            raise BadRecordError(
-                "too many images", f"names {len(names)} images", f"a record may have {MAX_IMAGES}: split it"
-            )
-        return renamed(messages, {name: f"{FOLDER}/{self.kept(name).name}" for name in names})
+            raise BadRecordError("too many images", f"names {len(names)} images", f"a record may have {MAX_IMAGES}")
+        messages = copy.deepcopy(messages)
+        for part in (
+            part for message in messages if isinstance(message["content"], list) for part in message["content"]
+        ):
+            if part["type"] == "image":
+                part["image"] = f"{FOLDER}/{self.kept(part['image']).name}"
+        return messages
 
     def kept(self, name: str) -> Kept:
-        """Return the image with this name, read and stored at first use. Raises BadRecordError if it is invalid."""
+        """Return the image with this name, read, checked and stored at first use. Raises BadRecordError if invalid."""
         if name not in self.named:
-            try:
-                self.named[name] = self.keep(name)
-            except BadRecordError as fault:
-                self.named[name] = (fault.kind, fault.detail, fault.remedy)
-        found = self.named[name]
-        if isinstance(found, Kept):
-            return found
-        raise BadRecordError(*found)
-
-    def keep(self, name: str) -> Kept:
-        """Read, check and store an image. Raises BadRecordError for an invalid one."""
-        data = read_file(self.folder, name)
-        digest = hashlib.sha256(data).hexdigest()
-        note_input(self.folder / name, digest)
-        if digest not in self.read:
-            data, suffix, (width, height) = canonical(data, name)
-            file = f"{hashlib.sha256(data).hexdigest()}.{suffix}"
-            self.write(file, data)
-            self.read[digest] = Kept(file, len(data), width, height)
-        return self.read[digest]
-
-    def write(self, file: str, data: bytes) -> None:
-        """Write an image, unless the file exists with the right content."""
-        path = self.output / file
-        if not path.is_file() or sha256_of(path) != file.partition(".")[0]:
-            with atomic_path(path, part=True) as beside:
-                beside.write_bytes(data)
+            data = read_file(self.folder, name)
+            digest = hashlib.sha256(data).hexdigest()
+            note_input(self.folder / name, digest)
+            if digest not in self.read:
+                data, suffix, (width, height) = canonical(data, name)
+                file = f"{hashlib.sha256(data).hexdigest()}.{suffix}"
+                with atomic_path(self.output / file, part=True) as beside:
+                    beside.write_bytes(data)
+                self.read[digest] = Kept(file, len(data), width, height)
+            self.named[name] = self.read[digest]
+        return self.named[name]
 
     def use(self, messages: list[dict]) -> None:
         """Mark the images of a kept record as used; `messages` are as `stored` returned them."""
@@ -118,8 +107,7 @@ class ImageStore:
     def facts(self) -> dict[str, dict]:
         """Return for each image of a kept record: bytes, SHA-256, pixels and the names it had, sorted by file."""
         facts = {}
-        for origin in sorted(name for name, kept in self.named.items() if isinstance(kept, Kept)):
-            kept = self.named[origin]
+        for origin, kept in sorted(self.named.items()):
             if f"{FOLDER}/{kept.name}" in self.used:
                 size = {"width": kept.width, "height": kept.height}
                 entry = {"bytes": kept.bytes, "sha256": kept.name.partition(".")[0], **size, "origins": []}
@@ -137,59 +125,34 @@ def write_images_manifest(output: Path | str, facts: dict[str, dict]) -> None:
     write_json(output / MANIFEST, {"files": facts})
 
 
-def renamed(messages: list[dict], names: dict[str, str]) -> list[dict]:
-    """Return the messages with their images renamed."""
-
-    def part_renamed(part: dict) -> dict:
-        return part | {"image": names[part["image"]]} if part["type"] == "image" else part
-
-    return [
-        m if isinstance(m["content"], str) else m | {"content": [part_renamed(part) for part in m["content"]]}
-        for m in messages
-    ]
-
-
 def read_file(folder: Path, name: str) -> bytes:
     """Return the bytes of a file below a (resolved) folder. Raises BadRecordError for anything else."""
-    remote = REMOTE.match(name)
-    if remote or name[:5].lower() == "data:":
-        detail = f"names the image {shown(name)} by a {(remote[1] if remote else 'data:').lower()} URL"
+    if remote := REMOTE.match(name):
+        detail = f"names the image {shown(name)} by a {remote[1].lower()} URL"
         raise BadRecordError("remote image", detail, "save it in the folder 'images', and name the file")
     if not name or "\0" in name:
         raise BadRecordError("unnamed image", f"names the image {shown(name)}", "name a file")
-    path = Path(name)
     inside = "name a file below the dataset's folder 'images'"
-    if path.is_absolute() or ".." in path.parts:
-        raise BadRecordError("image outside", f"the image {shown(name)} leaves the dataset's folder", inside)
     try:
-        real = (folder / path).resolve(strict=True)
-        if not real.is_relative_to(folder):
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise BadRecordError("image outside", f"the image {shown(name)} leaves the dataset's folder", inside)
+        path = (folder / name).resolve(strict=True)
+        if not path.is_relative_to(folder):
             raise BadRecordError("image outside", f"the image {shown(name)} is a link out of the folder", inside)
-        return regular_bytes(real, name)
-    except (FileNotFoundError, NotADirectoryError):
-        raise BadRecordError("missing image", f"there is no image {shown(name)} in {folder}", inside) from None
+        # A link created after the path was resolved is not followed; opening a pipe does not block.
+        with open(path, "rb", opener=lambda path, flags: os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise BadRecordError("not an image", f"the image {shown(name)} is not a regular file", "name a file")
+            if status.st_size > MAX_BYTES:
+                detail = f"the image {shown(name)} has {status.st_size / 2**20:.0f} MiB"
+                raise BadRecordError("image too large", detail, f"a file may have {MAX_BYTES // 2**20} MiB")
+            return file.read(MAX_BYTES)
+    except IsADirectoryError:
+        raise BadRecordError("not an image", f"the image {shown(name)} is a folder", "name a file") from None
     except (OSError, RuntimeError) as error:  # RuntimeError: a cycle of links
         reason = getattr(error, "strerror", None) or "its links form a cycle"
-        raise BadRecordError("missing image", f"the image {shown(name)} can't be read: {reason}", inside) from None
-
-
-def regular_bytes(path: Path, name: str) -> bytes:
-    """Return the bytes of a regular file of bounded size. Raises BadRecordError, or OSError as the system says."""
-    # A link created after the path was resolved is not followed; opening a pipe does not block.
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    try:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise BadRecordError("not an image", f"the image {shown(name)} is not a regular file", "name a file")
-        if status.st_size > MAX_BYTES:
-            size = f"{status.st_size / 2**20:.0f} MiB"
-            raise BadRecordError(
-                "image too large", f"the image {shown(name)} has {size}", f"a file may have {MAX_BYTES // 2**20} MiB"
-            )
-        with os.fdopen(descriptor, "rb", closefd=False) as file:
-            return file.read(MAX_BYTES)
-    finally:
-        os.close(descriptor)
+        raise BadRecordError("missing image", f"no image {shown(name)} in {folder}: {reason}", inside) from None
 
 
 def canonical(data: bytes, name: str) -> tuple[bytes, str, tuple[int, int]]:
@@ -211,13 +174,11 @@ def canonical(data: bytes, name: str) -> tuple[bytes, str, tuple[int, int]]:
                 turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(2, 9)
                 upright = ImageOps.exif_transpose(image) if turned else image
         except Exception as error:  # decoders raise many kinds of errors on damaged data
-            raise BadRecordError(
-                "damaged image", f"the image {shown(name)} can't be decoded: {error}", "save it again"
-            ) from None
+            detail = f"the image {shown(name)} can't be decoded: {error}"
+            raise BadRecordError("damaged image", detail, "save it again") from None
     if several:
-        raise BadRecordError(
-            "several frames", f"the image {shown(name)} has several frames or pages", "save each as a separate file"
-        )
+        detail = f"the image {shown(name)} has several frames or pages"
+        raise BadRecordError("several frames", detail, "save each as a separate file")
     plain = flattened(upright, name)
     if plain is image and image.format in KEPT:
         return data, KEPT[image.format], image.size
@@ -239,15 +200,14 @@ def opened(data: bytes, name: str) -> "Image.Image":
         raise BadRecordError("too many pixels", detail, most) from None
     except Exception:
         what = next((what for start, what in LOOKALIKES if data.startswith(start)), "can't be read as an image")
-        raise BadRecordError(
-            "not an image", f"the image {shown(name)} {what}", f"formats are {', '.join(KNOWN)}"
-        ) from None
+        detail = f"the image {shown(name)} {what}"
+        raise BadRecordError("not an image", detail, f"formats are {', '.join(KNOWN)}") from None
     width, height = image.size
+    detail = f"the image {shown(name)} has {width} x {height} pixels"
     if width * height > MAX_PIXELS:
-        raise BadRecordError("too many pixels", f"the image {shown(name)} has {width} x {height} pixels", most)
+        raise BadRecordError("too many pixels", detail, most)
     if max(width, height) > MAX_RATIO * min(width, height):
-        most = f"the longer side may be at most {MAX_RATIO} times the shorter: cut it into pieces"
-        raise BadRecordError("too thin", f"the image {shown(name)} has {width} x {height} pixels", most)
+        raise BadRecordError("too thin", detail, f"the longer side may be at most {MAX_RATIO} times the shorter")
     return image
 
 
@@ -278,9 +238,8 @@ def flattened(image: "Image.Image", name: str) -> "Image.Image":
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in ("CMYK", "YCbCr"):
         return image.convert("RGB")
-    raise BadRecordError(
-        "unknown colours", f"the image {shown(name)} has pixels of the mode '{image.mode}'", "save it as RGB"
-    )
+    detail = f"the image {shown(name)} has pixels of the mode '{image.mode}'"
+    raise BadRecordError("unknown colours", detail, "save it as RGB")
 
 
 def shown(name: str) -> str:

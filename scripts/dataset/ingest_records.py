@@ -1,7 +1,9 @@
 """Convert raw files (or a hub dataset) to canonical records, each traceable to file:line.
 
 python scripts/dataset/ingest_records.py data/football/records.json --settings @settings.json
-    --records ingested.parquet --quarantine quarantine.jsonl --counts ingest.json --images-output images
+    --records ingested.parquet --quarantine quarantine.jsonl --counts ingest.json
+
+Images are stored in the folder `images` next to the records.
 """
 
 import argparse
@@ -11,8 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from scripts.common.cli import Progress, complete, run_step, step_parser
-from scripts.common.errors import UserError
+from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.files import atomic_path, write_json
 from scripts.common.records import Record
 from scripts.dataset.canonical import row_writer, to_row
@@ -23,19 +24,6 @@ from scripts.dataset.raw_rows import RawRow
 from scripts.dataset.read_hub import read_hub_rows
 from scripts.dataset.read_rows import read_rows
 
-SETTINGS = (
-    *("hub", "format", "fields", "columns", "system", "label", "label_map", "span_label_map", "group_by"),
-    *(
-        "strip_span_label_numbers",
-        "min_characters",
-        "max_characters",
-        "checks",
-        "on_bad_record",
-        "images",
-        "max_records",
-    ),
-)
-
 
 def parser() -> argparse.ArgumentParser:
     """Return the step's command line."""
@@ -44,9 +32,6 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--records", type=Path, required=True, help="Parquet file of records to write")
     parser.add_argument("--quarantine", type=Path, required=True, help="JSONL file of bad records to write")
     parser.add_argument("--counts", type=Path, required=True, help="JSON file of counts to write")
-    parser.add_argument(
-        "--images-output", type=Path, help="folder 'images' for the stored images; default: next to the records"
-    )
     return parser
 
 
@@ -56,8 +41,6 @@ def rows_of(raw: list[Path], settings: dict) -> Iterator[tuple[str, RawRow]]:
         for row in islice(read_hub_rows(settings["hub"]), settings["max_records"]):
             yield row.origin.rpartition(":")[0], row
         return
-    if not raw:
-        raise UserError("no raw file is given", remedy="name one, or set 'hub' in the settings")
     wanted = RecordMaker(settings).wanted()
     bar = Progress("reading (KiB)", sum(path.stat().st_size for path in raw if path.is_file()) // 1024)
     for path in raw:
@@ -68,10 +51,7 @@ def rows_of(raw: list[Path], settings: dict) -> Iterator[tuple[str, RawRow]]:
 
 def step(arguments: argparse.Namespace) -> None:
     """Ingest, and write records, quarantine and counts, and images with their manifest."""
-    settings = complete(arguments.settings, SETTINGS)
-    output = arguments.images_output or arguments.records.parent / FOLDER
-    if output.name != FOLDER:
-        raise UserError(f"--images-output is '{output}'", remedy=f"name a folder '{FOLDER}': records name it so")
+    settings, output = arguments.settings, arguments.records.parent / FOLDER
     store = ImageStore(settings["images"], output) if settings["images"] else None
 
     def keep(record: Record) -> None:

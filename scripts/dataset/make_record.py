@@ -3,11 +3,10 @@
 import json
 import re
 from collections.abc import Callable
-from typing import Any
 
 from scripts.common.records import Record, content_id, normalised
 from scripts.common.sandbox import TemplateFaultError, compiled_template, rendered
-from scripts.dataset.formats import NEEDED, OPTIONAL, READERS, answered, conversation, text_column
+from scripts.dataset.formats import FORMATS, conversation, text_column
 from scripts.dataset.images import without_images
 from scripts.dataset.parts import checked_text
 from scripts.dataset.raw_rows import BadRecordError, missing_column, plain
@@ -24,7 +23,7 @@ class RecordMaker:
 
     def __init__(self, settings: dict, images: Callable[[list[dict]], list[dict]] = without_images):
         self.settings, self.images = settings, images
-        self.renamed = settings["columns"]
+        self.format, self.renamed = FORMATS[settings["format"]], settings["columns"]
         self.templates = {
             role: compiled_template(source, f"fields.{role}")
             for role in ("system", "user", "assistant")
@@ -35,7 +34,7 @@ class RecordMaker:
 
     def wanted(self) -> frozenset[str]:
         """Return the raw columns that the settings name; a header line must name at least one of them."""
-        named = {self.renamed.get(name, name) for name in NEEDED[self.settings["format"]]}
+        named = {self.renamed.get(name, name) for name in self.format.needed}
         others = [self.settings[key] for key in ("label", "group_by")]
         return frozenset({*named, *self.renamed.values(), *filter(None, others)})
 
@@ -47,31 +46,35 @@ class RecordMaker:
         raw = plain(raw)
         check_unicode(raw)
         raw_label = self.raw_text(raw, "label")
-        label = raw_label if raw_label is None else self.settings["label_map"].get(raw_label, raw_label)
+        label = self.settings["label_map"].get(raw_label, raw_label)
         group = self.raw_text(raw, "group_by")
         record = self.with_own_names(raw)
-        for name in NEEDED[self.settings["format"]]:
+        for name in self.format.needed:
             if name not in record:
                 advice = "add it, or name the right column under 'columns'"
                 raise missing_column("missing column", self.renamed.get(name, name), raw, advice)
-        spans, span_counts = self.with_spans(record)
+        if self.span_counts is not None:
+            text, column = text_column(record, "text", self.renamed), self.renamed.get("spans", "spans")
+            strip_numbers = self.settings["strip_span_label_numbers"]
+            record["text"], record["spans"], span_counts = resolved_spans(
+                text, record["spans"], self.settings["span_label_map"], column, strip_numbers
+            )
         messages = self.messages(record, label)
         self.check_length(messages[-1]["content"])
         violated = [check for check in self.checks if check.violated_by(messages[-1]["content"], label)]
         for check in violated:
             if check.action == "quarantine":
-                raise BadRecordError(
-                    f"check {check.number}", check.complaint(label), "see 'checks' in the configuration"
-                )
+                raise BadRecordError(f"check {check.number}", check.complaint(label), "see 'checks'")
         if any(check.action == "relabel" for check in violated):
             label = UNKNOWN
             messages = self.messages(record, label)
         messages = self.images(messages)
-        eaten = (*NEEDED[self.settings["format"]], *OPTIONAL[self.settings["format"]])
+        eaten, spans = (*self.format.needed, *self.format.optional), None
         meta = {key: value for key, value in record.items() if key not in eaten}
         if self.span_counts is not None:
             meta = {key: value for key, value in meta.items() if not restated(key, value)}
             self.span_counts.add(span_counts)
+            spans = record["spans"]
         made = Record(
             id=content_id(messages, spans),
             messages=messages,
@@ -99,61 +102,43 @@ class RecordMaker:
         if name not in raw:
             raise missing_column(f"no {key}", name, raw, advice)
         value = raw[name]
-        text = normalised(str(value).lower() if isinstance(value, bool) else str(value)) if scalar(value) else ""
-        if not text:
+        text = normalised(str(value).lower() if isinstance(value, bool) else str(value))
+        if not text or value is None or isinstance(value, list | dict):
             raise BadRecordError(f"no {key}", f"has an empty '{name}'", advice)
         return text
-
-    def rendered(self, values: dict) -> dict[str, str]:
-        """Return the rendered template of each role. Raises BadRecordError if one can't be rendered."""
-        try:
-            return {role: rendered(template, values) for role, template in self.templates.items()}
-        except TemplateFaultError as fault:
-            raise BadRecordError(fault.kind, fault.detail, fault.remedy) from None
 
     def messages(self, record: dict, label: str | None) -> list[dict]:
         """Return the checked messages of a record."""
         if self.templates:
             values = record | ({} if label is None else {"label": label})
-            contents = self.rendered(values)
-            messages = [
-                {"role": role, "content": content}
-                for role, content in contents.items()
-                if role != "system" or content.strip()
-            ]
+            try:
+                contents = {role: rendered(template, values) for role, template in self.templates.items()}
+            except TemplateFaultError as fault:
+                raise BadRecordError(fault.kind, fault.detail, fault.remedy) from None
+            texts = {role: text for role, text in contents.items() if role != "system" or text.strip()}
+            messages = [{"role": role, "content": text} for role, text in texts.items()]
         else:
-            messages = READERS[self.settings["format"]](record, self.renamed)
-            messages = answered(messages, self.expected(record))
+            messages, expected = self.format.reader(record, self.renamed), self.expected(record)
+            if expected is not None and messages and messages[-1]["role"] == "user":
+                messages.append({"role": "assistant", "content": expected})
         return conversation(messages, self.settings["system"])
 
     def expected(self, record: dict) -> str | None:
         """Return the expected answer from its own column; None if there is none."""
-        if "expected" not in OPTIONAL[self.settings["format"]] or record.get("expected") is None:
+        if "expected" not in self.format.optional or record.get("expected") is None:
             return None
         return normalised(checked_text(record["expected"], f"'{self.renamed.get('expected', 'expected')}'")) or None
-
-    def with_spans(self, record: dict) -> tuple[list[list] | None, SpanCounts | None]:
-        """Set the record's normalised text and spans; return the spans and their counts, None for other formats."""
-        if self.span_counts is None:
-            return None, None
-        text = text_column(record, "text", self.renamed)
-        column = self.renamed.get("spans", "spans")
-        record["text"], record["spans"], counts = resolved_spans(
-            text, record["spans"], self.settings["span_label_map"], column, self.settings["strip_span_label_numbers"]
-        )
-        return record["spans"], counts
 
     def check_length(self, answer: str) -> None:
         """Raise BadRecordError for an answer that is too short or too long."""
         least, most = self.settings["min_characters"], self.settings["max_characters"]
-        if len(answer) < least:
-            raise BadRecordError(
-                "answer too short", f"the answer has {len(answer)} characters", f"min_characters is {least}"
+        if len(answer) < least or (most is not None and len(answer) > most):
+            kind, limit = (
+                ("short", f"min_characters is {least}")
+                if len(answer) < least
+                else ("long", f"max_characters is {most}")
             )
-        if most is not None and len(answer) > most:
-            raise BadRecordError(
-                "answer too long", f"the answer has {len(answer)} characters", f"max_characters is {most}"
-            )
+            raise BadRecordError(f"answer too {kind}", f"the answer has {len(answer)} characters", limit)
 
 
 class Check:
@@ -184,17 +169,10 @@ class Check:
         return f"{whose} " + " and ".join(f"{word} match '{pattern.pattern}'" for word, pattern in self.patterns)
 
 
-def scalar(value: Any) -> bool:
-    """Return whether a value can be a label or a group."""
-    return isinstance(value, str | int | float)
-
-
 def check_unicode(raw: dict) -> None:
     """Raise BadRecordError for halves of surrogate pairs, which JSON can escape but UTF-8 can't encode."""
     try:
         json.dumps(raw, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError as error:
-        code = f"\\u{ord(error.object[error.start]):04x}"
-        raise BadRecordError(
-            "broken Unicode", f"holds {code}, half of a character", "write the whole character"
-        ) from None
+        what = f"holds \\u{ord(error.object[error.start]):04x}, half of a character"
+        raise BadRecordError("broken Unicode", what, "write the whole character") from None

@@ -24,9 +24,9 @@ def checked_text(value: Any, what: str) -> str:
 
 def are_parts(value: Any) -> bool:
     """Return whether a raw value is a list of parts, as opposed to turns."""
-    if not isinstance(value, list) or not value:
-        return False
-    return all(isinstance(part, dict) and part.get("type") in TYPES and "role" not in part for part in value)
+    return bool(value and isinstance(value, list)) and all(
+        isinstance(part, dict) and part.get("type") in TYPES and "role" not in part for part in value
+    )
 
 
 def content_of(value: Any, what: str) -> Content:
@@ -47,19 +47,15 @@ def part_of(part: dict, what: str) -> dict:
     kind = part.get("type")
     if kind == "text":
         return {"type": "text", "text": checked_text(part.get("text"), what)}
-    if kind in ("image", "image_url"):
-        return {"type": "image", "image": image_name(part, what)}
-    raise BadRecordError("unknown part", f"{what} is a part of type '{kind}'", "parts are of type text or image")
-
-
-def image_name(part: dict, what: str) -> str:
-    """Return the file name of an image part; null values count as absent, because tables add them."""
+    if kind not in TYPES:
+        raise BadRecordError("unknown part", f"{what} is a part of type '{kind}'", "parts are of type text or image")
+    # Null values count as absent, because tables add them.
     value = next((part[key] for key in NAMES if part.get(key) is not None), None)
     if isinstance(value, dict) and value.get("url") is not None:
         value = value["url"]
     if value is None:
         raise BadRecordError("unnamed image", f"{what} names no image", 'write {"type": "image", "image": "a.png"}')
-    return checked_text(value, f"{what}: the image's name")
+    return {"type": "image", "image": checked_text(value, f"{what}: the image's name")}
 
 
 def normalised_content(content: Content) -> Content:

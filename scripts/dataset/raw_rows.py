@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import difflib
+import json
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from scripts.common.plain_text import visible
 
 SHOWN_COLUMNS = 12
+EXCERPT = 200  # characters
 MAX_RECORD = 64 * 2**20  # characters or bytes of one raw record; a longer one means a damaged file
 
 
@@ -33,6 +35,18 @@ class RawRow:
     record: dict | None = None
     fault: BadRecordError | None = None
     text: str | None = None
+
+    @property
+    def raw(self) -> Any:
+        """The record as JSON types, or its text."""
+        return self.text if self.record is None else plain(self.record)
+
+
+def excerpt(record: Any) -> str:
+    """Return the start of a raw record as text; halves of surrogate pairs, which UTF-8 can't encode, are escaped."""
+    text = record if isinstance(record, str) else json.dumps(record, ensure_ascii=False)
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
 
 
 def plain(value: Any) -> Any:

@@ -8,6 +8,8 @@ from scripts.common.offline import is_offline
 from scripts.common.snapshot_from_cache import snapshot_from_cache
 from scripts.dataset.raw_rows import RawRow
 
+REMEDY = "check 'hub' (id, revision, name, split), the network, and HF_TOKEN for a private or gated dataset"
+
 
 def read_hub_rows(hub: dict) -> Iterator[RawRow]:
     """Yield the records of `hub` (`id`, `revision`, `name`, `split`); origins are `id@commit/split:row`.
@@ -16,10 +18,7 @@ def read_hub_rows(hub: dict) -> Iterator[RawRow]:
     the pinned commit), and if the hub can't be read. With `offline: true` the files are read from the local hub cache.
     """
     if Path(hub["id"]).exists():
-        raise UserError(
-            f"the folder '{hub['id']}' hides the hub dataset '{hub['id']}'",
-            remedy="rename it, or use 'files'",
-        )
+        raise UserError(f"the folder '{hub['id']}' hides the hub dataset", remedy="rename it, or use 'files'")
     place = f"{hub['id']}@{hub['revision'][:12]}/{hub['split']}"
     if is_offline():
         source, pinned = snapshot_from_cache("dataset", hub["id"], hub["revision"]), {}
@@ -41,26 +40,5 @@ def streamed(source: str, place: str, **arguments) -> Iterator[RawRow]:
         for number, record in enumerate(rows, 1):
             yield RawRow(f"{place}:{number}", record)
     except (OSError, ValueError, RuntimeError, datasets.exceptions.DatasetsError) as error:
-        raise UserError(f"{place}: can't be read: {reason(error)}", remedy=remedy(error)) from None
-
-
-def reason(error: Exception) -> str:
-    """Return the first line of the library's error."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0].rstrip('.') if lines else 'no reason given'}"
-
-
-def remedy(error: Exception) -> str:
-    """Return the remedy for common errors of the hub."""
-    names = {parent.__name__ for parent in type(error).__mro__} | {type(error.__cause__).__name__}
-    if "GatedRepoError" in names:
-        return "accept the dataset's terms on its page and set HF_TOKEN"
-    if "RevisionNotFoundError" in names:
-        return "copy the commit hash from the dataset's page, under 'Files and versions'"
-    if names & {"DatasetNotFoundError", "RepositoryNotFoundError"}:
-        return "check 'hub.id' and 'hub.revision', and set HF_TOKEN for a private dataset"
-    if "Config name" in str(error) or "BuilderConfig" in str(error):
-        return "set 'hub.name' to one of the configurations"
-    if "split" in str(error).lower():
-        return "set 'hub.split' to one of the splits"
-    return "check 'hub' and the network"
+        reason = (str(error).strip().splitlines() or ["no reason given"])[0].rstrip(".")
+        raise UserError(f"{place}: can't be read: {type(error).__name__}: {reason}", remedy=REMEDY) from None

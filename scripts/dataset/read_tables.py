@@ -9,48 +9,6 @@ from scripts.dataset.raw_files import Report, decompressed, encoding_fault, read
 from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError, RawRow
 
 BATCH = 256
-DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars"}
-
-
-class LineFeed:
-    """Feeds lines to the csv reader, and keeps those of the current row."""
-
-    def __init__(self, path: Path | str, report: Report):
-        self.path, self.lines = path, read_lines(path, report)
-        self.number, self.held, self.size = 0, [], 0
-
-    def __iter__(self):
-        return self
-
-    def __next__(self) -> str:
-        line = next(self.lines)
-        self.number += 1
-        self.held.append(line)
-        self.size += len(line)
-        if self.size > MAX_RECORD:
-            raise too_long(self.path, self.number - len(self.held) + 1)
-        return line.decode("utf-8", "surrogateescape")
-
-    def start(self) -> int:
-        """Discard the last row's lines; return the line number at which the next row starts."""
-        self.held, self.size = [], 0
-        return self.number + 1
-
-    def fault(self, start: int) -> BadRecordError | None:
-        """Return the fault in the bytes of the current row, if any."""
-        for offset, line in enumerate(self.held):
-            found = encoding_fault(line)
-            if found and len(self.held) > 1:
-                return BadRecordError(found.kind, f"line {start + offset}: {found.detail}", found.remedy)
-            if found:
-                return found
-            if b"\0" in line:
-                return BadRecordError("NUL byte", "holds a NUL byte", "remove it, or save the file as UTF-8 text again")
-        return None
-
-    def text(self) -> str:
-        """Return the raw text of the current row."""
-        return b"".join(self.held).decode("utf-8", "backslashreplace").rstrip("\r\n")
 
 
 def read_delimited_rows(
@@ -62,73 +20,67 @@ def read_delimited_rows(
     missing header (it must name one of the columns `wanted`) and for a quote that is never closed.
     """
     csv.field_size_limit(MAX_RECORD)
-    feed = LineFeed(path, report)
-    reader = csv.reader(feed, delimiter=delimiter, strict=True)
-    header = None
-    while True:
-        start = feed.start()
+    held, size = [], 0  # the lines of the current row
+
+    def lines() -> Iterator[str]:
+        nonlocal size
+        for number, line in enumerate(read_lines(path, report), 1):
+            held.append(line)
+            size += len(line)
+            if size > MAX_RECORD:
+                raise too_long(path, number - len(held) + 1)
+            yield line.decode("utf-8", "surrogateescape")
+
+    reader, header, cells = csv.reader(lines(), delimiter=delimiter, strict=True), None, []
+    while cells is not None:
+        start, fault = reader.line_num + 1, None
+        held.clear()
+        size = 0
         try:
-            cells = next(reader)
-        except StopIteration:
-            break
+            cells = next(reader, None)
         except csv.Error as error:
             if "unexpected end" in str(error):
                 raise UserError(
                     "the quote opened here is never closed", path, start, "close it, or double it"
                 ) from None
-            cells, fault = (
-                None,
-                BadRecordError("not valid CSV", f"is not valid CSV: {error}", 'write " inside a cell as ""'),
-            )
-        else:
-            fault = feed.fault(start)
-        if cells == []:
+            fault = BadRecordError("not valid CSV", f"is not valid CSV: {error}", 'write " inside a cell as ""')
+        if not cells and not fault:
             continue
+        fault = fault or row_fault(b"".join(held), cells, header)
         if header is None:
             if fault:
                 raise UserError(f"the header {fault.detail}", path, start, fault.remedy)
-            header = checked_header(cells, path, start, delimiter, wanted)
-            continue
-        if not fault and len(cells) != len(header):
-            fewer = "a cell is missing, or a line break is not quoted"
-            more = f"quote cells that hold {'tabs' if delimiter == chr(9) else repr(delimiter)}"
-            shape = f"has {len(cells)} cell{'s' * (len(cells) > 1)}, the header has {len(header)}"
-            fault = BadRecordError("ragged row", shape, fewer if len(cells) < len(header) else more)
-        origin = f"{path}:{start}"
-        yield (
-            RawRow(origin, None, fault, feed.text()) if fault else RawRow(origin, dict(zip(header, cells, strict=True)))
-        )
+            header = checked_header([cell.strip() for cell in cells], path, start, wanted)
+        elif fault:
+            text = b"".join(held).decode("utf-8", "backslashreplace").rstrip("\r\n")
+            yield RawRow(f"{path}:{start}", None, fault, text)
+        else:
+            yield RawRow(f"{path}:{start}", dict(zip(header, cells, strict=True)))
     if header is None:
         raise UserError("is empty", path, 1, "the first line names the columns")
 
 
-def checked_header(cells: list[str], path: Path | str, line: int, delimiter: str, wanted: frozenset[str]) -> list[str]:
-    """Return the column names of a header line. Raises UserError for an invalid header."""
-    names = [cell.strip() for cell in cells]
-    if len(names) == 1:
-        for other, word in DELIMITERS.items():
-            if other != delimiter and other in names[0]:
-                there = f"save it with {DELIMITERS[delimiter]}"
-                raise UserError(f"its cells are separated by {word}, not by {DELIMITERS[delimiter]}", path, line, there)
+def row_fault(data: bytes, cells: list[str], header: list[str] | None) -> BadRecordError | None:
+    """Return the fault in the bytes of a row, or in its number of cells."""
+    if b"\0" in data:
+        return BadRecordError("NUL byte", "holds a NUL byte", "remove it, or save the file as UTF-8 text again")
+    if header and len(cells) != len(header):
+        shape = f"has {len(cells)} cell{'s' * (len(cells) > 1)}, the header has {len(header)}"
+        return BadRecordError("ragged row", shape, "add or remove cells; quote line breaks and separators inside cells")
+    return encoding_fault(data)
+
+
+def checked_header(names: list[str], path: Path | str, line: int | None, wanted: frozenset[str]) -> list[str]:
+    """Return the column names of a table. Raises UserError if one is empty or repeated, or if none is wanted."""
     if "" in names:
         raise UserError(f"column {names.index('') + 1} has no name", path, line, "name each column in the first line")
-    doubled = sorted({name for name in names if names.count(name) > 1})
-    if doubled:
+    if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"two columns are named '{doubled[0]}'", path, line, "rename or drop one of them")
     if wanted and not wanted & set(names):
-        raise UserError(
-            f"names none of the columns {quoted(sorted(wanted))}; it holds {quoted(names)}",
-            path,
-            line,
-            "add a header line, or name the columns under 'columns'",
-        )
+        named = ", ".join(f"'{name}'" for name in sorted(wanted))
+        remedy = "add a header line, name the columns under 'columns', and separate cells by commas (.tsv: tabs)"
+        raise UserError(f"names none of the columns {named}", path, line, remedy)
     return names
-
-
-def quoted(names: list[str], most: int = 8) -> str:
-    """List names in quotes, shortened."""
-    shown = ", ".join(f"'{name if len(name) <= 30 else name[:27] + '...'}'" for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
 
 
 def check_cells(metadata, path: Path | str) -> None:
@@ -156,10 +108,7 @@ def read_parquet_rows(path: Path | str, report: Report = lambda read: None) -> I
     with decompressed(path, report) as content:
         try:
             with parquet.ParquetFile(content, pre_buffer=False) as file:
-                names = file.schema_arrow.names
-                doubled = sorted({name for name in names if names.count(name) > 1})
-                if doubled:
-                    raise UserError(f"two columns are named '{doubled[0]}'", path, remedy="rename or drop one of them")
+                checked_header(file.schema_arrow.names, path, None, frozenset())
                 check_cells(file.metadata, path)
                 number = 0
                 for batch in file.iter_batches(batch_size=BATCH):

@@ -16,7 +16,6 @@ from typing import Any, NamedTuple
 
 from scripts.common.records import normalised
 from scripts.dataset.raw_rows import BadRecordError, kind_of_value
-from scripts.dataset.span_offsets import as_composed, nearest, other_units
 
 OUTSIDE = "O"
 KEYS = ("start", "end", "label")
@@ -51,11 +50,8 @@ class SpanCounts:
 
     def add(self, other: "SpanCounts") -> None:
         """Add the counts of one record."""
-        self.mapped += other.mapped
-        self.names += other.names
-        self.merged += other.merged
-        self.trimmed += other.trimmed
-        self.outside += other.outside
+        for name, count in vars(other).items():
+            setattr(self, name, getattr(self, name) + count)
 
     def as_json(self) -> dict:
         """Return the counts per pair of raw label and label, most frequent first; the label `O` means dropped."""
@@ -94,7 +90,6 @@ def resolved_spans(
             continue
         check_label(label, span.name)
         check_place(text, span)
-        check_value(text, span)
         spans.append(span._replace(label=label))
     moved, resolved = moved_offsets(text, spans, counts)
     return moved, without_overlaps(moved, resolved, counts), counts
@@ -183,50 +178,54 @@ def check_label(label: str, name: str) -> None:
 
 
 def check_place(text: str, span: Span) -> None:
-    """Raise BadRecordError for a span that is empty, inverted or not within the text."""
-    place = f"{span.name} goes from {span.start} to {span.end}"
+    """Raise BadRecordError for a span that is empty, inverted, not within the text, or does not cover its value."""
+    place, there = f"{span.name} goes from {span.start} to {span.end}", text[span.start : span.end]
     if span.start > span.end:
         raise BadRecordError("inverted span", place, "the start comes first")
-    if span.start < 0 or span.end > len(text):
-        there = f", the text has {len(text)} characters"
-        if span.value is not None:
-            raise BadRecordError("span out of range", place + there, whereabouts(text, span))
-        units = other_units(text, span.start, span.end)
-        fitting = f"it would fit if the offsets count {units}: count characters"
-        advice = fitting if units else "correct the offsets, or the text if it was cut"
-        raise BadRecordError("span out of range", place + there, advice)
-    if not text[span.start : span.end].strip():
+    is_outside = span.start < 0 or span.end > len(text)
+    if span.value is not None and (is_outside or normalised(there) != normalised(span.value)):
+        kind = "span out of range" if is_outside else "shifted span"
+        detail = f"{place} and should cover '{shown_text(span.value)}', the text there is '{shown_text(there)}'"
+        raise BadRecordError(kind, detail, whereabouts(text, span))
+    if is_outside:
+        advice = "offsets count characters, not bytes or UTF-16 units; or the text was cut"
+        raise BadRecordError("span out of range", f"{place}, the text has {len(text)} characters", advice)
+    if not there.strip():
         kind = "empty span" if span.start == span.end else "span of white space"
         raise BadRecordError(kind, f"{place} and covers no text", "the end is the offset after the last character")
 
 
-def check_value(text: str, span: Span) -> None:
-    """Raise BadRecordError if the text at a span's offsets differs from the value that the span gives."""
-    if span.value is None:
-        return
-    there = text[span.start : span.end]
-    if normalised(there) == normalised(span.value):
-        return
-    detail = (
-        f"{span.name} should cover '{shown_text(span.value)}', the text has '{shown_text(there)}' from {span.start} "
-        f"to {span.end}"
-    )
-    raise BadRecordError("shifted span", detail, whereabouts(text, span))
-
-
 def whereabouts(text: str, span: Span) -> str:
-    """Return advice for a span whose value is not at its offsets: where it is, or in which unit the offsets count."""
-    units = other_units(text, span.start, span.end, normalised(span.value))
-    if units is not None:
-        return f"the offsets count {units}: count characters"
-    place = nearest(text, span.value, span.start)
-    if place is None:
+    """Return advice for a span whose value is not at its offsets: where it is, or in which unit the offsets count.
+
+    Tools count UTF-16 units (JavaScript, Java), bytes (Rust, Go), or characters before the text was composed or its
+    line ends were changed.
+    """
+    start, end, wanted = max(span.start, 0), span.end, normalised(span.value)
+    readings = {
+        "UTF-16 units": text.encode("utf-16-le")[2 * start : 2 * end].decode("utf-16-le", "ignore"),
+        "bytes of UTF-8": text.encode("utf-8")[start:end].decode("utf-8", "ignore"),
+        "characters of the decomposed text (NFD)": unicodedata.normalize("NFD", text)[start:end],
+        "characters of the composed text (NFC)": unicodedata.normalize("NFC", text)[start:end],
+        "a line end as two characters": re.sub("\r?\n", "\r\n", text)[start:end],
+        "a line end as one character": text.replace("\r\n", "\n")[start:end],
+        "from the first character that is not white space": text.lstrip()[start:end],
+    }
+    if units := [unit for unit, covered in readings.items() if normalised(covered) == wanted]:
+        return f"the offsets count {' or '.join(units)}: count characters"
+    places = [found.start() for found in re.finditer(re.escape(span.value), text)]
+    if not places:
         return "that text does not occur: the text or the span was changed"
+    place = min(places, key=lambda place: abs(place - span.start))
     if place == span.start:
         return f"the start is right, the end should be {place + len(span.value)}"
-    way = "later" if place > span.start else "earlier"
-    characters = "1 character" if abs(place - span.start) == 1 else f"{abs(place - span.start)} characters"
-    return f"that text is {characters} {way}, from {place} to {place + len(span.value)}"
+    far, way = abs(place - span.start), "later" if place > span.start else "earlier"
+    return f"that text is {far} character{'s' * (far > 1)} {way}, from {place} to {place + len(span.value)}"
+
+
+def as_composed(text: str) -> str:
+    """Return text in NFC with Unix line ends, as `normalised` does, but without stripping."""
+    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
 def moved_offsets(text: str, spans: list[Span], counts: SpanCounts) -> tuple[str, list[Span]]:
@@ -260,15 +259,14 @@ def moved_offsets(text: str, spans: list[Span], counts: SpanCounts) -> tuple[str
 
 def cut_character(text: str, cuts: list[int], pieces: list[str], spans: list[Span]) -> BadRecordError:
     """Return the error for the first offset that lies within what becomes one character."""
-    inner = [
-        cuts[number + 1]
-        for number, (left, right) in enumerate(pairwise(pieces))
-        if as_composed(text[cuts[number] : cuts[number + 2]]) != left + right
-    ]
-    place = inner[0] if inner else cuts[1]
+    wrong = (
+        cut
+        for before, cut, after, left, right in zip(cuts, cuts[1:], cuts[2:], pieces, pieces[1:], strict=False)
+        if as_composed(text[before:after]) != left + right
+    )
+    place = next(wrong, cuts[1])
     span = next(span for span in spans if place in (span.start, span.end))
-    around = text[max(place - 1, 0) : place + 1]
-    codes = " ".join(f"U+{ord(character):04X}" for character in around)
+    codes = " ".join(f"U+{ord(character):04X}" for character in text[max(place - 1, 0) : place + 1])
     word = "starts" if span.start == place else "ends"
     detail = f"{span.name} {word} at {place}, within what normalisation makes one character ({codes})"
     return BadRecordError("span cuts a character", detail, "move the offset before or after it")
@@ -282,17 +280,16 @@ def without_overlaps(text: str, spans: list[Span], counts: SpanCounts) -> list[l
         last = kept[-1] if kept else None
         if last is None or span.start >= last.end:
             kept.append(span)
-            continue
-        if span[:3] == last[:3]:
+        elif span[:3] == last[:3]:
             counts.merged += 1
-            continue
-        if span[:2] == last[:2]:
-            detail = f"{last.name} and {span.name} cover the same '{shown_text(text[span.start : span.end])}'"
-            raise BadRecordError("overlapping spans", detail, "each text has one label: keep one of them")
-        how = "lies within" if span.end <= last.end else "crosses"
-        covers = f"'{shown_text(text[span.start : span.end])}' {how} '{shown_text(text[last.start : last.end])}'"
-        detail = f"{span.name} and {last.name} overlap: {covers}"
-        raise BadRecordError("overlapping spans", detail, "keep one of them, or drop a label by span_label_map")
+        else:
+            how = "lies within" if span.end <= last.end else "crosses"
+            covers = f"'{shown_text(text[span.start : span.end])}' {how} '{shown_text(text[last.start : last.end])}'"
+            detail, remedy = (
+                f"{span.name} and {last.name} overlap: {covers}",
+                "keep one, or drop a label by span_label_map",
+            )
+            raise BadRecordError("overlapping spans", detail, remedy)
     return [[span.start, span.end, span.label] for span in kept]
 
 
@@ -311,8 +308,6 @@ def restated(name: str, value: Any) -> bool:
             value = parsed(value)
         except ValueError:
             return False
-    return (
-        isinstance(value, list)
-        and bool(value)
-        and all(isinstance(tag, str) and TAGS.fullmatch(tag) is not None for tag in value)
+    return bool(value and isinstance(value, list)) and all(
+        isinstance(tag, str) and TAGS.fullmatch(tag) for tag in value
     )

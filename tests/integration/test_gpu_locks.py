@@ -79,7 +79,6 @@ def test_a_job_that_waits_says_for_what(machine, started, tmp_path):
     has(start(started, machine, 2))
     step = [sys.executable, "-m", "scripts.dataset.ingest_records", "--gpus", "1", "--log", str(tmp_path / "log"), "no"]
     step += [word for option in ("records", "quarantine", "counts") for word in (f"--{option}", str(tmp_path / option))]
-    step += ["--images-output", "i"]
     started.append(subprocess.Popen(step, env=machine, cwd=ROOT, stderr=subprocess.PIPE, text=True))
     assert "waits for 1 of GPU 0, 1: other jobs have them" in started[-1].stderr.readline()
 

@@ -21,8 +21,8 @@ FILES = [
     *((name, kind, text.replace("GOOD", GOOD).encode("latin-1"), line) for name, kind, text, line in TABLE["files"]),
     ("raw.jsonl", "messages", b'{"messages": ' + b"[" * 100_000 + b"\n", "1: is nested too deeply"),
     ("raw.parquet", "prompt_completion", NULL.getvalue(), "2: 'completion' is null, not text"),
-    ("raw.jsonl.gz", "messages", gzip.compress((GOOD + "\n").encode() * 50)[:-20], " the gzip file ends early"),
-    ("raw.jsonl.zst", "messages", zstandard.compress(GOOD.encode() * 50)[:-8], " the Zstandard file ends early"),
+    ("raw.jsonl.gz", "messages", gzip.compress((GOOD + "\n").encode() * 50)[:-20], " can't be unpacked: Truncated"),
+    ("raw.jsonl.zst", "messages", zstandard.compress(GOOD.encode() * 50)[:-8], " can't be unpacked: Truncated"),
 ]
 RECORDS = TABLE["records"] + [
     ({"format": "spans"}, {"text": text, "spans": spans}, line) for text, spans, line in TABLE["spans"]
@@ -70,10 +70,10 @@ def test_a_wrong_column_is_one_line_that_does_not_advise_to_leave_out_everything
     assert stage.ingest(Path("raw.jsonl")) == 1
     logged = stage.capsys.readouterr().err
     assert logged.partition(" ERROR ")[2] == (
-        "raw.jsonl: 12 of 12 records have no 'question'; they have prompt, completion; "
-        "add it, or name the right column under 'columns'\n"
+        "raw.jsonl:1: has no 'question'; it has prompt, completion; add it, or name the right column under 'columns'; "
+        "12 of 12 records are bad, the log has the first 10\n"
     )
-    assert logged.count("has no 'question'") == 10
+    assert logged.count("has no 'question'") == 11
 
 
 def test_a_failing_build_says_how_many_records_are_bad_and_what_else_can_be_done(stage: Stage):
@@ -87,10 +87,10 @@ def test_a_failing_build_says_how_many_records_are_bad_and_what_else_can_be_done
 
 def test_missing_file_and_folder_are_named(stage: Stage):
     assert stage.ingest(Path("none.jsonl")) == 1
-    assert stage.error() == "none.jsonl: is missing; check 'files' in the configuration"
+    assert stage.error() == "none.jsonl: can't be read: No such file or directory; check 'files'"
     Path("folder.jsonl").mkdir()
     assert stage.ingest(Path("folder.jsonl")) == 1
-    assert stage.error() == "folder.jsonl: is a folder; name the files in it, such as folder.jsonl/*.jsonl"
+    assert stage.error() == "folder.jsonl: can't be read: Is a directory; check 'files'"
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def stage(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
         ("sub/../good.png", None, "image outside", "leaves the dataset's folder"),
         ("link.png", None, "image outside", "is a link out of the folder"),
         ("around/other.png", None, "image outside", "is a link out of the folder"),
-        ("none.png", None, "missing image", "there is no image 'none.png' in "),
+        ("none.png", None, "missing image", "no image 'none.png' in "),
         ("good.png/none.png", None, "missing image", ""),
         ("circle", None, "missing image", ""),
         ("sub", None, "not an image", ""),

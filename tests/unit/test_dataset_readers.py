@@ -161,7 +161,7 @@ def test_hub_rows_are_streamed_at_the_pinned_revision(tmp_path: Path, monkeypatc
     assert asked == {"source": "org/name", "streaming": True, **given}
     assert (row.origin, row.record) == ("org/name@0123456789ab/train:1", {"text": "a"})
     Path("org/name").mkdir(parents=True)
-    with pytest.raises(UserError, match="the folder 'org/name' hides the hub dataset 'org/name'"):
+    with pytest.raises(UserError, match="the folder 'org/name' hides the hub dataset"):
         list(read_hub.read_hub_rows(HUB))
 
 
@@ -170,7 +170,5 @@ def test_the_library_streams_a_local_folder_and_an_unknown_split_is_one_line(tmp
     rows = list(read_hub.streamed(str(tmp_path), "place", split="train"))
     assert [row.record for row in rows] == RECORDS
     assert rows[-1].origin == f"place:{len(RECORDS)}"
-    with pytest.raises(
-        UserError, match=r"^org/name@0123/none: can't be read: .*; set 'hub.split' to one of the splits$"
-    ):
+    with pytest.raises(UserError, match=r"^org/name@0123/none: can't be read: ValueError: .*; check 'hub' \(id, "):
         list(read_hub.streamed(str(tmp_path), "org/name@0123/none", split="none"))
