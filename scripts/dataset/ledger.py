@@ -1,78 +1,65 @@
 """Compute a dataset's ledger from its records, one at a time."""
 
 import json
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import count, islice, pairwise
 from pathlib import Path
+
+import numpy as np
 
 from scripts.common.files import read_jsonl
 from scripts.common.records import SPLITS, text_of
+from scripts.dataset.ingest import most_frequent
+from scripts.dataset.raw_rows import excerpt
 
 EXAMPLES = 200  # listed duplicates and quarantined records; their files have all of them
-EXCERPT = 200
 BINS = 24  # at most, in a histogram
 HIDDEN = "(raw data: not shown, because this dataset is redacted)"
 
 
 class Lengths:
-    """Counts each length, so that quantiles are exact."""
+    """The lengths of texts, with exact quantiles; 4 bytes each."""
 
     def __init__(self):
-        self.counts: Counter[int] = Counter()
+        self.values = array("I")
 
     def add(self, length: int) -> None:
-        """Count one text."""
-        self.counts[length] += 1
+        """Add the length of one text."""
+        self.values.append(length)
 
     def quantile(self, share: float) -> int:
         """Return the smallest length such that at least this share of the texts is no longer."""
-        due, seen = share * self.counts.total(), 0
-        for length in sorted(self.counts):
-            seen += self.counts[length]
-            if seen >= due:
-                return length
-        return 0
+        return int(np.quantile(self.values, share, method="inverted_cdf")) if self.values else 0
 
     def as_json(self) -> dict:
-        """Return mean, quantiles and a histogram; its last bin holds everything above the 99.5th percentile."""
-        total = self.counts.total()
-        if not total:
+        """Return mean, quantiles and a histogram."""
+        if not self.values:
             return {"texts": 0}
-        mean = sum(length * count for length, count in self.counts.items()) / total
         return {
-            "texts": total,
-            "mean": round(mean, 2),
-            "minimum": min(self.counts),
+            "texts": len(self.values),
+            "mean": round(sum(self.values) / len(self.values), 2),
+            "minimum": min(self.values),
             "p5": self.quantile(0.05),
             "median": self.quantile(0.5),
             "p95": self.quantile(0.95),
-            "maximum": max(self.counts),
+            "maximum": max(self.values),
             "histogram": self.histogram(),
         }
 
     def histogram(self) -> list[dict]:
-        """Return bins of a round width (1, 2 or 5 times a power of ten): `from` (included) and `to` (not)."""
-        low, high = min(self.counts), self.quantile(0.995)
-        width = round_width((high - low + 1) / BINS)
-        start = low // width * width
-        bins = (high - start) // width + 1
-        counts = [0] * bins
-        for length, count in self.counts.items():
-            counts[min((length - start) // width, bins - 1)] += count
-        edges = [start + number * width for number in range(bins + 1)]
-        edges[-1] = max(edges[-1], max(self.counts) + 1)
-        return [{"from": edges[n], "to": edges[n + 1], "records": counts[n]} for n in range(bins)]
+        """Return bins of a round width (1, 2 or 5 times a power of ten): `from` (included) and `to` (not).
 
-
-def round_width(least: float) -> int:
-    """Return the smallest of 1, 2, 5, 10, 20, 50, ... that is at least `least`."""
-    power = 1
-    while True:
-        for factor in (1, 2, 5):
-            if factor * power >= least:
-                return factor * power
-        power *= 10
+        The last bin holds everything above the 99.5th percentile.
+        """
+        low, high = min(self.values), self.quantile(0.995)
+        widths = (factor * 10**power for power in count() for factor in (1, 2, 5))
+        width = next(width for width in widths if width * BINS >= high - low + 1)
+        edges = list(range(low // width * width, high + width + 1, width))
+        edges = edges[: (high - edges[0]) // width + 2]
+        edges[-1] = max(edges[-1], max(self.values) + 1)
+        counts, _ = np.histogram(self.values, edges)
+        return [{"from": a, "to": b, "records": n} for (a, b), n in zip(pairwise(edges), counts.tolist(), strict=True)]
 
 
 class Statistics:
@@ -100,11 +87,11 @@ class Statistics:
 
     def as_json(self) -> dict:
         """Return the statistics, most frequent label first."""
-        labels = sorted(self.labels.items(), key=lambda item: (-item[1].total(), item[0]))
+        totals = most_frequent({label: counts.total() for label, counts in self.labels.items()})
         return {
             "labels": [
-                {"label": label, "records": counts.total(), **{split: counts[split] for split in SPLITS}}
-                for label, counts in labels
+                {"label": label, "records": total, **{split: self.labels[label][split] for split in SPLITS}}
+                for label, total in totals
             ],
             "lengths": {what: lengths.as_json() for what, lengths in self.lengths.items()},
             "median_answer_characters": {split: lengths.quantile(0.5) for split, lengths in self.medians.items()},
@@ -113,43 +100,21 @@ class Statistics:
         }
 
 
-def short(text: str) -> str:
-    """Return the start of a text."""
-    return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
-
-
-def duplicate_examples(path: Path) -> Iterator[dict]:
-    """Yield the first removed duplicates with the records that they repeat; contradicting labels are included."""
-    for row in islice(read_jsonl(path), EXAMPLES):
-        first = row["duplicate_of"]
-        yield {
-            "origin": row["origin"],
-            "kind": row["kind"],
-            "similarity": row["similarity"],
-            "text": short(row["expected"]),
-            "duplicate_of": first["origin"],
-            "duplicate_of_id": first["id"],
-            "labels": None if row["label"] == first["label"] else [row["label"], first["label"]],
-            "spans_differ": row["spans_differ"],
-        }
-
-
-def quarantine_examples(path: Path) -> Iterator[dict]:
-    """Yield the first quarantined rows."""
-    for row in islice(read_jsonl(path), EXAMPLES):
-        record = row["record"]
-        text = record if isinstance(record, str) else json.dumps(record, ensure_ascii=False)
-        text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-        yield {"origin": row["origin"], "reason": row["reason"], "text": short(text)}
+def duplicate_example(row: dict) -> dict:
+    """Return a removed duplicate with the record that it repeats; contradicting labels are included."""
+    first = row["duplicate_of"]
+    return {key: row[key] for key in ("origin", "kind", "similarity", "spans_differ")} | {
+        "text": excerpt(row["expected"]),
+        "duplicate_of": first["origin"],
+        "duplicate_of_id": first["id"],
+        "labels": None if row["label"] == first["label"] else [row["label"], first["label"]],
+    }
 
 
 def make_ledger(
-    name: str, records: Iterable[dict], counts: dict, facts: dict, duplicates: Path, quarantine: Path
+    name: str, statistics: Statistics, counts: dict, facts: dict, duplicates: Path, quarantine: Path
 ) -> dict:
-    """Return the ledger: `counts` of the ingestion, `facts` of the split, and statistics of the kept `records`."""
-    statistics = Statistics()
-    for row in records:
-        statistics.add(row)
+    """Return the ledger: `counts` of the ingestion, `facts` of the split, and statistics of the kept records."""
     return {
         "dataset": name,
         "records": {
@@ -160,18 +125,16 @@ def make_ledger(
             "kept": facts["kept"],
             "augmented": facts["augmented"],
         },
-        "sources": counts["sources"],
-        "max_records": counts["max_records"],
-        "reasons": counts["reasons"],
-        "checks": counts["checks"],
-        "raw_labels": counts["raw_labels"],
+        **{key: counts[key] for key in ("sources", "max_records", "reasons", "checks", "raw_labels")},
         "raw_spans": counts["spans"],
-        "label_map": counts["label_map"],
-        "span_label_map": counts["span_label_map"],
+        **{key: counts[key] for key in ("label_map", "span_label_map")},
         **statistics.as_json(),
         "splits": {key: facts[key] for key in ("seed", "share_tolerance", "shares", "stratification")},
-        "duplicates": list(duplicate_examples(duplicates)),
-        "quarantine": list(quarantine_examples(quarantine)),
+        "duplicates": [duplicate_example(row) for row in islice(read_jsonl(duplicates), EXAMPLES)],
+        "quarantine": [
+            {"origin": row["origin"], "reason": row["reason"], "text": excerpt(row["record"])}
+            for row in islice(read_jsonl(quarantine), EXAMPLES)
+        ],
     }
 
 

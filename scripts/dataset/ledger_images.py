@@ -4,13 +4,12 @@ import base64
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from scripts.common.errors import UserError
 from scripts.common.records import SPLITS, images_of
 from scripts.dataset.images import FOLDER
-from scripts.dataset.ledger import Lengths, short
+from scripts.dataset.ledger import Lengths
+from scripts.dataset.raw_rows import excerpt
 
 EXAMPLES = 8
 LONGEST = 160  # pixels of a thumbnail's longer side
@@ -27,12 +26,6 @@ class ImageStatistics:
         self.splits: dict[str, int] = {}  # of each image, as a bit mask
         self.examples: list[dict] = []
 
-    def counted(self, rows: Iterable[dict]) -> Iterator[dict]:
-        """Yield the rows of records.parquet, and count the images of each."""
-        for row in rows:
-            self.add(row)
-            yield row
-
     def add(self, row: dict) -> None:
         """Count the images of one row of records.parquet."""
         names = images_of(json.loads(row["messages"])) if '"image"' in row["messages"] else []
@@ -42,29 +35,16 @@ class ImageStatistics:
         self.count += len(names)
         self.per_record[len(names)] += 1
         if len(self.examples) < EXAMPLES and names[0] not in (example["image"] for example in self.examples):
-            self.examples.append(self.example(names[0], row))
+            facts = self.facts_of(names[0])
+            named = {"image": names[0], "name": facts["origins"][0], "width": facts["width"], "height": facts["height"]}
+            place = {"split": row["split"], "origin": row["origin"], "expected": excerpt(row["expected"])}
+            self.examples.append(named | place)
         for name in names:
             self.splits[name] = self.splits.get(name, 0) | 1 << SPLITS.index(row["split"])
 
     def facts_of(self, name: str) -> dict:
-        """Return the manifest's entry of an image. Raises UserError if there is none."""
-        try:
-            return self.facts[name.removeprefix(f"{FOLDER}/")]
-        except KeyError:
-            raise UserError(f"the images' manifest has no {name}", remedy="correct --images") from None
-
-    def example(self, name: str, row: dict) -> dict:
-        """Return an image's entry for the examples."""
-        facts = self.facts_of(name)
-        return {
-            "image": name,
-            "name": facts["origins"][0],
-            "width": facts["width"],
-            "height": facts["height"],
-            "split": row["split"],
-            "origin": row["origin"],
-            "expected": short(row["expected"]),
-        }
+        """Return the manifest's entry of an image."""
+        return self.facts[name.removeprefix(f"{FOLDER}/")]
 
     def as_json(self) -> dict | None:
         """Return the section; None for records without images."""

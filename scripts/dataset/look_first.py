@@ -29,32 +29,26 @@ def check_lines(ledger: dict) -> list[str]:
 
 def map_lines(key: str, fit: dict | None, unit: str) -> list[str]:
     """Return lines on the keys of a label map that the data lack, and on the labels that it does not name."""
-    if fit is None:
-        return []
     lines = []
-    if fit["unused"]:
-        lines.append(f"No {unit} has {labels_are(len(fit['unused']))} that {key} names: {listed(fit['unused'])}.")
-    if fit["unmapped"]:
-        counted = [f"{row['label']} ({counts(row['count'], unit)})" for row in fit["unmapped"]]
-        lines.append(
-            f"{key} does not name {labels_are(len(counted))}: {listed(counted)}. Labels that it does not name stay as "
-            "they are."
-        )
+    if fit and fit["unused"]:
+        lines.append(f"No {unit} has these labels that {key} names: {listed(fit['unused'])}.")
+    if fit and fit["unmapped"]:
+        counted = listed([f"{row['label']} ({row['count']})" for row in fit["unmapped"]])
+        lines.append(f"{key} does not name these labels, which stay as they are: {counted}.")
     return lines
 
 
 def number_lines(raw_spans: dict | None) -> list[str]:
     """Return a line that proposes to strip the numbers of span labels, if some differ only by their number."""
-    labels = {row["label"] for row in (raw_spans or {"labels": []})["labels"]} - {OUTSIDE}
+    labels = sorted({row["label"] for row in raw_spans["labels"]} - {OUTSIDE}) if raw_spans else []
     stems: dict[str, list[str]] = {}
-    for label in sorted(labels):
+    for label in labels:
         stems.setdefault(without_number(label), []).append(label)
-    several = [group for group in stems.values() if len(group) > 1]
-    if not several:
+    if len(stems) == len(labels):
         return []
-    examples = listed([f"{group[0]} and {group[1]}" for group in several][:3])
+    examples = [f"{group[0]} and {group[1]}" for group in stems.values() if len(group) > 1][:3]
     return [
-        f"Span labels differ only by a number, such as {examples}, and each is a separate class. With "
+        f"Span labels differ only by a number, such as {', '.join(examples)}, and each is a separate class. With "
         f"strip_span_label_numbers: true the {len(labels)} classes become {len(stems)}."
     ]
 
@@ -65,36 +59,21 @@ def share_line(splits: dict) -> str | None:
     if not any(share["off"] for share in shares):
         return None
     found = ", ".join(
-        f"{share['split']} has {percent(share['achieved'])} (wanted: {percent(share['wanted'])})" for share in shares
+        f"{share['split']} has {share['achieved']:.1%} (wanted: {share['wanted']:.1%})" for share in shares
     )
-    groups = sum(share["groups"] for share in shares)
-    limit = f"with {groups} groups, up to {100 * splits['share_tolerance']:.1f} points of difference are tolerated"
-    line = f"The splits do not have the wanted shares: {found}; {limit}."
+    limit = (
+        f"with {sum(share['groups'] for share in shares)} groups, up to {100 * splits['share_tolerance']:.1f} points"
+    )
+    line = f"The splits do not have the wanted shares: {found}; {limit} of difference are tolerated."
     fit = splits["stratification"]
     if fit is None:
         return f"{line} Try another splits.seed."
     if fit["best_shares_off"] >= fit["shares_off"]:
         return f"{line} No seed tried brings more splits within the tolerance: add groups, or change the shares."
-    better = ", ".join(f"{share['split']} {percent(fit['best_shares'][share['split']])}" for share in shares)
+    better = ", ".join(f"{share['split']} {fit['best_shares'][share['split']]:.1%}" for share in shares)
     return f"{line} splits.seed: {fit['best_seed']} gives {better}."
-
-
-def percent(share: float) -> str:
-    """Return a share in percent."""
-    return f"{100 * share:.1f} %"
-
-
-def counts(number: int, unit: str) -> str:
-    """Return a count with its unit."""
-    return f"{number} {unit}{'s' if number != 1 else ''}"
-
-
-def labels_are(number: int) -> str:
-    """Return 'this label' or 'these labels'."""
-    return "this label" if number == 1 else "these labels"
 
 
 def listed(labels: list[str]) -> str:
     """Return the first labels as text, and the number of further ones."""
-    more = f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else ""
-    return ", ".join(labels[:SHOWN]) + more
+    return ", ".join(labels[:SHOWN]) + (f" and {len(labels) - SHOWN} more" if len(labels) > SHOWN else "")

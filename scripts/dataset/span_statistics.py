@@ -6,9 +6,9 @@ An edge within a word or on a separator is suspicious. Some are intended, so the
 import json
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator
 
 from scripts.common.records import SPLITS, text_of
+from scripts.dataset.ingest import most_frequent
 from scripts.dataset.ledger import Lengths
 
 SPAN_LENGTHS = "span characters"
@@ -53,12 +53,6 @@ class SpanStatistics:
         self.total: Counter[str] = Counter()
         self.wrong_edges, self.examples = 0, []
 
-    def counted(self, rows: Iterable[dict]) -> Iterator[dict]:
-        """Yield the rows of records.parquet, and count each."""
-        for row in rows:
-            self.add(row)
-            yield row
-
     def add(self, row: dict) -> None:
         """Count one row of records.parquet; a row whose `spans` is null is ignored."""
         if row["spans"] is None:
@@ -88,8 +82,8 @@ class SpanStatistics:
                 "text": covered,
                 "after": text[end : end + AROUND],
             }
-            example = {"origin": origin, "label": label, "fault": " and ".join(faults), **around}
-            self.examples += [example] if len(self.examples) < EXAMPLES else []
+            if len(self.examples) < EXAMPLES:
+                self.examples.append({"origin": origin, "label": label, "fault": " and ".join(faults), **around})
 
     def as_json(self) -> dict | None:
         """Return the statistics, most frequent span label first; None for a dataset without spans.
@@ -99,7 +93,7 @@ class SpanStatistics:
         """
         if not self.total:
             return None
-        ordered = sorted(self.spans, key=lambda label: (-self.spans[label].total(), label))
+        ordered = most_frequent({label: counts.total() for label, counts in self.spans.items()})
         return {
             "spans": sum(counts.total() for counts in self.spans.values()),
             "records_without": {split: self.without[split] for split in SPLITS},
@@ -111,14 +105,14 @@ class SpanStatistics:
             "labels": [
                 {
                     "label": label,
-                    "spans": self.spans[label].total(),
+                    "spans": total,
                     "records": self.records[label].total(),
                     "texts": len(self.texts[label]),
                     **{split: self.spans[label][split] for split in SPLITS},
                     "records_of": {split: self.records[label][split] for split in SPLITS},
                     "labels": {name: counts[label] for name, counts in sorted(self.by_label.items())},
                 }
-                for label in ordered
+                for label, total in ordered
             ],
         }
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.common.cli import Progress, complete, progress, run_step, step_parser
+from scripts.common.cli import Progress, progress, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, write_json
 from scripts.common.records import SPLITS
@@ -35,7 +35,6 @@ from scripts.dataset.splits import cells, check_not_empty, key_of, share_toleran
 from scripts.dataset.stratification import LabelsOf, stratification
 from scripts.dataset.whole_files import check_named_once, check_whole, check_whole_groups, repeats, with_whole_files
 
-SETTINGS = ("deduplicate", "splits", "stratify", "augment", "whole_files")
 COMPARED = ("messages", "expected", "spans")  # columns by which records are compared
 SEED_SEARCH = 20_000  # largest number of records for which a better seed is searched; more give close shares anyway
 
@@ -66,19 +65,8 @@ def duplicates_of(ingested: Path, settings: dict, folder: Path) -> dict[int, tup
     if settings["near"]:
         near = near_duplicates(texts, settings["shingle"], settings["threshold"], exact, np.array(images))
         found |= {number: (first, "near", similarity) for number, (first, similarity) in near.items()}
-    texts.close()
-    return resolved(found)
-
-
-def resolved(found: dict[int, tuple[int, str, float]]) -> dict[int, tuple[int, str, float]]:
-    """Make exact copies of a near duplicate point to the kept record."""
-    result = {}
-    for number in sorted(found):
-        first, kind, similarity = found[number]
-        while first in found:
-            first, kind, similarity = found[first]
-        result[number] = (first, kind, similarity)
-    return result
+    # An exact copy of a near duplicate points to the kept record.
+    return {n: found.get(found[n][0], found[n]) for n in sorted(found)}
 
 
 def write_duplicates(ingested: Path, found: dict[int, tuple[int, str, float]], path: Path) -> None:
@@ -93,24 +81,19 @@ def write_duplicates(ingested: Path, found: dict[int, tuple[int, str, float]], p
             if number not in found:
                 continue
             first, kind, similarity = found[number]
+            messages, spans = compared[first]
+            same_text = json.loads(row["messages"])[:-1] == json.loads(messages)[:-1]
             line = {
                 "origin": row["origin"],
                 "kind": kind,
                 "similarity": round(similarity, 4),
                 "label": row["label"],
-                "spans_differ": spans_differ(row, *compared[first]),
+                "spans_differ": row["spans"] is not None and row["spans"] != spans and same_text,
                 "expected": row["expected"],
                 "duplicate_of": known[first],
                 "record": from_row(row).to_row(),
             }
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
-
-
-def spans_differ(row: dict, messages: str, spans: str | None) -> bool:
-    """Return whether two rows have the same text but different spans."""
-    if row["spans"] is None or row["spans"] == spans:
-        return False
-    return json.loads(row["messages"])[:-1] == json.loads(messages)[:-1]
 
 
 class Kept:
@@ -131,9 +114,8 @@ class Kept:
     def span_members(self) -> np.ndarray:
         """Return which span labels, in alphabetical order, are in which set: shape (labels, sets)."""
         names = sorted(frozenset().union(*self.set_numbers))
-        return np.array([[name in found for found in self.set_numbers] for name in names], bool).reshape(
-            len(names), len(self.set_numbers)
-        )
+        members = [[name in found for found in self.set_numbers] for name in names]
+        return np.array(members, bool).reshape(len(names), len(self.set_numbers))
 
     def rows(self, columns: tuple[str, ...] | None = None) -> Iterator[dict]:
         """Yield the kept rows in raw order."""
@@ -152,9 +134,8 @@ def check_apart(kept: Kept, split: np.ndarray, settings: dict, folder: Path) -> 
     texts.close()
     if pair is None:
         return
-    wanted = set(pair[:2])
-    origins = {n: row["origin"] for n, row in enumerate(kept.rows(("origin",))) if n in wanted}
     first, second, similarity = pair
+    origins = [row["origin"] for row in kept.rows(("origin",))]
     other = ", or set deduplicate.compare to conversation" if settings["compare"] == "answer" else ""
     raise UserError(
         f"{origins[first]} ({SPLITS[split[first]]}) and {origins[second]} ({SPLITS[split[second]]}) are near "
@@ -237,7 +218,7 @@ def unique_id(identity: str, repeated: Counter[str]) -> str:
 
 def step(arguments: argparse.Namespace) -> None:
     """Deduplicate, split, check and augment."""
-    settings = complete(arguments.settings, SETTINGS)
+    settings = arguments.settings
     with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
         found = duplicates_of(arguments.ingested, settings["deduplicate"], Path(folder))
     kept = Kept(arguments.ingested, found, settings["deduplicate"]["compare"])
@@ -251,8 +232,7 @@ def step(arguments: argparse.Namespace) -> None:
         check_whole(split, shares, whole, lambda: repeats(arguments.ingested, firsts, whole))
         check_whole_groups(split, kept.keys, (row["origin"] for row in kept.rows(("origin",))))
     else:
-        strata = kept.labels if settings["stratify"] else np.zeros_like(kept.labels)
-        check_not_empty(split, kept.keys, strata, len(kept.label_numbers), shares)
+        check_not_empty(split, kept.keys, shares)
     with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
         check_apart(kept, split, settings["deduplicate"], Path(folder))
     write_duplicates(arguments.ingested, found, arguments.duplicates)

@@ -66,29 +66,6 @@ def cells(split: np.ndarray, label: np.ndarray, labels: int) -> np.ndarray:
     return np.bincount(flat.ravel(), minlength=int(np.prod(shape))).reshape(shape)
 
 
-def missing_cells(counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """Return which labels with three or more records are missing in which splits that have a share.
-
-    `counts`: shape (..., labels, 3); `wanted`: the three shares; the result: shape (..., labels, splits with a share).
-    """
-    return (counts[..., wanted > 0] == 0) & (counts.sum(axis=-1, keepdims=True) >= len(SPLITS))
-
-
-def misfit(counts: np.ndarray, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return three measures of the distance from the wanted shares, the most important first; smaller is better.
-
-    They are the number of empty splits; the number of pairs of split and label with three or more records where the
-    label is missing; and the chi-square distance over all cells. `counts`: shape (..., labels, 3); `wanted`: the three
-    shares; each measure: shape (...).
-    """
-    used = wanted > 0
-    kept = counts[..., used]
-    empty = (kept.sum(axis=-2) == 0).sum(axis=-1)
-    missing = missing_cells(counts, wanted).sum(axis=(-1, -2))
-    due = np.maximum(counts.sum(axis=-1, keepdims=True), 1e-9) * wanted[used]
-    return empty, missing, ((kept - due) ** 2 / due).sum(axis=(-1, -2))
-
-
 def share_tolerance(keys: np.ndarray) -> float:
     """Return the tolerated difference of a split's share from the wanted one: 0.05 for many groups, 0.1 for few.
 
@@ -100,16 +77,6 @@ def share_tolerance(keys: np.ndarray) -> float:
     return float(np.clip(0.5 / np.sqrt(groups), *TOLERANCE))
 
 
-def shares_off(counts: np.ndarray, wanted: np.ndarray, tolerance: float) -> np.ndarray:
-    """Return the number of splits with a share that differs from the wanted one by more than the tolerance.
-
-    `counts`: shape (..., labels, 3); `wanted`: the three shares; the result: shape (...).
-    """
-    records = counts.sum(axis=-2)
-    achieved = records / np.maximum(records.sum(axis=-1, keepdims=True), 1)
-    return (np.abs(achieved - wanted) > tolerance).sum(axis=-1)
-
-
 def seeds_tried(records: int) -> Iterator[np.ndarray]:
     """Yield the seeds to try, in batches of shape (s, 1); the more records, the fewer seeds."""
     tried = int(np.clip(WORK // max(records, 1), 1, SEEDS))
@@ -118,32 +85,23 @@ def seeds_tried(records: int) -> Iterator[np.ndarray]:
         yield np.arange(start, min(start + together, tried), dtype=np.uint64)[:, None]
 
 
-def best_seed(keys: np.ndarray, label: np.ndarray, labels: int, shares: dict) -> tuple[int, tuple[int, int, float]]:
-    """Return the seed with the smallest misfit of `seeds_tried`, and that misfit.
-
-    `keys` and `label`: one entry per record. The smallest of equal seeds is returned.
-    """
-    wanted = np.array([shares[split] for split in SPLITS])
-    measures = [
-        misfit(cells(split_numbers(keys, shares, seeds), label, labels), wanted) for seeds in seeds_tried(len(keys))
-    ]
-    empty, missing, distance = (np.concatenate(parts) for parts in zip(*measures, strict=True))
-    best = int(np.lexsort((distance, missing, empty))[0])
-    return best, (int(empty[best]), int(missing[best]), float(distance[best]))
-
-
-def check_not_empty(split: np.ndarray, keys: np.ndarray, label: np.ndarray, labels: int, shares: dict) -> None:
+def check_not_empty(split: np.ndarray, keys: np.ndarray, shares: dict) -> None:
     """Raise UserError if a split with a share has no record; the remedy names a seed that fills all splits.
 
-    `split`, `keys` and `label`: one entry per record.
+    `split` and `keys`: one entry per record.
     """
-    counts = np.bincount(split, minlength=len(SPLITS))
-    empty = [name for number, name in enumerate(SPLITS) if shares[name] > 0 and not counts[number]]
-    if not empty:
+    wanted = [number for number, name in enumerate(SPLITS) if shares[name] > 0]
+    empty = np.setdiff1d(wanted, split)
+    if not empty.size:
         return
-    groups = len(np.unique(keys))
-    seed, fit = best_seed(keys, label, labels, shares)
-    remedy = f"set splits.seed to {seed}" if not fit[0] else "enlarge the share, or add records or groups"
-    units = f"{len(keys)} records" if groups == len(keys) else f"{len(keys)} records in {groups} groups"
-    share = shares[empty[0]]
-    raise UserError(f"the split '{empty[0]}' (share {share:g}) is empty: there are {units}", remedy=remedy)
+    distinct = np.unique(keys)
+    remedy = "enlarge the share, or add records or groups"
+    for seeds in seeds_tried(len(distinct)):
+        tried = split_numbers(distinct, shares, seeds)
+        filled = np.all([(tried == number).any(axis=1) for number in wanted], axis=0)
+        if filled.any():
+            remedy = f"set splits.seed to {seeds[filled.argmax(), 0]}"
+            break
+    units = f"{len(keys)} records" + (f" in {len(distinct)} groups" if len(distinct) < len(keys) else "")
+    name = SPLITS[empty[0]]
+    raise UserError(f"the split '{name}' (share {shares[name]:g}) is empty: there are {units}", remedy=remedy)

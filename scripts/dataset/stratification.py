@@ -5,9 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from scripts.common.records import SPLITS
-from scripts.dataset.splits import cells, misfit, missing_cells, seeds_tried, share_tolerance, shares_off, split_numbers
+from scripts.dataset.splits import cells, seeds_tried, share_tolerance, split_numbers
 
 USUAL = 0.95  # a distance below this quantile of the seeds tried counts as chance
+
+
+def missing_cells(counts: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+    """Return which labels with three or more records are missing in which splits that have a share.
+
+    `counts`: shape (..., labels, 3); `wanted`: the three shares; the result: shape (..., labels, splits with a share).
+    """
+    return (counts[..., wanted > 0] == 0) & (counts.sum(axis=-1, keepdims=True) >= len(SPLITS))
 
 
 @dataclass(frozen=True)
@@ -37,14 +45,21 @@ class LabelsOf:
 
         They are the numbers of empty splits; of span labels in a split of `now`, the current assignment, that are
         missing there; of labels and of span labels missing in a split; of splits with a share outside the tolerance;
-        and the chi-square distance of the labels' shares.
+        and the chi-square distance of the labels' counts from the wanted ones.
         """
         counts = cells(split, self.label, self.labels)
-        empty, missing, distance = misfit(counts, wanted)
+        kept = counts[..., wanted > 0]
+        due = np.maximum(counts.sum(axis=-1, keepdims=True), 1e-9) * wanted[wanted > 0]
         spans = self.spans_missing(split, wanted)
-        lost = (spans & ~self.spans_missing(now, wanted)).sum(axis=(-1, -2))
-        off = shares_off(counts, wanted, tolerance)
-        return np.stack([empty, lost, missing, spans.sum(axis=(-1, -2)), off, distance], axis=-1)
+        measures = [
+            (kept.sum(axis=-2) == 0).sum(axis=-1),
+            (spans & ~self.spans_missing(now, wanted)).sum(axis=(-1, -2)),
+            missing_cells(counts, wanted).sum(axis=(-1, -2)),
+            spans.sum(axis=(-1, -2)),
+            (np.abs(counts.sum(axis=-2) / len(self.label) - wanted) > tolerance).sum(axis=-1),
+            ((kept - due) ** 2 / due).sum(axis=(-1, -2)),
+        ]
+        return np.stack(measures, axis=-1)
 
 
 def stratification(keys: np.ndarray, labels: LabelsOf, split: np.ndarray, shares: dict) -> dict:
@@ -70,17 +85,20 @@ def stratification(keys: np.ndarray, labels: LabelsOf, split: np.ndarray, shares
     fit = tried[best] if seed != shares["seed"] else now
     usual = float(np.quantile(tried[:, 5], USUAL))
     counts = np.bincount(split_numbers(keys, shares, seed), minlength=len(SPLITS))
+    fits = {
+        prefix: {
+            f"{prefix}labels_missing_in_a_split": int(found[2]),
+            f"{prefix}span_labels_missing_in_a_split": int(found[3]),
+            f"{prefix}shares_off": int(found[4]),
+            f"{prefix}distance": round(float(found[5]), 4),
+        }
+        for prefix, found in (("", now), ("best_", fit))
+    }
     return {
-        "labels_missing_in_a_split": int(now[2]),
-        "span_labels_missing_in_a_split": int(now[3]),
-        "shares_off": int(now[4]),
-        "distance": round(float(now[5]), 4),
+        **fits[""],
         "usual_distance": round(usual, 4),
         "best_seed": seed,
-        "best_labels_missing_in_a_split": int(fit[2]),
-        "best_span_labels_missing_in_a_split": int(fit[3]),
-        "best_shares_off": int(fit[4]),
+        **fits["best_"],
         "best_shares": {name: round(int(counts[number]) / len(keys), 6) for number, name in enumerate(SPLITS)},
-        "best_distance": round(float(fit[5]), 4),
         "worthwhile": bool(seed != shares["seed"] and ((fit[2:5] < now[2:5]).any() or now[5] > usual)),
     }

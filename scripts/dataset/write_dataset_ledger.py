@@ -14,8 +14,7 @@ from scripts.common.cli import progress, run_step, step_parser
 from scripts.common.files import read_json, write_json
 from scripts.common.html import write_page
 from scripts.dataset.canonical import read_rows, row_count
-from scripts.dataset.ledger import make_ledger, without_raw_texts
-from scripts.dataset.ledger_charts import flow_segments, label_rows, span_rows
+from scripts.dataset.ledger import Statistics, make_ledger, without_raw_texts
 from scripts.dataset.ledger_images import ImageStatistics, thumbnails
 from scripts.dataset.look_first import look_first, share_line
 from scripts.dataset.span_statistics import SPAN_LENGTHS, SpanStatistics
@@ -45,11 +44,14 @@ def parser() -> argparse.ArgumentParser:
 def step(arguments: argparse.Namespace) -> None:
     """Compute and write the ledger."""
     images = ImageStatistics(read_json(arguments.images)["files"] if arguments.images else {})
-    spans = SpanStatistics()
+    spans, statistics = SpanStatistics(), Statistics()
     rows = read_rows(arguments.records, ("messages", "expected", "label", "split", "origin", "spans"))
+    for row in progress(rows, "counting", row_count(arguments.records)):
+        for each in (images, spans, statistics):
+            each.add(row)
     ledger = make_ledger(
         arguments.name,
-        progress(spans.counted(images.counted(rows)), "counting", row_count(arguments.records)),
+        statistics,
         read_json(arguments.counts),
         read_json(arguments.facts),
         arguments.duplicates,
@@ -69,10 +71,13 @@ def step(arguments: argparse.Namespace) -> None:
         PAGES,
         title=f"Dataset {arguments.name}",
         ledger=ledger,
-        flow=flow_segments(ledger),
+        flow=[
+            *((share["split"], share["split"], share["records"]) for share in ledger["splits"]["shares"]),
+            ("exact duplicates", "duplicate", ledger["records"]["exact_duplicates"]),
+            ("near duplicates", "near", ledger["records"]["near_duplicates"]),
+            ("quarantined", "quarantine", ledger["records"]["quarantined"]),
+        ],
         shares=share_line(ledger["splits"]),
-        labels=label_rows(ledger),
-        span_labels=span_rows(ledger),
         charts={
             what: inline(histogram_svg(lengths, "spans" if what == SPAN_LENGTHS else "records"), f"Histogram: {what}")
             for what, lengths in ledger["lengths"].items()

@@ -120,7 +120,7 @@ def test_a_split_far_from_the_wanted_shares_is_not_fine(stratify: bool, run):
     assert (train["achieved"], train["off"]) == (0.5, True)
     assert "This split is fine" not in text
     (line,) = ledger["look_first"]
-    assert "train has 50.0 % (wanted: 70.0 %), validation has 15.0 % (wanted: 10.0 %)" in line
+    assert "train has 50.0% (wanted: 70.0%), validation has 15.0% (wanted: 10.0%)" in line
     assert "with 60 groups, up to 6.5 points of difference are tolerated. " in line
     assert text.count(line) == 2
     if stratify:
@@ -149,7 +149,7 @@ def test_what_does_not_fit_the_data_stands_first(run):
     assert stage.facts("ledger")["look_first"] == [
         "Check 2 applies to no record, because none has its label 'Rouge'. The labels are But, card.",
         "No record has these labels that label_map names: red_card, corner.",
-        "label_map does not name this label: card (9 records). Labels that it does not name stay as they are.",
+        "label_map does not name these labels, which stay as they are: card (9).",
     ]
     assert [(check["records"], check["count"]) for check in stage.facts("ledger")["checks"]] == [(300, 0), (0, 0)]
     assert "Look at this first Check 2 applies to no record" in text
@@ -173,9 +173,8 @@ def test_numbered_span_labels_and_a_map_that_does_not_fit_stand_first(run):
     mapped = {"strip_span_label_numbers": True, "span_label_map": {"FIRSTNAME_1": "PERSON", "CITY": "O"}}
     stage, _, text = run(rows, format="spans", splits=HALVES, **mapped)
     assert stage.facts("ledger")["look_first"] == [
-        "No span has this label that span_label_map names: FIRSTNAME_1.",
-        "span_label_map does not name these labels: FIRSTNAME (40 spans), IPV4 (20 spans), IPV6 (20 spans). Labels "
-        "that it does not name stay as they are.",
+        "No span has these labels that span_label_map names: FIRSTNAME_1.",
+        "span_label_map does not name these labels, which stay as they are: FIRSTNAME (40), IPV4 (20), IPV6 (20).",
     ]
     assert "Look at this first No span has" in text
 

@@ -116,7 +116,7 @@ def test_an_empty_split_names_a_seed_that_fills_all(stage: Stage, tmp_path: Path
     assert failed, "some seeds leave a split of 24 records empty"
     keys = keys_of(["one", "two"])
     with pytest.raises(UserError, match=r"is empty: there are 2 records; enlarge the share, or add records or groups"):
-        check_not_empty(split_numbers(keys, SHARES, 0), keys, np.zeros(2, np.int64), 1, SHARES)
+        check_not_empty(split_numbers(keys, SHARES, 0), keys, SHARES)
 
 
 AUGMENT = {"templates": ["{{ user }} ({{ type }})", "En bref : {{ user }}", "{{ label }}: {{ meta.type }}, {{ user }}"]}

@@ -7,7 +7,7 @@ import pytest
 
 from scripts.common.files import read_jsonl
 from scripts.common.records import SPLITS
-from scripts.dataset.splits import best_seed, key_of, split_numbers
+from scripts.dataset.splits import key_of, split_numbers
 from scripts.dataset.stratification import LabelsOf, stratification
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
@@ -79,7 +79,7 @@ def test_the_proposed_seed_loses_no_span_label_that_a_split_has():
     def missing(seed: int) -> bool:
         return labels.spans_missing(split_numbers(keys, SHARES, seed), WANTED).any()
 
-    blind = best_seed(keys, labels.label, labels.labels, SHARES)[0]
+    blind = facts(keys, labels_of(labels.label.tolist()), 0)["best_seed"]
     assert missing(blind), "a search that does not look at spans would lose RARE"
     present = next(seed for seed in range(400) if not missing(seed))
     fit = facts(keys, labels, present)
