@@ -14,8 +14,7 @@ from scripts.config.gates import Gate
 from scripts.config.runs import Run
 from scripts.config.types import Section
 from scripts.config.variants import answer_variants, made_variants, shipped_variant
-from scripts.score.metric_list import METRICS
-from scripts.score.metrics import Metric, located, metrics_from
+from scripts.score.metrics import METRICS, Metric, located, metrics_from
 from scripts.tasks import TASKS
 
 

@@ -14,12 +14,11 @@ from pydantic_core import PydanticUndefined
 
 from scripts.config.faults import sections_in
 from scripts.config.root import Config
-from scripts.score.metrics import list_module, reference_table
+from scripts.score.metrics import reference_table
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = Path("docs/reference/configuration.md")
 SCHEMA = Path("config/schema.json")
-METRIC_LIST = Path("scripts/score/metric_list.py")
 METRICS_PAGE = Path("docs/reference/metrics.md")
 TABLE_START, TABLE_END = "<!-- Made by `make docs` from the decorators: -->\n", "<!-- End of the table. -->\n"
 INTRODUCTION = """# Configuration
@@ -143,7 +142,7 @@ def generated_files() -> dict[Path, str]:
     schema = json.dumps(editor_schema(), ensure_ascii=False, indent=2) + "\n"
     before, _, after = (ROOT / METRICS_PAGE).read_text(encoding="utf-8").partition(TABLE_START)
     metrics = before + TABLE_START + "\n" + reference_table() + "\n" + TABLE_END + after.partition(TABLE_END)[2]
-    return {METRIC_LIST: list_module(), METRICS_PAGE: metrics, PAGE: reference_page(), SCHEMA: schema}
+    return {METRICS_PAGE: metrics, PAGE: reference_page(), SCHEMA: schema}
 
 
 def main(argv=None) -> int:

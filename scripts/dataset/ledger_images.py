@@ -66,13 +66,13 @@ class ImageStatistics:
         }
 
 
-def thumbnail(path: Path) -> str:
-    """Return an image as a small JPEG in a `data:` URL."""
+def thumbnail(path: Path, longest: int) -> str:
+    """Return an image, reduced to this length of its longer side in pixels, as a JPEG in a `data:` URL."""
     from PIL import Image
 
     with Image.open(path) as image:
         small = image.convert("RGB")
-    small.thumbnail((LONGEST, LONGEST))
+    small.thumbnail((longest, longest))
     written = io.BytesIO()
     small.save(written, "JPEG", quality=QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode("ascii")
@@ -81,4 +81,4 @@ def thumbnail(path: Path) -> str:
 def thumbnails(section: dict | None, manifest: Path | None) -> list[dict]:
     """Return the section's examples, each with its thumbnail; the images are next to their `manifest`."""
     examples = section["examples"] if section else []
-    return [example | {"source": thumbnail(manifest.parent.parent / example["image"])} for example in examples]
+    return [example | {"source": thumbnail(manifest.parent.parent / example["image"], LONGEST)} for example in examples]

@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader
 from scripts.common.language import language_of
 from scripts.gguf.tensor_types import rounding_note
 from scripts.score.columns import left_aside
-from scripts.score.metric_list import METRICS
+from scripts.score.metrics import METRICS
 from scripts.score.shown import shown
 from scripts.score.stand_in import base_name, is_stand_in
 from scripts.tasks import task_of

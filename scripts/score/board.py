@@ -3,11 +3,10 @@
 from scripts.score.bootstrap import Estimate
 from scripts.score.columns import RANKED_BY, columns_of, kind_of
 from scripts.score.gates import metric_difference
-from scripts.score.metric_list import METRICS
+from scripts.score.metrics import METRICS
 from scripts.score.shown import shown
 
 RESAMPLES, SEED = 1000, 0
-VARIANT_BASE = "base"
 
 
 def ranking_metric(rows: list[dict]) -> str | None:
@@ -26,14 +25,12 @@ def direction(metric: str, found: Estimate | None) -> str:
     return "better" if (found.value < 0) == (side == "lower") else "worse"
 
 
-def cell(metric: str, row: dict, base: dict | None) -> dict:
-    """Return the table cell of a metric: value, interval, difference from the run's base."""
-    value = row["scores"]["metrics"].get(metric)
+def cell(metric: str, scores: dict, base: dict | None) -> dict:
+    """Return the table cell of a metric: value, interval, difference from the scores `base` (None: not compared)."""
+    value = scores["metrics"].get(metric)
     if value is None:
-        return {"value": None, "reason": row["scores"]["reasons"].get(metric, "")}
-    against = None
-    if base is not None and row["variant"] != VARIANT_BASE and base["scores"]["metrics"].get(metric) is not None:
-        against = metric_difference(row["scores"], base["scores"], metric, RESAMPLES, SEED)
+        return {"value": None, "reason": scores["reasons"].get(metric, "")}
+    against = metric_difference(scores, base, metric, RESAMPLES, SEED) if base else None
     return {**value, "against": against and against.row(), "meaning": direction(metric, against) if against else None}
 
 
@@ -56,9 +53,10 @@ def mark_best(metric: str, rows: list[dict]) -> None:
 
 def ranked(rows: list[dict]) -> list[dict]:
     """Return a dataset's rows with cells, best first; `tied` rows are not distinguishable from the best."""
-    bases = {row["run"]: row for row in rows if row["variant"] == VARIANT_BASE}
+    bases = {row["run"]: row["scores"] for row in rows if row["variant"] == "base"}
     for row in rows:
-        row["cells"] = {metric: cell(metric, row, bases.get(row["run"])) for metric in METRICS}
+        base = None if row["variant"] == "base" else bases.get(row["run"])
+        row["cells"] = {metric: cell(metric, row["scores"], base) for metric in METRICS}
     for metric in METRICS:
         mark_best(metric, rows)
     metric = ranking_metric(rows)
@@ -85,43 +83,33 @@ def boards(runs: list[dict], scores: dict[tuple[str, str], dict], verdicts: dict
             row["shipped"] = run["method"] != "prompt" and verdicts[run["run"]]["shipped"] == variant
             datasets.setdefault(run["dataset"], []).append(row)
     return [
-        {"dataset": name, "ranked_by": ranking_metric(rows), "columns": shown_columns(rows), "rows": ranked(rows)}
+        {
+            "dataset": name,
+            "ranked_by": ranking_metric(rows),
+            "columns": columns_of([row["scores"] for row in rows], any(row.get("strategies") for row in rows)),
+            "rows": ranked(rows),
+        }
         for name, rows in datasets.items()
     ]
 
 
-def shown_columns(rows: list[dict]) -> list[str]:
-    """Return the metrics to show for a dataset's rows; those of style if runs have prompt strategies."""
-    return columns_of([row["scores"] for row in rows], any(row.get("strategies") for row in rows))
-
-
-def csv_header() -> list[str]:
-    """Return the columns of leaderboard.csv."""
-    columns = ["dataset", "rank", "run", "model", "method", "variant", "shipped", "verdict", "records", "answer_kind"]
-    for metric in METRICS:
-        columns += [metric, f"{metric}_low", f"{metric}_high"]
-        columns += [f"{metric}_minus_base", f"{metric}_minus_base_low", f"{metric}_minus_base_high"]
-    return columns
-
-
-def csv_row(board: dict, row: dict) -> list:
-    """Return one line of leaderboard.csv; missing values are empty."""
-    line = [board["dataset"], row["rank"], row["run"], row["model"], row["method"], row["variant"]]
-    line += ["yes" if row["shipped"] else "no", row["verdict"]["verdict"]]
-    line += [row["scores"]["records"], row["scores"]["answer_kind"]]
+def csv_row(board: dict, row: dict) -> dict:
+    """Return one line of leaderboard.csv by column; missing values are None."""
+    line = {"dataset": board["dataset"]} | {key: row[key] for key in ("rank", "run", "model", "method", "variant")}
+    line |= {"shipped": "yes" if row["shipped"] else "no", "verdict": row["verdict"]["verdict"]}
+    line |= {key: row["scores"][key] for key in ("records", "answer_kind")}
     for metric in METRICS:
         found = row["cells"][metric]
-        against = found.get("against") or {}
-        line += [found.get(key) for key in ("value", "low", "high")]
-        line += [against.get(key) for key in ("value", "low", "high")]
-    return ["" if value is None else value for value in line]
+        for name, values in ((metric, found), (f"{metric}_minus_base", found.get("against") or {})):
+            line |= {name: values.get("value"), f"{name}_low": values.get("low"), f"{name}_high": values.get("high")}
+    return line
 
 
 def display(metric: str, found: dict) -> dict:
     """Return a cell with its display texts; missing ones are None."""
     blank = dict.fromkeys(("spread", "delta", "delta_spread", "meaning", "reason", "best", "as_good"))
     texts = {**blank, **found, "text": shown(metric, found["value"])}
-    if found["value"] is not None:
+    if "low" in found:
         texts["spread"] = interval_text(metric, found)
     if against := found.get("against"):
         texts["delta"] = shown(metric, against["value"], signed=True)

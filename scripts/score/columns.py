@@ -1,6 +1,6 @@
-"""The metrics in tables, and the ranking metric, by the kind of answers (scripts/score/answer_kind.py)."""
+"""The metrics in tables, and the ranking metric, by the kind of answers (`answer_kind` in score_answers.py)."""
 
-from scripts.score.metric_list import METRICS
+from scripts.score.metrics import METRICS
 
 # The first that every row has is used. The character error rate distinguishes rows whose answers are all wrong.
 RANKED_BY = {
@@ -8,6 +8,8 @@ RANKED_BY = {
     "exact": ("character_error_rate", "exact_match", "perplexity_per_character", "chrf"),
     "text": ("perplexity_per_character", "chrf", "rouge_l"),
 }
+
+MAIN = {"entities": "entity_f1", "exact": "character_error_rate", "text": "chrf"}  # shown for single answers
 
 
 def table_of(kind: str) -> list[str]:

@@ -7,7 +7,7 @@
 import sys
 from pathlib import Path
 
-from scripts.common.cli import complete, run_step, step_parser
+from scripts.common.cli import run_step, step_parser
 from scripts.common.files import read_json, write_json
 from scripts.score.gates import verdict
 from scripts.score.read_scores import read_variants
@@ -26,17 +26,9 @@ def parser():
 
 def step(arguments) -> None:
     """Judge every gate and write the verdict."""
-    settings = complete(arguments.settings, ("gates", "shipped", "bootstrap", "seed"))
-    scores = read_variants(arguments.scores)
-    decided = verdict(
-        arguments.run,
-        settings["gates"],
-        settings["shipped"],
-        scores,
-        settings["bootstrap"],
-        settings["seed"],
-        is_stand_in(read_json(arguments.base)),
-    )
+    settings, scores = arguments.settings, read_variants(arguments.scores)
+    drawn, stand_in = (settings["bootstrap"], settings["seed"]), is_stand_in(read_json(arguments.base))
+    decided = verdict(arguments.run, settings["gates"], settings["shipped"], scores, *drawn, stand_in)
     write_json(arguments.verdict, decided)
 
 

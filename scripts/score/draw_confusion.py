@@ -14,7 +14,6 @@ from pathlib import Path
 
 from scripts.common.charts import figure, svg_of
 from scripts.common.cli import run_step, step_parser
-from scripts.common.errors import UserError
 from scripts.common.files import write_text
 from scripts.score.entity_tables import shares
 from scripts.score.read_scores import read_scores
@@ -66,8 +65,6 @@ def drawn(matrix: dict, title: str) -> str:
 def step(arguments) -> None:
     """Read a variant's scores, and write its confusion matrix."""
     scores = read_scores(arguments.scores)
-    if "entities" not in scores:
-        raise UserError("has no entities: its records have no spans", arguments.scores)
     matrix = scores["entities"]["confusion"]
     write_text(arguments.table, table_text(matrix))
     title = f"{scores['run']}, {scores['variant']}: words of {scores['records']} records"

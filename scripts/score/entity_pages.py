@@ -39,48 +39,13 @@ def notes_of(row: EntityRow) -> list[str]:
     return absent if row.valid else ["not JSON of entities"]
 
 
-def class_rows(classes: dict[str, dict]) -> list[dict]:
-    """Return the rows of the table of classes, most frequent class first."""
+def class_rows(entities: dict) -> list[dict]:
+    """Return the rows of the table of classes, most frequent class first; those without test records have no scores."""
+    classes = entities["classes"]
     order = sorted(classes, key=lambda label: (-classes[label]["support"], label))
-    chart = whiskers([classes[label]["f1"] for label in order], [])
-    return [
-        {
-            "label": label,
-            "support": classes[label]["support"],
-            "found": classes[label]["found"],
-            "scores": [score_text(classes[label][name]) for name in ("precision", "recall", "f1")],
-            "chart": chart["rows"][index],
-        }
-        for index, label in enumerate(order)
-    ]
-
-
-def untested_rows(untested: dict[str, int]) -> list[dict]:
-    """Return the rows of classes without test records, which have no scores."""
-    return [{"label": label, "support": 0, "found": found, "scores": None} for label, found in untested.items()]
-
-
-def classes_by_label(scores: dict) -> dict | None:
-    """Return scores of each class among the records of each label, such as a language; None without labels."""
-    labels = {label: row["classes"] for label, row in scores["by_label"].items() if "classes" in row}
-    if not labels:
-        return None
-    return {
-        "labels": list(labels),
-        "rows": [
-            {"label": name, "cells": [label_cell(classes.get(name)) for classes in labels.values()]}
-            for name in (row["label"] for row in class_rows(scores["entities"]["classes"]))
-        ],
-    }
-
-
-def label_cell(scores: dict | None) -> dict:
-    """Return the table cell of a class in the records of a label."""
-    if scores is None:
-        return {"text": "–", "spread": "none in these records", "more": ""}
-    precision, recall = (score_text(scores[name])["text"] for name in ("precision", "recall"))
-    more = f"precision {precision}, recall {recall}, support {scores['support']}"
-    return {**score_text(scores["f1"]), "more": more}
+    charts = whiskers([classes[label]["f1"] for label in order])["rows"]
+    rows = [{"label": label, **classes[label], "chart": chart} for label, chart in zip(order, charts, strict=True)]
+    return rows + [{"label": label, "support": 0, "found": found} for label, found in entities["untested"].items()]
 
 
 def score_text(score: dict | None) -> dict:
@@ -90,18 +55,9 @@ def score_text(score: dict | None) -> dict:
     return {"text": shown("entity_f1", score["value"]), "spread": interval_text("entity_f1", score)}
 
 
-def confusion_rows(matrix: dict) -> list[dict]:
-    """Return the rows of the confusion matrix: the cells of each expected class, with a share for the shading."""
-    return [
-        {
-            "label": label,
-            "cells": [
-                {"count": count, "percent": round(100 * share), "title": f"{label} taken for {column}: {count}"}
-                for count, share, column in zip(counts, row, matrix["columns"], strict=True)
-            ],
-        }
-        for label, counts, row in zip(matrix["labels"], matrix["counts"], shares(matrix["counts"]), strict=True)
-    ]
+def confusion_rows(matrix: dict) -> list[tuple]:
+    """Return (expected class, counts, shares) of each row of a confusion matrix."""
+    return list(zip(matrix["labels"], matrix["counts"], shares(matrix["counts"]), strict=True))
 
 
 def example(row: dict) -> dict:
@@ -144,24 +100,19 @@ def entity_section(scores: dict[str, dict], errors: dict[str, Path], shipped: st
     found = {variant: row["entities"] for variant, row in scores.items() if "entities" in row}
     if not found:
         return None
+    labels = scores[shipped]["by_label"] if shipped in found else {}
     return {
-        "variants": [
-            {
-                "name": variant,
-                "open": variant == shipped,
-                "classes": class_rows(entities["classes"]) + untested_rows(entities["untested"]),
+        "variants": {
+            variant: {
+                "classes": class_rows(entities),
                 "columns": entities["confusion"]["columns"],
                 "confusion": confusion_rows(entities["confusion"]),
                 "examples": error_examples(errors[variant]),
-                "picture": f"confusion/{variant}.svg",
-                "table": f"confusion/{variant}.csv",
             }
             for variant, entities in found.items()
-        ],
-        "kinds": [
-            {"title": TITLES[kind], "counts": [entities["errors"][kind] for entities in found.values()]}
-            for kind in KINDS
-        ],
-        "names": list(found),
-        "by_label": classes_by_label(scores[shipped]) if shipped in found else None,
+        },
+        "shipped": shipped,
+        "kinds": {TITLES[kind]: [entities["errors"][kind] for entities in found.values()] for kind in KINDS},
+        "by_label": {label: row["classes"] for label, row in labels.items() if "classes" in row},
+        "score_text": score_text,
     }

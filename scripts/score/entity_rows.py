@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import regex
 
-from scripts.common.errors import UserError
 from scripts.common.records import text_of
 from scripts.dataset.entities import entities_of, parse_entities
 
@@ -83,7 +82,6 @@ def entity_row(row: dict) -> EntityRow | None:
         return None
     text = asked_text(row)
     gold = [(start, end, label) for start, end, label, *_ in row["spans"]]
-    check_spans(row, text, gold)
     if row.get("entities") is not None:
         return EntityRow(text, gold, [(start, end, label) for start, end, label, *_ in row["entities"]], [], True)
     parsed = parse_entities(row["answer"], text)
@@ -93,18 +91,6 @@ def entity_row(row: dict) -> EntityRow | None:
     placed = Counter((label, text[start:end]) for start, end, label in found)
     absent = Counter(entities_of(row["answer"])) - placed
     return EntityRow(text, gold, found, sorted(absent.elements()), True)
-
-
-def check_spans(row: dict, text: str, spans: list[Span]) -> None:
-    """Raise UserError if a record's spans do not match its text and its expected answer."""
-    inside = all(0 <= start < end <= len(text) for start, end, _ in spans)
-    expected = entities_of(row["expected"]) if inside and row.get("expected") is not None else None
-    placed = sorted((label, text[start:end]) for start, end, label in spans)
-    if not inside or (expected is not None and sorted(expected) != placed):
-        raise UserError(
-            f"record {row['id']}: its spans do not match the text of the question",
-            remedy="make the answers again with the predict stage",
-        )
 
 
 def words_of(text: str) -> list[tuple[int, int]]:

@@ -3,7 +3,7 @@
 import math
 
 from scripts.score.bootstrap import Estimate, difference
-from scripts.score.metric_list import METRICS
+from scripts.score.metrics import METRICS
 from scripts.score.shown import number, shown
 from scripts.score.stand_in import NOTE
 from scripts.score.statistics import SHARES
@@ -157,8 +157,8 @@ def verdict(
     }
     judged = [judge_gate(name, gate, scores, resamples, seed) for name, gate in resolved.items()]
     word, why = judge(judged)
-    warnings = [*empty_answers(shipped, scores), *same_answers(shipped, scores)]
-    if (is_mostly_empty(shipped, scores) or is_mostly_same(shipped, scores)) and word != "rollback":
+    warnings, is_useless = answer_faults(shipped, scores)
+    if is_useless and word != "rollback":
         word, why = "hold", "; ".join([*warnings, *([why] if word == "hold" else [])])
     if stand_in:
         word, why = "hold" if word == "promote" else word, f"{NOTE}; {why}"
@@ -166,34 +166,21 @@ def verdict(
     return {**found, "warnings": warnings, "gates": judged}
 
 
-def is_mostly_empty(shipped: str, scores: dict[str, dict]) -> bool:
-    """Return whether more than half of the shipped variant's answers are empty."""
-    return shipped in scores and 2 * scores[shipped]["empty"] > scores[shipped]["records"]
+def answer_faults(shipped: str, scores: dict[str, dict]) -> tuple[list[str], bool]:
+    """Return warnings on empty or equal answers of the shipped variant, and whether most answers are such.
 
-
-def empty_answers(shipped: str, scores: dict[str, dict]) -> list[str]:
-    """Return a warning if answers of the shipped variant are empty: gates on likelihood don't detect that."""
-    found = scores.get(shipped, {"empty": 0})
-    if not found["empty"]:
-        return []
-    return [f"{found['empty']} of {found['records']} answers of {shipped} are empty"]
-
-
-def is_mostly_same(shipped: str, scores: dict[str, dict]) -> bool:
-    """Return whether more than half of the shipped variant's answers are the same text without reason.
-
-    Equal answers are plausible if more than half as many expected answers, or questions, are equal.
+    Few gates detect them. Equal answers are plausible if more than half as many expected answers, or questions, are
+    equal; `commonest` is None where they always are.
     """
-    found = scores[shipped]["commonest"] if shipped in scores else None
-    if found is None:
-        return False
-    asked_for = max(found["expected"], found["questions"])
-    return 2 * found["answers"] > scores[shipped]["records"] and found["answers"] >= 2 * asked_for
-
-
-def same_answers(shipped: str, scores: dict[str, dict]) -> list[str]:
-    """Return a warning if most answers of the shipped variant are the same text, which few gates detect."""
-    if not is_mostly_same(shipped, scores):
-        return []
-    found = scores[shipped]
-    return [f"{found['commonest']['answers']} of {found['records']} answers of {shipped} are the same text"]
+    if shipped not in scores:
+        return [], False
+    found, equal = scores[shipped], scores[shipped]["commonest"]
+    is_same = (
+        equal is not None
+        and 2 * equal["answers"] > found["records"]
+        and equal["answers"] >= 2 * max(equal["expected"], equal["questions"])
+    )
+    warnings = [f"{found['empty']} of {found['records']} answers of {shipped} are empty"] if found["empty"] else []
+    if is_same:
+        warnings.append(f"{equal['answers']} of {found['records']} answers of {shipped} are the same text")
+    return warnings, is_same or 2 * found["empty"] > found["records"]

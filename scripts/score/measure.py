@@ -13,8 +13,7 @@ from scripts.common.errors import UserError
 from scripts.common.language import language_of
 from scripts.score import diversity, entities, similarity, style  # noqa: F401 (imported for their registered metrics)
 from scripts.score.bootstrap import estimate, point, rounded, table_of
-from scripts.score.metric_list import METRICS
-from scripts.score.metrics import FUNCTIONS, read_metrics
+from scripts.score.metrics import FUNCTIONS, METRICS, read_metrics
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 
 OWN: dict[str, Path] = {}  # the file of each custom metric

@@ -1,8 +1,7 @@
 """The registry of metrics: each is a function with the decorator `metric`, which says all that others need to know.
 
 The arguments of the decorator are literals, so that they can be read from the syntax tree: the configuration knows a
-metric without importing what computes it. Those of scripts/score stand in scripts/score/metric_list.py, which
-`make docs` writes; a run brings more with `score.metrics_from`.
+metric without importing what computes it. A run brings more with `score.metrics_from`.
 """
 
 import ast
@@ -35,14 +34,11 @@ class Metric:
     """What is known of a metric.
 
     `statistic` says how the rows that its function returns become one value (scripts/score/statistics.py), `direction`
-    which values are better, `meaning` what it is, for the reference page: by default the first paragraph of the
-    function's docstring. The unit follows from the
-    statistic unless it is given; "%" says that it lies between 0 and
-    1 by definition; `unbounded`, that it may lie above. `tables` maps a kind of answers (`entities`, `exact`, `text`),
-    or `style`, to the metric's place among the columns of its tables; `optional`: the column is there only where it has
-    a value. `spans`: it needs records with spans; `classifier`: token classifiers have it. `language`: it is for texts
-    in one language. `setting`: the key of `score` (`generic_phrases`,
-    `assistant_phrases` or `price_per_hour`) without which it has no value.
+    which values are better, `meaning` what it is: by default the first paragraph of the function's docstring. The unit
+    follows from the statistic unless it is given; "%" means between 0 and 1 by definition, or above if `unbounded`.
+    `tables` maps a kind of answers (`entities`, `exact`, `text`), or `style`, to the metric's place among the columns
+    of its tables; an `optional` column needs a value. `spans`: it needs records with spans; `classifier`: token
+    classifiers have it. `language`: it is for texts in one language. `setting`: the key of `score` that it needs.
     """
 
     title: str
@@ -65,6 +61,11 @@ class Metric:
                 raise ValueError(f"{key} is '{getattr(self, key)}'; it is one of {words}")
         if self.unit is None:
             object.__setattr__(self, "unit", UNITS.get(self.statistic, ""))
+
+    @property
+    def arrow(self) -> str:
+        """The better direction as an arrow."""
+        return {"lower": "↓", "higher": "↑", "neither": ""}[self.direction]
 
     @property
     def is_share(self) -> bool:
@@ -133,25 +134,13 @@ def located(path: str) -> Path:
     return Path(path) if Path(path).exists() or not beside.exists() else beside
 
 
-def built_in() -> dict[str, Metric]:
-    """Return the metrics of scripts/score, read from its files."""
-    folder = Path(__file__).parent
-    return {name: entry for module in MODULES for name, entry in read_metrics(folder / f"{module}.py").items()}
-
-
-def list_module() -> str:
-    """Return the text of scripts/score/metric_list.py."""
-    lines = ['"""The metrics of scripts/score, read from their decorators. Made by `make docs`; do not edit."""', ""]
-    lines += ["# ruff: noqa: E501", "from scripts.score.metrics import Metric", "", "# fmt: off", "METRICS = {"]
-    for name, entry in built_in().items():
-        blank = Metric(entry.title, entry.direction, unit=UNITS.get(entry.statistic, ""), meaning=entry.meaning)
-        facts = [f"direction={entry.direction!r}"]
-        facts += [f"{key}={value!r}" for key, value in vars(entry).items() if value != getattr(blank, key)]
-        lines.append(f"    {name!r}: Metric({entry.title!r}, {', '.join(facts)}),")
-    return "\n".join([*lines, "}", ""])
-
-
 def reference_table() -> str:
     """Return the table of docs/reference/metrics.md."""
-    rows = [f"| `{name}` | {entry.meaning} | {entry.direction} |" for name, entry in built_in().items()]
+    rows = [f"| `{name}` | {entry.meaning} | {entry.direction} |" for name, entry in METRICS.items()]
     return "\n".join(["| key | what it is | better |", "|---|---|---|", *rows, ""])
+
+
+# The metrics of scripts/score; those of a run's own file are added when they are read.
+METRICS = {
+    name: entry for module in MODULES for name, entry in read_metrics(Path(__file__).with_name(f"{module}.py")).items()
+}

@@ -6,13 +6,12 @@ from pathlib import Path
 from rich.table import Table
 from rich.text import Text
 
-from scripts.common.errors import UserError
 from scripts.common.files import read_json, read_jsonl
 from scripts.common.plain_text import visible
+from scripts.score.columns import MAIN
 from scripts.score.entity_rows import EntityRow, asked_text, entity_row
-from scripts.score.metric_list import METRICS
+from scripts.score.metrics import METRICS
 
-QUALITY = {"entities": "entity_f1", "exact": "character_error_rate", "text": "chrf"}
 LONGEST = 240  # characters of a prompt or an answer
 
 
@@ -73,7 +72,7 @@ def one_prompt(folder: Path, variants: list[str], shipped: str) -> tuple[str, Ta
     compared = "base" in variants and shipped != "base"
     scores = read_json(folder / "scores" / f"{shipped}.json")
     baseline = read_json(folder / "scores" / "base.json") if compared else None
-    metric = QUALITY[scores["answer_kind"]]
+    metric = MAIN[scores["answer_kind"]]
     identity, is_median = typical_record(metric, scores, baseline)
     if identity is None:
         return None
@@ -86,7 +85,10 @@ def one_prompt(folder: Path, variants: list[str], shipped: str) -> tuple[str, Ta
     table.add_column(no_wrap=True, min_width=9)
     table.add_column()
     shown = [name for name in dict.fromkeys(("base", "adapter", shipped)) if name in variants]
-    rows = {name: asked_row(folder / "answers" / f"{name}.jsonl", identity) for name in shown}
+    rows = {}
+    for name in shown:
+        answers = read_jsonl(folder / "answers" / f"{name}.jsonl")
+        rows[name] = next(row for row in answers if (row["prompt_set"], row["id"]) == ("test", identity))
     table.add_row(what, Text(shortened(asked_text(rows[shipped])), "bold"))
     answers: dict[str, tuple[Text, list[str]]] = {}
     for name, row in rows.items():
@@ -95,11 +97,3 @@ def one_prompt(folder: Path, variants: list[str], shipped: str) -> tuple[str, Ta
     for text, names in answers.values():
         table.add_row(Text(", ".join(names), "green" if shipped in names else ""), text)
     return title, table
-
-
-def asked_row(path: Path, identity: str) -> dict:
-    """Return the row of a test record in a file of answers; raises UserError if there is none."""
-    for row in read_jsonl(path):
-        if row["prompt_set"] == "test" and row["id"] == identity:
-            return row
-    raise UserError(f"has no answer to the test record {identity}", path, remedy="run snakemake")

@@ -64,8 +64,6 @@ def read_leaderboard(path: Path) -> dict[str, list[dict]]:
         raise UserError("is missing", path, remedy="run snakemake first")
     with open(path, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    if rows and "answer_kind" not in rows[0]:
-        raise UserError("has no column 'answer_kind'", path, remedy="run snakemake: another version wrote it")
     runs: dict[str, list[dict]] = {}
     for row in sorted(rows, key=lambda row: (row["run"], ORDER.index(row["variant"]))):
         runs.setdefault(row["run"], []).append(row)
@@ -130,30 +128,21 @@ def next_commands(results: Path, page: Path, recipe: str | None = None) -> list[
 
     `page` is the page to open, in the folder `results`; `recipe` is the name of the recipe that was run.
     """
-    look = (f"python3 -m webbrowser {page}", "look at the report")
+    look, mine = (f"python3 -m webbrowser {page}", "look at the report"), RESULTS / "mine"
     if recipe and results.name == EMBEDDED_FOLDER:
         real = f"train the recipe's real model, on a GPU: into {results.parent}/"
         return [look, (f"make recipe NAME={recipe} EMBEDDED=no", real)]
-    if recipe:
+    if recipe or results != RESULTS:
         return [look]
-    if results != RESULTS:
-        remark = "; the same command without config/embedded.yaml trains the real model"
-        return [(look[0], look[1] + (remark if results.name == EMBEDDED_FOLDER else ""))]
+    copied = f"cp config/config.yaml config/mine.yaml && echo 'pathvars: {{results: {mine}}}' >> config/mine.yaml"
+    own = "bring your own data (README, 'Your own data'): change files, format and fields in config/mine.yaml"
+    run = "source .venv/bin/activate && snakemake --configfile config/mine.yaml"
+    try_it = "try the path of a recipe on a stand-in; EMBEDDED=no trains the real model, on a GPU"
     return [
         look,
-        (
-            "cp config/config.yaml config/mine.yaml"
-            f" && echo 'pathvars: {{results: {RESULTS / 'mine'}}}' >> config/mine.yaml",
-            "bring your own data (README, 'Your own data'): change files, format and fields in config/mine.yaml",
-        ),
-        (
-            "source .venv/bin/activate && snakemake --configfile config/mine.yaml",
-            f"run it, into {RESULTS / 'mine'}/; '-n' only says what would be done",
-        ),
-        (
-            "make recipe NAME=football",
-            "try the path of a recipe on a stand-in; EMBEDDED=no trains the real model, on a GPU",
-        ),
+        (copied, own),
+        (run, f"run it, into {mine}/; '-n' only says what would be done"),
+        ("make recipe NAME=football", try_it),
     ]
 
 

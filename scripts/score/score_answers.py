@@ -8,9 +8,9 @@ import json
 import sys
 from pathlib import Path
 
-from scripts.common.cli import Progress, complete, run_step, step_parser
+from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.files import write_jsonl, write_text
-from scripts.score.answer_kind import AnswerKind, answer_kind
+from scripts.common.records import images_of
 from scripts.score.bootstrap import LEVEL
 from scripts.score.by_label import label_table
 from scripts.score.entity_errors import entity_errors, error_counts
@@ -22,10 +22,7 @@ from scripts.score.similarity import signatures
 from scripts.score.style import reference_facts
 from scripts.score.worst import mismatches, worst_answers
 
-SETTINGS = (
-    "language", "metrics", "metrics_from", "generic_phrases", "assistant_phrases", "price_per_hour", "bootstrap",
-    "seed",
-)  # fmt: skip
+EXACT = ("exact_match", "normalised_match", "character_error_rate")
 
 
 def parser():
@@ -35,39 +32,24 @@ def parser():
     arguments.add_argument("likelihood", type=Path, help="negative log likelihoods of the expected answers (JSONL)")
     arguments.add_argument("--reference", type=Path, help="training split (JSONL), the reference of the style")
     arguments.add_argument("--run", required=True, help="the run's name")
-    arguments.add_argument(
-        "--variant", required=True, help="variant that gave the answers: base, adapter, merged or a quant"
-    )
+    arguments.add_argument("--variant", required=True, help="variant that gave the answers")
     arguments.add_argument("--scores", type=Path, required=True, help="scores to write (JSON)")
-    arguments.add_argument(
-        "--errors",
-        type=Path,
-        required=True,
-        help="errors to write (JSONL): wrong entities, mismatches or worst answers",
-    )
+    arguments.add_argument("--errors", type=Path, required=True, help="wrong or worst answers to write (JSONL)")
     return arguments
 
 
-def compact(scores: dict) -> str:
-    """Return scores as indented JSON with each list of numbers on one line."""
-    lists = {}
+def answer_kind(data: ScoringInput, asked: list[str] | None) -> str:
+    """Return `entities` for records with spans, `exact` for questions with images, else `text`.
 
-    def folded(value, depth=0):
-        if isinstance(value, dict):
-            return {key: folded(item, depth + 1) for key, item in value.items()}
-        if isinstance(value, list):
-            key = f"\u0000{len(lists)}\u0000"
-            lists[json.dumps(key)] = json.dumps(value, ensure_ascii=False, allow_nan=False)
-            return key
-        return value
-
-    text = json.dumps(folded(scores), ensure_ascii=False, indent=2, allow_nan=False)
-    for key, value in lists.items():
-        text = text.replace(key, value, 1)
-    return text + "\n"
+    `asked` are the run's metrics: a metric that compares letter by letter also means `exact`.
+    """
+    if any(data.entities):
+        return "entities"
+    has_images = any(images_of(row["messages"]) for row in data.answers)
+    return "exact" if has_images or set(EXACT) & set(asked or ()) else "text"
 
 
-def errors_of_set(kind: AnswerKind, prompt_set: str, data: ScoringInput, scores: dict) -> list[dict]:
+def errors_of_set(kind: str, prompt_set: str, data: ScoringInput, scores: dict) -> list[dict]:
     """Return the errors of the answers to a prompt set: wrong entities, mismatches, or the worst answers."""
     if kind == "entities":
         return entity_errors(prompt_set, data)
@@ -88,16 +70,10 @@ def details(data: ScoringInput, scores: dict, errors: list[dict], resamples: int
     return told
 
 
-def devices_of(sets: dict[str, list[dict]]) -> list[str]:
-    """Return the names of the devices that generated the answers."""
-    return sorted({row["device"] for answers in sets.values() for row in answers if "device" in row})
-
-
 def step(arguments) -> None:
     """Read answers, measure them, and write scores and errors."""
-    given = complete(arguments.settings, ("score", "language"))
-    settings = complete(given["score"], SETTINGS)
-    language = settings["language"] or given["language"]
+    settings = arguments.settings["score"]
+    language = settings["language"] or arguments.settings["language"]
     own = add_metrics(Path(settings["metrics_from"])) if settings["metrics_from"] else {}
     likelihood = read_likelihood(arguments.likelihood)
     sets = read_answers(arguments.answers)
@@ -107,7 +83,7 @@ def step(arguments) -> None:
         "run": arguments.run,
         "variant": arguments.variant,
         "language": language,
-        "devices": devices_of(sets),
+        "devices": sorted({row["device"] for answers in sets.values() for row in answers if "device" in row}),
         "asked": settings["metrics"],
         "bootstrap": {"resamples": settings["bootstrap"], "seed": settings["seed"], "level": LEVEL},
         "signatures": signatures(language),
@@ -116,10 +92,15 @@ def step(arguments) -> None:
     }
     errors, others = [], {}
     for name, answers in sets.items():
-        known = likelihood if name == "test" else {}
-        phrases, price = tuple(settings["generic_phrases"]), settings["price_per_hour"]
-        spoken = tuple(settings["assistant_phrases"])
-        data = ScoringInput(answers, language, phrases, known, price, spoken, reference)
+        data = ScoringInput(
+            answers,
+            language,
+            tuple(settings["generic_phrases"]),
+            likelihood if name == "test" else {},
+            settings["price_per_hour"],
+            tuple(settings["assistant_phrases"]),
+            reference,
+        )
         result = score_set(data, settings["metrics"], settings["bootstrap"], settings["seed"])
         kind = answer_kind(data, settings["metrics"])
         found = errors_of_set(kind, name, data, result)
@@ -130,7 +111,11 @@ def step(arguments) -> None:
         else:
             others[name] = result
         bar.advance()
-    write_text(arguments.scores, compact({**scores, "prompt_sets": others}))
+    lines = [
+        f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
+        for key, value in {**scores, "prompt_sets": others}.items()
+    ]
+    write_text(arguments.scores, "{\n" + ",\n".join(lines) + "\n}\n")
     write_jsonl(arguments.errors, errors)
 
 

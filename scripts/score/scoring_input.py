@@ -1,19 +1,14 @@
 """The input of the metrics: the answers to one prompt set, and the likelihoods of the expected answers."""
 
 import functools
-import math
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
 from scripts.score.entity_rows import EntityRow, entity_row
 from scripts.score.reference import Reference
 from scripts.score.tokenize_text import lowered_words
-
-ANSWER_KEYS = {"prompt_set": str, "id": str, "messages": list, "answer": str, "stop": str, "seconds": (int, float)}
-LIKELIHOOD_KEYS = {"id": str, "nll": (int, float), "tokens": int, "characters": int}
 
 
 class NotApplicableError(Exception):
@@ -80,30 +75,14 @@ def clean(text: str) -> str:
     return unicodedata.normalize("NFC", text).strip()
 
 
-def check_row(row: dict, keys: dict, path: Path, number: int) -> None:
-    """Raise UserError if a row lacks a key or has a value of the wrong type."""
-    for key, kind in keys.items():
-        if key not in row:
-            raise UserError(f"has no '{key}'", path, number, "make the file again with the predict stage")
-        if not isinstance(row[key], kind) or isinstance(row[key], bool):
-            raise UserError(f"'{key}' is {type(row[key]).__name__}, a wrong type", path, number)
-        if isinstance(row[key], float) and not math.isfinite(row[key]):
-            raise UserError(f"'{key}' is not a finite number", path, number)
-
-
 def read_answers(path: Path) -> dict[str, list[dict]]:
     """Return the answers of a file by prompt set, `test` first; `expected` and `label` may be missing."""
     sets: dict[str, list[dict]] = {"test": []}
-    for number, row in enumerate(read_jsonl(path), 1):
-        check_row(row, ANSWER_KEYS, path, number)
+    for row in read_jsonl(path):
         sets.setdefault(row["prompt_set"], []).append({"expected": None, "label": None, **row})
     return sets
 
 
 def read_likelihood(path: Path) -> dict[str, dict]:
     """Return the likelihood rows of a file by record id."""
-    rows = {}
-    for number, row in enumerate(read_jsonl(path), 1):
-        check_row(row, LIKELIHOOD_KEYS, path, number)
-        rows[row["id"]] = row
-    return rows
+    return {row["id"]: row for row in read_jsonl(path)}

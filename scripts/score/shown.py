@@ -1,8 +1,6 @@
 """Format values of metrics."""
 
-from scripts.score.metric_list import METRICS
-
-ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
+from scripts.score.metrics import METRICS
 
 
 def shown(metric: str, value: float | None, signed: bool = False, unit: bool = True) -> str:

@@ -1,32 +1,35 @@
 """Prompts with the answers of every variant, for the report."""
 
+from itertools import zip_longest
 from pathlib import Path
 
+from scripts.common.records import images_of, text_of
+from scripts.dataset.ledger_images import thumbnail
+from scripts.score.columns import MAIN
 from scripts.score.entity_pages import marked, notes_of
 from scripts.score.entity_rows import entity_row
-from scripts.score.metric_list import METRICS
-from scripts.score.pictures import pictures_of
+from scripts.score.metrics import METRICS
 from scripts.score.shown import shown
 
 PROMPTS = 12
-NOTED = {"entities": "entity_f1", "exact": "character_error_rate", "text": "chrf"}
+LONGEST = 320  # pixels of an image's longer side
 
 
 def question(messages: list[dict]) -> tuple[str, str]:
     """Return (system message, other text) of a prompt; turns before the last one are prefixed with their role."""
-    system = "\n".join(content_text(message) for message in messages if message["role"] == "system")
-    turns = [message for message in messages if message["role"] != "system"]
-    if len(turns) == 1:
-        return system, content_text(turns[0])
-    return system, "\n".join(f"{message['role']}: {content_text(message)}" for message in turns)
+    texts = [(message["role"], text_of(message["content"])) for message in messages]
+    turns = [(role, text) for role, text in texts if role != "system"]
+    asked = turns[0][1] if len(turns) == 1 else "\n".join(f"{role}: {text}" for role, text in turns)
+    return "\n".join(text for role, text in texts if role == "system"), asked
 
 
-def content_text(message: dict) -> str:
-    """Return a message's text; for content in parts, the text parts."""
-    content = message["content"]
-    if isinstance(content, str):
-        return content
-    return "\n".join(part.get("text", f"[{part.get('type', 'part')}]") for part in content)
+def pictures_of(messages: list[dict], folder: Path | None) -> list[dict]:
+    """Return {"name", "source"} of the images of a question: each reduced, as a data URI, or None if it is missing."""
+    paths = {name: folder / name for name in images_of(messages)} if folder else dict.fromkeys(images_of(messages))
+    return [
+        {"name": name, "source": thumbnail(path, LONGEST) if path and path.is_file() else None}
+        for name, path in paths.items()
+    ]
 
 
 def in_turn(rows: list[dict], limit: int) -> list[int]:
@@ -34,13 +37,8 @@ def in_turn(rows: list[dict], limit: int) -> list[int]:
     by_label: dict[str | None, list[int]] = {}
     for index, row in enumerate(rows):
         by_label.setdefault(row["label"], []).append(index)
-    queues = list(by_label.values())
-    chosen: list[int] = []
-    while len(chosen) < limit and any(queues):
-        for queue in queues:
-            if queue and len(chosen) < limit:
-                chosen.append(queue.pop(0))
-    return chosen
+    turns = zip_longest(*by_label.values())
+    return [index for turn in turns for index in turn if index is not None][:limit]
 
 
 def grouped(answers: list[tuple[str, dict, str]]) -> list[dict]:
@@ -55,7 +53,9 @@ def grouped(answers: list[tuple[str, dict, str]]) -> list[dict]:
     for text, equal in by_text.items():
         _, row, note = equal[0]
         found = entity_row(row)
-        notes = [note, *cut_notes(equal), *(notes_of(found) if found else [])]
+        cut = [variant for variant, row, _ in equal if row["stop"] != "end"]
+        limit = "cut at the limit" + ("" if len(cut) == len(equal) else f": {', '.join(cut)}")
+        notes = [note, *([limit] if cut else []), *(notes_of(found) if found else [])]
         entries.append(
             {
                 "variants": [variant for variant, _, _ in equal],
@@ -65,14 +65,6 @@ def grouped(answers: list[tuple[str, dict, str]]) -> list[dict]:
             }
         )
     return entries
-
-
-def cut_notes(answers: list[tuple[str, dict, str]]) -> list[str]:
-    """Return a note if answers were cut at the length limit; it names the variants unless all were cut."""
-    cut = [variant for variant, row, _ in answers if row["stop"] != "end"]
-    if not cut:
-        return []
-    return ["cut at the limit" + ("" if len(cut) == len(answers) else f": {', '.join(cut)}")]
 
 
 def samples(
@@ -123,6 +115,5 @@ def sample(answers: dict, scores: dict[str, dict], name: str, index: int, asked:
 
 def noted(scores: dict, kind: str, index: int) -> str:
     """Return name and value of the main metric of one answer; empty without a value."""
-    values = scores.get("per_record", {}).get(NOTED[kind]) or []
-    value = values[index] if index < len(values) else None
-    return "" if value is None else f"{METRICS[NOTED[kind]].title} {shown(NOTED[kind], value)}"
+    value = dict(enumerate(scores.get("per_record", {}).get(MAIN[kind]) or [])).get(index)
+    return "" if value is None else f"{METRICS[MAIN[kind]].title} {shown(MAIN[kind], value)}"

@@ -1,10 +1,8 @@
 """Comparison of prompt strategies: the same records with different prompts, against the chosen strategy."""
 
-from scripts.score.board import RESAMPLES, SEED, direction, display
+from scripts.score.board import cell, display
 from scripts.score.columns import columns_of
-from scripts.score.gates import metric_difference
-from scripts.score.metric_list import METRICS
-from scripts.score.shown import ARROWS, shown
+from scripts.score.metrics import METRICS
 from scripts.score.side_by_side import in_turn, question
 
 PROMPTS = 4
@@ -20,18 +18,6 @@ def strategy_sets(sets: dict, facts: dict) -> dict[str, str]:
     return {facts["strategy"] or UNCHANGED: "test"} | others if others else {}
 
 
-def compared(metric: str, row: dict, chosen: dict) -> dict:
-    """Return a strategy's cell: its value and the paired difference from the chosen strategy."""
-    value = row["metrics"][metric]
-    if value is None:
-        return display(metric, {"value": None, "reason": row["reasons"].get(metric, "")})
-    against = None
-    if row is not chosen and chosen["metrics"][metric] is not None:
-        against = metric_difference(row, chosen, metric, RESAMPLES, SEED)
-    meaning = direction(metric, against) if against else None
-    return display(metric, {**value, "against": against and against.row(), "meaning": meaning})
-
-
 def strategy_table(scores: dict, facts: dict) -> dict | None:
     """Return the table of one variant's strategies, the chosen one first; None without any."""
     sets = {**scores["prompt_sets"], "test": scores}
@@ -42,24 +28,22 @@ def strategy_table(scores: dict, facts: dict) -> dict | None:
     known = columns_of([scores], style=True)
     known.sort(key=lambda metric: "style" not in METRICS[metric].tables)  # style first: strategies mostly aim at it
     columns = [metric for metric in known if any(row["metrics"][metric] for row in others)]
+    found = [
+        (name, row is scores, [cell(metric, row, None if row is scores else scores) for metric in columns])
+        for name, row in rows.items()
+    ]
+    reference = scores["reference"] or {}
+    if any(metric in reference for metric in columns):
+        values = [{"value": reference.get(metric)} for metric in columns]
+        found.append(("training completions", False, values))
     return {
         "variant": scores["variant"],
-        "columns": [{"title": METRICS[m].title, "arrow": ARROWS[METRICS[m].direction]} for m in columns],
+        "columns": [METRICS[metric] for metric in columns],
         "rows": [
-            {"name": name, "chosen": row is scores, "cells": [compared(metric, row, scores) for metric in columns]}
-            for name, row in rows.items()
-        ]
-        + training_row(scores["reference"], columns),
+            {"name": name, "chosen": chosen, "cells": list(map(display, columns, cells))}
+            for name, chosen, cells in found
+        ],
     }
-
-
-def training_row(reference: dict | None, columns: list[str]) -> list[dict]:
-    """Return a row with the values of the training completions for comparison; None without any."""
-    if not any(metric in (reference or {}) for metric in columns):
-        return []
-    cells = [{"value": reference.get(metric), "reason": "", "spread": "", "delta": None} for metric in columns]
-    shown_cells = [{**cell, "text": shown(metric, cell["value"])} for metric, cell in zip(columns, cells, strict=True)]
-    return [{"name": "training completions", "chosen": False, "cells": shown_cells}]
 
 
 def strategy_samples(sets: dict[str, list[dict]], facts: dict) -> list[dict]:

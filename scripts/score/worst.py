@@ -31,39 +31,28 @@ def faults(data: ScoringInput, scores: dict, index: int) -> list[str]:
 
 def described(prompt_set: str, data: ScoringInput, scores: dict, shown: tuple[str, ...] = SHOWN) -> list[dict]:
     """Return every answer with its faults and the given scores."""
-    rows = []
-    for index, answer in enumerate(data.answers):
-        own = {metric: values[index] for metric in shown if (values := scores["per_record"].get(metric))}
-        rows.append(
-            {
-                "prompt_set": prompt_set,
-                "id": answer["id"],
-                "label": answer["label"],
-                "messages": answer["messages"],
-                "expected": answer["expected"],
-                "answer": answer["answer"],
-                "stop": answer["stop"],
-                "faults": faults(data, scores, index),
-                "scores": own,
-            }
-        )
-    return rows
+    keys = ("id", "label", "messages", "expected", "answer", "stop")
+    known = {metric: scores["per_record"].get(metric) for metric in shown}
+    return [
+        {
+            "prompt_set": prompt_set,
+            **{key: answer[key] for key in keys},
+            "faults": faults(data, scores, index),
+            "scores": {metric: values[index] for metric, values in known.items() if values},
+        }
+        for index, answer in enumerate(data.answers)
+    ]
 
 
-def worst_answers(prompt_set: str, data: ScoringInput, scores: dict, limit: int = WORST) -> list[dict]:
-    """Return the answers, worst first: by lowest chrF if one is expected, then by most faults and repetition."""
-    rows = described(prompt_set, data, scores)
-    chrf = [row["scores"].get("chrf") for row in rows]
-    order = sorted(
-        range(len(rows)),
-        key=lambda index: (
-            last_if_none(chrf[index]),
-            -len(rows[index]["faults"]),
-            -(rows[index]["scores"].get("repetition") or 0.0),
-            index,
-        ),
-    )
-    return [{"rank": rank, **rows[index]} for rank, index in enumerate(order[:limit], 1)]
+def worst_answers(prompt_set: str, data: ScoringInput, scores: dict) -> list[dict]:
+    """Return the worst answers: by lowest chrF if one is expected, then by most faults and repetition."""
+
+    def key(row: dict) -> tuple:
+        chrf = row["scores"].get("chrf")
+        return chrf is None, chrf or 0.0, -len(row["faults"]), -(row["scores"].get("repetition") or 0.0)
+
+    rows = sorted(described(prompt_set, data, scores), key=key)
+    return [{"rank": rank, **row} for rank, row in enumerate(rows[:WORST], 1)]
 
 
 def mismatches(prompt_set: str, data: ScoringInput, scores: dict) -> list[dict]:
@@ -82,8 +71,3 @@ def mismatches(prompt_set: str, data: ScoringInput, scores: dict) -> list[dict]:
         rows.append(row)
     rows.sort(key=lambda row: -(row["scores"].get("character_error_rate") or 0.0))
     return [{"rank": rank, **row} for rank, row in enumerate(rows, 1)]
-
-
-def last_if_none(value: float | None) -> float:
-    """Return a sort key that puts None last."""
-    return float("inf") if value is None else value

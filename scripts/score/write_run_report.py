@@ -7,10 +7,11 @@
 """
 
 import sys
+from itertools import islice
 from pathlib import Path
 
 from scripts.common.charts import curve_svg, inline
-from scripts.common.cli import complete, run_step, step_parser
+from scripts.common.cli import run_step, step_parser
 from scripts.common.files import read_json, read_jsonl
 from scripts.common.html import write_page
 from scripts.gguf.tensor_types import quant_line, rounding_note
@@ -18,21 +19,18 @@ from scripts.score.board import cell, display
 from scripts.score.columns import columns_of, left_aside
 from scripts.score.entity_pages import entity_section
 from scripts.score.gates import described
-from scripts.score.metric_list import METRICS
-from scripts.score.pictures import pictures_of
+from scripts.score.metrics import METRICS
 from scripts.score.read_scores import read_variants
 from scripts.score.scoring_input import read_answers
-from scripts.score.shown import ARROWS, shown
-from scripts.score.side_by_side import question, samples
+from scripts.score.shown import shown
+from scripts.score.side_by_side import pictures_of, question, samples
 from scripts.score.stand_in import base_name
 from scripts.score.strategies import strategy_section
 from scripts.score.training_notes import training_notes
 from scripts.score.whiskers import whiskers
 
 PAGES = Path(__file__).parent / "pages"
-FACTS = ("run", "dataset", "model", "method", "strategies", "strategy")
 WORST = 8
-OUTCOMES = {True: ("✔ passed", "good"), False: ("✘ failed", "bad"), None: ("? uncertain", "warn")}
 
 
 def parser():
@@ -51,59 +49,33 @@ def parser():
     return arguments
 
 
-def gate_rows(gates: list[dict]) -> list[dict]:
-    """Return the verdict's gates for the page."""
-    rows = []
-    for gate in gates:
-        outcome, style = OUTCOMES[gate["passed"]]
-        against = f" against {gate['baseline']}" if gate["baseline"] else ""
-        aim = f"{METRICS[gate['metric']].title} of {gate['variant']}{against} {gate['comparison']} "
-        estimate = gate if gate["value"] is not None else None
-        rows.append(
-            {
-                **gate,
-                "outcome": outcome,
-                "class": style,
-                "aim": aim + described(gate, gate["threshold"]),
-                "chart": whiskers([estimate], [gate["threshold"]]),
-            }
-        )
-    return rows
-
-
-def metric_cards(scores: dict[str, dict], verdict: dict) -> tuple[list[dict], list[dict]]:
-    """Return (metrics with a value, metrics without one by reason), those of tables first.
+def metric_cards(scores: dict[str, dict], verdict: dict) -> tuple[list[dict], dict[str, list[str]]]:
+    """Return (metrics with a value, titles of metrics without one by reason), those of tables first.
 
     An `aside` metric appears only among all values.
     """
     aside = left_aside(list(scores.values()), verdict["gates"])
-    rows = {variant: {"variant": variant, "scores": found} for variant, found in scores.items()}
     cards: list[dict] = []
     absent: dict[str, list[str]] = {}
     for metric in dict.fromkeys([*columns_of(list(scores.values())), *METRICS]):
-        found = {variant: cell(metric, row, rows.get("base")) for variant, row in rows.items()}
-        if all(item["value"] is None for item in found.values()):
-            absent.setdefault(next(iter(found.values()))["reason"], []).append(METRICS[metric].title)
+        cells = {
+            variant: cell(metric, found, None if variant == "base" else scores.get("base"))
+            for variant, found in scores.items()
+        }
+        estimates = [found if found["value"] is not None else None for found in cells.values()]
+        if not any(estimates):
+            absent.setdefault(next(iter(cells.values()))["reason"], []).append(METRICS[metric].title)
             continue
-        estimates = [item if item["value"] is not None else None for item in found.values()]
-        base = found.get("base", {"value": None})["value"]
+        base = cells.get("base", {}).get("value")
         cards.append(
             {
-                "title": METRICS[metric].title,
+                "metric": METRICS[metric],
                 "aside": metric in aside,
-                "direction": ARROWS[METRICS[metric].direction],
                 "chart": whiskers(estimates, [] if base is None else [base]),
-                "rows": [
-                    {
-                        **display(metric, item),
-                        "variant": variant,
-                        "class": "base" if variant == "base" else "shipped" if variant == verdict["shipped"] else "",
-                    }
-                    for variant, item in found.items()
-                ],
+                "rows": [{**display(metric, found), "variant": variant} for variant, found in cells.items()],
             }
         )
-    return cards, [{"reason": reason, "titles": titles} for reason, titles in absent.items()]
+    return cards, absent
 
 
 def label_section(scores: dict, style: bool) -> dict | None:
@@ -114,62 +86,29 @@ def label_section(scores: dict, style: bool) -> dict | None:
     labels = scores["by_label"]
     if not labels:
         return None
-    known = columns_of([scores], style)
-    columns = [metric for metric in known if any(row["metrics"].get(metric) for row in labels.values())]
+    columns = [m for m in columns_of([scores], style) if any(row["metrics"].get(m) for row in labels.values())]
+    undefined = {"value": None, "reason": "not defined"}
     return {
         "variant": scores["variant"],
-        "columns": [{"title": METRICS[m].title, "arrow": ARROWS[METRICS[m].direction]} for m in columns],
+        "columns": [METRICS[metric] for metric in columns],
         "entities": any("entities" in row for row in labels.values()),
-        "rows": [
-            {
-                "label": label,
-                "records": row["records"],
-                "entities": row.get("entities"),
-                "cells": [display(m, row["metrics"][m] or {"value": None, "reason": "not defined"}) for m in columns],
-            }
+        "rows": {
+            label: {**row, "cells": [display(metric, row["metrics"][metric] or undefined) for metric in columns]}
             for label, row in labels.items()
-        ],
+        },
     }
-
-
-def worst_rows(path: Path, images: Path | None) -> list[dict]:
-    """Return the first rows of an error file for the page."""
-    rows = []
-    for row in list(read_jsonl(path))[:WORST]:
-        values = [f"{METRICS[key].title} {shown(key, value)}" for key, value in row["scores"].items()]
-        rows.append(
-            {
-                "asked": question(row["messages"])[1],
-                "images": pictures_of(row["messages"], images),
-                "expected": row["expected"],
-                "answer": row["answer"],
-                "faults": ", ".join(row["faults"]),
-                "scores": " · ".join(values),
-            }
-        )
-    return rows
-
-
-def links(facts: dict, trained: bool) -> list[dict]:
-    """Return links to the related pages."""
-    found = [
-        {"href": "../../leaderboard.html", "text": "leaderboard of this configuration"},
-        {"href": f"../../datasets/{facts['dataset']}/ledger.html", "text": "ledger of the dataset"},
-    ]
-    return [*found, {"href": "tokens/ledger.html", "text": "ledger of the tokens"}] if trained else found
 
 
 def step(arguments) -> None:
     """Read a run's results and write its report."""
-    facts = complete(arguments.settings, FACTS)
-    scores = read_variants(arguments.scores)
+    facts, scores = arguments.settings, read_variants(arguments.scores)
     verdict, base = read_json(arguments.verdict), read_json(arguments.manifest)
     answers = {path.stem: read_answers(path) for path in arguments.answers}
     errors = {path.stem: path for path in arguments.errors}
-    shipped = verdict["shipped"]
+    shipped, first = verdict["shipped"], next(iter(scores.values()))
     cards, absent = metric_cards(scores, verdict)
-    first = next(iter(scores.values()))
     entities = entity_section(scores, errors, shipped)
+    curve = curve_svg(list(read_jsonl(arguments.curve))) if arguments.curve else None
     write_page(
         arguments.page,
         "report.html",
@@ -181,7 +120,6 @@ def step(arguments) -> None:
         records=max(found["records"] for found in scores.values()),
         rounding=rounding_note(base),
         quants=[quant_line(read_json(path)) for path in arguments.types],
-        gates=gate_rows(verdict["gates"]),
         metrics=cards,
         absent=absent,
         variants=list(scores),
@@ -190,24 +128,19 @@ def step(arguments) -> None:
         by_label=label_section(scores[shipped], bool(facts["strategies"])),
         entities=entities,
         strategies=strategy_section(scores, answers, facts, shipped),
-        curve=training_curve(arguments.curve),
+        trained=arguments.curve is not None,
+        curve=curve and inline(curve, "Training curve"),
         training=training_notes(read_json(arguments.training)) if arguments.training else [],
         samples=samples(answers, scores, tuple(facts["strategies"]), arguments.images),
         kind=scores[shipped]["answer_kind"],
-        worst=[]
-        if entities
-        else [
-            {"variant": variant, "open": variant == shipped, "rows": worst_rows(path, arguments.images)}
-            for variant, path in errors.items()
-        ],
-        links=links(facts, arguments.curve is not None),
+        worst={} if entities else {variant: islice(read_jsonl(path), WORST) for variant, path in errors.items()},
+        METRICS=METRICS,
+        described=described,
+        whiskers=whiskers,
+        shown=shown,
+        question=question,
+        pictures_of=lambda messages: pictures_of(messages, arguments.images),
     )
-
-
-def training_curve(path: Path | None) -> str | None:
-    """Return the curve as an SVG element, empty if it has no points; None without a training."""
-    svg = curve_svg(list(read_jsonl(path))) if path else None
-    return inline(svg, "Training curve") if svg else path and ""
 
 
 def main(argv=None) -> int:

@@ -7,11 +7,10 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
-from scripts.common.errors import UserError
 from scripts.score.one_prompt import LONGEST, one_prompt, typical_record
 from scripts.score.print_summary import main as summary
 from tests.support.entity_answers import entity_answers, text_row
-from tests.support.score_fixtures import answer_rows, babble, first_half, judge_run, same, write_rows
+from tests.support.score_fixtures import answer_rows, babble, first_half, judge_run, same
 from tests.support.score_pages import write_board
 
 answers = partial(answer_rows, "fr")
@@ -88,13 +87,6 @@ def test_entities_are_shown_as_found_and_missed_and_an_answer_that_can_not_be_re
     shown = printed(tmp_path, rows)
     assert "not valid JSON of entities" in shown
     assert "EMAIL" in shown
-
-
-def test_answers_of_another_test_split_are_one_line(tmp_path):
-    folder = judge_run(tmp_path, "r", "fr", {"base": answers(babble), "q8_0": answers(same)})
-    write_rows(folder / "answers/base.jsonl", [])
-    with pytest.raises(UserError, match=r"has no answer to the test record [0-9a-f]{16}"):
-        one_prompt(folder, ["base", "q8_0"], "q8_0")
 
 
 def test_the_summary_of_two_runs_is_about_forty_lines_of_eighty_columns(tmp_path, capsys):

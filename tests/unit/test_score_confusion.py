@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from scripts.score.draw_confusion import main
 from tests.support.entity_answers import LABELS, entity_answers, text_row
-from tests.support.score_fixtures import answer_rows, scored
+from tests.support.score_fixtures import scored
 
 
 def drawn(folder: Path) -> tuple[list[list[str]], str]:
@@ -42,9 +42,3 @@ def test_class_names_are_text_and_neither_markup_nor_formula(tmp_path):
     assert "&lt;script&gt;" in picture
     assert lines[0][1:] == ["$\\frac{", "<script>", "O", "(other)"]
     assert lines[2] == ["<script>", "0", "0", "0", "1"]
-
-
-def test_records_without_spans_have_none(tmp_path, capfd):
-    scored(tmp_path, answer_rows("fr"))
-    assert main([f"{tmp_path}/scores.json", "--table", f"{tmp_path}/a", "--picture", f"{tmp_path}/b"]) == 1
-    assert "has no entities: its records have no spans" in capfd.readouterr().err

@@ -6,7 +6,7 @@ import pytest
 
 from scripts.score.bootstrap import estimate
 from scripts.score.measure import measured
-from scripts.score.metric_list import METRICS
+from scripts.score.metrics import METRICS
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from tests.support.score_fixtures import answer_rows
 

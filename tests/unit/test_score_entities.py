@@ -4,15 +4,13 @@ import json
 
 import pytest
 
-from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
 from scripts.score.bootstrap import difference, estimate
 from scripts.score.entity_errors import KINDS, errors_of, matched
-from scripts.score.entity_pages import classes_by_label
 from scripts.score.entity_rows import OUTSIDE, EntityRow, entity_row, word_labels, words_of
 from scripts.score.entity_tables import class_table
 from scripts.score.measure import measured
-from scripts.score.metric_list import METRICS
+from scripts.score.metrics import METRICS
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from tests.support.entity_answers import LABELS, random_rows, text_row
 from tests.support.score_fixtures import scored
@@ -112,9 +110,6 @@ def test_records_without_spans_have_no_scores_of_entities():
 
 def test_the_text_of_a_rewritten_question_is_the_rows_own():
     row = ANNA | {"messages": [{"role": "user", "content": "Find names in: Anna wrote"}]}
-    for changed in (row, row | {"expected": None, "spans": [[20, 30, "PERSON"]]}):
-        with pytest.raises(UserError, match="record 0000000000000000: its spans do not match the text"):
-            entity_row(changed)
     assert entity_row(row | {"text": "Anna wrote"}).found == [(0, 4, "PERSON")]
 
 
@@ -229,4 +224,3 @@ def test_labels_without_any_entity_have_no_classes_and_a_page(tmp_path):
     scores = scored(tmp_path, rows * 4)
     assert list(scores["entities"]["classes"]) == ["PERSON"]
     assert scores["by_label"]["fr"]["classes"] == {}
-    assert classes_by_label(scores)

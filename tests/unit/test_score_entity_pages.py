@@ -7,9 +7,10 @@ import pytest
 
 from scripts.common.files import read_json
 from scripts.common.records import Record, content_id
-from scripts.score.metric_list import METRICS
-from scripts.score.pictures import LARGEST, picture
+from scripts.dataset.ledger_images import thumbnail
+from scripts.score.metrics import METRICS
 from scripts.score.print_summary import main as summary
+from scripts.score.side_by_side import LONGEST
 from tests.support.entity_answers import entity_answers, text_row
 from tests.support.pages import Page
 from tests.support.pictures import encoded
@@ -101,6 +102,12 @@ def test_text_from_data_is_escaped_in_tables_of_entities(tmp_path):
     assert page.text.count(EVIL) > 20
 
 
+def test_a_label_without_any_entity_has_no_scores_by_class(tmp_path):
+    rows = [{**text_row("Anna calls.", ANNA, ANNA), "label": "en"}, {**text_row("Rien.", [], []), "label": "fr"}]
+    judge_run(tmp_path, "pii", None, {"merged": rows * 4})
+    assert "none in these records" in write_report(tmp_path, "pii", ["merged"]).text
+
+
 def test_a_class_of_the_training_split_without_a_test_record_is_in_the_table(tmp_path):
     messages = [{"role": "user", "content": "Anna 0612 FR76"}]
     spans = [*ANNA, [5, 9, "PHONE"], [10, 14, "IBAN"]]
@@ -147,7 +154,7 @@ IMAGE_ROWS = [
 ]  # fmt: skip
 
 
-def test_small_images_stand_in_the_report_and_others_are_named(tmp_path):
+def test_images_stand_in_the_report_and_missing_ones_are_named(tmp_path):
     folder = tmp_path / "datasets/titles"
     (folder / "images").mkdir(parents=True)
     (folder / "images/a.png").write_bytes(encoded(small()))
@@ -156,7 +163,7 @@ def test_small_images_stand_in_the_report_and_others_are_named(tmp_path):
     page = write_report(tmp_path, "titles", variants, "--images", str(folder))
     shown = [link for link in page.links if link.startswith("data:")]
     assert len(shown) > 12
-    assert set(shown) == {picture(folder, "images/a.png")["source"]}
+    assert set(shown) == {thumbnail(folder / "images/a.png", LONGEST)}
     assert "Answers that differ from the expected ones" in page.text
     assert "Character error rate" in page.text
     without = write_report(tmp_path, "titles", variants)
@@ -176,18 +183,3 @@ def test_style_stands_among_all_values_only_where_answers_must_be_exact(tmp_path
         title = METRICS[metric].title
         assert (f"<h3>{title} " in panels) == (metric == "exact_match" or metric in named)
         assert f"<td>{title}</td>" in values
-
-
-def test_an_image_that_may_not_be_shown_is_named(tmp_path):
-    folder = tmp_path / "data"
-    folder.mkdir()
-    (tmp_path / "outside.png").write_bytes(encoded(small()))
-    (folder / "page.svg").write_text("<svg onload='x'/>")
-    (folder / "large.png").write_bytes(encoded(small()) + bytes(LARGEST))
-    notes = {
-        "../outside.png": "missing", "page.svg": "its type is not shown here",
-        "large.png": "60 kB, too large for this page", "none.png": "missing",
-    }  # fmt: skip
-    found = {name: picture(folder, name) for name in notes}
-    assert all(entry["source"] is None for entry in found.values())
-    assert {name: entry["note"] for name, entry in found.items()} == notes

@@ -9,7 +9,7 @@ from data.football.french_metrics import proper_noun_counts, tense_counts
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
 from scripts.score.measure import add_metrics, measured
-from scripts.score.metric_list import METRICS
+from scripts.score.metrics import METRICS
 from scripts.score.read_scores import read_scores
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from scripts.score.shown import shown

@@ -7,7 +7,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from scripts.score.bootstrap import estimate
 from scripts.score.measure import measured
-from scripts.score.metric_list import METRICS
+from scripts.score.metrics import METRICS
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from scripts.score.similarity import signatures
 from tests.support.score_fixtures import answer_rows, babble, first_half, likelihood_rows

@@ -168,14 +168,3 @@ def test_without_gates_or_with_one_record_nothing_is_promoted(tmp_path):
     decided = read_json(tmp_path / "verdict.json")
     assert decided["verdict"] == "hold"
     assert "more test records are needed" in decided["gates"][0]["reason"]
-
-
-def test_scores_of_another_version_are_refused(tmp_path, capfd):
-    (tmp_path / "base.json").write_text('{"run": "r", "variant": "base"}')
-    words = [f"{tmp_path}/base.json", "--run", "r", "--base", "manifest.json", "--verdict", f"{tmp_path}/v.json"]
-    for settings, said in (
-        ("{}", "--settings lacks gates, shipped, bootstrap, seed; "),
-        ('{"gates": {}, "shipped": "bf16", "bootstrap": 200, "seed": 0}', "base.json: has no 'records'; make the file"),
-    ):
-        assert main([*words, "--settings", settings]) == 1
-        assert said in capfd.readouterr().err

@@ -6,7 +6,7 @@ from scripts.common.records import Record, content_id
 from scripts.config.runs import ASSISTANT_PHRASES
 from scripts.score.bootstrap import estimate
 from scripts.score.measure import measured, single_values
-from scripts.score.metric_list import METRICS
+from scripts.score.metrics import METRICS
 from scripts.score.reference import Reference, read_reference
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from tests.support.data import load
