@@ -1,6 +1,6 @@
 """Augment the training split: the same answers to prompts rephrased by templates of the configuration."""
 
-import json
+import copy
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -22,24 +22,20 @@ class Augmenter:
     def variants(self, record: Record) -> Iterator[Record]:
         """Yield a record's variants: a template renders the last user message; the rest, images included, is unchanged.
 
-        The record's id determines which template comes first, so adding a record does not change the variants of
-        others. A variant equal to the record or to an earlier variant is left out. Raises UserError if a template
-        fails.
+        The record's id decides which template comes first, so other records don't matter. Equal variants are left out.
         """
         seen = {record.id}
-        for copy in range(self.copies):
-            number = (int(record.id[:16], 16) + copy) % len(self.templates)
+        for turn in range(self.copies):
+            number = (int(record.id[:16], 16) + turn) % len(self.templates)
             messages = self.rephrased(record, number)
             identity = content_id(messages)
-            if identity in seen:
-                continue
+            if identity not in seen:
+                meta = record.meta | {"augmented": True, "augmented_from": record.id, "augmented_by": number}
+                yield replace(record, id=identity, messages=messages, meta=meta)
             seen.add(identity)
-            meta = record.meta | {"augmented": True, "augmented_from": record.id, "augmented_by": number}
-            yield replace(record, id=identity, messages=messages, meta=meta)
 
     def rephrased(self, record: Record, number: int) -> list[dict]:
-        """Return the record's messages with the last user message rendered from a template."""
-        messages = json.loads(json.dumps(record.messages))
+        messages = copy.deepcopy(record.messages)
         place = max(i for i, message in enumerate(messages) if message["role"] == "user")
         values = record.meta | {"meta": record.meta, "user": text_of(messages[place]["content"])}
         values |= {} if record.label is None else {"label": record.label}

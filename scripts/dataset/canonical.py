@@ -10,71 +10,56 @@ from scripts.common.files import atomic_path
 from scripts.common.records import Record
 
 COLUMNS = ("id", "messages", "expected", "label", "group", "meta", "origin", "spans")
+AS_JSON = ("messages", "meta", "spans")
 ROWS, CHARACTERS = 4096, 4 * 2**20  # a batch is written when it holds so much
 
 
 def to_row(record: Record) -> dict:
     """Return a record as a row: messages, meta and spans as JSON text."""
     return {
-        "id": record.id,
-        "messages": json.dumps(record.messages, ensure_ascii=False),
-        "expected": record.expected,
-        "label": record.label,
-        "group": record.group,
-        "meta": json.dumps(record.meta, ensure_ascii=False),
-        "origin": record.origin,
-        "spans": None if record.spans is None else json.dumps(record.spans, ensure_ascii=False),
+        name: json.dumps(value, ensure_ascii=False) if name in AS_JSON and value is not None else value
+        for name, value in vars(record).items()
     }
 
 
 def from_row(row: dict) -> Record:
     """Return the record of a row; a `split` beside it is left out."""
-    values = {key: row[key] for key in COLUMNS}
-    values |= {key: json.loads(row[key]) for key in ("messages", "meta")}
-    return Record(**values | {"spans": None if row["spans"] is None else json.loads(row["spans"])})
+    values = {name: row[name] for name in COLUMNS}
+    return Record(**values | {name: json.loads(row[name]) for name in AS_JSON if row[name] is not None})
 
 
 class RowWriter:
     """Writes rows of text columns to Parquet, holding one batch in memory."""
 
-    def __init__(self, path: Path, columns: tuple[str, ...]):
-        import pyarrow
-        from pyarrow import parquet
-
-        self.columns = columns
-        self.pyarrow = pyarrow
-        self.schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
-        self.file = parquet.ParquetWriter(path, self.schema, compression="zstd")
+    def __init__(self, file, schema):
+        self.file, self.schema = file, schema
         self.rows, self.size = [], 0
 
     def write(self, row: dict) -> None:
-        """Add a row."""
         self.rows.append(row)
         self.size += len(row["messages"]) + len(row["meta"])
         if len(self.rows) >= ROWS or self.size >= CHARACTERS:
             self.flush()
 
     def flush(self) -> None:
-        """Write the batch."""
-        if self.rows:
-            self.file.write_table(self.pyarrow.Table.from_pylist(self.rows, schema=self.schema))
-        self.rows, self.size = [], 0
+        from pyarrow import Table
 
-    def close(self) -> None:
-        """Write what is left and the file's end."""
-        self.flush()
-        self.file.close()
+        if self.rows:
+            self.file.write_table(Table.from_pylist(self.rows, schema=self.schema))
+        self.rows, self.size = [], 0
 
 
 @contextmanager
 def row_writer(path: Path | str, columns: tuple[str, ...] = COLUMNS) -> Iterator[RowWriter]:
     """Write a Parquet file as a whole: rows go to a `RowWriter`."""
-    with atomic_path(path) as beside:
-        writer = RowWriter(beside, columns)
-        try:
-            yield writer
-        finally:
-            writer.close()
+    import pyarrow
+    from pyarrow import parquet
+
+    schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
+    with atomic_path(path) as beside, parquet.ParquetWriter(beside, schema, compression="zstd") as file:
+        writer = RowWriter(file, schema)
+        yield writer
+        writer.flush()
 
 
 def read_rows(path: Path | str, columns: tuple[str, ...] | None = None) -> Iterator[dict]:

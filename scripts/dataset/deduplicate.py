@@ -3,13 +3,11 @@
 Two texts are near duplicates when the Jaccard similarity of their sets of character shingles reaches the threshold;
 case and punctuation don't count. Texts about different images are never duplicates.
 MinHash signatures (Broder 1997) and the index of their bands (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets,
-chapter 3.4) come from rensa: texts that agree in a band are candidates. A candidate is a duplicate only when the
-similarity of the sets themselves reaches the threshold. The index is in memory; texts and signatures are on disk.
+chapter 3.4) come from rensa: texts that agree in a band are candidates. The index is in memory, texts are on disk.
 """
 
 import hashlib
 import json
-import tempfile
 import unicodedata
 from array import array
 from collections.abc import Iterable, Iterator
@@ -85,22 +83,15 @@ def folded(text: str) -> str:
     return " ".join(text.casefold().translate(FOLD).split()) or text
 
 
-def rows_per_band(threshold: float) -> int:
-    """Return the most slots per band that miss a pair at the threshold with a probability below `MISS`."""
-    fitting = [rows for rows in range(1, 33) if (1 - threshold**rows) ** (SLOTS // rows) <= MISS]
-    return max(fitting, default=1)
-
-
 class TextStore:
     """Texts in a temporary file, read back by number; each needs 8 bytes of memory."""
 
     def __init__(self, folder: Path):
-        self.file = open(folder / "texts", "w+b")  # noqa: SIM115 (open as long as the store)
+        self.file = open(folder / "texts", "w+b")  # noqa: SIM115 (open as long as the store; the folder is temporary)
         self.ends = array("q")
         self.end = 0
 
     def add(self, text: str) -> None:
-        """Append a text."""
         data = text.encode("utf-8")
         self.file.write(data)
         self.end += len(data)
@@ -111,15 +102,8 @@ class TextStore:
         self.file.seek(start)
         return self.file.read(self.ends[number] - start).decode("utf-8")
 
-    def __iter__(self) -> Iterator[str]:
-        return (self[number] for number in range(len(self)))
-
     def __len__(self) -> int:
         return len(self.ends)
-
-    def close(self) -> None:
-        """Close the file."""
-        self.file.close()
 
 
 def exact_duplicates(ids: np.ndarray) -> dict[int, int]:
@@ -138,12 +122,10 @@ class NearDuplicates:
     thousands of equal questions about different images cost nothing.
     """
 
-    def __init__(
-        self, texts: TextStore, size: int, threshold: float, folder: Path, seed: int, images: np.ndarray | None = None
-    ):
-        self.texts, self.size, self.threshold, self.seed = texts, size, threshold, seed
-        self.images = np.zeros(len(texts), np.uint64) if images is None else images
-        rows = rows_per_band(threshold)
+    def __init__(self, texts: TextStore, images: np.ndarray, size: int, threshold: float, folder: Path, seed: int):
+        self.texts, self.images, self.size, self.threshold, self.seed = texts, images, size, threshold, seed
+        # The most slots per band that miss a pair at the threshold with a probability below MISS.
+        rows = max((n for n in range(1, 33) if (1 - threshold**n) ** (SLOTS // n) <= MISS), default=1)
         self.slots = SLOTS // rows * rows
         self.index = rensa.RMinHashLSH(threshold, self.slots, self.slots // rows)
         self.shingles = lru_cache(CACHED)(lambda number: shingles(texts[number], size))
@@ -155,7 +137,8 @@ class NearDuplicates:
     def hashed(self, skipped: dict[int, int]) -> Iterator[tuple[int, rensa.RMinHash]]:
         """Yield the number and MinHash of each text that is not skipped; store its size and signature."""
         bar = Progress("looking for duplicates", len(self.texts) - len(skipped))
-        for batch in batches((n, text) for n, text in enumerate(self.texts) if n not in skipped):
+        texts = ((number, text) for number, text in enumerate(self.texts) if number not in skipped)
+        while batch := list(islice(texts, BATCH)):
             numbers = [number for number, _ in batch]
             sets = [shingles(text, self.size) for _, text in batch]
             self.sizes[numbers] = list(map(len, sets))
@@ -193,10 +176,7 @@ class NearDuplicates:
         return found
 
     def find(self, skipped: dict[int, int]) -> dict[int, tuple[int, float]]:
-        """Return each text to remove, with the most similar earlier text that is kept, and their similarity.
-
-        Texts are processed in order: a text is removed if it is a near duplicate of an earlier text that is kept.
-        """
+        """Return each text to remove, with the most similar earlier text that is kept, and their similarity."""
         removed = {}
         for number, minhash in self.hashed(skipped):
             found = self.similar(number, minhash)
@@ -207,45 +187,9 @@ class NearDuplicates:
         return removed
 
     def first_across(self, split: np.ndarray) -> tuple[int, int, float] | None:
-        """Return the first pair of near duplicates in different splits; None if there is none.
-
-        `split`: shape (texts,), the split of each text as a number.
-        """
+        """Return the first pair of near duplicates in different splits; None if there is none."""
         for number, minhash in self.hashed({}):
             for other, similarity in self.similar(number, minhash, split != split[number]):
                 return other, number, similarity
             self.index.insert(number, minhash)
         return None
-
-
-def batches(items: Iterable) -> Iterator[list]:
-    """Yield the items in lists of at most `BATCH`."""
-    iterator = iter(items)
-    while batch := list(islice(iterator, BATCH)):
-        yield batch
-
-
-def near_duplicates(
-    texts: TextStore,
-    size: int,
-    threshold: float,
-    skipped: dict[int, int],
-    images: np.ndarray | None = None,
-    seed: int = 1,
-) -> dict[int, tuple[int, float]]:
-    """Return the near duplicates to remove: number to (number of the kept text, similarity)."""
-    with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
-        return NearDuplicates(texts, size, threshold, Path(folder), seed, images).find(skipped)
-
-
-def pair_across_splits(
-    texts: TextStore,
-    size: int,
-    threshold: float,
-    split: np.ndarray,
-    images: np.ndarray | None = None,
-    seed: int = 2,
-) -> tuple[int, int, float] | None:
-    """Return the first pair of near duplicates in different splits, found with permutations of another seed."""
-    with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
-        return NearDuplicates(texts, size, threshold, Path(folder), seed, images).first_across(split)

@@ -4,10 +4,7 @@ import json
 
 
 def entities_json(text: str, spans: list[list]) -> str:
-    """Return the entities of a text as JSON: `[{"label": ..., "text": ...}, ...]`, in order of appearance.
-
-    `spans` are [start, end, label] in characters of `text`; further items of a span are left out.
-    """
+    """Return the entities of a text as JSON: `[{"label": ..., "text": ...}, ...]`, in order of appearance."""
     ordered = sorted(spans, key=lambda span: (span[0], span[1], span[2]))
     entities = [{"label": label, "text": text[start:end]} for start, end, label, *_ in ordered]
     return json.dumps(entities, ensure_ascii=False)

@@ -1,7 +1,4 @@
-"""Read a raw record of each known format as messages: [{"role": ..., "content": ...}, ...].
-
-The readers require records that have every column that their format needs.
-"""
+"""Read a raw record of each known format as messages: [{"role": ..., "content": ...}, ...]."""
 
 import json
 from collections.abc import Callable
@@ -12,15 +9,9 @@ from scripts.dataset.entities import entities_json
 from scripts.dataset.parts import are_parts, check_place_of_images, checked_text, content_of, normalised_content
 from scripts.dataset.raw_rows import BadRecordError
 
-SPEAKERS = {
-    "system": "system",
-    "human": "user",
-    "user": "user",
-    "gpt": "assistant",
-    "chatgpt": "assistant",
-    "assistant": "assistant",
-    "model": "assistant",
-}
+SPEAKERS = {"system": "system", "human": "user", "user": "user"} | dict.fromkeys(
+    ("gpt", "chatgpt", "assistant", "model"), "assistant"
+)
 
 
 def text_column(record: dict, name: str, renamed: dict[str, str]) -> str:

@@ -1,9 +1,8 @@
 """Read the images that records name from the dataset's folder, check them, and store them under their SHA-256.
 
 Files are not trusted: a path may not leave the folder, the header is checked before decoding, and each image is decoded
-completely once, so that training and serving never get a damaged one. Stored images are PNG or JPEG, upright, without
-transparency, with 8 bits per channel, so that every reader converts them to the same RGB. An image that meets this
-already is stored byte for byte.
+completely once. Stored images are PNG or JPEG, upright, opaque, with 8 bits per channel, so that every reader converts
+them to the same RGB; an image that is so already is stored byte for byte.
 """
 
 import copy
@@ -70,10 +69,7 @@ class ImageStore:
         self.used: set[str] = set()  # images of kept records
 
     def stored(self, messages: list[dict]) -> list[dict]:
-        """Store the images of messages; return the messages with the names of the stored files.
-
-        Raises BadRecordError for an image that can't be used.
-        """
+        """Store the images of messages; return the messages with the names of the stored files."""
         names = images_of(messages)
         if len(names) > MAX_IMAGES:
             raise BadRecordError("too many images", f"names {len(names)} images", f"a record may have {MAX_IMAGES}")
@@ -156,10 +152,7 @@ def read_file(folder: Path, name: str) -> bytes:
 
 
 def canonical(data: bytes, name: str) -> tuple[bytes, str, tuple[int, int]]:
-    """Return the bytes of an image as they are stored, the file suffix, and the size in pixels.
-
-    Raises BadRecordError for an image that can't be decoded completely, has several frames, or too many pixels.
-    """
+    """Return the bytes of an image as they are stored, the file suffix, and the size in pixels."""
     with warnings.catch_warnings():
         from PIL import ExifTags, Image, ImageOps
 
@@ -219,10 +212,7 @@ LOOKALIKES = (
 
 
 def flattened(image: "Image.Image", name: str) -> "Image.Image":
-    """Return an image that converts to RGB without changing its look; the same object if it does already.
-
-    Transparent parts become white. Raises BadRecordError for 32 bits per channel.
-    """
+    """Return an image that converts to RGB without changing its look, with transparent parts white."""
     from PIL import Image
 
     if image.has_transparency_data:

@@ -9,6 +9,7 @@ from scripts.common.records import Record
 from scripts.dataset.images import without_images
 from scripts.dataset.make_record import Check, RecordMaker
 from scripts.dataset.raw_rows import BadRecordError, RawRow, excerpt
+from scripts.dataset.spans import without_number
 
 EXAMPLES = 5  # of each reason, in the counts
 LOGGED_FAULTS = 10  # bad records that a failing ingestion logs
@@ -27,20 +28,13 @@ class Counts:
         self.checks = checks
         self.violations = {check.number: {"count": 0, "examples": []} for check in checks}
 
-    @property
-    def read(self) -> int:
-        """The number of records read."""
-        return self.sources.total()
-
     def reject(self, row: RawRow, fault: BadRecordError) -> None:
-        """Count a bad record."""
         reason = self.reasons.setdefault(fault.kind, {"reason": fault.kind, "count": 0, "examples": []})
         add_example(reason, row, detail=fault.detail)
         if fault.kind.startswith("check "):
             add_example(self.violations[int(fault.kind.split()[1])], row)
 
     def accept(self, row: RawRow, violated: list[Check], raw_label: str | None) -> None:
-        """Count a record that is kept."""
         self.kept += 1
         if raw_label is not None:
             self.raw_labels[raw_label] += 1
@@ -52,9 +46,8 @@ class Counts:
             add_example(self.violations[check.number], row)
 
     def as_json(self) -> dict:
-        """Return the counts, most frequent first."""
         return {
-            "read": self.read,
+            "read": self.sources.total(),
             "kept": self.kept,
             "quarantined": sum(reason["count"] for reason in self.reasons.values()),
             "sources": [{"source": source, "records": count} for source, count in self.sources.items()],
@@ -81,7 +74,7 @@ def add_example(entry: dict, row: RawRow, **facts: str) -> None:
         entry["examples"].append({"origin": row.origin, **facts, "text": excerpt(row.raw)})
 
 
-def most_frequent(counts: Counter[str] | dict[str, int]) -> list[tuple[str, int]]:
+def most_frequent(counts: dict) -> list[tuple]:
     """Return the labels with their counts, most frequent first, else in alphabetical order."""
     return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
@@ -134,25 +127,37 @@ def ingest(
         counts.accept(row, violated, raw_label)
         keep(record)
     if bad:
-        more = f"; {bad} of {counts.read} records are bad, the log has the first {LOGGED_FAULTS}" if bad > 1 else ""
-        advice = "; or leave bad records out with 'on_bad_record: quarantine'" if 2 * bad < counts.read else ""
+        more = (
+            f"; {bad} of {counts.sources.total()} records are bad, the log has the first {LOGGED_FAULTS}"
+            if bad > 1
+            else ""
+        )
+        advice = (
+            "; or leave bad records out with 'on_bad_record: quarantine'" if 2 * bad < counts.sources.total() else ""
+        )
         raise UserError(first + more + advice)
     if not counts.kept:
         raise no_record_left(counts.as_json(), first_source)
-    return counts.as_json() | {
-        "label_map": map_fit(settings["label_map"], counts.raw_labels),
-        "spans": maker.span_counts and maker.span_counts.as_json(),
-        "span_label_map": maker.span_counts and map_fit(settings["span_label_map"], maker.span_counts.names),
-    }
+    result = counts.as_json() | {"label_map": map_fit(settings["label_map"], counts.raw_labels)}
+    if maker.span_counts is None:
+        return result | {"spans": None, "span_label_map": None}
+    mapped = {key: count for key, count in maker.span_counts.items() if isinstance(key, tuple)}
+    names: Counter[str] = Counter()  # as looked up in the map
+    for (raw, _), count in mapped.items():
+        names[without_number(raw) if settings["strip_span_label_numbers"] else raw] += count
+    spans = [{"raw": raw, "label": label, "spans": count} for (raw, label), count in most_frequent(mapped)]
+    others = {key: maker.span_counts[key] for key in ("outside", "merged_duplicates", "trimmed")}
+    return result | {"spans": {"labels": spans, **others}, "span_label_map": map_fit(settings["span_label_map"], names)}
 
 
 def no_record_left(counts: dict, source: str | None) -> UserError:
     """Return the error for input without a good record; it names the most frequent reasons, each with an example."""
     if not counts["read"]:
         return UserError("no record is left: nothing was read", source, remedy="give a file with records")
-    reasons = []
-    for reason in counts["reasons"][:SHOWN_REASONS]:
-        example = reason["examples"][0]
-        reasons.append(f"{reason['count']} × {reason['reason']} ({example['origin']}: {example['detail']})")
+    reasons = [
+        f"{reason['count']} × {reason['reason']} ({example['origin']}: {example['detail']})"
+        for reason in counts["reasons"][:SHOWN_REASONS]
+        for example in reason["examples"][:1]
+    ]
     remedy = "correct the records, or the settings for reading them ('format', 'columns', 'checks' and others)"
     return UserError(f"no record is left of {counts['read']}: {'; '.join(reasons)}", source, remedy=remedy)

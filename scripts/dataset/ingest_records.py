@@ -19,20 +19,19 @@ from scripts.common.records import Record
 from scripts.dataset.canonical import row_writer, to_row
 from scripts.dataset.images import FOLDER, ImageStore, without_images, write_images_manifest
 from scripts.dataset.ingest import ingest
-from scripts.dataset.make_record import RecordMaker
+from scripts.dataset.raw_files import Report, kind_of
 from scripts.dataset.raw_rows import RawRow
 from scripts.dataset.read_hub import read_hub_rows
-from scripts.dataset.read_rows import read_rows
+from scripts.dataset.read_json import read_json_rows, read_jsonl_rows
+from scripts.dataset.read_tables import read_delimited_rows, read_parquet_rows
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the step's command line."""
-    parser = step_parser(__doc__.splitlines()[0])
-    parser.add_argument("raw", nargs="*", type=Path, help="raw files; none for a hub dataset")
-    parser.add_argument("--records", type=Path, required=True, help="Parquet file of records to write")
-    parser.add_argument("--quarantine", type=Path, required=True, help="JSONL file of bad records to write")
-    parser.add_argument("--counts", type=Path, required=True, help="JSON file of counts to write")
-    return parser
+def read_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[RawRow]:
+    """Stream the records of a raw file; its name determines the format. `report` gets the number of bytes read."""
+    kind, _ = kind_of(path)
+    if kind in ("csv", "tsv"):
+        return read_delimited_rows(path, "," if kind == "csv" else "\t", report)
+    return {"json": read_json_rows, "jsonl": read_jsonl_rows, "parquet": read_parquet_rows}[kind](path, report)
 
 
 def rows_of(raw: list[Path], settings: dict) -> Iterator[tuple[str, RawRow]]:
@@ -41,10 +40,9 @@ def rows_of(raw: list[Path], settings: dict) -> Iterator[tuple[str, RawRow]]:
         for row in islice(read_hub_rows(settings["hub"]), settings["max_records"]):
             yield row.origin.rpartition(":")[0], row
         return
-    wanted = RecordMaker(settings).wanted()
     bar = Progress("reading (KiB)", sum(path.stat().st_size for path in raw if path.is_file()) // 1024)
     for path in raw:
-        rows = read_rows(path, lambda read: bar.advance(read // 1024), wanted)
+        rows = read_rows(path, lambda read: bar.advance(read // 1024))
         for row in islice(rows, settings["max_records"]):
             yield str(path), row
 
@@ -78,7 +76,12 @@ def step(arguments: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the step; return its exit status."""
-    return run_step(step, parser(), argv)
+    parser = step_parser(__doc__.splitlines()[0])
+    parser.add_argument("raw", nargs="*", type=Path, help="raw files; none for a hub dataset")
+    parser.add_argument("--records", type=Path, required=True, help="Parquet file of records to write")
+    parser.add_argument("--quarantine", type=Path, required=True, help="JSONL file of bad records to write")
+    parser.add_argument("--counts", type=Path, required=True, help="JSON file of counts to write")
+    return run_step(step, parser, argv)
 
 
 if __name__ == "__main__":

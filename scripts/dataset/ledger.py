@@ -25,7 +25,6 @@ class Lengths:
         self.values = array("I")
 
     def add(self, length: int) -> None:
-        """Add the length of one text."""
         self.values.append(length)
 
     def quantile(self, share: float) -> int:
@@ -33,7 +32,6 @@ class Lengths:
         return int(np.quantile(self.values, share, method="inverted_cdf")) if self.values else 0
 
     def as_json(self) -> dict:
-        """Return mean, quantiles and a histogram."""
         if not self.values:
             return {"texts": 0}
         return {
@@ -48,10 +46,7 @@ class Lengths:
         }
 
     def histogram(self) -> list[dict]:
-        """Return bins of a round width (1, 2 or 5 times a power of ten): `from` (included) and `to` (not).
-
-        The last bin holds everything above the 99.5th percentile.
-        """
+        """Return bins (`from` included, `to` not) of a round width; the last one holds all above 99.5 %."""
         low, high = min(self.values), self.quantile(0.995)
         widths = (factor * 10**power for power in count() for factor in (1, 2, 5))
         width = next(width for width in widths if width * BINS >= high - low + 1)
@@ -73,7 +68,6 @@ class Statistics:
         self.with_system = 0
 
     def add(self, row: dict) -> None:
-        """Count one row of records.parquet."""
         messages = json.loads(row["messages"])
         answer = row["expected"]
         self.lengths["answer characters"].add(len(answer))
@@ -86,7 +80,6 @@ class Statistics:
             self.labels.setdefault(row["label"], Counter())[row["split"]] += 1
 
     def as_json(self) -> dict:
-        """Return the statistics, most frequent label first."""
         totals = most_frequent({label: counts.total() for label, counts in self.labels.items()})
         return {
             "labels": [

@@ -27,7 +27,6 @@ class ImageStatistics:
         self.examples: list[dict] = []
 
     def add(self, row: dict) -> None:
-        """Count the images of one row of records.parquet."""
         names = images_of(json.loads(row["messages"])) if '"image"' in row["messages"] else []
         if not names:
             return
@@ -43,11 +42,9 @@ class ImageStatistics:
             self.splits[name] = self.splits.get(name, 0) | 1 << SPLITS.index(row["split"])
 
     def facts_of(self, name: str) -> dict:
-        """Return the manifest's entry of an image."""
         return self.facts[name.removeprefix(f"{FOLDER}/")]
 
     def as_json(self) -> dict | None:
-        """Return the section; None for records without images."""
         if not self.records:
             return None
         lengths = {what: Lengths() for what in ("width", "height", "bytes")}

@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections import Counter
 from collections.abc import Callable
 
 from scripts.common.records import Record, content_id, normalised
@@ -10,16 +11,13 @@ from scripts.dataset.formats import FORMATS, conversation, text_column
 from scripts.dataset.images import without_images
 from scripts.dataset.parts import checked_text
 from scripts.dataset.raw_rows import BadRecordError, missing_column, plain
-from scripts.dataset.spans import SpanCounts, resolved_spans, restated
+from scripts.dataset.spans import resolved_spans, restated
 
 UNKNOWN = "unknown"
 
 
 class RecordMaker:
-    """Makes canonical records; `settings` has the keys of `datasets.<name>` in the configuration.
-
-    `images` is a function from messages with the raw names of images to messages with the names of stored images.
-    """
+    """Makes canonical records; `images` gives messages the names of stored images (ImageStore.stored)."""
 
     def __init__(self, settings: dict, images: Callable[[list[dict]], list[dict]] = without_images):
         self.settings, self.images = settings, images
@@ -29,20 +27,11 @@ class RecordMaker:
             for role in ("system", "user", "assistant")
             if (source := (settings["fields"] or {}).get(role))
         }
-        self.span_counts = SpanCounts() if settings["format"] == "spans" else None
+        self.span_counts = Counter() if settings["format"] == "spans" else None
         self.checks = [Check(number, check) for number, check in enumerate(settings["checks"], 1)]
 
-    def wanted(self) -> frozenset[str]:
-        """Return the raw columns that the settings name; a header line must name at least one of them."""
-        named = {self.renamed.get(name, name) for name in self.format.needed}
-        others = [self.settings[key] for key in ("label", "group_by")]
-        return frozenset({*named, *self.renamed.values(), *filter(None, others)})
-
     def make(self, raw: dict, origin: str) -> tuple[Record, list["Check"], str | None]:
-        """Return the record, the checks that it violates, and its raw label.
-
-        Raises BadRecordError with the reason if no record can be made, or if it violates a check with `quarantine`.
-        """
+        """Return the record, the checks that it violates, and its raw label."""
         raw = plain(raw)
         check_unicode(raw)
         raw_label = self.raw_text(raw, "label")
@@ -73,7 +62,7 @@ class RecordMaker:
         meta = {key: value for key, value in record.items() if key not in eaten}
         if self.span_counts is not None:
             meta = {key: value for key, value in meta.items() if not restated(key, value)}
-            self.span_counts.add(span_counts)
+            self.span_counts.update(span_counts)
             spans = record["spans"]
         made = Record(
             id=content_id(messages, spans),
@@ -108,7 +97,6 @@ class RecordMaker:
         return text
 
     def messages(self, record: dict, label: str | None) -> list[dict]:
-        """Return the checked messages of a record."""
         if self.templates:
             values = record | ({} if label is None else {"label": label})
             try:
@@ -130,7 +118,6 @@ class RecordMaker:
         return normalised(checked_text(record["expected"], f"'{self.renamed.get('expected', 'expected')}'")) or None
 
     def check_length(self, answer: str) -> None:
-        """Raise BadRecordError for an answer that is too short or too long."""
         least, most = self.settings["min_characters"], self.settings["max_characters"]
         if len(answer) < least or (most is not None and len(answer) > most):
             kind, limit = (
@@ -142,10 +129,7 @@ class RecordMaker:
 
 
 class Check:
-    """One check of the configuration: patterns that the answers of a label must, or must not, match.
-
-    `records` counts the records that the check applies to.
-    """
+    """One check of the configuration: patterns that the answers of a label must, or must not, match."""
 
     def __init__(self, number: int, check: dict):
         self.number, self.label, self.action = number, check["label"], check["on_violation"]
@@ -164,7 +148,6 @@ class Check:
         return any((pattern.search(answer) is None) == (word == "must") for word, pattern in self.patterns)
 
     def complaint(self, label: str | None) -> str:
-        """Return the requirement of the check in words."""
         whose = "the answer" if label is None else f"the answer of a '{label}'"
         return f"{whose} " + " and ".join(f"{word} match '{pattern.pattern}'" for word, pattern in self.patterns)
 

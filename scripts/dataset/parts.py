@@ -30,10 +30,7 @@ def are_parts(value: Any) -> bool:
 
 
 def content_of(value: Any, what: str) -> Content:
-    """Return a message's content: text, or parts of text and images; parts of text only are joined to text.
-
-    Image parts become {"type": "image", "image": NAME}. Raises BadRecordError for other types of parts.
-    """
+    """Return a message's content: text, or parts of text and images; parts of text only are joined to text."""
     if not isinstance(value, list) or not all(isinstance(part, dict) for part in value):
         return checked_text(value, what)
     parts = [part_of(part, f"{what}[{number}]") for number, part in enumerate(value)]

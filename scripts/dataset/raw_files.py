@@ -11,7 +11,6 @@ from scripts.common.checksums import note_input
 from scripts.common.errors import UserError
 from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError
 
-KINDS = ("json", "jsonl", "csv", "tsv", "parquet")
 COMPRESSIONS = {"gz": "gzip", "zst": "zstd"}  # suffix, and pyarrow's name
 CHUNK = 2**18
 COPIED, RATIO = 2**28, 100  # a compressed table may unpack to this many bytes, or to this multiple of its size
@@ -21,15 +20,11 @@ Report = Callable[[int], None]
 
 
 def kind_of(path: Path | str) -> tuple[str, str | None]:
-    """Return a raw file's format and the suffix of its compression. Raises UserError for an unknown suffix."""
-    parts = Path(path).name.lower().split(".")
-    compression = parts.pop() if parts[-1] in COMPRESSIONS else None
-    kind = "jsonl" if parts[-1] == "ndjson" else parts[-1]
-    if len(parts) < 2 or kind not in KINDS:
-        raise UserError(
-            "its name has no known suffix", path, remedy=f"use .{', .'.join(KINDS)}, each optionally with .gz or .zst"
-        )
-    return kind, compression
+    """Return a raw file's format and the suffix of its compression, from its name; the configuration checked both."""
+    *_, kind, last = ["", *Path(path).name.lower().split(".")]
+    compression = last if last in COMPRESSIONS else None
+    kind = kind if compression else last
+    return "jsonl" if kind == "ndjson" else kind, compression
 
 
 class RawFile(io.FileIO):
@@ -44,7 +39,6 @@ class RawFile(io.FileIO):
         note_input(path)
 
     def readinto(self, buffer) -> int:
-        """Read into a buffer; return the number of bytes."""
         count = super().readinto(buffer)
         self.report(count)
         return count

@@ -82,10 +82,7 @@ def object_fault(value: Any) -> BadRecordError | None:
 
 
 def missing_column(kind: str, name: str, raw: dict, otherwise: str) -> BadRecordError:
-    """Return the fault of a raw record without a column; it lists the columns and proposes a similar one.
-
-    `otherwise` is the advice if no column is similar.
-    """
+    """Return the fault of a raw record without a column; it lists the columns and proposes a similar one."""
     there = [*list(raw)[:SHOWN_COLUMNS], *(["..."] if len(raw) > SHOWN_COLUMNS else [])]
     near = difflib.get_close_matches(name, list(raw), n=1)
     advice = f"did you mean '{near[0]}'?" if near else otherwise

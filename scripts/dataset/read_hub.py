@@ -28,10 +28,7 @@ def read_hub_rows(hub: dict) -> Iterator[RawRow]:
 
 
 def streamed(source: str, place: str, **arguments) -> Iterator[RawRow]:
-    """Yield the records that `datasets.load_dataset(source, streaming=True, **arguments)` gives, row by row.
-
-    The commit is the library's `revision`; remote code is not run. Raises UserError with the library's reason.
-    """
+    """Yield the records that `datasets.load_dataset(source, streaming=True, **arguments)` gives, row by row."""
     import datasets
 
     datasets.disable_progress_bars()

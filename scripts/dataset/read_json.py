@@ -89,17 +89,10 @@ class Buffer:
 
     def skip_space(self) -> str:
         """Move to the next character that is not white space and return it; an empty string at the end."""
-        passed = 0
         while True:
-            start = self.position
-            self.position = NO_SPACE.match(self.text, start).end()
-            passed += self.position - start
-            if self.position < len(self.text):
-                return self.text[self.position]
-            if self.ended:
-                return ""
-            if passed > MAX_RECORD:
-                raise too_long(self.path, self.line_at(self.position))
+            self.position = NO_SPACE.match(self.text, self.position).end()
+            if self.position < len(self.text) or self.ended:
+                return self.text[self.position : self.position + 1]
             self.grow()
 
     def value(self) -> Any:

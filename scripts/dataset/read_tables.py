@@ -11,13 +11,11 @@ from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError, RawRow
 BATCH = 256
 
 
-def read_delimited_rows(
-    path: Path | str, delimiter: str, report: Report = lambda read: None, wanted: frozenset[str] = frozenset()
-) -> Iterator[RawRow]:
+def read_delimited_rows(path: Path | str, delimiter: str, report: Report = lambda read: None) -> Iterator[RawRow]:
     """Yield the records of a CSV or TSV file: one cell of text per column of the header line.
 
     A row with a wrong number of cells, or with bytes that are not UTF-8, gets a fault. Raises UserError for a bad or
-    missing header (it must name one of the columns `wanted`) and for a quote that is never closed.
+    missing header and for a quote that is never closed.
     """
     csv.field_size_limit(MAX_RECORD)
     held, size = [], 0  # the lines of the current row
@@ -50,7 +48,7 @@ def read_delimited_rows(
         if header is None:
             if fault:
                 raise UserError(f"the header {fault.detail}", path, start, fault.remedy)
-            header = checked_header([cell.strip() for cell in cells], path, start, wanted)
+            header = checked_header([cell.strip() for cell in cells], path, start)
         elif fault:
             text = b"".join(held).decode("utf-8", "backslashreplace").rstrip("\r\n")
             yield RawRow(f"{path}:{start}", None, fault, text)
@@ -62,32 +60,23 @@ def read_delimited_rows(
 
 def row_fault(data: bytes, cells: list[str], header: list[str] | None) -> BadRecordError | None:
     """Return the fault in the bytes of a row, or in its number of cells."""
-    if b"\0" in data:
-        return BadRecordError("NUL byte", "holds a NUL byte", "remove it, or save the file as UTF-8 text again")
     if header and len(cells) != len(header):
         shape = f"has {len(cells)} cell{'s' * (len(cells) > 1)}, the header has {len(header)}"
         return BadRecordError("ragged row", shape, "add or remove cells; quote line breaks and separators inside cells")
     return encoding_fault(data)
 
 
-def checked_header(names: list[str], path: Path | str, line: int | None, wanted: frozenset[str]) -> list[str]:
-    """Return the column names of a table. Raises UserError if one is empty or repeated, or if none is wanted."""
+def checked_header(names: list[str], path: Path | str, line: int | None) -> list[str]:
+    """Return the column names of a table. Raises UserError if one is empty or repeated."""
     if "" in names:
         raise UserError(f"column {names.index('') + 1} has no name", path, line, "name each column in the first line")
     if doubled := sorted({name for name in names if names.count(name) > 1}):
         raise UserError(f"two columns are named '{doubled[0]}'", path, line, "rename or drop one of them")
-    if wanted and not wanted & set(names):
-        named = ", ".join(f"'{name}'" for name in sorted(wanted))
-        remedy = "add a header line, name the columns under 'columns', and separate cells by commas (.tsv: tabs)"
-        raise UserError(f"names none of the columns {named}", path, line, remedy)
     return names
 
 
 def check_cells(metadata, path: Path | str) -> None:
-    """Raise UserError for a Parquet file where the cells of a column are longer than MAX_RECORD on average.
-
-    Only the footer is read.
-    """
+    """Raise UserError for a Parquet file where the cells of a column are longer than MAX_RECORD on average."""
     number = 1
     for place in range(metadata.num_row_groups):
         group = metadata.row_group(place)
@@ -98,17 +87,14 @@ def check_cells(metadata, path: Path | str) -> None:
 
 
 def read_parquet_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[RawRow]:
-    """Yield the records of a Parquet file, batch by batch; a compressed file is unpacked first.
-
-    Raises UserError for a file that is damaged or not Parquet.
-    """
+    """Yield the records of a Parquet file, batch by batch; a compressed file is unpacked first."""
     import pyarrow
     from pyarrow import parquet
 
     with decompressed(path, report) as content:
         try:
             with parquet.ParquetFile(content, pre_buffer=False) as file:
-                checked_header(file.schema_arrow.names, path, None, frozenset())
+                checked_header(file.schema_arrow.names, path, None)
                 check_cells(file.metadata, path)
                 number = 0
                 for batch in file.iter_batches(batch_size=BATCH):

@@ -1,7 +1,4 @@
-"""Span statistics of a dataset's ledger: counts per label and split, lengths, records without spans, suspicious edges.
-
-An edge within a word or on a separator is suspicious. Some are intended, so they are listed and not refused.
-"""
+"""Span statistics of a dataset's ledger: counts per label and split, lengths, records without spans, odd edges."""
 
 import json
 import unicodedata
@@ -86,11 +83,7 @@ class SpanStatistics:
                 self.examples.append({"origin": origin, "label": label, "fault": " and ".join(faults), **around})
 
     def as_json(self) -> dict | None:
-        """Return the statistics, most frequent span label first; None for a dataset without spans.
-
-        `texts` of a span label is the number of different texts that its spans cover; `labels` counts its spans by the
-        label of the record.
-        """
+        """Return the statistics, most frequent span label first; None for a dataset without spans."""
         if not self.total:
             return None
         ordered = most_frequent({label: counts.total() for label, counts in self.spans.items()})

@@ -1,9 +1,8 @@
 """Read, check and normalise character spans, such as those of personal data.
 
 A raw span is [start, end, label], optionally with the covered text as a fourth item, or an object with `start`, `end`,
-`label` and optionally `value` or `text`. The list of spans may be a string that holds JSON or a Python literal (single
-quotes); a hub dataset may hold an object of lists. Offsets count characters of the raw text; the end is exclusive.
-Spans labelled `O` (outside of any entity) are left out.
+`label` and optionally `value` or `text`. The list may be a string with JSON or a Python literal, or an object of lists.
+Offsets count characters of the raw text; the end is exclusive. Spans labelled `O` (outside) are left out.
 """
 
 import ast
@@ -11,7 +10,7 @@ import json
 import re
 import unicodedata
 from collections import Counter
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
 from scripts.common.records import normalised
@@ -40,52 +39,25 @@ class Span(NamedTuple):
     name: str
 
 
-class SpanCounts:
-    """Counts of the spans of the kept records: how they were mapped, merged and trimmed."""
-
-    def __init__(self):
-        self.mapped: Counter[tuple[str, str]] = Counter()
-        self.names: Counter[str] = Counter()  # labels as looked up in the map, without numbers if these are stripped
-        self.merged = self.trimmed = self.outside = 0
-
-    def add(self, other: "SpanCounts") -> None:
-        """Add the counts of one record."""
-        for name, count in vars(other).items():
-            setattr(self, name, getattr(self, name) + count)
-
-    def as_json(self) -> dict:
-        """Return the counts per pair of raw label and label, most frequent first; the label `O` means dropped."""
-        return {
-            "labels": [
-                {"raw": raw, "label": label, "spans": count}
-                for (raw, label), count in sorted(self.mapped.items(), key=lambda item: (-item[1], item[0]))
-            ],
-            "outside": self.outside,
-            "merged_duplicates": self.merged,
-            "trimmed": self.trimmed,
-        }
-
-
 def resolved_spans(
     text: str, value: Any, label_map: dict[str, str], what: str, strip_numbers: bool = False
-) -> tuple[str, list[list], SpanCounts]:
+) -> tuple[str, list[list], Counter]:
     """Return the normalised text, its sorted spans [start, end, label], and the counts.
 
-    `what` names the column in messages. `strip_numbers` strips the numbers of labels before they are mapped. White
-    space at the ends of a span is trimmed, and a repeated span is merged with the first; both are counted. Raises
-    BadRecordError for an invalid span.
+    `what` names the column in messages. `strip_numbers` strips the numbers of labels before they are mapped. Counted
+    are the spans of each pair (raw label, label), where the label `O` means dropped, and those `outside`, `trimmed` of
+    white space, and `merged_duplicates`. Raises BadRecordError for an invalid span.
     """
-    counts = SpanCounts()
+    counts: Counter = Counter()
     spans = []
     for number, entry in enumerate(span_list(value, what)):
         span = raw_span(entry, f"{what}[{number}]")
         name = without_number(span.label) if strip_numbers else span.label
         label = label_map.get(name, name)
         if span.label == OUTSIDE:
-            counts.outside += 1
+            counts["outside"] += 1
             continue
-        counts.mapped[span.label, label] += 1
-        counts.names[name] += 1
+        counts[span.label, label] += 1
         if label == OUTSIDE:
             continue
         check_label(label, span.name)
@@ -112,10 +84,7 @@ def span_list(value: Any, what: str) -> list:
 
 
 def parsed(text: str) -> Any:
-    """Parse JSON or a Python literal (single quotes, tuples); return the value with JSON types.
-
-    Raises ValueError if the text is neither, or a literal that is too long; its message continues "the text ...".
-    """
+    """Return JSON or a Python literal with JSON types. Raises ValueError; its message continues "the text ..."."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):  # ValueError: not JSON, or a number of thousands of digits
@@ -158,10 +127,9 @@ def raw_span(entry: Any, name: str) -> Span:
         if isinstance(offset, bool) or not isinstance(offset, int):
             shown = offset if isinstance(offset, float) else kind_of_value(offset)
             raise BadRecordError("bad offset", f"{name} has the {key} {shown}", "an offset is a whole number")
-    if not isinstance(label, str):
-        raise BadRecordError("bad span label", f"{name} has {kind_of_value(label)} as its label", "a label is text")
-    if value is not None and not isinstance(value, str):
-        raise BadRecordError("bad span", f"{name} has {kind_of_value(value)} as its text", "leave it out, or write it")
+    for what, text in (("label", label), ("text", "" if value is None else value)):
+        if not isinstance(text, str):
+            raise BadRecordError(f"bad span {what}", f"{name} has {kind_of_value(text)} as its {what}", "write text")
     return Span(start, end, label, value, f"{name} ({shown_text(label)})")
 
 
@@ -228,7 +196,7 @@ def as_composed(text: str) -> str:
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def moved_offsets(text: str, spans: list[Span], counts: SpanCounts) -> tuple[str, list[Span]]:
+def moved_offsets(text: str, spans: list[Span], counts: Counter) -> tuple[str, list[Span]]:
     """Return the normalised text, and the spans with their offsets in it, trimmed of white space.
 
     The text is split at all offsets and each piece is normalised. If the pieces joined equal the whole text normalised,
@@ -239,40 +207,25 @@ def moved_offsets(text: str, spans: list[Span], counts: SpanCounts) -> tuple[str
     pieces = [as_composed(text[a:b]) for a, b in pairwise(cuts)]
     whole = as_composed(text)
     if "".join(pieces) != whole:
-        raise cut_character(text, cuts, pieces, spans)
-    places, length = {0: 0}, 0
-    for cut, piece in zip(cuts[1:], pieces, strict=True):
-        length += len(piece)
-        places[cut] = length
+        wrong = (cut for cut in cuts if as_composed(text[:cut]) + as_composed(text[cut:]) != whole)
+        place = next(wrong, cuts[1])
+        span = next(span for span in spans if place in (span.start, span.end))
+        codes = " ".join(f"U+{ord(character):04X}" for character in text[max(place - 1, 0) : place + 1])
+        verb = "starts" if span.start == place else "ends"
+        detail = f"{span.name} {verb} at {place}, within what normalisation makes one character ({codes})"
+        raise BadRecordError("span cuts a character", detail, "move the offset before or after it")
+    places = dict(zip(cuts, accumulate(map(len, pieces), initial=0), strict=True))
     lead = len(whole) - len(whole.lstrip())
-    stripped = whole.strip()
     moved = []
     for span in spans:
-        start, end = places[span.start], places[span.end]
-        covered = whole[start:end]
-        counts.trimmed += covered != covered.strip()
-        start += len(covered) - len(covered.lstrip())
-        end -= len(covered) - len(covered.rstrip())
-        moved.append(span._replace(start=start - lead, end=end - lead))
-    return stripped, moved
+        start, covered = places[span.start], whole[places[span.start] : places[span.end]]
+        counts["trimmed"] += covered != covered.strip()
+        start += len(covered) - len(covered.lstrip()) - lead
+        moved.append(span._replace(start=start, end=start + len(covered.strip())))
+    return whole.strip(), moved
 
 
-def cut_character(text: str, cuts: list[int], pieces: list[str], spans: list[Span]) -> BadRecordError:
-    """Return the error for the first offset that lies within what becomes one character."""
-    wrong = (
-        cut
-        for before, cut, after, left, right in zip(cuts, cuts[1:], cuts[2:], pieces, pieces[1:], strict=False)
-        if as_composed(text[before:after]) != left + right
-    )
-    place = next(wrong, cuts[1])
-    span = next(span for span in spans if place in (span.start, span.end))
-    codes = " ".join(f"U+{ord(character):04X}" for character in text[max(place - 1, 0) : place + 1])
-    word = "starts" if span.start == place else "ends"
-    detail = f"{span.name} {word} at {place}, within what normalisation makes one character ({codes})"
-    return BadRecordError("span cuts a character", detail, "move the offset before or after it")
-
-
-def without_overlaps(text: str, spans: list[Span], counts: SpanCounts) -> list[list]:
+def without_overlaps(text: str, spans: list[Span], counts: Counter) -> list[list]:
     """Return the sorted spans without repetitions. Raises BadRecordError if spans overlap."""
     spans = sorted(spans, key=lambda span: (span.start, -span.end, span.label))
     kept: list[Span] = []
@@ -281,7 +234,7 @@ def without_overlaps(text: str, spans: list[Span], counts: SpanCounts) -> list[l
         if last is None or span.start >= last.end:
             kept.append(span)
         elif span[:3] == last[:3]:
-            counts.merged += 1
+            counts["merged_duplicates"] += 1
         else:
             how = "lies within" if span.end <= last.end else "crosses"
             covers = f"'{shown_text(text[span.start : span.end])}' {how} '{shown_text(text[last.start : last.end])}'"

@@ -10,60 +10,44 @@ import sys
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 
-from scripts.common.cli import Progress, progress, run_step, step_parser
+from scripts.common.cli import progress, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, write_json
 from scripts.common.records import SPLITS
 from scripts.dataset.augment import Augmenter
 from scripts.dataset.canonical import COLUMNS, from_row, read_rows, row_count, row_writer
-from scripts.dataset.deduplicate import (
-    TextStore,
-    compared_text,
-    exact_duplicates,
-    images_in,
-    near_duplicates,
-    number_of,
-    pair_across_splits,
-)
-from scripts.dataset.splits import cells, check_not_empty, key_of, share_tolerance, split_numbers
+from scripts.dataset.deduplicate import NearDuplicates, TextStore, compared_text, exact_duplicates, images_in, number_of
+from scripts.dataset.splits import check_not_empty, key_of, share_tolerance, split_numbers
 from scripts.dataset.stratification import LabelsOf, stratification
-from scripts.dataset.whole_files import check_named_once, check_whole, check_whole_groups, repeats, with_whole_files
+from scripts.dataset.whole_files import check_whole, check_whole_groups, with_whole_files
 
 COMPARED = ("messages", "expected", "spans")  # columns by which records are compared
 SEED_SEARCH = 20_000  # largest number of records for which a better seed is searched; more give close shares anyway
 
 
-def parser() -> argparse.ArgumentParser:
-    """Return the step's command line."""
-    parser = step_parser(__doc__.splitlines()[0])
-    parser.add_argument("ingested", type=Path, help="Parquet file of records in raw order")
-    parser.add_argument("--records", type=Path, required=True, help="Parquet file of kept records to write")
-    for split in SPLITS:
-        parser.add_argument(f"--{split}", type=Path, required=True, help=f"JSONL file of the {split} split to write")
-    parser.add_argument("--duplicates", type=Path, required=True, help="JSONL file of removed duplicates to write")
-    parser.add_argument("--facts", type=Path, required=True, help="JSON file of facts to write")
-    return parser
+def near_search(rows: Iterable[dict], settings: dict, folder: Path, seed: int) -> NearDuplicates:
+    """Return a search among rows; `seed` draws its hash functions, and `folder` holds texts and signatures."""
+    images, texts = array("Q"), TextStore(folder)
+    for row in rows:
+        images.append(number_of(images_in(row)))
+        texts.add(compared_text(row, settings["compare"]))
+    return NearDuplicates(texts, np.array(images), settings["shingle"], settings["threshold"], folder, seed)
 
 
 def duplicates_of(ingested: Path, settings: dict, folder: Path) -> dict[int, tuple[int, str, float]]:
     """Return the rows to remove: number to (number of the kept row, `exact` or `near`, similarity)."""
-    ids, images, texts = array("Q"), array("Q"), TextStore(folder)
-    bar = Progress("comparing", row_count(ingested))
-    for row in read_rows(ingested, ("id", *COMPARED)):
-        ids.append(int(row["id"], 16))
-        images.append(number_of(images_in(row)))
-        texts.add(compared_text(row, settings["compare"]))
-        bar.advance()
+    search = near_search(progress(read_rows(ingested, COMPARED), "comparing", row_count(ingested)), settings, folder, 1)
+    ids = array("Q", (int(row["id"], 16) for row in read_rows(ingested, ("id",))))
     exact = exact_duplicates(np.array(ids)) if settings["exact"] else {}
     found = {number: (first, "exact", 1.0) for number, first in exact.items()}
     if settings["near"]:
-        near = near_duplicates(texts, settings["shingle"], settings["threshold"], exact, np.array(images))
+        near = search.find(exact)
         found |= {number: (first, "near", similarity) for number, (first, similarity) in near.items()}
     # An exact copy of a near duplicate points to the kept record.
     return {n: found.get(found[n][0], found[n]) for n in sorted(found)}
@@ -72,25 +56,23 @@ def duplicates_of(ingested: Path, settings: dict, folder: Path) -> dict[int, tup
 def write_duplicates(ingested: Path, found: dict[int, tuple[int, str, float]], path: Path) -> None:
     """Write one line per removed row: its content, its origin, and the record that it duplicates."""
     stay = {first for first, _, _ in found.values()}
-    known, compared = {}, {}
+    known: dict[int, dict] = {}
     with atomic_path(path) as beside, open(beside, "w", encoding="utf-8") as file:
         for number, row in enumerate(read_rows(ingested)):
             if number in stay:
-                known[number] = {key: row[key] for key in ("id", "origin", "label")}
-                compared[number] = row["messages"], row["spans"]
+                known[number] = row
             if number not in found:
                 continue
             first, kind, similarity = found[number]
-            messages, spans = compared[first]
-            same_text = json.loads(row["messages"])[:-1] == json.loads(messages)[:-1]
+            texts = [json.loads(each["messages"])[:-1] for each in (row, known[first])]
             line = {
                 "origin": row["origin"],
                 "kind": kind,
                 "similarity": round(similarity, 4),
                 "label": row["label"],
-                "spans_differ": row["spans"] is not None and row["spans"] != spans and same_text,
+                "spans_differ": row["spans"] not in (None, known[first]["spans"]) and texts[0] == texts[1],
                 "expected": row["expected"],
-                "duplicate_of": known[first],
+                "duplicate_of": {key: known[first][key] for key in ("id", "origin", "label")},
                 "record": from_row(row).to_row(),
             }
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
@@ -118,7 +100,6 @@ class Kept:
         return np.array(members, bool).reshape(len(names), len(self.set_numbers))
 
     def rows(self, columns: tuple[str, ...] | None = None) -> Iterator[dict]:
-        """Yield the kept rows in raw order."""
         for number, row in enumerate(read_rows(self.ingested, columns)):
             if number not in self.removed:
                 yield row
@@ -126,12 +107,7 @@ class Kept:
 
 def check_apart(kept: Kept, split: np.ndarray, settings: dict, folder: Path) -> None:
     """Raise UserError if near duplicates are in different splits: a model would be tested on training data."""
-    images, texts = array("Q"), TextStore(folder)
-    for row in kept.rows(COMPARED):
-        images.append(number_of(images_in(row)))
-        texts.add(compared_text(row, settings["compare"]))
-    pair = pair_across_splits(texts, settings["shingle"], settings["threshold"], split, np.array(images))
-    texts.close()
+    pair = near_search(kept.rows(COMPARED), settings, folder, 2).first_across(split)
     if pair is None:
         return
     first, second, similarity = pair
@@ -145,11 +121,10 @@ def check_apart(kept: Kept, split: np.ndarray, settings: dict, folder: Path) -> 
 
 
 def split_facts(kept: Kept, split: np.ndarray, settings: dict) -> dict:
-    """Return the wanted and achieved shares, overall and per label, and a seed that would come closer."""
+    """Return the wanted and achieved shares, and a seed that would come closer."""
     shares, seed = settings["splits"], settings["splits"]["seed"]
-    table = cells(split, kept.labels, len(kept.label_numbers))
     total = max(len(split), 1)
-    records = table.sum(axis=0).tolist()
+    records = np.bincount(split, minlength=len(SPLITS)).tolist()
     drawn = not any(settings["whole_files"].values())
     tolerance = share_tolerance(kept.keys)
     facts = {
@@ -166,13 +141,6 @@ def split_facts(kept: Kept, split: np.ndarray, settings: dict) -> dict:
             }
             for number, name in enumerate(SPLITS)
         ],
-        "labels": sorted(
-            (
-                {"label": label, **{name: int(table[row, number]) for number, name in enumerate(SPLITS)}}
-                for label, row in kept.label_numbers.items()
-            ),
-            key=lambda entry: (-sum(entry[name] for name in SPLITS), entry["label"] or ""),
-        ),
         "stratification": None,
     }
     if settings["stratify"] and drawn and len(split) <= SEED_SEARCH:
@@ -195,8 +163,9 @@ def write_splits(kept: Kept, split: np.ndarray, settings: dict, arguments: argpa
             files[name] = stack.enter_context(open(beside, "w", encoding="utf-8"))
         for number, row in zip(split, progress(kept.rows(), "writing", len(split)), strict=True):
             name = SPLITS[number]
-            if not settings["deduplicate"]["exact"]:
-                row["id"] = unique_id(row["id"], repeated)
+            if not settings["deduplicate"]["exact"]:  # the n-th copy gets an id of its own
+                repeated[row["id"]] += 1
+                row["id"] += f"-{repeated[row['id']]}" if repeated[row["id"]] > 1 else ""
             records.write(row | {"split": name})
             record = from_row(row)
             variants = augmenter.variants(record) if name == "train" else ()
@@ -210,12 +179,6 @@ def write_splits(kept: Kept, split: np.ndarray, settings: dict, arguments: argpa
     return augmented
 
 
-def unique_id(identity: str, repeated: Counter[str]) -> str:
-    """Return a unique id for a record; the n-th repetition of an id gets the suffix `-n`."""
-    repeated[identity] += 1
-    return identity if repeated[identity] == 1 else f"{identity}-{repeated[identity]}"
-
-
 def step(arguments: argparse.Namespace) -> None:
     """Deduplicate, split, check and augment."""
     settings = arguments.settings
@@ -226,10 +189,8 @@ def step(arguments: argparse.Namespace) -> None:
     split = split_numbers(kept.keys, shares, shares["seed"])
     whole = {name: files for name, files in settings["whole_files"].items() if files}
     if whole:
-        check_named_once(whole, (row["origin"] for row in read_rows(arguments.ingested, ("origin",))))
         split = with_whole_files(split, (row["origin"] for row in kept.rows(("origin",))), whole)
-        firsts = {number: first for number, (first, _, _) in found.items()}
-        check_whole(split, shares, whole, lambda: repeats(arguments.ingested, firsts, whole))
+        check_whole(split, shares, whole)
         check_whole_groups(split, kept.keys, (row["origin"] for row in kept.rows(("origin",))))
     else:
         check_not_empty(split, kept.keys, shares)
@@ -253,7 +214,14 @@ def step(arguments: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the step; return its exit status."""
-    return run_step(step, parser(), argv)
+    parser = step_parser(__doc__.splitlines()[0])
+    parser.add_argument("ingested", type=Path, help="Parquet file of records in raw order")
+    parser.add_argument("--records", type=Path, required=True, help="Parquet file of kept records to write")
+    for split in SPLITS:
+        parser.add_argument(f"--{split}", type=Path, required=True, help=f"JSONL file of the {split} split to write")
+    parser.add_argument("--duplicates", type=Path, required=True, help="JSONL file of removed duplicates to write")
+    parser.add_argument("--facts", type=Path, required=True, help="JSON file of facts to write")
+    return run_step(step, parser, argv)
 
 
 if __name__ == "__main__":

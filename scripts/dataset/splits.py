@@ -1,9 +1,7 @@
 """Split records by a hash: a record's split depends only on its group and the seed.
 
-Adding a record therefore does not move others, and a grown dataset never trains on records that an earlier version
-tested on. In return, shares are met only approximately, as in random sampling. Stratification can't assign single
-records (that would move others), so it selects the seed: of many seeds, the ledger names the one that keeps the labels'
-shares closest, and the user puts it into the configuration once.
+Adding a record therefore does not move others, but shares are met only approximately, as in random sampling.
+Stratification can't assign single records (that would move others), so it selects the seed (stratification.py).
 """
 
 import hashlib
@@ -56,10 +54,7 @@ def split_numbers(keys: np.ndarray, shares: dict, seed: int | np.ndarray) -> np.
 
 
 def cells(split: np.ndarray, label: np.ndarray, labels: int) -> np.ndarray:
-    """Return the number of records of each label in each split.
-
-    `split`: shape (n,) or, for several seeds, (s, n); the result has shape (labels, 3) or (s, labels, 3).
-    """
+    """Return the records of each label in each split, (..., labels, 3); `split`: (n,) or, for several seeds, (s, n)."""
     rows = np.arange(split.size // max(len(label), 1)).reshape(*split.shape[:-1], 1)
     flat = (rows * labels + label) * len(SPLITS) + split
     shape = (*split.shape[:-1], labels, len(SPLITS))
@@ -86,10 +81,7 @@ def seeds_tried(records: int) -> Iterator[np.ndarray]:
 
 
 def check_not_empty(split: np.ndarray, keys: np.ndarray, shares: dict) -> None:
-    """Raise UserError if a split with a share has no record; the remedy names a seed that fills all splits.
-
-    `split` and `keys`: one entry per record.
-    """
+    """Raise UserError if a split with a share has no record; the remedy names a seed that fills all splits."""
     wanted = [number for number, name in enumerate(SPLITS) if shares[name] > 0]
     empty = np.setdiff1d(wanted, split)
     if not empty.size:

@@ -32,10 +32,7 @@ class LabelsOf:
     span_members: np.ndarray
 
     def spans_missing(self, split: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-        """Return which span labels are missing in which splits: shape (..., span labels, splits with a share).
-
-        `split`: shape (n,) or, for several seeds, (s, n). Only labels with three or more records count.
-        """
+        """Return which span labels are missing in which splits: shape (..., span labels, splits with a share)."""
         members = self.span_members.astype(np.float32)  # counts are exact up to 2**24
         sets = cells(split, self.span_set, members.shape[1]).astype(np.float32)
         return missing_cells(members @ sets, wanted)

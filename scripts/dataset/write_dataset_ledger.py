@@ -1,8 +1,7 @@
 """Write the dataset's ledger as JSON and HTML: records read, dropped and why, labels, lengths, splits.
 
 python scripts/dataset/write_dataset_ledger.py --name football --records records.parquet --counts ingest.json
-    --facts split.json --duplicates duplicates.jsonl --quarantine quarantine.jsonl --images images/manifest.json
-    --json ledger.json --html ledger.html
+    --facts split.json --duplicates duplicates.jsonl --quarantine quarantine.jsonl --json ledger.json --html ledger.html
 """
 
 import argparse
@@ -20,25 +19,6 @@ from scripts.dataset.look_first import look_first, share_line
 from scripts.dataset.span_statistics import SPAN_LENGTHS, SpanStatistics
 
 PAGES = Path(__file__).parent / "pages"
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the step's command line."""
-    parser = step_parser(__doc__.splitlines()[0])
-    parser.add_argument("--name", required=True, help="the dataset's name")
-    for name, what in (
-        ("records", "Parquet file of kept records"),
-        ("counts", "JSON file of the ingestion's counts"),
-        ("facts", "JSON file of the split's facts"),
-        ("duplicates", "JSONL file of removed duplicates"),
-        ("quarantine", "JSONL file of bad records"),
-        ("json", "ledger to write as JSON"),
-        ("html", "ledger to write as HTML"),
-    ):
-        parser.add_argument(f"--{name}", type=Path, required=True, help=what)
-    parser.add_argument("--images", type=Path, help="manifest of the images; not needed if records have none")
-    parser.add_argument("--redaction", type=Path, help="JSON file of the redaction's facts, if there was one")
-    return parser
 
 
 def step(arguments: argparse.Namespace) -> None:
@@ -88,7 +68,18 @@ def step(arguments: argparse.Namespace) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the step; return its exit status."""
-    return run_step(step, parser(), argv)
+    parser = step_parser(__doc__.splitlines()[0])
+    parser.add_argument("--name", required=True, help="the dataset's name")
+    parser.add_argument("--records", type=Path, required=True, help="Parquet file of kept records")
+    parser.add_argument("--counts", type=Path, required=True, help="JSON file of the ingestion's counts")
+    parser.add_argument("--facts", type=Path, required=True, help="JSON file of the split's facts")
+    parser.add_argument("--duplicates", type=Path, required=True, help="JSONL file of removed duplicates")
+    parser.add_argument("--quarantine", type=Path, required=True, help="JSONL file of bad records")
+    parser.add_argument("--json", type=Path, required=True, help="ledger to write as JSON")
+    parser.add_argument("--html", type=Path, required=True, help="ledger to write as HTML")
+    parser.add_argument("--images", type=Path, help="manifest of the images; not needed if records have none")
+    parser.add_argument("--redaction", type=Path, help="JSON file of the redaction's facts, if there was one")
+    return run_step(step, parser, argv)
 
 
 if __name__ == "__main__":

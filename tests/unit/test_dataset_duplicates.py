@@ -3,19 +3,20 @@
 import random
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from scripts.dataset.deduplicate import TextStore, folded, jaccard, near_duplicates, shingles
+from scripts.dataset.deduplicate import NearDuplicates, TextStore, folded, jaccard, shingles
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 
 WORDS = ("but", "tir", "corner", "carton", "gardien", "poteau", "centre", "passe", "lucarne", "arrêt", "rừng", "biển")
 
 
-def store(folder: Path, texts: list[str]) -> TextStore:
-    result = TextStore(folder)
+def near_duplicates(folder: Path, texts: list[str], size: int, threshold: float) -> dict[int, tuple[int, float]]:
+    store = TextStore(folder)
     for text in texts:
-        result.add(text)
-    return result
+        store.add(text)
+    return NearDuplicates(store, np.zeros(len(texts), np.uint64), size, threshold, folder, 1).find({})
 
 
 def texts_of_all_similarities(rng: random.Random, count: int) -> list[str]:
@@ -45,14 +46,14 @@ def brute_force(texts: list[str], size: int, threshold: float) -> dict[int, floa
 @pytest.mark.parametrize("size", [1, 5, 9])
 def test_near_duplicates_are_those_of_brute_force(size: int, threshold: float, tmp_path: Path):
     texts = texts_of_all_similarities(random.Random(size), 400)
-    found = near_duplicates(store(tmp_path, texts), size, threshold, {})
+    found = near_duplicates(tmp_path, texts, size, threshold)
     expected = brute_force(texts, size, threshold)
     assert {number: similarity for number, (_, similarity) in found.items()} == expected
     assert all(jaccard(shingles(texts[n], size), shingles(texts[m], size)) == s for n, (m, s) in found.items())
     assert expected, "the sample has duplicates"
     assert not set(found) & {first for first, _ in found.values()}, "what others repeat stays"
     for few in ([], ["seul"], ["", "", "a", "ab", "ab"]):
-        assert set(near_duplicates(store(tmp_path, few), size, threshold, {})) == set(brute_force(few, size, threshold))
+        assert set(near_duplicates(tmp_path, few, size, threshold)) == set(brute_force(few, size, threshold))
 
 
 def test_case_and_punctuation_don_t_count_but_accents_do():

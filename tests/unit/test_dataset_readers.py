@@ -15,7 +15,7 @@ from pyarrow import parquet
 
 from scripts.common.errors import UserError
 from scripts.dataset import raw_files, read_hub
-from scripts.dataset.read_rows import read_rows
+from scripts.dataset.ingest_records import read_rows
 
 KINDS = ("json", "jsonl", "csv", "tsv", "parquet")
 COMPRESSIONS = {"": bytes, ".gz": gzip.compress, ".zst": zstandard.compress}
