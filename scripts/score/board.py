@@ -72,10 +72,7 @@ def ranked(rows: list[dict]) -> list[dict]:
 
 
 def boards(runs: list[dict], scores: dict[tuple[str, str], dict], verdicts: dict[str, dict]) -> list[dict]:
-    """Return one board per dataset: its ranking metric, its ranked rows, and the metrics to show.
-
-    `runs` holds {"run", "dataset", "model", "method", "variants"}; scores are keyed by (run, variant).
-    """
+    """Return one board per dataset: its ranking metric, its ranked rows, and the metrics to show."""
     datasets: dict[str, list[dict]] = {}
     for run in runs:
         for variant in run["variants"]:

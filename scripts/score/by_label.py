@@ -8,9 +8,7 @@ from scripts.score.scoring_input import ScoringInput
 
 MOST_LABELS = 30
 # Their statistics depend on all records, or on the machine.
-NOT_BY_LABEL = frozenset(
-    {"distinct_1", "distinct_2", "repetition_across", "seconds_p50", "seconds_p95", "cost_per_1000"}
-)
+NOT_BY_LABEL = ("distinct_1", "distinct_2", "repetition_across", "seconds_p50", "seconds_p95", "cost_per_1000")
 
 
 def label_table(data: ScoringInput, statistics: dict[str, list], resamples: int, seed: int) -> dict[str, dict]:

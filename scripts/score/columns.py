@@ -25,10 +25,7 @@ def kind_of(scores: list[dict]) -> str:
 
 
 def left_aside(scores: list[dict], gates: list[dict]) -> tuple[str, ...]:
-    """Return the metrics to leave out of short tables: those of style, for exact answers.
-
-    Metrics of a gate and those in score.metrics stay.
-    """
+    """Return the metrics to leave out of short tables: those of style, for exact answers."""
     if kind_of(scores) != "exact":
         return ()
     named = {gate["metric"] for gate in gates}.union(*(found["asked"] or () for found in scores))

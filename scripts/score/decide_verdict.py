@@ -14,16 +14,6 @@ from scripts.score.read_scores import read_variants
 from scripts.score.stand_in import is_stand_in
 
 
-def parser():
-    """Return the step's arguments."""
-    arguments = step_parser("Decide the verdict on a run: promote, hold or rollback.")
-    arguments.add_argument("scores", type=Path, nargs="+", help="scores of every variant (JSON)")
-    arguments.add_argument("--run", required=True, help="the run's name")
-    arguments.add_argument("--base", type=Path, required=True, help="manifest of the base model")
-    arguments.add_argument("--verdict", type=Path, required=True, help="verdict to write (JSON)")
-    return arguments
-
-
 def step(arguments) -> None:
     """Judge every gate and write the verdict."""
     settings, scores = arguments.settings, read_variants(arguments.scores)
@@ -34,7 +24,12 @@ def step(arguments) -> None:
 
 def main(argv=None) -> int:
     """Run the step from the command line."""
-    return run_step(step, parser(), argv)
+    parser = step_parser("Decide the verdict on a run: promote, hold or rollback.")
+    parser.add_argument("scores", type=Path, nargs="+", help="scores of every variant (JSON)")
+    parser.add_argument("--run", required=True, help="the run's name")
+    parser.add_argument("--base", type=Path, required=True, help="manifest of the base model")
+    parser.add_argument("--verdict", type=Path, required=True, help="verdict to write (JSON)")
+    return run_step(step, parser, argv)
 
 
 if __name__ == "__main__":

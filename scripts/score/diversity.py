@@ -103,10 +103,7 @@ def length_mean(data: ScoringInput) -> MetricResult:
 
 @metric("Length variation", direction="neither", statistic="variation", unit="%", unbounded=True, tables={"text": 8})
 def length_variation(data: ScoringInput) -> MetricResult:
-    """Standard deviation of the answers' lengths / their mean.
-
-    Return (words, words^2) per answer, for the coefficient of variation of the lengths.
-    """
+    """Standard deviation of the answers' lengths / their mean."""
     if len(data.words) < 2:
         raise NotApplicableError("one answer has no variation")
     return MetricResult([[len(words), len(words) ** 2] for words in data.words], [len(words) for words in data.words])

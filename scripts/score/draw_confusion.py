@@ -22,15 +22,6 @@ CORNER = "right class \\ found class"
 CELL = 0.62  # inches
 
 
-def parser():
-    """Return the step's arguments."""
-    arguments = step_parser(__doc__.splitlines()[0])
-    arguments.add_argument("scores", type=Path, help="scores of one variant (JSON)")
-    arguments.add_argument("--table", type=Path, required=True, help="table to write (CSV)")
-    arguments.add_argument("--picture", type=Path, required=True, help="picture to write (SVG)")
-    return arguments
-
-
 def table_text(matrix: dict) -> str:
     """Return the matrix as CSV: a line per expected class, a column per found class."""
     text = io.StringIO()
@@ -73,7 +64,11 @@ def step(arguments) -> None:
 
 def main(argv=None) -> int:
     """Run the step from the command line."""
-    return run_step(step, parser(), argv)
+    parser = step_parser(__doc__.splitlines()[0])
+    parser.add_argument("scores", type=Path, help="scores of one variant (JSON)")
+    parser.add_argument("--table", type=Path, required=True, help="table to write (CSV)")
+    parser.add_argument("--picture", type=Path, required=True, help="picture to write (SVG)")
+    return run_step(step, parser, argv)
 
 
 if __name__ == "__main__":

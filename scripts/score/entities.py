@@ -1,13 +1,9 @@
 """Metrics of entities: strict by type and position, and per word.
 
-Strict scores count an entity as found when type, start and end are right, as the exact match of CoNLL-2003 (Tjong Kim
-Sang and De Meulder 2003) and seqeval (https://github.com/chakki-works/seqeval) do. Token scores are those of
-`sklearn.metrics.f1_score` over the words of all texts, with `labels` the classes without `O`. A word's class is that of
-its span, without the prefixes B- and I-; the strict scores cover where spans begin. Words are split by a fixed rule and
-not by a model's tokenizer, so that all models are scored on the same words.
-
-Macro and weighted means are over the classes of the expected answers: a class that only the model uses lowers precision
-and the micro scores, but does not enter the means.
+Strict scores count an entity as found when type, start and end are right, as CoNLL-2003 (Tjong Kim Sang and De Meulder
+2003) and seqeval do. Token scores are those of `sklearn.metrics.f1_score` over the words of all texts, with the classes
+without `O`, B- and I- as `labels`. A fixed rule splits words, so that all models are scored on the same ones. Macro and
+weighted means are over the classes of the expected answers.
 """
 
 from scripts.score.entity_rows import Counts, EntityRow

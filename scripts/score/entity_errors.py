@@ -4,8 +4,7 @@ Correct entities (same type, start and end) are ignored. The others are paired o
 share characters, in order of the Jaccard index: a pair of the same type is a `wrong_boundary`, a pair of different
 types a `wrong_type`. Unpaired expected entities are `missed`, unpaired found ones `false_positive`. An entity that is
 not in the text is `not_in_text`. An answer that is not JSON of entities is one `invalid_json`, and all entities of its
-text are missed. The kinds follow the error classes of MUC-5 (Chinchor and Sundheim 1993) and of SemEval-2013 task 9.1:
-incorrect, partial, missing, spurious.
+text are missed. The kinds follow MUC-5 (Chinchor and Sundheim 1993) and SemEval-2013 task 9.1.
 """
 
 from collections import Counter
@@ -13,7 +12,14 @@ from collections import Counter
 from scripts.score.entity_rows import EntityRow, Span
 from scripts.score.scoring_input import ScoringInput
 
-KINDS = ("missed", "false_positive", "wrong_type", "wrong_boundary", "not_in_text", "invalid_json")
+KINDS = {  # with their titles, in the order of reports
+    "missed": "Missed",
+    "false_positive": "False positives",
+    "wrong_type": "Wrong type",
+    "wrong_boundary": "Wrong boundary",
+    "not_in_text": "Not in the text",
+    "invalid_json": "Not JSON of entities",
+}
 AROUND = 60
 ANSWER_SHOWN = 400
 
@@ -29,21 +35,15 @@ def matched(gold: list[Span], found: list[Span]) -> list[tuple[Span | None, Span
     missing = list((Counter(gold) - Counter(found)).elements())
     wrong = list((Counter(found) - Counter(gold)).elements())
     candidates = sorted(
-        (-overlap(right, ours), right, ours, one, other)
-        for one, right in enumerate(missing)
-        for other, ours in enumerate(wrong)
-        if overlap(right, ours)
+        (-overlap(right, ours), right, ours) for right in missing for ours in wrong if overlap(right, ours)
     )
     pairs: list[tuple[Span | None, Span | None]] = []
-    used_gold: set[int] = set()
-    used_found: set[int] = set()
-    for _, right, ours, one, other in candidates:
-        if one not in used_gold and other not in used_found:
+    for _, right, ours in candidates:
+        if right in missing and ours in wrong:
             pairs.append((right, ours))
-            used_gold.add(one)
-            used_found.add(other)
-    pairs += [(right, None) for one, right in enumerate(missing) if one not in used_gold]
-    pairs += [(None, ours) for other, ours in enumerate(wrong) if other not in used_found]
+            missing.remove(right)
+            wrong.remove(ours)
+    pairs += [(right, None) for right in missing] + [(None, ours) for ours in wrong]
     return sorted(pairs, key=lambda pair: pair[0] or pair[1])
 
 
@@ -92,7 +92,7 @@ def entity_errors(prompt_set: str, data: ScoringInput) -> list[dict]:
         for found in errors_of(row) if row else []:
             whole = {"answer": answer["answer"][:ANSWER_SHOWN]} if found["kind"] == "invalid_json" else {}
             rows.append({"prompt_set": prompt_set, "id": answer["id"], "label": answer["label"], **found, **whole})
-    rows.sort(key=lambda row: KINDS.index(row["kind"]))
+    rows.sort(key=lambda row: list(KINDS).index(row["kind"]))
     return [{"rank": rank, **row} for rank, row in enumerate(rows, 1)]
 
 

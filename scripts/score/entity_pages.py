@@ -3,23 +3,13 @@
 from pathlib import Path
 
 from scripts.common.files import read_jsonl
-from scripts.score.board import interval_text
 from scripts.score.entity_errors import KINDS
 from scripts.score.entity_rows import EntityRow, Span
 from scripts.score.entity_tables import shares
-from scripts.score.shown import shown
-from scripts.score.whiskers import whiskers
+from scripts.score.shown import whiskers
 
 EXAMPLES = 5
 CUT = {"text": "…", "label": None}
-TITLES = {
-    "missed": "Missed",
-    "false_positive": "False positives",
-    "wrong_type": "Wrong type",
-    "wrong_boundary": "Wrong boundary",
-    "not_in_text": "Not in the text",
-    "invalid_json": "Not JSON of entities",
-}
 
 
 def marked(text: str, spans: list[Span]) -> list[dict]:
@@ -46,18 +36,6 @@ def class_rows(entities: dict) -> list[dict]:
     charts = whiskers([classes[label]["f1"] for label in order])["rows"]
     rows = [{"label": label, **classes[label], "chart": chart} for label, chart in zip(order, charts, strict=True)]
     return rows + [{"label": label, "support": 0, "found": found} for label, found in entities["untested"].items()]
-
-
-def score_text(score: dict | None) -> dict:
-    """Return the display texts of a share and its interval."""
-    if score is None:
-        return {"text": "–", "spread": "not defined"}
-    return {"text": shown("entity_f1", score["value"]), "spread": interval_text("entity_f1", score)}
-
-
-def confusion_rows(matrix: dict) -> list[tuple]:
-    """Return (expected class, counts, shares) of each row of a confusion matrix."""
-    return list(zip(matrix["labels"], matrix["counts"], shares(matrix["counts"]), strict=True))
 
 
 def example(row: dict) -> dict:
@@ -89,14 +67,11 @@ def error_examples(path: Path) -> list[dict]:
         shown_rows = by_kind[row["kind"]]
         if row["prompt_set"] == "test" and len(shown_rows) < EXAMPLES and row["id"] not in shown_rows:
             shown_rows[row["id"]] = example(row)
-    return [{"title": TITLES[kind], "rows": list(rows.values())} for kind, rows in by_kind.items() if rows]
+    return [{"title": KINDS[kind], "rows": list(rows.values())} for kind, rows in by_kind.items() if rows]
 
 
 def entity_section(scores: dict[str, dict], errors: dict[str, Path], shipped: str) -> dict | None:
-    """Return the page's section on entities; None for records without spans.
-
-    `scores` and `errors` are by variant; each variant has tables, those of `shipped` are unfolded.
-    """
+    """Return the page's section on entities; None for records without spans."""
     found = {variant: row["entities"] for variant, row in scores.items() if "entities" in row}
     if not found:
         return None
@@ -105,14 +80,13 @@ def entity_section(scores: dict[str, dict], errors: dict[str, Path], shipped: st
         "variants": {
             variant: {
                 "classes": class_rows(entities),
-                "columns": entities["confusion"]["columns"],
-                "confusion": confusion_rows(entities["confusion"]),
+                "confusion": entities["confusion"],
+                "shares": shares(entities["confusion"]["counts"]),
                 "examples": error_examples(errors[variant]),
             }
             for variant, entities in found.items()
         },
         "shipped": shipped,
-        "kinds": {TITLES[kind]: [entities["errors"][kind] for entities in found.values()] for kind in KINDS},
+        "kinds": {KINDS[kind]: [entities["errors"][kind] for entities in found.values()] for kind in KINDS},
         "by_label": {label: row["classes"] for label, row in labels.items() if "classes" in row},
-        "score_text": score_text,
     }

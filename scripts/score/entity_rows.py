@@ -74,10 +74,7 @@ def asked_text(row: dict) -> str:
 
 
 def entity_row(row: dict) -> EntityRow | None:
-    """Return the entities of an answer's row; None if its record has no spans.
-
-    A classifier's are in `entities`; other answers are parsed as JSON. An invalid answer has no entities.
-    """
+    """Return the entities of an answer's row, a classifier's or parsed from JSON; None if its record has no spans."""
     if row.get("spans") is None:
         return None
     text = asked_text(row)

@@ -149,10 +149,7 @@ def verdict(
     are empty or the same text.
     """
     resolved = {
-        name: {
-            **gate,
-            **{side: shipped if gate[side] == "shipped" else gate[side] for side in ("variant", "baseline")},
-        }
+        name: {**gate, **{side: shipped if gate[side] == "shipped" else gate[side] for side in ("variant", "baseline")}}
         for name, gate in gates.items()
     }
     judged = [judge_gate(name, gate, scores, resamples, seed) for name, gate in resolved.items()]

@@ -3,9 +3,7 @@
 import importlib.util
 import json
 import math
-import traceback
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -15,8 +13,6 @@ from scripts.score import diversity, entities, similarity, style  # noqa: F401 (
 from scripts.score.bootstrap import estimate, point, rounded, table_of
 from scripts.score.metrics import FUNCTIONS, METRICS, read_metrics
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
-
-OWN: dict[str, Path] = {}  # the file of each custom metric
 
 
 def measured(metric: str, data: ScoringInput) -> MetricResult:
@@ -33,42 +29,18 @@ def measured(metric: str, data: ScoringInput) -> MetricResult:
         raise NotApplicableError("the records have no spans")
     if entry.setting and getattr(data, entry.setting) in (None, ()):
         raise NotApplicableError(f"score.{entry.setting} is not given")
-    return own_result(metric, data) if metric in OWN else FUNCTIONS[metric](data)
-
-
-def own_result(metric: str, data: ScoringInput) -> MetricResult:
-    """Return the result of a custom metric; raises UserError if it fails or returns an invalid result."""
-    path = OWN[metric]
-    try:
-        result = FUNCTIONS[metric](data)
-        rows = [[] if row is None else [float(number) for number in row] for row in result.rows]
-    except NotApplicableError:
-        raise
-    except Exception as error:
-        raise fault_of(error, path, f"the metric {metric}: ") from error
-    if len(rows) != len(data.answers):
-        raise UserError(f"the metric {metric} returned {len(rows)} rows for {len(data.answers)} answers", path)
-    if not all(math.isfinite(number) for row in rows for number in row):
-        raise UserError(f"the metric {metric} returned a number that is not finite", path)
+    result = FUNCTIONS[metric](data)
+    if len(result.rows) != len(data.answers):
+        raise UserError(f"the metric {metric} returned {len(result.rows)} rows for {len(data.answers)} answers")
     return result
 
 
-def fault_of(error: Exception, path: Path, before: str = "") -> UserError:
-    """Return the error for an exception in a module of custom metrics, with its line."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return UserError(f"{before}{type(error).__name__}: {error}", path, lines[-1] if lines else None)
-
-
 def add_metrics(path: Path) -> dict[str, dict]:
-    """Import a module of custom metrics and register them; return the registry's entry of each."""
+    """Import a module of custom metrics, which registers them; return the registry's entry of each."""
     found = read_metrics(path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    try:
-        spec.loader.exec_module(importlib.util.module_from_spec(spec))
-    except Exception as error:
-        raise fault_of(error, path) from error
+    spec.loader.exec_module(importlib.util.module_from_spec(spec))
     METRICS.update(found)
-    OWN.update(dict.fromkeys(found, path))
     return {name: asdict(entry) for name, entry in found.items()}
 
 
@@ -88,30 +60,30 @@ def commonest(data: ScoringInput) -> dict[str, int] | None:
     """
     if data.is_classified or all(expected is None for expected in data.expected):
         return None
-    return {
-        "answers": most_equal(text for text in data.texts if text),
-        "expected": most_equal(text for text in data.expected if text is not None),
-        "questions": most_equal(json.dumps(row["messages"], sort_keys=True) for row in data.answers),
+    counted = {
+        "answers": Counter(text for text in data.texts if text),
+        "expected": Counter(text for text in data.expected if text is not None),
+        "questions": Counter(json.dumps(row["messages"], sort_keys=True) for row in data.answers),
     }
-
-
-def most_equal(texts: Iterable[str]) -> int:
-    """Return the count of the most frequent text; 0 for no texts."""
-    return max(Counter(texts).values(), default=0)
+    return {name: max(counts.values(), default=0) for name, counts in counted.items()}
 
 
 def score_set(data: ScoringInput, asked: list[str] | None, resamples: int, seed: int) -> dict:
     """Return the scores of the answers to a prompt set, ready for JSON.
 
-    `empty` counts the answers without text, `commonest` the equal ones. `metrics` maps each metric to {"value", "low",
-    "high", "n"} or None, `reasons` has the reason for each None, `per_record` the values and `statistics` the
-    sufficient statistics of the records in the order of `ids`.
+    `metrics` maps each metric to {"value", "low", "high", "n"} or None, `reasons` has the reason for each None,
+    `per_record` the values and `statistics` the sufficient statistics of the records in the order of `ids`.
     """
-    scores: dict = {"records": len(data.answers), "empty": data.texts.count("")}
-    scores["commonest"] = commonest(data)
-    scores["metrics"], scores["reasons"] = {}, {}
-    scores["ids"] = [row["id"] for row in data.answers]
-    scores["per_record"], scores["statistics"] = {}, {}
+    scores: dict = {
+        "records": len(data.answers),
+        "empty": data.texts.count(""),
+        "commonest": commonest(data),
+        "metrics": {},
+        "reasons": {},
+        "ids": [row["id"] for row in data.answers],
+        "per_record": {},
+        "statistics": {},
+    }
     for metric in METRICS:
         scores["metrics"][metric] = None
         if asked is not None and metric not in asked:

@@ -64,7 +64,6 @@ class Metric:
 
     @property
     def arrow(self) -> str:
-        """The better direction as an arrow."""
         return {"lower": "↓", "higher": "↑", "neither": ""}[self.direction]
 
     @property
@@ -94,10 +93,7 @@ def meaning(function: ast.FunctionDef) -> str:
 
 @functools.cache
 def read_metrics(path: Path) -> dict[str, Metric]:
-    """Return the metrics of a module by name, read from its syntax tree.
-
-    Raises UserError when the file can't be read, is not Python, or decorates a function with anything but literals.
-    """
+    """Return the metrics of a module by name, from its syntax tree; UserError if it has anything but literals."""
     try:
         tree = ast.parse(path.read_bytes())
     except OSError as error:

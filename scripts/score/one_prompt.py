@@ -18,8 +18,7 @@ LONGEST = 240  # characters of a prompt or an answer
 def typical_record(metric: str, scores: dict, baseline: dict | None) -> tuple[str | None, bool]:
     """Return (id, True) of the test record with the median of a metric, or of its difference from the baseline.
 
-    `scores` and `baseline` are score files. Records without a value don't count. If none has a value, it returns (id,
-    False) of the first record; without records (None, False).
+    `scores` and `baseline` are score files. If no record has a value: (id of the first record or None, False).
     """
     theirs = dict(zip(baseline["ids"], baseline["per_record"].get(metric) or [], strict=False)) if baseline else {}
     found = []
@@ -64,11 +63,7 @@ def answer_text(row: dict) -> Text:
 
 
 def one_prompt(folder: Path, variants: list[str], shipped: str) -> tuple[str, Table] | None:
-    """Return title and table of a run's typical prompt and its answers; None without a test record.
-
-    `folder` is the run's, `variants` its variants. The prompt has the median difference between `shipped` and the base
-    in the main metric for such answers.
-    """
+    """Return title and table of a run's typical prompt and its answers; None without a test record."""
     compared = "base" in variants and shipped != "base"
     scores = read_json(folder / "scores" / f"{shipped}.json")
     baseline = read_json(folder / "scores" / "base.json") if compared else None
@@ -87,8 +82,8 @@ def one_prompt(folder: Path, variants: list[str], shipped: str) -> tuple[str, Ta
     shown = [name for name in dict.fromkeys(("base", "adapter", shipped)) if name in variants]
     rows = {}
     for name in shown:
-        answers = read_jsonl(folder / "answers" / f"{name}.jsonl")
-        rows[name] = next(row for row in answers if (row["prompt_set"], row["id"]) == ("test", identity))
+        given = read_jsonl(folder / "answers" / f"{name}.jsonl")
+        rows[name] = next(row for row in given if (row["prompt_set"], row["id"]) == ("test", identity))
     table.add_row(what, Text(shortened(asked_text(rows[shipped])), "bold"))
     answers: dict[str, tuple[Text, list[str]]] = {}
     for name, row in rows.items():

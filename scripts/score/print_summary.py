@@ -15,6 +15,7 @@ from rich.table import Table
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
 from scripts.config.runs import QUANTS
+from scripts.score.metrics import METRICS
 from scripts.score.one_prompt import one_prompt
 from scripts.score.shown import shown
 
@@ -22,40 +23,27 @@ RESULTS = Path("results")  # of the demo, and the default of configurations
 EMBEDDED_FOLDER = "embedded"  # the folder of config/embedded.yaml, within that of a recipe
 ORDER = ("base", "adapter", "merged", *QUANTS)
 COLUMNS = {
-    "text": {
-        "perplexity": "perplexity↓",
-        "chrf": "chrF↑",
-        "rouge_l": "ROUGE-L↑",
-        "repetition": "repeats↓",
-        "length_variation": "length var.",
-        "seconds_p50": "time p50↓",
-    },
-    "exact": {
-        "exact_match": "exact↑",
-        "normalised_match": "normalised↑",
-        "character_error_rate": "char. err.↓",
-        "chrf": "chrF↑",
-        "perplexity": "perplexity↓",
-        "seconds_p50": "time p50↓",
-    },
-    "entities": {
-        "entity_f1": "entity F1↑",
-        "entity_f1_macro": "by class↑",
-        "token_f1_weighted": "token F1↑",
-        "parsed": "JSON↑",
-        "cost_per_1000": "cost/1000↓",
-        "seconds_p50": "time p50↓",
-    },
+    "text": ("perplexity", "chrf", "rouge_l", "repetition", "length_variation", "seconds_p50"),
+    "exact": ("exact_match", "normalised_match", "character_error_rate", "chrf", "perplexity", "seconds_p50"),
+    "entities": ("entity_f1", "entity_f1_macro", "token_f1_weighted", "parsed", "cost_per_1000", "seconds_p50"),
+}
+TITLES = {
+    "perplexity": "perplexity",
+    "chrf": "chrF",
+    "rouge_l": "ROUGE-L",
+    "repetition": "repeats",
+    "length_variation": "length var.",
+    "seconds_p50": "time p50",
+    "exact_match": "exact",
+    "normalised_match": "normalised",
+    "character_error_rate": "char. err.",
+    "entity_f1": "entity F1",
+    "entity_f1_macro": "by class",
+    "token_f1_weighted": "token F1",
+    "parsed": "JSON",
+    "cost_per_1000": "cost/1000",
 }
 COLOURS = {"promote": "green", "hold": "yellow", "rollback": "red"}
-
-
-def parser() -> argparse.ArgumentParser:
-    """Return the step's arguments."""
-    arguments = argparse.ArgumentParser(description="Print a summary of the results.")
-    arguments.add_argument("results", type=Path, nargs="?", default=Path("results"), help="folder of the results")
-    arguments.add_argument("--recipe", help="recipe that was run, in config/recipes/")
-    return arguments
 
 
 def read_leaderboard(path: Path) -> dict[str, list[dict]]:
@@ -74,11 +62,9 @@ def run_table(rows: list[dict]) -> Table:
     """Return the table of one run's variants, without metrics that have no value."""
     table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 1))
     table.add_column("", no_wrap=True, min_width=9)
-    columns = {
-        metric: title for metric, title in COLUMNS[rows[0]["answer_kind"]].items() if any(row[metric] for row in rows)
-    }
-    for title in columns.values():
-        table.add_column(title, justify="right", no_wrap=True, min_width=9)
+    columns = [metric for metric in COLUMNS[rows[0]["answer_kind"]] if any(row[metric] for row in rows)]
+    for metric in columns:
+        table.add_column(TITLES[metric] + METRICS[metric].arrow, justify="right", no_wrap=True, min_width=9)
     for row in rows:
         cells = [shown(metric, float(row[metric]) if row[metric] else None) for metric in columns]
         table.add_row(f"[green]{row['variant']}[/] *" if row["shipped"] == "yes" else row["variant"], *cells)
@@ -124,10 +110,7 @@ def pages_in(results: Path) -> list[Path]:
 
 
 def next_commands(results: Path, page: Path, recipe: str | None = None) -> list[tuple[str, str]]:
-    """Return the next commands with their purpose: after the demo further things to try, else opening the report.
-
-    `page` is the page to open, in the folder `results`; `recipe` is the name of the recipe that was run.
-    """
+    """Return the next commands with their purpose: after the demo further things to try, else opening the report."""
     look, mine = (f"python3 -m webbrowser {page}", "look at the report"), RESULTS / "mine"
     if recipe and results.name == EMBEDDED_FOLDER:
         real = f"train the recipe's real model, on a GPU: into {results.parent}/"
@@ -148,7 +131,10 @@ def next_commands(results: Path, page: Path, recipe: str | None = None) -> list[
 
 def main(argv=None) -> int:
     """Print the summary; return 1, with one line, if there are no results."""
-    arguments = parser().parse_args(argv)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("results", type=Path, nargs="?", default=RESULTS, help="folder of the results")
+    parser.add_argument("--recipe", help="recipe that was run, in config/recipes/")
+    arguments = parser.parse_args(argv)
     try:
         print_summary(arguments.results, Console(highlight=False), arguments.recipe)
     except UserError as error:

@@ -21,17 +21,14 @@ class Reference:
 
     @functools.cached_property
     def words(self) -> list[list[str]]:
-        """The completions' words in lower case."""
         return [lowered_words(text, self.language) for text in self.texts]
 
     @functools.cached_property
     def grams(self) -> frozenset[tuple[str, ...]]:
-        """All word n-grams of the completions."""
         return frozenset(gram for words in self.words for gram in style_grams(words))
 
     @property
     def mean_length(self) -> float:
-        """The mean number of words of a completion."""
         return sum(map(len, self.words)) / len(self.words) if self.words else 0.0
 
 

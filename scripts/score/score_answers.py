@@ -25,19 +25,6 @@ from scripts.score.worst import mismatches, worst_answers
 EXACT = ("exact_match", "normalised_match", "character_error_rate")
 
 
-def parser():
-    """Return the step's arguments."""
-    arguments = step_parser("Score the answers of one variant: metrics with 95 % intervals, and the errors.")
-    arguments.add_argument("answers", type=Path, help="answers (JSONL)")
-    arguments.add_argument("likelihood", type=Path, help="negative log likelihoods of the expected answers (JSONL)")
-    arguments.add_argument("--reference", type=Path, help="training split (JSONL), the reference of the style")
-    arguments.add_argument("--run", required=True, help="the run's name")
-    arguments.add_argument("--variant", required=True, help="variant that gave the answers")
-    arguments.add_argument("--scores", type=Path, required=True, help="scores to write (JSON)")
-    arguments.add_argument("--errors", type=Path, required=True, help="wrong or worst answers to write (JSONL)")
-    return arguments
-
-
 def answer_kind(data: ScoringInput, asked: list[str] | None) -> str:
     """Return `entities` for records with spans, `exact` for questions with images, else `text`.
 
@@ -47,27 +34,6 @@ def answer_kind(data: ScoringInput, asked: list[str] | None) -> str:
         return "entities"
     has_images = any(images_of(row["messages"]) for row in data.answers)
     return "exact" if has_images or set(EXACT) & set(asked or ()) else "text"
-
-
-def errors_of_set(kind: str, prompt_set: str, data: ScoringInput, scores: dict) -> list[dict]:
-    """Return the errors of the answers to a prompt set: wrong entities, mismatches, or the worst answers."""
-    if kind == "entities":
-        return entity_errors(prompt_set, data)
-    return (mismatches if kind == "exact" else worst_answers)(prompt_set, data, scores)
-
-
-def details(data: ScoringInput, scores: dict, errors: list[dict], resamples: int, seed: int) -> dict:
-    """Return further scores of the test split: by label and, for entities, by class."""
-    told: dict = {"by_label": label_table(data, scores["statistics"], resamples, seed)}
-    entities = [row for row in data.entities if row]
-    if entities:
-        told["entities"] = {
-            "classes": class_table(entities, resamples, seed),
-            "untested": untested_classes(entities, data.reference.classes if data.reference else ()),
-            "confusion": confusion(entities),
-            "errors": error_counts(errors),
-        }
-    return told
 
 
 def step(arguments) -> None:
@@ -90,7 +56,7 @@ def step(arguments) -> None:
         "reference": reference_facts(reference),
         "own_metrics": own,
     }
-    errors, others = [], {}
+    errors, others, drawn = [], {}, (settings["bootstrap"], settings["seed"])
     for name, answers in sets.items():
         data = ScoringInput(
             answers,
@@ -101,13 +67,23 @@ def step(arguments) -> None:
             tuple(settings["assistant_phrases"]),
             reference,
         )
-        result = score_set(data, settings["metrics"], settings["bootstrap"], settings["seed"])
+        result = score_set(data, settings["metrics"], *drawn)
         kind = answer_kind(data, settings["metrics"])
-        found = errors_of_set(kind, name, data, result)
+        if kind == "entities":
+            found = entity_errors(name, data)
+        else:
+            found = (mismatches if kind == "exact" else worst_answers)(name, data, result)
         errors += found
         if name == "test":
             scores |= {"answer_kind": kind} | result
-            scores |= details(data, result, found, settings["bootstrap"], settings["seed"])
+            scores["by_label"] = label_table(data, result["statistics"], *drawn)
+            if entities := [row for row in data.entities if row]:
+                scores["entities"] = {
+                    "classes": class_table(entities, *drawn),
+                    "untested": untested_classes(entities, reference.classes if reference else ()),
+                    "confusion": confusion(entities),
+                    "errors": error_counts(found),
+                }
         else:
             others[name] = result
         bar.advance()
@@ -121,7 +97,15 @@ def step(arguments) -> None:
 
 def main(argv=None) -> int:
     """Run the step from the command line."""
-    return run_step(step, parser(), argv)
+    parser = step_parser("Score the answers of one variant: metrics with 95 % intervals, and the errors.")
+    parser.add_argument("answers", type=Path, help="answers (JSONL)")
+    parser.add_argument("likelihood", type=Path, help="negative log likelihoods of the expected answers (JSONL)")
+    parser.add_argument("--reference", type=Path, help="training split (JSONL), the reference of the style")
+    parser.add_argument("--run", required=True, help="the run's name")
+    parser.add_argument("--variant", required=True, help="variant that gave the answers")
+    parser.add_argument("--scores", type=Path, required=True, help="scores to write (JSON)")
+    parser.add_argument("--errors", type=Path, required=True, help="wrong or worst answers to write (JSONL)")
+    return run_step(step, parser, argv)
 
 
 if __name__ == "__main__":

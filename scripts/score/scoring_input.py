@@ -47,7 +47,6 @@ class ScoringInput:
 
     @functools.cached_property
     def words(self) -> list[list[str]]:
-        """The answers' words in lower case."""
         return [lowered_words(text, self.language) for text in self.texts]
 
     @functools.cached_property

@@ -1,4 +1,4 @@
-"""Format values of metrics."""
+"""Format values of metrics, and place them on dot-and-whisker plots."""
 
 from scripts.score.metrics import METRICS
 
@@ -27,3 +27,21 @@ def number(value: float, signed: bool = False) -> str:
         text = f"{size:,.{digits}f}".replace(",", "\u202f")
     negative = value < 0 and any(digit in text for digit in "123456789")
     return ("−" if negative else "+" if signed and size else "") + text
+
+
+def whiskers(estimates: list[dict | None], marks: list[float] = ()) -> dict:
+    """Return dot-and-whisker positions in percent of the width, one per estimate (None: no value)."""
+    shown = [found for found in estimates if found is not None]
+    values = [found[key] for found in shown for key in ("value", "low", "high") if found[key] is not None]
+    values += marks
+    if not values:
+        return {"rows": [None for _ in estimates], "marks": [], "low": None, "high": None}
+    low, high = min(values), max(values)
+    margin = (high - low or abs(high) or 1.0) * 0.04
+    low, high = low - margin, high + margin
+
+    def place(value: float | None) -> float | None:
+        return None if value is None else round(100 * (value - low) / (high - low), 2)
+
+    rows = [found and {key: place(found[key]) for key in ("value", "low", "high")} for found in estimates]
+    return {"rows": rows, "marks": [place(mark) for mark in marks], "low": low + margin, "high": high - margin}

@@ -42,10 +42,7 @@ def in_turn(rows: list[dict], limit: int) -> list[int]:
 
 
 def grouped(answers: list[tuple[str, dict, str]]) -> list[dict]:
-    """Group (variant, row, note) triples by answer text, in the order of the variants.
-
-    If only some of the equal texts were cut, a note names their variants.
-    """
+    """Group (variant, row, note) triples by answer text, in the order of the variants."""
     by_text: dict[str, list[tuple[str, dict, str]]] = {}
     for answer in answers:
         by_text.setdefault(answer[1]["answer"], []).append(answer)
@@ -67,16 +64,10 @@ def grouped(answers: list[tuple[str, dict, str]]) -> list[dict]:
     return entries
 
 
-def samples(
-    answers: dict[str, dict[str, list[dict]]],
-    scores: dict[str, dict],
-    left_out: tuple[str, ...] = (),
-    images: Path | None = None,
-) -> list[dict]:
+def samples(answers: dict, scores: dict[str, dict], left_out: tuple[str, ...], images: Path | None) -> list[dict]:
     """Return some prompts with every variant's answer for each prompt set that is not left out.
 
-    `answers` maps variant to prompt set to rows, which are in the same order in every variant. `images` is the folder
-    of the questions' images.
+    `answers` maps variant to prompt set to rows, in the same order in every variant; `images` is the images' folder.
     """
     first = next(iter(answers.values()))
     return [

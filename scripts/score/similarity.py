@@ -1,43 +1,35 @@
 """Metrics of similarity to the expected answer: perplexity, BLEU, chrF, ROUGE-L, matches."""
 
+from types import SimpleNamespace
+
+from sacrebleu.metrics import BLEU, CHRF
+
 from scripts.common.language import language_of
 from scripts.score.metrics import metric
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
-from scripts.score.tokenize_text import WITHOUT_SPACES, normalised_for_match, words
+from scripts.score.tokenize_text import WITHOUT_SPACES, lowered_words, normalised_for_match
 
 # sacrebleu's tokenizers: `13a` splits at ASCII punctuation only, `intl` at all Unicode punctuation (’ « » …).
 BLEU_TOKENIZERS = {"": "13a", "en": "13a", "zh": "zh", **{code: "char" for code in WITHOUT_SPACES if code != "zh"}}
 
 
-def bleu_metric(language: str | None):
+def bleu_metric(language: str | None) -> BLEU:
     """Return sacrebleu's BLEU for a language; the effective order keeps answers of under four words from being 0."""
-    from sacrebleu.metrics import BLEU
-
     return BLEU(tokenize=BLEU_TOKENIZERS.get(language_of(language), "intl"), effective_order=True, force=True)
-
-
-def chrf_metric():
-    """Return sacrebleu's chrF2 with its defaults."""
-    from sacrebleu.metrics import CHRF
-
-    return CHRF()
 
 
 def signatures(language: str | None) -> dict[str, str]:
     """Return sacrebleu's signatures, which identify the computation."""
     signed = {}
-    for name, scorer in (("bleu", bleu_metric(language)), ("chrf", chrf_metric())):
+    for name, scorer in (("bleu", bleu_metric(language)), ("chrf", CHRF())):
         scorer.corpus_score(["a"], [["a"]])
         signed[name] = scorer.get_signature().format()
     return signed
 
 
-def sacrebleu_statistics(scorer, pairs: list) -> list:
+def sacrebleu_statistics(scorer: BLEU | CHRF, pairs: list) -> list:
     """Return sacrebleu's own per-record statistics of (answer, expected) pairs; None stays None."""
-    rows = []
-    for pair in pairs:
-        rows.append(pair and [int(count) for count in scorer._extract_corpus_statistics([pair[0]], [[pair[1]]])[0]])
-    return rows
+    return [pair and list(map(int, scorer._extract_corpus_statistics([pair[0]], [[pair[1]]])[0])) for pair in pairs]
 
 
 def likelihood_rows(data: ScoringInput, unit: str) -> MetricResult:
@@ -70,18 +62,7 @@ def bleu(data: ScoringInput) -> MetricResult:
 @metric("chrF", direction="higher", statistic="chrf", tables={"exact": 4, "text": 3})
 def chrf(data: ScoringInput) -> MetricResult:
     """Matched character n-grams, n = 1 to 6, recall weighted twice; 0 to 100."""
-    return MetricResult(sacrebleu_statistics(chrf_metric(), data.pairs()))
-
-
-class LanguageTokenizer:
-    """A tokenizer with our words for rouge-score, whose tokenizer drops letters that are not ASCII."""
-
-    def __init__(self, language: str | None):
-        self.language = language
-
-    def tokenize(self, text: str) -> list[str]:
-        """Return the words of a text in lower case."""
-        return [word.lower() for word in words(text, self.language)]
+    return MetricResult(sacrebleu_statistics(CHRF(), data.pairs()))
 
 
 @metric("ROUGE-L", direction="higher", unit="%", tables={"text": 4})
@@ -90,7 +71,9 @@ def rouge_l(data: ScoringInput) -> MetricResult:
     pairs = data.pairs()
     from rouge_score.rouge_scorer import RougeScorer
 
-    scorer = RougeScorer(["rougeL"], tokenizer=LanguageTokenizer(data.language))
+    # rouge-score's own tokenizer drops letters that are not ASCII.
+    tokenizer = SimpleNamespace(tokenize=lambda text: lowered_words(text, data.language))
+    scorer = RougeScorer(["rougeL"], tokenizer=tokenizer)
     return MetricResult([pair and [scorer.score(pair[1], pair[0])["rougeL"].fmeasure] for pair in pairs])
 
 
@@ -103,22 +86,15 @@ def exact_match(data: ScoringInput) -> MetricResult:
 @metric("Normalised match", direction="higher", statistic="yes_no", tables={"exact": 2})
 def normalised_match(data: ScoringInput) -> MetricResult:
     """Share of answers that equal the expected one, ignoring case, punctuation and spacing."""
-    language = data.language
-    return MetricResult(
-        [
-            pair and [int(normalised_for_match(pair[0], language) == normalised_for_match(pair[1], language))]
-            for pair in data.pairs()
-        ]
-    )
+    pairs = [pair and [normalised_for_match(text, data.language) for text in pair] for pair in data.pairs()]
+    return MetricResult([pair and [int(pair[0] == pair[1])] for pair in pairs])
 
 
 @metric("Character error rate", direction="lower", statistic="ratio", unit="%", unbounded=True, tables={"exact": 3})
 def character_error_rate(data: ScoringInput) -> MetricResult:
     """Characters to change, add or remove / characters of the expected answers.
 
-    Return (edit distance, length of the expected answer) per record, in code points of the texts in NFC.
-
-    Summed before dividing, as in jiwer, so that long answers weigh more; it may exceed 1 for answers that are too long.
+    In code points of texts in NFC, summed before dividing as in jiwer; it may exceed 1 for answers that are too long.
     """
     from rapidfuzz.distance import Levenshtein
 

@@ -9,10 +9,7 @@ def is_stand_in(manifest: dict) -> bool:
 
 
 def base_name(key: str, manifest: dict) -> str:
-    """Return what reports call a base model: its key in `models`, or `stand-in` with the architecture.
-
-    A recipe's key names the real model also when a configuration laid over it puts a stand-in there.
-    """
+    """Return what reports call a base model: its key in `models`, or `stand-in` with the architecture."""
     if not is_stand_in(manifest):
         return key
     return f"stand-in ({manifest['architecture']})"

@@ -47,10 +47,7 @@ def strategy_table(scores: dict, facts: dict) -> dict | None:
 
 
 def strategy_samples(sets: dict[str, list[dict]], facts: dict) -> list[dict]:
-    """Return some records with the answer that one variant gives under each strategy.
-
-    `sets` are that variant's answers by prompt set.
-    """
+    """Return some records with the answer that one variant gives under each strategy."""
     by_id = {name: {row["id"]: row for row in sets[key]} for name, key in strategy_sets(sets, facts).items()}
     chosen = sets["test"]
     return [

@@ -24,8 +24,6 @@ def faults(data: ScoringInput, scores: dict, index: int) -> list[str]:
         for pattern in data.generic_phrases
         if (found := re.search(pattern, text, re.IGNORECASE)) and found.group()
     ]
-    if text and text in data.texts[:index]:
-        said.append("is the same as an earlier answer")
     return said
 
 
@@ -56,11 +54,7 @@ def worst_answers(prompt_set: str, data: ScoringInput, scores: dict) -> list[dic
 
 
 def mismatches(prompt_set: str, data: ScoringInput, scores: dict) -> list[dict]:
-    """Return all answers that differ from the expected ones, highest character error rate first.
-
-    Each has the expected answer, the answer, and the rate in `scores`; a fault marks those that differ only in case,
-    punctuation or spacing.
-    """
+    """Return all answers that differ from the expected ones, highest character error rate first."""
     rows = []
     normalised = scores["per_record"].get("normalised_match")
     for index, row in enumerate(described(prompt_set, data, scores, ("character_error_rate", *SHOWN))):

@@ -2,9 +2,6 @@
 
     python scripts/score/write_leaderboard.py results --settings '{"runs": [...]}' --csv leaderboard.csv \
         --page leaderboard.html
-
-It reads runs/{run}/scores/{variant}.json, runs/{run}/verdict.json and models/{model}/manifest.json in the results, for
-the runs in the settings.
 """
 
 import csv
@@ -21,15 +18,6 @@ from scripts.score.read_scores import read_scores
 from scripts.score.stand_in import base_name
 
 PAGES = Path(__file__).parent / "pages"
-
-
-def parser():
-    """Return the step's arguments."""
-    arguments = step_parser("Write the leaderboard of a configuration's runs, as CSV and as one self-contained page.")
-    arguments.add_argument("results", type=Path, help="folder of the results, with runs/ and models/")
-    arguments.add_argument("--csv", type=Path, required=True, help="table to write")
-    arguments.add_argument("--page", type=Path, required=True, help="page to write")
-    return arguments
 
 
 def csv_text(all_boards: list[dict]) -> str:
@@ -66,7 +54,11 @@ def step(arguments) -> None:
 
 def main(argv=None) -> int:
     """Run the step from the command line."""
-    return run_step(step, parser(), argv)
+    parser = step_parser("Write the leaderboard of a configuration's runs, as CSV and as one self-contained page.")
+    parser.add_argument("results", type=Path, help="folder of the results, with runs/ and models/")
+    parser.add_argument("--csv", type=Path, required=True, help="table to write")
+    parser.add_argument("--page", type=Path, required=True, help="page to write")
+    return run_step(step, parser, argv)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,11 @@
 """Write the report of one run: verdict, metrics with intervals, curve, answers side by side, worst answers.
 
     python scripts/score/write_run_report.py --scores scores/*.json --answers answers/*.jsonl --errors errors/*.jsonl \
-        --verdict verdict.json --curve curve.jsonl --training training.json --manifest models/base/manifest.json \
-        --page report.html --settings '{"run": "football", "dataset": "football", "model": "base", "method": "lora",
-        "strategies": [], "strategy": null}'
+        --verdict verdict.json --manifest models/base/manifest.json --page report.html --settings @settings.json
 """
 
 import sys
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 from scripts.common.charts import curve_svg, inline
@@ -22,38 +20,18 @@ from scripts.score.gates import described
 from scripts.score.metrics import METRICS
 from scripts.score.read_scores import read_variants
 from scripts.score.scoring_input import read_answers
-from scripts.score.shown import shown
+from scripts.score.shown import shown, whiskers
 from scripts.score.side_by_side import pictures_of, question, samples
 from scripts.score.stand_in import base_name
 from scripts.score.strategies import strategy_section
-from scripts.score.training_notes import training_notes
-from scripts.score.whiskers import whiskers
 
 PAGES = Path(__file__).parent / "pages"
 WORST = 8
-
-
-def parser():
-    """Return the step's arguments."""
-    arguments = step_parser("Write the report of one run as one self-contained page.")
-    arguments.add_argument("--scores", type=Path, nargs="+", required=True, help="scores of every variant")
-    arguments.add_argument("--answers", type=Path, nargs="+", required=True, help="answers of every variant")
-    arguments.add_argument("--errors", type=Path, nargs="+", required=True, help="worst answers of every variant")
-    arguments.add_argument("--verdict", type=Path, required=True, help="the run's verdict")
-    arguments.add_argument("--curve", type=Path, help="the training curve (JSONL), if there was a training")
-    arguments.add_argument("--training", type=Path, help="facts of the training (JSON), if there was one")
-    arguments.add_argument("--images", type=Path, help="folder of the dataset, with its images")
-    arguments.add_argument("--types", type=Path, nargs="*", default=[], help="tensor types of the quantized files")
-    arguments.add_argument("--manifest", type=Path, required=True, help="manifest of the base model")
-    arguments.add_argument("--page", type=Path, required=True, help="page to write")
-    return arguments
+RAN_OUT = ("out of memory", "killed when the machine ran out of memory")  # as scripts/train/oom_retry.py writes it
 
 
 def metric_cards(scores: dict[str, dict], verdict: dict) -> tuple[list[dict], dict[str, list[str]]]:
-    """Return (metrics with a value, titles of metrics without one by reason), those of tables first.
-
-    An `aside` metric appears only among all values.
-    """
+    """Return (metrics with a value, titles of metrics without one by reason), those of tables first."""
     aside = left_aside(list(scores.values()), verdict["gates"])
     cards: list[dict] = []
     absent: dict[str, list[str]] = {}
@@ -79,10 +57,7 @@ def metric_cards(scores: dict[str, dict], verdict: dict) -> tuple[list[dict], di
 
 
 def label_section(scores: dict, style: bool) -> dict | None:
-    """Return the table of the labels of one variant's test records, such as languages; None for fewer than two.
-
-    `style`: the measures of style are columns as well.
-    """
+    """Return the table of the labels of one variant's test records, such as languages; None for fewer than two."""
     labels = scores["by_label"]
     if not labels:
         return None
@@ -97,6 +72,20 @@ def label_section(scores: dict, style: bool) -> dict | None:
             for label, row in labels.items()
         },
     }
+
+
+def training_notes(facts: dict) -> list[str]:
+    """Return a sentence for each time the training ran out of memory; `facts` is the content of training.json."""
+    tries = facts.get("tries", [])
+    notes = []
+    for entry, after in pairwise(tries):
+        if entry["ended"] in RAN_OUT and entry["micro_batch"] != after["micro_batch"]:
+            batch = after["micro_batch"] * after["accumulation"] * facts.get("processes", 1)
+            notes.append(
+                f"Out of memory with a micro-batch of {entry['micro_batch']}; the training continued with "
+                f"{after['micro_batch']}, accumulated {after['accumulation']} times: each step still has {batch} rows."
+            )
+    return notes
 
 
 def step(arguments) -> None:
@@ -136,6 +125,7 @@ def step(arguments) -> None:
         worst={} if entities else {variant: islice(read_jsonl(path), WORST) for variant, path in errors.items()},
         METRICS=METRICS,
         described=described,
+        display=display,
         whiskers=whiskers,
         shown=shown,
         question=question,
@@ -145,7 +135,18 @@ def step(arguments) -> None:
 
 def main(argv=None) -> int:
     """Run the step from the command line."""
-    return run_step(step, parser(), argv)
+    parser = step_parser("Write the report of one run as one self-contained page.")
+    parser.add_argument("--scores", type=Path, nargs="+", required=True, help="scores of every variant")
+    parser.add_argument("--answers", type=Path, nargs="+", required=True, help="answers of every variant")
+    parser.add_argument("--errors", type=Path, nargs="+", required=True, help="worst answers of every variant")
+    parser.add_argument("--verdict", type=Path, required=True, help="the run's verdict")
+    parser.add_argument("--curve", type=Path, help="the training curve (JSONL), if there was a training")
+    parser.add_argument("--training", type=Path, help="facts of the training (JSON), if there was one")
+    parser.add_argument("--images", type=Path, help="folder of the dataset, with its images")
+    parser.add_argument("--types", type=Path, nargs="*", default=[], help="tensor types of the quantized files")
+    parser.add_argument("--manifest", type=Path, required=True, help="manifest of the base model")
+    parser.add_argument("--page", type=Path, required=True, help="page to write")
+    return run_step(step, parser, argv)
 
 
 if __name__ == "__main__":

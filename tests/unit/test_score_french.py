@@ -1,6 +1,5 @@
 """The heuristics for French: tenses and proper nouns, against sentences counted by hand."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -69,16 +68,7 @@ HEAD = "from scripts.score.metrics import metric\nfrom scripts.score.scoring_inp
 FUNCTION = '@metric("Own", direction="lower")\ndef own(data):\n    """Nothing."""\n'
 
 
-@pytest.mark.parametrize(
-    ("before", "body", "fault"),
-    [
-        ("import no_such_package\n", "return None", ":5: ModuleNotFoundError: "),
-        ("", "return undefined", ":8: the metric own: NameError: "),
-        ("", "return MetricResult([[1.0]])", ": the metric own returned 1 rows for "),
-        ("", "return MetricResult([[float('nan')] for _ in data.answers])", ": the metric own returned a number that"),
-    ],
-)
-def test_a_metric_of_ones_own_that_fails_is_one_line_with_its_place(registry, tmp_path, before, body, fault):
-    (tmp_path / "own.py").write_text(f"{HEAD}{before}{FUNCTION}    {body}\n")
-    with pytest.raises(UserError, match=f"^{re.escape(f'{tmp_path}/own.py{fault}')}"):
+def test_a_metric_of_ones_own_has_to_return_a_row_for_each_answer(registry, tmp_path):
+    (tmp_path / "own.py").write_text(f"{HEAD}{FUNCTION}    return MetricResult([[1.0]])\n")
+    with pytest.raises(UserError, match="the metric own returned 1 rows for "):
         measured(*add_metrics(tmp_path / "own.py"), ScoringInput(answer_rows("fr"), "fr"))
