@@ -1,14 +1,12 @@
 """Build the bundle for deployment: the model, its card, examples, checksums, provenance.
 
-    python scripts/deploy/build_bundle.py results/runs/football/gguf/q4_k_m.gguf --parity parity.json \\
-        --verdict verdict.json --scores scores/base.json scores/q4_k_m.json \\
-        --base results/models/mistral/manifest.json --training training.json --test test.jsonl \\
-        --raw data/football/records.json --folder results/runs/football/bundle --settings @settings.json
+    python scripts/deploy/build_bundle.py gguf/q4_k_m.gguf --parity parity.json --verdict verdict.json \\
+        --base manifest.json --training training.json --test test.jsonl --folder bundle --settings @settings.json
 
-The model is a GGUF file, or the manifest of a merged token classifier. The model's files are linked if the file system
-supports it, so that large weights are not stored twice.
+The model is a GGUF file, or the manifest of a merged token classifier; its files are linked, not copied, if possible.
 """
 
+import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,7 +27,6 @@ from scripts.common.files import (
 )
 from scripts.common.records import images_of, normalised, text_of
 from scripts.deploy.crate import write_crate
-from scripts.deploy.fill_examples import filled, sampling_of_llama_cpp, sampling_of_transformers
 from scripts.deploy.model_card import model_card
 from scripts.deploy.modelfile import modelfile
 from scripts.deploy.modelfile_text import with_plain_spaces
@@ -44,23 +41,13 @@ from scripts.score.read_scores import read_scores
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
 SUMS, MMPROJ, HEAD_CONFIG = "SHA256SUMS", "mmproj.gguf", "head_config.json"
-
-
-def bundle_name(header: dict, quant: str, path: Path) -> str:
-    """Return the file's name by the GGUF specification, from its metadata."""
-    keys = ("basename", "size_label", "finetune", "version")
-    missing = [key for key in keys if f"general.{key}" not in header]
-    if missing:
-        raise UserError(f"has no general.{missing[0]}", path, remedy="convert the model again")
-    return ModelName(*(header[f"general.{key}"] for key in keys)).file_name(quant)
+SAMPLING = ("temperature", "top_p", "top_k", "min_p")
 
 
 def questions(test: Path) -> list[tuple[dict, str | list]]:
     """Return each question of the test split: its record and its content."""
-    found = [(row, message) for row in read_jsonl(test) for message in row["messages"] if message["role"] == "user"]
-    if not found:
-        raise UserError("has no user message", test)
-    return [(row, message["content"]) for row, message in found]
+    rows = read_jsonl(test)
+    return [(row, message["content"]) for row in rows for message in row["messages"] if message["role"] == "user"]
 
 
 def write_sums(folder: Path) -> None:
@@ -71,17 +58,25 @@ def write_sums(folder: Path) -> None:
 
 
 def write_example(folder: Path, name: str, values: dict, source: str | None = None) -> None:
-    """Write an example program with the bundle's values."""
-    program = PROJECT / "scripts" / "deploy" / "examples" / f"{source or name}.py"
-    write_text(folder / f"{name}.py", filled(program.read_text(encoding="utf-8"), values))
+    """Write an example program whose constants (`NAME = ...`, one line each) have the bundle's values."""
+    program = (PROJECT / "scripts" / "deploy" / "examples" / f"{source or name}.py").read_text(encoding="utf-8")
+    for key, value in values.items():
+        program, count = re.subn(rf"(?m)^{key} = .*$", lambda _, line=f"{key} = {value!r}": line, program)
+        if count != 1:
+            raise ValueError(f"the example has {count} lines '{key} = ...', not one")
+    write_text(folder / f"{name}.py", program)
+
+
+def sampling_of_transformers(parameters: dict) -> dict:
+    """Return the sampling parameters as `generate` names them; temperature 0 is greedy."""
+    penalty = {"repetition_penalty": parameters["repeat_penalty"]}
+    if parameters["temperature"] == 0:
+        return {"do_sample": False, **penalty}
+    return {"do_sample": True, **{name: parameters[name] for name in SAMPLING}, **penalty}
 
 
 def vision_limits(mmproj: Path, run: dict, test: Path, examples: list[dict]) -> dict:
-    """Return image settings: longest edge and cell in pixels, most tokens of an image, whether images come before the
-    text.
-
-    Raises UserError if the strategy's examples have images, which a bundle does not include.
-    """
+    """Return longest edge and cell in pixels, most tokens of an image, and whether images come before the text."""
     if images_of(examples):
         raise UserError(
             "the chosen strategy shows images as examples, and a bundle ships none",
@@ -98,7 +93,8 @@ def gguf_files(arguments, folder: Path, base: dict, scores: list[dict], verdict:
     """Write the files of a generative model; return the name of its GGUF file and its licence."""
     settings, parity, quant = arguments.settings, read_json(arguments.parity), arguments.model.stem
     run, file = settings["run"], read_gguf(arguments.model)
-    header, name = file.values, bundle_name(file.values, quant, arguments.model)
+    header, keys = file.values, ("basename", "size_label", "finetune", "version")
+    name = ModelName(*(header[f"general.{key}"] for key in keys)).file_name(quant)
     served, asked = served_strategy(run, arguments.train), asked_systems(run, arguments.test)
     deploy, parameters = {**run["deploy"], "system": served.system}, run["deploy"]["parameters"]
     lacking = lacking_system(served.system, asked)
@@ -119,7 +115,8 @@ def gguf_files(arguments, folder: Path, base: dict, scores: list[dict], verdict:
     length = parameters["num_ctx"] or context_of(served, run["tokens"]["max_length"], header)
     tower = MMPROJ if vision else None
     write_text(folder / "Modelfile", modelfile(name, parity, deploy, length, served.examples, tower))
-    of_llama |= {"MODEL": name, "CONTEXT": length, "SAMPLING": sampling_of_llama_cpp(parameters)}
+    sampling = {key: parameters[key] for key in (*SAMPLING, "repeat_penalty")}
+    of_llama |= {"MODEL": name, "CONTEXT": length, "SAMPLING": sampling}
     write_example(folder, "example_llama_cpp", values | of_llama, f"example_llama_cpp{kind}")
     values["SAMPLING"] = sampling_of_transformers(parameters)
     write_example(folder, "example_transformers", values, f"example_transformers{kind}")
@@ -151,10 +148,7 @@ def gguf_files(arguments, folder: Path, base: dict, scores: list[dict], verdict:
 def classifier_files(arguments, folder: Path, base: dict, scores: list[dict], verdict: dict) -> tuple[str, str]:
     """Write the files of a token classifier; return the name of its manifest and its licence."""
     settings, facts, merged = arguments.settings, check_manifest(arguments.model), arguments.model.parent
-    run = settings["run"]
-    if HEAD_CONFIG not in facts["files"]:
-        raise UserError("is not a token classifier", merged, remedy="use the merged folder of such a run")
-    head = read_json(merged / HEAD_CONFIG)
+    run, head = settings["run"], read_json(merged / HEAD_CONFIG)
     for name in [*sorted(facts["files"]), MANIFEST]:
         (folder / "model" / name).parent.mkdir(parents=True, exist_ok=True)
         link_or_copy(merged / name, folder / "model" / name)
@@ -197,17 +191,7 @@ def build_bundle(arguments) -> None:
         intact(path)  # report a changed file before the results made from it
     if not is_gguf:
         check_manifest(arguments.model)
-    record = provenance(
-        arguments.settings,
-        PROJECT,
-        arguments.raw,
-        arguments.base,
-        arguments.training,
-        scores,
-        made,
-        arguments.configfile,
-        arguments.benchmarks,
-    )
+    record = provenance(arguments, PROJECT, scores, made)
     if not is_gguf:
         record.pop("converter")  # nothing was converted
     base, verdict = read_json(arguments.base), read_json(arguments.verdict)
@@ -220,30 +204,25 @@ def build_bundle(arguments) -> None:
         write_sums(folder)
 
 
-def parser():
-    """Return the step's command line."""
-    result = step_parser(__doc__.splitlines()[0])
-    result.add_argument("model", type=Path, help="GGUF file to ship, or manifest.json of a merged token classifier")
-    result.add_argument("--mmproj", type=Path, help="GGUF file of a vision run's tower, to ship with it")
-    result.add_argument("--images", type=Path, help="manifest of the dataset's images, whose hashes are in it")
-    result.add_argument("--parity", type=Path, help="parity report of the run, for a GGUF file")
-    result.add_argument("--verdict", type=Path, required=True, help="verdict on the run")
-    result.add_argument("--scores", type=Path, nargs="*", default=[], help="scores of the run's variants")
-    result.add_argument("--base", type=Path, required=True, help="manifest of the base model")
-    result.add_argument("--training", type=Path, required=True, help="facts of the training")
-    result.add_argument("--test", type=Path, required=True, help="records of the test split")
-    result.add_argument("--train", type=Path, help="records of the training split, for a strategy that shows examples")
-    result.add_argument("--raw", type=Path, nargs="*", default=[], help="raw files of the dataset")
-    result.add_argument("--redaction", type=Path, help="facts on the redaction of the dataset, whose hash is kept")
-    result.add_argument("--configfile", nargs="*", default=[], help="names of the configuration's files, to record")
-    result.add_argument("--benchmarks", type=Path, help="folder of the benchmark files, for the times of the steps")
-    result.add_argument("--folder", type=Path, required=True, help="bundle to make")
-    return result
-
-
 def main(argv=None) -> int:
     """Run the command line; return the exit status."""
-    return run_step(build_bundle, parser(), argv)
+    parser = step_parser(__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, help="GGUF file to ship, or manifest.json of a merged token classifier")
+    parser.add_argument("--mmproj", type=Path, help="GGUF file of a vision run's tower, to ship with it")
+    parser.add_argument("--images", type=Path, help="manifest of the dataset's images, whose hashes are in it")
+    parser.add_argument("--parity", type=Path, help="parity report of the run, for a GGUF file")
+    parser.add_argument("--verdict", type=Path, required=True, help="verdict on the run")
+    parser.add_argument("--scores", type=Path, nargs="*", default=[], help="scores of the run's variants")
+    parser.add_argument("--base", type=Path, required=True, help="manifest of the base model")
+    parser.add_argument("--training", type=Path, required=True, help="facts of the training")
+    parser.add_argument("--test", type=Path, required=True, help="records of the test split")
+    parser.add_argument("--train", type=Path, help="records of the training split, for a strategy that shows examples")
+    parser.add_argument("--raw", type=Path, nargs="*", default=[], help="raw files of the dataset")
+    parser.add_argument("--redaction", type=Path, help="facts on the redaction of the dataset, whose hash is kept")
+    parser.add_argument("--configfile", nargs="*", default=[], help="names of the configuration's files, to record")
+    parser.add_argument("--benchmarks", type=Path, help="folder of the benchmark files, for the times of the steps")
+    parser.add_argument("--folder", type=Path, required=True, help="bundle to make")
+    return run_step(build_bundle, parser, argv)
 
 
 if __name__ == "__main__":

@@ -35,11 +35,7 @@ SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*-[A-Za-z0-9.+-]*|MIT|ISC|Zlib")
 
 
 def write_crate(folder: Path, project: Path, record: dict, main_file: str, license_id: str, ended: str) -> None:
-    """Copy the workflow into a bundle's folder and describe every file; only SHA256SUMS is written later.
-
-    `record` is the run's provenance, `main_file` the bundle's main file, `license_id` the model's licence (SPDX or free
-    text), `ended` the time when the run ended.
-    """
+    """Copy the workflow into a bundle's folder and describe every file; `record` is the run's provenance."""
     for path in (project / "Snakefile", *sorted((project / "rules").glob("*.smk"))):
         target = folder / "workflow" / path.relative_to(project)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -131,11 +127,7 @@ def inputs_of(record: dict) -> tuple[list[dict], list[dict]]:
     inputs, works = [], []
     for key, name, parts in (
         ("raw-data", f"raw data of {data['name']}", {f"#data-{n}": facts for n, facts in enumerate(raw, 1)}),
-        (
-            "files-read",
-            "further files that the configuration names",
-            {f"#file-{n}": facts for n, facts in enumerate(read, 1)},
-        ),
+        ("files-read", "other files of the configuration", {f"#file-{n}": facts for n, facts in enumerate(read, 1)}),
         ("base-model", f"base model {base}", {"#base-model-manifest": manifest, "#tokenizer": tokenizer}),
     ):
         for identifier, facts in parts.items():

@@ -5,43 +5,32 @@ system messages joined (Execute and collate in its template/template.go). Line b
 have no effect, so that no white space needs trimming.
 """
 
+import json
+import re
+
 from scripts.common.chat_shape import ChatShape
 from scripts.common.errors import UserError
 from scripts.deploy.modelfile_text import QUOTES, is_printable
 
 
 def go_string(text: str) -> str:
-    """Return a Go string literal in ASCII."""
-    escaped = "".join(
-        f"\\{c}"
-        if c in '"\\'
-        else c
-        if " " <= c <= "~"
-        else f"\\u{ord(c):04x}"
-        if ord(c) < 0x10000
-        else f"\\U{ord(c):08x}"
-        for c in text
-    )
-    return f'"{escaped}"'
+    """Return a Go string literal in ASCII; JSON escapes like Go, except for surrogate pairs."""
+    return "".join(f"\\U{ord(c):08x}" if c > "\uffff" or c == "\x7f" else json.dumps(c)[1:-1] for c in text).join('""')
 
 
 def literal(text: str) -> str:
     """Return text for a Go template in a Modelfile: unchanged, or as an action if either would change it."""
-    result, place = "", 0
-    while place < len(text):
-        special = next((mark for mark in ("{{", "}}", QUOTES) if text.startswith(mark, place)), None)
-        if special is None and not is_printable(text[place]):
-            special = text[place]
-        result += f"{{{{ {go_string(special)} }}}}" if special else text[place]
-        place += len(special or text[place])
-    return result
+    pieces = re.split(rf"(\{{\{{|\}}\}}|{QUOTES})", text)
+    for place in range(0, len(pieces), 2):
+        plain = (c if is_printable(c) else f"{{{{ {go_string(c)} }}}}" for c in pieces[place])
+        pieces[place] = "".join(plain)
+    for place in range(1, len(pieces), 2):
+        pieces[place] = f"{{{{ {go_string(pieces[place])} }}}}"
+    return "".join(pieces)
 
 
 def go_template(shape: ChatShape, adds_bos: bool) -> str:
-    """Return the Go template that is equivalent to the training template.
-
-    BOS is left out if llama.cpp adds it. Raises UserError for text that a Modelfile can't contain.
-    """
+    """Return the Go template that is equivalent to the training template."""
     text = "" if adds_bos else literal(shape.bos)
     if shape.system == "at_start":
         text += choice(".System", around_system(shape, ".System"), literal(shape.opening))
@@ -54,23 +43,17 @@ def go_template(shape: ChatShape, adds_bos: bool) -> str:
     text += "{{ $first := true }}" if counts else ""
     text += '{{ $role := "" }}{{ range $i, $_ := .Messages }}{{ $role = .Role }}'
     if shape.system == "in_place":
-        text += branch('if eq .Role "system"') + around_system(shape, ".Content")
-    text += branch(f'{"else " if shape.system == "in_place" else ""}if eq .Role "user"')
-    text += (
-        user_prefix(shape) + "{{ .Content }}" + literal(shape.user_suffix) + ("{{ $first = false }}" if counts else "")
-    )
-    text += branch('else if eq .Role "assistant"')
+        text += '{{\n  if eq .Role "system" }}' + around_system(shape, ".Content")
+    text += '{{\n  else if eq .Role "user" }}' if shape.system == "in_place" else '{{\n  if eq .Role "user" }}'
+    text += user_prefix(shape) + "{{ .Content }}" + literal(shape.user_suffix)
+    text += "{{ $first = false }}" if counts else ""
+    text += '{{\n  else if eq .Role "assistant" }}'
     text += literal(shape.assistant_prefix) + "{{ .Content }}" + literal(shape.assistant_suffix)
     text += "{{\n  end }}{{\nend }}"
     text += choice('eq $role "assistant"', literal(shape.closing), literal(shape.generation))
     if QUOTES in text:
         raise UserError(f"the chat template holds {QUOTES}, which a Modelfile can't")
     return text
-
-
-def branch(condition: str) -> str:
-    """Return the start of a branch of the loop, on its own line."""
-    return f"{{{{\n  {condition} }}}}"
 
 
 def choice(condition: str, yes: str, no: str) -> str:

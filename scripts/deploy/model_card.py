@@ -56,9 +56,7 @@ def model_card(settings: dict, base: dict, base_key: str, scores: list[dict], ve
     """Return the text of README.md.
 
     `base` is the base model's manifest and `base_key` its name if it is not from the hub. `own` has the values for the
-    task: `title`, `license`, `shipped` (the variant in the bundle), and of a token classifier `head` (its
-    head_config.json) and `classes`, of a GGUF file `header`, `file_name`, `types`, `parity` and the values on the
-    system text from `gguf_files` in build_bundle.py.
+    task, from `gguf_files` or `classifier_files` in build_bundle.py.
     """
     run, model, dataset = settings["run"], settings["model"], settings["dataset"]
     hub = model["hub"] and model["hub"]["id"]

@@ -19,8 +19,7 @@ def quoted(text: str, what: str) -> str:
 
 
 def stop_texts(shape: ChatShape, special_tokens: dict[str, int], eos: str) -> list[str]:
-    """Return the stop texts: EOS, then the template's other special tokens, or if it has none the start of a user's
-    message."""
+    """Return the stop texts: EOS, then the template's special tokens, else the start of a user's message."""
     pieces = "".join(shape.pieces())
     stops = [eos] if eos else []
     stops += [token for token in special_tokens if token in pieces and token not in (shape.bos, eos)]
@@ -39,19 +38,12 @@ def message_text(text: str) -> str:
 
 
 def modelfile(
-    file_name: str,
-    parity: dict,
-    deploy: dict,
-    context: int,
-    examples: Sequence[dict] = (),
-    tower: str | None = None,
+    file_name: str, parity: dict, deploy: dict, context: int, examples: Sequence[dict] = (), tower: str | None = None
 ) -> str:
     """Return the text of a Modelfile.
 
-    `parity` is the run's parity report, `deploy` its section of the configuration, `context` the tokens of context if
-    `deploy` does not set them, `examples` the turns before every question, `tower` the file of the vision tower (Ollama
-    recognises it by its metadata, and puts images into messages itself). No-break spaces of the system text are written
-    as plain spaces. Raises UserError for text that a Modelfile can't contain.
+    `deploy` is the section of the configuration, `context` the tokens of context if it does not set them, `tower` the
+    file of the vision tower, which Ollama recognises by its metadata. Raises UserError for text that it can't contain.
     """
     shape = ChatShape.from_json(parity["shape"])
     parameters = {**deploy["parameters"], "num_ctx": deploy["parameters"]["num_ctx"] or context}
@@ -59,15 +51,10 @@ def modelfile(
     lines += [f"TEMPLATE {quoted(go_template(shape, parity['adds_bos']), 'the template')}", ""]
     if deploy["system"]:
         if shape.system == "none":
-            raise UserError(
-                "deploy.system: the chat template has no place for a system message",
-                remedy="remove it, or use another chat template",
-            )
+            raise UserError("deploy.system: the chat template has no place for a system message", remedy="remove it")
         system = with_plain_spaces(deploy["system"])
         if system != deploy["system"]:
-            log.warning(
-                "deploy.system: its no-break spaces are plain spaces in the Modelfile, because Ollama drops them"
-            )
+            log.warning("deploy.system: no-break spaces are plain spaces in the Modelfile, because Ollama drops them")
         lines += [f"SYSTEM {quoted(system, 'deploy.system')}", ""]
     if examples:
         lines += [*(f"MESSAGE {turn['role']} {message_text(turn['content'])}" for turn in examples), ""]

@@ -12,8 +12,7 @@ NO_BREAK_SPACES = str.maketrans({"\u00a0": " ", "\u202f": " "})
 
 
 def is_printable(character: str) -> bool:
-    """Tell whether Ollama's Modelfile parser keeps a character (Go's strconv.IsPrint, line ends and tab); it drops the
-    others, no-break spaces and the joiners of emoji among them."""
+    """Return whether Ollama's Modelfile parser keeps a character: Go's strconv.IsPrint, line ends and tab."""
     return character in " \n\t" or unicodedata.category(character).startswith(PRINTABLE)
 
 
@@ -26,11 +25,7 @@ def modelfile_fault(text: str) -> str | None:
     """Say why a Modelfile can't hold a text and what to do, or None when it can."""
     if QUOTES in text:
         return f"holds {QUOTES}, which a Modelfile can't; use other quotation marks"
-    for place, character in enumerate(text):
-        if not is_printable(character):
-            name = unicodedata.name(character, "a control character").lower()
-            return (
-                f"has U+{ord(character):04X} ({name}) at character {place}, which Ollama drops from a Modelfile; "
-                "write it without"
-            )
-    return None
+    place = next((place for place, character in enumerate(text) if not is_printable(character)), None)
+    if place is None:
+        return None
+    return f"has U+{ord(text[place]):04X} at character {place}, which Ollama drops from a Modelfile; write it without"

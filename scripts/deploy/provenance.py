@@ -3,11 +3,13 @@ versions, devices, times, energy and cost. It contains no paths or names of the 
 compares it with the present files.
 """
 
+import argparse
 import csv
 import os
 import platform
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path, PurePath
 from typing import Any
@@ -70,23 +72,22 @@ def code_files(project: Path) -> dict[str, str]:
 def git(project: Path, *words: str) -> str | None:
     """Return the output of a git command in the workflow's folder; None if it fails or git is missing."""
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0"}
-    try:
-        return subprocess.run(
-            ["git", *words], cwd=project, env=environment, capture_output=True, text=True, check=True
-        ).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return None
+    with suppress(OSError):
+        done = subprocess.run(
+            ["git", *words], cwd=project, env=environment, capture_output=True, text=True, check=False
+        )
+        return done.stdout if done.returncode == 0 else None
 
 
 def code_state(project: Path) -> dict:
-    """Return the hashes of the code, its commit, and whether it differs from the commit (`dirty`); None for both
-    without git. A folder with an untracked Snakefile, such as a copy inside of another project, has no commit.
+    """Return the hashes of the code, its commit, and whether it differs from the commit (`dirty`); None without git.
+
+    A folder with an untracked Snakefile, such as a copy inside of another project, has no commit.
     """
-    files, changed = code_files(project), None
-    commit = git(project, "rev-parse", "HEAD") if git(project, "ls-files", "--error-unmatch", "Snakefile") else None
-    if commit is not None:
-        commit, changed = commit.strip(), git(project, "status", "--porcelain", "Snakefile", "rules", "scripts", "envs")
-    dirty = None if changed is None else bool(changed)
+    files, commit, dirty = code_files(project), None, None
+    if git(project, "ls-files", "--error-unmatch", "Snakefile") and (head := git(project, "rev-parse", "HEAD")):
+        commit = head.strip()
+        dirty = bool(git(project, "status", "--porcelain", "Snakefile", "rules", "scripts", "envs"))
     return {"sha256": hash_of_hashes(files), "commit": commit, "dirty": dirty, "files": files}
 
 
@@ -112,10 +113,7 @@ def broken_links(results: Iterable[Path], sources: set[Path]) -> Iterable[tuple[
 
 
 def check_chain(results: list[Path], raw: list[Path]) -> None:
-    """Follow a bundle's files back to its raw files.
-
-    Raises UserError naming the first input that has changed, or a raw file that no result was made from.
-    """
+    """Follow a bundle's files back to its raw files."""
     sources: set[Path] = set()
     for made, read, is_there in broken_links(results, sources):
         what = "has changed since" if is_there else "is missing"
@@ -127,10 +125,7 @@ def check_chain(results: list[Path], raw: list[Path]) -> None:
 
 
 def step_times(folder: Path, record: dict) -> list[dict]:
-    """Return the seconds of each step for a run, its dataset, its base model and the run that trained its model.
-
-    `folder` has Snakemake's benchmark files. A step that was retried or resumed counts from its last start.
-    """
+    """Return the seconds of each step for a run, its dataset, base model and training, from benchmark files."""
     runs, found = {record["run"], record["trained_as"]}, []
     names = {"dataset": {record["data"]["name"]}, "model": {record["base_model"]["name"]}}
     for stage in STAGES:
@@ -147,26 +142,13 @@ def step_times(folder: Path, record: dict) -> list[dict]:
     return found
 
 
-def provenance(
-    settings: dict,
-    project: Path,
-    raw: list[Path],
-    base: Path,
-    training: Path,
-    scores: list[dict],
-    made: dict[str, Path],
-    configfiles: Iterable[str] = (),
-    benchmarks: Path | None = None,
-) -> dict:
-    """Return the provenance record.
+def provenance(arguments: argparse.Namespace, project: Path, scores: list[dict], made: dict[str, Path]) -> dict:
+    """Return the provenance record; `arguments` are those of build_bundle.py, `project` is the workflow's folder.
 
-    `settings` has run, model and dataset names and their sections of the configuration; `project` is the workflow's
-    folder, `base` the base model's manifest, `training` the facts of the training, in the folder of the run that
-    trained the model, and `made` the files of this run that the bundle is made from, by name. `configfiles` are the
-    names of the configuration files, `benchmarks` is the folder of the benchmark files.
-
-    Raises UserError if a result was not made from the present files.
+    `made` are the files of this run that the bundle is made from, by name. Raises UserError if a result was not made
+    from the present files.
     """
+    settings, raw, base, training = arguments.settings, arguments.raw, arguments.base, arguments.training
     check_chain([*made.values(), base, training], raw)
     sections, dataset, run = without_places(settings), settings["dataset"], settings["run"]
     model, facts = read_json(base), read_json(training)
@@ -178,7 +160,7 @@ def provenance(
     record = {
         "run": settings["run_key"],
         "trained_as": training.resolve().parent.name,
-        "config": {"files": list(configfiles), "sha256": canonical_sha256(sections), "sections": sections},
+        "config": {"files": list(arguments.configfile), "sha256": canonical_sha256(sections), "sections": sections},
         "data": {"name": settings["dataset_key"], **({"hub": dataset["hub"]} if dataset["hub"] else {"files": files})},
         "files": files_read(settings, project),
         "code": code_state(project),
@@ -202,7 +184,8 @@ def provenance(
         "environment": {"kind": kind_of_environment(), "image": container_image()},
         "made_from": {name: sha256_of(path) for name, path in made.items()},
     }
-    times, price = step_times(benchmarks, record) if benchmarks else [], run["score"]["price_per_hour"]
+    times = step_times(arguments.benchmarks, record) if arguments.benchmarks else []
+    price = run["score"]["price_per_hour"]
     hours = sum(step["seconds"] for step in times) / 3600
     estimate = None if price is None else round(hours * price, 6)
     cost = {"hours": round(hours, 6), "price_per_hour": price, "estimate": estimate}

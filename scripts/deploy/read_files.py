@@ -27,10 +27,7 @@ def read_paths(sections: dict) -> dict[str, str]:
 
 
 def files_below(key: str, folder: Path, with_code: bool) -> Iterator[Path]:
-    """Yield the files of a folder that the workflow reads, except weights, which are in the base model's manifest.
-
-    `with_code`: whether the configuration allows a local model's Python code.
-    """
+    """Yield the files of a folder that the workflow reads, except weights; `with_code`: Python code as well."""
     for parent, folders, names in os.walk(folder):
         for name in names:
             if key != MODEL and not name_fault(os.path.join(parent, name)):

@@ -11,10 +11,7 @@ from scripts.predict.strategies import Strategies
 
 @dataclass(frozen=True)
 class ServedStrategy:
-    """The prompt around a question: system text, template of the question, and turns of the examples.
-
-    `name` is the strategy's; without a strategy only `deploy.system` may be set.
-    """
+    """The prompt around a question: system text, name of the strategy, wording, and turns of the examples."""
 
     system: str | None
     name: str | None = None
@@ -23,10 +20,7 @@ class ServedStrategy:
 
 
 def served_strategy(run: dict, train: Path | None) -> ServedStrategy:
-    """Return the strategy of a run's bundle; `train` is the training split, for a strategy with examples.
-
-    `deploy.system` takes precedence over the strategy's system text.
-    """
+    """Return the strategy of a run's bundle; `train` is the training split, for a strategy with examples."""
     system, name = run["deploy"]["system"], run.get("strategy")
     if name is None:
         return ServedStrategy(system)

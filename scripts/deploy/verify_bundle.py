@@ -62,7 +62,6 @@ class Findings:
             self.note(name, f"{was}, " + ("and is not there" if found is None else f"found {str(found)[:SHOWN]}"))
 
     def compare_all(self, title: str, recorded: dict, found: dict) -> None:
-        """Compare the values of two mappings."""
         for key in sorted(recorded.keys() | found.keys()):
             self.compare(f"{title}: {key}", recorded.get(key), found.get(key))
 
@@ -103,10 +102,7 @@ def read_sums(path: Path) -> dict[str, str]:
 
 
 def verify_files(folder: Path, findings: Findings) -> bool:
-    """Compare the bundle's files with SHA256SUMS and the crate, and read the headers of GGUF files.
-
-    Returns whether the bundle has a record and a crate. Links are reported and not followed.
-    """
+    """Compare the bundle's files with SHA256SUMS and the crate, and read the headers of GGUF files."""
     sums = read_sums(folder / SUMS)
     links = {path for path in folder.rglob("*") if path.is_symlink()}
     for path in sorted(links):
@@ -133,10 +129,7 @@ def verify_files(folder: Path, findings: Findings) -> bool:
 
 
 def read_config(run: str, files: list[Path], project: Path) -> tuple[dict, str, list[str]]:
-    """Return a run's sections of the configuration, the run that trains its model, and its raw files.
-
-    Raises UserError if the files are invalid or lack the run, ImportError if packages are missing.
-    """
+    """Return a run's sections of the configuration, the run that trains its model, and its raw files."""
     import yaml
 
     from scripts.config.expand import merged
@@ -200,10 +193,7 @@ def verify_sources(record: dict, project: Path, configfiles: list[Path], finding
 
 
 def verify_results(record: dict, bundle: Path, findings: Findings) -> None:
-    """Compare base model, tokenizer and the results that a bundle is made from, and trace them to the raw files.
-
-    They are expected in the folder of results that contains the bundle.
-    """
+    """Compare base model, tokenizer and the results that a bundle is made from, and trace them to the raw files."""
     place = Path(os.path.abspath(bundle))  # inputs are recorded relative to this path, links in it included
     is_beside = ("", *place.parts)[-3:] == ("runs", record["run"], "bundle")
     results = place.parents[2] if is_beside else Path(os.devnull)
@@ -224,20 +214,17 @@ def verify_results(record: dict, bundle: Path, findings: Findings) -> None:
         kind, _, variant = name.partition("/")
         made.append(inside(results, PLACES[kind].format(variant=variant, **names)))
         findings.compare(f"made from: {name}", recorded, hash_at(made[-1]))
-    uses: dict[tuple[Path, bool], list[str]] = {}
+    told = set()
     for user, read, is_there in provenance.broken_links([path for path in made if path.is_file()], set()):
-        uses.setdefault((read, is_there), []).append(os.path.relpath(user, results.parent))
-    for (read, is_there), [first, *others] in uses.items():
         what = "has changed since it was used for" if is_there else "not here; it was used for"
-        users = first + (f" and {len(others)} more" if others else "")
-        findings.note(f"chain: {os.path.relpath(read, results.parent)}", f"{what} {users}", is_fault=is_there)
+        name, user = (os.path.relpath(path, results.parent) for path in (read, user))
+        if name not in told:
+            findings.note(f"chain: {name}", f"{what} {user}", is_fault=is_there)
+        told.add(name)
 
 
 def verify_bundle(folder: Path, configfiles: list[Path], project: Path = PROJECT) -> Findings:
-    """Verify a bundle and, if present, its sources.
-
-    `project` is the workflow's folder. Raises UserError for a folder that is not a bundle, or a manipulated one.
-    """
+    """Verify a bundle and, if present, its sources."""
     findings = Findings()
     if not verify_files(folder, findings):
         return findings

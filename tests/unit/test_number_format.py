@@ -2,13 +2,14 @@
 
 import importlib.util
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
 
 from scripts.common import number_format
 from scripts.common.number_format import device_precision, precision_of_answers, precision_of_run
-from scripts.deploy import fill_examples
+from scripts.deploy import build_bundle
 from tests.support.cpu import GENOA, MILAN
 
 SAPPHIRE_RAPIDS = "vendor_id : GenuineIntel\nflags : avx512f avx512_bf16 amx_bf16 avx512_fp16 amx_tile\n"
@@ -27,9 +28,8 @@ def test_flags_and_the_limit_of_onednn_decide(cpu):
         assert device_precision("auto") == expected, (text, isa)
 
 
-@pytest.mark.parametrize("program", ["example_transformers", "example_transformers_image", "example_classify"])
-def test_a_bundles_examples_compute_in_the_format_of_the_steps(cpu, program, monkeypatch):
-    path = fill_examples.__file__.replace("fill_examples.py", f"examples/{program}.py")
+def test_a_bundles_classifier_computes_in_the_format_of_the_steps(cpu, monkeypatch):
+    program, path = "example_classify", Path(build_bundle.__file__).parent / "examples/example_classify.py"
     module = importlib.util.module_from_spec(spec := importlib.util.spec_from_file_location(program, path))
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "Path", lambda _: number_format.CPUINFO)
