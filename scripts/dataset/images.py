@@ -74,11 +74,11 @@ class ImageStore:
         if len(names) > MAX_IMAGES:
             raise BadRecordError("too many images", f"names {len(names)} images", f"a record may have {MAX_IMAGES}")
         messages = copy.deepcopy(messages)
-        for part in (
-            part for message in messages if isinstance(message["content"], list) for part in message["content"]
-        ):
-            if part["type"] == "image":
-                part["image"] = f"{FOLDER}/{self.kept(part['image']).name}"
+        for message in messages:
+            for part in message["content"] if isinstance(message["content"], list) else ():
+                if part["type"] == "image":
+                    part["image"] = f"{FOLDER}/{self.kept(part['image']).name}"
+        self.used.update(images_of(messages))  # no later step refuses the record
         return messages
 
     def kept(self, name: str) -> Kept:
@@ -95,10 +95,6 @@ class ImageStore:
                 self.read[digest] = Kept(file, len(data), width, height)
             self.named[name] = self.read[digest]
         return self.named[name]
-
-    def use(self, messages: list[dict]) -> None:
-        """Mark the images of a kept record as used; `messages` are as `stored` returned them."""
-        self.used.update(images_of(messages))
 
     def facts(self) -> dict[str, dict]:
         """Return for each image of a kept record: bytes, SHA-256, pixels and the names it had, sorted by file."""

@@ -39,9 +39,7 @@ class Counts:
         if raw_label is not None:
             self.raw_labels[raw_label] += 1
             if len(self.raw_labels) > MAX_LABELS:
-                raise UserError(
-                    f"the label has more than {MAX_LABELS} different values", remedy="name another column as 'label'"
-                )
+                raise UserError(f"the label has more than {MAX_LABELS} values", remedy="name another column as 'label'")
         for check in violated:
             add_example(self.violations[check.number], row)
 

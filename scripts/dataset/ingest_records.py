@@ -15,7 +15,6 @@ from pathlib import Path
 
 from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.files import atomic_path, write_json
-from scripts.common.records import Record
 from scripts.dataset.canonical import row_writer, to_row
 from scripts.dataset.images import FOLDER, ImageStore, without_images, write_images_manifest
 from scripts.dataset.ingest import ingest
@@ -51,12 +50,6 @@ def step(arguments: argparse.Namespace) -> None:
     """Ingest, and write records, quarantine and counts, and images with their manifest."""
     settings, output = arguments.settings, arguments.records.parent / FOLDER
     store = ImageStore(settings["images"], output) if settings["images"] else None
-
-    def keep(record: Record) -> None:
-        records.write(to_row(record))
-        if store:
-            store.use(record.messages)
-
     with (
         row_writer(arguments.records) as records,
         atomic_path(arguments.quarantine) as quarantine,
@@ -65,7 +58,7 @@ def step(arguments: argparse.Namespace) -> None:
         counts = ingest(
             rows_of(arguments.raw, settings),
             settings,
-            keep,
+            lambda record: records.write(to_row(record)),
             lambda row: aside.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"),
             store.stored if store else without_images,
             str(arguments.raw[0]) if arguments.raw else None,

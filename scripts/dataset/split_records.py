@@ -200,16 +200,9 @@ def step(arguments: argparse.Namespace) -> None:
     facts = split_facts(kept, split, settings)
     augmented = write_splits(kept, split, settings, arguments)
     kinds = Counter(kind for _, kind, _ in found.values())
-    write_json(
-        arguments.facts,
-        {
-            "read": len(found) + len(split),
-            "kept": len(split),
-            "duplicates": {"exact": kinds["exact"], "near": kinds["near"]},
-            "augmented": augmented,
-            **facts,
-        },
-    )
+    duplicates = {"exact": kinds["exact"], "near": kinds["near"]}
+    counts = {"read": len(found) + len(split), "kept": len(split), "duplicates": duplicates, "augmented": augmented}
+    write_json(arguments.facts, counts | facts)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -78,10 +78,8 @@ def sampling_of_transformers(parameters: dict) -> dict:
 def vision_limits(mmproj: Path, run: dict, test: Path, examples: list[dict]) -> dict:
     """Return longest edge and cell in pixels, most tokens of an image, and whether images come before the text."""
     if images_of(examples):
-        raise UserError(
-            "the chosen strategy shows images as examples, and a bundle ships none",
-            remedy="choose a strategy without 'shots', or of text",
-        )
+        remedy = "choose a strategy without 'shots', or of text"
+        raise UserError("the chosen strategy shows images as examples, and a bundle ships none", remedy=remedy)
     edge, patch, merge = image_limits(mmproj, run["vision"]["longest_edge"])
     seen = [content for _, content in questions(test) if images_of([{"content": content}])]
     first = not seen or seen[0][0]["type"] == "image"
@@ -102,7 +100,7 @@ def gguf_files(arguments, folder: Path, base: dict, scores: list[dict], verdict:
         log.warning("%s: set deploy.system", lacking)
     record, question = questions(arguments.test)[0]
     values = {"SYSTEM": served.system, "WORDING": served.user, "QUESTION": text_of(question)}
-    values |= {"LABEL": record.get("label")}
+    values["LABEL"] = record.get("label")
     vision, kind, of_llama = None, "", {}
     if arguments.mmproj:
         vision, kind = vision_limits(arguments.mmproj, run, arguments.test, served.examples), "_image"

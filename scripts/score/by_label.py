@@ -14,9 +14,8 @@ NOT_BY_LABEL = ("distinct_1", "distinct_2", "repetition_across", "seconds_p50", 
 def label_table(data: ScoringInput, statistics: dict[str, list], resamples: int, seed: int) -> dict[str, dict]:
     """Return {"records", "metrics"} of each label; empty for fewer than two labels.
 
-    With entities, `entities` counts the expected ones, and `classes` is the table of their classes. `statistics` are
-    the records' statistics by metric; a metric without a value for a label is None. Only the MOST_LABELS most frequent
-    labels are included.
+    With entities, `entities` counts the expected ones, and `classes` is the table of their classes. A metric without a
+    value for a label is None. Only the MOST_LABELS most frequent labels are included.
     """
     counted = Counter(row["label"] for row in data.answers if row["label"] is not None)
     if len(counted) < 2:

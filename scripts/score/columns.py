@@ -8,7 +8,6 @@ RANKED_BY = {
     "exact": ("character_error_rate", "exact_match", "perplexity_per_character", "chrf"),
     "text": ("perplexity_per_character", "chrf", "rouge_l"),
 }
-
 MAIN = {"entities": "entity_f1", "exact": "character_error_rate", "text": "chrf"}  # shown for single answers
 
 

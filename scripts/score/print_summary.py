@@ -95,18 +95,14 @@ def print_summary(results: Path, console: Console, recipe: str | None = None) ->
             title, answers = found
             console.print(f"\n[bold]{escape(run)}[/]: [dim]{escape(title)}[/]")
             console.print(answers)
-    pages = pages_in(results)
+    # Snakemake's report, unless it is older than the results, and the leaderboard.
+    report, table = results / "report.html", results / "leaderboard.csv"
+    is_new = report.is_file() and report.stat().st_mtime >= table.stat().st_mtime
+    pages = [*([report] if is_new else []), results / "leaderboard.html"]
     console.print("\n[bold]Report[/]: " + " and ".join(escape(str(page)) for page in pages), soft_wrap=True)
     console.print("\n[bold]Next[/]")
     for command, purpose in next_commands(results, pages[0], recipe):
         console.print(f"  {escape(command)}\n      [dim]{purpose}[/]", soft_wrap=True)
-
-
-def pages_in(results: Path) -> list[Path]:
-    """Return the pages to open: Snakemake's report, unless it is older than the results, and the leaderboard."""
-    report, table = results / "report.html", results / "leaderboard.csv"
-    is_new = report.is_file() and report.stat().st_mtime >= table.stat().st_mtime
-    return [*([report] if is_new else []), results / "leaderboard.html"]
 
 
 def next_commands(results: Path, page: Path, recipe: str | None = None) -> list[tuple[str, str]]:

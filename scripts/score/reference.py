@@ -8,8 +8,6 @@ from scripts.common.files import read_jsonl
 from scripts.common.records import Record
 from scripts.score.tokenize_text import lowered_words, ngrams
 
-ORDERS = (2, 3)
-
 
 @dataclass(frozen=True)
 class Reference:
@@ -34,7 +32,7 @@ class Reference:
 
 def style_grams(words: list[str]) -> list[tuple[str, ...]]:
     """Return the n-grams for the comparison of style: word pairs and triples."""
-    return [gram for order in ORDERS for gram in ngrams(words, order)]
+    return [gram for order in (2, 3) for gram in ngrams(words, order)]
 
 
 def read_reference(path: Path, language: str | None) -> Reference:

@@ -31,17 +31,15 @@ def number(value: float, signed: bool = False) -> str:
 
 def whiskers(estimates: list[dict | None], marks: list[float] = ()) -> dict:
     """Return dot-and-whisker positions in percent of the width, one per estimate (None: no value)."""
-    shown = [found for found in estimates if found is not None]
-    values = [found[key] for found in shown for key in ("value", "low", "high") if found[key] is not None]
-    values += marks
+    keys = ("value", "low", "high")
+    values = [found[key] for found in estimates if found for key in keys if found[key] is not None] + list(marks)
     if not values:
-        return {"rows": [None for _ in estimates], "marks": [], "low": None, "high": None}
-    low, high = min(values), max(values)
-    margin = (high - low or abs(high) or 1.0) * 0.04
-    low, high = low - margin, high + margin
+        return {"rows": [None for _ in estimates], "marks": []}
+    margin = (max(values) - min(values) or abs(max(values)) or 1.0) * 0.04
+    low, high = min(values) - margin, max(values) + margin
 
     def place(value: float | None) -> float | None:
         return None if value is None else round(100 * (value - low) / (high - low), 2)
 
-    rows = [found and {key: place(found[key]) for key in ("value", "low", "high")} for found in estimates]
-    return {"rows": rows, "marks": [place(mark) for mark in marks], "low": low + margin, "high": high - margin}
+    rows = [found and {key: place(found[key]) for key in keys} for found in estimates]
+    return {"rows": rows, "marks": [place(mark) for mark in marks]}

@@ -6,7 +6,6 @@ from scripts.score.metrics import METRICS
 from scripts.score.side_by_side import in_turn, question
 
 PROMPTS = 4
-UNCHANGED = "as in the data"
 
 
 def strategy_sets(sets: dict, facts: dict) -> dict[str, str]:
@@ -15,7 +14,7 @@ def strategy_sets(sets: dict, facts: dict) -> dict[str, str]:
     `facts` has `strategies`, the names, and `strategy`, the chosen one (None: the unchanged prompts of the data).
     """
     others = {name: name for name in facts["strategies"] if name in sets and name != facts["strategy"]}
-    return {facts["strategy"] or UNCHANGED: "test"} | others if others else {}
+    return {facts["strategy"] or "as in the data": "test"} | others if others else {}
 
 
 def strategy_table(scores: dict, facts: dict) -> dict | None:
@@ -67,10 +66,4 @@ def strategy_samples(sets: dict[str, list[dict]], facts: dict) -> list[dict]:
 def strategy_section(scores: dict[str, dict], answers: dict[str, dict], facts: dict, shipped: str) -> dict | None:
     """Return the page's section on strategies: tables per variant, and answers of the shipped one; None without any."""
     tables = [table for row in scores.values() if (table := strategy_table(row, facts))]
-    if not tables:
-        return None
-    return {
-        "tables": [{**table, "open": table["variant"] == shipped} for table in tables],
-        "samples": strategy_samples(answers[shipped], facts),
-        "variant": shipped,
-    }
+    return {"tables": tables, "samples": strategy_samples(answers[shipped], facts)} if tables else None

@@ -24,7 +24,7 @@ def csv_text(all_boards: list[dict]) -> str:
     """Return leaderboard.csv: one line per run and variant, best first within a dataset."""
     rows = [csv_row(board, row) for board in all_boards for row in board["rows"]]
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, [*next(iter(rows), {})], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     return text.getvalue()
