@@ -23,7 +23,6 @@ from scripts.common.vision import VisionTokenizer, is_vision, vision_tokenizer
 from scripts.predict.answers import AnswerFile
 from scripts.predict.arguments import bar_title, predict_parser, prompt_circumstances, prompts_of
 from scripts.predict.prompts import Prompt
-from scripts.train.adapter_config import adapter_config
 
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
 
@@ -42,8 +41,7 @@ def load_variant(model: Path, adapter: Path | None, settings: dict):
         from peft import PeftModel
 
         check_manifest(adapter)
-        config = adapter_config(adapter.parent)
-        loaded = PeftModel.from_pretrained(loaded, adapter.parent, config=config, autocast_adapter_dtype=False)
+        loaded = PeftModel.from_pretrained(loaded, adapter.parent, autocast_adapter_dtype=False)
     return loaded.eval()
 
 

@@ -18,7 +18,7 @@ from scripts.common.cli import Progress, run_step
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, link_or_copy, read_json, write_json, write_manifest
 from scripts.common.threads import use_threads
-from scripts.model.tokenizer_files import copy_code, copy_tokenizer_files
+from scripts.model.tokenizer_files import copy_tokenizer_files
 from scripts.train.merge_adapter import adapter_updates, merge_parser
 
 BACKBONE = "model."
@@ -58,14 +58,9 @@ def merge_head(adapter: Path, base: Path, output: Path) -> None:
     from scripts.train.classifier_head import HEAD, HEAD_CONFIG
     from scripts.train.head_model import classifier_config, end_at_layer
 
-    facts, base_facts = check_manifest(adapter), check_manifest(base)
+    facts, trust = check_manifest(adapter), check_manifest(base).get("trust_remote_code", False)
     head = read_json(adapter.parent / HEAD_CONFIG)
     config = classifier_config(base.parent, head["labels"], head["dropout"])
-    if config["hidden_size"] != head["hidden_size"]:
-        raise UserError(
-            f"was trained with hidden size {head['hidden_size']}, the base has {config['hidden_size']}",
-            adapter.parent,
-        )
     if head["layer"] < head["base_layers"]:
         config = end_at_layer(config, head["layer"])
     updates = adapter_updates(adapter.parent) if (adapter.parent / "adapter_config.json").is_file() else {}
@@ -88,16 +83,9 @@ def merge_head(adapter: Path, base: Path, output: Path) -> None:
         write_json(folder / "model.safetensors.index.json", index)
         write_json(folder / "config.json", config)
         shutil.copyfile(adapter.parent / HEAD_CONFIG, folder / HEAD_CONFIG)
-        if base_facts.get("trust_remote_code"):
-            copy_code(base.parent, folder)
-        copy_tokenizer_files(base.parent, folder)
+        copy_tokenizer_files(base.parent, folder, trust)
         (folder / "generation_config.json").unlink(missing_ok=True)
-        write_manifest(
-            folder,
-            base=facts["base"],
-            method=facts["method"],
-            trust_remote_code=base_facts.get("trust_remote_code", False),
-        )
+        write_manifest(folder, base=facts["base"], method=facts["method"], trust_remote_code=trust)
 
 
 def step(arguments) -> None:

@@ -18,7 +18,7 @@ from scripts.common.cli import log, run_step
 from scripts.common.files import atomic_folder, check_manifest, read_json, write_manifest
 from scripts.common.number_format import torch_dtype
 from scripts.common.vision import is_vision, lower_longest_edge
-from scripts.model.tokenizer_files import copy_code, copy_tokenizer_files
+from scripts.model.tokenizer_files import copy_tokenizer_files
 from scripts.train.arguments import lora_config, missing_target_modules, training_arguments
 from scripts.train.checkpoints import checkpoint_to_take_up
 from scripts.train.energy import EnergyMeter
@@ -45,7 +45,7 @@ def train_model(run: TrainingRun) -> tuple[list[dict], dict]:
     from scripts.train.callbacks import run_callbacks
     from scripts.train.sharding import whole_model
     from scripts.train.trainer import Trainer
-    from scripts.train.vision_training import VisionTrainer, VisionTraining
+    from scripts.train.vision_training import PICTURES, VisionTrainer, VisionTraining
 
     stop, meter, processes = StopOnTerm(), EnergyMeter(), PartialState()
     settings, training, method = run.settings, run.settings["training"], run.settings["method"]
@@ -69,8 +69,7 @@ def train_model(run: TrainingRun) -> tuple[list[dict], dict]:
     kind, options = Trainer, {"data_collator": Collator(tokenizer.pad_token_id)}
     if vision:
         vision.freeze(model)
-        rows = vision.rows(rows, run.tokens / "train.arrow")
-        validation = vision.rows(validation, run.tokens / "validation.arrow")
+        rows, validation = (part.rename_column("images", PICTURES) for part in (rows, validation))
         arguments.remove_unused_columns = False
         kind, options = VisionTrainer, {"data_collator": vision.collator, "part_rates": vision.part_rates()}
     if method != "full":
@@ -133,29 +132,27 @@ def save_result(
     from scripts.train.sharding import adapter_weights
 
     facts = check_manifest(base)
+    trust = facts.get("trust_remote_code", False)
     with atomic_folder(output) as folder:
         if method == "full":
-            save_full_model(model, base.parent, folder, facts)
+            save_full_model(model, base.parent, folder, trust)
             lower_longest_edge(folder, longest_edge)
         else:
             model.save_pretrained(folder, state_dict=adapter_weights(model))
             (folder / "README.md").unlink(missing_ok=True)
             tidy_adapter_config(folder / "adapter_config.json", base, facts)
-        trust = facts.get("trust_remote_code", False)
         seen = {"task": task, "longest_edge": longest_edge} if task == "vision" else {}
         write_manifest(folder, base=facts["name"], method=method, trust_remote_code=trust, **seen)
 
 
-def save_full_model(model, base: Path, folder: Path, facts: dict) -> None:
+def save_full_model(model, base: Path, folder: Path, trust: bool) -> None:
     """Write a fully trained model in the base's number format, with the base's tokenizer and code, if any."""
     import torch
 
     config = read_json(base / "config.json")
     model.config.use_cache = config.get("use_cache", True)
     model.to(getattr(torch, config.get("dtype") or config.get("torch_dtype") or "bfloat16")).save_pretrained(folder)
-    copy_tokenizer_files(base, folder)
-    if facts.get("trust_remote_code"):
-        copy_code(base, folder)
+    copy_tokenizer_files(base, folder, trust)
 
 
 def step(arguments) -> None:

@@ -77,17 +77,9 @@ class VisionTraining:
     def __init__(self, base: Path, images: Path | None, settings: dict):
         if images is None:
             raise UserError("a vision run needs the folder of its images", remedy="add --images")
-        if settings["tokens"]["packing"]:
-            raise UserError("tokens.packing: rows with images can't be packed", remedy="remove it")
         self.settings, self.vision = settings, settings["vision"]
         self.processor = load_processor(base, self.vision["longest_edge"])
         self.collator = VisionCollator(self.processor, images)
-
-    def rows(self, dataset: Dataset, path: Path) -> Dataset:
-        """Return tokenized rows with the images column renamed for the collator."""
-        if "images" not in dataset.column_names:
-            raise UserError("has no column of images: it was written for another task", path)
-        return dataset.rename_column("images", PICTURES)
 
     def freeze(self, model) -> None:
         """Freeze the untrained parts, so that no gradients are computed and no activations stored for them.
