@@ -7,7 +7,6 @@ so that a row's states are bit-identical, cached or not, whichever rows are requ
 the last bits depend on the batch.
 """
 
-import hashlib
 import os
 import shutil
 import time
@@ -18,7 +17,7 @@ import torch
 
 from scripts.common.chat import IGNORED
 from scripts.common.checksums import intact
-from scripts.common.cli import Progress, log
+from scripts.common.cli import Progress
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_json
 from scripts.train.padding import pad_batch
@@ -26,7 +25,6 @@ from scripts.train.padding import pad_batch
 GPU_TOKENS = 4096  # tokens of a forward pass on a GPU: enough to use it fully with a model of 7 billion weights
 DISK_SHARE = 0.9  # share of the free disk that a cache may use
 FLUSH_SECONDS = 30
-BLOCK = 2**24  # bytes read at a time for a hash
 
 
 class Rows:
@@ -221,41 +219,24 @@ def free_disk(folder: Path) -> int:
 
 
 def is_filled(folder: Path, split: str, rows: Rows, needed: int) -> bool:
-    """Return whether all hidden states of a split, `needed` bytes, are cached and unaltered."""
+    """Return whether all hidden states of a split, `needed` bytes, are cached."""
     path, record = folder / f"{split}.bin", folder / f"{split}.json"
-    if not record.is_file() or not path.is_file() or path.stat().st_size != needed:
-        return False
-    found = read_json(record)
-    return found["rows"] == len(rows) and hash_of_first(path, needed).hexdigest() == found["sha256"]
-
-
-def hash_of_first(path: Path, size: int):
-    """Return an updatable SHA-256 of at most the first `size` bytes of a file."""
-    found = hashlib.sha256()
-    with open(path, "rb") as file:
-        while size and (block := file.read(min(size, BLOCK))):
-            found.update(block)
-            size -= len(block)
-    return found
+    done = record.is_file() and path.is_file() and path.stat().st_size == needed
+    return done and read_json(record)["rows"] == len(rows)
 
 
 def fill_cache(live: LiveFeatures, folder: Path, split: str, dtype: torch.dtype, stopped: Callable[[], bool]) -> None:
     """Write a split's hidden states to `folder`, continuing an interrupted pass.
 
-    Every half minute the states are flushed, and the number of rows and the hash so far are written to a JSON file. A
-    pass continues after those rows if the earlier states have that hash. Raises UserError when asked to stop.
+    Every half minute the states are flushed, and the number of rows so far is written to a JSON file. A pass continues
+    after those rows. Raises UserError when asked to stop.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, record = folder / f"{split}.bin", folder / f"{split}.json"
     order = live.rows.by_length(range(len(live.rows)))
-    nothing = {"rows": 0, "seconds": 0.0}
-    done = read_json(record) if record.is_file() and path.is_file() else nothing
+    done = read_json(record) if record.is_file() and path.is_file() else {"rows": 0, "seconds": 0.0}
     counted = sum(len(live.rows.labels[number]) for number in order[: done["rows"]])
     written = cache_bytes(counted, live.backbone.config.hidden_size, dtype, len(live.inner) + 1)
-    digest = hash_of_first(path, written) if written else hashlib.sha256()
-    if written and digest.hexdigest() != done["sha256"]:
-        log.warning("%s has changed since it was written: it is computed again", path)
-        done, written, digest = nothing, 0, hashlib.sha256()
     bar = Progress(f"hidden states {split}", len(order), done["rows"])
     rows, started, flushed = done["rows"], time.monotonic(), time.monotonic()
     with open(path, "r+b" if path.exists() else "w+b") as file:
@@ -265,14 +246,11 @@ def fill_cache(live: LiveFeatures, folder: Path, split: str, dtype: torch.dtype,
         def flush() -> None:
             file.flush()
             os.fsync(file.fileno())
-            seconds = done["seconds"] + time.monotonic() - started
-            write_json(record, {"rows": rows, "seconds": round(seconds, 3), "sha256": digest.hexdigest()})
+            write_json(record, {"rows": rows, "seconds": round(done["seconds"] + time.monotonic() - started, 3)})
 
         for batch in live.batches(order[rows:]):
             for states in live.forward(batch):
-                data = states.to(dtype).contiguous().view(torch.uint8).cpu().numpy().data
-                file.write(data)
-                digest.update(data)
+                file.write(states.to(dtype).contiguous().view(torch.uint8).cpu().numpy().data)
             rows += len(batch)
             bar.advance(len(batch))
             if stopped():

@@ -17,12 +17,12 @@ import time
 from scripts.common.base_model import load_tokenizer
 from scripts.common.cli import log, run_step
 from scripts.common.errors import UserError
-from scripts.common.files import read_json
+from scripts.common.files import atomic_path, read_json
 from scripts.common.number_format import torch_dtype
 from scripts.train.checkpoints import checkpoint_to_take_up
 from scripts.train.energy import EnergyMeter
 from scripts.train.head_run import HeadRun
-from scripts.train.memory import free_memory, loading
+from scripts.train.memory import loading
 from scripts.train.run_metadata import curve_rows
 from scripts.train.stop import StopOnTerm
 from scripts.train.training_run import SPLITS
@@ -30,16 +30,6 @@ from scripts.train.training_step import train_once, training_of, training_parser
 
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
 LAST_ATTEMPT = 6  # a forward pass then has 128 tokens, and a micro-batch of 32 rows is down to one
-
-
-def check_optimizer(training: dict) -> None:
-    """Log that a head needs no paged optimizer; raise UserError for an optimizer other than AdamW."""
-    if training["optimizer"].startswith("paged_"):
-        log.info("%s: a head is small, AdamW is used", training["optimizer"])
-    elif not training["optimizer"].startswith("adamw_torch"):
-        raise UserError(f"training.optimizer '{training['optimizer']}': a head trains with AdamW")
-    if training["report_to"]:
-        log.warning("training.report_to is for adapters: a head's curve is in curve.jsonl")
 
 
 def train_head(run: HeadRun) -> tuple[list[dict], dict]:
@@ -54,7 +44,6 @@ def train_head(run: HeadRun) -> tuple[list[dict], dict]:
 
     stop, meter = StopOnTerm(), EnergyMeter()
     settings, labels = run.settings, run.labels
-    check_optimizer(settings["training"])
     classifier_config(run.base.parent, labels, settings["head"]["dropout"])
     rows = {split: Rows(run.tokens / f"{split}.arrow") for split in SPLITS}
     if settings["head"]["layer"] == "auto" and not len(rows["validation"]):
@@ -118,11 +107,8 @@ def statistics_of(depth: int, source, rows, run: HeadRun):
 
     path = run.states_folder(run.precision) / f"statistics-{depth}.safetensors"
     if not path.is_file():
-        found = feature_statistics(source, rows)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".partial")
-        save_file({"statistics": found}, beside)
-        beside.replace(path)
+        with atomic_path(path, part=True) as beside:
+            save_file({"statistics": feature_statistics(source, rows)}, beside)
     return load_file(path)["statistics"]
 
 
@@ -133,6 +119,7 @@ def feature_sources(rows: dict, run: HeadRun, stop: StopOnTerm) -> tuple[dict, d
     depths can't be cached.
     """
     import torch
+    from accelerate.utils.memory import clear_device_cache
 
     from scripts.train.features import CachedFeatures, cache_bytes, cache_decision, fill_cache, free_disk, is_filled
 
@@ -145,11 +132,7 @@ def feature_sources(rows: dict, run: HeadRun, stop: StopOnTerm) -> tuple[dict, d
     sizes = {split: cache_bytes(part.tokens, hidden, dtype, len(depths)) for split, part in rows.items()}
     needed = sum(sizes.values())
     cached, why = cache_decision(head["cache"], needed, head["max_cache_gb"], free_disk(folder))
-    done = "kept on disk" if cached else "computed in each epoch"
-    log.info(
-        "hidden states: %d tokens x %d layers x %d x %d bytes, %s: %s",
-        *(tokens, len(depths), hidden, dtype.itemsize, done, why),
-    )
+    log.info("hidden states %s: %s", "are kept on disk" if cached else "are computed in each epoch", why)
     facts = {"cached": cached, "why": why, "tokens": tokens, "hidden_size": hidden, "estimated_bytes": needed}
     if not cached and len(depths) > 1:
         raise UserError(
@@ -164,7 +147,7 @@ def feature_sources(rows: dict, run: HeadRun, stop: StopOnTerm) -> tuple[dict, d
             fill_cache(live, folder, split, dtype, lambda: stop.asked)
             stop.at_once = True
         del live
-        free_memory()
+        clear_device_cache(garbage_collection=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     sources = {
         depth: {
