@@ -114,7 +114,7 @@ class SpanModel:
 
     def decoded(self, text: TokenizedText, tags: list[str], scores: list[float]) -> Iterator[list]:
         """Yield the entities of a text's tags."""
-        for entity in entities_of_labels(text.offsets, tags)[0]:
+        for entity in entities_of_labels(text.offsets, tags):
             own = scores[entity.first : entity.last]
             yield [entity.start, entity.end, entity.label, round(sum(own) / len(own), 6)]
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from scripts.common.base_model import load_tokenizer
 from scripts.common.chat import IGNORED
-from scripts.common.cli import log, progress, run_step, step_parser
+from scripts.common.cli import log, run_step, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, read_jsonl, write_json
 from scripts.common.html import write_page
@@ -31,7 +31,7 @@ from scripts.train.span_alignment import (
     special_frame,
     windows,
 )
-from scripts.train.tokenize_conversations import NAMED, PREVIEWS, length_summary, named, write_arrow
+from scripts.train.tokenize_conversations import NAMED, PREVIEWS, length_summary, named, records_of, write_arrow
 
 NUMBERS = ("starts", "ends", "input_ids", "labels")
 COLUMNS = {"id": "string", "window": "int32", "start": "int32", **dict.fromkeys(NUMBERS, "[int32]")}
@@ -139,15 +139,11 @@ def count_record(
     for change in altered_spans(tokens.offsets, record.spans):
         ledger.altered[change["kind"]] += 1
         if len(ledger.examples) < NAMED:
-            ledger.examples.append({"id": record.id, **change, "text": quoted(text, change)})
+            places = {"span": change["span"], "back": change["back"]}
+            quoted = {name: text[place[0] : place[1]] if place else None for name, place in places.items()}
+            ledger.examples.append({"id": record.id, **change, "text": quoted})
     if len(ledger.previews) < PREVIEWS:
         ledger.previews.append(preview(record.id, text, tokens, given))
-
-
-def quoted(text: str, change: dict) -> dict:
-    """Return the text of a span, and the text of its tokens."""
-    places = {"span": change["span"], "back": change["back"]}
-    return {name: text[place[0] : place[1]] if place else None for name, place in places.items()}
 
 
 def preview(name: str, text: str, tokens: TokenizedText, given: list[str]) -> dict:
@@ -165,15 +161,6 @@ def preview(name: str, text: str, tokens: TokenizedText, given: list[str]) -> di
         runs.append({"text": text[max(first, end) : last], "label": entity or None, "first": kind == "B"})
         end = last
     return {"id": name, "runs": [*runs, {"text": text[end:], "label": None, "first": False}]}
-
-
-def label_warnings(names: dict[str, set[str]]) -> list[str]:
-    """Return a warning for each label of a split that is missing in the training split: it can't be learned."""
-    return [
-        f"{split} has the label {name}, which no record of the training split has"
-        for split in SPLITS[1:]
-        for name in sorted(names[split] - names["train"])
-    ]
 
 
 def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) -> dict:
@@ -194,16 +181,17 @@ def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) ->
         raise UserError("has no span to learn from", dataset / "train.jsonl")
     labels, ledgers = bio_labels(set().union(*names.values())), {}
     for split in SPLITS:
-        source = dataset / f"{split}.jsonl"
         ledger = ledgers[split] = SpanLedger()
-        with open(source, "rb") as file:
-            count = sum(1 for _ in file)
-        records = (Record.from_row(row) for row in progress(read_jsonl(source), f"tokenize {split}", count))
+        records = records_of(dataset / f"{split}.jsonl", f"tokenize {split}")
         rows = tokenize_split(tokenizer, records, labels, settings, ledger)
         write_arrow(folder / f"{split}.arrow", rows, COLUMNS)
         log.info("%s: %d texts, %d spans, %s", split, ledger.rows, ledger.spans, dict(ledger.altered) or "none altered")
     write_json(folder / "labels.json", labels)
-    warnings = label_warnings(names)
+    warnings = [
+        f"{split} has the label {name}, which no record of the training split has"
+        for split in SPLITS[1:]
+        for name in sorted(names[split] - names["train"])
+    ]
     for line in warnings:
         log.warning(line)
     return {
