@@ -77,8 +77,8 @@ def converter_fault(output: str) -> str:
     return (faults or lines or ["no reason given"])[-1]
 
 
-def chat_changes(tokenizer, header_values: dict) -> tuple[dict[str, Value | None], list[str]]:
-    """Return the metadata changes with which a GGUF treats chats as the tokenizer does, and a line for each repair.
+def chat_changes(tokenizer, header_values: dict) -> dict[str, Value]:
+    """Return the metadata with which a GGUF treats chats as the tokenizer does; log what differs from the converter's.
 
     The template's `{% generation %}` tags are removed, because llama.cpp does not know them. llama.cpp adds BOS if and
     only if the template writes it, so that it occurs once, and never EOS, because it would end each prompt.
@@ -86,24 +86,20 @@ def chat_changes(tokenizer, header_values: dict) -> tuple[dict[str, Value | None
     if not tokenizer.chat_template:
         raise UserError("the merged model has no chat template", remedy="name one with 'chat_template' under its model")
     text = render(tokenizer, [{"role": "user", "content": "x"}], add_generation_prompt=True)
-    writes_bos = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
-    changes, repairs = {TEMPLATE_KEY: without_generation_tags(tokenizer.chat_template), ADD_BOS: writes_bos}, []
-    stated = header_values.get(ADD_BOS)
-    if stated is not None and stated != writes_bos:
-        repairs.append(f"{ADD_BOS} is {stated}, but the chat template {'writes' if writes_bos else 'has no'} BOS")
+    wanted = {ADD_BOS: bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)}
     for kind in ("bos", "eos"):
-        token, key = getattr(tokenizer, f"{kind}_token_id"), f"tokenizer.ggml.{kind}_token_id"
-        if token is not None and header_values.get(key) != token:
-            repairs.append(f"{key} is {header_values.get(key, 'missing')}, not {token}")
-            changes[key] = token
-    if header_values.get(ADD_EOS):
-        repairs.append(f"{ADD_EOS} is true: an EOS would end each prompt")
-        changes[ADD_EOS] = False
-    if header_values.get(VOCABULARY) == "llama" and header_values.get(ADD_SPACE, True) != prefixes_space(tokenizer):
-        changes[ADD_SPACE] = prefixes_space(tokenizer)
-        stated = header_values.get(ADD_SPACE, "missing")
-        repairs.append(f"{ADD_SPACE} is {stated}; the tokenizer behaves as {changes[ADD_SPACE]}")
-    return changes, repairs
+        if (token := getattr(tokenizer, f"{kind}_token_id")) is not None:
+            wanted[f"tokenizer.ggml.{kind}_token_id"] = token
+    if ADD_EOS in header_values:
+        wanted[ADD_EOS] = False
+    if header_values.get(VOCABULARY) == "llama":
+        wanted[ADD_SPACE] = prefixes_space(tokenizer)
+    for key, value in wanted.items():
+        if header_values.get(key, value) != value:
+            log.warning(
+                "mended: %s is %s, but the tokenizer or its chat template needs %s", key, header_values[key], value
+            )
+    return {TEMPLATE_KEY: without_generation_tags(tokenizer.chat_template), **wanted}
 
 
 def convert_to_gguf(merged: Path, tools: Path, base: Path, output: Path, settings: dict) -> None:
@@ -119,21 +115,16 @@ def convert_to_gguf(merged: Path, tools: Path, base: Path, output: Path, setting
         stage_folder(merged, staged, tokenizer)
         run_converter(tools, staged, converted)
         header = read_gguf(converted)
-        key = settings["model_key"]
-        name = model_name(
-            display_name(settings["model"], key), header.parameters, settings["run"], settings["project"]["version"]
-        )
+        title = display_name(settings["model"], settings["model_key"])
+        name = model_name(title, header.parameters, settings["run"], settings["project"]["version"])
         task = IMAGE_TAG if "vision_config" in read_json(merged / "config.json") else TEXT_TAG
         wanted = general_metadata(name, settings, read_json(base).get("license"), task)
-        wanted["general.name"], renamed = name_for_llama_cpp(wanted["general.name"], tokenizer)
-        changes = metadata_changes(list(header.values), wanted)
-        chat, repairs = chat_changes(tokenizer, header.values)
-        for repair in [*repairs, *([renamed] if renamed else [])]:
-            log.warning("mended: %s", repair)
+        wanted["general.name"] = name_for_llama_cpp(wanted["general.name"], tokenizer)
+        changes = metadata_changes(list(header.values), wanted) | chat_changes(tokenizer, header.values)
         if QUANTIZATION_VERSION not in header.values:
             changes[QUANTIZATION_VERSION] = QUANTIZATION_FORMAT
         with atomic_path(output) as beside:
-            rewrite_metadata(converted, beside, {**changes, **chat})
+            rewrite_metadata(converted, beside, changes)
     log.info("%s: %d weights", name.file_name("bf16"), header.parameters)
 
 

@@ -49,14 +49,9 @@ def show_native_lines() -> None:
     sys.stderr.flush()
 
 
-def native_faults() -> list[str]:
-    """Return the error lines of llama.cpp's log, else the last line."""
-    return fault_lines("".join(native_lines))
-
-
-def last_native_fault() -> str:
-    """Return the last error line of llama.cpp's log, else the last line."""
-    return native_faults()[-1]
+def native_fault(place: int = -1) -> str:
+    """Return the last error line of llama.cpp's log (or the first, `place` 0), else the last line."""
+    return fault_lines("".join(native_lines))[place]
 
 
 @contextmanager
@@ -94,7 +89,7 @@ def open_gguf(
         raise UserError(f"its chat template is not valid Jinja: {error}", path) from error
     except (ValueError, RuntimeError, AssertionError, MemoryError) as error:
         show_native_lines()
-        raise UserError(f"llama.cpp can't load it: {last_native_fault()}", path) from error
+        raise UserError(f"llama.cpp can't load it: {native_fault()}", path) from error
     native_lines.clear()
     try:
         yield model
@@ -123,34 +118,26 @@ def can_drop_tokens(model: "Llama") -> bool:
     return not stateful and llama_cpp.llama_model_n_swa(weights) == 0
 
 
-def token_text(model: "Llama", token: int) -> str:
-    """Return a token's text from the vocabulary; None for an absent token (-1)."""
+def of_vocabulary(model: "Llama", what: str, *arguments):
+    """Return the result of `llama_vocab_<what>` of llama.cpp's C interface for a model's vocabulary."""
     import llama_cpp
 
-    if token < 0:
-        return ""
-    return llama_cpp.llama_vocab_get_text(llama_cpp.llama_model_get_vocab(model.model), token).decode("utf-8")
+    return getattr(llama_cpp, f"llama_vocab_{what}")(llama_cpp.llama_model_get_vocab(model.model), *arguments)
+
+
+def token_text(model: "Llama", token: int) -> str:
+    """Return a token's text from the vocabulary; empty for an absent token (-1)."""
+    return of_vocabulary(model, "get_text", token).decode("utf-8") if token >= 0 else ""
 
 
 def adds_bos(model: "Llama") -> bool:
     """Return whether the GGUF requests a BOS token at the start of a text."""
-    import llama_cpp
-
-    return bool(llama_cpp.llama_vocab_get_add_bos(llama_cpp.llama_model_get_vocab(model.model)))
-
-
-def adds_eos(model: "Llama") -> bool:
-    """Return whether the GGUF requests an EOS token at the end of a text, which would end prompts."""
-    import llama_cpp
-
-    return bool(llama_cpp.llama_vocab_get_add_eos(llama_cpp.llama_model_get_vocab(model.model)))
+    return of_vocabulary(model, "get_add_bos")
 
 
 def ends_generation(model: "Llama", token: int) -> bool:
     """Return whether llama.cpp stops at a token."""
-    import llama_cpp
-
-    return bool(llama_cpp.llama_vocab_is_eog(llama_cpp.llama_model_get_vocab(model.model), token))
+    return of_vocabulary(model, "is_eog", token)
 
 
 def chat_text(model: "Llama", messages: list[dict], add_generation_prompt: bool = True) -> str:
@@ -162,15 +149,8 @@ def chat_text(model: "Llama", messages: list[dict], add_generation_prompt: bool 
 
     template = model.metadata.get(TEMPLATE_KEY)
     if template is None:
-        raise UserError(
-            "has no chat template",
-            model.model_path,
-            remedy="convert a model whose tokenizer has one",
-        )
-    bos, eos = (
-        token_text(model, model.token_bos()),
-        token_text(model, model.token_eos()),
-    )
+        raise UserError("has no chat template", model.model_path, remedy="convert a model whose tokenizer has one")
+    bos, eos = token_text(model, model.token_bos()), token_text(model, model.token_eos())
     try:
         return render_template(template, messages, bos, eos, add_generation_prompt)
     except TemplateError as error:
@@ -187,5 +167,5 @@ def token_ids(model: "Llama", text: str) -> list[int]:
     bos = token_text(model, model.token_bos())
     begins_with_bos = bool(bos) and text.startswith(bos)
     before = [model.token_bos()] if adds_bos(model) and not begins_with_bos else []
-    after = [model.token_eos()] if adds_eos(model) else []
+    after = [model.token_eos()] if of_vocabulary(model, "get_add_eos") else []
     return before + ids + after

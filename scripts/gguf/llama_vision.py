@@ -80,12 +80,11 @@ def with_markers(messages: list[dict]) -> list[dict]:
             raise UserError(f"a message contains '{marker}', which marks an image in llama.cpp")
         return part
 
-    def marked_content(content: str | list[dict]) -> str | list[dict]:
-        if isinstance(content, str):
-            return marked({"type": "text", "text": content})["text"]
-        return [marked(part) for part in content]
-
-    return [{**message, "content": marked_content(message["content"])} for message in messages]
+    contents = [
+        marked({"type": "text", "text": content})["text"] if isinstance(content, str) else [*map(marked, content)]
+        for content in (message["content"] for message in messages)
+    ]
+    return [{**message, "content": content} for message, content in zip(messages, contents, strict=True)]
 
 
 def pieces_ids(model: "Llama", text: str) -> list[list[int]]:
@@ -123,7 +122,7 @@ def open_vision(
     context = mtmd_cpp.mtmd_init_from_file(str(intact(mmproj)).encode(), model.model, options)
     if not context:
         llama.show_native_lines()
-        raise UserError(f"llama.cpp can't load it: {llama.native_faults()[0]}", mmproj)
+        raise UserError(f"llama.cpp can't load it: {llama.native_fault(0)}", mmproj)
     llama.native_lines.clear()
     try:
         yield Vision(context, image_spec)
@@ -162,7 +161,7 @@ class Vision:
         try:
             array = (mtmd_cpp.mtmd_bitmap_p_ctypes * len(bitmaps))(*bitmaps)
             if mtmd_cpp.mtmd_tokenize(self.context, handle, ctypes.byref(asked), array, len(bitmaps)):
-                raise UserError(f"llama.cpp can't read a prompt with images: {llama.last_native_fault()}")
+                raise UserError(f"llama.cpp can't read a prompt with images: {llama.native_fault()}")
             count = mtmd_cpp.mtmd_input_chunks_size(handle)
             yield [chunk_of(mtmd_cpp.mtmd_input_chunks_get(handle, i)) for i in range(count)]
         finally:
@@ -191,7 +190,7 @@ class Vision:
             self.context, model.ctx, chunk.handle, model.n_tokens, 0, model.n_batch, False, ctypes.byref(place)
         )
         if fault:
-            raise UserError(f"llama.cpp can't evaluate an image: {llama.last_native_fault()}")
+            raise UserError(f"llama.cpp can't evaluate an image: {llama.native_fault()}")
         model.n_tokens = place.value
 
     def embeddings(self, model: "Llama", chunk: "Chunk") -> "numpy.ndarray":
@@ -200,7 +199,7 @@ class Vision:
         from llama_cpp import mtmd_cpp
 
         if mtmd_cpp.mtmd_encode_chunk(self.context, chunk.handle):
-            raise UserError(f"llama.cpp can't encode an image: {llama.last_native_fault()}")
+            raise UserError(f"llama.cpp can't encode an image: {llama.native_fault()}")
         found = mtmd_cpp.mtmd_get_output_embd(self.context)
         return numpy.ctypeslib.as_array(found, shape=(chunk.tokens, model.n_embd())).copy()
 

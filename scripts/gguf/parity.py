@@ -162,18 +162,9 @@ def check_special_tokens(tokenizer, model: "Llama", texts: list[str]) -> dict[st
     return found
 
 
-def log_probabilities(logits: "numpy.ndarray") -> "numpy.ndarray":
-    """Return the log softmax of [positions, vocabulary] logits in double precision."""
-    import numpy
-
-    shifted = logits.astype(numpy.float64)
-    shifted -= shifted.max(axis=-1, keepdims=True)
-    return shifted - numpy.log(numpy.exp(shifted).sum(axis=-1, keepdims=True))
-
-
 def divergences(reference: "numpy.ndarray", other: "numpy.ndarray") -> "numpy.ndarray":
     """Return KL(reference || other) in nats at each position, from [positions, vocabulary] logits."""
-    import numpy
+    import torch
 
-    p, q = log_probabilities(reference), log_probabilities(other)
-    return (numpy.exp(p) * (p - q)).sum(axis=-1)
+    p, q = (torch.from_numpy(logits).double().log_softmax(-1) for logits in (reference, other))
+    return torch.nn.functional.kl_div(q, p, reduction="none", log_target=True).sum(-1).numpy()

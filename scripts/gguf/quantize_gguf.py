@@ -14,7 +14,7 @@ from scripts.common.cli import Progress, run_step, step_parser
 from scripts.common.errors import UserError, refuse_full_disk
 from scripts.common.files import atomic_path, write_json
 from scripts.gguf.check import check_gguf
-from scripts.gguf.llama import keep_native_lines, last_native_fault, native_lines
+from scripts.gguf.llama import keep_native_lines, native_fault, native_lines
 from scripts.gguf.reader import read_gguf
 from scripts.gguf.tensor_types import quant_line, types_of_quant
 
@@ -50,11 +50,10 @@ def quantize_gguf(source: Path, output: Path, quant: str, threads: int) -> dict:
     with atomic_path(output) as beside:
         keep_native_lines(listen)
         status = llama_cpp.llama_model_quantize(str(source).encode(), str(beside).encode(), parameters)
-        keep = "".join(native_lines)
-        log.info("%s", keep.strip())
+        log.info("%s", "".join(native_lines).strip())
         if status:
             refuse_full_disk(output)
-            raise UserError(f"llama.cpp can't quantize it to {quant}: {last_native_fault()}", source)
+            raise UserError(f"llama.cpp can't quantize it to {quant}: {native_fault()}", source)
         types = types_of_quant(read_gguf(beside), quant)
     log.info("%s", quant_line(types))
     return types

@@ -112,12 +112,7 @@ def compare_embeddings(rows: list[ImageRow], found: list[list["numpy.ndarray"]],
             f"the merged model's; the limit is {LARGEST_ERROR:g}",
             remedy="convert the mmproj file again",
         )
-    return {
-        "images": len(errors),
-        "mean_error": rounded(mean),
-        "max_error": rounded(largest),
-        "limit": LARGEST_ERROR,
-    }
+    return {"images": len(errors), "mean_error": rounded(mean), "max_error": rounded(largest), "limit": LARGEST_ERROR}
 
 
 def compare_vision(

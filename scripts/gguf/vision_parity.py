@@ -1,6 +1,5 @@
 """Compare images in serving and training: their sizes and tokens, and the texts around them."""
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from scripts.common.chat import render, text_ids
@@ -10,21 +9,11 @@ from scripts.common.records import images_of
 from scripts.common.vision import VisionTokenizer, cell_size, image_size, load_image
 from scripts.gguf.llama import adds_bos, chat_text
 from scripts.gguf.llama_vision import Vision, media_marker, prepared_image, with_markers
-from scripts.gguf.parity import ParityError, check_special_tokens, compare_ids, is_expressible
+from scripts.gguf.parity import Comparison, ParityError, check_special_tokens, compare_ids, is_expressible
 
 if TYPE_CHECKING:
     import numpy
     from llama_cpp import Llama
-
-
-@dataclass
-class ImageComparison:
-    """Results so far: numbers of equal conversations, with the GGUF's template and with the Modelfile's, and the names
-    of those that no TEMPLATE can express."""
-
-    equal: int = 0
-    modelfile_equal: int = 0
-    not_expressible: list[str] = field(default_factory=list)
 
 
 class ImageParity:
@@ -48,7 +37,7 @@ class ImageParity:
             self.arrays[name] = blank(*array.shape[:2])
         return self.arrays[name]
 
-    def check_conversation(self, shape: ChatShape, name: str, messages: list[dict], result: ImageComparison) -> None:
+    def check_conversation(self, shape: ChatShape, name: str, messages: list[dict], result: Comparison) -> None:
         """Compare one conversation's texts and the sizes of its images. Raises ParityError at the first difference."""
         open_ended = messages[-1]["role"] != "assistant"
         trained = split_at_images(
@@ -123,24 +112,20 @@ def compare_images(parity: ImageParity, shape: ChatShape, conversations: dict[st
     """Compare the tokens of conversations with images; return the counts."""
     texts = [render(parity.tokenizer, messages) for messages in conversations.values()]
     special = check_special_tokens(parity.tokenizer, parity.served, texts)
-    result, bar = ImageComparison(), Progress("compare images", len(conversations))
+    result, bar = Comparison(), Progress("compare images", len(conversations))
     for name, messages in conversations.items():
         parity.check_conversation(shape, name, messages, result)
         bar.advance()
     grids = [parity.tokenizer.grid(name) for name in parity.arrays]
+    processor = parity.tokenizer.processor
+    image_tokens = (processor.image_token, processor.image_break_token, processor.image_end_token)
     return {
         "conversations": result.equal,
         "modelfile": {"equal": result.modelfile_equal, "not_expressible": result.not_expressible},
-        "special_tokens": {name: special[name] for name in image_tokens(parity.tokenizer) if name in special},
+        "special_tokens": {name: special[name] for name in image_tokens if name in special},
         "images": len(grids),
         "tokens": sum(rows * (columns + 1) for rows, columns in grids),
     }
-
-
-def image_tokens(tokenizer: VisionTokenizer) -> tuple[str, str, str]:
-    """Return the texts of the image tokens."""
-    processor = tokenizer.processor
-    return processor.image_token, processor.image_break_token, processor.image_end_token
 
 
 def images_left_alone(parity: ImageParity, vision: Vision) -> int:
