@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scripts.common.chat import render, text_ids
 from scripts.common.chat_shape import ChatShape, shape_of_template
-from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.cli import Progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_json
 from scripts.common.threads import use_threads
@@ -155,10 +155,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -7,18 +7,14 @@
 llama.cpp reads it in addition to the model's file (`--mmproj`). Settings that llama.cpp does not support are errors.
 """
 
-import logging
 import sys
 from pathlib import Path
 
-from scripts.common.cli import run_step, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_path, check_manifest, read_json, scratch_folder
-from scripts.gguf.convert_to_gguf import run_converter
-from scripts.gguf.metadata import IMAGE_TAG, display_name, general_metadata, metadata_changes
+from scripts.common.files import atomic_path, read_json
+from scripts.gguf.convert_to_gguf import conversion_main, converted, described
+from scripts.gguf.metadata import IMAGE_TAG, metadata_changes
 from scripts.gguf.mmproj import LONGEST_EDGE
-from scripts.gguf.naming import model_name
-from scripts.gguf.reader import read_gguf
 from scripts.gguf.rewrite import rewrite_metadata
 from scripts.gguf.tokenizer_repairs import stage_folder
 from scripts.gguf.vision_weights import write_vision_weights
@@ -27,7 +23,6 @@ ARCHITECTURE = "Mistral3ForConditionalGeneration"
 BREAK = "[IMG_BREAK]"
 BICUBIC = 3  # PIL's number
 ROPE_BASE = 10000.0  # fixed in llama.cpp for this projector (tools/mtmd/clip.cpp)
-log = logging.getLogger(__name__)
 
 
 def check_config(config: dict, folder: Path) -> None:
@@ -75,47 +70,15 @@ def stage_vision(folder: Path, staged: Path, tokenizer) -> None:
 
 def convert_mmproj(merged: Path, tools: Path, base: Path, output: Path, settings: dict) -> None:
     """Convert the vision part of a merged model folder; `base` is the base model's manifest."""
-    from transformers import AutoTokenizer
-
-    trusted = check_manifest(merged / "manifest.json").get("trust_remote_code", False)
-    check_manifest(tools / "manifest.json")
     check_config(read_json(merged / "config.json"), merged)
-    images = image_settings(merged)
-    tokenizer = AutoTokenizer.from_pretrained(merged, trust_remote_code=trusted)
-    with scratch_folder(output) as temporary:
-        staged, converted = temporary / "model", temporary / "converted.gguf"
-        staged.mkdir()
-        stage_vision(merged, staged, tokenizer)
-        run_converter(tools, staged, converted, "--mmproj")
-        header = read_gguf(converted)
-        title = display_name(settings["model"], settings["model_key"])
-        name = model_name(title, header.parameters, settings["run"], settings["project"]["version"])
-        wanted = general_metadata(name, settings, read_json(base).get("license"), IMAGE_TAG)
-        changes = metadata_changes(list(header.values), wanted)
+    edge = image_settings(merged)["size"]["longest_edge"]
+    with converted(merged, tools, output, stage_vision, "--mmproj") as (_, header):
+        changes = metadata_changes(list(header.values), described(header, base, settings, IMAGE_TAG))
         with atomic_path(output) as beside:
-            rewrite_metadata(converted, beside, {**changes, LONGEST_EDGE: images["size"]["longest_edge"]})
-    log.info("%s: %d weights", name.file_name("bf16"), header.parameters)
+            rewrite_metadata(header.path, beside, {**changes, LONGEST_EDGE: edge})
 
 
-def step(arguments) -> None:
-    """Run the step."""
-    convert_mmproj(arguments.merged, arguments.tools, arguments.base, arguments.output, arguments.settings)
-
-
-def parser():
-    """Return the step's command line."""
-    result = step_parser(__doc__.splitlines()[0])
-    result.add_argument("merged", type=Path, help="merged Hugging Face model folder")
-    result.add_argument("--tools", type=Path, required=True, help="folder that fetch_converter.py made")
-    result.add_argument("--base", type=Path, required=True, help="manifest of the base model")
-    result.add_argument("--output", type=Path, required=True, help="GGUF file to write")
-    return result
-
-
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = conversion_main(convert_mmproj, __doc__.splitlines()[0])
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -18,7 +18,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.common.cli import run_step, step_parser
+from scripts.common.cli import step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, sha256_of, write_manifest
 from scripts.common.offline import pip_download
@@ -125,10 +125,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

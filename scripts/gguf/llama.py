@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +19,11 @@ TEMPLATE_KEY = "tokenizer.chat_template"
 LINES_KEPT = 400
 native_lines: deque[str] = deque(maxlen=LINES_KEPT)
 native_callback = None
-native_listener: Callable[[str], None] | None = None
 
 
-def keep_native_lines(listener: Callable[[str], None] | None = None) -> None:
-    """Keep llama.cpp's log in memory instead of printing it, and pass it to `listener`."""
-    global native_callback, native_listener
+def keep_native_lines() -> None:
+    """Keep llama.cpp's log in memory instead of printing it."""
+    global native_callback
     import ctypes
 
     import llama_cpp
@@ -33,12 +32,8 @@ def keep_native_lines(listener: Callable[[str], None] | None = None) -> None:
 
         @llama_cpp.llama_log_callback
         def native_callback(level: int, text: bytes, user_data: ctypes.c_void_p) -> None:
-            line = text.decode("utf-8", errors="replace")
-            native_lines.append(line)
-            if native_listener is not None:
-                native_listener(line)
+            native_lines.append(text.decode("utf-8", errors="replace"))
 
-    native_listener = listener
     native_lines.clear()
     llama_cpp.llama_log_set(native_callback, ctypes.c_void_p(0))
 

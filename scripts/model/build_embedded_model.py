@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from scripts.common.checksums import intact
-from scripts.common.cli import run_step, step_parser
+from scripts.common.cli import step_main, step_parser
 from scripts.common.files import atomic_folder, write_manifest
 from scripts.common.threads import use_threads
 from scripts.config.models import EmbeddedModel
@@ -134,10 +134,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from scripts.common.checksums import intact
-from scripts.common.cli import log, run_step
+from scripts.common.cli import log, step_main
 from scripts.common.files import atomic_folder, sha256_of, write_json
 from scripts.gguf.base_config import generation_config, model_config
 from scripts.gguf.base_tokenizer import write_tokenizer
@@ -69,10 +69,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

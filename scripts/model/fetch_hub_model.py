@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from scripts.common.cli import log, run_step
+from scripts.common.cli import log, step_main
 from scripts.common.errors import UserError
 from scripts.common.offline import is_offline
 from scripts.common.snapshot_from_cache import snapshot_from_cache
@@ -72,10 +72,7 @@ def parser():
     return model_parser(__doc__.splitlines()[0])
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from scripts.common.cli import Progress, run_step
+from scripts.common.cli import Progress, step_main
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_of, write_jsonl
 from scripts.gguf.llama import ends_generation, llama_device, open_gguf
@@ -157,10 +157,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

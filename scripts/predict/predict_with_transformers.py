@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scripts.common.base_model import device_name, four_bit, load_base, load_tokenizer
 from scripts.common.chat import end_of_turn_ids, prompt_ids, tokenize_conversation
-from scripts.common.cli import Progress, run_step
+from scripts.common.cli import Progress, step_main
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_jsonl
 from scripts.common.number_format import device_precision, torch_dtype
@@ -199,10 +199,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

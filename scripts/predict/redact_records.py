@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from scripts.common.cli import Progress, complete, log, run_step, step_parser
+from scripts.common.cli import Progress, complete, log, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_of, write_json
 from scripts.common.records import Record
@@ -106,10 +106,7 @@ def step(arguments: argparse.Namespace) -> None:
     write_json(arguments.facts, facts_of(redactor, settings, labels, arguments.model))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the step; return its exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

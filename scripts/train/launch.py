@@ -97,7 +97,7 @@ def as_helper() -> None:
 
 
 def start(command: list[str], environment: dict[str, str], to, before=as_helper) -> subprocess.Popen:
-    """Start a process that ends with this one; `stderr` is a stream (None: the stderr of this process)."""
+    """Start a process that ends with this one; `to` is the stream for its stderr (None: that of this process)."""
     return subprocess.Popen(command, env=environment, stderr=to, preexec_fn=before)
 
 
@@ -155,12 +155,12 @@ def first_failure(processes: list[subprocess.Popen], stopper: Stopper, exchange:
 def end(processes: list[subprocess.Popen]) -> None:
     """Wait for the running processes, and kill them after GRACE seconds."""
     deadline = time.monotonic() + GRACE
-    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
-        time.sleep(0.1)
     for process in processes:
-        if process.poll() is None:
+        try:
+            process.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
             process.kill()
-        process.wait()
+            process.wait()
 
 
 def run_on_nodes(command: list[str], arguments, exchange: Path) -> int:
@@ -192,20 +192,17 @@ def run_on_nodes(command: list[str], arguments, exchange: Path) -> int:
 
 def note_failure(exchange: Path, number: int, kind: str, message: str) -> None:
     """Record a failure: `kind` is killed, memory, user or fault."""
-    write_json(exchange / f"failed-{number}.json", {"kind": kind, "message": message, "number": number})
+    write_json(exchange / f"failed-{number}.json", {"kind": kind, "message": message})
 
 
 def why_failed(exchange: Path, status: int) -> Exception:
     """Return the error for the recorded failures: the one that caused the others."""
     failures = [read_json(path) for path in sorted(exchange.glob("failed-*.json"))]
-    for kind in ("killed", "memory", "user", "fault"):
-        found = [failure for failure in failures if failure["kind"] == kind]
-        if found and kind == "memory":
-            return MemoryError(found[0]["message"])
-        if found and kind == "user":
-            return UserError(found[0]["message"])
-        if found:
-            return RuntimeError(found[0]["message"])
+    kinds = {"killed": RuntimeError, "memory": MemoryError, "user": UserError, "fault": RuntimeError}
+    for kind, error in kinds.items():
+        for failure in failures:
+            if failure["kind"] == kind:
+                return error(failure["message"])
     return RuntimeError(f"the processes ended with status {status} and without a message")
 
 

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.cli import Progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, read_json, write_manifest
 from scripts.common.threads import use_threads
@@ -152,10 +152,7 @@ def parser():
     return merge_parser(__doc__.splitlines()[0])
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

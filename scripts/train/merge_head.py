@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from scripts.common.cli import Progress, run_step
+from scripts.common.cli import Progress, step_main
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, link_or_copy, read_json, write_json, write_manifest
 from scripts.common.threads import use_threads
@@ -99,10 +99,7 @@ def parser():
     return merge_parser(__doc__.splitlines()[0])
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scripts.common.base_model import load_tokenizer
 from scripts.common.chat import IGNORED, Conversation, tokenize_conversation
-from scripts.common.cli import log, progress, run_step, step_parser
+from scripts.common.cli import log, progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, check_manifest, read_json, read_jsonl, write_json
 from scripts.common.html import write_page
@@ -277,10 +277,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from scripts.common.base_model import load_tokenizer
 from scripts.common.chat import IGNORED
-from scripts.common.cli import log, run_step, step_parser
+from scripts.common.cli import log, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, read_jsonl, write_json
 from scripts.common.html import write_page
@@ -228,10 +228,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

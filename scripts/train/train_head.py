@@ -15,7 +15,7 @@ import sys
 import time
 
 from scripts.common.base_model import load_tokenizer
-from scripts.common.cli import log, run_step
+from scripts.common.cli import log, step_main
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, read_json
 from scripts.common.number_format import torch_dtype
@@ -198,10 +198,7 @@ def parser():
     return training_parser(__doc__.splitlines()[0])
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from scripts.common.base_model import four_bit, keep_layout, load_base, load_tokenizer
-from scripts.common.cli import log, run_step
+from scripts.common.cli import log, step_main
 from scripts.common.files import atomic_folder, check_manifest, read_json, write_manifest
 from scripts.common.number_format import torch_dtype
 from scripts.common.vision import is_vision, lower_longest_edge
@@ -180,10 +180,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())
