@@ -45,16 +45,7 @@ def run_converter(tools: Path, folder: Path, output: Path, *more: str) -> None:
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    command = [
-        sys.executable,
-        str(tools / CONVERTER),
-        str(folder),
-        "--outfile",
-        str(output),
-        "--outtype",
-        "bf16",
-        *more,
-    ]
+    command = [sys.executable, tools / CONVERTER, folder, "--outfile", output, "--outtype", "bf16", *more]
     options = {"env": env_vars, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     done = subprocess.run(command, **options, errors="replace", preexec_fn=die_with_parent, check=False)
     lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]

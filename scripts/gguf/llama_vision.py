@@ -154,7 +154,11 @@ class Vision:
         if markers != len(images):
             raise UserError(f"the chat template writes {markers} of {len(images)} images")
         handle = mtmd_cpp.mtmd_input_chunks_init()
-        bitmaps = [bitmap_of(image) for image in images]
+        bitmaps = []
+        for image in images:  # libmtmd copies the bytes
+            height, width, _ = image.shape
+            data = (ctypes.c_uint8 * image.size).from_buffer_copy(image.tobytes())
+            bitmaps.append(mtmd_cpp.mtmd_bitmap_init(width, height, data))
         data = text.encode("utf-8")
         bos = llama.token_text(model, model.token_bos())
         asked = mtmd_cpp.mtmd_input_text(data, len(data), not (bos and text.startswith(bos)), True)
@@ -223,12 +227,3 @@ def chunk_of(handle: int) -> Chunk:
     length = ctypes.c_size_t()
     ids = mtmd_cpp.mtmd_input_chunk_get_tokens_text(handle, ctypes.byref(length))
     return Chunk(handle, tokens, ids[: length.value])
-
-
-def bitmap_of(image: "numpy.ndarray") -> int:
-    """Return a libmtmd bitmap with a copy of an image's [height, width, 3] bytes."""
-    from llama_cpp import mtmd_cpp
-
-    height, width, _ = image.shape
-    data = (ctypes.c_uint8 * image.size).from_buffer_copy(image.tobytes())
-    return mtmd_cpp.mtmd_bitmap_init(width, height, data)

@@ -14,13 +14,7 @@ from scripts.gguf.rewrite import Int32, Value
 HUB = "https://huggingface.co/"
 TEXT_TAG, IMAGE_TAG = "text-generation", "image-text-to-text"  # the hub's names of tasks
 # Values that only the converter knows, kept unchanged.
-CONVERTERS_OWN = {
-    "general.architecture",
-    "general.type",
-    "general.file_type",
-    "general.quantization_version",
-    "general.alignment",
-}
+CONVERTERS_OWN = ("architecture", "type", "file_type", "quantization_version", "alignment")
 QUANT = re.compile(r"[.-]((I?Q|TQ)\d\w*|MXFP4|F16|BF16|F32)$", re.IGNORECASE)  # at the end of a GGUF file's name
 
 
@@ -43,7 +37,7 @@ def general_metadata(
     `settings` has the sections project, model, dataset and deploy of the configuration and the names of run, model and
     dataset; `license_name` is the base model's licence, `task` the hub's name of the task.
     """
-    project, deploy = settings["project"], settings["deploy"]
+    project, deploy, parameters = settings["project"], settings["deploy"], settings["deploy"]["parameters"]
     publisher = project["organization"] or project["author"] or project["name"]
     title = f"{display_name(settings['model'], settings['model_key'])} {settings['run']}"
     entries = {
@@ -61,7 +55,12 @@ def general_metadata(
         **base_model_metadata(settings["model"], settings["model_key"]),
         **dataset_metadata(settings["dataset"], settings["dataset_key"]),
         "general.tags": [task, project["name"]],
-        **sampling_metadata(deploy["parameters"]),
+        # The sampling defaults that llama.cpp reads from a file.
+        "general.sampling.top_k": Int32(parameters["top_k"]),
+        "general.sampling.top_p": float(parameters["top_p"]),
+        "general.sampling.min_p": float(parameters["min_p"]),
+        "general.sampling.temp": float(parameters["temperature"]),
+        "general.sampling.penalty_repeat": float(parameters["repeat_penalty"]),
     }
     return {key: value for key, value in entries.items() if value is not None}
 
@@ -93,18 +92,7 @@ def dataset_metadata(dataset: dict, key: str) -> dict[str, Value | None]:
     return entries
 
 
-def sampling_metadata(parameters: dict) -> dict[str, Value]:
-    """Return the sampling defaults that llama.cpp reads from a file."""
-    return {
-        "general.sampling.top_k": Int32(parameters["top_k"]),
-        "general.sampling.top_p": float(parameters["top_p"]),
-        "general.sampling.min_p": float(parameters["min_p"]),
-        "general.sampling.temp": float(parameters["temperature"]),
-        "general.sampling.penalty_repeat": float(parameters["repeat_penalty"]),
-    }
-
-
 def metadata_changes(present: list[str], wanted: dict[str, Value]) -> dict[str, Value | None]:
     """Return the changes that set these `general.*` entries and remove those that the converter guessed."""
-    guessed = [key for key in present if key.startswith("general.") and key not in CONVERTERS_OWN]
+    guessed = [key for key in present if key[:8] == "general." and key[8:] not in CONVERTERS_OWN]
     return {**dict.fromkeys(guessed), **wanted}

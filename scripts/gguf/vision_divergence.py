@@ -2,14 +2,20 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.common.chat_shape import ChatShape
-from scripts.common.files import check_manifest
 from scripts.common.records import images_of
 from scripts.common.vision import load_image, pixel_inputs, vision_tokenizer
-from scripts.gguf.divergence import ServedRows, TextRow, compare_rows, first_answered, load_merged, on_device, rounded
+from scripts.gguf.divergence import (
+    TextRow,
+    compare_rows,
+    first_answered,
+    load_merged,
+    on_device,
+    rounded,
+    served_logits,
+)
 from scripts.gguf.llama import chat_text, open_gguf
 from scripts.gguf.llama_vision import open_vision, prepared_image, read_image_spec, with_markers
 from scripts.gguf.parity import ParityError
@@ -22,15 +28,8 @@ if TYPE_CHECKING:
 # Relative to the embeddings' norm. Rounding causes some thousandths in fp32 and two hundredths in bf16; wrong rotary
 # positions, a missing norm or another activation cause tenths.
 LARGEST_ERROR = 0.1
+AFTER_IMAGES = "text after images"
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class VisionFiles:
-    """A vision run's files: its mmproj file and the folder of its images."""
-
-    mmproj: Path
-    images: Path
 
 
 @dataclass(frozen=True)
@@ -48,7 +47,6 @@ class ImageRow(TextRow):
         return [place for place, token in enumerate(self.ids) if token not in inside]
 
     def images(self) -> list:
-        """Return the conversation's images."""
         return [load_image(self.parity.tokenizer.folder, name) for name in images_of(self.messages)]
 
     def inputs(self) -> dict:
@@ -116,38 +114,31 @@ def compare_embeddings(rows: list[ImageRow], found: list[list["numpy.ndarray"]],
 
 
 def compare_vision(
-    merged: Path,
-    path: Path,
-    vision_files: VisionFiles,
-    settings: dict,
-    threads: int,
-    shape: ChatShape,
-    texts: list[TextRow],
-    conversations: dict[str, list[dict]],
+    arguments, trusted: bool, shape: ChatShape, texts: list[TextRow], conversations: dict[str, list[dict]]
 ) -> dict:
     """Compare the conversations with images, and the distributions of all conversations; return the report's section.
 
-    Raises ParityError if serving differs from training.
+    `arguments` are those of check_parity.py. Raises ParityError if serving differs from training.
     """
-    trusted = check_manifest(merged / "manifest.json").get("trust_remote_code", False)
-    tokenizer = vision_tokenizer(merged / "manifest.json", vision_files.images, settings)
-    image_spec = read_image_spec(vision_files.mmproj, settings["vision"]["longest_edge"])
+    settings, mmproj, threads = arguments.settings, arguments.mmproj, arguments.threads
+    tokenizer = vision_tokenizer(arguments.merged / "manifest.json", arguments.images, settings)
+    image_spec = read_image_spec(mmproj, settings["vision"]["longest_edge"])
     limit, chosen = settings["parity"]["max_kl"], first_answered(conversations, settings["parity"]["prompts"])
     lengths = [len(image_ids(tokenizer, messages)) for messages in chosen] + [len(row.ids) for row in texts]
-    with open_gguf(path, max(lengths), threads, logits_all=True) as model:
-        with open_vision(model, vision_files.mmproj, image_spec, threads) as vision:
+    with open_gguf(arguments.gguf, max(lengths), threads, logits_all=True) as model:
+        with open_vision(model, mmproj, image_spec, threads) as vision:
             parity = ImageParity(tokenizer, model, vision)
             found = compare_images(parity, shape, conversations)
             rows = [ImageRow(image_ids(tokenizer, messages), parity, messages) for messages in chosen]
             embeddings = [row.embeddings(model) for row in rows]
-            served = [ServedRows(model, texts, "text"), ServedRows(model, rows, "text after images")]
-        with open_vision(model, vision_files.mmproj, None, threads) as vision:
+            served = [served_logits(model, some, what) for what, some in (("text", texts), (AFTER_IMAGES, rows))]
+        with open_vision(model, mmproj, None, threads) as vision:
             found["otherwise_in_a_server"] = images_left_alone(parity, vision)
-    reference = load_merged(merged, trusted, vision=True)
-    divergence = compare_rows(served[0], reference, limit)
+    reference = load_merged(arguments.merged, trusted, vision=True)
+    divergence = compare_rows(texts, "text", served[0], reference, limit)
     if rows:
         found["embeddings"] = compare_embeddings(rows, embeddings, reference)
-        found["divergence"] = compare_rows(served[1], reference, limit)
+        found["divergence"] = compare_rows(rows, AFTER_IMAGES, served[1], reference, limit)
     return {"divergence": divergence, "images": found}
 
 
