@@ -23,7 +23,6 @@ class EpochSampler(torch.utils.data.Sampler):
         self.lengths, self.seed, self.group, self.multiple, self.epoch = lengths, seed, group, multiple, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch; called by the trainer."""
         self.epoch = epoch
 
     def __len__(self) -> int:

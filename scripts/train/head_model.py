@@ -69,18 +69,13 @@ def load_classifier(
     facts = check_manifest(manifest)
     folder, attention = Path(manifest).parent, settings["training"]["attention"]
     trust = facts.get("trust_remote_code", False)
-    wanted = classifier_config(folder, labels, settings["head"]["dropout"])
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
-    config.id2label = {int(number): label for number, label in wanted["id2label"].items()}
-    config.label2id, config.classifier_dropout = wanted["label2id"], wanted["classifier_dropout"]
-    if layer is not None and layer < wanted.get("num_hidden_layers", 0):
-        config.num_hidden_layers = layer
-        if getattr(config, "layer_types", None):
-            config.layer_types = config.layer_types[:layer]
+    config = classifier_config(folder, labels, settings["head"]["dropout"])
+    if layer is not None and layer < config.get("num_hidden_layers", 0):
+        config = end_at_layer(config, layer)
     options = {} if attention == "auto" else {"attn_implementation": attention}
     model = AutoModelForTokenClassification.from_pretrained(
         folder,
-        config=config,
+        config=AutoConfig.from_pretrained(folder, trust_remote_code=trust).from_dict(config),
         dtype=torch_dtype(precision),
         quantization_config=quantization,
         device_map={"": 0 if torch.cuda.is_available() else "cpu"},

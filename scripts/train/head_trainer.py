@@ -57,12 +57,10 @@ class HeadTrainer(SpanTrainer):
         return EpochSampler([len(ids) for ids in self.train_split.rows.ids], self.row_seed)
 
     def get_train_dataloader(self):
-        """Return the loader of micro-batches of row numbers and labels."""
         self.data_collator = self.train_split.batch
         return super().get_train_dataloader()
 
     def get_eval_dataloader(self, eval_dataset=None):
-        """Return the loader of the validation split."""
         self.data_collator = self.validation.batch
         return super().get_eval_dataloader(eval_dataset)
 

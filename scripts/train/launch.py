@@ -118,13 +118,11 @@ class Stopper:
         self.before = {number: signal.signal(number, self.stop) for number in (*SIGNALS, signal.SIGUSR1)}
 
     def stop(self, *_) -> None:
-        """Ask all processes to end."""
         self.asked = True
         for process in self.processes:
             process.send_signal(self.signal_to_pass_on)
 
     def undo(self) -> None:
-        """Restore the previous handlers."""
         for number, before in self.before.items():
             signal.signal(number, before)
 

@@ -93,14 +93,6 @@ def module_names(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: rename_source_key(name, renamings, [], model.base_model_prefix, known)[0] for name in names}
 
 
-def names_of_updates(folder: Path, updates: dict[str, Callable]) -> dict[str, str]:
-    """Map each tensor of the base's files that the adapter changes to the adapter's name for it."""
-    names = weight_files(folder).keys()
-    if names >= updates.keys():
-        return {name: name for name in updates}
-    return {name: ours for name, ours in module_names(folder, names).items() if ours in updates}
-
-
 def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
     """Write the merged model's folder; raises UserError if the adapter does not fit the base."""
     from safetensors import safe_open
@@ -109,8 +101,11 @@ def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
     facts, trust = check_manifest(adapter), check_manifest(base).get("trust_remote_code", False)
     updates = adapter_updates(adapter.parent)
     vision = is_vision(facts)
-    names = names_of_updates(base.parent, updates) if vision else {name: name for name in updates}
-    weights = sorted(base.parent.glob("*.safetensors"))
+    names = {name: name for name in updates}  # the adapter's name of each tensor in the base's files that it changes
+    found = weight_files(base.parent)
+    if vision and not updates.keys() <= found.keys():
+        names = {name: ours for name, ours in module_names(base.parent, found).items() if ours in updates}
+    weights = sorted({*found.values()})
     bar = Progress("merge", len(weights))
     with atomic_folder(output) as folder:
         for path in weights:
@@ -131,28 +126,25 @@ def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
         write_manifest(folder, base=facts["base"], method=facts["method"], trust_remote_code=trust, **seen)
 
 
-def step(arguments) -> None:
-    """Run the step."""
-    use_threads(arguments.threads)
-    merge_adapter(arguments.adapter, arguments.base, arguments.output)
+def merge_main(merge: Callable, description: str) -> Callable[..., int]:
+    """Return the `main` of a program that runs `merge` like `merge_adapter`."""
+
+    def step(arguments) -> None:
+        use_threads(arguments.threads)
+        merge(arguments.adapter, arguments.base, arguments.output)
+
+    def parser():
+        result = step_parser(description)
+        result.add_argument("adapter", type=Path, help="manifest.json of the adapter or the head")
+        result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
+        result.add_argument("--output", type=Path, required=True, help="folder for the merged model")
+        result.add_argument("--threads", type=int, default=2, help="CPU threads")
+        return result
+
+    return step_main(step, parser)
 
 
-def merge_parser(description: str):
-    """Return the command line of a step that merges an adapter or a head into its base."""
-    result = step_parser(description)
-    result.add_argument("adapter", type=Path, help="manifest.json of the adapter or the head")
-    result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
-    result.add_argument("--output", type=Path, required=True, help="folder for the merged model")
-    result.add_argument("--threads", type=int, default=2, help="CPU threads")
-    return result
-
-
-def parser():
-    """Return the step's command line."""
-    return merge_parser(__doc__.splitlines()[0])
-
-
-main = step_main(step, parser)
+main = merge_main(merge_adapter, __doc__.splitlines()[0])
 
 if __name__ == "__main__":
     sys.exit(main())

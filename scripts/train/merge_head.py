@@ -14,12 +14,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from scripts.common.cli import Progress, step_main
+from scripts.common.cli import Progress
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, link_or_copy, read_json, write_json, write_manifest
-from scripts.common.threads import use_threads
 from scripts.model.tokenizer_files import copy_tokenizer_files
-from scripts.train.merge_adapter import adapter_updates, merge_parser
+from scripts.train.merge_adapter import adapter_updates, merge_main
 
 BACKBONE = "model."
 
@@ -88,18 +87,7 @@ def merge_head(adapter: Path, base: Path, output: Path) -> None:
         write_manifest(folder, base=facts["base"], method=facts["method"], trust_remote_code=trust)
 
 
-def step(arguments) -> None:
-    """Run the step."""
-    use_threads(arguments.threads)
-    merge_head(arguments.adapter, arguments.base, arguments.output)
-
-
-def parser():
-    """Return the step's command line."""
-    return merge_parser(__doc__.splitlines()[0])
-
-
-main = step_main(step, parser)
+main = merge_main(merge_head, __doc__.splitlines()[0])
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -33,7 +33,6 @@ class RetryLog:
         self.all = self.read()
 
     def read(self) -> list[dict]:
-        """Return the executions so far."""
         found = [row for row in read_jsonl(self.path) if row["run"] == self.run] if self.path.is_file() else []
         counts = [*(entry["oom_kills"] for entry in found[1:]), oom_kills()]
         for entry, after in zip(found, counts, strict=False):
@@ -51,12 +50,10 @@ class RetryLog:
         return min(max(too_large, default=0) + 1, self.last)
 
     def shape(self, attempt: int) -> tuple[int, int]:
-        """Return micro-batch and accumulation per process for an attempt."""
         processes = self.training["processes"] * self.training["nodes"]
         return batch_shape(self.training["micro_batch"], self.training["accumulation"], attempt, processes)
 
     def begin(self, attempt: int) -> None:
-        """Log that training starts."""
         micro_batch, accumulation = self.shape(attempt)
         if self.all:
             before = self.all[-1]
@@ -83,7 +80,6 @@ class RetryLog:
         write_jsonl(self.path, self.all, part=True)
 
     def facts(self) -> list[dict]:
-        """Return the executions for the run's facts."""
         keys = ("micro_batch", "accumulation", "ended", "memory_mb")
         return [{key: entry[key] for key in keys if key in entry} for entry in self.all]
 

@@ -77,18 +77,6 @@ def text_and_spans(record: Record) -> tuple[str, list[list]]:
     return text_of(asked[-1]["content"]), record.spans
 
 
-def gold_labels(dataset: Path) -> dict[str, set[str]]:
-    """Return the entity labels in each split's records; raises UserError for records without spans."""
-    return {
-        split: {
-            name
-            for row in read_jsonl(dataset / f"{split}.jsonl")
-            for _, _, name in text_and_spans(Record.from_row(row))[1]
-        }
-        for split in SPLITS
-    }
-
-
 def window_rows(name: str, text: TokenizedText, labels: list[int], frame: tuple, settings: dict) -> Iterator[dict]:
     """Yield the rows of one text's windows; `settings` is `tokens` of the configuration."""
     before, after = frame
@@ -176,7 +164,14 @@ def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) ->
             f"tokens.max_length is {settings['max_length']}, the model {manifest['name']} takes {positions} tokens",
             remedy=f"set tokens.max_length to {positions} or less",
         )
-    names = gold_labels(dataset)
+    names = {
+        split: {
+            name
+            for row in read_jsonl(dataset / f"{split}.jsonl")
+            for _, _, name in text_and_spans(Record.from_row(row))[1]
+        }
+        for split in SPLITS
+    }
     if not names["train"]:
         raise UserError("has no span to learn from", dataset / "train.jsonl")
     labels, ledgers = bio_labels(set().union(*names.values())), {}

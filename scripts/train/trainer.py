@@ -73,7 +73,6 @@ class Trainer(Sharded, Resumable, SFTTrainer):
         return {"metrics": metrics, "tokens": self._total_train_tokens}
 
     def set_sums(self, sums: dict) -> None:
-        """Restore the sums of a checkpoint."""
         self._metrics["train"].clear()
         self._metrics["train"].update({name: list(values) for name, values in sums["metrics"].items()})
         self._total_train_tokens = sums["tokens"]
@@ -128,7 +127,6 @@ class SpanTrainer(Resumable, transformers.Trainer):
         return self.trained.tolist()
 
     def set_sums(self, sums: list[float]) -> None:
-        """Restore the sums of a checkpoint."""
         self.trained = torch.tensor(sums, dtype=torch.float64)
 
     def log(self, logs, start_time=None):

@@ -1,6 +1,5 @@
 """One attempt at a run: its files, settings, fingerprint and facts."""
 
-import importlib.util
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -8,7 +7,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 from scripts.common.checksums import intact, known_sha256
-from scripts.common.errors import UserError
 from scripts.common.files import check_manifest
 from scripts.common.number_format import FORMATS, precision_of_run
 from scripts.train.arguments import batch_shape
@@ -62,7 +60,6 @@ class TrainingRun:
 
     @cached_property
     def device(self) -> str:
-        """The name of the GPU, or "cpu"."""
         import torch
 
         return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
@@ -96,7 +93,6 @@ class TrainingRun:
 
     @property
     def num_processes(self) -> int:
-        """The number of processes that train the run."""
         return self.settings["training"]["processes"] * self.settings["training"]["nodes"]
 
     @property
@@ -107,7 +103,6 @@ class TrainingRun:
 
     @property
     def name(self) -> str:
-        """The name of the run."""
         return self.checkpoints.parent.name
 
     def facts(self, folder: Path, meter: EnergyMeter, trainer, **others) -> dict:
@@ -131,13 +126,3 @@ class TrainingRun:
             "versions": self.inputs["versions"],
             **run_metadata(time.monotonic() - self.started, meter),
         }
-
-
-def check_packages(training: dict) -> None:
-    """Raise UserError when a package that the settings ask for is not installed."""
-    needed = {tracker: tracker for tracker in training["report_to"]}
-    if training["attention"] == "flash_attention_2":
-        needed["flash_attn"] = "attention: flash_attention_2"
-    for package, wish in needed.items():
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"training asks for {wish}, but the package {package} is not installed")

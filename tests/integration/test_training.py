@@ -113,8 +113,6 @@ def test_a_loss_or_a_norm_that_is_not_a_number_is_one_line_or_null(train, tmp_pa
 @pytest.mark.parametrize(
     ("sections", "line"),
     [
-        ({"training": {"attention": "flash_attention_2"}}, "the package flash_attn is not installed"),
-        ({"training": {"report_to": ["wandb"]}}, "training asks for wandb, but the package wandb is not installed"),
         ({"lora": {"target_modules": ["no_such_proj"]}}, "lora.target_modules: "),
     ],
 )
