@@ -26,7 +26,6 @@ class AnswerFile:
                 self.rows[row["prompt_set"], row["id"]] = row
 
     def has(self, prompt: Prompt) -> bool:
-        """Return whether the prompt has an answer."""
         return (prompt.prompt_set, prompt.id) in self.rows
 
     def add(self, prompt: Prompt, answer: dict) -> None:

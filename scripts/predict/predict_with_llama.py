@@ -24,17 +24,6 @@ RESULT_VERSION = 2  # raise it with a change of the results: see scripts/workflo
 Reader = TextReader | ImageReader
 
 
-def sampling_options(generation: dict) -> dict:
-    """Return the options of `Llama.generate`; temperature 0 is greedy."""
-    return {
-        "temp": generation["temperature"],
-        "top_k": generation["top_k"],
-        "top_p": generation["top_p"],
-        "min_p": generation["min_p"],
-        "repeat_penalty": generation["repetition_penalty"],
-    }
-
-
 def answer_prompt(model, reader: Reader, messages: list[dict], generation: dict, seed: int) -> dict:
     """Generate one answer; it does not depend on earlier prompts."""
     model.set_seed(seed)
@@ -43,7 +32,9 @@ def answer_prompt(model, reader: Reader, messages: list[dict], generation: dict,
     prompt_tokens = model.n_tokens + len(ids)
     answer: list[int] = []
     stop = "length"
-    for token in model.generate(ids, reset=False, **sampling_options(generation)):
+    options = {key: generation[key] for key in ("top_k", "top_p", "min_p")}
+    options |= {"temp": generation["temperature"], "repeat_penalty": generation["repetition_penalty"]}  # 0: greedy
+    for token in model.generate(ids, reset=False, **options):
         if ends_generation(model, token):
             stop = "end"
             break
@@ -127,17 +118,13 @@ def context_needed(path: Path, reader: Reader, prompts: list[Prompt], new_tokens
     return needed
 
 
-def hashes_of_model(arguments) -> dict:
-    """Return the hashes of the model's files, for the fingerprint of the partial file."""
-    files = {"gguf": arguments.model} | ({"mmproj": arguments.mmproj} if arguments.mmproj else {})
-    return {kind: sha256_of(path) for kind, path in files.items()}
-
-
 def step(arguments) -> None:
     """Run the step."""
     prompts, reader, threads = prompts_of(arguments), reader_of(arguments), arguments.threads
     generation = arguments.settings["generation"]
-    circumstances = prompt_circumstances(arguments, prompts, hashes_of_model(arguments), RESULT_VERSION)
+    files = {"gguf": arguments.model} | ({"mmproj": arguments.mmproj} if arguments.mmproj else {})
+    hashes = {kind: sha256_of(path) for kind, path in files.items()}
+    circumstances = prompt_circumstances(arguments, prompts, hashes, RESULT_VERSION)
     file = AnswerFile(arguments.answers, circumstances, llama_device())
     context = context_needed(arguments.model, reader, prompts, generation["max_new_tokens"])
     with open_gguf(arguments.model, context, threads) as model, reader.opened(model, threads):

@@ -135,6 +135,8 @@ def measure_likelihood(model, tokenizer, prompts: list[Prompt], batch_size: int)
     """Return the negative log likelihood of each expected answer (nats, end token included)."""
     import torch
 
+    from scripts.train.padding import pad_batch
+
     wanted = [prompt for prompt in prompts if prompt.expected]
     rows = []
     for prompt in wanted:
@@ -142,17 +144,14 @@ def measure_likelihood(model, tokenizer, prompts: list[Prompt], batch_size: int)
         rows.append(tokenize_conversation(tokenizer, messages, last_turn_only=True))
     results: list[dict | None] = [None] * len(rows)
     for batch in batches_by_length([len(row.ids) for row in rows], batch_size):
-        width = max(len(rows[i].ids) for i in batch)
-        ids = [rows[i].ids + [tokenizer.pad_token_id] * (width - len(rows[i].ids)) for i in batch]
-        mask = [[1] * len(rows[i].ids) + [0] * (width - len(rows[i].ids)) for i in batch]
-        inputs = torch.tensor(ids, device=model.device)
+        padded = pad_batch([{"input_ids": rows[i].ids, "labels": rows[i].ids} for i in batch], tokenizer.pad_token_id)
+        inputs, mask = padded["input_ids"].to(model.device), padded["attention_mask"].to(model.device)
         options = pixels_of(tokenizer, [wanted[i].messages for i in batch], model.device)
         # Logits are computed only at positions before a measured token of any row of the batch.
         kept = sorted({j - 1 for i in batch for j, use in enumerate(rows[i].trained) if use})
         column = {position: number for number, position in enumerate(kept)}
         options["logits_to_keep"] = torch.tensor(kept, device=model.device)
         with torch.inference_mode():
-            mask = torch.tensor(mask, device=model.device)
             logits = model(input_ids=inputs, attention_mask=mask, use_cache=False, **options).logits
         for place, i in enumerate(batch):
             targets = [j for j, use in enumerate(rows[i].trained) if use]
