@@ -14,7 +14,7 @@ from pathlib import Path
 
 from scripts.common.chat import render, text_ids
 from scripts.common.chat_shape import ChatShape, shape_of_template
-from scripts.common.cli import Progress, step_main, step_parser
+from scripts.common.cli import progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_json
 from scripts.common.threads import use_threads
@@ -57,10 +57,9 @@ def compare_tokens(tokenizer, path: Path, conversations: dict[str, list[dict]]) 
         special = check_special_tokens(tokenizer, model, texts)
         bos, eos = token_text(model, model.token_bos()), token_text(model, model.token_eos())
         shape = shape_of_template(model.metadata[TEMPLATE_KEY], bos, eos)
-        result, bar = Comparison(), Progress("compare token ids", len(conversations))
-        for name, messages in conversations.items():
+        result = Comparison()
+        for name, messages in progress(conversations.items(), "compare token ids", len(conversations)):
             compare_conversation(tokenizer, model, shape, name, messages, result)
-            bar.advance()
         return {
             "conversations": {"equal": result.equal, "refused_by_both": result.refused},
             "modelfile": {"equal": result.modelfile_equal, "not_expressible": result.not_expressible},

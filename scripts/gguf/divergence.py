@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.common.base_model import has_room
-from scripts.common.cli import Progress
+from scripts.common.cli import progress
 from scripts.common.number_format import is_native
 from scripts.gguf.parity import ParityError, divergences
 
@@ -89,12 +89,10 @@ def served_logits(served: "Llama", rows: list[TextRow], what: str) -> "numpy.mem
     if not rows:
         return numpy.empty(shape)
     found = numpy.memmap(tempfile.TemporaryFile(), numpy.float32, "w+", shape=shape)  # noqa: SIM115
-    bar = Progress(f"evaluate {what} in llama.cpp", len(rows))
-    for row in rows:
+    for row in progress(rows, f"evaluate {what} in llama.cpp", len(rows)):
         row.evaluate(served)
         found[start : start + len(row.places)] = served.scores[row.places]
         start += len(row.places)
-        bar.advance()
     return found
 
 
@@ -107,8 +105,7 @@ def compare_rows(rows: list[TextRow], what: str, served: "numpy.memmap", referen
     import torch
 
     values, agreeing, start = [], 0, 0
-    bar = Progress(f"compare distributions of {what}", len(rows))
-    for row in rows:
+    for row in progress(rows, f"compare distributions of {what}", len(rows)):
         inputs = on_device({"input_ids": torch.tensor([row.ids]), **row.inputs()}, reference)
         with torch.inference_mode():
             logits = reference(**inputs).logits[0].float().cpu().numpy()
@@ -119,7 +116,6 @@ def compare_rows(rows: list[TextRow], what: str, served: "numpy.memmap", referen
             values.append(divergences(ours, theirs))
             agreeing += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
             start += len(part)
-        bar.advance()
     found = numpy.concatenate(values)
     mean = float(found.mean())
     log.info("KL divergence: mean %.6f, largest %.6f nats over %d positions (%s)", mean, max(found), len(found), what)

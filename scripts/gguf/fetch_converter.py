@@ -59,15 +59,6 @@ def download_archive(requirements: Path, folder: Path) -> Path:
     return pip_download(requirements, folder, options, f"{pin.package} {pin.version}", ARCHIVE_VARIABLE)
 
 
-def check_archive(archive: Path, pin: Pin) -> None:
-    """Raise UserError for an archive that is missing or is not the pinned one."""
-    if not archive.is_file():
-        raise UserError("is missing", archive, remedy=f"correct or unset {ARCHIVE_VARIABLE}")
-    found = sha256_of(archive)
-    if found != pin.sha256:
-        raise UserError(f"has SHA-256 {found}, not {pin.sha256} of {pin.package} {pin.version}", archive)
-
-
 def unpack_converter(archive: Path, folder: Path) -> None:
     """Unpack the converter from the archive into a folder. Raises UserError for a member outside of it."""
     with tarfile.open(archive) as content:
@@ -105,7 +96,10 @@ def fetch_converter(
             copy_converter(image_folder, requirements, beside)
         else:
             archive = archive or download_archive(requirements, Path(temporary))
-            check_archive(archive, pin)
+            if not archive.is_file():
+                raise UserError("is missing", archive, remedy=f"correct or unset {ARCHIVE_VARIABLE}")
+            if (found := sha256_of(archive)) != pin.sha256:
+                raise UserError(f"has SHA-256 {found}, not {pin.sha256} of {pin.package} {pin.version}", archive)
             unpack_converter(archive, beside)
         write_manifest(beside, package=pin.package, version=pin.version, sha256=pin.sha256)
     log.info("made of %s %s", pin.package, pin.version)

@@ -60,9 +60,8 @@ def open_gguf(
     """Open a GGUF file in llama.cpp, and close it when the block ends.
 
     `context` is in tokens (None: the model's training context; with `logits_all`, memory for one row of logits per
-    token of context is allocated); `threads` defaults to llama.cpp's own choice. The native log is shown only on
-    failure. Raises UserError for a file that is not GGUF, has changed since it was written, or that llama.cpp can't
-    load.
+    token is allocated). The native log is shown only on failure. Raises UserError for a file that has changed since it
+    was written, or that llama.cpp can't load.
     """
     check_gguf(intact(path))
     import llama_cpp

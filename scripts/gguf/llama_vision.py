@@ -103,8 +103,8 @@ def open_vision(
 ) -> Iterator["Vision"]:
     """Open an mmproj file for an open model, and close it when the block ends.
 
-    Without `sight`, libmtmd scales images to its own limits, as in a server. Raises UserError for a file that llama.cpp
-    can't load or that belongs to another model.
+    Without `image_spec`, libmtmd scales images to its own limits, as in a server. Raises UserError for a file that
+    llama.cpp can't load or that belongs to another model.
     """
     read_gguf(mmproj)
     import llama_cpp
@@ -145,8 +145,7 @@ class Vision:
     def chunks(self, model: "Llama", text: str, images: list["numpy.ndarray"]) -> Iterator[list["Chunk"]]:
         """Yield the chunks of a marked text in order: its images and the texts between them.
 
-        The images are arrays of [height, width, 3] bytes from `prepared_image`. Raises UserError if the number of
-        markers differs from the number of images.
+        The images are arrays of [height, width, 3] bytes. Raises UserError if there are more or fewer markers.
         """
         from llama_cpp import mtmd_cpp
 

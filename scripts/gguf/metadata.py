@@ -34,8 +34,8 @@ def general_metadata(
 ) -> dict[str, Value]:
     """Return the entries that describe a model, its origin, and its sampling defaults.
 
-    `settings` has the sections project, model, dataset and deploy of the configuration and the names of run, model and
-    dataset; `license_name` is the base model's licence, `task` the hub's name of the task.
+    `settings` has the sections project, model, dataset and deploy and the names of run, model and dataset;
+    `license_name` is the base model's licence, `task` the hub's name of the task.
     """
     project, deploy, parameters = settings["project"], settings["deploy"], settings["deploy"]["parameters"]
     publisher = project["organization"] or project["author"] or project["name"]

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 from scripts.common.chat import render, text_ids
 from scripts.common.chat_shape import ChatShape
-from scripts.common.cli import Progress
+from scripts.common.cli import progress
 from scripts.common.records import images_of
 from scripts.common.vision import VisionTokenizer, cell_size, image_size, load_image
 from scripts.gguf.llama import adds_bos, chat_text
@@ -112,10 +112,9 @@ def compare_images(parity: ImageParity, shape: ChatShape, conversations: dict[st
     """Compare the tokens of conversations with images; return the counts."""
     texts = [render(parity.tokenizer, messages) for messages in conversations.values()]
     special = check_special_tokens(parity.tokenizer, parity.served, texts)
-    result, bar = Comparison(), Progress("compare images", len(conversations))
-    for name, messages in conversations.items():
+    result = Comparison()
+    for name, messages in progress(conversations.items(), "compare images", len(conversations)):
         parity.check_conversation(shape, name, messages, result)
-        bar.advance()
     grids = [parity.tokenizer.grid(name) for name in parity.arrays]
     processor = parity.tokenizer.processor
     image_tokens = (processor.image_token, processor.image_break_token, processor.image_end_token)

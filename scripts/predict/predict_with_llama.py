@@ -11,7 +11,7 @@ import sys
 import time
 from pathlib import Path
 
-from scripts.common.cli import Progress, step_main
+from scripts.common.cli import progress, step_main
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_of, write_jsonl
 from scripts.gguf.llama import ends_generation, llama_device, open_gguf
@@ -54,12 +54,10 @@ def answer_prompt(model, reader: Reader, messages: list[dict], generation: dict,
 
 def answer_prompts(model, reader: Reader, prompts: list[Prompt], file: AnswerFile, generation: dict, what: str) -> None:
     """Generate the missing answers one after the other; each prompt has its own random seed."""
-    bar = Progress(what, len(prompts))
-    for number, prompt in enumerate(prompts):
+    for number, prompt in enumerate(progress(prompts, what, len(prompts))):
         if not file.has(prompt):
             seed = generation["seed"] * 1_000_003 + number
             file.add(prompt, answer_prompt(model, reader, prompt.messages, generation, seed))
-        bar.advance()
 
 
 def answered(prompt: Prompt) -> list[dict]:

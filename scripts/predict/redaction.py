@@ -40,11 +40,10 @@ def folded(text: str) -> str:
 
 
 def disjoint(text: str, found: list[list]) -> list[tuple[int, int, str]]:
-    """Return sorted places (start, end, label), extended to whole words and merged where they overlap.
+    """Return sorted places (start, end, label) without white space at their ends, extended to whole words.
 
-    An error at the edge of an entity would leave part of a word, which may reveal the entity. Places are therefore
-    extended to whole words and merged if they then overlap; the longer place gives the label. White space at the ends
-    of a place is trimmed first.
+    An error at the edge of an entity would leave part of a word, which may reveal it. Places that overlap are merged;
+    the longer place gives the label.
     """
     places: list[tuple[int, int, str]] = []
     longest = 0

@@ -114,8 +114,7 @@ def check_checkpoint(path: Path) -> dict:
 def refuse_code(path: Path) -> None:
     """Raise UserError for the first file of a checkpoint that is more than plain data.
 
-    Anyone who can write a checkpoint can also write its manifest. PyTorch files are read here as later: tensors and
-    plain values, without running code.
+    Anyone who can write a checkpoint can also write its manifest.
     """
     import torch
     from transformers.trainer_pt_utils import safe_globals

@@ -25,8 +25,8 @@ class NoMeterError(Exception):
 def rapl_counters(folder: Path = POWERCAP) -> list[Counter]:
     """Return the counter of each CPU package; it includes all processes of the machine.
 
-    Source: the Linux kernel's power capping framework (Documentation/power/powercap). Raises NoMeterError if there is
-    none, or if only root may read it.
+    Source: Documentation/power/powercap of the Linux kernel. Raises NoMeterError if there is none, or only root reads
+    it.
     """
     try:
         names = {zone: (zone / "name").read_text(encoding="ascii") for zone in sorted(folder.glob("intel-rapl:*"))}
@@ -45,8 +45,7 @@ def rapl_counters(folder: Path = POWERCAP) -> list[Counter]:
 def gpu_counters(uuids: list[str], library: str = NVML_LIBRARY) -> list[Counter]:
     """Return the counter of each of these GPUs; it includes all processes on the GPU.
 
-    Source: NVML's nvmlDeviceGetTotalEnergyConsumption, in millijoules, on Volta and later. Raises NoMeterError without
-    a GPU, or for a GPU without a counter, such as a MIG instance.
+    Source: NVML's nvmlDeviceGetTotalEnergyConsumption. Raises NoMeterError without a GPU, or for one without a counter.
     """
     if not uuids:
         raise NoMeterError("no GPU is used")

@@ -17,7 +17,7 @@ import torch
 
 from scripts.common.chat import IGNORED
 from scripts.common.checksums import intact
-from scripts.common.cli import Progress
+from scripts.common.cli import Progress, progress
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_json
 from scripts.train.padding import pad_batch
@@ -146,8 +146,7 @@ class CachedFeatures:
 class Standardized:
     """Hidden states standardized to mean 0 and deviation 1 over the training split's labelled tokens.
 
-    AdamW updates all weights at the same rate, but features of a language model differ by orders of magnitude. `source`
-    returns the states; `statistics` has their mean and deviation [2, hidden] in float32.
+    `source` returns the states; `statistics` has their mean and deviation [2, hidden] in float32.
     """
 
     def __init__(self, source: Callable[[list[int]], torch.Tensor], statistics: torch.Tensor):
@@ -164,11 +163,10 @@ def feature_statistics(source: Callable[[list[int]], torch.Tensor], rows: Rows) 
     """Return mean and deviation [2, hidden] of the features over all labelled tokens; for a constant feature the
     deviation is 1. Sums are in float64, row by row, so that cached and live states give the same.
     """
-    total, squares, bar = 0.0, 0.0, Progress("feature statistics", len(rows))
-    for number in rows.by_length(range(len(rows))):
+    total, squares = 0.0, 0.0
+    for number in progress(rows.by_length(range(len(rows))), "feature statistics", len(rows)):
         states = source([number]).double()
         total, squares = total + states.sum(0), squares + states.square().sum(0)
-        bar.advance()
     mean = total / max(rows.tokens, 1)
     deviation = (squares / max(rows.tokens, 1) - mean.square()).clamp(min=0).sqrt()
     return torch.stack([mean, torch.where(deviation > 1e-6, deviation, 1.0)]).float().cpu()

@@ -34,8 +34,7 @@ TRAIN_MODEL = Path(__file__).with_name("train_model.py")
 def train_in_processes(arguments, attempt: int) -> tuple[list[dict], dict]:
     """Train the run of `train_model.py`'s arguments in several processes; return curve and facts.
 
-    Raises UserError, MemoryError if one ran out of memory, and RuntimeError if one failed or was killed. All processes
-    have ended when this returns.
+    Raises UserError, MemoryError if one ran out of memory, and RuntimeError if one failed or was killed.
     """
     training = arguments.settings["training"]
     nodes, count = training["nodes"], training["processes"]
@@ -72,10 +71,9 @@ def run_here(command: list[str], count: int, exchange: Path, node: int = 0, node
         environment = {**os.environ, "WORLD_SIZE": str(count * nodes), "LOCAL_WORLD_SIZE": str(count)}
         if nodes == 1:
             environment[RENDEZVOUS] = f"file://{folder}/meeting"
-            environment.update(loopback())
+            environment |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), "lo")
         processes = []
-        stopper = Stopper(processes)
-        try:
+        with Stopper(processes) as stopper:
             for number in range(count):
                 names = {"RANK": str(node * count + number), "LOCAL_RANK": str(number)}
                 # The first process writes to the terminal, because it shows the progress; the others write to the log.
@@ -84,9 +82,6 @@ def run_here(command: list[str], count: int, exchange: Path, node: int = 0, node
             if stopper.asked:  # by a signal that came before all had started
                 stopper.stop()
             return first_failure(processes, stopper, exchange, node * count)
-        finally:
-            stopper.undo()
-            end(processes)
 
 
 def as_helper() -> None:
@@ -101,30 +96,29 @@ def start(command: list[str], environment: dict[str, str], to, before=as_helper)
     return subprocess.Popen(command, env=environment, stderr=to, preexec_fn=before)
 
 
-def loopback() -> dict[str, str]:
-    """Return environment variables that restrict communication to the loopback interface."""
-    device = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
-    return {"GLOO_SOCKET_IFNAME": device, "NCCL_SOCKET_IFNAME": device} if device else {}
-
-
 class Stopper:
     """Passes SIGTERM, and signals with the same meaning, on to processes as one signal; `asked` is true after one came.
 
-    srun kills its processes on SIGTERM, but passes SIGUSR1 on, so SIGUSR1 has the same meaning here.
+    srun kills its processes on SIGTERM, but passes SIGUSR1 on, so SIGUSR1 has the same meaning here. After the block
+    all processes have ended.
     """
 
     def __init__(self, processes: list[subprocess.Popen], signal_to_pass_on: int = signal.SIGTERM):
         self.processes, self.signal_to_pass_on, self.asked = processes, signal_to_pass_on, False
+
+    def __enter__(self) -> "Stopper":
         self.before = {number: signal.signal(number, self.stop) for number in (*SIGNALS, signal.SIGUSR1)}
+        return self
 
     def stop(self, *_) -> None:
         self.asked = True
         for process in self.processes:
             process.send_signal(self.signal_to_pass_on)
 
-    def undo(self) -> None:
+    def __exit__(self, *_) -> None:
         for number, before in self.before.items():
             signal.signal(number, before)
+        end(self.processes)
 
 
 def first_failure(processes: list[subprocess.Popen], stopper: Stopper, exchange: Path, first: int) -> int:
@@ -180,12 +174,8 @@ def run_on_nodes(command: list[str], arguments, exchange: Path) -> int:
     port = str(20000 + int(job) % 20000)
     meeting = {RENDEZVOUS: "env://", "MASTER_ADDR": socket.gethostname(), "MASTER_PORT": port}
     process = start(launch, {**os.environ, **meeting}, terminal.stream, die_with_parent)
-    stopper = Stopper([process], signal.SIGUSR1)
-    try:
+    with Stopper([process], signal.SIGUSR1):
         return process.wait()
-    finally:
-        stopper.undo()
-        end([process])
 
 
 def note_failure(exchange: Path, number: int, kind: str, message: str) -> None:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from scripts.common.cli import Progress, step_main, step_parser
+from scripts.common.cli import progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, read_json, write_manifest
 from scripts.common.threads import use_threads
@@ -106,16 +106,14 @@ def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
     if vision and not updates.keys() <= found.keys():
         names = {name: ours for name, ours in module_names(base.parent, found).items() if ours in updates}
     weights = sorted({*found.values()})
-    bar = Progress("merge", len(weights))
     with atomic_folder(output) as folder:
-        for path in weights:
+        for path in progress(weights, "merge", len(weights)):
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 metadata = file.metadata()
             for name in tensors.keys() & names.keys():
                 tensors[name] = updates.pop(names[name])(tensors[name])
             save_file(tensors, folder / path.name, metadata)
-            bar.advance()
         if updates:
             raise UserError(f"changes weights missing in the base: {', '.join(sorted(updates)[:3])}", adapter.parent)
         for path in [base.parent / "config.json", *base.parent.glob("*.safetensors.index.json")]:

@@ -14,7 +14,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from scripts.common.cli import Progress
+from scripts.common.cli import progress
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, link_or_copy, read_json, write_json, write_manifest
 from scripts.model.tokenizer_files import copy_tokenizer_files
@@ -66,17 +66,15 @@ def merge_head(adapter: Path, base: Path, output: Path) -> None:
     sources = sorted(base.parent.glob("*.safetensors"))
     count = len(sources) + 1
     files = [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
-    bar, places = Progress("merge head", count), {}
+    places = {}
     with atomic_folder(output) as folder:
-        for source, name in zip(sources, files, strict=False):
+        for source, name in progress(zip(sources, files, strict=False), "merge head", len(sources)):
             places |= dict.fromkeys(write_weights(source, folder / name, updates, head["layer"]), name)
-            bar.advance()
         if updates:
             raise UserError(f"changes weights missing in the base: {', '.join(sorted(updates)[:3])}", adapter.parent)
         shutil.copyfile(adapter.parent / HEAD, folder / files[-1])
         with safe_open(folder / files[-1], framework="pt") as file:
             places |= dict.fromkeys(file.keys(), files[-1])
-        bar.advance()
         size = sum((folder / name).stat().st_size for name in files if (folder / name).is_file())
         index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
         write_json(folder / "model.safetensors.index.json", index)

@@ -19,8 +19,7 @@ CURVE_KEYS = (
 def run_metadata(seconds: float, meter: EnergyMeter) -> dict:
     """Return times, environment and energy of a training that took this many seconds and ends now.
 
-    `meter` was created when the training began. Seconds and joules are those of the attempt that finished; the joules
-    of a point of the curve are those of its attempt.
+    `meter` was created when the training began. Seconds and joules are those of the attempt that finished.
     """
     ended = datetime.now(UTC).replace(microsecond=0)
     return {

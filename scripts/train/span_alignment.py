@@ -1,13 +1,9 @@
 """Spans of characters as BIO labels of tokens, and back; long texts in windows. Nothing here knows a model.
 
 Labels are IOB2 (Ramshaw and Marcus 1995, arXiv:cmp-lg/9505040): `B-X` on the first token of an entity, `I-X` on the
-others, `O` elsewhere; so entities of one label that touch stay apart. A token's place is its offsets in the text
-without the white space that SentencePiece and byte-level pieces carry; a token of white space alone has no place of its
-own, and belongs to an entity only between two tokens of that entity. A token that two spans share belongs to the one
+others, `O` elsewhere. A token's place is its offsets in the text without white space at its edges; a token of white
+space alone belongs to an entity only between two tokens of that entity. A token that two spans share belongs to the one
 that covers more of it, to the first one when they are equal.
-
-What comes back from tokens differs from the span where the span begins or ends inside a token (it is widened), at white
-space (it is trimmed), or where it has no token of its own (it is lost); `altered_spans` names each.
 """
 
 from bisect import bisect_right
@@ -146,8 +142,7 @@ def entities_of_labels(offsets: Sequence[tuple[int, int]], labels: Sequence[str]
 def altered_spans(offsets: Sequence[tuple[int, int]], spans: list[list]) -> list[dict]:
     """Return what the way spans -> tokens -> spans changes: {"span", "back", "kind"} of each changed span.
 
-    `back` is None where nothing of the span comes back. The kinds: widened (it holds the span), trimmed (the span holds
-    it), moved (neither) and lost.
+    The kinds: widened (`back` holds the span), trimmed (the span holds it), moved (neither), and lost (`back` is None).
     """
     entities = entities_of_labels(offsets, labels_of_spans(offsets, spans))
     came_back = [[entity.start, entity.end, entity.label] for entity in entities]
@@ -169,9 +164,8 @@ def altered_spans(offsets: Sequence[tuple[int, int]], spans: list[list]) -> list
 def windows(tokens: int, capacity: int, overlap: int) -> list[Window]:
     """Return the windows of at most `capacity` tokens over a text, each beginning `overlap` tokens before the last end.
 
-    Each token belongs to the first window that holds it. A causal model sees only what is before a token, so that is
-    the window with the most context for it, and the overlap is what the next window's own tokens see at least.
-    Raises UserError when the overlap leaves no room.
+    Each token belongs to the first window that holds it: the one with the most context for a causal model. Raises
+    UserError when the overlap leaves no room.
     """
     if overlap >= capacity:
         raise UserError(

@@ -204,14 +204,10 @@ def step(arguments) -> None:
     folder = arguments.folder
     ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, arguments.settings["tokens"])
     pages = Path(__file__).parent / "pages"
-    write_page(folder / "ledger.html", "span_tokens.html", pages, ledger=ledger, hues=hues(ledger["labels"]))
+    names = sorted({label[2:] for label in ledger["labels"][1:]})
+    hues = {name: number * 360 // len(names) for number, name in enumerate(names)}  # in degrees
+    write_page(folder / "ledger.html", "span_tokens.html", pages, ledger=ledger, hues=hues)
     write_json(folder / "ledger.json", ledger)
-
-
-def hues(labels: list[str]) -> dict[str, int]:
-    """Return a hue in degrees for each entity label, evenly spaced."""
-    names = sorted({label[2:] for label in labels[1:]})
-    return {name: number * 360 // len(names) for number, name in enumerate(names)}
 
 
 def parser():

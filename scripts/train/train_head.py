@@ -80,9 +80,11 @@ def train_at(depth: int, sources: dict, rows: dict, weights: list[float], cached
     """
     import torch
 
+    from scripts.train.arguments import training_arguments
+    from scripts.train.callbacks import run_callbacks
     from scripts.train.features import Standardized, fold_statistics
     from scripts.train.head_model import new_head
-    from scripts.train.head_trainer import Split, head_trainer
+    from scripts.train.head_trainer import EvaluateAtEnd, HeadTrainer, Split
 
     statistics = statistics_of(depth, sources["train"], rows["train"], run)
     head = new_head(run.base.parent, run.labels, run.settings["seed"])
@@ -91,12 +93,28 @@ def train_at(depth: int, sources: dict, rows: dict, weights: list[float], cached
     folder = run.folder(run.precision, cached=cached, layer=depth)
     resumed = checkpoint_to_take_up(folder)
     bar = run.name + (f", layer {depth}" if len(run.depths) > 1 else "")
-    trainer = head_trainer(head, splits, run.settings, run.shape, folder, resumed, stop, weights, bar)
-    trainer.train_or_finish(resumed, run.settings["training"]["early_stopping_patience"])
+    # The head is small, so it is in float32 whatever the backbone's number format.
+    training = run.settings["training"] | {
+        "optimizer": "adamw_torch", "gradient_checkpointing": False, "report_to": []
+    }  # fmt: skip
+    evaluates, settings = len(rows["validation"]) > 0, {**run.settings, "training": training}
+    arguments = training_arguments(settings, folder, "fp32", run.shape, evaluates, len(rows["train"]))
+    arguments.label_names, arguments.remove_unused_columns = ["labels"], False
+    trainer = HeadTrainer(
+        head,
+        *splits,
+        settings["head"]["dropout"],
+        args=arguments,
+        callbacks=[EvaluateAtEnd(), *run_callbacks(training, bar, resumed, evaluates)],
+        row_seed=settings["seed"],
+        stop=stop,
+        keep_checkpoints=training["keep_checkpoints"],
+        class_weights=weights,
+    )
+    trainer.train_or_finish(resumed, training["early_stopping_patience"])
     fold_statistics(head, statistics)
     losses = [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row] or [None]
-    loss = trainer.state.best_metric if run.settings["training"]["keep_best"] else losses[-1]
-    return trainer, loss
+    return trainer, trainer.state.best_metric if training["keep_best"] else losses[-1]
 
 
 def statistics_of(depth: int, source, rows, run: HeadRun):
@@ -115,8 +133,7 @@ def statistics_of(depth: int, source, rows, run: HeadRun):
 def feature_sources(rows: dict, run: HeadRun, stop: StopOnTerm) -> tuple[dict, dict]:
     """Return the sources of each split's hidden states by depth, and facts: cached or not, why, sizes, seconds.
 
-    Cached states of other settings are removed, because they can be large. Raises UserError if the states of several
-    depths can't be cached.
+    Raises UserError if the states of several depths can't be cached.
     """
     import torch
     from accelerate.utils.memory import clear_device_cache
@@ -178,10 +195,10 @@ def live_features(rows: dict, run: HeadRun) -> dict:
 
 def step(arguments) -> None:
     """Run the step."""
-    from scripts.train.train_span_lora import train_span_lora
-
-    train = train_head if arguments.settings["method"] == "head" else train_span_lora
     with training_of(arguments):
+        train = train_head
+        if arguments.settings["method"] == "lora":
+            from scripts.train.train_span_lora import train_span_lora as train
         run = HeadRun.of(arguments, RESULT_VERSION)
         remedy = "lower tokens.max_length, or set head.load_in_4bit"
         train_once(

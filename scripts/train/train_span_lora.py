@@ -3,13 +3,24 @@
 import copy
 from pathlib import Path
 
+from peft import get_peft_model, get_peft_model_state_dict, prepare_model_for_kbit_training
+from safetensors.torch import save_file
+from transformers import set_seed
+
 from scripts.common.base_model import keep_layout, load_tokenizer
 from scripts.common.files import check_manifest
+from scripts.train import callbacks
+from scripts.train.arguments import lora_config, missing_target_modules, training_arguments
+from scripts.train.batches import Collator, load_rows
 from scripts.train.checkpoints import checkpoint_to_take_up
 from scripts.train.energy import EnergyMeter
+from scripts.train.features import Rows
+from scripts.train.head_model import class_weights, load_classifier
 from scripts.train.head_run import HeadRun
 from scripts.train.memory import loading
+from scripts.train.run_metadata import curve_rows, tidy_adapter_config
 from scripts.train.stop import StopOnTerm
+from scripts.train.trainer import SpanTrainer
 
 HEAD_NAME = "score"
 
@@ -19,16 +30,6 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
 
     Raises UserError if a loss is not a number, on SIGTERM, and for settings that this machine does not support.
     """
-    from transformers import set_seed
-
-    from scripts.train.arguments import training_arguments
-    from scripts.train.batches import Collator, load_rows
-    from scripts.train.callbacks import run_callbacks
-    from scripts.train.features import Rows
-    from scripts.train.head_model import class_weights
-    from scripts.train.run_metadata import curve_rows
-    from scripts.train.trainer import SpanTrainer
-
     stop, meter = StopOnTerm(), EnergyMeter()
     settings, training = run.settings, run.settings["training"]
     folder = run.folder(run.precision)
@@ -51,7 +52,7 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
         eval_dataset=validation if evaluates else None,
         processing_class=tokenizer,
         data_collator=Collator(tokenizer.pad_token_id),
-        callbacks=run_callbacks(training, run.name, resumed, evaluates),
+        callbacks=callbacks.run_callbacks(training, run.name, resumed, evaluates),
         row_seed=settings["seed"],
         group_rows=training["group_by_length"],
         stop=stop,
@@ -73,11 +74,6 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
 
 def adapted_classifier(run: HeadRun):
     """Return the base as token classifier with a fresh adapter and a fully trained head."""
-    from peft import get_peft_model, prepare_model_for_kbit_training
-
-    from scripts.train.arguments import lora_config, missing_target_modules
-    from scripts.train.head_model import load_classifier
-
     with loading():
         model = load_classifier(run.base, run.labels, run.settings, run.precision, run.quantization)
     keep_layout(model)
@@ -96,11 +92,6 @@ def adapted_classifier(run: HeadRun):
 
 def save_adapter(model, base: Path, folder: Path) -> None:
     """Write the LoRA weights as plain PEFT files; the head has its own file."""
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
-
-    from scripts.train.run_metadata import tidy_adapter_config
-
     trained = get_peft_model_state_dict(model)
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.items() if ".lora_" in name}
     save_file(weights, folder / "adapter_model.safetensors", {"format": "pt"})

@@ -20,13 +20,12 @@ trl.trainer.utils._use_triton = lambda device: True
 class Trainer(Sharded, Resumable, SFTTrainer):
     """SFTTrainer over tokenized rows.
 
-    The evaluation loss is the mean over all trained tokens, as in training; transformers' is a mean of batch means,
-    which depends on the batch size. Trained weights are in float32: 16-bit numbers lose updates of a few millionths.
-    TRL puts an adapter over a 4-bit base into bf16, which fp16 training can't scale and a resume would not restore.
+    The evaluation loss is the mean over all trained tokens; transformers' depends on the batch size. Trained weights
+    are in float32: 16-bit numbers lose updates of a few millionths. TRL puts an adapter over a 4-bit base into bf16,
+    which fp16 training can't scale and a resume would not restore.
 
-    The number of processes does not change the loss: accelerate distributes the micro-batches of a step to them in
-    turn, and the loss is the sum over a step's tokens divided by their number in all processes. Only the order of
-    additions differs and, if processes split micro-batches, the dropout masks.
+    The number of processes does not change the loss, a sum over a step's tokens divided by their number in all
+    processes. Only the order of additions differs and, if processes split micro-batches, the dropout masks.
     """
 
     def __init__(self, *arguments, **options):

@@ -20,11 +20,11 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_json
 from scripts.config.models import EmbeddedModel
 from scripts.model.build_embedded_model import build_embedded_model
-from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES, template_text
+from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.link_local_model import link_local_model
 from scripts.model.tekken_pattern import TEKKEN, WRONG
 from scripts.model.template_date import OWN_DEFAULT, pin_template_date, pinned_template, template_of_folder
-from tests.support.chat_templates import LLAMA, MISTRAL
+from tests.support.chat_templates import LLAMA, MISTRAL, template_text
 from tests.support.project import ROOT, SENTENCES
 from tests.support.tiny_model import without_manifest
 

@@ -14,8 +14,9 @@ from scripts.common.files import check_manifest
 from scripts.common.vision import VisionTokenizer, image_grid, image_text, load_image, load_processor, pixel_inputs
 from scripts.config.models import EmbeddedModel
 from scripts.model.build_embedded_model import build_embedded_model
-from scripts.model.chat_templates import BUILT_IN_TEMPLATES, template_text
+from scripts.model.chat_templates import BUILT_IN_TEMPLATES
 from scripts.model.link_local_model import link_local_model
+from tests.support.chat_templates import template_text
 from tests.support.project import SENTENCES
 from tests.support.vision import asked, save_picture
 
