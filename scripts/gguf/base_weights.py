@@ -5,15 +5,13 @@ bf16 rounds each weight once more, by at most 1/256 of its value; docs/explanati
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+import numpy
 
 from scripts.common.cli import Progress
 from scripts.common.errors import UserError
 from scripts.common.files import write_json
 from scripts.gguf.reader import TYPES, GgufFile, Tensor
-
-if TYPE_CHECKING:
-    import numpy
 
 SHARD_BYTES = 4_000_000_000
 INDEX = "model.safetensors.index.json"
@@ -42,9 +40,8 @@ def model_name(tensor: str, path: Path) -> str:
     raise UserError(f"has a tensor '{tensor}', which a Llama or Mistral does not have", path)
 
 
-def dequantized(file: GgufFile, tensor: Tensor) -> "numpy.ndarray":
+def dequantized(file: GgufFile, tensor: Tensor) -> numpy.ndarray:
     """Return a tensor as float32, [rows, columns] or [columns]."""
-    import numpy
     from gguf import GGMLQuantizationType, dequantize
 
     name, *_ = TYPES[tensor.type]
@@ -56,7 +53,7 @@ def dequantized(file: GgufFile, tensor: Tensor) -> "numpy.ndarray":
         raise UserError(f"tensor '{tensor.name}' has the type {name}, which can't be dequantized", file.path) from None
 
 
-def unpermuted(weights: "numpy.ndarray", heads: int) -> "numpy.ndarray":
+def unpermuted(weights: numpy.ndarray, heads: int) -> numpy.ndarray:
     """Return a query or key projection [heads * size, width] with its rows in transformers' order.
 
     llama.cpp rotates neighbouring dimensions of a head, transformers corresponding dimensions of its halves; the

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy
+
 from scripts.common.base_model import has_room
 from scripts.common.cli import progress
 from scripts.common.number_format import is_native
 from scripts.gguf.parity import ParityError, divergences
 
 if TYPE_CHECKING:
-    import numpy
     from llama_cpp import Llama
 
 POSITIONS_AT_ONCE = 128
@@ -78,13 +79,11 @@ def on_device(inputs: dict, reference) -> dict:
     }
 
 
-def served_logits(served: "Llama", rows: list[TextRow], what: str) -> "numpy.memmap":
+def served_logits(served: "Llama", rows: list[TextRow], what: str) -> numpy.memmap:
     """Return llama.cpp's logits at the rows' positions, [positions, vocabulary], in a temporary file.
 
     The GGUF file can thus be closed before the merged model is loaded: large models don't fit a GPU twice.
     """
-    import numpy
-
     shape, start = (sum(len(row.places) for row in rows), served.n_vocab()), 0
     if not rows:
         return numpy.empty(shape)
@@ -96,12 +95,11 @@ def served_logits(served: "Llama", rows: list[TextRow], what: str) -> "numpy.mem
     return found
 
 
-def compare_rows(rows: list[TextRow], what: str, served: "numpy.memmap", reference, limit: float) -> dict:
+def compare_rows(rows: list[TextRow], what: str, served: numpy.memmap, reference, limit: float) -> dict:
     """Compare next-token distributions with those of `served_logits`; return the KL divergence in nats.
 
     Raises ParityError if the mean exceeds the limit.
     """
-    import numpy
     import torch
 
     values, agreeing, start = [], 0, 0

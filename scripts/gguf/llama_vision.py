@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy
+
 from scripts.common.checksums import intact
 from scripts.common.errors import UserError
 from scripts.common.vision import cell_size
@@ -23,7 +25,6 @@ from scripts.gguf.mmproj import image_limits
 from scripts.gguf.reader import read_gguf
 
 if TYPE_CHECKING:
-    import numpy
     from llama_cpp import Llama
     from PIL import Image
     from transformers.models.pixtral import PixtralImageProcessor
@@ -52,7 +53,7 @@ def read_image_spec(mmproj: Path | str, longest_edge: int | None = None) -> Imag
     return ImageSpec(patch, merge, PixtralImageProcessor(size={"longest_edge": edge}, patch_size=cell))
 
 
-def prepared_image(image: "Image.Image", image_spec: ImageSpec) -> "numpy.ndarray":
+def prepared_image(image: "Image.Image", image_spec: ImageSpec) -> numpy.ndarray:
     """Return an RGB image scaled as for the model, [height, width, 3] bytes."""
     inputs = image_spec.image_processor(image, do_rescale=False, do_normalize=False, return_tensors="pt")
     pixels = inputs["pixel_values"][0]
@@ -142,7 +143,7 @@ class Vision:
         self.context, self.image_spec = context, image_spec
 
     @contextmanager
-    def chunks(self, model: "Llama", text: str, images: list["numpy.ndarray"]) -> Iterator[list["Chunk"]]:
+    def chunks(self, model: "Llama", text: str, images: list[numpy.ndarray]) -> Iterator[list["Chunk"]]:
         """Yield the chunks of a marked text in order: its images and the texts between them.
 
         The images are arrays of [height, width, 3] bytes. Raises UserError if there are more or fewer markers.
@@ -196,9 +197,8 @@ class Vision:
             raise UserError(f"llama.cpp can't evaluate an image: {llama.native_fault()}")
         model.n_tokens = place.value
 
-    def embeddings(self, model: "Llama", chunk: "Chunk") -> "numpy.ndarray":
+    def embeddings(self, model: "Llama", chunk: "Chunk") -> numpy.ndarray:
         """Return an image's embeddings, [tokens, hidden size], including the breaks after its rows."""
-        import numpy
         from llama_cpp import mtmd_cpp
 
         if mtmd_cpp.mtmd_encode_chunk(self.context, chunk.handle):

@@ -39,9 +39,10 @@ def general_metadata(
     """
     project, deploy, parameters = settings["project"], settings["deploy"], settings["deploy"]["parameters"]
     publisher = project["organization"] or project["author"] or project["name"]
-    title = f"{display_name(settings['model'], settings['model_key'])} {settings['run']}"
+    base = display_name(settings["model"], settings["model_key"])
+    hub, data, language = settings["model"]["hub"], settings["dataset"]["hub"], settings["dataset"]["language"]
     entries = {
-        "general.name": title,
+        "general.name": f"{base} {settings['run']}",
         "general.basename": name.basename,
         "general.size_label": name.size_label,
         "general.finetune": name.finetune,
@@ -52,8 +53,16 @@ def general_metadata(
         "general.description": deploy["description"] or None,
         "general.quantized_by": publisher,
         "general.license": settings["model"]["license"] or license_name,
-        **base_model_metadata(settings["model"], settings["model_key"]),
-        **dataset_metadata(settings["dataset"], settings["dataset_key"]),
+        "general.base_model.count": 1,
+        "general.base_model.0.name": base,
+        "general.base_model.0.version": base_version(base),
+        "general.base_model.0.organization": hub["id"].rpartition("/")[0] or None if hub else None,
+        "general.base_model.0.repo_url": HUB + hub["id"] if hub else None,
+        "general.datasets": [HUB + "datasets/" + data["id"] if data else settings["dataset_key"]],
+        "general.dataset.count": 1,
+        "general.dataset.0.name": data["id"].split("/")[-1] if data else settings["dataset_key"],
+        "general.dataset.0.repo_url": HUB + "datasets/" + data["id"] if data else None,
+        "general.languages": [language_of(language)] if language else None,
         "general.tags": [task, project["name"]],
         # The sampling defaults that llama.cpp reads from a file.
         "general.sampling.top_k": Int32(parameters["top_k"]),
@@ -63,33 +72,6 @@ def general_metadata(
         "general.sampling.penalty_repeat": float(parameters["repeat_penalty"]),
     }
     return {key: value for key, value in entries.items() if value is not None}
-
-
-def base_model_metadata(model: dict, key: str) -> dict[str, Value | None]:
-    """Return the entries on the base model."""
-    name = display_name(model, key)
-    entries = {"general.base_model.count": 1, "general.base_model.0.name": name}
-    entries["general.base_model.0.version"] = base_version(name)
-    if model["hub"]:
-        owner = model["hub"]["id"].rpartition("/")[0]
-        entries["general.base_model.0.organization"] = owner or None
-        entries["general.base_model.0.repo_url"] = HUB + model["hub"]["id"]
-    return entries
-
-
-def dataset_metadata(dataset: dict, key: str) -> dict[str, Value | None]:
-    """Return the entries on the data: the specification's list, and llama.cpp's numbered entries."""
-    hub = dataset["hub"]
-    entries = {
-        "general.datasets": [HUB + "datasets/" + hub["id"] if hub else key],
-        "general.dataset.count": 1,
-        "general.dataset.0.name": hub["id"].split("/")[-1] if hub else key,
-    }
-    if hub:
-        entries["general.dataset.0.repo_url"] = HUB + "datasets/" + hub["id"]
-    if dataset["language"]:
-        entries["general.languages"] = [language_of(dataset["language"])]
-    return entries
 
 
 def metadata_changes(present: list[str], wanted: dict[str, Value]) -> dict[str, Value | None]:

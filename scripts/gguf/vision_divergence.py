@@ -4,6 +4,8 @@ import logging
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+import numpy
+
 from scripts.common.chat_shape import ChatShape
 from scripts.common.records import images_of
 from scripts.common.vision import load_image, pixel_inputs, vision_tokenizer
@@ -22,7 +24,6 @@ from scripts.gguf.parity import ParityError
 from scripts.gguf.vision_parity import ImageParity, compare_images, image_ids, images_left_alone
 
 if TYPE_CHECKING:
-    import numpy
     from llama_cpp import Llama
 
 # Relative to the embeddings' norm. Rounding causes some thousandths in fp32 and two hundredths in bf16; wrong rotary
@@ -65,13 +66,13 @@ class ImageRow(TextRow):
         with self.chunks(served) as chunks:
             self.parity.vision.eval(served, chunks)
 
-    def embeddings(self, served: "Llama") -> list["numpy.ndarray"]:
+    def embeddings(self, served: "Llama") -> list[numpy.ndarray]:
         """Return llama.cpp's embeddings of each image, [tokens, hidden size], including the breaks after its rows."""
         with self.chunks(served) as chunks:
             return [self.parity.vision.embeddings(served, chunk) for chunk in chunks if chunk.ids is None]
 
 
-def embedding_errors(row: ImageRow, found: list["numpy.ndarray"], reference) -> list[float]:
+def embedding_errors(row: ImageRow, found: list[numpy.ndarray], reference) -> list[float]:
     """Return the relative errors (Frobenius norm) of llama.cpp's embeddings of a row's images, each [tokens, hidden
     size], against the merged model's."""
     import torch
@@ -82,22 +83,15 @@ def embedding_errors(row: ImageRow, found: list["numpy.ndarray"], reference) -> 
     with torch.inference_mode():
         features = reference.get_image_features(**on_device(row.inputs(), reference)).pooler_output
     line = reference.get_input_embeddings().weight.detach()[processor.image_break_token_id]
-    trained = [with_breaks(cells, line, grid) for cells, grid in zip(features, grids, strict=True)]
+    trained = []
+    for cells, (rows, columns) in zip(features, grids, strict=True):  # a break between the rows of an image
+        breaks = line.expand(rows, 1, -1).to(cells.device)
+        whole = torch.cat([cells.reshape(rows, columns, -1), breaks], dim=1).flatten(0, 1)
+        trained.append(whole[:-1].float().cpu().numpy())
     return [float(norm(ours - theirs) / norm(ours)) for ours, theirs in zip(trained, found, strict=True)]
 
 
-def with_breaks(cells, line, grid: tuple[int, int]) -> "numpy.ndarray":
-    """Return an image's embeddings as the model gets them: the rows of `cells` [rows * columns, hidden size], separated
-    by the embedding `line` of a break."""
-    import torch
-
-    rows, columns = grid
-    breaks = line.expand(rows, 1, -1).to(cells.device)
-    whole = torch.cat([cells.reshape(rows, columns, -1), breaks], dim=1).flatten(0, 1)
-    return whole[:-1].float().cpu().numpy()
-
-
-def compare_embeddings(rows: list[ImageRow], found: list[list["numpy.ndarray"]], reference) -> dict:
+def compare_embeddings(rows: list[ImageRow], found: list[list[numpy.ndarray]], reference) -> dict:
     """Compare the embeddings of the rows' images; return the errors. Raises ParityError if one is too large."""
     errors = [
         error for row, images in zip(rows, found, strict=True) for error in embedding_errors(row, images, reference)

@@ -1,6 +1,9 @@
 """Compare images in serving and training: their sizes and tokens, and the texts around them."""
 
+from itertools import groupby
 from typing import TYPE_CHECKING
+
+import numpy
 
 from scripts.common.chat import render, text_ids
 from scripts.common.chat_shape import ChatShape
@@ -12,7 +15,6 @@ from scripts.gguf.llama_vision import Vision, media_marker, prepared_image, with
 from scripts.gguf.parity import Comparison, ParityError, check_special_tokens, compare_ids, is_expressible
 
 if TYPE_CHECKING:
-    import numpy
     from llama_cpp import Llama
 
 
@@ -23,7 +25,7 @@ class ImageParity:
         self.tokenizer, self.served, self.vision = tokenizer, served, vision
         self.arrays: dict[str, numpy.ndarray] = {}
 
-    def image(self, name: str) -> "numpy.ndarray":
+    def image(self, name: str) -> numpy.ndarray:
         """Return an image as passed to llama.cpp, [height, width, 3] bytes, after a check of its size."""
         if name not in self.arrays:
             array = prepared_image(load_image(self.tokenizer.folder, name), self.vision.image_spec)
@@ -76,10 +78,8 @@ class ImageParity:
                 compare_ids(self.served, f"{name}, text {number // 2 + 1}", ours, theirs, served_as)
 
 
-def blank(height: int, width: int) -> "numpy.ndarray":
+def blank(height: int, width: int) -> numpy.ndarray:
     """Return a black image that uses no memory."""
-    import numpy
-
     return numpy.broadcast_to(numpy.uint8(0), (height, width, 3))
 
 
@@ -96,16 +96,8 @@ def split_at_images(ids: list[int], image: int, line: int) -> list[list[int] | i
 
     Its end token is the first token of the text after it.
     """
-    pieces: list[list[int] | int] = []
-    for token in ids:
-        inside = token in (image, line)
-        if not pieces or isinstance(pieces[-1], int) != inside:
-            pieces.append(0 if inside else [])
-        if inside:
-            pieces[-1] += 1
-        else:
-            pieces[-1].append(token)
-    return pieces
+    pieces = [(inside, list(part)) for inside, part in groupby(ids, lambda token: token in (image, line))]
+    return [len(part) if inside else part for inside, part in pieces]
 
 
 def compare_images(parity: ImageParity, shape: ChatShape, conversations: dict[str, list[dict]]) -> dict:

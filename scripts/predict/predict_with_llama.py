@@ -11,6 +11,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy
+
 from scripts.common.cli import progress, step_main
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_of, write_jsonl
@@ -76,8 +78,6 @@ def expected_ids(model, reader: Reader, prompt: Prompt) -> tuple[list[int], int]
 
 def measure_likelihood(model, reader: Reader, prompts: list[Prompt]) -> list[dict]:
     """Return the negative log likelihood of each expected answer (nats, end token included)."""
-    import numpy
-
     results = []
     for prompt in prompts:
         if not prompt.expected:

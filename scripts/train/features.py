@@ -72,7 +72,7 @@ class LiveFeatures:
 
     def __init__(self, backbone, rows: Rows, pad_id: int, attempt: int = 1, depths: Sequence[int] = ()):
         self.backbone, self.rows, self.pad_id = backbone, rows, pad_id
-        self.inner = [backbone.layers[depth - 1] for depth in depths[:-1]]
+        self.inner = list(depths[:-1])
         self.device = next(backbone.parameters()).device
         self.limit = max(GPU_TOKENS >> (attempt - 1), 1)
 
@@ -91,23 +91,18 @@ class LiveFeatures:
         rows = [
             {"input_ids": self.rows.ids[number], "labels": [IGNORED] * len(self.rows.ids[number])} for number in batch
         ]
-        inputs, states = pad_batch(rows, self.pad_id), []
-
-        def keep(_module, _inputs, output) -> None:
-            states.append(output[0] if isinstance(output, tuple) else output)
-
-        hooks = [layer.register_forward_hook(keep) for layer in self.inner]
-        try:
-            with torch.inference_mode():
-                last = self.backbone(
-                    input_ids=inputs["input_ids"].to(self.device),
-                    attention_mask=inputs["attention_mask"].to(self.device),
-                    use_cache=False,
-                ).last_hidden_state
-                states = [*(self.backbone.norm(state) for state in states), last]
-        finally:
-            for hook in hooks:
-                hook.remove()
+        inputs = pad_batch(rows, self.pad_id)
+        with torch.inference_mode():
+            found = self.backbone(
+                input_ids=inputs["input_ids"].to(self.device),
+                attention_mask=inputs["attention_mask"].to(self.device),
+                use_cache=False,
+                output_hidden_states=self.inner or False,
+            )
+            states = [
+                *(self.backbone.norm(found.hidden_states[depth]) for depth in self.inner),
+                found.last_hidden_state,
+            ]
         places = [self.rows.positions[number].to(self.device) for number in batch]
         return [torch.stack([state[row, place] for state in states]) for row, place in enumerate(places)]
 

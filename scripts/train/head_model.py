@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 
-from scripts.common.chat import IGNORED
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
 from scripts.common.number_format import torch_dtype
@@ -22,15 +21,6 @@ def class_weights(kind: str, counts: list[int]) -> list[float]:
         return [1.0] * len(counts)
     present = sum(count > 0 for count in counts)
     return [sum(counts) / (present * count) if count else 1.0 for count in counts]
-
-
-def summed_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return the sum over the labelled tokens of weight times cross entropy (nats).
-
-    logits [tokens, labels] in float32, labels [tokens]. The loss is this sum divided by the labelled tokens of the
-    whole effective batch, so that it does not depend on the micro-batches.
-    """
-    return torch.nn.functional.cross_entropy(logits, labels, weight=weights, ignore_index=IGNORED, reduction="sum")
 
 
 def classifier_config(base: Path, labels: list[str], dropout: float) -> dict:

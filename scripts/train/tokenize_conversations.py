@@ -95,22 +95,20 @@ def histogram(lengths: list[int], bins: int = 20) -> list[dict]:
         return []
     first = min(lengths)
     width = max(-(-(max(lengths) + 1 - first) // bins), 1)
-    counts = [0] * ((max(lengths) - first) // width + 1)
-    for length in lengths:
-        counts[(length - first) // width] += 1
-    return [{"start": first + i * width, "end": first + (i + 1) * width, "rows": n} for i, n in enumerate(counts)]
+    counts = Counter((length - first) // width for length in lengths)
+    starts = range(first, max(lengths) + 1, width)
+    return [{"start": start, "end": start + width, "rows": counts[i]} for i, start in enumerate(starts)]
 
 
 def preview(tokenizer, record: Record, row: Conversation) -> dict:
     """Return a row's tokens as runs of trained and untrained text, for display."""
-    runs: list[dict] = []
-    start = 0
-    for i in range(1, len(row.ids) + 1):
-        if i == len(row.ids) or row.trained[i] != row.trained[start]:
-            text = tokenizer.decode(row.ids[start:i], skip_special_tokens=False)
-            text = tokenizer.shortened(text) if isinstance(tokenizer, VisionTokenizer) else text
-            runs.append({"text": text, "trained": row.trained[start], "tokens": i - start})
-            start = i
+    runs, start = [], 0
+    for trained, part in itertools.groupby(row.trained):
+        tokens = len(list(part))
+        text = tokenizer.decode(row.ids[start : start + tokens], skip_special_tokens=False)
+        text = tokenizer.shortened(text) if isinstance(tokenizer, VisionTokenizer) else text
+        runs.append({"text": text, "trained": trained, "tokens": tokens})
+        start += tokens
     return {"id": record.id, "runs": runs}
 
 

@@ -23,9 +23,8 @@ from scripts.train.checkpoints import checkpoint_to_take_up
 from scripts.train.energy import EnergyMeter
 from scripts.train.head_run import HeadRun
 from scripts.train.memory import loading
-from scripts.train.run_metadata import curve_rows
 from scripts.train.stop import StopOnTerm
-from scripts.train.training_run import SPLITS
+from scripts.train.training_run import SPLITS, curve_rows
 from scripts.train.training_step import train_once, training_of, training_parser
 
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
@@ -187,7 +186,7 @@ def live_features(rows: dict, run: HeadRun) -> dict:
             run.base, run.labels, run.settings, run.precision, run.quantization, layer=max(run.depths)
         )
     backbone = model.base_model.requires_grad_(False).eval()
-    if run.depths != [run.base_layers] and not (hasattr(backbone, "layers") and hasattr(backbone, "norm")):
+    if run.depths != [run.base_layers] and not hasattr(backbone, "norm"):
         raise UserError("head.layer: the layers of this architecture can't be identified", remedy="set it to 'last'")
     pad_id = load_tokenizer(run.base).pad_token_id
     return {split: LiveFeatures(backbone, part, pad_id, run.attempt, run.depths) for split, part in rows.items()}

@@ -25,9 +25,8 @@ from scripts.train.energy import EnergyMeter
 from scripts.train.launch import train_in_processes
 from scripts.train.memory import loading
 from scripts.train.processes import work
-from scripts.train.run_metadata import curve_rows, tidy_adapter_config
 from scripts.train.stop import StopOnTerm
-from scripts.train.training_run import TrainingRun
+from scripts.train.training_run import TrainingRun, curve_rows, tidy_adapter_config
 from scripts.train.training_step import train_once, training_of, training_parser
 
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py

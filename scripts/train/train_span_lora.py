@@ -18,9 +18,9 @@ from scripts.train.features import Rows
 from scripts.train.head_model import class_weights, load_classifier
 from scripts.train.head_run import HeadRun
 from scripts.train.memory import loading
-from scripts.train.run_metadata import curve_rows, tidy_adapter_config
 from scripts.train.stop import StopOnTerm
 from scripts.train.trainer import SpanTrainer
+from scripts.train.training_run import curve_rows, tidy_adapter_config
 
 HEAD_NAME = "score"
 

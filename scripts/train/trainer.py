@@ -7,7 +7,6 @@ from trl import SFTTrainer
 
 from scripts.common.chat import IGNORED
 from scripts.train.batches import WithoutBlankRows, filled, with_blank_row
-from scripts.train.head_model import summed_loss
 from scripts.train.resumable import Resumable
 from scripts.train.sharding import Sharded
 
@@ -104,7 +103,8 @@ class SpanTrainer(Resumable, transformers.Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Return the weighted loss, and add up loss, correct labels and tokens."""
         logits, labels = self.labelled(model, inputs)
-        total, tokens = summed_loss(logits, labels, self.class_weights.to(logits.device)), len(labels)
+        weights, tokens = self.class_weights.to(logits.device), len(labels)
+        total = torch.nn.functional.cross_entropy(logits, labels, weights, reduction="sum")  # in nats
         right = (logits.argmax(-1) == labels).sum()
         batch = torch.stack([total.detach().double(), right.double(), right.new_tensor(tokens).double()]).cpu()
         if self.model.training:

@@ -134,7 +134,8 @@ def test_a_name_with_phi_3_is_changed_where_llama_cpp_would_draw_the_wrong_concl
 def base(tmp_path_factory):
     """The manifest of an embedded Phi-3."""
     folder, tiny = tmp_path_factory.mktemp("phi3") / "base", EmbeddedModel(layers=1, vocabulary=700, context=256)
-    build_embedded_model(SENTENCES, folder, "small", "phi3", tiny, BUILT_IN_TEMPLATES[BUILT_IN["phi3"]])
+    settings = {"architecture": "phi3", "embedded": tiny}
+    build_embedded_model(SENTENCES, folder, "small", settings, BUILT_IN_TEMPLATES[BUILT_IN["phi3"]])
     return folder / "manifest.json"
 
 

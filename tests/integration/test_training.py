@@ -13,8 +13,8 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_manifest
 from scripts.config.runs import Run
 from scripts.train.arguments import batch_shape, steps_to_stop_at
-from scripts.train.run_metadata import curve_rows
 from scripts.train.tokenize_conversations import tokenize_dataset
+from scripts.train.training_run import curve_rows
 from scripts.train.training_step import only_training_in
 from tests.support.chat_templates import template_text
 from tests.support.tiny_model import changed_base

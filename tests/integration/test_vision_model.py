@@ -32,7 +32,7 @@ def processor(tiny_vision_base):
 def test_an_embedded_mistral3_is_a_plain_folder_with_a_processor_and_the_same_each_time(tmp_path):
     tiny, template = EmbeddedModel(layers=1, vocabulary=700), BUILT_IN_TEMPLATES["mistral3"]
     for name in ("a", "b"):
-        build_embedded_model(SENTENCES, tmp_path / name, "m", "mistral3", tiny, template)
+        build_embedded_model(SENTENCES, tmp_path / name, "m", {"architecture": "mistral3", "embedded": tiny}, template)
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "a")
     processor = AutoProcessor.from_pretrained(tmp_path / "a")
     assert type(model).__name__ == "Mistral3ForConditionalGeneration"
