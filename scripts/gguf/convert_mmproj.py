@@ -25,8 +25,9 @@ BICUBIC = 3  # PIL's number
 ROPE_BASE = 10000.0  # fixed in llama.cpp for this projector (tools/mtmd/clip.cpp)
 
 
-def check_config(config: dict, folder: Path) -> None:
+def check_config(folder: Path) -> None:
     """Raise UserError for a model that llama.cpp's Pixtral code does not support."""
+    config = read_json(folder / "config.json")
     if "vision_config" not in config:
         raise UserError("has no vision tower", folder, remedy="the task 'vision' needs a vision model")
     vision = config["vision_config"]
@@ -58,7 +59,9 @@ def image_settings(folder: Path) -> dict:
 
 
 def stage_vision(folder: Path, staged: Path, tokenizer) -> None:
-    """Fill `staged` with the files that the converter needs."""
+    """Fill `staged` with the files that the converter needs; raises UserError for a model without support."""
+    check_config(folder)
+    image_settings(folder)
     token = tokenizer.get_vocab().get(BREAK)
     if token is None:
         raise UserError(f"has no token {BREAK}, which ends a row of an image", folder)
@@ -70,9 +73,8 @@ def stage_vision(folder: Path, staged: Path, tokenizer) -> None:
 
 def convert_mmproj(merged: Path, tools: Path, base: Path, output: Path, settings: dict) -> None:
     """Convert the vision part of a merged model folder; `base` is the base model's manifest."""
-    check_config(read_json(merged / "config.json"), merged)
-    edge = image_settings(merged)["size"]["longest_edge"]
     with converted(merged, tools, output, stage_vision, "--mmproj") as (_, header):
+        edge = image_settings(merged)["size"]["longest_edge"]
         changes = metadata_changes(list(header.values), described(header, base, settings, IMAGE_TAG))
         with atomic_path(output) as beside:
             rewrite_metadata(header.path, beside, {**changes, LONGEST_EDGE: edge})

@@ -110,8 +110,8 @@ def described(header: GgufFile, base: Path, settings: dict, task: str) -> dict[s
 
 def convert_to_gguf(merged: Path, tools: Path, base: Path, output: Path, settings: dict) -> None:
     """Convert a merged model folder; `base` is the base model's manifest."""
-    task = IMAGE_TAG if "vision_config" in read_json(merged / "config.json") else TEXT_TAG
     with converted(merged, tools, output, stage_folder) as (tokenizer, header):
+        task = IMAGE_TAG if "vision_config" in read_json(merged / "config.json") else TEXT_TAG
         wanted = described(header, base, settings, task)
         wanted["general.name"] = name_for_llama_cpp(wanted["general.name"], tokenizer)
         changes = metadata_changes(list(header.values), wanted) | chat_changes(tokenizer, header.values)
