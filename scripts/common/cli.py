@@ -15,7 +15,7 @@ from scripts.common.gpu_locks import take_devices
 from scripts.common.parent_watchdog import end_with_workflow
 from scripts.common.terminal import Progress, log, progress, terminal
 
-__all__ = ["Progress", "log", "progress", "run_step", "settings_argument", "step_parser"]
+__all__ = ["Progress", "log", "progress", "run_step", "settings_argument", "step_main", "step_parser"]
 
 
 def step_parser(description: str) -> argparse.ArgumentParser:
@@ -70,6 +70,13 @@ def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.Argume
             sys.stdout.flush()
             sys.stderr.flush()
     return 0
+
+
+def step_main(
+    step: Callable[[argparse.Namespace], None], parser: Callable[[], argparse.ArgumentParser]
+) -> Callable[..., int]:
+    """Return the `main(argv=None)` of a step's program: it runs the step and returns the exit status."""
+    return lambda argv=None: run_step(step, parser(), argv)
 
 
 def complete(settings: dict, keys: tuple[str, ...]) -> dict:

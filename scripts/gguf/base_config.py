@@ -6,6 +6,8 @@ llama.cpp.
 
 import math
 
+import numpy
+
 from scripts.common.errors import UserError
 from scripts.gguf.base_tokenizer import PREFIX
 from scripts.gguf.reader import TOKENS, GgufFile
@@ -39,8 +41,6 @@ def check_architecture(file: GgufFile) -> None:
 
 def short(number: float) -> float:
     """Return the shortest decimal number with the same 32-bit value, such as 1e-05 for 9.999999747378752e-06."""
-    import numpy
-
     return float(str(numpy.float32(number)))
 
 

@@ -6,10 +6,9 @@ behaviour "isolated" of a Split.
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tokenizers.pre_tokenizers import PreTokenizer
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import ByteLevel, PreTokenizer, Sequence, Split
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -50,10 +49,7 @@ KINDS = {
 }
 
 
-def pre_tokenizer(kind: PreTokenizerKind) -> "PreTokenizer":
+def pre_tokenizer(kind: PreTokenizerKind) -> PreTokenizer:
     """Return the pre-tokenizer of a kind: splits, then bytes mapped to characters."""
-    from tokenizers import Regex
-    from tokenizers.pre_tokenizers import ByteLevel, Sequence, Split
-
     cuts = [Split(Regex(expression), "isolated") for expression in kind.expressions]
     return Sequence([*cuts, ByteLevel(add_prefix_space=False, use_regex=False)])

@@ -4,15 +4,15 @@ Source: src/llama-vocab.cpp of llama.cpp (`llm_tokenizer_spm`, `llm_tokenizer_bp
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+
+from sentencepiece import sentencepiece_model_pb2 as proto
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
+from tokenizers.processors import TemplateProcessing
 
 from scripts.common.errors import UserError
 from scripts.common.files import write_json
 from scripts.gguf.base_pre_tokenizers import KINDS, pre_tokenizer
 from scripts.gguf.reader import TOKENS, GgufFile
-
-if TYPE_CHECKING:
-    from tokenizers import Tokenizer
 
 PREFIX, TEMPLATE = "tokenizer.ggml.", "tokenizer.chat_template"
 MODEL, PRE, TYPES, SCORES, MERGES = (PREFIX + name for name in ("model", "pre", "token_type", "scores", "merges"))
@@ -21,7 +21,7 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 SPACE = "▁"
 
 
-def build_tokenizer(file: GgufFile) -> "Tokenizer":
+def build_tokenizer(file: GgufFile) -> Tokenizer:
     """Return the tokenizer of a GGUF file; raises UserError for an unsupported kind."""
     check_vocabulary(file)
     kind = file.values.get(MODEL)
@@ -58,10 +58,8 @@ def vocabulary(file: GgufFile) -> dict[str, int]:
     return {text: place for place, text in enumerate(file.values[TOKENS])}
 
 
-def byte_level_tokenizer(file: GgufFile) -> "Tokenizer":
+def byte_level_tokenizer(file: GgufFile) -> Tokenizer:
     """Return a byte-level BPE tokenizer with the file's merges and the pre-tokenizer that it names."""
-    from tokenizers import Tokenizer, decoders, models
-
     name = file.values.get(PRE)
     if name not in KINDS:
         known = ", ".join(KINDS)
@@ -77,13 +75,11 @@ def byte_level_tokenizer(file: GgufFile) -> "Tokenizer":
     return tokenizer
 
 
-def sentencepiece_tokenizer(file: GgufFile) -> "Tokenizer":
+def sentencepiece_tokenizer(file: GgufFile) -> Tokenizer:
     """Return a SentencePiece BPE tokenizer with byte fallback, its merges in the order of the pieces' scores.
 
     With `add_space_prefix` a space is added at the start of a text and after special tokens.
     """
-    from tokenizers import Tokenizer, decoders, models, normalizers
-
     merges = merges_by_score(file)
     unknown = file.values[TOKENS][file.values.get(PREFIX + "unknown_token_id", 0)]
     model = models.BPE(vocabulary(file), merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
@@ -126,10 +122,8 @@ def merges_by_score(file: GgufFile) -> list[tuple[str, str]]:
     return found
 
 
-def add_special_tokens(tokenizer: "Tokenizer", file: GgufFile) -> None:
+def add_special_tokens(tokenizer: Tokenizer, file: GgufFile) -> None:
     """Add the control and user-defined tokens, which are matched in texts first."""
-    from tokenizers import AddedToken
-
     for text, kind in zip(file.values[TOKENS], file.values.get(TYPES, []), strict=False):
         if kind in (CONTROL, UNKNOWN):
             tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True)])
@@ -143,10 +137,8 @@ def adds(end: str, file: GgufFile) -> bool:
     return file.values.get(f"{PREFIX}add_{end}_token", default) and f"{PREFIX}{end}_token_id" in file.values
 
 
-def add_ends(tokenizer: "Tokenizer", file: GgufFile) -> None:
+def add_ends(tokenizer: Tokenizer, file: GgufFile) -> None:
     """Make the tokenizer add BOS and EOS to plain texts as the file specifies."""
-    from tokenizers.processors import TemplateProcessing
-
     ids = {end: file.values[f"{PREFIX}{end}_token_id"] for end in ("bos", "eos") if adds(end, file)}
     if ids:
         names = {end: file.values[TOKENS][place] for end, place in ids.items()}
@@ -185,8 +177,6 @@ def write_tokenizer(file: GgufFile, folder: Path) -> None:
 
 def write_sentencepiece_model(file: GgufFile, path: Path) -> None:
     """Write the vocabulary as a SentencePiece model, from which llama.cpp's converter reads the scores."""
-    from sentencepiece import sentencepiece_model_pb2 as proto
-
     model = proto.ModelProto()
     for text, score, kind in zip(*(file.values[key] for key in (TOKENS, SCORES, TYPES)), strict=True):
         model.pieces.add(piece=text, score=score, type=kind)  # the types have the same numbers

@@ -14,15 +14,15 @@ from pathlib import Path
 
 from scripts.common.chat import render, text_ids
 from scripts.common.chat_shape import ChatShape, shape_of_template
-from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.cli import progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_json
 from scripts.common.threads import use_threads
 from scripts.gguf.conversations import built_in_conversations
-from scripts.gguf.divergence import ServedRows, TextRow, compare_rows, first_answered, load_merged
+from scripts.gguf.divergence import TextRow, compare_rows, first_answered, load_merged, served_logits
 from scripts.gguf.llama import TEMPLATE_KEY, adds_bos, open_gguf, token_text
 from scripts.gguf.parity import Comparison, check_special_tokens, compare_conversation, text_or_refusal
-from scripts.gguf.vision_divergence import VisionFiles, compare_vision, vision_conversations
+from scripts.gguf.vision_divergence import compare_vision, vision_conversations
 from scripts.predict.arguments import named_file
 from scripts.predict.prompts import all_prompts
 from scripts.predict.strategies import Strategies
@@ -57,10 +57,9 @@ def compare_tokens(tokenizer, path: Path, conversations: dict[str, list[dict]]) 
         special = check_special_tokens(tokenizer, model, texts)
         bos, eos = token_text(model, model.token_bos()), token_text(model, model.token_eos())
         shape = shape_of_template(model.metadata[TEMPLATE_KEY], bos, eos)
-        result, bar = Comparison(), Progress("compare token ids", len(conversations))
-        for name, messages in conversations.items():
+        result = Comparison()
+        for name, messages in progress(conversations.items(), "compare token ids", len(conversations)):
             compare_conversation(tokenizer, model, shape, name, messages, result)
-            bar.advance()
         return {
             "conversations": {"equal": result.equal, "refused_by_both": result.refused},
             "modelfile": {"equal": result.modelfile_equal, "not_expressible": result.not_expressible},
@@ -72,71 +71,36 @@ def compare_tokens(tokenizer, path: Path, conversations: dict[str, list[dict]]) 
         }
 
 
-def compare_distributions(
-    folder: Path, path: Path, rows: list[TextRow], threads: int, limit: float, trust_remote_code: bool
-) -> dict:
-    """Compare next-token distributions at every position of the rows; return the KL divergence in nats.
+def step(arguments) -> None:
+    """Check tokens and distributions, and write the report. Raises ParityError if serving differs from training.
 
-    Raises ParityError if the mean exceeds the limit.
-    """
-    with open_gguf(path, context=max(len(row.ids) for row in rows), threads=threads, logits_all=True) as model:
-        served = ServedRows(model, rows, "text")
-    return compare_rows(served, load_merged(folder, trust_remote_code), limit)
-
-
-def check_parity(
-    merged: Path,
-    path: Path,
-    test: Path,
-    sets: dict[str, Path],
-    settings: dict,
-    threads: int,
-    train: Path | None = None,
-    vision_files: VisionFiles | None = None,
-) -> dict:
-    """Check tokens and distributions; return the report. Raises ParityError if serving differs from training.
-
-    `settings` has `parity` and `generation.system` of the run's configuration, and may have `strategies`, whose
-    examples come from `train`. A vision run has `vision_files`, and `vision.longest_edge` in its settings.
+    The settings have `parity` and `generation.system` of the run's configuration, and may have `strategies`, whose
+    examples come from `--train`. A vision run has `--mmproj`, and `vision.longest_edge` in its settings.
     """
     from transformers import AutoTokenizer
 
+    use_threads(arguments.threads)
+    merged, path, settings = arguments.merged, arguments.gguf, arguments.settings
     trusted = check_manifest(merged / "manifest.json").get("trust_remote_code", False)
     tokenizer = AutoTokenizer.from_pretrained(merged, trust_remote_code=trusted)
-    from_files = dict(prompt_conversations(test, sets, settings["generation"]["system"], Strategies(settings, train)))
+    sets, strategies = dict(arguments.prompt_set), Strategies(settings, arguments.train)
+    from_files = dict(prompt_conversations(arguments.test, sets, settings["generation"]["system"], strategies))
     if not from_files:
-        raise UserError("has no prompts for the comparison of distributions", test)
+        raise UserError("has no prompts for the comparison of distributions", arguments.test)
     texts, seen = vision_conversations(from_files)
     report = compare_tokens(tokenizer, path, {**built_in_conversations(), **texts})
-    limit, count = settings["parity"]["max_kl"], settings["parity"]["prompts"]
-    rows = first_rows(tokenizer, texts or built_in_conversations(), count)
-    if vision_files is None:
-        return {**report, "divergence": compare_distributions(merged, path, rows, threads, limit, trusted)}
-    shape = ChatShape.from_json(report["shape"])
-    return {**report, **compare_vision(merged, path, vision_files, settings, threads, shape, rows, seen)}
-
-
-def first_rows(tokenizer, conversations: dict[str, list[dict]], count: int) -> list[TextRow]:
-    """Return the token ids of the first conversations, those with an answer if there are any."""
-    return [
+    rows = [
         TextRow(text_ids(tokenizer, render(tokenizer, messages, messages[-1]["role"] != "assistant")))
-        for messages in first_answered(conversations, count)
+        for messages in first_answered(texts or built_in_conversations(), settings["parity"]["prompts"])
     ]
-
-
-def step(arguments) -> None:
-    """Run the step."""
-    use_threads(arguments.threads)
-    report = check_parity(
-        arguments.merged,
-        arguments.gguf,
-        arguments.test,
-        dict(arguments.prompt_set),
-        arguments.settings,
-        arguments.threads,
-        arguments.train,
-        VisionFiles(arguments.mmproj, arguments.images) if arguments.mmproj else None,
-    )
+    if arguments.mmproj:
+        report |= compare_vision(arguments, trusted, ChatShape.from_json(report["shape"]), rows, seen)
+    else:
+        context = max(len(row.ids) for row in rows)
+        with open_gguf(path, context, arguments.threads, logits_all=True) as model:
+            served = served_logits(model, rows, "text")
+        reference = load_merged(merged, trusted)
+        report["divergence"] = compare_rows(rows, "text", served, reference, settings["parity"]["max_kl"])
     write_json(arguments.output, report)
 
 
@@ -155,10 +119,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -17,26 +17,14 @@ CONTENTS = {
 SYSTEM = "Tu commentes des matchs de football.\nRéponds en une phrase."
 
 
-def user(content: str) -> dict:
-    """Return a user's message."""
-    return {"role": "user", "content": content}
-
-
-def assistant(content: str) -> dict:
-    """Return an assistant's message."""
-    return {"role": "assistant", "content": content}
-
-
 def built_in_conversations() -> dict[str, list[dict]]:
     """Return conversations by name: one and several turns, with and without system message, with and without answer."""
     found = {}
     for name, (question, answer) in CONTENTS.items():
-        found[f"{name}, prompt"] = [user(question)]
-        found[f"{name}, answered"] = [user(question), assistant(answer)]
-    pairs = list(CONTENTS.values())
-    several = [message for question, answer in pairs[:4] for message in (user(question), assistant(answer))]
-    found["several turns, answered"] = several
-    found["several turns, prompt"] = [*several, user(pairs[4][0])]
+        turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
+        found |= {f"{name}, prompt": turns[:1], f"{name}, answered": turns}
+    several = [message for name in [*CONTENTS][:5] for message in found[f"{name}, answered"]]
+    found |= {"several turns, answered": several[:-2], "several turns, prompt": several[:-1]}
     for name in ("accents, prompt", "accents, answered", "several turns, answered", "several turns, prompt"):
         found[f"{name}, with system"] = [{"role": "system", "content": SYSTEM}, *found[name]]
     return found

@@ -10,31 +10,30 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from scripts.common.chat import render
 from scripts.common.chat_template import without_generation_tags
-from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.cli import step_main, step_parser
 from scripts.common.errors import UserError, refuse_full_disk
 from scripts.common.files import atomic_path, check_manifest, read_json, scratch_folder
 from scripts.common.parent_watchdog import die_with_parent
 from scripts.gguf.llama import TEMPLATE_KEY
 from scripts.gguf.metadata import IMAGE_TAG, TEXT_TAG, display_name, general_metadata, metadata_changes
 from scripts.gguf.naming import model_name
-from scripts.gguf.reader import read_gguf
+from scripts.gguf.reader import GgufFile, read_gguf
 from scripts.gguf.rewrite import Value, rewrite_metadata
 from scripts.gguf.tokenizer_repairs import name_for_llama_cpp, prefixes_space, stage_folder
 
 CONVERTER = "convert_hf_to_gguf.py"
 ADD_BOS, ADD_EOS = "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token"
 ADD_SPACE, VOCABULARY = "tokenizer.ggml.add_space_prefix", "tokenizer.ggml.model"
-QUANTIZATION_VERSION = "general.quantization_version"
-QUANTIZATION_FORMAT = 2  # GGML_QNT_VERSION
-WRITTEN = re.compile(r"\s*Writing:\s+(\d+)%")
 log = logging.getLogger(__name__)
 
 
-def run_converter(tools: Path, folder: Path, output: Path, *options: str) -> None:
+def run_converter(tools: Path, folder: Path, output: Path, *more: str) -> None:
     """Run llama.cpp's converter on a model folder in a subprocess, with further options.
 
     Raises UserError with the line that names the error; all output goes to the log.
@@ -46,39 +45,20 @@ def run_converter(tools: Path, folder: Path, output: Path, *options: str) -> Non
         "HF_HUB_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
     }
-    command = [sys.executable, str(tools / CONVERTER), str(folder), "--outfile", str(output), "--outtype", "bf16"]
-    command += options
-    said, bar = [], Progress("convert to GGUF", 100)
-    with subprocess.Popen(
-        command,
-        env=env_vars,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        preexec_fn=die_with_parent,
-    ) as process:
-        for line in process.stdout:
-            if written := WRITTEN.match(line):
-                bar.advance(int(written[1]) - bar.done)
-            else:
-                said.append(line)
-    output_text = "".join(said)
-    log.info("%s", output_text.strip())
-    if process.returncode or not output.is_file():
+    command = [sys.executable, tools / CONVERTER, folder, "--outfile", output, "--outtype", "bf16", *more]
+    options = {"env": env_vars, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run(command, **options, errors="replace", preexec_fn=die_with_parent, check=False)
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    log.info("%s", "\n".join(lines))
+    if done.returncode or not output.is_file():
         refuse_full_disk(output)
-        raise UserError(f"llama.cpp's converter failed: {converter_fault(output_text)}", folder.name)
+        faults = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b|ERROR:", line)]
+        fault = (faults or lines or ["no reason given"])[-1]
+        raise UserError(f"llama.cpp's converter failed: {fault}", folder.name)
 
 
-def converter_fault(output: str) -> str:
-    """Return the line of the converter's output that names the error."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    faults = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b|ERROR:", line)]
-    return (faults or lines or ["no reason given"])[-1]
-
-
-def chat_changes(tokenizer, header_values: dict) -> tuple[dict[str, Value | None], list[str]]:
-    """Return the metadata changes with which a GGUF treats chats as the tokenizer does, and a line for each repair.
+def chat_changes(tokenizer, header_values: dict) -> dict[str, Value]:
+    """Return the metadata with which a GGUF treats chats as the tokenizer does; log what differs from the converter's.
 
     The template's `{% generation %}` tags are removed, because llama.cpp does not know them. llama.cpp adds BOS if and
     only if the template writes it, so that it occurs once, and never EOS, because it would end each prompt.
@@ -86,76 +66,74 @@ def chat_changes(tokenizer, header_values: dict) -> tuple[dict[str, Value | None
     if not tokenizer.chat_template:
         raise UserError("the merged model has no chat template", remedy="name one with 'chat_template' under its model")
     text = render(tokenizer, [{"role": "user", "content": "x"}], add_generation_prompt=True)
-    writes_bos = bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)
-    changes, repairs = {TEMPLATE_KEY: without_generation_tags(tokenizer.chat_template), ADD_BOS: writes_bos}, []
-    stated = header_values.get(ADD_BOS)
-    if stated is not None and stated != writes_bos:
-        repairs.append(f"{ADD_BOS} is {stated}, but the chat template {'writes' if writes_bos else 'has no'} BOS")
+    wanted = {ADD_BOS: bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)}
     for kind in ("bos", "eos"):
-        token, key = getattr(tokenizer, f"{kind}_token_id"), f"tokenizer.ggml.{kind}_token_id"
-        if token is not None and header_values.get(key) != token:
-            repairs.append(f"{key} is {header_values.get(key, 'missing')}, not {token}")
-            changes[key] = token
-    if header_values.get(ADD_EOS):
-        repairs.append(f"{ADD_EOS} is true: an EOS would end each prompt")
-        changes[ADD_EOS] = False
-    if header_values.get(VOCABULARY) == "llama" and header_values.get(ADD_SPACE, True) != prefixes_space(tokenizer):
-        changes[ADD_SPACE] = prefixes_space(tokenizer)
-        stated = header_values.get(ADD_SPACE, "missing")
-        repairs.append(f"{ADD_SPACE} is {stated}; the tokenizer behaves as {changes[ADD_SPACE]}")
-    return changes, repairs
+        if (token := getattr(tokenizer, f"{kind}_token_id")) is not None:
+            wanted[f"tokenizer.ggml.{kind}_token_id"] = token
+    if ADD_EOS in header_values:
+        wanted[ADD_EOS] = False
+    if header_values.get(VOCABULARY) == "llama":
+        wanted[ADD_SPACE] = prefixes_space(tokenizer)
+    for key, value in wanted.items():
+        if header_values.get(key, value) != value:
+            log.warning(
+                "mended: %s is %s, but the tokenizer or its chat template needs %s", key, header_values[key], value
+            )
+    return {TEMPLATE_KEY: without_generation_tags(tokenizer.chat_template), **wanted}
 
 
-def convert_to_gguf(merged: Path, tools: Path, base: Path, output: Path, settings: dict) -> None:
-    """Convert a merged model folder; `base` is the base model's manifest."""
+@contextmanager
+def converted(merged: Path, tools: Path, output: Path, stage: Callable, *more: str) -> Iterator[tuple]:
+    """Run the converter on a copy of a merged folder that `stage(folder, copy, tokenizer)` makes.
+
+    Yields the tokenizer, and the header of the file with the converter's own metadata.
+    """
     from transformers import AutoTokenizer
 
     trusted = check_manifest(merged / "manifest.json").get("trust_remote_code", False)
     check_manifest(tools / "manifest.json")
     tokenizer = AutoTokenizer.from_pretrained(merged, trust_remote_code=trusted)
     with scratch_folder(output) as temporary:
-        staged, converted = temporary / "model", temporary / "converted.gguf"
-        staged.mkdir()
-        stage_folder(merged, staged, tokenizer)
-        run_converter(tools, staged, converted)
-        header = read_gguf(converted)
-        key = settings["model_key"]
-        name = model_name(
-            display_name(settings["model"], key), header.parameters, settings["run"], settings["project"]["version"]
-        )
-        task = IMAGE_TAG if "vision_config" in read_json(merged / "config.json") else TEXT_TAG
-        wanted = general_metadata(name, settings, read_json(base).get("license"), task)
-        wanted["general.name"], renamed = name_for_llama_cpp(wanted["general.name"], tokenizer)
-        changes = metadata_changes(list(header.values), wanted)
-        chat, repairs = chat_changes(tokenizer, header.values)
-        for repair in [*repairs, *([renamed] if renamed else [])]:
-            log.warning("mended: %s", repair)
-        if QUANTIZATION_VERSION not in header.values:
-            changes[QUANTIZATION_VERSION] = QUANTIZATION_FORMAT
-        with atomic_path(output) as beside:
-            rewrite_metadata(converted, beside, {**changes, **chat})
+        (temporary / "model").mkdir()
+        stage(merged, temporary / "model", tokenizer)
+        run_converter(tools, temporary / "model", temporary / "converted.gguf", *more)
+        yield tokenizer, read_gguf(temporary / "converted.gguf")
+
+
+def described(header: GgufFile, base: Path, settings: dict, task: str) -> dict[str, Value]:
+    """Return the metadata that describe a run's model; `base` is the base model's manifest."""
+    title = display_name(settings["model"], settings["model_key"])
+    name = model_name(title, header.parameters, settings["run"], settings["project"]["version"])
     log.info("%s: %d weights", name.file_name("bf16"), header.parameters)
+    return general_metadata(name, settings, read_json(base).get("license"), task)
 
 
-def step(arguments) -> None:
-    """Run the step."""
-    convert_to_gguf(arguments.merged, arguments.tools, arguments.base, arguments.output, arguments.settings)
+def convert_to_gguf(merged: Path, tools: Path, base: Path, output: Path, settings: dict) -> None:
+    """Convert a merged model folder; `base` is the base model's manifest."""
+    with converted(merged, tools, output, stage_folder) as (tokenizer, header):
+        task = IMAGE_TAG if "vision_config" in read_json(merged / "config.json") else TEXT_TAG
+        wanted = described(header, base, settings, task)
+        wanted["general.name"] = name_for_llama_cpp(wanted["general.name"], tokenizer)
+        changes = metadata_changes(list(header.values), wanted) | chat_changes(tokenizer, header.values)
+        with atomic_path(output) as beside:
+            rewrite_metadata(header.path, beside, changes)
 
 
-def parser():
-    """Return the step's command line."""
-    result = step_parser(__doc__.splitlines()[0])
-    result.add_argument("merged", type=Path, help="merged Hugging Face model folder")
-    result.add_argument("--tools", type=Path, required=True, help="folder that fetch_converter.py made")
-    result.add_argument("--base", type=Path, required=True, help="manifest of the base model")
-    result.add_argument("--output", type=Path, required=True, help="GGUF file to write")
-    return result
+def conversion_main(convert: Callable, description: str) -> Callable[..., int]:
+    """Return the `main` of a program that runs `convert` like `convert_to_gguf`."""
+
+    def parser():
+        result = step_parser(description)
+        result.add_argument("merged", type=Path, help="merged Hugging Face model folder")
+        result.add_argument("--tools", type=Path, required=True, help="folder that fetch_converter.py made")
+        result.add_argument("--base", type=Path, required=True, help="manifest of the base model")
+        result.add_argument("--output", type=Path, required=True, help="GGUF file to write")
+        return result
+
+    return step_main(lambda a: convert(a.merged, a.tools, a.base, a.output, a.settings), parser)
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = conversion_main(convert_to_gguf, __doc__.splitlines()[0])
 
 if __name__ == "__main__":
     sys.exit(main())

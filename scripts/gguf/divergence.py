@@ -2,18 +2,18 @@
 
 import logging
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy
+
 from scripts.common.base_model import has_room
-from scripts.common.cli import Progress
+from scripts.common.cli import progress
 from scripts.common.number_format import is_native
 from scripts.gguf.parity import ParityError, divergences
 
 if TYPE_CHECKING:
-    import numpy
     from llama_cpp import Llama
 
 POSITIONS_AT_ONCE = 128
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 def load_merged(folder: Path, trust_remote_code: bool, vision: bool = False):
     """Load the merged model for the reference logits: on the GPU if it fits, in the highest precision that fits.
 
-    `sees`: whether it is a vision model.
+    `vision`: whether it is a vision model.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
@@ -79,69 +79,46 @@ def on_device(inputs: dict, reference) -> dict:
     }
 
 
-def reference_logits(reference, row: TextRow) -> "numpy.ndarray":
-    """Return the merged model's logits of a row, [positions, vocabulary]."""
-    import torch
-
-    inputs = on_device({"input_ids": torch.tensor([row.ids]), **row.inputs()}, reference)
-    with torch.inference_mode():
-        return reference(**inputs).logits[0].float().cpu().numpy()
-
-
-class ServedRows:
-    """llama.cpp's logits of rows, in a temporary file.
+def served_logits(served: "Llama", rows: list[TextRow], what: str) -> numpy.memmap:
+    """Return llama.cpp's logits at the rows' positions, [positions, vocabulary], in a temporary file.
 
     The GGUF file can thus be closed before the merged model is loaded: large models don't fit a GPU twice.
     """
-
-    def __init__(self, served: "Llama", rows: list[TextRow], what: str):
-        self.rows, self.what, self.width = rows, what, served.n_vocab()
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115 (read later; deleted with this object)
-        bar = Progress(f"evaluate {what} in llama.cpp", len(rows))
-        for row in rows:
-            row.evaluate(served)
-            for part in parts_of(row):
-                served.scores[part].tofile(self.file)
-            bar.advance()
-
-    def read(self, row: TextRow) -> Iterator[tuple[list[int], "numpy.ndarray"]]:
-        """Yield parts of a row's positions with their logits, [positions, vocabulary]."""
-        import numpy
-
-        for part in parts_of(row):
-            found = numpy.fromfile(self.file, numpy.float32, len(part) * self.width)
-            yield part, found.reshape(len(part), self.width)
+    shape, start = (sum(len(row.places) for row in rows), served.n_vocab()), 0
+    if not rows:
+        return numpy.empty(shape)
+    found = numpy.memmap(tempfile.TemporaryFile(), numpy.float32, "w+", shape=shape)  # noqa: SIM115
+    for row in progress(rows, f"evaluate {what} in llama.cpp", len(rows)):
+        row.evaluate(served)
+        found[start : start + len(row.places)] = served.scores[row.places]
+        start += len(row.places)
+    return found
 
 
-def parts_of(row: TextRow) -> list[list[int]]:
-    """Return a row's positions in parts that fit the memory."""
-    places = row.places
-    return [places[start : start + POSITIONS_AT_ONCE] for start in range(0, len(places), POSITIONS_AT_ONCE)]
-
-
-def compare_rows(served: ServedRows, reference, limit: float) -> dict:
-    """Compare next-token distributions at the rows' positions; return the KL divergence in nats.
+def compare_rows(rows: list[TextRow], what: str, served: numpy.memmap, reference, limit: float) -> dict:
+    """Compare next-token distributions with those of `served_logits`; return the KL divergence in nats.
 
     Raises ParityError if the mean exceeds the limit.
     """
-    import numpy
+    import torch
 
-    rows, values, agreeing = served.rows, [], 0
-    bar = Progress(f"compare distributions of {served.what}", len(rows))
-    served.file.seek(0)
-    for row in rows:
-        logits = reference_logits(reference, row)
-        width = min(logits.shape[-1], served.width)
-        for part, found in served.read(row):
-            ours, theirs = logits[part, :width], found[:, :width]
+    values, agreeing, start = [], 0, 0
+    for row in progress(rows, f"compare distributions of {what}", len(rows)):
+        inputs = on_device({"input_ids": torch.tensor([row.ids]), **row.inputs()}, reference)
+        with torch.inference_mode():
+            logits = reference(**inputs).logits[0].float().cpu().numpy()
+        width = min(logits.shape[-1], served.shape[-1])
+        for first in range(0, len(row.places), POSITIONS_AT_ONCE):
+            part = row.places[first : first + POSITIONS_AT_ONCE]
+            ours, theirs = logits[part, :width], served[start : start + len(part), :width]
             values.append(divergences(ours, theirs))
             agreeing += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
-        bar.advance()
+            start += len(part)
     found = numpy.concatenate(values)
-    mean, what = float(found.mean()), served.what
+    mean = float(found.mean())
     log.info("KL divergence: mean %.6f, largest %.6f nats over %d positions (%s)", mean, max(found), len(found), what)
     if not mean <= limit:
-        row, place = position_of(int(found.argmax()), rows)
+        row, place = [(number, place) for number, row in enumerate(rows) for place in row.places][int(found.argmax())]
         raise ParityError(
             f"serving differs from training: the next-token distribution is {mean:.4g} nats (mean KL) from the merged "
             f"model's, the limit is {limit:g}; largest at token {place} of prompt {row + 1} ({what})",
@@ -155,15 +132,6 @@ def compare_rows(served: ServedRows, reference, limit: float) -> dict:
         "prompts": len(rows),
         "top_token_agreement": rounded(agreeing / len(found)),
     }
-
-
-def position_of(place: int, rows: list[TextRow]) -> tuple[int, int]:
-    """Convert an index over all rows' positions to row and position."""
-    for number, row in enumerate(rows):
-        if place < len(row.places):
-            return number, row.places[place]
-        place -= len(row.places)
-    raise IndexError(place)
 
 
 def rounded(value: float) -> float:

@@ -18,7 +18,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from scripts.common.cli import run_step, step_parser
+from scripts.common.cli import step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, sha256_of, write_manifest
 from scripts.common.offline import pip_download
@@ -59,26 +59,14 @@ def download_archive(requirements: Path, folder: Path) -> Path:
     return pip_download(requirements, folder, options, f"{pin.package} {pin.version}", ARCHIVE_VARIABLE)
 
 
-def check_archive(archive: Path, pin: Pin) -> None:
-    """Raise UserError for an archive that is missing or is not the pinned one."""
-    if not archive.is_file():
-        raise UserError("is missing", archive, remedy=f"correct or unset {ARCHIVE_VARIABLE}")
-    found = sha256_of(archive)
-    if found != pin.sha256:
-        raise UserError(f"has SHA-256 {found}, not {pin.sha256} of {pin.package} {pin.version}", archive)
-
-
 def unpack_converter(archive: Path, folder: Path) -> None:
-    """Unpack the converter from the archive into a folder. Raises UserError for a member outside of it."""
+    """Unpack the converter from the archive into a folder."""
     with tarfile.open(archive) as content:
         for member in content:
             name = member.name.partition(SOURCE)[2]
             if not member.isfile() or not name.startswith(NEEDED) or not name.endswith((".py", LICENSE)):
                 continue
-            if ".." in name.split("/"):
-                raise UserError(f"has a file that leads out of the folder: '{member.name}'", archive)
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_bytes(content.extractfile(member).read())
+            content.extract(member.replace(name=name), folder, filter="data")
     missing = [name for name in NEEDED if not (folder / name).exists()]
     if missing:
         raise UserError(f"has no {SOURCE}{missing[0]}", archive)
@@ -105,7 +93,10 @@ def fetch_converter(
             copy_converter(image_folder, requirements, beside)
         else:
             archive = archive or download_archive(requirements, Path(temporary))
-            check_archive(archive, pin)
+            if not archive.is_file():
+                raise UserError("is missing", archive, remedy=f"correct or unset {ARCHIVE_VARIABLE}")
+            if (found := sha256_of(archive)) != pin.sha256:
+                raise UserError(f"has SHA-256 {found}, not {pin.sha256} of {pin.package} {pin.version}", archive)
             unpack_converter(archive, beside)
         write_manifest(beside, package=pin.package, version=pin.version, sha256=pin.sha256)
     log.info("made of %s %s", pin.package, pin.version)
@@ -125,10 +116,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

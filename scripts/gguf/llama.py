@@ -2,7 +2,7 @@
 
 import sys
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,12 +20,11 @@ TEMPLATE_KEY = "tokenizer.chat_template"
 LINES_KEPT = 400
 native_lines: deque[str] = deque(maxlen=LINES_KEPT)
 native_callback = None
-native_listener: Callable[[str], None] | None = None
 
 
-def keep_native_lines(listener: Callable[[str], None] | None = None) -> None:
-    """Keep llama.cpp's log in memory instead of printing it, and pass it to `listener`."""
-    global native_callback, native_listener
+def keep_native_lines() -> None:
+    """Keep llama.cpp's log in memory instead of printing it."""
+    global native_callback
     import ctypes
 
     import llama_cpp
@@ -34,12 +33,8 @@ def keep_native_lines(listener: Callable[[str], None] | None = None) -> None:
 
         @llama_cpp.llama_log_callback
         def native_callback(level: int, text: bytes, user_data: ctypes.c_void_p) -> None:
-            line = text.decode("utf-8", errors="replace")
-            native_lines.append(line)
-            if native_listener is not None:
-                native_listener(line)
+            native_lines.append(text.decode("utf-8", errors="replace"))
 
-    native_listener = listener
     native_lines.clear()
     llama_cpp.llama_log_set(native_callback, ctypes.c_void_p(0))
 
@@ -50,14 +45,9 @@ def show_native_lines() -> None:
     sys.stderr.flush()
 
 
-def native_faults() -> list[str]:
-    """Return the error lines of llama.cpp's log, else the last line."""
-    return fault_lines("".join(native_lines))
-
-
-def last_native_fault() -> str:
-    """Return the last error line of llama.cpp's log, else the last line."""
-    return native_faults()[-1]
+def native_fault(place: int = -1) -> str:
+    """Return the last error line of llama.cpp's log (or the first, `place` 0), else the last line."""
+    return fault_lines("".join(native_lines))[place]
 
 
 @contextmanager
@@ -71,9 +61,8 @@ def open_gguf(
     """Open a GGUF file in llama.cpp, and close it when the block ends.
 
     `context` is in tokens (None: the model's training context; with `logits_all`, memory for one row of logits per
-    token of context is allocated); `threads` defaults to llama.cpp's own choice. The native log is shown only on
-    failure. Raises UserError for a file that is not GGUF, has changed since it was written, or that llama.cpp can't
-    load.
+    token is allocated). The native log is shown only on failure. Raises UserError for a file that has changed since it
+    was written, or that llama.cpp can't load.
     """
     check_gguf(intact(path))
     import llama_cpp
@@ -95,7 +84,7 @@ def open_gguf(
         raise UserError(f"its chat template is not valid Jinja: {error}", path) from error
     except (ValueError, RuntimeError, AssertionError, MemoryError) as error:
         show_native_lines()
-        raise UserError(f"llama.cpp can't load it: {last_native_fault()}", path) from error
+        raise UserError(f"llama.cpp can't load it: {native_fault()}", path) from error
     native_lines.clear()
     try:
         yield model
@@ -151,34 +140,26 @@ def eval_logits(model: "Llama", ids: list[int]) -> Iterator["numpy.ndarray"]:
         yield numpy.ctypeslib.as_array(logits, shape=(len(part), model.n_vocab()))
 
 
-def token_text(model: "Llama", token: int) -> str:
-    """Return a token's text from the vocabulary; None for an absent token (-1)."""
+def of_vocabulary(model: "Llama", what: str, *arguments):
+    """Return the result of `llama_vocab_<what>` of llama.cpp's C interface for a model's vocabulary."""
     import llama_cpp
 
-    if token < 0:
-        return ""
-    return llama_cpp.llama_vocab_get_text(llama_cpp.llama_model_get_vocab(model.model), token).decode("utf-8")
+    return getattr(llama_cpp, f"llama_vocab_{what}")(llama_cpp.llama_model_get_vocab(model.model), *arguments)
+
+
+def token_text(model: "Llama", token: int) -> str:
+    """Return a token's text from the vocabulary; empty for an absent token (-1)."""
+    return of_vocabulary(model, "get_text", token).decode("utf-8") if token >= 0 else ""
 
 
 def adds_bos(model: "Llama") -> bool:
     """Return whether the GGUF requests a BOS token at the start of a text."""
-    import llama_cpp
-
-    return bool(llama_cpp.llama_vocab_get_add_bos(llama_cpp.llama_model_get_vocab(model.model)))
-
-
-def adds_eos(model: "Llama") -> bool:
-    """Return whether the GGUF requests an EOS token at the end of a text, which would end prompts."""
-    import llama_cpp
-
-    return bool(llama_cpp.llama_vocab_get_add_eos(llama_cpp.llama_model_get_vocab(model.model)))
+    return of_vocabulary(model, "get_add_bos")
 
 
 def ends_generation(model: "Llama", token: int) -> bool:
     """Return whether llama.cpp stops at a token."""
-    import llama_cpp
-
-    return bool(llama_cpp.llama_vocab_is_eog(llama_cpp.llama_model_get_vocab(model.model), token))
+    return of_vocabulary(model, "is_eog", token)
 
 
 def chat_text(model: "Llama", messages: list[dict], add_generation_prompt: bool = True) -> str:
@@ -190,15 +171,8 @@ def chat_text(model: "Llama", messages: list[dict], add_generation_prompt: bool 
 
     template = model.metadata.get(TEMPLATE_KEY)
     if template is None:
-        raise UserError(
-            "has no chat template",
-            model.model_path,
-            remedy="convert a model whose tokenizer has one",
-        )
-    bos, eos = (
-        token_text(model, model.token_bos()),
-        token_text(model, model.token_eos()),
-    )
+        raise UserError("has no chat template", model.model_path, remedy="convert a model whose tokenizer has one")
+    bos, eos = token_text(model, model.token_bos()), token_text(model, model.token_eos())
     try:
         return render_template(template, messages, bos, eos, add_generation_prompt)
     except TemplateError as error:
@@ -215,5 +189,5 @@ def token_ids(model: "Llama", text: str) -> list[int]:
     bos = token_text(model, model.token_bos())
     begins_with_bos = bool(bos) and text.startswith(bos)
     before = [model.token_bos()] if adds_bos(model) and not begins_with_bos else []
-    after = [model.token_eos()] if adds_eos(model) else []
+    after = [model.token_eos()] if of_vocabulary(model, "get_add_eos") else []
     return before + ids + after

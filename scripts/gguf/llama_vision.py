@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy
+
 from scripts.common.checksums import intact
 from scripts.common.errors import UserError
 from scripts.common.vision import cell_size
@@ -23,7 +25,6 @@ from scripts.gguf.mmproj import image_limits
 from scripts.gguf.reader import read_gguf
 
 if TYPE_CHECKING:
-    import numpy
     from llama_cpp import Llama
     from PIL import Image
     from transformers.models.pixtral import PixtralImageProcessor
@@ -52,7 +53,7 @@ def read_image_spec(mmproj: Path | str, longest_edge: int | None = None) -> Imag
     return ImageSpec(patch, merge, PixtralImageProcessor(size={"longest_edge": edge}, patch_size=cell))
 
 
-def prepared_image(image: "Image.Image", image_spec: ImageSpec) -> "numpy.ndarray":
+def prepared_image(image: "Image.Image", image_spec: ImageSpec) -> numpy.ndarray:
     """Return an RGB image scaled as for the model, [height, width, 3] bytes."""
     inputs = image_spec.image_processor(image, do_rescale=False, do_normalize=False, return_tensors="pt")
     pixels = inputs["pixel_values"][0]
@@ -80,12 +81,11 @@ def with_markers(messages: list[dict]) -> list[dict]:
             raise UserError(f"a message contains '{marker}', which marks an image in llama.cpp")
         return part
 
-    def marked_content(content: str | list[dict]) -> str | list[dict]:
-        if isinstance(content, str):
-            return marked({"type": "text", "text": content})["text"]
-        return [marked(part) for part in content]
-
-    return [{**message, "content": marked_content(message["content"])} for message in messages]
+    contents = [
+        marked({"type": "text", "text": content})["text"] if isinstance(content, str) else [*map(marked, content)]
+        for content in (message["content"] for message in messages)
+    ]
+    return [{**message, "content": content} for message, content in zip(messages, contents, strict=True)]
 
 
 def pieces_ids(model: "Llama", text: str) -> list[list[int]]:
@@ -104,8 +104,8 @@ def open_vision(
 ) -> Iterator["Vision"]:
     """Open an mmproj file for an open model, and close it when the block ends.
 
-    Without `sight`, libmtmd scales images to its own limits, as in a server. Raises UserError for a file that llama.cpp
-    can't load or that belongs to another model.
+    Without `image_spec`, libmtmd scales images to its own limits, as in a server. Raises UserError for a file that
+    llama.cpp can't load or that belongs to another model.
     """
     read_gguf(mmproj)
     import llama_cpp
@@ -123,7 +123,7 @@ def open_vision(
     context = mtmd_cpp.mtmd_init_from_file(str(intact(mmproj)).encode(), model.model, options)
     if not context:
         llama.show_native_lines()
-        raise UserError(f"llama.cpp can't load it: {llama.native_faults()[0]}", mmproj)
+        raise UserError(f"llama.cpp can't load it: {llama.native_fault(0)}", mmproj)
     llama.native_lines.clear()
     try:
         yield Vision(context, image_spec)
@@ -143,11 +143,10 @@ class Vision:
         self.context, self.image_spec = context, image_spec
 
     @contextmanager
-    def chunks(self, model: "Llama", text: str, images: list["numpy.ndarray"]) -> Iterator[list["Chunk"]]:
+    def chunks(self, model: "Llama", text: str, images: list[numpy.ndarray]) -> Iterator[list["Chunk"]]:
         """Yield the chunks of a marked text in order: its images and the texts between them.
 
-        The images are arrays of [height, width, 3] bytes from `prepared_image`. Raises UserError if the number of
-        markers differs from the number of images.
+        The images are arrays of [height, width, 3] bytes. Raises UserError if there are more or fewer markers.
         """
         from llama_cpp import mtmd_cpp
 
@@ -155,14 +154,18 @@ class Vision:
         if markers != len(images):
             raise UserError(f"the chat template writes {markers} of {len(images)} images")
         handle = mtmd_cpp.mtmd_input_chunks_init()
-        bitmaps = [bitmap_of(image) for image in images]
+        bitmaps = []
+        for image in images:  # libmtmd copies the bytes
+            height, width, _ = image.shape
+            data = (ctypes.c_uint8 * image.size).from_buffer_copy(image.tobytes())
+            bitmaps.append(mtmd_cpp.mtmd_bitmap_init(width, height, data))
         data = text.encode("utf-8")
         bos = llama.token_text(model, model.token_bos())
         asked = mtmd_cpp.mtmd_input_text(data, len(data), not (bos and text.startswith(bos)), True)
         try:
             array = (mtmd_cpp.mtmd_bitmap_p_ctypes * len(bitmaps))(*bitmaps)
             if mtmd_cpp.mtmd_tokenize(self.context, handle, ctypes.byref(asked), array, len(bitmaps)):
-                raise UserError(f"llama.cpp can't read a prompt with images: {llama.last_native_fault()}")
+                raise UserError(f"llama.cpp can't read a prompt with images: {llama.native_fault()}")
             count = mtmd_cpp.mtmd_input_chunks_size(handle)
             yield [chunk_of(mtmd_cpp.mtmd_input_chunks_get(handle, i)) for i in range(count)]
         finally:
@@ -191,16 +194,15 @@ class Vision:
             self.context, model.ctx, chunk.handle, model.n_tokens, 0, model.n_batch, False, ctypes.byref(place)
         )
         if fault:
-            raise UserError(f"llama.cpp can't evaluate an image: {llama.last_native_fault()}")
+            raise UserError(f"llama.cpp can't evaluate an image: {llama.native_fault()}")
         model.n_tokens = place.value
 
-    def embeddings(self, model: "Llama", chunk: "Chunk") -> "numpy.ndarray":
+    def embeddings(self, model: "Llama", chunk: "Chunk") -> numpy.ndarray:
         """Return an image's embeddings, [tokens, hidden size], including the breaks after its rows."""
-        import numpy
         from llama_cpp import mtmd_cpp
 
         if mtmd_cpp.mtmd_encode_chunk(self.context, chunk.handle):
-            raise UserError(f"llama.cpp can't encode an image: {llama.last_native_fault()}")
+            raise UserError(f"llama.cpp can't encode an image: {llama.native_fault()}")
         found = mtmd_cpp.mtmd_get_output_embd(self.context)
         return numpy.ctypeslib.as_array(found, shape=(chunk.tokens, model.n_embd())).copy()
 
@@ -224,12 +226,3 @@ def chunk_of(handle: int) -> Chunk:
     length = ctypes.c_size_t()
     ids = mtmd_cpp.mtmd_input_chunk_get_tokens_text(handle, ctypes.byref(length))
     return Chunk(handle, tokens, ids[: length.value])
-
-
-def bitmap_of(image: "numpy.ndarray") -> int:
-    """Return a libmtmd bitmap with a copy of an image's [height, width, 3] bytes."""
-    from llama_cpp import mtmd_cpp
-
-    height, width, _ = image.shape
-    data = (ctypes.c_uint8 * image.size).from_buffer_copy(image.tobytes())
-    return mtmd_cpp.mtmd_bitmap_init(width, height, data)

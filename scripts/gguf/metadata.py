@@ -14,13 +14,7 @@ from scripts.gguf.rewrite import Int32, Value
 HUB = "https://huggingface.co/"
 TEXT_TAG, IMAGE_TAG = "text-generation", "image-text-to-text"  # the hub's names of tasks
 # Values that only the converter knows, kept unchanged.
-CONVERTERS_OWN = {
-    "general.architecture",
-    "general.type",
-    "general.file_type",
-    "general.quantization_version",
-    "general.alignment",
-}
+CONVERTERS_OWN = ("architecture", "type", "file_type", "quantization_version", "alignment")
 QUANT = re.compile(r"[.-]((I?Q|TQ)\d\w*|MXFP4|F16|BF16|F32)$", re.IGNORECASE)  # at the end of a GGUF file's name
 
 
@@ -40,14 +34,15 @@ def general_metadata(
 ) -> dict[str, Value]:
     """Return the entries that describe a model, its origin, and its sampling defaults.
 
-    `settings` has the sections project, model, dataset and deploy of the configuration and the names of run, model and
-    dataset; `license_name` is the base model's licence, `task` the hub's name of the task.
+    `settings` has the sections project, model, dataset and deploy and the names of run, model and dataset;
+    `license_name` is the base model's licence, `task` the hub's name of the task.
     """
-    project, deploy = settings["project"], settings["deploy"]
+    project, deploy, parameters = settings["project"], settings["deploy"], settings["deploy"]["parameters"]
     publisher = project["organization"] or project["author"] or project["name"]
-    title = f"{display_name(settings['model'], settings['model_key'])} {settings['run']}"
+    base = display_name(settings["model"], settings["model_key"])
+    hub, data, language = settings["model"]["hub"], settings["dataset"]["hub"], settings["dataset"]["language"]
     entries = {
-        "general.name": title,
+        "general.name": f"{base} {settings['run']}",
         "general.basename": name.basename,
         "general.size_label": name.size_label,
         "general.finetune": name.finetune,
@@ -58,53 +53,28 @@ def general_metadata(
         "general.description": deploy["description"] or None,
         "general.quantized_by": publisher,
         "general.license": settings["model"]["license"] or license_name,
-        **base_model_metadata(settings["model"], settings["model_key"]),
-        **dataset_metadata(settings["dataset"], settings["dataset_key"]),
-        "general.tags": [task, project["name"]],
-        **sampling_metadata(deploy["parameters"]),
-    }
-    return {key: value for key, value in entries.items() if value is not None}
-
-
-def base_model_metadata(model: dict, key: str) -> dict[str, Value | None]:
-    """Return the entries on the base model."""
-    name = display_name(model, key)
-    entries = {"general.base_model.count": 1, "general.base_model.0.name": name}
-    entries["general.base_model.0.version"] = base_version(name)
-    if model["hub"]:
-        owner = model["hub"]["id"].rpartition("/")[0]
-        entries["general.base_model.0.organization"] = owner or None
-        entries["general.base_model.0.repo_url"] = HUB + model["hub"]["id"]
-    return entries
-
-
-def dataset_metadata(dataset: dict, key: str) -> dict[str, Value | None]:
-    """Return the entries on the data: the specification's list, and llama.cpp's numbered entries."""
-    hub = dataset["hub"]
-    entries = {
-        "general.datasets": [HUB + "datasets/" + hub["id"] if hub else key],
+        "general.base_model.count": 1,
+        "general.base_model.0.name": base,
+        "general.base_model.0.version": base_version(base),
+        "general.base_model.0.organization": hub["id"].rpartition("/")[0] or None if hub else None,
+        "general.base_model.0.repo_url": HUB + hub["id"] if hub else None,
+        "general.datasets": [HUB + "datasets/" + data["id"] if data else settings["dataset_key"]],
         "general.dataset.count": 1,
-        "general.dataset.0.name": hub["id"].split("/")[-1] if hub else key,
-    }
-    if hub:
-        entries["general.dataset.0.repo_url"] = HUB + "datasets/" + hub["id"]
-    if dataset["language"]:
-        entries["general.languages"] = [language_of(dataset["language"])]
-    return entries
-
-
-def sampling_metadata(parameters: dict) -> dict[str, Value]:
-    """Return the sampling defaults that llama.cpp reads from a file."""
-    return {
+        "general.dataset.0.name": data["id"].split("/")[-1] if data else settings["dataset_key"],
+        "general.dataset.0.repo_url": HUB + "datasets/" + data["id"] if data else None,
+        "general.languages": [language_of(language)] if language else None,
+        "general.tags": [task, project["name"]],
+        # The sampling defaults that llama.cpp reads from a file.
         "general.sampling.top_k": Int32(parameters["top_k"]),
         "general.sampling.top_p": float(parameters["top_p"]),
         "general.sampling.min_p": float(parameters["min_p"]),
         "general.sampling.temp": float(parameters["temperature"]),
         "general.sampling.penalty_repeat": float(parameters["repeat_penalty"]),
     }
+    return {key: value for key, value in entries.items() if value is not None}
 
 
 def metadata_changes(present: list[str], wanted: dict[str, Value]) -> dict[str, Value | None]:
     """Return the changes that set these `general.*` entries and remove those that the converter guessed."""
-    guessed = [key for key in present if key.startswith("general.") and key not in CONVERTERS_OWN]
+    guessed = [key for key in present if key[:8] == "general." and key[8:] not in CONVERTERS_OWN]
     return {**dict.fromkeys(guessed), **wanted}

@@ -10,10 +10,9 @@ PATCH, MERGE = "clip.vision.patch_size", "clip.vision.spatial_merge_size"
 
 
 def image_limits(mmproj: Path | str, longest_edge: int | None = None) -> tuple[int, int, int]:
-    """Return the longest edge of images and the edge of a patch, in pixels, and the patches per token along an edge,
-    from an mmproj file; `longest_edge` may lower the file's value.
+    """Return the longest edge of images and the edge of a patch, in pixels, and the patches per token along an edge.
 
-    Raises UserError if the file lacks a value.
+    `longest_edge` may lower the file's value. Raises UserError if the file lacks a value.
     """
     values = read_gguf(mmproj).values
     missing = [key for key in (LONGEST_EDGE, PATCH, MERGE) if key not in values]

@@ -39,22 +39,15 @@ def first_difference(left: list, right: list) -> int:
     return next((i for i, (a, b) in pairs if a != b), min(len(left), len(right)))
 
 
-def shown_ids(ids: list[int], names: list[str], place: int) -> str:
-    """Return the ids and texts around a position."""
-    start = max(place - 3, 0)
-    window = zip(ids[start : start + SHOWN], names[start : start + SHOWN], strict=True)
-    return " ".join(f"{token}:{name!r}" for token, name in window) or "(nothing)"
-
-
 def compare_ids(model: "Llama", name: str, trained: list[int], served: list[int], served_as: str) -> None:
     """Raise ParityError, with both sides in the log, unless two lists of token ids are equal."""
     if trained == served:
         return
     place = first_difference(trained, served)
-    sides = [shown_ids(ids, [token_text(model, token) for token in ids], place) for ids in (trained, served)]
     log.error("%s: training and %s differ at token %d", name, served_as, place)
-    log.error("  training (%d tokens): %s", len(trained), sides[0])
-    log.error("  %s (%d tokens): %s", served_as, len(served), sides[1])
+    for side, ids in (("training", trained), (served_as, served)):
+        shown = " ".join(f"{token}:{token_text(model, token)!r}" for token in ids[max(place - 3, 0) :][:SHOWN])
+        log.error("  %s (%d tokens): %s", side, len(ids), shown or "(nothing)")
     one, other = (repr(token_text(model, ids[place])) if place < len(ids) else "the end" for ids in (trained, served))
     raise ParityError(
         f"serving differs from training: {served_as} gives other token ids, at token {place} of '{name}': "
@@ -162,18 +155,9 @@ def check_special_tokens(tokenizer, model: "Llama", texts: list[str]) -> dict[st
     return found
 
 
-def log_probabilities(logits: "numpy.ndarray") -> "numpy.ndarray":
-    """Return the log softmax of [positions, vocabulary] logits in double precision."""
-    import numpy
-
-    shifted = logits.astype(numpy.float64)
-    shifted -= shifted.max(axis=-1, keepdims=True)
-    return shifted - numpy.log(numpy.exp(shifted).sum(axis=-1, keepdims=True))
-
-
 def divergences(reference: "numpy.ndarray", other: "numpy.ndarray") -> "numpy.ndarray":
     """Return KL(reference || other) in nats at each position, from [positions, vocabulary] logits."""
-    import numpy
+    import torch
 
-    p, q = log_probabilities(reference), log_probabilities(other)
-    return (numpy.exp(p) * (p - q)).sum(axis=-1)
+    p, q = (torch.from_numpy(logits).double().log_softmax(-1) for logits in (reference, other))
+    return torch.nn.functional.kl_div(q, p, reduction="none", log_target=True).sum(-1).numpy()

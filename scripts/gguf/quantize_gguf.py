@@ -5,21 +5,19 @@
 """
 
 import logging
-import re
 import sys
 from pathlib import Path
 
 from scripts.common.checksums import intact
-from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.cli import step_main, step_parser
 from scripts.common.errors import UserError, refuse_full_disk
 from scripts.common.files import atomic_path, write_json
 from scripts.gguf.check import check_gguf
-from scripts.gguf.llama import keep_native_lines, last_native_fault, native_lines
+from scripts.gguf.llama import keep_native_lines, native_fault, native_lines
 from scripts.gguf.reader import read_gguf
 from scripts.gguf.tensor_types import quant_line, types_of_quant
 
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
-TENSOR_LINE = re.compile(r"^\[\s*(\d+)/\s*(\d+)\]")
 log = logging.getLogger(__name__)
 
 
@@ -38,23 +36,16 @@ def quantize_gguf(source: Path, output: Path, quant: str, threads: int) -> dict:
     """
     import llama_cpp
 
-    total = len(check_gguf(intact(source)).tensors)
-    bar = Progress(f"quantize {quant}", total)
-
-    def listen(line: str) -> None:
-        if TENSOR_LINE.match(line):
-            bar.advance()
-
+    check_gguf(intact(source))
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype, parameters.nthread = file_type(quant), threads
     with atomic_path(output) as beside:
-        keep_native_lines(listen)
+        keep_native_lines()
         status = llama_cpp.llama_model_quantize(str(source).encode(), str(beside).encode(), parameters)
-        keep = "".join(native_lines)
-        log.info("%s", keep.strip())
+        log.info("%s", "".join(native_lines).strip())
         if status:
             refuse_full_disk(output)
-            raise UserError(f"llama.cpp can't quantize it to {quant}: {last_native_fault()}", source)
+            raise UserError(f"llama.cpp can't quantize it to {quant}: {native_fault()}", source)
         types = types_of_quant(read_gguf(beside), quant)
     log.info("%s", quant_line(types))
     return types
@@ -78,10 +69,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

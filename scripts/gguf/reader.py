@@ -62,12 +62,10 @@ class GgufFile:
 
     @property
     def architecture(self) -> str:
-        """The architecture that the file names."""
         return self.values[ARCHITECTURE]
 
     @property
     def parameters(self) -> int:
-        """The number of weights."""
         return sum(math.prod(tensor.shape) for tensor in self.tensors)
 
     def of(self, name: str, default: Any = None) -> Any:
@@ -75,7 +73,6 @@ class GgufFile:
         return self.values.get(f"{self.architecture}.{name}", default)
 
     def data(self, tensor: Tensor) -> bytes:
-        """Return a tensor's bytes."""
         with open(self.path, "rb") as file:
             file.seek(self.data_start + tensor.offset)
             return file.read(tensor.bytes)
@@ -103,14 +100,12 @@ class Cursor:
         self.buffer, self.place = buffer, 0
 
     def take(self, count: int) -> bytes:
-        """Read a number of bytes."""
         start, self.place = self.place, self.place + count
         if self.place > len(self.buffer):
             raise ValueError(f"it ends at byte {len(self.buffer)}, before byte {self.place}")
         return self.buffer[start : self.place]
 
     def numbers(self, code: str) -> tuple:
-        """Read the numbers of a `struct` format."""
         return struct.unpack(f"<{code}", self.take(struct.calcsize(f"<{code}")))
 
     def text(self) -> str:
@@ -118,7 +113,6 @@ class Cursor:
         return self.take(*self.numbers("Q")).decode("utf-8")
 
     def values(self, kind: int, count: int) -> list:
-        """Read a number of values of a type."""
         if kind == TEXT:
             return [self.text() for _ in range(count)]
         if kind not in SCALARS:
@@ -128,7 +122,6 @@ class Cursor:
         return list(self.numbers(f"{count}{SCALARS[kind]}"))
 
     def entry(self, file: GgufFile) -> None:
-        """Read one metadata entry."""
         start, key, (kind,) = self.place, self.text(), self.numbers("I")
         if key in file.values:
             raise ValueError(f"the key {key[:80]!r} occurs twice")
@@ -138,7 +131,6 @@ class Cursor:
         file.places[key] = (start, self.place)
 
     def tensor(self) -> Tensor:
-        """Read one tensor's entry."""
         name, (dimensions,) = self.text(), self.numbers("I")
         shape = self.numbers(f"{dimensions}Q")
         kind, offset = self.numbers("IQ")
@@ -150,7 +142,6 @@ class Cursor:
         return Tensor(name, shape, kind, offset, math.prod(shape) // weights * size)
 
     def file(self, path: Path) -> GgufFile:
-        """Read the header of the file."""
         if self.take(len(MAGIC)) != MAGIC:
             raise ValueError("it does not begin with 'GGUF'")
         version, tensors, entries = self.numbers("IQQ")

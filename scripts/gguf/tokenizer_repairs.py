@@ -30,72 +30,56 @@ def prefixes_space(tokenizer) -> bool:
     return pieces[1:2] != [PROBE] and pieces[1].startswith("▁")
 
 
-def added_tokens(folder: Path) -> dict[str, dict]:
-    """Return the added tokens of tokenizer.json by id, as in `added_tokens_decoder`; empty without that file."""
-    if not (folder / TOKENIZER).is_file():
-        return {}
-    entries = read_json(folder / TOKENIZER).get("added_tokens", [])
-    return {str(entry["id"]): {key: value for key, value in entry.items() if key != "id"} for entry in entries}
-
-
 def misread_tokens(folder: Path, stated: dict[str, dict]) -> dict[str, dict]:
     """Return the added tokens that the converter would treat as ordinary text: those that `added_tokens_decoder` lacks
     and tokenizer.model does not mark as control symbols."""
-    if not (folder / "tokenizer.model").is_file():
+    if not (folder / "tokenizer.model").is_file() or not (folder / TOKENIZER).is_file():
         return {}
     from sentencepiece import SentencePieceProcessor
 
     pieces = SentencePieceProcessor(model_file=str(folder / "tokenizer.model"))
 
-    def is_right(token: int, entry: dict) -> bool:
-        if stated.get(str(token), {}).get("content") == entry["content"]:
-            return True
+    misread = {}
+    for entry in read_json(folder / TOKENIZER).get("added_tokens", []):
+        token = entry.pop("id")
         known = token < pieces.vocab_size() and pieces.id_to_piece(token) == entry["content"]
-        return known and entry["special"] and (pieces.is_control(token) or pieces.is_unknown(token))
+        is_control = known and entry["special"] and (pieces.is_control(token) or pieces.is_unknown(token))
+        if not is_control and stated.get(str(token), {}).get("content") != entry["content"]:
+            misread[str(token)] = entry
+    return misread
 
-    return {token: entry for token, entry in added_tokens(folder).items() if not is_right(int(token), entry)}
 
-
-def mended_config(folder: Path, tokenizer) -> tuple[dict, list[str]]:
-    """Return a tokenizer_config.json for the converter, and a line for each repair."""
+def mended_config(folder: Path, tokenizer) -> dict:
+    """Return a tokenizer_config.json for the converter; log each repair."""
     if not (folder / CONFIG).is_file():
         raise UserError("has no tokenizer_config.json", folder, remedy="save the tokenizer with the model")
-    config, repairs = read_json(folder / CONFIG), []
+    config = read_json(folder / CONFIG)
     if (folder / "tokenizer.model").is_file() or config.get("add_prefix_space") is not None:
-        prefix = prefixes_space(tokenizer)
-        if config.get("add_prefix_space") != prefix:
-            stated = config.get("add_prefix_space", "missing")
-            repairs.append(f"add_prefix_space in {CONFIG} is {stated}; the tokenizer behaves as {prefix}")
-            config["add_prefix_space"] = prefix
-    misread = misread_tokens(folder, config.get("added_tokens_decoder", {}))
-    if misread:
+        stated, config["add_prefix_space"] = config.get("add_prefix_space", "missing"), prefixes_space(tokenizer)
+        if stated != config["add_prefix_space"]:
+            log.warning("mended: add_prefix_space in %s is %s, not %s", CONFIG, stated, config["add_prefix_space"])
+    stated = config.get("added_tokens_decoder", {})
+    if misread := misread_tokens(folder, stated):
         names = ", ".join(entry["content"] for entry in misread.values())
-        repairs.append(f"added_tokens_decoder in {CONFIG} lacks {names}; taken from {TOKENIZER}")
-        config["added_tokens_decoder"] = {**config.get("added_tokens_decoder", {}), **misread}
-    return config, repairs
+        log.warning("mended: added_tokens_decoder in %s lacks %s; taken from %s", CONFIG, names, TOKENIZER)
+        config["added_tokens_decoder"] = {**stated, **misread}
+    return config
 
 
-def stage_folder(folder: Path, staged: Path, tokenizer) -> list[str]:
-    """Fill `staged` with links to a model folder's files and the repaired tokenizer_config.json; return the repairs."""
-    config, repairs = mended_config(folder, tokenizer)
+def stage_folder(folder: Path, staged: Path, tokenizer) -> None:
+    """Fill `staged` with links to a model folder's files and the repaired tokenizer_config.json."""
     for path in sorted(folder.resolve().iterdir()):
         if path.name != CONFIG and not path.name.startswith("."):
             (staged / path.name).symlink_to(path)
+    config = mended_config(folder, tokenizer)
     (staged / CONFIG).write_text(json.dumps(config, ensure_ascii=False, indent=2), encoding="utf-8")
-    for repair in repairs:
-        log.warning("mended: %s", repair)
-    return repairs
 
 
-def name_for_llama_cpp(name: str, tokenizer) -> tuple[str, str | None]:
-    """Return `general.name` as llama.cpp needs it, and a line on the change, if any."""
+def name_for_llama_cpp(name: str, tokenizer) -> str:
+    """Return `general.name` as llama.cpp needs it: with "Phi-3" if and only if special tokens strip white space."""
     swallows = any(token.special and token.rstrip for token in tokenizer.added_tokens_decoder.values())
     if swallows == bool(PHI3.search(name)):
-        return name, None
-    if swallows:
-        reason = "the special tokens strip white space after them, which llama.cpp does only for this name"
-        changed = f"{name} (Phi-3)"
-    else:
-        reason = "for a name with Phi-3 llama.cpp strips white space after special tokens, but this tokenizer does not"
-        changed = PHI3.sub("Phi 3", name)
-    return changed, f"general.name is '{changed}', not '{name}': {reason}"
+        return name
+    changed = f"{name} (Phi-3)" if swallows else PHI3.sub("Phi 3", name)
+    log.warning("mended: general.name is '%s', not '%s', which llama.cpp would read differently", changed, name)
+    return changed

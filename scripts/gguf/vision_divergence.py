@@ -2,35 +2,35 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy
+
 from scripts.common.chat_shape import ChatShape
-from scripts.common.files import check_manifest
 from scripts.common.records import images_of
 from scripts.common.vision import load_image, pixel_inputs, vision_tokenizer
-from scripts.gguf.divergence import ServedRows, TextRow, compare_rows, first_answered, load_merged, on_device, rounded
+from scripts.gguf.divergence import (
+    TextRow,
+    compare_rows,
+    first_answered,
+    load_merged,
+    on_device,
+    rounded,
+    served_logits,
+)
 from scripts.gguf.llama import chat_text, open_gguf
 from scripts.gguf.llama_vision import open_vision, prepared_image, read_image_spec, with_markers
 from scripts.gguf.parity import ParityError
 from scripts.gguf.vision_parity import ImageParity, compare_images, image_ids, images_left_alone
 
 if TYPE_CHECKING:
-    import numpy
     from llama_cpp import Llama
 
 # Relative to the embeddings' norm. Rounding causes some thousandths in fp32 and two hundredths in bf16; wrong rotary
 # positions, a missing norm or another activation cause tenths.
 LARGEST_ERROR = 0.1
+AFTER_IMAGES = "text after images"
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class VisionFiles:
-    """A vision run's files: its mmproj file and the folder of its images."""
-
-    mmproj: Path
-    images: Path
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,6 @@ class ImageRow(TextRow):
         return [place for place, token in enumerate(self.ids) if token not in inside]
 
     def images(self) -> list:
-        """Return the conversation's images."""
         return [load_image(self.parity.tokenizer.folder, name) for name in images_of(self.messages)]
 
     def inputs(self) -> dict:
@@ -67,13 +66,13 @@ class ImageRow(TextRow):
         with self.chunks(served) as chunks:
             self.parity.vision.eval(served, chunks)
 
-    def embeddings(self, served: "Llama") -> list["numpy.ndarray"]:
+    def embeddings(self, served: "Llama") -> list[numpy.ndarray]:
         """Return llama.cpp's embeddings of each image, [tokens, hidden size], including the breaks after its rows."""
         with self.chunks(served) as chunks:
             return [self.parity.vision.embeddings(served, chunk) for chunk in chunks if chunk.ids is None]
 
 
-def embedding_errors(row: ImageRow, found: list["numpy.ndarray"], reference) -> list[float]:
+def embedding_errors(row: ImageRow, found: list[numpy.ndarray], reference) -> list[float]:
     """Return the relative errors (Frobenius norm) of llama.cpp's embeddings of a row's images, each [tokens, hidden
     size], against the merged model's."""
     import torch
@@ -84,22 +83,15 @@ def embedding_errors(row: ImageRow, found: list["numpy.ndarray"], reference) -> 
     with torch.inference_mode():
         features = reference.get_image_features(**on_device(row.inputs(), reference)).pooler_output
     line = reference.get_input_embeddings().weight.detach()[processor.image_break_token_id]
-    trained = [with_breaks(cells, line, grid) for cells, grid in zip(features, grids, strict=True)]
+    trained = []
+    for cells, (rows, columns) in zip(features, grids, strict=True):  # a break between the rows of an image
+        breaks = line.expand(rows, 1, -1).to(cells.device)
+        whole = torch.cat([cells.reshape(rows, columns, -1), breaks], dim=1).flatten(0, 1)
+        trained.append(whole[:-1].float().cpu().numpy())
     return [float(norm(ours - theirs) / norm(ours)) for ours, theirs in zip(trained, found, strict=True)]
 
 
-def with_breaks(cells, line, grid: tuple[int, int]) -> "numpy.ndarray":
-    """Return an image's embeddings as the model gets them: the rows of `cells` [rows * columns, hidden size], separated
-    by the embedding `line` of a break."""
-    import torch
-
-    rows, columns = grid
-    breaks = line.expand(rows, 1, -1).to(cells.device)
-    whole = torch.cat([cells.reshape(rows, columns, -1), breaks], dim=1).flatten(0, 1)
-    return whole[:-1].float().cpu().numpy()
-
-
-def compare_embeddings(rows: list[ImageRow], found: list[list["numpy.ndarray"]], reference) -> dict:
+def compare_embeddings(rows: list[ImageRow], found: list[list[numpy.ndarray]], reference) -> dict:
     """Compare the embeddings of the rows' images; return the errors. Raises ParityError if one is too large."""
     errors = [
         error for row, images in zip(rows, found, strict=True) for error in embedding_errors(row, images, reference)
@@ -112,47 +104,35 @@ def compare_embeddings(rows: list[ImageRow], found: list[list["numpy.ndarray"]],
             f"the merged model's; the limit is {LARGEST_ERROR:g}",
             remedy="convert the mmproj file again",
         )
-    return {
-        "images": len(errors),
-        "mean_error": rounded(mean),
-        "max_error": rounded(largest),
-        "limit": LARGEST_ERROR,
-    }
+    return {"images": len(errors), "mean_error": rounded(mean), "max_error": rounded(largest), "limit": LARGEST_ERROR}
 
 
 def compare_vision(
-    merged: Path,
-    path: Path,
-    vision_files: VisionFiles,
-    settings: dict,
-    threads: int,
-    shape: ChatShape,
-    texts: list[TextRow],
-    conversations: dict[str, list[dict]],
+    arguments, trusted: bool, shape: ChatShape, texts: list[TextRow], conversations: dict[str, list[dict]]
 ) -> dict:
     """Compare the conversations with images, and the distributions of all conversations; return the report's section.
 
-    Raises ParityError if serving differs from training.
+    `arguments` are those of check_parity.py. Raises ParityError if serving differs from training.
     """
-    trusted = check_manifest(merged / "manifest.json").get("trust_remote_code", False)
-    tokenizer = vision_tokenizer(merged / "manifest.json", vision_files.images, settings)
-    image_spec = read_image_spec(vision_files.mmproj, settings["vision"]["longest_edge"])
+    settings, mmproj, threads = arguments.settings, arguments.mmproj, arguments.threads
+    tokenizer = vision_tokenizer(arguments.merged / "manifest.json", arguments.images, settings)
+    image_spec = read_image_spec(mmproj, settings["vision"]["longest_edge"])
     limit, chosen = settings["parity"]["max_kl"], first_answered(conversations, settings["parity"]["prompts"])
     lengths = [len(image_ids(tokenizer, messages)) for messages in chosen] + [len(row.ids) for row in texts]
-    with open_gguf(path, max(lengths), threads, logits_all=True) as model:
-        with open_vision(model, vision_files.mmproj, image_spec, threads) as vision:
+    with open_gguf(arguments.gguf, max(lengths), threads, logits_all=True) as model:
+        with open_vision(model, mmproj, image_spec, threads) as vision:
             parity = ImageParity(tokenizer, model, vision)
             found = compare_images(parity, shape, conversations)
             rows = [ImageRow(image_ids(tokenizer, messages), parity, messages) for messages in chosen]
             embeddings = [row.embeddings(model) for row in rows]
-            served = [ServedRows(model, texts, "text"), ServedRows(model, rows, "text after images")]
-        with open_vision(model, vision_files.mmproj, None, threads) as vision:
+            served = [served_logits(model, some, what) for what, some in (("text", texts), (AFTER_IMAGES, rows))]
+        with open_vision(model, mmproj, None, threads) as vision:
             found["otherwise_in_a_server"] = images_left_alone(parity, vision)
-    reference = load_merged(merged, trusted, vision=True)
-    divergence = compare_rows(served[0], reference, limit)
+    reference = load_merged(arguments.merged, trusted, vision=True)
+    divergence = compare_rows(texts, "text", served[0], reference, limit)
     if rows:
         found["embeddings"] = compare_embeddings(rows, embeddings, reference)
-        found["divergence"] = compare_rows(served[1], reference, limit)
+        found["divergence"] = compare_rows(rows, AFTER_IMAGES, served[1], reference, limit)
     return {"divergence": divergence, "images": found}
 
 

@@ -1,30 +1,21 @@
 """Compare images in serving and training: their sizes and tokens, and the texts around them."""
 
-from dataclasses import dataclass, field
+from itertools import groupby
 from typing import TYPE_CHECKING
+
+import numpy
 
 from scripts.common.chat import render, text_ids
 from scripts.common.chat_shape import ChatShape
-from scripts.common.cli import Progress
+from scripts.common.cli import progress
 from scripts.common.records import images_of
 from scripts.common.vision import VisionTokenizer, cell_size, image_size, load_image
 from scripts.gguf.llama import adds_bos, chat_text
 from scripts.gguf.llama_vision import Vision, media_marker, prepared_image, with_markers
-from scripts.gguf.parity import ParityError, check_special_tokens, compare_ids, is_expressible
+from scripts.gguf.parity import Comparison, ParityError, check_special_tokens, compare_ids, is_expressible
 
 if TYPE_CHECKING:
-    import numpy
     from llama_cpp import Llama
-
-
-@dataclass
-class ImageComparison:
-    """Results so far: numbers of equal conversations, with the GGUF's template and with the Modelfile's, and the names
-    of those that no TEMPLATE can express."""
-
-    equal: int = 0
-    modelfile_equal: int = 0
-    not_expressible: list[str] = field(default_factory=list)
 
 
 class ImageParity:
@@ -34,7 +25,7 @@ class ImageParity:
         self.tokenizer, self.served, self.vision = tokenizer, served, vision
         self.arrays: dict[str, numpy.ndarray] = {}
 
-    def image(self, name: str) -> "numpy.ndarray":
+    def image(self, name: str) -> numpy.ndarray:
         """Return an image as passed to llama.cpp, [height, width, 3] bytes, after a check of its size."""
         if name not in self.arrays:
             array = prepared_image(load_image(self.tokenizer.folder, name), self.vision.image_spec)
@@ -48,7 +39,7 @@ class ImageParity:
             self.arrays[name] = blank(*array.shape[:2])
         return self.arrays[name]
 
-    def check_conversation(self, shape: ChatShape, name: str, messages: list[dict], result: ImageComparison) -> None:
+    def check_conversation(self, shape: ChatShape, name: str, messages: list[dict], result: Comparison) -> None:
         """Compare one conversation's texts and the sizes of its images. Raises ParityError at the first difference."""
         open_ended = messages[-1]["role"] != "assistant"
         trained = split_at_images(
@@ -87,10 +78,8 @@ class ImageParity:
                 compare_ids(self.served, f"{name}, text {number // 2 + 1}", ours, theirs, served_as)
 
 
-def blank(height: int, width: int) -> "numpy.ndarray":
+def blank(height: int, width: int) -> numpy.ndarray:
     """Return a black image that uses no memory."""
-    import numpy
-
     return numpy.broadcast_to(numpy.uint8(0), (height, width, 3))
 
 
@@ -107,40 +96,27 @@ def split_at_images(ids: list[int], image: int, line: int) -> list[list[int] | i
 
     Its end token is the first token of the text after it.
     """
-    pieces: list[list[int] | int] = []
-    for token in ids:
-        inside = token in (image, line)
-        if not pieces or isinstance(pieces[-1], int) != inside:
-            pieces.append(0 if inside else [])
-        if inside:
-            pieces[-1] += 1
-        else:
-            pieces[-1].append(token)
-    return pieces
+    pieces = [(inside, list(part)) for inside, part in groupby(ids, lambda token: token in (image, line))]
+    return [len(part) if inside else part for inside, part in pieces]
 
 
 def compare_images(parity: ImageParity, shape: ChatShape, conversations: dict[str, list[dict]]) -> dict:
     """Compare the tokens of conversations with images; return the counts."""
     texts = [render(parity.tokenizer, messages) for messages in conversations.values()]
     special = check_special_tokens(parity.tokenizer, parity.served, texts)
-    result, bar = ImageComparison(), Progress("compare images", len(conversations))
-    for name, messages in conversations.items():
+    result = Comparison()
+    for name, messages in progress(conversations.items(), "compare images", len(conversations)):
         parity.check_conversation(shape, name, messages, result)
-        bar.advance()
     grids = [parity.tokenizer.grid(name) for name in parity.arrays]
+    processor = parity.tokenizer.processor
+    image_tokens = (processor.image_token, processor.image_break_token, processor.image_end_token)
     return {
         "conversations": result.equal,
         "modelfile": {"equal": result.modelfile_equal, "not_expressible": result.not_expressible},
-        "special_tokens": {name: special[name] for name in image_tokens(parity.tokenizer) if name in special},
+        "special_tokens": {name: special[name] for name in image_tokens if name in special},
         "images": len(grids),
         "tokens": sum(rows * (columns + 1) for rows, columns in grids),
     }
-
-
-def image_tokens(tokenizer: VisionTokenizer) -> tuple[str, str, str]:
-    """Return the texts of the image tokens."""
-    processor = tokenizer.processor
-    return processor.image_token, processor.image_break_token, processor.image_end_token
 
 
 def images_left_alone(parity: ImageParity, vision: Vision) -> int:

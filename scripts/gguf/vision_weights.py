@@ -9,24 +9,10 @@ some versions of transformers save them.
 from pathlib import Path
 
 from scripts.common.errors import UserError
-from scripts.common.files import read_json
+from scripts.model.safetensors_files import weight_files
 
-INDEX = "model.safetensors.index.json"
 PARTS = ("vision_tower.", "multi_modal_projector.")
 EMBEDDINGS = "embed_tokens.weight"
-
-
-def weight_files(folder: Path) -> dict[str, Path]:
-    """Map each tensor of a model folder to its file."""
-    from safetensors import safe_open
-
-    if (folder / INDEX).is_file():
-        return {name: folder / file for name, file in read_json(folder / INDEX)["weight_map"].items()}
-    found = {}
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            found |= dict.fromkeys(file.keys(), path)
-    return found
 
 
 def read_tensor(path: Path, name: str, rows: slice = slice(None)):
@@ -35,21 +21,6 @@ def read_tensor(path: Path, name: str, rows: slice = slice(None)):
 
     with safe_open(path, framework="pt") as file:
         return file.get_slice(name)[rows]
-
-
-def embedding_row(folder: Path, token: int):
-    """Return the text embedding of a token, [hidden size]."""
-    files = weight_files(folder)
-    name = embeddings_name(folder, files)
-    return read_tensor(files[name], name, slice(token, token + 1))[0]
-
-
-def embeddings_name(folder: Path, files: dict[str, Path]) -> str:
-    """Return the name of the text embeddings among a folder's tensors."""
-    names = [name for name in files if name.endswith(EMBEDDINGS)]
-    if len(names) != 1:
-        raise UserError(f"has {len(names)} tensors '…{EMBEDDINGS}', not one", folder)
-    return names[0]
 
 
 def write_vision_weights(folder: Path, target: Path, break_token: int) -> None:
@@ -66,6 +37,6 @@ def write_vision_weights(folder: Path, target: Path, break_token: int) -> None:
     if missing:
         raise UserError(f"has no weights '{missing[0]}…'", folder, remedy="merge a model with a vision tower")
     tensors = {short: read_tensor(files[name], name) for name, short in wanted.items()}
-    embeddings = embeddings_name(folder, files)
+    [embeddings] = [name for name in files if name.endswith(EMBEDDINGS)]
     rows = slice(0, break_token + 1)
     save_file({**tensors, EMBEDDINGS: read_tensor(files[embeddings], embeddings, rows)}, target)

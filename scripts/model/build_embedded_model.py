@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from scripts.common.checksums import intact
-from scripts.common.cli import run_step, step_parser
+from scripts.common.cli import step_main, step_parser
 from scripts.common.files import atomic_folder, write_manifest
 from scripts.common.threads import use_threads
 from scripts.config.models import EmbeddedModel
@@ -21,14 +21,7 @@ from scripts.model.train_tokenizer import SPECIAL_TOKENS, save_tokenizer, train_
 
 def new_model(architecture: str, tokenizer, settings: EmbeddedModel):
     """Return a model of the architecture: grouped-query attention, SwiGLU, RMS norm, rotary positions."""
-    from transformers import (
-        LlamaConfig,
-        LlamaForCausalLM,
-        MistralConfig,
-        MistralForCausalLM,
-        Phi3Config,
-        Phi3ForCausalLM,
-    )
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     shape = {
         "vocab_size": len(tokenizer),
@@ -43,16 +36,17 @@ def new_model(architecture: str, tokenizer, settings: EmbeddedModel):
         "pad_token_id": tokenizer.pad_token_id,
         "tie_word_embeddings": False,
     }
-    if architecture == "phi3":
-        # llama.cpp does not support a separate head size here, and its converter requires the original context length.
-        own = {"original_max_position_embeddings": settings.context, "sliding_window": None}
-        model = Phi3ForCausalLM(Phi3Config(**shape, **own))
-    elif architecture == "mistral3":
-        model = new_vision_model({**shape, "head_dim": 64}, tokenizer, settings)
-    elif architecture == "llama":
-        model = LlamaForCausalLM(LlamaConfig(**shape, head_dim=64))
+    # llama.cpp does not support a separate head size of Phi-3, and its converter requires the original context length.
+    own = {
+        "llama": {"head_dim": 64},
+        "mistral": {"head_dim": 64, "sliding_window": None},
+        "mistral3": {"head_dim": 64},
+        "phi3": {"original_max_position_embeddings": settings.context, "sliding_window": None},
+    }
+    if architecture == "mistral3":
+        model = new_vision_model({**shape, **own[architecture]}, tokenizer, settings)
     else:
-        model = MistralForCausalLM(MistralConfig(**shape, head_dim=64, sliding_window=None))
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(architecture, **shape, **own[architecture]))
     set_random_weights(model, settings.seed)
     return model.float()
 
@@ -73,27 +67,22 @@ def set_random_weights(model, seed: int) -> None:
                 weight.copy_((torch.rand(weight.shape, generator=generator) - 0.5) * (12 / weight[0].numel()) ** 0.5)
 
 
-def build_embedded_model(
-    text: Path,
-    folder: Path,
-    name: str,
-    architecture: str,
-    settings: EmbeddedModel,
-    chat_template: Path,
-    license_id: str | None = None,
-    template_date: str | None = None,
-) -> None:
-    """Write a plain Hugging Face model folder, the manifest last; its tokenizer is trained on the lines of `text`."""
+def build_embedded_model(text: Path, folder: Path, name: str, settings: dict, chat_template: Path) -> None:
+    """Write a plain Hugging Face model folder, the manifest last; its tokenizer is trained on the lines of `text`.
+
+    `settings` is the model's section of the configuration.
+    """
     from transformers import AutoTokenizer
 
-    special = SPECIAL_TOKENS[architecture]
-    template, template_date = pinned_template(intact(chat_template).read_text(encoding="utf-8"), template_date)
-    pieces = train_tokenizer(intact(text).read_text(encoding="utf-8").splitlines(), settings.vocabulary, special)
+    architecture, embedded = settings["architecture"], EmbeddedModel.model_validate(settings["embedded"])
+    special, day = SPECIAL_TOKENS[architecture], settings.get("template_date")
+    template, template_date = pinned_template(intact(chat_template).read_text(encoding="utf-8"), day)
+    pieces = train_tokenizer(intact(text).read_text(encoding="utf-8").splitlines(), embedded.vocabulary, special)
     with atomic_folder(folder) as beside:
-        save_tokenizer(beside, pieces, special, template, settings.context)
-        model = new_model(architecture, AutoTokenizer.from_pretrained(beside), settings)
+        save_tokenizer(beside, pieces, special, template, embedded.context)
+        model = new_model(architecture, AutoTokenizer.from_pretrained(beside), embedded)
         if architecture == "mistral3":
-            save_processor(beside, settings.image_size)
+            save_processor(beside, embedded.image_size)
         model.save_pretrained(beside)
         write_manifest(
             beside,
@@ -102,7 +91,7 @@ def build_embedded_model(
             id=None,
             revision=None,
             architecture=architecture,
-            license=license_id,
+            license=settings.get("license"),
             template_date=template_date,
             parameters=sum(p.numel() for p in model.parameters()),
         )
@@ -110,18 +99,9 @@ def build_embedded_model(
 
 def step(arguments) -> None:
     """Run the step."""
-    settings = arguments.settings
+    a = arguments
     use_threads(1)
-    build_embedded_model(
-        arguments.text,
-        arguments.folder,
-        arguments.name,
-        settings["architecture"],
-        EmbeddedModel.model_validate(settings["embedded"]),
-        arguments.chat_template,
-        settings.get("license"),
-        settings.get("template_date"),
-    )
+    build_embedded_model(a.text, a.folder, a.name, a.settings, a.chat_template)
 
 
 def parser():
@@ -134,10 +114,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,8 +5,3 @@ from pathlib import Path
 FOLDER = Path(__file__).parent / "templates"
 BUILT_IN = {"mistral": "mistral", "llama": "llama3", "mistral3": "mistral3", "phi3": "phi3"}  # architecture to template
 BUILT_IN_TEMPLATES = {path.stem: path for path in FOLDER.glob("*.jinja")}
-
-
-def template_text(name: str) -> str:
-    """Return the text of a built-in template."""
-    return BUILT_IN_TEMPLATES[name].read_text(encoding="utf-8")

@@ -8,32 +8,14 @@ import sys
 from pathlib import Path
 
 from scripts.common.checksums import intact
-from scripts.common.cli import log, run_step
+from scripts.common.cli import log, step_main
 from scripts.common.files import atomic_folder, sha256_of, write_json
 from scripts.gguf.base_config import generation_config, model_config
 from scripts.gguf.base_tokenizer import write_tokenizer
 from scripts.gguf.base_weights import write_weights
 from scripts.gguf.check import check_gguf
-from scripts.gguf.reader import GgufFile
 from scripts.gguf.tensor_types import tensor_types, weight_bits
 from scripts.model.model_folder import finish_model_folder, model_parser
-
-
-def source_facts(file: GgufFile, settings: dict) -> dict:
-    """Return the manifest's entry on the file: its origin, hash, and the rounding of its weights."""
-    origin = settings["gguf"]
-    return {
-        "source": "gguf",
-        "id": origin["package"] and f"{origin['package']}=={origin['version']}",
-        "revision": origin["sha256"],
-        "gguf": {
-            "file": Path(origin["file"]).name,
-            "bytes": file.path.stat().st_size,
-            "sha256": sha256_of(file.path),
-            "tensor_types": tensor_types(file),
-            "bits": weight_bits(file),
-        },
-    }
 
 
 def dequantize_gguf(source: Path, folder: Path, name: str, settings: dict, chat_template: Path | None = None) -> None:
@@ -42,19 +24,31 @@ def dequantize_gguf(source: Path, folder: Path, name: str, settings: dict, chat_
     `settings` is the model's section of the configuration; without a licence there, the file's is used. Raises
     UserError for an invalid file, or an unsupported architecture, tokenizer or type.
     """
-    file = check_gguf(intact(source))
+    file, origin = check_gguf(intact(source)), settings["gguf"]
+    facts = {
+        "file": Path(origin["file"]).name,
+        "bytes": source.stat().st_size,
+        "sha256": sha256_of(source),
+        "tensor_types": tensor_types(file),
+        "bits": weight_bits(file),
+    }
+    log.info("%s: tensors by type: %s", source.name, facts["tensor_types"])
     with atomic_folder(folder) as beside:
         config = model_config(file, settings["architecture"])
         write_json(beside / "config.json", config, part=True)
         write_json(beside / "generation_config.json", generation_config(file), part=True)
         write_tokenizer(file, beside)
-        facts = source_facts(file, settings)
-        log.info(
-            "%s: %s", source.name, ", ".join(f"{n} tensors {kind}" for kind, n in facts["gguf"]["tensor_types"].items())
-        )
         write_weights(file, beside)
-        stated = settings["license"] or file.values.get("general.license")
-        finish_model_folder(beside, {**settings, "license": stated}, chat_template, name=name, **facts)
+        finish_model_folder(
+            beside,
+            {**settings, "license": settings["license"] or file.values.get("general.license")},
+            chat_template,
+            name=name,
+            source="gguf",
+            id=origin["package"] and f"{origin['package']}=={origin['version']}",
+            revision=origin["sha256"],
+            gguf=facts,
+        )
 
 
 def step(arguments) -> None:
@@ -69,10 +63,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

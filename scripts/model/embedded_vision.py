@@ -42,34 +42,14 @@ def new_vision_model(text: dict, tokenizer, settings: EmbeddedModel):
 def save_processor(folder: Path, image_size: int) -> None:
     """Write the two files of a PixtralProcessor, in the layout of hub models.
 
-    `image_size` is the longest edge of an image in pixels; larger images are scaled down. Mean and deviation of the
-    colours are those of CLIP (arXiv:2103.00020), as in Pixtral.
+    `image_size` is the longest edge of an image in pixels; larger images are scaled down.
     """
-    write_json(
-        folder / "preprocessor_config.json",
-        {
-            "do_convert_rgb": True,
-            "do_normalize": True,
-            "do_rescale": True,
-            "do_resize": True,
-            "image_mean": [0.48145466, 0.4578275, 0.40821073],
-            "image_processor_type": "PixtralImageProcessor",
-            "image_std": [0.26862954, 0.26130258, 0.27577711],
-            "patch_size": PATCH_SIZE,
-            "processor_class": "PixtralProcessor",
-            "resample": 3,
-            "rescale_factor": 1 / 255,
-            "size": {"longest_edge": image_size},
-        },
-        part=True,
-    )
+    from transformers.models.pixtral import PixtralImageProcessor
+
+    PixtralImageProcessor(size={"longest_edge": image_size}, patch_size=PATCH_SIZE).save_pretrained(folder)
+    sizes = {"patch_size": PATCH_SIZE, "spatial_merge_size": SPATIAL_MERGE_SIZE}
     write_json(
         folder / "processor_config.json",
-        {
-            **IMAGE_TOKENS,
-            "patch_size": PATCH_SIZE,
-            "processor_class": "PixtralProcessor",
-            "spatial_merge_size": SPATIAL_MERGE_SIZE,
-        },
+        {**IMAGE_TOKENS, **sizes, "processor_class": "PixtralProcessor"},
         part=True,
     )

@@ -15,7 +15,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from scripts.common.cli import log, run_step, step_parser
+from scripts.common.cli import log, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, sha256_of
 from scripts.common.offline import pip_download
@@ -80,10 +80,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,7 +12,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from scripts.common.cli import log, run_step
+from scripts.common.cli import log, step_main
 from scripts.common.errors import UserError
 from scripts.common.offline import is_offline
 from scripts.common.snapshot_from_cache import snapshot_from_cache
@@ -24,8 +24,7 @@ from scripts.model.model_folder import finish_model_folder, model_parser
 def fetch_hub_model(folder: Path, name: str, settings: dict, chat_template: Path | None = None) -> None:
     """Download the snapshot and write its manifest; raises UserError if the download fails.
 
-    The download goes to a folder next to `folder`, named by the revision, so that a later run resumes it. When
-    complete, it replaces `folder`, so that no file of another revision or model remains.
+    The download goes to a folder named by the revision, so that a later run resumes it, and then replaces `folder`.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
@@ -54,17 +53,15 @@ def fetch_hub_model(folder: Path, name: str, settings: dict, chat_template: Path
     os.replace(beside, folder)
 
 
-def link_carried_model(folder: Path, name: str, settings: dict, chat_template: Path | None = None) -> None:
-    """Link the snapshot in the local hub cache; raises UserError if it is incomplete."""
-    hub, patterns = settings["hub"], (wanted_patterns(settings["trust_remote_code"]), list(NOT_NEEDED))
-    snapshot = Path(snapshot_from_cache("model", hub["id"], hub["revision"], patterns))
-    link_local_model(snapshot, folder, name, settings, chat_template, hub)
-
-
 def step(arguments) -> None:
-    """Run the step."""
-    take = link_carried_model if is_offline() else fetch_hub_model
-    take(arguments.folder, arguments.name, arguments.settings, arguments.chat_template)
+    """Download the model or, offline, link the snapshot in the hub's cache; UserError if that is incomplete."""
+    settings = arguments.settings
+    target = (arguments.folder, arguments.name, settings, arguments.chat_template)
+    if not is_offline():
+        fetch_hub_model(*target)
+        return
+    hub, patterns = settings["hub"], (wanted_patterns(settings["trust_remote_code"]), list(NOT_NEEDED))
+    link_local_model(Path(snapshot_from_cache("model", hub["id"], hub["revision"], patterns)), *target, hub)
 
 
 def parser():
@@ -72,10 +69,7 @@ def parser():
     return model_parser(__doc__.splitlines()[0])
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

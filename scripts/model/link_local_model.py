@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from scripts.common.checksums import note_input
-from scripts.common.cli import run_step
+from scripts.common.cli import step_main
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder
 from scripts.model.model_files import WEIGHTS, is_taken
@@ -73,10 +73,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -30,16 +30,15 @@ def check_model_folder(folder: Path, settings: dict) -> list[Path]:
         raise UserError("has no config.json", folder, remedy="name the folder of a Hugging Face model")
     check_index(folder)
     config = read_json(folder / "config.json")
-    if not isinstance(config, dict):
-        raise UserError(
-            "is not a JSON object", folder / "config.json", remedy="name the folder of a Hugging Face model"
-        )
-    if "auto_map" in config and not settings["trust_remote_code"] and not known_type(config.get("model_type")):
-        raise UserError(
-            f"needs its own Python code (model type '{config.get('model_type')}')",
-            folder,
-            remedy="read that code, then set 'trust_remote_code: true' under the model",
-        )
+    if "auto_map" in config and not settings["trust_remote_code"]:
+        from transformers import CONFIG_MAPPING
+
+        if (kind := config.get("model_type")) not in CONFIG_MAPPING:
+            raise UserError(
+                f"needs its own Python code (model type '{kind}')",
+                folder,
+                remedy="read that code, then set 'trust_remote_code: true' under the model",
+            )
     return weights
 
 
@@ -85,10 +84,3 @@ def model_parser(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--name", required=True, help="the model's key in the configuration")
     parser.add_argument("--chat-template", type=Path, help="Jinja file that replaces the model's template")
     return parser
-
-
-def known_type(model_type: str | None) -> bool:
-    """Return whether transformers has the model type."""
-    from transformers import CONFIG_MAPPING
-
-    return model_type in CONFIG_MAPPING

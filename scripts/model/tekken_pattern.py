@@ -21,9 +21,7 @@ TEKKEN = (
     r"|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 MODEL_TYPES = ("mistral", "mistral3", "ministral", "ministral3", "pixtral", "voxtral")
-TURN = (
-    "[INST]"  # a special token of Mistral's tokenizers; Llama tokenizers, which the wrong pattern comes from, lack it
-)
+TURN = "[INST]"  # a token of Mistral's tokenizers; Llama's, which the wrong pattern comes from, lack it
 log = logging.getLogger(__name__)
 
 

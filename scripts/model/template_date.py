@@ -81,8 +81,7 @@ def pinned_template(template: str, day: str | None = None) -> tuple[str, str | N
 def tried_template(template: str, day: str | None = None) -> tuple[str, str | None]:
     """Return the result of `pinned_template` from a child process with a limit on time and memory.
 
-    The child first renders the template for conversations of one to seven turns. Raises UserError for a template that
-    exceeds a limit, and like `pinned_template`.
+    Raises UserError for a template that exceeds a limit, and like `pinned_template`.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)

@@ -4,31 +4,17 @@ import shutil
 from pathlib import Path
 
 FILES = (
-    "tokenizer.model",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "vocab.txt",
-    "merges.txt",
-    "tekken.json",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-    "preprocessor_config.json",
-    "processor_config.json",
-)
+    "tokenizer.model", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.json", "vocab.txt", "merges.txt", "tekken.json", "chat_template.jinja", "chat_template.json",
+    "generation_config.json", "preprocessor_config.json", "processor_config.json",
+)  # fmt: skip
 
 
-def copy_tokenizer_files(source: Path, target: Path) -> None:
-    """Copy a model folder's tokenizer, processor, chat template and generation settings byte for byte."""
-    for name in FILES:
-        if (source / name).is_file():
-            shutil.copyfile(source / name, target / name)
+def copy_tokenizer_files(source: Path, target: Path, with_code: bool) -> None:
+    """Copy a model folder's tokenizer, processor, chat template and generation settings byte for byte.
 
-
-def copy_code(source: Path, target: Path) -> None:
-    """Copy the Python files of a model folder whose code the configuration allows."""
-    for path in source.glob("*.py"):
-        shutil.copyfile(path, target / path.name)
+    `with_code`: also its Python files, which the configuration allows.
+    """
+    for path in [*(source / name for name in FILES), *(source.glob("*.py") if with_code else ())]:
+        if path.is_file():
+            shutil.copyfile(path, target / path.name)

@@ -12,7 +12,9 @@ import time
 from itertools import takewhile
 from pathlib import Path
 
-from scripts.common.cli import Progress, run_step
+import numpy
+
+from scripts.common.cli import progress, step_main
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_of, write_jsonl
 from scripts.gguf.llama import can_drop_tokens, ends_generation, eval_logits, llama_device, open_gguf
@@ -25,17 +27,6 @@ RESULT_VERSION = 3  # raise it with a change of the results: see scripts/workflo
 Reader = TextReader | ImageReader
 
 
-def sampling_options(generation: dict) -> dict:
-    """Return the options of `Llama.generate`; temperature 0 is greedy."""
-    return {
-        "temp": generation["temperature"],
-        "top_k": generation["top_k"],
-        "top_p": generation["top_p"],
-        "min_p": generation["min_p"],
-        "repeat_penalty": generation["repetition_penalty"],
-    }
-
-
 def answer_prompt(model, reader: Reader, messages: list[dict], generation: dict, seed: int) -> dict:
     """Generate one answer; it does not depend on earlier prompts."""
     model.set_seed(seed)
@@ -44,7 +35,9 @@ def answer_prompt(model, reader: Reader, messages: list[dict], generation: dict,
     prompt_tokens = model.n_tokens + len(ids)
     answer: list[int] = []
     stop = "length"
-    for token in model.generate(ids, reset=False, **sampling_options(generation)):
+    options = {key: generation[key] for key in ("top_k", "top_p", "min_p")}
+    options |= {"temp": generation["temperature"], "repeat_penalty": generation["repetition_penalty"]}  # 0: greedy
+    for token in model.generate(ids, reset=False, **options):
         if ends_generation(model, token):
             stop = "end"
             break
@@ -69,15 +62,14 @@ def answer_prompts(
 
     Each prompt has its own random seed, and is evaluated once for its answer and its likelihood.
     """
-    likelihoods, bar = [], Progress(what, len(prompts))
-    for number, prompt in enumerate(prompts):
+    likelihoods = []
+    for number, prompt in enumerate(progress(prompts, what, len(prompts))):
         missing = not file.has(prompt)
         if missing:
             seed = generation["seed"] * 1_000_003 + number
             file.add(prompt, answer_prompt(model, reader, prompt.messages, generation, seed))
         if prompt.prompt_set == "test" and prompt.expected:
             likelihoods.append(likelihood(model, reader, prompt, evaluated=missing))
-        bar.advance()
     return likelihoods
 
 
@@ -91,7 +83,6 @@ def likelihood(model, reader: Reader, prompt: Prompt, evaluated: bool) -> dict:
 
     `evaluated`: the model has just answered the prompt, so that the prompt's tokens are in the cache.
     """
-    import numpy
 
     asked = reader.tail(model, prompt.messages)
     told = reader.tail(model, answered(prompt), open_ended=False)
@@ -138,17 +129,13 @@ def context_needed(path: Path, reader: Reader, prompts: list[Prompt], new_tokens
     return needed
 
 
-def hashes_of_model(arguments) -> dict:
-    """Return the hashes of the model's files, for the fingerprint of the partial file."""
-    files = {"gguf": arguments.model} | ({"mmproj": arguments.mmproj} if arguments.mmproj else {})
-    return {kind: sha256_of(path) for kind, path in files.items()}
-
-
 def step(arguments) -> None:
     """Run the step."""
     prompts, reader, threads = prompts_of(arguments), reader_of(arguments), arguments.threads
     generation = arguments.settings["generation"]
-    circumstances = prompt_circumstances(arguments, prompts, hashes_of_model(arguments), RESULT_VERSION)
+    files = {"gguf": arguments.model} | ({"mmproj": arguments.mmproj} if arguments.mmproj else {})
+    hashes = {kind: sha256_of(path) for kind, path in files.items()}
+    circumstances = prompt_circumstances(arguments, prompts, hashes, RESULT_VERSION)
     file = AnswerFile(arguments.answers, circumstances, llama_device())
     context = context_needed(arguments.model, reader, prompts, generation["max_new_tokens"])
     with open_gguf(arguments.model, context, threads) as model, reader.opened(model, threads):
@@ -166,10 +153,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

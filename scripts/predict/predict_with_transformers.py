@@ -13,7 +13,7 @@ from pathlib import Path
 
 from scripts.common.base_model import device_name, four_bit, load_base, load_tokenizer
 from scripts.common.chat import end_of_turn_ids, prompt_ids, tokenize_conversation
-from scripts.common.cli import Progress, run_step
+from scripts.common.cli import Progress, step_main
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_jsonl
 from scripts.common.number_format import device_precision, torch_dtype
@@ -24,7 +24,6 @@ from scripts.predict.answers import AnswerFile
 from scripts.predict.arguments import bar_title, predict_parser, prompt_circumstances, prompts_of
 from scripts.predict.prompts import Prompt
 from scripts.tasks import task_of
-from scripts.train.adapter_config import adapter_config
 
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
 
@@ -43,8 +42,7 @@ def load_variant(model: Path, adapter: Path | None, settings: dict):
         from peft import PeftModel
 
         check_manifest(adapter)
-        config = adapter_config(adapter.parent)
-        loaded = PeftModel.from_pretrained(loaded, adapter.parent, config=config, autocast_adapter_dtype=False)
+        loaded = PeftModel.from_pretrained(loaded, adapter.parent, autocast_adapter_dtype=False)
     return loaded.eval()
 
 
@@ -138,6 +136,8 @@ def measure_likelihood(model, tokenizer, prompts: list[Prompt], batch_size: int)
     """Return the negative log likelihood of each expected answer (nats, end token included)."""
     import torch
 
+    from scripts.train.padding import pad_batch
+
     wanted = [prompt for prompt in prompts if prompt.expected]
     rows = []
     for prompt in wanted:
@@ -145,17 +145,14 @@ def measure_likelihood(model, tokenizer, prompts: list[Prompt], batch_size: int)
         rows.append(tokenize_conversation(tokenizer, messages, last_turn_only=True))
     results: list[dict | None] = [None] * len(rows)
     for batch in batches_by_length([len(row.ids) for row in rows], batch_size):
-        width = max(len(rows[i].ids) for i in batch)
-        ids = [rows[i].ids + [tokenizer.pad_token_id] * (width - len(rows[i].ids)) for i in batch]
-        mask = [[1] * len(rows[i].ids) + [0] * (width - len(rows[i].ids)) for i in batch]
-        inputs = torch.tensor(ids, device=model.device)
+        padded = pad_batch([{"input_ids": rows[i].ids, "labels": rows[i].ids} for i in batch], tokenizer.pad_token_id)
+        inputs, mask = padded["input_ids"].to(model.device), padded["attention_mask"].to(model.device)
         options = pixels_of(tokenizer, [wanted[i].messages for i in batch], model.device)
         # Logits are computed only at positions before a measured token of any row of the batch.
         kept = sorted({j - 1 for i in batch for j, use in enumerate(rows[i].trained) if use})
         column = {position: number for number, position in enumerate(kept)}
         options["logits_to_keep"] = torch.tensor(kept, device=model.device)
         with torch.inference_mode():
-            mask = torch.tensor(mask, device=model.device)
             logits = model(input_ids=inputs, attention_mask=mask, use_cache=False, **options).logits
         for place, i in enumerate(batch):
             targets = [j for j, use in enumerate(rows[i].trained) if use]
@@ -204,10 +201,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

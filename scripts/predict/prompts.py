@@ -50,16 +50,12 @@ def test_prompts(path: Path, limit: int | None) -> list[Prompt]:
     prompts = []
     for record in records:
         expected = record.expected if record.expected is not None else record.answer
-        own = (record.spans, text_with(record), record.meta, record.origin)
+        text = None
+        if record.spans is not None:
+            text = text_of(next(m["content"] for m in reversed(record.prompt) if m["role"] == "user"))
+        own = (record.spans, text, record.meta, record.origin)
         prompts.append(Prompt("test", record.id, record.prompt, expected, record.label, *own))
     return prompts
-
-
-def text_with(record: Record) -> str | None:
-    """Return the text of a record's spans; None for a record without spans."""
-    if record.spans is None:
-        return None
-    return text_of(next(message["content"] for message in reversed(record.prompt) if message["role"] == "user"))
 
 
 def prompts_of_file(name: str, path: Path) -> list[Prompt]:

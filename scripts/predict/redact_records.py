@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from scripts.common.cli import Progress, complete, log, run_step, step_parser
+from scripts.common.cli import complete, log, progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_of, write_json
 from scripts.common.records import Record
@@ -95,21 +95,16 @@ def step(arguments: argparse.Namespace) -> None:
     )
     labels = wanted_labels(settings["redact"]["labels"], model.labels)
     redactor = Redactor(settings["redact"]["placeholder"])
-    bar = Progress("redacting", row_count(arguments.ingested))
-    records = (from_row(row) for row in read_rows(arguments.ingested))
+    records = redacted_records((from_row(row) for row in read_rows(arguments.ingested)), model, labels, redactor)
     with row_writer(arguments.output) as output:
-        for record in redacted_records(records, model, labels, redactor):
+        for record in progress(records, "redacting", row_count(arguments.ingested)):
             output.write(to_row(record))
-            bar.advance()
     if redactor.counts["images"]:
         log.warning("%d images were not redacted", redactor.counts["images"])
     write_json(arguments.facts, facts_of(redactor, settings, labels, arguments.model))
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the step; return its exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -24,20 +24,14 @@ class Placeholders:
         self.known: dict[tuple[str, str], str] = {}
 
     def of(self, label: str, text: str) -> str:
-        """Return the placeholder of a text."""
         key = label, folded(text)
-        if key not in self.known:
-            self.known[key] = self.next(label)
-        return self.known[key]
-
-    def next(self, label: str) -> str:
-        """Return a label's next placeholder."""
-        while True:
+        while key not in self.known:
             self.numbers[label] += 1
             # `replace`, not `format`: a template may contain other braces.
             made = self.template.replace("{label}", label).replace("{number}", str(self.numbers[label]))
             if "{number}" not in self.template or not any(made in text for text in self.texts):
-                return made
+                self.known[key] = made
+        return self.known[key]
 
 
 def folded(text: str) -> str:
@@ -46,11 +40,10 @@ def folded(text: str) -> str:
 
 
 def disjoint(text: str, found: list[list]) -> list[tuple[int, int, str]]:
-    """Return sorted places (start, end, label), extended to whole words and merged where they overlap.
+    """Return sorted places (start, end, label) without white space at their ends, extended to whole words.
 
-    An error at the edge of an entity would leave part of a word, which may reveal the entity. Places are therefore
-    extended to whole words and merged if they then overlap; the longer place gives the label. White space at the ends
-    of a place is trimmed first.
+    An error at the edge of an entity would leave part of a word, which may reveal it. Places that overlap are merged;
+    the longer place gives the label.
     """
     places: list[tuple[int, int, str]] = []
     longest = 0
@@ -148,9 +141,7 @@ class Redactor:
         self.entities: Counter[str] = Counter()
         self.records_of: Counter[str] = Counter()
         self.examples: list[str] = []
-        self.counts = Counter(
-            dict.fromkeys(("records", "changed", "repeated", "spans_moved", "spans_dropped", "meta", "images"), 0)
-        )
+        self.counts: Counter[str] = Counter()
 
     def redact(self, record: Record, found: dict[str, list[list]]) -> Record:
         """Return the record with placeholders in all its texts; `found` are the [start, end, label, ...] of each text.
@@ -184,7 +175,6 @@ class Redactor:
         return self.rebuilt(record, new)
 
     def rebuilt(self, record: Record, new: dict[str, Replaced]) -> Record:
-        """Return the record with the new texts."""
         messages = [{**message, "content": redacted_content(message["content"], new)} for message in record.messages]
         spans, expected = None, None
         if record.spans is not None:
@@ -195,7 +185,9 @@ class Redactor:
             messages[-1]["content"] = expected
         elif record.expected is not None:
             expected = new[record.expected].text
-        group = None if record.group is None else group_class(record.group)
+        group = record.group
+        if group is not None:  # one of 65,536 names; so few that guessing cannot identify the group
+            group = f"group-{hashlib.blake2b(group.encode('utf-8'), digest_size=2).hexdigest()}"
         return Record(content_id(messages, spans), messages, expected, spans, record.label, group, {}, record.origin)
 
 
@@ -205,14 +197,9 @@ def spoken(record: Record) -> list[dict]:
     return [message for message in messages if message["role"] != "system"]
 
 
-def has_parts(message: dict) -> bool:
-    """Return whether a message's content is a list of parts."""
-    return not isinstance(message["content"], str)
-
-
 def texts_in(message: dict) -> list[str]:
     """Return the texts of a message: its content, or its text parts."""
-    if not has_parts(message):
+    if isinstance(message["content"], str):
         return [message["content"]]
     return [part["text"] for part in message["content"] if part["type"] == "text"]
 
@@ -238,8 +225,3 @@ def redacted_content(content: str | list[dict], new: dict[str, Replaced]) -> str
     if isinstance(content, str):
         return new[content].text if content in new else content
     return [part | {"text": new[part["text"]].text} if part["type"] == "text" else part for part in content]
-
-
-def group_class(group: str) -> str:
-    """Return one of 65,536 names for a group; so few that guessing cannot identify the group."""
-    return f"group-{hashlib.blake2b(group.encode('utf-8'), digest_size=2).hexdigest()}"

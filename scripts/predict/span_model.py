@@ -123,7 +123,7 @@ class SpanModel:
     def decoded(self, text: str, offsets: list[tuple[int, int]], chances) -> Iterator[list]:
         """Yield the entities of a text from its tokens' places and their probabilities, [tokens, tags]."""
         labels, scores = labels_of_words(chances, word_of_tokens(text, offsets), self.tags)
-        for entity in entities_of_labels(offsets, labels)[0]:
+        for entity in entities_of_labels(offsets, labels):
             own = scores[entity.first : entity.last]
             yield [entity.start, entity.end, entity.label, round(sum(own) / len(own), 6)]
 

@@ -48,8 +48,7 @@ class Strategies:
     """The strategies of a run, and their prompts.
 
     `settings` may hold `strategies` (name to system, user and shots) and `strategy`, the chosen one's name; `train` is
-    the training split, the source of examples. Raises UserError for an invalid template, and if there are too few
-    examples.
+    the source of examples. Raises UserError for an invalid template, and if there are too few examples.
     """
 
     def __init__(self, settings: dict, train: Path | None = None):

@@ -13,17 +13,15 @@ from scripts.train.padding import pad_batch
 class EpochSampler(torch.utils.data.Sampler):
     """Row numbers of an epoch in an order that depends only on seed and epoch, so that a resumed run sees the same.
 
-    With `group` rows, chunks of 50 groups of shuffled rows are sorted by length, so that the rows of a batch have
-    similar lengths; the longest row comes first, so that a lack of memory shows at once (as in transformers'
-    LengthGroupedSampler, whose order depends on the global generator and is lost on resume). `multiple` is the number
-    of rows that all processes take at once; see `filled`.
+    With `group` rows, chunks of 50 groups of shuffled rows are sorted by length, the longest row first, as in
+    transformers' LengthGroupedSampler, whose order is lost on resume. `multiple` is the number of rows that all
+    processes take at once; see `filled`.
     """
 
     def __init__(self, lengths: list[int], seed: int, group: int | None = None, multiple: int = 1):
         self.lengths, self.seed, self.group, self.multiple, self.epoch = lengths, seed, group, multiple, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch; called by the trainer."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -94,9 +92,8 @@ class WithoutBlankRows:
 def pack_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
     """Return input_ids, labels and position_ids of shape [rows, longest]; positions restart with each example.
 
-    Without an attention mask, transformers derives the borders of the examples from the positions and separates them;
-    padding is one more example, without labels. The first token of an example has no label: no token before it predicts
-    it.
+    Without an attention mask, transformers separates the examples by their positions; padding is one more example. The
+    first token of an example has no label: no token before it predicts it.
     """
     batch = pad_batch(rows, pad_id)
     width = batch["input_ids"].shape[1]

@@ -36,14 +36,6 @@ class RefuseNoNumber(TrainerCallback):
             )
 
 
-def early_stopping(patience: int, resumed: Path | None) -> EarlyStoppingCallback:
-    """Return transformers' early stopping, with its counter restored from the checkpoint."""
-    callback = EarlyStoppingCallback(patience)
-    if resumed:
-        callback.early_stopping_patience_counter = patience_counter(resumed)
-    return callback
-
-
 def patience_counter(checkpoint: Path) -> int:
     """Return the number of consecutive evaluations without improvement when a checkpoint was saved."""
     saved = read_json(checkpoint / "trainer_state.json")["stateful_callbacks"].get("EarlyStoppingCallback")
@@ -91,5 +83,6 @@ def run_callbacks(training: dict, run: str, resumed: Path | None, evaluates: boo
     if training["checkpoint_steps"]:
         callbacks.append(ExtraCheckpoints(training["checkpoint_steps"]))
     if training["early_stopping_patience"] and evaluates:
-        callbacks.append(early_stopping(training["early_stopping_patience"], resumed))
+        callbacks.append(EarlyStoppingCallback(training["early_stopping_patience"]))
+        callbacks[-1].early_stopping_patience_counter = patience_counter(resumed) if resumed else 0
     return callbacks

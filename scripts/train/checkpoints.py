@@ -5,7 +5,6 @@ to a temporary folder, its manifest last, and then renamed. The manifest has the
 file. A folder with additional or missing files is not read.
 """
 
-import os
 import re
 import shutil
 from collections.abc import Iterator
@@ -89,7 +88,8 @@ def trusted(path: Path) -> dict | None:
     try:
         return check_checkpoint(path)
     except (UserError, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        place = free_name(path.with_name(f"refused-{path.name}"))
+        place = path.with_name(f"refused-{path.name}")
+        shutil.rmtree(place, ignore_errors=True)
         path.rename(place)
         warn(f"a checkpoint is refused: {error}; it is renamed to {place}, and the previous one is used")
         return None
@@ -97,30 +97,24 @@ def trusted(path: Path) -> dict | None:
 
 def check_checkpoint(path: Path) -> dict:
     """Return a checkpoint's manifest after comparing fingerprint, names and hashes."""
-    if path.is_symlink():
-        raise UserError("is a link", path)
     found = sorted(path.rglob("*"))
-    for file in found:
-        if file.is_symlink() or not (file.is_file() or file.is_dir()):
-            raise UserError("is not a regular file", file)
+    for file in (path, *found):
+        if file.is_symlink():
+            raise UserError("is a link", file)
     manifest = check_manifest(path / MANIFEST, hashes=True)
     listed = {path / name for name in manifest["files"]} | {path / MANIFEST, checksum_path(path / MANIFEST)}
     for file in found:
-        if file.is_file() and file not in listed:
+        if not file.is_dir() and file not in listed:
             raise UserError("is not listed in the checkpoint's manifest", file)
-    run = path.parent.name
-    if manifest["fingerprint"] != run:
-        raise UserError(f"belongs to run {manifest['fingerprint']}, not {run}", path)
-    if manifest["step"] != step_of(path):
-        raise UserError(f"belongs to step {manifest['step']}", path)
+    if (manifest["fingerprint"], manifest["step"]) != (path.parent.name, step_of(path)):
+        raise UserError(f"belongs to step {manifest['step']} of the run {manifest['fingerprint']}", path)
     return manifest
 
 
 def refuse_code(path: Path) -> None:
     """Raise UserError for the first file of a checkpoint that is more than plain data.
 
-    Anyone who can write a checkpoint can also write its manifest. PyTorch files are read here as later: tensors and
-    plain values, without running code.
+    Anyone who can write a checkpoint can also write its manifest.
     """
     import torch
     from transformers.trainer_pt_utils import safe_globals
@@ -155,15 +149,12 @@ def unwritable(folder: Path, step: int) -> Iterator[None]:
         ) from error
 
 
-def finish_checkpoint(folder: Path, name: str, **facts: Any) -> Path:
-    """Write the manifest of a checkpoint in `.saving`, move the checkpoint to its path, and return the path."""
-    beside, place = folder / SAVING / name, folder / name
-    write_manifest(beside, fingerprint=folder.name, **facts)
-    if place.exists():
-        shutil.rmtree(place)
-    os.replace(beside, place)
-    shutil.rmtree(folder / SAVING, ignore_errors=True)
-    return place
+def finish_checkpoint(folder: Path, name: str, **facts: Any) -> None:
+    """Write the manifest of a checkpoint in `.saving`, and move the checkpoint to its path."""
+    write_manifest(folder / SAVING / name, fingerprint=folder.name, **facts)
+    shutil.rmtree(folder / name, ignore_errors=True)
+    (folder / SAVING / name).rename(folder / name)
+    shutil.rmtree(folder / SAVING)
 
 
 def remove_old(folder: Path, keep: int, best_step: int | None) -> None:
@@ -175,11 +166,3 @@ def remove_old(folder: Path, keep: int, best_step: int | None) -> None:
         superseded = path.name.endswith(PENDING) and step_of(path) in done
         if superseded or step_of(path) not in (*steps, best_step):
             shutil.rmtree(path)
-
-
-def free_name(path: Path) -> Path:
-    """Return a path that does not exist, numbered where needed."""
-    number, result = 2, path
-    while os.path.lexists(result):
-        number, result = number + 1, path.with_name(f"{path.name}-{number}")
-    return result

@@ -25,8 +25,8 @@ class NoMeterError(Exception):
 def rapl_counters(folder: Path = POWERCAP) -> list[Counter]:
     """Return the counter of each CPU package; it includes all processes of the machine.
 
-    Source: the Linux kernel's power capping framework (Documentation/power/powercap). Raises NoMeterError if there is
-    none, or if only root may read it.
+    Source: Documentation/power/powercap of the Linux kernel. Raises NoMeterError if there is none, or only root reads
+    it.
     """
     try:
         names = {zone: (zone / "name").read_text(encoding="ascii") for zone in sorted(folder.glob("intel-rapl:*"))}
@@ -42,19 +42,10 @@ def rapl_counters(folder: Path = POWERCAP) -> list[Counter]:
     return counters
 
 
-def visible_gpus() -> list[str]:
-    """Return the NVML UUIDs of the GPUs that this process uses."""
-    import torch
-
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    return [f"GPU-{torch.cuda.get_device_properties(place).uuid}" for place in range(count)]
-
-
 def gpu_counters(uuids: list[str], library: str = NVML_LIBRARY) -> list[Counter]:
     """Return the counter of each of these GPUs; it includes all processes on the GPU.
 
-    Source: NVML's nvmlDeviceGetTotalEnergyConsumption, in millijoules, on Volta and later. Raises NoMeterError without
-    a GPU, or for a GPU without a counter, such as a MIG instance.
+    Source: NVML's nvmlDeviceGetTotalEnergyConsumption. Raises NoMeterError without a GPU, or for one without a counter.
     """
     if not uuids:
         raise NoMeterError("no GPU is used")
@@ -82,40 +73,33 @@ class EnergyMeter:
     """
 
     def __init__(self, powercap: Path = POWERCAP, uuids: list[str] | None = None, library: str = NVML_LIBRARY):
-        uuids = visible_gpus() if uuids is None else uuids
+        if uuids is None:
+            import torch
+
+            count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+            uuids = [f"GPU-{torch.cuda.get_device_properties(place).uuid}" for place in range(count)]
         readers = {
             "GPU (NVML)": lambda: gpu_counters(uuids, library),
             "CPU packages (RAPL)": lambda: rapl_counters(powercap),
         }
-        self.readers, self.missing, self.last = {}, [], {}
+        self.readers, self.meters, self.missing, self.last = readers, [], [], {}
         for name, read in readers.items():
             try:
                 self.last[name] = read()
-                self.readers[name] = read
+                self.meters.append(name)
             except NoMeterError as error:
                 self.missing.append(str(error))
 
-    @property
-    def meters(self) -> list[str]:
-        """The names of the meters that are read."""
-        return list(self.readers)
-
     def since(self) -> float | None:
         """Return the joules since the last call, or since construction; None without a meter."""
-        if not self.readers:
-            return None
         total = 0.0
-        for name, read in self.readers.items():
+        for name in self.meters:
             try:
-                now = read()
+                now = self.readers[name]()
             except NoMeterError:
                 return None
-            total += sum(spent(before, after) for before, after in zip(self.last[name], now, strict=True))
+            for before, after in zip(self.last[name], now, strict=True):
+                difference = after.joules - before.joules
+                total += difference if difference >= 0 else difference + (after.wraps_at or 0.0)
             self.last[name] = now
-        return round(total, 3)
-
-
-def spent(before: Counter, after: Counter) -> float:
-    """Return the joules between two readings of a counter that may have wrapped once."""
-    difference = after.joules - before.joules
-    return difference if difference >= 0 else difference + (after.wraps_at or 0.0)
+        return round(total, 3) if self.meters else None

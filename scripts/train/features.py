@@ -7,7 +7,6 @@ so that a row's states are bit-identical, cached or not, whichever rows are requ
 the last bits depend on the batch.
 """
 
-import hashlib
 import os
 import shutil
 import time
@@ -18,7 +17,7 @@ import torch
 
 from scripts.common.chat import IGNORED
 from scripts.common.checksums import intact
-from scripts.common.cli import Progress, log
+from scripts.common.cli import Progress, progress
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_json
 from scripts.train.padding import pad_batch
@@ -26,7 +25,6 @@ from scripts.train.padding import pad_batch
 GPU_TOKENS = 4096  # tokens of a forward pass on a GPU: enough to use it fully with a model of 7 billion weights
 DISK_SHARE = 0.9  # share of the free disk that a cache may use
 FLUSH_SECONDS = 30
-BLOCK = 2**24  # bytes read at a time for a hash
 
 
 class Rows:
@@ -74,7 +72,7 @@ class LiveFeatures:
 
     def __init__(self, backbone, rows: Rows, pad_id: int, attempt: int = 1, depths: Sequence[int] = ()):
         self.backbone, self.rows, self.pad_id = backbone, rows, pad_id
-        self.inner = [backbone.layers[depth - 1] for depth in depths[:-1]]
+        self.inner = list(depths[:-1])
         self.device = next(backbone.parameters()).device
         self.limit = max(GPU_TOKENS >> (attempt - 1), 1)
 
@@ -93,23 +91,18 @@ class LiveFeatures:
         rows = [
             {"input_ids": self.rows.ids[number], "labels": [IGNORED] * len(self.rows.ids[number])} for number in batch
         ]
-        inputs, states = pad_batch(rows, self.pad_id), []
-
-        def keep(_module, _inputs, output) -> None:
-            states.append(output[0] if isinstance(output, tuple) else output)
-
-        hooks = [layer.register_forward_hook(keep) for layer in self.inner]
-        try:
-            with torch.inference_mode():
-                last = self.backbone(
-                    input_ids=inputs["input_ids"].to(self.device),
-                    attention_mask=inputs["attention_mask"].to(self.device),
-                    use_cache=False,
-                ).last_hidden_state
-                states = [*(self.backbone.norm(state) for state in states), last]
-        finally:
-            for hook in hooks:
-                hook.remove()
+        inputs = pad_batch(rows, self.pad_id)
+        with torch.inference_mode():
+            found = self.backbone(
+                input_ids=inputs["input_ids"].to(self.device),
+                attention_mask=inputs["attention_mask"].to(self.device),
+                use_cache=False,
+                output_hidden_states=self.inner or False,
+            )
+            states = [
+                *(self.backbone.norm(found.hidden_states[depth]) for depth in self.inner),
+                found.last_hidden_state,
+            ]
         places = [self.rows.positions[number].to(self.device) for number in batch]
         return [torch.stack([state[row, place] for state in states]) for row, place in enumerate(places)]
 
@@ -148,8 +141,7 @@ class CachedFeatures:
 class Standardized:
     """Hidden states standardized to mean 0 and deviation 1 over the training split's labelled tokens.
 
-    AdamW updates all weights at the same rate, but features of a language model differ by orders of magnitude. `source`
-    returns the states; `statistics` has their mean and deviation [2, hidden] in float32.
+    `source` returns the states; `statistics` has their mean and deviation [2, hidden] in float32.
     """
 
     def __init__(self, source: Callable[[list[int]], torch.Tensor], statistics: torch.Tensor):
@@ -166,11 +158,10 @@ def feature_statistics(source: Callable[[list[int]], torch.Tensor], rows: Rows) 
     """Return mean and deviation [2, hidden] of the features over all labelled tokens; for a constant feature the
     deviation is 1. Sums are in float64, row by row, so that cached and live states give the same.
     """
-    total, squares, bar = 0.0, 0.0, Progress("feature statistics", len(rows))
-    for number in rows.by_length(range(len(rows))):
+    total, squares = 0.0, 0.0
+    for number in progress(rows.by_length(range(len(rows))), "feature statistics", len(rows)):
         states = source([number]).double()
         total, squares = total + states.sum(0), squares + states.square().sum(0)
-        bar.advance()
     mean = total / max(rows.tokens, 1)
     deviation = (squares / max(rows.tokens, 1) - mean.square()).clamp(min=0).sqrt()
     return torch.stack([mean, torch.where(deviation > 1e-6, deviation, 1.0)]).float().cpu()
@@ -221,41 +212,24 @@ def free_disk(folder: Path) -> int:
 
 
 def is_filled(folder: Path, split: str, rows: Rows, needed: int) -> bool:
-    """Return whether all hidden states of a split, `needed` bytes, are cached and unaltered."""
+    """Return whether all hidden states of a split, `needed` bytes, are cached."""
     path, record = folder / f"{split}.bin", folder / f"{split}.json"
-    if not record.is_file() or not path.is_file() or path.stat().st_size != needed:
-        return False
-    found = read_json(record)
-    return found["rows"] == len(rows) and hash_of_first(path, needed).hexdigest() == found["sha256"]
-
-
-def hash_of_first(path: Path, size: int):
-    """Return an updatable SHA-256 of at most the first `size` bytes of a file."""
-    found = hashlib.sha256()
-    with open(path, "rb") as file:
-        while size and (block := file.read(min(size, BLOCK))):
-            found.update(block)
-            size -= len(block)
-    return found
+    done = record.is_file() and path.is_file() and path.stat().st_size == needed
+    return done and read_json(record)["rows"] == len(rows)
 
 
 def fill_cache(live: LiveFeatures, folder: Path, split: str, dtype: torch.dtype, stopped: Callable[[], bool]) -> None:
     """Write a split's hidden states to `folder`, continuing an interrupted pass.
 
-    Every half minute the states are flushed, and the number of rows and the hash so far are written to a JSON file. A
-    pass continues after those rows if the earlier states have that hash. Raises UserError when asked to stop.
+    Every half minute the states are flushed, and the number of rows so far is written to a JSON file. A pass continues
+    after those rows. Raises UserError when asked to stop.
     """
     folder.mkdir(parents=True, exist_ok=True)
     path, record = folder / f"{split}.bin", folder / f"{split}.json"
     order = live.rows.by_length(range(len(live.rows)))
-    nothing = {"rows": 0, "seconds": 0.0}
-    done = read_json(record) if record.is_file() and path.is_file() else nothing
+    done = read_json(record) if record.is_file() and path.is_file() else {"rows": 0, "seconds": 0.0}
     counted = sum(len(live.rows.labels[number]) for number in order[: done["rows"]])
     written = cache_bytes(counted, live.backbone.config.hidden_size, dtype, len(live.inner) + 1)
-    digest = hash_of_first(path, written) if written else hashlib.sha256()
-    if written and digest.hexdigest() != done["sha256"]:
-        log.warning("%s has changed since it was written: it is computed again", path)
-        done, written, digest = nothing, 0, hashlib.sha256()
     bar = Progress(f"hidden states {split}", len(order), done["rows"])
     rows, started, flushed = done["rows"], time.monotonic(), time.monotonic()
     with open(path, "r+b" if path.exists() else "w+b") as file:
@@ -265,14 +239,11 @@ def fill_cache(live: LiveFeatures, folder: Path, split: str, dtype: torch.dtype,
         def flush() -> None:
             file.flush()
             os.fsync(file.fileno())
-            seconds = done["seconds"] + time.monotonic() - started
-            write_json(record, {"rows": rows, "seconds": round(seconds, 3), "sha256": digest.hexdigest()})
+            write_json(record, {"rows": rows, "seconds": round(done["seconds"] + time.monotonic() - started, 3)})
 
         for batch in live.batches(order[rows:]):
             for states in live.forward(batch):
-                data = states.to(dtype).contiguous().view(torch.uint8).cpu().numpy().data
-                file.write(data)
-                digest.update(data)
+                file.write(states.to(dtype).contiguous().view(torch.uint8).cpu().numpy().data)
             rows += len(batch)
             bar.advance(len(batch))
             if stopped():

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import torch
 
-from scripts.common.chat import IGNORED
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
 from scripts.common.number_format import torch_dtype
@@ -22,15 +21,6 @@ def class_weights(kind: str, counts: list[int]) -> list[float]:
         return [1.0] * len(counts)
     present = sum(count > 0 for count in counts)
     return [sum(counts) / (present * count) if count else 1.0 for count in counts]
-
-
-def summed_loss(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return the sum over the labelled tokens of weight times cross entropy (nats).
-
-    logits [tokens, labels] in float32, labels [tokens]. The loss is this sum divided by the labelled tokens of the
-    whole effective batch, so that it does not depend on the micro-batches.
-    """
-    return torch.nn.functional.cross_entropy(logits, labels, weight=weights, ignore_index=IGNORED, reduction="sum")
 
 
 def classifier_config(base: Path, labels: list[str], dropout: float) -> dict:
@@ -69,18 +59,13 @@ def load_classifier(
     facts = check_manifest(manifest)
     folder, attention = Path(manifest).parent, settings["training"]["attention"]
     trust = facts.get("trust_remote_code", False)
-    wanted = classifier_config(folder, labels, settings["head"]["dropout"])
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
-    config.id2label = {int(number): label for number, label in wanted["id2label"].items()}
-    config.label2id, config.classifier_dropout = wanted["label2id"], wanted["classifier_dropout"]
-    if layer is not None and layer < wanted.get("num_hidden_layers", 0):
-        config.num_hidden_layers = layer
-        if getattr(config, "layer_types", None):
-            config.layer_types = config.layer_types[:layer]
+    config = classifier_config(folder, labels, settings["head"]["dropout"])
+    if layer is not None and layer < config.get("num_hidden_layers", 0):
+        config = end_at_layer(config, layer)
     options = {} if attention == "auto" else {"attn_implementation": attention}
     model = AutoModelForTokenClassification.from_pretrained(
         folder,
-        config=config,
+        config=AutoConfig.from_pretrained(folder, trust_remote_code=trust).from_dict(config),
         dtype=torch_dtype(precision),
         quantization_config=quantization,
         device_map={"": 0 if torch.cuda.is_available() else "cpu"},

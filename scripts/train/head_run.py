@@ -71,7 +71,6 @@ class HeadRun(TrainingRun):
 
     @property
     def quantization(self):
-        """The configuration of a 4-bit backbone for transformers; None without one."""
         return four_bit(self.four_bit, self.precision) if self.four_bit else None
 
     def save(self, head, adapter: Callable[[Path], None] | None = None, layer: int | None = None) -> None:

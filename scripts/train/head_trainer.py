@@ -2,13 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from transformers import TrainerCallback
 
-from scripts.train import callbacks
-from scripts.train.arguments import training_arguments
 from scripts.train.batches import EpochSampler
 from scripts.train.classifier_head import Head
 from scripts.train.features import Rows
@@ -39,8 +36,7 @@ class EvaluateAtEnd(TrainerCallback):
 class HeadTrainer(SpanTrainer):
     """Trains a head on the features of `train`; dropout depends only on seed, step and micro-batch.
 
-    Rows are not grouped by length: hidden states need no padding, and batches of equal length train a worse head
-    (tests/benchmarks/results/head_rate.md).
+    Rows are not grouped by length, which trains a worse head (tests/benchmarks/results/head_rate.md).
     """
 
     def __init__(self, head: Head, train: Split, validation: Split, dropout: float, **options):
@@ -57,12 +53,10 @@ class HeadTrainer(SpanTrainer):
         return EpochSampler([len(ids) for ids in self.train_split.rows.ids], self.row_seed)
 
     def get_train_dataloader(self):
-        """Return the loader of micro-batches of row numbers and labels."""
         self.data_collator = self.train_split.batch
         return super().get_train_dataloader()
 
     def get_eval_dataloader(self, eval_dataset=None):
-        """Return the loader of the validation split."""
         self.data_collator = self.validation.batch
         return super().get_eval_dataloader(eval_dataset)
 
@@ -77,30 +71,3 @@ class HeadTrainer(SpanTrainer):
         split = self.train_split if model.training else self.validation
         hidden = split.features(inputs["numbers"].tolist()).float()
         return model(torch.nn.functional.dropout(hidden, self.dropout, model.training)), inputs["labels"]
-
-
-def head_trainer(
-    head: Head, splits: list[Split], settings: dict, shape: tuple[int, int], folder: Path, resumed: Path | None,
-    stop, weights: list[float], bar: str,
-) -> HeadTrainer:  # fmt: skip
-    """Return the trainer of a head on the training and the validation split; checkpoints go to `folder`."""
-    # The head is small, so it is in float32 whatever the backbone's number format.
-    training = settings["training"] | {"optimizer": "adamw_torch", "gradient_checkpointing": False, "report_to": []}
-    train, validation = splits
-    evaluates = len(validation.rows) > 0
-    arguments = training_arguments(
-        {**settings, "training": training}, folder, "fp32", shape, evaluates, len(train.rows)
-    )
-    arguments.label_names, arguments.remove_unused_columns = ["labels"], False
-    return HeadTrainer(
-        head,
-        train,
-        validation,
-        settings["head"]["dropout"],
-        args=arguments,
-        callbacks=[EvaluateAtEnd(), *callbacks.run_callbacks(training, bar, resumed, evaluates)],
-        row_seed=settings["seed"],
-        stop=stop,
-        keep_checkpoints=training["keep_checkpoints"],
-        class_weights=weights,
-    )

@@ -34,8 +34,7 @@ TRAIN_MODEL = Path(__file__).with_name("train_model.py")
 def train_in_processes(arguments, attempt: int) -> tuple[list[dict], dict]:
     """Train the run of `train_model.py`'s arguments in several processes; return curve and facts.
 
-    Raises UserError, MemoryError if one ran out of memory, and RuntimeError if one failed or was killed. All processes
-    have ended when this returns.
+    Raises UserError, MemoryError if one ran out of memory, and RuntimeError if one failed or was killed.
     """
     training = arguments.settings["training"]
     nodes, count = training["nodes"], training["processes"]
@@ -72,10 +71,9 @@ def run_here(command: list[str], count: int, exchange: Path, node: int = 0, node
         environment = {**os.environ, "WORLD_SIZE": str(count * nodes), "LOCAL_WORLD_SIZE": str(count)}
         if nodes == 1:
             environment[RENDEZVOUS] = f"file://{folder}/meeting"
-            environment.update(loopback())
+            environment |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), "lo")
         processes = []
-        stopper = Stopper(processes)
-        try:
+        with Stopper(processes) as stopper:
             for number in range(count):
                 names = {"RANK": str(node * count + number), "LOCAL_RANK": str(number)}
                 # The first process writes to the terminal, because it shows the progress; the others write to the log.
@@ -84,9 +82,6 @@ def run_here(command: list[str], count: int, exchange: Path, node: int = 0, node
             if stopper.asked:  # by a signal that came before all had started
                 stopper.stop()
             return first_failure(processes, stopper, exchange, node * count)
-        finally:
-            stopper.undo()
-            end(processes)
 
 
 def as_helper() -> None:
@@ -97,36 +92,33 @@ def as_helper() -> None:
 
 
 def start(command: list[str], environment: dict[str, str], to, before=as_helper) -> subprocess.Popen:
-    """Start a process that ends with this one; `stderr` is a stream (None: the stderr of this process)."""
+    """Start a process that ends with this one; `to` is the stream for its stderr (None: that of this process)."""
     return subprocess.Popen(command, env=environment, stderr=to, preexec_fn=before)
-
-
-def loopback() -> dict[str, str]:
-    """Return environment variables that restrict communication to the loopback interface."""
-    device = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
-    return {"GLOO_SOCKET_IFNAME": device, "NCCL_SOCKET_IFNAME": device} if device else {}
 
 
 class Stopper:
     """Passes SIGTERM, and signals with the same meaning, on to processes as one signal; `asked` is true after one came.
 
-    srun kills its processes on SIGTERM, but passes SIGUSR1 on, so SIGUSR1 has the same meaning here.
+    srun kills its processes on SIGTERM, but passes SIGUSR1 on, so SIGUSR1 has the same meaning here. After the block
+    all processes have ended.
     """
 
     def __init__(self, processes: list[subprocess.Popen], signal_to_pass_on: int = signal.SIGTERM):
         self.processes, self.signal_to_pass_on, self.asked = processes, signal_to_pass_on, False
+
+    def __enter__(self) -> "Stopper":
         self.before = {number: signal.signal(number, self.stop) for number in (*SIGNALS, signal.SIGUSR1)}
+        return self
 
     def stop(self, *_) -> None:
-        """Ask all processes to end."""
         self.asked = True
         for process in self.processes:
             process.send_signal(self.signal_to_pass_on)
 
-    def undo(self) -> None:
-        """Restore the previous handlers."""
+    def __exit__(self, *_) -> None:
         for number, before in self.before.items():
             signal.signal(number, before)
+        end(self.processes)
 
 
 def first_failure(processes: list[subprocess.Popen], stopper: Stopper, exchange: Path, first: int) -> int:
@@ -155,12 +147,12 @@ def first_failure(processes: list[subprocess.Popen], stopper: Stopper, exchange:
 def end(processes: list[subprocess.Popen]) -> None:
     """Wait for the running processes, and kill them after GRACE seconds."""
     deadline = time.monotonic() + GRACE
-    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
-        time.sleep(0.1)
     for process in processes:
-        if process.poll() is None:
+        try:
+            process.wait(max(deadline - time.monotonic(), 0))
+        except subprocess.TimeoutExpired:
             process.kill()
-        process.wait()
+            process.wait()
 
 
 def run_on_nodes(command: list[str], arguments, exchange: Path) -> int:
@@ -182,30 +174,23 @@ def run_on_nodes(command: list[str], arguments, exchange: Path) -> int:
     port = str(20000 + int(job) % 20000)
     meeting = {RENDEZVOUS: "env://", "MASTER_ADDR": socket.gethostname(), "MASTER_PORT": port}
     process = start(launch, {**os.environ, **meeting}, terminal.stream, die_with_parent)
-    stopper = Stopper([process], signal.SIGUSR1)
-    try:
+    with Stopper([process], signal.SIGUSR1):
         return process.wait()
-    finally:
-        stopper.undo()
-        end([process])
 
 
 def note_failure(exchange: Path, number: int, kind: str, message: str) -> None:
     """Record a failure: `kind` is killed, memory, user or fault."""
-    write_json(exchange / f"failed-{number}.json", {"kind": kind, "message": message, "number": number})
+    write_json(exchange / f"failed-{number}.json", {"kind": kind, "message": message})
 
 
 def why_failed(exchange: Path, status: int) -> Exception:
     """Return the error for the recorded failures: the one that caused the others."""
     failures = [read_json(path) for path in sorted(exchange.glob("failed-*.json"))]
-    for kind in ("killed", "memory", "user", "fault"):
-        found = [failure for failure in failures if failure["kind"] == kind]
-        if found and kind == "memory":
-            return MemoryError(found[0]["message"])
-        if found and kind == "user":
-            return UserError(found[0]["message"])
-        if found:
-            return RuntimeError(found[0]["message"])
+    kinds = {"killed": RuntimeError, "memory": MemoryError, "user": UserError, "fault": RuntimeError}
+    for kind, error in kinds.items():
+        for failure in failures:
+            if failure["kind"] == kind:
+                return error(failure["message"])
     return RuntimeError(f"the processes ended with status {status} and without a message")
 
 

@@ -1,9 +1,8 @@
-"""Memory of a training: its use and limits, detection of a lack of memory, and release."""
+"""Memory of a training: its use and limits, and detection of a lack of memory."""
 
 import errno
 import os
 import re
-import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,6 @@ from pathlib import Path
 from scripts.common.errors import UserError
 
 CGROUPS = Path("/sys/fs/cgroup")
-LIMITS = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
 SIGNS = ("can't allocate memory", "cannot allocate memory", "bad_alloc", "out of memory", "CUBLAS_STATUS_ALLOC_FAILED")
 
 
@@ -21,15 +19,8 @@ def peak_memory_mb() -> int:
 
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() // 2**20
-    return peak_resident_mb()
-
-
-def peak_resident_mb() -> int:
-    """Return the peak resident memory of this process in MiB. getrusage is not used: a new process inherits its
-    parent's maximum.
-    """
-    status = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
-    return int(re.search(r"^VmHWM:\s+(\d+) kB$", status, re.MULTILINE)[1]) // 1024
+    # Not from getrusage: a new process inherits its parent's maximum.
+    return int(re.search(r"^VmHWM:\s+(\d+) kB$", read(Path("/proc/self/status")), re.MULTILINE)[1]) // 1024
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -55,27 +46,13 @@ def loading() -> Iterator[None]:
         ) from None
 
 
-def free_memory() -> None:
-    """Free the memory of the failed attempt."""
-    import gc
-
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def memory_limit_mb() -> int:
     """Return the memory in MiB that this process may use: the machine's, or a lower limit."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    found += [limit for limit in (resource.getrlimit(kind)[0] for kind in LIMITS) if limit != resource.RLIM_INFINITY]
-    for name in ("memory.max", "memory.limit_in_bytes"):
-        text = read(own_cgroup() / name)
-        if text.strip().isdigit():
-            found.append(int(text))
-    if os.environ.get("SLURM_MEM_PER_NODE", "").isdigit():
-        found.append(int(os.environ["SLURM_MEM_PER_NODE"]) * 2**20)
+    if (limit := read(own_cgroup() / "memory.max").strip()).isdigit():
+        found.append(int(limit))
+    if (limit := os.environ.get("SLURM_MEM_PER_NODE", "")).isdigit():
+        found.append(int(limit) * 2**20)
     return min(found) // 2**20
 
 
@@ -83,11 +60,10 @@ def oom_kills() -> dict | None:
     """Return the number of out-of-memory kills in this process's control group, or on the machine.
 
     `where` names the counter: only values of the same counter can be compared. None if the kernel has no counter.
-    Source: the kernel's admin-guide on cgroup-v2 (memory.events) and cgroup-v1 (memory.oom_control), and /proc/vmstat.
+    Source: the kernel's admin-guide on cgroup-v2 (memory.events), and /proc/vmstat.
     """
     boot = read(Path("/proc/sys/kernel/random/boot_id")).strip()
-    group = own_cgroup()
-    for path in (group / "memory.events", group / "memory.oom_control", Path("/proc/vmstat")):
+    for path in (own_cgroup() / "memory.events", Path("/proc/vmstat")):
         count = re.search(r"^oom_kill (\d+)$", read(path), re.MULTILINE)
         if count:
             return {"where": f"{boot}:{path}", "count": int(count[1])}
@@ -96,22 +72,17 @@ def oom_kills() -> dict | None:
 
 def has_risen(before: dict | None, after: dict | None) -> bool:
     """Return whether an out-of-memory kill happened between two readings of `oom_kills`."""
-    if before is None or after is None or before["where"] != after["where"]:
-        return False
-    return after["count"] > before["count"]
+    return bool(before and after) and before["where"] == after["where"] and before["count"] < after["count"]
 
 
 def own_cgroup() -> Path:
-    """Return the folder of the control group that limits this process's memory."""
-    lines = [line.split(":", 2) for line in read(Path("/proc/self/cgroup")).splitlines()]
-    for _, controllers, path in lines:
-        if "memory" in controllers.split(","):
-            return CGROUPS / "memory" / path.lstrip("/")
-    return CGROUPS / next((path.lstrip("/") for number, _, path in lines if number == "0"), "")
+    """Return the folder of this process's control group (cgroup-v2)."""
+    found = re.search(r"^0::/(.*)$", read(Path("/proc/self/cgroup")), re.MULTILINE)
+    return CGROUPS / (found[1] if found else "")
 
 
 def read(path: Path) -> str:
-    """Return a file's text; None if it does not exist."""
+    """Return a file's text; empty if it can't be read."""
     try:
         return path.read_text(encoding="utf-8")
     except OSError:

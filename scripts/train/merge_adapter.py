@@ -13,27 +13,15 @@ import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.cli import progress, step_main, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_folder, check_manifest, write_manifest
+from scripts.common.files import atomic_folder, check_manifest, read_json, write_manifest
 from scripts.common.threads import use_threads
 from scripts.common.vision import PROJECTOR, lower_longest_edge
-from scripts.model.tokenizer_files import copy_code, copy_tokenizer_files
-from scripts.train.adapter_config import read_adapter_config
+from scripts.model.safetensors_files import weight_files
+from scripts.model.tokenizer_files import copy_tokenizer_files
 
 PREFIX = "base_model.model."
-PLAIN = {
-    "peft_type": "LORA",
-    "bias": "none",
-    "fan_in_fan_out": False,
-    "modules_to_save": None,
-    "rank_pattern": {},
-    "alpha_pattern": {},
-    "layer_replication": None,
-    "use_qalora": False,
-    "use_bdlora": None,
-}
-TRAINED_IN_FULL = [PROJECTOR.rpartition(".")[2]]  # modules that a vision run's adapter may hold in full
 
 
 def adapter_updates(folder: Path) -> dict[str, Callable]:
@@ -41,15 +29,11 @@ def adapter_updates(folder: Path) -> dict[str, Callable]:
 
     LoRA: W + s B A with s = alpha / r, or alpha / sqrt(r) when rank-stabilised (arXiv:2106.09685, 2312.03732). DoRA:
     the same, then each row scaled to its trained magnitude (arXiv:2402.09353). A projector that was trained in full
-    replaces the base's. Raises UserError for other kinds of adapters.
+    replaces the base's. Raises UserError for an adapter with other tensors.
     """
     from safetensors.torch import load_file
 
-    config = read_adapter_config(folder)
-    in_full = config.get("modules_to_save") == TRAINED_IN_FULL
-    for key, expected in PLAIN.items():
-        if not (in_full and key == "modules_to_save") and (config.get(key) or expected) != expected:
-            raise UserError(f"{key} is {config[key]!r}; only plain LoRA adapters can be merged", folder)
+    config = read_json(folder / "adapter_config.json")
     scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config["use_rslora"] else config["r"])
     tensors = load_file(folder / "adapter_model.safetensors")
     used = set()
@@ -60,14 +44,13 @@ def adapter_updates(folder: Path) -> dict[str, Callable]:
 
     updates = {}
     for name in tensors:
-        if in_full and name.startswith(f"{PREFIX}{PROJECTOR}.") and ".lora_" not in name:
+        if name.startswith(f"{PREFIX}{PROJECTOR}.") and ".lora_" not in name:
             updates[name.removeprefix(PREFIX)] = replaced_weight(take(name))
-        if not name.endswith(".lora_A.weight"):
-            continue
-        module = name.removesuffix(".lora_A.weight")
-        a, b = take(name), take(f"{module}.lora_B.weight")
-        magnitude = take(f"{module}.lora_magnitude_vector") if config["use_dora"] else None
-        updates[f"{module.removeprefix(PREFIX)}.weight"] = merged_weight(a, b, scale, magnitude)
+        elif name.endswith(".lora_A.weight"):
+            module = name.removesuffix(".lora_A.weight")
+            a, b = take(name), take(f"{module}.lora_B.weight")
+            magnitude = take(f"{module}.lora_magnitude_vector") if config["use_dora"] else None
+            updates[f"{module.removeprefix(PREFIX)}.weight"] = merged_weight(a, b, scale, magnitude)
     unknown = sorted(set(tensors) - used)
     if unknown:
         raise UserError(f"holds tensors that can't be merged: {', '.join(unknown[:3])}", folder)
@@ -76,14 +59,12 @@ def adapter_updates(folder: Path) -> dict[str, Callable]:
 
 def merged_weight(a, b, scale: float, magnitude=None) -> Callable:
     """Return the function that merges A [r, in], B [out, r] and a magnitude [out] into a weight [out, in]."""
+    import torch
 
     def merge(weight):
-        import torch
-
         result = weight.float() + (b @ a) * scale
         if magnitude is not None:
-            norm = torch.linalg.norm(result, dim=1)
-            result = result * (magnitude / norm).unsqueeze(1)
+            result = result * (magnitude / torch.linalg.norm(result, dim=1)).unsqueeze(1)
         return result.to(weight.dtype)
 
     return merge
@@ -91,30 +72,14 @@ def merged_weight(a, b, scale: float, magnitude=None) -> Callable:
 
 def replaced_weight(trained) -> Callable:
     """Return the function that replaces a weight by a trained weight of the same shape."""
-
-    def replace(weight):
-        return trained.view_as(weight).to(weight.dtype)
-
-    return replace
-
-
-def names_in_files(folder: Path) -> list[str]:
-    """Return the names of the tensors in a model folder's safetensors files, from their headers only."""
-    from safetensors import safe_open
-
-    names = []
-    for path in sorted(folder.glob("*.safetensors")):
-        with safe_open(path, framework="pt") as file:
-            names += file.keys()
-    return names
+    return lambda weight: trained.view_as(weight).to(weight.dtype)
 
 
 def module_names(folder: Path, names: Iterable[str]) -> dict[str, str]:
     """Map each tensor in a vision model's folder to its name in the loaded model.
 
     They differ for Mistral 3: `language_model.model.layers...` in hub files, `model.language_model.layers...` in the
-    model. The names come from transformers' table of conversions, for a model on the meta device. Raises UserError if
-    two tensors get the same name, which would be ambiguous.
+    model. The names come from transformers' table of conversions, for a model on the meta device.
     """
     import torch
     from transformers import AutoConfig, AutoModelForImageTextToText
@@ -125,19 +90,7 @@ def module_names(folder: Path, names: Iterable[str]) -> dict[str, str]:
         model = AutoModelForImageTextToText.from_config(AutoConfig.from_pretrained(folder))
     known = model.state_dict()
     renamings = [rule for rule in get_model_conversion_mapping(model) if isinstance(rule, WeightRenaming)]
-    result = {name: rename_source_key(name, renamings, [], model.base_model_prefix, known)[0] for name in names}
-    if len(set(result.values())) < len(result):
-        twice = next(name for name in result.values() if list(result.values()).count(name) > 1)
-        raise UserError(f"has more than one tensor for '{twice}'", folder)
-    return result
-
-
-def names_of_updates(folder: Path, updates: dict[str, Callable]) -> dict[str, str]:
-    """Map each tensor of the base's files that the adapter changes to the adapter's name for it."""
-    names = names_in_files(folder)
-    if set(names) >= updates.keys():
-        return {name: name for name in updates}
-    return {name: ours for name, ours in module_names(folder, names).items() if ours in updates}
+    return {name: rename_source_key(name, renamings, [], model.base_model_prefix, known)[0] for name in names}
 
 
 def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
@@ -145,63 +98,50 @@ def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    facts, base_facts = check_manifest(adapter), check_manifest(base)
+    facts, trust = check_manifest(adapter), check_manifest(base).get("trust_remote_code", False)
     updates = adapter_updates(adapter.parent)
     vision = {key: facts[key] for key in ("task", "longest_edge") if key in facts}  # only of a vision run
-    names = names_of_updates(base.parent, updates) if vision else {name: name for name in updates}
-    weights = sorted(base.parent.glob("*.safetensors"))
-    bar = Progress("merge", len(weights))
+    names = {name: name for name in updates}  # the adapter's name of each tensor in the base's files that it changes
+    found = weight_files(base.parent)
+    if vision and not updates.keys() <= found.keys():
+        names = {name: ours for name, ours in module_names(base.parent, found).items() if ours in updates}
+    weights = sorted({*found.values()})
     with atomic_folder(output) as folder:
-        for path in weights:
+        for path in progress(weights, "merge", len(weights)):
             with safe_open(path, framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
                 metadata = file.metadata()
             for name in tensors.keys() & names.keys():
                 tensors[name] = updates.pop(names[name])(tensors[name])
             save_file(tensors, folder / path.name, metadata)
-            bar.advance()
         if updates:
             raise UserError(f"changes weights missing in the base: {', '.join(sorted(updates)[:3])}", adapter.parent)
         for path in [base.parent / "config.json", *base.parent.glob("*.safetensors.index.json")]:
             shutil.copyfile(path, folder / path.name)
-        if base_facts.get("trust_remote_code"):
-            copy_code(base.parent, folder)
-        copy_tokenizer_files(base.parent, folder)
+        copy_tokenizer_files(base.parent, folder, trust)
         lower_longest_edge(folder, facts.get("longest_edge"))
-        write_manifest(
-            folder,
-            base=facts["base"],
-            method=facts["method"],
-            trust_remote_code=base_facts.get("trust_remote_code", False),
-            **vision,
-        )
+        write_manifest(folder, base=facts["base"], method=facts["method"], trust_remote_code=trust, **vision)
 
 
-def step(arguments) -> None:
-    """Run the step."""
-    use_threads(arguments.threads)
-    merge_adapter(arguments.adapter, arguments.base, arguments.output)
+def merge_main(merge: Callable, description: str) -> Callable[..., int]:
+    """Return the `main` of a program that runs `merge` like `merge_adapter`."""
+
+    def step(arguments) -> None:
+        use_threads(arguments.threads)
+        merge(arguments.adapter, arguments.base, arguments.output)
+
+    def parser():
+        result = step_parser(description)
+        result.add_argument("adapter", type=Path, help="manifest.json of the adapter or the head")
+        result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
+        result.add_argument("--output", type=Path, required=True, help="folder for the merged model")
+        result.add_argument("--threads", type=int, default=2, help="CPU threads")
+        return result
+
+    return step_main(step, parser)
 
 
-def merge_parser(description: str):
-    """Return the command line of a step that merges an adapter or a head into its base."""
-    result = step_parser(description)
-    result.add_argument("adapter", type=Path, help="manifest.json of the adapter or the head")
-    result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
-    result.add_argument("--output", type=Path, required=True, help="folder for the merged model")
-    result.add_argument("--threads", type=int, default=2, help="CPU threads")
-    return result
-
-
-def parser():
-    """Return the step's command line."""
-    return merge_parser(__doc__.splitlines()[0])
-
-
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = merge_main(merge_adapter, __doc__.splitlines()[0])
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,12 +14,11 @@ import shutil
 import sys
 from pathlib import Path
 
-from scripts.common.cli import Progress, run_step
+from scripts.common.cli import progress
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, link_or_copy, read_json, write_json, write_manifest
-from scripts.common.threads import use_threads
-from scripts.model.tokenizer_files import copy_code, copy_tokenizer_files
-from scripts.train.merge_adapter import adapter_updates, merge_parser
+from scripts.model.tokenizer_files import copy_tokenizer_files
+from scripts.train.merge_adapter import adapter_updates, merge_main
 
 BACKBONE = "model."
 
@@ -58,63 +57,35 @@ def merge_head(adapter: Path, base: Path, output: Path) -> None:
     from scripts.train.classifier_head import HEAD, HEAD_CONFIG
     from scripts.train.head_model import classifier_config, end_at_layer
 
-    facts, base_facts = check_manifest(adapter), check_manifest(base)
+    facts, trust = check_manifest(adapter), check_manifest(base).get("trust_remote_code", False)
     head = read_json(adapter.parent / HEAD_CONFIG)
     config = classifier_config(base.parent, head["labels"], head["dropout"])
-    if config["hidden_size"] != head["hidden_size"]:
-        raise UserError(
-            f"was trained with hidden size {head['hidden_size']}, the base has {config['hidden_size']}",
-            adapter.parent,
-        )
     if head["layer"] < head["base_layers"]:
         config = end_at_layer(config, head["layer"])
     updates = adapter_updates(adapter.parent) if (adapter.parent / "adapter_config.json").is_file() else {}
     sources = sorted(base.parent.glob("*.safetensors"))
     count = len(sources) + 1
     files = [f"model-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
-    bar, places = Progress("merge head", count), {}
+    places = {}
     with atomic_folder(output) as folder:
-        for source, name in zip(sources, files, strict=False):
+        for source, name in progress(zip(sources, files, strict=False), "merge head", len(sources)):
             places |= dict.fromkeys(write_weights(source, folder / name, updates, head["layer"]), name)
-            bar.advance()
         if updates:
             raise UserError(f"changes weights missing in the base: {', '.join(sorted(updates)[:3])}", adapter.parent)
         shutil.copyfile(adapter.parent / HEAD, folder / files[-1])
         with safe_open(folder / files[-1], framework="pt") as file:
             places |= dict.fromkeys(file.keys(), files[-1])
-        bar.advance()
         size = sum((folder / name).stat().st_size for name in files if (folder / name).is_file())
         index = {"metadata": {"total_size": size}, "weight_map": dict(sorted(places.items()))}
         write_json(folder / "model.safetensors.index.json", index)
         write_json(folder / "config.json", config)
         shutil.copyfile(adapter.parent / HEAD_CONFIG, folder / HEAD_CONFIG)
-        if base_facts.get("trust_remote_code"):
-            copy_code(base.parent, folder)
-        copy_tokenizer_files(base.parent, folder)
+        copy_tokenizer_files(base.parent, folder, trust)
         (folder / "generation_config.json").unlink(missing_ok=True)
-        write_manifest(
-            folder,
-            base=facts["base"],
-            method=facts["method"],
-            trust_remote_code=base_facts.get("trust_remote_code", False),
-        )
+        write_manifest(folder, base=facts["base"], method=facts["method"], trust_remote_code=trust)
 
 
-def step(arguments) -> None:
-    """Run the step."""
-    use_threads(arguments.threads)
-    merge_head(arguments.adapter, arguments.base, arguments.output)
-
-
-def parser():
-    """Return the step's command line."""
-    return merge_parser(__doc__.splitlines()[0])
-
-
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = merge_main(merge_head, __doc__.splitlines()[0])
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -4,16 +4,15 @@ After a stop or a kill, training continues with the same micro-batch, and the re
 of memory, it continues with half the micro-batch and twice the accumulation, so that the rows of a step stay the same.
 """
 
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 from scripts.common.cli import log
 from scripts.common.errors import UserError
+from scripts.common.files import read_jsonl, write_jsonl
 from scripts.common.terminal import terminal
 from scripts.train.arguments import batch_shape
-from scripts.train.memory import free_memory, has_risen, memory_limit_mb, oom_kills, out_of_memory, peak_memory_mb
+from scripts.train.memory import has_risen, memory_limit_mb, oom_kills, out_of_memory, peak_memory_mb
 
 DONE = "done"
 RAN_OUT = "out of memory"
@@ -24,9 +23,8 @@ KILLED_FOR_MEMORY = "killed when the machine ran out of memory"
 class RetryLog:
     """The executions of a run's training, in a file next to its checkpoints; `run` is the run's fingerprint.
 
-    Each line is the start or end of an execution; one without an end was killed. The attempt number is 1 plus the
-    number of times the micro-batch was halved. `last` is the last attempt that can be halved to; by default the one
-    with an odd micro-batch.
+    Each line is an execution; one without an end was killed. The attempt number is 1 plus the number of times the
+    micro-batch was halved. `last` is the last attempt that can be halved to (default: the one with an odd micro-batch).
     """
 
     def __init__(self, folder: Path, run: str, training: dict, last: int | None = None):
@@ -35,33 +33,11 @@ class RetryLog:
         self.all = self.read()
 
     def read(self) -> list[dict]:
-        """Return the executions so far."""
-        found: list[dict] = []
-        for line in self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []:
-            try:
-                entry = json.loads(line)
-            except json.JSONDecodeError:  # an empty line, or a line truncated when its process ended
-                continue
-            if entry.get("run") != self.run:
-                continue
-            if "ended" not in entry:
-                found.append(entry)
-            elif found:
-                found[-1].update(entry)
+        found = [row for row in read_jsonl(self.path) if row["run"] == self.run] if self.path.is_file() else []
         counts = [*(entry["oom_kills"] for entry in found[1:]), oom_kills()]
         for entry, after in zip(found, counts, strict=False):
             entry.setdefault("ended", KILLED_FOR_MEMORY if has_risen(entry["oom_kills"], after) else KILLED)
         return found
-
-    def write(self, entry: dict) -> None:
-        """Append a line; if the disk is full, the training itself reports the error."""
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with open(self.path, "ab", buffering=0) as file:
-                file.write(b"\n" + json.dumps({"run": self.run, **entry}).encode("utf-8"))
-                os.fsync(file.fileno())
-        except OSError as error:
-            log.warning("%s can't be written: %s", self.path, error)
 
     def attempt(self) -> int:
         """Return the attempt to start with: 1 if no execution ran out of memory."""
@@ -74,12 +50,10 @@ class RetryLog:
         return min(max(too_large, default=0) + 1, self.last)
 
     def shape(self, attempt: int) -> tuple[int, int]:
-        """Return micro-batch and accumulation per process for an attempt."""
         processes = self.training["processes"] * self.training["nodes"]
         return batch_shape(self.training["micro_batch"], self.training["accumulation"], attempt, processes)
 
     def begin(self, attempt: int) -> None:
-        """Log that training starts."""
         micro_batch, accumulation = self.shape(attempt)
         if self.all:
             before = self.all[-1]
@@ -89,6 +63,7 @@ class RetryLog:
                     f"out of memory with a micro-batch of {before['micro_batch']}: continues with {micro_batch}"
                 )
         entry = {
+            "run": self.run,
             "attempt": attempt,
             "micro_batch": micro_batch,
             "accumulation": accumulation,
@@ -96,17 +71,15 @@ class RetryLog:
             "oom_kills": oom_kills(),
         }
         self.all.append(entry)
-        self.write(entry)
+        write_jsonl(self.path, self.all, part=True)
 
     def end(self, how: str) -> None:
         """Log how the training ended; the memory use of several processes is not known here."""
         alone = self.training["processes"] * self.training["nodes"] == 1
-        entry = {"ended": how, **({"memory_mb": peak_memory_mb()} if alone else {})}
-        self.all[-1].update(entry)
-        self.write(entry)
+        self.all[-1] |= {"ended": how, **({"memory_mb": peak_memory_mb()} if alone else {})}
+        write_jsonl(self.path, self.all, part=True)
 
     def facts(self) -> list[dict]:
-        """Return the executions for the run's facts."""
         keys = ("micro_batch", "accumulation", "ended", "memory_mb")
         return [{key: entry[key] for key in keys if key in entry} for entry in self.all]
 
@@ -116,6 +89,8 @@ def train_with_oom_retry(retries: RetryLog, train: Callable[[int], tuple[list[di
 
     Raises UserError with the remedy if the micro-batch can't be halved further.
     """
+    from accelerate.utils.memory import clear_device_cache
+
     while True:
         attempt = retries.attempt()
         retries.begin(attempt)
@@ -131,4 +106,4 @@ def train_with_oom_retry(retries: RetryLog, train: Callable[[int], tuple[list[di
             if attempt >= retries.last:
                 micro_batch = retries.shape(attempt)[0]
                 raise UserError(f"out of memory with a micro-batch of {micro_batch}", remedy=remedy) from None
-        free_memory()
+        clear_device_cache(garbage_collection=True)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from scripts.common.charts import curve_svg
-from scripts.common.cli import run_step, step_parser
+from scripts.common.cli import step_main, step_parser
 from scripts.common.files import read_jsonl, write_text
 
 
@@ -25,10 +25,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -73,19 +73,14 @@ def work(arguments, train: Callable[[int], tuple[list[dict], dict]]) -> None:
             if os.environ["RANK"] == "0":
                 write_json(arguments.exchange / RESULT, {"curve": curve, "facts": facts})
     except Exception as error:
-        report_failure(error, arguments)
+        number = int(os.environ["RANK"])
+        if isinstance(error, UserError):
+            log.error("process %d: %s", number, error)
+            note_failure(arguments.exchange, number, "user", str(error))
+        else:
+            log.exception("process %d failed", number)
+            kind = "memory" if out_of_memory(error) else "fault"
+            note_failure(arguments.exchange, number, kind, f"process {number}: {type(error).__name__}: {error}")
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(1)
-
-
-def report_failure(error: Exception, arguments) -> None:
-    """Write an error for the process that started this one."""
-    number = int(os.environ["RANK"])
-    if isinstance(error, UserError):
-        log.error("process %d: %s", number, error)
-        note_failure(arguments.exchange, number, "user", str(error))
-        return
-    log.error("process %d failed", number, exc_info=error)
-    kind = "memory" if out_of_memory(error) else "fault"
-    note_failure(arguments.exchange, number, kind, f"process {number}: {type(error).__name__}: {error}")

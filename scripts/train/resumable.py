@@ -69,7 +69,6 @@ class Resumable:
 
     @property
     def folder(self) -> Path:
-        """The folder of the run's checkpoints."""
         return Path(self.args.output_dir)
 
     def _get_train_sampler(self, train_dataset=None):
@@ -131,7 +130,6 @@ class Resumable:
             self.resumed = self.folder / checkpoint_name(self.state.global_step)
 
     def best_checkpoint(self) -> str | None:
-        """Return the path of the checkpoint with the best weights, if the best weights are kept."""
         best = self.state.best_global_step if self.args.load_best_model_at_end else None
         return str(self.folder / checkpoint_name(best)) if best else None
 
@@ -153,9 +151,10 @@ class Resumable:
 
         At the last step of an epoch, the checkpoint is saved after the evaluation.
         """
-        stopping, due = self.asked_to_stop(), self.control.should_evaluate
-        if not due and self.evaluation_follows():
-            due, self.control.should_save = True, False
+        stopping, due = any_process(self.stop.asked), self.control.should_evaluate
+        step, by_epoch = self.state.global_step, self.args.eval_strategy == "epoch"
+        if not due and by_epoch and (step >= self.state.max_steps or step % self.updates_per_epoch == 0):
+            due, self.control.should_save = True, False  # the epoch ends with this step, with an evaluation
         if stopping:
             self.control.should_evaluate = self.control.should_save = False
         before = self.random_state()
@@ -168,15 +167,6 @@ class Resumable:
             self.save_and_stop(due)
         if self.args.world_size == 1:
             self.last_step = (self.random_state(), self._tr_loss.clone(), self.sums())
-
-    def evaluation_follows(self) -> bool:
-        """Return whether the epoch ends with this step, with an evaluation at its end."""
-        step, by_epoch = self.state.global_step, self.args.eval_strategy == "epoch"
-        return by_epoch and (step >= self.state.max_steps or step % self.updates_per_epoch == 0)
-
-    def asked_to_stop(self) -> bool:
-        """Return whether any of the processes got SIGTERM."""
-        return any_process(self.stop.asked)
 
     def may_stop_alone(self) -> bool:
         """Return whether to stop within a step; several processes stop together at its end."""
@@ -213,13 +203,11 @@ class Resumable:
 
     @staticmethod
     def random_state() -> tuple:
-        """Return the state of all random number generators."""
         devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         return random.getstate(), numpy.random.get_state(), torch.get_rng_state(), devices
 
     @staticmethod
     def set_random_state(state: tuple) -> None:
-        """Restore the random number generators."""
         random.setstate(state[0])
         numpy.random.set_state(state[1])
         torch.set_rng_state(state[2])

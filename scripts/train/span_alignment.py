@@ -1,18 +1,15 @@
 """Spans of characters as BIO labels of tokens, and back; long texts in windows. Nothing here knows a model.
 
 Labels are IOB2 (Ramshaw and Marcus 1995, arXiv:cmp-lg/9505040): `B-X` on the first token of an entity, `I-X` on the
-others, `O` elsewhere; so entities of one label that touch stay apart. A token's place is its offsets in the text
-without the white space that SentencePiece and byte-level pieces carry; a token of white space alone has no place of its
-own, and belongs to an entity only between two tokens of that entity. A token that two spans share belongs to the one
+others, `O` elsewhere. A token's place is its offsets in the text without white space at its edges; a token of white
+space alone belongs to an entity only between two tokens of that entity. A token that two spans share belongs to the one
 that covers more of it, to the first one when they are equal.
-
-What comes back from tokens differs from the span where the span begins or ends inside a token (it is widened), at white
-space (it is trimmed), or where it has no token of its own (it is lost); `altered_spans` names each.
 """
 
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from scripts.common.errors import UserError
 
@@ -93,14 +90,10 @@ def labels_of_spans(offsets: Sequence[tuple[int, int]], spans: list[list]) -> li
             if share > covered[token]:
                 owner[token], covered[token] = number, share
     fill_blanks(offsets, owner)
-    labels, before = [], None
-    for number in owner:
-        if number is None:
-            labels.append(OUTSIDE)
-        else:
-            labels.append(f"{'I' if number == before else 'B'}-{spans[number][2]}")
-        before = number
-    return labels
+    return [
+        OUTSIDE if number is None else f"{'I' if number == before else 'B'}-{spans[number][2]}"
+        for before, number in pairwise([None, *owner])
+    ]
 
 
 def fill_blanks(offsets: Sequence[tuple[int, int]], owner: list[int | None]) -> None:
@@ -114,14 +107,14 @@ def fill_blanks(offsets: Sequence[tuple[int, int]], owner: list[int | None]) -> 
         last = token
 
 
-def entities_of_labels(offsets: Sequence[tuple[int, int]], labels: Sequence[str]) -> tuple[list[Entity], int]:
-    """Return the entities that BIO labels name, in order and without overlap, and how many labels were repaired.
+def entities_of_labels(offsets: Sequence[tuple[int, int]], labels: Sequence[str]) -> list[Entity]:
+    """Return the entities that BIO labels name, in order and without overlap.
 
-    The rules: `B-X` begins an entity; `I-X` goes on with an entity X; an `I-X` after `O` or after another label is
-    repaired to `B-X` (as conlleval and seqeval read it); `O` ends the entity. Of the pieces of one character the first
-    one's label holds for all. White space at an entity's edges is left out, and an entity of nothing else is none.
+    `B-X` begins an entity, `I-X` continues an entity X and otherwise begins one (as conlleval and seqeval read it), `O`
+    ends it. The label of a character's first piece is that of all its pieces. White space at an entity's edges is left
+    out, and an entity of nothing else is none.
     """
-    entities, repaired, label, first, last = [], 0, None, 0, 0
+    entities, label, first, last = [], None, 0, 0
 
     def close() -> None:
         if label is None:
@@ -140,45 +133,39 @@ def entities_of_labels(offsets: Sequence[tuple[int, int]], labels: Sequence[str]
         if kind == "I" and name == label:
             last = token + 1
             continue
-        repaired += kind == "I"
         close()
         label, first, last = (name, token, token + 1) if name else (None, 0, 0)
     close()
-    return entities, repaired
+    return entities
 
 
 def altered_spans(offsets: Sequence[tuple[int, int]], spans: list[list]) -> list[dict]:
     """Return what the way spans -> tokens -> spans changes: {"span", "back", "kind"} of each changed span.
 
-    `back` is None where nothing of the span comes back. The kinds: widened (it holds the span), trimmed (the span holds
-    it), moved (neither) and lost.
+    The kinds: widened (`back` holds the span), trimmed (the span holds it), moved (neither), and lost (`back` is None).
     """
-    entities, _ = entities_of_labels(offsets, labels_of_spans(offsets, spans))
+    entities = entities_of_labels(offsets, labels_of_spans(offsets, spans))
     came_back = [[entity.start, entity.end, entity.label] for entity in entities]
-    changed = [list(span) for span in spans if list(span) not in came_back]
-    left = [back for back in came_back if back not in [list(span) for span in spans]]
+    spans = [list(span) for span in spans]
+    left = [back for back in came_back if back not in spans]
     altered = []
-    for span in changed:
+    for span in (span for span in spans if span not in came_back):
         back = next((b for b in left if b[2] == span[2] and b[0] < span[1] and span[0] < b[1]), None)
-        altered.append({"span": span, "back": back, "kind": kind_of_change(span, back)})
+        if back is None:
+            kind = "lost"
+        elif back[0] <= span[0] and span[1] <= back[1]:
+            kind = "widened"
+        else:
+            kind = "trimmed" if span[0] <= back[0] and back[1] <= span[1] else "moved"
+        altered.append({"span": span, "back": back, "kind": kind})
     return altered
-
-
-def kind_of_change(span: list, back: list | None) -> str:
-    """Return how a span that came back differs from the one that went in."""
-    if back is None:
-        return "lost"
-    if back[0] <= span[0] and span[1] <= back[1]:
-        return "widened"
-    return "trimmed" if span[0] <= back[0] and back[1] <= span[1] else "moved"
 
 
 def windows(tokens: int, capacity: int, overlap: int) -> list[Window]:
     """Return the windows of at most `capacity` tokens over a text, each beginning `overlap` tokens before the last end.
 
-    Each token belongs to the first window that holds it. A causal model sees only what is before a token, so that is
-    the window with the most context for it, and the overlap is what the next window's own tokens see at least.
-    Raises UserError when the overlap leaves no room.
+    Each token belongs to the first window that holds it: the one with the most context for a causal model. Raises
+    UserError when the overlap leaves no room.
     """
     if overlap >= capacity:
         raise UserError(
@@ -186,10 +173,8 @@ def windows(tokens: int, capacity: int, overlap: int) -> list[Window]:
             remedy="lower it, or raise tokens.max_length",
         )
     result = [Window(0, min(tokens, capacity), 0)]
-    while result[-1].end < tokens:
-        end = result[-1].end
-        start = end - overlap
-        result.append(Window(start, min(start + capacity, tokens), end))
+    while (end := result[-1].end) < tokens:
+        result.append(Window(end - overlap, min(end - overlap + capacity, tokens), end))
     return result
 
 

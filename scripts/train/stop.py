@@ -16,10 +16,9 @@ class StoppedAtOnceError(UserError):
 
 
 class StopOnTerm:
-    """Handles the signals; `asked` is true after one arrived, `reason` says which.
+    """Handles the signals; `asked` is true after one arrived, `reason` says which. Further signals are ignored.
 
-    Outside the training loop (`at_once`) the signal raises an error. Inside, the loop reads `asked`, saves a
-    checkpoint, and raises the result of `error`. Further signals are ignored.
+    Outside the training loop (`at_once`) the signal raises an error. The loop reads `asked`, and saves a checkpoint.
     """
 
     def __init__(self):

@@ -22,8 +22,8 @@ class TextTraining:
         self.settings, self.tokenizer = settings, load_tokenizer(base)
         self.collator, self.options, self.manifest = Collator(self.tokenizer.pad_token_id), {}, {}
 
-    def rows(self, dataset: Dataset, path: Path) -> Dataset:
-        """Return tokenized rows, read from `path`, as the collator takes them."""
+    def rows(self, dataset: Dataset) -> Dataset:
+        """Return tokenized rows as the collator takes them."""
         return dataset
 
     def freeze(self, model) -> None:

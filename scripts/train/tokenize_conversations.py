@@ -6,13 +6,14 @@ python scripts/train/tokenize_conversations.py results/datasets/football --base 
 
 import itertools
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.common.base_model import load_tokenizer
 from scripts.common.chat import IGNORED, Conversation, tokenize_conversation
-from scripts.common.cli import Progress, log, run_step, step_parser
+from scripts.common.cli import log, progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, check_manifest, read_json, read_jsonl, write_json
 from scripts.common.html import write_page
@@ -28,45 +29,23 @@ VISION_COLUMNS = {**COLUMNS, "images": "[string]"}
 
 @dataclass
 class VisionLedger:
-    """Counts the image tokens of one split; `image_cut` has the ids of rows whose limit would cut an image.
-
-    `rows` are [id, text tokens, image tokens, images] of the kept rows.
-    """
+    """Counts the image tokens of one split."""
 
     tokenizer: VisionTokenizer
-    rows: list[list] = field(default_factory=list)
-    image_cut: list[str] = field(default_factory=list)
+    counts: Counter = field(
+        default_factory=lambda: Counter(images=0, image_tokens=0, text_tokens=0, most_image_tokens=0)
+    )
 
     def image_tokens(self, ids: list[int]) -> int:
         """Return the number of ids that belong to images, including the ends of rows and of images."""
         return sum(token in self.tokenizer.image_ids for token in ids)
 
-    def cuts_image(self, record: Record, row: Conversation, limit: int) -> bool:
-        """Return whether truncation to `limit` tokens would cut or remove an image; if so, record the row's id."""
-        cut = self.image_tokens(row.ids[limit:]) > 0
-        if cut:
-            self.image_cut.append(record.id)
-        return cut
-
     def columns(self, record: Record, row: Conversation) -> dict:
         """Count a kept row, and return its further Arrow columns beside ids and labels."""
-        names = images_of(record.messages)
-        image_tokens = self.image_tokens(row.ids)
-        self.rows.append([record.id, len(row.ids) - image_tokens, image_tokens, len(names)])
+        names, tokens = images_of(record.messages), self.image_tokens(row.ids)
+        self.counts.update(images=len(names), image_tokens=tokens, text_tokens=len(row.ids) - tokens)
+        self.counts["most_image_tokens"] = max(self.counts["most_image_tokens"], tokens)
         return {"images": names}
-
-    def summary(self) -> dict:
-        """Return the counts, ready for JSON."""
-        counts = [image_tokens for _, _, image_tokens, images in self.rows if images]
-        return {
-            "images": sum(images for *_, images in self.rows),
-            "image_tokens": sum(counts),
-            "text_tokens": sum(text for _, text, _, _ in self.rows),
-            "most_image_tokens": max(counts, default=0),
-            "tokens_of_rows": [
-                dict(zip(("id", "text_tokens", "image_tokens", "images"), row, strict=True)) for row in self.rows
-            ],
-        }
 
 
 @dataclass
@@ -82,6 +61,7 @@ class SplitLedger:
     untrained: list[str] = field(default_factory=list)
     shifted: list[str] = field(default_factory=list)
     unended: list[str] = field(default_factory=list)
+    image_cut: list[str] = field(default_factory=list)
     previews: list[dict] = field(default_factory=list)
     vision: VisionLedger | None = None
 
@@ -93,16 +73,9 @@ class SplitLedger:
             "tokens": sum(self.lengths),
             "trained_tokens": self.trained_tokens,
             **length_summary(self.lengths),
-            "truncated": named(self.truncated),
-            "untrained": named(self.untrained),
-            "shifted": named(self.shifted),
-            "unended": named(self.unended),
-            **({"image_cut": named(self.vision.image_cut), "vision": self.vision.summary()} if self.vision else {}),
+            **{problem: named(getattr(self, problem)) for problem in ("truncated", "untrained", "shifted", "unended")},
+            **({"image_cut": named(self.image_cut), "vision": dict(self.vision.counts)} if self.vision else {}),
         }
-
-    def ids_with(self, problem: str) -> list[str]:
-        """Return the ids of the rows that have a problem."""
-        return self.vision.image_cut if problem == "image_cut" else getattr(self, problem)
 
 
 def named(ids: list[str]) -> dict:
@@ -123,22 +96,20 @@ def histogram(lengths: list[int], bins: int = 20) -> list[dict]:
         return []
     first = min(lengths)
     width = max(-(-(max(lengths) + 1 - first) // bins), 1)
-    counts = [0] * ((max(lengths) - first) // width + 1)
-    for length in lengths:
-        counts[(length - first) // width] += 1
-    return [{"start": first + i * width, "end": first + (i + 1) * width, "rows": n} for i, n in enumerate(counts)]
+    counts = Counter((length - first) // width for length in lengths)
+    starts = range(first, max(lengths) + 1, width)
+    return [{"start": start, "end": start + width, "rows": counts[i]} for i, start in enumerate(starts)]
 
 
 def preview(tokenizer, record: Record, row: Conversation) -> dict:
     """Return a row's tokens as runs of trained and untrained text, for display."""
-    runs: list[dict] = []
-    start = 0
-    for i in range(1, len(row.ids) + 1):
-        if i == len(row.ids) or row.trained[i] != row.trained[start]:
-            text = tokenizer.decode(row.ids[start:i], skip_special_tokens=False)
-            text = tokenizer.shortened(text) if isinstance(tokenizer, VisionTokenizer) else text
-            runs.append({"text": text, "trained": row.trained[start], "tokens": i - start})
-            start = i
+    runs, start = [], 0
+    for trained, part in itertools.groupby(row.trained):
+        tokens = len(list(part))
+        text = tokenizer.decode(row.ids[start : start + tokens], skip_special_tokens=False)
+        text = tokenizer.shortened(text) if isinstance(tokenizer, VisionTokenizer) else text
+        runs.append({"text": text, "trained": trained, "tokens": tokens})
+        start += tokens
     return {"id": record.id, "runs": runs}
 
 
@@ -148,6 +119,7 @@ def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger:
     `settings` is `tokens` of the configuration. A row is left out if truncation would cut its images.
     """
     limit, last_only = settings["max_length"], settings["train_on"] == "last_assistant_turn"
+    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}  # only these can end an answer
     for record in records:
         ledger.rows += 1
         try:
@@ -159,11 +131,13 @@ def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger:
         if len(row.ids) > limit:
             ledger.truncated.append(record.id)
             ledger.longest = max(ledger.longest, len(row.ids))
-            cuts_image = ledger.vision is not None and ledger.vision.cuts_image(record, row, limit)
+            cuts_image = ledger.vision is not None and ledger.vision.image_tokens(row.ids[limit:]) > 0
+            if cuts_image:
+                ledger.image_cut.append(record.id)
             if settings["truncation"] == "drop" or cuts_image:
                 continue
             row = Conversation(row.ids[:limit], row.trained[:limit], row.shifted)
-        elif last_trained_id(row) not in special_ids(tokenizer):
+        elif next((t for t, use in zip(row.ids[::-1], row.trained[::-1], strict=True) if use), None) not in special:
             ledger.unended.append(record.id)
         if not any(row.trained):
             ledger.untrained.append(record.id)
@@ -178,14 +152,11 @@ def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger:
         yield {"id": record.id, "input_ids": row.ids, "labels": labels, **columns}
 
 
-def last_trained_id(row: Conversation) -> int | None:
-    """Return the last token that is trained on."""
-    return next((token for token, use in zip(reversed(row.ids), reversed(row.trained), strict=True) if use), None)
-
-
-def special_ids(tokenizer) -> set[int]:
-    """Return the ids of the special tokens; only these can end an answer."""
-    return {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}
+def records_of(path: Path, what: str) -> Iterator[Record]:
+    """Yield the records of a split, with a progress bar."""
+    with open(path, "rb") as file:
+        count = sum(1 for _ in file)
+    return (Record.from_row(row) for row in progress(read_jsonl(path), what, count))
 
 
 def write_arrow(path: Path, rows: Iterator[dict], columns: dict[str, str], rows_per_batch: int = 1000) -> None:
@@ -212,40 +183,42 @@ def write_arrow(path: Path, rows: Iterator[dict], columns: dict[str, str], rows_
 def check_limits(ledgers: dict[str, SplitLedger], settings: dict, dataset: Path) -> None:
     """Raise UserError if more rows are truncated, untrained, shifted or without an end than the settings allow."""
     rows = sum(ledger.rows for ledger in ledgers.values())
-    allowed = {
-        "truncated": settings["max_truncated"],
-        "untrained": settings["max_untrained"],
-        "shifted": 0.0,
-        "unended": 0.0,
+    longest, limit = max(ledger.longest for ledger in ledgers.values()), settings["max_length"]
+    truncated = 0.0 if settings["truncation"] == "fail" else settings["max_truncated"]
+    problems = {  # the share that is allowed, what is wrong, the remedy
+        "image_cut": (
+            truncated,
+            f"left out: tokens.max_length {limit} ends before their images do, the longest has {longest} tokens",
+            "raise tokens.max_length, or lower vision.longest_edge",
+        ),
+        "truncated": (
+            truncated,
+            f"longer than tokens.max_length {limit}, the longest has {longest} tokens",
+            "raise tokens.max_length, or set tokens.truncation and tokens.max_truncated",
+        ),
+        "untrained": (
+            settings["max_untrained"],
+            "without a token to train on",
+            "look at their answers, or raise tokens.max_untrained",
+        ),
+        "shifted": (
+            0.0,
+            "shifted: the prompt alone has other tokens than at the start of the whole conversation",
+            "end the template's generation prompt without white space",
+        ),
+        "unended": (
+            0.0,
+            "without an end: no special token ends their answer, so the model would never learn to stop",
+            "use a chat template whose end-of-turn token is one of this tokenizer's",
+        ),
     }
-    if settings["truncation"] == "fail":
-        allowed["truncated"] = 0.0
-    if any(ledger.vision for ledger in ledgers.values()):
-        allowed = {"image_cut": allowed["truncated"], **allowed}
-    longest = max(ledger.longest for ledger in ledgers.values())
-    wrong = {
-        "image_cut": f"left out: tokens.max_length {settings['max_length']} ends before their images do, the longest "
-        f"has {longest} tokens",
-        "truncated": f"longer than tokens.max_length {settings['max_length']}, the longest has {longest} tokens",
-        "untrained": "without a token to train on",
-        "shifted": "shifted: the prompt alone has other tokens than at the start of the whole conversation",
-        "unended": "without an end: no special token ends their answer, so the model would never learn to stop",
-    }
-    remedies = {
-        "image_cut": "raise tokens.max_length, or lower vision.longest_edge",
-        "truncated": "raise tokens.max_length, or set tokens.truncation and tokens.max_truncated",
-        "untrained": "look at their answers, or raise tokens.max_untrained",
-        "shifted": "end the template's generation prompt without white space",
-        "unended": "use a chat template whose end-of-turn token is one of this tokenizer's",
-    }
-    for problem, share in allowed.items():
-        ids = [name for ledger in ledgers.values() for name in ledger.ids_with(problem)]
+    for problem, (share, wrong, remedy) in problems.items():
+        ids = [name for ledger in ledgers.values() for name in getattr(ledger, problem)]
         if ids and len(ids) > share * rows:
             raise UserError(
-                f"{len(ids)} of {rows} rows are {wrong[problem]} (first: {', '.join(ids[:3])}), "
-                f"{share:.1%} are allowed",
+                f"{len(ids)} of {rows} rows are {wrong} (first: {', '.join(ids[:3])}), {share:.1%} are allowed",
                 dataset,
-                remedy=remedies[problem],
+                remedy=remedy,
             )
 
 
@@ -261,15 +234,7 @@ def tokenize_dataset(
     for split in SPLITS:
         source = dataset / f"{split}.jsonl"
         ledger = ledgers[split] = SplitLedger(vision=VisionLedger(vision) if vision else None)
-        with open(source, "rb") as file:
-            bar = Progress(f"tokenize {split}", sum(1 for _ in file))
-
-        def records(source=source, bar=bar) -> Iterator[Record]:
-            for row in read_jsonl(source):
-                yield Record.from_row(row)
-                bar.advance()
-
-        rows = tokenize_split(tokenizer, records(), settings, ledger)
+        rows = tokenize_split(tokenizer, records_of(source, f"tokenize {split}"), settings, ledger)
         write_arrow(folder / f"{split}.arrow", rows, VISION_COLUMNS if vision else COLUMNS)
         log.info("%s: %d of %d rows kept, %d tokens", split, ledger.kept, ledger.rows, sum(ledger.lengths))
     check_limits(ledgers, settings, dataset)
@@ -312,10 +277,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

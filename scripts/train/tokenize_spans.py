@@ -17,7 +17,7 @@ from pathlib import Path
 
 from scripts.common.base_model import load_tokenizer
 from scripts.common.chat import IGNORED
-from scripts.common.cli import log, progress, run_step, step_parser
+from scripts.common.cli import log, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, read_jsonl, write_json
 from scripts.common.html import write_page
@@ -31,7 +31,7 @@ from scripts.train.span_alignment import (
     special_frame,
     windows,
 )
-from scripts.train.tokenize_conversations import NAMED, PREVIEWS, length_summary, named, write_arrow
+from scripts.train.tokenize_conversations import NAMED, PREVIEWS, length_summary, named, records_of, write_arrow
 
 NUMBERS = ("starts", "ends", "input_ids", "labels")
 COLUMNS = {"id": "string", "window": "int32", "start": "int32", **dict.fromkeys(NUMBERS, "[int32]")}
@@ -75,18 +75,6 @@ def text_and_spans(record: Record) -> tuple[str, list[list]]:
     if record.spans is None or not asked:
         raise UserError(f"record {record.id} has no spans", record.origin, remedy="use a dataset of the format 'spans'")
     return text_of(asked[-1]["content"]), record.spans
-
-
-def gold_labels(dataset: Path) -> dict[str, set[str]]:
-    """Return the entity labels in each split's records; raises UserError for records without spans."""
-    return {
-        split: {
-            name
-            for row in read_jsonl(dataset / f"{split}.jsonl")
-            for _, _, name in text_and_spans(Record.from_row(row))[1]
-        }
-        for split in SPLITS
-    }
 
 
 def window_rows(name: str, text: TokenizedText, labels: list[int], frame: tuple, settings: dict) -> Iterator[dict]:
@@ -139,15 +127,11 @@ def count_record(
     for change in altered_spans(tokens.offsets, record.spans):
         ledger.altered[change["kind"]] += 1
         if len(ledger.examples) < NAMED:
-            ledger.examples.append({"id": record.id, **change, "text": quoted(text, change)})
+            places = {"span": change["span"], "back": change["back"]}
+            quoted = {name: text[place[0] : place[1]] if place else None for name, place in places.items()}
+            ledger.examples.append({"id": record.id, **change, "text": quoted})
     if len(ledger.previews) < PREVIEWS:
         ledger.previews.append(preview(record.id, text, tokens, given))
-
-
-def quoted(text: str, change: dict) -> dict:
-    """Return the text of a span, and the text of its tokens."""
-    places = {"span": change["span"], "back": change["back"]}
-    return {name: text[place[0] : place[1]] if place else None for name, place in places.items()}
 
 
 def preview(name: str, text: str, tokens: TokenizedText, given: list[str]) -> dict:
@@ -167,15 +151,6 @@ def preview(name: str, text: str, tokens: TokenizedText, given: list[str]) -> di
     return {"id": name, "runs": [*runs, {"text": text[end:], "label": None, "first": False}]}
 
 
-def label_warnings(names: dict[str, set[str]]) -> list[str]:
-    """Return a warning for each label of a split that is missing in the training split: it can't be learned."""
-    return [
-        f"{split} has the label {name}, which no record of the training split has"
-        for split in SPLITS[1:]
-        for name in sorted(names[split] - names["train"])
-    ]
-
-
 def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) -> dict:
     """Tokenize the three splits of a dataset's folder and write rows and labels; return the ledger.
 
@@ -189,21 +164,29 @@ def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) ->
             f"tokens.max_length is {settings['max_length']}, the model {manifest['name']} takes {positions} tokens",
             remedy=f"set tokens.max_length to {positions} or less",
         )
-    names = gold_labels(dataset)
+    names = {
+        split: {
+            name
+            for row in read_jsonl(dataset / f"{split}.jsonl")
+            for _, _, name in text_and_spans(Record.from_row(row))[1]
+        }
+        for split in SPLITS
+    }
     if not names["train"]:
         raise UserError("has no span to learn from", dataset / "train.jsonl")
     labels, ledgers = bio_labels(set().union(*names.values())), {}
     for split in SPLITS:
-        source = dataset / f"{split}.jsonl"
         ledger = ledgers[split] = SpanLedger()
-        with open(source, "rb") as file:
-            count = sum(1 for _ in file)
-        records = (Record.from_row(row) for row in progress(read_jsonl(source), f"tokenize {split}", count))
+        records = records_of(dataset / f"{split}.jsonl", f"tokenize {split}")
         rows = tokenize_split(tokenizer, records, labels, settings, ledger)
         write_arrow(folder / f"{split}.arrow", rows, COLUMNS)
         log.info("%s: %d texts, %d spans, %s", split, ledger.rows, ledger.spans, dict(ledger.altered) or "none altered")
     write_json(folder / "labels.json", labels)
-    warnings = label_warnings(names)
+    warnings = [
+        f"{split} has the label {name}, which no record of the training split has"
+        for split in SPLITS[1:]
+        for name in sorted(names[split] - names["train"])
+    ]
     for line in warnings:
         log.warning(line)
     return {
@@ -221,14 +204,10 @@ def step(arguments) -> None:
     folder = arguments.folder
     ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, arguments.settings["tokens"])
     pages = Path(__file__).parent / "pages"
-    write_page(folder / "ledger.html", "span_tokens.html", pages, ledger=ledger, hues=hues(ledger["labels"]))
+    names = sorted({label[2:] for label in ledger["labels"][1:]})
+    hues = {name: number * 360 // len(names) for number, name in enumerate(names)}  # in degrees
+    write_page(folder / "ledger.html", "span_tokens.html", pages, ledger=ledger, hues=hues)
     write_json(folder / "ledger.json", ledger)
-
-
-def hues(labels: list[str]) -> dict[str, int]:
-    """Return a hue in degrees for each entity label, evenly spaced."""
-    names = sorted({label[2:] for label in labels[1:]})
-    return {name: number * 360 // len(names) for number, name in enumerate(names)}
 
 
 def parser():
@@ -240,10 +219,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,31 +15,20 @@ import sys
 import time
 
 from scripts.common.base_model import load_tokenizer
-from scripts.common.cli import log, run_step
+from scripts.common.cli import log, step_main
 from scripts.common.errors import UserError
-from scripts.common.files import read_json
+from scripts.common.files import atomic_path, read_json
 from scripts.common.number_format import torch_dtype
 from scripts.train.checkpoints import checkpoint_to_take_up
 from scripts.train.energy import EnergyMeter
 from scripts.train.head_run import HeadRun
-from scripts.train.memory import free_memory, loading
-from scripts.train.run_metadata import curve_rows
+from scripts.train.memory import loading
 from scripts.train.stop import StopOnTerm
-from scripts.train.training_run import SPLITS
+from scripts.train.training_run import SPLITS, curve_rows
 from scripts.train.training_step import train_once, training_of, training_parser
 
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
 LAST_ATTEMPT = 6  # a forward pass then has 128 tokens, and a micro-batch of 32 rows is down to one
-
-
-def check_optimizer(training: dict) -> None:
-    """Log that a head needs no paged optimizer; raise UserError for an optimizer other than AdamW."""
-    if training["optimizer"].startswith("paged_"):
-        log.info("%s: a head is small, AdamW is used", training["optimizer"])
-    elif not training["optimizer"].startswith("adamw_torch"):
-        raise UserError(f"training.optimizer '{training['optimizer']}': a head trains with AdamW")
-    if training["report_to"]:
-        log.warning("training.report_to is for adapters: a head's curve is in curve.jsonl")
 
 
 def train_head(run: HeadRun) -> tuple[list[dict], dict]:
@@ -54,7 +43,6 @@ def train_head(run: HeadRun) -> tuple[list[dict], dict]:
 
     stop, meter = StopOnTerm(), EnergyMeter()
     settings, labels = run.settings, run.labels
-    check_optimizer(settings["training"])
     classifier_config(run.base.parent, labels, settings["head"]["dropout"])
     rows = {split: Rows(run.tokens / f"{split}.arrow") for split in SPLITS}
     if settings["head"]["layer"] == "auto" and not len(rows["validation"]):
@@ -91,9 +79,11 @@ def train_at(depth: int, sources: dict, rows: dict, weights: list[float], cached
     """
     import torch
 
+    from scripts.train.arguments import training_arguments
+    from scripts.train.callbacks import run_callbacks
     from scripts.train.features import Standardized, fold_statistics
     from scripts.train.head_model import new_head
-    from scripts.train.head_trainer import Split, head_trainer
+    from scripts.train.head_trainer import EvaluateAtEnd, HeadTrainer, Split
 
     statistics = statistics_of(depth, sources["train"], rows["train"], run)
     head = new_head(run.base.parent, run.labels, run.settings["seed"])
@@ -102,12 +92,28 @@ def train_at(depth: int, sources: dict, rows: dict, weights: list[float], cached
     folder = run.folder(run.precision, cached=cached, layer=depth)
     resumed = checkpoint_to_take_up(folder)
     bar = run.name + (f", layer {depth}" if len(run.depths) > 1 else "")
-    trainer = head_trainer(head, splits, run.settings, run.shape, folder, resumed, stop, weights, bar)
-    trainer.train_or_finish(resumed, run.settings["training"]["early_stopping_patience"])
+    # The head is small, so it is in float32 whatever the backbone's number format.
+    training = run.settings["training"] | {
+        "optimizer": "adamw_torch", "gradient_checkpointing": False, "report_to": []
+    }  # fmt: skip
+    evaluates, settings = len(rows["validation"]) > 0, {**run.settings, "training": training}
+    arguments = training_arguments(settings, folder, "fp32", run.shape, evaluates, len(rows["train"]))
+    arguments.label_names, arguments.remove_unused_columns = ["labels"], False
+    trainer = HeadTrainer(
+        head,
+        *splits,
+        settings["head"]["dropout"],
+        args=arguments,
+        callbacks=[EvaluateAtEnd(), *run_callbacks(training, bar, resumed, evaluates)],
+        row_seed=settings["seed"],
+        stop=stop,
+        keep_checkpoints=training["keep_checkpoints"],
+        class_weights=weights,
+    )
+    trainer.train_or_finish(resumed, training["early_stopping_patience"])
     fold_statistics(head, statistics)
     losses = [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row] or [None]
-    loss = trainer.state.best_metric if run.settings["training"]["keep_best"] else losses[-1]
-    return trainer, loss
+    return trainer, trainer.state.best_metric if training["keep_best"] else losses[-1]
 
 
 def statistics_of(depth: int, source, rows, run: HeadRun):
@@ -118,21 +124,18 @@ def statistics_of(depth: int, source, rows, run: HeadRun):
 
     path = run.states_folder(run.precision) / f"statistics-{depth}.safetensors"
     if not path.is_file():
-        found = feature_statistics(source, rows)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".partial")
-        save_file({"statistics": found}, beside)
-        beside.replace(path)
+        with atomic_path(path, part=True) as beside:
+            save_file({"statistics": feature_statistics(source, rows)}, beside)
     return load_file(path)["statistics"]
 
 
 def feature_sources(rows: dict, run: HeadRun, stop: StopOnTerm) -> tuple[dict, dict]:
     """Return the sources of each split's hidden states by depth, and facts: cached or not, why, sizes, seconds.
 
-    Cached states of other settings are removed, because they can be large. Raises UserError if the states of several
-    depths can't be cached.
+    Raises UserError if the states of several depths can't be cached.
     """
     import torch
+    from accelerate.utils.memory import clear_device_cache
 
     from scripts.train.features import CachedFeatures, cache_bytes, cache_decision, fill_cache, free_disk, is_filled
 
@@ -145,11 +148,7 @@ def feature_sources(rows: dict, run: HeadRun, stop: StopOnTerm) -> tuple[dict, d
     sizes = {split: cache_bytes(part.tokens, hidden, dtype, len(depths)) for split, part in rows.items()}
     needed = sum(sizes.values())
     cached, why = cache_decision(head["cache"], needed, head["max_cache_gb"], free_disk(folder))
-    done = "kept on disk" if cached else "computed in each epoch"
-    log.info(
-        "hidden states: %d tokens x %d layers x %d x %d bytes, %s: %s",
-        *(tokens, len(depths), hidden, dtype.itemsize, done, why),
-    )
+    log.info("hidden states %s: %s", "are kept on disk" if cached else "are computed in each epoch", why)
     facts = {"cached": cached, "why": why, "tokens": tokens, "hidden_size": hidden, "estimated_bytes": needed}
     if not cached and len(depths) > 1:
         raise UserError(
@@ -164,7 +163,7 @@ def feature_sources(rows: dict, run: HeadRun, stop: StopOnTerm) -> tuple[dict, d
             fill_cache(live, folder, split, dtype, lambda: stop.asked)
             stop.at_once = True
         del live
-        free_memory()
+        clear_device_cache(garbage_collection=True)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     sources = {
         depth: {
@@ -187,7 +186,7 @@ def live_features(rows: dict, run: HeadRun) -> dict:
             run.base, run.labels, run.settings, run.precision, run.quantization, layer=max(run.depths)
         )
     backbone = model.base_model.requires_grad_(False).eval()
-    if run.depths != [run.base_layers] and not (hasattr(backbone, "layers") and hasattr(backbone, "norm")):
+    if run.depths != [run.base_layers] and not hasattr(backbone, "norm"):
         raise UserError("head.layer: the layers of this architecture can't be identified", remedy="set it to 'last'")
     pad_id = load_tokenizer(run.base).pad_token_id
     return {split: LiveFeatures(backbone, part, pad_id, run.attempt, run.depths) for split, part in rows.items()}
@@ -195,10 +194,10 @@ def live_features(rows: dict, run: HeadRun) -> dict:
 
 def step(arguments) -> None:
     """Run the step."""
-    from scripts.train.train_span_lora import train_span_lora
-
-    train = train_head if arguments.settings["method"] == "head" else train_span_lora
     with training_of(arguments):
+        train = train_head
+        if arguments.settings["method"] == "lora":
+            from scripts.train.train_span_lora import train_span_lora as train
         run = HeadRun.of(arguments, RESULT_VERSION)
         remedy = "lower tokens.max_length, or set head.load_in_4bit"
         train_once(
@@ -215,10 +214,7 @@ def parser():
     return training_parser(__doc__.splitlines()[0])
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

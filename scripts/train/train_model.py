@@ -14,11 +14,11 @@ import sys
 from pathlib import Path
 
 from scripts.common.base_model import four_bit, keep_layout, load_base
-from scripts.common.cli import log, run_step
+from scripts.common.cli import log, step_main
 from scripts.common.files import atomic_folder, check_manifest, read_json, write_manifest
 from scripts.common.number_format import torch_dtype
 from scripts.common.vision import lower_longest_edge
-from scripts.model.tokenizer_files import copy_code, copy_tokenizer_files
+from scripts.model.tokenizer_files import copy_tokenizer_files
 from scripts.tasks import task_of
 from scripts.train.arguments import missing_target_modules, training_arguments
 from scripts.train.checkpoints import checkpoint_to_take_up
@@ -26,9 +26,8 @@ from scripts.train.energy import EnergyMeter
 from scripts.train.launch import train_in_processes
 from scripts.train.memory import loading
 from scripts.train.processes import work
-from scripts.train.run_metadata import curve_rows, tidy_adapter_config
 from scripts.train.stop import StopOnTerm
-from scripts.train.training_run import TrainingRun, check_packages
+from scripts.train.training_run import TrainingRun, curve_rows, tidy_adapter_config
 from scripts.train.training_step import train_once, training_of, training_parser
 
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
@@ -50,7 +49,6 @@ def train_model(run: TrainingRun) -> tuple[list[dict], dict]:
 
     stop, meter, processes = StopOnTerm(), EnergyMeter(), PartialState()
     settings, training, method = run.settings, run.settings["training"], run.settings["method"]
-    check_packages(training)
     sees, precision, folder = task_of(settings).reads_images, run.precision, run.folder(run.precision)
     with processes.main_process_first():
         resumed = checkpoint_to_take_up(folder)
@@ -67,8 +65,7 @@ def train_model(run: TrainingRun) -> tuple[list[dict], dict]:
     evaluates = len(validation) > 0
     arguments = training_arguments(settings, folder, precision, run.shape, evaluates, len(rows))
     own.freeze(model)
-    rows = own.rows(rows, run.tokens / "train.arrow")
-    validation = own.rows(validation, run.tokens / "validation.arrow")
+    rows, validation = own.rows(rows), own.rows(validation)
     adapter = {"peft_config": own.lora_config(model)} if method != "full" else {}
     with missing_target_modules():
         trainer = own.trainer(
@@ -125,28 +122,26 @@ def save_result(model, base: Path, output: Path, method: str, own: dict) -> None
     from scripts.train.sharding import adapter_weights
 
     facts = check_manifest(base)
+    trust = facts.get("trust_remote_code", False)
     with atomic_folder(output) as folder:
         if method == "full":
-            save_full_model(model, base.parent, folder, facts)
+            save_full_model(model, base.parent, folder, trust)
             lower_longest_edge(folder, own.get("longest_edge"))
         else:
             model.save_pretrained(folder, state_dict=adapter_weights(model))
             (folder / "README.md").unlink(missing_ok=True)
             tidy_adapter_config(folder / "adapter_config.json", base, facts)
-        trust = facts.get("trust_remote_code", False)
         write_manifest(folder, base=facts["name"], method=method, trust_remote_code=trust, **own)
 
 
-def save_full_model(model, base: Path, folder: Path, facts: dict) -> None:
+def save_full_model(model, base: Path, folder: Path, trust: bool) -> None:
     """Write a fully trained model in the base's number format, with the base's tokenizer and code, if any."""
     import torch
 
     config = read_json(base / "config.json")
     model.config.use_cache = config.get("use_cache", True)
     model.to(getattr(torch, config.get("dtype") or config.get("torch_dtype") or "bfloat16")).save_pretrained(folder)
-    copy_tokenizer_files(base, folder)
-    if facts.get("trust_remote_code"):
-        copy_code(base, folder)
+    copy_tokenizer_files(base, folder, trust)
 
 
 def step(arguments) -> None:
@@ -174,10 +169,7 @@ def parser():
     return result
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
-    return run_step(step, parser(), argv)
-
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

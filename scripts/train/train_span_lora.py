@@ -1,14 +1,26 @@
 """Train LoRA on the backbone jointly with the linear head; called by train_head.py for the method `lora`."""
 
+import copy
 from pathlib import Path
 
+from peft import get_peft_model, get_peft_model_state_dict, prepare_model_for_kbit_training
+from safetensors.torch import save_file
+from transformers import set_seed
+
 from scripts.common.base_model import keep_layout, load_tokenizer
-from scripts.common.files import check_manifest, read_json, write_json
+from scripts.common.files import check_manifest
+from scripts.train import callbacks
+from scripts.train.arguments import lora_config, missing_target_modules, training_arguments
+from scripts.train.batches import Collator, load_rows
 from scripts.train.checkpoints import checkpoint_to_take_up
 from scripts.train.energy import EnergyMeter
+from scripts.train.features import Rows
+from scripts.train.head_model import class_weights, load_classifier
 from scripts.train.head_run import HeadRun
 from scripts.train.memory import loading
 from scripts.train.stop import StopOnTerm
+from scripts.train.trainer import SpanTrainer
+from scripts.train.training_run import curve_rows, tidy_adapter_config
 
 HEAD_NAME = "score"
 
@@ -18,20 +30,8 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
 
     Raises UserError if a loss is not a number, on SIGTERM, and for settings that this machine does not support.
     """
-    from transformers import set_seed
-
-    from scripts.train.arguments import training_arguments
-    from scripts.train.batches import Collator, load_rows
-    from scripts.train.callbacks import run_callbacks
-    from scripts.train.features import Rows
-    from scripts.train.head_model import class_weights
-    from scripts.train.run_metadata import curve_rows
-    from scripts.train.trainer import SpanTrainer
-    from scripts.train.training_run import check_packages
-
     stop, meter = StopOnTerm(), EnergyMeter()
     settings, training = run.settings, run.settings["training"]
-    check_packages(training)
     folder = run.folder(run.precision)
     resumed = checkpoint_to_take_up(folder)
     tokenizer = load_tokenizer(run.base)
@@ -52,7 +52,7 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
         eval_dataset=validation if evaluates else None,
         processing_class=tokenizer,
         data_collator=Collator(tokenizer.pad_token_id),
-        callbacks=run_callbacks(training, run.name, resumed, evaluates),
+        callbacks=callbacks.run_callbacks(training, run.name, resumed, evaluates),
         row_seed=settings["seed"],
         group_rows=training["group_by_length"],
         stop=stop,
@@ -60,7 +60,8 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
         class_weights=weights,
     )
     trainer.train_or_finish(resumed, training["early_stopping_patience"])
-    run.save(trained_head(trainer.model), lambda place: save_adapter(trainer.model, run.base, place))
+    head = trainer.model.get_submodule(f"base_model.model.{HEAD_NAME}").modules_to_save["default"]
+    run.save(head, lambda place: save_adapter(trainer.model, run.base, place))
     facts = run.facts(
         folder,
         meter,
@@ -73,11 +74,6 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
 
 def adapted_classifier(run: HeadRun):
     """Return the base as token classifier with a fresh adapter and a fully trained head."""
-    from peft import get_peft_model, prepare_model_for_kbit_training
-
-    from scripts.train.arguments import lora_config, missing_target_modules
-    from scripts.train.head_model import load_classifier
-
     with loading():
         model = load_classifier(run.base, run.labels, run.settings, run.precision, run.quantization)
     keep_layout(model)
@@ -94,30 +90,13 @@ def adapted_classifier(run: HeadRun):
         return get_peft_model(model, config)
 
 
-def trained_head(model):
-    """Return the trained copy of the head in a PEFT model."""
-    return model.get_submodule(f"base_model.model.{HEAD_NAME}").modules_to_save["default"]
-
-
 def save_adapter(model, base: Path, folder: Path) -> None:
     """Write the LoRA weights as plain PEFT files; the head has its own file."""
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
-
-    from scripts.train.run_metadata import tidy_adapter_config
-
-    config = model.peft_config["default"]
-    weights = {name: tensor for name, tensor in get_peft_model_state_dict(model).items() if ".lora_" in name}
-    save_file(
-        {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()},
-        folder / "adapter_model.safetensors",
-        {"format": "pt"},
-    )
+    trained = get_peft_model_state_dict(model)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in trained.items() if ".lora_" in name}
+    save_file(weights, folder / "adapter_model.safetensors", {"format": "pt"})
+    config = copy.copy(model.peft_config["default"])
+    config.target_modules = {name for name in config.target_modules if name != HEAD_NAME}
+    config.modules_to_save = config.exclude_modules = None
     config.save_pretrained(folder)
-    path = folder / "adapter_config.json"
-    written = read_json(path)
-    targets = [name for name in written["target_modules"] if name != HEAD_NAME]
-    write_json(
-        path, {**written, "target_modules": targets, "modules_to_save": None, "exclude_modules": None}, part=True
-    )
-    tidy_adapter_config(path, base, check_manifest(base))
+    tidy_adapter_config(folder / "adapter_config.json", base, check_manifest(base))

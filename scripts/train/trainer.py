@@ -7,7 +7,6 @@ from trl import SFTTrainer
 
 from scripts.common.chat import IGNORED
 from scripts.train.batches import WithoutBlankRows, filled, with_blank_row
-from scripts.train.head_model import summed_loss
 from scripts.train.resumable import Resumable
 from scripts.train.sharding import Sharded
 
@@ -20,13 +19,12 @@ trl.trainer.utils._use_triton = lambda device: True
 class Trainer(Sharded, Resumable, SFTTrainer):
     """SFTTrainer over tokenized rows.
 
-    The evaluation loss is the mean over all trained tokens, as in training; transformers' is a mean of batch means,
-    which depends on the batch size. Trained weights are in float32: 16-bit numbers lose updates of a few millionths.
-    TRL puts an adapter over a 4-bit base into bf16, which fp16 training can't scale and a resume would not restore.
+    The evaluation loss is the mean over all trained tokens; transformers' depends on the batch size. Trained weights
+    are in float32: 16-bit numbers lose updates of a few millionths. TRL puts an adapter over a 4-bit base into bf16,
+    which fp16 training can't scale and a resume would not restore.
 
-    The number of processes does not change the loss: accelerate distributes the micro-batches of a step to them in
-    turn, and the loss is the sum over a step's tokens divided by their number in all processes. Only the order of
-    additions differs and, if processes split micro-batches, the dropout masks.
+    The number of processes does not change the loss, a sum over a step's tokens divided by their number in all
+    processes. Only the order of additions differs and, if processes split micro-batches, the dropout masks.
     """
 
     def __init__(self, *arguments, **options):
@@ -73,7 +71,6 @@ class Trainer(Sharded, Resumable, SFTTrainer):
         return {"metrics": metrics, "tokens": self._total_train_tokens}
 
     def set_sums(self, sums: dict) -> None:
-        """Restore the sums of a checkpoint."""
         self._metrics["train"].clear()
         self._metrics["train"].update({name: list(values) for name, values in sums["metrics"].items()})
         self._total_train_tokens = sums["tokens"]
@@ -106,7 +103,8 @@ class SpanTrainer(Resumable, transformers.Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Return the weighted loss, and add up loss, correct labels and tokens."""
         logits, labels = self.labelled(model, inputs)
-        total, tokens = summed_loss(logits, labels, self.class_weights.to(logits.device)), len(labels)
+        weights, tokens = self.class_weights.to(logits.device), len(labels)
+        total = torch.nn.functional.cross_entropy(logits, labels, weights, reduction="sum")  # in nats
         right = (logits.argmax(-1) == labels).sum()
         batch = torch.stack([total.detach().double(), right.double(), right.new_tensor(tokens).double()]).cpu()
         if self.model.training:
@@ -128,7 +126,6 @@ class SpanTrainer(Resumable, transformers.Trainer):
         return self.trained.tolist()
 
     def set_sums(self, sums: list[float]) -> None:
-        """Restore the sums of a checkpoint."""
         self.trained = torch.tensor(sums, dtype=torch.float64)
 
     def log(self, logs, start_time=None):

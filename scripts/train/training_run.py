@@ -1,20 +1,20 @@
 """One attempt at a run: its files, settings, fingerprint and facts."""
 
-import importlib.util
+import math
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
 from scripts.common.checksums import intact, known_sha256
-from scripts.common.errors import UserError
-from scripts.common.files import check_manifest
+from scripts.common.environment import environment
+from scripts.common.files import check_manifest, read_json, write_json
 from scripts.common.number_format import FORMATS, precision_of_run
 from scripts.train.arguments import batch_shape
-from scripts.train.checkpoints import checkpoints_in, fingerprint
+from scripts.train.checkpoints import checkpoints_in, fingerprint, step_of
 from scripts.train.energy import EnergyMeter
-from scripts.train.run_metadata import best_step, run_metadata
 
 SPLITS = ("train", "validation")
 SHAPING_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsandbytes")
@@ -24,6 +24,12 @@ SHAPING_PACKAGES = ("torch", "transformers", "trl", "peft", "accelerate", "bitsa
 FREE_TO_CHANGE = (
     "report_to", "keep_checkpoints", "checkpoint_steps", "micro_batch", "accumulation", "logging_steps",
     "processes", "nodes", "precision",
+)  # fmt: skip
+
+CURVE_KEYS = (
+    "step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy",
+    "eval_mean_token_accuracy", "entropy", "seconds", "tokens_per_second", "memory_mb",
+    "energy_joules",
 )  # fmt: skip
 
 
@@ -62,7 +68,6 @@ class TrainingRun:
 
     @cached_property
     def device(self) -> str:
-        """The name of the GPU, or "cpu"."""
         import torch
 
         return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
@@ -96,7 +101,6 @@ class TrainingRun:
 
     @property
     def num_processes(self) -> int:
-        """The number of processes that train the run."""
         return self.settings["training"]["processes"] * self.settings["training"]["nodes"]
 
     @property
@@ -107,17 +111,16 @@ class TrainingRun:
 
     @property
     def name(self) -> str:
-        """The name of the run."""
         return self.checkpoints.parent.name
 
     def facts(self, folder: Path, meter: EnergyMeter, trainer, **others) -> dict:
         """Return the facts for training.json: the trainer's results, the run's settings, and `others`."""
-        micro_batch, accumulation = self.shape
+        (micro_batch, accumulation), best = self.shape, trainer.state.best_model_checkpoint
         return {
             "method": self.settings["method"],
             "packing": "off",
             "steps": trainer.state.global_step,
-            "best_step": best_step(trainer.state),
+            "best_step": step_of(Path(best)) if best else trainer.state.global_step,  # whose weights are kept
             "best_eval_loss": trainer.state.best_metric,
             "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
             **others,
@@ -133,11 +136,36 @@ class TrainingRun:
         }
 
 
-def check_packages(training: dict) -> None:
-    """Raise UserError when a package that the settings ask for is not installed."""
-    needed = {tracker: tracker for tracker in training["report_to"]}
-    if training["attention"] == "flash_attention_2":
-        needed["flash_attn"] = "attention: flash_attention_2"
-    for package, wish in needed.items():
-        if importlib.util.find_spec(package) is None:
-            raise UserError(f"training asks for {wish}, but the package {package} is not installed")
+def run_metadata(seconds: float, meter: EnergyMeter) -> dict:
+    """Return times, environment and energy of a training that took this many seconds and ends now.
+
+    `meter` was created when the training began. Seconds and joules are those of the attempt that finished.
+    """
+    ended = datetime.now(UTC).replace(microsecond=0)
+    return {
+        "seconds": round(seconds, 1),
+        "started": (ended - timedelta(seconds=round(seconds))).isoformat(),
+        "ended": ended.isoformat(),
+        "energy": {"joules": meter.since(), "meters": meter.meters, "missing": meter.missing},
+        "environment": environment(),
+    }
+
+
+def curve_rows(history: list[dict]) -> list[dict]:
+    """Return the points of the curve; an infinite gradient norm, as at the start of fp16 training, becomes null."""
+    rows = [{key: entry[key] for key in CURVE_KEYS if key in entry} for entry in history]
+    for row in rows:
+        if "grad_norm" in row and not math.isfinite(row["grad_norm"]):
+            row["grad_norm"] = None
+    return [row for row in rows if "loss" in row or "eval_loss" in row]
+
+
+def tidy_adapter_config(path: Path, base: Path, facts: dict) -> None:
+    """Name the base by its hub id and revision, and sort lists that were sets."""
+    config = read_json(path)
+    config["base_model_name_or_path"] = facts["id"] or str(base.parent)
+    config["revision"] = facts["revision"]
+    for key, value in config.items():
+        if isinstance(value, list) and all(isinstance(item, str) for item in value):
+            config[key] = sorted(value)
+    write_json(path, config, part=True)

@@ -29,8 +29,8 @@ PATIENCE = 90  # seconds: longer than a training takes to stop after its workflo
 def only_training_in(folder: Path) -> Iterator[None]:
     """Hold the run's lock while the block runs; raises UserError if another process holds it.
 
-    Without a lock, a training that outlived a killed workflow would write the same checkpoints as the next one. It
-    stops by itself, so this one waits. On a file system without locks, training continues without one.
+    A training that outlived a killed workflow stops by itself, so this one waits. On a file system without locks,
+    training continues without one.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / ".training.lock", "w", encoding="utf-8") as file:
@@ -64,10 +64,9 @@ def finished_run(record: Path, run: str, output: Path) -> dict | None:
 
 
 def train_once(arguments, run: str, train: Callable[[int], tuple[list[dict], dict]], remedy: str, last=None) -> None:
-    """Write the outputs of `train(attempt)`, or of a finished run with this fingerprint.
+    """Write the outputs of `train(attempt)`, or of a finished run with this fingerprint; remove the checkpoints.
 
-    `remedy` and `last` apply to a lack of memory (scripts/train/oom_retry.py). The checkpoints are removed after
-    everything is written.
+    `remedy` and `last` apply to a lack of memory (scripts/train/oom_retry.py).
     """
     record = arguments.checkpoints.with_name(FINISHED)
     finished = finished_run(record, run, arguments.output)

@@ -81,8 +81,6 @@ class VisionTraining(TextTraining):
     def __init__(self, base: Path, images: Path | None, settings: dict):
         if images is None:
             raise UserError("a vision run needs the folder of its images", remedy="add --images")
-        if settings["tokens"]["packing"]:
-            raise UserError("tokens.packing: rows with images can't be packed", remedy="remove it")
         self.settings, self.vision = settings, settings["vision"]
         self.processor = load_processor(base, self.vision["longest_edge"])
         self.tokenizer = self.processor.tokenizer
@@ -91,10 +89,8 @@ class VisionTraining(TextTraining):
         # Inference has to scale images in the same way.
         self.manifest = {"task": settings["task"], "longest_edge": self.vision["longest_edge"]}
 
-    def rows(self, dataset: Dataset, path: Path) -> Dataset:
-        """Return tokenized rows with the images column renamed for the collator."""
-        if "images" not in dataset.column_names:
-            raise UserError("has no column of images: it was written for another task", path)
+    def rows(self, dataset: Dataset) -> Dataset:
+        """Return tokenized rows with a column `pictures`, the names of their images."""
         return dataset.rename_column("images", PICTURES)
 
     def freeze(self, model) -> None:

@@ -5,7 +5,7 @@ from transformers import AutoTokenizer
 
 from scripts.common.chat import end_of_turn_ids, prompt_ids, tokenize_conversation
 from scripts.common.errors import UserError
-from scripts.model.chat_templates import template_text
+from tests.support.chat_templates import template_text
 from tests.support.tiny_model import TEMPLATE
 
 TURNS = [

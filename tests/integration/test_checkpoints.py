@@ -114,9 +114,9 @@ DAMAGES = {
     "not listed": (lambda path: (path / "x.pt").touch(), "/x.pt: is not listed in the checkpoint's manifest"),
     "hostile": (lambda path: torch.save(Touch(path / "it ran"), path / RNG), f"/{RNG}"),
     "missing": (lambda path: (path / WEIGHTS).unlink(), f"/{WEIGHTS}: is missing"),
-    "a link in it": (lambda path: make_link(path / WEIGHTS), f"/{WEIGHTS}: is not a regular file"),
+    "a link in it": (lambda path: make_link(path / WEIGHTS), f"/{WEIGHTS}: is a link"),
     "a link": (make_link, ": is a link"),
-    "of another run": (lambda path: vouch_for(path, fingerprint="0123"), ": belongs to run 0123, not "),
+    "of another run": (lambda path: vouch_for(path, fingerprint="0123"), ": belongs to step "),
     "of another step": (lambda path: vouch_for(path, step=1), ": belongs to step 1"),
 }
 for text in ("", "[]", "{}", '{"files": 3}', '{"files": {"x": {}}}', "\xff", '{"files": {}}'):

@@ -16,7 +16,7 @@ from scripts.train.features import Rows, cache_decision, fill_cache, is_filled
 from scripts.train.head_model import class_weights, new_head
 from scripts.train.merge_head import merge_head
 from scripts.train.train_head import live_features
-from tests.support.damage import cut_short, flip_byte
+from tests.support.damage import cut_short
 from tests.support.span_data import head_settings
 from tests.support.tiny_model import changed_base, split_in_two
 from tests.support.training import make_data, run_in, train_in, train_step
@@ -103,21 +103,14 @@ def test_the_head_equals_one_trained_by_plain_torch(data, tiny_base, tmp_path):
     assert (head.weight - first).abs().max() > 1e-2
 
 
-def test_a_pass_over_the_data_continues_where_it_was_cut_off_and_is_made_again_where_it_changed(
-    live, tmp_path, monkeypatch, caplog
-):
+def test_a_pass_over_the_data_continues_where_it_was_cut_off(live, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "FLUSH_SECONDS", 0)
     fill_cache(live, tmp_path, "train", torch.float32, lambda: False)
     states = tmp_path / "train.bin"
     whole = states.read_bytes()
-    for damage in (flip_byte, cut_short):
-        assert is_filled(tmp_path, "train", live.rows, len(whole))
-        damage(states)
-        assert not is_filled(tmp_path, "train", live.rows, len(whole))
-        caplog.clear()
-        fill_cache(live, tmp_path, "train", torch.float32, lambda: False)
-        assert "has changed since it was written: it is computed again" in caplog.text
-        assert states.read_bytes() == whole
+    assert is_filled(tmp_path, "train", live.rows, len(whole))
+    cut_short(states)
+    assert not is_filled(tmp_path, "train", live.rows, len(whole))
     computed, forward = [], live.forward
     monkeypatch.setattr(live, "forward", lambda batch: computed.extend(batch) or forward(batch))
     with pytest.raises(UserError, match=r"stopped after 5 of \d+ rows of train"):
@@ -169,8 +162,6 @@ def test_the_step_leaves_no_checkpoint_and_trains_the_very_same_run_once(data, t
 
 
 def test_what_no_head_can_be_trained_with_is_one_line(data, tiny_base, tmp_path):
-    with pytest.raises(UserError, match=r"training\.optimizer 'adafactor': a head trains with AdamW"):
-        train_in(data, tiny_base, tmp_path, head_settings(training={"optimizer": "adafactor"}))
     base = changed_base(tiny_base, tmp_path / "base", model_type="mistral3")
     with pytest.raises(UserError, match="transformers has no token classifier of the architecture 'mistral3'"):
         train_in(data, base, tmp_path, head_settings())
@@ -220,10 +211,3 @@ def test_lora_and_head_are_merged_as_peft_would_do_it(data, tiny_base, tmp_path)
     theirs.load_state_dict(load_file(tmp_path / HEAD), strict=False)
     with torch.no_grad():
         assert torch.equal(merged(IDS).logits, theirs(IDS).logits)
-
-
-def test_a_head_of_another_base_is_refused(trained, tiny_base, tmp_path):
-    base = changed_base(tiny_base, tmp_path / "base", hidden_size=128)
-    with pytest.raises(UserError, match="was trained with hidden size 256, the base has 128"):
-        merge_head(trained[0] / "adapter/manifest.json", base, tmp_path / "merged")
-    assert not (tmp_path / "merged").exists()

@@ -20,11 +20,11 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_json
 from scripts.config.models import EmbeddedModel
 from scripts.model.build_embedded_model import build_embedded_model
-from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES, template_text
+from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.link_local_model import link_local_model
 from scripts.model.tekken_pattern import TEKKEN, WRONG
 from scripts.model.template_date import OWN_DEFAULT, pin_template_date, pinned_template, template_of_folder
-from tests.support.chat_templates import LLAMA, MISTRAL
+from tests.support.chat_templates import LLAMA, MISTRAL, template_text
 from tests.support.project import ROOT, SENTENCES
 from tests.support.tiny_model import without_manifest
 
@@ -40,7 +40,8 @@ def source(tiny_base, tmp_path):
 
 @pytest.mark.parametrize("architecture", ["mistral", "llama"])
 def test_an_embedded_model_is_a_plain_model_folder(tmp_path, architecture):
-    build_embedded_model(SENTENCES, tmp_path / "m", "m", architecture, TINY, BUILT_IN_TEMPLATES[BUILT_IN[architecture]])
+    settings = {"architecture": architecture, "embedded": TINY}
+    build_embedded_model(SENTENCES, tmp_path / "m", "m", settings, BUILT_IN_TEMPLATES[BUILT_IN[architecture]])
     facts = check_manifest(tmp_path / "m/manifest.json", hashes=True)
     model, tokenizer = (kind.from_pretrained(tmp_path / "m") for kind in (AutoModelForCausalLM, AutoTokenizer))
     assert facts["source"] == "embedded"
@@ -59,7 +60,7 @@ def test_an_embedded_model_is_a_plain_model_folder(tmp_path, architecture):
 
 def test_an_embedded_model_has_the_same_bytes_on_every_kind_of_cpu(tmp_path):
     template = BUILT_IN_TEMPLATES["mistral3"]
-    build_embedded_model(SENTENCES, tmp_path / "this", "m", "mistral3", EmbeddedModel(), template)
+    build_embedded_model(SENTENCES, tmp_path / "this", "m", {"architecture": "mistral3", "embedded": {}}, template)
     first = check_manifest(tmp_path / "this/manifest.json", hashes=True)
     for kind in ("default", "avx2"):
         words = [sys.executable, "-m", "scripts.model.build_embedded_model", SENTENCES, "--name", "m"]
@@ -170,7 +171,7 @@ def test_a_model_without_a_date_and_an_embedded_one_say_so_in_their_manifests(so
     assert check_manifest(tmp_path / "m/manifest.json")["template_date"] is None
     template = tmp_path / "dated.jinja"
     template.write_text(LLAMA)
-    build_embedded_model(SENTENCES, tmp_path / "e", "e", "llama", TINY, template)
+    build_embedded_model(SENTENCES, tmp_path / "e", "e", {"architecture": "llama", "embedded": TINY}, template)
     assert check_manifest(tmp_path / "e/manifest.json")["template_date"] == OWN_DEFAULT
     assert "Today: 26 Jul 2024\n" in written(AutoTokenizer.from_pretrained(tmp_path / "e").chat_template)
 

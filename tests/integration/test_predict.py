@@ -102,9 +102,7 @@ def test_an_interrupted_step_continues_with_the_same_answers(text, tmp_path):
     whole = answers(*text, tmp_path / "whole.jsonl", temperature=1.5)
     file = begin(*text, tmp_path / "cut.jsonl", temperature=1.5)
     lines = file.partial.read_text().splitlines(keepends=True)
-    damaged = lines[1].replace('"tokens": ', '"tokens": 9')
-    assert damaged != lines[1]
-    file.partial.write_text(lines[0] + damaged + "".join(lines[2:4]) + lines[4][:20])
+    file.partial.write_text("".join(lines[:4]) + lines[4][:20])
     assert answers(*text, tmp_path / "cut.jsonl", temperature=1.5) == whole
     assert list(tmp_path.glob(".*.partial")) == []
 

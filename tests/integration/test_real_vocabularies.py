@@ -122,19 +122,20 @@ def test_phi_3s_own_tokenizer_and_template_pass_parity_under_any_name(real_files
     assert (report["shape"]["closing"], report["adds_bos"]) == ("<|endoftext|>", False)
 
 
-def test_a_name_with_phi_3_is_changed_where_llama_cpp_would_draw_the_wrong_conclusion(tiny_base):
+def test_a_name_with_phi_3_is_changed_where_llama_cpp_would_draw_the_wrong_conclusion(tiny_base, caplog):
     plain = AutoTokenizer.from_pretrained(tiny_base.parent)
-    name, line = name_for_llama_cpp("better than PHI-3", plain)
-    assert name == "better than Phi 3"
-    assert line.startswith("general.name is 'better than Phi 3', not 'better than PHI-3': for a name with Phi-3")
-    assert name_for_llama_cpp("Phi 3 mini", plain) == ("Phi 3 mini", None)
+    assert name_for_llama_cpp("Phi 3 mini", plain) == "Phi 3 mini"
+    assert not caplog.messages
+    assert name_for_llama_cpp("better than PHI-3", plain) == "better than Phi 3"
+    assert "general.name is 'better than Phi 3', not 'better than PHI-3'" in caplog.text
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     """The manifest of an embedded Phi-3."""
     folder, tiny = tmp_path_factory.mktemp("phi3") / "base", EmbeddedModel(layers=1, vocabulary=700, context=256)
-    build_embedded_model(SENTENCES, folder, "small", "phi3", tiny, BUILT_IN_TEMPLATES[BUILT_IN["phi3"]])
+    settings = {"architecture": "phi3", "embedded": tiny}
+    build_embedded_model(SENTENCES, folder, "small", settings, BUILT_IN_TEMPLATES[BUILT_IN["phi3"]])
     return folder / "manifest.json"
 
 

@@ -14,8 +14,9 @@ from scripts.common.files import check_manifest
 from scripts.common.vision import VisionTokenizer, image_grid, image_text, load_image, load_processor, pixel_inputs
 from scripts.config.models import EmbeddedModel
 from scripts.model.build_embedded_model import build_embedded_model
-from scripts.model.chat_templates import BUILT_IN_TEMPLATES, template_text
+from scripts.model.chat_templates import BUILT_IN_TEMPLATES
 from scripts.model.link_local_model import link_local_model
+from tests.support.chat_templates import template_text
 from tests.support.project import SENTENCES
 from tests.support.vision import asked, save_picture
 
@@ -31,7 +32,7 @@ def processor(tiny_vision_base):
 def test_an_embedded_mistral3_is_a_plain_folder_with_a_processor_and_the_same_each_time(tmp_path):
     tiny, template = EmbeddedModel(layers=1, vocabulary=700), BUILT_IN_TEMPLATES["mistral3"]
     for name in ("a", "b"):
-        build_embedded_model(SENTENCES, tmp_path / name, "m", "mistral3", tiny, template)
+        build_embedded_model(SENTENCES, tmp_path / name, "m", {"architecture": "mistral3", "embedded": tiny}, template)
     model = AutoModelForImageTextToText.from_pretrained(tmp_path / "a")
     processor = AutoProcessor.from_pretrained(tmp_path / "a")
     assert type(model).__name__ == "Mistral3ForConditionalGeneration"

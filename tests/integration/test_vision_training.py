@@ -13,9 +13,8 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
 from scripts.common.vision import load_image, load_processor
 from scripts.train.batches import load_rows
-from scripts.train.tokenize_conversations import tokenize_dataset
 from scripts.train.vision_training import PICTURES, VisionCollator, target_pattern
-from tests.support.training import make_data, make_dataset, run_settings, train_in, train_step
+from tests.support.training import make_data, run_settings, train_in, train_step
 
 ALL = {"train_projector": True, "train_vision_tower": True}
 PARTS = ("language_model", "vision_tower", "multi_modal_projector")
@@ -158,17 +157,6 @@ def test_an_adapter_of_the_language_model_is_in_no_other_part(tiny_vision_base):
 def test_modules_that_are_not_there_are_one_line(train, name):
     with pytest.raises(UserError, match=f"no module of the language model is called '{name}'"):
         train(lora={"target_modules": [name]}, vision={"train_vision_tower": True})
-
-
-def test_rows_of_a_text_run_and_packing_are_refused(data, tiny_vision_base, tmp_path):
-    settings = settings_of()
-    settings["tokens"]["packing"] = True
-    with pytest.raises(UserError, match="rows with images can't be packed"):
-        train_in(data, tiny_vision_base, tmp_path, settings)
-    settings["tokens"]["packing"] = False
-    tokenize_dataset(make_dataset(tmp_path / "text"), tiny_vision_base, tmp_path / "tokens", settings["tokens"])
-    with pytest.raises(UserError, match=r"train\.arrow: has no column of images: it was written for another task"):
-        train_in(tmp_path, tiny_vision_base, tmp_path, settings)
 
 
 def test_the_step_takes_the_images_folder(data, tiny_vision_base, tmp_path):

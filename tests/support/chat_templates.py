@@ -2,11 +2,16 @@
 
 from pathlib import Path
 
-from scripts.model.chat_templates import template_text
+from scripts.model.chat_templates import BUILT_IN_TEMPLATES
 from scripts.model.template_date import pinned_template
 from tests.support.tiny_model import TEMPLATE
 
 FOLDER = Path(__file__).parent / "templates"
+
+
+def template_text(name: str) -> str:
+    """Return the text of a built-in template."""
+    return BUILT_IN_TEMPLATES[name].read_text(encoding="utf-8")
 
 
 def style(name: str) -> str:

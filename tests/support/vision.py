@@ -8,9 +8,9 @@ from scripts.common.files import write_manifest
 from scripts.common.records import Record, content_id
 from scripts.config.models import EmbeddedModel
 from scripts.model.build_embedded_model import set_random_weights
-from scripts.model.chat_templates import template_text
 from scripts.model.embedded_vision import new_vision_model, save_processor
 from scripts.model.train_tokenizer import SPECIAL_TOKENS, save_tokenizer, train_tokenizer
+from tests.support.chat_templates import template_text
 from tests.support.tiny_model import SENTENCES
 
 TITLES = ["Rapport annuel", "Invoice 7", "Le chat noir", "Minutes of May", "Plan d'été"]

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from scripts.train.energy import EnergyMeter, NoMeterError, gpu_counters, rapl_counters
-from scripts.train.run_metadata import run_metadata
+from scripts.train.training_run import run_metadata
 from tests.support.needs import need
 
 # What NVML is to a caller: two GPUs, of which the second has no counter; the first counts up by 2.5 J a reading.
@@ -80,7 +80,7 @@ def test_each_point_of_the_curve_has_the_energy_since_the_last_one(powercap, mon
     from transformers import TrainerState
 
     from scripts.train import callbacks
-    from scripts.train.run_metadata import curve_rows
+    from scripts.train.training_run import curve_rows
 
     monkeypatch.setattr(callbacks, "EnergyMeter", lambda: EnergyMeter(powercap, uuids=[]))
     callback, state = callbacks.EnergyOfSteps(), TrainerState()

@@ -1,6 +1,5 @@
 """Only running out of memory halves the micro-batch; any other end of a training changes nothing."""
 
-import json
 import os
 import signal
 import subprocess
@@ -82,17 +81,6 @@ def test_counts_of_other_places_and_other_boots_say_nothing():
     assert has_risen(one, two)
     for before, after in ((one, one), (one, {"where": "b", "count": 2}), (None, two), (one, None)):
         assert not has_risen(before, after)
-
-
-def test_a_line_that_was_cut_off_is_left_out(tmp_path):
-    log = RetryLog(tmp_path, "run", TRAINING)
-    log.begin(1)
-    log.end(DONE)
-    with open(log.path, "a", encoding="utf-8") as file:
-        file.write("\n" + json.dumps({"run": "run", "attempt": 1})[:9])
-    log.begin(1)
-    log.end(RAN_OUT)
-    assert [entry["ended"] for entry in RetryLog(tmp_path, "run", TRAINING).all] == [DONE, RAN_OUT]
 
 
 def test_a_lack_of_memory_is_told_from_other_faults():
