@@ -40,7 +40,7 @@ rule predict_with_transformers:
         adapter=option("--adapter", "adapter"),
         prompt_sets=of("run", input_files.prompt_set_options),
         shown=option("--train", "shown"),
-        images=option("--images", "images", up=2),
+        images=images_option,
         settings=settings_of(
             run="task method qlora vision.longest_edge generation training.precision strategies strategy"
         ),
@@ -85,7 +85,7 @@ rule predict_with_llama:
         prompt_sets=of("run", input_files.prompt_set_options),
         shown=option("--train", "shown"),
         mmproj=option("--mmproj", "mmproj"),
-        images=option("--images", "images", up=2),
+        images=images_option,
         settings=settings_of(run="task vision.longest_edge generation strategies strategy"),
     shell:
         r"""
@@ -96,14 +96,8 @@ rule predict_with_llama:
         """
 
 
-rule predict_spans:
-    """Find the entities of the test texts with the merged classifier."""
-    input:
-        model=merged_manifest,
-        test=path_of("<results>/datasets/{dataset}/test.jsonl"),
-    output:
-        answers="<results>/runs/{run}/answers/{variant}.jsonl",
-        likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
+# Finds the entities of the test texts with the merged classifier.
+use rule predict_with_transformers as predict_spans with:
     log:
         "<logs>/predict/predict_spans/{run}.{variant}.log",
     benchmark:
@@ -111,23 +105,8 @@ rule predict_spans:
     wildcard_constraints:
         run=one_of(CLASSIFYING),
         variant="merged",
-    conda:
-        conda_file("train")
-    container:
-        image("train")
-    threads: prediction_threads
-    resources:
-        gpu=gpus_of_run,
-        mem_mb=training_mb,
-        runtime=480,
     params:
         code=code("predict/predict_spans.py"),
         settings=settings_of(
             run="tokens.max_length tokens.window_overlap generation.batch_size generation.load_in_4bit training.precision"
         ),
-    shell:
-        r"""
-        python {params.code:q} {input.model:q} --test {input.test:q} --answers {output.answers:q} \
-            --likelihood {output.likelihood:q} --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
-            --log {log:q}
-        """

@@ -12,14 +12,10 @@ from envs import lock as locks
 from envs.install import PAIR, merged_pins, without_pair
 from scripts.config.load import ConfigError, load_config
 from scripts.workflow.code_digest import files_of_script
+from tests.support.rules import rules
 
 FOLDER = locks.FOLDER
 ROOT = FOLDER.parent
-RULES = {
-    block.partition(":")[0]: block
-    for path in sorted((ROOT / "rules").glob("*.smk"))
-    for block in re.split(r"^(?:rule|checkpoint) ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-}
 # Imported under another name than that of the package.
 PACKAGE_OF = {"google": "protobuf", "llama_cpp": "llama-cpp-python", "yaml": "pyyaml", "PIL": "pillow"}
 
@@ -126,11 +122,11 @@ def test_this_environment_is_the_locked_one_and_a_cpu_build_of_torch_comes_witho
     assert {name: installed.get(name) for name in wanted} == wanted
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", rules())
 def test_a_rules_environment_holds_what_its_step_imports(rule):
-    [environment] = re.findall(r'conda:\s+conda_file\("(\w+)"\)', RULES[rule])
-    images = re.findall(r'container:\s+image\("(\w+)"\)', RULES[rule])
+    [environment] = re.findall(r'conda:\s+conda_file\("(\w+)"\)', rules()[rule])
+    images = re.findall(r'container:\s+image\("(\w+)"\)', rules()[rule])
     assert images == ([] if rule == "fetch_gguf_package" else [environment])  # no image holds pip
-    script = re.search(r'code\("([^"]+)"', RULES[rule])[1]
+    script = re.findall(r'code\("([^"]+)"', rules()[rule])[-1]
     missing = imported_packages(ROOT / "scripts" / script) - locks.direct_requirements(environment).keys()
     assert not missing, f"add {sorted(missing)} to envs/{environment}.in, then make lock"
