@@ -51,7 +51,7 @@ def said(folder: Path, written: str, changed: str) -> str:
 
 def test_snakemake_ends_with_one_line_on_a_variable_that_cannot_be(tmp_path, monkeypatch):
     *before, last = said(tmp_path, "warning: 300", "warning: soon").splitlines()
-    assert last.startswith("mine/profile.yaml: 'warning' is 'soon': it may be whole seconds from 1 to 65535")
+    assert last.startswith("mine/profile.yaml: 'warning' is 'soon': set it to whole seconds, at least 1")
     assert len(before) <= 1
     monkeypatch.setattr("sys.argv", ["snakemake", "-n"])
     good = yaml.safe_load(PROFILE)["__variables__"]
@@ -61,10 +61,10 @@ def test_snakemake_ends_with_one_line_on_a_variable_that_cannot_be(tmp_path, mon
     }  # fmt: skip
     assert bad.keys() == VARIABLES.keys()
     for name, value in ((name, value) for name, values in bad.items() for value in values):
-        with pytest.raises(SystemExit, match=rf"^profiles/slurm/profile.yaml: '{name}' is .*: it may be "):
+        with pytest.raises(SystemExit, match=rf"^profiles/slurm/profile.yaml: '{name}' is .*: set it to "):
             check_variables({**good, name: value})
     good["acount"] = good.pop("account")
-    with pytest.raises(SystemExit, match=r"__variables__ has no 'account': .*; is 'acount'"):
+    with pytest.raises(SystemExit, match=r"__variables__ has no 'account': add it, with a name"):
         check_variables(good)
 
 
