@@ -5,10 +5,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from scripts.config.runs import Quant
+from scripts.config.runs import QUANTS
 from scripts.config.types import MetricName, Name, Number, Section
 
-Variant = Literal["base", "adapter", "merged", "shipped"] | Quant
+Variant = Literal["base", "adapter", "merged", "shipped", *QUANTS]
 
 
 class Gate(Section):

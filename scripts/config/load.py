@@ -11,9 +11,8 @@ from pydantic import ValidationError
 from scripts.common.errors import UserError
 from scripts.common.plain_text import visible
 from scripts.config.checks import conflicts_between, conflicts_in
-from scripts.config.duplicates import bomb_lines, duplicate_key_lines
 from scripts.config.expand import Origin, expand_gates, expand_runs, with_overrides
-from scripts.config.faults import dotted, explanation, known_key, of_one_branch, plain_place
+from scripts.config.faults import dotted, explanation, known_key, one_per_value, plain_place
 from scripts.config.paths import Roots, blocked_folders, missing_files
 from scripts.config.root import Config, Override
 from scripts.config.secrets import secret_lines
@@ -90,12 +89,10 @@ def load_config(
     Raises ConfigError with one line for each error. If the configuration contains secrets, only these are reported,
     because other messages might show them.
     """
-    if bombs := [*bomb_lines(files)]:
-        raise ConfigError(bombs)
-    if secrets := [*secret_lines(raw)]:
-        raise ConfigError(secrets)
     sources = Sources(files, command_line)
-    lines = [*duplicate_key_lines(files), *override_lines(raw.get("override"), sources)]
+    if lines := [*sources.nested_aliases()] or [*secret_lines(raw)]:
+        raise ConfigError(lines)
+    lines = [*sources.duplicate_keys(), *override_lines(raw.get("override"), sources)]
     config = with_overrides(raw)
     origins, sweep_faults = expand_runs(config)
     expand_gates(config, origins)
@@ -142,7 +139,7 @@ def validated(config: dict, written: Written) -> tuple[Config | None, list[str],
         try:
             return Config.model_validate(config), lines, doubtful
         except ValidationError as error:
-            faults = of_one_branch(error.errors())
+            faults = one_per_value(error.errors())
         lines = lines or [written.line(plain_place(f["loc"]), explanation(f, Config)) for f in faults]
         for fault in faults:
             place = plain_place(fault["loc"])

@@ -8,9 +8,18 @@ from scripts.config.datasets import Datasets
 from scripts.config.environments import Environments
 from scripts.config.gates import Gates
 from scripts.config.models import Models
-from scripts.config.project import Project
 from scripts.config.runs import Runs
-from scripts.config.types import FilePath, Name, Section
+from scripts.config.types import FilePath, Name, Section, Text
+
+
+class Project(Section):
+    """Names for the metadata of GGUF files and for the model card; a change makes all GGUFs and their answers again."""
+
+    name: Text = Field("snaketune", description="Name of the project.")
+    organization: Text | None = Field(None, description="Publisher of the models.")
+    author: Text | None = Field(None, description="Author of the models.")
+    version: str = Field("v1.0", pattern=r"^v\d+(\.\d+)*$", description="Version of the models, such as `v1.0`.")
+    url: Text | None = Field(None, description="Page of the project.")
 
 
 class Override(Section):

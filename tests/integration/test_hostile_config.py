@@ -76,10 +76,10 @@ def test_names_and_paths_that_would_be_something_else_are_refused_all_at_once(pr
 def test_a_yaml_tag_that_makes_an_object_and_aliases_that_stand_for_billions_are_refused(project):
     *_, line = faults(project, CONFIG + "project: {name: !!python/object/apply:os.system ['touch ran']}\n")
     assert line.startswith("config/config.yaml:")
-    assert "not valid YAML: could not determine a constructor for the tag" in line
+    assert "is not valid YAML: could not determine a constructor for the tag" in line
     bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
     for above, name in zip("abcdefghi", "bcdefghij", strict=True):
         bomb += f"{name}: &{name} [{', '.join([f'*{above}'] * 10)}]\n"
     (line,) = [line for line in faults(project, CONFIG + bomb) if "its aliases" in line]
-    assert line.startswith("config/config.yaml: its aliases stand for 1")
+    assert line.startswith("config/config.yaml: its aliases expand to 1")
     assert line.endswith("entries; write a configuration without nested aliases")
