@@ -50,7 +50,7 @@ SYNONYMS = {
     "warmup": "warmup_ratio",
 }
 PATTERNS = {
-    "revision": "is not a commit hash: pin the 40 hex digits, for branches and tags move",
+    "revision": "is not a commit hash of 40 hex digits; branches and tags are refused, because they move",
     "sha256": "is not a SHA-256: give its 64 hex digits, in lower case",
     "version": "is not a version such as v1.0",
     "id": "is not a repository id such as org/name",
@@ -131,7 +131,7 @@ def explanation(fault: dict, root: type[BaseModel]) -> str:
         known = ", ".join(section.model_fields)
         return f"unknown key, did you mean '{meant}'?" if meant else f"unknown key; known: {known}"
     if kind == "missing":
-        return "is missing: pin the commit hash, for branches and tags move" if key == "revision" else "is missing"
+        return "is missing: pin the commit hash, because branches and tags move" if key == "revision" else "is missing"
     if kind == "value_error":
         return f"{shown(value)} {context['error']}" if isinstance(value, str) else str(context["error"])
     if kind == "literal_error":
@@ -140,13 +140,13 @@ def explanation(fault: dict, root: type[BaseModel]) -> str:
         quote = "; put it in quotes" if kind == "string_type" and isinstance(value, bool | int | float) else ""
         return f"expected {EXPECTED[kind]}, got {shown(value)}{quote}"
     if kind == "string_pattern_mismatch":
-        rule = "may hold letters, digits, '.', '_' and '-' only, and starts with a letter or digit"
+        rule = "must start with a letter or digit and contain only letters, digits, '.', '_' and '-'"
         return f"{shown(value)} {PATTERNS.get(key, rule)}"
     if kind in BOUNDS:
         word, bound = BOUNDS[kind]
         return f"must be {word} {context[bound]:g}, got {shown(value)}"
     if kind in ("too_short", "string_too_short"):
-        return "may not be empty"
+        return "must not be empty"
     if kind == "string_too_long":
         return f"is longer than {context['max_length']} characters"
     if kind == "multiple_of":

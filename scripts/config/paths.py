@@ -57,7 +57,7 @@ def blocked_folders(config: Any, root: Path | str) -> Iterator[Conflict]:
         there = next((place for place in (Path(path), *Path(path).parents) if (Path(root) / place).exists()), None)
         if there is not None and not (Path(root) / there).is_dir():
             what = "is a file" if there == Path(path) else f"is below '{there}', which is a file"
-            yield Conflict(("pathvars", key), f"'{path}' {what}, not a folder: name another, or move the file")
+            yield Conflict(("pathvars", key), f"'{path}' {what}, not a folder: choose another folder, or move the file")
 
 
 def named_paths(config: Any) -> Iterator[tuple[tuple, str]]:

@@ -40,9 +40,7 @@ class Config(Section):
     models: Models = Field(min_length=1, description="Base models.")
     runs: Runs = Field(min_length=1, description="Fine-tuning runs.")
     gates: Gates = Field({}, description="What a trained model must reach to be promoted.")
-    environments: Environments = Field(
-        Environments(), description="Environments of the steps with `--sdm conda` and `--sdm apptainer`."
-    )
+    environments: Environments = Field(Environments(), description="Environments with `--sdm conda` or `apptainer`.")
     offline: bool = Field(
         False,
         description="Do not use the network: hub models and datasets come from the local cache, the converter from the "

@@ -48,7 +48,7 @@ def iso_date(text: str) -> str:
     try:
         datetime.date.fromisoformat(text)
     except ValueError:
-        raise ValueError("is no day in the form YYYY-MM-DD") from None
+        raise ValueError("is not a date in the form YYYY-MM-DD") from None
     return text
 
 
@@ -57,7 +57,7 @@ def compiled(pattern: str) -> str:
     try:
         re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"is no valid regular expression: {error}") from None
+        raise ValueError(f"is not a valid regular expression: {error}") from None
     return pattern
 
 
@@ -75,7 +75,7 @@ def parsed(template: str) -> str:
     try:
         Environment(autoescape=True).parse(template)
     except TemplateSyntaxError as error:
-        raise ValueError(f"is no valid Jinja template: {error.message}") from None
+        raise ValueError(f"is not a valid Jinja template: {error.message}") from None
     return template
 
 

@@ -68,7 +68,7 @@ def test_names_and_paths_that_would_be_something_else_are_refused_all_at_once(pr
     for number, fault in enumerate(REFUSED_PATHS.values()):
         assert sum(line.startswith(f"datasets.odd{number}.files") and line.endswith(fault) for line in said) == 1
     for kind in ("runs", "datasets"):
-        lines = [line for line in said if line.startswith(f"{kind}.") and "may hold letters, digits" in line]
+        lines = [line for line in said if line.startswith(f"{kind}.") and "must start with a letter or digit" in line]
         assert len(lines) == len(REFUSED_NAMES)
     assert all(line.isprintable() for line in said)
 
