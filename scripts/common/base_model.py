@@ -32,15 +32,7 @@ def four_bit(settings: dict, precision: str, task: str = "chat"):
     )
 
 
-def load_base(
-    manifest: Path,
-    dtype,
-    quantization=None,
-    attention: str = "auto",
-    task: str = "chat",
-    spill: bool = False,
-    shards: int = 1,
-):
+def load_base(manifest: Path, dtype, quantization=None, attention="auto", task="chat", spill=False, shards: int = 1):
     """Load the model of a manifest's folder onto this process's GPU, or the CPU; safetensors only.
 
     The model is a causal language model; for the task `vision` it also reads images. With `spill`, layers of a 16-bit
@@ -87,7 +79,7 @@ def device_map(folder: Path, movable: bool) -> dict | str:
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     free, _ = torch.cuda.mem_get_info()
     if movable and not has_room(size, free):
-        log.warning("%s has %.1f GB, the GPU %.1f GB: layers wait in main memory", folder, size / 1e9, free / 1e9)
+        log.warning("%s has %.1f GB, the GPU %.1f GB: some layers stay in main memory", folder, size / 1e9, free / 1e9)
         return "auto"
     return {"": torch.cuda.current_device()}
 

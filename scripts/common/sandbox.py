@@ -33,7 +33,7 @@ def compiled_template(source: str, key: str) -> Template:
     try:
         return ImmutableSandboxedEnvironment(undefined=StrictUndefined, finalize=printable).from_string(source)
     except TemplateSyntaxError as error:
-        raise UserError(f"{key}: line {error.lineno} of the template: {error.message}", remedy="mend it") from None
+        raise UserError(f"{key}: line {error.lineno} of the template: {error.message}", remedy="correct it") from None
     except RecursionError:
         raise UserError(f"{key}: the template is nested too deeply", remedy="simplify it") from None
 
@@ -52,9 +52,9 @@ def rendered(template: Template, values: dict) -> str:
         ) from None
     except (MemoryError, RecursionError) as error:
         raise TemplateFaultError(
-            "template limit", f"the template needs too much ({type(error).__name__})", "simplify it"
+            "template limit", f"the template needs too much memory or recursion ({type(error).__name__})", "simplify it"
         ) from None
     except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
         raise TemplateFaultError(
-            "template error", f"the template fails: {error}", "mend the template or the record"
+            "template error", f"the template fails: {error}", "correct the template or the record"
         ) from None

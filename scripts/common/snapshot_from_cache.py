@@ -27,10 +27,10 @@ def snapshot_from_cache(
             ignore_patterns=unwanted,
         )
     except (LocalEntryNotFoundError, OSError) as error:
-        state = "not whole" if type(error).__name__ == "IncompleteSnapshotError" else "not there"
+        state = "incomplete" if type(error).__name__ == "IncompleteSnapshotError" else "missing"
         raise UserError(
             f"{kind} '{repository}' at {revision[:12]} is {state} in the hub cache {HF_HUB_CACHE}, and 'offline: true' "
-            "forbids to download it",
+            "forbids the download",
             remedy=f"where there is a network: hf download {repository} --repo-type {kind} --revision {revision}; "
-            f"carry that cache here and name it in HF_HUB_CACHE ({PAGE})",
+            f"copy that cache to this machine and set HF_HUB_CACHE to its path ({PAGE})",
         ) from None

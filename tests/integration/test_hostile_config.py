@@ -15,8 +15,8 @@ ODD_NAMES = (
 REFUSED_PATHS = {
     "{dataset}.jsonl": "has braces, which Snakemake would fill in; rename it",
     "data/*.jsonl": "matches 'data/{dataset}.jsonl', which has braces, which Snakemake would fill in; rename it",
-    "-x.jsonl": "begins like an option; write './-x.jsonl'",
-    "--log=ran.jsonl": "begins like an option; write './--log=ran.jsonl'",
+    "-x.jsonl": "starts like an option; write './-x.jsonl'",
+    "--log=ran.jsonl": "starts like an option; write './--log=ran.jsonl'",
     "a\nb.jsonl": "has control characters; rename it",
     "a\x1b[2J.jsonl": "has control characters; rename it",
     "a\u202elnosj.jsonl": "has control characters; rename it",

@@ -82,7 +82,7 @@ def test_a_model_that_was_not_carried_in_is_named_at_once(project):
     with project.edited("config/config.yaml", lambda text: text.replace("embedded: {", f"{hub} #")):
         done = run(project, "results/models/small/manifest.json", HF_HUB_CACHE=str(project.folder / "cache"))
     assert done.returncode == 1
-    line = "model 'someone/thing' at 0123456789ab is not there in the hub cache"
+    line = "model 'someone/thing' at 0123456789ab is missing in the hub cache"
     assert done.stdout.count(line) == 1
     assert done.stdout.splitlines()[-1].startswith(line)
     assert reached(project) == ""

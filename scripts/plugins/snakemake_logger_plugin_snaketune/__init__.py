@@ -145,7 +145,7 @@ class LogHandler(LogHandlerBase):
             return
         if record.jobid in self.failed:
             del self.failed[record.jobid]
-            self.print(f"{job.name} is tried again")
+            self.print(f"{job.name} is retried")
         self.errors.pop(job.log, None)
         self.jobs[record.jobid] = job
         if self.bars and job.rule != "all":
