@@ -1,6 +1,7 @@
 """Generate reference pages, editor schema and list of metrics from the schema's classes and the metrics."""
 
 import argparse
+import datetime
 import json
 import sys
 from collections.abc import Iterator
@@ -34,7 +35,14 @@ Several files can be combined: `snakemake --configfile config/recipes/football.y
 replace settings of earlier ones. For completion in your editor, refer to the schema in the first line of a file in
 `config/`: `# yaml-language-server: $schema=schema.json`.
 """
-TYPE_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "anything"}
+TYPE_NAMES = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    Any: "anything",
+    datetime.date: "date",
+}
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
 
 

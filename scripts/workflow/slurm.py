@@ -2,12 +2,11 @@
 
 import re
 import subprocess
-import sys
 from typing import Any
 
 # Snakemake's plugin queries its jobs at least every 180 seconds. Slurm must remember ended jobs for this time.
 LONGEST_INTERVAL = 180
-PROFILE = "profiles/slurm"
+PROFILE = "the profile for Slurm"
 NAME = (r"[^\s'\"\\$`;&|<>(){}*?~#!]*", 'a name without spaces, or ""')
 # The variables of the profile: the pattern of allowed values, and its description.
 VARIABLES = {
@@ -28,20 +27,10 @@ def check_variables(found: dict[str, Any]) -> None:
     """
     for name, (pattern, allowed) in VARIABLES.items():
         if name not in found:
-            raise SystemExit(f"{profile()}: __variables__ has no '{name}': add it, with {allowed}")
+            raise SystemExit(f"{PROFILE}: __variables__ has no '{name}': add it, with {allowed}")
         text = "" if found[name] is None else str(found[name])
         if not re.fullmatch(pattern, text) or (type(found[name]) is bool) != (name == "arrays"):
-            raise SystemExit(f"{profile()}: '{name}' is {found[name]!a}: set it to {allowed}")
-
-
-def profile() -> str:
-    """Return the file of the profile that Snakemake uses, which may be a copy of profiles/slurm."""
-    name, words = PROFILE, iter(sys.argv[1:])
-    for word in words:
-        option, equals, value = word.partition("=")
-        if option == "--workflow-profile":
-            name = value if equals else next(words, name)
-    return name if name.endswith(".yaml") else f"{name.rstrip('/')}/profile.yaml"
+            raise SystemExit(f"{PROFILE}: '{name}' is {found[name]!a}: set it to {allowed}")
 
 
 def status_command() -> str:
