@@ -22,13 +22,12 @@ def four_bit(settings: dict, precision: str, task: str = "chat"):
     """
     from transformers import BitsAndBytesConfig
 
-    whole = {"llm_int8_skip_modules": [VISION_TOWER, PROJECTOR, "lm_head"]} if task == "vision" else {}
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=settings["quant_type"],
         bnb_4bit_use_double_quant=settings["double_quant"],
         bnb_4bit_compute_dtype=torch_dtype(precision),
-        **whole,
+        llm_int8_skip_modules=[VISION_TOWER, PROJECTOR, "lm_head"] if task == "vision" else None,
     )
 
 
@@ -88,10 +87,8 @@ def load_tokenizer(manifest: Path):
     """Load the tokenizer of a manifest's folder; without a padding token, it pads with its end token."""
     from transformers import AutoTokenizer
 
-    facts = check_manifest(manifest, hashes=False)
-    tokenizer = AutoTokenizer.from_pretrained(
-        Path(manifest).parent, trust_remote_code=facts.get("trust_remote_code", False)
-    )
+    trusted = check_manifest(manifest, hashes=False).get("trust_remote_code", False)
+    tokenizer = AutoTokenizer.from_pretrained(Path(manifest).parent, trust_remote_code=trusted)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -41,9 +41,8 @@ def compiled_template(text: str) -> Template:
 
     Raises jinja2.TemplateError for text that is not a template.
     """
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, loopcontrols]
-    )
+    extensions = [GenerationTag, loopcontrols]
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
     environment.filters["tojson"] = functools.partial(json.dumps, ensure_ascii=False)  # Jinja's own escapes HTML
     environment.globals.update(raise_exception=refuse, strftime_now=time_now)
     return environment.from_string(text)

@@ -113,8 +113,7 @@ def intact(path: Path | str) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         expected = None
     if expected is not None and path.is_file() and known_sha256(path) != expected:
-        raise UserError(
-            "has changed since it was made", path, remedy="delete it, and the run that needs it makes it again"
-        )
+        remedy = "delete it, and the run that needs it makes it again"
+        raise UserError("has changed since it was made", path, remedy=remedy)
     note_input(path)
     return path

@@ -45,9 +45,8 @@ def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.Argume
     arguments = parser.parse_args(argv)
     name_inputs(vars(arguments).values())
     terminal.redirect(arguments.log, go_on=getattr(arguments, "exchange", None) is not None)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True
-    )
+    line = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(level=logging.INFO, format=line, stream=sys.stderr, force=True)
     end_with_workflow()
     try:
         take_devices(arguments.gpus)
@@ -76,8 +75,6 @@ def complete(settings: dict, keys: tuple[str, ...]) -> dict:
     """Return the settings. Raises UserError if one of these keys is missing."""
     missing = [key for key in keys if key not in settings]
     if missing:
-        raise UserError(
-            f"--settings lacks {', '.join(missing)}",
-            remedy="`snakemake -n -p` prints the whole command, and docs/reference/configuration.md the defaults",
-        )
+        remedy = "`snakemake -n -p` prints the whole command, and docs/reference/configuration.md the defaults"
+        raise UserError(f"--settings lacks {', '.join(missing)}", remedy=remedy)
     return settings

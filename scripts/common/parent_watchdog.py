@@ -8,7 +8,6 @@ import fcntl
 import json
 import logging
 import os
-import platform
 import signal
 import threading
 import time
@@ -25,11 +24,8 @@ log = logging.getLogger("snaketune")
 
 @cache
 def machine() -> str:
-    """Return Linux's boot id, which changes at each boot and is the same in containers; else the host name."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return platform.node()
+    """Return Linux's boot id, which changes at each boot and is the same in containers."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def owner_of(file: TextIO) -> dict:

@@ -5,18 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from scripts.config.types import (
-    FilePath,
-    HubId,
-    LanguageTag,
-    Name,
-    Number,
-    Pattern,
-    Revision,
-    Section,
-    Template,
-    Text,
-)
+from scripts.config.types import FilePath, HubId, LanguageTag, Name, Number, Pattern, Revision, Section, Template, Text
 
 KINDS = ("json", "jsonl", "ndjson", "csv", "tsv", "parquet")
 COMPRESSIONS = (".gz", ".zst")

@@ -30,7 +30,7 @@ class Environments(Section):
         for name, image in self.images.items():
             if "://" in image and not BY_DIGEST.fullmatch(image):
                 message = (
-                    "is not a docker:// or oras:// reference that ends in @sha256:<64 hex digits>; a tag may change"
+                    "is not a docker:// or oras:// reference that ends in @sha256:<64 hex digits>; tags may change"
                 )
                 yield f"images.{name}", f"'{image}' {message}"
             elif "://" not in image and not image.endswith(".sif"):

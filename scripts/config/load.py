@@ -77,9 +77,7 @@ def holds(mapping: Any, keys: list) -> bool:
     return True
 
 
-def load_config(
-    raw: dict, files: Iterable[Path | str] = (), roots: Roots = (), command_line: dict | None = None
-) -> Config:
+def load_config(raw: dict, files: Iterable[Path | str] = (), roots: Roots = (), command_line=None) -> Config:
     """Apply overrides, expand sweeps, validate the configuration, and fill in the defaults.
 
     `files` are the YAML files that `raw` was read from, and `command_line` has the settings of `--config`; messages
@@ -93,23 +91,18 @@ def load_config(
     if lines := [*sources.nested_aliases()] or [*secret_lines(raw)]:
         raise ConfigError(lines)
     lines = [*sources.duplicate_keys(), *override_lines(raw.get("override"), sources)]
-    config = with_overrides(raw)
+    config, override = with_overrides(raw), raw.get("override")
     origins, sweep_faults = expand_runs(config)
     expand_gates(config, origins)
-    override = raw.get("override")
     written = Written(origins, override if isinstance(override, dict) else {}, sources)
     result, field_lines, doubtful = validated(config, written)
     lines += [f"{sources.line(place)}{dotted(place)}: {message}" for place, message in sweep_faults] + field_lines
     if result is not None:
         conflicts = [*conflicts_in(result), *conflicts_between(result)]
-        lines += [
-            written.line(conflict.place, conflict.message)
-            for conflict in conflicts
-            if not doubtful & words(f"{conflict.place[-1]} {conflict.message}")
-        ]
+        conflicts = [each for each in conflicts if not doubtful & words(f"{each.place[-1]} {each.message}")]
         if roots:
-            unusable = [*missing_files(result, roots), *blocked_folders(result, roots[0])]
-            lines += [written.line(conflict.place, conflict.message) for conflict in unusable]
+            conflicts += [*missing_files(result, roots), *blocked_folders(result, roots[0])]
+        lines += [written.line(*conflict) for conflict in conflicts]
     if lines:
         raise ConfigError(lines)
     return result
@@ -145,16 +138,13 @@ def validated(config: dict, written: Written) -> tuple[Config | None, list[str],
             place = plain_place(fault["loc"])
             if fault["type"] == "extra_forbidden":
                 doubtful |= words(str(known_key(place, Config)))
-            place = place_of_mapping_entry(place[:-1] if fault["type"] == "missing" else place)
+            place = place[:-1] if fault["type"] == "missing" else place
+            positions = [i for i, part in enumerate(place) if isinstance(part, int) and i > 1]
+            place = place[: min(positions, default=len(place))]  # a list is removed as a whole
             if len(place) < 2:
                 return None, lines, doubtful
             doubtful |= words(str(place[-1]))
             remove(config, place)
-
-
-def place_of_mapping_entry(place: tuple) -> tuple:
-    """Return the place up to the first position in a list, because a list is removed as a whole."""
-    return place[: next((i for i, part in enumerate(place) if isinstance(part, int) and i > 1), len(place))]
 
 
 def remove(config: dict, place: tuple) -> None:

@@ -83,8 +83,7 @@ def named_paths(config: Any) -> Iterator[tuple[tuple, str]]:
 
 def is_inside(path: str, folder: str) -> bool:
     """Return whether a path is a folder or inside that folder."""
-    inner, outer = os.path.abspath(path), os.path.abspath(folder)
-    return os.path.commonpath([inner, outer]) == outer
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def meant(word: str | None) -> str:

@@ -213,10 +213,8 @@ class Vision(Section):
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        for rate, part in (
-            ("projector_learning_rate", "train_projector"),
-            ("vision_learning_rate", "train_vision_tower"),
-        ):
+        parts = {"projector_learning_rate": "train_projector", "vision_learning_rate": "train_vision_tower"}
+        for rate, part in parts.items():
             if getattr(self, rate) is not None and not getattr(self, part):
                 yield rate, f"has no effect without '{part}: true'"
 
@@ -370,7 +368,8 @@ class Run(Section):
         }
         for section, used in sections.items():
             if not used:
-                yield from ((key, self.unused(section)) for key in self.given(section))
+                by = "task" if section in ("head", "vision") else "method"
+                yield from ((key, f"has no effect with {by} '{getattr(self, by)}'") for key in self.given(section))
         if classifies:
             for key in self.tokens.given("truncation", "max_truncated", "max_untrained", "train_on"):
                 yield f"tokens.{key}", "has no effect on the task 'token_classification': long texts come in windows"
@@ -410,15 +409,7 @@ class Run(Section):
             if self.task == "vision":
                 yield "training.sharding", "'fsdp' is for text: a batch without images would wait for one with some"
             if self.lora.dora:
-                yield (
-                    "lora.dora",
-                    "needs whole weights, so it can't be combined with sharding 'fsdp': delete one of them",
-                )
-
-    def unused(self, section: str) -> str:
-        """Return why a section has no effect."""
-        by = "task" if section in ("head", "vision") else "method"
-        return f"is given, but the {by} is '{getattr(self, by)}'"
+                yield "lora.dora", "needs whole weights, so it can't be combined with sharding 'fsdp'"
 
     def prompt_conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield conflicts of prompt sets and strategies."""

@@ -54,6 +54,4 @@ def refusal(place: tuple, kind: str) -> str:
     shown = dotted(place)
     for pattern in SECRET_VALUES.values():
         shown = pattern.sub("…", shown)
-    return (
-        f"{shown}: is {kind}, which must not be in a configuration; set it as an environment variable (HF_TOKEN etc.)"
-    )
+    return f"{shown}: is {kind}, which must not be in a configuration; use an environment variable (HF_TOKEN etc.)"
