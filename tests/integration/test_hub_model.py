@@ -111,7 +111,7 @@ def test_what_was_not_carried_in_is_one_line_that_says_how(tmp_path, monkeypatch
     with pytest.raises(UserError, match=f"dataset '{REPOSITORY}' .* --repo-type dataset --revision {REVISION}"):
         snapshot_from_cache("dataset", REPOSITORY, REVISION)
     monkeypatch.setenv("SNAKETUNE_OFFLINE", "1")
-    with pytest.raises(UserError, match=r"name it in SNAKETUNE_LLAMA_CPP_ARCHIVE \(docs/how-to/air-gapped.md\)"):
+    with pytest.raises(UserError, match=r"set SNAKETUNE_LLAMA_CPP_ARCHIVE to its path \(docs/how-to/air-gapped.md\)"):
         fetch_converter(CONVERTER, tmp_path / "tools")
 
 

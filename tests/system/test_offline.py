@@ -92,7 +92,7 @@ def test_the_converter_that_was_not_carried_in_is_named_at_once(project):
     done = run(project, "results/tools/llama.cpp/manifest.json")
     assert done.returncode == 1
     assert done.stdout.count("\nthe archive of llama-cpp-python") == 1
-    assert f"name it in {ARCHIVE_VARIABLE} (docs/how-to/air-gapped.md)" in done.stdout
+    assert f"set {ARCHIVE_VARIABLE} to its path (docs/how-to/air-gapped.md)" in done.stdout
     assert reached(project) == ""
 
 
