@@ -18,21 +18,22 @@ import argparse
 import hashlib
 import json
 import os
-import re
 import shlex
 import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from envs.lock import CUDA_PREFIXES, FOLDER, Pin, environments, read_lock, requirement_line
 from envs.lock import TORCH as PAIR
 
 STAMP = "installed"
-LLAMA, LLAMA_PARTS = "llama-cpp-python", FOLDER / "llama.cmake"
+LLAMA, LLAMA_PARTS, LOG = "llama-cpp-python", FOLDER / "llama.cmake", "llama.cpp.log"
+PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 
 
 def merged_pins(folder: Path = FOLDER) -> dict[str, Pin]:
@@ -64,66 +65,20 @@ def say(line: str) -> None:
     print(line, flush=True)
 
 
-class Pip:
-    """A pip of this environment that runs beside this program; it ends with the `with` block.
-
-    What it prints goes to `<name>.log` in a folder. `wait` says how far it is.
-    """
-
-    def __init__(self, name: str, folder: Path, *arguments: str, **variables: str):
-        self.name, self.log, self.started = name, folder / f"{name}.log", time.monotonic()
-        command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", *arguments]
-        surroundings = {"CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count()), **os.environ, **variables}
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                command, env=surroundings, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-            )
-
-    def __enter__(self) -> "Pip":
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGTERM)
-            self.process.wait()
-
-    def printed(self) -> list[str]:
-        """Return the lines that it printed so far."""
-        return self.log.read_text(encoding="utf-8", errors="replace").splitlines()
-
-    def progress(self) -> str:
-        """Return what it does: of a compilation how many files are done (`57/89`, `64%`), else its last line."""
-        lines = [line.strip() for line in self.printed() if line.strip()]
-        compiled = [match[1] for line in lines if (match := re.match(r"\[\s*(\d+/\d+|\d+%)\]", line))]
-        return f"compiled {compiled[-1]}" if compiled else lines[-1][:90] if lines else ""
-
-    def wait(self) -> None:
-        """Wait for its end and say every half minute how far it is. A failure ends this program with what it said."""
-        while True:
-            try:
-                status = self.process.wait(timeout=30)
-                break
-            except subprocess.TimeoutExpired:
-                minutes = (time.monotonic() - self.started) / 60
-                say(f"    {self.name}, {minutes:.1f} min: {self.progress()}")
-        if status:
-            raise SystemExit("\n".join([*self.printed()[-40:], f"{self.name}: pip failed, see above"]))
+def pip(*arguments: str) -> None:
+    """Run pip in this environment to its end; a failure ends this program."""
+    if subprocess.run([*PIP, *arguments], check=False).returncode:
+        raise SystemExit("pip failed, see above")
 
 
-def pip(name: str, *arguments: str) -> None:
-    """Run pip to its end."""
-    with tempfile.TemporaryDirectory() as folder, Pip(name, Path(folder), *arguments) as running:
-        running.wait()
-
-
-def install(name: str, lines: list[str]) -> None:
+def install(lines: list[str]) -> None:
     """Install lines of a requirements file and nothing else, each file checked against its hashes.
 
     Python compiles a module when it is first imported; most modules never are.
     """
     with tempfile.TemporaryDirectory() as folder:
         options = ("--no-deps", "--no-compile", "--no-build-isolation", "--require-hashes")
-        pip(name, "install", *options, "-r", requirements_file(Path(folder), lines))
+        pip("install", *options, "-r", requirements_file(Path(folder), lines))
 
 
 def requirements_file(folder: Path, lines: list[str]) -> str:
@@ -148,7 +103,7 @@ def choose_pair(pins: dict[str, Pin]) -> dict[str, Pin]:
         report = Path(folder) / "report.json"
         asked = [f"{name}=={pins[name].version}" for name in PAIR]
         options = ("-qq", "--dry-run", "--ignore-installed", "--no-deps", "--report", str(report))
-        pip("torch", "install", *options, *asked)
+        pip("install", *options, *asked)
         items = json.loads(report.read_text(encoding="utf-8"))["install"]
     found = {}
     for item in items:
@@ -161,16 +116,38 @@ def choose_pair(pins: dict[str, Pin]) -> dict[str, Pin]:
     return found if len(kinds) == 1 and kinds != {""} else {name: pins[name] for name in PAIR}
 
 
-def build_llama(pin: Pin, folder: Path) -> Pip:
-    """Start a pip that builds the wheel of llama.cpp into a folder.
+@contextmanager
+def llama_build(pin: Pin, folder: Path) -> Iterator[subprocess.Popen]:
+    """Start a pip that builds the wheel of llama.cpp into a folder; the process ends with the block.
 
     pip's cache has the wheel from then on, so that the next environment need not build it.
     """
-    parts = f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={shlex.quote(str(LLAMA_PARTS))}"
     options = ("-v", "--no-deps", "--no-build-isolation", "--require-hashes", "--wheel-dir", str(folder))
-    requirements = requirements_file(folder, lines_of({LLAMA: pin}))
-    cmake = f"{parts} {os.environ.get('CMAKE_ARGS', '')}"
-    return Pip("llama.cpp", folder, "wheel", *options, "-r", requirements, CMAKE_ARGS=cmake)
+    command = [*PIP, "wheel", *options, "-r", requirements_file(folder, lines_of({LLAMA: pin}))]
+    parts = f"-DCMAKE_PROJECT_llama_cpp_INCLUDE={shlex.quote(str(LLAMA_PARTS))}"
+    variables = {"CMAKE_BUILD_PARALLEL_LEVEL": str(os.cpu_count()), **os.environ}
+    variables["CMAKE_ARGS"] = f"{parts} {os.environ.get('CMAKE_ARGS', '')}"
+    with open(folder / LOG, "wb") as log:
+        process = subprocess.Popen(command, env=variables, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)
+            process.wait()
+
+
+def wait_for_build(process: subprocess.Popen, log: Path) -> None:
+    """Wait for a build, and print the last line of its log every half minute; print the log's end if it fails."""
+    while True:
+        with suppress(subprocess.TimeoutExpired):
+            status = process.wait(timeout=30)
+            break
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+        say("    " + next((line.strip()[:90] for line in reversed(lines) if line.strip()), ""))
+    if status:
+        end = log.read_text(encoding="utf-8", errors="replace").splitlines()[-40:]
+        raise SystemExit("\n".join([*end, "the build of llama.cpp failed, see above"]))
 
 
 def write_path_file(root: Path) -> None:
@@ -190,21 +167,21 @@ def main(argv=None) -> int:
         parser.error("run this with the Python of a virtual environment: python3 -m venv .venv")
     pins, tools = merged_pins(), read_lock("build")
     say(f"1/4 pip and build tools: {len(tools)} packages")
-    install("build tools", lines_of(tools))
+    install(lines_of(tools))
     say("2/4 llama.cpp: a second process builds it from source, which takes minutes the first time")
-    with tempfile.TemporaryDirectory() as folder, build_llama(pins.pop(LLAMA), Path(folder)) as llama:
+    with tempfile.TemporaryDirectory() as folder, llama_build(pins.pop(LLAMA), Path(folder)) as build:
         pair = choose_pair(pins)
         others = without_pair(pins, cpu_build=pair["torch"].version.endswith("+cpu"))
         builds = ", ".join(f"{name} {pin.version}" for name, pin in pair.items())
         say(f"3/4 {builds} and {len(others)} other packages")
         # `==2.13.0` would also take a build with a local version; `===` takes only the one that is meant.
-        install("packages", [line.replace("==", "===", 1) for line in lines_of(pair)] + lines_of(others))
+        install([line.replace("==", "===", 1) for line in lines_of(pair)] + lines_of(others))
         say("4/4 llama.cpp, once it is built")
-        llama.wait()
+        wait_for_build(build, Path(folder) / LOG)
         [wheel] = Path(folder).glob("*.whl")
-        pip("llama.cpp", "install", "--no-deps", "--no-index", "--no-compile", str(wheel))
+        pip("install", "--no-deps", "--no-index", "--no-compile", str(wheel))
     write_path_file(FOLDER.parent)
-    pip("check", "check")
+    pip("check")
     stamp.write_text(fingerprint() + "\n", encoding="utf-8")
     return 0
 

@@ -58,23 +58,6 @@ def environments(folder: Path = FOLDER) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.in"))
 
 
-def canonical(name: str) -> str:
-    """Return a package's name as the packaging standard normalises it (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def direct_requirements(environment: str, folder: Path = FOLDER) -> dict[str, str]:
-    """Return the direct requirements of an environment, name to exact version; anything else is a ValueError."""
-    pins = {}
-    for line in (folder / f"{environment}.in").read_text(encoding="utf-8").splitlines():
-        if line.strip() and not line.startswith("#"):
-            found = REQUIREMENT.fullmatch(line.strip())
-            if not found:
-                raise ValueError(f"envs/{environment}.in: '{line}' is not of the form name==version")
-            pins[canonical(found["name"])] = found["version"]
-    return pins
-
-
 def read_lock(environment: str, folder: Path = FOLDER) -> dict[str, Pin]:
     """Return the pins of an environment's lock."""
     return read_pins((folder / f"{environment}.lock").read_text(encoding="utf-8"))
@@ -91,9 +74,8 @@ def read_pins(text: str) -> dict[str, Pin]:
 
 def torch_environments(folder: Path = FOLDER) -> list[str]:
     """Return the environments that have a CPU variant: those with torch in them."""
-    return [
-        name for name in environments(folder) if name not in NOT_RUN_BY_RULES and "torch" in read_lock(name, folder)
-    ]
+    run_by_rules = [name for name in environments(folder) if name not in NOT_RUN_BY_RULES]
+    return [name for name in run_by_rules if "torch" in read_lock(name, folder)]
 
 
 def lock_names(folder: Path = FOLDER) -> list[str]:
@@ -110,10 +92,9 @@ def cpu_pins(environment: str, folder: Path = FOLDER) -> dict[str, Pin]:
 
 def cpu_lock(environment: str, folder: Path = FOLDER) -> str:
     """Return the text of the lock of an environment's CPU variant."""
-    lines = []
-    for name, pin in sorted(cpu_pins(environment, folder).items()):
-        lines.append(" \\\n    ".join([f"{name}=={pin.version}", *(f"--hash={digest}" for digest in pin.hashes)]))
-    return header(folder / f"{environment}.cpu.lock") + "\n".join(lines) + "\n"
+    lines = [requirement_line(name, pin) for name, pin in sorted(cpu_pins(environment, folder).items())]
+    text = "\n".join(lines).replace(" --hash", " \\\n    --hash")
+    return header(folder / f"{environment}.cpu.lock") + text + "\n"
 
 
 def requirement_line(name: str, pin: Pin) -> str:
@@ -212,8 +193,7 @@ def cpu_build(name: str, version: str) -> Pin | None:
             "--python-version",
             "3.11",
         ]
-        command += ["--platform", PLATFORM.replace("x86_64-manylinux_2_28", "manylinux_2_28_x86_64")]
-        command += ["--report", str(report), f"{name}=={version}+cpu"]
+        command += ["--platform", "manylinux_2_28_x86_64", "--report", str(report), f"{name}=={version}+cpu"]
         if subprocess.run(command, stderr=subprocess.DEVNULL, check=False).returncode:
             print(f"pip finds no CPU build of {name} {version}", file=sys.stderr)
             return None

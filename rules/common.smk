@@ -5,7 +5,6 @@ Requires: the configuration. Makes: nothing itself.
 
 import os
 import re
-import sys
 
 from scripts.config.runs import QUANTS
 from scripts.config.variants import answer_variants, gguf_quants, shipped_variant, trained_by
@@ -15,7 +14,7 @@ from scripts.workflow.prepare import prepare, show_summary
 from scripts.workflow.stop_jobs import stop_jobs_on_signals
 
 PREPARED = prepare(workflow)
-CONFIG, code, conda_file = PREPARED.config, PREPARED.script, PREPARED.conda_file
+CONFIG, code, conda_file, image = PREPARED.config, PREPARED.script, PREPARED.conda_file, PREPARED.images.get
 # Failed downloads are retried, except with `offline: true`.
 DOWNLOAD_RETRIES = 0 if CONFIG.offline else 2
 # The run that makes the model of each run: runs that differ only in how they answer share a model.
@@ -47,11 +46,6 @@ def generating_runs(*methods):
     """Return the names of the runs that generate text, with one of these methods."""
     runs = CONFIG.runs.items()
     return [name for name, run in runs if run.method in methods and not TASKS[run.task].classifies]
-
-
-def image(environment):
-    """Return the container image of an environment."""
-    return PREPARED.images[environment]
 
 
 def name_of(kind, wildcards):
@@ -107,16 +101,18 @@ def settings_of(*functions, **sections):
     return text
 
 
-def option(name, key, up=0):
-    """Return a function for `params`: an option with the path of an input, or of its parent `up` levels above."""
+def option(name, key):
+    """Return a function for `params`: an option with the path of an input, if the input is there."""
 
     def words(wildcards, input):
-        path = str(input.get(key) or "")
-        for _ in range(up):
-            path = os.path.dirname(path)
-        return [name, path] if path else []
+        return [name, input[key]] if input.get(key) else []
 
     return words
+
+
+def images_option(wildcards, input):
+    """Return the option with the dataset's result folder for the manifest in its folder `images`, if there is one."""
+    return ["--images", os.path.dirname(os.path.dirname(input.images))] if input.get("images") else []
 
 
 def is_redacted(wildcards):
@@ -141,11 +137,6 @@ def task_where(quality):
 def is_shown_examples(wildcards):
     """Return whether a strategy of the run shows examples of the training split."""
     return any(strategy.shots for strategy in section("run", wildcards).strategies.values())
-
-
-def config_files(wildcards):
-    """Return the names of the configuration's files."""
-    return PREPARED.config_files
 
 
 def leaderboard(wildcards):

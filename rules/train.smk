@@ -43,7 +43,7 @@ rule tokenize_conversations:
         code=code("train/tokenize_conversations.py"),
         dataset=subpath(input.train, parent=True),
         folder=subpath(output.train, parent=True),
-        images=option("--images", "images", up=2),
+        images=images_option,
         settings=settings_of(
             run="task vision.longest_edge tokens.max_length tokens.truncation tokens.max_truncated tokens.max_untrained "
             "tokens.train_on"
@@ -55,13 +55,8 @@ rule tokenize_conversations:
         """
 
 
-rule tokenize_spans:
-    """Write token ids and a label for each token, split long texts into windows, and write a ledger."""
-    input:
-        train=path_of("<results>/datasets/{dataset}/train.jsonl"),
-        validation=path_of("<results>/datasets/{dataset}/validation.jsonl"),
-        test=path_of("<results>/datasets/{dataset}/test.jsonl"),
-        base=base_manifest,
+# Writes token ids and a label for each token, splits long texts into windows, and writes a ledger.
+use rule tokenize_conversations as tokenize_spans with:
     output:
         train="<results>/runs/{run}/tokens/train.arrow",
         validation="<results>/runs/{run}/tokens/validation.arrow",
@@ -80,27 +75,13 @@ rule tokenize_spans:
         "<benchmarks>/train/tokenize_spans/{run}.tsv"
     wildcard_constraints:
         run=one_of(runs_where("classifies")),
-    conda:
-        conda_file("train")
-    container:
-        image("train")
-    resources:
-        mem_mb=megabytes(4000),
-        runtime=120,
     params:
         code=code("train/tokenize_spans.py"),
-        dataset=subpath(input.train, parent=True),
-        folder=subpath(output.train, parent=True),
         settings=settings_of(run="tokens.max_length tokens.window_overlap"),
-    shell:
-        r"""
-        python {params.code:q} {params.dataset:q} --base {input.base:q} --folder {params.folder:q} \
-            --settings {params.settings:q} --log {log:q}
-        """
 
 
 rule train_adapter:
-    """Train an adapter (in train_full, all weights); continue from the last checkpoint of the same run."""
+    """Train an adapter; continue from the last checkpoint of the same run."""
     input:
         train="<results>/runs/{run}/tokens/train.arrow",
         validation="<results>/runs/{run}/tokens/validation.arrow",
@@ -136,7 +117,7 @@ rule train_adapter:
         tokens=subpath(input.train, parent=True),
         output=subpath(output.trained, parent=True),
         folder=subpath(output.curve, parent=True),
-        images=option("--images", "images", up=2),
+        images=images_option,
         settings=settings_of(run="task method seed vision lora qlora training tokens.packing tokens.max_length"),
     shell:
         r"""
@@ -147,6 +128,7 @@ rule train_adapter:
         """
 
 
+# Trains all weights.
 use rule train_adapter as train_full with:
     output:
         trained="<results>/runs/{run}/merged/manifest.json",
@@ -160,45 +142,24 @@ use rule train_adapter as train_full with:
         run=one_of(generating_runs("full")),
 
 
-rule train_head:
-    """Train a linear classifier over the base, alone or with an adapter; continue from the last checkpoint."""
+# Trains a linear classifier over the base, alone or with an adapter.
+use rule train_adapter as train_head with:
     input:
         train="<results>/runs/{run}/tokens/train.arrow",
         validation="<results>/runs/{run}/tokens/validation.arrow",
         labels="<results>/runs/{run}/tokens/labels.json",
         base=base_manifest,
-    output:
-        trained="<results>/runs/{run}/adapter/manifest.json",
-        curve="<results>/runs/{run}/curve.jsonl",
-        facts="<results>/runs/{run}/training.json",
     log:
         "<logs>/train/train_head/{run}.log",
     benchmark:
         "<benchmarks>/train/train_head/{run}.tsv"
     wildcard_constraints:
         run=one_of(runs_where("classifies")),
-    conda:
-        conda_file("train")
-    container:
-        image("train")
+    priority: 0
     threads: branch(gpus_of_run, then=2, otherwise=1)
-    resources:
-        gpu=gpus_of_run,
-        mem_mb=training_mb,
-        runtime=1440,
     params:
         code=code("train/train_head.py"),
-        tokens=subpath(input.train, parent=True),
-        output=subpath(output.trained, parent=True),
-        folder=subpath(output.curve, parent=True),
         settings=settings_of(run="method seed head lora qlora training"),
-    shell:
-        r"""
-        python {params.code:q} {params.tokens:q} --base {input.base:q} --output {params.output:q} \
-            --checkpoints {params.folder:q}/checkpoints --curve {output.curve:q} --facts {output.facts:q} \
-            --threads {threads} --gpus {resources.gpu} --settings {params.settings:q} \
-            --log {log:q}
-        """
 
 
 rule merge_adapter:
@@ -232,6 +193,7 @@ rule merge_adapter:
         """
 
 
+# Merges a classifier's head and its adapter, if it has one, into the base.
 use rule merge_adapter as merge_head with:
     log:
         "<logs>/train/merge_head/{run}.log",
@@ -242,7 +204,6 @@ use rule merge_adapter as merge_head with:
     priority: 0
     params:
         code=code("train/merge_head.py"),
-        output=subpath(output.model, parent=True),
 
 
 rule plot_curve:

@@ -22,24 +22,17 @@ def four_bit(settings: dict, precision: str, reads_images: bool = False):
     """
     from transformers import BitsAndBytesConfig
 
-    whole = {"llm_int8_skip_modules": [VISION_TOWER, PROJECTOR, "lm_head"]} if reads_images else {}
     return BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type=settings["quant_type"],
         bnb_4bit_use_double_quant=settings["double_quant"],
         bnb_4bit_compute_dtype=torch_dtype(precision),
-        **whole,
+        llm_int8_skip_modules=[VISION_TOWER, PROJECTOR, "lm_head"] if reads_images else None,
     )
 
 
 def load_base(
-    manifest: Path,
-    dtype,
-    quantization=None,
-    attention: str = "auto",
-    reads_images: bool = False,
-    spill: bool = False,
-    shards: int = 1,
+    manifest: Path, dtype, quantization=None, attention="auto", reads_images=False, spill=False, shards: int = 1
 ):
     """Load the model of a manifest's folder onto this process's GPU, or the CPU; safetensors only.
 
@@ -87,7 +80,7 @@ def device_map(folder: Path, movable: bool) -> dict | str:
     size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
     free, _ = torch.cuda.mem_get_info()
     if movable and not has_room(size, free):
-        log.warning("%s has %.1f GB, the GPU %.1f GB: layers wait in main memory", folder, size / 1e9, free / 1e9)
+        log.warning("%s has %.1f GB, the GPU %.1f GB: some layers stay in main memory", folder, size / 1e9, free / 1e9)
         return "auto"
     return {"": torch.cuda.current_device()}
 
@@ -96,10 +89,8 @@ def load_tokenizer(manifest: Path):
     """Load the tokenizer of a manifest's folder; without a padding token, it pads with its end token."""
     from transformers import AutoTokenizer
 
-    facts = check_manifest(manifest, hashes=False)
-    tokenizer = AutoTokenizer.from_pretrained(
-        Path(manifest).parent, trust_remote_code=facts.get("trust_remote_code", False)
-    )
+    trusted = check_manifest(manifest, hashes=False).get("trust_remote_code", False)
+    tokenizer = AutoTokenizer.from_pretrained(Path(manifest).parent, trust_remote_code=trusted)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer

@@ -56,7 +56,7 @@ def answer_spans(tokenizer, messages: list[dict], text: str) -> list[tuple[int, 
         end = render(tokenizer, messages[: position + 1])
         if not text.startswith(end) or not end.startswith(start):
             raise UserError(
-                f"the chat template renders turn {position + 1} otherwise once more turns follow",
+                f"the chat template renders turn {position + 1} differently when more turns follow",
                 remedy="train on single answers ('tokens.train_on: last_assistant_turn') or use another template",
             )
         spans.append((len(start), turn_end(tokenizer, end)))
@@ -98,7 +98,7 @@ def tokenize_conversation(tokenizer, messages: list[dict], last_turn_only: bool 
         last = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
         prompt = render(tokenizer, messages[:last], add_generation_prompt=True)
         if not text.startswith(prompt):
-            raise UserError("the chat template's prompt is no beginning of the whole conversation")
+            raise UserError("the chat template's prompt is not the start of the rendered conversation")
         spans = [(len(prompt), turn_end(tokenizer, text))]
     else:
         spans = answer_spans(tokenizer, messages, text)

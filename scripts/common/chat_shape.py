@@ -15,7 +15,7 @@ from scripts.common.errors import UserError
 Render = Callable[[list[dict], bool], str]
 Placement = Literal["none", "in_place", "at_start", "first_user", "last_message", "last_user"]
 SYSTEM, USER, ANSWER = "⟦system⟧", "⟦user {}⟧", "⟦answer {}⟧"
-REMEDY = "name a plainer template with 'chat_template' under its model"
+REMEDY = "set a simpler template with 'chat_template' under its model"
 
 
 @dataclass(frozen=True)
@@ -130,13 +130,13 @@ def derive_shape(render: Render, bos: str) -> ChatShape:
     _, to_answer, after_answer = split_at(render(turns(2), False), [user, answer])
     _, _, to_next, _ = split_at(render(turns(3), True), [user, answer, USER.format(1)])
     if start != start_plain:
-        raise UserError("the chat template begins otherwise where the assistant is to speak", remedy=REMEDY)
+        raise UserError("the chat template starts differently with a generation prompt", remedy=REMEDY)
     has_bos = bool(bos) and start.startswith(bos)
     start = start.removeprefix(bos) if has_bos else start
     assistant_suffix, user_prefix, closing = split_turns(to_next, after_answer, start)
     user_suffix = after_user.removesuffix(closing) if closing else after_user
     if not after_prompt.startswith(user_suffix) or not to_answer.startswith(user_suffix):
-        raise UserError("the chat template ends a user message otherwise when more follows", remedy=REMEDY)
+        raise UserError("the chat template ends a user message differently when more follows", remedy=REMEDY)
     continues = start.endswith(user_prefix)
     shape = ChatShape(
         bos=bos if has_bos else "",
@@ -161,7 +161,7 @@ def split_turns(to_next: str, after_answer: str, start: str) -> tuple[str, str, 
         return after_answer, to_next.removeprefix(after_answer), ""
     suffix = to_next.removesuffix(start)
     if not to_next.endswith(start) or not after_answer.startswith(suffix):
-        raise UserError("the chat template ends an answer otherwise when more follows", remedy=REMEDY)
+        raise UserError("the chat template ends an answer differently when more follows", remedy=REMEDY)
     return suffix, start, after_answer.removeprefix(suffix)
 
 

@@ -30,17 +30,6 @@ def refuse(message: str) -> None:
     raise TemplateError(message)
 
 
-def to_json(value, ensure_ascii=False, indent=None, separators=None, sort_keys=False) -> str:
-    """Return JSON: the `tojson` of templates, which does not escape HTML as Jinja's own does."""
-    return json.dumps(
-        value,
-        ensure_ascii=ensure_ascii,
-        indent=indent,
-        separators=separators,
-        sort_keys=sort_keys,
-    )
-
-
 def time_now(pattern: str) -> str:
     """Return the formatted current time: the `strftime_now` of templates."""
     return datetime.now().strftime(pattern)
@@ -52,10 +41,9 @@ def compiled_template(text: str) -> Template:
 
     Raises jinja2.TemplateError for text that is not a template.
     """
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[GenerationTag, loopcontrols]
-    )
-    environment.filters["tojson"] = to_json
+    extensions = [GenerationTag, loopcontrols]
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=extensions)
+    environment.filters["tojson"] = functools.partial(json.dumps, ensure_ascii=False)  # Jinja's own escapes HTML
     environment.globals.update(raise_exception=refuse, strftime_now=time_now)
     return environment.from_string(text)
 
@@ -77,7 +65,7 @@ def render_template(
     messages: list[dict],
     bos_token: str,
     eos_token: str,
-    add_generation_prompt: bool = True,
+    add_generation_prompt=True,
     now: datetime | None = None,
 ) -> str:
     """Render a chat template, with `now` as the current time if given. Raises the errors of `rendered_template`."""

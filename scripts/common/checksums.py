@@ -10,7 +10,6 @@ together with its inputs.
 
 import hashlib
 import os
-import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +17,6 @@ from typing import Any
 
 from scripts.common.errors import UserError
 
-CHECKSUM_FILE = re.compile(r"^\..+\.sha256$")
 THREADS = 4  # each hashes nearly 2 GB/s on a CPU with SHA instructions; a few threads keep up with any disk
 known: dict[tuple, str] = {}
 named: set[str] = set()  # absolute paths on the step's command line: files, and folders of files
@@ -54,7 +52,7 @@ def checksum_path(path: Path | str) -> Path:
 
 def is_checksum_file(path: Path) -> bool:
     """Return whether a file's name is that of a checksum file."""
-    return CHECKSUM_FILE.match(path.name) is not None
+    return path.name.startswith(".") and path.suffix == ".sha256"
 
 
 def paths_in(arguments: Iterable[Any]) -> Iterator[str]:
@@ -115,8 +113,7 @@ def intact(path: Path | str) -> Path:
     except (FileNotFoundError, NotADirectoryError):
         expected = None
     if expected is not None and path.is_file() and known_sha256(path) != expected:
-        raise UserError(
-            "has changed since it was made", path, remedy="delete it, and the run that needs it makes it again"
-        )
+        remedy = "delete it, and the run that needs it makes it again"
+        raise UserError("has changed since it was made", path, remedy=remedy)
     note_input(path)
     return path

@@ -20,7 +20,7 @@ __all__ = ["Progress", "log", "progress", "run_step", "settings_argument", "step
 
 def step_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with the common arguments: `--settings` (JSON, or @file), `--gpus` and `--log`."""
-    parser = argparse.ArgumentParser(description=description, fromfile_prefix_chars=None)
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--settings", type=settings_argument, default={}, help="the step's settings: JSON, or @file")
     parser.add_argument("--gpus", type=int, help="GPUs that the step has for itself; 0: it sees none (default: all)")
     parser.add_argument("--log", type=Path, help="file for everything the step says; the terminal gets progress only")
@@ -32,7 +32,7 @@ def settings_argument(text: str) -> dict:
     try:
         return json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
     except (OSError, json.JSONDecodeError) as error:
-        raise argparse.ArgumentTypeError(f"not JSON: {error}") from None
+        raise argparse.ArgumentTypeError(f"is not valid JSON: {error}") from None
 
 
 def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.ArgumentParser, argv=None) -> int:
@@ -45,15 +45,14 @@ def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.Argume
     arguments = parser.parse_args(argv)
     name_inputs(vars(arguments).values())
     terminal.redirect(arguments.log, go_on=getattr(arguments, "exchange", None) is not None)
-    logging.basicConfig(
-        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr, force=True
-    )
+    line = "%(asctime)s %(levelname)s %(message)s"
+    logging.basicConfig(level=logging.INFO, format=line, stream=sys.stderr, force=True)
     end_with_workflow()
     try:
         take_devices(arguments.gpus)
         step(arguments)
     except KeyboardInterrupt:
-        log.error("stopped by Ctrl-C; run again to go on")
+        log.error("stopped by Ctrl-C; run the same command again to continue")
         return 128 + signal.SIGINT
     except Exception as error:
         fault = full_disk(error, vars(arguments)) or error
@@ -61,7 +60,7 @@ def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.Argume
             log.error("%s", fault)
             terminal.error(str(fault), parser.prog)
             return 1
-        log.exception("this is a fault of the step, not of the input")
+        log.exception("this is an error in the step, not in the input")
         terminal.error(f"{type(error).__name__}: {error}", parser.prog)
         return 2
     finally:
@@ -83,8 +82,6 @@ def complete(settings: dict, keys: tuple[str, ...]) -> dict:
     """Return the settings. Raises UserError if one of these keys is missing."""
     missing = [key for key in keys if key not in settings]
     if missing:
-        raise UserError(
-            f"--settings lacks {', '.join(missing)}",
-            remedy="`snakemake -n -p` prints the whole command, and docs/reference/configuration.md the defaults",
-        )
+        remedy = "`snakemake -n -p` prints the whole command, and docs/reference/configuration.md the defaults"
+        raise UserError(f"--settings lacks {', '.join(missing)}", remedy=remedy)
     return settings

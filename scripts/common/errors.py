@@ -43,7 +43,7 @@ def full_disk(error: BaseException, arguments: dict[str, Any]) -> UserError | No
     if not told and (understood or free_bytes(fullest) > LITTLE):
         return None
     named = next((each.filename for each in told if getattr(each, "filename", None)), fullest)
-    return UserError("the disk is full", named, remedy="make room there, and type the same command again to go on")
+    return UserError("the disk is full", named, remedy="free some space, and run the same command again to continue")
 
 
 def refuse_full_disk(path: Path) -> None:

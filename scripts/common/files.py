@@ -9,7 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -109,18 +109,12 @@ def remove_leftovers(path: Path) -> None:
 
 def sync(path: Path) -> None:
     """Flush a file or a folder's entries to disk; ignore errors for folders, which some file systems can't flush."""
-    if path.is_dir():
-        with suppress(OSError):
-            sync_descriptor(path)
-    else:
-        sync_descriptor(path)
-
-
-def sync_descriptor(path: Path) -> None:
-    """Open a path and flush it to disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
+    except OSError:
+        if not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
 

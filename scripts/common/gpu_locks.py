@@ -1,6 +1,7 @@
 """Find the GPUs of this machine without torch, and reserve some for a job with file locks.
 
-The kernel releases the locks when the process ends, even if it is killed.
+The kernel releases the locks when the process ends, even if it is killed. systemd-tmpfiles, which removes old files
+from /tmp, leaves locked ones.
 """
 
 import atexit
@@ -8,7 +9,6 @@ import os
 import re
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.common.errors import UserError
-from scripts.common.terminal import log, terminal
+from scripts.common.terminal import log, warn
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 FOLDER_VARIABLES, FOLDER = ("SNAKETUNE_GPU_LOCKS", "SNAKETUNE_LEASES"), "/tmp"  # noqa: S108
 # Set for child processes of a step, which share its GPUs.
 TAKEN = "SNAKETUNE_GPUS_TAKEN"
-SECONDS_BETWEEN_TRIES = 0.5
-SECONDS_BETWEEN_TOUCHES = 3600
+SECONDS_BETWEEN_ATTEMPTS = 0.5
 held: list["FileLock"] = []
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 # The GPUs of the machine in the format of CUDA_VISIBLE_DEVICES, used instead of nvidia-smi; empty: no GPU.
@@ -71,14 +70,11 @@ def nvidia_smi(environment: Mapping[str, str]) -> str:
     if program is None:
         return ""
     try:
-        done = subprocess.run(
-            [program, "-L"], capture_output=True, text=True, check=False, timeout=SECONDS_FOR_NVIDIA_SMI
-        )
+        command, seconds = [program, "-L"], SECONDS_FOR_NVIDIA_SMI
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
     except subprocess.TimeoutExpired:
-        raise UserError(
-            f"nvidia-smi does not answer for {SECONDS_FOR_NVIDIA_SMI} s",
-            remedy=f"mend the driver, or set {VISIBLE}= to do without GPUs",
-        ) from None
+        remedy = f"repair the driver, or set {VISIBLE}= to use no GPU"
+        raise UserError(f"nvidia-smi does not answer for {seconds} s", remedy=remedy) from None
     return done.stdout if done.returncode == 0 else ""
 
 
@@ -137,18 +133,15 @@ def take_devices(count: int | None, environment: MutableMapping[str, str] = os.e
     if not there:
         return []
     if count > len(there):
-        raise UserError(
-            f"asks for {count} GPUs, and there are {len(there)}: {names_of(there)}",
-            remedy="ask for fewer, or list more in CUDA_VISIBLE_DEVICES",
-        )
+        remedy = "request fewer, or list more in CUDA_VISIBLE_DEVICES"
+        raise UserError(f"needs {count} GPUs, but there are only {len(there)}: {names_of(there)}", remedy=remedy)
     folder = lock_folder(environment)
     taken = wait_for(count, there, folder)
-    threading.Thread(target=keep_from_cleaners, args=(list(held),), daemon=True).start()
     if OF_JOB in environment:
         atexit.register(remove_files, list(held))
     environment[TAKEN] = "yes"
     environment[VISIBLE] = names_of(taken, separator=",")
-    log.info("has for itself: GPU %s", names_of(taken))
+    log.info("reserved GPU %s", names_of(taken))
     return [device.name for device in taken]
 
 
@@ -165,13 +158,10 @@ def wait_for(count: int, there: list[Device], folder: Path) -> list[Device]:
         if taken:
             return taken
         if not said:
-            line = f"waits for {count} of GPU {names_of(there)}: other jobs have them"
-            line += f" (`fuser -v {folder}/snaketune-gpu-*` says which)"
-            log.info(line)
-            if terminal.apart_from_log:
-                terminal.line(line)
+            command = f"fuser -v {folder}/snaketune-gpu-*"
+            warn(f"waits for {count} of the GPUs {names_of(there)}, which other jobs use (`{command}` lists them)")
             said = True
-        time.sleep(SECONDS_BETWEEN_TRIES)
+        time.sleep(SECONDS_BETWEEN_ATTEMPTS)
 
 
 def free_devices(count: int, there: list[Device], folder: Path) -> list[Device]:
@@ -214,15 +204,6 @@ def remove_files(locks: list["FileLock"]) -> None:
     for lock in locks:
         with suppress(OSError):
             os.unlink(lock.lock_file)
-
-
-def keep_from_cleaners(locks: list["FileLock"]) -> None:
-    """Touch the files every hour, because systemd removes files from /tmp that are unused for ten days."""
-    while True:
-        with suppress(OSError):
-            for lock in locks:
-                os.utime(lock.lock_file)
-        time.sleep(SECONDS_BETWEEN_TOUCHES)
 
 
 def names_of(there: list[Device], separator: str = ", ") -> str:

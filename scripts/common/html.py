@@ -11,10 +11,8 @@ PAGES = Path(__file__).parent / "pages"
 
 def render_page(template: str, folder: Path, **values) -> str:
     """Render a template of `folder` (which may extend `page.html` of scripts/common/pages) with autoescape on."""
-    loader = FileSystemLoader([folder, PAGES])
-    environment = Environment(
-        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
+    blocks = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
+    environment = Environment(loader=FileSystemLoader([folder, PAGES]), autoescape=True, **blocks)
     return environment.get_template(template).render(**values)
 
 

@@ -74,10 +74,9 @@ def precision_of_run(wanted: str, begun: list[str]) -> str:
     if wanted != "auto" or not begun or chosen in begun:
         return chosen
     if not is_native(begun[0]):
+        remedy = f"use a machine that does, set training.precision to {begun[0]} (slow here), or delete its checkpoints"
         raise UserError(
-            f"this training was begun in {begun[0]}, which this machine does not compute natively",
-            remedy=f"continue where it was begun, set training.precision to {begun[0]} (slow here), or delete its "
-            "checkpoints",
+            f"the training started in {begun[0]}, which this machine does not compute natively", remedy=remedy
         )
     return begun[0]
 

@@ -37,28 +37,17 @@ def pip_download(requirements: Path, folder: Path, options: list[str], name: str
     archives, to use without a network. Raises UserError offline, and if pip fails.
     """
     if is_offline():
-        raise UserError(
-            f"the archive of {name} is needed, and 'offline: true' forbids to download it",
-            remedy=f"carry it here and name it in {variable} ({PAGE})",
-        )
-    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", *options]
-    command += ["--progress-bar", "off", "--disable-pip-version-check", "--no-input"]
-    command += ["-d", str(folder), "-r", str(requirements)]
-    result = subprocess.run(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        preexec_fn=die_with_parent,
-    )
+        remedy = f"copy it to this machine and set {variable} to its path ({PAGE})"
+        raise UserError(f"the archive of {name} is missing, and 'offline: true' forbids the download", remedy=remedy)
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--require-hashes", *options, "--no-input"]
+    command += ["--progress-bar", "off", "--disable-pip-version-check", "-d", str(folder), "-r", str(requirements)]
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    result = subprocess.run(command, **streams, check=False, preexec_fn=die_with_parent)
     log.info("%s", result.stdout.strip())
     archives = list(folder.iterdir())
     if result.returncode or len(archives) != 1:
         lines = [line.strip() for line in result.stdout.splitlines() if line.strip()] or ["no reason given"]
         errors = [line for line in lines if line.lower().startswith("error")]
-        raise UserError(
-            f"pip can't fetch {name}: {(errors or lines)[-1]}",
-            remedy=f"fetch the archive by hand and name it in {variable}",
-        )
+        remedy = f"download the archive yourself and set {variable} to its path"
+        raise UserError(f"pip can't download {name}: {(errors or lines)[-1]}", remedy=remedy)
     return archives[0]

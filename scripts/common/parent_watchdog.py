@@ -8,7 +8,6 @@ import fcntl
 import json
 import logging
 import os
-import platform
 import signal
 import threading
 import time
@@ -25,11 +24,8 @@ log = logging.getLogger("snaketune")
 
 @cache
 def machine() -> str:
-    """Return Linux's boot id, which changes at each boot and is the same in containers; else the host name."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-    except OSError:
-        return platform.node()
+    """Return Linux's boot id, which changes at each boot and is the same in containers."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 def owner_of(file: TextIO) -> dict:
@@ -67,12 +63,24 @@ def watch(path: Path, token: str) -> None:
     """End this process when the owner of a lock file has ended."""
     while not owner_is_gone(path, token):
         time.sleep(SECONDS_BETWEEN_LOOKS)
-    log.warning("the workflow that started this step is gone: stopping")
+    log.warning("the workflow that started this step has ended: stopping")
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def note_parent() -> None:
+    """Note this process as the parent of the child that it is about to fork."""
+    global parent
+    parent = os.getpid()
+
+
 def die_with_parent() -> None:
     """Make the kernel kill this process when its parent ends; for the `preexec_fn` of a step's child processes."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it ended before the call
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+parent = os.getppid()
+os.register_at_fork(before=note_parent)

@@ -2,8 +2,7 @@
 
 import unicodedata
 
-# Categories of control characters and surrogates, and characters that change the direction of text.
-SPELLED = ("Cc", "Cs")
+# Characters that change the direction of text or end a line.
 DIRECTIONS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 LINES = frozenset("\u2028\u2029")
 
@@ -12,19 +11,12 @@ def visible(text: str, keep: str = "") -> str:
     r"""Return text with control characters escaped, such as \x1b or \u202e; those in `keep` are unchanged."""
     if text.isprintable():
         return text
-    return "".join(
-        character if character in keep or not is_obeyed(character) else spelled(character) for character in text
-    )
 
+    def shown(character: str) -> str:
+        control = unicodedata.category(character) in ("Cc", "Cs") or character in DIRECTIONS | LINES
+        return character.encode("unicode_escape").decode("ascii") if control and character not in keep else character
 
-def is_obeyed(character: str) -> bool:
-    """Return whether a terminal interprets a character instead of showing it."""
-    return unicodedata.category(character) in SPELLED or character in DIRECTIONS or character in LINES
-
-
-def spelled(character: str) -> str:
-    """Return a character as a Python escape sequence."""
-    return character.encode("unicode_escape").decode("ascii")
+    return "".join(map(shown, text))
 
 
 def name_fault(path: str) -> str | None:
@@ -37,5 +29,5 @@ def name_fault(path: str) -> str | None:
     if visible(path) != path:
         return "has control characters; rename it"
     if path.startswith("-"):
-        return f"begins like an option; write './{path}'"
+        return f"starts like an option; write './{path}'"
     return None

@@ -33,7 +33,7 @@ def compiled_template(source: str, key: str) -> Template:
     try:
         return ImmutableSandboxedEnvironment(undefined=StrictUndefined, finalize=printable).from_string(source)
     except TemplateSyntaxError as error:
-        raise UserError(f"{key}: line {error.lineno} of the template: {error.message}", remedy="mend it") from None
+        raise UserError(f"{key}: line {error.lineno} of the template: {error.message}", remedy="correct it") from None
     except RecursionError:
         raise UserError(f"{key}: the template is nested too deeply", remedy="simplify it") from None
 
@@ -45,16 +45,12 @@ def rendered(template: Template, values: dict) -> str:
     except UndefinedError as error:
         known = ", ".join(map(str, values)) or "none"
         message = str(error.message).removesuffix(" is undefined")
-        raise TemplateFaultError("missing field", f"has no field {message}", f"its fields are {known}") from None
+        fault = ("missing field", f"has no field {message}", f"its fields are {known}")
     except NullValueError:
-        raise TemplateFaultError(
-            "null field", "a field that the template prints is null", "use default('', true)"
-        ) from None
+        fault = ("null field", "a field that the template prints is null", "use default('', true)")
     except (MemoryError, RecursionError) as error:
-        raise TemplateFaultError(
-            "template limit", f"the template needs too much ({type(error).__name__})", "simplify it"
-        ) from None
+        what = f"the template needs too much memory or recursion ({type(error).__name__})"
+        fault = ("template limit", what, "simplify it")
     except (TemplateError, ArithmeticError, TypeError, ValueError, LookupError, AttributeError) as error:
-        raise TemplateFaultError(
-            "template error", f"the template fails: {error}", "mend the template or the record"
-        ) from None
+        fault = ("template error", f"the template fails: {error}", "correct the template or the record")
+    raise TemplateFaultError(*fault)

@@ -4,9 +4,7 @@ from scripts.common.errors import UserError
 from scripts.common.offline import PAGE
 
 
-def snapshot_from_cache(
-    kind: str, repository: str, revision: str, patterns: tuple[list[str], list[str]] | None = None
-) -> str:
+def snapshot_from_cache(kind: str, repository: str, revision: str, patterns=(None, None)) -> str:
     """Return the folder of a hub repository at one commit in the local cache, without using the network.
 
     `kind` is "model" or "dataset"; `patterns` are those of the wanted and of the unwanted files. Raises UserError, with
@@ -16,21 +14,14 @@ def snapshot_from_cache(
     from huggingface_hub.constants import HF_HUB_CACHE
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    wanted, unwanted = patterns or (None, None)
+    options = dict(zip(("allow_patterns", "ignore_patterns"), patterns, strict=True))
     try:
-        return snapshot_download(
-            repository,
-            repo_type=kind,
-            revision=revision,
-            local_files_only=True,
-            allow_patterns=wanted,
-            ignore_patterns=unwanted,
-        )
+        return snapshot_download(repository, repo_type=kind, revision=revision, local_files_only=True, **options)
     except (LocalEntryNotFoundError, OSError) as error:
-        state = "not whole" if type(error).__name__ == "IncompleteSnapshotError" else "not there"
+        state = "incomplete" if type(error).__name__ == "IncompleteSnapshotError" else "missing"
         raise UserError(
             f"{kind} '{repository}' at {revision[:12]} is {state} in the hub cache {HF_HUB_CACHE}, and 'offline: true' "
-            "forbids to download it",
+            "forbids the download",
             remedy=f"where there is a network: hf download {repository} --repo-type {kind} --revision {revision}; "
-            f"carry that cache here and name it in HF_HUB_CACHE ({PAGE})",
+            f"copy that cache to this machine and set HF_HUB_CACHE to its path ({PAGE})",
         ) from None

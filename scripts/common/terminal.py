@@ -57,14 +57,9 @@ class Terminal:
         if not self.send(line=text):
             print(text, file=self.stream or sys.stderr, flush=True)
 
-    @property
-    def in_workflow(self) -> bool:
-        """Whether the logger plugin of a workflow on this machine reads messages."""
-        return bool(self.channel) and os.path.exists(self.channel)
-
     def send(self, **message) -> bool:
-        """Send a message to the logger plugin; return whether that succeeded."""
-        if not self.in_workflow:
+        """Send a message to the logger plugin of a workflow on this machine; return whether that succeeded."""
+        if not self.channel or not os.path.exists(self.channel):
             return False
         try:
             with open(self.channel, "ab", buffering=0) as file:
@@ -102,9 +97,8 @@ class Progress:
         if now - self.shown < 0.5 and self.done < self.total:
             return
         self.shown = now
-        in_panel = terminal.send(
-            log=terminal.log, done=self.done, total=self.total, note=f"{self.what} {note}".rstrip()
-        )
+        text = f"{self.what} {note}".rstrip()
+        in_panel = terminal.send(log=terminal.log, done=self.done, total=self.total, note=text)
         if now - self.logged >= 5:
             self.logged = now
             log.info(self.bar(note))

@@ -28,7 +28,7 @@ def open_image(folder: Path, name: str):
 
     path = Path(folder) / name
     if not path.resolve().is_relative_to(Path(folder).resolve()):
-        raise UserError("leaves the dataset's folder", name)
+        raise UserError("is outside the dataset's folder", name)
     try:
         return Image.open(path)
     except FileNotFoundError:
@@ -74,7 +74,7 @@ def load_processor(manifest: Path, longest_edge: int | None = None):
         raise UserError("has no image processor", folder, remedy="the task 'vision' needs a vision model")
     processor = AutoProcessor.from_pretrained(folder, trust_remote_code=facts.get("trust_remote_code", False))
     if not isinstance(processor, PixtralProcessor):
-        raise UserError(f"its processor is a {type(processor).__name__}; known is PixtralProcessor", folder)
+        raise UserError(f"its processor is a {type(processor).__name__}; only PixtralProcessor is supported", folder)
     tokenizer, scaling = processor.tokenizer, processor.image_processor
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -113,7 +113,7 @@ def image_grid(processor, size: tuple[int, int]) -> tuple[int, int]:
     blank = numpy.broadcast_to(numpy.uint8(0), (height, width, 3))
     high, wide = get_resize_output_image_size(blank, edge, cell, input_data_format="channels_last")
     if not high or not wide:
-        raise UserError(f"an image of {width} x {height} pixels is too thin: scaled to {edge}, nothing of it is left")
+        raise UserError(f"an image of {width} x {height} pixels is too thin: scaled to {edge}, it has no pixels")
     return high // cell, wide // cell
 
 
@@ -189,7 +189,7 @@ class VisionTokenizer:
         for message in messages:
             for special in (token, self.processor.image_break_token, self.processor.image_end_token):
                 if special in text_of(message["content"]):
-                    raise UserError(f"a text holds '{special}', which stands for an image")
+                    raise UserError(f"a text contains '{special}', which is reserved for images")
         names = images_of(messages)
         pieces = self.tokenizer.apply_chat_template(messages, **{**options, "tokenize": False}).split(token)
         if len(pieces) != len(names) + 1:

@@ -92,7 +92,7 @@ def variant_conflicts(run: Run) -> Iterator[tuple[str, str]]:
         if variant not in made:
             yield "variants", f"the run makes no '{variant}'; it makes {', '.join(made)}"
     if shipped in made and shipped not in answer_variants(run):
-        yield "variants", f"'{shipped}', which is shipped, is not among them: add it"
+        yield "variants", f"must include '{shipped}', which is shipped"
 
 
 def validates(dataset: Dataset) -> bool:
@@ -194,7 +194,7 @@ def same_names_conflicts(runs: dict[str, Run]) -> Iterator[Conflict]:
         for metric, entry in known_metrics(run).items() if run.score.metrics_from else ():
             path, known = first.setdefault(metric, (run.score.metrics_from, entry))
             if known != entry:
-                message = f"the metric '{metric}' is defined otherwise in '{path}': rename one of them"
+                message = f"the metric '{metric}' has another definition in '{path}': rename one of them"
                 yield Conflict(("runs", name, "score.metrics_from"), message)
 
 

@@ -5,18 +5,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from scripts.config.types import (
-    FilePath,
-    HubId,
-    LanguageTag,
-    Name,
-    Number,
-    Pattern,
-    Revision,
-    Section,
-    Template,
-    Text,
-)
+from scripts.config.types import FilePath, HubId, LanguageTag, Name, Number, Pattern, Revision, Section, Template, Text
 
 KINDS = ("json", "jsonl", "ndjson", "csv", "tsv", "parquet")
 COMPRESSIONS = (".gz", ".zst")
@@ -53,9 +42,8 @@ class Check(Section):
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what doesn't fit."""
         if self.must_match is None and self.must_not_match is None:
-            yield "", "states no pattern: give 'must_match' or 'must_not_match'"
+            yield "", "has no pattern: set 'must_match' or 'must_not_match'"
 
 
 class Splits(Section):
@@ -67,12 +55,11 @@ class Splits(Section):
     seed: int = Field(0, ge=0, description="Seed of the hash; another seed gives another split.")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what doesn't fit."""
         total = self.train + self.validation + self.test
         if abs(total - 1) > 1e-9:
             yield "", f"the shares add up to {total:g}, not to 1: train + validation + test must be 1"
         if self.train == 0:
-            yield "train", "may not be 0: nothing would be trained on"
+            yield "train", "must be above 0, or nothing is trained on"
 
 
 class Deduplicate(Section):
@@ -80,9 +67,7 @@ class Deduplicate(Section):
 
     exact: bool = Field(True, description="Remove records whose messages are identical after normalisation.")
     near: bool = Field(True, description="Remove records whose text is nearly identical.")
-    threshold: Number = Field(
-        0.85, gt=0, le=1, description="Jaccard similarity of the shingle sets from which two texts are near duplicates."
-    )
+    threshold: Number = Field(0.85, gt=0, le=1, description="Least Jaccard similarity of near duplicates' shingles.")
     shingle: int = Field(5, ge=1, le=50, description="Characters in a shingle.")
     compare: Literal["answer", "conversation"] = Field(
         "conversation",
@@ -114,10 +99,9 @@ class Redact(Section):
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what doesn't fit."""
         rest = self.placeholder.replace("{label}", "").replace("{number}", "")
         if "{label}" not in self.placeholder or "{" in rest or "}" in rest:
-            yield "placeholder", "must hold {label} and may hold {number}; no other braces"
+            yield "placeholder", "must contain {label} and may contain {number}, but no other braces"
 
 
 class Dataset(Section):
@@ -130,23 +114,15 @@ class Dataset(Section):
         ".zst. Give exactly one of `files` and `hub`.",
     )
     hub: HubDataset | None = Field(None, description="A hub dataset instead of files.")
-    validation_files: list[FilePath] = Field(
-        [], description="Raw files of the validation split; then no record of `files` is in this split."
-    )
-    test_files: list[FilePath] = Field(
-        [], description="Raw files of the test split; then no record of `files` is in this split."
-    )
-    max_records: int | None = Field(
-        None, ge=1, description="Read only this many records of each file, the first ones; none: all."
-    )
+    validation_files: list[FilePath] = Field([], description="Raw files that are the whole validation split.")
+    test_files: list[FilePath] = Field([], description="Raw files that are the whole test split.")
+    max_records: int | None = Field(None, ge=1, description="Read only the first so many records of each file.")
     images: FilePath | None = Field(None, description="Folder of the images that records name; others are refused.")
     format: Format = Field(description="Layout of a raw record.")
     fields: dict[Role, Template] | None = Field(
         None, description="For the format `fields`: one Jinja template per role; it sees the raw record's fields."
     )
-    columns: dict[Text, Text] = Field(
-        {}, description="Names of the raw columns that differ from the format's, such as `prompt: question`."
-    )
+    columns: dict[Text, Text] = Field({}, description="Raw columns with other names, such as `prompt: question`.")
     system: Text | None = Field(None, description="System message for records that have none.")
     language: LanguageTag | None = Field(
         None,
@@ -155,9 +131,7 @@ class Dataset(Section):
     )
     license: Text | None = Field(None, description="SPDX identifier of the data's licence, for the model card.")
     label: Text | None = Field(None, description="Raw column with the record's label.")
-    label_map: dict[str, Text] = Field(
-        {}, description="New names of raw labels, such as `goal: But`; other labels are unchanged."
-    )
+    label_map: dict[str, Text] = Field({}, description="New names of raw labels, such as `goal: But`; others stay.")
     span_label_map: dict[str, Text] = Field(
         {},
         description="For the format `spans`: new names of raw span labels; other labels are unchanged, and `O` drops "
@@ -169,9 +143,7 @@ class Dataset(Section):
         "applied, so that `FIRSTNAME_1` and `FIRSTNAME_2` are both `FIRSTNAME`.",
     )
     redact: Redact | None = Field(None, description="Replacement of personal data that a trained classifier finds.")
-    group_by: Text | None = Field(
-        None, description="Raw column that defines groups: records with the same value are in one split."
-    )
+    group_by: Text | None = Field(None, description="Raw column of the group; a group's records are in one split.")
     stratify: bool = Field(
         True,
         description="Search the seed whose splits keep the labels' shares closest, and name it in the ledger. Single "
@@ -181,15 +153,13 @@ class Dataset(Section):
     max_characters: int | None = Field(None, ge=1, description="A record with a longer answer is bad.")
     checks: list[Check] = Field([], description="Patterns that the answers of a label must or must not match.")
     on_bad_record: Literal["fail", "quarantine"] = Field(
-        "fail",
-        description="`fail` stops; `quarantine` moves the record to quarantine.jsonl with the reason.",
+        "fail", description="`fail` stops; `quarantine` moves the record to quarantine.jsonl with the reason."
     )
     deduplicate: Deduplicate = Field(Deduplicate(), description="Removal of duplicates.")
     splits: Splits = Field(Splits(), description="Shares of the splits.")
     augment: Augment | None = Field(None, description="Further training records with rewritten prompts.")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what doesn't fit."""
         if (self.files is None) == (self.hub is None):
             yield "", "give exactly one of 'files' and 'hub'"
         for key, file in self.named_files():
@@ -198,25 +168,22 @@ class Dataset(Section):
                 yield key, f"'{file}' has no known format: {', '.join(KINDS)}, each also .gz or .zst"
         places: dict[str, str] = {}
         for key, file in self.named_files():
-            if places.setdefault(file.removeprefix("./"), key) != key:
-                yield (
-                    key,
-                    f"'{file}' is among '{places[file.removeprefix('./')]}' as well: a file is in one split or in none",
-                )
+            if (other := places.setdefault(file.removeprefix("./"), key)) != key:
+                yield key, f"'{file}' is in '{other}' as well: a file can be in one split only"
         if self.hub is not None:
             for key in ("validation_files", "test_files"):
                 if getattr(self, key):
-                    yield key, "is for a dataset of 'files'"
+                    yield key, "needs 'files', but the dataset is from the hub"
         for key, share in (("validation_files", "validation"), ("test_files", "test")):
             for given in self.splits.given(share):
                 if getattr(self, key) and getattr(self.splits, share):
-                    yield f"splits.{given}", f"has no effect, for '{key}' are that split: set it to 0"
+                    yield f"splits.{given}", f"has no effect, because '{key}' is that split: set it to 0"
         if self.splits.test == 0 and not self.test_files:
-            yield "splits.test", "may not be 0 without 'test_files': nothing would be scored"
+            yield "splits.test", "must be above 0 without 'test_files', or nothing is scored"
         yield from self.format_conflicts()
         yield from self.label_conflicts()
         if self.max_characters is not None and self.max_characters < self.min_characters:
-            yield "max_characters", f"is below min_characters ({self.min_characters}): no answer could pass"
+            yield "max_characters", f"is below min_characters ({self.min_characters}): no answer is allowed"
 
     def named_files(self) -> Iterator[tuple[str, str]]:
         """Yield each raw file with its key."""
@@ -237,9 +204,9 @@ class Dataset(Section):
             if getattr(self, key) and self.format != "spans":
                 yield key, f"is for 'format: spans', but the format is '{self.format}'"
         if self.augment is not None and self.format == "spans":
-            yield "augment", "would move the spans of 'format: spans': drop it"
+            yield "augment", "can't be used with 'format: spans', because it moves the spans: delete it"
         if self.images is not None and self.format in ("spans", "alpaca", "fields"):
-            yield "images", f"records of the format '{self.format}' name none: use 'messages'"
+            yield "images", f"records of the format '{self.format}' have no images: use the format 'messages'"
         known = COLUMNS.get(self.format)
         for column in self.columns:
             if known and column not in known:
@@ -250,12 +217,15 @@ class Dataset(Section):
         if self.label is not None:
             return
         if self.label_map:
-            yield "label_map", "is given, but 'label' names no column"
+            yield "label_map", "needs 'label', the raw column of the labels"
         for position, check in enumerate(self.checks):
             if check.label is not None:
-                yield f"checks[{position}].label", "is given, but the dataset's 'label' names no column"
+                yield f"checks[{position}].label", "needs the dataset's 'label', the raw column of the labels"
             elif check.on_violation == "relabel":
-                yield f"checks[{position}].on_violation", "can't relabel: the dataset's 'label' names no column"
+                yield (
+                    f"checks[{position}].on_violation",
+                    "'relabel' needs the dataset's 'label', the raw column of the labels",
+                )
 
 
 Datasets = dict[Name, Dataset]

@@ -27,13 +27,11 @@ class Environments(Section):
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield images whose name may later mean another image."""
         for name, image in self.images.items():
             if "://" in image and not BY_DIGEST.fullmatch(image):
-                yield (
-                    f"images.{name}",
-                    f"'{image}' is no docker:// or oras:// reference that ends in @sha256:<64 hex digits>; a tag alone "
-                    "may mean another image tomorrow",
+                message = (
+                    "is not a docker:// or oras:// reference that ends in @sha256:<64 hex digits>; tags may change"
                 )
+                yield f"images.{name}", f"'{image}' {message}"
             elif "://" not in image and not image.endswith(".sif"):
                 yield f"images.{name}", f"'{image}' is neither a published image (docker://, oras://) nor a .sif file"

@@ -81,7 +81,7 @@ def expand_runs(config: dict) -> tuple[dict[str, Origin], list[tuple[tuple, str]
             combinations = combinations or {name: {key: value for key, value in run.items() if key != "sweep"}}
         for new, settings in combinations.items():
             if origin.swept and (new in expanded or (new != name and new in runs)):
-                message = f"makes a run '{new}', but there is one of that name already"
+                message = f"makes a second run '{new}': rename one of them"
                 faults.append((("runs", name, "sweep"), message))
             expanded[new], origins[new] = settings, origin
     config["runs"] = expanded
@@ -108,9 +108,9 @@ def combinations_of(name: str, run: dict) -> tuple[dict[str, dict], tuple[tuple,
         count *= len(values)
         labels = [value_label(value) for value in values]
         if twice := [label for label in labels if labels.count(label) > 1]:
-            return {}, ((key,), f"names the value {twice[0]} twice")
+            return {}, ((key,), f"contains the value {twice[0]} twice")
         if key.split(".")[0] == "sweep":
-            return {}, ((key,), "a sweep can't set a sweep")
+            return {}, ((key,), "a sweep can't contain a sweep")
     if count > MOST_COMBINATIONS:
         return {}, ((), f"has {count} combinations, more than {MOST_COMBINATIONS}")
     names = key_labels(list(sweep))

@@ -7,26 +7,34 @@ from typing import Any, get_args
 
 from pydantic import BaseModel
 
-from scripts.config.synonyms import SYNONYMS
-
-EXPECTED = {
-    "int_type": "a whole number",
-    "int_from_float": "a whole number",
-    "float_type": "a number",
-    "string_type": "text",
-    "bool_type": "true or false",
-    "list_type": "a list",
-    "dict_type": "a mapping",
-    "model_type": "a mapping",
-}
-BOUNDS = {
-    "greater_than": ("above", "gt"),
-    "greater_than_equal": ("at least", "ge"),
-    "less_than": ("below", "lt"),
-    "less_than_equal": ("at most", "le"),
+# Names of our keys in other tools.
+SYNONYMS = {
+    "batch_size": "micro_batch",
+    "ctx": "context",
+    "dtype": "precision",
+    "file": "files",
+    "gradient_accumulation_steps": "accumulation",
+    "lora_alpha": "alpha",
+    "lora_dropout": "dropout",
+    "lora_r": "r",
+    "lr": "learning_rate",
+    "lr_scheduler_type": "scheduler",
+    "max_seq_length": "max_length",
+    "max_tokens": "max_new_tokens",
+    "num_train_epochs": "epochs",
+    "optim": "optimizer",
+    "per_device_train_batch_size": "micro_batch",
+    "quantizations": "quants",
+    "rank": "r",
+    "save_steps": "checkpoint_steps",
+    "temp": "temperature",
+    "use_dora": "dora",
+    "use_rslora": "rslora",
+    "val": "validation",
+    "warmup": "warmup_ratio",
 }
 PATTERNS = {
-    "revision": "is not a commit hash: pin the 40 hex digits, for branches and tags move",
+    "revision": "is not a commit hash of 40 hex digits; branches and tags are refused, because they move",
     "sha256": "is not a SHA-256: give its 64 hex digits, in lower case",
     "version": "is not a version such as v1.0",
     "id": "is not a repository id such as org/name",
@@ -107,37 +115,24 @@ def explanation(fault: dict, root: type[BaseModel]) -> str:
         known = ", ".join(section.model_fields)
         return f"unknown key, did you mean '{meant}'?" if meant else f"unknown key; known: {known}"
     if kind == "missing":
-        return "is missing: pin the commit hash, for branches and tags move" if key == "revision" else "is missing"
+        return "is missing: pin the commit hash, because branches and tags move" if key == "revision" else "is missing"
     if kind == "value_error":
         return f"{shown(value)} {context['error']}" if isinstance(value, str) else str(context["error"])
     if kind == "literal_error":
-        return not_allowed(value, allowed_words(fault))
-    if kind in EXPECTED:
-        quote = "; put it in quotes" if kind == "string_type" and isinstance(value, bool | int | float) else ""
-        also = " or ".join([EXPECTED[kind], *(f"'{word}'" for word in context.get("or", ()))])
-        return f"expected {also}, got {shown(value)}{quote}"
+        return not_allowed(value, context["expected"])
     if kind == "string_pattern_mismatch":
-        rule = "may hold letters, digits, '.', '_' and '-' only, and starts with a letter or digit"
+        rule = "must start with a letter or digit and contain only letters, digits, '.', '_' and '-'"
         return f"{shown(value)} {PATTERNS.get(key, rule)}"
-    if kind in BOUNDS:
-        word, bound = BOUNDS[kind]
-        return f"must be {word} {context[bound]:g}, got {shown(value)}"
     if kind in ("too_short", "string_too_short"):
-        return "may not be empty"
-    if kind == "string_too_long":
-        return f"is longer than {context['max_length']} characters"
-    if kind == "multiple_of":
-        return f"must be a multiple of {context['multiple_of']}, got {shown(value)}"
-    return f"{fault['msg'][0].lower()}{fault['msg'][1:]}, got {shown(value)}"
+        return "must not be empty"
+    message = fault["msg"].replace("dictionary", "mapping").partition(" or instance of ")[0]
+    quote = "; put it in quotes" if kind == "string_type" and isinstance(value, bool | int | float) else ""
+    return f"{message[0].lower()}{message[1:]}, got {shown(value)}{quote}"
 
 
-def allowed_words(fault: dict) -> list[str]:
-    """Return the allowed values of a literal."""
-    return re.findall(r"'([^']*)'", fault["ctx"]["expected"])
-
-
-def not_allowed(value: Any, allowed: list[str]) -> str:
-    """Return the message for a value that is not allowed."""
+def not_allowed(value: Any, expected: str) -> str:
+    """Return the message for a value that is not allowed; `expected` is Pydantic's list of those that are."""
+    allowed = re.findall(r"'([^']*)'", expected)
     near = difflib.get_close_matches(str(value).lower(), allowed, n=1, cutoff=0.6)
     hint = f", did you mean '{near[0]}'?" if near else ""
     return f"{shown(value)} is not one of {', '.join(allowed)}{hint}"
@@ -154,25 +149,12 @@ def dotted(place: tuple) -> str:
     return text or "config"
 
 
-def of_one_branch(faults: list[dict]) -> list[dict]:
-    """Reduce the errors of a value that matches no branch of a union to those of the intended branch."""
-    places = {plain_place(fault["loc"]) for fault in faults}
-    parents = {place[:-1] for place in places if isinstance(place[-1], int)} if places - {()} else set()
-    faults = [f for f in faults if plain_place(f["loc"]) not in parents or f["type"] != "literal_error"]
-    literals: dict[tuple, dict] = {}
-    kept = []
+def one_per_value(faults: list[dict]) -> list[dict]:
+    """Reduce the errors of a value that matches no branch of a union to one: that of a word for text."""
+    found: dict[tuple, dict] = {}
     for fault in faults:
         place = plain_place(fault["loc"])
-        in_union = place != fault["loc"] and fault["loc"][-1] != "[key]"
-        if fault["type"] == "literal_error" and in_union:
-            if place in literals:
-                literals[place]["ctx"]["expected"] += fault["ctx"]["expected"]
-                continue
-            literals[place] = fault
-        if fault["type"] == "list_type" and in_union and place in literals:
-            if isinstance(fault["input"], str):
-                continue
-            kept.remove(literals[place])
-            fault["ctx"] = {"or": allowed_words(literals[place])}
-        kept.append(fault)
-    return kept
+        if place not in found or not isinstance(fault["input"], str):
+            found[place] = fault
+    lists = {place[:-1] for place in found if place and isinstance(place[-1], int)}
+    return [f for place, f in found.items() if place not in lists or f["type"] != "literal_error"]

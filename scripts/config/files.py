@@ -9,6 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from scripts.common.plain_text import visible
@@ -19,8 +20,7 @@ DEFAULT = Path("config/config.yaml")
 # With these options it is unknown whether the Snakefile reads its default configuration file, and which file that is.
 ELSEWHERE = ("--config", "--directory", "--profile", "--replace-workflow-config")
 SHORT = ("-C", "-d")
-LARGEST = 10_000_000  # bytes; larger files are not checked here
-SLOW = 100_000  # bytes that PyYAML's Python parser reads within a second
+LARGEST = 100_000  # bytes that PyYAML reads within a second; larger files are not checked here
 
 
 def check_config_files(words: list[str] | None = None) -> None:
@@ -64,52 +64,36 @@ def fault_of(file: Path) -> str | None:
     if file.is_dir():
         return f"{name}: is a folder, not a configuration file"
     if not file.exists():
-        return f"{name}: no such file" + ("" if file.suffix in ENDINGS else "; targets stand before --configfile")
+        hint = "" if file.suffix in ENDINGS else "; put targets before --configfile"
+        return f"{name}: does not exist{hint}"
     if not file.is_file() or file.stat().st_size > LARGEST:  # a pipe can be read once only
         return None
     try:
         text = file.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        return f"{name}:{line}: not UTF-8; save it in that encoding"
+        return f"{name}:{line}: is not UTF-8; save it in that encoding"
     except OSError as error:
         return f"{name}: {error.strerror}"
     return yaml_fault(text, name)
 
 
 def yaml_fault(text: str, name: str) -> str | None:
-    """Return one line on where a text is not valid YAML; None for YAML, JSON, and texts that take long to check."""
+    """Return one line on where a text is neither JSON nor YAML with keys at its top level; None if it is."""
     import yaml
 
-    quick = getattr(yaml, "CFullLoader", None)
-    if (quick and error_of(text, quick) is None) or len(text) > SLOW or is_json(text):
-        return None
-    error = error_of(text, yaml.FullLoader)  # the loader that Snakemake uses
-    if error is None:
-        return None
-    mark, start = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
-    what = getattr(error, "problem", None) or str(error).splitlines()[0]
-    what += f", in what begins in line {start.line + 1}" if start and mark and start.line < mark.line else ""
-    what += "; indent with spaces, not with tabs" if "'\\t'" in what else ""
-    return visible(f"{name}:{mark.line + 1}: not valid YAML: {what}" if mark else f"{name}: not valid YAML: {what}")
-
-
-def error_of(text: str, loader: type) -> Exception | None:
-    """Return a YAML loader's error for a text, or one for a text without keys; other exceptions give None."""
-    import yaml
-
+    with suppress(ValueError, RecursionError):
+        if isinstance(json.loads(text), dict):
+            return None
     try:
-        value = yaml.load(text, Loader=loader)  # noqa: S506 (Snakemake's own, or the same in C)
+        value = yaml.load(text, Loader=yaml.FullLoader)  # noqa: S506 (the loader that Snakemake uses)
     except yaml.YAMLError as error:
-        return error
+        mark, start = getattr(error, "problem_mark", None), getattr(error, "context_mark", None)
+        what = getattr(error, "problem", None) or str(error).splitlines()[0]
+        nested = start and mark and start.line < mark.line
+        what += f", in the part that begins in line {start.line + 1}" if nested else ""
+        what += "; indent with spaces, not with tabs" if "'\\t'" in what else ""
+        return visible(f"{name}{f':{mark.line + 1}' if mark else ''}: is not valid YAML: {what}")
     except Exception:
         return None
-    return None if isinstance(value, dict) else yaml.YAMLError("it has no keys at its top level")
-
-
-def is_json(text: str) -> bool:
-    """Return whether a text is a JSON object."""
-    try:
-        return isinstance(json.loads(text), dict)
-    except (ValueError, RecursionError):
-        return False
+    return None if isinstance(value, dict) else f"{name}: has no keys at its top level"

@@ -5,32 +5,25 @@ from typing import Literal
 
 from pydantic import Field
 
-from scripts.config.runs import Quant
+from scripts.config.runs import QUANTS
 from scripts.config.types import MetricName, Name, Number, Section
 
-Variant = Literal["base", "adapter", "merged", "shipped"] | Quant
+Variant = Literal["base", "adapter", "merged", "shipped", *QUANTS]
 
 
 class Gate(Section):
     """A condition on one metric; with a baseline, on the paired difference."""
 
-    metric: MetricName = Field(
-        description="Metric of the gate: a key of docs/reference/metrics.md or of `metrics_from`."
-    )
+    metric: MetricName = Field(description="Metric: a key of docs/reference/metrics.md or of `metrics_from`.")
     comparison: Literal["below", "above"] = Field(description="Side of the threshold on which the value must be.")
-    threshold: Number = Field(
-        description="Bound of the metric; with a baseline, of the difference (variant minus baseline)."
-    )
+    threshold: Number = Field(description="Bound of the metric; with a baseline, of variant minus baseline.")
     relative: bool = Field(False, description="With a baseline: the difference is a share of the baseline's value.")
     variant: Variant = Field("shipped", description="Variant whose value is used; `shipped` is the bundle's quant.")
     baseline: Variant | None = Field(None, description="Variant to compare with; none: the value itself is compared.")
     on_failure: Literal["hold", "rollback"] = Field("hold", description="Verdict when the gate clearly fails.")
-    runs: list[Name] | None = Field(
-        None, min_length=1, description="Runs with this gate (a run with a sweep: all its runs); none: all."
-    )
+    runs: list[Name] | None = Field(None, min_length=1, description="Runs (of a sweep: all of its runs); none: all.")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what doesn't fit."""
         if self.relative and self.baseline is None:
             yield "relative", "needs a 'baseline' to be relative to"
         if self.baseline is not None and self.baseline == self.variant:

@@ -11,9 +11,8 @@ from pydantic import ValidationError
 from scripts.common.errors import UserError
 from scripts.common.plain_text import visible
 from scripts.config.checks import conflicts_between, conflicts_in
-from scripts.config.duplicates import bomb_lines, duplicate_key_lines
 from scripts.config.expand import Origin, expand_gates, expand_runs, with_overrides
-from scripts.config.faults import dotted, explanation, known_key, of_one_branch, plain_place
+from scripts.config.faults import dotted, explanation, known_key, one_per_value, plain_place
 from scripts.config.paths import Roots, blocked_folders, missing_files
 from scripts.config.root import Config, Override
 from scripts.config.secrets import secret_lines
@@ -78,9 +77,7 @@ def holds(mapping: Any, keys: list) -> bool:
     return True
 
 
-def load_config(
-    raw: dict, files: Iterable[Path | str] = (), roots: Roots = (), command_line: dict | None = None
-) -> Config:
+def load_config(raw: dict, files: Iterable[Path | str] = (), roots: Roots = (), command_line=None) -> Config:
     """Apply overrides, expand sweeps, validate the configuration, and fill in the defaults.
 
     `files` are the YAML files that `raw` was read from, and `command_line` has the settings of `--config`; messages
@@ -90,29 +87,22 @@ def load_config(
     Raises ConfigError with one line for each error. If the configuration contains secrets, only these are reported,
     because other messages might show them.
     """
-    if bombs := [*bomb_lines(files)]:
-        raise ConfigError(bombs)
-    if secrets := [*secret_lines(raw)]:
-        raise ConfigError(secrets)
     sources = Sources(files, command_line)
-    lines = [*duplicate_key_lines(files), *override_lines(raw.get("override"), sources)]
-    config = with_overrides(raw)
+    if lines := [*sources.nested_aliases()] or [*secret_lines(raw)]:
+        raise ConfigError(lines)
+    lines = [*sources.duplicate_keys(), *override_lines(raw.get("override"), sources)]
+    config, override = with_overrides(raw), raw.get("override")
     origins, sweep_faults = expand_runs(config)
     expand_gates(config, origins)
-    override = raw.get("override")
     written = Written(origins, override if isinstance(override, dict) else {}, sources)
     result, field_lines, doubtful = validated(config, written)
     lines += [f"{sources.line(place)}{dotted(place)}: {message}" for place, message in sweep_faults] + field_lines
     if result is not None:
         conflicts = [*conflicts_in(result), *conflicts_between(result)]
-        lines += [
-            written.line(conflict.place, conflict.message)
-            for conflict in conflicts
-            if not doubtful & words(f"{conflict.place[-1]} {conflict.message}")
-        ]
+        conflicts = [each for each in conflicts if not doubtful & words(f"{each.place[-1]} {each.message}")]
         if roots:
-            unusable = [*missing_files(result, roots), *blocked_folders(result, roots[0])]
-            lines += [written.line(conflict.place, conflict.message) for conflict in unusable]
+            conflicts += [*missing_files(result, roots), *blocked_folders(result, roots[0])]
+        lines += [written.line(*conflict) for conflict in conflicts]
     if lines:
         raise ConfigError(lines)
     return result
@@ -142,22 +132,19 @@ def validated(config: dict, written: Written) -> tuple[Config | None, list[str],
         try:
             return Config.model_validate(config), lines, doubtful
         except ValidationError as error:
-            faults = of_one_branch(error.errors())
+            faults = one_per_value(error.errors())
         lines = lines or [written.line(plain_place(f["loc"]), explanation(f, Config)) for f in faults]
         for fault in faults:
             place = plain_place(fault["loc"])
             if fault["type"] == "extra_forbidden":
                 doubtful |= words(str(known_key(place, Config)))
-            place = place_of_mapping_entry(place[:-1] if fault["type"] == "missing" else place)
+            place = place[:-1] if fault["type"] == "missing" else place
+            positions = [i for i, part in enumerate(place) if isinstance(part, int) and i > 1]
+            place = place[: min(positions, default=len(place))]  # a list is removed as a whole
             if len(place) < 2:
                 return None, lines, doubtful
             doubtful |= words(str(place[-1]))
             remove(config, place)
-
-
-def place_of_mapping_entry(place: tuple) -> tuple:
-    """Return the place up to the first position in a list, because a list is removed as a whole."""
-    return place[: next((i for i, part in enumerate(place) if isinstance(part, int) and i > 1), len(place))]
 
 
 def remove(config: dict, place: tuple) -> None:

@@ -28,7 +28,6 @@ class GgufModel(Section):
     sha256: Sha256 | None = Field(None, description="SHA-256 of the wheel, as 64 hex digits.")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield an incomplete set of the keys of a package."""
         given = [key for key in ("package", "version", "sha256") if getattr(self, key) is not None]
         if given and len(given) < 3:
             yield "", f"{', '.join(given)}: a file in a package needs 'package', 'version' and 'sha256'"
@@ -46,12 +45,7 @@ class EmbeddedModel(Section):
     layers: int = Field(2, ge=1, le=16, description="Decoder layers.")
     vocabulary: int = Field(1024, ge=512, le=2048, description="Vocabulary size of the SentencePiece tokenizer.")
     context: int = Field(4096, ge=128, description="Longest sequence, in tokens.")
-    image_size: int = Field(
-        112,
-        ge=56,
-        le=1024,
-        description="For `mistral3`: longest edge of an image, in pixels; larger images are scaled down.",
-    )
+    image_size: int = Field(112, ge=56, le=1024, description="For `mistral3`: longest edge of an image in pixels.")
     vision_layers: int = Field(3, ge=3, le=16, description="For `mistral3`: layers of the vision tower.")
     seed: int = Field(0, ge=0, description="Seed of the weights.")
 
@@ -63,9 +57,7 @@ class Model(Section):
     hub: HubModel | None = Field(None, description="A hub model, pinned by commit.")
     path: FilePath | None = Field(None, description="A folder with a Hugging Face model.")
     gguf: GgufModel | None = Field(None, description="A GGUF file; its weights are dequantized.")
-    embedded: EmbeddedModel | None = Field(
-        None, description="A stand-in made here, for tests; `{}` takes the defaults."
-    )
+    embedded: EmbeddedModel | None = Field(None, description="A stand-in made here, for tests; `{}`: the defaults.")
     device: Literal["auto", "cpu"] = Field(
         "auto",
         description="`cpu`: for a small model. Its steps see no GPU, request little memory and, except for training, "
@@ -90,13 +82,12 @@ class Model(Section):
         return self.embedded is not None or self.device == "cpu"
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what doesn't fit."""
         if sum(getattr(self, source) is not None for source in SOURCES) != 1:
             yield "", "give exactly one of 'hub', 'path', 'gguf' and 'embedded'"
         if self.embedded is not None and self.trust_remote_code:
-            yield "trust_remote_code", "an embedded model brings no code along"
+            yield "trust_remote_code", "is not for an embedded model, which has no code"
         if self.gguf is not None and self.trust_remote_code:
-            yield "trust_remote_code", "a GGUF file brings no code along"
+            yield "trust_remote_code", "is not for a GGUF file, which has no code"
         if self.gguf is not None and self.architecture not in GGUF_ARCHITECTURES:
             yield "architecture", f"is '{self.architecture}'; a GGUF base is one of {', '.join(GGUF_ARCHITECTURES)}"
 

@@ -3,7 +3,7 @@
 import difflib
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,6 @@ from scripts.model.chat_templates import BUILT_IN_TEMPLATES
 
 Roots = Sequence[Path | str]
 FILE_KEYS = ("files", "validation_files", "test_files")
-NEAR = 3  # number of similar names to try at each level of a path
 
 
 def files_at(pattern: str, roots: Roots) -> list[str]:
@@ -58,7 +57,7 @@ def blocked_folders(config: Any, root: Path | str) -> Iterator[Conflict]:
         there = next((place for place in (Path(path), *Path(path).parents) if (Path(root) / place).exists()), None)
         if there is not None and not (Path(root) / there).is_dir():
             what = "is a file" if there == Path(path) else f"is below '{there}', which is a file"
-            yield Conflict(("pathvars", key), f"'{path}' {what}, not a folder: name another, or move the file")
+            yield Conflict(("pathvars", key), f"'{path}' {what}, not a folder: choose another folder, or move the file")
 
 
 def named_paths(config: Any) -> Iterator[tuple[tuple, str]]:
@@ -84,8 +83,7 @@ def named_paths(config: Any) -> Iterator[tuple[tuple, str]]:
 
 def is_inside(path: str, folder: str) -> bool:
     """Return whether a path is a folder or inside that folder."""
-    inner, outer = os.path.abspath(path), os.path.abspath(folder)
-    return os.path.commonpath([inner, outer]) == outer
+    return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
 def meant(word: str | None) -> str:
@@ -95,28 +93,13 @@ def meant(word: str | None) -> str:
 
 def similar_path(path: str, roots: Roots) -> str | None:
     """Return an existing path that is similar to a missing one: each of its parts is the same or similar."""
-    return next((found for root in roots for found in similar_below(str(root), Path(path).parts)), None)
-
-
-def similar_below(root: str, parts: tuple[str, ...], done: str = "") -> Iterator[str]:
-    """Yield existing paths below `root`/`done` whose parts are similar to `parts`; globs are kept."""
-    if not parts:
-        yield done
-        return
-    for name in candidates(os.path.join(root, done), parts[0]):
-        path = os.path.join(done, name)
-        if len(parts) == 1 or os.path.isdir(os.path.join(root, path)):
-            yield from similar_below(root, parts[1:], path)
-
-
-def candidates(folder: str, name: str) -> Iterable[str]:
-    """Return the name if it exists in the folder or is a glob that matches there; else the most similar names.
-
-    Names are compared without their suffix, because a common suffix does not make names similar.
-    """
-    if os.path.exists(os.path.join(folder, name)) or glob.glob(name, root_dir=folder):
-        return [name]
-    ended = bool(Path(name).suffix)
-    names = [other for other in sorted(glob.glob("*", root_dir=folder)) if bool(Path(other).suffix) == ended]
-    stems = difflib.get_close_matches(Path(name).stem, {Path(other).stem: None for other in names}, n=NEAR)
-    return difflib.get_close_matches(name, [other for other in names if Path(other).stem in stems], NEAR, 0)
+    for root in roots:
+        found = ""
+        for part in Path(path).parts:
+            near = difflib.get_close_matches(part, glob.glob("*", root_dir=os.path.join(root, found)), n=1)
+            if not near:
+                break
+            found = os.path.join(found, near[0])
+        else:
+            return found
+    return None

@@ -1,6 +1,7 @@
 """Generate reference pages, editor schema and list of metrics from the schema's classes and the metrics."""
 
 import argparse
+import datetime
 import json
 import sys
 from collections.abc import Iterator
@@ -33,7 +34,14 @@ Several files can be combined: `snakemake --configfile config/recipes/football.y
 replace settings of earlier ones. For completion in your editor, refer to the schema in the first line of a file in
 `config/`: `# yaml-language-server: $schema=schema.json`.
 """
-TYPE_NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", Any: "anything"}
+TYPE_NAMES = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    Any: "anything",
+    datetime.date: "date",
+}
 BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "multiple_of": "multiple of"}
 
 
@@ -56,7 +64,8 @@ def section_lines(section: type[BaseModel], place: tuple[str, ...]) -> Iterator[
     if place:
         yield f"{'#' * min(len([p for p in place if p != '<name>']) + 1, 4)} `{'.'.join(place)}`\n"
         yield f"{section.__doc__}\n"
-    rows = [(key, field) for key, field in section.model_fields.items() if place or not list(sections_in_field(field))]
+    fields = section.model_fields.items()
+    rows = [(key, field) for key, field in fields if place or not list(sections_in(field.annotation))]
     if rows:
         yield "| key | type | default | |\n|---|---|---|---|"
         yield from (
@@ -64,16 +73,11 @@ def section_lines(section: type[BaseModel], place: tuple[str, ...]) -> Iterator[
             for key, field in rows
         )
         yield ""
-    for key, field in section.model_fields.items():
-        for below in sections_in_field(field):
+    for key, field in fields:
+        for below in sections_in(field.annotation):
             kind = container(field.annotation)
             name = f"{key}[]" if kind is list else key
             yield from section_lines(below, (*place, name, *(["<name>"] if kind is dict else [])))
-
-
-def sections_in_field(field: FieldInfo) -> Iterator[type[BaseModel]]:
-    """Yield the sections in a field."""
-    yield from sections_in(field.annotation)
 
 
 def container(annotation: Any) -> type | None:
@@ -84,14 +88,8 @@ def container(annotation: Any) -> type | None:
 
 def type_text(field: FieldInfo) -> str:
     """Return a field's type in words, with its bounds."""
-    bounds = [f"{BOUNDS[key]} {value:g}" for key, value in constraints(field.metadata)]
-    return ", ".join([annotation_text(field.annotation), *bounds])
-
-
-def constraints(metadata: list) -> Iterator[tuple[str, float]]:
-    """Yield the numeric bounds among a field's metadata."""
-    for item in metadata:
-        yield from ((key, getattr(item, key)) for key in BOUNDS if getattr(item, key, None) is not None)
+    bounds = [(BOUNDS[key], getattr(item, key)) for item in field.metadata for key in BOUNDS if hasattr(item, key)]
+    return ", ".join([annotation_text(field.annotation), *(f"{word} {value:g}" for word, value in bounds)])
 
 
 def annotation_text(annotation: Any) -> str:
@@ -126,15 +124,6 @@ def default_text(field: FieldInfo) -> str:
 def cell(text: str | None) -> str:
     """Return text escaped for a table cell."""
     return (text or "").replace("|", "\\|").replace("\n", " ")
-
-
-def paths_without_description(section: type[BaseModel] = Config, start: str = "") -> Iterator[str]:
-    """Yield the dotted path of each key that has no description."""
-    for key, field in section.model_fields.items():
-        if not field.description:
-            yield start + key
-        for below in sections_in_field(field):
-            yield from paths_without_description(below, f"{start}{key}.")
 
 
 def generated_files() -> dict[Path, str]:

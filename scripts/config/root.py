@@ -8,9 +8,18 @@ from scripts.config.datasets import Datasets
 from scripts.config.environments import Environments
 from scripts.config.gates import Gates
 from scripts.config.models import Models
-from scripts.config.project import Project
 from scripts.config.runs import Runs
-from scripts.config.types import FilePath, Name, Section
+from scripts.config.types import FilePath, Name, Section, Text
+
+
+class Project(Section):
+    """Names for the metadata of GGUF files and for the model card; a change makes all GGUFs and their answers again."""
+
+    name: Text = Field("snaketune", description="Name of the project.")
+    organization: Text | None = Field(None, description="Publisher of the models.")
+    author: Text | None = Field(None, description="Author of the models.")
+    version: str = Field("v1.0", pattern=r"^v\d+(\.\d+)*$", description="Version of the models, such as `v1.0`.")
+    url: Text | None = Field(None, description="Page of the project.")
 
 
 class Override(Section):
@@ -31,9 +40,7 @@ class Config(Section):
     models: Models = Field(min_length=1, description="Base models.")
     runs: Runs = Field(min_length=1, description="Fine-tuning runs.")
     gates: Gates = Field({}, description="What a trained model must reach to be promoted.")
-    environments: Environments = Field(
-        Environments(), description="Environments of the steps with `--sdm conda` and `--sdm apptainer`."
-    )
+    environments: Environments = Field(Environments(), description="Environments with `--sdm conda` or `apptainer`.")
     offline: bool = Field(
         False,
         description="Do not use the network: hub models and datasets come from the local cache, the converter from the "

@@ -76,40 +76,31 @@ class Tokens(Section):
         "fail",
         description="A longer row fails the build, is cut on the right, or is left out; the ledger lists these rows.",
     )
-    max_truncated: Number = Field(
-        0.0, ge=0, le=1, description="Largest share of rows that may be cut or left out; above it the build fails."
-    )
-    max_untrained: Number = Field(
-        0.0, ge=0, le=1, description="Largest share of rows without a trained token; above it the build fails."
-    )
+    max_truncated: Number = Field(0.0, ge=0, le=1, description="Largest share of rows that may be cut or left out.")
+    max_untrained: Number = Field(0.0, ge=0, le=1, description="Largest share of rows that may have no trained token.")
     packing: bool = Field(
         False,
         description="Pack several examples into a row; they can't attend to each other. Off if the attention kernel "
         "does not support this.",
     )
-    window_overlap: int = Field(
-        64, ge=0, description="Token classification: tokens that two windows of a long text share; nothing is cut."
-    )
+    window_overlap: int = Field(64, ge=0, description="Token classification: tokens that two windows of a text share.")
     train_on: Literal["all_assistant_turns", "last_assistant_turn"] = Field(
         "all_assistant_turns", description="The assistant's turns that are trained on; prompts never are."
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what doesn't fit."""
         if self.truncation == "fail" and self.max_truncated > 0:
             yield "max_truncated", "has no effect with truncation 'fail', which allows no row to be cut"
         if self.window_overlap >= self.max_length - 2:
             for key in self.given("window_overlap"):
-                yield key, f"must be well below max_length ({self.max_length}), or windows get nowhere"
+                yield key, f"must be below max_length - 2 ({self.max_length - 2})"
 
 
 class Training(Section):
     """The optimisation; names follow `transformers.TrainingArguments` where it has the same setting."""
 
     epochs: Number = Field(3.0, gt=0, description="Passes over the training split.")
-    max_steps: int | None = Field(
-        None, ge=1, description="Stop after this many optimizer steps, even if the epochs are not finished."
-    )
+    max_steps: int | None = Field(None, ge=1, description="Largest number of optimizer steps; none: all epochs.")
     learning_rate: Number = Field(2e-4, gt=0, description="Peak learning rate.")
     scheduler: Literal["linear", "cosine", "constant", "constant_with_warmup", "cosine_with_min_lr", "inverse_sqrt"] = (
         Field("cosine", description="Learning rate schedule.")
@@ -117,13 +108,9 @@ class Training(Section):
     warmup_ratio: Number = Field(0.03, ge=0, lt=1, description="Share of the steps for warm-up.")
     micro_batch: int = Field(4, ge=1, description="Rows in one forward pass on one device.")
     accumulation: int = Field(4, ge=1, description="Forward passes per optimizer step, of all processes together.")
-    processes: int = Field(
-        1, ge=1, description="Processes on each node, each with its own GPU; they share the rows of a step."
-    )
+    processes: int = Field(1, ge=1, description="Processes on each node, each with its own GPU; they share the rows.")
     nodes: int = Field(1, ge=1, description="Nodes of a Slurm cluster that train together.")
-    sharding: Literal["none", "fsdp"] = Field(
-        "none", description="`fsdp`: each process holds a shard of the weights, for models that don't fit on one GPU."
-    )
+    sharding: Literal["none", "fsdp"] = Field("none", description="`fsdp`: each process holds a shard of the weights.")
     optimizer: Literal["adamw_torch", "adamw_torch_fused", "paged_adamw_32bit", "paged_adamw_8bit", "adafactor"] = (
         Field("adamw_torch", description="Optimizer; without CUDA the paged ones are replaced by plain AdamW.")
     )
@@ -149,14 +136,13 @@ class Training(Section):
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what doesn't fit."""
         if self.scheduler == "constant" and self.warmup_ratio > 0:
             for key in self.given("warmup_ratio"):
-                yield key, "has no effect with scheduler 'constant': use 'constant_with_warmup', or drop it"
+                yield key, "has no effect with scheduler 'constant': use 'constant_with_warmup', or delete the key"
         if self.early_stopping_patience is not None and not self.keep_best:
-            yield "early_stopping_patience", "needs 'keep_best: true', for it stops at the best evaluation"
+            yield "early_stopping_patience", "needs 'keep_best: true', because it stops after the best evaluation"
         if len(set(self.report_to)) != len(self.report_to):
-            yield "report_to", "names a tracker twice"
+            yield "report_to", "contains a tracker twice"
         yield from self.process_conflicts()
 
     @property
@@ -181,7 +167,7 @@ class Training(Section):
             if self.optimizer not in ("adamw_torch", "adamw_torch_fused"):
                 yield "optimizer", f"'{self.optimizer}' can't train sharded weights: use adamw_torch"
             if self.precision == "fp16":
-                yield "precision", "'fp16' isn't possible with sharding 'fsdp': use bf16"
+                yield "precision", "'fp16' can't be combined with sharding 'fsdp': use bf16"
 
 
 class Generation(Section):
@@ -190,12 +176,8 @@ class Generation(Section):
     max_new_tokens: int = Field(256, ge=1, description="Longest answer in tokens.")
     temperature: Number = Field(0.0, ge=0, description="Sampling temperature. 0: greedy, as comparisons need.")
     top_p: Number = Field(1.0, gt=0, le=1, description="Nucleus sampling; only with a temperature.")
-    top_k: int = Field(
-        0, ge=0, description="Sample from the k most probable tokens; 0: from all; only with a temperature."
-    )
-    min_p: Number = Field(
-        0.0, ge=0, lt=1, description="Smallest probability of a token, relative to the most probable one."
-    )
+    top_k: int = Field(0, ge=0, description="Sample from the k most probable tokens; 0: all; only with a temperature.")
+    min_p: Number = Field(0.0, ge=0, lt=1, description="Smallest probability of a token as a share of the greatest.")
     repetition_penalty: Number = Field(1.0, gt=0, description="Penalty of repeated tokens; 1: none.")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the sampling; each prompt has its own random stream.")
     batch_size: int = Field(8, ge=1, description="Prompts in a batch (transformers).")
@@ -211,10 +193,9 @@ class Generation(Section):
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what doesn't fit."""
         if self.temperature == 0:
             for key in self.given("top_p", "top_k", "min_p"):
-                yield key, "has no effect with temperature 0 (greedy): set a temperature, or drop it"
+                yield key, "has no effect with temperature 0 (greedy): set a temperature, or delete the key"
 
 
 class Vision(Section):
@@ -229,17 +210,12 @@ class Vision(Section):
         None, gt=0, description="Peak learning rate of the vision tower; none: `training.learning_rate`."
     )
     longest_edge: int | None = Field(
-        None,
-        ge=28,
-        description="Longest edge in pixels; larger images are scaled down; none: the processor's limit.",
+        None, ge=28, description="Longest edge in pixels; larger images are scaled down; none: the processor's limit."
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what doesn't fit."""
-        for rate, part in (
-            ("projector_learning_rate", "train_projector"),
-            ("vision_learning_rate", "train_vision_tower"),
-        ):
+        parts = {"projector_learning_rate": "train_projector", "vision_learning_rate": "train_vision_tower"}
+        for rate, part in parts.items():
             if getattr(self, rate) is not None and not getattr(self, part):
                 yield rate, f"has no effect without '{part}: true'"
 
@@ -253,31 +229,24 @@ class Head(Section):
         "`auto`: the best of five depths on the validation split. The merged model omits the layers above it.",
     )
     dropout: Number = Field(0.1, ge=0, lt=1, description="Dropout before the linear layer.")
-    class_weights: Literal["none", "balanced"] = Field(
-        "none", description="`balanced`: a class's weight is inversely proportional to its frequency."
-    )
+    class_weights: Literal["none", "balanced"] = Field("none", description="`balanced`: inverse to class frequencies.")
     load_in_4bit: bool = Field(False, description="Load the frozen backbone in 4 bits.")
     cache: Literal["auto", "always", "never"] = Field(
         "auto", description="Compute a frozen backbone's hidden states once; `auto`: if they fit on the disk."
     )
-    max_cache_gb: Number = Field(
-        20.0, gt=0, description="Largest size of the hidden states on disk with `cache: auto`, in GB."
-    )
+    max_cache_gb: Number = Field(20.0, gt=0, description="Largest size of the hidden states with `cache: auto`, in GB.")
 
 
 class Strategy(Section):
     """A way to ask the prompts."""
 
     system: str | None = Field(None, description="Replaces the system message; empty: removes it; none: unchanged.")
-    user: Template | None = Field(
-        None, description="Jinja template of the user's message; it sees `prompt` and `label`; none: unchanged."
-    )
+    user: Template | None = Field(None, description="Jinja template of the user's message with `prompt` and `label`.")
     shots: int = Field(0, ge=0, le=64, description="Number of training examples shown before the question.")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what doesn't fit."""
         for name in sorted(unknown_names(self.user or "", {"prompt", "label"})):
-            yield "user", f"knows no '{name}': it sees 'prompt' and 'label'"
+            yield "user", f"uses the unknown variable '{name}'; known: prompt, label"
 
 
 class PromptSet(Section):
@@ -289,14 +258,8 @@ class PromptSet(Section):
 class Parity(Section):
     """Limits of the comparison between the trained and the served model."""
 
-    max_kl: Number = Field(
-        0.02,
-        gt=0,
-        description="Largest mean KL divergence (nats) of next-token distributions between merged model and bf16 GGUF.",
-    )
-    prompts: int = Field(
-        16, ge=1, description="Prompts whose distributions are compared; token ids are compared for all prompts."
-    )
+    max_kl: Number = Field(0.02, gt=0, description="Largest mean KL divergence (nats) of merged model and bf16 GGUF.")
+    prompts: int = Field(16, ge=1, description="Prompts whose distributions are compared; token ids: all prompts.")
 
 
 class Score(Section):
@@ -307,9 +270,7 @@ class Score(Section):
         min_length=1,
         description="Metrics of docs/reference/metrics.md, or of `metrics_from`; none: all that apply.",
     )
-    metrics_from: FilePath | None = Field(
-        None, description="A Python file with your own metrics; see docs/how-to/add-a-metric.md."
-    )
+    metrics_from: FilePath | None = Field(None, description="Python file with metrics: docs/how-to/add-a-metric.md.")
     language: LanguageTag | None = Field(None, description="BCP 47 tag for tokenization; none: the dataset's.")
     generic_phrases: list[Pattern] = Field([], description="Regular expressions of generic phrases.")
     assistant_phrases: list[Pattern] = Field(
@@ -332,9 +293,7 @@ class OllamaParameters(Section):
     temperature: Number = Field(0.7, ge=0, description="Sampling temperature.")
     top_p: Number = Field(0.9, gt=0, le=1, description="Nucleus sampling.")
     top_k: int = Field(40, ge=0, description="Sample from the k most probable tokens.")
-    min_p: Number = Field(
-        0.0, ge=0, lt=1, description="Smallest probability of a token, relative to the most probable one."
-    )
+    min_p: Number = Field(0.0, ge=0, lt=1, description="Smallest probability of a token as a share of the greatest.")
     repeat_penalty: Number = Field(1.0, gt=0, description="Penalty of repeated tokens.")
     num_ctx: int | None = Field(None, ge=16, description="Context length in tokens; none: `tokens.max_length`.")
 
@@ -343,9 +302,7 @@ class Deploy(Section):
     """Contents of the bundle."""
 
     quant: Quant | None = Field(None, description="Quantization to ship; none: the last of `quants`.")
-    system: str | None = Field(
-        None, description="SYSTEM of the Modelfile; no-break spaces become plain spaces, which Ollama keeps."
-    )
+    system: str | None = Field(None, description="SYSTEM of the Modelfile; no-break spaces become plain spaces.")
     parameters: OllamaParameters = Field(
         OllamaParameters(),
         description="Sampling parameters. All except `num_ctx` are stored in the GGUF: a change makes GGUFs and their "
@@ -359,7 +316,6 @@ class Deploy(Section):
     limits: str = Field("", description="Known limits, for the model card.")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
-        """Yield what doesn't fit."""
         if fault := modelfile_fault(with_plain_spaces(self.system or "")):
             yield "system", fault
 
@@ -391,19 +347,13 @@ class Run(Section):
     )
     generation: Generation = Field(Generation(), description="How answers are generated.")
     prompt_sets: dict[Name, PromptSet] = Field({}, description="Further prompts by name; the set `test` always exists.")
-    strategies: dict[Name, Strategy] = Field(
-        {}, description="Ways to ask the test prompts, answered and scored side by side, by name."
-    )
-    strategy: Name | None = Field(
-        None, description="The strategy of the set `test` and of the bundle; none: the unchanged prompts."
-    )
+    strategies: dict[Name, Strategy] = Field({}, description="Ways to ask the test prompts, scored side by side.")
+    strategy: Name | None = Field(None, description="Strategy of the set `test` and the bundle; none: unchanged.")
     parity: Parity = Field(Parity(), description="Limits of the comparison between trained and served model.")
     score: Score = Field(Score(), description="Metrics and their settings.")
     deploy: Deploy = Field(Deploy(), description="The bundle.")
     sweep: dict[Text, Annotated[list[Any], Field(min_length=1)]] | None = Field(
-        None,
-        min_length=1,
-        description="Lists of values by key, such as `lora.r: [16, 32]`; one run per combination.",
+        None, min_length=1, description="Lists of values by key, such as `lora.r: [16, 32]`; one run per combination."
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
@@ -416,29 +366,29 @@ class Run(Section):
         for key in self.given(*by):
             decides, values = by[key]
             if getattr(self, decides) not in values:
-                yield key, f"is given, but the {decides} is '{getattr(self, decides)}'"
+                yield key, f"has no effect with {decides} '{getattr(self, decides)}'"
         if task.classifies:
             for key in self.tokens.given("truncation", "max_truncated", "max_untrained", "train_on"):
                 yield f"tokens.{key}", f"has no effect on the task '{self.task}': long texts come in windows"
             if self.tokens.window_overlap >= self.tokens.max_length - 2 and not [*self.tokens.given("window_overlap")]:
                 overlap = self.tokens.window_overlap
-                yield "tokens.max_length", f"leaves no room beside window_overlap ({overlap}, the default): set both"
+                yield "tokens.max_length", f"is too small for window_overlap ({overlap}, the default): set both"
         if self.method == "head" and self.training.optimizer not in ("adamw_torch", "adamw_torch_fused"):
             for key in self.training.given("optimizer"):
                 yield f"training.{key}", f"'{self.training.optimizer}' can't train a head: use adamw_torch"
         if self.method != "head" and self.head.layer != "last":
-            yield "head.layer", f"has no effect with method '{self.method}', which trains the whole depth: drop it"
+            yield "head.layer", f"has no effect with method '{self.method}', which trains all layers: delete the key"
         if self.head.layer == "auto" and self.head.cache == "never":
-            yield "head.layer", "'auto' trains on kept hidden states: drop head.cache 'never', or name a layer"
+            yield "head.layer", "'auto' needs stored hidden states: delete head.cache, or set a number"
         yield from self.process_conflicts()
         if self.tokens.packing and not task.packs:
             yield "tokens.packing", f"is for the task 'chat', but the task is '{self.task}'"
         if self.generation.load_in_4bit == "yes" and self.method == "full":
-            yield "generation.load_in_4bit", "there is no adapter over a 4-bit base with method 'full'"
+            yield "generation.load_in_4bit", "can't be 'yes' with method 'full', which has no 4-bit base"
         yield from self.prompt_conflicts()
         yield from self.quant_conflicts()
         if self.score.metrics is not None and len(set(self.score.metrics)) != len(self.score.metrics):
-            yield "score.metrics", "names a metric twice"
+            yield "score.metrics", "contains a metric twice"
 
     def process_conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield settings that do not work with several processes."""
@@ -457,7 +407,7 @@ class Run(Section):
             if task.reads_images:
                 yield "training.sharding", "'fsdp' is for text: a batch without images would wait for one with some"
             if self.lora.dora:
-                yield "lora.dora", "needs whole weights, which sharding 'fsdp' leaves nowhere: drop one of them"
+                yield "lora.dora", "needs whole weights, so it can't be combined with sharding 'fsdp'"
 
     def prompt_conflicts(self) -> Iterator[tuple[str, str]]:
         """Yield conflicts of prompt sets and strategies."""
@@ -467,12 +417,12 @@ class Run(Section):
                 yield key, "a token classifier takes texts, no prompts: drop it"
         for key in ("prompt_sets", "strategies"):
             if "test" in getattr(self, key):
-                yield f"{key}.test", "is the name of the test split: take another"
+                yield f"{key}.test", "is reserved for the test split: use another name"
         for name, strategy in self.strategies.items():
             if fault := modelfile_fault(with_plain_spaces(strategy.system or "")):
                 yield f"strategies.{name}.system", fault
             if name in self.prompt_sets:
-                yield f"strategies.{name}", "is the name of a prompt set: take another"
+                yield f"strategies.{name}", "is also the name of a prompt set: use another name"
         if self.strategy is not None and self.strategy not in self.strategies:
             known = ", ".join(self.strategies) or "none"
             yield "strategy", f"'{self.strategy}' is not among 'strategies' ({known})"
@@ -494,7 +444,7 @@ class Run(Section):
                 yield "deploy.quant", f"{what} has no GGUF: drop it"
             return
         if len(set(self.quants)) != len(self.quants):
-            yield "quants", "names a quant twice"
+            yield "quants", "contains a quant twice"
         if self.deploy.quant is not None and self.deploy.quant not in ("bf16", *self.quants):
             yield "deploy.quant", f"'{self.deploy.quant}' is not among 'quants' ({', '.join(self.quants)})"
 

@@ -54,4 +54,4 @@ def refusal(place: tuple, kind: str) -> str:
     shown = dotted(place)
     for pattern in SECRET_VALUES.values():
         shown = pattern.sub("…", shown)
-    return f"{shown}: is {kind}; a configuration is no place for it: set it in the environment (HF_TOKEN and the like)"
+    return f"{shown}: is {kind}, which must not be in a configuration; use an environment variable (HF_TOKEN etc.)"

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from typing import Annotated, Any, ClassVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, StringConstraints, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 
 from scripts.common.plain_text import name_fault
 from scripts.score.metrics import METRICS
@@ -38,26 +38,12 @@ def number_from_scientific(value: Any) -> Any:
     return float(value) if isinstance(value, str) and SCIENTIFIC.fullmatch(value) else value
 
 
-def text_of_date(value: Any) -> Any:
-    """Convert a date back to text such as ``2024-07-26``, because YAML reads this as a date."""
-    return value.isoformat() if type(value) is datetime.date else value
-
-
-def iso_date(text: str) -> str:
-    """Return the text. Raises ValueError if it is not a date in the form YYYY-MM-DD."""
-    try:
-        datetime.date.fromisoformat(text)
-    except ValueError:
-        raise ValueError("is no day in the form YYYY-MM-DD") from None
-    return text
-
-
 def compiled(pattern: str) -> str:
     """Return the pattern. Raises ValueError if Python's ``re`` can't compile it."""
     try:
         re.compile(pattern)
     except re.error as error:
-        raise ValueError(f"is no valid regular expression: {error}") from None
+        raise ValueError(f"is not a valid regular expression: {error}") from None
     return pattern
 
 
@@ -75,7 +61,7 @@ def parsed(template: str) -> str:
     try:
         Environment(autoescape=True).parse(template)
     except TemplateSyntaxError as error:
-        raise ValueError(f"is no valid Jinja template: {error.message}") from None
+        raise ValueError(f"is not a valid Jinja template: {error.message}") from None
     return template
 
 
@@ -87,7 +73,7 @@ def unknown_names(template: str, known: set[str]) -> set[str]:
 
 
 Number = Annotated[float, BeforeValidator(number_from_scientific)]
-Day = Annotated[str, BeforeValidator(text_of_date), AfterValidator(iso_date)]
+Day = Annotated[datetime.date, Field(strict=False)]  # YAML reads an unquoted date as such, a quoted one as text
 Pattern = Annotated[str, AfterValidator(compiled)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$", max_length=80)]
 Revision = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{40}$")]

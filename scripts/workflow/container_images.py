@@ -13,15 +13,14 @@ DIGITS = 12
 COMPILED = "gguf"  # the environment with a package that is built from source for a CPU
 
 
-def lock_name(environment: str, torch: str, root: Path) -> str:
-    """Return the name of an environment's lock: `<env>.cpu` for the CPU variant if it exists, else `<env>`."""
-    cpu = torch == "cpu" and (root / "envs" / f"{environment}.cpu.lock").is_file()
-    return f"{environment}.cpu" if cpu else environment
-
-
 def variant(environment: str, torch: str, root: Path) -> str | None:
     """Return `cpu` or `cuda` for an environment with torch; None for other environments."""
     return torch if (root / "envs" / f"{environment}.cpu.lock").is_file() else None
+
+
+def lock_name(environment: str, torch: str, root: Path) -> str:
+    """Return the name of an environment's lock: `<env>.cpu` for the CPU variant if it exists, else `<env>`."""
+    return f"{environment}.cpu" if variant(environment, torch, root) == "cpu" else environment
 
 
 def shared_image(name: str, root: Path) -> Path:
@@ -48,24 +47,6 @@ def built_image(environment: str, torch: str, root: Path) -> Path:
     """Return the path of the image for steps: the native image if it exists, else the portable image."""
     native, portable = (image_file(environment, torch, root, native) for native in (True, False))
     return native if native.exists() else portable
-
-
-def lacking(missing: list[str], torch: str, root: Path) -> str:
-    """Return the message for environments without an image: what to build, or which setting to change.
-
-    If CPU images were built for them, the message suggests the setting for these instead of building CUDA images.
-    """
-    for_cpu = [name for name in missing if variant(name, "cpu", root) and built_image(name, "cpu", root).exists()]
-    if torch == "cpu" or not for_cpu:
-        return f"no container image of {', '.join(missing)}: {command(missing, torch)}"
-    text = f"the container images of {', '.join(for_cpu)} are for a CPU: set environments: {{torch: cpu}}"
-    rest = [name for name in missing if not built_image(name, "cpu", root).exists()]
-    return f"{text}, and {command(rest, 'cpu')}" if rest else text
-
-
-def command(environments: list[str], torch: str) -> str:
-    """Return the command that builds images."""
-    return f'make containers ENVS="{" ".join(environments)}" TORCH={torch}'
 
 
 def digest_of(names: list[str], root: Path) -> str:

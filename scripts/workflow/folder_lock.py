@@ -21,6 +21,7 @@ from scripts.common.parent_watchdog import OWNER, machine, owner_of
 
 LOCK_FILE = "one_at_a_time.lock"
 PATIENCE = 3  # seconds; a step briefly holds the lock to check whether its workflow is running
+log = logging.getLogger("snaketune")
 
 
 class FolderInUseError(Exception):
@@ -41,10 +42,11 @@ def held(path: Path) -> Iterator[bool]:
         except BlockingIOError:
             owner = owner_of(file)
             raise FolderInUseError(
-                f"Another snakemake is at work in this folder, process {owner.get('pid')} on {owner.get('host')}: "
-                "wait for it or end it. Side by side they can work in other folders (--directory, with --configfile)."
+                f"Another snakemake is running in this folder, process {owner.get('pid')} on {owner.get('host')}: "
+                "wait for it or stop it. To run two at a time, use another folder (--directory, with --configfile)."
             ) from None
-        except OSError:
+        except OSError as error:
+            log.warning("%s can't be locked (%s): another snakemake in this folder would not be noticed", path, error)
             yield False
             return
         last = owner_of(file)
@@ -85,7 +87,7 @@ def one_workflow_at_a_time() -> None:
             with held(path) as may_remove:
                 if may_remove:
                     if any(True for _ in self._read_locks()):
-                        logger.info("A run that was killed left its lock: removed, for nobody else is at work here.")
+                        logger.info("Removed the lock of a killed run: no other snakemake is running in this folder.")
                     self.cleanup_locks()
                     (self.path / "locks").mkdir(exist_ok=True)
                 with own_lock(self), owned(path):

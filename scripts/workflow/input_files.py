@@ -36,23 +36,19 @@ def gguf_file(prepared: Prepared, model: str) -> str:
     return f"<results>/models/{model}.gguf" if gguf.package else prepared.located(gguf.file)
 
 
-def chat_template_name(prepared: Prepared, model: str) -> str | None:
-    """Return the name or path of a model's chat template: the configuration's, or a stand-in's by architecture."""
+def chat_template(prepared: Prepared, model: str) -> list[str]:
+    """Return the file of a model's chat template if the configuration names a file."""
+    name = prepared.config.models[model].chat_template
+    return [prepared.located(name)] if name and name not in BUILT_IN_TEMPLATES else []
+
+
+def chat_template_option(prepared: Prepared, model: str) -> list:
+    """Return the option for a model's chat template: a file, a built-in one, or a stand-in's by its architecture."""
     section = prepared.config.models[model]
-    return section.chat_template or (section.embedded and BUILT_IN[section.architecture])
-
-
-def chat_template(prepared: Prepared, model: str) -> str | list:
-    """Return the file of a model's chat template if it is not built in."""
-    name = chat_template_name(prepared, model)
-    return prepared.located(name) if name and name not in BUILT_IN_TEMPLATES else []
-
-
-def built_in_template(prepared: Prepared, model: str) -> list:
-    """Return the option for a model's chat template if it is built in."""
-    name = chat_template_name(prepared, model)
-    built_in = name in BUILT_IN_TEMPLATES
-    return ["--chat-template", *prepared.own_file(f"scripts/model/templates/{name}.jinja")] if built_in else []
+    name = section.chat_template or (section.embedded and BUILT_IN[section.architecture])
+    if name in BUILT_IN_TEMPLATES:
+        return ["--chat-template", *prepared.own_file(f"scripts/model/templates/{name}.jinja")]
+    return ["--chat-template", *chat_template(prepared, model)] if name else []
 
 
 def model_folder(prepared: Prepared, model: str) -> str:

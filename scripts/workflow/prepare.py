@@ -23,7 +23,7 @@ from scripts.config.load import load_config
 from scripts.config.paths import files_at
 from scripts.config.root import Config
 from scripts.workflow.code_digest import step_code
-from scripts.workflow.container_images import built_image, lacking, lock_name
+from scripts.workflow.container_images import built_image, lock_name
 from scripts.workflow.container_settings import (
     bound_arguments,
     host_folders,
@@ -170,7 +170,8 @@ def prepare_containers(workflow: Any, prepared: Prepared) -> None:
     config, root = prepared.config, prepared.root
     missing = [name for name, file in prepared.images.items() if "://" not in file and not os.path.exists(file)]
     if missing:
-        raise UserError(lacking(missing, config.environments.torch, root))
+        command = f'make containers ENVS="{" ".join(missing)}" TORCH={config.environments.torch}'
+        raise UserError(f"no container image of {', '.join(missing)}", remedy=f"build it with `{command}`")
     for folder in (HOME, *config.pathvars.values()):
         os.makedirs(folder, exist_ok=True)
     os.environ.update(passed_variables(os.environ, "apptainer" if shutil.which("apptainer") else "singularity"))

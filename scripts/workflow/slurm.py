@@ -2,50 +2,21 @@
 
 import re
 import subprocess
-import sys
-from collections.abc import Callable
-from difflib import get_close_matches
-from typing import Any, NamedTuple
+from typing import Any
 
 # Snakemake's plugin queries its jobs at least every 180 seconds. Slurm must remember ended jobs for this time.
-LONGEST_LOOK = 180
-PROFILE = "profiles/slurm"
-NAMED = re.compile(r"[^\s'\"\\$`;&|<>(){}*?~#!]*")
-GPU = re.compile(r"[A-Za-z0-9_.]*")  # what the plugin accepts
-LONGEST_WARNING = 65535  # seconds; the maximum of sbatch
-
-
-class Variable(NamedTuple):
-    """The allowed values of a variable of the profile: as text, and as a function."""
-
-    may_be: str
-    takes: Callable[[Any], bool]
-
-
-def is_name(value: Any) -> bool:
-    """Return whether a value is None or a name for sbatch."""
-    return value is None or (type(value) in (str, int) and NAMED.fullmatch(str(value)) is not None)
-
-
-def is_gpu(value: Any) -> bool:
-    """Return whether a value is None or a GPU model that the plugin accepts."""
-    return value is None or (type(value) in (str, int) and GPU.fullmatch(str(value)) is not None)
-
-
-def is_warning(value: Any) -> bool:
-    """Return whether a value is a number of seconds that sbatch accepts."""
-    return str(value).isdecimal() and 0 < int(value) <= LONGEST_WARNING
-
-
-NAME = Variable('one name without spaces, or ""', is_name)
+LONGEST_INTERVAL = 180
+PROFILE = "the profile for Slurm"
+NAME = (r"[^\s'\"\\$`;&|<>(){}*?~#!]*", 'a name without spaces, or ""')
+# The variables of the profile: the pattern of allowed values, and its description.
 VARIABLES = {
     "partition": NAME,
     "account": NAME,
     "qos": NAME,
     "gpu_partition": NAME,
-    "gpu_model": Variable('letters, digits, "_" and "." as in `sinfo -o %G`, or ""', is_gpu),
-    "warning": Variable(f"whole seconds from 1 to {LONGEST_WARNING}", is_warning),
-    "arrays": Variable("true or false", lambda value: type(value) is bool),
+    "gpu_model": (r"[A-Za-z0-9_.]*", 'letters, digits, "_" and "." as in `sinfo -o %G`, or ""'),
+    "warning": (r"[1-9]\d{0,4}", "whole seconds, at least 1"),
+    "arrays": (r"True|False", "true or false"),
 }
 
 
@@ -54,23 +25,12 @@ def check_variables(found: dict[str, Any]) -> None:
 
     `found` holds all names of the profile's template; names that are not in VARIABLES are ignored.
     """
-    for name, variable in VARIABLES.items():
+    for name, (pattern, allowed) in VARIABLES.items():
         if name not in found:
-            near = get_close_matches(name, [other for other in found if other not in VARIABLES], n=1)
-            meant = f"; is '{near[0]}' meant to be it?" if near else ""
-            raise SystemExit(f"{profile()}: __variables__ has no '{name}': {variable.may_be}{meant}")
-        if not variable.takes(found[name]):
-            raise SystemExit(f"{profile()}: '{name}' is {found[name]!a}: it may be {variable.may_be}")
-
-
-def profile() -> str:
-    """Return the file of the profile that Snakemake uses, which may be a copy of profiles/slurm."""
-    name, words = PROFILE, iter(sys.argv[1:])
-    for word in words:
-        option, equals, value = word.partition("=")
-        if option == "--workflow-profile":
-            name = value if equals else next(words, name)
-    return name if name.endswith(".yaml") else f"{name.rstrip('/')}/profile.yaml"
+            raise SystemExit(f"{PROFILE}: __variables__ has no '{name}': add it, with {allowed}")
+        text = "" if found[name] is None else str(found[name])
+        if not re.fullmatch(pattern, text) or (type(found[name]) is bool) != (name == "arrays"):
+            raise SystemExit(f"{PROFILE}: '{name}' is {found[name]!a}: set it to {allowed}")
 
 
 def status_command() -> str:
@@ -81,13 +41,13 @@ def status_command() -> str:
     neither command works.
     """
     age = re.search(r"^MinJobAge\s*=\s*(\d+)", printed("scontrol", "show", "config"), re.MULTILINE)
-    if age is None or int(age[1]) > LONGEST_LOOK:
+    if age is None or int(age[1]) > LONGEST_INTERVAL:
         return "squeue"
     if printed("sacctmgr", "--noheader", "--parsable2", "show", "cluster", "format=cluster").strip():
         return "sacct"
     raise SystemExit(
-        f"This Slurm forgets a job {age[1]} s after its end and keeps no accounts: nobody could tell how jobs ended. "
-        f"Ask its administrator for MinJobAge={LONGEST_LOOK + 120} or for slurmdbd."
+        f"Slurm forgets a job {age[1]} s after its end and has no accounting: how jobs ended can't be found out. "
+        f"Ask its administrator for MinJobAge={LONGEST_INTERVAL + 120} or for slurmdbd."
     )
 
 

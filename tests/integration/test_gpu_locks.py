@@ -80,7 +80,7 @@ def test_a_job_that_waits_says_for_what(machine, started, tmp_path):
     step = [sys.executable, "-m", "scripts.dataset.ingest_records", "--gpus", "1", "--log", str(tmp_path / "log"), "no"]
     step += [word for option in ("records", "quarantine", "counts") for word in (f"--{option}", str(tmp_path / option))]
     started.append(subprocess.Popen(step, env=machine, cwd=ROOT, stderr=subprocess.PIPE, text=True))
-    assert "waits for 1 of GPU 0, 1: other jobs have them" in started[-1].stderr.readline()
+    assert "waits for 1 of the GPUs 0, 1, which other jobs use" in started[-1].stderr.readline()
 
 
 def test_many_jobs_on_few_gpus_never_share_though_some_are_killed(machine, started):
@@ -128,7 +128,7 @@ def test_a_step_sees_as_many_gpus_as_it_asks_for_and_no_more_than_there_are(mach
     assert without == before
     assert take_devices(0, machine) == []
     assert machine.pop("CUDA_VISIBLE_DEVICES") == ""
-    with pytest.raises(UserError, match="asks for 3 GPUs, and there are 2: 0, 1"):
+    with pytest.raises(UserError, match="needs 3 GPUs, but there are only 2: 0, 1"):
         take_devices(3, machine)
 
 

@@ -15,8 +15,8 @@ ODD_NAMES = (
 REFUSED_PATHS = {
     "{dataset}.jsonl": "has braces, which Snakemake would fill in; rename it",
     "data/*.jsonl": "matches 'data/{dataset}.jsonl', which has braces, which Snakemake would fill in; rename it",
-    "-x.jsonl": "begins like an option; write './-x.jsonl'",
-    "--log=ran.jsonl": "begins like an option; write './--log=ran.jsonl'",
+    "-x.jsonl": "starts like an option; write './-x.jsonl'",
+    "--log=ran.jsonl": "starts like an option; write './--log=ran.jsonl'",
     "a\nb.jsonl": "has control characters; rename it",
     "a\x1b[2J.jsonl": "has control characters; rename it",
     "a\u202elnosj.jsonl": "has control characters; rename it",
@@ -68,7 +68,7 @@ def test_names_and_paths_that_would_be_something_else_are_refused_all_at_once(pr
     for number, fault in enumerate(REFUSED_PATHS.values()):
         assert sum(line.startswith(f"datasets.odd{number}.files") and line.endswith(fault) for line in said) == 1
     for kind in ("runs", "datasets"):
-        lines = [line for line in said if line.startswith(f"{kind}.") and "may hold letters, digits" in line]
+        lines = [line for line in said if line.startswith(f"{kind}.") and "must start with a letter or digit" in line]
         assert len(lines) == len(REFUSED_NAMES)
     assert all(line.isprintable() for line in said)
 
@@ -76,10 +76,10 @@ def test_names_and_paths_that_would_be_something_else_are_refused_all_at_once(pr
 def test_a_yaml_tag_that_makes_an_object_and_aliases_that_stand_for_billions_are_refused(project):
     *_, line = faults(project, CONFIG + "project: {name: !!python/object/apply:os.system ['touch ran']}\n")
     assert line.startswith("config/config.yaml:")
-    assert "not valid YAML: could not determine a constructor for the tag" in line
+    assert "is not valid YAML: could not determine a constructor for the tag" in line
     bomb = "a: &a [x, x, x, x, x, x, x, x, x, x]\n"
     for above, name in zip("abcdefghi", "bcdefghij", strict=True):
         bomb += f"{name}: &{name} [{', '.join([f'*{above}'] * 10)}]\n"
     (line,) = [line for line in faults(project, CONFIG + bomb) if "its aliases" in line]
-    assert line.startswith("config/config.yaml: its aliases stand for 1")
+    assert line.startswith("config/config.yaml: its aliases expand to 1")
     assert line.endswith("entries; write a configuration without nested aliases")

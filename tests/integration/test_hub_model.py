@@ -96,19 +96,22 @@ def test_a_model_that_was_carried_in_is_taken_at_its_commit_and_one_by_half_is_r
     weights.unlink()
     done = fetch(tmp_path / "n", HF_HUB_CACHE=cache, **NOWHERE)
     assert done.returncode == 1
-    assert "is not whole in the hub cache" in done.stderr
+    assert "is incomplete in the hub cache" in done.stderr
 
 
 def test_what_was_not_carried_in_is_one_line_that_says_how(tmp_path, monkeypatch):
     done = fetch(tmp_path / "m", HF_HUB_CACHE=tmp_path / "cache", **NOWHERE)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert f"model '{REPOSITORY}' at 0123456789ab is not there in the hub cache" in done.stderr
-    assert f"hf download {REPOSITORY} --repo-type model --revision {REVISION}; carry that cache here" in done.stderr
+    assert f"model '{REPOSITORY}' at 0123456789ab is missing in the hub cache" in done.stderr
+    assert (
+        f"hf download {REPOSITORY} --repo-type model --revision {REVISION}; copy that cache to this machine"
+        in done.stderr
+    )
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UserError, match=f"dataset '{REPOSITORY}' .* --repo-type dataset --revision {REVISION}"):
         snapshot_from_cache("dataset", REPOSITORY, REVISION)
     monkeypatch.setenv("SNAKETUNE_OFFLINE", "1")
-    with pytest.raises(UserError, match=r"name it in SNAKETUNE_LLAMA_CPP_ARCHIVE \(docs/how-to/air-gapped.md\)"):
+    with pytest.raises(UserError, match=r"set SNAKETUNE_LLAMA_CPP_ARCHIVE to its path \(docs/how-to/air-gapped.md\)"):
         fetch_converter(CONVERTER, tmp_path / "tools")
 
 

@@ -100,8 +100,8 @@ def test_what_failed_comes_last_and_alone_once_for_each_cause(workflow):
     """A job that succeeded when it was tried again is none of them; `full` could not write its log."""
     lines = run(workflow, "a once bad worse full wrong killed", "--retries", "1", status=1)
     assert [line for line in lines if line.startswith("[")][-1].startswith("[2/7] ")
-    assert lines.count("do_step once is tried again") == 1
-    [start] = [i for i, line in enumerate(lines) if line.startswith("5 of 7 jobs failed. What is done is kept")]
+    assert lines.count("do_step once is retried") == 1
+    [start] = [i for i, line in enumerate(lines) if line.startswith("5 of 7 jobs failed. Finished jobs are kept")]
     blocks = [block.split("\n") for block in "\n".join(lines[start + 2 :]).split("\n\n")]
     causes = {message: {re.sub(r"do_step (\w+) \(.*", r"\1", name) for name in names} for *names, message in blocks}
     assert causes.pop("data.jsonl:3: has no 'question'; it has prompt") == {"bad", "worse", "full"}

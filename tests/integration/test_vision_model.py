@@ -58,7 +58,7 @@ def test_grid_and_pixels_are_those_of_transformers_own_processor(tiny_vision_bas
 
 
 def test_an_image_that_scaling_leaves_nothing_of_and_a_text_model_are_refused(processor, tiny_base):
-    with pytest.raises(UserError, match="an image of 1 x 900 pixels is too thin: scaled to 112, nothing of it is left"):
+    with pytest.raises(UserError, match="an image of 1 x 900 pixels is too thin: scaled to 112, it has no pixels"):
         image_grid(processor, (1, 900))
     assert image_grid(processor, (9, 900)) == (4, 1)
     with pytest.raises(UserError, match="has no image processor; the task 'vision' needs a vision model"):
@@ -85,7 +85,7 @@ def test_a_conversation_has_the_tokens_that_the_processor_makes(processor, tmp_p
 def test_texts_that_hold_an_image_token_and_templates_without_images_are_refused(processor, tmp_path):
     tokenizer = VisionTokenizer(processor, tmp_path)
     for text in ("[IMG]", "so [IMG_END] so"):
-        with pytest.raises(UserError, match=r"a text holds '\[IMG.*\]', which stands for an image"):
+        with pytest.raises(UserError, match=r"a text contains '\[IMG.*\]', which is reserved for images"):
             prompt_ids(tokenizer, [{"role": "user", "content": text}])
     template = template_text("mistral3").replace('turn.text + "[IMG]"', "turn.text")
     with pytest.raises(UserError, match="the chat template renders 0 images of 1"):
@@ -113,8 +113,8 @@ def test_what_is_no_image_of_the_folder_is_one_clear_line(tmp_path):
     (folder / "text.png").write_text("no image")
     (folder / "half.png").write_bytes(outside.read_bytes()[: outside.stat().st_size // 2])
     for name, line in (
-        ("../outside.png", r"\.\./outside\.png: leaves the dataset's folder"),
-        ("link.png", r"link\.png: leaves the dataset's folder"),
+        ("../outside.png", r"\.\./outside\.png: is outside the dataset's folder"),
+        ("link.png", r"link\.png: is outside the dataset's folder"),
         ("none.png", r"none\.png: is missing; make the dataset's folder again"),
         ("text.png", r"text\.png: can't be opened as an image"),
         ("half.png", r"half\.png: can't be read as an image"),

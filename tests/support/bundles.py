@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scripts.config.datasets import Dataset
 from scripts.config.models import Model
-from scripts.config.project import Project
+from scripts.config.root import Project
 from scripts.deploy.build_bundle import main
 
 

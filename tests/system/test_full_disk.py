@@ -20,7 +20,7 @@ TARGETS = {
     "results/runs/cards/gguf/bf16.gguf": "convert_to_gguf",
 }
 # Training names the checkpoint that has no room.
-WHAT = r"the disk is full; make room there|the checkpoint of step \d+ can't be written: .*; free disk space"
+WHAT = r"the disk is full; free some space|the checkpoint of step \d+ can't be written: .*; free disk space"
 LINE = re.compile(rf"^(?:(\w+) .*\(\S+\):\n)?\S+: (?:{WHAT})", re.MULTILINE)
 EXACT = (
     "models/small/model.safetensors", "runs/cards/tokens/train.arrow",

@@ -82,7 +82,7 @@ def test_a_model_that_was_not_carried_in_is_named_at_once(project):
     with project.edited("config/config.yaml", lambda text: text.replace("embedded: {", f"{hub} #")):
         done = run(project, "results/models/small/manifest.json", HF_HUB_CACHE=str(project.folder / "cache"))
     assert done.returncode == 1
-    line = "model 'someone/thing' at 0123456789ab is not there in the hub cache"
+    line = "model 'someone/thing' at 0123456789ab is missing in the hub cache"
     assert done.stdout.count(line) == 1
     assert done.stdout.splitlines()[-1].startswith(line)
     assert reached(project) == ""
@@ -92,7 +92,7 @@ def test_the_converter_that_was_not_carried_in_is_named_at_once(project):
     done = run(project, "results/tools/llama.cpp/manifest.json")
     assert done.returncode == 1
     assert done.stdout.count("\nthe archive of llama-cpp-python") == 1
-    assert f"name it in {ARCHIVE_VARIABLE} (docs/how-to/air-gapped.md)" in done.stdout
+    assert f"set {ARCHIVE_VARIABLE} to its path (docs/how-to/air-gapped.md)" in done.stdout
     assert reached(project) == ""
 
 

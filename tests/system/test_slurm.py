@@ -39,7 +39,7 @@ def test_a_cluster_that_could_not_tell_how_jobs_ended_is_refused(slurm, tmp_path
     finally:
         settings.write_text(before)
         slurm.run("scontrol", "reconfigure")
-    assert "This Slurm forgets a job 60 s after its end" in (project.folder / "slurm.log").read_text()
+    assert "Slurm forgets a job 60 s after its end" in (project.folder / "slurm.log").read_text()
 
 
 @pytest.mark.parametrize("option", ["--workflow-profile", "--profile"])

@@ -52,7 +52,7 @@ def wait_for_checkpoint(project) -> None:
 def test_a_second_workflow_is_refused_in_one_line_and_goes_on_when_the_first_is_killed(project, running):
     second = project.snakemake(FACTS, "--quiet", "host", "reason", "rules")
     assert second.returncode == 1
-    said = [line for line in second.stdout.splitlines() if "Another snakemake is at work in this folder" in line]
+    said = [line for line in second.stdout.splitlines() if "Another snakemake is running in this folder" in line]
     assert len(said) == 1
     assert f"process {running.pid} on " in said[0]
     assert "Traceback" not in second.stdout
@@ -72,7 +72,7 @@ def test_a_second_workflow_is_refused_in_one_line_and_goes_on_when_the_first_is_
     end_soon(project)
     third = project.snakemake(FACTS, "--quiet", "host", "reason", "rules")
     assert third.returncode == 0, third.stdout
-    assert "killed left its lock" not in third.stdout, "--unlock had removed it"
+    assert "lock of a killed run" not in third.stdout, "--unlock had removed it"
 
 
 @pytest.mark.parametrize("how", ["SIGTERM", "Ctrl-C"])
@@ -87,7 +87,7 @@ def test_a_signal_ends_the_workflow_and_all_below_it_at_a_checkpoint(project, ru
     wait_until_gone(tree, 30)
     said = running.said()
     assert re.search(rf"stopped by {how} after step \d+ of \d+", said), said
-    assert "What is done is kept" in said
+    assert "Finished jobs are kept" in said
     assert not (project.folder / ".snakemake/locks").exists()
     end_soon(project)
     assert project.snakemake(FACTS, "--quiet", "host", "reason", "rules").returncode == 0
@@ -100,7 +100,7 @@ def test_a_step_whose_workflow_was_killed_stops_and_is_not_in_the_way(project, r
     end_soon(project)
     again = project.snakemake(FACTS, "--quiet", "host", "reason", "rules")
     assert again.returncode == 0, again.stdout
-    assert "A run that was killed left its lock: removed" in again.stdout
+    assert "Removed the lock of a killed run" in again.stdout
     assert is_gone(running.training)
 
 

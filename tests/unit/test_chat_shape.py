@@ -31,7 +31,7 @@ LOOP = "{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}"
         (LOOP.replace("\n", "{{ m.content | length }}|"), "the chat template is more than fixed text around messages"),
         (LOOP.replace("m.role", "loop.index ~ m.role"), "the chat template is more than fixed text around messages"),
         ("{{ strftime_now('%Y') }}" + LOOP, "the chat template writes the current date"),
-        ("{{ add_generation_prompt }}" + LOOP, "the chat template begins otherwise where the assistant is to speak"),
+        ("{{ add_generation_prompt }}" + LOOP, "the chat template starts differently with a generation prompt"),
         ("{{ raise_exception('never') }}", "the chat template refuses the conversation: never"),
     ],
 )

@@ -136,7 +136,7 @@ def test_two_runs_must_not_give_one_name_to_different_metrics(tmp_path):
     config = good({"runs.stories.score": {"metrics_from": str(tmp_path / "a.py")}})
     config["runs"]["others"] = {**config["runs"]["stories"], "score": {"metrics_from": str(tmp_path / "b.py")}}
     [line] = lines_for(config)
-    assert "the metric 'own' is defined otherwise in" in line
+    assert "the metric 'own' has another definition in" in line
 
 
 def test_defaults_are_filled_in_and_scientific_notation_is_a_number():

@@ -7,7 +7,7 @@ import yaml
 
 from scripts.common.errors import UserError
 from scripts.config.load import load_config
-from scripts.workflow.container_images import built_image, image_file, lacking
+from scripts.workflow.container_images import built_image, image_file
 from scripts.workflow.container_settings import (
     bound_arguments,
     host_folders,
@@ -98,16 +98,3 @@ def test_a_native_image_is_taken_where_somebody_built_it(checkout):
     assert made("gguf", "cpu", checkout) == built_image("gguf", "cpu", checkout)
     assert made("gguf", "cpu", checkout, native=True) == built_image("gguf", "cpu", checkout)
     assert built_image("gguf", "cuda", checkout) == image_file("gguf", "cuda", checkout)
-
-
-def test_images_that_are_not_there_are_to_be_built_as_the_configuration_says(checkout):
-    said = 'no container image of dataset, gguf: make containers ENVS="dataset gguf" TORCH='
-    assert lacking(["dataset", "gguf"], "cuda", checkout) == said + "cuda"
-    made("gguf", "cuda", checkout)
-    assert lacking(["dataset", "gguf"], "cpu", checkout) == said + "cpu"
-    made("gguf", "cpu", checkout, native=True)
-    line = "the container images of gguf are for a CPU: set environments: {torch: cpu}"
-    image_file("gguf", "cuda", checkout).unlink()
-    assert lacking(["gguf", "train"], "cuda", checkout) == f'{line}, and make containers ENVS="train" TORCH=cpu'
-    made("train", "cpu", checkout)
-    assert lacking(["gguf", "train"], "cuda", checkout) == line.replace("gguf", "gguf, train")

@@ -42,7 +42,7 @@ def test_of_a_group_of_jobs_only_those_with_an_error_are_named(tmp_path):
 
 def test_a_stopped_run_names_no_job_that_was_merely_stopped(tmp_path):
     _, line = failure_lines([Failure("good", logged(tmp_path, "good"))], {}, 5, stopped=True)
-    assert line.startswith("Stopped. What is done is kept")
+    assert line.startswith("Stopped. Finished jobs are kept")
 
 
 def test_the_error_of_an_earlier_run_is_not_that_of_a_job_which_began_no_log(tmp_path):

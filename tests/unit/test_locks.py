@@ -7,21 +7,28 @@ import sys
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from envs import lock as locks
 from envs.install import PAIR, merged_pins, without_pair
 from scripts.config.load import ConfigError, load_config
 from scripts.workflow.code_digest import files_of_script
+from tests.support.rules import rules
 
 FOLDER = locks.FOLDER
 ROOT = FOLDER.parent
-RULES = {
-    block.partition(":")[0]: block
-    for path in sorted((ROOT / "rules").glob("*.smk"))
-    for block in re.split(r"^(?:rule|checkpoint) ", path.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
-}
 # Imported under another name than that of the package.
 PACKAGE_OF = {"google": "protobuf", "llama_cpp": "llama-cpp-python", "yaml": "pyyaml", "PIL": "pillow"}
+
+
+def direct_requirements(environment):
+    """Return the direct requirements of an environment, name to version; each must have an exact version."""
+    lines = (FOLDER / f"{environment}.in").read_text(encoding="utf-8").splitlines()
+    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    exact = {canonicalize_name(each.name): [(one.operator, one.version) for one in each.specifier] for each in found}
+    assert all(len(pins) == 1 and pins[0][0] == "==" for pins in exact.values())
+    return {name: version for name, [(_, version)] in exact.items()}
 
 
 def imported_packages(script):
@@ -33,7 +40,7 @@ def imported_packages(script):
             names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
             packages |= {name.split(".")[0] for name in names}
     ours = {"scripts", *sys.stdlib_module_names}
-    return {locks.canonical(PACKAGE_OF.get(name, name)) for name in packages - ours}
+    return {canonicalize_name(PACKAGE_OF.get(name, name)) for name in packages - ours}
 
 
 @pytest.mark.parametrize("name", [locks.CONSTRAINTS, *(f"{name}.lock" for name in locks.lock_names())])
@@ -65,7 +72,7 @@ def test_a_lock_has_hashes_for_everything_and_holds_each_direct_requirement(name
     for pin in lock.values():
         assert pin.hashes
         assert all(re.fullmatch("sha256:[0-9a-f]{64}", digest) for digest in pin.hashes)
-    for package, version in locks.direct_requirements(name).items() if name in locks.environments() else ():
+    for package, version in direct_requirements(name).items() if name in locks.environments() else ():
         assert lock[package].version == version
 
 
@@ -119,18 +126,18 @@ def test_this_environment_is_the_locked_one_and_a_cpu_build_of_torch_comes_witho
     cpu, cuda = without_pair(pins, cpu_build=True), without_pair(pins, cpu_build=False)
     assert "torch" not in {*cpu, *cuda}
     assert {"nvidia-cudnn-cu13", "triton", "cuda-bindings"} <= cuda.keys() - cpu.keys()
-    installed = {locks.canonical(found.name): found.version for found in importlib.metadata.distributions()}
+    installed = {canonicalize_name(found.name): found.version for found in importlib.metadata.distributions()}
     wanted = {name: pin.version for name, pin in (cpu if installed["torch"].endswith("+cpu") else cuda).items()}
     for name in PAIR:
         assert installed[name].split("+")[0] == pins[name].version
     assert {name: installed.get(name) for name in wanted} == wanted
 
 
-@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("rule", rules())
 def test_a_rules_environment_holds_what_its_step_imports(rule):
-    [environment] = re.findall(r'conda:\s+conda_file\("(\w+)"\)', RULES[rule])
-    images = re.findall(r'container:\s+image\("(\w+)"\)', RULES[rule])
-    assert images == ([] if rule == "fetch_gguf_package" else [environment])  # no image holds pip
-    script = re.search(r'code\("([^"]+)"', RULES[rule])[1]
-    missing = imported_packages(ROOT / "scripts" / script) - locks.direct_requirements(environment).keys()
+    *_, environment = re.findall(r'conda:\s+conda_file\("(\w+)"\)', rules()[rule])
+    images = re.findall(r'container:\s+image\("(\w+)"\)', rules()[rule])
+    assert images[-1:] == ([] if rule == "fetch_gguf_package" else [environment])  # no image holds pip
+    script = re.findall(r'code\("([^"]+)"', rules()[rule])[-1]
+    missing = imported_packages(ROOT / "scripts" / script) - direct_requirements(environment).keys()
     assert not missing, f"add {sorted(missing)} to envs/{environment}.in, then make lock"

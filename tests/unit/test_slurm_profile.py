@@ -10,21 +10,10 @@ import yaml
 
 from scripts.workflow.slurm import VARIABLES, check_variables
 from tests.support.project import run_snakemake
+from tests.support.rules import rules
 
 ROOT = Path(__file__).resolve().parents[2]
 PROFILE = (ROOT / "profiles/slurm/profile.yaml").read_text(encoding="utf-8")
-RULE = re.compile(
-    r"^(?:use rule (?P<of>\w+) as|rule) (?P<name>\w+)(?: with)?:\n(?P<body>(?:(?: .*)?\n)*)", re.MULTILINE
-)
-
-
-def rules() -> dict[str, str]:
-    """Return the text of each rule, that of a copied one with what it is a copy of."""
-    found: dict[str, str] = {}
-    for path in sorted((ROOT / "rules").glob("*.smk")):
-        for rule in RULE.finditer(path.read_text(encoding="utf-8")):
-            found[rule["name"]] = found.get(rule["of"], "") + rule["body"]
-    return found
 
 
 def listed(name: str) -> list[str]:
@@ -60,11 +49,10 @@ def said(folder: Path, written: str, changed: str) -> str:
     return done.stdout if done.returncode else ""
 
 
-def test_snakemake_ends_with_one_line_on_a_variable_that_cannot_be(tmp_path, monkeypatch):
+def test_snakemake_ends_with_one_line_on_a_variable_that_cannot_be(tmp_path):
     *before, last = said(tmp_path, "warning: 300", "warning: soon").splitlines()
-    assert last.startswith("mine/profile.yaml: 'warning' is 'soon': it may be whole seconds from 1 to 65535")
+    assert last.startswith("the profile for Slurm: 'warning' is 'soon': set it to whole seconds, at least 1")
     assert len(before) <= 1
-    monkeypatch.setattr("sys.argv", ["snakemake", "-n"])
     good = yaml.safe_load(PROFILE)["__variables__"]
     bad = {
         "warning": (0, True, 1.5), "arrays": ("maybe", 1), "gpu_model": ("a b", "a100-80gb"), "partition": ("a b",),
@@ -72,10 +60,10 @@ def test_snakemake_ends_with_one_line_on_a_variable_that_cannot_be(tmp_path, mon
     }  # fmt: skip
     assert bad.keys() == VARIABLES.keys()
     for name, value in ((name, value) for name, values in bad.items() for value in values):
-        with pytest.raises(SystemExit, match=rf"^profiles/slurm/profile.yaml: '{name}' is .*: it may be "):
+        with pytest.raises(SystemExit, match=rf"^the profile for Slurm: '{name}' is .*: set it to "):
             check_variables({**good, name: value})
     good["acount"] = good.pop("account")
-    with pytest.raises(SystemExit, match=r"__variables__ has no 'account': .*; is 'acount'"):
+    with pytest.raises(SystemExit, match=r"__variables__ has no 'account': add it, with a name"):
         check_variables(good)
 
 

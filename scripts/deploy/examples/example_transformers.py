@@ -6,6 +6,8 @@ The merged model is the folder `merged` beside the bundle where the bundle was m
 """
 
 import argparse
+import os
+import re
 from pathlib import Path
 
 import torch
@@ -18,6 +20,17 @@ EXAMPLES = []
 SAMPLING = {}
 QUESTION = "Hello"
 LABEL = None
+
+
+def number_format(device: str) -> torch.dtype:
+    """Return bf16 if the device supports it natively, else fp16 on a GPU and fp32 on a CPU."""
+    if device != "cpu":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    cpu = Path("/proc/cpuinfo")
+    flags = set(cpu.read_text(errors="replace").split()) if cpu.is_file() else set()
+    limited = re.fullmatch("SSE41|AVX|AVX2.*|AVX512_CORE(_VNNI)?", os.environ.get("ONEDNN_MAX_CPU_ISA", "").upper())
+    native = "amx_bf16" in flags or {"avx512_bf16", "AuthenticAMD"} <= flags
+    return torch.bfloat16 if native and not limited else torch.float32
 
 
 def messages_of(question: str, system: str | None, label: str | None) -> list[dict]:
@@ -41,12 +54,10 @@ def main() -> None:
     if not (Path(chosen.model) / "config.json").is_file():
         raise SystemExit(f"no merged model in {chosen.model}; give its folder with --model")
     messages = messages_of(chosen.question, chosen.system, chosen.label)
-    device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
-    if device == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
-        dtype = torch.float16
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(chosen.seed)
     tokenizer = AutoTokenizer.from_pretrained(chosen.model)
-    model = AutoModelForCausalLM.from_pretrained(chosen.model, dtype=dtype).to(device)
+    model = AutoModelForCausalLM.from_pretrained(chosen.model, dtype=number_format(device)).to(device)
     # The template writes the special tokens, so the tokenizer must not add them again.
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     prompt = tokenizer(text, add_special_tokens=False, return_tensors="pt").to(device)

@@ -60,18 +60,12 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         """Make the file for the steps' progress and start to read it."""
         settings, quiet = self.common_settings, set(self.common_settings.quiet or ())
-        self.console = Console(
-            stderr=not settings.stdout,
-            no_color=settings.nocolor or None,
-            markup=False,
-            highlight=False,
-            emoji=False,
-            soft_wrap=True,
-        )
+        plain = {"markup": False, "highlight": False, "emoji": False, "soft_wrap": True}
+        self.console = Console(stderr=not settings.stdout, no_color=settings.nocolor or None, **plain)
+        self.print = self.console.print  # above the bars if there are any
         self.full = settings.printshellcmds or settings.verbose or settings.debug_dag
-        self.own_filter = DefaultFilter(
-            quiet, settings.debug_dag, settings.verbose, settings.dryrun, settings.printshellcmds
-        )
+        shown = (settings.debug_dag, settings.verbose, settings.dryrun, settings.printshellcmds)
+        self.own_filter = DefaultFilter(quiet, *shown)
         self.own_formatter = DefaultFormatter(quiet, settings.show_failed_logs)
         self.errors_only = Quietness.ALL in quiet and not settings.dryrun
         self.shows_progress = not (settings.dryrun or self.full or quiet & {Quietness.ALL, Quietness.PROGRESS})
@@ -102,10 +96,6 @@ class LogHandler(LogHandlerBase):
         except Exception:
             self.handleError(record)
 
-    def print(self, text: str, style: str | None = None) -> None:
-        """Print a line, above the bars if there are any."""
-        self.console.print(text, style=style)
-
     @property
     def total(self) -> int:
         """The number of jobs without the target rule."""
@@ -117,7 +107,7 @@ class LogHandler(LogHandlerBase):
         self.stopped |= text.startswith("Terminating processes on user request")
         quiet = self.errors_only and record.levelno < logging.ERROR
         if not self.full and not quiet and not CHATTER.match(text):
-            self.print(text, {logging.WARNING: "yellow", logging.ERROR: "red"}.get(record.levelno))
+            self.print(text, style={logging.WARNING: "yellow", logging.ERROR: "red"}.get(record.levelno))
 
     def on_error(self, record: logging.LogRecord) -> None:
         """Show an error, except those of a job's command, which are shown last, from the job's log."""
@@ -129,7 +119,7 @@ class LogHandler(LogHandlerBase):
         self.counts = {} if self.common_settings.dryrun else self.counts  # no plan after an error in planning
         if self.done or self.jobs:
             self.other_errors.append(text)
-        self.print(text, "red")
+        self.print(text, style="red")
 
     def on_run_info(self, record: logging.LogRecord) -> None:
         """Store the number of jobs of each rule."""
@@ -145,7 +135,7 @@ class LogHandler(LogHandlerBase):
             return
         if record.jobid in self.failed:
             del self.failed[record.jobid]
-            self.print(f"{job.name} is tried again")
+            self.print(f"{job.name} is retried")
         self.errors.pop(job.log, None)
         self.jobs[record.jobid] = job
         if self.bars and job.rule != "all":
@@ -167,15 +157,13 @@ class LogHandler(LogHandlerBase):
     def on_job_error(self, record: logging.LogRecord) -> None:
         """Name a failed job at once, and store it for the summary."""
         job = self.jobs.pop(record.jobid, None)
-        log = str(record.log[0]) if record.log else None
-        self.failed[record.jobid] = Failure(
-            job.name if job else record.rule_name, log, grouped=record.indent, started=job.began if job else 0
-        )
+        log, name = str(record.log[0]) if record.log else None, job.name if job else record.rule_name
+        self.failed[record.jobid] = Failure(name, log, record.indent, job.began if job else 0)
         if self.bars and job:
             self.bars.remove(job.log)
         if not self.full and not self.stopped:
             reason = f": {record.rule_msg}" if record.rule_msg else ""  # from a cluster, such as the job's state
-            self.print(f"{self.failed[record.jobid].name} failed{reason}", "red")
+            self.print(f"{name} failed{reason}", style="red")
 
     def read_until_closed(self) -> None:
         """Show the steps' reports, and in output to a file name jobs that have been running for LONG seconds."""
@@ -224,5 +212,5 @@ class LogHandler(LogHandlerBase):
             elif self.failed or self.stopped:
                 self.print("\n".join(failure_lines([*self.failed.values()], self.errors, self.total, self.stopped)))
             elif self.other_errors:
-                self.print("\n".join(["", *self.other_errors]), "red")
+                self.print("\n".join(["", *self.other_errors]), style="red")
         super().close()

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 # The format of scripts/common/cli.py: time, level, text.
 LOGGED = re.compile(r"^\d{4}-\d\d-\d\d [\d:,]+ (?P<level>[A-Z]+) ", re.MULTILINE)
-FAULT_OF_STEP = "this is a fault of the step"
-KEPT = "What is done is kept: the same command continues from there, a training from its checkpoint."
+FAULT_OF_STEP = "this is an error in the step"
+KEPT = "Finished jobs are kept: run the same command again to continue, a training from its checkpoint."
 
 
 class Failure(NamedTuple):
