@@ -37,7 +37,7 @@ def test_a_secret_is_refused_and_not_shown(place, value, line):
         load_config(changed(place, value))
     [said] = refused.value.lines
     assert line in said
-    assert "set it in the environment" in said
+    assert "use an environment variable" in said
     assert "secretsecret" not in said.lower()
     assert str(value) not in said
 

@@ -130,7 +130,7 @@ def test_a_training_moved_to_another_cpu_keeps_its_format_or_is_refused(cpu, dat
 
     begun = train("begun in bf16", GENOA)
     assert begun[0] == "bf16"
-    with pytest.raises(UserError, match=r"begun in bf16, which this machine does not compute natively; continue where"):
+    with pytest.raises(UserError, match=r"started in bf16, which this machine does not compute natively; use a"):
         train("begun in bf16", MILAN)
     assert train("begun in bf16", MILAN, "bf16") == begun
     begun = train("begun in fp32", MILAN)

@@ -124,7 +124,7 @@ def run_of(method, **head) -> Run:
 def test_settings_that_do_not_go_together_are_refused():
     assert ("head.layer", "has no effect") in [(key, text[:13]) for key, text in run_of("lora", layer=3).conflicts()]
     refused = run_of("head", layer="auto", cache="never").conflicts()
-    assert any(key == "head.layer" and "'auto' trains on kept hidden states" in text for key, text in refused)
+    assert any(key == "head.layer" and "'auto' needs stored hidden states" in text for key, text in refused)
 
 
 @pytest.mark.parametrize("estimate", [training_memory, prediction_memory])
