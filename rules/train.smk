@@ -36,8 +36,6 @@ rule tokenize_conversations:
         conda_file("train")
     container:
         image("train")
-    # It needs one; the second stays free on a machine of two cores for the training, which follows at once.
-    threads: 2
     resources:
         mem_mb=megabytes(4000),
         runtime=120,
@@ -77,8 +75,6 @@ use rule tokenize_conversations as tokenize_spans with:
         "<benchmarks>/train/tokenize_spans/{run}.tsv"
     wildcard_constraints:
         run=one_of(runs_where("classifies")),
-    priority: 0
-    threads: 1
     params:
         code=code("train/tokenize_spans.py"),
         settings=settings_of(run="tokens.max_length tokens.window_overlap"),
