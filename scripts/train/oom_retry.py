@@ -4,12 +4,13 @@ After a stop or a kill, training continues with the same micro-batch, and the re
 of memory, it continues with half the micro-batch and twice the accumulation, so that the rows of a step stay the same.
 """
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 from scripts.common.cli import log
 from scripts.common.errors import UserError
-from scripts.common.files import read_jsonl, write_jsonl
+from scripts.common.files import write_jsonl
 from scripts.common.terminal import terminal
 from scripts.train.arguments import batch_shape
 from scripts.train.memory import has_risen, memory_limit_mb, oom_kills, out_of_memory, peak_memory_mb
@@ -33,7 +34,9 @@ class RetryLog:
         self.all = self.read()
 
     def read(self) -> list[dict]:
-        found = [row for row in read_jsonl(self.path) if row["run"] == self.run] if self.path.is_file() else []
+        # Not by `read_jsonl`: the file is removed with the checkpoints, and is not an input of the result.
+        lines = self.path.read_text(encoding="utf-8").splitlines() if self.path.is_file() else []
+        found = [row for row in map(json.loads, lines) if row["run"] == self.run]
         counts = [*(entry["oom_kills"] for entry in found[1:]), oom_kills()]
         for entry, after in zip(found, counts, strict=False):
             entry.setdefault("ended", KILLED_FOR_MEMORY if has_risen(entry["oom_kills"], after) else KILLED)

@@ -374,7 +374,7 @@ def listens_everywhere(pid: int) -> bool:
             {"training": {"processes": 2, "sharding": "fsdp", "optimizer": "adafactor"}},
             "'adafactor' can't train sharded weights",
         ),
-        ({"training": {"processes": 2, "sharding": "fsdp", "precision": "fp16"}}, "'fp16' isn't possible"),
+        ({"training": {"processes": 2, "sharding": "fsdp", "precision": "fp16"}}, "'fp16' can't be combined"),
         ({"method": "qlora", "training": {"processes": 2, "sharding": "fsdp"}}, "a 4-bit base can't be sharded"),
         ({"task": "vision", "training": {"processes": 2, "sharding": "fsdp"}}, "'fsdp' is for text"),
         (
