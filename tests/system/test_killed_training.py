@@ -174,7 +174,7 @@ def test_a_run_that_finds_too_little_memory_goes_on_with_half_the_micro_batch(wi
     whole, losses, _, _ = run("whole", 0, WIDE)
     half, _, _, _ = run("half", 0, smaller)
     assert whole - half > 2**28, "the machine takes too little for this test to mean anything"
-    _, found, facts, said = run("limited", (whole + half) // 2, WIDE)
+    _, found, facts, said = run("limited", (3 * whole + half) // 4, WIDE)
     assert "out of memory with a micro-batch of 64: continues with 32" in said
     assert (facts["micro_batch"], facts["accumulation"]) == (32, 2)
     tries = [(entry["micro_batch"], entry["accumulation"], entry["ended"]) for entry in facts["tries"]]
