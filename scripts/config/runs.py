@@ -259,7 +259,9 @@ class Parity(Section):
     """Limits of the comparison between the trained and the served model."""
 
     max_kl: Number = Field(0.02, gt=0, description="Largest mean KL divergence (nats) of merged model and bf16 GGUF.")
-    prompts: int = Field(16, ge=1, description="Prompts whose distributions are compared; token ids: all prompts.")
+    prompts: int = Field(
+        16, ge=1, description="Number of prompts to compare distributions for. Token ids are compared for every prompt."
+    )
 
 
 class Score(Section):

@@ -164,7 +164,7 @@ def check_place(text: str, span: Span) -> None:
 
 
 def whereabouts(text: str, span: Span) -> str:
-    """Return advice for a span whose value is not at its offsets: where it is, or in which unit the offsets count.
+    """Return a remedy for offsets that do not fit the span's value: the right offsets, or the unit that they count.
 
     Tools count UTF-16 units (JavaScript, Java), bytes (Rust, Go), or characters before the text was composed or its
     line ends were changed.

@@ -1,6 +1,7 @@
 """Answers are written to disk one by one, so that an interrupted step resumes."""
 
 import json
+import os
 from pathlib import Path
 
 from scripts.common.files import canonical_sha256, write_jsonl
@@ -11,7 +12,7 @@ class AnswerFile:
     """Rows written one by one to a partial file next to the output; `finish` writes them in order to the output.
 
     The name of the partial file has a fingerprint of model, prompts and settings, so that other rows are never reused.
-    A row whose line is incomplete is generated again. `device` is the name of the device that generates.
+    An incomplete last line is removed, and its row is generated again. `device` names the device that generates.
     """
 
     def __init__(self, output: Path, circumstances: dict, device: str = "cpu"):
@@ -21,7 +22,7 @@ class AnswerFile:
         output.parent.mkdir(parents=True, exist_ok=True)
         if self.partial.exists():
             lines, end, _ = self.partial.read_bytes().rpartition(b"\n")
-            self.partial.write_bytes(lines + end)
+            os.truncate(self.partial, len(lines + end))
             for row in map(json.loads, lines.splitlines()):
                 self.rows[row["prompt_set"], row["id"]] = row
 

@@ -83,7 +83,6 @@ def likelihood(model, reader: Reader, prompt: Prompt, evaluated: bool) -> dict:
 
     `evaluated`: the model has just answered the prompt, so that the prompt's tokens are in the cache.
     """
-
     asked = reader.tail(model, prompt.messages)
     told = reader.tail(model, answered(prompt), open_ended=False)
     ends = [place for place in range(len(asked), len(told)) if ends_generation(model, told[place])]

@@ -17,7 +17,7 @@ from scripts.train.span_alignment import (
     windows,
 )
 
-# Thai, Lao, Burmese, Khmer, Japanese and Chinese are written without spaces: a run of their characters is no word.
+# Thai, Lao, Burmese, Khmer, Japanese and Chinese have no spaces: a run of their characters is not one word.
 WORD = re.compile(r"[^\W\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3000-\u30ff\u3400-\u9fff\U00020000-\U0003ffff]+")
 NF4 = {"quant_type": "nf4", "double_quant": True}  # for a 4-bit backbone that was not trained in 4 bits
 

@@ -75,7 +75,9 @@ def nll_of_whole(model, asked) -> float:
 
 @pytest.mark.parametrize("cut", [None, "llama_model_n_swa", "llama_model_is_recurrent"])
 def test_likelihoods_are_those_of_whole_conversations(tiny_gguf, tmp_path, monkeypatch, cut, shared):
-    if cut:  # a model whose cache can't be cut back reads every prompt whole
+    # The converter here makes no model with a sliding window or a recurrent state. Only llama.cpp's statement about the
+    # model is replaced: tokens can't be removed from the cache then, and every prompt is evaluated whole.
+    if cut:
         monkeypatch.setattr(llama_cpp, cut, lambda weights: 64)
     found, kept = likelihoods(tiny_gguf, PROMPTS, tmp_path) if cut else shared
     assert bool(kept) is (cut is None)
