@@ -77,7 +77,7 @@ def chat_changes(tokenizer, header_values: dict) -> dict[str, Value]:
     for key, value in wanted.items():
         if header_values.get(key, value) != value:
             log.warning(
-                "mended: %s is %s, but the tokenizer or its chat template needs %s", key, header_values[key], value
+                "repaired: %s is %s, but the tokenizer or its chat template needs %s", key, header_values[key], value
             )
     return {TEMPLATE_KEY: without_generation_tags(tokenizer.chat_template), **wanted}
 

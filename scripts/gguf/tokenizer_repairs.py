@@ -57,11 +57,11 @@ def mended_config(folder: Path, tokenizer) -> dict:
     if (folder / "tokenizer.model").is_file() or config.get("add_prefix_space") is not None:
         stated, config["add_prefix_space"] = config.get("add_prefix_space", "missing"), prefixes_space(tokenizer)
         if stated != config["add_prefix_space"]:
-            log.warning("mended: add_prefix_space in %s is %s, not %s", CONFIG, stated, config["add_prefix_space"])
+            log.warning("repaired: add_prefix_space in %s is %s, not %s", CONFIG, stated, config["add_prefix_space"])
     stated = config.get("added_tokens_decoder", {})
     if misread := misread_tokens(folder, stated):
         names = ", ".join(entry["content"] for entry in misread.values())
-        log.warning("mended: added_tokens_decoder in %s lacks %s; taken from %s", CONFIG, names, TOKENIZER)
+        log.warning("repaired: added_tokens_decoder in %s lacks %s; taken from %s", CONFIG, names, TOKENIZER)
         config["added_tokens_decoder"] = {**stated, **misread}
     return config
 
@@ -81,5 +81,6 @@ def name_for_llama_cpp(name: str, tokenizer) -> str:
     if swallows == bool(PHI3.search(name)):
         return name
     changed = f"{name} (Phi-3)" if swallows else PHI3.sub("Phi 3", name)
-    log.warning("mended: general.name is '%s', not '%s', which llama.cpp would read differently", changed, name)
+    why = "llama.cpp strips white space after special tokens only for a name with Phi-3"
+    log.warning("repaired: general.name is '%s', not '%s': %s", changed, name, why)
     return changed
