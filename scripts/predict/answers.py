@@ -2,6 +2,7 @@
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from scripts.common.files import canonical_sha256, write_jsonl
@@ -12,7 +13,7 @@ class AnswerFile:
     """Rows written one by one to a partial file next to the output; `finish` writes them in order to the output.
 
     The name of the partial file has a fingerprint of model, prompts and settings, so that other rows are never reused.
-    An incomplete last line is removed, and its row is generated again. `device` names the device that generates.
+    A row with an incomplete or unreadable line is generated again. `device` names the device that generates.
     """
 
     def __init__(self, output: Path, circumstances: dict, device: str = "cpu"):
@@ -23,8 +24,10 @@ class AnswerFile:
         if self.partial.exists():
             lines, end, _ = self.partial.read_bytes().rpartition(b"\n")
             os.truncate(self.partial, len(lines + end))
-            for row in map(json.loads, lines.splitlines()):
-                self.rows[row["prompt_set"], row["id"]] = row
+            for line in lines.splitlines():
+                with suppress(ValueError):
+                    row = json.loads(line)
+                    self.rows[row["prompt_set"], row["id"]] = row
 
     def has(self, prompt: Prompt) -> bool:
         return (prompt.prompt_set, prompt.id) in self.rows

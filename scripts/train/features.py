@@ -230,6 +230,8 @@ def fill_cache(live: LiveFeatures, folder: Path, split: str, dtype: torch.dtype,
     done = read_json(record) if record.is_file() and path.is_file() else {"rows": 0, "seconds": 0.0}
     counted = sum(len(live.rows.labels[number]) for number in order[: done["rows"]])
     written = cache_bytes(counted, live.backbone.config.hidden_size, dtype, len(live.inner) + 1)
+    if written and path.stat().st_size < written:  # lost by the file system
+        done, written = {"rows": 0, "seconds": 0.0}, 0
     bar = Progress(f"hidden states {split}", len(order), done["rows"])
     rows, started, flushed = done["rows"], time.monotonic(), time.monotonic()
     with open(path, "r+b" if path.exists() else "w+b") as file:

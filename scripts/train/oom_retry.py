@@ -29,7 +29,7 @@ class RetryLog:
     """
 
     def __init__(self, folder: Path, run: str, training: dict, last: int | None = None):
-        self.path, self.run, self.training = folder / "tries.jsonl", run, training
+        self.path, self.run, self.training = folder / "attempts.jsonl", run, training
         self.last = last or next(a for a in range(1, 99) if self.shape(a) == self.shape(a + 1))
         self.all = self.read()
 

@@ -1,5 +1,6 @@
 """A linear head over a frozen backbone: equal to ordinary training, exact after an interruption, and mergeable."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -115,6 +116,11 @@ def test_a_pass_over_the_data_continues_where_it_was_cut_off(live, tmp_path, mon
     monkeypatch.setattr(live, "forward", lambda batch: computed.extend(batch) or forward(batch))
     with pytest.raises(UserError, match=r"stopped after 5 of \d+ rows of train"):
         fill_cache(live, tmp_path / "cut", "train", torch.float32, lambda: len(computed) >= 5)
+    shutil.copytree(tmp_path / "cut", tmp_path / "lost")
+    cut_short(tmp_path / "lost/train.bin")
+    fill_cache(live, tmp_path / "lost", "train", torch.float32, lambda: False)
+    assert (tmp_path / "lost/train.bin").read_bytes() == whole
+    del computed[5:]
     with open(tmp_path / "cut/train.bin", "ab") as file:
         file.write(b"half a row")
     fill_cache(live, tmp_path / "cut", "train", torch.float32, lambda: False)

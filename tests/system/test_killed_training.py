@@ -119,7 +119,7 @@ def test_a_run_that_was_killed_and_terminated_ends_byte_for_byte_as_one_that_was
 
 def test_sigterm_while_the_model_loads_ends_the_step_at_once(tokens, tiny_base, tmp_path):
     step = Step(tokens, tiny_base, tmp_path, LONG)
-    step.wait_for("checkpoints/tries.jsonl")
+    step.wait_for("checkpoints/attempts.jsonl")
     said = step.end(signal.SIGTERM)
     assert step.process.returncode == 1
     assert said.strip() == "train_model.py: stopped by SIGTERM outside the training loop; run again"
