@@ -1,7 +1,6 @@
 """Find the GPUs of this machine without torch, and reserve some for a job with file locks.
 
-The kernel releases the locks when the process ends, even if it is killed. systemd-tmpfiles, which removes old files
-from /tmp, leaves locked ones.
+The kernel releases the locks when the process ends, even if it is killed.
 """
 
 import atexit
@@ -9,6 +8,7 @@ import os
 import re
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
@@ -28,6 +28,7 @@ FOLDER_VARIABLES, FOLDER = ("SNAKETUNE_GPU_LOCKS", "SNAKETUNE_LEASES"), "/tmp"  
 # Set for child processes of a step, which share its GPUs.
 TAKEN = "SNAKETUNE_GPUS_TAKEN"
 SECONDS_BETWEEN_ATTEMPTS = 0.5
+SECONDS_BETWEEN_TOUCHES = 3600
 held: list["FileLock"] = []
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 # The GPUs of the machine in the format of CUDA_VISIBLE_DEVICES, used instead of nvidia-smi; empty: no GPU.
@@ -137,6 +138,7 @@ def take_devices(count: int | None, environment: MutableMapping[str, str] = os.e
         raise UserError(f"needs {count} GPUs, but there are only {len(there)}: {names_of(there)}", remedy=remedy)
     folder = lock_folder(environment)
     taken = wait_for(count, there, folder)
+    threading.Thread(target=keep_from_cleaners, args=(list(held),), daemon=True).start()
     if OF_JOB in environment:
         atexit.register(remove_files, list(held))
     environment[TAKEN] = "yes"
@@ -204,6 +206,15 @@ def remove_files(locks: list["FileLock"]) -> None:
     for lock in locks:
         with suppress(OSError):
             os.unlink(lock.lock_file)
+
+
+def keep_from_cleaners(locks: list["FileLock"]) -> None:
+    """Touch the files every hour: systemd before version 254 removes locked files from /tmp after ten unused days."""
+    while True:
+        with suppress(OSError):
+            for lock in locks:
+                os.utime(lock.lock_file)
+        time.sleep(SECONDS_BETWEEN_TOUCHES)
 
 
 def names_of(there: list[Device], separator: str = ", ") -> str:

@@ -49,8 +49,9 @@ def loading() -> Iterator[None]:
 def memory_limit_mb() -> int:
     """Return the memory in MiB that this process may use: the machine's, or a lower limit."""
     found = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
-    if (limit := read(own_cgroup() / "memory.max").strip()).isdigit():
-        found.append(int(limit))
+    for name in ("memory.max", "memory.limit_in_bytes"):
+        if (limit := read(own_cgroup() / name).strip()).isdigit():
+            found.append(int(limit))
     if (limit := os.environ.get("SLURM_MEM_PER_NODE", "")).isdigit():
         found.append(int(limit) * 2**20)
     return min(found) // 2**20
@@ -60,10 +61,11 @@ def oom_kills() -> dict | None:
     """Return the number of out-of-memory kills in this process's control group, or on the machine.
 
     `where` names the counter: only values of the same counter can be compared. None if the kernel has no counter.
-    Source: the kernel's admin-guide on cgroup-v2 (memory.events), and /proc/vmstat.
+    Source: the kernel's admin-guide on cgroup-v2 (memory.events) and cgroup-v1 (memory.oom_control), and /proc/vmstat.
     """
     boot = read(Path("/proc/sys/kernel/random/boot_id")).strip()
-    for path in (own_cgroup() / "memory.events", Path("/proc/vmstat")):
+    group = own_cgroup()
+    for path in (group / "memory.events", group / "memory.oom_control", Path("/proc/vmstat")):
         count = re.search(r"^oom_kill (\d+)$", read(path), re.MULTILINE)
         if count:
             return {"where": f"{boot}:{path}", "count": int(count[1])}
@@ -76,9 +78,12 @@ def has_risen(before: dict | None, after: dict | None) -> bool:
 
 
 def own_cgroup() -> Path:
-    """Return the folder of this process's control group (cgroup-v2)."""
-    found = re.search(r"^0::/(.*)$", read(Path("/proc/self/cgroup")), re.MULTILINE)
-    return CGROUPS / (found[1] if found else "")
+    """Return the folder of the control group that limits this process's memory."""
+    lines = [line.split(":", 2) for line in read(Path("/proc/self/cgroup")).splitlines()]
+    for _, controllers, path in lines:
+        if "memory" in controllers.split(","):
+            return CGROUPS / "memory" / path.lstrip("/")
+    return CGROUPS / next((path.lstrip("/") for number, _, path in lines if number == "0"), "")
 
 
 def read(path: Path) -> str:
