@@ -1,6 +1,8 @@
 """Compare next-token distributions of the merged model and its GGUF file, position by position."""
 
 import logging
+import math
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,7 +89,10 @@ def served_logits(served: "Llama", rows: list[TextRow], what: str) -> numpy.memm
     shape, start = (sum(len(row.places) for row in rows), served.n_vocab()), 0
     if not rows:
         return numpy.empty(shape)
-    found = numpy.memmap(tempfile.TemporaryFile(), numpy.float32, "w+", shape=shape)  # noqa: SIM115
+    file = tempfile.TemporaryFile()  # noqa: SIM115 (deleted with the array)
+    # Reserved, because a process that writes to mapped memory on a full disk is killed without a message.
+    os.posix_fallocate(file.fileno(), 0, math.prod(shape) * numpy.dtype(numpy.float32).itemsize)
+    found = numpy.memmap(file, numpy.float32, "w+", shape=shape)
     for row in progress(rows, f"evaluate {what} in llama.cpp", len(rows)):
         row.evaluate(served)
         found[start : start + len(row.places)] = served.scores[row.places]

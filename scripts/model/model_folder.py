@@ -30,6 +30,9 @@ def check_model_folder(folder: Path, settings: dict) -> list[Path]:
         raise UserError("has no config.json", folder, remedy="name the folder of a Hugging Face model")
     check_index(folder)
     config = read_json(folder / "config.json")
+    if not isinstance(config, dict):
+        remedy = "name the folder of a Hugging Face model"
+        raise UserError("is not a JSON object", folder / "config.json", remedy=remedy)
     if "auto_map" in config and not settings["trust_remote_code"]:
         from transformers import CONFIG_MAPPING
 

@@ -22,6 +22,7 @@ from scripts.model.safetensors_files import weight_files
 from scripts.model.tokenizer_files import copy_tokenizer_files
 
 PREFIX = "base_model.model."
+UNMERGED = ("rank_pattern", "alpha_pattern", "fan_in_fan_out", "layer_replication", "use_qalora", "use_bdlora")
 
 
 def adapter_updates(folder: Path) -> dict[str, Callable]:
@@ -34,7 +35,9 @@ def adapter_updates(folder: Path) -> dict[str, Callable]:
     from safetensors.torch import load_file
 
     config = read_json(folder / "adapter_config.json")
-    scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config["use_rslora"] else config["r"])
+    if other := [key for key in UNMERGED if config.get(key)]:
+        raise UserError(f"has {', '.join(other)}, which can't be merged", folder / "adapter_config.json")
+    scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
     tensors = load_file(folder / "adapter_model.safetensors")
     used = set()
 
@@ -49,7 +52,7 @@ def adapter_updates(folder: Path) -> dict[str, Callable]:
         elif name.endswith(".lora_A.weight"):
             module = name.removesuffix(".lora_A.weight")
             a, b = take(name), take(f"{module}.lora_B.weight")
-            magnitude = take(f"{module}.lora_magnitude_vector") if config["use_dora"] else None
+            magnitude = take(f"{module}.lora_magnitude_vector") if config.get("use_dora") else None
             updates[f"{module.removeprefix(PREFIX)}.weight"] = merged_weight(a, b, scale, magnitude)
     unknown = sorted(set(tensors) - used)
     if unknown:

@@ -27,7 +27,7 @@ from scripts.train.launch import train_in_processes
 from scripts.train.memory import loading
 from scripts.train.processes import work
 from scripts.train.stop import StopOnTerm
-from scripts.train.training_run import TrainingRun, curve_rows, tidy_adapter_config
+from scripts.train.training_run import TrainingRun, check_packages, curve_rows, tidy_adapter_config
 from scripts.train.training_step import train_once, training_of, training_parser
 
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
@@ -49,6 +49,7 @@ def train_model(run: TrainingRun) -> tuple[list[dict], dict]:
 
     stop, meter, processes = StopOnTerm(), EnergyMeter(), PartialState()
     settings, training, method = run.settings, run.settings["training"], run.settings["method"]
+    check_packages(training)
     sees, precision, folder = task_of(settings).reads_images, run.precision, run.folder(run.precision)
     with processes.main_process_first():
         resumed = checkpoint_to_take_up(folder)

@@ -20,7 +20,7 @@ from scripts.train.head_run import HeadRun
 from scripts.train.memory import loading
 from scripts.train.stop import StopOnTerm
 from scripts.train.trainer import SpanTrainer
-from scripts.train.training_run import curve_rows, tidy_adapter_config
+from scripts.train.training_run import check_packages, curve_rows, tidy_adapter_config
 
 HEAD_NAME = "score"
 
@@ -32,6 +32,7 @@ def train_span_lora(run: HeadRun) -> tuple[list[dict], dict]:
     """
     stop, meter = StopOnTerm(), EnergyMeter()
     settings, training = run.settings, run.settings["training"]
+    check_packages(training)
     folder = run.folder(run.precision)
     resumed = checkpoint_to_take_up(folder)
     tokenizer = load_tokenizer(run.base)

@@ -1,5 +1,6 @@
 """One attempt at a run: its files, settings, fingerprint and facts."""
 
+import importlib.util
 import math
 import time
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from scripts.common.checksums import intact, known_sha256
 from scripts.common.environment import environment
+from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_json
 from scripts.common.number_format import FORMATS, precision_of_run
 from scripts.train.arguments import batch_shape
@@ -134,6 +136,16 @@ class TrainingRun:
             "versions": self.inputs["versions"],
             **run_metadata(time.monotonic() - self.started, meter),
         }
+
+
+def check_packages(training: dict) -> None:
+    """Raise UserError when a package that the settings ask for is not installed."""
+    needed = {tracker: tracker for tracker in training["report_to"]}
+    if training["attention"] == "flash_attention_2":
+        needed["flash_attn"] = "attention: flash_attention_2"
+    for package, wish in needed.items():
+        if importlib.util.find_spec(package) is None:
+            raise UserError(f"training asks for {wish}, but the package {package} is not installed")
 
 
 def run_metadata(seconds: float, meter: EnergyMeter) -> dict:

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from scripts.common.errors import UserError
-from scripts.common.files import check_manifest, read_json, write_manifest
+from scripts.common.files import check_manifest, read_json, write_json, write_manifest
 from scripts.common.vision import load_image, load_processor, pixel_inputs
 from scripts.model.safetensors_files import weight_files
 from scripts.train.merge_adapter import merge_adapter
@@ -118,6 +118,7 @@ def test_the_merged_folder_scales_images_as_training_did(tiny_vision_base, tmp_p
         ("text", "another base", r"changes weights missing in the base: model\.layers\.7"),
         ("vision", "another base", r"changes weights missing in the base: model\.language_model\.layers\.7"),
         ("text", "cut base", r"model\.safetensors: has .* bytes, not"),
+        ("text", "rank_pattern", r"adapter_config\.json: has rank_pattern, which can't be merged"),
     ],
 )
 def test_what_can_not_be_merged_is_one_line(bases, tmp_path, name, fault, message):
@@ -126,8 +127,11 @@ def test_what_can_not_be_merged_is_one_line(bases, tmp_path, name, fault, messag
     weights, of_base = adapter.parent / "adapter_model.safetensors", base.with_name("model.safetensors")
     if fault == "another base":
         save_file({name.replace("layers.0", "layers.7"): value for name, value in load_file(weights).items()}, weights)
-    else:
+    elif fault == "cut base":
         of_base.write_bytes(of_base.read_bytes()[:-10])
+    else:
+        config = adapter.with_name("adapter_config.json")
+        write_json(config, read_json(config) | {fault: {"q_proj": 2}})
     write_manifest(adapter.parent, **{key: value for key, value in read_json(adapter).items() if key != "files"})
     with pytest.raises(UserError, match=message):
         merge_adapter(adapter, base, tmp_path / "merged")

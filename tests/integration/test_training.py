@@ -110,9 +110,17 @@ def test_a_loss_or_a_norm_that_is_not_a_number_is_one_line_or_null(train, tmp_pa
     assert rows == [{"step": 1, "loss": 2.0, "grad_norm": None}]
 
 
-def test_a_module_that_the_model_lacks_is_one_line(train):
-    with pytest.raises(UserError, match=r"lora\.target_modules: "):
-        train(lora={"target_modules": ["no_such_proj"]})
+@pytest.mark.parametrize(
+    ("sections", "line"),
+    [
+        ({"training": {"attention": "flash_attention_2"}}, "the package flash_attn is not installed"),
+        ({"training": {"report_to": ["wandb"]}}, "training asks for wandb, but the package wandb is not installed"),
+        ({"lora": {"target_modules": ["no_such_proj"]}}, "lora.target_modules: "),
+    ],
+)
+def test_what_this_machine_or_model_lacks_is_one_line(train, sections, line):
+    with pytest.raises(UserError, match=line):
+        train(**sections)
 
 
 def test_a_smaller_micro_batch_after_running_out_of_memory_gives_the_same_model(train, tmp_path):

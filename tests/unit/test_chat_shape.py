@@ -52,3 +52,8 @@ def test_a_template_that_mentions_the_date_but_does_not_write_it_is_fine():
 def test_white_space_that_a_template_strips_is_known_by_role(name, trims):
     template, bos, eos, _ = TEMPLATES[name]
     assert shape_of_template(template, bos, eos).trims == trims
+
+
+def test_json_in_a_template_takes_the_arguments_of_transformers():
+    template = "{{ messages[0].content | tojson(false, 0) }}"
+    assert render_template(template, [{"role": "user", "content": "<é>"}], "", "") == '"<é>"'
