@@ -171,7 +171,9 @@ def prepare_containers(workflow: Any, prepared: Prepared) -> None:
     missing = [name for name, file in prepared.images.items() if "://" not in file and not os.path.exists(file)]
     if missing:
         command = f'make containers ENVS="{" ".join(missing)}" TORCH={config.environments.torch}'
-        raise UserError(f"no container image of {', '.join(missing)}", remedy=f"build it with `{command}`")
+        cpu = config.environments.torch == "cpu"
+        remedy = "build it with" if cpu else "for images of a CPU set environments: {torch: cpu}; else build it with"
+        raise UserError(f"no container image of {', '.join(missing)}", remedy=f"{remedy} `{command}`")
     for folder in (HOME, *config.pathvars.values()):
         os.makedirs(folder, exist_ok=True)
     os.environ.update(passed_variables(os.environ, "apptainer" if shutil.which("apptainer") else "singularity"))

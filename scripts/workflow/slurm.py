@@ -2,11 +2,13 @@
 
 import re
 import subprocess
+import sys
 from typing import Any
 
 # Snakemake's plugin queries its jobs at least every 180 seconds. Slurm must remember ended jobs for this time.
 LONGEST_INTERVAL = 180
-PROFILE = "the profile for Slurm"
+PROFILE = "profiles/slurm"
+LONGEST_WARNING = 65535  # seconds; the maximum of sbatch
 NAME = (r"[^\s'\"\\$`;&|<>(){}*?~#!]*", 'a name without spaces, or ""')
 # The variables of the profile: the pattern of allowed values, and its description.
 VARIABLES = {
@@ -15,7 +17,7 @@ VARIABLES = {
     "qos": NAME,
     "gpu_partition": NAME,
     "gpu_model": (r"[A-Za-z0-9_.]*", 'letters, digits, "_" and "." as in `sinfo -o %G`, or ""'),
-    "warning": (r"[1-9]\d{0,4}", "whole seconds, at least 1"),
+    "warning": (r"0*[1-9]\d*", f"whole seconds from 1 to {LONGEST_WARNING}"),
     "arrays": (r"True|False", "true or false"),
 }
 
@@ -27,10 +29,21 @@ def check_variables(found: dict[str, Any]) -> None:
     """
     for name, (pattern, allowed) in VARIABLES.items():
         if name not in found:
-            raise SystemExit(f"{PROFILE}: __variables__ has no '{name}': add it, with {allowed}")
+            raise SystemExit(f"{profile()}: __variables__ has no '{name}': add it, with {allowed}")
         text = "" if found[name] is None else str(found[name])
-        if not re.fullmatch(pattern, text) or (type(found[name]) is bool) != (name == "arrays"):
-            raise SystemExit(f"{PROFILE}: '{name}' is {found[name]!a}: set it to {allowed}")
+        is_valid = re.fullmatch(pattern, text) and (type(found[name]) is bool) == (name == "arrays")
+        if not is_valid or (name == "warning" and int(text) > LONGEST_WARNING):
+            raise SystemExit(f"{profile()}: '{name}' is {found[name]!a}: set it to {allowed}")
+
+
+def profile() -> str:
+    """Return the file of the profile that Snakemake uses, which may be a copy of profiles/slurm."""
+    name, words = PROFILE, iter(sys.argv[1:])
+    for word in words:
+        option, equals, value = word.partition("=")
+        if option == "--workflow-profile":
+            name = value if equals else next(words, name)
+    return name if name.endswith(".yaml") else f"{name.rstrip('/')}/profile.yaml"
 
 
 def status_command() -> str:

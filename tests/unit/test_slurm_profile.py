@@ -49,18 +49,19 @@ def said(folder: Path, written: str, changed: str) -> str:
     return done.stdout if done.returncode else ""
 
 
-def test_snakemake_ends_with_one_line_on_a_variable_that_cannot_be(tmp_path):
+def test_snakemake_ends_with_one_line_on_a_variable_that_cannot_be(tmp_path, monkeypatch):
     *before, last = said(tmp_path, "warning: 300", "warning: soon").splitlines()
-    assert last.startswith("the profile for Slurm: 'warning' is 'soon': set it to whole seconds, at least 1")
+    assert last.startswith("mine/profile.yaml: 'warning' is 'soon': set it to whole seconds from 1 to 65535")
     assert len(before) <= 1
+    monkeypatch.setattr("sys.argv", ["snakemake", "-n"])
     good = yaml.safe_load(PROFILE)["__variables__"]
     bad = {
-        "warning": (0, True, 1.5), "arrays": ("maybe", 1), "gpu_model": ("a b", "a100-80gb"), "partition": ("a b",),
-        "account": (["a"],), "qos": (True,), "gpu_partition": ("a;b",),
+        "warning": (0, True, 1.5, 65536), "arrays": ("maybe", 1), "gpu_model": ("a b", "a100-80gb"),
+        "partition": ("a b",), "account": (["a"],), "qos": (True,), "gpu_partition": ("a;b",),
     }  # fmt: skip
     assert bad.keys() == VARIABLES.keys()
     for name, value in ((name, value) for name, values in bad.items() for value in values):
-        with pytest.raises(SystemExit, match=rf"^the profile for Slurm: '{name}' is .*: set it to "):
+        with pytest.raises(SystemExit, match=rf"^profiles/slurm/profile.yaml: '{name}' is .*: set it to "):
             check_variables({**good, name: value})
     good["acount"] = good.pop("account")
     with pytest.raises(SystemExit, match=r"__variables__ has no 'account': add it, with a name"):
