@@ -37,9 +37,9 @@ def models_from(source):
     return [name for name, model in CONFIG.models.items() if getattr(model, source) is not None]
 
 
-def runs_where(quality):
-    """Return the names of the runs whose task has a quality of scripts/tasks/task.py, such as `classifies`."""
-    return [name for name, run in CONFIG.runs.items() if getattr(TASKS[run.task], quality)]
+def runs_where(attribute):
+    """Return the names of the runs whose task has an attribute of scripts/tasks/task.py, such as `classifies`."""
+    return [name for name, run in CONFIG.runs.items() if getattr(TASKS[run.task], attribute)]
 
 
 def generating_runs(*methods):
@@ -125,11 +125,11 @@ def is_trained(wildcards):
     return section("run", wildcards).method != "prompt"
 
 
-def task_where(quality):
-    """Return a function of wildcards: whether the run's task has a quality, such as `reads_images`."""
+def task_where(attribute):
+    """Return a function of wildcards: whether the run's task has an attribute, such as `reads_images`."""
 
     def found(wildcards):
-        return getattr(TASKS[section("run", wildcards).task], quality)
+        return getattr(TASKS[section("run", wildcards).task], attribute)
 
     return found
 

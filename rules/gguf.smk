@@ -67,8 +67,8 @@ rule convert_to_gguf:
         """
 
 
-# Converts the merged model's vision tower and projector to a separate GGUF file, as llama.cpp requires.
 use rule convert_to_gguf as convert_mmproj with:
+    """Convert the merged model's vision tower and projector to a separate GGUF file, as llama.cpp requires."""
     output:
         gguf="<results>/runs/{run}/gguf/mmproj.gguf",
     log:

@@ -39,8 +39,8 @@ rule link_local_model:
         """
 
 
-# Downloads a model pinned by its commit.
 use rule link_local_model as fetch_hub_model with:
+    """Download a model pinned by its commit."""
     input:
         chat_template=of("model", input_files.chat_template),
     log:
@@ -60,8 +60,8 @@ use rule link_local_model as fetch_hub_model with:
         settings=settings_of(model="architecture hub license trust_remote_code template_date"),
 
 
-# Makes a stand-in, a small model of a real architecture with random weights; for tests only.
 use rule link_local_model as build_embedded_model with:
+    """Make a stand-in, a small model of a real architecture with random weights; for tests only."""
     input:
         chat_template=of("model", input_files.chat_template),
     log:

@@ -52,8 +52,8 @@ rule predict_with_transformers:
         """
 
 
-# Answers the prompts with a GGUF file in llama.cpp.
 use rule predict_with_transformers as predict_with_llama with:
+    """Answer the prompts with a GGUF file in llama.cpp, and compute the likelihood of the expected answers."""
     input:
         model=path_of("<results>/runs/{trained_by}/gguf/{variant}.gguf"),
         mmproj=mmproj_of_run,
@@ -78,8 +78,8 @@ use rule predict_with_transformers as predict_with_llama with:
         settings=settings_of(run="task vision.longest_edge generation strategies strategy"),
 
 
-# Finds the entities of the test texts with the merged classifier.
 use rule predict_with_transformers as predict_spans with:
+    """Find the entities of the test texts with the merged classifier."""
     log:
         "<logs>/predict/predict_spans/{run}.{variant}.log",
     benchmark:

@@ -55,8 +55,8 @@ rule tokenize_conversations:
         """
 
 
-# Writes token ids and a label for each token, splits long texts into windows, and writes a ledger.
 use rule tokenize_conversations as tokenize_spans with:
+    """Write token ids and a label for each token, split long texts into windows, and write a ledger."""
     output:
         train="<results>/runs/{run}/tokens/train.arrow",
         validation="<results>/runs/{run}/tokens/validation.arrow",
@@ -128,8 +128,8 @@ rule train_adapter:
         """
 
 
-# Trains all weights.
 use rule train_adapter as train_full with:
+    """Train all weights; continue from the last checkpoint of the same run."""
     output:
         trained="<results>/runs/{run}/merged/manifest.json",
         curve="<results>/runs/{run}/curve.jsonl",
@@ -142,8 +142,8 @@ use rule train_adapter as train_full with:
         run=one_of(generating_runs("full")),
 
 
-# Trains a linear classifier over the base, alone or with an adapter.
 use rule train_adapter as train_head with:
+    """Train a linear classifier over the base, alone or with an adapter; continue from the last checkpoint."""
     input:
         train="<results>/runs/{run}/tokens/train.arrow",
         validation="<results>/runs/{run}/tokens/validation.arrow",
@@ -193,8 +193,8 @@ rule merge_adapter:
         """
 
 
-# Merges a classifier's head and its adapter, if it has one, into the base.
 use rule merge_adapter as merge_head with:
+    """Merge a classifier's head and its adapter, if it has one, into the base."""
     log:
         "<logs>/train/merge_head/{run}.log",
     benchmark:

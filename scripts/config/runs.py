@@ -398,7 +398,7 @@ class Run(Section):
         if self.training.num_processes > 1 and (task.classifies or self.method == "prompt"):
             what = "a token classifier is trained" if self.method != "prompt" else "the method 'prompt' runs"
             for key in self.training.given("processes", "nodes"):
-                yield f"training.{key}", f"{what} in one process: drop it"
+                yield f"training.{key}", f"{what} in one process: delete the key"
         if self.training.num_processes > 1 and task.reads_images:
             for key in self.vision.given("train_projector", "train_vision_tower"):
                 if getattr(self.vision, key):
@@ -416,7 +416,7 @@ class Run(Section):
         task = TASKS[self.task]
         for key in self.given("strategies", "prompt_sets"):
             if task.classifies and getattr(self, key):
-                yield key, "a token classifier takes texts, no prompts: drop it"
+                yield key, "a token classifier takes texts, no prompts: delete the key"
         for key in ("prompt_sets", "strategies"):
             if "test" in getattr(self, key):
                 yield f"{key}.test", "is reserved for the test split: use another name"
@@ -441,9 +441,9 @@ class Run(Section):
             what = "a token classifier" if classifies else "a base that is only prompted"
             for key in self.given("quants"):
                 if self.quants:
-                    yield key, f"{what} has no GGUF: drop it"
+                    yield key, f"{what} has no GGUF: delete the key"
             if self.deploy.quant is not None:
-                yield "deploy.quant", f"{what} has no GGUF: drop it"
+                yield "deploy.quant", f"{what} has no GGUF: delete the key"
             return
         if len(set(self.quants)) != len(self.quants):
             yield "quants", "contains a quant twice"
