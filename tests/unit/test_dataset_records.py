@@ -17,8 +17,6 @@ from scripts.dataset.make_record import UNKNOWN, RecordMaker
 from tests.support.data import load
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 
-ROOT = Path(__file__).parents[2]
-
 
 def made(raw: dict, **settings):
     return RecordMaker(settings_of(**settings), lambda messages: messages).make(raw, "raw.jsonl:1")[0]
@@ -99,15 +97,6 @@ def test_check_relabels_and_the_prompt_says_so():
     record = made({"type": "goal", "text": "Corner"}, **settings, checks=[CHECK | {"on_violation": "relabel"}])
     assert record.label == UNKNOWN
     assert record.messages[0]["content"] == "unknown ?"
-
-
-def test_the_noisy_example_keeps_its_promises(stage: Stage):
-    fields = {"user": "{{ label }} {{ time }}", "assistant": "{{ text }}"}
-    stage.settings = settings_of(format="fields", fields=fields, label="event_type", on_bad_record="quarantine")
-    assert stage.ingest(ROOT / "data/football/noisy.json") == 0
-    assert {row["reason"] for row in stage.lines("quarantine")} == {"message 2 (assistant) is empty"}
-    assert len(stage.ingested()) == 25
-    assert all(unicodedata.is_normalized("NFC", row["messages"]) for row in stage.ingested())
 
 
 def test_a_label_of_endless_values_is_refused(tmp_path: Path, stage: Stage):

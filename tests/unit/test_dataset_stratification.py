@@ -1,18 +1,14 @@
 """Another seed is proposed for what chance does not explain, and never at the cost of a span's label."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from scripts.common.files import read_jsonl
 from scripts.common.records import SPLITS
 from scripts.dataset.splits import key_of, split_numbers
 from scripts.dataset.stratification import LabelsOf, stratification
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 WANTED = np.array([SHARES[name] for name in SPLITS])
-PII = Path(__file__).parents[2] / "data" / "pii" / "records.jsonl"
 
 
 def numbered(count: int) -> np.ndarray:
@@ -85,15 +81,3 @@ def test_the_proposed_seed_loses_no_span_label_that_a_split_has():
     fit = facts(keys, labels, present)
     assert fit["best_seed"] != present
     assert not missing(fit["best_seed"])
-
-
-def test_the_split_of_the_recipe_on_personal_data_is_fine():
-    rows = list(read_jsonl(PII))
-    labels = labels_of(
-        [["en", "fr"].index(row["language"]) for row in rows],
-        [frozenset(label for _, _, label in row["spans"]) for row in rows],
-    )
-    fit = facts(keys_of([row["template"] for row in rows]), labels, 10)
-    assert not fit["worthwhile"]
-    assert (fit["labels_missing_in_a_split"], fit["span_labels_missing_in_a_split"]) == (0, 0)
-    assert fit["distance"] == pytest.approx(16.08, abs=0.01)

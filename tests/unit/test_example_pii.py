@@ -87,18 +87,6 @@ def test_check_digits_are_right(values):
         assert 97 - int(digits[:13]) % 97 == int(digits[13:])
 
 
-def test_no_record_is_bad_or_nearly_another_one(tmp_path: Path, capsys: pytest.CaptureFixture, records):
-    stage = Stage(tmp_path, settings_of(format="spans", label="language", group_by="template"), capsys)
-    stage.run(DATA / "records.jsonl")
-    for record, raw in zip(stage.ingested(), records, strict=True):
-        assert json.loads(record["spans"]) == raw["spans"]
-        assert json.loads(record["messages"])[0]["content"] == raw["text"]
-    assert stage.facts("split")["kept"] == len(records)
-    groups = {name: {row["group"] for row in stage.lines(name)} for name in ("train", "test")}
-    assert groups["test"]
-    assert not groups["train"] & groups["test"]
-
-
 def test_the_layout_with_span_labels_is_read(tmp_path: Path, capsys: pytest.CaptureFixture):
     other = {"format": "spans", "columns": {"text": "source_text", "spans": "span_labels"}, "label": "language"}
     stage = Stage(tmp_path, settings_of(**other, strip_span_label_numbers=True), capsys)
