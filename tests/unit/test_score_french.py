@@ -8,7 +8,6 @@ from data.football.french_metrics import proper_noun_counts, tense_counts
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
 from scripts.score.measure import add_metrics, measured
-from scripts.score.metrics import METRICS
 from scripts.score.read_scores import read_scores
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from scripts.score.shown import shown
@@ -33,15 +32,6 @@ def test_proper_nouns_are_capitalised_words_that_begin_no_sentence():
     # Koné, Moreau | RC, Rives | Valmont | Jean-Pierre follows a lower-case word in the same sentence
     text = "Lassana Koné lance Moreau. Le RC Rives mène ! « Allez Valmont », crie Jean-Pierre."
     assert proper_noun_counts(text) == (6, 12)
-
-
-@pytest.fixture
-def registry():
-    """The metrics without those that a test adds."""
-    before = dict(METRICS)
-    yield METRICS
-    METRICS.clear()
-    METRICS.update(before)
 
 
 def test_shares_are_of_the_verbs_found_and_only_for_french(registry):
