@@ -1,27 +1,11 @@
 """Gates and verdicts: intervals decide, not bare means."""
 
-import json
-
 import pytest
 
-from scripts.common.files import read_json, write_json
-from scripts.common.records import Record, content_id
-from scripts.config.gates import Gate
+from scripts.common.files import read_json
 from scripts.score.bootstrap import Estimate
-from scripts.score.columns import table_of
-from scripts.score.decide_verdict import main
 from scripts.score.gates import gate_estimate, judge, judge_gate, metric_difference, passed, records_needed, verdict
-from tests.support.score_fixtures import (
-    answer_rows,
-    babble,
-    first_half,
-    gate,
-    judge_run,
-    likelihood_rows,
-    make_run,
-    same,
-    write_rows,
-)
+from tests.support.score_fixtures import babble, first_half, gate, make_run, same
 
 
 @pytest.fixture(scope="module")
@@ -137,34 +121,8 @@ def test_a_run_that_mostly_says_nothing_or_one_thing_is_not_promoted_whatever_it
     assert decided["warnings"] == warnings
 
 
-@pytest.mark.parametrize("metric", ["perplexity", "chrf", *table_of("style")])
-def test_a_gate_compares_the_shipped_variant_with_the_base_on_the_same_records(tmp_path, metric):
-    asked = Gate(metric=metric, comparison="above", threshold=0, baseline="base")
-    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Quelle tête de Tessonnier ! 🔥"}]
-    reference = write_rows(tmp_path / "train.jsonl", [Record(content_id(messages), messages).to_row()])
-    rows = {"base": answer_rows("fr", babble), "q4_k_m": answer_rows("fr", lambda text, index: f"{text} 🔥")}
-    for name, perplexity in (("base", 60.0), ("q4_k_m", 9.0)):
-        write_rows(tmp_path / f"runs/r/likelihood/{name}.jsonl", likelihood_rows("fr", perplexity))
-    folder = judge_run(
-        tmp_path, "r", "fr", rows, {"g": asked.model_dump()}, reference=reference, assistant_phrases=["match"]
-    )
-    [judged] = read_json(folder / "verdict.json")["gates"]
-    assert (judged["variant"], judged["baseline"], judged["n"]) == ("q4_k_m", "base", 8)
-    assert judged["low"] <= judged["value"] <= judged["high"]
-
-
-def test_without_gates_or_with_one_record_nothing_is_promoted(tmp_path):
-    folder = make_run(tmp_path, "one", "vi", {"base": (babble, 9.0), "bf16": (same, 3.0)})
-    decided = read_json(folder / "verdict.json")
-    assert decided["verdict"] == "hold"
-    assert decided["reason"].startswith("no gate is defined")
-    path = folder / "scores/bf16.json"
-    scores = read_json(path)
-    scores["metrics"]["chrf"].update(low=None, high=None, n=1)
-    write_json(path, scores)
-    settings = json.dumps({"gates": {"learned": gate(threshold=1.0)}, "shipped": "bf16", "bootstrap": 1000, "seed": 0})
-    words = [str(path), "--run", "one", "--base", f"{tmp_path}/models/base/manifest.json", "--settings", settings]
-    assert main([*words, "--verdict", f"{tmp_path}/verdict.json"]) == 0
-    decided = read_json(tmp_path / "verdict.json")
+def test_with_one_record_nothing_is_promoted(scores):
+    one = {**scores["q8_0"], "metrics": {"chrf": {"value": 99.0, "low": None, "high": None, "n": 1}}}
+    decided = verdict("football", {"learned": gate(threshold=1.0)}, "q8_0", {"q8_0": one}, 200, 0)
     assert decided["verdict"] == "hold"
     assert "more test records are needed" in decided["gates"][0]["reason"]
