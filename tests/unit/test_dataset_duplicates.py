@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scripts.dataset.deduplicate import NearDuplicates, TextStore, folded, jaccard, shingles
-from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
+from tests.support.dataset_steps import Stage, chat, write_lines
 
 WORDS = ("but", "tir", "corner", "carton", "gardien", "poteau", "centre", "passe", "lucarne", "arrêt", "rừng", "biển")
 
@@ -61,12 +61,6 @@ def test_case_and_punctuation_don_t_count_but_accents_do():
     assert folded("pêche") != folded("pêché")
     assert folded("?!") == "?!"
     assert folded("⚽ But") == "⚽ but"
-
-
-@pytest.fixture
-def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
-    half = {"train": 0.5, "validation": 0.0, "test": 0.5}
-    return Stage(tmp_path, settings_of(splits=half), capsys)
 
 
 FILLER = [chat(f"q{n}", text) for n, text in enumerate(texts_of_all_similarities(random.Random(8), 60))]

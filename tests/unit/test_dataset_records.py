@@ -22,11 +22,6 @@ def made(raw: dict, **settings):
     return RecordMaker(settings_of(**settings), lambda messages: messages).make(raw, "raw.jsonl:1")[0]
 
 
-@pytest.fixture
-def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
-    return Stage(tmp_path, settings_of(), capsys)
-
-
 FORMATS = load("record_formats.yaml")["formats"]
 
 

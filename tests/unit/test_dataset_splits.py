@@ -33,11 +33,6 @@ def random_chats(seed: int, count: int, groups: int = 0) -> list[dict]:
     return [chat(random_text(rng), random_text(rng), type=rng.choice("abc"), **fields) for fields in extra]
 
 
-@pytest.fixture
-def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
-    return Stage(tmp_path, settings_of(splits=HALVES), capsys)
-
-
 def test_shares_are_met_on_many_groups():
     split = split_numbers(keys_of([f"group {number}" for number in range(40_000)]), SHARES, 0)
     achieved = np.bincount(split) / len(split)
