@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 from snakemake.common.configfile import load_configfile
 
-from scripts.config import files as config_files
 from scripts.config.files import check_config_files, fault_of
 from tests.support.project import ROOT, run_snakemake
 
@@ -80,13 +79,6 @@ def test_no_file_is_refused_that_snakemake_takes_and_none_is_taken_that_is_no_ya
     except Exception:
         taken = False
     assert (fault_of(path) is None) == taken
-
-
-def test_pipes_are_left_to_snakemake_and_so_are_large_files(monkeypatch):
-    os.mkfifo("config/pipe.yaml")
-    assert said("--configfile", "config/pipe.yaml") is None
-    monkeypatch.setattr(config_files, "LARGEST", 10)
-    assert said("--configfile", "config/mine.yaml") is None
 
 
 @pytest.mark.parametrize("profile", ["default", "slurm"])

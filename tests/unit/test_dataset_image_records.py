@@ -57,9 +57,7 @@ def test_expected_is_scored_and_the_answer_is_trained_on():
     assert (record.answer, record.expected, record.meta) == ("Le sel.", "Le sel", {"page": 3})
     assert [made(chat("q", "a", expected=empty)).expected for empty in (None, "", " \n")] == ["a"] * 3
     for unusable in (None, "", " \n", 1984):
-        with pytest.raises(
-            BadRecordError, match=r"not end with an assistant message|message 2 .* is empty|number"
-        ):
+        with pytest.raises(BadRecordError, match=r"not end with an assistant message|message 2 .* is empty|number"):
             made(looking("a.png", answer=None, expected=unusable))
     fields = {"user": "{{ expected }} ?", "assistant": "{{ expected }}"}
     record = made({"expected": "b"}, format="fields", fields=fields)

@@ -6,11 +6,8 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from scripts.common.records import SPLITS
-from scripts.dataset.ledger import BINS, Lengths
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 
 HALVES = {"train": 0.5, "validation": 0.0, "test": 0.5}
@@ -86,29 +83,14 @@ def test_only_the_first_records_of_each_file_are_read_where_the_configuration_sa
     assert "the first 30 records of each source were read" in (tmp_path / "ledger.html").read_text(encoding="utf-8")
 
 
-@given(st.lists(st.integers(0, 10**6), min_size=1))
-def test_a_histogram_holds_every_text_once(values: list[int]):
-    lengths = Lengths()
-    for value in values:
-        lengths.add(value)
-    entry = lengths.as_json()
-    bins = entry["histogram"]
-    assert 1 <= len(bins) <= BINS + 1
-    for low, high, count in ((b["from"], b["to"], b["records"]) for b in bins):
-        assert count == sum(low <= value < high for value in values)
-    assert sum(b["records"] for b in bins) == len(values)
-    assert entry["minimum"] <= entry["p5"] <= entry["median"] <= entry["p95"] <= entry["maximum"]
-
-
-@pytest.mark.parametrize(("seed", "worthwhile"), [(17, False), (1, False), (186, True)])
-def test_another_seed_is_proposed_only_where_chance_does_not_explain_the_shares(seed, worthwhile, run):
-    stage, _, text = run(sample(60), splits=HALVES | {"seed": seed}, label="type")
+def test_another_seed_is_proposed_where_chance_does_not_explain_the_labels(run):
+    stage, _, text = run(sample(60), splits=HALVES | {"seed": 186}, label="type")
     fit = stage.facts("split")["stratification"]
-    assert fit["worthwhile"] == worthwhile == (fit["distance"] > fit["usual_distance"])
-    assert ("A better seed" in text) == worthwhile == ("This split is fine" not in text)
-    stage, _, _ = run(sample(60), splits=HALVES | {"seed": fit["best_seed"]}, label="type")
-    better = stage.facts("split")["stratification"]
-    assert (better["best_seed"], better["distance"]) == (fit["best_seed"], fit["best_distance"])
+    assert fit["distance"] > fit["usual_distance"]
+    assert "A better seed" in text
+    stage, _, text = run(sample(60), splits=HALVES | {"seed": fit["best_seed"]}, label="type")
+    assert stage.facts("split")["stratification"]["distance"] == fit["best_distance"]
+    assert "This split is fine" in text
 
 
 @pytest.mark.parametrize("stratify", [True, False])
@@ -177,12 +159,3 @@ def test_numbered_span_labels_and_a_map_that_does_not_fit_stand_first(run):
         "span_label_map does not name these labels, which stay as they are: FIRSTNAME (40), IPV4 (20), IPV6 (20).",
     ]
     assert "Look at this first No span has" in text
-
-
-def test_a_dataset_without_labels_and_spans_has_a_page_too(run):
-    stage, page, text = run(sample(20), splits=HALVES)
-    assert "<h2>Labels</h2>" not in page
-    assert "<h2>Spans</h2>" not in page
-    assert "None: every record could be used." in text
-    ledger = stage.facts("ledger")
-    assert (ledger["labels"], ledger["spans"], ledger["raw_spans"]) == ([], None, None)

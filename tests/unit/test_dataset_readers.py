@@ -37,7 +37,7 @@ def encoded(kind: str, records: list[dict]) -> bytes:
         return "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records).encode()
     if kind == "parquet":
         sink = pyarrow.BufferOutputStream()
-        parquet.write_table(pyarrow.Table.from_pylist(records), sink)
+        parquet.write_table(pyarrow.Table.from_pylist(records), sink, row_group_size=10)
         return sink.getvalue().to_pybytes()
     text = io.StringIO()
     writer = csv.DictWriter(text, list(records[0]), delimiter="," if kind == "csv" else "\t")
@@ -99,23 +99,6 @@ def test_an_integer_that_python_refuses_is_a_fault_with_its_line_and_a_remedy(tm
     with pytest.raises(UserError) as found:
         list(read_rows(tmp_path / "raw.json"))
     assert str(found.value) == f"{tmp_path}/raw.json:2: {said}"
-
-
-def test_parquet_rows_are_numbered_over_batches_and_row_groups(tmp_path: Path):
-    path = tmp_path / "raw.parquet"
-    parquet.write_table(pyarrow.table({"n": list(range(1000))}), path, row_group_size=300)
-    rows = list(read_rows(path))
-    assert [row.record["n"] for row in rows] == list(range(1000))
-    assert rows[-1].origin == f"{path}:1000"
-
-
-@pytest.mark.parametrize("kind", ["json", "jsonl"])
-def test_reading_starts_before_the_file_is_read_as_a_whole(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    path, read = tmp_path / f"raw.{kind}", []
-    path.write_bytes(encoded(kind, RECORDS * 20))
-    monkeypatch.setattr(raw_files, "CHUNK", 4096)
-    next(read_rows(path, read.append))
-    assert sum(read) <= 2 * 4096 < path.stat().st_size
 
 
 CHARACTERS = st.characters(codec="utf-8")

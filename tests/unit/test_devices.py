@@ -1,4 +1,4 @@
-"""Which GPUs a process may use, in what words, and which file stands for each."""
+"""Which GPUs a process may use, in what words, which file stands for each, and the limits of profiles/default."""
 
 import os
 
@@ -6,6 +6,7 @@ import pytest
 
 from scripts.common.errors import UserError
 from scripts.common.gpu_locks import Device, devices
+from scripts.workflow.machine import cgroup_limits, gpu_limit, memory_limit
 
 FIRST, SECOND = "GPU-5c89852c-d268-c3f3-1b07-005d5ae1dc3f", "GPU-7d9aab1e-0d37-4fd2-b6f9-2f4a1f7c1b10"
 PART, OTHER_PART = "MIG-e91edf3b-b297-37c1-a2a7-7601c3238fa2", "MIG-11f9e8a0-9be4-5d41-a6b3-70a53a0f6ad4"
@@ -81,3 +82,31 @@ def test_an_nvidia_smi_that_hangs_is_said(machine, monkeypatch, tmp_path):
     (tmp_path / "nvidia-smi").write_text("#!/bin/sh\nexec sleep 5\n", encoding="utf-8")
     with pytest.raises(UserError, match=r"does not answer.*CUDA_VISIBLE_DEVICES="):
         devices(environment)
+
+
+def test_as_many_jobs_have_gpus_as_there_are_and_one_where_there_is_none(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    for there, limit in (("", 1), ("0", 1), ("0,1,2", 3)):
+        monkeypatch.setenv("SNAKETUNE_DEVICES", there)
+        assert gpu_limit() == limit
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,2")
+    assert gpu_limit() == 2
+
+
+def test_the_memory_is_nine_tenths_of_the_machines_or_of_the_least_control_group_from_the_process_to_the_root(
+    monkeypatch, tmp_path
+):
+    for name, limit in {
+        "user.slice/memory.max": "2000", "user.slice/session/memory.max": "max",
+        "memory/job_7/memory.limit_in_bytes": "1000",
+    }.items():  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(f"{limit}\n")
+    own = tmp_path / "cgroup"
+    own.write_text("5:cpu:/job_7\n4:memory:/job_7\n0::/user.slice/session\n")
+    assert cgroup_limits(own, tmp_path) == [1000, 2000]
+    assert cgroup_limits(tmp_path / "none", tmp_path) == []
+    physical = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for limits, expected in (([], int(physical * 0.9) // 1_000_000), ([10**9, 10**15], 900)):
+        monkeypatch.setattr("scripts.workflow.machine.cgroup_limits", lambda limits=limits: limits)
+        assert memory_limit() == expected

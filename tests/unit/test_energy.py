@@ -74,21 +74,3 @@ def test_the_facts_of_a_training_say_when_where_and_how_much(powercap):
     assert facts["started"] < facts["ended"]
     assert facts["environment"]["kind"] in ("venv", "conda", "container", "system")
     assert "torch" in facts["environment"]["packages"]
-
-
-def test_each_point_of_the_curve_has_the_energy_since_the_last_one(powercap, monkeypatch):
-    from transformers import TrainerState
-
-    from scripts.train import callbacks
-    from scripts.train.training_run import curve_rows
-
-    monkeypatch.setattr(callbacks, "EnergyMeter", lambda: EnergyMeter(powercap, uuids=[]))
-    callback, state = callbacks.EnergyOfSteps(), TrainerState()
-    callback.on_train_begin(None, state, None)
-    for step, joules in ((1, 13), (2, 18)):
-        (powercap / "intel-rapl:0" / "energy_uj").write_text(f"{joules * 1_000_000}\n")
-        state.log_history += [{"step": step, "loss": 1.0}]
-        callback.on_log(None, state, None, logs={"loss": 1.0})
-    state.log_history += [{"step": 2, "eval_loss": 1.0}]
-    callback.on_log(None, state, None, logs={"eval_loss": 1.0})
-    assert [row.get("energy_joules") for row in curve_rows(state.log_history)] == [3, 5, None]

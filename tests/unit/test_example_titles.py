@@ -47,8 +47,3 @@ def test_each_layout_has_as_many_documents_in_each_language_and_each_record_asks
     assert first == {"image": 54, "text": 26}
     assert sum(len(record["messages"]) == 2 for record in records) == 20
     assert len({name for record in records for name in images_of(record["messages"])}) == 80
-
-
-def test_the_readme_names_each_layout_file_and_field(records: list[dict]):
-    for name in [*LAYOUTS, *records[0], *(path.name for path in FOLDER.iterdir() if path.suffix in (".py", ".jsonl"))]:
-        assert f"`{name}`" in README

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from scripts.gguf.metadata import display_name, general_metadata, metadata_changes
+from scripts.gguf.metadata import display_name, general_metadata
 from scripts.gguf.naming import base_name, base_version, fine_tune, model_name, size_label
 from tests.support.data import load
 
@@ -89,9 +89,3 @@ def test_a_base_model_is_called_by_the_best_name_there_is():
         ({"gguf": {"file": "x/SmolLM2-135M-Instruct.Q4_1.gguf"}}, "SmolLM2-135M-Instruct"),
     ):  # fmt: skip
         assert display_name(model(**facts), "key") == shown
-
-
-def test_what_the_converter_guessed_is_taken_out_and_what_it_knows_stays():
-    known = ["general.architecture", "general.type", "general.file_type", "llama.x"]
-    changes = metadata_changes([*known, "general.name", "general.sampling.temp"], {"general.name": "right"})
-    assert changes == {"general.name": "right", "general.sampling.temp": None}

@@ -1,7 +1,10 @@
-"""What a provenance record says of code and of the files read beside raw data, and that a change of them changes it."""
+"""What a provenance record says of code, of its environment and of the files read beside raw data."""
 
+import json
 import subprocess
+import sys
 
+from scripts.common.environment import container_image, kind_of_environment
 from scripts.common.files import sha256_of
 from scripts.config.load import load_config
 from scripts.config.sections import sections_of
@@ -76,3 +79,23 @@ def test_a_commit_is_clean_until_code_changes_and_is_not_that_of_a_folder_above(
     state = code_state(copy)
     assert (state["commit"], state["dirty"]) == (None, None)
     assert state["files"] == {"Snakefile": sha256_of(copy / "Snakefile")}
+
+
+def test_a_venv_a_conda_environment_and_an_image_are_told_apart(tmp_path):
+    labels = tmp_path / "labels.json"
+    kinds = [kind_of_environment(sys.base_prefix, labels), kind_of_environment(str(tmp_path), labels)]
+    (tmp_path / "conda-meta").mkdir()
+    kinds.append(kind_of_environment(str(tmp_path), labels))
+    labels.write_text("{}")
+    assert [*kinds, kind_of_environment(str(tmp_path), labels)] == ["system", "venv", "conda", "container"]
+
+
+def test_an_image_has_name_hash_and_labels(tmp_path, monkeypatch):
+    labels, image = tmp_path / "labels.json", tmp_path / "images" / "score.sif"
+    assert container_image(labels) is None
+    labels.write_text(json.dumps({"version": "1.2"}))
+    monkeypatch.setenv("APPTAINER_CONTAINER", str(image))
+    assert container_image(labels) == {"name": "score.sif", "sha256": None, "labels": {"version": "1.2"}}
+    image.parent.mkdir()
+    image.write_bytes(b"image")
+    assert container_image(labels)["sha256"] == sha256_of(image)

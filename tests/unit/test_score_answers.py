@@ -1,13 +1,10 @@
 """The step that scores a variant's answers."""
 
-import json
-
 import pytest
 
 from scripts.common.files import read_jsonl
 from scripts.score.metrics import METRICS
-from scripts.score.score_answers import main
-from tests.support.score_fixtures import SCORE, answer_rows, babble, first_half, likelihood_rows, scored
+from tests.support.score_fixtures import answer_rows, babble, first_half, likelihood_rows, scored
 
 
 @pytest.mark.parametrize("language", ["fr", "vi"])
@@ -88,16 +85,6 @@ def test_few_records_are_scored_and_none_gives_reasons_and_no_zeros(tmp_path):
     scores = scored(tmp_path, [])
     assert set(scores["metrics"].values()) == {None}
     assert set(scores["reasons"].values()) == {"there is no record"}
-
-
-def test_bad_input_is_one_line_and_leaves_no_file(tmp_path, capfd):
-    (tmp_path / "answers.jsonl").write_text("no json\n")
-    (tmp_path / "likelihood.jsonl").write_text("")
-    words = [f"{tmp_path}/answers.jsonl", f"{tmp_path}/likelihood.jsonl", "--run", "r", "--variant", "base"]
-    words += ["--scores", f"{tmp_path}/scores.json", "--errors", f"{tmp_path}/errors.jsonl", "--settings"]
-    assert main([*words, json.dumps({"language": None, "score": SCORE})]) == 1
-    assert "answers.jsonl:1: is not valid JSON: Expecting value" in capfd.readouterr().err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["answers.jsonl", "likelihood.jsonl"]
 
 
 def test_intervals_of_shares_stay_between_0_and_1_and_those_of_other_measures_do_not(tmp_path):

@@ -58,16 +58,6 @@ def test_the_report_of_a_prompted_base_has_no_training(results):
     assert "I can't help with that." in page.text
 
 
-def test_a_question_with_examples_is_folded_up_beside_its_text(tmp_path):
-    shown = [{"role": "user", "content": "Example"}, {"role": "assistant", "content": "[]"}]
-    rows = entity_answers(3, 0.0, written=True)
-    few = [{**row, "text": row["messages"][-1]["content"], "messages": [*shown, *row["messages"]]} for row in rows]
-    for answers, number in ((few, 3), (rows, 0)):
-        judge_run(tmp_path, "r", None, {"base": answers})
-        text = write_report(tmp_path, "r", ["base"], trained=False).text
-        assert text.count("whole prompt") == text.count("user: Example") == number
-
-
 def test_leaderboard_and_summary_rank_entities_by_strict_f1_and_show_time_and_cost(results, capsys):
     rows = write_board(results, RUNS, "head", **ONE_DATASET)
     values = [float(row["entity_f1"]) for row in rows]

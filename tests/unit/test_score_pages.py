@@ -121,6 +121,11 @@ def test_the_summary_fits_a_terminal_and_names_the_reports_of_these_results_and_
     assert str(report) not in said()
 
 
+def test_without_results_there_is_one_line(tmp_path, capfd):
+    assert summary([str(tmp_path)]) == 1
+    assert capfd.readouterr().err.endswith("is missing; run snakemake first\n")
+
+
 def test_what_to_do_next_depends_on_what_was_run():
     for folder, recipe, ends in (
         ("results", None, ["config/mine.yaml", "config/mine.yaml", "make recipe NAME=football"]),
