@@ -12,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from scripts.common.records import Record, content_id, images_of, text_of, with_text
+from scripts.common.records import content_id, images_of, text_of, with_text
 from scripts.dataset.augment import Augmenter
 from scripts.dataset.ledger import without_raw_texts
-from scripts.dataset.make_record import RecordMaker
 from scripts.dataset.raw_rows import BadRecordError
-from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
+from tests.support.dataset_steps import Stage, chat, made, settings_of, write_lines
 from tests.support.pictures import encoded, looking, picture
 
 IMAGE = {"type": "image", "image": "a.png"}
@@ -27,11 +26,6 @@ HALVES = {"train": 0.5, "validation": 0.0, "test": 0.5}
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
 parts = texts.map(lambda text: {"type": "text", "text": text}) | st.just(IMAGE)
-
-
-def made(raw: dict, **settings) -> Record:
-    """Return the record of a raw one; its images keep their names."""
-    return RecordMaker(settings_of(**settings), lambda messages: messages).make(raw, "raw.jsonl:1")[0]
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import random
 import re
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
@@ -51,28 +50,20 @@ def test_every_record_is_accounted_for(run):
     assert {key: records[key] for key in ("read", "quarantined", "exact_duplicates", "near_duplicates", "kept")} == {
         "read": 93, "quarantined": 3, "exact_duplicates": 1, "near_duplicates": 0, "kept": 89,
     }  # fmt: skip
-    assert (len(ledger["quarantine"]), len(ledger["duplicates"])) == (3, 1)
-    assert sum(shares.values()) == records["kept"]
-    assert records["augmented"] == shares["train"]
+    assert (sum(shares.values()), shares["train"]) == (records["kept"], records["augmented"])
     missing, check = ledger["reasons"]
     assert (missing["reason"], missing["count"], check["reason"], check["count"]) == ("missing column", 2, "check 2", 1)
     assert missing["examples"][0]["text"] == '{"type": "card"}'
     assert [entry["count"] for entry in ledger["checks"]] == [81, 1]
-    assert sorted(row["records"] for row in ledger["raw_labels"]) in ([9, 81], [10, 80])
     assert [(row["label"], row["records"]) for row in ledger["labels"]] == [("But", 80), ("card", 9)]
     assert all(row["records"] == sum(row[split] for split in SPLITS) for row in ledger["labels"])
-    answers = sorted(row["expected"] for row in stage.records())
-    lengths = ledger["lengths"]
-    assert lengths["answer characters"]["maximum"] == max(map(len, answers))
-    assert lengths["answer words"]["minimum"] == min(len(answer.split()) for answer in answers)
-    assert lengths["answer characters"]["median"] == sorted(map(len, answers))[(len(answers) - 1) // 2]
+    lengths, found = sorted(len(row["expected"]) for row in stage.records()), ledger["lengths"]["answer characters"]
+    assert (found["minimum"], found["median"], found["maximum"]) == (lengths[0], lengths[44], lengths[-1])
+    assert sum(each["records"] for each in found["histogram"]) == 89
     for words in ("93 read", "3 quarantined", "1 duplicates removed", "89 kept", "augmented, in train only"):
         assert words in text
     assert "has no 'messages'" in text
-    drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(drawings) == 3
-    for drawing in drawings:
-        assert "records" in set(ElementTree.fromstring(drawing.replace("xlink:", "")).itertext())
+    assert page.count("<svg") == 3
 
 
 def test_only_the_first_records_of_each_file_are_read_where_the_configuration_says_so(run, tmp_path: Path):
@@ -136,8 +127,7 @@ def test_what_does_not_fit_the_data_stands_first(run):
     assert [(check["records"], check["count"]) for check in stage.facts("ledger")["checks"]] == [(300, 0), (0, 0)]
     assert "Look at this first Check 2 applies to no record" in text
     assert page.index('class="first"') < page.index('class="figures"')
-    assert '<td class="number good">0 of 300</td>' in page
-    assert '<td class="number warn">0 of 0: no record has this label</td>' in page
+    assert "0 of 0: no record has this label" in text
     stage, _, text = run(sample(300), **settings, label_map={"goal": "But", "card": "card"}, checks=checks[:1])
     assert stage.facts("ledger")["look_first"] == []
     assert "Look at this first" not in text

@@ -13,14 +13,9 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from scripts.common.records import content_id
-from scripts.dataset.make_record import UNKNOWN, RecordMaker
+from scripts.dataset.make_record import UNKNOWN
 from tests.support.data import load
-from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
-
-
-def made(raw: dict, **settings):
-    return RecordMaker(settings_of(**settings), lambda messages: messages).make(raw, "raw.jsonl:1")[0]
-
+from tests.support.dataset_steps import Stage, chat, made, settings_of, write_lines
 
 FORMATS = load("record_formats.yaml")["formats"]
 

@@ -161,15 +161,3 @@ def test_images_stand_in_the_report_and_missing_ones_are_named(tmp_path):
     assert "[image images/a.png: missing]" in without.text
     assert {row["answer_kind"] for row in write_board(tmp_path, {"titles": variants})} == {"exact"}
     assert "Ranked by character error rate" in (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("named", [(), ("emoji_rate",)])
-def test_style_stands_among_all_values_only_where_answers_must_be_exact(tmp_path, named):
-    judge_run(tmp_path, "titles", None, {"base": IMAGE_ROWS}, {name: gate(name) for name in named})
-    text = write_report(tmp_path, "titles", ["base"]).source
-    panels = text.split('<div class="cards">')[1].split("<summary>All values")[0]
-    values = text.split("<summary>All values")[1].split("</details>")[0]
-    for metric in ("exact_match", "exclamation_rate", "emoji_rate"):
-        title = METRICS[metric].title
-        assert (f"<h3>{title} " in panels) == (metric == "exact_match" or metric in named)
-        assert f"<td>{title}</td>" in values

@@ -14,6 +14,7 @@ from scripts.score.print_summary import main as summary
 from scripts.score.print_summary import next_commands
 from scripts.score.shown import shown
 from scripts.score.side_by_side import grouped
+from scripts.score.write_run_report import RAN_OUT
 from tests.support.pages import Page
 from tests.support.score_fixtures import babble, first_half, gate, make_run, same, write_rows
 from tests.support.score_pages import write_board, write_report
@@ -53,31 +54,20 @@ def test_the_leaderboard_ranks_all_variants_of_a_dataset_and_marks_the_best_and_
     assert all(not re.match(r"[a-z]+:|/", link) for link in page.links)
 
 
-def test_the_report_shows_verdict_metrics_answers_and_curve(results):
-    page = write_report(results, "football", list(VARIANTS))
-    for expected in ("every gate passed", "✔ passed", "chrF of q8_0 is 100.0", "adapter, bf16", "8 of 8 prompts"):
+def test_the_report_shows_verdict_metrics_answers_curve_and_what_the_training_did_without_memory(results, tmp_path):
+    batches = ((8, 2, "killed"), (8, 2, RAN_OUT[0]), (4, 4, RAN_OUT[1]), (2, 8, "done"))
+    tries = [dict(zip(("micro_batch", "accumulation", "ended"), batch, strict=True)) for batch in batches]
+    (tmp_path / "training.json").write_text(json.dumps({"processes": 1, "tries": tries}))
+    page = write_report(results, "football", list(VARIANTS), "--training", f"{tmp_path}/training.json")
+    for expected in (
+        "every gate passed", "✔ passed", "chrF of q8_0 is 100.0", "adapter, bf16", "8 of 8 prompts",
+        "loss (nats per token)", "a micro-batch of 8; the training continued with 4, accumulated 4",
+        "of 4; the training continued with 2",
+    ):  # fmt: skip
         assert expected in page.text
-    assert "loss (nats per token)" in page.text
+    assert page.text.count("each step still has 16 rows") == 2
     assert page.tags.count("svg") > 60
     assert {"../../leaderboard.html", "tokens/ledger.html"} <= set(page.links)
-
-
-def test_the_report_says_what_the_training_did_when_memory_ran_out(results, tmp_path):
-    def text(tries: list[dict]) -> str:
-        (tmp_path / "training.json").write_text(json.dumps({"processes": 1, "tries": tries}))
-        return write_report(results, "football", list(VARIANTS), "--training", f"{tmp_path}/training.json").text
-
-    tries = [
-        {"micro_batch": 8, "accumulation": 2, "ended": "killed"},
-        {"micro_batch": 8, "accumulation": 2, "ended": "out of memory"},
-        {"micro_batch": 4, "accumulation": 4, "ended": "killed when the machine ran out of memory"},
-        {"micro_batch": 2, "accumulation": 8, "ended": "done"},
-    ]
-    said = text(tries)
-    assert "a micro-batch of 8; the training continued with 4, accumulated 4" in said
-    assert "of 4; the training continued with 2" in said
-    assert said.count("each step still has 16 rows") == 2
-    assert "Out of memory" not in text([tries[0], tries[0]])
 
 
 def test_text_from_data_is_escaped(tmp_path):
