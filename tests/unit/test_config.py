@@ -213,22 +213,7 @@ def test_a_small_model_and_every_stand_in_are_on_the_cpu():
     assert [Model(**model).on_cpu for model in models] == [False, True, True]
 
 
-FOUR = ["base", "adapter", "merged", "bf16"]
-
-
-@pytest.mark.parametrize(
-    ("settings", "variants", "shipped"),
-    [
-        ({}, FOUR, "bf16"),
-        ({"quants": ["q8_0", "q4_k_m"]}, [*FOUR, "q8_0", "q4_k_m"], "q4_k_m"),
-        ({"quants": ["q8_0", "q4_k_m"], "deploy": {"quant": "q8_0"}}, [*FOUR, "q8_0", "q4_k_m"], "q8_0"),
-        ({"quants": ["q8_0", "bf16"], "method": "full"}, ["base", "merged", "bf16", "q8_0"], "bf16"),
-        ({"method": "prompt"}, ["base"], "base"),
-        ({"task": "vision", "quants": ["q8_0"]}, [*FOUR, "q8_0"], "q8_0"),
-        ({"task": "token_classification", "method": "head"}, ["merged"], "merged"),
-        ({"quants": ["q4_k_m"], "variants": ["q4_k_m", "base"]}, ["base", "q4_k_m"], "q4_k_m"),
-    ],
-)
+@pytest.mark.parametrize(("settings", "variants", "shipped"), TABLE["variants"])
 def test_the_variants_of_a_run_of_which_the_named_one_or_the_last_is_shipped(settings, variants, shipped):
     asked = Run(dataset="d", model="m", **settings)
     assert (answer_variants(asked), shipped_variant(asked)) == (variants, shipped)
