@@ -20,6 +20,8 @@ parquet.write_table(pyarrow.table({"prompt": ["a", "b"], "completion": ["c", Non
 FILES = [
     *((name, kind, text.replace("GOOD", GOOD).encode("latin-1"), line) for name, kind, text, line in TABLE["files"]),
     ("raw.jsonl", "messages", b'{"messages": ' + b"[" * 100_000 + b"\n", "1: is nested too deeply"),
+    ("raw.jsonl", "messages", b'{"a": ' + b"7" * 4301 + b"}\n", "1: holds an integer of 4301 digits"),
+    ("raw.json", "messages", b'[{"a": ' + b"7" * 4301 + b"}]\n", "1: holds an integer of 4301 digits"),
     ("raw.parquet", "prompt_completion", NULL.getvalue(), "2: 'completion' is null, not text"),
     ("raw.jsonl.gz", "messages", gzip.compress((GOOD + "\n").encode() * 50)[:-20], " can't be unpacked: Truncated"),
     ("raw.jsonl.zst", "messages", zstandard.compress(GOOD.encode() * 50)[:-8], " can't be unpacked: Truncated"),

@@ -119,10 +119,11 @@ def test_a_faulty_file_of_metrics_is_one_line(tmp_path, text, fault):
 
 
 def test_two_runs_must_not_give_one_name_to_different_metrics(tmp_path):
-    for name in "ab":
+    config = good({})
+    for name in ("stories", "others"):
         (tmp_path / f"{name}.py").write_text(f"@metric('{name}', direction='lower')\ndef own(d): pass")
-    config = good({"runs.stories.score": {"metrics_from": str(tmp_path / "a.py")}})
-    config["runs"]["others"] = {**config["runs"]["stories"], "score": {"metrics_from": str(tmp_path / "b.py")}}
+        score = {"metrics_from": str(tmp_path / f"{name}.py")}
+        config["runs"][name] = {**config["runs"]["stories"], "score": score}
     [line] = lines_for(config)
     assert "the metric 'own' has another definition in" in line
 

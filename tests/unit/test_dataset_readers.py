@@ -88,19 +88,6 @@ def test_origin_is_the_line_on_which_a_record_starts(name: str, content: bytes, 
     assert [row.origin for row in read_rows(path)] == [f"{path}:{line}" for line in lines]
 
 
-def test_an_integer_that_python_refuses_is_a_fault_with_its_line_and_a_remedy(tmp_path: Path):
-    good, bad = '{"a": 1}', f'{{"a": {"7" * 4301}}}'
-    said = "holds an integer of 4301 digits; write it as text, in quotes"
-    (tmp_path / "raw.jsonl").write_text(f"{good}\n{bad}\n{good}\n")
-    rows = list(read_rows(tmp_path / "raw.jsonl"))
-    assert [row.record for row in rows] == [{"a": 1}, None, {"a": 1}]
-    assert (rows[1].origin, str(rows[1].fault)) == (f"{tmp_path}/raw.jsonl:2", said)
-    (tmp_path / "raw.json").write_text(f"[{good},\n{bad},\n{good}]")
-    with pytest.raises(UserError) as found:
-        list(read_rows(tmp_path / "raw.json"))
-    assert str(found.value) == f"{tmp_path}/raw.json:2: {said}"
-
-
 CHARACTERS = st.characters(codec="utf-8")
 NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
 VALUES = st.recursive(

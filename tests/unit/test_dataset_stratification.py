@@ -13,11 +13,7 @@ WANTED = np.array([SHARES[name] for name in SPLITS])
 
 def numbered(count: int) -> np.ndarray:
     """Return the keys of so many groups of one record each."""
-    return keys_of([str(number) for number in range(count)])
-
-
-def keys_of(groups: list[str]) -> np.ndarray:
-    return np.array([key_of(group, "") for group in groups], np.uint64)
+    return np.array([key_of(str(number), "") for number in range(count)], np.uint64)
 
 
 def labels_of(label: list[int], spans: list[frozenset[str]] | None = None) -> LabelsOf:
@@ -54,10 +50,7 @@ def test_chance_is_left_alone_and_what_it_does_not_explain_is_not():
     [
         (labels_of([int(number < 4) for number in range(200)]), "labels_missing_in_a_split"),
         (labels_of([0] * 24), "shares_off"),
-        (
-            labels_of([0] * 120, [frozenset({"RARE"} if n < 8 else ()) for n in range(120)]),
-            "span_labels_missing_in_a_split",
-        ),
+        (labels_of([0] * 120, [*[frozenset({"RARE"})] * 8, *[frozenset()] * 112]), "span_labels_missing_in_a_split"),
     ],
 )
 def test_a_label_that_misses_a_split_and_shares_far_from_the_wanted_are_worth_another_seed(labels, fault):

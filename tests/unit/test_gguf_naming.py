@@ -67,18 +67,17 @@ def test_metadata_say_what_a_model_is_and_where_it_comes_from():
     assert general_metadata(name, settings(model=mistral), "apache-2.0") == METADATA["metadata"]
 
 
-def test_a_base_that_is_not_on_the_hub_has_no_address():
+def test_a_base_that_is_not_on_the_hub_has_no_address_and_a_hub_dataset_is_linked():
     local = settings(model=model(license="mit", path="/models/of/mine-3B"))
+    local["dataset"] = {"hub": {"id": "org/data"}, "language": None}
     found = general_metadata(model_name("mine-3B", 3_000_000_000, "football", "v1.0"), local, None)
     assert (found["general.base_model.0.name"], found["general.license"]) == ("mine-3B", "mit")
-    assert not any("repo_url" in key or "/models" in str(value) for key, value in found.items())
-
-
-def test_a_hub_dataset_is_linked():
-    hub = settings(model=model(), dataset={"hub": {"id": "org/data"}, "language": None})
-    found = general_metadata(model_name("m", 1000, "r", "v1.0"), hub, None)
-    assert found["general.datasets"] == ["https://huggingface.co/datasets/org/data"]
-    assert found["general.dataset.0.repo_url"] == "https://huggingface.co/datasets/org/data"
+    assert not any("base_model.0.repo_url" in key or "/models" in str(value) for key, value in found.items())
+    assert (
+        found["general.datasets"]
+        == [found["general.dataset.0.repo_url"]]
+        == ["https://huggingface.co/datasets/org/data"]
+    )
     assert "general.languages" not in found
 
 

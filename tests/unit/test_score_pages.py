@@ -11,9 +11,7 @@ import pytest
 from scripts.common.charts import curve_svg, inline
 from scripts.common.files import read_json, read_jsonl
 from scripts.score.print_summary import main as summary
-from scripts.score.print_summary import next_commands
 from scripts.score.shown import shown
-from scripts.score.side_by_side import grouped
 from scripts.score.write_run_report import RAN_OUT
 from tests.support.pages import Page
 from tests.support.score_fixtures import babble, first_half, gate, make_run, same, write_rows
@@ -114,33 +112,6 @@ def test_the_summary_fits_a_terminal_and_names_the_reports_of_these_results_and_
 def test_without_results_there_is_one_line(tmp_path, capfd):
     assert summary([str(tmp_path)]) == 1
     assert capfd.readouterr().err.endswith("is missing; run snakemake first\n")
-
-
-def test_what_to_do_next_depends_on_what_was_run():
-    for folder, recipe, ends in (
-        ("results", None, ["config/mine.yaml", "config/mine.yaml", "make recipe NAME=football"]),
-        ("results", "stories", []),
-        ("results/stories/embedded", "stories", ["make recipe NAME=stories EMBEDDED=no"]),
-        ("results/mine", None, []),
-    ):
-        look, *others = next_commands(Path(folder), Path(folder, "report.html"), recipe)
-        assert look[0] == f"python3 -m webbrowser {folder}/report.html"
-        assert all(command.endswith(end) for (command, _), end in zip(others, ends, strict=True))
-
-
-@pytest.mark.parametrize(
-    ("answers", "stops", "expected"),
-    [
-        ("abba", ("end", "end", "end", "length"), {"base, q8_0": ", cut at the limit: q8_0", "adapter, bf16": ""}),
-        ("aaaa", ("length", "end", "end", "end"), {"base, adapter, bf16, q8_0": ", cut at the limit: base"}),
-        ("aaaa", ("length",) * 4, {"base, adapter, bf16, q8_0": ", cut at the limit"}),
-    ],
-)
-def test_equal_answers_stand_together_and_say_which_of_them_were_cut(answers, stops, expected):
-    rows = zip(VARIANTS, answers, stops, strict=True)
-    entries = grouped([(name, {"answer": answer, "stop": stop}, "chrF 9") for name, answer, stop in rows])
-    found = {", ".join(entry["variants"]): entry["note"] for entry in entries}
-    assert found == {names: f"chrF 9{cut}" for names, cut in expected.items()}
 
 
 def test_the_curve_has_a_panel_for_what_was_logged_and_takes_the_pages_colours():

@@ -28,7 +28,6 @@ def results(tmp_path_factory) -> Path:
 def test_a_run_on_a_stand_in_is_held_though_its_gate_passed(results):
     tried, real = (read_json(results / f"runs/{run}/verdict.json") for run in MODELS)
     assert tried["gates"] == real["gates"]
-    assert tried["gates"][0]["passed"]
     assert (tried["verdict"], tried["reason"], tried["stand_in"]) == ("hold", f"{NOTE}; its gate passed", True)
     assert (real["verdict"], real["reason"], real["stand_in"]) == ("promote", "its gate passed", False)
 
@@ -54,7 +53,6 @@ def test_report_leaderboard_and_summary_say_that_only_the_path_was_tried_and_do_
     assert models == {"tried": ("stand-in (mistral)", "hold"), "real": ("phi-3-mini", "promote")}
     board = " ".join((results / "leaderboard.html").read_text(encoding="utf-8").split())
     assert "The base model of tried is a stand-in" in board
-    assert "lora of stand-in (mistral) on tried" in board
     assert "lora of phi-3-mini on real" in board
     assert summary([str(results)]) == 0
     printed = " ".join(capsys.readouterr().out.split())
