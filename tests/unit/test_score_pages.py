@@ -64,6 +64,7 @@ def test_the_report_shows_verdict_metrics_answers_curve_and_what_the_training_di
     ):  # fmt: skip
         assert expected in page.text
     assert page.text.count("each step still has 16 rows") == 2
+    assert "stand-in" not in page.text
     assert page.tags.count("svg") > 60
     assert {"../../leaderboard.html", "tokens/ledger.html"} <= set(page.links)
 
