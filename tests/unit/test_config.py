@@ -10,7 +10,7 @@ from scripts.config.models import Model
 from scripts.config.paths import files_at
 from scripts.config.reference import ROOT
 from scripts.config.runs import Run
-from scripts.config.variants import answer_variants, shipped_variant, trained_by
+from scripts.config.variants import answer_variants, shipped_variant
 from tests.support.data import load
 
 GOOD = """
@@ -69,14 +69,6 @@ def test_an_empty_configuration_names_what_is_missing():
 def test_what_is_near_a_fault_is_accepted_and_defaults_are_filled_in(changes):
     config = load_config(good(changes))
     assert all(run.lora.r == 16 for run in config.runs.values())
-
-
-def test_runs_that_differ_only_in_how_they_answer_share_a_model():
-    runs = load_config(good({"runs.stories.sweep": {"generation.temperature": [0, 1.0], "lora.r": [8, 16]}})).runs
-    shared = trained_by(runs)
-    assert {name: shared[name] for name in runs if name != shared[name]} == {
-        f"stories-temperature1-r{r}": f"stories-temperature0-r{r}" for r in (8, 16)
-    }
 
 
 @pytest.fixture

@@ -37,15 +37,6 @@ def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
     return Stage(tmp_path, settings_of(images=str(folder), splits=HALVES), capsys)
 
 
-def test_texts_between_images_are_normalised_and_empty_ones_go():
-    texts = [{"type": "text", "text": text} for text in (" un\r\n", "deux ", " \n", "e\u0301te\u0301")]
-    content = [*texts[:2], IMAGE, texts[2], IMAGE, texts[3]]
-    record = made({"messages": [{"role": "user", "content": content}, ANSWER]})
-    un_deux, ete = ({"type": "text", "text": text} for text in ("un\n\ndeux", "été"))
-    assert record.messages[0]["content"] == [un_deux, IMAGE, IMAGE, ete]
-    assert made({"messages": [{"role": "user", "content": [IMAGE]}, ANSWER]}).messages[0]["content"] == [IMAGE]
-
-
 def test_expected_is_scored_and_the_answer_is_trained_on():
     record = made(chat("q", "Le sel.", expected=" Le sel", page=3))
     assert (record.answer, record.expected, record.meta) == ("Le sel.", "Le sel", {"page": 3})

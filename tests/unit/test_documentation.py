@@ -96,10 +96,3 @@ def test_links_lead_somewhere(path):
         if not re.match(r"[a-z]+:", link) and not (target.exists() and (not anchor or anchor in headings(target))):
             lost.append(link)
     assert lost == []
-
-
-@pytest.mark.parametrize("path", RECIPES, ids=name)
-def test_every_recipe_has_a_page(path):
-    pages = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs/recipes").glob("*.md"))
-    assert f"config/recipes/{path.name}" in pages
-    assert f"make recipe NAME={path.stem} " in pages

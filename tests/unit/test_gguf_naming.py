@@ -35,21 +35,10 @@ def test_a_file_name_follows_the_specification_and_reads_back(base):
         assert read == [name.basename, name.size_label, name.finetune, "v1.0", quant.upper()]
 
 
-def test_a_size_label_has_the_specifications_form():
-    labels = {
-        7_248_023_552: "7.2B", 12_247_782_400: "12B", 999_950_000: "1.0B", 994_000_000: "994M", 5_500_000: "5.5M",
-        721_664: "722K", 950: "0.9K", 1_600_000_000_000: "1.6T",
-    }  # fmt: skip
-    assert {parameters: size_label(parameters) for parameters in labels} == labels
-
-
-def test_size_and_version_are_not_part_of_the_base_name():
-    parts = {
-        "Mistral-7B-v0.3": ("Mistral", "v0.3"), "Mistral-7B-Instruct-v0.1": ("Mistral-Instruct", "v0.1"),
-        "Llama-3.2-1B": ("Llama-3-2", None), "Mixtral-8x7B-v0.1": ("Mixtral", "v0.1"),
-        "Phi-3-mini-4k-instruct": ("Phi-3-mini-4-k-instruct", None),
-    }  # fmt: skip
-    assert {name: (base_name(name), base_version(name)) for name in parts} == parts
+def test_a_size_label_has_the_specifications_form_and_size_and_version_are_not_part_of_the_base_name():
+    sizes, parts = METADATA["sizes"], METADATA["parts"]
+    assert {parameters: size_label(parameters) for parameters in sizes} == sizes
+    assert {name: [base_name(name), base_version(name)] for name in parts} == parts
     assert fine_tune("r16a-long") == "r-16a-long"  # which would be read as an attribute of the size
 
 

@@ -12,11 +12,10 @@ from scripts.config.runs import Run
 from scripts.workflow.memory.estimate import prediction_memory, training_memory
 from scripts.workflow.memory.fit import GPUS, changed, fitting_settings
 from scripts.workflow.memory.report import memory_lines
-from scripts.workflow.memory.shapes import KNOWN, Shape
+from scripts.workflow.memory.shapes import KNOWN
 from scripts.workflow.memory.write_gpu_settings import FOLDER, RECIPES, all_files, recipes
 
 FILES = sorted(FOLDER.glob("*/*.yaml"))
-SMALL = Shape(4096, 1024, 4096, 6, 8, 2, 128)
 MISTRAL = KNOWN["mistralai/Mistral-7B-v0.3"]
 METHODS = st.sampled_from(["lora", "qlora"])
 
@@ -47,12 +46,6 @@ def test_shares_of_the_weights_take_less_in_each_process_and_copies_do_not():
         one, copies = weights(method), weights(method, processes=4)
         shares = [weights(method, processes=count, sharding="fsdp") for count in (2, 4, 8)]
         assert copies == one > shares[0] > shares[1] > shares[2] > one / 8
-
-
-def test_processes_that_share_a_micro_batch_have_fewer_rows_at_once_each():
-    whole, half = (run(training={"micro_batch": 4, "accumulation": 1, "processes": count}) for count in (1, 2))
-    assert (whole.training.rows_at_once, half.training.rows_at_once) == (4, 2)
-    assert training_memory(SMALL, half).activations < training_memory(SMALL, whole).activations
 
 
 def test_weights_leave_a_tenth_of_the_gpu_for_the_work():

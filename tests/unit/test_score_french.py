@@ -7,7 +7,6 @@ import pytest
 
 from data.football.french_metrics import proper_noun_counts, tense_counts
 from scripts.common.errors import UserError
-from scripts.common.language import language_of
 from scripts.score.measure import add_metrics, measured
 from scripts.score.read_scores import read_scores
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
@@ -22,14 +21,6 @@ FILE = Path("data/football/french_metrics.py")
 @pytest.mark.parametrize(("language", "text", "expected"), load("words.yaml"))
 def test_words_are_those_of_the_language_and_in_nfc(language, text, expected):
     assert words(text, language) == words(unicodedata.normalize("NFD", text), language) == expected.split()
-
-
-def test_the_two_places_of_a_vietnamese_tone_mark_are_one_word():
-    assert words("hoà khoẻ thuỷ", "vi") == words("hòa khỏe thủy", "vi")
-
-
-def test_language_of_a_tag():
-    assert [language_of(tag) for tag in ("fr-CA", "vi", "zh_Hans", None, "")] == ["fr", "vi", "zh", "", ""]
 
 
 def test_normalised_comparison_forgets_case_and_punctuation_but_no_accent():
