@@ -13,23 +13,8 @@ from scripts.config.runs import Run
 from scripts.config.variants import answer_variants, shipped_variant
 from tests.support.data import load
 
-GOOD = """
-datasets:
-  cards:
-    files: [cards.jsonl]
-    format: messages
-    language: vi
-models:
-  small:
-    embedded: {}
-runs:
-  stories:
-    dataset: cards
-    model: small
-    tokens: {max_length: 512}
-"""
 TABLE = load("config_faults.yaml")
-GATE = TABLE["gate"]
+GOOD, GATE = TABLE["good"], TABLE["gate"]
 
 
 def good(changes):
@@ -151,18 +136,18 @@ def test_a_fault_is_named_with_the_file_and_the_line_of_its_key(tmp_path, monkey
     overlay = "override:\n  runs:\n    lora: {alpha: 0}\nruns:\n  stories: {dataset: card}\nmodels: {other: {}}\n"
     assert sorted(places_in_files({"runs": {"stories": {"seed": "x"}}}, good=anchored, overlay=overlay)) == [
         "--config: runs.stories.seed",
-        "good.yaml:15: runs.other.lora.r",
-        "good.yaml:15: runs.stories.lora.r",
+        "good.yaml:14: runs.other.lora.r",
+        "good.yaml:14: runs.stories.lora.r",
         "overlay.yaml:3: override.runs.lora.alpha",
         "overlay.yaml:5: runs.stories.dataset",
         "overlay.yaml:6: models.other",
     ]
-    assert places_in_files(twice=GOOD + "    tokens: {max_length: 256}\n") == ["twice.yaml:15: runs.stories.tokens"]
+    assert places_in_files(twice=GOOD + "    tokens: {max_length: 256}\n") == ["twice.yaml:14: runs.stories.tokens"]
     sweep = "    lora: {alpha: 0}\n    sweep:\n      lora.r: [4, -8]\n      training.seed: [1, 2, 3]\n"
     assert places_in_files(good=GOOD + sweep) == [
-        "good.yaml:15: runs.stories.lora.alpha",
-        "good.yaml:18: runs.stories.sweep.training.seed",
-        "good.yaml:17: runs.stories.sweep.lora.r",
+        "good.yaml:14: runs.stories.lora.alpha",
+        "good.yaml:17: runs.stories.sweep.training.seed",
+        "good.yaml:16: runs.stories.sweep.lora.r",
     ]
 
 

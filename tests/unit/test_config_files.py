@@ -9,6 +9,7 @@ import pytest
 from snakemake.common.configfile import load_configfile
 
 from scripts.config.files import check_config_files, fault_of
+from tests.support.data import load
 from tests.support.project import ROOT, run_snakemake
 
 BROKEN = "runs:\n  a: {method: lora\n  b: 1\n"
@@ -36,21 +37,9 @@ def said(*words: str) -> str | None:
     return None
 
 
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        ("-n --configfile config/good.yaml config/mine.yaml --cores 2", FAULT),
-        ("--configfiles config/mine.yaml -n", FAULT),
-        ("--configfile config/mine.yaml --configfile config/good.yaml", None),
-        ("--configfile config/good.yaml -- --configfile", None),
-        ("--configfiles=config/nope.yaml -n", "config/nope.yaml: does not exist"),
-        ("--configfile config/good.yaml all", "all: does not exist; put targets before --configfile"),
-        ("--configfile config", "config: is a folder, not a configuration file"),
-        ("--configfile config/latin.yaml", "config/latin.yaml:2: is not UTF-8; save it in that encoding"),
-    ],
-)
+@pytest.mark.parametrize(("words", "line"), load("config_faults.yaml")["options"])
 def test_a_broken_file_is_named_with_its_line_and_a_missing_one_with_what_to_do(words, line):
-    assert said(*words.split()) == line
+    assert said(*words.split()) == (line and line.replace("FAULT", FAULT))
 
 
 def test_the_file_of_the_snakefile_is_looked_at_only_where_it_is_read():

@@ -1,29 +1,13 @@
 """Energy is read from the machine's meters, never estimated; without a meter there is a reason instead of a figure."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from scripts.train.energy import EnergyMeter, NoMeterError, gpu_counters, rapl_counters
 from scripts.train.training_run import run_metadata
 from tests.support.needs import need
-
-# What NVML is to a caller: two GPUs, of which the second has no counter; the first counts up by 2.5 J a reading.
-NVML = r"""
-#include <string.h>
-static unsigned long long millijoules = 1000000;
-int nvmlInit_v2(void) { return 0; }
-int nvmlDeviceGetHandleByUUID(const char *uuid, void **device) {
-    if (strcmp(uuid, "GPU-one") && strcmp(uuid, "GPU-two")) return 6;
-    *device = (void *)(strcmp(uuid, "GPU-one") ? 2L : 1L);
-    return 0;
-}
-int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *energy) {
-    if (device != (void *)1L) return 3;
-    *energy = millijoules += 2500;
-    return 0;
-}
-"""
 
 
 @pytest.fixture
@@ -49,8 +33,7 @@ def test_the_packages_are_counted_without_their_parts_and_a_counter_that_began_a
 
 def test_the_gpus_that_compute_are_counted_and_one_without_a_counter_gives_the_reason(tmp_path):
     need("gcc", "gcc of the distribution")
-    source, library = tmp_path / "nvml.c", str(tmp_path / "nvml.so")
-    source.write_text(NVML)
+    source, library = Path(__file__).parents[1] / "support/nvml.c", str(tmp_path / "nvml.so")
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
     meter = EnergyMeter(tmp_path, uuids=["GPU-one"], library=library)
     assert meter.since() == 2.5

@@ -18,17 +18,12 @@ SPECIFICATION = re.compile(
     r"(?:(?P<Version>v\d+(?:\.\d+)*))(?:-(?P<Encoding>(?!LoRA|vocab)[\w_]+))?(?:-(?P<Type>LoRA|vocab))?"
     r"(?:-(?P<Shard>\d{5}-of-\d{5}))?\.gguf$"
 )
-BASES = [
-    "Mistral-7B-v0.3", "mistralai_Mistral-7B-Instruct-v0.1", "Llama-3.2-1B-Instruct", "Qwen2.5-0.5B", "embedded",
-    "Phi-3-mini-4k-instruct", "Mixtral-8x7B", "SmolLM2 1.7B", "été", "3", "models/of.mine_2",
-]  # fmt: skip
-RUNS = ["football", "stories", "football-lora.r16", "r16a", "r16a-x2b", "x_y.z", "7B", "2024", "v2", "LoRA", "a-7B-v3"]
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", METADATA["bases"])
 def test_a_file_name_follows_the_specification_and_reads_back(base):
     sizes = [(7_248_023_552, "q4_k_m"), (721_664, "bf16"), (12_000_000, "iq4_nl")]
-    for run, (parameters, quant) in itertools.product(RUNS, sizes):
+    for run, (parameters, quant) in itertools.product(METADATA["runs"], sizes):
         name = model_name(base, parameters, run, "v1.0")
         found = SPECIFICATION.match(name.file_name(quant))
         read = [found[part] for part in ("BaseName", "SizeLabel", "FineTune", "Version", "Encoding")]

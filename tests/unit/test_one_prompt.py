@@ -9,6 +9,7 @@ from rich.console import Console
 
 from scripts.score.one_prompt import LONGEST, one_prompt, typical_record
 from scripts.score.print_summary import main as summary
+from tests.support.data import load
 from tests.support.entity_answers import entity_answers, text_row
 from tests.support.score_fixtures import answer_rows, babble, first_half, judge_run, same
 from tests.support.score_pages import write_board
@@ -25,22 +26,12 @@ def printed(folder: Path, rows: dict[str, list[dict]]) -> str:
     return console.export_text()
 
 
-@pytest.mark.parametrize(
-    ("metric", "shipped", "base", "found"),
-    [
-        ("chrf", [90, 11, 30, 50, 20], [10, 10, 10, None, 10], ("e", True)),  # +1, +10, +20, +80: the lower one of two
-        ("chrf", [90, 11, 30, 50, 20], None, ("c", True)),
-        ("chrf", [5, 5, 5], None, ("b", True)),
-        ("chrf", [None, None], None, ("a", False)),
-        ("rouge_l", [1, 2], None, ("a", False)),
-        ("chrf", [], None, (None, False)),
-    ],
-)
-def test_the_record_is_the_one_at_the_median_or_without_values_the_first(metric, shipped, base, found):
+@pytest.mark.parametrize(("metric", "shipped", "base", "record", "is_median"), load("metrics.yaml")["typical"])
+def test_the_record_is_the_one_at_the_median_or_without_values_the_first(metric, shipped, base, record, is_median):
     def scores(values):
         return values if values is None else {"ids": list("abcde"[: len(values)]), "per_record": {"chrf": values}}
 
-    assert typical_record(metric, scores(shipped), scores(base)) == found
+    assert typical_record(metric, scores(shipped), scores(base)) == (record, is_median)
 
 
 def test_base_adapter_and_shipped_quant_answer_one_prompt_equal_answers_together_and_a_cut_one_named(tmp_path):

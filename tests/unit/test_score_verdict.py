@@ -5,6 +5,7 @@ import pytest
 from scripts.common.files import read_json
 from scripts.score.bootstrap import Estimate
 from scripts.score.gates import gate_estimate, judge, judge_gate, metric_difference, passed, records_needed, verdict
+from tests.support.data import load
 from tests.support.score_fixtures import babble, first_half, gate, make_run, same
 
 
@@ -24,16 +25,7 @@ def test_an_interval_passes_fails_or_stays_uncertain():
         assert {ends: passed(asked, Estimate(ends[0] or 5, *ends, 10)) for ends in outcomes} == outcomes
 
 
-@pytest.mark.parametrize(
-    ("outcomes", "word", "named"),
-    [
-        ([], "hold", []),
-        ([(True, "hold"), (True, "rollback")], "promote", []),
-        ([(True, "hold"), (None, "rollback")], "hold", ["gate1"]),
-        ([(False, "hold"), (True, "rollback")], "hold", ["gate0"]),
-        ([(False, "rollback"), (None, "hold")], "rollback", ["gate0"]),
-    ],
-)
+@pytest.mark.parametrize(("outcomes", "word", "named"), load("metrics.yaml")["verdicts"])
 def test_the_verdict_that_follows_from_gates(outcomes, word, named):
     gates = [{"name": f"gate{i}", "passed": done, "on_failure": then} for i, (done, then) in enumerate(outcomes)]
     decided, why = judge(gates)
