@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts.workflow.code_digest import ROOT, WITHOUT_RESULT, current_versions, digest_of, main, step_code, unconfirmed
-from tests.support.data import FOLDER
+from tests.support.data import FOLDER, load
 
 
 @pytest.fixture
@@ -29,22 +29,7 @@ def edited(step: Path, name: str, old: str, new: str) -> Path:
     return root / "scripts/stage/step.py"
 
 
-@pytest.mark.parametrize(
-    ("name", "old", "new", "same"),
-    [
-        ("stage/helper.py", "    return 2", "    # a comment\n    return 2", True),
-        ("stage/helper.py", "Return twice", "Return two times", True),
-        ("stage/helper.py", "doubling %s", "now doubling %s", True),
-        ("stage/helper.py", '    log.info("doubling %s", value)\n', "", True),
-        ("stage/helper.py", '"doubling", 1', '"twice", 1', True),
-        ("stage/helper.py", "soon done", "nearly done", True),
-        ("stage/helper.py", "2 * value", "(2 * value)", True),
-        ("stage/step.py", "a number", "the number", True),
-        ("common/terminal.py", "0.5", "0.6", True),
-        ("stage/helper.py", "2 *", "3 *", False),
-        ("stage/step.py", "(3)", "(4)", False),
-    ],
-)
+@pytest.mark.parametrize(("name", "old", "new", "same"), load("digest/edits.yaml"))
 def test_what_only_people_read_changes_no_digest_and_what_computes_does(step, name, old, new, same):
     assert (step_code(edited(step, name, old, new)) == step_code(step)) == same
 

@@ -7,12 +7,10 @@ import pytest
 from scripts.common.errors import UserError
 from scripts.common.gpu_locks import Device, devices
 from scripts.workflow.machine import cgroup_limits, gpu_limit, memory_limit
+from tests.support.data import load
 
-FIRST, SECOND = "GPU-5c89852c-d268-c3f3-1b07-005d5ae1dc3f", "GPU-7d9aab1e-0d37-4fd2-b6f9-2f4a1f7c1b10"
-PART, OTHER_PART = "MIG-e91edf3b-b297-37c1-a2a7-7601c3238fa2", "MIG-11f9e8a0-9be4-5d41-a6b3-70a53a0f6ad4"
-TWO = f"GPU 0: NVIDIA A100-SXM4-40GB (UUID: {FIRST})\nGPU 1: NVIDIA A100-SXM4-40GB (UUID: {SECOND})\n"
-PARTS = f"  MIG 3g.20gb     Device  0: (UUID: {PART})\n  MIG 3g.20gb     Device  1: (UUID: {OTHER_PART})\n"
-CUT = TWO.replace("GPU 1", PARTS + "GPU 1")
+TABLE = load("devices.yaml")
+FIRST, SECOND, WHOLE = TABLE["first"], TABLE["second"], TABLE["listings"]["whole"]
 
 
 @pytest.fixture
@@ -38,27 +36,14 @@ def test_without_nvidia_smi_or_an_answer_there_are_no_gpus_but_those_that_are_na
     assert devices(machine("couldn't communicate with the NVIDIA driver\n", status=9)) == []
 
 
-@pytest.mark.parametrize(
-    ("listing", "variables", "expected"),
-    [
-        (TWO, {}, [FIRST, SECOND]),
-        (CUT, {}, [PART, OTHER_PART, SECOND]),
-        (CUT, {"CUDA_VISIBLE_DEVICES": OTHER_PART}, [OTHER_PART]),
-        (TWO, {"CUDA_VISIBLE_DEVICES": ""}, []),
-        (TWO, {"CUDA_VISIBLE_DEVICES": "-1"}, []),
-        (TWO, {"CUDA_VISIBLE_DEVICES": "1,0"}, ["1", "0"]),
-        (TWO, {"CUDA_VISIBLE_DEVICES": "0,-1,1"}, ["0"]),
-        (TWO, {"SNAKETUNE_DEVICES": "a,b,c"}, ["a", "b", "c"]),
-        (TWO, {"SNAKETUNE_DEVICES": ""}, []),
-    ],
-)
-def test_only_listed_gpus_are_there_as_cuda_reads_the_list(machine, listing, variables, expected):
-    assert [device.name for device in devices(machine(listing, **variables))] == expected
+@pytest.mark.parametrize(("listing", "variables", "names"), TABLE["names"])
+def test_only_listed_gpus_are_there_as_cuda_reads_the_list(machine, listing, variables, names):
+    assert [device.name for device in devices(machine(TABLE["listings"][listing], **variables))] == names
 
 
 @pytest.mark.parametrize("visible", ["1", SECOND, SECOND[:12]])
 def test_a_gpu_keeps_the_name_that_was_given_and_has_one_key_under_any(machine, visible):
-    assert devices(machine(TWO, CUDA_VISIBLE_DEVICES=visible)) == [Device(visible, SECOND)]
+    assert devices(machine(WHOLE, CUDA_VISIBLE_DEVICES=visible)) == [Device(visible, SECOND)]
 
 
 def test_under_slurm_a_number_is_another_gpu_in_each_job_and_the_same_in_its_steps(machine):
@@ -66,9 +51,9 @@ def test_under_slurm_a_number_is_another_gpu_in_each_job_and_the_same_in_its_ste
     first = machine("", CUDA_VISIBLE_DEVICES="0", SLURM_JOB_ID="7")
     assert keys(first) != keys({**first, "SLURM_JOB_ID": "8"})
     assert keys(first) != keys({**first, "SLURM_STEP_ID": "2"})
-    step = machine(TWO, CUDA_VISIBLE_DEVICES="0", SLURM_JOB_ID="7", SLURM_STEP_ID="0")
+    step = machine(WHOLE, CUDA_VISIBLE_DEVICES="0", SLURM_JOB_ID="7", SLURM_STEP_ID="0")
     assert keys(step) == keys({**step, "SLURM_STEP_ID": "1", "CUDA_VISIBLE_DEVICES": FIRST})
-    assert keys(machine(TWO, SLURM_JOB_ID="7")) == [FIRST, SECOND], "without GPUs of its own they are everybody's"
+    assert keys(machine(WHOLE, SLURM_JOB_ID="7")) == [FIRST, SECOND], "without GPUs of its own they are everybody's"
 
 
 def test_an_nvidia_smi_that_hangs_is_said(machine, monkeypatch, tmp_path):
