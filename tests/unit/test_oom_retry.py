@@ -1,6 +1,5 @@
 """Only running out of memory halves the micro-batch; any other end of a training changes nothing."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,20 +17,12 @@ from tests.support.training import run_settings
 
 ROOT = Path(__file__).parents[2]
 TRAINING = run_settings(training={"micro_batch": 8, "accumulation": 2})["training"]
-BEGIN = """
-import os, signal, sys
-from pathlib import Path
-from scripts.train.oom_retry import RetryLog
-log = RetryLog(Path(sys.argv[1]), "run", {"micro_batch": 8, "accumulation": 2, "processes": 1, "nodes": 1})
-log.begin(log.attempt())
-os.kill(os.getpid(), signal.SIGKILL)
-"""
 
 
 def killed_training(folder: Path) -> None:
     """Start a training in a process that is then killed."""
-    done = subprocess.run([sys.executable, "-c", BEGIN, folder], env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert done.returncode == -signal.SIGKILL
+    command = [sys.executable, "-m", "tests.support.killed_training", folder]
+    assert subprocess.run(command, cwd=ROOT).returncode == -signal.SIGKILL
 
 
 def test_after_a_kill_training_continues_with_the_same_micro_batch(tmp_path):

@@ -17,14 +17,17 @@ from tests.support.data import load
 from tests.support.score_fixtures import answer_rows, babble, first_half, likelihood_rows, scored, write_rows
 
 TABLE = load("metrics.yaml")
-REFERENCE = Reference(("What a goal by the keeper! 🔥", "Off the bar and in!"), "en")
-GENERIC = ("quel match", r"équipes\b")
-SETTINGS = {"reference": REFERENCE, "generic_phrases": GENERIC, "assistant_phrases": ASSISTANT_PHRASES}
+SETTINGS = {
+    "completions": ("What a goal by the keeper! 🔥", "Off the bar and in!"),
+    "generic_phrases": ("quel match", r"équipes\b"),
+    "assistant_phrases": ASSISTANT_PHRASES,
+}
 
 
-def of(*answers: str, language: str = "fr", expected: str | None = "Le but !", **settings) -> ScoringInput:
+def of(*answers: str, expected: str | None = "Le but !", completions=None, **settings) -> ScoringInput:
     rows = [{**answer_rows("fr")[0], "id": str(i), "answer": a, "expected": expected} for i, a in enumerate(answers)]
-    return ScoringInput(rows, language, **settings)
+    reference = None if completions is None else Reference(tuple(completions), "en")
+    return ScoringInput(rows, "fr", reference=reference, **settings)
 
 
 def value(metric: str, data: ScoringInput) -> float:
@@ -41,25 +44,10 @@ def test_the_value_of_all_answers_is_the_one_counted_by_hand(metric, answers, ex
     assert value(metric, of(*answers, **SETTINGS)) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(
-    ("metric", "data", "reason"),
-    [
-        ("bleu", of("a", expected=None), "no record has an expected answer"),
-        ("perplexity", of("a"), "the likelihood of expected answers was not computed for these records"),
-        ("exact_match", of(), "there is no record"),
-        ("generic_phrase_rate", of("a"), "score.generic_phrases is not given"),
-        ("generic_phrase_rate", of("", "", generic_phrases=GENERIC), "every answer is empty"),
-        ("assistant_phrase_rate", of("a"), "score.assistant_phrases is not given"),
-        ("length_variation", of("a"), "one answer has no variation"),
-        ("distinct_2", of("But", "But"), "no answer has 2 words"),
-        ("style_overlap", of("a b"), "no training completions were given to compare with"),
-        ("length_ratio", of("a b", reference=Reference(())), "no training completions were given to compare with"),
-        ("style_overlap", of("a", "", reference=REFERENCE), "no answer has two words"),
-    ],
-)
-def test_a_metric_that_does_not_apply_says_why(metric, data, reason):
+@pytest.mark.parametrize(("metric", "answers", "given", "reason"), TABLE["reasons"])
+def test_a_metric_that_does_not_apply_says_why(metric, answers, given, reason):
     with pytest.raises(NotApplicableError, match=f"^{reason}$"):
-        measured(metric, data)
+        measured(metric, of(*answers, **given))
 
 
 @pytest.mark.parametrize("language", ["fr", "vi"])
