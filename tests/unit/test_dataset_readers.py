@@ -110,9 +110,12 @@ def test_any_json_array_is_read_as_the_standard_library_reads_it(records, indent
 HUB = {"id": "org/name", "revision": "0123456789abcdef0123456789abcdef01234567", "name": "fr", "split": "train"}
 
 
-def test_hub_rows_are_streamed_at_the_pinned_revision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_hub_rows_are_streamed_at_the_pinned_revision_and_an_unknown_split_is_one_line(tmp_path: Path, monkeypatch):
     import datasets
 
+    (tmp_path / "train.jsonl").write_bytes(encoded("jsonl", RECORDS))
+    with pytest.raises(UserError, match=r"^org/name@0123/none: can't be read: ValueError: .*; check 'hub' \(id, "):
+        list(read_hub.streamed(str(tmp_path), "org/name@0123/none", split="none"))
     asked = {}
 
     def remember(source, **arguments):
@@ -127,12 +130,3 @@ def test_hub_rows_are_streamed_at_the_pinned_revision(tmp_path: Path, monkeypatc
     Path("org/name").mkdir(parents=True)
     with pytest.raises(UserError, match="the folder 'org/name' hides the hub dataset"):
         list(read_hub.read_hub_rows(HUB))
-
-
-def test_the_library_streams_a_local_folder_and_an_unknown_split_is_one_line(tmp_path: Path):
-    (tmp_path / "train.jsonl").write_bytes(encoded("jsonl", RECORDS))
-    rows = list(read_hub.streamed(str(tmp_path), "place", split="train"))
-    assert [row.record for row in rows] == RECORDS
-    assert rows[-1].origin == f"place:{len(RECORDS)}"
-    with pytest.raises(UserError, match=r"^org/name@0123/none: can't be read: ValueError: .*; check 'hub' \(id, "):
-        list(read_hub.streamed(str(tmp_path), "org/name@0123/none", split="none"))

@@ -5,6 +5,7 @@ import pytest
 from scripts.common.files import read_json
 from scripts.score.bootstrap import Estimate
 from scripts.score.gates import gate_estimate, judge, judge_gate, metric_difference, passed, records_needed, verdict
+from scripts.score.stand_in import NOTE
 from tests.support.data import load
 from tests.support.score_fixtures import babble, first_half, gate, make_run, same
 
@@ -109,3 +110,8 @@ def test_with_one_record_nothing_is_promoted(scores):
     decided = verdict("football", {"learned": gate(threshold=1.0)}, "q8_0", {"q8_0": one}, 200, 0)
     assert decided["verdict"] == "hold"
     assert "more test records are needed" in decided["gates"][0]["reason"]
+
+
+def test_a_stand_in_does_not_make_a_rollback_milder(scores):
+    decided = verdict("football", FAILED, "q8_0", scores, 200, 0, stand_in=True)
+    assert (decided["verdict"], decided["reason"]) == ("rollback", f"{NOTE}; clearly failed: a")

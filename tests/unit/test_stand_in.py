@@ -1,7 +1,6 @@
 """A run on a stand-in shows that the path works: it is never promoted, and nothing names the real base model."""
 
 from scripts.common.files import read_json
-from scripts.score.gates import verdict
 from scripts.score.print_summary import main as summary
 from scripts.score.stand_in import NOTE
 from tests.support.score_fixtures import babble, gate, make_run, same
@@ -27,11 +26,3 @@ def test_a_run_on_a_stand_in_is_held_though_its_gate_passed_and_no_page_names_th
     printed = " ".join(capsys.readouterr().out.split())
     assert f"tried hold: {NOTE}; its gate passed" in printed
     assert not [text for text in (report, board, printed) if REAL in text]
-
-
-def test_a_stand_in_does_not_make_a_rollback_milder(tmp_path):
-    folder = make_run(tmp_path, "tried", "fr", VARIANTS)
-    scores = {name: read_json(folder / f"scores/{name}.json") for name in VARIANTS}
-    bad = {"good": gate(threshold=101, on_failure="rollback")}
-    decided = verdict("tried", bad, "q8_0", scores, 200, 0, stand_in=True)
-    assert (decided["verdict"], decided["reason"]) == ("rollback", f"{NOTE}; clearly failed: good")
