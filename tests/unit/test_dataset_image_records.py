@@ -8,11 +8,9 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
-from scripts.common.records import content_id, images_of, text_of, with_text
+from scripts.common.records import content_id, images_of
 from scripts.dataset.augment import Augmenter
 from scripts.dataset.ledger import without_raw_texts
 from scripts.dataset.raw_rows import BadRecordError
@@ -23,9 +21,6 @@ IMAGE = {"type": "image", "image": "a.png"}
 TEXT = {"type": "text", "text": "Titre ?"}
 ANSWER = {"role": "assistant", "content": "Le sel"}
 HALVES = {"train": 0.5, "validation": 0.0, "test": 0.5}
-
-texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
-parts = texts.map(lambda text: {"type": "text", "text": text}) | st.just(IMAGE)
 
 
 @pytest.fixture
@@ -47,14 +42,6 @@ def test_expected_is_scored_and_the_answer_is_trained_on():
     fields = {"user": "{{ expected }} ?", "assistant": "{{ expected }}"}
     record = made({"expected": "b"}, format="fields", fields=fields)
     assert (record.expected, record.meta) == ("b", {"expected": "b"}), "a field like others where templates read it"
-
-
-@given(st.lists(parts), texts)
-def test_another_text_leaves_the_images_as_they_are(content: list[dict], text: str):
-    changed = with_text(content, text)
-    assert text_of(changed) == text
-    assert images_of([{"content": changed}]) == images_of([{"content": content}])
-    assert with_text(text_of(content), text) == text
 
 
 def test_records_with_different_images_are_never_duplicates_and_have_another_id(stage: Stage, tmp_path: Path):
@@ -85,11 +72,11 @@ def test_records_with_the_same_images_share_a_split(stage: Stage, tmp_path: Path
 
 
 def test_an_augmented_record_keeps_its_images():
-    record = made({"messages": [{"role": "user", "content": [IMAGE, TEXT]}, ANSWER]})
+    record = made({"messages": [{"role": "user", "content": [IMAGE, TEXT, IMAGE]}, ANSWER]})
     augmenter = Augmenter({"copies": 1, "templates": ["Bref : {{ user }}"]})
     (variant,) = augmenter.variants(record)
-    assert variant.messages[0]["content"] == [IMAGE, {"type": "text", "text": "Bref : Titre ?"}]
-    assert record.messages[0]["content"] == [IMAGE, TEXT]
+    assert variant.messages[0]["content"] == [IMAGE, {"type": "text", "text": "Bref : Titre ?"}, IMAGE]
+    assert record.messages[0]["content"] == [IMAGE, TEXT, IMAGE]
     assert variant.id == content_id(variant.messages) != record.id
 
 

@@ -3,13 +3,10 @@
 import datetime
 import decimal
 import json
-import unicodedata
 from pathlib import Path
 
 import pyarrow
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pyarrow import parquet
 
 from scripts.common.records import content_id
@@ -27,13 +24,6 @@ def test_formats(settings: dict, raw: dict, messages: list[dict]):
     assert record.id == content_id(messages, record.spans)
     assert record.expected == messages[-1]["content"]
     assert not record.meta or settings["format"] == "fields"
-
-
-@given(st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1).filter(str.strip))
-def test_composed_and_decomposed_text_make_the_same_record(text: str):
-    forms = {form: made(chat("q", unicodedata.normalize(form, text))) for form in ("NFC", "NFD")}
-    assert forms["NFC"] == forms["NFD"] or not forms["NFC"].expected
-    assert unicodedata.is_normalized("NFC", forms["NFD"].expected)
 
 
 def test_line_ends_and_outer_white_space_are_normalised():
