@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 from pathlib import Path
 
 import pyarrow
@@ -77,10 +78,10 @@ def test_a_failing_build_says_how_many_are_bad_and_advises_to_leave_them_out_unl
 
 
 @pytest.mark.parametrize(("name", "said"), [("none.jsonl", "No such file"), (".jsonl", "Is a directory")])
-def test_missing_file_and_folder_are_named(name, said, stage: Stage):
+def test_missing_file_and_folder_are_named_with_a_remedy(name, said, stage: Stage):
     Path(".jsonl").mkdir()
     assert stage.ingest(Path(name)) == 1
-    assert stage.error().startswith(f"{name}: can't be read: {said}")
+    assert re.match(rf"{name}: can't be read: {said}.*; check 'files'$", stage.error())
 
 
 @pytest.mark.parametrize(

@@ -32,3 +32,4 @@ def test_a_faulty_template_is_named_by_key_and_line_and_what_it_can_t_render_is_
     with pytest.raises((UserError, TemplateFaultError)) as error:
         rendered(source)
     assert str(error.value).startswith(line)
+    assert "; " in str(error.value), "a remedy"
