@@ -108,21 +108,21 @@ class SpanModel:
         cuts = [
             (i, window) for i, text in enumerate(tokens) for window in windows(len(text.ids), capacity, self.overlap)
         ]
-        chances: list[list] = [[] for _ in tokens]
+        probabilities: list[list] = [[] for _ in tokens]
         for start in range(0, len(cuts), self.windows_at_once):
             part = cuts[start : start + self.windows_at_once]
             rows = [[*before, *tokens[i].ids[window.start : window.end], *after] for i, window in part]
             for (i, window), row in zip(part, self.classify(rows), strict=True):
                 first = len(before) - window.start
-                chances[i].append(row[first + window.owned : first + window.end])
+                probabilities[i].append(row[first + window.owned : first + window.end])
         return [
             list(self.decoded(text, own.offsets, torch.cat(rows)))
-            for text, own, rows in zip(texts, tokens, chances, strict=True)
+            for text, own, rows in zip(texts, tokens, probabilities, strict=True)
         ]
 
-    def decoded(self, text: str, offsets: list[tuple[int, int]], chances) -> Iterator[list]:
+    def decoded(self, text: str, offsets: list[tuple[int, int]], probabilities) -> Iterator[list]:
         """Yield the entities of a text from its tokens' places and their probabilities, [tokens, tags]."""
-        labels, scores = labels_of_words(chances, word_of_tokens(text, offsets), self.tags)
+        labels, scores = labels_of_words(probabilities, word_of_tokens(text, offsets), self.tags)
         for entity in entities_of_labels(offsets, labels):
             own = scores[entity.first : entity.last]
             yield [entity.start, entity.end, entity.label, round(sum(own) / len(own), 6)]
@@ -140,8 +140,8 @@ class SpanModel:
                 attention_mask=inputs["attention_mask"].to(self.device),
                 use_cache=False,
             ).last_hidden_state
-            chances = self.head(hidden).softmax(-1).cpu()
-        return [own[: len(row)] for row, own in zip(rows, chances, strict=True)]
+            probabilities = self.head(hidden).softmax(-1).cpu()
+        return [own[: len(row)] for row, own in zip(rows, probabilities, strict=True)]
 
 
 def word_of_tokens(text: str, offsets: list[tuple[int, int]]) -> list[int]:
@@ -157,7 +157,7 @@ def word_of_tokens(text: str, offsets: list[tuple[int, int]]) -> list[int]:
     ]
 
 
-def labels_of_words(chances, words: list[int], tags: list[str]) -> tuple[list[str], list[float]]:
+def labels_of_words(probabilities, words: list[int], tags: list[str]) -> tuple[list[str], list[float]]:
     """Return the BIO label and the score of each token from its probabilities, a tensor [tokens, tags].
 
     `words` are the numbers of `word_of_tokens`. The probabilities of a word are the mean over its tokens, that of an
@@ -168,13 +168,13 @@ def labels_of_words(chances, words: list[int], tags: list[str]) -> tuple[list[st
 
     names = sorted({tag[2:] for tag in tags})  # the empty one is that of O
     name_of_tag = torch.tensor([names.index(tag[2:]) for tag in tags])
-    sums = torch.zeros(len(words), len(names)).index_add_(1, name_of_tag, chances)
+    sums = torch.zeros(len(words), len(names)).index_add_(1, name_of_tag, probabilities)
     _, word, sizes = torch.tensor(words).unique_consecutive(return_inverse=True, return_counts=True)
     means = torch.zeros(len(sizes), len(names)).index_add_(0, word, sums) / sizes.unsqueeze(1)
     scores, best = means.max(-1)
     labels = []
     for token, name in enumerate(names[number] for number in best[word].tolist()):
-        first = name and words[token - 1 : token] != [words[token]]
-        begins = first and chances[token, tags.index(f"B-{name}")] > chances[token, tags.index(f"I-{name}")]
+        own, first = probabilities[token], name and words[token - 1 : token] != [words[token]]
+        begins = first and own[tags.index(f"B-{name}")] > own[tags.index(f"I-{name}")]
         labels.append(f"{'B' if begins else 'I'}-{name}" if name else OUTSIDE)
     return labels, scores[word].tolist()

@@ -17,12 +17,12 @@ from scripts.predict.span_model import SpanModel, labels_of_words
 MODEL, TEST = "runs/pii/merged/manifest.json", "datasets/pii/test.jsonl"
 
 
-def replaced(chances, words: list[int], tags: list[str], way: str):
+def replaced(probabilities, words: list[int], tags: list[str], way: str):
     """Return labels and scores with each token's probabilities replaced by those of its word's first or last token."""
     if way == "token":
-        return labels_of_words(chances, list(range(len(words))), tags)
+        return labels_of_words(probabilities, list(range(len(words))), tags)
     tokens = {word: token for token, word in (enumerate(words) if way == "last" else reversed([*enumerate(words)]))}
-    return labels_of_words(chances[torch.tensor([tokens[word] for word in words], dtype=torch.long)], words, tags)
+    return labels_of_words(probabilities[torch.tensor([tokens[word] for word in words], dtype=torch.long)], words, tags)
 
 
 def main() -> None:

@@ -61,8 +61,8 @@ def test_probabilities_are_those_of_plain_transformers(model, project):
     inputs = tokenizer(text, return_tensors="pt")
     with torch.no_grad():
         expected = plain(**inputs).logits[0].softmax(-1)
-    (chances,) = model.classify([inputs["input_ids"][0].tolist()])
-    assert torch.allclose(chances, expected, atol=1e-5)
+    (probabilities,) = model.classify([inputs["input_ids"][0].tolist()])
+    assert torch.allclose(probabilities, expected, atol=1e-5)
 
 
 def test_an_entity_is_made_of_whole_words(model):

@@ -38,7 +38,7 @@ def test_pieces_of_one_character_are_in_its_word_and_a_space_put_first_is_not():
 
 
 @pytest.mark.parametrize(
-    ("words", "chances", "labels", "scores"),
+    ("words", "probabilities", "labels", "scores"),
     [
         # Two of three pieces say O; the mean says X. The score is the word's.
         ([0, 0, 0], [[0.6, 0.3, 0, 0.1, 0], [0.6, 0, 0, 0.4, 0], [0, 0, 0, 1, 0]], "B-X I-X I-X", [0.6] * 3),
@@ -54,8 +54,8 @@ def test_pieces_of_one_character_are_in_its_word_and_a_space_put_first_is_not():
         ([], [], "", []),
     ],
 )
-def test_a_word_has_the_label_that_is_most_probable_over_its_pieces(words, chances, labels, scores):
-    found = labels_of_words(torch.tensor(chances).reshape(-1, 5), words, TAGS)
+def test_a_word_has_the_label_that_is_most_probable_over_its_pieces(words, probabilities, labels, scores):
+    found = labels_of_words(torch.tensor(probabilities).reshape(-1, 5), words, TAGS)
     assert found[0] == labels.split()
     assert found[1] == pytest.approx(scores)
 
