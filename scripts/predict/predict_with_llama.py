@@ -84,7 +84,7 @@ def likelihood(model, reader: Reader, prompt: Prompt, evaluated: bool) -> dict:
     `evaluated`: the model has just answered the prompt, so that the prompt's tokens are in the cache.
     """
     asked = reader.tail(model, prompt.messages)
-    told = reader.tail(model, answered(prompt), open_ended=False)
+    told = reader.tail(model, answered(prompt))
     ends = [place for place in range(len(asked), len(told)) if ends_generation(model, told[place])]
     told = told[: ends[-1] + 1] if ends else told
     before = reader.count(model, prompt.messages) - len(asked)  # tokens of the images
@@ -119,7 +119,7 @@ def context_needed(path: Path, reader: Reader, prompts: list[Prompt], new_tokens
     """
     with open_gguf(path, context=8, vocab_only=True) as model:
         asked = [reader.count(model, prompt.messages) + new_tokens for prompt in prompts]
-        told = [reader.count(model, answered(prompt), open_ended=False) for prompt in prompts if prompt.expected]
+        told = [reader.count(model, answered(prompt)) for prompt in prompts if prompt.expected]
         architecture = model.metadata["general.architecture"]
         limit = int(model.metadata.get(f"{architecture}.context_length", 2**31))
     needed = max(asked + told) + 1

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from scripts.common.base_model import device_name, four_bit, load_base, load_tokenizer
-from scripts.common.chat import end_of_turn_ids, prompt_ids, tokenize_conversation
+from scripts.common.chat import conversation_ids, end_of_turn_ids, tokenize_conversation
 from scripts.common.cli import Progress, step_main
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_jsonl
@@ -80,7 +80,7 @@ def answer_prompts(model, tokenizer, prompts: list[Prompt], file: AnswerFile, ge
     import torch
 
     config = generation_config(model, tokenizer, generation)
-    ids = [prompt_ids(tokenizer, prompt.messages) for prompt in prompts]
+    ids = [conversation_ids(tokenizer, prompt.messages) for prompt in prompts]
     needed = max(len(row) for row in ids) + generation["max_new_tokens"]
     positions = getattr(model.config.get_text_config(), "max_position_embeddings", None) or needed
     if needed > positions:

@@ -65,7 +65,7 @@ def shared(tiny_gguf, tmp_path_factory):
 def nll_of_whole(model, asked) -> float:
     """Evaluate a conversation with its answer from an empty cache; return the answer's negative log likelihood."""
     reader = TextReader()
-    ids = reader.tail(model, answered(asked), open_ended=False)
+    ids = reader.tail(model, answered(asked))
     start = reader.count(model, asked.messages)
     model.reset()
     model.eval(ids)
