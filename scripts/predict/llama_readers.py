@@ -97,10 +97,3 @@ class ImageReader:
         with self.vision.conversation(model, messages, self.folder) as chunks:
             self.vision.eval(model, chunks[:-1])
             return chunks[-1].ids
-
-
-def reader_of(arguments) -> TextReader | ImageReader:
-    """Return the reader for the command line's model."""
-    if arguments.mmproj is None:
-        return TextReader()
-    return ImageReader(arguments.mmproj, arguments.images, arguments.settings["vision"]["longest_edge"])

@@ -8,6 +8,7 @@ from scripts.common.base_model import four_bit, load_tokenizer
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
 from scripts.common.number_format import precision_of_answers, torch_dtype
+from scripts.predict.batches import batches_by_length
 from scripts.train.span_alignment import (
     OUTSIDE,
     TokenizedText,
@@ -23,22 +24,15 @@ NF4 = {"quant_type": "nf4", "double_quant": True}  # for a 4-bit backbone that w
 
 
 class SpanModel:
-    """The classifier of a `merged` folder; the backbone in `precision`, the head in float32, as in training.
+    """The classifier of a `merged` folder; the backbone in training.precision, the head in float32, as in training.
 
-    Texts are read in windows of `max_length` tokens that overlap by `overlap`; each token is scored once, in the window
-    with the most context before it. On a CPU each window is a batch of its own, at no cost, so that the result for a
-    text does not depend on other texts. `load_in_4bit` is yes, no, or auto (as in training).
+    Texts are read in windows of tokens.max_length tokens that overlap by tokens.window_overlap; each token is scored
+    once, in the window with the most context before it. On a CPU each window is a batch of its own, at no cost, so that
+    the result for a text does not depend on other texts. The settings also have generation.batch_size and
+    generation.load_in_4bit: yes, no, or auto (as in training).
     """
 
-    def __init__(
-        self,
-        manifest: Path,
-        precision: str,
-        max_length: int,
-        overlap: int,
-        batch_size: int,
-        load_in_4bit: str = "auto",
-    ):
+    def __init__(self, manifest: Path, settings: dict):
         import torch
         from transformers import AutoModelForTokenClassification
 
@@ -51,9 +45,10 @@ class SpanModel:
                 "is not a token classifier", folder, remedy="use the merged folder of a token classification run"
             )
         config = read_json(folder / HEAD_CONFIG)
-        precision = precision_of_answers(precision, config["precision"])
-        self.max_length, self.overlap, self.batch_size = max_length, overlap, batch_size
-        self.windows_at_once = batch_size if torch.cuda.is_available() else 1
+        precision = precision_of_answers(settings["training"]["precision"], config["precision"])
+        self.max_length, self.overlap = settings["tokens"]["max_length"], settings["tokens"]["window_overlap"]
+        self.batch_size, load_in_4bit = settings["generation"]["batch_size"], settings["generation"]["load_in_4bit"]
+        self.windows_at_once = self.batch_size if torch.cuda.is_available() else 1
         self.tokenizer = load_tokenizer(manifest)
         self.frame = special_frame(self.tokenizer)
         reduced = NF4 if load_in_4bit == "yes" else config["load_in_4bit"] if load_in_4bit == "auto" else None
@@ -91,9 +86,8 @@ class SpanModel:
         return encode_text(self.tokenizer, text)
 
     def batches(self, tokens: list[TokenizedText]) -> list[list[int]]:
-        """Return batches of texts of similar length, longest first; deterministic for the texts."""
-        order = sorted(range(len(tokens)), key=lambda i: (-len(tokens[i].ids), i))
-        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        """Return batches of texts of similar length, as `batches_by_length`."""
+        return batches_by_length([len(text.ids) for text in tokens], self.batch_size)
 
     def entities_of(self, texts: list[str], tokens: list[TokenizedText]) -> list[list[list]]:
         """Return the entities of one batch of texts; on a GPU `batch_size` windows are processed at once.

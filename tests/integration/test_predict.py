@@ -47,7 +47,7 @@ def begin(model, tokenizer, prompts, path, **generation):
     """Answer prompts; return the file of the answers, which is not finished, and the settings."""
     settings = run_settings(generation={"max_new_tokens": 8, "batch_size": 3, **generation})["generation"]
     file = AnswerFile(path, {"settings": settings})
-    answer_prompts(model, tokenizer, prompts, file, settings, "test")
+    answer_prompts(model, tokenizer, prompts, file, settings)
     return file
 
 
@@ -131,7 +131,7 @@ def test_test_records_limits_the_test_split_and_no_prompt_set_which_keeps_its_na
     asked = {}
     for count in (None, 2):
         settings = run_settings(generation={"test_records": count})
-        asked[count] = prompts_of(predict_parser("").parse_args([*map(str, words), json.dumps(settings)]))
+        asked[count] = prompts_of(predict_parser("", "").parse_args(["model", *map(str, words), json.dumps(settings)]))
     assert asked[2] == [*asked[None][:2], asked[None][-1]]
     assert asked[2][-1] == Prompt("extra", prompts_of_file("extra", path)[0].id, [USER], "But.", None)
 
