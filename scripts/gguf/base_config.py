@@ -30,6 +30,9 @@ def check_architecture(file: GgufFile) -> None:
     for key in ("attention.scale", "attention.clamp_kqv", "logit_scale", "embedding_scale", "residual_scale"):
         if file.of(key, 0.0) not in (0.0, 1.0):
             raise UserError(f"has '{key}', which is not supported", file.path)
+    for key in ("attention.head_count", "attention.head_count_kv", "feed_forward_length"):
+        if isinstance(file.of(key), list):
+            raise UserError(f"has another '{key}' for each layer, which is not supported", file.path)
     if TOKENS not in file.values or not file.tensors:
         raise UserError(f"has no {'weights' if TOKENS in file.values else f'vocabulary ({TOKENS})'}", file.path)
     biased = next((tensor.name for tensor in file.tensors if tensor.name.endswith(".bias")), None)

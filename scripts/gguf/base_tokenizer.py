@@ -49,7 +49,7 @@ def check_vocabulary(file: GgufFile) -> None:
         if len(file.values.get(key, ())) not in (0, count):
             raise UserError(f"{key} has {len(file.values[key])} entries, but there are {count} tokens", file.path)
     for key, token in file.values.items():
-        if key.startswith(PREFIX) and key.endswith("_token_id") and not 0 <= token < count:
+        if key.startswith(PREFIX) and key.endswith("_token_id") and token not in range(count):
             raise UserError(f"{key} is {token}, but there are {count} tokens", file.path)
 
 
