@@ -18,12 +18,13 @@ from scripts.common.chat_shape import ChatShape, shape_of_template
 from scripts.common.cli import progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_json
+from scripts.common.records import images_of
 from scripts.common.threads import use_threads
 from scripts.gguf.conversations import built_in_conversations
 from scripts.gguf.divergence import TextRow, compare_rows, first_answered, load_merged, served_logits
 from scripts.gguf.llama import TEMPLATE_KEY, adds_bos, open_gguf, token_text
 from scripts.gguf.parity import Comparison, check_special_tokens, compare_conversation, text_or_refusal
-from scripts.gguf.vision_divergence import compare_vision, vision_conversations
+from scripts.gguf.vision_divergence import compare_vision
 from scripts.predict.arguments import named_file
 from scripts.predict.prompts import all_prompts
 from scripts.predict.strategies import Strategies
@@ -82,7 +83,8 @@ def step(arguments) -> None:
     from_files = dict(prompt_conversations(arguments.test, sets, settings["generation"]["system"], strategies))
     if not from_files:
         raise UserError("has no prompts for the comparison of distributions", arguments.test)
-    texts, seen = vision_conversations(from_files)
+    seen = {name: messages for name, messages in from_files.items() if images_of(messages)}
+    texts = {name: messages for name, messages in from_files.items() if name not in seen}
     report = compare_tokens(tokenizer, path, {**built_in_conversations(), **texts})
     chosen = first_answered(texts or built_in_conversations(), settings["parity"]["prompts"])
     rows = [TextRow(conversation_ids(tokenizer, messages)) for messages in chosen]

@@ -129,9 +129,3 @@ def compare_vision(arguments, shape: ChatShape, texts: list[TextRow], conversati
         found["embeddings"] = compare_embeddings(rows, embeddings, reference)
         found["divergence"] = compare_rows(rows, AFTER_IMAGES, served[1], reference, limit)
     return {"divergence": divergence, "images": found}
-
-
-def vision_conversations(conversations: dict[str, list[dict]]) -> tuple[dict, dict]:
-    """Split conversations into those without and those with images."""
-    seen = {name: messages for name, messages in conversations.items() if images_of(messages)}
-    return {name: messages for name, messages in conversations.items() if name not in seen}, seen
