@@ -27,9 +27,9 @@ def test_pieces_of_one_character_are_in_its_word_and_a_space_put_first_is_not():
     assert word_of_tokens("aộ b", [(0, 0), (0, 1), (1, 2), (1, 2), (1, 2), (3, 4)]) == [-1, 0, 0, 0, 0, 1]
 
 
-@pytest.mark.parametrize(("words", "chances", "labels", "scores"), TABLE["labels"])
-def test_a_word_has_the_label_that_is_most_probable_over_its_pieces(words, chances, labels, scores):
-    found = labels_of_words(torch.tensor(chances).reshape(-1, 5), words, TAGS)
+@pytest.mark.parametrize(("words", "probabilities", "labels", "scores"), TABLE["labels"])
+def test_a_word_has_the_label_that_is_most_probable_over_its_pieces(words, probabilities, labels, scores):
+    found = labels_of_words(torch.tensor(probabilities).reshape(-1, 5), words, TAGS)
     assert found[0] == labels.split()
     assert found[1] == pytest.approx(scores)
 
