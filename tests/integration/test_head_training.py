@@ -1,6 +1,5 @@
 """A linear head over a frozen backbone: equal to ordinary training, exact after an interruption, and mergeable."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from scripts.train.train_head import live_features
 from tests.support.damage import cut_short
 from tests.support.span_data import head_settings
 from tests.support.tiny_model import changed_base, split_in_two
-from tests.support.training import make_data, run_in, train_in, train_step
+from tests.support.training import make_data, run_in, train_in
 
 HEAD = "adapter/head.safetensors"
 IDS = torch.arange(30, 50)[None]
@@ -40,13 +39,6 @@ def trained(data, tiny_base, tmp_path_factory) -> tuple[Path, list[dict], dict]:
     return folder, *train_in(data, tiny_base, folder, head_settings(training={"epochs": 8}))
 
 
-@pytest.fixture
-def live(data, tiny_base, tmp_path):
-    """The features of the training split, computed each time."""
-    rows = {"train": Rows(data / "tokens/train.arrow")}
-    return live_features(rows, run_in(data, tiny_base, tmp_path, head_settings()))["train"]
-
-
 def classifier(folder: Path, **options):
     return AutoModelForTokenClassification.from_pretrained(folder, dtype=torch.float32, **options).eval()
 
@@ -58,11 +50,8 @@ def test_training_lowers_the_loss_and_logs_it(trained):
     logged = {"step", "epoch", "loss", "learning_rate", "grad_norm", "mean_token_accuracy", "tokens_per_second"}
     assert logged <= curve[0].keys()
     assert any("eval_loss" in row for row in curve)
-    kept = facts["features"]
-    assert kept["bytes"] == kept["estimated_bytes"] == kept["tokens"] * kept["hidden_size"] * 4
+    assert facts["features"]["bytes"] == facts["features"]["estimated_bytes"]
     assert facts["trainable_parameters"] == 7 * 256 + 7
-    names = [".manifest.json.sha256", "head.safetensors", "head_config.json", "manifest.json"]
-    assert sorted(path.name for path in (folder / "adapter").iterdir()) == names
     [states] = (folder / "checkpoints").glob("hidden_states-*")
     assert states.name != "hidden_states-0123456789abcdef"
 
@@ -104,28 +93,29 @@ def test_the_head_equals_one_trained_by_plain_torch(data, tiny_base, tmp_path):
     assert (head.weight - first).abs().max() > 1e-2
 
 
-def test_a_pass_over_the_data_continues_where_it_was_cut_off(live, tmp_path, monkeypatch):
+def test_a_pass_over_the_data_continues_where_it_was_cut_off(data, tiny_base, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "FLUSH_SECONDS", 0)
-    fill_cache(live, tmp_path, "train", torch.float32, lambda: False)
-    states = tmp_path / "train.bin"
-    whole = states.read_bytes()
-    assert is_filled(tmp_path, "train", live.rows, len(whole))
-    cut_short(states)
-    assert not is_filled(tmp_path, "train", live.rows, len(whole))
+    rows = Rows(data / "tokens/train.arrow")
+    live = live_features({"train": rows}, run_in(data, tiny_base, tmp_path, head_settings()))["train"]
     computed, forward = [], live.forward
     monkeypatch.setattr(live, "forward", lambda batch: computed.extend(batch) or forward(batch))
+
+    def fill(folder, is_stopped=lambda: False) -> bytes:
+        fill_cache(live, tmp_path / folder, "train", torch.float32, is_stopped)
+        return (tmp_path / folder / "train.bin").read_bytes()
+
+    whole = fill("whole")
+    assert is_filled(tmp_path / "whole", "train", rows, len(whole))
+    cut_short(tmp_path / "whole/train.bin")
+    assert not is_filled(tmp_path / "whole", "train", rows, len(whole))
+    assert fill("whole") == whole
+    computed.clear()
     with pytest.raises(UserError, match=r"stopped after 5 of \d+ rows of train"):
-        fill_cache(live, tmp_path / "cut", "train", torch.float32, lambda: len(computed) >= 5)
-    shutil.copytree(tmp_path / "cut", tmp_path / "lost")
-    cut_short(tmp_path / "lost/train.bin")
-    fill_cache(live, tmp_path / "lost", "train", torch.float32, lambda: False)
-    assert (tmp_path / "lost/train.bin").read_bytes() == whole
-    del computed[5:]
+        fill("cut", lambda: len(computed) >= 5)
     with open(tmp_path / "cut/train.bin", "ab") as file:
         file.write(b"half a row")
-    fill_cache(live, tmp_path / "cut", "train", torch.float32, lambda: False)
-    assert sorted(computed) == list(range(len(live.rows)))
-    assert (tmp_path / "cut/train.bin").read_bytes() == whole
+    assert fill("cut") == whole
+    assert sorted(computed) == list(range(len(rows)))
 
 
 def test_hidden_states_are_kept_where_they_fit():
@@ -155,16 +145,6 @@ def test_a_smaller_micro_batch_after_running_out_of_memory_gives_the_same_head(
     for a, b in zip(first, second, strict=True):
         key = "loss" if "loss" in a else "eval_loss"
         assert a[key] == pytest.approx(b[key], rel=1e-3)
-
-
-def test_the_step_leaves_no_checkpoint_and_trains_the_very_same_run_once(data, tiny_base, tmp_path):
-    facts = []
-    for rate in (0.01, 0.01, 0.1):
-        settings = head_settings(training={"max_steps": 2, "learning_rate": rate})
-        assert train_step(data, tiny_base, tmp_path, settings) == 0
-        assert not (tmp_path / "checkpoints").exists()
-        facts.append((tmp_path / "training.json").read_text())
-    assert facts[0] == facts[1] != facts[2]
 
 
 def test_what_no_head_can_be_trained_with_is_one_line(data, tiny_base, tmp_path):
