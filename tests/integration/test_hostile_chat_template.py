@@ -13,26 +13,19 @@ from scripts.model.template_date import pin_template_date
 from tests.support.chat_templates import TEMPLATES
 
 USER = [{"role": "user", "content": "Qui marque ?"}, {"role": "assistant", "content": "Jovanic."}]
-ESCAPES = [
-    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+ESCAPES = [  # test_dataset_sandbox.py has more for the same sandbox
     "{{ messages.__class__ }}{{ messages[0].__init__.__globals__ }}",
     "{{ (messages | attr('__class__')).__mro__[0] }}",
     "{{ lipsum.__globals__['os'].popen('touch ran').read() }}",
-    "{{ cycler.__init__.__globals__.os.popen('touch ran') }}",
     "{{ raise_exception.__globals__['json'].codecs.open('/etc/passwd').read() }}",
     "{{ strftime_now.__globals__ }}{{ strftime_now.__globals__['json'].loads('1') }}",
-    "{{ '{0.__class__.__mro__[1]}'.format(bos_token) + none }}",
-    "{{ messages.append(1) }}",
-    "{% include '/etc/passwd' %}",
     "{% import 'os' as os %}{{ os.system('touch ran') }}",
     "{% set x = namespace() %}{{ x.__init__.__globals__.os }}{{ x.__init__.__globals__.os.system('touch ran') }}",
 ]
 ENDLESS = {
     "nested loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
-    "calls that double": "{% macro f(n) %}{% if n %}{{ f(n - 1) }}{{ f(n - 1) }}{% endif %}{% endmacro %}{{ f(90) }}",
     "a tower of powers": "{{ 9 ** (9 ** (9 ** 9)) }}",
     "a text of 10 GB": "{{ ('x' * 10**10) | length }}",
-    "a list that doubles": "{% set n = namespace(t=[1]) %}{% for i in range(60) %}{% set n.t = n.t+n.t %}{% endfor %}",
     "output without end": "{% for a in range(99999) %}{{ 'x' * 99999 }}{% endfor %}",
 }
 
@@ -55,21 +48,13 @@ def test_a_model_whose_template_never_ends_or_fills_the_memory_is_refused_with_a
         pin_template_date(tmp_path)
 
 
-@pytest.fixture(scope="module")
-def tokenizer(tiny_base):
-    return AutoTokenizer.from_pretrained(tiny_base.parent)
-
-
-def test_a_template_that_calls_itself_is_refused_with_a_line(tokenizer, monkeypatch):
-    monkeypatch.setattr(tokenizer, "chat_template", "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}")
-    with pytest.raises(UserError, match="refuses the conversation: maximum recursion depth"):
-        render(tokenizer, USER)
-
-
-def test_sound_templates_are_rendered_as_transformers_renders_them(tokenizer):
-    special = tokenizer.special_tokens_map
+def test_a_template_that_calls_itself_is_refused_with_a_line_and_sound_ones_are_rendered_as_by_transformers(tiny_base):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base.parent)
     for template, *_ in TEMPLATES.values():
         for messages, ending in ((USER, False), (USER[:1], True)):
             options = {"tokenize": False, "add_generation_prompt": ending, "chat_template": template}
-            own = rendered_template(template, messages, add_generation_prompt=ending, **special)
+            own = rendered_template(template, messages, add_generation_prompt=ending, **tokenizer.special_tokens_map)
             assert own == tokenizer.apply_chat_template(messages, **options)
+    tokenizer.chat_template = "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"
+    with pytest.raises(UserError, match="refuses the conversation: maximum recursion depth"):
+        render(tokenizer, USER)

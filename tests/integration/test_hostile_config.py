@@ -9,8 +9,8 @@ import yaml
 from tests.support.project import CONFIG, Project, raw_records
 
 ODD_NAMES = (
-    "a b.jsonl", "it's.jsonl", '"q".jsonl', "$(touch ran).jsonl", "`touch ran`.jsonl", "a;touch ran.jsonl",
-    "a&b|c>ran.jsonl", "a*b.jsonl", "[a].jsonl", "été🙂.jsonl", "\\x.jsonl", "~.jsonl", "#c.jsonl", "%s.jsonl",
+    "it's.jsonl", '"q".jsonl', "$(touch ran).jsonl", "`touch ran`.jsonl", "a;touch ran.jsonl", "a&b|c>ran.jsonl",
+    "a*b.jsonl", "[a].jsonl", "été🙂.jsonl", "\\x.jsonl", "~.jsonl", "#c.jsonl", "%s.jsonl",
 )  # fmt: skip
 REFUSED_PATHS = {
     "{dataset}.jsonl": "has braces, which Snakemake would fill in; rename it",

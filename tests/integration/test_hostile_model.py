@@ -68,11 +68,9 @@ def folder(tiny_base, tmp_path, capsys) -> Folder:
 def test_pickles_are_not_taken_and_alone_they_are_refused(folder):
     for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt", "rng_state.pth", "x.pkl", "x.h5", "x.npy"):
         (folder.source / name).write_bytes(PICKLE)
-    folder.change("consolidated.safetensors.index.json", weight_map={"lm_head.weight": "consolidated-1.safetensors"})
     assert folder.take() == 0
     kept = {path.suffix for path in folder.target.iterdir() if not path.name.startswith(".")}
     assert kept <= {".json", ".jinja", ".model", ".safetensors"}
-    assert not (folder.target / "consolidated.safetensors.index.json").exists()
     shutil.rmtree(folder.target)
     (folder.source / "model.safetensors").unlink()
     folder.refused("has no .safetensors file, only training_args.bin, which can hide code")
@@ -110,32 +108,12 @@ def test_a_model_or_tokenizer_that_is_nothing_without_its_code_is_refused(folder
     assert not folder.mark.exists()
 
 
-def with_header(header: bytes) -> bytes:
-    return struct.pack("<Q", len(header)) + header + bytes(4)
+BEYOND = b'{"t": {"dtype": "F32", "shape": [1000], "data_offsets": [0, 4000]}}'
 
 
-def with_tensor(shape: str, end: int = 4, dtype: str = "F32") -> bytes:
-    return with_header(f'{{"t": {{"dtype": "{dtype}", "shape": {shape}, "data_offsets": [0, {end}]}}}}'.encode())
-
-
-HEADERS = {
-    "a header of 2^63 bytes": struct.pack("<Q", 2**63),
-    "a header longer than the file": struct.pack("<Q", 100) + b"{}",
-    "no header": b"",
-    "a header that is not JSON": with_header(b"\x80\x04co"),
-    "a header without end": with_header(b"[" * 200_000),
-    "a tensor without shape": with_header(b'{"t": {"dtype": "F32", "data_offsets": [0, 4]}}'),
-    "a tensor of another size": with_tensor("[2]"),
-    "a tensor beyond the file": with_tensor("[1000]", end=4000),
-    "a negative dimension": with_tensor("[-1]"),
-    "a shape that overflows": with_tensor("[9223372036854775807, 4]", end=0),
-    "an unknown type": with_tensor("[1]", dtype="PICKLE"),
-}
-
-
-@pytest.mark.parametrize("name", HEADERS)
-def test_a_hostile_safetensors_header_is_refused(folder, name):
-    (folder.source / "model.safetensors").write_bytes(HEADERS[name])
+@pytest.mark.parametrize("content", [b"", struct.pack("<Q", 2**63), struct.pack("<Q", len(BEYOND)) + BEYOND + bytes(4)])
+def test_a_hostile_safetensors_header_is_refused(folder, content):
+    (folder.source / "model.safetensors").write_bytes(content)
     folder.refused("model.safetensors: is not a valid safetensors file: ")
 
 
@@ -151,12 +129,11 @@ def test_an_index_that_leads_out_of_the_folder_or_to_a_pickle_is_refused(folder)
     ("name", "target", "line"),
     [
         ("README.md", "/etc/passwd", "README.md: is a link out of the model's folder; replace it by the file"),
-        ("model.safetensors", "/etc/passwd", "/source/model.safetensors: is not a valid safetensors file"),
+        ("model-2.safetensors", "/etc/passwd", "/source/model-2.safetensors: is not a valid safetensors file"),
         ("model-2.safetensors", "nothing", "/source/model-2.safetensors: is a broken link"),
     ],
 )
 def test_a_link_to_something_else_is_refused(folder, name, target, line):
-    (folder.source / name).unlink(missing_ok=True)
     (folder.source / name).symlink_to(target)
     folder.refused(line)
 
@@ -173,8 +150,6 @@ def test_a_snapshot_of_the_hubs_cache_which_consists_of_links_is_taken(folder, t
     assert check_manifest(folder.target / "manifest.json", hashes=True)["files"]
 
 
-@pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.json"])
-def test_of_a_file_that_is_copied_the_users_own_is_named(folder, name):
-    (folder.source / name).write_text("{", encoding="utf-8")
-    (folder.source / "chat_template.jinja").unlink(missing_ok=True)
-    folder.refused(f"{folder.source / name}:1: is not valid JSON")
+def test_of_a_file_that_is_copied_the_users_own_is_named(folder):
+    (folder.source / "tokenizer_config.json").write_text("{", encoding="utf-8")
+    folder.refused(f"{folder.source / 'tokenizer_config.json'}:1: is not valid JSON")
