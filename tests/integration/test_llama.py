@@ -13,18 +13,12 @@ from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
 from scripts.common.records import images_of
 from scripts.common.vision import VisionTokenizer, image_grid, load_image, load_processor, pixel_inputs
-from scripts.gguf.llama import adds_bos, chat_text, ends_generation, open_gguf, token_ids, token_text
+from scripts.gguf.llama import chat_text, open_gguf
 from scripts.gguf.llama_vision import media_marker, open_vision, prepared_image, read_image_spec, with_markers
-from scripts.predict.llama_readers import ImageReader
 from scripts.predict.predict_with_llama import main
 from tests.support.gguf_files import changed
+from tests.support.training import run_settings
 from tests.support.vision_run import SIZES, image_question
-
-USER = [{"role": "user", "content": "x"}]
-
-
-def vocabulary(path):
-    return open_gguf(path, context=8, vocab_only=True)
 
 
 def test_a_file_opens_without_a_word_and_is_closed_even_when_the_work_fails(tiny_gguf, capfd):
@@ -33,7 +27,7 @@ def test_a_file_opens_without_a_word_and_is_closed_even_when_the_work_fails(tiny
         assert model.n_tokens == 3
     assert model._model.model is None
     assert capfd.readouterr() == ("", "")
-    with pytest.raises(ZeroDivisionError), vocabulary(tiny_gguf) as model:
+    with pytest.raises(ZeroDivisionError), open_gguf(tiny_gguf, context=8, vocab_only=True) as model:
         raise ZeroDivisionError
     assert model._model.model is None
 
@@ -50,51 +44,16 @@ def test_a_file_that_llama_cpp_can_not_load_is_one_line(tiny_gguf, tmp_path, cap
         pass
 
 
-def test_bos_is_there_once_an_eos_where_the_file_asks_for_it_and_tokens_have_texts(tiny_gguf, tmp_path):
-    with vocabulary(tiny_gguf) as model:
-        assert adds_bos(model)
-        assert token_ids(model, "<s>[INST]") == token_ids(model, "[INST]") == [1, 3]
-        assert [token_text(model, token) for token in (-1, 1, 2, 3)] == ["", "<s>", "</s>", "[INST]"]
-        assert [ends_generation(model, token) for token in (1, 2, 3)] == [False, True, False]
-    with vocabulary(changed(tiny_gguf, tmp_path / "none.gguf", {"tokenizer.ggml.add_bos_token": False})) as model:
-        assert token_ids(model, "<s>[INST]") == [1, 3]
-        assert token_ids(model, "[INST]") == [3]
-    with vocabulary(changed(tiny_gguf, tmp_path / "eos.gguf", {"tokenizer.ggml.add_eos_token": True})) as model:
-        assert token_ids(model, "[INST]") == [1, 3, 2]
-
-
 def test_a_refusal_of_the_template_and_a_missing_template_are_lines(tiny_gguf, tmp_path):
-    with vocabulary(tiny_gguf) as model:
-        assert chat_text(model, USER) == "<s>[INST] x [/INST]"
-        with pytest.raises(UserError, match=r"refuses the conversation: Roles must alternate"):
-            chat_text(model, USER + USER)
-    file = changed(tiny_gguf, tmp_path / "none.gguf", {"tokenizer.chat_template": None})
-    with vocabulary(file) as model, pytest.raises(UserError, match=r"none\.gguf: has no chat template"):
-        chat_text(model, USER)
+    none = changed(tiny_gguf, tmp_path / "none.gguf", {"tokenizer.chat_template": None})
+    for path, line in ((tiny_gguf, "refuses the conversation: Roles must alternate"), (none, "has no chat template")):
+        with open_gguf(path, context=8, vocab_only=True) as model, pytest.raises(UserError, match=line):
+            chat_text(model, [{"role": "user", "content": "x"}] * 2)
 
 
-GENERATION = {
-    "system": None, "temperature": 0.0, "top_k": 40, "top_p": 1.0, "min_p": 0.0, "repetition_penalty": 1.0,
-    "max_new_tokens": 8, "seed": 1,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def tokenizer(tiny_vision):
-    return VisionTokenizer(load_processor(tiny_vision.merged / "manifest.json"), tiny_vision.data)
-
-
-@pytest.fixture(scope="module")
-def served(tiny_vision):
-    """The open model and how it reads conversations with images."""
-    reader = ImageReader(tiny_vision.mmproj, tiny_vision.data, None)
-    with open_gguf(tiny_vision.gguf, 256, 2, logits_all=True) as model, reader.opened(model, 2):
-        yield model, reader
-
-
-def predict(run, folder, test=None, generation=GENERATION) -> tuple[dict, dict]:
+def predict(run, folder, test=None, tokens: int = 8) -> tuple[dict, dict]:
     """Run the step; return the answers without their time and the likelihoods, by id."""
-    settings = {"task": "vision", "vision": {"longest_edge": None}, "generation": generation}
+    settings = run_settings(task="vision", generation={"max_new_tokens": tokens})
     answers, likelihood = folder / "answers" / "bf16.jsonl", folder / "likelihood.jsonl"
     words = [run.gguf, "--mmproj", run.mmproj, "--images", run.data, "--test", test or run.test, "--threads", "2"]
     words += ["--answers", answers, "--likelihood", likelihood, "--settings", json.dumps(settings)]
@@ -135,30 +94,14 @@ def test_the_largest_image_of_the_real_model_is_within_the_limit_that_llama_cpp_
 
 
 def test_a_server_leaves_images_alone_that_were_scaled_before(tiny_vision, tmp_path):
-    image_spec = read_image_spec(
-        changed(tiny_vision.mmproj, tmp_path / "real.gguf", {"clip.vision.preproc_image_size": 896})
-    )
+    values = {"clip.vision.preproc_image_size": 896}
+    image_spec = read_image_spec(changed(tiny_vision.mmproj, tmp_path / "real.gguf", values))
     with open_gguf(tiny_vision.gguf, 64) as model, open_vision(model, tiny_vision.mmproj, None) as server:
         for size in ((112, 56), (300, 211), (896, 896), (3000, 1100), (100, 4000)):
             rows, columns = image_grid(image_spec, size)
             pixels = prepared_image(Image.new("RGB", size), image_spec)
             with server.chunks(model, media_marker(), [pixels]) as chunks:
                 assert sum(chunk.tokens for chunk in chunks if chunk.ids is None) == rows * (columns + 1) - 1
-
-
-def test_chunks_are_the_tokens_of_training(tiny_vision, tokenizer, served):
-    model, reader = served
-    for row in read_jsonl(tiny_vision.test):
-        messages = row["messages"][:-1]
-        ids = text_ids(tokenizer, render(tokenizer, messages, True))
-        images = [prepared_image(load_image(tiny_vision.data, name), reader.image_spec) for name in images_of(messages)]
-        with reader.vision.chunks(model, chat_text(model, with_markers(messages)), images) as chunks:
-            assert sum(chunk.tokens for chunk in chunks) == len(ids) == reader.count(model, messages)
-            texts = [token for chunk in chunks for token in chunk.ids or []]
-            tail = chunks[-1].ids
-        inside = (tokenizer.processor.image_token_id, tokenizer.processor.image_break_token_id)
-        assert texts == [token for token in ids if token not in inside]
-        assert reader.tail(model, messages) == tail == ids[-len(tail) :]
 
 
 def test_answers_do_not_depend_on_the_prompts_before(tiny_vision, predicted, tmp_path):
@@ -169,14 +112,15 @@ def test_answers_do_not_depend_on_the_prompts_before(tiny_vision, predicted, tmp
     assert (answers, likelihood) == predicted
 
 
-def test_rows_hold_the_prompt_and_the_likelihood_is_that_of_the_merged_model(tiny_vision, tokenizer, predicted):
+def test_rows_hold_the_prompt_and_the_likelihood_is_that_of_the_merged_model(tiny_vision, predicted):
+    tokenizer = VisionTokenizer(load_processor(tiny_vision.merged / "manifest.json"), tiny_vision.data)
     model = AutoModelForImageTextToText.from_pretrained(tiny_vision.merged, dtype=torch.float32).eval()
     for row in read_jsonl(tiny_vision.test):
         answer, found = (rows[row["id"]] for rows in predicted)
         ids = text_ids(tokenizer, render(tokenizer, row["messages"]))
         start = len(text_ids(tokenizer, render(tokenizer, row["messages"][:-1], True)))
         assert (answer["messages"], answer["prompt_tokens"]) == (row["messages"][:-1], start)
-        assert 0 < answer["tokens"] <= GENERATION["max_new_tokens"]
+        assert 0 < answer["tokens"] <= 8
         images = [load_image(tiny_vision.data, name) for name in images_of(row["messages"])]
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor([ids]), **pixel_inputs(tokenizer.processor, images)).logits[0]
@@ -187,18 +131,18 @@ def test_rows_hold_the_prompt_and_the_likelihood_is_that_of_the_merged_model(tin
 
 def test_a_prompt_that_does_not_fit_is_refused_in_one_line(tiny_vision, tmp_path, capfd):
     with pytest.raises(AssertionError):
-        predict(tiny_vision, tmp_path, generation={**GENERATION, "max_new_tokens": 500})
+        predict(tiny_vision, tmp_path, tokens=500)
     assert "prompts and answers need" in capfd.readouterr().err.splitlines()[-1]
 
 
-def test_a_text_that_looks_like_an_image_or_has_another_number_of_them_is_refused(served):
+def test_a_text_that_looks_like_an_image_or_has_another_number_of_them_is_refused(tiny_vision):
     for messages in (image_question("images/a.png", "see <__media__>"), [{"role": "user", "content": "<__media__>"}]):
         with pytest.raises(UserError, match="a message contains '<__media__>'"):
             with_markers(messages)
-    model, reader = served
-    chunks = reader.vision.chunks(model, "[INST]none[/INST]", [numpy.zeros((28, 28, 3), numpy.uint8)])
-    with pytest.raises(UserError, match="the chat template writes 0 of 1 images"), chunks:
-        pass
+    with open_gguf(tiny_vision.gguf, 64) as model, open_vision(model, tiny_vision.mmproj, None) as vision:
+        chunks = vision.chunks(model, "[INST]none[/INST]", [numpy.zeros((28, 28, 3), numpy.uint8)])
+        with pytest.raises(UserError, match="the chat template writes 0 of 1 images"), chunks:
+            pass
 
 
 def test_an_mmproj_file_that_is_none_or_of_another_model_is_refused(tiny_gguf, tiny_vision):
