@@ -8,11 +8,12 @@ import pytest
 
 from scripts.common.chat import IGNORED
 from scripts.common.errors import UserError
-from scripts.common.files import read_json
+from scripts.common.files import read_jsonl
 from scripts.common.records import Record, content_id
 from scripts.common.vision import vision_tokenizer
 from scripts.train.tokenize_conversations import main, tokenize_dataset
-from tests.support.training import make_dataset, run_settings
+from tests.support.dataset_steps import write_lines
+from tests.support.training import run_settings
 from tests.support.vision import asked, make_vision_dataset, save_picture
 
 SETTINGS = run_settings(task="vision")
@@ -41,16 +42,6 @@ def tokenize(dataset, tiny_vision_base, tmp_path):
     return run
 
 
-def with_a_row(folder, answer: str) -> Record:
-    """Write a dataset with another training row, of an image and an answer; return that row."""
-    messages = [asked(save_picture(make_vision_dataset(folder), "Rapport", (100, 100)))]
-    messages.append({"role": "assistant", "content": answer})
-    record = Record(content_id(messages), messages, answer, origin="raw.jsonl:1")
-    with open(folder / "train.jsonl", "a", encoding="utf-8") as file:
-        file.write(json.dumps(record.to_row()) + "\n")
-    return record
-
-
 def test_rows_name_their_images_and_train_on_none_of_their_tokens(dataset, tiny_vision_base, tmp_path):
     vision = vision_tokenizer(tiny_vision_base, dataset, SETTINGS)
     ledger = tokenize_dataset(dataset, tiny_vision_base, tmp_path, SETTINGS["tokens"], vision)
@@ -77,21 +68,21 @@ def test_a_smaller_longest_edge_makes_fewer_tokens(tokenize):
 
 
 @pytest.mark.parametrize("truncation", ["right", "drop"])
-def test_a_cut_that_would_hit_an_image_leaves_the_row_out_by_name(tokenize, tmp_path, truncation):
-    record = with_a_row(tmp_path / "d", "Rapport")
-    limits = {"max_length": 28, "max_truncated": 1.0, "max_untrained": 1.0}
-    split = tokenize(dataset=tmp_path / "d", truncation=truncation, **limits)
+def test_a_cut_that_would_hit_an_image_leaves_the_row_out_by_name(tokenize, dataset, tmp_path, truncation):
+    split = tokenize(max_length=28, truncation=truncation, max_truncated=1.0, max_untrained=1.0)
     rows = rows_of(tmp_path / "t/train.arrow")
-    assert record.id in split["image_cut"]["ids"]
-    assert record.id not in [row["id"] for row in rows]
-    assert split["image_cut"]["count"] <= split["truncated"]["count"]
+    left_out = {row["id"] for row in read_jsonl(dataset / "train.jsonl")} - {row["id"] for row in rows}
+    assert {*split["image_cut"]["ids"]} <= left_out
+    assert 0 < split["image_cut"]["count"] <= split["truncated"]["count"]
     assert all(row["input_ids"].count(9) == len(row["images"]) for row in rows)  # [IMG_END]
 
 
 def test_text_after_the_images_may_be_cut(tokenize, tmp_path):
-    record = with_a_row(tmp_path / "d", "Rapport annuel " * 40)
-    split = tokenize(dataset=tmp_path / "d", max_length=120, truncation="right", max_truncated=0.5)
-    [row] = [row for row in rows_of(tmp_path / "t/train.arrow") if row["id"] == record.id]
+    folder = make_vision_dataset(tmp_path / "d", train=0)
+    messages = [asked(save_picture(folder, "Rapport")), {"role": "assistant", "content": "Rapport annuel " * 40}]
+    write_lines(folder / "train.jsonl", [Record(content_id(messages), messages, "Rapport").to_row()])
+    split = tokenize(dataset=folder, max_length=120, truncation="right", max_truncated=1.0)
+    [row] = rows_of(tmp_path / "t/train.arrow")
     assert len(row["input_ids"]) == 120
     assert (split["image_cut"]["count"], split["truncated"]["count"]) == (0, 1)
 
@@ -108,22 +99,9 @@ def test_too_many_cuts_and_a_missing_image_stop_the_build(tokenize, dataset, tmp
         tokenize(dataset=tmp_path / "d")
 
 
-def step(dataset, base, folder, task, *words) -> int:
-    settings = json.dumps({"task": task, "tokens": SETTINGS["tokens"], "vision": {"longest_edge": None}})
-    arguments = [dataset, "--base", base, "--folder", folder, "--settings", settings, *words]
-    return main([str(word) for word in arguments])
-
-
 def test_the_step_finds_images_in_the_named_folder_and_shows_them_on_its_page(dataset, tiny_vision_base, tmp_path):
     rows = shutil.copytree(dataset, tmp_path / "rows", ignore=shutil.ignore_patterns("images"))
-    assert step(rows, tiny_vision_base, tmp_path / "a", "vision", "--images", dataset) == 0
-    assert step(dataset, tiny_vision_base, tmp_path / "b", "vision") == 0
-    for name in ("train.arrow", "ledger.json", "ledger.html"):
-        assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
-    assert "[image 2x4]" in (tmp_path / "a/ledger.html").read_text()
-
-
-def test_rows_of_text_runs_have_no_column_of_images(tiny_base, tmp_path):
-    assert step(make_dataset(tmp_path / "d"), tiny_base, tmp_path / "t", "chat") == 0
-    assert rows_of(tmp_path / "t/train.arrow")[0].keys() == {"id", "input_ids", "labels"}
-    assert "vision" not in read_json(tmp_path / "t/ledger.json")["splits"]["train"]
+    words = [rows, "--base", tiny_vision_base, "--folder", tmp_path / "t", "--images", dataset, "--settings"]
+    assert main([*map(str, words), json.dumps(SETTINGS)]) == 0
+    assert len(rows_of(tmp_path / "t/train.arrow")) == 12
+    assert "[image 2x4]" in (tmp_path / "t/ledger.html").read_text()
