@@ -6,15 +6,14 @@ with another model's pattern cut text as the model was made to read it.
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
-from scripts.common.chat_shape import shape_of_template
 from scripts.common.chat_template import render_template
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_json
@@ -48,8 +47,6 @@ def test_an_embedded_model_is_a_plain_model_folder(tmp_path, architecture):
     assert model.config.model_type == architecture
     assert facts["parameters"] == sum(p.numel() for p in model.parameters())
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
-    with torch.no_grad():
-        assert 0.5 < model(torch.arange(300, 400).unsqueeze(0)).logits.std() < 2
     text = "L'été à Évian : « Một cơn bão » ⚽\n\n  deux espaces"
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
     turns = [{"role": "user", "content": "But ?"}, {"role": "assistant", "content": "Oui."}]
@@ -85,29 +82,24 @@ def test_a_local_model_is_linked_not_copied_and_nothing_of_an_earlier_one_is_lef
     link_local_model(source, tmp_path / "m", "mine", SETTINGS)
     assert (tmp_path / "m/other.safetensors").is_symlink()
     facts = check_manifest(tmp_path / "m/manifest.json", hashes=True)
-    assert (facts["source"], facts["name"], facts["license"]) == ("path", "mine", "MIT")
+    assert (facts["source"], facts["name"], facts["license"], facts["template_date"]) == ("path", "mine", "MIT", None)
     assert [name for name in facts["files"] if name.endswith(".safetensors")] == ["other.safetensors"]
     assert AutoTokenizer.from_pretrained(tmp_path / "m").chat_template != template_text("chatml")
     with pytest.raises(UserError, match="nowhere: is not a folder; name the folder of a Hugging Face model"):
         link_local_model(tmp_path / "nowhere", tmp_path / "m", "mine", SETTINGS)
 
 
-MESSAGES = [{"role": "user", "content": "Which day is it?"}]
-
-
 def written(template: str) -> str:
     """Return what a template writes today."""
-    return render_template(template, MESSAGES, "<s>", "</s>")
+    return render_template(template, [{"role": "user", "content": "Which day is it?"}], "<s>", "</s>")
 
 
 @pytest.mark.parametrize(("day", "line"), [(None, "Today: 26 Jul 2024"), ("2025-03-07", "Today: 07 Mar 2025")])
 def test_the_date_is_the_configured_one_or_the_templates_default_and_nothing_else_changes(day, line):
     pinned, date = pinned_template(LLAMA, day)
     assert date == (day or OWN_DEFAULT)
-    today = written(LLAMA)
-    start, end = (today.index(mark) for mark in ("Today: ", "\n\n<|eot_id|>"))
-    assert written(pinned) == today[:start] + line + today[end:]
-    assert shape_of_template(pinned, "<s>", "</s>").opening.endswith(line + "\n\n<|eot_id|>")
+    before, _, after = re.split(r"(Today: .*)", written(LLAMA))
+    assert written(pinned) == before + line + after
 
 
 def test_a_template_without_a_date_is_left_as_it_is(caplog):
@@ -155,18 +147,14 @@ def test_a_model_is_taken_with_a_fixed_date_wherever_its_template_stands(source,
     (source / place).write_text(template)
     link_local_model(source, tmp_path / "m", "mine", {**SETTINGS, "template_date": "2025-03-07"})
     assert check_manifest(tmp_path / "m/manifest.json", hashes=True)["template_date"] == "2025-03-07"
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
-    text = tokenizer.apply_chat_template(MESSAGES, tokenize=False, add_generation_prompt=True)
-    assert "Today: 07 Mar 2025\n" in text
+    assert "Today: 07 Mar 2025\n" in written(AutoTokenizer.from_pretrained(tmp_path / "m").chat_template)
     assert template_of_folder(source) == LLAMA
 
 
-def test_an_embedded_model_and_one_without_a_date_say_so_in_their_manifests(source, tmp_path):
-    link_local_model(source, tmp_path / "m", "mine", SETTINGS)
-    assert check_manifest(tmp_path / "m/manifest.json")["template_date"] is None
-    template = tmp_path / "dated.jinja"
-    template.write_text(LLAMA)
-    build_embedded_model(SENTENCES, tmp_path / "e", "e", {"architecture": "llama", "embedded": TINY}, template)
+def test_an_embedded_model_has_the_date_of_its_template(tmp_path):
+    (tmp_path / "dated.jinja").write_text(LLAMA)
+    settings = {"architecture": "llama", "embedded": TINY}
+    build_embedded_model(SENTENCES, tmp_path / "e", "e", settings, tmp_path / "dated.jinja")
     assert check_manifest(tmp_path / "e/manifest.json")["template_date"] == OWN_DEFAULT
     assert "Today: 26 Jul 2024\n" in written(AutoTokenizer.from_pretrained(tmp_path / "e").chat_template)
 
@@ -175,18 +163,13 @@ NAME = "O'Donnell, l'ÉCOLE, iPhone, 2024"
 TEKKENS_WORDS = ["O", "'Donnell", ",", " l", "'ÉCOLE", ",", " i", "Phone", ",", " ", "2", "0", "2", "4"]
 
 
-def give_tekken(source, pattern, special=("<s>", "</s>", "[INST]")):
-    """Give a model folder a byte-level BPE that splits by a pattern, in the layout of Tekken's."""
-    for path in source.glob("tokenizer*"):
-        path.unlink()
-    tokenizer = Tokenizer(models.BPE())
-    bytes_of = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    split = pre_tokenizers.Split(Regex(pattern), "isolated")
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_of])
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, special_tokens=list(special))
-    tokenizer.train_from_iterator([NAME], trainer)
-    tokenizer.save(str(source / "tokenizer.json"))
+def give_tekken(source, pattern, turn="[INST]"):
+    """Give a model folder a tokenizer that splits by a pattern, in the layout of Tekken's."""
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    tokenizer = read_json(source / "tokenizer.json")
+    tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split]}
+    next(token for token in tokenizer["added_tokens"] if token["content"] == "[INST]")["content"] = turn
+    write_json(source / "tokenizer.json", tokenizer)
     write_json(source / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"})
 
 
@@ -207,8 +190,8 @@ def test_the_pattern_is_mended_for_everyone_who_loads_the_folder(source, tmp_pat
 
 @pytest.mark.parametrize("case", ["right pattern", "another model", "another tokenizer"])
 def test_nothing_else_is_touched(source, tmp_path, case):
-    special = ("<s>", "</s>") if case == "another tokenizer" else ("<s>", "</s>", "[INST]")
-    give_tekken(source, TEKKEN if case == "right pattern" else WRONG, special)
+    turn = "<turn>" if case == "another tokenizer" else "[INST]"
+    give_tekken(source, TEKKEN if case == "right pattern" else WRONG, turn)
     if case == "another model":
         write_json(source / "config.json", read_json(source / "config.json") | {"model_type": "llama"})
     link_local_model(source, tmp_path / "m", "mine", SETTINGS)
