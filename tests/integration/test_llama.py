@@ -1,7 +1,11 @@
-"""GGUF files in llama.cpp: opened quietly, closed always; images and tokens are those that training saw."""
+"""GGUF files in llama.cpp: opened quietly, closed always; images are those that training saw.
+
+Answers and likelihoods do not depend on the prompts before, though the beginning that prompts share is evaluated once.
+"""
 
 import json
 
+import llama_cpp
 import numpy
 import pytest
 import torch
@@ -15,10 +19,13 @@ from scripts.common.records import images_of
 from scripts.common.vision import VisionTokenizer, image_grid, load_image, load_processor, pixel_inputs
 from scripts.gguf.llama import chat_text, open_gguf
 from scripts.gguf.llama_vision import media_marker, open_vision, prepared_image, read_image_spec, with_markers
-from scripts.predict.predict_with_llama import main
+from scripts.predict.answers import AnswerFile
+from scripts.predict.llama_readers import TextReader
+from scripts.predict.predict_with_llama import answer_prompt, answer_prompts, answered, main
+from scripts.predict.prompts import Prompt
 from tests.support.gguf_files import changed
 from tests.support.training import run_settings
-from tests.support.vision_run import SIZES, image_question
+from tests.support.vision_run import image_question
 
 
 def test_a_file_opens_without_a_word_and_is_closed_even_when_the_work_fails(tiny_gguf, capfd):
@@ -65,21 +72,6 @@ def predict(run, folder, test=None, tokens: int = 8) -> tuple[dict, dict]:
 @pytest.fixture(scope="module")
 def predicted(tiny_vision, tmp_path_factory):
     return predict(tiny_vision, tmp_path_factory.mktemp("predicted"))
-
-
-@pytest.mark.parametrize("longest_edge", [None, 56])
-def test_an_image_is_prepared_as_training_prepared_it(tiny_vision, longest_edge):
-    processor = load_processor(tiny_vision.merged / "manifest.json", longest_edge)
-    image_spec = read_image_spec(tiny_vision.mmproj, longest_edge)
-    mean, deviation = (torch.tensor(getattr(processor.image_processor, f"image_{kind}")) for kind in ("mean", "std"))
-    for name in SIZES:
-        image = load_image(tiny_vision.data, f"images/{name}.png")
-        trained = pixel_inputs(processor, [image])["pixel_values"][0]
-        pixels = prepared_image(image, image_spec)
-        assert pixels.dtype == numpy.uint8
-        ours = ((torch.from_numpy(pixels) / 255 - mean) / deviation).permute(2, 0, 1)
-        assert torch.allclose(ours, trained, atol=1e-6), name
-        assert image_grid(image_spec, image.size) == image_grid(processor, image.size)
 
 
 def test_the_largest_image_of_the_real_model_is_within_the_limit_that_llama_cpp_is_given(tiny_vision, tmp_path):
@@ -152,3 +144,81 @@ def test_an_mmproj_file_that_is_none_or_of_another_model_is_refused(tiny_gguf, t
         vision = open_vision(model, tiny_vision.mmproj, read_image_spec(tiny_vision.mmproj))
         with pytest.raises(UserError, match=r"mmproj\.gguf: llama\.cpp can't load it: .*mismatch"), vision:
             pass
+
+
+SYSTEM = {"role": "system", "content": "Tu commentes un match en direct."}
+SHOWN = [{"role": "user", "content": "Minute 1."}, {"role": "assistant", "content": "Le match commence."}]
+GENERATION = run_settings(generation={"max_new_tokens": 8})["generation"]
+
+
+def prompt(question: str, before: list[dict] = SHOWN) -> Prompt:
+    messages = [SYSTEM, *before, {"role": "user", "content": question}]
+    return Prompt("test", question + str(len(before)), messages, "But de la tête.", None)
+
+
+PROMPTS = [prompt(question) for question in ("Minute 3 : but.", "Minute 3 : but.", "0", "0")] + [prompt("Corner.", [])]
+
+
+def answers(path, prompts) -> list[dict]:
+    with open_gguf(path, context=256, threads=1) as model:
+        reader = TextReader()
+        rows = [answer_prompt(model, reader, asked.messages, GENERATION, seed=1) for asked in prompts]
+    return [{key: row[key] for key in row if key != "seconds"} for row in rows]
+
+
+def likelihoods(path, prompts, folder, answered=()) -> tuple[list[dict], list[int]]:
+    """Return the likelihoods, and the beginning that was kept for the next prompt; `answered` have answers already."""
+    reader, file = TextReader(), AnswerFile(folder / "answers.jsonl", {})
+    for asked in answered:
+        file.add(asked, {"answer": ""})
+    with open_gguf(path, context=256, threads=1) as model:
+        return answer_prompts(model, reader, prompts, file, GENERATION, "test"), reader.prefix
+
+
+def test_an_answer_does_not_depend_on_the_prompts_before_it(tiny_gguf):
+    assert answers(tiny_gguf, PROMPTS) == [answers(tiny_gguf, [asked])[0] for asked in PROMPTS]
+
+
+@pytest.fixture(scope="module")
+def shared(tiny_gguf, tmp_path_factory):
+    return likelihoods(tiny_gguf, PROMPTS, tmp_path_factory.mktemp("shared"))
+
+
+def nll_of_whole(model, asked) -> float:
+    """Evaluate a conversation with its answer from an empty cache; return the answer's negative log likelihood."""
+    reader = TextReader()
+    ids = reader.tail(model, answered(asked), open_ended=False)
+    start = reader.count(model, asked.messages)
+    model.reset()
+    model.eval(ids)
+    logits = torch.from_numpy(model.scores[start - 1 : len(ids) - 1]).double()
+    return -logits.log_softmax(-1).gather(1, torch.tensor(ids[start:])[:, None]).sum().item()
+
+
+def assert_those_of_whole_conversations(path, found: list[dict]) -> None:
+    with open_gguf(path, context=256, threads=1, logits_all=True) as model:
+        assert [row["nll"] for row in found] == pytest.approx([nll_of_whole(model, p) for p in PROMPTS], rel=1e-3)
+
+
+def test_likelihoods_are_those_of_whole_conversations_though_the_shared_beginning_is_kept(tiny_gguf, tmp_path, shared):
+    found, kept = shared
+    assert kept
+    assert_those_of_whole_conversations(tiny_gguf, found)
+    assert likelihoods(tiny_gguf, PROMPTS, tmp_path, answered=PROMPTS[1:4]) == shared  # after an interruption
+
+
+@pytest.mark.parametrize("state", ["llama_model_n_swa", "llama_model_is_recurrent"])
+def test_likelihoods_are_right_where_no_tokens_can_be_removed_from_the_cache(tiny_gguf, tmp_path, monkeypatch, state):
+    # The converter here makes no model with a sliding window or a recurrent state. Only llama.cpp's statement about the
+    # model is replaced: every prompt is evaluated whole then.
+    monkeypatch.setattr(llama_cpp, state, lambda weights: 64)
+    found, kept = likelihoods(tiny_gguf, PROMPTS, tmp_path)
+    assert not kept
+    assert_those_of_whole_conversations(tiny_gguf, found)
+
+
+def test_likelihoods_are_right_with_a_template_that_renders_answered_questions_differently(tiny_gguf, tmp_path):
+    turns = "{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}"
+    template = {"tokenizer.chat_template": "{{ bos_token }}[{{ messages | length }}]" + turns}
+    path = changed(tiny_gguf, tmp_path / "other.gguf", template)
+    assert_those_of_whole_conversations(path, likelihoods(path, PROMPTS, tmp_path)[0])
