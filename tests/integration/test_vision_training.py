@@ -63,29 +63,14 @@ def test_training_lowers_the_loss_and_counts_the_images(data, train, tmp_path):
         ({}, {"language_model"}),
         ({"train_projector": True}, {"language_model", "multi_modal_projector"}),
         ({"train_vision_tower": True}, {"language_model", "vision_tower"}),
-        (ALL, set(PARTS)),
     ],
 )
-def test_only_the_wanted_parts_are_trained_and_a_frozen_tower_costs_no_backward_pass(
-    train, tiny_vision_base, tmp_path, monkeypatch, vision, parts
-):
-    seen, loaded = [], AutoModelForImageTextToText.from_pretrained
-
-    def with_a_hook(*words, **options):
-        model = loaded(*words, **options)
-        layer = model.model.vision_tower.transformer.layers[0]
-        layer.register_forward_hook(lambda module, inputs, output: seen.append(output.requires_grad))
-        return model
-
-    monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", with_a_hook)
+def test_only_the_wanted_parts_are_trained(train, tiny_vision_base, tmp_path, vision, parts):
     training = {"max_steps": 2, "gradient_checkpointing": len(parts) == 1, "precision": "bf16", **CONSTANT}
     train(vision=vision, training=training)
-    assert seen
-    assert any(seen) == ("vision_tower" in parts)
-    tensors = adapter_of(tmp_path)
+    tensors, base = adapter_of(tmp_path), load_file(tiny_vision_base.parent / "model.safetensors")
     assert parts_of(tensors) == parts
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
-    base = load_file(tiny_vision_base.parent / "model.safetensors")
     for name, tensor in tensors.items():
         if "multi_modal_projector" in name:
             assert not torch.equal(tensor, base[name.removeprefix("base_model.model.model.")].float()), name
