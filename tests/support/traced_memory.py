@@ -66,19 +66,6 @@ def shaped_model(shape: Shape, run: Run):
     return model.train()
 
 
-def materialise_fake(model) -> None:
-    """Give the parameters and buffers fake storage on the CPU: what is trained in float32, the rest in bf16."""
-    for module in model.modules():
-        for name, parameter in module._parameters.items():
-            if parameter is not None:
-                dtype = torch.float32 if parameter.requires_grad else torch.bfloat16
-                empty = torch.empty(parameter.shape, dtype=dtype, device="cpu")
-                module._parameters[name] = torch.nn.Parameter(empty, requires_grad=parameter.requires_grad)
-        for name, buffer in module._buffers.items():
-            if buffer is not None:
-                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu")
-
-
 def traced_peak(shape: Shape, run: Run) -> int:
     """Return the most bytes in a backward pass with weights, gradients and the optimizer's state there.
 
@@ -87,8 +74,10 @@ def traced_peak(shape: Shape, run: Run) -> int:
     """
     model = shaped_model(shape, run)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        materialise_fake(model)
+        model.to_empty(device="cpu")
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        for parameter in trained:
+            parameter.data = parameter.data.float()
         optimizer = torch.optim.AdamW(trained) if trained else None
         bytes_ = LiveBytes()
         for tensor in [*model.parameters(), *model.buffers()]:
