@@ -179,11 +179,6 @@ def test_an_answer_does_not_depend_on_the_prompts_before_it(tiny_gguf):
     assert answers(tiny_gguf, PROMPTS) == [answers(tiny_gguf, [asked])[0] for asked in PROMPTS]
 
 
-@pytest.fixture(scope="module")
-def shared(tiny_gguf, tmp_path_factory):
-    return likelihoods(tiny_gguf, PROMPTS, tmp_path_factory.mktemp("shared"))
-
-
 def nll_of_whole(model, asked) -> float:
     """Evaluate a conversation with its answer from an empty cache; return the answer's negative log likelihood."""
     reader = TextReader()
@@ -200,11 +195,12 @@ def assert_those_of_whole_conversations(path, found: list[dict]) -> None:
         assert [row["nll"] for row in found] == pytest.approx([nll_of_whole(model, p) for p in PROMPTS], rel=1e-3)
 
 
-def test_likelihoods_are_those_of_whole_conversations_though_the_shared_beginning_is_kept(tiny_gguf, tmp_path, shared):
-    found, kept = shared
+def test_likelihoods_are_those_of_whole_conversations_though_the_shared_beginning_is_kept(tiny_gguf, tmp_path):
+    found, kept = likelihoods(tiny_gguf, PROMPTS, tmp_path / "whole")
     assert kept
     assert_those_of_whole_conversations(tiny_gguf, found)
-    assert likelihoods(tiny_gguf, PROMPTS, tmp_path, answered=PROMPTS[1:4]) == shared  # after an interruption
+    # After an interruption, when some questions have answers:
+    assert likelihoods(tiny_gguf, PROMPTS, tmp_path / "cut", answered=PROMPTS[1:4]) == (found, kept)
 
 
 @pytest.mark.parametrize("state", ["llama_model_n_swa", "llama_model_is_recurrent"])

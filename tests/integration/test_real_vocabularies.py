@@ -98,14 +98,13 @@ def test_llama_3s_own_tokenizer_and_dated_template_pass_parity(real_files, conve
     assert report["eos"] == "<|eot_id|>"
 
 
-@pytest.mark.parametrize("name", ["Phi-3-mini-4k-instruct", "mini-4k"])
-def test_phi_3s_own_tokenizer_and_template_pass_parity_under_any_name(real_files, converter_tools, folder, name):
+def test_phi_3s_own_tokenizer_and_template_pass_parity(real_files, converter_tools, folder):
     write_phi3_tokenizer(real_files / NAMES[1], folder, PHI3)
     own = {"bos_token_id": 1, "eos_token_id": 32000, "pad_token_id": 32000, "sliding_window": 2047}
     context = {"max_position_embeddings": 4096, "original_max_position_embeddings": 4096}
     config = Phi3Config(**SMALL, **own, **context, vocab_size=32064, num_key_value_heads=2)
     Phi3ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    report = parity_of(folder, converted(folder, converter_tools, name))
+    report = parity_of(folder, converted(folder, converter_tools, "Phi-3-mini-4k-instruct"))
     assert report["modelfile"]["not_expressible"] == []
     assert (report["shape"]["closing"], report["adds_bos"]) == ("<|endoftext|>", False)
 
@@ -147,5 +146,6 @@ def test_an_adapter_on_its_fused_projections_is_trained_merged_and_served_as_tra
     for name in ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"):
         place = f"model.layers.0.{name}.weight"
         assert not torch.equal(ours[place], before[place])
+    # The name has no Phi-3 in it, by which llama.cpp knows tokens that swallow white space.
     convert_to_gguf(merged, converter_tools, base, tmp_path / "bf16.gguf", conversion_settings())
     assert parity_of(merged, tmp_path / "bf16.gguf", system="Be loud.")["modelfile"]["not_expressible"] == []
