@@ -118,9 +118,11 @@ def test_full_training_leaves_a_plain_model_with_its_processor(tiny_vision_base,
 
 
 def test_only_the_named_modules_of_the_language_model_are_trained(train, tmp_path):
-    train(lora={"target_modules": ["self_attn.q_proj"]}, training={"max_steps": 1})
-    place = "base_model.model.model.language_model.layers.0.self_attn.q_proj"
-    assert adapter_of(tmp_path).keys() == {f"{place}.lora_A.weight", f"{place}.lora_B.weight"}
+    # The vision tower has modules that end like the first.
+    train(lora={"target_modules": ["q_proj", "self_attn.k_proj"]}, training={"max_steps": 1})
+    place = "base_model.model.model.language_model.layers.0.self_attn"
+    names = {f"{place}.{module}_proj.lora_{part}.weight" for module in "qk" for part in "AB"}
+    assert adapter_of(tmp_path).keys() == names
 
 
 @pytest.mark.parametrize("name", ["no_such_proj", "patch_conv"])
