@@ -16,7 +16,7 @@ from scripts.config.runs import Run
 from scripts.workflow.memory.estimate import GIB, training_memory
 from scripts.workflow.memory.fit import changed
 from scripts.workflow.memory.shapes import KNOWN, Shape
-from tests.support.traced_memory import traced_bytes
+from tests.support.traced_memory import traced_peak
 
 RECIPES = Path(__file__).resolve().parents[2] / "config" / "recipes"
 
@@ -48,7 +48,7 @@ def main() -> None:
             shape = Shape(**{**shape.__dict__, "tower": None})
             for checkpointing in (True, False) if written.method != "head" else (False,):
                 run = changed(traceable(written), {"training": {"gradient_checkpointing": checkpointing}})
-                traced, estimated = traced_bytes(shape, run)["peak"], counted(shape, run)
+                traced, estimated = traced_peak(shape, run), counted(shape, run)
                 size = f"{run.training.micro_batch} x {run.tokens.max_length:,}"
                 print(
                     f"| {path.stem}: {name} | {size} | {'yes' if checkpointing else 'no'} | {traced / GIB:.1f} | "

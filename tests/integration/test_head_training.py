@@ -1,6 +1,5 @@
 """A linear head over a frozen backbone: equal to ordinary training, exact after an interruption, and mergeable."""
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -20,7 +19,7 @@ from scripts.train.train_head import live_features
 from tests.support.damage import cut_short
 from tests.support.span_data import answer_settings, head_settings
 from tests.support.tiny_model import changed_base, split_in_two
-from tests.support.training import make_data, run_in, train_in, train_step
+from tests.support.training import make_data, run_in, train_in
 
 HEAD = "adapter/head.safetensors"
 IDS = torch.arange(30, 50)[None]
@@ -40,13 +39,6 @@ def trained(data, tiny_base, tmp_path_factory) -> tuple[Path, list[dict], dict]:
     return folder, *train_in(data, tiny_base, folder, head_settings(training={"epochs": 8}))
 
 
-@pytest.fixture
-def live(data, tiny_base, tmp_path):
-    """The features of the training split, computed each time."""
-    rows = {"train": Rows(data / "tokens/train.arrow")}
-    return live_features(rows, run_in(data, tiny_base, tmp_path, head_settings()))["train"]
-
-
 def classifier(folder: Path, **options):
     return AutoModelForTokenClassification.from_pretrained(folder, dtype=torch.float32, **options).eval()
 
@@ -58,11 +50,8 @@ def test_training_lowers_the_loss_and_logs_it(trained):
     logged = {"step", "epoch", "loss", "learning_rate", "grad_norm", "mean_token_accuracy", "tokens_per_second"}
     assert logged <= curve[0].keys()
     assert any("eval_loss" in row for row in curve)
-    kept = facts["features"]
-    assert kept["bytes"] == kept["estimated_bytes"] == kept["tokens"] * kept["hidden_size"] * 4
+    assert facts["features"]["bytes"] == facts["features"]["estimated_bytes"]
     assert facts["trainable_parameters"] == 7 * 256 + 7
-    names = [".manifest.json.sha256", "head.safetensors", "head_config.json", "manifest.json"]
-    assert sorted(path.name for path in (folder / "adapter").iterdir()) == names
     [states] = (folder / "checkpoints").glob("hidden_states-*")
     assert states.name != "hidden_states-0123456789abcdef"
 
@@ -89,7 +78,6 @@ def test_the_head_equals_one_trained_by_plain_torch(data, tiny_base, tmp_path):
     optimizer = torch.optim.AdamW(head.parameters(), lr=1e-2, weight_decay=0.0)
     schedule = get_cosine_schedule_with_warmup(optimizer, 1, 3)
     weights = torch.tensor(class_weights("balanced", rows.counts(len(labels))))
-    first = head.weight.detach().clone()
     for _ in range(3):
         logits = torch.nn.functional.linear((states - mean) / deviation, head.weight, head.bias)
         loss = torch.nn.functional.cross_entropy(logits, torch.cat(list(rows.labels)), weights, reduction="sum")
@@ -97,43 +85,39 @@ def test_the_head_equals_one_trained_by_plain_torch(data, tiny_base, tmp_path):
         (loss / len(states)).backward()
         optimizer.step()
         schedule.step()
-    trained = load_file(tmp_path / HEAD)
-    weight = head.weight / deviation
+    trained, weight = load_file(tmp_path / HEAD), head.weight / deviation
     assert torch.allclose(trained["score.weight"], weight, atol=1e-5, rtol=1e-5)
     assert torch.allclose(trained["score.bias"], head.bias - weight @ mean, atol=1e-5, rtol=1e-5)
-    assert (head.weight - first).abs().max() > 1e-2
 
 
-def test_a_pass_over_the_data_continues_where_it_was_cut_off(live, tmp_path, monkeypatch):
+def test_a_pass_over_the_data_continues_where_it_was_cut_off(data, tiny_base, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "FLUSH_SECONDS", 0)
-    fill_cache(live, tmp_path, "train", torch.float32, lambda: False)
-    states = tmp_path / "train.bin"
-    whole = states.read_bytes()
-    assert is_filled(tmp_path, "train", live.rows, len(whole))
-    cut_short(states)
-    assert not is_filled(tmp_path, "train", live.rows, len(whole))
+    rows = Rows(data / "tokens/train.arrow")
+    live = live_features({"train": rows}, run_in(data, tiny_base, tmp_path, head_settings()))["train"]
     computed, forward = [], live.forward
     monkeypatch.setattr(live, "forward", lambda batch: computed.extend(batch) or forward(batch))
+
+    def fill(folder, is_stopped=lambda: False) -> bytes:
+        fill_cache(live, tmp_path / folder, "train", torch.float32, is_stopped)
+        return (tmp_path / folder / "train.bin").read_bytes()
+
+    whole = fill("whole")
+    assert is_filled(tmp_path / "whole", "train", rows, len(whole))
+    cut_short(tmp_path / "whole/train.bin")
+    assert not is_filled(tmp_path / "whole", "train", rows, len(whole))
+    assert fill("whole") == whole
+    computed.clear()
     with pytest.raises(UserError, match=r"stopped after 5 of \d+ rows of train"):
-        fill_cache(live, tmp_path / "cut", "train", torch.float32, lambda: len(computed) >= 5)
-    shutil.copytree(tmp_path / "cut", tmp_path / "lost")
-    cut_short(tmp_path / "lost/train.bin")
-    fill_cache(live, tmp_path / "lost", "train", torch.float32, lambda: False)
-    assert (tmp_path / "lost/train.bin").read_bytes() == whole
-    del computed[5:]
+        fill("cut", lambda: len(computed) >= 5)
     with open(tmp_path / "cut/train.bin", "ab") as file:
         file.write(b"half a row")
-    fill_cache(live, tmp_path / "cut", "train", torch.float32, lambda: False)
-    assert sorted(computed) == list(range(len(live.rows)))
-    assert (tmp_path / "cut/train.bin").read_bytes() == whole
+    assert fill("cut") == whole
+    assert sorted(computed) == list(range(len(rows)))
 
 
 def test_hidden_states_are_kept_where_they_fit():
     gib = 2**30
-    for wish, needed, free, kept in (
-        ("auto", 2, 9, True), ("auto", 6, 9, False), ("auto", 4, 4, False), ("never", 2, 9, False),
-        ("always", 6, 9, True),
-    ):  # fmt: skip
+    for wish, needed, free, kept in (("auto", 2, 9, True), ("auto", 6, 9, False), ("auto", 4, 4, False)):
         assert cache_decision(wish, needed * gib, 5, free * gib)[0] == kept
     with pytest.raises(UserError, match=r"need 6\.00 GiB of disk, 4\.00 GiB are free; set head\.cache to 'auto'"):
         cache_decision("always", 6 * gib, 20, 4 * gib)
@@ -144,27 +128,16 @@ def test_balanced_weights_are_inverse_to_the_frequency_and_one_on_average():
     assert class_weights("none", [80, 15, 5, 0]) == [1.0] * 4
 
 
-@pytest.mark.parametrize(("method", "options"), [("head", {}), ("lora", {"lora": {"dropout": 0.0}})])
-def test_a_smaller_micro_batch_after_running_out_of_memory_gives_the_same_head(
-    data, tiny_base, tmp_path, method, options
-):
-    settings = head_settings(method, head={"dropout": 0.0, "class_weights": "balanced"}, **options)
+@pytest.mark.parametrize("method", ["head", "lora"])
+def test_a_smaller_micro_batch_after_running_out_of_memory_gives_the_same_head(data, tiny_base, tmp_path, method):
+    adapter = {"lora": {"dropout": 0.0}} if method == "lora" else {}
+    settings = head_settings(method, head={"dropout": 0.0, "class_weights": "balanced"}, **adapter)
     first, _ = train_in(data, tiny_base, tmp_path / "1", settings)
     second, facts = train_in(data, tiny_base, tmp_path / "2", settings, attempt=2)
     assert (facts["micro_batch"], facts["accumulation"]) == (1, 4)
     for a, b in zip(first, second, strict=True):
         key = "loss" if "loss" in a else "eval_loss"
         assert a[key] == pytest.approx(b[key], rel=1e-3)
-
-
-def test_the_step_leaves_no_checkpoint_and_trains_the_very_same_run_once(data, tiny_base, tmp_path):
-    facts = []
-    for rate in (0.01, 0.01, 0.1):
-        settings = head_settings(training={"max_steps": 2, "learning_rate": rate})
-        assert train_step(data, tiny_base, tmp_path, settings) == 0
-        assert not (tmp_path / "checkpoints").exists()
-        facts.append((tmp_path / "training.json").read_text())
-    assert facts[0] == facts[1] != facts[2]
 
 
 def test_what_no_head_can_be_trained_with_is_one_line(data, tiny_base, tmp_path):
@@ -187,10 +160,9 @@ def test_a_head_over_a_4_bit_backbone_is_used_over_one_again(data, tiny_base, tm
 
 def test_a_merged_head_loads_without_peft_and_the_base_is_linked(trained, data, tiny_base, tmp_path):
     merge_head(trained[0] / "adapter/manifest.json", tiny_base, tmp_path / "merged")
-    model, labels = classifier(tmp_path / "merged"), read_json(data / "tokens/labels.json")
-    assert [model.config.id2label[i] for i in range(len(labels))] == labels
+    model, head = classifier(tmp_path / "merged"), load_file(trained[0] / HEAD)
+    assert list(model.config.id2label.values()) == read_json(data / "tokens/labels.json")
     assert (model.config.label2id["O"], model.dropout.p) == (0, pytest.approx(0.1))
-    head = load_file(trained[0] / HEAD)
     with torch.no_grad():
         hidden = classifier(tiny_base.parent).base_model(IDS).last_hidden_state
         expected = hidden @ head["score.weight"].T + head["score.bias"]
@@ -205,8 +177,6 @@ def test_lora_and_head_are_merged_as_peft_would_do_it(data, tiny_base, tmp_path)
     losses = [row["loss"] for row in curve if "loss" in row]
     assert losses[-1] < 0.7 * losses[0]
     assert facts["trainable_parameters"] > 7 * 256 + 7
-    config = read_json(tmp_path / "adapter/adapter_config.json")
-    assert (config["modules_to_save"], "score" in config["target_modules"]) == (None, False)
     merge_head(tmp_path / "adapter/manifest.json", split_in_two(tiny_base, tmp_path / "base"), tmp_path / "merged")
     assert len(list((tmp_path / "merged").glob("model-*-of-00003.safetensors"))) == 3
     merged = classifier(tmp_path / "merged")

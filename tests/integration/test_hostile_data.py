@@ -7,6 +7,7 @@ configuration: test_dataset_sandbox.py; pages of scores: test_score_pages.py; Mo
 import gzip
 import hashlib
 import json
+import os
 import subprocess
 import sys
 from html.parser import HTMLParser
@@ -44,22 +45,16 @@ def write_huge(path: Path, start: bytes) -> None:
             file.write(pack(start) + pack(PIECE) * (SIZE // len(PIECE)))
 
 
-@pytest.mark.parametrize(
-    ("name", "start"),
-    [
-        ("raw.jsonl", b'{"prompt": "'),
-        ("raw.json.gz", b'[{"prompt": "'),
-        ("raw.csv.zst", b'prompt,completion\na,"'),
-        ("raw.tsv.gz", b"prompt\tcompletion\na\t"),
-    ],
-)
-def test_a_line_of_gigabytes_is_refused_in_little_memory(name, start, tmp_path):
-    write_huge(tmp_path / name, start)
-    settings = json.dumps(settings_of(format="prompt_completion"))
-    named = {"records": "r.parquet", "quarantine": "q.jsonl", "counts": "c.json"}
-    options = [word for option, file in named.items() for word in (f"--{option}", str(tmp_path / file))]
-    command = [sys.executable, "-c", STEP, str(tmp_path / name), "--settings", settings, *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+HUGE = {"raw.jsonl": b'{"prompt": "', "raw.json.gz": b'[{"prompt": "', "raw.csv.zst": b'prompt,completion\na,"'}
+
+
+@pytest.mark.parametrize("name", HUGE)
+def test_a_line_of_gigabytes_is_refused_in_little_memory(name, tmp_path):
+    write_huge(tmp_path / name, HUGE[name])
+    words = ["--records", "r.parquet", "--quarantine", "q.jsonl", "--counts", "c.json", "--settings"]
+    command = [sys.executable, "-c", STEP, name, *words, json.dumps(settings_of(format="prompt_completion"))]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stderr
     [said] = [line for line in done.stderr.splitlines() if " INFO reading " not in line]  # a slow machine's progress
     assert "a record is longer than 64 MiB" in said

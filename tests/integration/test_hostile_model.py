@@ -1,34 +1,33 @@
 """A hostile model folder: nothing in it is run, nothing outside of it is taken, and what can't be taken is one line.
 
-Through the step that takes a folder, and on to the loading of what it took.
+Through the step that takes a folder, and on to the loading of what it took; then its chat template alone, which may try
+to leave its sandbox or never end.
 """
 
 import json
 import shutil
 import struct
-import subprocess
-import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
+from jinja2 import TemplateError
+from transformers import AutoTokenizer
 
-from scripts.common.files import check_manifest, read_json
+from scripts.common.base_model import load_base, load_tokenizer
+from scripts.common.chat import render
+from scripts.common.chat_template import render_template, rendered_template
+from scripts.common.errors import UserError
+from scripts.common.files import check_manifest, read_json, write_json
 from scripts.model import link_local_model
-from tests.support.project import ROOT
+from scripts.model.template_date import pin_template_date
+from tests.support.chat_templates import TEMPLATES
 from tests.support.tiny_model import without_manifest
 
 SETTINGS = {"architecture": "mistral", "license": "MIT", "trust_remote_code": False, "template_date": None}
 CODE = "from pathlib import Path\nPath(__file__).with_name('ran').touch()\nPath({mark!r}).touch()\nclass Own: pass\n"
 PICKLE = b"\x80\x04cos\nsystem\n(S'touch ran'\ntR."
-LOAD = """
-import sys
-from pathlib import Path
-from scripts.common.base_model import load_base, load_tokenizer
-import torch
-manifest = Path(sys.argv[1])
-load_tokenizer(manifest)
-load_base(manifest, torch.float32)
-"""
 
 
 class Folder:
@@ -40,7 +39,7 @@ class Folder:
     def change(self, name: str, **entries) -> None:
         """Change entries of a JSON file."""
         content = read_json(self.source / name) if (self.source / name).is_file() else {}
-        (self.source / name).write_text(json.dumps(content | entries), encoding="utf-8")
+        write_json(self.source / name, content | entries)
 
     def plant(self, name: str) -> None:
         """Put Python code there that leaves a mark when it is run."""
@@ -68,11 +67,9 @@ def folder(tiny_base, tmp_path, capsys) -> Folder:
 def test_pickles_are_not_taken_and_alone_they_are_refused(folder):
     for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt", "rng_state.pth", "x.pkl", "x.h5", "x.npy"):
         (folder.source / name).write_bytes(PICKLE)
-    folder.change("consolidated.safetensors.index.json", weight_map={"lm_head.weight": "consolidated-1.safetensors"})
     assert folder.take() == 0
     kept = {path.suffix for path in folder.target.iterdir() if not path.name.startswith(".")}
     assert kept <= {".json", ".jinja", ".model", ".safetensors"}
-    assert not (folder.target / "consolidated.safetensors.index.json").exists()
     shutil.rmtree(folder.target)
     (folder.source / "model.safetensors").unlink()
     folder.refused("has no .safetensors file, only training_args.bin, which can hide code")
@@ -94,9 +91,8 @@ def test_code_for_a_known_model_is_taken_out_and_never_fetched_or_run(folder, pl
     written = "".join(path.read_text() for path in folder.target.glob("*config.json"))
     assert "auto_map" not in written
     assert "evil" not in written
-    if not place:
-        command = [sys.executable, "-c", LOAD, str(folder.target / "manifest.json")]
-        assert subprocess.run(command, cwd=ROOT, check=False).returncode == 0
+    load_tokenizer(folder.target / "manifest.json")
+    load_base(folder.target / "manifest.json", torch.float32)
     assert not folder.mark.exists()
 
 
@@ -110,32 +106,12 @@ def test_a_model_or_tokenizer_that_is_nothing_without_its_code_is_refused(folder
     assert not folder.mark.exists()
 
 
-def with_header(header: bytes) -> bytes:
-    return struct.pack("<Q", len(header)) + header + bytes(4)
+BEYOND = b'{"t": {"dtype": "F32", "shape": [1000], "data_offsets": [0, 4000]}}'
 
 
-def with_tensor(shape: str, end: int = 4, dtype: str = "F32") -> bytes:
-    return with_header(f'{{"t": {{"dtype": "{dtype}", "shape": {shape}, "data_offsets": [0, {end}]}}}}'.encode())
-
-
-HEADERS = {
-    "a header of 2^63 bytes": struct.pack("<Q", 2**63),
-    "a header longer than the file": struct.pack("<Q", 100) + b"{}",
-    "no header": b"",
-    "a header that is not JSON": with_header(b"\x80\x04co"),
-    "a header without end": with_header(b"[" * 200_000),
-    "a tensor without shape": with_header(b'{"t": {"dtype": "F32", "data_offsets": [0, 4]}}'),
-    "a tensor of another size": with_tensor("[2]"),
-    "a tensor beyond the file": with_tensor("[1000]", end=4000),
-    "a negative dimension": with_tensor("[-1]"),
-    "a shape that overflows": with_tensor("[9223372036854775807, 4]", end=0),
-    "an unknown type": with_tensor("[1]", dtype="PICKLE"),
-}
-
-
-@pytest.mark.parametrize("name", HEADERS)
-def test_a_hostile_safetensors_header_is_refused(folder, name):
-    (folder.source / "model.safetensors").write_bytes(HEADERS[name])
+@pytest.mark.parametrize("content", [b"", struct.pack("<Q", 2**63), struct.pack("<Q", len(BEYOND)) + BEYOND + bytes(4)])
+def test_a_hostile_safetensors_header_is_refused(folder, content):
+    (folder.source / "model.safetensors").write_bytes(content)
     folder.refused("model.safetensors: is not a valid safetensors file: ")
 
 
@@ -151,30 +127,63 @@ def test_an_index_that_leads_out_of_the_folder_or_to_a_pickle_is_refused(folder)
     ("name", "target", "line"),
     [
         ("README.md", "/etc/passwd", "README.md: is a link out of the model's folder; replace it by the file"),
-        ("model.safetensors", "/etc/passwd", "/source/model.safetensors: is not a valid safetensors file"),
+        ("model-2.safetensors", "/etc/passwd", "/source/model-2.safetensors: is not a valid safetensors file"),
         ("model-2.safetensors", "nothing", "/source/model-2.safetensors: is a broken link"),
     ],
 )
 def test_a_link_to_something_else_is_refused(folder, name, target, line):
-    (folder.source / name).unlink(missing_ok=True)
     (folder.source / name).symlink_to(target)
     folder.refused(line)
 
 
-def test_a_snapshot_of_the_hubs_cache_which_consists_of_links_is_taken(folder, tmp_path):
-    cache = tmp_path / "models--org--name"
-    blobs, snapshot = cache / "blobs", cache / "snapshots" / ("a" * 40)
-    snapshot.mkdir(parents=True)
-    folder.source.rename(blobs)
-    for path in blobs.iterdir():
-        (snapshot / path.name).symlink_to(f"../../blobs/{path.name}")
-    folder.source = snapshot
-    assert folder.take() == 0
-    assert check_manifest(folder.target / "manifest.json", hashes=True)["files"]
+def test_of_a_file_that_is_copied_the_users_own_is_named(folder):
+    (folder.source / "tokenizer_config.json").write_text("{", encoding="utf-8")
+    folder.refused(f"{folder.source / 'tokenizer_config.json'}:1: is not valid JSON")
 
 
-@pytest.mark.parametrize("name", ["tokenizer_config.json", "chat_template.json"])
-def test_of_a_file_that_is_copied_the_users_own_is_named(folder, name):
-    (folder.source / name).write_text("{", encoding="utf-8")
-    (folder.source / "chat_template.jinja").unlink(missing_ok=True)
-    folder.refused(f"{folder.source / name}:1: is not valid JSON")
+USER = [{"role": "user", "content": "Qui marque ?"}, {"role": "assistant", "content": "Jovanic."}]
+ESCAPES = [  # test_dataset_sandbox.py has more for the same sandbox
+    "{{ messages.__class__ }}{{ messages[0].__init__.__globals__ }}",
+    "{{ (messages | attr('__class__')).__mro__[0] }}",
+    "{{ lipsum.__globals__['os'].popen('touch ran').read() }}",
+    "{{ raise_exception.__globals__['json'].codecs.open('/etc/passwd').read() }}",
+    "{{ strftime_now.__globals__ }}{{ strftime_now.__globals__['json'].loads('1') }}",
+    "{% import 'os' as os %}{{ os.system('touch ran') }}",
+    "{% set x = namespace() %}{{ x.__init__.__globals__.os }}{{ x.__init__.__globals__.os.system('touch ran') }}",
+]
+ENDLESS = {
+    "nested loops": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "a tower of powers": "{{ 9 ** (9 ** (9 ** 9)) }}",
+    "a text of 10 GB": "{{ ('x' * 10**10) | length }}",
+    "output without end": "{% for a in range(99999) %}{{ 'x' * 99999 }}{% endfor %}",
+}
+
+
+@pytest.mark.parametrize("template", ESCAPES)
+def test_no_way_out_of_the_sandbox(template, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with suppress(TemplateError):
+        said = render_template(template, USER, "<s>", "</s>")
+        assert "class" not in said
+        assert "root:" not in said
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ENDLESS)
+def test_a_model_whose_template_never_ends_or_fills_the_memory_is_refused_with_a_line(name, tmp_path, monkeypatch):
+    monkeypatch.setattr("scripts.model.template_date.MAX_SECONDS", 1)  # it is 30
+    (tmp_path / "chat_template.jinja").write_text(ENDLESS[name])
+    with pytest.raises(UserError, match=r"the chat template needs more than 1 seconds of CPU time or 2048 MiB; name"):
+        pin_template_date(tmp_path)
+
+
+def test_a_template_that_calls_itself_is_refused_with_a_line_and_sound_ones_are_rendered_as_by_transformers(tiny_base):
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base.parent)
+    for template, *_ in TEMPLATES.values():
+        for messages, ending in ((USER, False), (USER[:1], True)):
+            options = {"tokenize": False, "add_generation_prompt": ending, "chat_template": template}
+            own = rendered_template(template, messages, add_generation_prompt=ending, **tokenizer.special_tokens_map)
+            assert own == tokenizer.apply_chat_template(messages, **options)
+    tokenizer.chat_template = "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"
+    with pytest.raises(UserError, match="refuses the conversation: maximum recursion depth"):
+        render(tokenizer, USER)

@@ -15,22 +15,18 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest
 from scripts.common.offline import ENVIRONMENT
 from scripts.common.snapshot_from_cache import snapshot_from_cache
-from scripts.gguf.fetch_converter import fetch_converter
-from tests.support.gguf_files import CONVERTER
 from tests.support.hub import Hub
 from tests.support.project import ROOT
 from tests.support.tiny_model import without_manifest
 
 REPOSITORY, REVISION = "someone/thing", "0123456789abcdef0123456789abcdef01234567"
 NOWHERE = {**ENVIRONMENT, "HF_ENDPOINT": "http://127.0.0.1:9"}  # with `offline: true`; nothing listens there
-TOKEN = "hf_secretsecret"
 
 
 def run(*command: object, **own: object) -> subprocess.CompletedProcess:
     """Run a Python program with more environment variables."""
-    environment = {**os.environ, "PYTHONPATH": ROOT, "HF_HUB_DISABLE_XET": "1", "HF_TOKEN": TOKEN, **own}
-    environment = {name: str(value) for name, value in environment.items()}
-    command = [sys.executable, *map(str, command)]
+    own = {name: str(value) for name, value in {"PYTHONPATH": ROOT, "HF_HUB_DISABLE_XET": "1", **own}.items()}
+    command, environment = [sys.executable, *map(str, command)], {**os.environ, **own}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -69,10 +65,7 @@ def test_a_download_that_breaks_off_continues_and_is_without_pickles_code_or_dou
     facts = check_manifest(tmp_path / "m/manifest.json", hashes=True)
     assert (facts["source"], facts["id"], facts["revision"]) == ("hub", REPOSITORY, REVISION)
     assert not {"consolidated.safetensors", "pytorch_model.bin", "modeling_own.py"} & facts["files"].keys()
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "m")
-    assert model.num_parameters() + 6_000_000 == facts["parameters"]
-    for path in [tmp_path / "log", *(tmp_path / "m").rglob("*")]:
-        assert path.is_dir() or TOKEN.encode() not in path.read_bytes()
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "m").num_parameters() + 6_000_000 == facts["parameters"]
 
 
 def test_a_model_that_is_not_there_is_one_clear_line(source, tmp_path):
@@ -95,24 +88,16 @@ def test_a_model_that_was_carried_in_is_taken_at_its_commit_and_one_by_half_is_r
     [weights] = cache.rglob("snapshots/*/model.safetensors")
     weights.unlink()
     done = fetch(tmp_path / "n", HF_HUB_CACHE=cache, **NOWHERE)
-    assert done.returncode == 1
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert "is incomplete in the hub cache" in done.stderr
 
 
-def test_what_was_not_carried_in_is_one_line_that_says_how(tmp_path, monkeypatch):
-    done = fetch(tmp_path / "m", HF_HUB_CACHE=tmp_path / "cache", **NOWHERE)
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert f"model '{REPOSITORY}' at 0123456789ab is missing in the hub cache" in done.stderr
-    assert (
-        f"hf download {REPOSITORY} --repo-type model --revision {REVISION}; copy that cache to this machine"
-        in done.stderr
-    )
+@pytest.mark.parametrize("kind", ["model", "dataset"])
+def test_what_was_not_carried_in_is_one_line_that_says_how(kind, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=f"dataset '{REPOSITORY}' .* --repo-type dataset --revision {REVISION}"):
-        snapshot_from_cache("dataset", REPOSITORY, REVISION)
-    monkeypatch.setenv("SNAKETUNE_OFFLINE", "1")
-    with pytest.raises(UserError, match=r"set SNAKETUNE_LLAMA_CPP_ARCHIVE to its path \(docs/how-to/air-gapped.md\)"):
-        fetch_converter(CONVERTER, tmp_path / "tools")
+    remedy = f"hf download {REPOSITORY} --repo-type {kind} --revision {REVISION}; copy that cache to this machine"
+    with pytest.raises(UserError, match=f"{kind} '{REPOSITORY}' at 0123456789ab is missing .* {remedy}"):
+        snapshot_from_cache(kind, REPOSITORY, REVISION)
 
 
 def test_a_dataset_that_was_carried_in_is_read_at_its_commit(tmp_path):

@@ -22,14 +22,12 @@ LANGUAGE, BOTH = ["model.language_model"], ["model.language_model", "model.visio
 PROJECTOR = {"modules_to_save": ["multi_modal_projector"]}
 KINDS = {
     "lora": ("text", {}),
-    "rank-stabilised": ("text", {"use_rslora": True}),
+    "few, rank-stabilised": ("text", {"target_modules": ["q_proj"], "use_rslora": True}),
     "dora": ("text", {"use_dora": True}),
-    "few": ("text", {"target_modules": ["q_proj"]}),
     "several files": ("split", {}),
     "vision": ("vision", {}),
     "vision, other names": ("renamed", {}),
     "vision, dora": ("vision", {"use_dora": True}),
-    "vision, projector": ("vision", PROJECTOR),
     "vision, all": ("vision", {"parts": BOTH, **PROJECTOR, "use_rslora": True}),
     "vision, all, other names": ("renamed", {"parts": BOTH, **PROJECTOR, "use_rslora": True}),
 }
@@ -78,7 +76,7 @@ def random_adapter(base: Path, folder: Path, parts: list[str] = LANGUAGE, longes
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_merging_equals_pefts_own_merge(bases, tmp_path, kind):
+def test_merging_equals_pefts_own_merge_and_leaves_all_else_as_it_is(bases, tmp_path, kind):
     name, options = KINDS[kind]
     base = bases[name]
     adapter = random_adapter(base, tmp_path / "adapter", **options)
@@ -90,14 +88,8 @@ def test_merging_equals_pefts_own_merge(bases, tmp_path, kind):
         assert torch.equal(ours[name], tensor.bfloat16().float()), name
     assert any(not torch.equal(ours[name], before[name]) for name in ours)
     assert weight_files(tmp_path / "merged").keys() == weight_files(base.parent).keys()
-
-
-@pytest.mark.parametrize("name", ["text", "vision"])
-def test_everything_else_is_the_bases_byte_for_byte(bases, tmp_path, name):
-    base = bases[name]
-    merge_adapter(random_adapter(base, tmp_path / "adapter"), base, tmp_path / "merged")
     for path in base.parent.iterdir():
-        if path.name not in ("model.safetensors", "manifest.json", ".manifest.json.sha256"):
+        if path.suffix != ".safetensors" and "manifest" not in path.name:
             assert (tmp_path / "merged" / path.name).read_bytes() == path.read_bytes(), path.name
 
 

@@ -6,15 +6,14 @@ with another model's pattern cut text as the model was made to read it.
 
 import json
 import os
+import re
 import subprocess
 import sys
 
 import pytest
 import torch
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
-from scripts.common.chat_shape import shape_of_template
 from scripts.common.chat_template import render_template
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_json
@@ -48,8 +47,6 @@ def test_an_embedded_model_is_a_plain_model_folder(tmp_path, architecture):
     assert model.config.model_type == architecture
     assert facts["parameters"] == sum(p.numel() for p in model.parameters())
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}
-    with torch.no_grad():
-        assert 0.5 < model(torch.arange(300, 400).unsqueeze(0)).logits.std() < 2
     text = "L'été à Évian : « Một cơn bão » ⚽\n\n  deux espaces"
     assert tokenizer.decode(tokenizer(text, add_special_tokens=False)["input_ids"]) == text
     turns = [{"role": "user", "content": "But ?"}, {"role": "assistant", "content": "Oui."}]
@@ -58,17 +55,23 @@ def test_an_embedded_model_is_a_plain_model_folder(tmp_path, architecture):
     assert tokenizer.decode(trained).strip() == f"Oui.{tokenizer.eos_token}"
 
 
-def test_an_embedded_model_has_the_same_bytes_on_every_kind_of_cpu(tmp_path):
+def test_an_embedded_mistral3_has_a_processor_and_the_same_bytes_on_every_kind_of_cpu(tmp_path):
     template = BUILT_IN_TEMPLATES["mistral3"]
-    build_embedded_model(SENTENCES, tmp_path / "this", "m", {"architecture": "mistral3", "embedded": {}}, template)
-    first = check_manifest(tmp_path / "this/manifest.json", hashes=True)
+    build_embedded_model(SENTENCES, tmp_path / "m", "m", {"architecture": "mistral3", "embedded": {}}, template)
+    facts = check_manifest(tmp_path / "m/manifest.json", hashes=True)
     for kind in ("default", "avx2"):
         words = [sys.executable, "-m", "scripts.model.build_embedded_model", SENTENCES, "--name", "m"]
         words += ["--folder", tmp_path / kind, "--chat-template", template]
         words += ["--settings", json.dumps({"architecture": "mistral3", "license": None, "embedded": {}})]
         environment = {**os.environ, "ATEN_CPU_CAPABILITY": kind}
         subprocess.run(list(map(str, words)), cwd=ROOT, env=environment, check=True, capture_output=True)
-        assert check_manifest(tmp_path / kind / "manifest.json", hashes=True) == first
+        assert check_manifest(tmp_path / kind / "manifest.json", hashes=True) == facts
+    model, processor = (kind.from_pretrained(tmp_path / "m") for kind in (AutoModelForImageTextToText, AutoProcessor))
+    assert type(model).__name__ == "Mistral3ForConditionalGeneration"
+    assert type(processor).__name__ == "PixtralProcessor"
+    assert (processor.patch_size, processor.spatial_merge_size) == (14, 2)
+    assert model.config.image_token_id == processor.image_token_id
+    assert facts["parameters"] == sum(p.numel() for p in model.parameters())
 
 
 def test_a_local_model_is_linked_not_copied_and_nothing_of_an_earlier_one_is_left(source, tmp_path):
@@ -79,29 +82,24 @@ def test_a_local_model_is_linked_not_copied_and_nothing_of_an_earlier_one_is_lef
     link_local_model(source, tmp_path / "m", "mine", SETTINGS)
     assert (tmp_path / "m/other.safetensors").is_symlink()
     facts = check_manifest(tmp_path / "m/manifest.json", hashes=True)
-    assert (facts["source"], facts["name"], facts["license"]) == ("path", "mine", "MIT")
+    assert (facts["source"], facts["name"], facts["license"], facts["template_date"]) == ("path", "mine", "MIT", None)
     assert [name for name in facts["files"] if name.endswith(".safetensors")] == ["other.safetensors"]
     assert AutoTokenizer.from_pretrained(tmp_path / "m").chat_template != template_text("chatml")
     with pytest.raises(UserError, match="nowhere: is not a folder; name the folder of a Hugging Face model"):
         link_local_model(tmp_path / "nowhere", tmp_path / "m", "mine", SETTINGS)
 
 
-MESSAGES = [{"role": "user", "content": "Which day is it?"}]
-
-
 def written(template: str) -> str:
     """Return what a template writes today."""
-    return render_template(template, MESSAGES, "<s>", "</s>")
+    return render_template(template, [{"role": "user", "content": "Which day is it?"}], "<s>", "</s>")
 
 
 @pytest.mark.parametrize(("day", "line"), [(None, "Today: 26 Jul 2024"), ("2025-03-07", "Today: 07 Mar 2025")])
 def test_the_date_is_the_configured_one_or_the_templates_default_and_nothing_else_changes(day, line):
     pinned, date = pinned_template(LLAMA, day)
     assert date == (day or OWN_DEFAULT)
-    today = written(LLAMA)
-    start, end = (today.index(mark) for mark in ("Today: ", "\n\n<|eot_id|>"))
-    assert written(pinned) == today[:start] + line + today[end:]
-    assert shape_of_template(pinned, "<s>", "</s>").opening.endswith(line + "\n\n<|eot_id|>")
+    before, _, after = re.split(r"(Today: .*)", written(LLAMA))
+    assert written(pinned) == before + line + after
 
 
 def test_a_template_without_a_date_is_left_as_it_is(caplog):
@@ -111,24 +109,18 @@ def test_a_template_without_a_date_is_left_as_it_is(caplog):
     assert "template_date has no effect" in caplog.text
 
 
-def test_a_template_that_has_no_default_asks_for_one(tmp_path):
-    (tmp_path / "chat_template.jinja").write_text(MISTRAL)
-    with pytest.raises(UserError, match="has no default for it; set 'template_date' under the model"):
-        pin_template_date(tmp_path)
-    assert "The current date is 2025-03-17." in written(pinned_template(MISTRAL, "2025-03-17")[0])
-
-
 @pytest.mark.parametrize(
-    "template",
+    ("template", "day", "line"),
     [
-        "{% set day = '%d' %}{{ strftime_now(day) }}",
-        "{% set clock = strftime_now %}{{ clock('%d %b %Y') }}",
-        "{{ strftime_now('%d') if strftime_now is callable else '26' }}",
+        (MISTRAL, None, "has no default for it; set 'template_date' under the model"),
+        ("{% set day = '%d' %}{{ strftime_now(day) }}", "2025-03-07", "can't be replaced by a fixed one; write"),
+        ("{% set now = strftime_now %}{{ now('%d') }}", "2025-03-07", "can't be replaced by a fixed one; write"),
     ],
 )
-def test_a_date_that_is_asked_for_in_another_way_is_refused(template):
-    with pytest.raises(UserError, match="in a way that can't be replaced by a fixed one; write the date into a copy"):
-        pinned_template(template, "2025-03-07")
+def test_a_date_without_a_default_or_asked_for_in_another_way_is_refused(tmp_path, template, day, line):
+    (tmp_path / "chat_template.jinja").write_text(template)
+    with pytest.raises(UserError, match=line):
+        pin_template_date(tmp_path, day)
 
 
 @pytest.mark.parametrize(
@@ -140,61 +132,45 @@ def test_every_usual_guard_is_understood(guard):
     assert written(pinned_template(template, "2025-03-07")[0]) == "Friday"
 
 
-TURNED = [{"name": "tool_use", "template": "{{ 1 }}"}, {"name": "default", "template": LLAMA}]
-PLACES = {
-    "chat_template.jinja": LLAMA,
-    "chat_template.json": {"chat_template": LLAMA},
-    "list of chat_template.json": {"chat_template": TURNED},
-    "tokenizer_config.json": {"chat_template": LLAMA},
-    "list of tokenizer_config.json": {"chat_template": TURNED},
-}
+LISTED = [{"name": "tool_use", "template": "{{ 1 }}"}, {"name": "default", "template": LLAMA}]
 
 
-@pytest.mark.parametrize("place", PLACES)
-def test_a_model_is_taken_with_a_fixed_date_wherever_its_template_stands(source, tmp_path, place):
-    content = PLACES[place]
+@pytest.mark.parametrize(
+    ("place", "template"),
+    [("chat_template.jinja", LLAMA), ("chat_template.json", LLAMA), ("tokenizer_config.json", LISTED)],
+)
+def test_a_model_is_taken_with_a_fixed_date_wherever_its_template_stands(source, tmp_path, place, template):
     (source / "chat_template.jinja").unlink()
-    file = source / place.removeprefix("list of ")
-    if file.exists():
-        content = json.loads(file.read_text()) | content
-    file.write_text(content if isinstance(content, str) else json.dumps(content))
+    if place.endswith(".json"):
+        before = read_json(source / place) if (source / place).exists() else {}
+        template = json.dumps({**before, "chat_template": template})
+    (source / place).write_text(template)
     link_local_model(source, tmp_path / "m", "mine", {**SETTINGS, "template_date": "2025-03-07"})
     assert check_manifest(tmp_path / "m/manifest.json", hashes=True)["template_date"] == "2025-03-07"
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "m")
-    text = tokenizer.apply_chat_template(MESSAGES, tokenize=False, add_generation_prompt=True)
-    assert "Today: 07 Mar 2025\n" in text
+    assert "Today: 07 Mar 2025\n" in written(AutoTokenizer.from_pretrained(tmp_path / "m").chat_template)
     assert template_of_folder(source) == LLAMA
 
 
-def test_a_model_without_a_date_and_an_embedded_one_say_so_in_their_manifests(source, tmp_path):
-    link_local_model(source, tmp_path / "m", "mine", SETTINGS)
-    assert check_manifest(tmp_path / "m/manifest.json")["template_date"] is None
-    template = tmp_path / "dated.jinja"
-    template.write_text(LLAMA)
-    build_embedded_model(SENTENCES, tmp_path / "e", "e", {"architecture": "llama", "embedded": TINY}, template)
+def test_an_embedded_model_has_the_date_of_its_template(tmp_path):
+    (tmp_path / "dated.jinja").write_text(LLAMA)
+    settings = {"architecture": "llama", "embedded": TINY}
+    build_embedded_model(SENTENCES, tmp_path / "e", "e", settings, tmp_path / "dated.jinja")
     assert check_manifest(tmp_path / "e/manifest.json")["template_date"] == OWN_DEFAULT
     assert "Today: 26 Jul 2024\n" in written(AutoTokenizer.from_pretrained(tmp_path / "e").chat_template)
 
 
 NAME = "O'Donnell, l'ÉCOLE, iPhone, 2024"
+TEKKENS_WORDS = ["O", "'Donnell", ",", " l", "'ÉCOLE", ",", " i", "Phone", ",", " ", "2", "0", "2", "4"]
 
 
-def make_source(base, folder, pattern, special=("<s>", "</s>", "[INST]", "[/INST]")):
-    """Make a model folder whose tokenizer is a byte-level BPE that splits by a pattern, in the layout of Tekken's."""
-    for path in without_manifest(base, folder).glob("tokenizer*"):
-        path.unlink()
-    tokenizer = Tokenizer(models.BPE())
-    split = pre_tokenizers.Split(Regex(pattern), "isolated")
-    bytes_of = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([split, bytes_of])
-    tokenizer.decoder = decoders.ByteLevel()
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=400, initial_alphabet=alphabet, special_tokens=list(special))
-    tokenizer.train_from_iterator(["O'Donnell O'Donnell 'Donnell l'ÉCOLE 'ÉCOLE ÉCOLE iPhone Phone 2024"] * 9, trainer)
-    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in special])
-    tokenizer.save(str(folder / "tokenizer.json"))
-    write_json(folder / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"})
-    return folder
+def give_tekken(source, pattern, turn="[INST]"):
+    """Give a model folder a tokenizer that splits by a pattern, in the layout of Tekken's."""
+    split = {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
+    tokenizer = read_json(source / "tokenizer.json")
+    tokenizer["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split]}
+    next(token for token in tokenizer["added_tokens"] if token["content"] == "[INST]")["content"] = turn
+    write_json(source / "tokenizer.json", tokenizer)
+    write_json(source / "tokenizer_config.json", {"tokenizer_class": "PreTrainedTokenizerFast", "eos_token": "</s>"})
 
 
 def words(folder):
@@ -203,27 +179,22 @@ def words(folder):
     return [NAME[start:end] for _, (start, end) in split.pre_tokenize_str(NAME)]
 
 
-def test_the_pattern_is_mended_for_everyone_who_loads_the_folder(tiny_base, tmp_path):
-    source = make_source(tiny_base, tmp_path / "source", WRONG)
-    assert "'D" in words(source)
+def test_the_pattern_is_mended_for_everyone_who_loads_the_folder(source, tmp_path):
+    give_tekken(source, WRONG)
     link_local_model(source, tmp_path / "m", "mine", SETTINGS)
-    assert words(tmp_path / "m") == [
-        "O", "'Donnell", ",", " l", "'ÉCOLE", ",", " i", "Phone", ",", " ", "2", "0", "2", "4"
-    ]  # fmt: skip
-    manifest = check_manifest(tmp_path / "m" / "manifest.json", hashes=True)
-    assert manifest["mended"] == ["tokenizer.json"]
-    assert read_json(tmp_path / "m" / "tokenizer_config.json")["fix_mistral_regex"] is True
+    assert words(tmp_path / "m") == TEKKENS_WORDS
+    assert check_manifest(tmp_path / "m/manifest.json", hashes=True)["mended"] == ["tokenizer.json"]
+    assert read_json(tmp_path / "m/tokenizer_config.json")["fix_mistral_regex"] is True
     assert "'D" in words(source)
 
 
 @pytest.mark.parametrize("case", ["right pattern", "another model", "another tokenizer"])
-def test_nothing_else_is_touched(tiny_base, tmp_path, case):
-    special = ("<s>", "</s>") if case == "another tokenizer" else ("<s>", "</s>", "[INST]")
-    source = make_source(tiny_base, tmp_path / "source", TEKKEN if case == "right pattern" else WRONG, special)
+def test_nothing_else_is_touched(source, tmp_path, case):
+    turn = "<turn>" if case == "another tokenizer" else "[INST]"
+    give_tekken(source, TEKKEN if case == "right pattern" else WRONG, turn)
     if case == "another model":
-        config = read_json(source / "config.json") | {"model_type": "llama"}
-        (source / "config.json").write_text(json.dumps(config))
+        write_json(source / "config.json", read_json(source / "config.json") | {"model_type": "llama"})
     link_local_model(source, tmp_path / "m", "mine", SETTINGS)
     for name in ("tokenizer.json", "tokenizer_config.json"):
         assert (tmp_path / "m" / name).read_bytes() == (source / name).read_bytes()
-    assert "mended" not in check_manifest(tmp_path / "m" / "manifest.json")
+    assert "mended" not in check_manifest(tmp_path / "m/manifest.json")

@@ -3,9 +3,7 @@
 import os
 import pty
 import re
-import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -68,30 +66,15 @@ def run(folder: Path, steps: str, *options: str, status: int = 0) -> list[str]:
     return done.stdout.splitlines()
 
 
-def on_a_terminal(folder: Path, *words: str) -> str:
-    """Run Snakemake on a terminal; return all that it sent there."""
-    controller, end = pty.openpty()
-    command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "1", "--logger", "snaketune", *words]
-    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"}
-    running = subprocess.Popen(command, cwd=folder, env=environment, stdin=end, stdout=end, stderr=end)
-    os.close(end)
-    sent = []
-    with suppress(OSError):  # the other end is closed
-        while part := os.read(controller, 65536):
-            sent.append(part)
-    running.wait()
-    return b"".join(sent).decode("utf-8")
-
-
 def test_a_file_gets_a_line_for_each_finished_job_and_a_dry_run_says_what_is_to_do_and_why(workflow):
-    lines = run(workflow, "a counts")
+    lines = run(workflow, "a b")
     assert [re.sub(r"\w+, \d+ s$", "", line) for line in lines] == ["[1/2] do_step ", "[2/2] do_step "]
-    assert run(workflow, "a counts") == ["Nothing to be done (all requested files are present and up to date)."]
+    assert run(workflow, "a b") == ["Nothing to be done (all requested files are present and up to date)."]
     code = workflow / "Snakefile"
     code.write_text(code.read_text().replace("step.py ", "step.py --gpus 0 "), encoding="utf-8")
     reason = "  do_step: Code has changed since last execution"
-    assert run(workflow, "a counts", "-n") == ["2 jobs would run:", "  tests    do_step 2", "Because:", reason]
-    in_full = "\n".join(run(workflow, "a counts", "-n", "-p"))
+    assert run(workflow, "a b", "-n") == ["2 jobs would run:", "  tests    do_step 2", "Because:", reason]
+    in_full = "\n".join(run(workflow, "a b", "-n", "-p"))
     assert "rule do_step:" in in_full
     assert "step.py --gpus 0 a made/a" in in_full
 
@@ -128,8 +111,19 @@ def test_quiet_leaves_out_progress_and_printshellcmds_adds_commands_but_what_fai
     assert last == fault
 
 
-def test_a_terminal_gets_bars_of_jobs_and_steps_and_no_lines_of_finished_jobs(workflow):
-    sent = on_a_terminal(workflow, "--keep-going", "--config", "steps=a counts bad")
+def test_a_terminal_gets_bars_of_jobs_and_steps_and_no_lines_of_finished_jobs(workflow, monkeypatch):
+    monkeypatch.chdir(workflow)
+    for name, value in {"TERM": "xterm", "COLUMNS": "120", "LINES": "40"}.items():
+        monkeypatch.setenv(name, value)
+    parts = []
+
+    def read(terminal: int) -> bytes:
+        parts.append(os.read(terminal, 65536))
+        return parts[-1]
+
+    command = [str(Path(sys.executable).parent / "snakemake"), "--cores", "1", "--logger", "snaketune", "--keep-going"]
+    pty.spawn([*command, "--config", "steps=a counts bad"], read)
+    sent = b"".join(parts).decode("utf-8")
     for text in ("jobs ", "do_step counts", "2000/2000", "\x1b[?25h"):
         assert text in sent
     assert not re.search(r"^\[\d/3\]", sent, re.MULTILINE)

@@ -109,14 +109,9 @@ def test_an_interrupted_step_continues_with_the_same_answers(text, tmp_path):
 
 
 def test_sampling_is_seeded_and_rows_of_other_settings_are_not_used(text, tmp_path):
-    prompts = text[2]
-    first, again, other = (
-        answers(*text, tmp_path / f"{i}.jsonl", temperature=2.0, seed=seed) for i, seed in enumerate((1, 1, 2))
-    )
-    assert first == again != other
-    AnswerFile(tmp_path / "a.jsonl", {"seed": 1}).add(prompts[0], {"answer": "x"})
-    assert AnswerFile(tmp_path / "a.jsonl", {"seed": 1}).has(prompts[0])
-    assert not AnswerFile(tmp_path / "a.jsonl", {"seed": 2}).has(prompts[0])
+    first, other = (answers(*text, tmp_path / "a.jsonl", temperature=2.0, seed=seed) for seed in (1, 2))
+    begin(*text, tmp_path / "b.jsonl", temperature=2.0, seed=2)
+    assert first == answers(*text, tmp_path / "b.jsonl", temperature=2.0, seed=1) != other
 
 
 def test_prompts_longer_than_the_model_sees_are_refused(text, tmp_path):
@@ -133,7 +128,7 @@ def test_test_records_limits_the_test_split_and_no_prompt_set_which_keeps_its_na
         settings = run_settings(generation={"test_records": count})
         asked[count] = prompts_of(predict_parser("", "").parse_args(["model", *map(str, words), json.dumps(settings)]))
     assert asked[2] == [*asked[None][:2], asked[None][-1]]
-    assert asked[2][-1] == Prompt("extra", prompts_of_file("extra", path)[0].id, [USER], "But.", None)
+    assert (asked[2][-1].prompt_set, asked[2][-1].messages, asked[2][-1].expected) == ("extra", [USER], "But.")
 
 
 def test_a_bad_prompt_file_is_one_clear_line(tmp_path):
@@ -154,12 +149,10 @@ def test_the_step_takes_the_images_folder_and_the_runs_longest_edge(tiny_vision_
     sections = {"generation": {"max_new_tokens": 4}, "vision": {"longest_edge": 84}}
     words = [tiny_vision_base, "--test", pictures / "test.jsonl", "--answers", tmp_path / "a.jsonl", "--likelihood"]
     words += [tmp_path / "l.jsonl", "--settings", json.dumps(run_settings(task="vision", **sections))]
-    assert main([*map(str, words)]) == 1
     assert main([*map(str, words), "--images", str(pictures)]) == 0
     rows = list(read_jsonl(tmp_path / "a.jsonl"))
     tokenizer = VisionTokenizer(load_processor(tiny_vision_base, 84), pictures)
     assert [row["prompt_tokens"] for row in rows] == [len(conversation_ids(tokenizer, row["messages"])) for row in rows]
-    assert len(list(read_jsonl(tmp_path / "l.jsonl"))) == 5
 
 
 def test_a_vision_model_in_4_bits_keeps_its_tower(tiny_vision_base):
@@ -178,6 +171,6 @@ def test_the_row_of_an_answer_to_an_image_is_the_record_with_what_was_answered(t
         file.add(prompt, {"answer": "Wrong", "stop": "end"})
     file.finish([seen, told])
     with_image, without = read_jsonl(tmp_path / "answers.jsonl")
-    assert (with_image["expected"], with_image["actual"], with_image["answer"]) == ("Right", "Wrong", "Wrong")
-    assert (with_image["meta"], with_image["origin"]) == ({"layout": "letter"}, "r.jsonl:3")
-    assert not {"actual", "meta", "origin"} & set(without)
+    added = {"expected": "Right", "actual": "Wrong", "meta": {"layout": "letter"}, "origin": "r.jsonl:3"}
+    assert with_image.items() >= {**added, "answer": "Wrong"}.items()
+    assert {*added} & set(without) == {"expected"}

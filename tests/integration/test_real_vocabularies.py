@@ -9,13 +9,12 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM, Phi3Config, Phi3ForCausalLM
 
 from scripts.common.chat_shape import shape_of_template
-from scripts.common.files import check_manifest, read_json, write_manifest
+from scripts.common.files import read_json, write_manifest
 from scripts.config.models import EmbeddedModel
 from scripts.gguf.base_tokenizer import write_tokenizer
 from scripts.gguf.check_parity import main as check_parity
 from scripts.gguf.convert_to_gguf import convert_to_gguf
 from scripts.gguf.fetch_converter import read_pin
-from scripts.gguf.llama import open_gguf
 from scripts.gguf.reader import read_gguf
 from scripts.gguf.tokenizer_repairs import name_for_llama_cpp
 from scripts.model.build_embedded_model import build_embedded_model
@@ -73,20 +72,10 @@ def parity_of(folder, gguf, system: str | None = None) -> dict:
     return read_json(report)
 
 
-@pytest.mark.parametrize(
-    ("template", "day", "opening"),
-    [
-        (TEMPLATES[0], None, "Today Date: 26 Jul 2024\n\n<|eot_id|>"),
-        (TEMPLATES[1], None, "Today Date: 26 Jul 2024\n\n<|eot_id|>"),
-        (TEMPLATES[1], "2025-03-17", "Today Date: 17 Mar 2025\n\n<|eot_id|>"),
-        (TEMPLATES[2], "2025-03-17", "The current date is 2025-03-17."),
-    ],
-)
-def test_the_templates_of_real_models_are_known_once_their_date_is_fixed(real_files, template, day, opening):
-    pinned, _ = pinned_template((real_files / template).read_text(encoding="utf-8"), day)
-    ends = ("<|begin_of_text|>", "<|eot_id|>") if "Llama" in template else ("<s>", "</s>")
-    shape = shape_of_template(pinned, *ends)
-    assert opening in shape.opening
+def test_the_template_of_mistral_small_is_known_once_its_date_is_fixed(real_files):
+    pinned, _ = pinned_template((real_files / TEMPLATES[1]).read_text(encoding="utf-8"), "2025-03-17")
+    shape = shape_of_template(pinned, "<s>", "</s>")
+    assert "The current date is 2025-03-17." in shape.opening
     assert shape.system == "at_start"
 
 
@@ -94,14 +83,13 @@ def test_llama_3s_own_tokenizer_and_dated_template_pass_parity(real_files, conve
     write_tokenizer(read_gguf(real_files / NAMES[0]), folder)
     settings = read_json(folder / "tokenizer_config.json") | {"eos_token": "<|eot_id|>"}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings))
-    (folder / "chat_template.jinja").write_text((real_files / TEMPLATES[1]).read_text(encoding="utf-8"))
+    (folder / "chat_template.jinja").write_text((real_files / TEMPLATES[0]).read_text(encoding="utf-8"))
     pin_template_date(folder, "2025-03-17")
     own = {"bos_token_id": 128000, "eos_token_id": 128009, "max_position_embeddings": 131072}
     config = LlamaConfig(**SMALL, **own, vocab_size=128256, num_key_value_heads=1, rope_parameters=LLAMA_ROPE)
     LlamaForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
     gguf = converted(folder, converter_tools, "Llama-3.1-8B-Instruct")
-    with open_gguf(gguf, context=8, vocab_only=True) as model:
-        assert model.metadata["tokenizer.ggml.pre"] == "llama-bpe"
+    assert read_gguf(gguf).values["tokenizer.ggml.pre"] == "llama-bpe"
     report = parity_of(folder, gguf)
     assert report["conversations"]["refused_by_both"] == []
     assert report["modelfile"]["equal"] > 20
@@ -110,14 +98,13 @@ def test_llama_3s_own_tokenizer_and_dated_template_pass_parity(real_files, conve
     assert report["eos"] == "<|eot_id|>"
 
 
-@pytest.mark.parametrize("name", ["Phi-3-mini-4k-instruct", "mini-4k"])
-def test_phi_3s_own_tokenizer_and_template_pass_parity_under_any_name(real_files, converter_tools, folder, name):
+def test_phi_3s_own_tokenizer_and_template_pass_parity(real_files, converter_tools, folder):
     write_phi3_tokenizer(real_files / NAMES[1], folder, PHI3)
     own = {"bos_token_id": 1, "eos_token_id": 32000, "pad_token_id": 32000, "sliding_window": 2047}
     context = {"max_position_embeddings": 4096, "original_max_position_embeddings": 4096}
     config = Phi3Config(**SMALL, **own, **context, vocab_size=32064, num_key_value_heads=2)
     Phi3ForCausalLM(config).to(torch.bfloat16).save_pretrained(folder)
-    report = parity_of(folder, converted(folder, converter_tools, name))
+    report = parity_of(folder, converted(folder, converter_tools, "Phi-3-mini-4k-instruct"))
     assert report["modelfile"]["not_expressible"] == []
     assert (report["shape"]["closing"], report["adds_bos"]) == ("<|endoftext|>", False)
 
@@ -140,33 +127,25 @@ def base(tmp_path_factory):
 
 
 def test_an_embedded_phi_3_is_one_whose_chat_tokens_swallow_the_line_ends_after_them(base):
-    assert check_manifest(base, hashes=True)["architecture"] == "phi3"
-    names = load_file(base.parent / "model.safetensors").keys()
-    assert {"model.layers.0.self_attn.qkv_proj.weight", "model.layers.0.mlp.gate_up_proj.weight"} <= names
     assert AutoModelForCausalLM.from_pretrained(base.parent).config.model_type == "phi3"
     tokenizer = AutoTokenizer.from_pretrained(base.parent)
     ids = tokenizer("<|user|>\nHi<|end|>\n<|assistant|>\n", add_special_tokens=False)["input_ids"]
     assert tokenizer.convert_ids_to_tokens(ids) == ["<|user|>", "H", "i", "<|end|>", "<|assistant|>"]
 
 
-@pytest.mark.parametrize("method", ["lora", "qlora"])
-def test_an_adapter_on_its_fused_projections_is_trained_merged_and_served_as_trained(
-    base, converter_tools, tmp_path, method
-):
-    settings = run_settings(method, training={"max_steps": 2})
+def test_an_adapter_on_its_fused_projections_is_trained_merged_and_served_as_trained(base, converter_tools, tmp_path):
+    settings = run_settings("qlora", training={"max_steps": 2})
     train_in(make_data(tmp_path, base, settings), base, tmp_path, settings)
     adapter, merged = tmp_path / "adapter/manifest.json", tmp_path / "merged"
-    targets = read_json(adapter.parent / "adapter_config.json")["target_modules"]
-    names = ["down_proj", "gate_up_proj", "o_proj", "qkv_proj"]
-    assert sorted(name.rpartition(".")[2] for name in targets) == names
     merge_adapter(adapter, base, merged)
     theirs = AutoModelForCausalLM.from_pretrained(base.parent, dtype=torch.float32)
     theirs = PeftModel.from_pretrained(theirs, adapter.parent).merge_and_unload().state_dict()
     ours, before = load_file(merged / "model.safetensors"), load_file(base.parent / "model.safetensors")
     for name, weight in theirs.items():
         torch.testing.assert_close(ours[name], weight)
-    for name in names[1:]:
-        place = next(key for key in ours if f".{name}." in key)
+    for name in ("self_attn.qkv_proj", "self_attn.o_proj", "mlp.gate_up_proj", "mlp.down_proj"):
+        place = f"model.layers.0.{name}.weight"
         assert not torch.equal(ours[place], before[place])
+    # The name has no Phi-3 in it, by which llama.cpp knows tokens that swallow white space.
     convert_to_gguf(merged, converter_tools, base, tmp_path / "bf16.gguf", conversion_settings())
     assert parity_of(merged, tmp_path / "bf16.gguf", system="Be loud.")["modelfile"]["not_expressible"] == []

@@ -1,13 +1,12 @@
 """What runs again after an edit: exactly the rules that depend on what was edited, and nothing else."""
 
-import json
 from collections import Counter
 from contextlib import ExitStack
 
 import pytest
 
 from tests.support.data import load
-from tests.support.project import Project, raw_records
+from tests.support.project import Project
 
 CASES = load("reruns.yaml")
 
@@ -39,39 +38,18 @@ def test_an_edit_runs_exactly_what_depends_on_it(finished, what):
     assert planned == counted(rules)
 
 
-def test_an_edit_on_which_no_result_depends_runs_nothing(finished):
+@pytest.fixture
+def idle():
+    """Return a function that makes all edits on which no result depends, until the test ends."""
     with ExitStack() as edits:
-        for edit in CASES["idle"].values():
-            edits.enter_context(edited(finished, *edit))
-        assert finished.planned() == Counter()
+        yield lambda project: [edits.enter_context(edited(project, *edit)) for edit in CASES["idle"].values()]
+
+
+def test_edits_on_which_no_result_depends_run_nothing(finished, idle):
+    idle(finished)
     assert finished.planned() == Counter()
 
 
-def test_a_record_that_is_added_moves_no_other_to_another_split(finished, tmp_path):
-    project = finished.copy(tmp_path / "project")
-
-    def splits():
-        folder = project.folder / "results/datasets/cards"
-        return {
-            json.loads(line)["id"]: name
-            for name in ("train", "validation", "test")
-            for line in (folder / f"{name}.jsonl").read_text().splitlines()
-        }
-
-    before = splits()
-    added = {"prompt": "Minute 90", "completion": "Trois coups de sifflet, c’est fini.", "kind": "commentary"}
-    with project.edited("data/cards.jsonl", lambda text: text + json.dumps(added) + "\n"):
-        done = project.snakemake("results/datasets/cards/train.jsonl", "--quiet", "host", "reason", "rules")
-        assert done.returncode == 0, done.stdout
-        after = splits()
-    assert len(before) == len(raw_records())
-    assert len(after) == len(before) + 1
-    assert before.items() <= after.items()
-
-
-def test_another_checkout_that_differs_only_in_what_decides_no_result_runs_nothing(finished, tmp_path):
-    checkout = Project.made_in(tmp_path)
-    with ExitStack() as edits:
-        for edit in CASES["idle"].values():
-            edits.enter_context(edited(checkout, *edit))
-        assert finished.planned("--snakefile", str(tmp_path / "Snakefile")) == Counter()
+def test_another_checkout_that_differs_only_in_what_decides_no_result_runs_nothing(finished, idle, tmp_path):
+    idle(Project.made_in(tmp_path))
+    assert finished.planned("--snakefile", str(tmp_path / "Snakefile")) == Counter()

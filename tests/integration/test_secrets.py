@@ -5,8 +5,6 @@ import gzip
 import os
 import subprocess
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
@@ -75,32 +73,18 @@ def test_the_hub_gets_its_token_and_nobody_else_does(project, tiny_base, tmp_pat
     assert traces(project.folder, tmp_path / "hf") == []
 
 
-class Refusing(BaseHTTPRequestHandler):
-    """An index that lets nobody in."""
-
-    def do_GET(self) -> None:
-        self.server.asked.append(self.headers.get("Authorization"))
-        self.send_error(404)
-
-    def log_message(self, *_) -> None:
-        """Say nothing."""
-
-
 @pytest.mark.parametrize("login", ["somebody:{}", "{}"])
 def test_the_password_of_a_package_index_is_not_in_the_log(tmp_path, login):
     secret = PLANTED["MLFLOW_TRACKING_TOKEN"]
-    with ThreadingHTTPServer(("127.0.0.1", 0), Refusing) as index:
-        index.asked = []
-        threading.Thread(target=index.serve_forever, daemon=True).start()
-        address = f"http://{login.format(secret)}@127.0.0.1:{index.server_address[1]}/simple"
+    with Hub(tmp_path / "nothing", REPOSITORY, REVISION) as index:
+        address = f"{index.url.replace('//', f'//{login.format(secret)}@')}/simple"
         own = {"PIP_INDEX_URL": address, "PIP_CONFIG_FILE": os.devnull, "PIP_NO_CACHE_DIR": "1", "PIP_RETRIES": "0"}
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "SNAKETUNE_"))}
         script, pin = ROOT / "scripts/gguf/fetch_converter.py", ROOT / "envs/converter.txt"
         command = [sys.executable, script, pin, "--folder", tmp_path / "converter", "--log", tmp_path / "log"]
         done = subprocess.run(command, env={**kept, **own}, capture_output=True, text=True, check=False)
-        index.shutdown()
     assert done.returncode == 1
     assert "127.0.0.1" in (tmp_path / "log").read_text(encoding="utf-8")
-    assert any(index.asked)
+    assert any(authorization for _, authorization in index.authorizations)
     assert no_token(done.stdout + done.stderr)
     assert traces(tmp_path) == []

@@ -4,16 +4,18 @@ import itertools
 import json
 import unicodedata
 
-import pyarrow
 import pytest
+from datasets import Dataset
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from scripts.common.chat import IGNORED
+from scripts.common.files import read_json, read_jsonl
 from scripts.train.span_alignment import altered_spans, encode_text, entities_of_labels, labels_of_spans, windows
 from scripts.train.tokenize_spans import main
+from tests.support.dataset_steps import write_lines
 from tests.support.span_data import head_settings, make_span_dataset
 from tests.support.tiny_model import SENTENCES, make_tiny_tokenizer
 
@@ -88,9 +90,9 @@ def test_spans_at_the_borders_of_tokens_come_back_exactly(tokenizers_by_kind, ki
         places = sorted({place for place in offsets if place[0] < place[1]})
         apart = [p for p in places if not any(q != p and q[0] < p[1] and p[0] < q[1] for q in places)]
         assert len(apart) > 3
-        for step in (1, 2, 3):
-            groups = [apart[i : i + step] for i in range(0, len(apart), step)]
-            spans = [[group[0][0], group[-1][1], "X"] for group in groups]
+        for step in (1, 2):
+            edges = zip(apart[::step], apart[step - 1 :: step], strict=False)
+            spans = [[start, end, "X"] for (start, _), (_, end) in edges]
             assert came_back(offsets, spans) == spans
 
 
@@ -113,8 +115,6 @@ def test_labels_are_repaired_as_documented():
         ("I-X I-X O O", [(0, 2, "X")]),
         ("B-X I-Y I-Y O", [(0, 1, "X"), (1, 3, "Y")]),
         ("B-X B-X O I-X", [(0, 1, "X"), (1, 2, "X"), (3, 4, "X")]),
-        ("O O O O", []),
-        ("B-X I-X I-X I-X", [(0, 4, "X")]),
     ):
         entities = entities_of_labels([(i, i + 1) for i in range(4)], labels.split())
         assert [(e.first, e.last, e.label) for e in entities] == expected
@@ -132,79 +132,67 @@ def test_each_token_is_owned_by_the_window_in_which_most_is_before_it(tokens, ca
             assert window.start == min(w.start for w in found if w.start <= token < w.end)
 
 
-def tokenize(dataset, base, folder, **tokens) -> int:
-    """Run the step into tokens/ of a folder; return its exit status."""
-    words = [dataset, "--base", base, "--folder", folder / "tokens", "--settings"]
-    return main([*map(str, words), json.dumps(head_settings(tokens=tokens))])
+@pytest.fixture
+def tokenize(tiny_base, tmp_path):
+    """A function that runs the step on a dataset; returns its exit status, the ledger, and the page."""
+
+    def run(dataset, **tokens) -> tuple[int, dict, str]:
+        words = [dataset, "--base", tiny_base, "--folder", tmp_path / "tokens", "--settings"]
+        if main([*map(str, words), json.dumps(head_settings(tokens=tokens))]):
+            return 1, {}, ""
+        return 0, read_json(tmp_path / "tokens/ledger.json"), (tmp_path / "tokens/ledger.html").read_text()
+
+    return run
 
 
-def read_lines(path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text().splitlines()]
+@pytest.fixture
+def dataset(tmp_path):
+    return make_span_dataset(tmp_path / "dataset")
 
 
-@pytest.fixture(scope="module")
-def tokenized(tiny_base, tmp_path_factory):
-    """The token folder of a small dataset whose texts are longer than a window, and its training records."""
-    folder = tmp_path_factory.mktemp("spans")
-    dataset = make_span_dataset(folder / "dataset")
-    assert tokenize(dataset, tiny_base, folder, max_length=24, window_overlap=8) == 0
-    return folder / "tokens", read_lines(dataset / "train.jsonl")
-
-
-def test_rows_hold_each_label_once_and_give_the_spans_back(tokenized):
-    folder, records = tokenized
-    labels = json.loads((folder / "labels.json").read_text())
-    with pyarrow.OSFile(str(folder / "train.arrow")) as file:
-        rows = pyarrow.ipc.open_stream(file).read_all().to_pylist()
+def test_rows_hold_each_label_once_and_give_the_spans_back_and_the_ledger_counts_them(tokenize, dataset, tmp_path):
+    status, ledger, page = tokenize(dataset, max_length=24, window_overlap=8)
+    assert status == 0
+    records, labels = list(read_jsonl(dataset / "train.jsonl")), read_json(tmp_path / "tokens/labels.json")
+    rows = Dataset.from_file(str(tmp_path / "tokens/train.arrow")).to_list()
     assert max(len(row["input_ids"]) for row in rows) == 24
-    assert len({row["id"] for row in rows}) < len(rows)
     for record in records:
         own = [row for row in rows if row["id"] == record["id"]]
         assert [row["window"] for row in own] == list(range(len(own)))
         assert all(row["input_ids"][0] == 1 and row["labels"][0] == IGNORED for row in own)
         tokens = [
-            (place, labels[label])
+            ((start, end), labels[label])
             for row in own
-            for *place, label in zip(row["starts"], row["ends"], row["labels"], strict=True)
+            for start, end, label in zip(row["starts"], row["ends"], row["labels"], strict=True)
             if label != IGNORED
         ]
         assert len(tokens) == own[-1]["start"] + len(own[-1]["input_ids"]) - 1
-        entities = entities_of_labels([tuple(place) for place, _ in tokens], [label for _, label in tokens])
+        entities = entities_of_labels(*zip(*tokens, strict=True))
         assert [[e.start, e.end, e.label] for e in entities] == record["spans"]
-
-
-def test_the_ledger_counts_windows_labels_and_losses(tokenized):
-    folder, records = tokenized
-    train = json.loads((folder / "ledger.json").read_text())["splits"]["train"]
-    assert train["windows"] > train["rows"] == len(records)
+    train = ledger["splits"]["train"]
+    assert train["windows"] == len(rows) > train["rows"] == len(records)
     assert train["spans"] == sum(len(record["spans"]) for record in records)
     assert train["labels"]["B-PERSON"] == train["entities"]["PERSON"]
     assert train["altered"] == {"widened": 0, "trimmed": 0, "moved": 0, "lost": 0}
-    assert 'class="entity first" style="--hue: 0" title="CITY"' in (folder / "ledger.html").read_text()
+    assert 'class="entity first" style="--hue: 0" title="CITY"' in page
 
 
-def test_losses_and_labels_without_training_data_are_named(tiny_base, tmp_path):
-    dataset = make_span_dataset(tmp_path / "dataset")
-    rows = read_lines(dataset / "test.jsonl")
-    text = "tête <b>bold</b>"
-    rows[0] |= {"messages": [{"role": "user", "content": text}], "spans": [[0, 3, "NEW"]]}
-    (dataset / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert tokenize(dataset, tiny_base, tmp_path) == 0
-    ledger = json.loads((tmp_path / "tokens/ledger.json").read_text())
+def test_losses_and_labels_without_training_data_are_named(tokenize, dataset):
+    first, *rows = read_jsonl(dataset / "test.jsonl")
+    first |= {"messages": [{"role": "user", "content": "tête <b>bold</b>"}], "spans": [[0, 3, "NEW"]]}
+    write_lines(dataset / "test.jsonl", [first, *rows])
+    _, ledger, page = tokenize(dataset)
     assert ledger["warnings"] == ["test has the label NEW, which no record of the training split has"]
-    test = ledger["splits"]["test"]
-    assert test["altered"]["widened"] == 1
-    [loss, *_] = test["examples"]
-    assert (loss["id"], loss["kind"], loss["text"]) == (rows[0]["id"], "widened", {"span": "têt", "back": "tête"})
+    [loss, *_] = ledger["splits"]["test"]["examples"]
+    assert (loss["id"], loss["kind"], loss["text"]) == (first["id"], "widened", {"span": "têt", "back": "tête"})
     assert "B-NEW" in ledger["labels"]
-    assert "<b>bold" not in (tmp_path / "tokens/ledger.html").read_text()
+    assert "<b>bold" not in page
 
 
-def test_a_dataset_without_spans_and_a_window_longer_than_the_model_sees_are_refused(tiny_base, tmp_path, capfd):
-    dataset = make_span_dataset(tmp_path / "dataset")
-    assert tokenize(dataset, tiny_base, tmp_path, max_length=1024) == 1
+def test_a_dataset_without_spans_and_a_window_longer_than_the_model_sees_are_refused(tokenize, dataset, capfd):
+    assert tokenize(dataset, max_length=1024)[0] == 1
     assert "tokens.max_length is 1024, the model tiny takes 512 tokens" in capfd.readouterr().err
-    row = read_lines(dataset / "train.jsonl")[0]
-    (dataset / "train.jsonl").write_text(json.dumps({**row, "spans": None}) + "\n")
-    assert tokenize(dataset, tiny_base, tmp_path) == 1
+    row = next(read_jsonl(dataset / "train.jsonl"))
+    write_lines(dataset / "train.jsonl", [{**row, "spans": None}])
+    assert tokenize(dataset)[0] == 1
     assert f"raw.jsonl:1: record {row['id']} has no spans" in capfd.readouterr().err

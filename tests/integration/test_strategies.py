@@ -9,11 +9,12 @@ from collections import Counter
 import pytest
 
 from scripts.common.errors import UserError
-from scripts.common.files import read_jsonl
+from scripts.common.files import read_json, read_jsonl
 from scripts.common.records import Record, content_id
 from scripts.deploy.modelfile import message_text
 from scripts.deploy.served_strategy import ServedStrategy, asked_systems, context_of, lacking_system, served_strategy
 from scripts.gguf.check_parity import main as check_parity
+from scripts.gguf.conversations import built_in_conversations
 from scripts.predict.prompts import all_prompts
 from scripts.predict.strategies import Strategies, chosen_examples
 from scripts.score.entity_rows import entity_row
@@ -79,20 +80,18 @@ def test_the_chosen_strategy_is_what_the_test_split_is_asked_under_and_stands_on
 
 def test_a_strategys_system_message_replaces_that_of_prediction_and_an_empty_one_removes_it(test):
     found = asked(test, {"kept": {}, "own": {"system": "Mine."}, "none": {"system": ""}}, system="Of prediction.")
-    starts = {name: messages[0] for (name, _), messages in found.items()}
-    assert starts["test"] == starts["kept"] == ("system", "Of prediction.")
-    assert starts["own"] == ("system", "Mine.")
-    assert starts["none"][0] == "user"
+    starts = {name: messages[0][1] for (name, _), messages in found.items()}
+    of_prediction = dict.fromkeys(("test", "kept"), "Of prediction.")
+    assert starts == {**of_prediction, "own": "Mine.", "none": "Question 91"}
 
 
-def test_examples_stand_before_the_question_worded_as_it_is(test, train):
-    messages = next(iter(asked(test, {"few": {"shots": 2, **BOTH}}, "few", train).values()))
-    assert [role for role, _ in messages] == ["system", *["user", "assistant"] * 2, "user"]
-    texts = [text for _, text in messages]
-    assert texts[1].startswith("Caption this (goal): Question ")
-    assert texts[3].startswith("Caption this (save): Question ")
-    assert texts[2] == texts[1].replace("Caption this (goal): Question", "Answer") + "!"
-    assert texts[-1] == "Caption this (goal): Question 90"
+def test_examples_stand_before_the_question_worded_as_it_is_without_their_system_message(test, tmp_path):
+    turns = [("system", "Old."), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
+    messages = [{"role": role, "content": text} for role, text in turns]
+    train = write(tmp_path / "t.jsonl", Record("1" * 16, messages, "d", label="save"))
+    shown = next(iter(asked(test, {"few": {"shots": 1, **BOTH}}, "few", train).values()))
+    reworded = [(role, f"Caption this (save): {text}" if role == "user" else text) for role, text in turns[1:]]
+    assert shown == [("system", PERSONA), *reworded, ("user", "Caption this (goal): Question 90")]
 
 
 def test_examples_cover_the_labels_evenly_without_copies_and_whatever_the_order_of_the_records():
@@ -103,22 +102,12 @@ def test_examples_cover_the_labels_evenly_without_copies_and_whatever_the_order_
     assert len(chosen_examples([record(i, answer="The same!") for i in range(5)] + [record(9)], 4)) == 2
 
 
-def test_several_turns_of_an_example_are_shown_without_its_system_message(test, tmp_path):
-    turns = [("system", "Old."), ("user", "a"), ("assistant", "b"), ("user", "c"), ("assistant", "d")]
-    messages = [{"role": role, "content": text} for role, text in turns]
-    train = write(tmp_path / "t.jsonl", Record("1" * 16, messages, "d"))
-    shown = next(iter(asked(test, {"few": {"shots": 1}}, "few", train).values()))
-    assert shown == [("system", "Be dry."), *turns[1:], ("user", "Question 90")]
-
-
 @pytest.mark.parametrize(
     ("strategy", "line"),
     [
         ({"shots": 13}, r".*train\.jsonl: strategies\.x shows 13 examples, the training split has 12 with"),
         ({"user": "{{ label }}"}, r"strategies\.x\.user: for the prompt 'Question 91': a field that .* prints is null"),
-        ({"user": "{{ answer }}"}, r"strategies\.x\.user: for the prompt 'Question 90': has no field 'answer'"),
         ({"user": "{{ ' ' }}"}, r"strategies\.x\.user: renders an empty text for the prompt 'Question 90'"),
-        ({"user": "{{ prompt.__class__ }}"}, r"strategies\.x\.user: for the prompt 'Question 90': the template fails"),
         ({"user": "{% if %}"}, r"strategies\.x\.user: line 1 of the template: Expected an expression"),
     ],
 )
@@ -129,15 +118,14 @@ def test_a_strategy_that_can_not_be_used_names_itself(test, train, strategy, lin
 
 
 def test_parity_is_checked_on_the_prompts_of_all_strategies(tiny_base, tiny_gguf, train, tmp_path):
-    counts = []
-    for strategies in ({}, {**NAMED, "few": {"shots": 1}}):
-        settings = {"parity": {"max_kl": 0.02, "prompts": 1}, "generation": {"system": None}}
-        settings |= {"strategies": strategies, "strategy": None}
-        words = [tiny_base.parent, tiny_gguf, "--test", write_test_records(tmp_path / "t.jsonl"), "--train", train]
-        words += ["--output", tmp_path / "parity.json", "--settings", json.dumps(settings)]
-        assert check_parity([*map(str, words)]) == 0
-        counts.append(json.loads((tmp_path / "parity.json").read_text())["conversations"]["equal"])
-    assert counts[1] == counts[0] + 2 * 6
+    settings = {"parity": {"max_kl": 0.02, "prompts": 1}, "generation": {"system": None}}
+    settings |= {"strategies": {**NAMED, "few": {"shots": 1}}, "strategy": None}
+    words = [tiny_base.parent, tiny_gguf, "--test", write_test_records(tmp_path / "t.jsonl"), "--train", train]
+    words += ["--output", tmp_path / "parity.json", "--settings", json.dumps(settings)]
+    assert check_parity([*map(str, words)]) == 0
+    compared = read_json(tmp_path / "parity.json")["conversations"]["equal"]
+    # Of each record its prompt and its answer, and what prediction asks without a strategy and under each of five.
+    assert compared == len(built_in_conversations()) + 2 * (2 + 1 + 5)
 
 
 def test_a_record_with_spans_keeps_its_own_text_under_every_strategy(tmp_path):
@@ -162,46 +150,32 @@ def goal(tmp_path):
 @pytest.fixture
 def served_test(run_folder, tmp_path):  # noqa: F811
     """The test split, its first record with a system message."""
-    rows = [json.loads(line) for line in (run_folder / "test.jsonl").read_text().splitlines()]
+    rows = list(read_jsonl(run_folder / "test.jsonl"))
     rows[0]["messages"].insert(0, {"role": "system", "content": "Be brief."})
     return write_lines(tmp_path / "test.jsonl", rows)
 
 
-def run_section(system=None, strategy="loud"):
-    return {"deploy": {"system": system}, "strategies": STRATEGIES, "strategy": strategy}
-
-
 def test_the_system_text_is_the_strategys_unless_deploy_names_one_and_the_context_has_room_for_it(goal):
-    served, plain = served_strategy(run_section(), goal), served_strategy(run_section(strategy="plain"), goal)
-    assert served.system == "You shout."
-    assert served_strategy(run_section("Mine."), goal).system == "Mine."
-    assert plain == ServedStrategy(None, "plain")
-    assert served_strategy({"deploy": {"system": "Mine."}}, None) == ServedStrategy("Mine.")
+    def served(strategy, system=None):
+        run = {"deploy": {"system": system}, "strategies": STRATEGIES, "strategy": strategy}
+        return served_strategy(run, goal)
+
+    assert [served("loud").system, served("loud", "Mine.").system] == ["You shout.", "Mine."]
+    assert [served("plain"), served(None, "Mine.")] == [ServedStrategy(None, "plain"), ServedStrategy("Mine.")]
     header = {"general.architecture": "llama", "llama.context_length": 1000}
-    texts = (served.system, served.user, *(m["content"] for m in served.examples))
-    assert context_of(served, 256, header) == 256 + sum(len(text.encode()) for text in texts) // 2
-    assert context_of(served, 990, header) == 1000
-    assert context_of(plain, 256, header) == context_of(ServedStrategy("Of deploy."), 256, header) == 256
+    texts = (served("loud").system, served("loud").user, *(m["content"] for m in served("loud").examples))
+    assert context_of(served("loud"), 256, header) == 256 + sum(len(text.encode()) for text in texts) // 2
+    assert context_of(served("loud"), 990, header) == 1000
+    assert context_of(served("plain"), 256, header) == context_of(served(None, "Mine."), 256, header) == 256
 
 
-@pytest.mark.parametrize(
-    ("strategy", "generation", "asked"),
-    [
-        (None, None, {"Be brief.": 1, "": 1}),
-        (None, "All.", {"All.": 2}),
-        (None, "", {"": 2}),
-        ("plain", None, {"Be brief.": 1, "": 1}),
-        ("plain", "All.", {"All.": 2}),
-        ("loud", "All.", {"You shout.": 2}),
-        ("bare", "All.", {"": 2}),
-    ],
-)
-def test_system_texts_are_counted_as_the_questions_were_asked(served_test, goal, strategy, generation, asked):
+@pytest.mark.parametrize("strategy", [None, *STRATEGIES])
+@pytest.mark.parametrize("generation", [None, "", "All."])
+def test_system_texts_are_counted_as_the_questions_are_asked(served_test, goal, strategy, generation):
     settings = {"strategies": STRATEGIES, "strategy": strategy, "generation": {"system": generation}}
-    assert asked_systems(settings, served_test) == asked
     prompts = all_prompts(served_test, {}, generation, Strategies(settings, goal))
     first = [p.messages[0] for p in prompts if p.prompt_set == "test"]
-    assert Counter(m["content"] if m["role"] == "system" else "" for m in first) == asked
+    assert asked_systems(settings, served_test) == Counter(m["content"] * (m["role"] == "system") for m in first)
 
 
 def test_a_bundle_without_the_system_message_of_the_questions_says_so(run_folder, served_test, tmp_path, capfd):  # noqa: F811

@@ -3,16 +3,18 @@
 import math
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
+import trl.trainer.utils
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
+import scripts.train.trainer  # noqa: F401 (tells TRL to leave positions without a label out)
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_manifest
 from scripts.config.runs import Run
-from scripts.train.arguments import batch_shape, steps_to_stop_at
 from scripts.train.tokenize_conversations import tokenize_dataset
 from scripts.train.training_run import curve_rows
 from scripts.train.training_step import only_training_in
@@ -29,22 +31,17 @@ def data(tiny_base, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def train(data, tiny_base, tmp_path):
-    """A function that trains in a folder and returns the curve and the facts."""
-
-    def train(method: str = "lora", folder: Path = tmp_path, attempt: int = 1, **sections):
-        return train_in(data, tiny_base, folder, run_settings(method, **sections), attempt)
-
-    return train
+    """A function that trains in tmp_path and returns the curve and the facts."""
+    return lambda *method, **sections: train_in(data, tiny_base, tmp_path, run_settings(*method, **sections))
 
 
 def test_training_lowers_the_loss_and_logs_it_and_the_adapter_loads_with_plain_peft(train, tiny_base, tmp_path):
-    curve, facts = train(training={"epochs": 4, "learning_rate": 1e-2})
+    curve, facts = train(training={"epochs": 4, "max_steps": 60, "learning_rate": 1e-2})
     losses = [row["loss"] for row in curve if "loss" in row]
     assert losses[-1] < losses[0]
     assert {"step", "epoch", "loss", "learning_rate", "tokens_per_second", "memory_mb"} <= curve[0].keys()
     assert any("eval_loss" in row for row in curve)
-    assert facts["steps"] == 20
-    assert facts["trainable_parameters"] > 0
+    assert facts["steps"] == 20  # the epochs end before the largest number of steps
     base = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=torch.float32).eval()
     ids = torch.arange(30, 50)[None]
     with torch.no_grad():
@@ -62,8 +59,7 @@ def test_a_checkpoint_of_other_settings_or_of_another_result_version_is_never_re
         return run_in(data, tiny_base, tmp_path, run_settings(**sections))
 
     first, other = run().folder("fp32"), run()
-    assert first == run(training={"logging_steps": 7, "precision": "fp32"}).folder("fp32")
-    assert first == run(training={"micro_batch": 4, "accumulation": 1}).folder("fp32")
+    assert first == run(training={"logging_steps": 7, "micro_batch": 4, "accumulation": 1}).folder("fp32")
     assert first != run(lora={"r": 4}).folder("fp32")
     other.result_version += 1
     assert first != other.folder("fp32")
@@ -95,7 +91,7 @@ def test_a_second_training_of_the_same_run_waits_for_one_that_is_stopping_and_is
 ):
     stopping = only_training_in(tmp_path)
     stopping.__enter__()
-    threading.Timer(0.5, stopping.__exit__, (None, None, None)).start()
+    threading.Timer(0.2, stopping.__exit__, (None, None, None)).start()
     monkeypatch.setattr("scripts.train.training_step.PATIENCE", 5)  # it is 90 s
     with only_training_in(tmp_path):
         monkeypatch.setattr("scripts.train.training_step.PATIENCE", 0.5)
@@ -110,27 +106,14 @@ def test_a_loss_or_a_norm_that_is_not_a_number_is_one_line_or_null(train, tmp_pa
     assert rows == [{"step": 1, "loss": 2.0, "grad_norm": None}]
 
 
-@pytest.mark.parametrize(
-    ("sections", "line"),
-    [
+def test_what_this_machine_or_model_lacks_is_one_line(train):
+    for sections, line in (
         ({"training": {"attention": "flash_attention_2"}}, "the package flash_attn is not installed"),
         ({"training": {"report_to": ["wandb"]}}, "training asks for wandb, but the package wandb is not installed"),
         ({"lora": {"target_modules": ["no_such_proj"]}}, "lora.target_modules: "),
-    ],
-)
-def test_what_this_machine_or_model_lacks_is_one_line(train, sections, line):
-    with pytest.raises(UserError, match=line):
-        train(**sections)
-
-
-def test_a_smaller_micro_batch_after_running_out_of_memory_gives_the_same_model(train, tmp_path):
-    assert [batch_shape(4, 4, 1), batch_shape(4, 4, 2), batch_shape(1, 4, 3)] == [(4, 4), (2, 8), (1, 4)]
-    first, _ = train(folder=tmp_path / "1", lora={"dropout": 0.0})
-    second, facts = train(folder=tmp_path / "2", lora={"dropout": 0.0}, attempt=2)
-    assert (facts["micro_batch"], facts["accumulation"]) == (1, 4)
-    for a, b in zip(first, second, strict=True):
-        key = "loss" if "loss" in a else "eval_loss"
-        assert a[key] == pytest.approx(b[key], rel=1e-4)
+    ):
+        with pytest.raises(UserError, match=line):
+            train(**sections)
 
 
 def test_packing_trains_on_fewer_rows_and_with_the_largest_seed_that_the_configuration_takes(train):
@@ -141,27 +124,11 @@ def test_packing_trains_on_fewer_rows_and_with_the_largest_seed_that_the_configu
 
 
 def test_early_stopping_and_best_checkpoint(train):
-    training = {"epochs": 30, "learning_rate": 0.5, "scheduler": "constant", "early_stopping_patience": 1}
+    training = {"epochs": 30, "learning_rate": 2.0, "scheduler": "constant", "early_stopping_patience": 1}
     curve, facts = train(training=training)
     evaluations = {row["step"]: row["eval_loss"] for row in curve if "eval_loss" in row}
     assert facts["steps"] < 150
     assert facts["best_step"] == min(evaluations, key=evaluations.get)
-
-
-def test_full_fine_tuning_leaves_a_plain_model(train, tiny_base, tmp_path):
-    train("full", training={"max_steps": 3})
-    model = AutoModelForCausalLM.from_pretrained(tmp_path / "adapter")
-    base = AutoModelForCausalLM.from_pretrained(tiny_base.parent)
-    assert model.dtype == torch.bfloat16
-    assert any(not torch.equal(a, b) for a, b in zip(model.parameters(), base.parameters(), strict=True))
-    assert check_manifest(tmp_path / "adapter/manifest.json")["method"] == "full"
-
-
-def test_a_number_of_steps_ends_a_training_early_and_never_late():
-    training = {"micro_batch": 2, "accumulation": 2, "epochs": 2.0}
-    # 10 rows in batches of 2 x 2: 3 steps an epoch, 6 in all
-    for rows, max_steps, stop in ((10, None, None), (10, 5, 5), (10, 6, None), (10, 60, None), (1, 1, 1)):
-        assert steps_to_stop_at({**training, "max_steps": max_steps}, rows) == stop
 
 
 @pytest.mark.parametrize(
@@ -181,3 +148,23 @@ def test_rows_that_can_not_be_trained_on_stop_the_build_before_any_training(
         base = write_manifest(base.parent, **{key: value for key, value in read_json(base).items() if key != "files"})
     with pytest.raises(UserError, match=message):
         tokenize_dataset(data / "dataset", base, tmp_path / "tokens", run_settings(tokens=tokens)["tokens"])
+
+
+def test_logits_are_computed_only_where_a_token_is_trained(tiny_base, monkeypatch):
+    model = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=torch.float32)
+    ids = torch.randint(30, 97, (3, 20), generator=torch.Generator().manual_seed(0))
+    labels = ids.clone()
+    labels[0, :15], labels[1, :18], labels[2, :] = -100, -100, -100
+    logits, targets = model(input_ids=ids).logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+    expected = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+    seen, real = [], trl.trainer.utils._ChunkedLogProbFunction.apply
+
+    def counted(hidden, *more):
+        seen.append(len(hidden))
+        return real(hidden, *more)
+
+    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", SimpleNamespace(apply=counted))
+    trl.trainer.utils.add_fused_lm_head(model)
+    found = -model(input_ids=ids, labels=labels, fused_lm_head=True).log_probs.sum()
+    assert seen == [7]
+    assert torch.allclose(found, expected, rtol=1e-6)

@@ -14,6 +14,7 @@ import pytest
 from scripts.common.errors import UserError
 from scripts.deploy.build_bundle import write_sums
 from scripts.deploy.verify_bundle import verify_bundle
+from tests.support.damage import flip_byte
 from tests.support.data import load
 from tests.support.project import ROOT, Project, without_make
 
@@ -22,7 +23,7 @@ CONFIG = "config/config.yaml"
 CASES = load("verify_bundle.yaml")
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def project(finished, tmp_path, monkeypatch) -> Project:
     """A finished project to change, in whose folder the test runs."""
     project = finished.copy(tmp_path / "project")
@@ -47,14 +48,6 @@ def replace(path: str | Path, old: str, new: str) -> None:
     Path(path).write_text(text.replace(old, new, 1), encoding="utf-8")
 
 
-def flip(path: str | Path) -> None:
-    """Change one byte in the middle of a file, and nothing else."""
-    content = bytearray(Path(path).read_bytes())
-    content[len(content) // 2] ^= 1
-    Path(path).write_bytes(content)
-
-
-@pytest.mark.usefixtures("project")
 def test_make_verify_takes_the_bundle_and_finds_all_that_it_was_made_from():
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     run = {"env": {**without_make(), "PATH": path, "PYTHONPATH": os.curdir}, "capture_output": True, "text": True}
@@ -86,7 +79,7 @@ def test_a_bundle_alone_is_verified_without_any_package(bundle):
 
 def test_everything_that_was_changed_is_named(project):
     for path in CASES["changed bytes"]:
-        flip(path)
+        flip_byte(Path(path))
     replace("results/runs/cards/training.json", '"cpu"', '"other"')
     project.write("scripts/score/added.py", "added = 1\n")
     replace(CONFIG, "1.0e-3", "2.0e-3")
@@ -107,11 +100,9 @@ def test_the_configuration_that_a_bundle_was_made_with_is_found_and_not_the_demo
     Path("config/mine.yaml").unlink()
     found = verify_bundle(BUNDLE, [], project.folder)
     assert found.faults == []
-    line = 'config: not compared: name the run\'s configuration, ARGS="--configfile config/mine.yaml"'
-    assert line in found.absent
+    assert any('name the run\'s configuration, ARGS="--configfile config/mine.yaml"' in line for line in found.absent)
 
 
-@pytest.mark.usefixtures("project")
 def test_another_run_that_would_train_the_same_model_is_named():
     text = Path(CONFIG).read_text(encoding="utf-8")
     another = text[text.index("  cards:\n    dataset: cards") : text.index("gates:")].replace("  cards:", "  a:", 1)
@@ -119,38 +110,29 @@ def test_another_run_that_would_train_the_same_model_is_named():
     assert faults() == ["trained_as: recorded cards, found a"]
 
 
-@pytest.mark.usefixtures("project")
 def test_a_configuration_that_is_not_the_runs_is_one_clear_line():
     other = Path(CONFIG).read_text(encoding="utf-8").replace("runs:\n  cards:", "runs:\n  others:")
-    mine = Path("mine.yaml")
-    with pytest.raises(UserError, match=r"mine\.yaml: "):
-        faults(BUNDLE, mine)
-    for text, line in (("runs: [\n", r"mine\.yaml:2: "), ("- a\n", r"mine\.yaml: "), (other, "has no run 'cards'")):
-        mine.write_text(text, encoding="utf-8")
+    for text, line in (("runs: [\n", r"mine\.yaml:2: "), (other, "has no run 'cards'")):
+        Path("mine.yaml").write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=line) as error:
-            faults(BUNDLE, mine)
+            faults(BUNDLE, Path("mine.yaml"))
         assert "\n" not in str(error.value)
 
 
 def test_files_that_are_missing_too_many_or_links_are_named_and_links_not_followed(bundle, tmp_path):
-    (tmp_path / "secret").write_text("secret\n")
-    (bundle / "Modelfile").unlink()
-    (bundle / "README.md").unlink()
+    (bundle / "README.md").rename(tmp_path / "secret")
     (bundle / "README.md").symlink_to(tmp_path / "secret")
     (bundle / "folder").symlink_to(tmp_path)
-    (bundle / "more").mkdir()
-    (bundle / "more/run.sh").write_text("echo\n")
-    (bundle / "a\x1b[31m").write_text("\n")
+    (bundle / "Modelfile").rename(bundle / "a\x1b[31m")
     found = faults(bundle)
-    names = {"Modelfile", "README.md", "folder", "more/run.sh", "a\\x1b[31m"}
-    assert {line.partition(": ")[0] for line in found} == names
+    assert {line.partition(": ")[0] for line in found} == {"Modelfile", "README.md", "folder", "a\\x1b[31m"}
     assert sum("is a link" in line for line in found) == 2
 
 
 def test_what_was_changed_with_its_checksums_is_found(bundle):
     [gguf] = bundle.glob("*.gguf")
     whole = gguf.read_bytes()
-    flip(gguf)
+    flip_byte(gguf)
     write_sums(bundle)
     [fault] = faults(bundle)
     assert fault.startswith(f"ro-crate-metadata.json: {gguf.name}: ")
@@ -170,7 +152,6 @@ def test_checksums_of_what_is_outside_or_named_twice_are_refused(bundle):
             faults(bundle)
 
 
-@pytest.mark.usefixtures("project")
 def test_a_record_that_leads_elsewhere_or_is_none_is_one_clear_line():
     whole = (BUNDLE / "provenance.json").read_text()
     for key, value in CASES["misleading records"]:

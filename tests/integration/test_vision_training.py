@@ -1,6 +1,5 @@
 """Training on rows with images: what learns and what doesn't, its learning rates, and what is refused."""
 
-import re
 from pathlib import Path
 
 import pytest
@@ -10,11 +9,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 from scripts.common.errors import UserError
-from scripts.common.files import check_manifest, read_json
-from scripts.common.vision import load_image, load_processor
+from scripts.common.files import check_manifest
+from scripts.common.vision import load_processor
 from scripts.train.batches import load_rows
-from scripts.train.vision_training import PICTURES, VisionCollator, target_pattern
-from tests.support.training import make_data, run_settings, train_in, train_step
+from scripts.train.vision_training import PICTURES, VisionCollator
+from tests.support.training import make_data, run_settings, train_in
 
 ALL = {"train_projector": True, "train_vision_tower": True}
 PARTS = ("language_model", "vision_tower", "multi_modal_projector")
@@ -64,29 +63,14 @@ def test_training_lowers_the_loss_and_counts_the_images(data, train, tmp_path):
         ({}, {"language_model"}),
         ({"train_projector": True}, {"language_model", "multi_modal_projector"}),
         ({"train_vision_tower": True}, {"language_model", "vision_tower"}),
-        (ALL, set(PARTS)),
     ],
 )
-def test_only_the_wanted_parts_are_trained_and_a_frozen_tower_costs_no_backward_pass(
-    train, tiny_vision_base, tmp_path, monkeypatch, vision, parts
-):
-    seen, loaded = [], AutoModelForImageTextToText.from_pretrained
-
-    def with_a_hook(*words, **options):
-        model = loaded(*words, **options)
-        layer = model.model.vision_tower.transformer.layers[0]
-        layer.register_forward_hook(lambda module, inputs, output: seen.append(output.requires_grad))
-        return model
-
-    monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", with_a_hook)
+def test_only_the_wanted_parts_are_trained(train, tiny_vision_base, tmp_path, vision, parts):
     training = {"max_steps": 2, "gradient_checkpointing": len(parts) == 1, "precision": "bf16", **CONSTANT}
     train(vision=vision, training=training)
-    assert seen
-    assert any(seen) == ("vision_tower" in parts)
-    tensors = adapter_of(tmp_path)
+    tensors, base = adapter_of(tmp_path), load_file(tiny_vision_base.parent / "model.safetensors")
     assert parts_of(tensors) == parts
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
-    base = load_file(tiny_vision_base.parent / "model.safetensors")
     for name, tensor in tensors.items():
         if "multi_modal_projector" in name:
             assert not torch.equal(tensor, base[name.removeprefix("base_model.model.model.")].float()), name
@@ -95,13 +79,10 @@ def test_only_the_wanted_parts_are_trained_and_a_frozen_tower_costs_no_backward_
 
 
 def test_the_adapter_loads_with_plain_peft_and_changes_the_answers(data, train, tiny_vision_base, tmp_path):
-    train(vision=ALL, training={"learning_rate": 1e-2})
-    processor = load_processor(tiny_vision_base)
+    train("qlora", vision=ALL, training={"learning_rate": 1e-2})
+    assert parts_of(adapter_of(tmp_path)) == set(PARTS)
     row = load_rows(data / "tokens", "train")[0]
-    image = load_image(data / "dataset", row["images"][0])
-    inputs = VisionCollator(processor, data / "dataset")([{**row, PICTURES: row["images"]}])
-    pixels = processor(images=[image], text="[IMG]", return_tensors="pt")["pixel_values"]
-    assert torch.equal(inputs["pixel_values"], pixels)
+    inputs = VisionCollator(load_processor(tiny_vision_base), data / "dataset")([{**row, PICTURES: row["images"]}])
     model = AutoModelForImageTextToText.from_pretrained(tiny_vision_base.parent, dtype=torch.float32).eval()
     with torch.no_grad():
         before = model(**inputs).logits
@@ -109,9 +90,8 @@ def test_the_adapter_loads_with_plain_peft_and_changes_the_answers(data, train, 
     assert not torch.allclose(before, after, atol=1e-2)
 
 
-@pytest.mark.parametrize("rate", [1e-5, 1e-3])
-def test_each_part_learns_at_its_own_rate(train, tiny_vision_base, tmp_path, rate):
-    vision = {**ALL, "projector_learning_rate": rate, "vision_learning_rate": rate}
+def test_each_part_learns_at_its_own_rate(train, tiny_vision_base, tmp_path):
+    vision = {**ALL, "projector_learning_rate": 1e-5, "vision_learning_rate": 1e-4}
     train(vision=vision, training={"max_steps": 1, "weight_decay": 0.0, **CONSTANT})
     base = load_file(tiny_vision_base.parent / "model.safetensors")
     moved = dict.fromkeys(PARTS, 0.0)
@@ -122,14 +102,8 @@ def test_each_part_learns_at_its_own_rate(train, tiny_vision_base, tmp_path, rat
         if part == "multi_modal_projector" or "lora_B" in name:
             moved[part] = max(moved[part], tensor.abs().max().item())
     # AdamW's first step is the learning rate.
-    expected = {"language_model": 1e-3, "vision_tower": rate, "multi_modal_projector": rate}
+    expected = {"language_model": 1e-3, "vision_tower": 1e-4, "multi_modal_projector": 1e-5}
     assert moved == pytest.approx(expected, rel=0.05)
-
-
-def test_qlora_quantizes_the_language_model_alone(train, tmp_path):
-    curve, _ = train("qlora", vision=ALL, training={"max_steps": 2})
-    assert len([row for row in curve if "loss" in row]) == 2
-    assert parts_of(adapter_of(tmp_path)) == set(PARTS)
 
 
 def test_full_training_leaves_a_plain_model_with_its_processor(tiny_vision_base, tmp_path):
@@ -143,24 +117,15 @@ def test_full_training_leaves_a_plain_model_with_its_processor(tiny_vision_base,
     assert load_processor(tmp_path / "adapter/manifest.json").image_processor.size["longest_edge"] == 84
 
 
-def test_an_adapter_of_the_language_model_is_in_no_other_part(tiny_vision_base):
-    model = AutoModelForImageTextToText.from_pretrained(tiny_vision_base.parent)
-    layer = "model.language_model.layers.0"
-    query = {f"{layer}.self_attn.q_proj"}
-    linear = {f"{layer}.self_attn.{n}_proj" for n in "qkvo"} | {f"{layer}.mlp.{n}_proj" for n in ("up", "down", "gate")}
-    for wanted, names in (("all-linear", linear), (["q_proj"], query), (["self_attn.q_proj"], query)):
-        pattern = re.compile(target_pattern(model, wanted, ["model.language_model"]))
-        assert {name for name, _ in model.named_modules() if pattern.fullmatch(name)} == names
+def test_only_the_named_modules_of_the_language_model_are_trained(train, tmp_path):
+    # The vision tower has modules that end like the first.
+    train(lora={"target_modules": ["q_proj", "self_attn.k_proj"]}, training={"max_steps": 1})
+    place = "base_model.model.model.language_model.layers.0.self_attn"
+    names = {f"{place}.{module}_proj.lora_{part}.weight" for module in "qk" for part in "AB"}
+    assert adapter_of(tmp_path).keys() == names
 
 
 @pytest.mark.parametrize("name", ["no_such_proj", "patch_conv"])
 def test_modules_that_are_not_there_are_one_line(train, name):
     with pytest.raises(UserError, match=f"no module of the language model is called '{name}'"):
         train(lora={"target_modules": [name]}, vision={"train_vision_tower": True})
-
-
-def test_the_step_takes_the_images_folder(data, tiny_vision_base, tmp_path):
-    settings = settings_of(training={"max_steps": 1})
-    assert train_step(data, tiny_vision_base, tmp_path, settings) == 1
-    assert train_step(data, tiny_vision_base, tmp_path, settings, "--images", data / "dataset") == 0
-    assert read_json(tmp_path / "training.json")["images"] == 12

@@ -15,8 +15,7 @@ from pathlib import Path
 class Hub(ThreadingHTTPServer):
     """Serves a folder as the model (or dataset) `repository` at the commit `revision`.
 
-    `asked` lists what content was asked for, `authorizations` the path of each request and what it came with to say who
-    asks, if anything.
+    `asked` lists the names and ranges of contents that were asked for, `authorizations` each request's path and header.
     """
 
     def __init__(self, folder: Path, repository: str, revision: str, break_after=None, store=None, kind="model"):
@@ -45,61 +44,54 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *_) -> None:
         """Say nothing."""
 
-    def do_HEAD(self) -> None:
-        self.answer(body=False)
-
     def do_GET(self) -> None:
-        self.answer(body=True)
-
-    def answer(self, body: bool) -> None:
         hub, path = self.server, self.path.split("?")[0]
         hub.authorizations.append((path, self.headers.get("Authorization")))
-        files = {str(f.relative_to(hub.folder)): f for f in sorted(hub.folder.rglob("*")) if f.is_file()}
+        files = {str(f.relative_to(hub.folder)): f.read_bytes() for f in sorted(hub.folder.rglob("*")) if f.is_file()}
         place = f"/datasets/{hub.repository}" if hub.kind == "dataset" else f"/{hub.repository}"
         api, resolve = f"/api/{hub.kind}s/{hub.repository}", f"{place}/resolve/{hub.revision}/"
         name = path.removeprefix(resolve)
         if path == f"{api}/revision/{hub.revision}":
-            siblings = [{"rfilename": name} for name in files]
-            self.send_json({"id": hub.repository, "sha": hub.revision, "siblings": siblings}, body)
+            self.send_json({"id": hub.repository, "sha": hub.revision, "siblings": [{"rfilename": n} for n in files]})
         elif path == f"{api}/tree/{hub.revision}":
-            sizes = {name: file.stat().st_size for name, file in files.items()}
-            self.send_json(
-                [{"type": "file", "path": n, "size": size, "oid": "0" * 40} for n, size in sizes.items()], body
-            )
+            facts = {"type": "file", "oid": "0" * 40}
+            self.send_json([{"path": name, "size": len(content), **facts} for name, content in files.items()])
         elif path.startswith(resolve) and name in files:
-            self.send_file(files[name].read_bytes(), name, body)
+            self.send_file(files[name], name)
         else:
-            self.send_head(404, {"X-Error-Code": "RepoNotFound", "Content-Length": 0})
+            self.send(404, {"X-Error-Code": "RepoNotFound", "Content-Length": 0})
 
-    def send_head(self, status: int, headers: dict) -> None:
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def send(self, status: int, headers: dict, content: bytes = b"") -> None:
+        """Send an answer, of which a HEAD request gets no content."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, str(value))
         self.end_headers()
-
-    def send_json(self, value, body: bool) -> None:
-        content = json.dumps(value).encode()
-        self.send_head(200, {"Content-Type": "application/json", "Content-Length": len(content)})
-        if body:
+        if self.command == "GET":
             self.wfile.write(content)
 
-    def send_file(self, content: bytes, name: str, body: bool) -> None:
-        hub, tag = self.server, f'"{hashlib.sha256(content).hexdigest()}"'
+    def send_json(self, value) -> None:
+        content = json.dumps(value).encode()
+        self.send(200, {"Content-Type": "application/json", "Content-Length": len(content)}, content)
+
+    def send_file(self, content: bytes, name: str) -> None:
+        hub, tag, size = self.server, f'"{hashlib.sha256(content).hexdigest()}"', len(content)
         headers = {"X-Repo-Commit": hub.revision}
         if hub.store:  # the hub says where a large file is
-            linked = {"X-Linked-ETag": tag, "X-Linked-Size": len(content), "Content-Length": 0}
-            self.send_head(302, {**headers, **linked, "Location": hub.store + self.path})
+            linked = {"X-Linked-ETag": tag, "X-Linked-Size": size, "Content-Length": 0}
+            self.send(302, {**headers, **linked, "Location": hub.store + self.path})
             return
         wanted = self.headers.get("Range")
         start = int(wanted.removeprefix("bytes=").split("-")[0]) if wanted else 0
-        headers |= {"ETag": tag, "Accept-Ranges": "bytes", "Content-Length": len(content) - start}
+        headers |= {"ETag": tag, "Accept-Ranges": "bytes", "Content-Length": size - start}
         if wanted:
-            headers["Content-Range"] = f"bytes {start}-{len(content) - 1}/{len(content)}"
-        self.send_head(206 if wanted else 200, headers)
-        if not body:
-            return
-        hub.asked.append((name, wanted))
-        end = len(content)
-        if hub.break_after is not None and len(content) > hub.break_after:
-            end, hub.break_after, self.close_connection = start + hub.break_after, None, True
-        self.wfile.write(content[start:end])
+            headers["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+        end = size
+        if self.command == "GET":
+            hub.asked.append((name, wanted))
+            if hub.break_after is not None and size > hub.break_after:
+                end, hub.break_after, self.close_connection = start + hub.break_after, None, True
+        self.send(206 if wanted else 200, headers, content[start:end])

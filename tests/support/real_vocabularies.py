@@ -14,11 +14,7 @@ from scripts.gguf.base_tokenizer import SCORES, TYPES, write_tokenizer
 from scripts.gguf.reader import TOKENS, read_gguf
 
 NAMES = ("ggml-vocab-llama-bpe.gguf", "ggml-vocab-phi-3.gguf")
-TEMPLATES = (
-    "meta-llama-Llama-3.1-8B-Instruct.jinja",
-    "meta-llama-Llama-3.2-3B-Instruct.jinja",
-    "Mistral-Small-3.2-24B-Instruct-2506.jinja",
-)
+TEMPLATES = ("meta-llama-Llama-3.2-3B-Instruct.jinja", "Mistral-Small-3.2-24B-Instruct-2506.jinja")
 PHI3_PIECES, PHI3_TOKENS = 32000, 32011  # of tokenizer.model, and with the added tokens
 
 
@@ -51,19 +47,11 @@ def write_phi3_tokenizer(path: Path, folder: Path, template: str) -> None:
     ]
     tokenizer = read_json(folder / "tokenizer.json") | {"added_tokens": special, "post_processor": None}
     settings = {
-        "tokenizer_class": "LlamaTokenizer",
-        "legacy": False,
-        "add_bos_token": True,
-        "add_eos_token": False,
-        "bos_token": "<s>",
-        "eos_token": "<|endoftext|>",
-        "pad_token": "<|endoftext|>",
-        "unk_token": "<unk>",
-        "clean_up_tokenization_spaces": False,
-        "model_max_length": 4096,
-        "padding_side": "left",
+        "tokenizer_class": "LlamaTokenizer", "legacy": False, "add_bos_token": True, "add_eos_token": False,
+        "bos_token": "<s>", "eos_token": "<|endoftext|>", "pad_token": "<|endoftext|>", "unk_token": "<unk>",
+        "clean_up_tokenization_spaces": False, "model_max_length": 4096, "padding_side": "left",
         "added_tokens_decoder": {str(e["id"]): {k: v for k, v in e.items() if k != "id"} for e in special},
         "chat_template": template,
-    }
+    }  # fmt: skip
     for name, content in {"tokenizer.json": tokenizer, "tokenizer_config.json": settings}.items():
         (folder / name).write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")

@@ -24,18 +24,15 @@ class LiveBytes(TorchDispatchMode):
         self.seen = weakref.WeakSet()
 
     def note(self, tensor: torch.Tensor) -> None:
-        """Count a tensor's storage, once."""
+        """Count a tensor's storage, once and until it is gone."""
         storage = tensor.untyped_storage()
-        if storage in self.seen:
-            return
-        self.seen.add(storage)
-        size = storage.nbytes()
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self.forget, size)
+        if storage not in self.seen:
+            self.seen.add(storage)
+            self.live += storage.nbytes()
+            self.peak = max(self.peak, self.live)
+            weakref.finalize(storage, self.forget, storage.nbytes())
 
     def forget(self, size: int) -> None:
-        """Take a storage that is gone off the count."""
         self.live -= size
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
@@ -52,59 +49,39 @@ def shaped_model(shape: Shape, run: Run):
     from transformers import MistralConfig, MistralModel
 
     config = MistralConfig(
-        vocab_size=shape.vocabulary,
-        hidden_size=shape.hidden,
-        intermediate_size=shape.intermediate,
-        num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads,
-        num_key_value_heads=shape.kv_heads,
-        head_dim=shape.head_size,
-        sliding_window=None,
-    )
+        vocab_size=shape.vocabulary, hidden_size=shape.hidden, intermediate_size=shape.intermediate,
+        num_hidden_layers=shape.layers, num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads,
+        head_dim=shape.head_size, sliding_window=None,
+    )  # fmt: skip
     with torch.device("meta"):
         model = MistralModel._from_config(config, attn_implementation="sdpa", dtype=torch.bfloat16)
-    if run.method == "lora":
-        adapter = LoraConfig(
-            r=run.lora.r, lora_alpha=run.lora.alpha, lora_dropout=run.lora.dropout, target_modules="all-linear"
-        )
-        model = get_peft_model(model, adapter, low_cpu_mem_usage=True)
     if run.method == "head":
-        model.requires_grad_(False)
-    if run.training.gradient_checkpointing and run.method != "head":
+        return model.requires_grad_(False).eval()
+    if run.method == "lora":
+        adapter = {"r": run.lora.r, "lora_alpha": run.lora.alpha, "lora_dropout": run.lora.dropout}
+        model = get_peft_model(model, LoraConfig(**adapter, target_modules="all-linear"), low_cpu_mem_usage=True)
+    if run.training.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
-        if run.method == "lora":
-            model.enable_input_require_grads()
-    return model.train(run.method != "head")
+        model.enable_input_require_grads()
+    return model.train()
 
 
-def materialise_fake(model) -> None:
-    """Give the parameters and buffers fake storage on the CPU: what is trained in float32, the rest in bf16."""
-    for module in model.modules():
-        for name, parameter in list(module._parameters.items()):
-            if parameter is not None:
-                dtype = torch.float32 if parameter.requires_grad else torch.bfloat16
-                empty = torch.empty(parameter.shape, dtype=dtype, device="cpu")
-                module._parameters[name] = torch.nn.Parameter(empty, requires_grad=parameter.requires_grad)
-        for name, buffer in list(module._buffers.items()):
-            if buffer is not None:
-                module._buffers[name] = torch.empty(buffer.shape, dtype=buffer.dtype, device="cpu")
-
-
-def traced_bytes(shape: Shape, run: Run) -> dict[str, int]:
-    """Return the bytes of `weights` and the `peak` of a backward pass with the optimizer's state and gradients there.
+def traced_peak(shape: Shape, run: Run) -> int:
+    """Return the most bytes in a backward pass with weights, gradients and the optimizer's state there.
 
     Two backward passes make an optimizer step; the last pass of the second step is looked at. For the methods lora
     (16-bit base), full and head; the output layer and the vision tower are not run.
     """
     model = shaped_model(shape, run)
     with FakeTensorMode(allow_non_fake_inputs=True):
-        materialise_fake(model)
+        model.to_empty(device="cpu")
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        for parameter in trained:
+            parameter.data = parameter.data.float()
         optimizer = torch.optim.AdamW(trained) if trained else None
         bytes_ = LiveBytes()
         for tensor in [*model.parameters(), *model.buffers()]:
             bytes_.note(tensor)
-        weights = bytes_.live
         ids = torch.zeros((run.training.micro_batch, run.tokens.max_length), dtype=torch.long)
         with bytes_:
             for backward in range(4):
@@ -116,4 +93,4 @@ def traced_bytes(shape: Shape, run: Run) -> dict[str, int]:
                     if backward == 1:
                         optimizer.step()
                         optimizer.zero_grad()
-    return {"weights": weights, "peak": bytes_.peak}
+    return bytes_.peak

@@ -1,25 +1,39 @@
-"""The embedded Mistral 3, its processor, and how conversations with images become text and pixel values."""
+"""Conversations with images as text, pixel values and tokenized rows: as Mistral 3's processor makes them, none cut."""
+
+import json
+import shutil
 
 import pytest
 import torch
+from datasets import Dataset
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoModelForImageTextToText
 
 from scripts.common.base_model import load_base
-from scripts.common.chat import conversation_ids, tokenize_conversation
+from scripts.common.chat import IGNORED, conversation_ids, tokenize_conversation
 from scripts.common.errors import UserError
-from scripts.common.files import check_manifest
-from scripts.common.vision import VisionTokenizer, image_grid, image_text, load_image, load_processor, pixel_inputs
-from scripts.config.models import EmbeddedModel
-from scripts.model.build_embedded_model import build_embedded_model
+from scripts.common.files import read_jsonl
+from scripts.common.records import Record, content_id
+from scripts.common.vision import (
+    VisionTokenizer,
+    image_grid,
+    image_text,
+    load_image,
+    load_processor,
+    pixel_inputs,
+    vision_tokenizer,
+)
 from scripts.model.chat_templates import BUILT_IN_TEMPLATES
 from scripts.model.link_local_model import link_local_model
+from scripts.train.tokenize_conversations import main, tokenize_dataset
 from tests.support.chat_templates import template_text
-from tests.support.project import SENTENCES
-from tests.support.vision import asked, save_picture
+from tests.support.dataset_steps import write_lines
+from tests.support.training import run_settings
+from tests.support.vision import asked, make_vision_dataset, save_picture
 
+SETTINGS = run_settings(task="vision")
 LINKED = {"architecture": "mistral3", "license": None, "trust_remote_code": False}
 ANSWER = {"role": "assistant", "content": "Rapport annuel"}
 
@@ -27,22 +41,6 @@ ANSWER = {"role": "assistant", "content": "Rapport annuel"}
 @pytest.fixture(scope="module")
 def processor(tiny_vision_base):
     return load_processor(tiny_vision_base)
-
-
-def test_an_embedded_mistral3_is_a_plain_folder_with_a_processor_and_the_same_each_time(tmp_path):
-    tiny, template = EmbeddedModel(layers=1, vocabulary=700), BUILT_IN_TEMPLATES["mistral3"]
-    for name in ("a", "b"):
-        build_embedded_model(SENTENCES, tmp_path / name, "m", {"architecture": "mistral3", "embedded": tiny}, template)
-    model = AutoModelForImageTextToText.from_pretrained(tmp_path / "a")
-    processor = AutoProcessor.from_pretrained(tmp_path / "a")
-    assert type(model).__name__ == "Mistral3ForConditionalGeneration"
-    assert type(processor).__name__ == "PixtralProcessor"
-    assert (processor.patch_size, processor.spatial_merge_size) == (14, 2)
-    assert processor.image_processor.size["longest_edge"] == 112
-    assert model.config.image_token_id == processor.image_token_id
-    facts = check_manifest(tmp_path / "a/manifest.json", hashes=True)
-    assert facts["parameters"] == sum(p.numel() for p in model.parameters())
-    assert facts == check_manifest(tmp_path / "b/manifest.json")
 
 
 @settings(max_examples=40, deadline=None)
@@ -113,7 +111,6 @@ def test_what_is_no_image_of_the_folder_is_one_clear_line(tmp_path):
     (folder / "text.png").write_text("no image")
     (folder / "half.png").write_bytes(outside.read_bytes()[: outside.stat().st_size // 2])
     for name, line in (
-        ("../outside.png", r"\.\./outside\.png: is outside the dataset's folder"),
         ("link.png", r"link\.png: is outside the dataset's folder"),
         ("none.png", r"none\.png: is missing; make the dataset's folder again"),
         ("text.png", r"text\.png: can't be opened as an image"),
@@ -126,3 +123,90 @@ def test_what_is_no_image_of_the_folder_is_one_clear_line(tmp_path):
 def test_a_linked_vision_model_keeps_its_processor_and_gets_the_configured_template(tiny_vision_base, tmp_path):
     link_local_model(tiny_vision_base.parent, tmp_path / "m", "mine", LINKED, BUILT_IN_TEMPLATES["chatml"])
     assert load_processor(tmp_path / "m/manifest.json").tokenizer.chat_template == template_text("chatml")
+
+
+def rows_of(tokens) -> list[dict]:
+    return Dataset.from_file(str(tokens / "train.arrow")).to_list()
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory):
+    return make_vision_dataset(tmp_path_factory.mktemp("vision") / "dataset")
+
+
+@pytest.fixture
+def tokenize(dataset, tiny_vision_base, tmp_path):
+    """A function that tokenizes a dataset into tmp_path/t; returns the ledger of the training split."""
+
+    def run(edge=None, dataset=dataset, **tokens):
+        settings = run_settings(task="vision", vision={"longest_edge": edge}, tokens=tokens)
+        vision = vision_tokenizer(tiny_vision_base, dataset, settings)
+        ledger = tokenize_dataset(dataset, tiny_vision_base, tmp_path / "t", settings["tokens"], vision)
+        return ledger["splits"]["train"]
+
+    return run
+
+
+def test_rows_name_their_images_and_train_on_none_of_their_tokens(dataset, tiny_vision_base, tmp_path):
+    vision = vision_tokenizer(tiny_vision_base, dataset, SETTINGS)
+    ledger = tokenize_dataset(dataset, tiny_vision_base, tmp_path, SETTINGS["tokens"], vision)
+    rows, train = rows_of(tmp_path), ledger["splits"]["train"]
+    assert [len(row["images"]) for row in rows] == [1] * 10 + [2, 0]
+    assert train["vision"]["images"] == 12
+    assert train["vision"]["image_tokens"] + train["vision"]["text_tokens"] == train["tokens"]
+    for row in rows:
+        counted = sum(rows * (columns + 1) for rows, columns in map(vision.grid, row["images"]))
+        pairs = zip(row["input_ids"], row["labels"], strict=True)
+        assert [label for token, label in pairs if token in vision.image_ids] == [IGNORED] * counted
+        trained = [label for label in row["labels"] if label != IGNORED]
+        assert trained[-1] == vision.eos_token_id
+        assert len(trained) > 1
+    # The preview names images instead of spelling them out.
+    first = ledger["previews"][0]["runs"]
+    assert first[0]["text"] == "<s>[INST]0 : quel titre ?[image 2x4][/INST]"
+    assert [run["text"] for run in first if run["trained"]] == ["Rapport annuel</s>"]
+
+
+def test_a_smaller_longest_edge_makes_fewer_tokens(tokenize):
+    plain, small, large = (tokenize(edge)["vision"]["image_tokens"] for edge in (None, 56, 5000))
+    assert small < plain == large
+
+
+@pytest.mark.parametrize("truncation", ["right", "drop"])
+def test_a_cut_that_would_hit_an_image_leaves_the_row_out_by_name(tokenize, dataset, tmp_path, truncation):
+    split = tokenize(max_length=28, truncation=truncation, max_truncated=1.0, max_untrained=1.0)
+    rows = rows_of(tmp_path / "t")
+    left_out = {row["id"] for row in read_jsonl(dataset / "train.jsonl")} - {row["id"] for row in rows}
+    assert {*split["image_cut"]["ids"]} <= left_out
+    assert 0 < split["image_cut"]["count"] <= split["truncated"]["count"]
+    assert all(row["input_ids"].count(9) == len(row["images"]) for row in rows)  # [IMG_END]
+
+
+def test_text_after_the_images_may_be_cut(tokenize, tmp_path):
+    folder = make_vision_dataset(tmp_path / "d", train=0)
+    messages = [asked(save_picture(folder, "Rapport")), {"role": "assistant", "content": "Rapport annuel " * 40}]
+    write_lines(folder / "train.jsonl", [Record(content_id(messages), messages, "Rapport").to_row()])
+    split = tokenize(dataset=folder, max_length=120, truncation="right", max_truncated=1.0)
+    [row] = rows_of(tmp_path / "t")
+    assert len(row["input_ids"]) == 120
+    assert (split["image_cut"]["count"], split["truncated"]["count"]) == (0, 1)
+
+
+def test_too_many_cuts_and_a_missing_image_stop_the_build(tokenize, dataset, tmp_path):
+    line = (
+        r"\d+ of 17 rows are left out: tokens.max_length 24 ends before their images do, the longest has \d+ tokens "
+        r".* raise tokens.max_length, or lower vision.longest_edge"
+    )
+    with pytest.raises(UserError, match=line):
+        tokenize(max_length=24, truncation="right", max_truncated=0.1)
+    shutil.copytree(dataset, tmp_path / "d", ignore=shutil.ignore_patterns("*.png"))
+    with pytest.raises(UserError, match=r"raw\.jsonl:0: record [0-9a-f]{16}: .*\.png: is missing"):
+        tokenize(dataset=tmp_path / "d")
+
+
+def test_the_step_finds_images_in_the_named_folder_and_shows_them_on_its_page(dataset, tiny_vision_base, tmp_path):
+    rows = shutil.copytree(dataset, tmp_path / "rows", ignore=shutil.ignore_patterns("images"))
+    words = [rows, "--base", tiny_vision_base, "--folder", tmp_path / "t", "--images", dataset, "--settings"]
+    assert main([*map(str, words), json.dumps(SETTINGS)]) == 0
+    assert len(rows_of(tmp_path / "t")) == 12
+    assert "[image 2x4]" in (tmp_path / "t/ledger.html").read_text()
