@@ -18,7 +18,7 @@ from scripts.gguf.convert_mmproj import convert_mmproj
 from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, download_archive, fetch_converter, read_pin
 from tests.support.cpu import look_like_another_cpu
 from tests.support.crates import CrateValidator
-from tests.support.gguf_files import CONVERTER, conversion_settings, convert
+from tests.support.gguf_files import CONVERTER, convert
 from tests.support.images import build_images, image_files
 from tests.support.one_worker import made_once, one_worker_at_a_time
 from tests.support.project import Project
@@ -125,9 +125,10 @@ def tiny_vision(converter_tools, tmp_path_factory) -> VisionRun:
         return VisionRun(folder / "merged", folder / "bf16.gguf", folder / "mmproj.gguf", folder)
 
     def make(folder: Path) -> None:
-        run, manifest = run_in(folder), make_tiny_vision_model(folder / "merged")
+        run = run_in(folder)
+        make_tiny_vision_model(run.merged)
         convert(run.merged, converter_tools, run.gguf)
-        convert_mmproj(run.merged, converter_tools, manifest, run.mmproj, conversion_settings())
+        convert(run.merged, converter_tools, run.mmproj, convert_mmproj)
         write_image_records(run.test, write_images(folder))
 
     return run_in(made_once(tmp_path_factory, "vision", make))

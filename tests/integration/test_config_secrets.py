@@ -42,20 +42,6 @@ def test_a_secret_is_refused_and_not_shown(place, value, line):
     assert str(value) not in said
 
 
-@pytest.mark.parametrize(
-    ("place", "value"),
-    [
-        ("project.url", "https://example.org:8080/a@b"),
-        ("datasets.cards.files", ["data/sk-news-articles-by-day-2024.jsonl"]),
-        ("datasets.cards.label_map", {"password": "PASSWORD", "token": "TOKEN"}),
-        ("runs.cards.deploy", {"quant": "bf16", "limits": "Write to me@example.org: it knows no password."}),
-        ("runs.cards.generation", {"max_new_tokens": 4, "system": "Say hf_ and sk- and https://x.org/a:b@c"}),
-    ],
-)
-def test_what_only_looks_a_little_like_a_secret_is_allowed(place, value):
-    load_config(changed(place, value))
-
-
 def test_snakemake_says_it_in_one_line_and_keeps_nothing(tmp_path):
     project = Project.made_in(tmp_path)
     token = PLANTED["HF_TOKEN"]

@@ -12,7 +12,7 @@ import pytest
 from scripts.common.chat_shape import probe_conversations, shape_of_template
 from scripts.common.chat_template import render_template
 from scripts.common.errors import UserError
-from scripts.deploy.go_template import go_template, literal
+from scripts.deploy.go_template import literal
 from scripts.deploy.modelfile import modelfile, quoted
 from tests.support.chat_templates import TEMPLATES
 from tests.support.modelfile import parse_modelfile
@@ -20,6 +20,9 @@ from tests.support.project import ROOT
 
 PARAMETERS = {"temperature": 0.7, "top_p": 0.9, "top_k": 40, "min_p": 0.0, "repeat_penalty": 1.1, "num_ctx": None}
 DEPLOY = {"system": None, "parameters": PARAMETERS}
+ROLES = ("system", "user", "assistant", "system", "user")
+# A conversation with a system message between turns, for templates that write it in its place.
+BETWEEN = {"in_place": [[{"role": role, "content": f"{role} {i}"} for i, role in enumerate(ROLES)]]}
 
 
 @pytest.fixture(scope="module")
@@ -59,21 +62,13 @@ def test_go_writes_what_the_training_template_writes(go_texts, adds_bos):
     jobs, expected = [], []
     for name, (template, bos, eos, placement) in TEMPLATES.items():
         shape = shape_of_template(template, bos, eos)
-        conversations = probe_conversations(placement != "none", shape.trims)
+        conversations = [*probe_conversations(placement != "none", shape.trims), *BETWEEN.get(placement, [])]
         commands = dict(parse_modelfile(modelfile("m.gguf", report_of(name, adds_bos), DEPLOY, 512)))
         jobs.append((commands["template"], conversations))
         texts = [render_template(template, c, bos, eos, c[-1]["role"] != "assistant") for c in conversations]
         expected.append([text.removeprefix(shape.bos) if adds_bos else text for text in texts])
     for name, found, wanted in zip(TEMPLATES, go_texts(jobs), expected, strict=True):
         assert found == wanted, name
-
-
-def test_go_writes_system_messages_between_turns_in_their_place(go_texts):
-    template, bos, eos, _ = TEMPLATES["built-in chatml"]
-    roles = ["system", "user", "assistant", "system", "user"]
-    messages = [{"role": role, "content": f"{role} {i}"} for i, role in enumerate(roles)]
-    go = go_template(shape_of_template(template, bos, eos), True)
-    assert go_texts([(go, [messages])]) == [[render_template(template, messages, bos, eos)]]
 
 
 def test_any_text_survives_the_modelfile_and_go(go_texts):

@@ -119,18 +119,14 @@ def test_another_working_directory_and_another_results_folder_work(checkout, tmp
         assert f"made/{path}" in done.stdout
 
 
-def test_the_commands_of_the_summary_work_as_typed(checkout):
+def test_the_commands_of_the_summary_and_a_dry_run_of_the_demo_work_as_typed(checkout):
     copy, run, recipe = [command for command, _ in next_commands(RESULTS, RESULTS / "report.html")][1:]
     typed(checkout, copy)
     planned = typed(checkout, f"{run} -np")
     assert "results/mine/leaderboard.html" in planned
     assert " results/leaderboard.html" not in planned, "it would write the demo's leaderboard anew"
-    assert planned_jobs(typed(checkout, f"{recipe} ARGS=-n"))["train_adapter"] == 1
-
-
-def test_a_dry_run_of_the_demo_ends_well_on_a_fresh_clone(checkout):
-    planned = planned_jobs(typed(checkout, "make demo ARGS=-n"))
-    assert planned["train_adapter"] == planned["train_head"] == 1
+    for command in (recipe, "make demo"):
+        assert planned_jobs(typed(checkout, f"{command} ARGS=-n"))["train_adapter"] == 1
     assert "print_summary" not in typed(checkout, "make --dry-run demo ARGS=--dry-run")
 
 

@@ -6,22 +6,16 @@ It keeps the number format in which it was begun, on whatever CPU it is continue
 import functools
 import logging
 import re
-import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 from scripts.common.errors import UserError
-from scripts.common.threads import use_threads
-from scripts.common.vision import vision_tokenizer
-from scripts.train.tokenize_conversations import tokenize_dataset
-from scripts.train.tokenize_spans import tokenize_dataset as tokenize_spans
 from tests.support.cpu import GENOA, MILAN
 from tests.support.interruptions import interrupted, without_times
-from tests.support.span_data import head_settings, make_span_dataset
-from tests.support.training import make_dataset, run_settings, train_in
-from tests.support.vision import make_vision_dataset
+from tests.support.span_data import head_settings
+from tests.support.training import make_data, run_settings, train_in
 
 SAME_FACTS = ("steps", "best_step", "best_eval_loss", "packing", "rows")
 DROPOUT, PACKED = {"dropout": 0.1}, {"packing": True, "max_length": 96}
@@ -39,32 +33,26 @@ CHAT = {
     "vision": {"task": "vision", "vision": TRAINED, "lora": DROPOUT, "training": {"max_steps": 4}},
 }
 HEAD = {"max_steps": 6, "logging_steps": 3, "early_stopping_patience": 3}
-SPANS = {
+RUNS = {name: run_settings(**sections) for name, sections in CHAT.items()} | {
     "adapter and head": head_settings("lora", training={"max_steps": 6, "logging_steps": 4}),
     "head": head_settings(head=DROPOUT, training=HEAD),
     "head without kept states": head_settings(head={"cache": "never", **DROPOUT}, training=HEAD),
 }
-RUNS = {name: run_settings(**sections) for name, sections in CHAT.items()} | SPANS
-VISION = RUNS["vision"]
 
 
 @pytest.fixture(scope="module")
-def data(tiny_base, tiny_vision_base, tmp_path_factory) -> Path:
-    """A folder with a small dataset of each task and its rows, in folders of their own."""
-    use_threads(2)
+def data(tiny_base, tiny_vision_base, tmp_path_factory) -> dict[str, tuple[Path, Path]]:
+    """A folder with a small dataset and its rows, and the base, of each task."""
     folder = tmp_path_factory.mktemp("data")
-    tokens = SPANS["head"]["tokens"]
-    make_span_dataset(folder / "spans/dataset", train=18)
-    tokenize_spans(folder / "spans/dataset", tiny_base, folder / "spans/tokens", tokens)
-    make_dataset(folder / "chat/dataset")
-    tokenize_dataset(folder / "chat/dataset", tiny_base, folder / "chat/tokens", run_settings()["tokens"])
-    vision = vision_tokenizer(tiny_vision_base, make_vision_dataset(folder / "vision/dataset"), VISION)
-    tokenize_dataset(folder / "vision/dataset", tiny_vision_base, folder / "vision/tokens", VISION["tokens"], vision)
-    return folder
+    return {
+        "chat": (make_data(folder / "chat", tiny_base, run_settings()), tiny_base),
+        "vision": (make_data(folder / "vision", tiny_vision_base, RUNS["vision"]), tiny_vision_base),
+        "token_classification": (make_data(folder / "spans", tiny_base, RUNS["head"], train=18), tiny_base),
+    }
 
 
 @pytest.fixture(scope="module")
-def whole(data, tiny_base, tiny_vision_base, tmp_path_factory):
+def whole(data, tmp_path_factory):
     """Return a function that trains a run without an interruption, once.
 
     It returns the run's data, base and settings, the folder of the training, its curve and its facts.
@@ -72,19 +60,11 @@ def whole(data, tiny_base, tiny_vision_base, tmp_path_factory):
 
     @functools.cache
     def train(name: str) -> tuple:
-        task = "spans" if name in SPANS else "vision" if name == "vision" else "chat"
-        run = data / task, tiny_vision_base if name == "vision" else tiny_base
-        folder = tmp_path_factory.mktemp("whole")
-        return *run, RUNS[name], folder, *train_in(*run, folder, RUNS[name])
+        settings, folder = RUNS[name], tmp_path_factory.mktemp("whole")
+        run = data[settings["task"]]
+        return *run, settings, folder, *train_in(*run, folder, settings)
 
     return train
-
-
-@pytest.fixture(autouse=True)
-def keep_signal_handlers():
-    before = signal.getsignal(signal.SIGTERM)
-    yield
-    signal.signal(signal.SIGTERM, before)
 
 
 def assert_same_end(whole: tuple, folder: Path, curve: list[dict], facts: dict) -> None:
@@ -119,13 +99,12 @@ def test_a_run_that_is_stopped_in_every_evaluation_ends_as_if_it_never_was(whole
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU decides otherwise")
-@pytest.mark.parametrize(("task", "method"), [("chat", "lora"), ("spans", "head"), ("spans", "lora")])
-def test_a_training_moved_to_another_cpu_keeps_its_format_or_is_refused(cpu, data, task, method, tiny_base, tmp_path):
+@pytest.mark.parametrize("settings_of", [run_settings, head_settings, functools.partial(head_settings, "lora")])
+def test_a_training_moved_to_another_cpu_keeps_its_format_or_is_refused(cpu, data, settings_of, tmp_path):
     def train(folder: str, look: str, precision: str = "auto") -> tuple[str, str]:
         cpu(look)
-        settings_of = run_settings if task == "chat" else head_settings
-        settings = settings_of(method, training={"checkpoint_steps": 1, "max_steps": 2, "precision": precision})
-        _, facts = train_in(data / task, tiny_base, tmp_path / folder, settings)
+        settings = settings_of(training={"checkpoint_steps": 1, "max_steps": 2, "precision": precision})
+        _, facts = train_in(*data[settings["task"]], tmp_path / folder, settings)
         return facts["precision"], facts["fingerprint"]
 
     begun = train("begun in bf16", GENOA)

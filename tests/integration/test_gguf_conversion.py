@@ -15,28 +15,21 @@ from transformers.utils.chat_template_utils import render_jinja_template
 from scripts.common.chat_template import render_template, without_generation_tags
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
-from scripts.config.models import Model
 from scripts.config.runs import QUANTS
 from scripts.gguf.convert_to_gguf import chat_changes, convert_to_gguf
 from scripts.gguf.fetch_converter import fetch_converter, read_pin, unpack_converter
 from scripts.gguf.llama import open_gguf
+from scripts.gguf.metadata import general_metadata
+from scripts.gguf.naming import model_name
 from scripts.gguf.quantize_gguf import main, quantize_gguf
+from scripts.gguf.reader import read_gguf
 from scripts.gguf.tensor_types import quant_line
 from scripts.gguf.tokenizer_repairs import mended_config
-from scripts.model.dequantize_gguf import dequantize_gguf
-from tests.support.gguf_files import CONVERTER, ROOT, conversion_settings, convert
+from tests.support.gguf_files import CONVERTER, ROOT, conversion_settings, convert, dequantized
 from tests.support.tiny_model import TEMPLATE, copy_model, make_tiny_model
 
 BOS, EOS = "tokenizer.ggml.bos_token_id", "tokenizer.ggml.eos_token_id"
 ADD_BOS, ADD_EOS = "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token"
-GENERAL = {
-    "architecture": "llama", "type": "model", "quantization_version": 2, "name": "tiny football", "basename": "tiny",
-    "size_label": "722K", "finetune": "football", "version": "v1.0", "quantized_by": "snaketune", "license": "CC0-1.0",
-    "base_model.count": 1, "base_model.0.name": "tiny", "datasets": ["commentary"], "dataset.count": 1,
-    "dataset.0.name": "commentary", "languages": ["fr"], "tags": ["text-generation", "snaketune"],
-    "sampling.temp": 0.7, "sampling.top_p": 0.9, "sampling.top_k": 40, "sampling.min_p": 0.0,
-    "sampling.penalty_repeat": 1.1,
-}  # fmt: skip
 
 
 def metadata(path) -> dict:
@@ -87,13 +80,6 @@ def test_a_mended_folder_converts_to_the_file_of_a_sound_one_by_the_converter_of
     assert sorted(tools.rglob("*")) == before
 
 
-def weights_of(path, folder, architecture: str) -> dict[str, torch.Tensor]:
-    """Return the weights of a GGUF file as the model stage dequantizes them."""
-    model = Model.model_validate({"architecture": architecture, "gguf": {"file": path.name}})
-    dequantize_gguf(path, folder, "base", model.model_dump(mode="json"))
-    return load_file(folder / "model.safetensors")
-
-
 @pytest.mark.parametrize("quant", QUANTS)
 def test_each_quant_loads_keeps_the_metadata_and_is_dequantized_as_llama_cpp_does_it(tiny_gguf, tmp_path, quant):
     path, plain = tmp_path / f"{quant}.gguf", tmp_path / "f32.gguf"
@@ -107,7 +93,8 @@ def test_each_quant_loads_keeps_the_metadata_and_is_dequantized_as_llama_cpp_doe
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype, parameters.allow_requantize, parameters.nthread = 0, True, 1
     assert llama_cpp.llama_model_quantize(str(path).encode(), str(plain).encode(), parameters) == 0
-    ours, theirs = weights_of(path, tmp_path / "ours", "mistral"), weights_of(plain, tmp_path / "theirs", "llama")
+    folders = (dequantized(path, tmp_path / "ours", "mistral"), dequantized(plain, tmp_path / "theirs"))
+    ours, theirs = (load_file(folder / "model.safetensors") for folder in folders)
     assert all(torch.allclose(ours[name].float(), theirs[name].float(), rtol=2**-7, atol=0) for name in theirs)
 
 
@@ -125,10 +112,12 @@ def test_the_types_of_tensors_with_odd_rows_are_reported_and_threads_change_noth
 
 
 def test_a_converted_file_has_the_specified_metadata_and_none_guessed(tiny_gguf):
-    found = metadata(tiny_gguf)
-    assert found["general.file_type"] == 32
-    general = {f"general.{key}": pytest.approx(v) if isinstance(v, float) else v for key, v in GENERAL.items()}
-    assert {key: v for key, v in found.items() if key.startswith("general.") and key != "general.file_type"} == general
+    """What the specification has, tests/unit/test_gguf_naming.py says."""
+    found, name = metadata(tiny_gguf), model_name("tiny", read_gguf(tiny_gguf).parameters, "football", "v1.0")
+    general = general_metadata(name, conversion_settings(), "CC0-1.0") | {"general.architecture": "llama"}
+    general |= {"general.type": "model", "general.file_type": 32, "general.quantization_version": 2}
+    general = {key: pytest.approx(value) if isinstance(value, float) else value for key, value in general.items()}
+    assert {key: value for key, value in found.items() if key.startswith("general.")} == general
     template = found["tokenizer.chat_template"]
     assert "generation" not in template.replace("add_generation_prompt", "")
     messages = [{"role": "user", "content": " a\n"}, {"role": "assistant", "content": "b "}]

@@ -11,10 +11,10 @@ from scripts.common.files import write_manifest
 from scripts.gguf.check_parity import main
 from scripts.gguf.conversations import built_in_conversations
 from scripts.gguf.parity import divergences
-from tests.support.gguf_files import changed, with_scaled_tensor, with_token_type, write_test_records
+from tests.support.chat_templates import template_text
+from tests.support.gguf_files import as_ordinary_text, changed, with_scaled_tensor, write_test_records
 from tests.support.tiny_model import TEMPLATE, copy_model
 
-SETTINGS = {"parity": {"max_kl": 0.02, "prompts": 2}, "generation": {"system": "Tu commentes."}}
 TEMPLATE_KEY = "tokenizer.chat_template"
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -25,13 +25,27 @@ BOS = "{{ bos_token }}"
 def check(tiny_base, tmp_path, capfd):
     """Run the step on a GGUF file; return exit status, the user's line, the log, the report."""
 
-    def run(gguf, merged=tiny_base.parent) -> tuple[int, str, str, dict | None]:
-        test, report = write_test_records(tmp_path / "test.jsonl"), tmp_path / "parity.json"
-        words = [str(merged), str(gguf), "--test", str(test), "--output", str(report), "--threads", "2"]
-        status = main([*words, "--settings", json.dumps(SETTINGS)])
+    def run(gguf, merged=tiny_base.parent, test=None, *more, **settings) -> tuple[int, str, str, dict | None]:
+        test, report = test or write_test_records(tmp_path / "test.jsonl"), tmp_path / "parity.json"
+        words = [merged, gguf, "--test", test, "--output", report, "--threads", "2", *more]
+        settings = {"parity": {"max_kl": 0.02, "prompts": 2}, "generation": {"system": "Tu commentes."}} | settings
+        status = main([*map(str, words), "--settings", json.dumps(settings)])
         log = capfd.readouterr().err
+        assert status < 2, log
         line = log.splitlines()[-1].partition(" ERROR ")[2]
         return status, line, log, json.loads(report.read_text()) if report.exists() else None
+
+    return run
+
+
+@pytest.fixture
+def check_images(tiny_vision, check):
+    """Run the step on the files of a vision run, one of which may be another."""
+
+    def run(longest_edge=None, **files) -> tuple[int, str, str, dict | None]:
+        settings = {"task": "vision", "vision": {"longest_edge": longest_edge}, "generation": {"system": None}}
+        more = ["--mmproj", files.get("mmproj", tiny_vision.mmproj), "--images", tiny_vision.data]
+        return check(files.get("gguf", tiny_vision.gguf), tiny_vision.merged, tiny_vision.test, *more, **settings)
 
     return run
 
@@ -47,6 +61,23 @@ def test_a_sound_file_passes_and_the_report_says_what_was_compared_the_same_each
     assert report["divergence"]["top_token_agreement"] == 1
     assert ChatShape.from_json(report["shape"]).user_prefix == "[INST] "
     assert check(tiny_gguf)[3] == report
+
+
+def test_a_sound_pair_for_images_passes_and_the_report_says_what_was_compared(check_images):
+    status, line, _, report = check_images()
+    assert (status, line) == (0, "")
+    assert report["conversations"]["equal"] == len(built_in_conversations()) + 2
+    images = report["images"]
+    assert images["conversations"] == images["modelfile"]["equal"] == 6
+    assert list(images["special_tokens"]) == ["[IMG]", "[IMG_BREAK]", "[IMG_END]"]
+    assert (images["images"], images["tokens"]) == (4, 4 * 5 + 2 * 5 + 4 * 3 + 3 * 5)
+    assert 0 < images["embeddings"]["mean_error"] <= images["embeddings"]["max_error"] < 0.02
+    assert 0 < images["divergence"]["mean"] <= images["divergence"]["max"] < 0.001
+    assert 0 < report["divergence"]["mean"] < 0.001
+    # libmtmd by itself: 30x95 and 100x40 pixels are made larger, to 8 tokens, and 301x203 stays below the 1024.
+    assert images["otherwise_in_a_server"] == 3
+    status, _, _, smaller = check_images(longest_edge=56)  # as training had them
+    assert (status, smaller["images"]["tokens"]) == (0, 2 * 3 + 1 * 3 + 2 * 2 + 2 * 3)
 
 
 @pytest.mark.parametrize(
@@ -75,43 +106,68 @@ def test_a_template_that_both_sides_have_may_refuse_system_messages_but_not_lack
         assert report["conversations"]["refused_by_both"] == refused
 
 
-# The change (metadata, a token that becomes ordinary text, or a factor of a tensor), the user's line, the log.
+# File, change (metadata, a token that becomes ordinary text, or a tensor and a factor), the user's line, the log.
 OTHER_TEXT = "the GGUF's template differs at character {} of 'accents, prompt'"
 OTHER_TOKENS = "llama.cpp with the GGUF's template gives other token ids, at token"
+OTHER_IMAGES = "gives other token ids, at token 2 of 'test a, prompt, text 1'"
+TOO_FAR = "(relative) from the merged model's; the limit is 0.1"
+IMAGE_TEMPLATE, TEXT_LAST = without_generation_tags(template_text("mistral3")), 'turn.text + part["text"]'
 FAULTS = {
-    "doubled BOS": ({TEMPLATE_KEY: TEMPLATE.replace(BOS, BOS + BOS)}, OTHER_TEXT.format(3), "<s><s>[INST] Décris"),
-    "BOS doubled by a space before it": (1, "the special token '<s>' is", "token '<s>': training has 1, llama.cpp ["),
+    "doubled BOS": ("text", {TEMPLATE_KEY: TEMPLATE.replace(BOS, BOS + BOS)}, OTHER_TEXT.format(3), "<s><s>[INST] Déc"),
+    "BOS doubled by a space": ("text", "<s>", "the special token '<s>' is", "token '<s>': training has 1, llama.cpp ["),
     "changed template": (
-        {TEMPLATE_KEY: TEMPLATE.replace("'[INST] ' +", "'[INST]' +")}, OTHER_TEXT.format(9), "<s>[INST]Décris",
+        "text", {TEMPLATE_KEY: TEMPLATE.replace("'[INST] ' +", "'[INST]' +")}, OTHER_TEXT.format(9), "<s>[INST]Décris",
     ),
-    "template of another model": ({TEMPLATE_KEY: CHATML}, OTHER_TEXT.format(1), "<|im_start|>user"),
+    "template of another model": ("text", {TEMPLATE_KEY: CHATML}, OTHER_TEXT.format(1), "<|im_start|>user"),
     "system message refused by one side": (
-        {TEMPLATE_KEY: TEMPLATE.replace(BOS, BOS + NO_SYSTEM)},
+        "text", {TEMPLATE_KEY: TEMPLATE.replace(BOS, BOS + NO_SYSTEM)},
         "of 'accents, prompt, with system'", "the GGUF's template: None",
     ),
     "special token as ordinary text": (
-        4, "the special token '[/INST]' is 7 tokens of ordinary text in llama.cpp", "training has 4, llama.cpp [",
+        "text", "[/INST]", "'[/INST]' is 7 tokens of ordinary text in llama.cpp", "training has 4, llama.cpp [",
     ),
     "missing add_space_prefix": (
-        {"tokenizer.ggml.add_space_prefix": None}, f"{OTHER_TOKENS} 3 of 'accents, prompt'", "  training (",
+        "text", {"tokenizer.ggml.add_space_prefix": None}, f"{OTHER_TOKENS} 3 of 'accents, prompt'", "  training (",
     ),
-    "EOS after each prompt": ({"tokenizer.ggml.add_eos_token": True}, OTHER_TOKENS, "2:'</s>'"),
-    "another EOS token": ({"tokenizer.ggml.eos_token_id": 5}, "the EOS token is 2 in training and 5 in the GGUF", ""),
-    "no template": ({TEMPLATE_KEY: None}, "has no chat template", ""),
-    "other weights": (1.5, "nats (mean KL) from the merged model's, the limit is 0.02", "KL divergence: mean"),
+    "EOS after each prompt": ("text", {"tokenizer.ggml.add_eos_token": True}, OTHER_TOKENS, "2:'</s>'"),
+    "another EOS token": (
+        "text", {"tokenizer.ggml.eos_token_id": 5}, "the EOS token is 2 in training and 5 in the GGUF", "",
+    ),
+    "no template": ("text", {TEMPLATE_KEY: None}, "has no chat template", ""),
+    "other weights": (
+        "text", ("output_norm.weight", 1.5), "nats (mean KL) from the merged model's, the limit is 0.02",
+        "KL divergence: mean",
+    ),
+    "end of images as ordinary text": ("gguf", "[IMG_END]", "the special token '[IMG_END]' is", ""),
+    "images at another place": (
+        "gguf", {TEMPLATE_KEY: IMAGE_TEMPLATE.replace(TEXT_LAST, 'part["text"] + turn.text')},
+        f"{OTHER_IMAGES}: 'L' instead of the end", "",
+    ),
+    "something after images": (
+        "gguf", {TEMPLATE_KEY: IMAGE_TEMPLATE.replace(TEXT_LAST, 'turn.text + " " + part["text"]')}, OTHER_IMAGES, "",
+    ),
+    "larger images": (
+        "mmproj", {"clip.vision.preproc_image_size": 224},
+        "images/large.png has (6, 8) rows and columns of tokens, not (3, 4)", "",
+    ),
+    "another projector": ("mmproj", ("mm.input_norm.weight", 1.5), TOO_FAR, ""),
+    "another break": ("mmproj", ("v.token_embd.img_break", -3.0), TOO_FAR, ""),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_planted_fault_is_caught_with_both_sides_in_the_log(tiny_gguf, tmp_path, check, name):
-    (fault, expected, in_log), path = FAULTS[name], tmp_path / "spoilt.gguf"
+def test_a_planted_fault_is_caught_with_both_sides_in_the_log(
+    tiny_gguf, tiny_vision, tmp_path, check, check_images, name
+):
+    (file, fault, expected, in_log), spoilt = FAULTS[name], tmp_path / "spoilt.gguf"
+    source = tiny_gguf if file == "text" else getattr(tiny_vision, file)
     if isinstance(fault, dict):
-        changed(tiny_gguf, path, fault)
-    elif isinstance(fault, int):
-        with_token_type(tiny_gguf, path, fault, 1)
+        changed(source, spoilt, fault)
+    elif isinstance(fault, str):
+        as_ordinary_text(source, spoilt, fault)
     else:
-        with_scaled_tensor(tiny_gguf, path, "output_norm.weight", fault)
-    status, line, log, report = check(path)
+        with_scaled_tensor(source, spoilt, *fault)
+    status, line, log, report = check(spoilt) if file == "text" else check_images(**{file: spoilt})
     assert (status, report) == (1, None)
     assert expected in line
     assert in_log in log

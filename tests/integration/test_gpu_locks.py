@@ -9,13 +9,13 @@ import sys
 import sysconfig
 import tempfile
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from scripts.common.errors import UserError
 from scripts.common.gpu_locks import TAKEN, take_devices
-from tests.support.locking_job import SHARED
 from tests.support.project import ROOT, run_snakemake
 
 JOB = ROOT / "tests/support/locking_job.py"
@@ -54,20 +54,17 @@ def machine(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def started():
-    """A list of jobs that end with the test."""
-    jobs: list[subprocess.Popen] = []
-    yield jobs
-    for job in jobs:
-        job.kill()
-        job.wait()
+def start(machine):
+    """Return a function that starts a job, with other words before its command; the job ends with the test."""
+    with ExitStack() as stack:
 
+        def start_job(count: int = 1, seconds: float = 60, before: tuple = ()) -> subprocess.Popen:
+            command = [*before, sys.executable, JOB, str(count), str(seconds)]
+            job = stack.enter_context(subprocess.Popen(command, env=machine, stdout=subprocess.PIPE, text=True))
+            stack.callback(job.kill)
+            return job
 
-def start(started: list, machine: dict, count: int = 1, seconds: float = 60, before: tuple = ()) -> subprocess.Popen:
-    """Start a job, with other words before its command."""
-    command = [*before, sys.executable, JOB, str(count), str(seconds)]
-    started.append(subprocess.Popen(command, env=machine, stdout=subprocess.PIPE, text=True))
-    return started[-1]
+        yield start_job
 
 
 def has(job: subprocess.Popen) -> str:
@@ -75,23 +72,25 @@ def has(job: subprocess.Popen) -> str:
     return job.stdout.readline().strip()
 
 
-def test_a_job_that_waits_says_for_what(machine, started, tmp_path):
-    has(start(started, machine, 2))
+def test_a_job_that_waits_says_for_what(machine, start, tmp_path):
+    has(start(2))
     step = [sys.executable, "-m", "scripts.dataset.ingest_records", "--gpus", "1", "--log", str(tmp_path / "log"), "no"]
     step += [word for option in ("records", "quarantine", "counts") for word in (f"--{option}", str(tmp_path / option))]
-    started.append(subprocess.Popen(step, env=machine, cwd=ROOT, stderr=subprocess.PIPE, text=True))
-    assert "waits for 1 of the GPUs 0, 1, which other jobs use" in started[-1].stderr.readline()
+    with subprocess.Popen(step, env=machine, cwd=ROOT, stderr=subprocess.PIPE, text=True) as waiting:
+        line = waiting.stderr.readline()
+        waiting.kill()
+    assert "waits for 1 of the GPUs 0, 1, which other jobs use" in line
 
 
-def test_many_jobs_on_few_gpus_never_share_though_some_are_killed(machine, started):
+def test_many_jobs_on_few_gpus_never_share_though_some_are_killed(machine, start):
     """The kernel is the witness: see tests/support/locking_job.py. A job that waits needs the GPUs of those killed."""
     drawn = random.Random(4)
-    machine = {**machine, "SNAKETUNE_DEVICES": "0,1,2,3"}
+    machine["SNAKETUNE_DEVICES"] = "0,1,2,3"
     waiting = [(drawn.choice([1, 1, 1, 2]), drawn.uniform(0.02, 0.3)) for _ in range(80)]
     running, ended, killed = [], [], 0
     while waiting or running:
         while waiting and len(running) < 12:
-            running.append(start(started, machine, *waiting.pop()))
+            running.append(start(*waiting.pop()))
         if killed < 25 and drawn.random() < 0.5:
             drawn.choice(running).kill()
             killed += 1
@@ -99,8 +98,7 @@ def test_many_jobs_on_few_gpus_never_share_though_some_are_killed(machine, start
         ended += [job.returncode for job in running if job.poll() is not None]
         running = [job for job in running if job.returncode is None]
     assert len(ended) == 80
-    assert SHARED not in ended
-    assert set(ended) <= {0, -signal.SIGKILL}
+    assert set(ended) <= {0, -signal.SIGKILL}  # none has SHARED
     assert ended.count(0) >= 55
 
 
@@ -109,15 +107,15 @@ def test_a_process_that_a_step_starts_shares_its_gpus_and_waits_for_none(machine
     assert subprocess.check_output([sys.executable, tmp_path / "step.py"], env=machine).split() == [b"0", b"1"] * 2
 
 
-def test_a_slurm_job_takes_only_listed_gpus_keeps_their_names_and_leaves_no_lock_file(machine, started, tmp_path):
+def test_a_slurm_job_takes_only_listed_gpus_keeps_their_names_and_leaves_no_lock_file(machine, start, tmp_path):
     """A node sees thousands of jobs, and each has names of its own."""
     machine |= {"CUDA_VISIBLE_DEVICES": "GPU-b,MIG-c", "SLURM_JOB_ID": "7"}
-    longer = start(started, machine, 2)
+    longer = start(2)
     assert has(longer) == "GPU-b,MIG-c"
     assert len(list(tmp_path.glob("snaketune-gpu-slurm-7-*"))) == 2
     longer.kill()
     longer.wait()
-    assert start(started, machine, 2, 0).wait() == 0
+    assert start(2, 0).wait() == 0
     assert not list(tmp_path.glob("snaketune-gpu-slurm-*"))
 
 
@@ -140,17 +138,17 @@ def test_a_link_in_the_place_of_a_lock_is_refused_and_not_followed(machine, tmp_
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="needs root, to be two users")
-def test_the_jobs_of_other_users_are_respected(machine, started):
+def test_the_jobs_of_other_users_are_respected(machine, start):
     with tempfile.TemporaryDirectory() as everybodys:  # pytest's folders are closed to others
         Path(everybodys).chmod(0o1777)
         machine["SNAKETUNE_GPU_LOCKS"] = everybodys
         old_mask = os.umask(0o077)
         try:
-            assert has(start(started, machine)) == "0"
+            assert has(start()) == "0"
         finally:
             os.umask(old_mask)
         nobody = ("setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups")
-        assert has(start(started, machine, before=nobody)) == "1"
+        assert has(start(before=nobody)) == "1"
 
 
 def test_jobs_have_gpus_of_their_own_and_more_memory_or_gpus_than_there_are_are_cut_down(machine, tmp_path):

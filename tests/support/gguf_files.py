@@ -1,11 +1,14 @@
 """Real small GGUF files, sound and spoilt, for tests."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 from scripts.common.files import write_manifest
+from scripts.config.models import Model
 from scripts.gguf.convert_to_gguf import convert_to_gguf
 from scripts.gguf.rewrite import Value, rewrite_metadata
+from scripts.model.dequantize_gguf import dequantize_gguf
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 CONVERTER = ROOT / "envs" / "converter.txt"
@@ -32,12 +35,19 @@ def conversion_settings() -> dict:
     }
 
 
-def convert(merged: Path, tools: Path, output: Path) -> Path:
-    """Convert a model folder; its manifest is made anew and is the base's as well."""
+def convert(merged: Path, tools: Path, output: Path, step: Callable = convert_to_gguf) -> Path:
+    """Convert a model folder by a step; its manifest is made anew and is the base's as well."""
     (merged / "manifest.json").unlink(missing_ok=True)
     write_manifest(merged, name="tiny", source="embedded", license="CC0-1.0", revision=None)
-    convert_to_gguf(merged, tools, merged / "manifest.json", output, conversion_settings())
+    step(merged, tools, merged / "manifest.json", output, conversion_settings())
     return output
+
+
+def dequantized(path: Path, folder: Path, architecture: str = "llama", licence: str | None = None, **origin) -> Path:
+    """Make a model folder of a GGUF file, as the rule does; `origin` are further keys of the model's `gguf`."""
+    section = {"architecture": architecture, "license": licence, "gguf": {"file": path.name, **origin}}
+    dequantize_gguf(path, folder, "base", Model.model_validate(section).model_dump(mode="json"))
+    return folder
 
 
 def changed(source: Path, target: Path, changes: dict[str, Value | None]) -> Path:
@@ -46,14 +56,15 @@ def changed(source: Path, target: Path, changes: dict[str, Value | None]) -> Pat
     return target
 
 
-def with_token_type(source: Path, target: Path, token: int, kind: int) -> Path:
-    """Return a copy of a GGUF file in which one token has another type (1: normal, 3: control, 4: user-defined)."""
+def as_ordinary_text(source: Path, target: Path, token: str) -> Path:
+    """Return a copy of a GGUF file in which a special token is ordinary text."""
     from gguf import GGUFReader
 
     target.write_bytes(source.read_bytes())
     reader = GGUFReader(target, "r+")
+    place = reader.fields["tokenizer.ggml.tokens"].contents().index(token)
     field = reader.fields["tokenizer.ggml.token_type"]
-    field.parts[field.data[token]][0] = kind
+    field.parts[field.data[place]][0] = 1
     reader.data.flush()
     return target
 

@@ -2,6 +2,7 @@
 
 import math
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 from scripts.gguf.reader import ARRAY, BOOL, FLOAT32, INT32, SCALARS, TEXT, TYPES, UINT32
 
 BF16, F32 = 30, 0
-WIDTH, INNER, HEADS, LAYERS, ALIGNMENT = 64, 64, 2, 1, 32
+WIDTH, HEADS, ALIGNMENT = 64, 2, 32
 TEMPLATE = "{{ bos_token }}{% for m in messages %}[INST]{{ m['content'] }}[/INST]{% endfor %}"
 
 
@@ -124,18 +125,23 @@ def sentencepiece() -> list[Entry]:
     ]
 
 
-def byte_level() -> list[Entry]:
-    """Return a vocabulary of byte-level BPE."""
+def byte_level(
+    pre: str = "llama-bpe",
+    pieces: Sequence[str] = (),
+    merges: Sequence[str] = ("a b",),
+    special: Sequence[str] = ("<s>", "</s>", "[INST]"),
+) -> list[Entry]:
+    """Return a vocabulary of byte-level BPE; without `pieces`, of bytes and one piece."""
     from transformers.convert_slow_tokenizer import bytes_to_unicode
 
-    tokens = [*bytes_to_unicode().values(), "ab", "<s>", "</s>", "[INST]"]
+    pieces = pieces or [*bytes_to_unicode().values(), "ab"]
     return [
         Entry("tokenizer.ggml.model", TEXT, "gpt2"),
-        Entry("tokenizer.ggml.pre", TEXT, "llama-bpe"),
-        Entry("tokenizer.ggml.tokens", TEXT, tokens, True),
-        Entry("tokenizer.ggml.token_type", INT32, [*[1] * 257, 3, 3, 3], True),
-        Entry("tokenizer.ggml.merges", TEXT, ["a b"], True),
-        *ends(257, 258),
+        Entry("tokenizer.ggml.pre", TEXT, pre),
+        Entry("tokenizer.ggml.tokens", TEXT, [*pieces, *special], True),
+        Entry("tokenizer.ggml.token_type", INT32, [*[1] * len(pieces), *[3] * len(special)], True),
+        Entry("tokenizer.ggml.merges", TEXT, [*merges], True),
+        *ends(len(pieces), len(pieces) + 1),
     ]
 
 
@@ -150,23 +156,14 @@ def ends(bos: int, eos: int) -> list[Entry]:
     ]
 
 
-def language_model(architecture: str = "llama", vocabulary: list[Entry] | None = None, kind: int = BF16) -> Made:
-    """Return a language model of one layer; `kind` is the type of its matrices."""
+def language_model(architecture: str = "llama", vocabulary: list[Entry] | None = None, width: int = WIDTH) -> Made:
+    """Return a language model of one layer."""
     vocabulary = vocabulary or sentencepiece()
     count = len(next(entry for entry in vocabulary if entry.key == "tokenizer.ggml.tokens").value)
-    width = max(WIDTH, TYPES[kind][1])
-    sizes = {
-        "block_count": LAYERS,
-        "context_length": 64,
-        "embedding_length": width,
-        "feed_forward_length": width,
-        "attention.head_count": HEADS,
-        "attention.head_count_kv": HEADS,
-        "attention.key_length": width // HEADS,
-        "attention.value_length": width // HEADS,
-        "rope.dimension_count": width // HEADS,
-        "vocab_size": count,
-    }
+    sizes = {"block_count": 1, "context_length": 64, "vocab_size": count}
+    sizes |= dict.fromkeys(("embedding_length", "feed_forward_length"), width)
+    sizes |= dict.fromkeys(("attention.head_count", "attention.head_count_kv"), HEADS)
+    sizes |= dict.fromkeys(("attention.key_length", "attention.value_length", "rope.dimension_count"), width // HEADS)
     entries = [
         Entry("general.architecture", TEXT, architecture),
         Entry("general.alignment", UINT32, ALIGNMENT),
@@ -179,22 +176,16 @@ def language_model(architecture: str = "llama", vocabulary: list[Entry] | None =
         Entry(f"{architecture}.rope.scaling.factor", FLOAT32, 1.0),
         *vocabulary,
     ]
-    square, block = (width, width), "blk.0."
-    matrices = {
-        "llama": ["attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"],
-        "phi3": ["attn_qkv", "attn_output", "ffn_up", "ffn_down"],
-    }
-    wide = {"attn_qkv": (width, 3 * width)} | ({"ffn_up": (width, 2 * width)} if architecture == "phi3" else {})
+    matrices = dict.fromkeys(("attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"), 1)
+    if architecture == "phi3":
+        matrices = {"attn_qkv": 3, "attn_output": 1, "ffn_up": 2, "ffn_down": 1}
     tensors = [
-        Weights("token_embd.weight", (width, count), kind),
+        Weights("token_embd.weight", (width, count)),
         Weights("output_norm.weight", (width,), F32),
-        Weights("output.weight", (width, count), kind),
-        Weights(block + "attn_norm.weight", (width,), F32),
-        Weights(block + "ffn_norm.weight", (width,), F32),
-        *(
-            Weights(f"{block}{name}.weight", wide.get(name, square), kind)
-            for name in matrices.get(architecture, matrices["llama"])
-        ),
+        Weights("output.weight", (width, count)),
+        Weights("blk.0.attn_norm.weight", (width,), F32),
+        Weights("blk.0.ffn_norm.weight", (width,), F32),
+        *(Weights(f"blk.0.{name}.weight", (width, many * width)) for name, many in matrices.items()),
     ]
     return Made(entries, tensors)
 

@@ -14,16 +14,15 @@ TIMES = ("seconds", "tokens_per_second", "memory_mb", "energy_joules")
 
 
 class Interrupter(TrainerCallback):
-    """Sends SIGTERM to this process at (event, step) moments, each of them once; `sent` are those that came."""
+    """Sends SIGTERM to this process at (event, step) moments, each of them once."""
 
     def __init__(self, moments: list[tuple[str, int]]):
-        self.moments, self.sent = list(moments), []
+        self.moments = list(moments)
 
     def reached(self, event: str, step: int) -> None:
         """Send the signal if this is a moment for it."""
         if (event, step) in self.moments:
             self.moments.remove((event, step))
-            self.sent.append((event, step))
             os.kill(os.getpid(), signal.SIGTERM)
 
     def on_step_begin(self, args, state, control, **_):
@@ -35,9 +34,6 @@ class Interrupter(TrainerCallback):
     def on_prediction_step(self, args, state, control, **_):
         self.reached("evaluation", state.global_step)
 
-    def on_save(self, args, state, control, **_):
-        self.reached("saved", state.global_step)
-
 
 def interrupted(train: Callable[[], tuple], monkeypatch, moments: list[tuple[str, int]]) -> tuple:
     """Train until the end, going on after each SIGTERM; return what the last call of `train` returned.
@@ -46,7 +42,7 @@ def interrupted(train: Callable[[], tuple], monkeypatch, moments: list[tuple[str
     """
     callbacks, interrupter = training_callbacks.run_callbacks, Interrupter(moments)
     monkeypatch.setattr(training_callbacks, "run_callbacks", lambda *words: [*callbacks(*words), interrupter])
-    for _ in range(len(moments)):
+    for _ in moments:
         with pytest.raises(UserError, match="stopped by SIGTERM after step"):
             train()
     assert not interrupter.moments

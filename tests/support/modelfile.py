@@ -3,17 +3,8 @@
 import unicodedata
 
 COMMANDS = (
-    "from",
-    "license",
-    "template",
-    "system",
-    "adapter",
-    "parser",
-    "renderer",
-    "parameter",
-    "message",
-    "requires",
-)
+    "from", "license", "template", "system", "adapter", "parser", "renderer", "parameter", "message", "requires",
+)  # fmt: skip
 
 
 def kept(character: str) -> bool:

@@ -148,9 +148,15 @@ def changed_base(base: Path, folder: Path, **entries) -> Path:
 
 def split_in_two(base: Path, folder: Path) -> Path:
     """Copy the model folder of a manifest with its weights in two files; return the copy's manifest."""
+    split_weights(copy_model(base.parent, folder))
+    return write_manifest(folder, name="tiny", id=None, revision=None)
+
+
+def split_weights(folder: Path) -> None:
+    """Put the weights of a model folder in two files with an index."""
     from safetensors.torch import load_file, save_file
 
-    tensors = load_file(copy_model(base.parent, folder) / "model.safetensors")
+    tensors = load_file(folder / "model.safetensors")
     (folder / "model.safetensors").unlink()
     places = {name: f"model-0000{i % 2 + 1}-of-00002.safetensors" for i, name in enumerate(sorted(tensors))}
     for file in set(places.values()):
@@ -158,4 +164,3 @@ def split_in_two(base: Path, folder: Path) -> Path:
         save_file(part, folder / file, {"format": "pt"})
     index = {"metadata": {}, "weight_map": places}
     (folder / "model.safetensors.index.json").write_text(json.dumps(index), encoding="utf-8")
-    return write_manifest(folder, name="tiny", id=None, revision=None)
