@@ -138,20 +138,18 @@ class CachedFeatures:
         return torch.cat(parts).view(-1, self.hidden).to(self.device)
 
 
-class Standardized:
-    """Hidden states standardized to mean 0 and deviation 1 over the training split's labelled tokens.
+def standardized(source: Callable[[list[int]], torch.Tensor], statistics: torch.Tensor) -> Callable:
+    """Return a source of a source's states, standardized to mean 0 and deviation 1 over the training split, in float32.
 
-    `source` returns the states; `statistics` has their mean and deviation [2, hidden] in float32.
+    `statistics` has mean and deviation [2, hidden] in float32.
     """
 
-    def __init__(self, source: Callable[[list[int]], torch.Tensor], statistics: torch.Tensor):
-        self.source, self.statistics = source, statistics
-
-    def __call__(self, numbers: list[int]) -> torch.Tensor:
-        """Return the standardized states [labelled tokens, hidden] of rows one after another, in float32."""
-        states = self.source(numbers).float()
-        mean, deviation = self.statistics.to(states.device)
+    def features(numbers: list[int]) -> torch.Tensor:
+        states = source(numbers).float()
+        mean, deviation = statistics.to(states.device)
         return (states - mean) / deviation
+
+    return features
 
 
 def feature_statistics(source: Callable[[list[int]], torch.Tensor], rows: Rows) -> torch.Tensor:

@@ -24,8 +24,8 @@ from scripts.train.energy import EnergyMeter
 from scripts.train.head_run import HeadRun
 from scripts.train.memory import loading
 from scripts.train.stop import StopOnTerm
-from scripts.train.training_run import SPLITS, curve_rows
-from scripts.train.training_step import train_once, training_of, training_parser
+from scripts.train.training_run import SPLITS
+from scripts.train.training_step import train_once, training_parser
 
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
 LAST_ATTEMPT = 6  # a forward pass then has 128 tokens, and a micro-batch of 32 rows is down to one
@@ -58,18 +58,16 @@ def train_head(run: HeadRun) -> tuple[list[dict], dict]:
     features["training_seconds"] = round(time.monotonic() - clock, 3)
     trainer, _ = trained[layer]
     run.save(trainer.model, layer=layer)
-    facts = run.facts(
-        trainer.folder,
-        meter,
+    return run.result(
         trainer,
+        meter,
         layer=layer,
         base_layers=run.base_layers,
         loss_by_layer={str(depth): loss for depth, loss in losses.items()},
         rows=len(rows["train"]),
         features=features,
-        class_weights=dict(zip(labels, (round(weight, 6) for weight in weights), strict=True)),
+        class_weights=run.weight_of_labels(weights),
     )
-    return curve_rows(trainer.state.log_history), facts
 
 
 def train_at(depth: int, sources: dict, rows: dict, weights: list[float], cached: bool, run: HeadRun, stop) -> tuple:
@@ -79,41 +77,34 @@ def train_at(depth: int, sources: dict, rows: dict, weights: list[float], cached
     """
     import torch
 
-    from scripts.train.arguments import training_arguments
-    from scripts.train.callbacks import run_callbacks
-    from scripts.train.features import Standardized, fold_statistics
+    from scripts.train.arguments import trainer_options
+    from scripts.train.features import fold_statistics, standardized
     from scripts.train.head_model import new_head
-    from scripts.train.head_trainer import EvaluateAtEnd, HeadTrainer, Split
+    from scripts.train.trainer import HeadTrainer
 
     statistics = statistics_of(depth, sources["train"], rows["train"], run)
     head = new_head(run.base.parent, run.labels, run.settings["seed"])
     head.to("cuda" if torch.cuda.is_available() else "cpu")
-    splits = [Split(rows[split], Standardized(sources[split], statistics)) for split in SPLITS]
     folder = run.folder(run.precision, cached=cached, layer=depth)
     resumed = checkpoint_to_take_up(folder)
-    bar = run.name + (f", layer {depth}" if len(run.depths) > 1 else "")
     # The head is small, so it is in float32 whatever the backbone's number format.
-    training = run.settings["training"] | {
-        "optimizer": "adamw_torch", "gradient_checkpointing": False, "report_to": []
-    }  # fmt: skip
-    evaluates, settings = len(rows["validation"]) > 0, {**run.settings, "training": training}
-    arguments = training_arguments(settings, folder, "fp32", run.shape, evaluates, len(rows["train"]))
-    arguments.label_names, arguments.remove_unused_columns = ["labels"], False
+    changed = {"optimizer": "adamw_torch", "gradient_checkpointing": False, "report_to": []}
+    settings = {**run.settings, "training": run.settings["training"] | changed}
+    numbers = {split: range(len(rows[split])) for split in SPLITS}
+    bar = run.name + (f", layer {depth}" if len(run.depths) > 1 else "")
     trainer = HeadTrainer(
-        head,
-        *splits,
-        settings["head"]["dropout"],
-        args=arguments,
-        callbacks=[EvaluateAtEnd(), *run_callbacks(training, bar, resumed, evaluates)],
-        row_seed=settings["seed"],
-        stop=stop,
-        keep_checkpoints=training["keep_checkpoints"],
+        model=head,
+        rows=rows,
+        features={split: standardized(sources[split], statistics) for split in SPLITS},
+        dropout=settings["head"]["dropout"],
         class_weights=weights,
+        stop=stop,
+        **trainer_options(settings, folder, "fp32", run.shape, numbers, bar),
     )
-    trainer.train_or_finish(resumed, training["early_stopping_patience"])
+    trainer.train_from(resumed)
     fold_statistics(head, statistics)
     losses = [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row] or [None]
-    return trainer, trainer.state.best_metric if training["keep_best"] else losses[-1]
+    return trainer, trainer.state.best_metric if settings["training"]["keep_best"] else losses[-1]
 
 
 def statistics_of(depth: int, source, rows, run: HeadRun):
@@ -192,21 +183,19 @@ def live_features(rows: dict, run: HeadRun) -> dict:
     return {split: LiveFeatures(backbone, part, pad_id, run.attempt, run.depths) for split, part in rows.items()}
 
 
+def train(run: HeadRun) -> tuple[list[dict], dict]:
+    """Train the head, with the method `lora` jointly with an adapter, and write its folder; return curve and facts."""
+    if run.settings["method"] == "head":
+        return train_head(run)
+    from scripts.train.span_training import SpanTraining
+
+    return SpanTraining(run).train()
+
+
 def step(arguments) -> None:
     """Run the step."""
-    with training_of(arguments):
-        train = train_head
-        if arguments.settings["method"] == "lora":
-            from scripts.train.train_span_lora import train_span_lora as train
-        run = HeadRun.of(arguments, RESULT_VERSION)
-        remedy = "lower tokens.max_length, or set head.load_in_4bit"
-        train_once(
-            arguments,
-            run.finished_fingerprint(),
-            lambda attempt: train(HeadRun.of(arguments, RESULT_VERSION, attempt)),
-            remedy,
-            LAST_ATTEMPT,
-        )
+    remedy = "lower tokens.max_length, or set head.load_in_4bit"
+    train_once(arguments, HeadRun, RESULT_VERSION, train, remedy, LAST_ATTEMPT)
 
 
 def parser():

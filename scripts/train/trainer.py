@@ -1,12 +1,17 @@
 """The trainers of all tasks: TRL's for text and images, transformers' for token classification."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import transformers
 import trl.trainer.utils
+from peft import get_peft_model
 from trl import SFTTrainer
 
 from scripts.common.chat import IGNORED
-from scripts.train.batches import WithoutBlankRows, filled, with_blank_row
+from scripts.train.batches import EpochSampler, WithoutBlankRows, filled, with_blank_row
+from scripts.train.features import Rows
 from scripts.train.resumable import Resumable
 from scripts.train.sharding import Sharded
 
@@ -52,7 +57,7 @@ class Trainer(Sharded, Resumable, SFTTrainer):
     def training_step(self, *arguments, **options):
         """Train on a micro-batch; dropout depends on seed, step and position in the step, not on the process."""
         step, place = self.state.global_step, self.place_in_step() * self.args.world_size + self.args.process_index
-        torch.manual_seed(((self.row_seed * 1_000_003 + step) * 1_000_003 + place) % 2**63)
+        torch.manual_seed(((self.args.seed * 1_000_003 + step) * 1_000_003 + place) % 2**63)
         return super().training_step(*arguments, **options)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -75,16 +80,16 @@ class Trainer(Sharded, Resumable, SFTTrainer):
         self._metrics["train"].update({name: list(values) for name, values in sums["metrics"].items()})
         self._total_train_tokens = sums["tokens"]
 
-    def log(self, logs, start_time=None):
-        """Log speed and memory with each training loss, and the loss per token of an evaluation."""
-        if "eval_loss" in logs:
-            nll, tokens = self.accelerator.reduce(self.evaluated, "sum").tolist()
-            logs["eval_loss"] = nll / max(tokens, 1)
-            self.evaluated = None
-        if "loss" in logs:
-            logs |= self.speed(self._total_train_tokens - self.logged_tokens)
-            self.logged_tokens = self._total_train_tokens
-        super().log(logs, start_time)
+    def evaluation(self) -> dict:
+        """Return the loss per token of the evaluation that ends."""
+        nll, tokens = self.accelerator.reduce(self.evaluated, "sum").tolist()
+        self.evaluated = None
+        return {"eval_loss": nll / max(tokens, 1)}
+
+    def since_log(self) -> tuple[int, dict]:
+        """Return the number of tokens since the last log; TRL adds accuracy and entropy itself."""
+        tokens, self.logged_tokens = self._total_train_tokens - self.logged_tokens, self._total_train_tokens
+        return tokens, {}
 
 
 class SpanTrainer(Resumable, transformers.Trainer):
@@ -94,10 +99,11 @@ class SpanTrainer(Resumable, transformers.Trainer):
     tokens of the split, whatever the batches.
     """
 
-    def __init__(self, *arguments, class_weights: list[float], **options):
+    def __init__(self, *, model, class_weights: list[float], peft_config=None, **options):
         self.class_weights = torch.tensor(class_weights)
         self.trained, self.evaluated = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-        super().__init__(*arguments, **options)
+        options["args"].label_names = ["labels"]
+        super().__init__(model=get_peft_model(model, peft_config) if peft_config else model, **options)
         self.model_accepts_loss_kwargs = True  # the loss below divides by the tokens of the whole effective batch
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -128,14 +134,55 @@ class SpanTrainer(Resumable, transformers.Trainer):
     def set_sums(self, sums: list[float]) -> None:
         self.trained = torch.tensor(sums, dtype=torch.float64)
 
-    def log(self, logs, start_time=None):
-        """Log accuracy, speed and memory with each training loss, and the loss per token of an evaluation."""
-        if "eval_loss" in logs:
-            total, right, tokens = self.evaluated.tolist()
-            logs |= {"eval_loss": total / max(tokens, 1), "eval_mean_token_accuracy": right / max(tokens, 1)}
-            self.evaluated.zero_()
-        if "loss" in logs:
-            _, right, tokens = self.trained.tolist()
-            logs |= {"mean_token_accuracy": right / max(tokens, 1), **self.speed(tokens)}
-            self.trained.zero_()
-        super().log(logs, start_time)
+    def evaluation(self) -> dict:
+        """Return loss and accuracy per token of the evaluation that ends."""
+        total, right, tokens = self.evaluated.tolist()
+        self.evaluated.zero_()
+        return {"eval_loss": total / max(tokens, 1), "eval_mean_token_accuracy": right / max(tokens, 1)}
+
+    def since_log(self) -> tuple[int, dict]:
+        """Return the number of tokens since the last log, and the accuracy."""
+        _, right, tokens = self.trained.tolist()
+        self.trained.zero_()
+        return tokens, {"mean_token_accuracy": right / max(tokens, 1)}
+
+
+class HeadTrainer(SpanTrainer):
+    """Trains a head alone; `features` returns a split's hidden states by row numbers, which are the datasets' rows.
+
+    Dropout depends only on seed, step and micro-batch. Rows are not grouped by length, which trains a worse head
+    (tests/benchmarks/results/head_rate.md).
+    """
+
+    def __init__(self, *arguments, rows: dict[str, Rows], features: dict[str, Callable], dropout: float, **options):
+        self.split_rows, self.features, self.dropout = rows, features, dropout
+        options["args"].remove_unused_columns = False
+        super().__init__(*arguments, group_rows=False, **options)
+
+    def _get_train_sampler(self, train_dataset=None):
+        return EpochSampler([len(ids) for ids in self.split_rows["train"].ids], self.args.seed)
+
+    def batch(self, split: str, numbers: list[int]) -> dict[str, torch.Tensor]:
+        """Return row numbers and the labels of their labelled tokens."""
+        labels = torch.cat([self.split_rows[split].labels[number] for number in numbers])
+        return {"numbers": torch.tensor(numbers), "labels": labels}
+
+    def get_train_dataloader(self):
+        self.data_collator = partial(self.batch, "train")
+        return super().get_train_dataloader()
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        self.data_collator = partial(self.batch, "validation")
+        return super().get_eval_dataloader(eval_dataset)
+
+    def training_step(self, *arguments, **options):
+        """Train on a micro-batch; dropout is seeded by seed, step and position in the step."""
+        step = self.state.global_step + 1
+        torch.manual_seed(((self.args.seed * 1_000_003 + step) * 1_009 + self.place_in_step()) % 2**63)
+        return super().training_step(*arguments, **options)
+
+    def labelled(self, model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits [labelled tokens, labels] and the labels of a batch."""
+        features = self.features["train" if model.training else "validation"]
+        hidden = features(inputs["numbers"].tolist()).float()
+        return model(torch.nn.functional.dropout(hidden, self.dropout, model.training)), inputs["labels"]

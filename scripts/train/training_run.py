@@ -115,10 +115,10 @@ class TrainingRun:
     def name(self) -> str:
         return self.checkpoints.parent.name
 
-    def facts(self, folder: Path, meter: EnergyMeter, trainer, **others) -> dict:
-        """Return the facts for training.json: the trainer's results, the run's settings, and `others`."""
+    def result(self, trainer, meter: EnergyMeter, **others) -> tuple[list[dict], dict]:
+        """Return the training curve, and the facts: the trainer's results, the run's settings, and `others`."""
         (micro_batch, accumulation), best = self.shape, trainer.state.best_model_checkpoint
-        return {
+        return curve_rows(trainer.state.log_history), {
             "method": self.settings["method"],
             "packing": "off",
             "steps": trainer.state.global_step,
@@ -132,7 +132,7 @@ class TrainingRun:
             "micro_batch": micro_batch,
             "accumulation": accumulation,
             "attempt": self.attempt,
-            "fingerprint": folder.name,
+            "fingerprint": trainer.folder.name,
             "versions": self.inputs["versions"],
             **run_metadata(time.monotonic() - self.started, meter),
         }

@@ -16,6 +16,7 @@ from scripts.train.arguments import lora_config
 from scripts.train.padding import pad_batch
 from scripts.train.text_training import TextTraining
 from scripts.train.trainer import Trainer
+from scripts.train.training_run import TrainingRun
 
 LANGUAGE_MODEL = "model.language_model"
 PICTURES = "pictures"  # TRL processes a column `images` itself
@@ -76,24 +77,28 @@ def groups_by_part(groups: list[dict], names: dict, rates: dict[str, float]) -> 
 class VisionTraining(TextTraining):
     """A vision run's processor, images and settings, and the training setup that follows from them."""
 
-    trainer = VisionTrainer
+    trainer, reads_images = VisionTrainer, True
 
-    def __init__(self, base: Path, images: Path | None, settings: dict):
-        if images is None:
-            raise UserError("a vision run needs the folder of its images", remedy="add --images")
-        self.settings, self.vision = settings, settings["vision"]
-        self.processor = load_processor(base, self.vision["longest_edge"])
-        self.tokenizer = self.processor.tokenizer
-        self.collator = VisionCollator(self.processor, images)
+    def __init__(self, run: TrainingRun):
+        super().__init__(run)
         self.options = {"part_rates": self.part_rates()}
         # Inference has to scale images in the same way.
-        self.manifest = {"task": settings["task"], "longest_edge": self.vision["longest_edge"]}
+        self.manifest = {"task": self.settings["task"], "longest_edge": self.vision["longest_edge"]}
 
-    def rows(self, dataset: Dataset) -> Dataset:
-        """Return tokenized rows with a column `pictures`, the names of their images."""
-        return dataset.rename_column("images", PICTURES)
+    def load_tokenizer(self) -> None:
+        """Set the processor, its tokenizer and the collator."""
+        if self.run.images is None:
+            raise UserError("a vision run needs the folder of its images", remedy="add --images")
+        self.vision = self.settings["vision"]
+        self.processor = load_processor(self.run.base, self.vision["longest_edge"])
+        self.tokenizer = self.processor.tokenizer
+        self.collator = VisionCollator(self.processor, self.run.images)
 
-    def freeze(self, model) -> None:
+    def rows(self, split: str) -> Dataset:
+        """Return a split's rows with a column `pictures`, the names of their images."""
+        return super().rows(split).rename_column("images", PICTURES)
+
+    def prepare(self, model) -> None:
         """Freeze the untrained parts, so that no gradients are computed and no activations stored for them.
 
         With gradient checkpointing, transformers requires gradients at the tower's input; without `no_grad` each step
@@ -125,7 +130,7 @@ class VisionTraining(TextTraining):
         """Return the number of images per epoch, and the trained parts of the model."""
         ids = set(self.processor.image_token_ids)
         wanted = {PROJECTOR: "train_projector", VISION_TOWER: "train_vision_tower"}
-        return {
+        return super().facts(rows) | {
             "images": sum(len(names) for names in rows[PICTURES]),
             "image_tokens": sum(sum(token in ids for token in row) for row in rows["input_ids"]),
             "longest_edge": self.processor.image_processor.size["longest_edge"],

@@ -118,6 +118,16 @@ def test_a_run_that_is_stopped_in_every_evaluation_ends_as_if_it_never_was(whole
     assert [("evaluation", int(match[1])) for match in said if match] == moments
 
 
+def test_a_run_that_had_stopped_early_takes_no_further_step(whole):
+    data, base, settings, folder, curve, facts = whole("early")
+    assert facts["steps"] < 45
+    weights = (folder / "adapter/adapter_model.safetensors").read_bytes()
+    curve_again, facts_again = train_in(data, base, folder, settings)
+    assert without_times(curve_again) == without_times(curve)
+    assert (facts_again["steps"], facts_again["best_step"]) == (facts["steps"], facts["best_step"])
+    assert (folder / "adapter/adapter_model.safetensors").read_bytes() == weights
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU decides otherwise")
 @pytest.mark.parametrize(("task", "method"), [("chat", "lora"), ("spans", "head"), ("spans", "lora")])
 def test_a_training_moved_to_another_cpu_keeps_its_format_or_is_refused(cpu, data, task, method, tiny_base, tmp_path):
