@@ -100,7 +100,7 @@ def train_with_oom_retry(retries: RetryLog, train: Callable[[int], tuple[list[di
         try:
             curve, facts = train(attempt)
             retries.end(DONE)
-            return curve, facts | {"tries": retries.facts()}
+            return curve, facts | {"attempts": retries.facts()}
         except BaseException as error:
             if not out_of_memory(error):
                 retries.end(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
