@@ -9,14 +9,20 @@ from scripts.common.cli import log
 from scripts.common.errors import UserError
 
 
-def batch_shape(micro_batch: int, accumulation: int, attempt: int, processes: int = 1) -> tuple[int, int]:
+def process_count(training: dict) -> int:
+    """Return the number of processes on all nodes; `training` is the run's section of that name."""
+    return training["processes"] * training["nodes"]
+
+
+def batch_shape(training: dict, attempt: int) -> tuple[int, int]:
     """Return micro-batch and accumulation per process for an attempt (1, 2, ...); the rows of a step stay the same.
 
     Processes share the micro-batches of a step, and if there are too few, the rows of each. Each further attempt halves
     the micro-batch while it is even, and doubles the accumulation.
     """
-    shared = math.gcd(accumulation, processes)
-    micro_batch, accumulation = micro_batch // (processes // shared), accumulation // shared
+    processes = process_count(training)
+    shared = math.gcd(training["accumulation"], processes)
+    micro_batch, accumulation = training["micro_batch"] // (processes // shared), training["accumulation"] // shared
     for _ in range(attempt - 1):
         if micro_batch % 2 == 0:
             micro_batch, accumulation = micro_batch // 2, accumulation * 2

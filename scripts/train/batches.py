@@ -107,15 +107,9 @@ def pack_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
     return batch
 
 
-class Collator:
-    """Collates plain or packed rows."""
-
-    def __init__(self, pad_id: int):
-        self.pad_id = pad_id
-
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        make = pack_batch if "seq_lengths" in rows[0] else pad_batch
-        return make(rows, self.pad_id)
+def collate(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
+    """Return plain or packed rows as a batch."""
+    return (pack_batch if "seq_lengths" in rows[0] else pad_batch)(rows, pad_id)
 
 
 def keeps_examples_apart(model, pad_id: int, vocabulary: int) -> bool:

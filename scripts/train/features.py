@@ -47,6 +47,9 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getitem__(self, number: int) -> dict:
+        return {"number": number, "labels": self.labels[number]}
+
     @property
     def tokens(self) -> int:
         """The number of labelled tokens."""

@@ -1,5 +1,6 @@
 """Training of text runs; a task that trains otherwise has a subclass of `TextTraining`."""
 
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,8 +15,8 @@ from scripts.common.number_format import torch_dtype
 from scripts.common.vision import lower_longest_edge
 from scripts.model.tokenizer_files import copy_tokenizer_files
 from scripts.train.arguments import lora_config, missing_target_modules, trainer_options
-from scripts.train.batches import Collator, keeps_examples_apart, load_rows, pack_rows
-from scripts.train.checkpoints import checkpoint_to_take_up
+from scripts.train.batches import collate, keeps_examples_apart, load_rows, pack_rows
+from scripts.train.checkpoints import latest_checkpoint
 from scripts.train.energy import EnergyMeter
 from scripts.train.memory import loading
 from scripts.train.sharding import adapter_weights, whole_model
@@ -41,7 +42,7 @@ class TextTraining:
     def load_tokenizer(self) -> None:
         """Set the tokenizer and the collator."""
         self.tokenizer = load_tokenizer(self.run.base)
-        self.collator = Collator(self.tokenizer.pad_token_id)
+        self.collator = partial(collate, pad_id=self.tokenizer.pad_token_id)
 
     def train(self) -> tuple[list[dict], dict]:
         """Train and write the adapter's (or, for the method `full`, the model's) folder; return curve and facts.
@@ -52,7 +53,7 @@ class TextTraining:
         check_packages(settings["training"])
         folder = run.folder(run.precision)
         with self.processes.main_process_first():
-            resumed = checkpoint_to_take_up(folder)
+            resumed = latest_checkpoint(folder)
         set_seed(settings["seed"])
         with loading():
             model = keep_layout(self.load())

@@ -19,7 +19,7 @@ from scripts.common.cli import log, step_main
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, read_json
 from scripts.common.number_format import torch_dtype
-from scripts.train.checkpoints import checkpoint_to_take_up
+from scripts.train.checkpoints import latest_checkpoint
 from scripts.train.energy import EnergyMeter
 from scripts.train.head_run import HeadRun
 from scripts.train.memory import loading
@@ -86,20 +86,18 @@ def train_at(depth: int, sources: dict, rows: dict, weights: list[float], cached
     head = new_head(run.base.parent, run.labels, run.settings["seed"])
     head.to("cuda" if torch.cuda.is_available() else "cpu")
     folder = run.folder(run.precision, cached=cached, layer=depth)
-    resumed = checkpoint_to_take_up(folder)
+    resumed = latest_checkpoint(folder)
     # The head is small, so it is in float32 whatever the backbone's number format.
     changed = {"optimizer": "adamw_torch", "gradient_checkpointing": False, "report_to": []}
     settings = {**run.settings, "training": run.settings["training"] | changed}
-    numbers = {split: range(len(rows[split])) for split in SPLITS}
     bar = run.name + (f", layer {depth}" if len(run.depths) > 1 else "")
     trainer = HeadTrainer(
         model=head,
-        rows=rows,
         features={split: standardized(sources[split], statistics) for split in SPLITS},
         dropout=settings["head"]["dropout"],
         class_weights=weights,
         stop=stop,
-        **trainer_options(settings, folder, "fp32", run.shape, numbers, bar),
+        **trainer_options(settings, folder, "fp32", run.shape, rows, bar),
     )
     trainer.train_from(resumed)
     fold_statistics(head, statistics)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from scripts.common.cli import step_main
 from scripts.tasks import task_of
+from scripts.train.arguments import process_count
 from scripts.train.launch import train_in_processes
 from scripts.train.processes import work
 from scripts.train.training_run import TrainingRun
@@ -35,7 +36,8 @@ def step(arguments) -> None:
     """Run the step; with `--exchange` this is one of several processes, and the launcher writes the outputs."""
 
     def train(run: TrainingRun) -> tuple[list[dict], dict]:
-        return train_model(run) if run.num_processes == 1 else train_in_processes(arguments, run.attempt)
+        alone = process_count(run.settings["training"]) == 1
+        return train_model(run) if alone else train_in_processes(arguments, run.attempt)
 
     if arguments.exchange:
         work(arguments, lambda: train_model(TrainingRun.of(arguments, RESULT_VERSION, arguments.attempt)))

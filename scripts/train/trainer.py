@@ -1,7 +1,6 @@
 """The trainers of all tasks: TRL's for text and images, transformers' for token classification."""
 
 from collections.abc import Callable
-from functools import partial
 
 import torch
 import transformers
@@ -11,7 +10,6 @@ from trl import SFTTrainer
 
 from scripts.common.chat import IGNORED
 from scripts.train.batches import EpochSampler, WithoutBlankRows, filled, with_blank_row
-from scripts.train.features import Rows
 from scripts.train.resumable import Resumable
 from scripts.train.sharding import Sharded
 
@@ -148,32 +146,19 @@ class SpanTrainer(Resumable, transformers.Trainer):
 
 
 class HeadTrainer(SpanTrainer):
-    """Trains a head alone; `features` returns a split's hidden states by row numbers, which are the datasets' rows.
+    """Trains a head alone on `Rows`; `features` has a function from row numbers to hidden states for each split.
 
     Dropout depends only on seed, step and micro-batch. Rows are not grouped by length, which trains a worse head
     (tests/benchmarks/results/head_rate.md).
     """
 
-    def __init__(self, *arguments, rows: dict[str, Rows], features: dict[str, Callable], dropout: float, **options):
-        self.split_rows, self.features, self.dropout = rows, features, dropout
+    def __init__(self, *, features: dict[str, Callable], dropout: float, **options):
+        self.features, self.dropout = features, dropout
         options["args"].remove_unused_columns = False
-        super().__init__(*arguments, group_rows=False, **options)
+        super().__init__(data_collator=collate_labels, group_rows=False, **options)
 
     def _get_train_sampler(self, train_dataset=None):
-        return EpochSampler([len(ids) for ids in self.split_rows["train"].ids], self.args.seed)
-
-    def batch(self, split: str, numbers: list[int]) -> dict[str, torch.Tensor]:
-        """Return row numbers and the labels of their labelled tokens."""
-        labels = torch.cat([self.split_rows[split].labels[number] for number in numbers])
-        return {"numbers": torch.tensor(numbers), "labels": labels}
-
-    def get_train_dataloader(self):
-        self.data_collator = partial(self.batch, "train")
-        return super().get_train_dataloader()
-
-    def get_eval_dataloader(self, eval_dataset=None):
-        self.data_collator = partial(self.batch, "validation")
-        return super().get_eval_dataloader(eval_dataset)
+        return EpochSampler([1] * len(self.train_dataset), self.args.seed)
 
     def training_step(self, *arguments, **options):
         """Train on a micro-batch; dropout is seeded by seed, step and position in the step."""
@@ -186,3 +171,9 @@ class HeadTrainer(SpanTrainer):
         features = self.features["train" if model.training else "validation"]
         hidden = features(inputs["numbers"].tolist()).float()
         return model(torch.nn.functional.dropout(hidden, self.dropout, model.training)), inputs["labels"]
+
+
+def collate_labels(rows: list[dict]) -> dict[str, torch.Tensor]:
+    """Return the numbers of `Rows`, and the labels of their labelled tokens."""
+    numbers, labels = [row["number"] for row in rows], [row["labels"] for row in rows]
+    return {"numbers": torch.tensor(numbers), "labels": torch.cat(labels)}

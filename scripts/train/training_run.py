@@ -102,14 +102,9 @@ class TrainingRun:
         return fingerprint(**self.inputs, settings=self.settings, manifest=check_manifest(self.base))
 
     @property
-    def num_processes(self) -> int:
-        return self.settings["training"]["processes"] * self.settings["training"]["nodes"]
-
-    @property
     def shape(self) -> tuple[int, int]:
         """Micro-batch and accumulation per process in this attempt."""
-        training = self.settings["training"]
-        return batch_shape(training["micro_batch"], training["accumulation"], self.attempt, self.num_processes)
+        return batch_shape(self.settings["training"], self.attempt)
 
     @property
     def name(self) -> str:

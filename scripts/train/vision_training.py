@@ -49,29 +49,15 @@ class VisionTrainer(Trainer):
         made = self.optimizer is not None
         optimizer = super().create_optimizer(model)
         if not made:
-            names = {parameter: name for name, parameter in (model or self.model).named_parameters()}
-            optimizer.param_groups[:] = groups_by_part(optimizer.param_groups, names, self.part_rates)
+            names = ((f".{name}", parameter) for name, parameter in (model or self.model).named_parameters())
+            part_of = {parameter: part for name, parameter in names for part in self.part_rates if f".{part}." in name}
+            optimizer.param_groups[:] = [
+                {**group, "lr": self.part_rates.get(part, group["lr"]), "params": parameters}
+                for part in (None, *self.part_rates)
+                for group in optimizer.param_groups
+                if (parameters := [p for p in group["params"] if part_of.get(p) == part]) or part is None
+            ]
         return optimizer
-
-
-def groups_by_part(groups: list[dict], names: dict, rates: dict[str, float]) -> list[dict]:
-    """Return the parameter groups, split by part, each part with its rate; the parts come last.
-
-    `names` are the parameters' names; `rates` maps parts to learning rates. A parameter belongs to a part if its name
-    contains the part.
-    """
-
-    def part_of(parameter) -> str | None:
-        return next((part for part in rates if f".{part}." in f".{names[parameter]}"), None)
-
-    result = []
-    for part in (None, *rates):
-        for group in groups:
-            parameters = [parameter for parameter in group["params"] if part_of(parameter) == part]
-            rate = {} if part is None else {"lr": rates[part]}
-            if parameters or part is None:
-                result.append({**group, **rate, "params": parameters})
-    return result
 
 
 class VisionTraining(TextTraining):

@@ -124,7 +124,8 @@ def test_what_this_machine_or_model_lacks_is_one_line(train, sections, line):
 
 
 def test_a_smaller_micro_batch_after_running_out_of_memory_gives_the_same_model(train, tmp_path):
-    assert [batch_shape(4, 4, 1), batch_shape(4, 4, 2), batch_shape(1, 4, 3)] == [(4, 4), (2, 8), (1, 4)]
+    four, one = (run_settings(training={"micro_batch": n, "accumulation": 4})["training"] for n in (4, 1))
+    assert [batch_shape(four, 1), batch_shape(four, 2), batch_shape(one, 3)] == [(4, 4), (2, 8), (1, 4)]
     first, _ = train(folder=tmp_path / "1", lora={"dropout": 0.0})
     second, facts = train(folder=tmp_path / "2", lora={"dropout": 0.0}, attempt=2)
     assert (facts["micro_batch"], facts["accumulation"]) == (1, 4)
