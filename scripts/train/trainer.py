@@ -32,7 +32,7 @@ class Trainer(Sharded, Resumable, SFTTrainer):
 
     def __init__(self, *arguments, **options):
         self.logged_tokens = 0
-        self.evaluated = None  # [negative log likelihood, tokens] of the evaluation in progress
+        self.evaluated = 0  # [negative log likelihood, tokens] of the evaluation in progress
         if options["args"].world_size > 1:
             rows = {name: options[name] for name in ("train_dataset", "eval_dataset") if options[name] is not None}
             options |= {name: with_blank_row(part) for name, part in rows.items()}
@@ -64,8 +64,7 @@ class Trainer(Sharded, Resumable, SFTTrainer):
         if not self.model.training:
             loss = result[0] if return_outputs else result
             tokens = (inputs["labels"][:, 1:] != IGNORED).sum()
-            batch = torch.stack([loss.detach().double() * tokens, tokens.double()])
-            self.evaluated = batch if self.evaluated is None else self.evaluated + batch
+            self.evaluated += torch.stack([loss.detach().double() * tokens, tokens.double()])
         return result
 
     def sums(self) -> dict:
@@ -81,7 +80,7 @@ class Trainer(Sharded, Resumable, SFTTrainer):
     def evaluation(self) -> dict:
         """Return the loss per token of the evaluation that ends."""
         nll, tokens = self.accelerator.reduce(self.evaluated, "sum").tolist()
-        self.evaluated = None
+        self.evaluated = 0
         return {"eval_loss": nll / max(tokens, 1)}
 
     def since_log(self) -> tuple[int, dict]:
@@ -111,10 +110,7 @@ class SpanTrainer(Resumable, transformers.Trainer):
         total = torch.nn.functional.cross_entropy(logits, labels, weights, reduction="sum")  # in nats
         right = (logits.argmax(-1) == labels).sum()
         batch = torch.stack([total.detach().double(), right.double(), right.new_tensor(tokens).double()]).cpu()
-        if self.model.training:
-            self.trained += batch
-        else:
-            self.evaluated += batch
+        (self.trained if self.model.training else self.evaluated).add_(batch)
         loss = total / (tokens if num_items_in_batch is None else num_items_in_batch)
         return (loss, (None,)) if return_outputs else loss
 

@@ -9,6 +9,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
+from scripts.common.base_model import device_name
 from scripts.common.checksums import intact, known_sha256
 from scripts.common.environment import environment
 from scripts.common.errors import UserError
@@ -70,9 +71,7 @@ class TrainingRun:
 
     @cached_property
     def device(self) -> str:
-        import torch
-
-        return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        return device_name()
 
     @cached_property
     def precision(self) -> str:
@@ -138,9 +137,9 @@ def check_packages(training: dict) -> None:
     needed = {tracker: tracker for tracker in training["report_to"]}
     if training["attention"] == "flash_attention_2":
         needed["flash_attn"] = "attention: flash_attention_2"
-    for package, wish in needed.items():
+    for package, setting in needed.items():
         if importlib.util.find_spec(package) is None:
-            raise UserError(f"training asks for {wish}, but the package {package} is not installed")
+            raise UserError(f"training asks for {setting}, but the package {package} is not installed")
 
 
 def run_metadata(seconds: float, meter: EnergyMeter) -> dict:

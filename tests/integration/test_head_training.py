@@ -13,10 +13,10 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
 from scripts.predict.span_model import SpanModel
 from scripts.train import features
-from scripts.train.features import Rows, cache_decision, fill_cache, is_filled
+from scripts.train.features import Rows, SplitCache, cache_decision
 from scripts.train.head_model import class_weights, new_head
+from scripts.train.head_training import live_features
 from scripts.train.merge_head import merge_head
-from scripts.train.train_head import live_features
 from tests.support.damage import cut_short
 from tests.support.span_data import head_settings
 from tests.support.tiny_model import changed_base, split_in_two
@@ -105,25 +105,30 @@ def test_the_head_equals_one_trained_by_plain_torch(data, tiny_base, tmp_path):
 
 
 def test_a_pass_over_the_data_continues_where_it_was_cut_off(live, tmp_path, monkeypatch):
+    def cache(name: str) -> SplitCache:
+        return SplitCache(
+            tmp_path / name, "train", live.rows, live.backbone.config.hidden_size, torch.float32, depths=1
+        )
+
     monkeypatch.setattr(features, "FLUSH_SECONDS", 0)
-    fill_cache(live, tmp_path, "train", torch.float32, lambda: False)
-    states = tmp_path / "train.bin"
+    cache("whole").fill(live, lambda: False)
+    states = tmp_path / "whole/train.bin"
     whole = states.read_bytes()
-    assert is_filled(tmp_path, "train", live.rows, len(whole))
+    assert cache("whole").is_filled()
     cut_short(states)
-    assert not is_filled(tmp_path, "train", live.rows, len(whole))
+    assert not cache("whole").is_filled()
     computed, forward = [], live.forward
     monkeypatch.setattr(live, "forward", lambda batch: computed.extend(batch) or forward(batch))
     with pytest.raises(UserError, match=r"stopped after 5 of \d+ rows of train"):
-        fill_cache(live, tmp_path / "cut", "train", torch.float32, lambda: len(computed) >= 5)
+        cache("cut").fill(live, lambda: len(computed) >= 5)
     shutil.copytree(tmp_path / "cut", tmp_path / "lost")
     cut_short(tmp_path / "lost/train.bin")
-    fill_cache(live, tmp_path / "lost", "train", torch.float32, lambda: False)
+    cache("lost").fill(live, lambda: False)
     assert (tmp_path / "lost/train.bin").read_bytes() == whole
     del computed[5:]
     with open(tmp_path / "cut/train.bin", "ab") as file:
         file.write(b"half a row")
-    fill_cache(live, tmp_path / "cut", "train", torch.float32, lambda: False)
+    cache("cut").fill(live, lambda: False)
     assert sorted(computed) == list(range(len(live.rows)))
     assert (tmp_path / "cut/train.bin").read_bytes() == whole
 

@@ -105,4 +105,4 @@ def trainer_of(settings: dict):
     """Return the function that trains an attempt at a run with these settings."""
     from scripts.train import train_head, train_model
 
-    return train_head.train if settings["task"] == "token_classification" else train_model.train_model
+    return train_head.train_head if settings["task"] == "token_classification" else train_model.train_model
