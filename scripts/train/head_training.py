@@ -150,9 +150,7 @@ class HeadTraining:
 def live_features(rows: dict, run: HeadRun) -> dict:
     """Load the base's frozen backbone in evaluation mode; return each split's hidden states, computed at request."""
     with loading():
-        model = load_classifier(
-            run.base, run.labels, run.settings, run.precision, run.quantization, layer=max(run.depths)
-        )
+        model = load_classifier(run, layer=max(run.depths))
     backbone = model.base_model.requires_grad_(False).eval()
     if run.depths != [run.base_layers] and not hasattr(backbone, "norm"):
         raise UserError("head.layer: the layers of this architecture can't be identified", remedy="set it to 'last'")

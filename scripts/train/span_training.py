@@ -31,8 +31,7 @@ class SpanTraining(TextTraining):
 
     def load(self):
         """Load the base as token classifier."""
-        run = self.run
-        return load_classifier(run.base, run.labels, self.settings, run.precision, run.quantization)
+        return load_classifier(self.run)
 
     def rows(self, split: str) -> Dataset:
         """Return a split's rows as the collator takes them."""

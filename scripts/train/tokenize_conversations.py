@@ -11,6 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow
+
 from scripts.common.base_model import load_tokenizer
 from scripts.common.chat import IGNORED, Conversation, tokenize_conversation
 from scripts.common.cli import log, progress, step_main, step_parser
@@ -23,8 +25,9 @@ from scripts.tasks import task_of
 
 PREVIEWS = 5
 NAMED = 20  # ids listed per problem
-COLUMNS = {"id": "string", "input_ids": "[int32]", "labels": "[int32]"}
-VISION_COLUMNS = {**COLUMNS, "images": "[string]"}
+NUMBERS = pyarrow.list_(pyarrow.int32())
+COLUMNS = {"id": pyarrow.string(), "input_ids": NUMBERS, "labels": NUMBERS}
+VISION_COLUMNS = {**COLUMNS, "images": pyarrow.list_(pyarrow.string())}
 IMAGE_COUNTS = ("images", "image_tokens", "text_tokens", "most_image_tokens")
 
 
@@ -145,18 +148,12 @@ def records_of(path: Path, what: str) -> Iterator[Record]:
     return (Record.from_row(row) for row in progress(read_jsonl(path), what, count))
 
 
-def write_arrow(path: Path, rows: Iterator[dict], columns: dict[str, str], rows_per_batch: int = 1000) -> None:
+def write_arrow(path: Path, rows: Iterator[dict], columns: dict, rows_per_batch: int = 1000) -> None:
     """Stream rows into an Arrow file (streaming format, which `datasets` maps into memory), written atomically.
 
-    `columns` maps names to Arrow types, or to `[type]` for lists.
+    `columns` maps names to Arrow types.
     """
-    import pyarrow
-
-    def kind(name: str):
-        return pyarrow.list_(kind(name[1:-1])) if name.startswith("[") else pyarrow.type_for_alias(name)
-
-    schema = pyarrow.schema([(name, kind(what)) for name, what in columns.items()])
-    rows = iter(rows)
+    schema, rows = pyarrow.schema(columns), iter(rows)
     with (
         atomic_path(path) as beside,
         pyarrow.OSFile(str(beside), "wb") as sink,

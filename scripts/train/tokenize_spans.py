@@ -15,6 +15,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow
+
 from scripts.common.base_model import load_tokenizer
 from scripts.common.chat import IGNORED
 from scripts.common.cli import log, step_main
@@ -33,6 +35,7 @@ from scripts.train.span_alignment import (
 )
 from scripts.train.tokenize_conversations import (
     NAMED,
+    NUMBERS,
     PREVIEWS,
     length_summary,
     named,
@@ -41,8 +44,11 @@ from scripts.train.tokenize_conversations import (
     write_arrow,
 )
 
-NUMBERS = ("starts", "ends", "input_ids", "labels")
-COLUMNS = {"id": "string", "window": "int32", "start": "int32", **dict.fromkeys(NUMBERS, "[int32]")}
+COLUMNS = {
+    "id": pyarrow.string(),
+    **dict.fromkeys(("window", "start"), pyarrow.int32()),
+    **dict.fromkeys(("starts", "ends", "input_ids", "labels"), NUMBERS),
+}
 CHANGES = ("widened", "trimmed", "moved", "lost")
 
 

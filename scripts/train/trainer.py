@@ -1,6 +1,7 @@
 """The trainers of all tasks: TRL's for text and images, transformers' for token classification."""
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import transformers
@@ -9,7 +10,7 @@ from peft import get_peft_model
 from trl import SFTTrainer
 
 from scripts.common.chat import IGNORED
-from scripts.train.batches import EpochSampler, WithoutBlankRows, filled, with_blank_row
+from scripts.train.batches import EpochSampler, filled, with_blank_row, without_blank_rows
 from scripts.train.resumable import Resumable
 from scripts.train.sharding import Sharded
 
@@ -36,7 +37,7 @@ class Trainer(Sharded, Resumable, SFTTrainer):
         if options["args"].world_size > 1:
             rows = {name: options[name] for name in ("train_dataset", "eval_dataset") if options[name] is not None}
             options |= {name: with_blank_row(part) for name, part in rows.items()}
-            options["data_collator"] = WithoutBlankRows(options["data_collator"])
+            options["data_collator"] = partial(without_blank_rows, collate=options["data_collator"])
         super().__init__(*arguments, **options)
         if self.args.world_size > 1:
             # accelerate truncates what is gathered in an epoch's last micro-batches to the rows of the dataset, but TRL

@@ -5,6 +5,7 @@ they are trained, the projector is trained in full and the tower with its own ad
 """
 
 import re
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -22,18 +23,13 @@ LANGUAGE_MODEL = "model.language_model"
 PICTURES = "pictures"  # TRL processes a column `images` itself
 
 
-class VisionCollator:
-    """Collates rows to input_ids, labels, attention_mask and pixel_values; opens and scales the images.
+def collate_with_images(rows: list[dict], processor, folder: Path) -> dict[str, torch.Tensor]:
+    """Return rows as input_ids, labels, attention_mask and pixel_values; opens and scales the images.
 
     `folder` has the rows' images. A batch without images has no pixel_values.
     """
-
-    def __init__(self, processor, folder: Path):
-        self.processor, self.folder = processor, folder
-
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        images = [load_image(self.folder, name) for row in rows for name in row[PICTURES]]
-        return {**pad_batch(rows, self.processor.tokenizer.pad_token_id), **pixel_inputs(self.processor, images)}
+    images = [load_image(folder, name) for row in rows for name in row[PICTURES]]
+    return {**pad_batch(rows, processor.tokenizer.pad_token_id), **pixel_inputs(processor, images)}
 
 
 class VisionTrainer(Trainer):
@@ -78,7 +74,7 @@ class VisionTraining(TextTraining):
         self.vision = self.settings["vision"]
         self.processor = load_processor(self.run.base, self.vision["longest_edge"])
         self.tokenizer = self.processor.tokenizer
-        self.collator = VisionCollator(self.processor, self.run.images)
+        self.collator = partial(collate_with_images, processor=self.processor, folder=self.run.images)
 
     def rows(self, split: str) -> Dataset:
         """Return a split's rows with a column `pictures`, the names of their images."""

@@ -13,7 +13,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
 from scripts.common.vision import load_image, load_processor
 from scripts.train.batches import load_rows
-from scripts.train.vision_training import PICTURES, VisionCollator, target_pattern
+from scripts.train.vision_training import PICTURES, collate_with_images, target_pattern
 from tests.support.training import make_data, run_settings, train_in, train_step
 
 ALL = {"train_projector": True, "train_vision_tower": True}
@@ -99,7 +99,7 @@ def test_the_adapter_loads_with_plain_peft_and_changes_the_answers(data, train, 
     processor = load_processor(tiny_vision_base)
     row = load_rows(data / "tokens", "train")[0]
     image = load_image(data / "dataset", row["images"][0])
-    inputs = VisionCollator(processor, data / "dataset")([{**row, PICTURES: row["images"]}])
+    inputs = collate_with_images([{**row, PICTURES: row["images"]}], processor, data / "dataset")
     pixels = processor(images=[image], text="[IMG]", return_tensors="pt")["pixel_values"]
     assert torch.equal(inputs["pixel_values"], pixels)
     model = AutoModelForImageTextToText.from_pretrained(tiny_vision_base.parent, dtype=torch.float32).eval()
