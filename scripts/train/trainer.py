@@ -76,7 +76,7 @@ class Trainer(Sharded, Resumable, SFTTrainer):
     def set_sums(self, sums: dict) -> None:
         self._metrics["train"].clear()
         self._metrics["train"].update({name: list(values) for name, values in sums["metrics"].items()})
-        self._total_train_tokens = sums["tokens"]
+        self._total_train_tokens = self.logged_tokens = sums["tokens"]
 
     def evaluation(self) -> dict:
         """Return the loss per token of the evaluation that ends."""
