@@ -38,7 +38,7 @@ def models_from(source):
 
 
 def runs_where(attribute):
-    """Return the names of the runs whose task has an attribute of scripts/tasks/task.py, such as `classifies`."""
+    """Return the names of the runs whose task has an attribute of scripts/tasks, such as `classifies`."""
     return [name for name, run in CONFIG.runs.items() if getattr(TASKS[run.task], attribute)]
 
 

@@ -76,9 +76,8 @@ def label_section(scores: dict, style: bool) -> dict | None:
 
 def training_notes(facts: dict) -> list[str]:
     """Return a sentence for each time the training ran out of memory; `facts` is the content of training.json."""
-    tries = facts.get("tries", [])
     notes = []
-    for entry, after in pairwise(tries):
+    for entry, after in pairwise(facts.get("attempts", [])):
         if entry["ended"] in RAN_OUT and entry["micro_batch"] != after["micro_batch"]:
             batch = after["micro_batch"] * after["accumulation"] * facts.get("processes", 1)
             notes.append(

@@ -1,7 +1,7 @@
 """Convert a run's settings to configurations of TRL and PEFT."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -9,14 +9,20 @@ from scripts.common.cli import log
 from scripts.common.errors import UserError
 
 
-def batch_shape(micro_batch: int, accumulation: int, attempt: int, processes: int = 1) -> tuple[int, int]:
+def process_count(training: dict) -> int:
+    """Return the number of processes on all nodes; `training` is the run's section of that name."""
+    return training["processes"] * training["nodes"]
+
+
+def batch_shape(training: dict, attempt: int) -> tuple[int, int]:
     """Return micro-batch and accumulation per process for an attempt (1, 2, ...); the rows of a step stay the same.
 
     Processes share the micro-batches of a step, and if there are too few, the rows of each. Each further attempt halves
     the micro-batch while it is even, and doubles the accumulation.
     """
-    shared = math.gcd(accumulation, processes)
-    micro_batch, accumulation = micro_batch // (processes // shared), accumulation // shared
+    processes = process_count(training)
+    shared = math.gcd(training["accumulation"], processes)
+    micro_batch, accumulation = training["micro_batch"] // (processes // shared), training["accumulation"] // shared
     for _ in range(attempt - 1):
         if micro_batch % 2 == 0:
             micro_batch, accumulation = micro_batch // 2, accumulation * 2
@@ -34,27 +40,31 @@ def steps_to_stop_at(training: dict, rows: int) -> int | None:
     return wanted if wanted is not None and wanted < whole else None
 
 
-def training_arguments(
-    settings: dict, folder: Path, precision: str, shape: tuple[int, int], evaluates: bool, rows: int
-):
-    """Return TRL's SFTConfig for a run's settings and its number of training rows.
+def trainer_options(
+    settings: dict, folder: Path, precision: str, shape: tuple[int, int], splits: dict[str, Sequence], name: str
+) -> dict:
+    """Return a trainer's arguments, rows and callbacks for a run's settings; without validation rows nothing evaluates.
 
-    `shape` is a process's micro-batch and accumulation.
+    `shape` is a process's micro-batch and accumulation, `splits` has the rows of train and validation, and `name` is
+    that of the progress bar.
     """
     import torch
     from trl import SFTConfig
 
-    training, (micro_batch, accumulation) = settings["training"], shape
+    from scripts.train.callbacks import run_callbacks
+
+    training, (micro_batch, accumulation), rows = settings["training"], shape, splits["train"]
+    evaluates = len(splits["validation"]) > 0
     optimizer = training["optimizer"]
     if optimizer.startswith("paged_") and not torch.cuda.is_available():
         log.warning("%s needs CUDA: AdamW is used", optimizer)
         optimizer = "adamw_torch"
     when = {"strategy": "steps", "steps": training["eval_steps"]} if training["eval_steps"] else {"strategy": "epoch"}
     saves = when if evaluates or not training["checkpoint_steps"] else {"strategy": "no"}
-    return SFTConfig(
+    arguments = SFTConfig(
         output_dir=str(folder),
         num_train_epochs=training["epochs"],
-        max_steps=steps_to_stop_at(training, rows) or -1,
+        max_steps=steps_to_stop_at(training, len(rows)) or -1,
         learning_rate=training["learning_rate"],
         lr_scheduler_type=training["scheduler"],
         lr_scheduler_kwargs={"min_lr_rate": 0.1} if training["scheduler"] == "cosine_with_min_lr" else None,
@@ -78,8 +88,10 @@ def training_arguments(
         eval_steps=when.get("steps"),
         save_strategy=saves["strategy"],
         save_steps=saves.get("steps", 500),
+        save_total_limit=training["keep_checkpoints"],
         load_best_model_at_end=evaluates and training["keep_best"],
         metric_for_best_model="eval_loss" if evaluates else None,
+        restore_callback_states_from_checkpoint=True,
         report_to=training["report_to"] or "none",
         seed=settings["seed"],
         use_cpu=not torch.cuda.is_available(),
@@ -89,6 +101,12 @@ def training_arguments(
         disable_tqdm=True,
         run_name=folder.parents[1].name,
     )
+    return {
+        "args": arguments,
+        "train_dataset": rows,
+        "eval_dataset": splits["validation"] if evaluates else None,
+        "callbacks": run_callbacks(training, name, evaluates),
+    }
 
 
 def lora_config(lora: dict):

@@ -1,6 +1,6 @@
 """Make batches: order of rows per epoch, grouping by length, packing, and collation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -78,15 +78,10 @@ def pack_rows(rows, capacity: int, file: Path, made: bool = False):
     return pack_dataset(rows.select_columns(["input_ids", "labels"]), capacity, "bfd", options)
 
 
-class WithoutBlankRows:
-    """A collator that removes rows without labels if the batch has others, because a single process has none."""
-
-    def __init__(self, collator):
-        self.collator = collator
-
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        trained = [row for row in rows if any(label != IGNORED for label in row["labels"])]
-        return self.collator(trained or rows[:1])
+def without_blank_rows(rows: list[dict], collate: Callable) -> dict[str, torch.Tensor]:
+    """Collate rows; those without labels are removed if there are others, because a single process has none."""
+    trained = [row for row in rows if any(label != IGNORED for label in row["labels"])]
+    return collate(trained or rows[:1])
 
 
 def pack_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
@@ -107,15 +102,9 @@ def pack_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
     return batch
 
 
-class Collator:
-    """Collates plain or packed rows."""
-
-    def __init__(self, pad_id: int):
-        self.pad_id = pad_id
-
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        make = pack_batch if "seq_lengths" in rows[0] else pad_batch
-        return make(rows, self.pad_id)
+def collate(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
+    """Return plain or packed rows as a batch."""
+    return (pack_batch if "seq_lengths" in rows[0] else pad_batch)(rows, pad_id)
 
 
 def keeps_examples_apart(model, pad_id: int, vocabulary: int) -> bool:

@@ -1,14 +1,13 @@
 """Callbacks of the training loop: further checkpoints, early stopping, progress, energy."""
 
 import math
-from pathlib import Path
 
+import transformers
 from accelerate import PartialState
-from transformers import EarlyStoppingCallback, TrainerCallback
+from transformers import TrainerCallback
 
 from scripts.common.cli import Progress
 from scripts.common.errors import UserError
-from scripts.common.files import read_json
 from scripts.common.terminal import log, terminal
 from scripts.train.energy import EnergyMeter
 
@@ -36,10 +35,13 @@ class RefuseNoNumber(TrainerCallback):
             )
 
 
-def patience_counter(checkpoint: Path) -> int:
-    """Return the number of consecutive evaluations without improvement when a checkpoint was saved."""
-    saved = read_json(checkpoint / "trainer_state.json")["stateful_callbacks"].get("EarlyStoppingCallback")
-    return saved["attributes"]["early_stopping_patience_counter"] if saved else 0
+class EarlyStoppingCallback(transformers.EarlyStoppingCallback):
+    """transformers' early stopping; a run that had stopped early at the checkpoint it resumes from takes no step."""
+
+    def on_train_begin(self, args, state, control, **options):
+        super().on_train_begin(args, state, control, **options)
+        if self.early_stopping_patience_counter >= self.early_stopping_patience:
+            control.should_training_stop = True
 
 
 class TrainingBar(TrainerCallback):
@@ -75,14 +77,13 @@ class EnergyOfSteps(TrainerCallback):
             state.log_history[-1]["energy_joules"] = self.meter.since()
 
 
-def run_callbacks(training: dict, run: str, resumed: Path | None, evaluates: bool) -> list:
-    """Return the callbacks of a run; `resumed` is the checkpoint it resumes from, if any."""
+def run_callbacks(training: dict, name: str, evaluates: bool) -> list:
+    """Return the callbacks of a run; `name` is that of the progress bar."""
     callbacks = [EnergyOfSteps(), RefuseNoNumber()]
     if PartialState().is_main_process:
-        callbacks.append(TrainingBar(f"train {run}"))
+        callbacks.append(TrainingBar(f"train {name}"))
     if training["checkpoint_steps"]:
         callbacks.append(ExtraCheckpoints(training["checkpoint_steps"]))
     if training["early_stopping_patience"] and evaluates:
         callbacks.append(EarlyStoppingCallback(training["early_stopping_patience"]))
-        callbacks[-1].early_stopping_patience_counter = patience_counter(resumed) if resumed else 0
     return callbacks

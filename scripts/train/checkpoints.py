@@ -51,9 +51,11 @@ def checkpoints_in(folder: Path) -> list[Path]:
 def latest_checkpoint(folder: Path) -> Path | None:
     """Return the newest valid checkpoint whose best checkpoint, if it names one, is valid too; None if there is none.
 
-    Incomplete checkpoints (without a manifest) are removed. Altered ones and those of other runs are renamed with a
-    warning, and the previous one is used. Raises UserError for a checkpoint that contains code.
+    The main process logs it. Incomplete checkpoints (without a manifest) are removed. Altered ones and those of other
+    runs are renamed with a warning, and the previous one is used. Raises UserError for a checkpoint that contains code.
     """
+    from accelerate import PartialState
+
     shutil.rmtree(folder / SAVING, ignore_errors=True)
     for path in checkpoints_in(folder):
         manifest = trusted(path)
@@ -62,19 +64,11 @@ def latest_checkpoint(folder: Path) -> Path | None:
         best = manifest.get("best_step")
         if best is None or best == manifest["step"] or trusted(folder / checkpoint_name(best)):
             refuse_code(path)
+            if PartialState().is_main_process:
+                log.info("continues from step %d (%s)", step_of(path), path)
             return path
         warn(f"{path} is skipped: its best checkpoint (step {best}) is missing or incomplete")
     return None
-
-
-def checkpoint_to_take_up(folder: Path) -> Path | None:
-    """Return the checkpoint to resume from; the main process logs it."""
-    from accelerate import PartialState
-
-    path = latest_checkpoint(folder)
-    if path and PartialState().is_main_process:
-        log.info("continues from step %d (%s)", step_of(path), path)
-    return path
 
 
 def trusted(path: Path) -> dict | None:

@@ -47,6 +47,9 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def __getitem__(self, number: int) -> dict:
+        return {"number": number, "labels": self.labels[number]}
+
     @property
     def tokens(self) -> int:
         """The number of labelled tokens."""
@@ -114,44 +117,92 @@ class LiveFeatures:
         return torch.cat([found[number] for number in numbers])
 
 
-class CachedFeatures:
-    """Hidden states read from the file of `fill_cache`: rows by length, and within a row depth by depth.
+class SplitCache:
+    """A split's hidden states on disk: rows by length, and within a row depth by depth; `hidden` is their size.
 
-    `place` is the index of the depth in the file.
+    A JSON file next to them has the rows so far, whose states are flushed, and the seconds that they took.
     """
 
-    def __init__(
-        self, folder: Path, split: str, rows: Rows, hidden: int, dtype: torch.dtype, device, place: int, depths: int
-    ):
-        self.hidden, self.device, self.starts, self.rows = hidden, device, {}, rows
-        self.seconds = read_json(folder / f"{split}.json")["seconds"]
-        path, size = folder / f"{split}.bin", 0
-        for number in rows.by_length(range(len(rows))):
-            own = len(rows.labels[number]) * hidden
-            self.starts[number] = size + place * own
-            size += depths * own
-        self.values = torch.from_file(str(path), shared=False, size=size, dtype=dtype) if size else None
+    def __init__(self, folder: Path, split: str, rows: Rows, hidden: int, dtype: torch.dtype, depths: int):
+        self.split, self.rows, self.hidden, self.dtype, self.depths = split, rows, hidden, dtype, depths
+        self.path, self.record = folder / f"{split}.bin", folder / f"{split}.json"
+        self.order = rows.by_length(range(len(rows)))
 
-    def __call__(self, numbers: list[int]) -> torch.Tensor:
-        """Return the states [labelled tokens, hidden] of rows one after another."""
-        parts = [self.values[self.starts[n] : self.starts[n] + len(self.rows.labels[n]) * self.hidden] for n in numbers]
-        return torch.cat(parts).view(-1, self.hidden).to(self.device)
+    def size(self, rows: int) -> int:
+        """Return the bytes of the first rows: for each depth labelled tokens, times hidden size, times a number's."""
+        tokens = sum(len(self.rows.labels[number]) for number in self.order[:rows])
+        return tokens * self.hidden * self.dtype.itemsize * self.depths
+
+    def done(self) -> dict:
+        """Return the rows that are cached and the seconds that they took; nothing if the file system lost states."""
+        if self.record.is_file() and self.path.is_file():
+            done = read_json(self.record)
+            if self.path.stat().st_size >= self.size(done["rows"]):
+                return done
+        return {"rows": 0, "seconds": 0.0}
+
+    def is_filled(self) -> bool:
+        """Return whether all hidden states of the split are cached."""
+        return self.done()["rows"] == len(self.rows)
+
+    def fill(self, live: LiveFeatures, stopped: Callable[[], bool]) -> None:
+        """Write the hidden states, continuing an interrupted pass; they are flushed every half minute.
+
+        Raises UserError when asked to stop.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        done = self.done()
+        rows, started, flushed = done["rows"], time.monotonic(), time.monotonic()
+        bar = Progress(f"hidden states {self.split}", len(self.order), rows)
+        with open(self.path, "r+b" if self.path.exists() else "w+b") as file:
+            file.truncate(self.size(rows))
+            file.seek(self.size(rows))
+
+            def flush() -> None:
+                file.flush()
+                os.fsync(file.fileno())
+                seconds = round(done["seconds"] + time.monotonic() - started, 3)
+                write_json(self.record, {"rows": rows, "seconds": seconds})
+
+            for batch in live.batches(self.order[rows:]):
+                for states in live.forward(batch):
+                    file.write(states.to(self.dtype).contiguous().view(torch.uint8).cpu().numpy().data)
+                rows += len(batch)
+                bar.advance(len(batch))
+                if stopped():
+                    flush()
+                    raise UserError(
+                        f"stopped after {rows} of {len(self.order)} rows of {self.split}",
+                        remedy="the hidden states so far are kept; run again to continue",
+                    )
+                if time.monotonic() - flushed >= FLUSH_SECONDS:
+                    flush()
+                    flushed = time.monotonic()
+            flush()
+
+    def source(self, place: int, device: str) -> Callable[[list[int]], torch.Tensor]:
+        """Return the function from row numbers to their states [labelled tokens, hidden] of the depth at a place."""
+        spans, size = {}, 0
+        for number in self.order:
+            one = len(self.rows.labels[number]) * self.hidden
+            spans[number] = slice(size + place * one, size + (place + 1) * one)
+            size += self.depths * one
+        values = torch.from_file(str(self.path), shared=False, size=size, dtype=self.dtype) if size else None
+        return lambda numbers: torch.cat([values[spans[n]] for n in numbers]).view(-1, self.hidden).to(device)
 
 
-class Standardized:
-    """Hidden states standardized to mean 0 and deviation 1 over the training split's labelled tokens.
+def standardized(source: Callable[[list[int]], torch.Tensor], statistics: torch.Tensor) -> Callable:
+    """Return a source of a source's states, standardized to mean 0 and deviation 1 over the training split, in float32.
 
-    `source` returns the states; `statistics` has their mean and deviation [2, hidden] in float32.
+    `statistics` has mean and deviation [2, hidden] in float32.
     """
 
-    def __init__(self, source: Callable[[list[int]], torch.Tensor], statistics: torch.Tensor):
-        self.source, self.statistics = source, statistics
-
-    def __call__(self, numbers: list[int]) -> torch.Tensor:
-        """Return the standardized states [labelled tokens, hidden] of rows one after another, in float32."""
-        states = self.source(numbers).float()
-        mean, deviation = self.statistics.to(states.device)
+    def features(numbers: list[int]) -> torch.Tensor:
+        states = source(numbers).float()
+        mean, deviation = statistics.to(states.device)
         return (states - mean) / deviation
+
+    return features
 
 
 def feature_statistics(source: Callable[[list[int]], torch.Tensor], rows: Rows) -> torch.Tensor:
@@ -176,21 +227,16 @@ def fold_statistics(head: torch.nn.Linear, statistics: torch.Tensor) -> None:
         head.weight.copy_(weight)
 
 
-def cache_bytes(tokens: int, hidden: int, dtype: torch.dtype, depths: int = 1) -> int:
-    """Return the size of a cache: labelled tokens times hidden size times the bytes of a number, for each depth."""
-    return tokens * hidden * dtype.itemsize * depths
-
-
-def cache_decision(wish: str, needed: int, max_gb: float, free: int) -> tuple[bool, str]:
+def cache_decision(setting: str, needed: int, max_gb: float, free: int) -> tuple[bool, str]:
     """Return whether to cache the hidden states, and why; sizes in bytes, `free` is the free disk space.
 
     Raises UserError if they must be cached (`always`) and the disk has too little space.
     """
     size = f"{needed / 2**30:.2f} GiB"
     fits_disk = needed <= DISK_SHARE * free
-    if wish == "never":
+    if setting == "never":
         return False, f"head.cache is 'never'; {size} would be needed"
-    if wish == "always":
+    if setting == "always":
         if not fits_disk:
             raise UserError(
                 f"the hidden states need {size} of disk, {free / 2**30:.2f} GiB are free",
@@ -209,52 +255,3 @@ def free_disk(folder: Path) -> int:
     own = sum(path.stat().st_size for path in folder.glob("*")) if folder.is_dir() else 0
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.is_dir())
     return shutil.disk_usage(existing).free + own
-
-
-def is_filled(folder: Path, split: str, rows: Rows, needed: int) -> bool:
-    """Return whether all hidden states of a split, `needed` bytes, are cached."""
-    path, record = folder / f"{split}.bin", folder / f"{split}.json"
-    done = record.is_file() and path.is_file() and path.stat().st_size == needed
-    return done and read_json(record)["rows"] == len(rows)
-
-
-def fill_cache(live: LiveFeatures, folder: Path, split: str, dtype: torch.dtype, stopped: Callable[[], bool]) -> None:
-    """Write a split's hidden states to `folder`, continuing an interrupted pass.
-
-    Every half minute the states are flushed, and the number of rows so far is written to a JSON file. A pass continues
-    after those rows. Raises UserError when asked to stop.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path, record = folder / f"{split}.bin", folder / f"{split}.json"
-    order = live.rows.by_length(range(len(live.rows)))
-    done = read_json(record) if record.is_file() and path.is_file() else {"rows": 0, "seconds": 0.0}
-    counted = sum(len(live.rows.labels[number]) for number in order[: done["rows"]])
-    written = cache_bytes(counted, live.backbone.config.hidden_size, dtype, len(live.inner) + 1)
-    if written and path.stat().st_size < written:  # lost by the file system
-        done, written = {"rows": 0, "seconds": 0.0}, 0
-    bar = Progress(f"hidden states {split}", len(order), done["rows"])
-    rows, started, flushed = done["rows"], time.monotonic(), time.monotonic()
-    with open(path, "r+b" if path.exists() else "w+b") as file:
-        file.truncate(written)
-        file.seek(written)
-
-        def flush() -> None:
-            file.flush()
-            os.fsync(file.fileno())
-            write_json(record, {"rows": rows, "seconds": round(done["seconds"] + time.monotonic() - started, 3)})
-
-        for batch in live.batches(order[rows:]):
-            for states in live.forward(batch):
-                file.write(states.to(dtype).contiguous().view(torch.uint8).cpu().numpy().data)
-            rows += len(batch)
-            bar.advance(len(batch))
-            if stopped():
-                flush()
-                raise UserError(
-                    f"stopped after {rows} of {len(order)} rows of {split}",
-                    remedy="the hidden states so far are kept; run again to continue",
-                )
-            if time.monotonic() - flushed >= FLUSH_SECONDS:
-                flush()
-                flushed = time.monotonic()
-        flush()

@@ -46,35 +46,31 @@ def end_at_layer(config: dict, layer: int) -> dict:
     return {**config, "num_hidden_layers": layer, **types}
 
 
-def load_classifier(
-    manifest: Path, labels: list[str], settings: dict, precision: str, quantization=None, layer: int | None = None
-):
-    """Load a base as its architecture's token classifier, onto the first GPU or the CPU; `score` is a fresh `Head`.
+def load_classifier(run, layer: int | None = None):
+    """Load the base of a `HeadRun` as its architecture's token classifier, onto the first GPU or the CPU.
 
-    `settings` is the run's: head.dropout, training.attention and the seed of the head's weights. The model ends at
-    `layer`, counted from 1; None keeps all layers.
+    `score` is a fresh `Head`. The model ends at `layer`, counted from 1; None keeps all layers.
     """
     from transformers import AutoConfig, AutoModelForTokenClassification
 
-    facts = check_manifest(manifest)
-    folder, attention = Path(manifest).parent, settings["training"]["attention"]
-    trust = facts.get("trust_remote_code", False)
-    config = classifier_config(folder, labels, settings["head"]["dropout"])
+    trust, folder = check_manifest(run.base).get("trust_remote_code", False), run.base.parent
+    attention = run.settings["training"]["attention"]
+    config = classifier_config(folder, run.labels, run.settings["head"]["dropout"])
     if layer is not None and layer < config.get("num_hidden_layers", 0):
         config = end_at_layer(config, layer)
     options = {} if attention == "auto" else {"attn_implementation": attention}
     model = AutoModelForTokenClassification.from_pretrained(
         folder,
         config=AutoConfig.from_pretrained(folder, trust_remote_code=trust).from_dict(config),
-        dtype=torch_dtype(precision),
-        quantization_config=quantization,
+        dtype=torch_dtype(run.precision),
+        quantization_config=run.quantization,
         device_map={"": 0 if torch.cuda.is_available() else "cpu"},
         use_safetensors=True,
         trust_remote_code=trust,
         **options,
     )
     model.config.use_cache = False
-    model.score = new_head(folder, labels, settings["seed"]).to(model.device)
+    model.score = new_head(folder, run.labels, run.settings["seed"]).to(model.device)
     return model
 
 

@@ -73,6 +73,10 @@ class HeadRun(TrainingRun):
     def quantization(self):
         return four_bit(self.four_bit, self.precision) if self.four_bit else None
 
+    def weight_of_labels(self, weights: list[float]) -> dict[str, float]:
+        """Return the loss weight of each label, for the facts."""
+        return dict(zip(self.labels, (round(weight, 6) for weight in weights), strict=True))
+
     def save(self, head, adapter: Callable[[Path], None] | None = None, layer: int | None = None) -> None:
         """Write the head's folder atomically, its manifest last; `adapter` writes further files into it.
 

@@ -70,7 +70,7 @@ def run_here(command: list[str], count: int, exchange: Path, node: int = 0, node
     with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
         environment = {**os.environ, "WORLD_SIZE": str(count * nodes), "LOCAL_WORLD_SIZE": str(count)}
         if nodes == 1:
-            environment[RENDEZVOUS] = f"file://{folder}/meeting"
+            environment[RENDEZVOUS] = f"file://{folder}/rendezvous"
             environment |= dict.fromkeys(("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"), "lo")
         processes = []
         with Stopper(processes) as stopper:
@@ -78,7 +78,8 @@ def run_here(command: list[str], count: int, exchange: Path, node: int = 0, node
                 names = {"RANK": str(node * count + number), "LOCAL_RANK": str(number)}
                 # The first process writes to the terminal, because it shows the progress; the others write to the log.
                 to = terminal.stream if node == number == 0 and terminal.apart_from_log else None
-                processes.append(start(command, {**environment, **names}, to))
+                variables = {**environment, **names}
+                processes.append(subprocess.Popen(command, env=variables, stderr=to, preexec_fn=as_helper))
             if stopper.asked:  # by a signal that came before all had started
                 stopper.stop()
             return first_failure(processes, stopper, exchange, node * count)
@@ -91,16 +92,11 @@ def as_helper() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def start(command: list[str], environment: dict[str, str], to, before=as_helper) -> subprocess.Popen:
-    """Start a process that ends with this one; `to` is the stream for its stderr (None: that of this process)."""
-    return subprocess.Popen(command, env=environment, stderr=to, preexec_fn=before)
-
-
 class Stopper:
     """Passes SIGTERM, and signals with the same meaning, on to processes as one signal; `asked` is true after one came.
 
     srun kills its processes on SIGTERM, but passes SIGUSR1 on, so SIGUSR1 has the same meaning here. After the block
-    all processes have ended.
+    all processes have ended: those that still run after GRACE seconds are killed.
     """
 
     def __init__(self, processes: list[subprocess.Popen], signal_to_pass_on: int = signal.SIGTERM):
@@ -118,7 +114,13 @@ class Stopper:
     def __exit__(self, *_) -> None:
         for number, before in self.before.items():
             signal.signal(number, before)
-        end(self.processes)
+        deadline = time.monotonic() + GRACE
+        for process in self.processes:
+            try:
+                process.wait(max(deadline - time.monotonic(), 0))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 def first_failure(processes: list[subprocess.Popen], stopper: Stopper, exchange: Path, first: int) -> int:
@@ -144,17 +146,6 @@ def first_failure(processes: list[subprocess.Popen], stopper: Stopper, exchange:
         time.sleep(0.1)
 
 
-def end(processes: list[subprocess.Popen]) -> None:
-    """Wait for the running processes, and kill them after GRACE seconds."""
-    deadline = time.monotonic() + GRACE
-    for process in processes:
-        try:
-            process.wait(max(deadline - time.monotonic(), 0))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
 def run_on_nodes(command: list[str], arguments, exchange: Path) -> int:
     """Start this file with srun once on each node of the Slurm job; return the exit status."""
     training = arguments.settings["training"]
@@ -172,8 +163,9 @@ def run_on_nodes(command: list[str], arguments, exchange: Path) -> int:
     ]  # fmt: skip
     # This runs on the first node of the job, as the job's script does.
     port = str(20000 + int(job) % 20000)
-    meeting = {RENDEZVOUS: "env://", "MASTER_ADDR": socket.gethostname(), "MASTER_PORT": port}
-    process = start(launch, {**os.environ, **meeting}, terminal.stream, die_with_parent)
+    rendezvous = {RENDEZVOUS: "env://", "MASTER_ADDR": socket.gethostname(), "MASTER_PORT": port}
+    variables = {**os.environ, **rendezvous}
+    process = subprocess.Popen(launch, env=variables, stderr=terminal.stream, preexec_fn=die_with_parent)
     with Stopper([process], signal.SIGUSR1):
         return process.wait()
 

@@ -39,28 +39,21 @@ def adapter_updates(folder: Path) -> dict[str, Callable]:
         raise UserError(f"has {', '.join(other)}, which can't be merged", folder / "adapter_config.json")
     scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
     tensors = load_file(folder / "adapter_model.safetensors")
-    used = set()
-
-    def take(name: str):
-        used.add(name)
-        return tensors[name].float()
-
     updates = {}
-    for name in tensors:
+    for name in list(tensors):
         if name.startswith(f"{PREFIX}{PROJECTOR}.") and ".lora_" not in name:
-            updates[name.removeprefix(PREFIX)] = replaced_weight(take(name))
+            updates[name.removeprefix(PREFIX)] = replaced_weight(tensors.pop(name).float())
         elif name.endswith(".lora_A.weight"):
             module = name.removesuffix(".lora_A.weight")
-            a, b = take(name), take(f"{module}.lora_B.weight")
-            magnitude = take(f"{module}.lora_magnitude_vector") if config.get("use_dora") else None
-            updates[f"{module.removeprefix(PREFIX)}.weight"] = merged_weight(a, b, scale, magnitude)
-    unknown = sorted(set(tensors) - used)
-    if unknown:
-        raise UserError(f"holds tensors that can't be merged: {', '.join(unknown[:3])}", folder)
+            parts = ["lora_A.weight", "lora_B.weight", *(["lora_magnitude_vector"] if config.get("use_dora") else [])]
+            trained = [tensors.pop(f"{module}.{part}").float() for part in parts]
+            updates[f"{module.removeprefix(PREFIX)}.weight"] = merged_weight(scale, *trained)
+    if tensors:
+        raise UserError(f"holds tensors that can't be merged: {', '.join(sorted(tensors)[:3])}", folder)
     return updates
 
 
-def merged_weight(a, b, scale: float, magnitude=None) -> Callable:
+def merged_weight(scale: float, a, b, magnitude=None) -> Callable:
     """Return the function that merges A [r, in], B [out, r] and a magnitude [out] into a weight [out, in]."""
     import torch
 

@@ -12,7 +12,7 @@ from scripts.common.cli import log
 from scripts.common.errors import UserError
 from scripts.common.files import write_jsonl
 from scripts.common.terminal import terminal
-from scripts.train.arguments import batch_shape
+from scripts.train.arguments import batch_shape, process_count
 from scripts.train.memory import has_risen, memory_limit_mb, oom_kills, out_of_memory, peak_memory_mb
 
 DONE = "done"
@@ -30,7 +30,7 @@ class RetryLog:
 
     def __init__(self, folder: Path, run: str, training: dict, last: int | None = None):
         self.path, self.run, self.training = folder / "attempts.jsonl", run, training
-        self.last = last or next(a for a in range(1, 99) if self.shape(a) == self.shape(a + 1))
+        self.last = last or next(a for a in range(1, 99) if batch_shape(training, a) == batch_shape(training, a + 1))
         self.all = self.read()
 
     def read(self) -> list[dict]:
@@ -52,12 +52,8 @@ class RetryLog:
         ]
         return min(max(too_large, default=0) + 1, self.last)
 
-    def shape(self, attempt: int) -> tuple[int, int]:
-        processes = self.training["processes"] * self.training["nodes"]
-        return batch_shape(self.training["micro_batch"], self.training["accumulation"], attempt, processes)
-
     def begin(self, attempt: int) -> None:
-        micro_batch, accumulation = self.shape(attempt)
+        micro_batch, accumulation = batch_shape(self.training, attempt)
         if self.all:
             before = self.all[-1]
             log.info("the previous training ended: %s", before["ended"])
@@ -78,8 +74,8 @@ class RetryLog:
 
     def end(self, how: str) -> None:
         """Log how the training ended; the memory use of several processes is not known here."""
-        alone = self.training["processes"] * self.training["nodes"] == 1
-        self.all[-1] |= {"ended": how, **({"memory_mb": peak_memory_mb()} if alone else {})}
+        memory = {"memory_mb": peak_memory_mb()} if process_count(self.training) == 1 else {}
+        self.all[-1] |= {"ended": how, **memory}
         write_jsonl(self.path, self.all, part=True)
 
     def facts(self) -> list[dict]:
@@ -100,13 +96,13 @@ def train_with_oom_retry(retries: RetryLog, train: Callable[[int], tuple[list[di
         try:
             curve, facts = train(attempt)
             retries.end(DONE)
-            return curve, facts | {"tries": retries.facts()}
+            return curve, facts | {"attempts": retries.facts()}
         except BaseException as error:
             if not out_of_memory(error):
                 retries.end(str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
                 raise
             retries.end(RAN_OUT)
             if attempt >= retries.last:
-                micro_batch = retries.shape(attempt)[0]
+                micro_batch, _ = batch_shape(retries.training, attempt)
                 raise UserError(f"out of memory with a micro-batch of {micro_batch}", remedy=remedy) from None
         clear_device_cache(garbage_collection=True)

@@ -61,7 +61,7 @@ def any_process(answer: bool) -> bool:
     return bool(flag)
 
 
-def work(arguments, train: Callable[[int], tuple[list[dict], dict]]) -> None:
+def work(arguments, train: Callable[[], tuple[list[dict], dict]]) -> None:
     """Train with the other processes; the main process writes the result, a process that fails writes why.
 
     A process that failed exits at once: a normal exit would wait for the others, which wait for it.
@@ -69,7 +69,7 @@ def work(arguments, train: Callable[[int], tuple[list[dict], dict]]) -> None:
     use_threads(arguments.threads)
     try:
         with process_group():
-            curve, facts = train(arguments.attempt)
+            curve, facts = train()
             if os.environ["RANK"] == "0":
                 write_json(arguments.exchange / RESULT, {"curve": curve, "facts": facts})
     except Exception as error:

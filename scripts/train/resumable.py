@@ -12,13 +12,12 @@ from pathlib import Path
 
 import numpy
 import torch
-from transformers import TrainerCallback, TrainerState
+from transformers import TrainerCallback
 from transformers.trainer_pt_utils import nested_gather
 
 from scripts.common.cli import log
 from scripts.common.files import read_json, write_json
 from scripts.train.batches import EpochSampler
-from scripts.train.callbacks import patience_counter
 from scripts.train.checkpoints import SAVING, checkpoint_name, finish_checkpoint, remove_old, step_of, unwritable
 from scripts.train.memory import peak_memory_mb
 from scripts.train.processes import any_process
@@ -31,33 +30,16 @@ class EvaluationStoppedError(Exception):
     """SIGTERM arrived during an evaluation."""
 
 
-class InTraining(TrainerCallback):
-    """Calls the trainer's methods at the events of its loop."""
+class Resumable(TrainerCallback):
+    """Mixin for a trainer, which is also a callback of its own loop.
 
-    def __init__(self, trainer: "Resumable"):
-        self.trainer = trainer
-
-    def on_train_begin(self, args, state, control, **_):
-        self.trainer.take_up()
-
-    def on_substep_end(self, args, state, control, **_):
-        self.trainer.after_micro_batch()
-
-    def on_prediction_step(self, args, state, control, **_):
-        if self.trainer.is_in_train and self.trainer.may_stop_alone():
-            raise EvaluationStoppedError
-
-
-class Resumable:
-    """Mixin for a trainer: `row_seed` determines the order of rows, `group_rows` groups them by length.
-
-    `stop` says whether SIGTERM arrived. The newest `keep_checkpoints` checkpoints and the best one are kept. The
-    trainer's `sums()` returns its sums since the last log, ready for JSON, and `set_sums` restores them.
+    `group_rows` groups rows by length; `stop` says whether SIGTERM arrived. The newest `args.save_total_limit`
+    checkpoints and the best one are kept. A trainer has the methods `sums`, which returns its sums since the last log,
+    ready for JSON, `set_sums`, which restores them, `since_log` (tokens and metrics) and `evaluation` (metrics).
     """
 
-    def __init__(self, *arguments, row_seed: int, group_rows: bool, stop: StopOnTerm, keep_checkpoints: int, **options):
-        self.row_seed, self.group_rows = row_seed, group_rows
-        self.stop, self.keep_checkpoints = stop, keep_checkpoints
+    def __init__(self, *arguments, group_rows: bool, stop: StopOnTerm, **options):
+        self.group_rows, self.stop = group_rows, stop
         self.logged_at, self.step_and_place = time.monotonic(), (-1, 0)
         self.resumed: Path | None = None
         self.saved: str | None = None  # the checkpoint of the current state
@@ -65,7 +47,7 @@ class Resumable:
         self.updates_per_epoch: int | None = None
         self.order: EpochSampler | None = None
         super().__init__(*arguments, **options)
-        self.add_callback(InTraining(self))
+        self.add_callback(self)
 
     @property
     def folder(self) -> Path:
@@ -77,22 +59,17 @@ class Resumable:
         at_once = self.args.train_batch_size * processes
         group = at_once * self.args.gradient_accumulation_steps if self.group_rows else None
         if processes == 1:
-            self.order = EpochSampler(lengths, self.row_seed, group)
+            self.order = EpochSampler(lengths, self.args.seed, group)
         else:
-            self.order = EpochSampler(lengths[:-1], self.row_seed, group, multiple=at_once)
+            self.order = EpochSampler(lengths[:-1], self.args.seed, group, multiple=at_once)
         return self.order
 
-    def train_or_finish(self, resumed: Path | None, patience: int | None) -> None:
-        """Train, from a checkpoint if there is one; do nothing if the run had stopped early at that checkpoint.
+    def train_from(self, resumed: Path | None) -> None:
+        """Train, from a checkpoint if there is one.
 
         Raises UserError on SIGTERM, after writing a checkpoint of the last complete step.
         """
         self.resumed = resumed
-        if resumed and patience and patience_counter(resumed) >= patience:
-            self.state = TrainerState.load_from_json(resumed / "trainer_state.json")
-            self.state.best_model_checkpoint = self.best_checkpoint()
-            self._load_best_model()
-            return
         try:
             self.train(resume_from_checkpoint=str(resumed) if resumed else None)
         finally:
@@ -105,14 +82,19 @@ class Resumable:
         self.step_and_place = (step, place)
         return place
 
-    def speed(self, tokens: int) -> dict:
-        """Return the seconds since the last call, tokens per second and the memory used, for a point of the curve."""
-        now = time.monotonic()
-        seconds, self.logged_at = now - self.logged_at, now
-        speed = round(tokens / seconds, 1) if seconds else None
-        return {"seconds": round(seconds, 3), "tokens_per_second": speed, "memory_mb": peak_memory_mb()}
+    def log(self, logs, start_time=None):
+        """Log speed and memory with each training loss, and the loss per token of an evaluation."""
+        if "eval_loss" in logs:
+            logs |= self.evaluation()
+        if "loss" in logs:
+            tokens, metrics = self.since_log()
+            now = time.monotonic()
+            seconds, self.logged_at = now - self.logged_at, now
+            logs |= {**metrics, "seconds": round(seconds, 3), "memory_mb": peak_memory_mb()}
+            logs["tokens_per_second"] = round(tokens / seconds, 1) if seconds else None
+        super().log(logs, start_time)
 
-    def take_up(self) -> None:
+    def on_train_begin(self, *_, **__) -> None:
         """Restore what transformers does not: sums since the last log, best checkpoint, an interrupted evaluation."""
         self.stop.at_once = False
         if self.resumed is None:
@@ -172,7 +154,7 @@ class Resumable:
         """Return whether to stop within a step; several processes stop together at its end."""
         return self.stop.asked and self.args.world_size == 1
 
-    def after_micro_batch(self) -> None:
+    def on_substep_end(self, *_, **__) -> None:
         """When asked to stop, restore the state after the last step, save it, and stop."""
         if self.may_stop_alone():
             if self.last_step is not None:
@@ -181,6 +163,11 @@ class Resumable:
                 self._tr_loss.copy_(loss)
                 self.set_sums(sums)
             self.save_and_stop(due=False, anew=self.last_step is not None)
+
+    def on_prediction_step(self, *_, **__) -> None:
+        """When asked to stop, stop the evaluation."""
+        if self.is_in_train and self.may_stop_alone():
+            raise EvaluationStoppedError
 
     def save_and_stop(self, due: bool, anew: bool = True) -> None:
         """Save a checkpoint, unless this step has one, and raise the error that ends the training."""
@@ -241,6 +228,6 @@ class Resumable:
                 (beside / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nothing reads
                 beside.rename(beside.with_name(name))
                 finish_checkpoint(self.folder, name, step=step, best_step=best)
-                remove_old(self.folder, self.keep_checkpoints, best)
+                remove_old(self.folder, self.args.save_total_limit, best)
             self.accelerator.wait_for_everyone()
         self.saved = name

@@ -11,10 +11,6 @@ from scripts.common.errors import UserError
 SIGNALS = {signal.SIGTERM: "SIGTERM", signal.SIGINT: "Ctrl-C", signal.SIGURG: "the warning of a time limit"}
 
 
-class StoppedAtOnceError(UserError):
-    """The signal arrived outside the training loop."""
-
-
 class StopOnTerm:
     """Handles the signals; `asked` is true after one arrived, `reason` says which. Further signals are ignored.
 
@@ -33,7 +29,7 @@ class StopOnTerm:
             return
         self.asked, self.reason = True, SIGNALS[number]
         if self.at_once:
-            raise StoppedAtOnceError(f"stopped by {self.reason} outside the training loop", remedy="run again")
+            raise UserError(f"stopped by {self.reason} outside the training loop", remedy="run again")
 
     def error(self, step: int, steps: int) -> UserError:
         """Return the error that ends a training whose checkpoint is written."""

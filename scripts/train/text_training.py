@@ -1,33 +1,111 @@
-"""Training of text runs; a task that trains otherwise has a subclass of `TextTraining` (see train_model.py)."""
+"""Training of text runs; a task that trains otherwise has a subclass of `TextTraining`."""
 
+from functools import partial
 from pathlib import Path
 
+import torch
+from accelerate import PartialState
 from datasets import Dataset
+from transformers import set_seed
 
-from scripts.common.base_model import load_tokenizer
-from scripts.train.arguments import lora_config
-from scripts.train.batches import Collator
+from scripts.common.base_model import four_bit, keep_layout, load_base, load_tokenizer
+from scripts.common.cli import log
+from scripts.common.files import atomic_folder, check_manifest, read_json, write_manifest
+from scripts.common.number_format import torch_dtype
+from scripts.common.vision import lower_longest_edge
+from scripts.model.tokenizer_files import copy_tokenizer_files
+from scripts.train.arguments import lora_config, missing_target_modules, trainer_options
+from scripts.train.batches import collate, keeps_examples_apart, load_rows, pack_rows
+from scripts.train.checkpoints import latest_checkpoint
+from scripts.train.energy import EnergyMeter
+from scripts.train.memory import loading
+from scripts.train.sharding import adapter_weights, whole_model
+from scripts.train.stop import StopOnTerm
 from scripts.train.trainer import Trainer
+from scripts.train.training_run import SPLITS, TrainingRun, check_packages, tidy_adapter_config
 
 
 class TextTraining:
-    """The tokenizer, collator and trainer of a run, and how its rows and model are prepared.
+    """The training of a run: its tokenizer, collator and trainer, and how its rows and model are prepared.
 
-    `options` are further ones of the trainer, `manifest` further facts for the manifest of the trained model.
+    `options` are further arguments of the trainer, `manifest` further facts for the manifest of the trained model.
     """
 
-    trainer = Trainer
+    trainer, reads_images = Trainer, False
 
-    def __init__(self, base: Path, images: Path | None, settings: dict):
-        self.settings, self.tokenizer = settings, load_tokenizer(base)
-        self.collator, self.options, self.manifest = Collator(self.tokenizer.pad_token_id), {}, {}
+    def __init__(self, run: TrainingRun):
+        self.stop, self.meter, self.processes = StopOnTerm(), EnergyMeter(), PartialState()
+        self.run, self.settings, self.packing = run, run.settings, "off"
+        self.options, self.manifest = {}, {}
+        self.load_tokenizer()
 
-    def rows(self, dataset: Dataset) -> Dataset:
-        """Return tokenized rows as the collator takes them."""
-        return dataset
+    def load_tokenizer(self) -> None:
+        """Set the tokenizer and the collator."""
+        self.tokenizer = load_tokenizer(self.run.base)
+        self.collator = partial(collate, pad_id=self.tokenizer.pad_token_id)
 
-    def freeze(self, model) -> None:
-        """Freeze the untrained parts of a model."""
+    def train(self) -> tuple[list[dict], dict]:
+        """Train and write the adapter's (or, for the method `full`, the model's) folder; return curve and facts.
+
+        Raises UserError if a loss is not a number, on SIGTERM, and for settings that this machine does not support.
+        """
+        run, settings = self.run, self.settings
+        check_packages(settings["training"])
+        folder = run.folder(run.precision)
+        with self.processes.main_process_first():
+            resumed = latest_checkpoint(folder)
+        set_seed(settings["seed"])
+        with loading():
+            model = keep_layout(self.load())
+        model.config.use_cache = False
+        splits = {split: self.rows(split) for split in SPLITS}
+        splits["train"] = self.pack(splits["train"], model, folder)
+        self.prepare(model)
+        adapter = {"peft_config": self.lora_config(model)} if settings["method"] != "full" else {}
+        with missing_target_modules():
+            trainer = self.trainer(
+                model=model,
+                processing_class=self.tokenizer,
+                data_collator=self.collator,
+                group_rows=settings["training"]["group_by_length"] and self.packing != "on",
+                stop=self.stop,
+                **trainer_options(settings, folder, run.precision, run.shape, splits, run.name),
+                **self.options,
+                **adapter,
+            )
+        trainer.train_from(resumed)
+        self.save(trainer.model)
+        return run.result(trainer, self.meter, rows=len(splits["train"]), **self.facts(splits["train"]))
+
+    def load(self):
+        """Load the base; every process must call this."""
+        settings, precision, quantization = self.settings, self.run.precision, None
+        if settings["method"] == "qlora":
+            quantization = four_bit(settings["qlora"], precision, self.reads_images)
+        dtype = torch_dtype("fp32" if settings["method"] == "full" else precision)
+        shards = self.processes.num_processes if settings["training"]["sharding"] == "fsdp" else 1
+        attention = settings["training"]["attention"]
+        return load_base(self.run.base, dtype, quantization, attention, self.reads_images, shards=shards)
+
+    def rows(self, split: str) -> Dataset:
+        """Return a split's rows as the collator takes them."""
+        return load_rows(self.run.tokens, split)
+
+    def pack(self, rows: Dataset, model, folder: Path) -> Dataset:
+        """Return the training rows, packed if configured and possible; `packing` then says whether they are packed."""
+        settings = self.settings["tokens"]
+        if not settings["packing"]:
+            return rows
+        if not keeps_examples_apart(model, self.tokenizer.pad_token_id, model.config.vocab_size):
+            log.warning("packing is not used: with this attention, packed examples attend to each other")
+            self.packing = "not used: with this attention, packed examples attend to each other"
+            return rows
+        self.packing, file = "on", folder / "packed" / "train.arrow"
+        with self.processes.main_process_first():  # an earlier attempt's packed rows are written again: no checksum
+            return pack_rows(rows, settings["max_length"], file, made=not self.processes.is_main_process)
+
+    def prepare(self, model) -> None:
+        """Prepare a loaded model for training, for example by freezing the untrained parts."""
 
     def lora_config(self, model):
         """Return PEFT's configuration of the adapter."""
@@ -35,4 +113,30 @@ class TextTraining:
 
     def facts(self, rows: Dataset) -> dict:
         """Return further facts on the training."""
-        return {}
+        sharding = self.settings["training"]["sharding"]
+        return {"packing": self.packing, "processes": self.processes.num_processes, "sharding": sharding}
+
+    def save(self, model) -> None:
+        """Write the folder of the trained weights atomically, its manifest last; every process must call this."""
+        model, method = whole_model(model), self.settings["method"]
+        if not self.processes.is_main_process:
+            return
+        base, facts = self.run.base, check_manifest(self.run.base)
+        trust = facts.get("trust_remote_code", False)
+        with atomic_folder(self.run.output) as folder:
+            if method == "full":
+                save_full_model(model, base.parent, folder, trust)
+                lower_longest_edge(folder, self.manifest.get("longest_edge"))
+            else:
+                model.save_pretrained(folder, state_dict=adapter_weights(model))
+                (folder / "README.md").unlink(missing_ok=True)
+                tidy_adapter_config(folder / "adapter_config.json", base, facts)
+            write_manifest(folder, base=facts["name"], method=method, trust_remote_code=trust, **self.manifest)
+
+
+def save_full_model(model, base: Path, folder: Path, trust: bool) -> None:
+    """Write a fully trained model in the base's number format, with the base's tokenizer and code, if any."""
+    config = read_json(base / "config.json")
+    model.config.use_cache = config.get("use_cache", True)
+    model.to(getattr(torch, config.get("dtype") or config.get("torch_dtype") or "bfloat16")).save_pretrained(folder)
+    copy_tokenizer_files(base, folder, trust)

@@ -6,10 +6,12 @@ python scripts/train/tokenize_conversations.py results/datasets/football --base 
 
 import itertools
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+
+import pyarrow
 
 from scripts.common.base_model import load_tokenizer
 from scripts.common.chat import IGNORED, Conversation, tokenize_conversation
@@ -23,59 +25,42 @@ from scripts.tasks import task_of
 
 PREVIEWS = 5
 NAMED = 20  # ids listed per problem
-COLUMNS = {"id": "string", "input_ids": "[int32]", "labels": "[int32]"}
-VISION_COLUMNS = {**COLUMNS, "images": "[string]"}
-
-
-@dataclass
-class VisionLedger:
-    """Counts the image tokens of one split."""
-
-    tokenizer: VisionTokenizer
-    counts: Counter = field(
-        default_factory=lambda: Counter(images=0, image_tokens=0, text_tokens=0, most_image_tokens=0)
-    )
-
-    def image_tokens(self, ids: list[int]) -> int:
-        """Return the number of ids that belong to images, including the ends of rows and of images."""
-        return sum(token in self.tokenizer.image_ids for token in ids)
-
-    def columns(self, record: Record, row: Conversation) -> dict:
-        """Count a kept row, and return its further Arrow columns beside ids and labels."""
-        names, tokens = images_of(record.messages), self.image_tokens(row.ids)
-        self.counts.update(images=len(names), image_tokens=tokens, text_tokens=len(row.ids) - tokens)
-        self.counts["most_image_tokens"] = max(self.counts["most_image_tokens"], tokens)
-        return {"images": names}
+NUMBERS = pyarrow.list_(pyarrow.int32())
+COLUMNS = {"id": pyarrow.string(), "input_ids": NUMBERS, "labels": NUMBERS}
+VISION_COLUMNS = {**COLUMNS, "images": pyarrow.list_(pyarrow.string())}
+IMAGE_COUNTS = ("images", "image_tokens", "text_tokens", "most_image_tokens")
 
 
 @dataclass
 class SplitLedger:
-    """Counts what tokenization did to one split; the lists hold record ids."""
+    """Counts what tokenization did to one split; `problems` has the record ids of each, `vision` counts of images."""
 
     rows: int = 0
     kept: int = 0
     lengths: list[int] = field(default_factory=list)
     trained_tokens: int = 0
     longest: int = 0
-    truncated: list[str] = field(default_factory=list)
-    untrained: list[str] = field(default_factory=list)
-    shifted: list[str] = field(default_factory=list)
-    unended: list[str] = field(default_factory=list)
-    image_cut: list[str] = field(default_factory=list)
+    problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
     previews: list[dict] = field(default_factory=list)
-    vision: VisionLedger | None = None
+    vision: Counter | None = None
 
     def summary(self) -> dict:
         """Return counts, a histogram of lengths in tokens, and the listed rows, ready for JSON."""
+        problems = ("truncated", "untrained", "shifted", "unended", *(["image_cut"] if self.vision is not None else []))
         return {
             "rows": self.rows,
             "kept": self.kept,
             "tokens": sum(self.lengths),
             "trained_tokens": self.trained_tokens,
             **length_summary(self.lengths),
-            **{problem: named(getattr(self, problem)) for problem in ("truncated", "untrained", "shifted", "unended")},
-            **({"image_cut": named(self.image_cut), "vision": dict(self.vision.counts)} if self.vision else {}),
+            **{problem: named(self.problems[problem]) for problem in problems},
+            **({"vision": dict(self.vision)} if self.vision is not None else {}),
         }
+
+    def count_images(self, images: int, image_tokens: int, text_tokens: int) -> None:
+        """Count the images of a kept row; their tokens include the ends of rows and of images."""
+        self.vision.update(images=images, image_tokens=image_tokens, text_tokens=text_tokens)
+        self.vision["most_image_tokens"] = max(self.vision["most_image_tokens"], image_tokens)
 
 
 def named(ids: list[str]) -> dict:
@@ -119,6 +104,7 @@ def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger:
     `settings` is `tokens` of the configuration. A row is left out if truncation would cut its images.
     """
     limit, last_only = settings["max_length"], settings["train_on"] == "last_assistant_turn"
+    image_ids = frozenset() if ledger.vision is None else tokenizer.image_ids
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}  # only these can end an answer
     for record in records:
         ledger.rows += 1
@@ -127,20 +113,20 @@ def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger:
         except UserError as error:
             raise UserError(f"record {record.id}: {error}", record.origin) from None
         if row.shifted:
-            ledger.shifted.append(record.id)
+            ledger.problems["shifted"].append(record.id)
         if len(row.ids) > limit:
-            ledger.truncated.append(record.id)
+            ledger.problems["truncated"].append(record.id)
             ledger.longest = max(ledger.longest, len(row.ids))
-            cuts_image = ledger.vision is not None and ledger.vision.image_tokens(row.ids[limit:]) > 0
+            cuts_image = not image_ids.isdisjoint(row.ids[limit:])
             if cuts_image:
-                ledger.image_cut.append(record.id)
+                ledger.problems["image_cut"].append(record.id)
             if settings["truncation"] == "drop" or cuts_image:
                 continue
             row = Conversation(row.ids[:limit], row.trained[:limit], row.shifted)
         elif next((t for t, use in zip(row.ids[::-1], row.trained[::-1], strict=True) if use), None) not in special:
-            ledger.unended.append(record.id)
+            ledger.problems["unended"].append(record.id)
         if not any(row.trained):
-            ledger.untrained.append(record.id)
+            ledger.problems["untrained"].append(record.id)
             continue
         ledger.kept += 1
         ledger.lengths.append(len(row.ids))
@@ -148,8 +134,11 @@ def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger:
         if len(ledger.previews) < PREVIEWS:
             ledger.previews.append(preview(tokenizer, record, row))
         labels = [token if use else IGNORED for token, use in zip(row.ids, row.trained, strict=True)]
-        columns = ledger.vision.columns(record, row) if ledger.vision else {}
-        yield {"id": record.id, "input_ids": row.ids, "labels": labels, **columns}
+        columns = {"id": record.id, "input_ids": row.ids, "labels": labels}
+        if ledger.vision is not None:
+            columns["images"], tokens = images_of(record.messages), sum(token in image_ids for token in row.ids)
+            ledger.count_images(len(columns["images"]), tokens, len(row.ids) - tokens)
+        yield columns
 
 
 def records_of(path: Path, what: str) -> Iterator[Record]:
@@ -159,18 +148,12 @@ def records_of(path: Path, what: str) -> Iterator[Record]:
     return (Record.from_row(row) for row in progress(read_jsonl(path), what, count))
 
 
-def write_arrow(path: Path, rows: Iterator[dict], columns: dict[str, str], rows_per_batch: int = 1000) -> None:
+def write_arrow(path: Path, rows: Iterator[dict], columns: dict, rows_per_batch: int = 1000) -> None:
     """Stream rows into an Arrow file (streaming format, which `datasets` maps into memory), written atomically.
 
-    `columns` maps names to Arrow types, or to `[type]` for lists.
+    `columns` maps names to Arrow types.
     """
-    import pyarrow
-
-    def kind(name: str):
-        return pyarrow.list_(kind(name[1:-1])) if name.startswith("[") else pyarrow.type_for_alias(name)
-
-    schema = pyarrow.schema([(name, kind(what)) for name, what in columns.items()])
-    rows = iter(rows)
+    schema, rows = pyarrow.schema(columns), iter(rows)
     with (
         atomic_path(path) as beside,
         pyarrow.OSFile(str(beside), "wb") as sink,
@@ -213,7 +196,7 @@ def check_limits(ledgers: dict[str, SplitLedger], settings: dict, dataset: Path)
         ),
     }
     for problem, (share, wrong, remedy) in problems.items():
-        ids = [name for ledger in ledgers.values() for name in getattr(ledger, problem)]
+        ids = [name for ledger in ledgers.values() for name in ledger.problems[problem]]
         if ids and len(ids) > share * rows:
             raise UserError(
                 f"{len(ids)} of {rows} rows are {wrong} (first: {', '.join(ids[:3])}), {share:.1%} are allowed",
@@ -233,7 +216,7 @@ def tokenize_dataset(
     ledgers = {}
     for split in SPLITS:
         source = dataset / f"{split}.jsonl"
-        ledger = ledgers[split] = SplitLedger(vision=VisionLedger(vision) if vision else None)
+        ledger = ledgers[split] = SplitLedger(vision=Counter(dict.fromkeys(IMAGE_COUNTS, 0)) if vision else None)
         rows = tokenize_split(tokenizer, records_of(source, f"tokenize {split}"), settings, ledger)
         write_arrow(folder / f"{split}.arrow", rows, VISION_COLUMNS if vision else COLUMNS)
         log.info("%s: %d of %d rows kept, %d tokens", split, ledger.kept, ledger.rows, sum(ledger.lengths))
@@ -260,20 +243,27 @@ def tokenize_dataset(
 def step(arguments) -> None:
     """Run the step."""
     folder, settings = arguments.folder, arguments.settings
-    words = (arguments.base, arguments.images or arguments.dataset, settings)
-    vision = vision_tokenizer(*words) if task_of(settings).reads_images else None
+    vision, images = None, arguments.images or arguments.dataset
+    if task_of(settings).reads_images:
+        vision = vision_tokenizer(arguments.base, images, settings)
     ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, settings["tokens"], vision)
     write_page(folder / "ledger.html", "tokens.html", Path(__file__).parent / "pages", ledger=ledger)
     write_json(folder / "ledger.json", ledger)
 
 
-def parser():
-    """Return the step's command line."""
-    result = step_parser(__doc__.splitlines()[0])
+def tokenize_parser(description: str):
+    """Return the command line of a step that tokenizes."""
+    result = step_parser(description)
     result.add_argument("dataset", type=Path, help="dataset folder with train.jsonl, validation.jsonl and test.jsonl")
     result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
-    result.add_argument("--images", type=Path, help="folder where records find their images (default: the dataset's)")
     result.add_argument("--folder", type=Path, required=True, help="folder for the Arrow files and the ledger")
+    return result
+
+
+def parser():
+    """Return the step's command line."""
+    result = tokenize_parser(__doc__.splitlines()[0])
+    result.add_argument("--images", type=Path, help="folder where records find their images (default: the dataset's)")
     return result
 
 

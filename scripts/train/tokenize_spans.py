@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow
+
 from scripts.common.base_model import load_tokenizer
 from scripts.common.chat import IGNORED
-from scripts.common.cli import log, step_main, step_parser
+from scripts.common.cli import log, step_main
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, read_jsonl, write_json
 from scripts.common.html import write_page
@@ -31,10 +33,22 @@ from scripts.train.span_alignment import (
     special_frame,
     windows,
 )
-from scripts.train.tokenize_conversations import NAMED, PREVIEWS, length_summary, named, records_of, write_arrow
+from scripts.train.tokenize_conversations import (
+    NAMED,
+    NUMBERS,
+    PREVIEWS,
+    length_summary,
+    named,
+    records_of,
+    tokenize_parser,
+    write_arrow,
+)
 
-NUMBERS = ("starts", "ends", "input_ids", "labels")
-COLUMNS = {"id": "string", "window": "int32", "start": "int32", **dict.fromkeys(NUMBERS, "[int32]")}
+COLUMNS = {
+    "id": pyarrow.string(),
+    **dict.fromkeys(("window", "start"), pyarrow.int32()),
+    **dict.fromkeys(("starts", "ends", "input_ids", "labels"), NUMBERS),
+}
 CHANGES = ("widened", "trimmed", "moved", "lost")
 
 
@@ -212,11 +226,7 @@ def step(arguments) -> None:
 
 def parser():
     """Return the step's command line."""
-    result = step_parser(__doc__.splitlines()[0])
-    result.add_argument("dataset", type=Path, help="dataset folder with train.jsonl, validation.jsonl and test.jsonl")
-    result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
-    result.add_argument("--folder", type=Path, required=True, help="folder for the Arrow files, labels and the ledger")
-    return result
+    return tokenize_parser(__doc__.splitlines()[0])
 
 
 main = step_main(step, parser)

@@ -1,12 +1,16 @@
 """The trainers of all tasks: TRL's for text and images, transformers' for token classification."""
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 import transformers
 import trl.trainer.utils
+from peft import get_peft_model
 from trl import SFTTrainer
 
 from scripts.common.chat import IGNORED
-from scripts.train.batches import WithoutBlankRows, filled, with_blank_row
+from scripts.train.batches import EpochSampler, filled, with_blank_row, without_blank_rows
 from scripts.train.resumable import Resumable
 from scripts.train.sharding import Sharded
 
@@ -29,11 +33,11 @@ class Trainer(Sharded, Resumable, SFTTrainer):
 
     def __init__(self, *arguments, **options):
         self.logged_tokens = 0
-        self.evaluated = None  # [negative log likelihood, tokens] of the evaluation in progress
+        self.evaluated = 0  # [negative log likelihood, tokens] of the evaluation in progress
         if options["args"].world_size > 1:
             rows = {name: options[name] for name in ("train_dataset", "eval_dataset") if options[name] is not None}
             options |= {name: with_blank_row(part) for name, part in rows.items()}
-            options["data_collator"] = WithoutBlankRows(options["data_collator"])
+            options["data_collator"] = partial(without_blank_rows, collate=options["data_collator"])
         super().__init__(*arguments, **options)
         if self.args.world_size > 1:
             # accelerate truncates what is gathered in an epoch's last micro-batches to the rows of the dataset, but TRL
@@ -52,7 +56,7 @@ class Trainer(Sharded, Resumable, SFTTrainer):
     def training_step(self, *arguments, **options):
         """Train on a micro-batch; dropout depends on seed, step and position in the step, not on the process."""
         step, place = self.state.global_step, self.place_in_step() * self.args.world_size + self.args.process_index
-        torch.manual_seed(((self.row_seed * 1_000_003 + step) * 1_000_003 + place) % 2**63)
+        torch.manual_seed(((self.args.seed * 1_000_003 + step) * 1_000_003 + place) % 2**63)
         return super().training_step(*arguments, **options)
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -61,8 +65,7 @@ class Trainer(Sharded, Resumable, SFTTrainer):
         if not self.model.training:
             loss = result[0] if return_outputs else result
             tokens = (inputs["labels"][:, 1:] != IGNORED).sum()
-            batch = torch.stack([loss.detach().double() * tokens, tokens.double()])
-            self.evaluated = batch if self.evaluated is None else self.evaluated + batch
+            self.evaluated += torch.stack([loss.detach().double() * tokens, tokens.double()])
         return result
 
     def sums(self) -> dict:
@@ -73,18 +76,18 @@ class Trainer(Sharded, Resumable, SFTTrainer):
     def set_sums(self, sums: dict) -> None:
         self._metrics["train"].clear()
         self._metrics["train"].update({name: list(values) for name, values in sums["metrics"].items()})
-        self._total_train_tokens = sums["tokens"]
+        self._total_train_tokens = self.logged_tokens = sums["tokens"]
 
-    def log(self, logs, start_time=None):
-        """Log speed and memory with each training loss, and the loss per token of an evaluation."""
-        if "eval_loss" in logs:
-            nll, tokens = self.accelerator.reduce(self.evaluated, "sum").tolist()
-            logs["eval_loss"] = nll / max(tokens, 1)
-            self.evaluated = None
-        if "loss" in logs:
-            logs |= self.speed(self._total_train_tokens - self.logged_tokens)
-            self.logged_tokens = self._total_train_tokens
-        super().log(logs, start_time)
+    def evaluation(self) -> dict:
+        """Return the loss per token of the evaluation that ends."""
+        nll, tokens = self.accelerator.reduce(self.evaluated, "sum").tolist()
+        self.evaluated = 0
+        return {"eval_loss": nll / max(tokens, 1)}
+
+    def since_log(self) -> tuple[int, dict]:
+        """Return the number of tokens since the last log; TRL adds accuracy and entropy itself."""
+        tokens, self.logged_tokens = self._total_train_tokens - self.logged_tokens, self._total_train_tokens
+        return tokens, {}
 
 
 class SpanTrainer(Resumable, transformers.Trainer):
@@ -94,10 +97,11 @@ class SpanTrainer(Resumable, transformers.Trainer):
     tokens of the split, whatever the batches.
     """
 
-    def __init__(self, *arguments, class_weights: list[float], **options):
+    def __init__(self, *, model, class_weights: list[float], peft_config=None, **options):
         self.class_weights = torch.tensor(class_weights)
         self.trained, self.evaluated = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
-        super().__init__(*arguments, **options)
+        options["args"].label_names = ["labels"]
+        super().__init__(model=get_peft_model(model, peft_config) if peft_config else model, **options)
         self.model_accepts_loss_kwargs = True  # the loss below divides by the tokens of the whole effective batch
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
@@ -107,10 +111,7 @@ class SpanTrainer(Resumable, transformers.Trainer):
         total = torch.nn.functional.cross_entropy(logits, labels, weights, reduction="sum")  # in nats
         right = (logits.argmax(-1) == labels).sum()
         batch = torch.stack([total.detach().double(), right.double(), right.new_tensor(tokens).double()]).cpu()
-        if self.model.training:
-            self.trained += batch
-        else:
-            self.evaluated += batch
+        (self.trained if self.model.training else self.evaluated).add_(batch)
         loss = total / (tokens if num_items_in_batch is None else num_items_in_batch)
         return (loss, (None,)) if return_outputs else loss
 
@@ -128,14 +129,48 @@ class SpanTrainer(Resumable, transformers.Trainer):
     def set_sums(self, sums: list[float]) -> None:
         self.trained = torch.tensor(sums, dtype=torch.float64)
 
-    def log(self, logs, start_time=None):
-        """Log accuracy, speed and memory with each training loss, and the loss per token of an evaluation."""
-        if "eval_loss" in logs:
-            total, right, tokens = self.evaluated.tolist()
-            logs |= {"eval_loss": total / max(tokens, 1), "eval_mean_token_accuracy": right / max(tokens, 1)}
-            self.evaluated.zero_()
-        if "loss" in logs:
-            _, right, tokens = self.trained.tolist()
-            logs |= {"mean_token_accuracy": right / max(tokens, 1), **self.speed(tokens)}
-            self.trained.zero_()
-        super().log(logs, start_time)
+    def evaluation(self) -> dict:
+        """Return loss and accuracy per token of the evaluation that ends."""
+        total, right, tokens = self.evaluated.tolist()
+        self.evaluated.zero_()
+        return {"eval_loss": total / max(tokens, 1), "eval_mean_token_accuracy": right / max(tokens, 1)}
+
+    def since_log(self) -> tuple[int, dict]:
+        """Return the number of tokens since the last log, and the accuracy."""
+        _, right, tokens = self.trained.tolist()
+        self.trained.zero_()
+        return tokens, {"mean_token_accuracy": right / max(tokens, 1)}
+
+
+class HeadTrainer(SpanTrainer):
+    """Trains a head alone on `Rows`; `features` has a function from row numbers to hidden states for each split.
+
+    Dropout depends only on seed, step and micro-batch. Rows are not grouped by length, which trains a worse head
+    (tests/benchmarks/results/head_rate.md).
+    """
+
+    def __init__(self, *, features: dict[str, Callable], dropout: float, **options):
+        self.features, self.dropout = features, dropout
+        options["args"].remove_unused_columns = False
+        super().__init__(data_collator=collate_labels, group_rows=False, **options)
+
+    def _get_train_sampler(self, train_dataset=None):
+        return EpochSampler([1] * len(self.train_dataset), self.args.seed)
+
+    def training_step(self, *arguments, **options):
+        """Train on a micro-batch; dropout is seeded by seed, step and position in the step."""
+        step = self.state.global_step + 1
+        torch.manual_seed(((self.args.seed * 1_000_003 + step) * 1_009 + self.place_in_step()) % 2**63)
+        return super().training_step(*arguments, **options)
+
+    def labelled(self, model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits [labelled tokens, labels] and the labels of a batch."""
+        features = self.features["train" if model.training else "validation"]
+        hidden = features(inputs["numbers"].tolist()).float()
+        return model(torch.nn.functional.dropout(hidden, self.dropout, model.training)), inputs["labels"]
+
+
+def collate_labels(rows: list[dict]) -> dict[str, torch.Tensor]:
+    """Return the numbers of `Rows`, and the labels of their labelled tokens."""
+    numbers, labels = [row["number"] for row in rows], [row["labels"] for row in rows]
+    return {"numbers": torch.tensor(numbers), "labels": torch.cat(labels)}

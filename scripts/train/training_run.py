@@ -9,6 +9,7 @@ from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 
+from scripts.common.base_model import device_name
 from scripts.common.checksums import intact, known_sha256
 from scripts.common.environment import environment
 from scripts.common.errors import UserError
@@ -70,9 +71,7 @@ class TrainingRun:
 
     @cached_property
     def device(self) -> str:
-        import torch
-
-        return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
+        return device_name()
 
     @cached_property
     def precision(self) -> str:
@@ -102,23 +101,18 @@ class TrainingRun:
         return fingerprint(**self.inputs, settings=self.settings, manifest=check_manifest(self.base))
 
     @property
-    def num_processes(self) -> int:
-        return self.settings["training"]["processes"] * self.settings["training"]["nodes"]
-
-    @property
     def shape(self) -> tuple[int, int]:
         """Micro-batch and accumulation per process in this attempt."""
-        training = self.settings["training"]
-        return batch_shape(training["micro_batch"], training["accumulation"], self.attempt, self.num_processes)
+        return batch_shape(self.settings["training"], self.attempt)
 
     @property
     def name(self) -> str:
         return self.checkpoints.parent.name
 
-    def facts(self, folder: Path, meter: EnergyMeter, trainer, **others) -> dict:
-        """Return the facts for training.json: the trainer's results, the run's settings, and `others`."""
+    def result(self, trainer, meter: EnergyMeter, **others) -> tuple[list[dict], dict]:
+        """Return the training curve, and the facts: the trainer's results, the run's settings, and `others`."""
         (micro_batch, accumulation), best = self.shape, trainer.state.best_model_checkpoint
-        return {
+        return curve_rows(trainer.state.log_history), {
             "method": self.settings["method"],
             "packing": "off",
             "steps": trainer.state.global_step,
@@ -132,7 +126,7 @@ class TrainingRun:
             "micro_batch": micro_batch,
             "accumulation": accumulation,
             "attempt": self.attempt,
-            "fingerprint": folder.name,
+            "fingerprint": trainer.folder.name,
             "versions": self.inputs["versions"],
             **run_metadata(time.monotonic() - self.started, meter),
         }
@@ -143,9 +137,9 @@ def check_packages(training: dict) -> None:
     needed = {tracker: tracker for tracker in training["report_to"]}
     if training["attention"] == "flash_attention_2":
         needed["flash_attn"] = "attention: flash_attention_2"
-    for package, wish in needed.items():
+    for package, setting in needed.items():
         if importlib.util.find_spec(package) is None:
-            raise UserError(f"training asks for {wish}, but the package {package} is not installed")
+            raise UserError(f"training asks for {setting}, but the package {package} is not installed")
 
 
 def run_metadata(seconds: float, meter: EnergyMeter) -> dict:

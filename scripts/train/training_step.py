@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from scripts.common.cli import log, step_parser
@@ -20,6 +21,7 @@ from scripts.common.files import (
 from scripts.common.threads import use_threads
 from scripts.train.oom_retry import RetryLog, train_with_oom_retry
 from scripts.train.stop import StopOnTerm
+from scripts.train.training_run import TrainingRun
 
 FINISHED = ".finished.json"
 PATIENCE = 90  # seconds: longer than a training takes to stop after its workflow was killed
@@ -63,34 +65,33 @@ def finished_run(record: Path, run: str, output: Path) -> dict | None:
     return finished if whole else None
 
 
-def train_once(arguments, run: str, train: Callable[[int], tuple[list[dict], dict]], remedy: str, last=None) -> None:
-    """Write the outputs of `train(attempt)`, or of a finished run with this fingerprint; remove the checkpoints.
+def train_once(
+    arguments, kind: type[TrainingRun], version: int, train: Callable[[TrainingRun], tuple], remedy: str, last=None
+) -> None:
+    """Write the outputs of `train(run)`, or of an equal run that has finished; remove the checkpoints.
 
-    `remedy` and `last` apply to a lack of memory (scripts/train/oom_retry.py).
+    `kind` is the class of the run, `version` the step's RESULT_VERSION; `remedy` and `last` apply to a lack of memory
+    (scripts/train/oom_retry.py).
     """
-    record = arguments.checkpoints.with_name(FINISHED)
-    finished = finished_run(record, run, arguments.output)
-    if finished:
-        log.info("this run has already finished: its weights are reused")
-        write_manifest(arguments.output, **finished["manifest"])
-    else:
-        retry_log = RetryLog(arguments.checkpoints, run, arguments.settings["training"], last)
-        curve, facts = train_with_oom_retry(retry_log, train, remedy)
-        manifest = check_manifest(arguments.output / MANIFEST)
-        finished = {"run": run, "curve": curve, "facts": facts, "manifest": manifest}
-        write_json(record, finished)
-    write_jsonl(arguments.curve, finished["curve"])
-    write_json(arguments.facts, finished["facts"])
-    shutil.rmtree(arguments.checkpoints, ignore_errors=True)
-
-
-@contextmanager
-def training_of(arguments) -> Iterator[None]:
-    """Set up signal handlers, the run's lock and the step's threads."""
     StopOnTerm()
     with only_training_in(arguments.checkpoints.parent):
         use_threads(arguments.threads)
-        yield
+        run = kind.of(arguments, version).finished_fingerprint()
+        record = arguments.checkpoints.with_name(FINISHED)
+        finished = finished_run(record, run, arguments.output)
+        if finished:
+            log.info("this run has already finished: its weights are reused")
+            write_manifest(arguments.output, **finished["manifest"])
+        else:
+            retry_log = RetryLog(arguments.checkpoints, run, arguments.settings["training"], last)
+            attempt_of = partial(kind.of, arguments, version)
+            curve, facts = train_with_oom_retry(retry_log, lambda attempt: train(attempt_of(attempt)), remedy)
+            manifest = check_manifest(arguments.output / MANIFEST)
+            finished = {"run": run, "curve": curve, "facts": facts, "manifest": manifest}
+            write_json(record, finished)
+        write_jsonl(arguments.curve, finished["curve"])
+        write_json(arguments.facts, finished["facts"])
+        shutil.rmtree(arguments.checkpoints, ignore_errors=True)
 
 
 def training_parser(description: str):

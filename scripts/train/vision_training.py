@@ -5,6 +5,7 @@ they are trained, the projector is trained in full and the tower with its own ad
 """
 
 import re
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,23 +17,19 @@ from scripts.train.arguments import lora_config
 from scripts.train.padding import pad_batch
 from scripts.train.text_training import TextTraining
 from scripts.train.trainer import Trainer
+from scripts.train.training_run import TrainingRun
 
 LANGUAGE_MODEL = "model.language_model"
 PICTURES = "pictures"  # TRL processes a column `images` itself
 
 
-class VisionCollator:
-    """Collates rows to input_ids, labels, attention_mask and pixel_values; opens and scales the images.
+def collate_with_images(rows: list[dict], processor, folder: Path) -> dict[str, torch.Tensor]:
+    """Return rows as input_ids, labels, attention_mask and pixel_values; opens and scales the images.
 
     `folder` has the rows' images. A batch without images has no pixel_values.
     """
-
-    def __init__(self, processor, folder: Path):
-        self.processor, self.folder = processor, folder
-
-    def __call__(self, rows: list[dict]) -> dict[str, torch.Tensor]:
-        images = [load_image(self.folder, name) for row in rows for name in row[PICTURES]]
-        return {**pad_batch(rows, self.processor.tokenizer.pad_token_id), **pixel_inputs(self.processor, images)}
+    images = [load_image(folder, name) for row in rows for name in row[PICTURES]]
+    return {**pad_batch(rows, processor.tokenizer.pad_token_id), **pixel_inputs(processor, images)}
 
 
 class VisionTrainer(Trainer):
@@ -48,52 +45,42 @@ class VisionTrainer(Trainer):
         made = self.optimizer is not None
         optimizer = super().create_optimizer(model)
         if not made:
-            names = {parameter: name for name, parameter in (model or self.model).named_parameters()}
-            optimizer.param_groups[:] = groups_by_part(optimizer.param_groups, names, self.part_rates)
+            names = ((f".{name}", parameter) for name, parameter in (model or self.model).named_parameters())
+            part_of = {parameter: part for name, parameter in names for part in self.part_rates if f".{part}." in name}
+            optimizer.param_groups[:] = [
+                {**group, "lr": self.part_rates.get(part, group["lr"]), "params": parameters}
+                for part in (None, *self.part_rates)
+                for group in optimizer.param_groups
+                if (parameters := [p for p in group["params"] if part_of.get(p) == part]) or part is None
+            ]
         return optimizer
-
-
-def groups_by_part(groups: list[dict], names: dict, rates: dict[str, float]) -> list[dict]:
-    """Return the parameter groups, split by part, each part with its rate; the parts come last.
-
-    `names` are the parameters' names; `rates` maps parts to learning rates. A parameter belongs to a part if its name
-    contains the part.
-    """
-
-    def part_of(parameter) -> str | None:
-        return next((part for part in rates if f".{part}." in f".{names[parameter]}"), None)
-
-    result = []
-    for part in (None, *rates):
-        for group in groups:
-            parameters = [parameter for parameter in group["params"] if part_of(parameter) == part]
-            rate = {} if part is None else {"lr": rates[part]}
-            if parameters or part is None:
-                result.append({**group, **rate, "params": parameters})
-    return result
 
 
 class VisionTraining(TextTraining):
     """A vision run's processor, images and settings, and the training setup that follows from them."""
 
-    trainer = VisionTrainer
+    trainer, reads_images = VisionTrainer, True
 
-    def __init__(self, base: Path, images: Path | None, settings: dict):
-        if images is None:
-            raise UserError("a vision run needs the folder of its images", remedy="add --images")
-        self.settings, self.vision = settings, settings["vision"]
-        self.processor = load_processor(base, self.vision["longest_edge"])
-        self.tokenizer = self.processor.tokenizer
-        self.collator = VisionCollator(self.processor, images)
+    def __init__(self, run: TrainingRun):
+        super().__init__(run)
         self.options = {"part_rates": self.part_rates()}
         # Inference has to scale images in the same way.
-        self.manifest = {"task": settings["task"], "longest_edge": self.vision["longest_edge"]}
+        self.manifest = {"task": self.settings["task"], "longest_edge": self.vision["longest_edge"]}
 
-    def rows(self, dataset: Dataset) -> Dataset:
-        """Return tokenized rows with a column `pictures`, the names of their images."""
-        return dataset.rename_column("images", PICTURES)
+    def load_tokenizer(self) -> None:
+        """Set the processor, its tokenizer and the collator."""
+        if self.run.images is None:
+            raise UserError("a vision run needs the folder of its images", remedy="add --images")
+        self.vision = self.settings["vision"]
+        self.processor = load_processor(self.run.base, self.vision["longest_edge"])
+        self.tokenizer = self.processor.tokenizer
+        self.collator = partial(collate_with_images, processor=self.processor, folder=self.run.images)
 
-    def freeze(self, model) -> None:
+    def rows(self, split: str) -> Dataset:
+        """Return a split's rows with a column `pictures`, the names of their images."""
+        return super().rows(split).rename_column("images", PICTURES)
+
+    def prepare(self, model) -> None:
         """Freeze the untrained parts, so that no gradients are computed and no activations stored for them.
 
         With gradient checkpointing, transformers requires gradients at the tower's input; without `no_grad` each step
@@ -125,7 +112,7 @@ class VisionTraining(TextTraining):
         """Return the number of images per epoch, and the trained parts of the model."""
         ids = set(self.processor.image_token_ids)
         wanted = {PROJECTOR: "train_projector", VISION_TOWER: "train_vision_tower"}
-        return {
+        return super().facts(rows) | {
             "images": sum(len(names) for names in rows[PICTURES]),
             "image_tokens": sum(sum(token in ids for token in row) for row in rows["input_ids"]),
             "longest_edge": self.processor.image_processor.size["longest_edge"],

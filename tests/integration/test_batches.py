@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
 from scripts.common.chat import IGNORED
-from scripts.train.batches import Collator, EpochSampler, keeps_examples_apart, pack_rows
+from scripts.train.batches import EpochSampler, collate, keeps_examples_apart, pack_rows
 
 LENGTHS = [5, 9, 3, 14, 7, 7, 2, 11, 6, 4]
 
@@ -67,7 +67,7 @@ def test_packed_examples_do_not_see_each_other(tiny_base, attention):
         return model.eval()(**inputs, use_cache=False).loss.item() * predicted
 
     alone = [loss(input_ids=torch.tensor([e]), labels=torch.tensor([e])) for e in [*examples, *examples[:2]]]
-    assert loss(**Collator(0)(rows)) == pytest.approx(sum(alone), rel=1e-5)
+    assert loss(**collate(rows, 0)) == pytest.approx(sum(alone), rel=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -65,8 +65,9 @@ def assert_set_aside(newest: Path, what: str, caplog) -> None:
 def test_the_checkpoint_that_is_taken_up_is_named_in_the_log_and_half_written_ones_are_removed(newest, caplog):
     caplog.set_level(logging.INFO, "snaketune")
     run = newest.parent
-    assert checkpoints.checkpoint_to_take_up(run) == newest
-    assert checkpoints.checkpoint_to_take_up(run / "nothing") is None
+    caplog.clear()
+    assert latest_checkpoint(run) == newest
+    assert latest_checkpoint(run / "nothing") is None
     assert caplog.messages == [f"continues from step {step_of(newest)} ({newest})"]
     (newest / MANIFEST).unlink()
     (run / SAVING / "checkpoint-99").mkdir(parents=True)

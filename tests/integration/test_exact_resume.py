@@ -27,7 +27,7 @@ CHAT = {
     # Ends within an epoch; evaluated and saved at other steps than logged, in groups of like length.
     "grouped": {"lora": DROPOUT, "training": SAVED_APART},
     # Stops early: worse and worse evaluations.
-    "early": {"training": {"epochs": 9, "learning_rate": 0.3, "scheduler": "constant", "early_stopping_patience": 1}},
+    "early": {"training": {"epochs": 20, "learning_rate": 1.0, "scheduler": "constant", "early_stopping_patience": 1}},
     "qlora": {"method": "qlora", "lora": DROPOUT, "training": {"max_steps": 6, "logging_steps": 2}},
     "full": {"method": "full", "training": {"epochs": 1, "logging_steps": 2, "learning_rate": 1e-4}},
     "vision": {"task": "vision", "vision": TRAINED, "lora": DROPOUT, "training": {"max_steps": 4}},
@@ -71,6 +71,10 @@ def assert_same_end(whole: tuple, folder: Path, curve: list[dict], facts: dict) 
     """Assert that a run has the weights, the curve and the facts of the one that was not interrupted."""
     *_, undisturbed, whole_curve, whole_facts = whole
     assert without_times(curve) == without_times(whole_curve)
+    for point, expected in zip(curve, whole_curve, strict=True):
+        if "entropy" in point:  # the speed counts only the tokens of the time that is measured
+            tokens, at_most = (row["tokens_per_second"] * row["seconds"] for row in (point, expected))
+            assert tokens < 1.05 * at_most
     assert {key: facts.get(key) for key in SAME_FACTS} == {key: whole_facts.get(key) for key in SAME_FACTS}
     found, expected = (
         {p.name: p.read_bytes() for p in (f / "adapter").glob("*.safetensors")} for f in (folder, undisturbed)
@@ -96,6 +100,16 @@ def test_a_run_that_is_stopped_in_every_evaluation_ends_as_if_it_never_was(whole
     assert_same_end(whole(name), tmp_path, curve, facts)
     said = [re.match(r"continues from step (\d+) \(.*/checkpoint-\1-before-evaluation\)$", m) for m in caplog.messages]
     assert [("evaluation", int(match[1])) for match in said if match] == moments
+
+
+def test_a_run_that_had_stopped_early_takes_no_further_step(whole):
+    data, base, settings, folder, curve, facts = whole("early")
+    assert facts["steps"] < 100
+    weights = (folder / "adapter/adapter_model.safetensors").read_bytes()
+    curve_again, facts_again = train_in(data, base, folder, settings)
+    assert without_times(curve_again) == without_times(curve)
+    assert (facts_again["steps"], facts_again["best_step"]) == (facts["steps"], facts["best_step"])
+    assert (folder / "adapter/adapter_model.safetensors").read_bytes() == weights
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU decides otherwise")

@@ -11,8 +11,8 @@ from scripts.config.runs import Run
 from scripts.predict.span_model import SpanModel
 from scripts.train.classifier_head import load_head
 from scripts.train.features import Rows
+from scripts.train.head_training import live_features
 from scripts.train.merge_head import merge_head
-from scripts.train.train_head import live_features
 from scripts.workflow.memory.estimate import prediction_memory, training_memory
 from scripts.workflow.memory.shapes import KNOWN
 from tests.support.span_data import answer_settings, head_settings

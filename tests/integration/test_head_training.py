@@ -12,10 +12,10 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
 from scripts.predict.span_model import SpanModel
 from scripts.train import features
-from scripts.train.features import Rows, cache_decision, fill_cache, is_filled
+from scripts.train.features import Rows, SplitCache, cache_decision
 from scripts.train.head_model import class_weights, new_head
+from scripts.train.head_training import live_features
 from scripts.train.merge_head import merge_head
-from scripts.train.train_head import live_features
 from tests.support.damage import cut_short
 from tests.support.span_data import answer_settings, head_settings
 from tests.support.tiny_model import changed_base, split_in_two
@@ -97,14 +97,18 @@ def test_a_pass_over_the_data_continues_where_it_was_cut_off(data, tiny_base, tm
     computed, forward = [], live.forward
     monkeypatch.setattr(live, "forward", lambda batch: computed.extend(batch) or forward(batch))
 
-    def fill(folder, is_stopped=lambda: False) -> bytes:
-        fill_cache(live, tmp_path / folder, "train", torch.float32, is_stopped)
+    def cache(folder: str) -> SplitCache:
+        width = live.backbone.config.hidden_size
+        return SplitCache(tmp_path / folder, "train", rows, width, torch.float32, depths=1)
+
+    def fill(folder: str, is_stopped=lambda: False) -> bytes:
+        cache(folder).fill(live, is_stopped)
         return (tmp_path / folder / "train.bin").read_bytes()
 
     whole = fill("whole")
-    assert is_filled(tmp_path / "whole", "train", rows, len(whole))
+    assert cache("whole").is_filled()
     cut_short(tmp_path / "whole/train.bin")
-    assert not is_filled(tmp_path / "whole", "train", rows, len(whole))
+    assert not cache("whole").is_filled()
     assert fill("whole") == whole
     computed.clear()
     with pytest.raises(UserError, match=r"stopped after 5 of \d+ rows of train"):

@@ -12,7 +12,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest
 from scripts.common.vision import load_processor
 from scripts.train.batches import load_rows
-from scripts.train.vision_training import PICTURES, VisionCollator
+from scripts.train.vision_training import PICTURES, collate_with_images
 from tests.support.training import make_data, run_settings, train_in
 
 ALL = {"train_projector": True, "train_vision_tower": True}
@@ -82,7 +82,7 @@ def test_the_adapter_loads_with_plain_peft_and_changes_the_answers(data, train, 
     train("qlora", vision=ALL, training={"learning_rate": 1e-2})
     assert parts_of(adapter_of(tmp_path)) == set(PARTS)
     row = load_rows(data / "tokens", "train")[0]
-    inputs = VisionCollator(load_processor(tiny_vision_base), data / "dataset")([{**row, PICTURES: row["images"]}])
+    inputs = collate_with_images([{**row, PICTURES: row["images"]}], load_processor(tiny_vision_base), data / "dataset")
     model = AutoModelForImageTextToText.from_pretrained(tiny_vision_base.parent, dtype=torch.float32).eval()
     with torch.no_grad():
         before = model(**inputs).logits

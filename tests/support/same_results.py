@@ -6,8 +6,8 @@ from pathlib import Path
 from scripts.common.checksums import is_checksum_file
 from scripts.common.files import read_json, read_jsonl, sha256_of
 
-# Keys whose values differ from time to time: when, how long, in how many tries; hashes of files that hold such values.
-TIMED = re.compile(r".*(second|memory).*|energy|cost|tries|started|ended|made_from")
+# Keys whose values differ from time to time: when, how long, how many attempts; hashes of files that hold such values.
+TIMED = re.compile(r".*(second|memory).*|energy|cost|attempts|started|ended|made_from")
 TELLING_TIME = (".html", ".svg", "SHA256SUMS", "leaderboard.csv", "README.md", "ro-crate-metadata.json")
 
 

@@ -103,10 +103,6 @@ def run_in(data: Path, base: Path, folder: Path, settings: dict, attempt: int = 
 
 def trainer_of(settings: dict):
     """Return the function that trains an attempt at a run with these settings."""
-    from scripts.train.train_head import train_head
-    from scripts.train.train_model import train_model
-    from scripts.train.train_span_lora import train_span_lora
+    from scripts.train import train_head, train_model
 
-    if settings["task"] != "token_classification":
-        return train_model
-    return train_head if settings["method"] == "head" else train_span_lora
+    return train_head.train_head if settings["task"] == "token_classification" else train_model.train_model

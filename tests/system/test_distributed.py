@@ -259,11 +259,17 @@ def assert_no_process_is_left(folder: Path) -> None:
     assert processes_of(folder, "--checkpoints") == []
 
 
+def shape(micro_batch: int, accumulation: int, attempt: int, processes: int) -> tuple[int, int]:
+    """Return the micro-batch and accumulation of each process."""
+    training = {"micro_batch": micro_batch, "accumulation": accumulation, "processes": processes, "nodes": 1}
+    return batch_shape(training, attempt)
+
+
 @pytest.mark.parametrize("processes", [2, 3, 4, 6])
 @pytest.mark.parametrize("rows", [24, 23, 13, 1])
 def test_each_step_has_the_rows_that_one_process_would_take(rows, processes):
     """accelerate deals the micro-batches; row number `rows` is the one without labels."""
-    micro_batch, accumulation = batch_shape(3, 4, 1, processes)
+    micro_batch, accumulation = shape(3, 4, 1, processes)
     order = EpochSampler([1] * rows, seed=7, multiple=micro_batch * processes)
     order.set_epoch(2)
     batches = BatchSampler(order, micro_batch, drop_last=False)
@@ -282,10 +288,10 @@ def test_each_step_has_the_rows_that_one_process_would_take(rows, processes):
 
 
 def test_processes_share_micro_batches_and_then_their_rows():
-    assert batch_shape(4, 4, 1, processes=2) == (4, 2)
-    assert batch_shape(4, 4, 1, processes=8) == (2, 1)
-    assert batch_shape(6, 4, 1, processes=3) == (2, 4)
-    assert batch_shape(4, 4, 2, processes=2) == (2, 4)
+    assert shape(4, 4, 1, processes=2) == (4, 2)
+    assert shape(4, 4, 1, processes=8) == (2, 1)
+    assert shape(6, 4, 1, processes=3) == (2, 4)
+    assert shape(4, 4, 2, processes=2) == (2, 4)
 
 
 def test_of_many_failures_the_one_is_told_that_the_others_follow_from(tmp_path):

@@ -111,10 +111,10 @@ def test_a_run_that_was_killed_and_terminated_ends_byte_for_byte_as_one_that_was
     )
     curves = [without_times(list(read_jsonl(folder / "curve.jsonl"))) for folder in (undisturbed, tmp_path)]
     assert curves[0] == curves[1]
-    tries = read_json(tmp_path / "training.json")["tries"]
-    assert [entry["ended"] for entry in tries] == [*ended, "done"]
-    assert {entry["micro_batch"] for entry in tries} == {1}
-    assert [entry["ended"] for entry in read_json(undisturbed / "training.json")["tries"]] == ["done"]
+    attempts = read_json(tmp_path / "training.json")["attempts"]
+    assert [entry["ended"] for entry in attempts] == [*ended, "done"]
+    assert {entry["micro_batch"] for entry in attempts} == {1}
+    assert [entry["ended"] for entry in read_json(undisturbed / "training.json")["attempts"]] == ["done"]
 
 
 def test_sigterm_while_the_model_loads_ends_the_step_at_once(tokens, tiny_base, tmp_path):
@@ -177,7 +177,7 @@ def test_a_run_that_finds_too_little_memory_goes_on_with_half_the_micro_batch(wi
     _, found, facts, said = run("limited", (3 * whole + half) // 4, WIDE)
     assert "out of memory with a micro-batch of 64: continues with 32" in said
     assert (facts["micro_batch"], facts["accumulation"]) == (32, 2)
-    tries = [(entry["micro_batch"], entry["accumulation"], entry["ended"]) for entry in facts["tries"]]
-    assert tries == [(64, 1, "out of memory"), (32, 2, "done")]
+    attempts = [(entry["micro_batch"], entry["accumulation"], entry["ended"]) for entry in facts["attempts"]]
+    assert attempts == [(64, 1, "out of memory"), (32, 2, "done")]
     assert found == pytest.approx(losses, rel=1e-4)
     assert check_manifest(tmp_path / "limited/adapter/manifest.json")

@@ -88,7 +88,7 @@ def test_each_attempt_has_half_the_micro_batch_until_nothing_is_left_to_halve(tm
 
     enough = 3
     _, facts = train_with_oom_retry(RetryLog(tmp_path, "run", TRAINING), train, "remedy")
-    found = [(entry["micro_batch"], entry["accumulation"], entry["ended"]) for entry in facts["tries"]]
+    found = [(entry["micro_batch"], entry["accumulation"], entry["ended"]) for entry in facts["attempts"]]
     assert found == [(8, 2, RAN_OUT), (4, 4, RAN_OUT), (2, 8, DONE)]
     assert "out of memory with a micro-batch of 8: continues with 4" in capsys.readouterr().err
     enough = 5

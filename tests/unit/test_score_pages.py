@@ -54,8 +54,8 @@ def test_the_leaderboard_ranks_all_variants_of_a_dataset_and_marks_the_best_and_
 
 def test_the_report_shows_verdict_metrics_answers_curve_and_what_the_training_did_without_memory(results, tmp_path):
     batches = ((8, 2, "killed"), (8, 2, RAN_OUT[0]), (4, 4, RAN_OUT[1]), (2, 8, "done"))
-    tries = [dict(zip(("micro_batch", "accumulation", "ended"), batch, strict=True)) for batch in batches]
-    (tmp_path / "training.json").write_text(json.dumps({"processes": 1, "tries": tries}))
+    attempts = [dict(zip(("micro_batch", "accumulation", "ended"), batch, strict=True)) for batch in batches]
+    (tmp_path / "training.json").write_text(json.dumps({"processes": 1, "attempts": attempts}))
     page = write_report(results, "football", list(VARIANTS), "--training", f"{tmp_path}/training.json")
     for expected in (
         "every gate passed", "✔ passed", "chrF of q8_0 is 100.0", "adapter, bf16", "8 of 8 prompts",
