@@ -10,8 +10,7 @@ import numpy as np
 
 from scripts.common.files import read_jsonl
 from scripts.common.records import SPLITS, text_of
-from scripts.dataset.ingest import most_frequent
-from scripts.dataset.raw_rows import excerpt
+from scripts.dataset.raw_rows import excerpt, most_frequent
 
 EXAMPLES = 200  # listed duplicates and quarantined records; their files have all of them
 BINS = 24  # at most, in a histogram
