@@ -50,7 +50,6 @@ class Lengths:
         widths = (factor * 10**power for power in count() for factor in (1, 2, 5))
         width = next(width for width in widths if width * BINS >= high - low + 1)
         edges = list(range(low // width * width, high + width + 1, width))
-        edges = edges[: (high - edges[0]) // width + 2]
         edges[-1] = max(edges[-1], max(self.values) + 1)
         counts, _ = np.histogram(self.values, edges)
         return [{"from": a, "to": b, "records": n} for (a, b), n in zip(pairwise(edges), counts.tolist(), strict=True)]

@@ -15,7 +15,8 @@ from scripts.deploy.modelfile_text import QUOTES, is_printable
 
 def go_string(text: str) -> str:
     """Return a Go string literal in ASCII; JSON escapes like Go, except for surrogate pairs."""
-    return "".join(f"\\U{ord(c):08x}" if c > "\uffff" or c == "\x7f" else json.dumps(c)[1:-1] for c in text).join('""')
+    escaped = (f"\\U{ord(c):08x}" if c > "\uffff" or c == "\x7f" else json.dumps(c)[1:-1] for c in text)
+    return f'"{"".join(escaped)}"'
 
 
 def literal(text: str) -> str:

@@ -17,8 +17,8 @@ from scripts.score.stand_in import is_stand_in
 def step(arguments) -> None:
     """Judge every gate and write the verdict."""
     settings, scores = arguments.settings, read_variants(arguments.scores)
-    drawn, stand_in = (settings["bootstrap"], settings["seed"]), is_stand_in(read_json(arguments.base))
-    decided = verdict(arguments.run, settings["gates"], settings["shipped"], scores, *drawn, stand_in)
+    resampling, stand_in = (settings["bootstrap"], settings["seed"]), is_stand_in(read_json(arguments.base))
+    decided = verdict(arguments.run, settings["gates"], settings["shipped"], scores, *resampling, stand_in)
     write_json(arguments.verdict, decided)
 
 

@@ -56,7 +56,7 @@ def step(arguments) -> None:
         "reference": reference_facts(reference),
         "own_metrics": own,
     }
-    errors, others, drawn = [], {}, (settings["bootstrap"], settings["seed"])
+    errors, others, resampling = [], {}, (settings["bootstrap"], settings["seed"])
     for name, answers in sets.items():
         data = ScoringInput(
             answers,
@@ -67,7 +67,7 @@ def step(arguments) -> None:
             tuple(settings["assistant_phrases"]),
             reference,
         )
-        result = score_set(data, settings["metrics"], *drawn)
+        result = score_set(data, settings["metrics"], *resampling)
         kind = answer_kind(data, settings["metrics"])
         if kind == "entities":
             found = entity_errors(name, data)
@@ -76,10 +76,10 @@ def step(arguments) -> None:
         errors += found
         if name == "test":
             scores |= {"answer_kind": kind} | result
-            scores["by_label"] = label_table(data, result["statistics"], *drawn)
+            scores["by_label"] = label_table(data, result["statistics"], *resampling)
             if entities := [row for row in data.entities if row]:
                 scores["entities"] = {
-                    "classes": class_table(entities, *drawn),
+                    "classes": class_table(entities, *resampling),
                     "untested": untested_classes(entities, reference.classes if reference else ()),
                     "confusion": confusion(entities),
                     "errors": error_counts(found),
