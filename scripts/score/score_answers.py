@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.cli import Progress, step_main, step_parser
 from scripts.common.files import write_jsonl, write_text
 from scripts.common.records import images_of
 from scripts.score.bootstrap import LEVEL
@@ -95,8 +95,8 @@ def step(arguments) -> None:
     write_jsonl(arguments.errors, errors)
 
 
-def main(argv=None) -> int:
-    """Run the step from the command line."""
+def parser():
+    """Return the step's command line."""
     parser = step_parser("Score the answers of one variant: metrics with 95 % intervals, and the errors.")
     parser.add_argument("answers", type=Path, help="answers (JSONL)")
     parser.add_argument("likelihood", type=Path, help="negative log likelihoods of the expected answers (JSONL)")
@@ -105,8 +105,10 @@ def main(argv=None) -> int:
     parser.add_argument("--variant", required=True, help="variant that gave the answers")
     parser.add_argument("--scores", type=Path, required=True, help="scores to write (JSON)")
     parser.add_argument("--errors", type=Path, required=True, help="wrong or worst answers to write (JSONL)")
-    return run_step(step, parser, argv)
+    return parser
 
+
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

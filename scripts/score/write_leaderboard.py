@@ -9,7 +9,7 @@ import io
 import sys
 from pathlib import Path
 
-from scripts.common.cli import run_step, step_parser
+from scripts.common.cli import step_main, step_parser
 from scripts.common.files import read_json, write_text
 from scripts.common.html import write_page
 from scripts.score.board import boards, csv_columns, csv_row, display
@@ -51,14 +51,16 @@ def step(arguments) -> None:
     write_page(arguments.page, "leaderboard.html", PAGES, title="Leaderboard", **values, **functions)
 
 
-def main(argv=None) -> int:
-    """Run the step from the command line."""
+def parser():
+    """Return the step's command line."""
     parser = step_parser("Write the leaderboard of a configuration's runs, as CSV and as one self-contained page.")
     parser.add_argument("results", type=Path, help="folder of the results, with runs/ and models/")
     parser.add_argument("--csv", type=Path, required=True, help="table to write")
     parser.add_argument("--page", type=Path, required=True, help="page to write")
-    return run_step(step, parser, argv)
+    return parser
 
+
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())
