@@ -4,7 +4,7 @@ from scripts.score.bootstrap import Estimate
 from scripts.score.columns import RANKED_BY, columns_of, kind_of
 from scripts.score.gates import metric_difference
 from scripts.score.metrics import METRICS
-from scripts.score.shown import shown
+from scripts.score.shown import interval_text, shown
 
 RESAMPLES, SEED = 1000, 0
 RUN_COLUMNS = ("dataset", "rank", "run", "model", "method", "variant", "shipped", "verdict", "records", "answer_kind")
@@ -119,10 +119,3 @@ def display(metric: str, found: dict) -> dict:
         texts["delta"] = shown(metric, against["value"], signed=True)
         texts["delta_spread"] = interval_text(metric, against, signed=True)
     return texts
-
-
-def interval_text(metric: str, found: dict, signed: bool = False) -> str:
-    """Return an interval as text, without the unit."""
-    if found["low"] is None:
-        return "no interval"
-    return " to ".join(shown(metric, found[side], signed, unit=False) for side in ("low", "high"))

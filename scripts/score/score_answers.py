@@ -70,10 +70,10 @@ def step(arguments) -> None:
         result = score_set(data, settings["metrics"], *resampling)
         kind = answer_kind(data, settings["metrics"])
         if kind == "entities":
-            found = entity_errors(name, data)
+            found = entity_errors(data)
         else:
-            found = (mismatches if kind == "exact" else worst_answers)(name, data, result)
-        errors += found
+            found = (mismatches if kind == "exact" else worst_answers)(data, result)
+        errors += [{"rank": rank, "prompt_set": name, **row} for rank, row in enumerate(found, 1)]
         if name == "test":
             scores |= {"answer_kind": kind} | result
             scores["by_label"] = label_table(data, result["statistics"], *resampling)
