@@ -21,16 +21,25 @@ __all__ = ["Progress", "log", "progress", "run_step", "settings_argument", "step
 def step_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with the common arguments: `--settings` (JSON, or @file), `--gpus` and `--log`."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--settings", type=settings_argument, default={}, help="the step's settings: JSON, or @file")
+    parser.add_argument("--settings", type=settings_argument, default="{}", help="the step's settings: JSON, or @file")
     parser.add_argument("--gpus", type=int, help="GPUs that the step has for itself; 0: it sees none (default: all)")
     parser.add_argument("--log", type=Path, help="file for everything the step says; the terminal gets progress only")
     return parser
 
 
-def settings_argument(text: str) -> dict:
+class Settings(dict):
+    """An object of a step's settings; a key that it lacks is a UserError."""
+
+    def __missing__(self, key: str):
+        remedy = "`snakemake -n -p` prints the whole command, and docs/reference/configuration.md the defaults"
+        raise UserError(f"--settings lacks '{key}'", remedy=remedy)
+
+
+def settings_argument(text: str) -> Settings:
     """Parse settings given as JSON or as @file."""
     try:
-        return json.loads(Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text)
+        given = Path(text[1:]).read_text(encoding="utf-8") if text.startswith("@") else text
+        return json.loads(given, object_hook=Settings)
     except (OSError, json.JSONDecodeError) as error:
         raise argparse.ArgumentTypeError(f"is not valid JSON: {error}") from None
 
@@ -76,12 +85,3 @@ def step_main(
 ) -> Callable[..., int]:
     """Return the `main(argv=None)` of a step's program: it runs the step and returns the exit status."""
     return lambda argv=None: run_step(step, parser(), argv)
-
-
-def complete(settings: dict, keys: tuple[str, ...]) -> dict:
-    """Return the settings. Raises UserError if one of these keys is missing."""
-    missing = [key for key in keys if key not in settings]
-    if missing:
-        remedy = "`snakemake -n -p` prints the whole command, and docs/reference/configuration.md the defaults"
-        raise UserError(f"--settings lacks {', '.join(missing)}", remedy=remedy)
-    return settings

@@ -1,5 +1,7 @@
 """Render small self-contained HTML pages: ledgers and reports. Jinja's autoescape escapes all data."""
 
+import base64
+import io
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -7,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from scripts.common.files import write_text
 
 PAGES = Path(__file__).parent / "pages"
+QUALITY = 80  # of a thumbnail's JPEG
 
 
 def render_page(template: str, folder: Path, **values) -> str:
@@ -19,3 +22,15 @@ def render_page(template: str, folder: Path, **values) -> str:
 def write_page(path: Path | str, template: str, folder: Path, **values) -> None:
     """Render a template and write it atomically."""
     write_text(path, render_page(template, folder, **values))
+
+
+def thumbnail(path: Path, longest: int) -> str:
+    """Return an image, reduced to this length of its longer side in pixels, as a JPEG in a `data:` URL."""
+    from PIL import Image
+
+    with Image.open(path) as image:
+        small = image.convert("RGB")
+    small.thumbnail((longest, longest))
+    written = io.BytesIO()
+    small.save(written, "JPEG", quality=QUALITY)
+    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode("ascii")

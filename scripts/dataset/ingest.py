@@ -8,7 +8,7 @@ from scripts.common.errors import UserError
 from scripts.common.records import Record
 from scripts.dataset.images import without_images
 from scripts.dataset.make_record import Check, RecordMaker
-from scripts.dataset.raw_rows import BadRecordError, RawRow, excerpt
+from scripts.dataset.raw_rows import BadRecordError, RawRow, excerpt, most_frequent
 from scripts.dataset.spans import without_number
 
 EXAMPLES = 5  # of each reason, in the counts
@@ -70,11 +70,6 @@ def add_example(entry: dict, row: RawRow, **facts: str) -> None:
     entry["count"] += 1
     if len(entry["examples"]) < EXAMPLES:
         entry["examples"].append({"origin": row.origin, **facts, "text": excerpt(row.raw)})
-
-
-def most_frequent(counts: dict) -> list[tuple]:
-    """Return the labels with their counts, most frequent first, else in alphabetical order."""
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
 
 
 def map_fit(label_map: dict[str, str], found: Counter[str]) -> dict:

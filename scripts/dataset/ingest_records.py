@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.cli import Progress, step_main, step_parser
 from scripts.common.files import atomic_path, write_json
 from scripts.dataset.canonical import row_writer, to_row
 from scripts.dataset.images import FOLDER, ImageStore, without_images, write_images_manifest
@@ -67,15 +67,17 @@ def step(arguments: argparse.Namespace) -> None:
     write_images_manifest(output, store.facts() if store else {})
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the step; return its exit status."""
+def parser() -> argparse.ArgumentParser:
+    """Return the step's command line."""
     parser = step_parser(__doc__.splitlines()[0])
     parser.add_argument("raw", nargs="*", type=Path, help="raw files; none for a hub dataset")
     parser.add_argument("--records", type=Path, required=True, help="Parquet file of records to write")
     parser.add_argument("--quarantine", type=Path, required=True, help="JSONL file of bad records to write")
     parser.add_argument("--counts", type=Path, required=True, help="JSON file of counts to write")
-    return run_step(step, parser, argv)
+    return parser
 
+
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -10,8 +10,7 @@ import numpy as np
 
 from scripts.common.files import read_jsonl
 from scripts.common.records import SPLITS, text_of
-from scripts.dataset.ingest import most_frequent
-from scripts.dataset.raw_rows import excerpt
+from scripts.dataset.raw_rows import excerpt, most_frequent
 
 EXAMPLES = 200  # listed duplicates and quarantined records; their files have all of them
 BINS = 24  # at most, in a histogram
@@ -51,7 +50,6 @@ class Lengths:
         widths = (factor * 10**power for power in count() for factor in (1, 2, 5))
         width = next(width for width in widths if width * BINS >= high - low + 1)
         edges = list(range(low // width * width, high + width + 1, width))
-        edges = edges[: (high - edges[0]) // width + 2]
         edges[-1] = max(edges[-1], max(self.values) + 1)
         counts, _ = np.histogram(self.values, edges)
         return [{"from": a, "to": b, "records": n} for (a, b), n in zip(pairwise(edges), counts.tolist(), strict=True)]

@@ -1,11 +1,10 @@
 """Compute the ledger's section on images: numbers, sizes, splits, and some thumbnails."""
 
-import base64
-import io
 import json
 from collections import Counter
 from pathlib import Path
 
+from scripts.common.html import thumbnail
 from scripts.common.records import SPLITS, images_of
 from scripts.dataset.images import FOLDER
 from scripts.dataset.ledger import Lengths
@@ -13,7 +12,6 @@ from scripts.dataset.raw_rows import excerpt
 
 EXAMPLES = 8
 LONGEST = 160  # pixels of a thumbnail's longer side
-QUALITY = 80  # of its JPEG
 
 
 class ImageStatistics:
@@ -61,18 +59,6 @@ class ImageStatistics:
             "sizes": {what: each.as_json() for what, each in lengths.items()},
             "examples": self.examples,
         }
-
-
-def thumbnail(path: Path, longest: int) -> str:
-    """Return an image, reduced to this length of its longer side in pixels, as a JPEG in a `data:` URL."""
-    from PIL import Image
-
-    with Image.open(path) as image:
-        small = image.convert("RGB")
-    small.thumbnail((longest, longest))
-    written = io.BytesIO()
-    small.save(written, "JPEG", quality=QUALITY)
-    return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode("ascii")
 
 
 def thumbnails(section: dict | None, manifest: Path | None) -> list[dict]:

@@ -12,6 +12,7 @@ from scripts.common.errors import UserError
 from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError
 
 COMPRESSIONS = {"gz": "gzip", "zst": "zstd"}  # suffix, and pyarrow's name
+MAGIC = {"gz": b"\x1f\x8b", "zst": b"\x28\xb5\x2f\xfd"}  # the first bytes of a compressed file
 CHUNK = 2**18
 COPIED, RATIO = 2**28, 100  # a compressed table may unpack to this many bytes, or to this multiple of its size
 BOM = b"\xef\xbb\xbf"
@@ -53,6 +54,10 @@ def opened(path: Path | str, report: Report = lambda read: None) -> Iterator[Bin
     _, compression = kind_of(path)
     with io.BufferedReader(RawFile(path, report), CHUNK) as file:
         if compression is None:
+            for suffix, magic in MAGIC.items():
+                if file.peek(len(magic)).startswith(magic):
+                    what = f"is compressed, but its name does not end in .{suffix}"
+                    raise UserError(what, path, remedy=f"add .{suffix} to its name")
             yield file
             return
         import pyarrow

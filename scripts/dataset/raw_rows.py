@@ -49,6 +49,11 @@ def excerpt(record: Any) -> str:
     return text if len(text) <= EXCERPT else text[: EXCERPT - 1] + "…"
 
 
+def most_frequent(counts: dict) -> list[tuple]:
+    """Return the labels with their counts, most frequent first, else in alphabetical order."""
+    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+
+
 def plain(value: Any) -> Any:
     """Return a value as JSON types: dates as ISO text, decimals as text, NaN as null, bytes as their length."""
     if isinstance(value, dict):

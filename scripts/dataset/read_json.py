@@ -16,6 +16,7 @@ from scripts.dataset import raw_files
 from scripts.dataset.raw_files import Report, encoding_fault, opened, read_lines, too_long
 from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError, RawRow, object_fault
 
+ARRAY = re.compile(r"\[\s*(\{|$)")  # how the first line of an array of records starts
 NO_SPACE = re.compile(r"[ \t\n\r]*")
 CUT_NUMBER = ("", ".", "e", "E")  # what may follow a number that continues in the next chunk
 NEAR_END = 16  # an error this close to the end of the buffer may come from a value that the next chunk completes
@@ -31,10 +32,15 @@ def refuse_constant(name: str) -> None:
 DECODER = json.JSONDecoder(parse_constant=refuse_constant)
 
 
-def json_fault(error: Exception) -> BadRecordError:
-    """Return the fault of a value that Python's decoder refuses."""
+def json_fault(error: Exception, starts_line: bool) -> BadRecordError:
+    """Return the fault of a value that Python's decoder refuses.
+
+    `starts_line`: the decoded text starts at the start of a line. Otherwise the column of a fault in its first line is
+    unknown.
+    """
     if isinstance(error, json.JSONDecodeError):
-        what, remedy = f"is not valid JSON: {error.msg} (column {error.colno})", REMEDY
+        column = f" (column {error.colno})" if starts_line or error.lineno > 1 else ""
+        what, remedy = f"is not valid JSON: {error.msg}{column}", REMEDY
     elif isinstance(error, RecursionError):
         what, remedy = "is nested too deeply", "flatten the record"
     elif digits := INTEGER_LIMIT.search(str(error)):
@@ -45,15 +51,19 @@ def json_fault(error: Exception) -> BadRecordError:
 
 
 def read_jsonl_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[RawRow]:
-    """Yield the records of a JSON Lines file; an invalid line gives a row with a fault."""
+    """Yield the records of a JSON Lines file; an invalid line gives a row with a fault. UserError for a JSON array."""
+    started = False
     for number, line in enumerate(read_lines(path, report), 1):
         if not line.strip():
             continue
         text, value, fault = line.decode("utf-8", "backslashreplace").strip(), None, encoding_fault(line)
+        if not started and ARRAY.match(text):
+            raise UserError("is a JSON array, not JSON Lines", path, number, "rename it to .json")
+        started = True
         try:
             value = None if fault else DECODER.decode(text)
         except (ValueError, RecursionError) as error:
-            fault = json_fault(error)
+            fault = json_fault(error, starts_line=True)
         fault = fault or object_fault(value)
         yield RawRow(f"{path}:{number}", None if fault else value, fault, text if fault else None)
 
@@ -109,7 +119,7 @@ class Buffer:
                     error.msg.startswith("Unterminated string") or place >= len(self.text) - NEAR_END
                 )
                 if self.ended or not is_cut:
-                    fault = json_fault(error)
+                    fault = json_fault(error, starts_line=False)
                     raise UserError(fault.detail, self.path, self.line_at(place), fault.remedy) from None
             held = len(self.text) - self.position
             if held > MAX_RECORD:

@@ -5,8 +5,8 @@ import unicodedata
 from collections import Counter
 
 from scripts.common.records import SPLITS, text_of
-from scripts.dataset.ingest import most_frequent
 from scripts.dataset.ledger import Lengths
+from scripts.dataset.raw_rows import most_frequent
 
 SPAN_LENGTHS = "span characters"
 SEPARATORS = ".,;:"

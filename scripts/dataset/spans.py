@@ -169,17 +169,24 @@ def whereabouts(text: str, span: Span) -> str:
     Tools count UTF-16 units (JavaScript, Java), bytes (Rust, Go), or characters before the text was composed or its
     line ends were changed.
     """
-    start, end, wanted = max(span.start, 0), span.end, normalised(span.value)
+    wanted = normalised(span.value)
+
+    def covers(form: str | bytes, width: int = 1, encoding: str = "") -> bool:
+        """Return whether the offsets, in units of `width`, are within a form of the text and cover the value."""
+        piece = form[width * span.start : width * span.end]
+        covered = piece.decode(encoding, "replace") if encoding else piece
+        return 0 <= span.start < span.end <= len(form) // width and normalised(covered) == wanted
+
     readings = {
-        "UTF-16 units": text.encode("utf-16-le")[2 * start : 2 * end].decode("utf-16-le", "ignore"),
-        "bytes of UTF-8": text.encode("utf-8")[start:end].decode("utf-8", "ignore"),
-        "characters of the decomposed text (NFD)": unicodedata.normalize("NFD", text)[start:end],
-        "characters of the composed text (NFC)": unicodedata.normalize("NFC", text)[start:end],
-        "a line end as two characters": re.sub("\r?\n", "\r\n", text)[start:end],
-        "a line end as one character": text.replace("\r\n", "\n")[start:end],
-        "from the first character that is not white space": text.lstrip()[start:end],
+        "UTF-16 units": covers(text.encode("utf-16-le"), 2, "utf-16-le"),
+        "bytes of UTF-8": covers(text.encode("utf-8"), 1, "utf-8"),
+        "characters of the decomposed text (NFD)": covers(unicodedata.normalize("NFD", text)),
+        "characters of the composed text (NFC)": covers(unicodedata.normalize("NFC", text)),
+        "a line end as two characters": covers(re.sub("\r?\n", "\r\n", text)),
+        "a line end as one character": covers(text.replace("\r\n", "\n")),
+        "from the first character that is not white space": covers(text.lstrip()),
     }
-    if units := [unit for unit, covered in readings.items() if normalised(covered) == wanted]:
+    if units := [unit for unit, fits in readings.items() if fits]:
         return f"the offsets count {' or '.join(units)}: count characters"
     places = [found.start() for found in re.finditer(re.escape(span.value), text)]
     if not places:
@@ -235,14 +242,14 @@ def without_overlaps(text: str, spans: list[Span], counts: Counter) -> list[list
             kept.append(span)
         elif span[:3] == last[:3]:
             counts["merged_duplicates"] += 1
+        elif span[:2] == last[:2]:
+            detail = f"{last.name} and {span.name} cover the same '{shown_text(text[span.start : span.end])}'"
+            raise BadRecordError("overlapping spans", detail, "each text has one label: keep one of them")
         else:
             how = "lies within" if span.end <= last.end else "crosses"
             covers = f"'{shown_text(text[span.start : span.end])}' {how} '{shown_text(text[last.start : last.end])}'"
-            detail, remedy = (
-                f"{span.name} and {last.name} overlap: {covers}",
-                "keep one, or drop a label by span_label_map",
-            )
-            raise BadRecordError("overlapping spans", detail, remedy)
+            detail = f"{span.name} and {last.name} overlap: {covers}"
+            raise BadRecordError("overlapping spans", detail, "keep one of them, or drop a label by span_label_map")
     return [[span.start, span.end, span.label] for span in kept]
 
 

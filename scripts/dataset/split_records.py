@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from scripts.common.cli import progress, run_step, step_parser
+from scripts.common.cli import progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, write_json
 from scripts.common.records import SPLITS
@@ -205,8 +205,8 @@ def step(arguments: argparse.Namespace) -> None:
     write_json(arguments.facts, counts | facts)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the step; return its exit status."""
+def parser() -> argparse.ArgumentParser:
+    """Return the step's command line."""
     parser = step_parser(__doc__.splitlines()[0])
     parser.add_argument("ingested", type=Path, help="Parquet file of records in raw order")
     parser.add_argument("--records", type=Path, required=True, help="Parquet file of kept records to write")
@@ -214,8 +214,10 @@ def main(argv: list[str] | None = None) -> int:
         parser.add_argument(f"--{split}", type=Path, required=True, help=f"JSONL file of the {split} split to write")
     parser.add_argument("--duplicates", type=Path, required=True, help="JSONL file of removed duplicates to write")
     parser.add_argument("--facts", type=Path, required=True, help="JSON file of facts to write")
-    return run_step(step, parser, argv)
+    return parser
 
+
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

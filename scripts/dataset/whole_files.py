@@ -42,9 +42,11 @@ def check_whole(split: np.ndarray, shares: dict, whole: dict[str, list[str]]) ->
     """Raise UserError if a split with files or a share has no record."""
     counts = np.bincount(split, minlength=len(SPLITS))
     for number, name in enumerate(SPLITS):
-        if not counts[number] and (name in whole or shares[name] > 0):
-            remedy = (
-                f"add records to '{'files' if name == 'train' else f'{name}_files'}': bad ones and those that repeat"
-            )
-            remedy += " records of a file named for another split are left out"
-            raise UserError(f"no record is left for the split '{name}'", remedy=remedy)
+        if counts[number] or (name not in whole and not shares[name]):
+            continue
+        if name == "train" or name in whole:
+            key = "files" if name == "train" else f"{name}_files"
+            remedy = f"add records to '{key}': bad records, and those that repeat a record of any file, are left out"
+        else:
+            remedy = f"enlarge splits.{name}, add records to 'files', or give '{name}_files'"
+        raise UserError(f"no record is left for the split '{name}'", remedy=remedy)

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from scripts.common.charts import histogram_svg, inline
-from scripts.common.cli import progress, run_step, step_parser
+from scripts.common.cli import progress, step_main, step_parser
 from scripts.common.files import read_json, write_json
 from scripts.common.html import write_page
 from scripts.dataset.canonical import read_rows, row_count
@@ -66,8 +66,8 @@ def step(arguments: argparse.Namespace) -> None:
     )
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run the step; return its exit status."""
+def parser() -> argparse.ArgumentParser:
+    """Return the step's command line."""
     parser = step_parser(__doc__.splitlines()[0])
     parser.add_argument("--name", required=True, help="the dataset's name")
     parser.add_argument("--records", type=Path, required=True, help="Parquet file of kept records")
@@ -79,8 +79,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--html", type=Path, required=True, help="ledger to write as HTML")
     parser.add_argument("--images", type=Path, help="manifest of the images; not needed if records have none")
     parser.add_argument("--redaction", type=Path, help="JSON file of the redaction's facts, if there was one")
-    return run_step(step, parser, argv)
+    return parser
 
+
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from scripts.common.checksums import intact
-from scripts.common.cli import log, run_step, step_parser
+from scripts.common.cli import log, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import (
     MANIFEST,
@@ -202,8 +202,8 @@ def build_bundle(arguments) -> None:
         write_sums(folder)
 
 
-def main(argv=None) -> int:
-    """Run the command line; return the exit status."""
+def parser():
+    """Return the step's command line."""
     parser = step_parser(__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, help="GGUF file to ship, or manifest.json of a merged token classifier")
     parser.add_argument("--mmproj", type=Path, help="GGUF file of a vision run's tower, to ship with it")
@@ -220,8 +220,10 @@ def main(argv=None) -> int:
     parser.add_argument("--configfile", nargs="*", default=[], help="names of the configuration's files, to record")
     parser.add_argument("--benchmarks", type=Path, help="folder of the benchmark files, for the times of the steps")
     parser.add_argument("--folder", type=Path, required=True, help="bundle to make")
-    return run_step(build_bundle, parser, argv)
+    return parser
 
+
+main = step_main(build_bundle, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -15,18 +15,15 @@ from scripts.deploy.modelfile_text import QUOTES, is_printable
 
 def go_string(text: str) -> str:
     """Return a Go string literal in ASCII; JSON escapes like Go, except for surrogate pairs."""
-    return "".join(f"\\U{ord(c):08x}" if c > "\uffff" or c == "\x7f" else json.dumps(c)[1:-1] for c in text).join('""')
+    escaped = (f"\\U{ord(c):08x}" if c > "\uffff" or c == "\x7f" else json.dumps(c)[1:-1] for c in text)
+    return f'"{"".join(escaped)}"'
 
 
 def literal(text: str) -> str:
     """Return text for a Go template in a Modelfile: unchanged, or as an action if either would change it."""
-    pieces = re.split(rf"(\{{\{{|\}}\}}|{QUOTES})", text)
-    for place in range(0, len(pieces), 2):
-        plain = (c if is_printable(c) else f"{{{{ {go_string(c)} }}}}" for c in pieces[place])
-        pieces[place] = "".join(plain)
-    for place in range(1, len(pieces), 2):
-        pieces[place] = f"{{{{ {go_string(pieces[place])} }}}}"
-    return "".join(pieces)
+    pieces = re.findall(rf"\{{\{{|\}}\}}|{QUOTES}|.", text, re.DOTALL)
+    kept = {piece for piece in pieces if len(piece) == 1 and is_printable(piece)}
+    return "".join(piece if piece in kept else f"{{{{ {go_string(piece)} }}}}" for piece in pieces)
 
 
 def go_template(shape: ChatShape, adds_bos: bool) -> str:

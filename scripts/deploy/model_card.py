@@ -10,7 +10,7 @@ from scripts.common.language import language_of
 from scripts.gguf.tensor_types import rounding_note
 from scripts.score.columns import left_aside
 from scripts.score.metrics import METRICS
-from scripts.score.shown import shown
+from scripts.score.shown import interval_text, shown
 from scripts.score.stand_in import base_name, is_stand_in
 from scripts.tasks import task_of
 
@@ -40,8 +40,7 @@ def interval(metric: str, value: dict | None) -> str:
         return "–"
     if value.get("low") is None:
         return cell(shown(metric, value["value"]))
-    low, high = (shown(metric, value[side], unit=False) for side in ("low", "high"))
-    return cell(f"{shown(metric, value['value'])} ({low} to {high})")
+    return cell(f"{shown(metric, value['value'])} ({interval_text(metric, value)})")
 
 
 def metric_rows(scores: list[dict], aside: tuple[str, ...] = ()) -> Iterator[tuple[str, list[str]]]:

@@ -80,14 +80,15 @@ def git(project: Path, *words: str) -> str | None:
 
 
 def code_state(project: Path) -> dict:
-    """Return the hashes of the code, its commit, and whether it differs from the commit (`dirty`); None without git.
+    """Return the code's hashes, its commit, and whether it differs from the commit (`dirty`); None if git can't say.
 
     A folder with an untracked Snakefile, such as a copy inside of another project, has no commit.
     """
     files, commit, dirty = code_files(project), None, None
     if git(project, "ls-files", "--error-unmatch", "Snakefile") and (head := git(project, "rev-parse", "HEAD")):
         commit = head.strip()
-        dirty = bool(git(project, "status", "--porcelain", "Snakefile", "rules", "scripts", "envs"))
+        changes = git(project, "status", "--porcelain", "Snakefile", "rules", "scripts", "envs")
+        dirty = None if changes is None else changes != ""
     return {"sha256": hash_of_hashes(files), "commit": commit, "dirty": dirty, "files": files}
 
 

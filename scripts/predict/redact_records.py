@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from scripts.common.cli import complete, log, progress, step_main, step_parser
+from scripts.common.cli import log, progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_of, write_json
 from scripts.common.records import Record
@@ -80,7 +80,7 @@ def facts_of(redactor: Redactor, settings: dict, labels: set[str], model: Path) 
 
 def step(arguments: argparse.Namespace) -> None:
     """Find, replace, write, and count."""
-    settings = complete(arguments.settings, ("redact", "tokens", "training", "generation"))
+    settings = arguments.settings
     use_threads(arguments.threads)
     from scripts.predict.span_model import SpanModel
 

@@ -4,9 +4,10 @@ from scripts.score.bootstrap import Estimate
 from scripts.score.columns import RANKED_BY, columns_of, kind_of
 from scripts.score.gates import metric_difference
 from scripts.score.metrics import METRICS
-from scripts.score.shown import shown
+from scripts.score.shown import interval_text, shown
 
 RESAMPLES, SEED = 1000, 0
+RUN_COLUMNS = ("dataset", "rank", "run", "model", "method", "variant", "shipped", "verdict", "records", "answer_kind")
 
 
 def ranking_metric(rows: list[dict]) -> str | None:
@@ -90,15 +91,21 @@ def boards(runs: list[dict], scores: dict[tuple[str, str], dict], verdicts: dict
     ]
 
 
-def csv_row(board: dict, row: dict) -> dict:
-    """Return one line of leaderboard.csv by column; missing values are None."""
-    line = {"dataset": board["dataset"]} | {key: row[key] for key in ("rank", "run", "model", "method", "variant")}
-    line |= {"shipped": "yes" if row["shipped"] else "no", "verdict": row["verdict"]["verdict"]}
-    line |= {key: row["scores"][key] for key in ("records", "answer_kind")}
+def csv_columns() -> list[str]:
+    """Return the columns of leaderboard.csv: of each metric, value and difference from the base, with intervals."""
+    names = [name for metric in METRICS for name in (metric, f"{metric}_minus_base")]
+    return [*RUN_COLUMNS, *(f"{name}{end}" for name in names for end in ("", "_low", "_high"))]
+
+
+def csv_row(board: dict, row: dict) -> list:
+    """Return one line of leaderboard.csv; missing values are None."""
+    known = {**row["scores"], **row, "dataset": board["dataset"], "verdict": row["verdict"]["verdict"]}
+    known["shipped"] = "yes" if row["shipped"] else "no"
+    line = [known[column] for column in RUN_COLUMNS]
     for metric in METRICS:
         found = row["cells"][metric]
-        for name, values in ((metric, found), (f"{metric}_minus_base", found.get("against") or {})):
-            line |= {name: values.get("value"), f"{name}_low": values.get("low"), f"{name}_high": values.get("high")}
+        for values in (found, found.get("against") or {}):
+            line += [values.get(key) for key in ("value", "low", "high")]
     return line
 
 
@@ -112,10 +119,3 @@ def display(metric: str, found: dict) -> dict:
         texts["delta"] = shown(metric, against["value"], signed=True)
         texts["delta_spread"] = interval_text(metric, against, signed=True)
     return texts
-
-
-def interval_text(metric: str, found: dict, signed: bool = False) -> str:
-    """Return an interval as text, without the unit."""
-    if found["low"] is None:
-        return "no interval"
-    return " to ".join(shown(metric, found[side], signed, unit=False) for side in ("low", "high"))

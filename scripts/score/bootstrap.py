@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from scripts.score.statistics import QUANTILES, SHARES, value_of_sums
+from scripts.score.metrics import SHARES
+from scripts.score.statistics import QUANTILES, value_of_sums
 
 LEVEL = 0.95
 CELLS = 4_000_000  # resampled indexes in memory at once

@@ -7,7 +7,7 @@
 import sys
 from pathlib import Path
 
-from scripts.common.cli import run_step, step_parser
+from scripts.common.cli import step_main, step_parser
 from scripts.common.files import read_json, write_json
 from scripts.score.gates import verdict
 from scripts.score.read_scores import read_variants
@@ -17,20 +17,22 @@ from scripts.score.stand_in import is_stand_in
 def step(arguments) -> None:
     """Judge every gate and write the verdict."""
     settings, scores = arguments.settings, read_variants(arguments.scores)
-    drawn, stand_in = (settings["bootstrap"], settings["seed"]), is_stand_in(read_json(arguments.base))
-    decided = verdict(arguments.run, settings["gates"], settings["shipped"], scores, *drawn, stand_in)
+    resampling, stand_in = (settings["bootstrap"], settings["seed"]), is_stand_in(read_json(arguments.base))
+    decided = verdict(arguments.run, settings["gates"], settings["shipped"], scores, *resampling, stand_in)
     write_json(arguments.verdict, decided)
 
 
-def main(argv=None) -> int:
-    """Run the step from the command line."""
+def parser():
+    """Return the step's command line."""
     parser = step_parser("Decide the verdict on a run: promote, hold or rollback.")
     parser.add_argument("scores", type=Path, nargs="+", help="scores of every variant (JSON)")
     parser.add_argument("--run", required=True, help="the run's name")
     parser.add_argument("--base", type=Path, required=True, help="manifest of the base model")
     parser.add_argument("--verdict", type=Path, required=True, help="verdict to write (JSON)")
-    return run_step(step, parser, argv)
+    return parser
 
+
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from scripts.common.charts import figure, svg_of
-from scripts.common.cli import run_step, step_parser
+from scripts.common.cli import step_main, step_parser
 from scripts.common.files import write_text
 from scripts.score.entity_tables import shares
 from scripts.score.read_scores import read_scores
@@ -62,14 +62,16 @@ def step(arguments) -> None:
     write_text(arguments.picture, drawn(matrix, title))
 
 
-def main(argv=None) -> int:
-    """Run the step from the command line."""
+def parser():
+    """Return the step's command line."""
     parser = step_parser(__doc__.splitlines()[0])
     parser.add_argument("scores", type=Path, help="scores of one variant (JSON)")
     parser.add_argument("--table", type=Path, required=True, help="table to write (CSV)")
     parser.add_argument("--picture", type=Path, required=True, help="picture to write (SVG)")
-    return run_step(step, parser, argv)
+    return parser
 
+
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

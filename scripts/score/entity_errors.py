@@ -85,15 +85,14 @@ def entity(row: EntityRow, span: Span) -> dict:
     return {"start": start, "end": end, "label": label, "text": row.text[start:end]}
 
 
-def entity_errors(prompt_set: str, data: ScoringInput) -> list[dict]:
+def entity_errors(data: ScoringInput) -> list[dict]:
     """Return all errors of the answers to a prompt set, by kind in the order of KINDS, then by record."""
     rows = []
     for answer, row in zip(data.answers, data.entities, strict=True):
         for found in errors_of(row) if row else []:
             whole = {"answer": answer["answer"][:ANSWER_SHOWN]} if found["kind"] == "invalid_json" else {}
-            rows.append({"prompt_set": prompt_set, "id": answer["id"], "label": answer["label"], **found, **whole})
-    rows.sort(key=lambda row: list(KINDS).index(row["kind"]))
-    return [{"rank": rank, **row} for rank, row in enumerate(rows, 1)]
+            rows.append({"id": answer["id"], "label": answer["label"], **found, **whole})
+    return sorted(rows, key=lambda row: list(KINDS).index(row["kind"]))
 
 
 def error_counts(errors: list[dict]) -> dict[str, int]:

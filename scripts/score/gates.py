@@ -3,10 +3,9 @@
 import math
 
 from scripts.score.bootstrap import Estimate, difference
-from scripts.score.metrics import METRICS
+from scripts.score.metrics import METRICS, SHARES
 from scripts.score.shown import number, shown
 from scripts.score.stand_in import NOTE
-from scripts.score.statistics import SHARES
 
 
 def paired_rows(scores: dict, baseline: dict, metric: str) -> tuple[list, list]:

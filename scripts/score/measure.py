@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import math
+import traceback
 from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,8 @@ from scripts.score import diversity, entities, similarity, style  # noqa: F401 (
 from scripts.score.bootstrap import estimate, point, rounded, table_of
 from scripts.score.metrics import FUNCTIONS, METRICS, read_metrics
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
+
+OWN: dict[str, Path] = {}  # the file of each custom metric
 
 
 def measured(metric: str, data: ScoringInput) -> MetricResult:
@@ -29,18 +32,47 @@ def measured(metric: str, data: ScoringInput) -> MetricResult:
         raise NotApplicableError("the records have no spans")
     if entry.setting and getattr(data, entry.setting) in (None, ()):
         raise NotApplicableError(f"score.{entry.setting} is not given")
-    result = FUNCTIONS[metric](data)
-    if len(result.rows) != len(data.answers):
-        raise UserError(f"the metric {metric} returned {len(result.rows)} rows for {len(data.answers)} answers")
-    return result
+    return own_result(metric, data) if metric in OWN else FUNCTIONS[metric](data)
+
+
+def own_result(metric: str, data: ScoringInput) -> MetricResult:
+    """Return the result of a custom metric, its numbers as floats. Raises UserError if it fails or does not fit."""
+    path, what = OWN[metric], f"the metric {metric}"
+    try:
+        result = FUNCTIONS[metric](data)
+        rows = [None if row is None else [float(number) for number in row] for row in result.rows]
+        values = () if result.per_record is None else result.per_record
+        single = [None if value is None else float(value) for value in values]
+        if (table := table_of(rows)) is not None:
+            point(METRICS[metric].statistic, table)  # fails if the rows don't have the statistic's columns
+    except NotApplicableError:
+        raise
+    except Exception as error:
+        raise fault_of(error, path, f"{what}: ") from error
+    for found in (rows, single or rows):
+        if len(found) != len(data.answers):
+            raise UserError(f"{what} returned {len(found)} rows for {len(data.answers)} answers", path)
+    if not all(math.isfinite(number) for row in (*rows, single) for number in row or () if number is not None):
+        raise UserError(f"{what} returned a number that is not finite", path)
+    return MetricResult(rows, single or None)
+
+
+def fault_of(error: Exception, path: Path, before: str = "") -> UserError:
+    """Return the error for an exception in a file of custom metrics, with its line."""
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+    return UserError(f"{before}{type(error).__name__}: {error}", path, lines[-1] if lines else None)
 
 
 def add_metrics(path: Path) -> dict[str, dict]:
-    """Import a module of custom metrics, which registers them; return the registry's entry of each."""
+    """Import a file of custom metrics, which registers them; return the registry's entry of each."""
     found = read_metrics(path)
     spec = importlib.util.spec_from_file_location(path.stem, path)
-    spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    try:
+        spec.loader.exec_module(importlib.util.module_from_spec(spec))
+    except Exception as error:
+        raise fault_of(error, path) from error
     METRICS.update(found)
+    OWN.update(dict.fromkeys(found, path))
     return {name: asdict(entry) for name, entry in found.items()}
 
 

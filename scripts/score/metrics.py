@@ -19,7 +19,8 @@ Statistic = Literal[
     "p50", "p95",
 ]  # fmt: skip
 MODULES = ("similarity", "diversity", "style", "entities")  # of scripts/score, in the order of reports
-UNITS = {**dict.fromkeys(("yes_no", "share", "f1", "f1_macro", "f1_weighted"), "%"), "p50": "s", "p95": "s"}
+SHARES = ("yes_no", "share", "f1", "f1_macro", "f1_weighted")  # in [0, 1]; 0 or 1 only if all records agree
+UNITS = {**dict.fromkeys(SHARES, "%"), "p50": "s", "p95": "s"}
 KNOWN = {
     "direction": get_args(Direction),
     "statistic": get_args(Statistic),

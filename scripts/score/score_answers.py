@@ -8,7 +8,7 @@ import json
 import sys
 from pathlib import Path
 
-from scripts.common.cli import Progress, run_step, step_parser
+from scripts.common.cli import Progress, step_main, step_parser
 from scripts.common.files import write_jsonl, write_text
 from scripts.common.records import images_of
 from scripts.score.bootstrap import LEVEL
@@ -56,7 +56,7 @@ def step(arguments) -> None:
         "reference": reference_facts(reference),
         "own_metrics": own,
     }
-    errors, others, drawn = [], {}, (settings["bootstrap"], settings["seed"])
+    errors, others, resampling = [], {}, (settings["bootstrap"], settings["seed"])
     for name, answers in sets.items():
         data = ScoringInput(
             answers,
@@ -67,19 +67,19 @@ def step(arguments) -> None:
             tuple(settings["assistant_phrases"]),
             reference,
         )
-        result = score_set(data, settings["metrics"], *drawn)
+        result = score_set(data, settings["metrics"], *resampling)
         kind = answer_kind(data, settings["metrics"])
         if kind == "entities":
-            found = entity_errors(name, data)
+            found = entity_errors(data)
         else:
-            found = (mismatches if kind == "exact" else worst_answers)(name, data, result)
-        errors += found
+            found = (mismatches if kind == "exact" else worst_answers)(data, result)
+        errors += [{"rank": rank, "prompt_set": name, **row} for rank, row in enumerate(found, 1)]
         if name == "test":
             scores |= {"answer_kind": kind} | result
-            scores["by_label"] = label_table(data, result["statistics"], *drawn)
+            scores["by_label"] = label_table(data, result["statistics"], *resampling)
             if entities := [row for row in data.entities if row]:
                 scores["entities"] = {
-                    "classes": class_table(entities, *drawn),
+                    "classes": class_table(entities, *resampling),
                     "untested": untested_classes(entities, reference.classes if reference else ()),
                     "confusion": confusion(entities),
                     "errors": error_counts(found),
@@ -95,8 +95,8 @@ def step(arguments) -> None:
     write_jsonl(arguments.errors, errors)
 
 
-def main(argv=None) -> int:
-    """Run the step from the command line."""
+def parser():
+    """Return the step's command line."""
     parser = step_parser("Score the answers of one variant: metrics with 95 % intervals, and the errors.")
     parser.add_argument("answers", type=Path, help="answers (JSONL)")
     parser.add_argument("likelihood", type=Path, help="negative log likelihoods of the expected answers (JSONL)")
@@ -105,8 +105,10 @@ def main(argv=None) -> int:
     parser.add_argument("--variant", required=True, help="variant that gave the answers")
     parser.add_argument("--scores", type=Path, required=True, help="scores to write (JSON)")
     parser.add_argument("--errors", type=Path, required=True, help="wrong or worst answers to write (JSONL)")
-    return run_step(step, parser, argv)
+    return parser
 
+
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

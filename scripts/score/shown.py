@@ -16,6 +16,13 @@ def shown(metric: str, value: float | None, signed: bool = False, unit: bool = T
     return number(scaled, signed) + (f" {name}" if unit and name else "")
 
 
+def interval_text(metric: str, found: dict, signed: bool = False) -> str:
+    """Return an interval as text, without the unit."""
+    if found["low"] is None:
+        return "no interval"
+    return " to ".join(shown(metric, found[side], signed, unit=False) for side in ("low", "high"))
+
+
 def number(value: float, signed: bool = False) -> str:
     """Return a number with about three digits, optionally signed; with a true minus sign, no exponent below 1e6."""
     size = abs(value)

@@ -3,8 +3,8 @@
 from itertools import zip_longest
 from pathlib import Path
 
+from scripts.common.html import thumbnail
 from scripts.common.records import images_of, text_of
-from scripts.dataset.ledger_images import thumbnail
 from scripts.score.columns import MAIN
 from scripts.score.entity_pages import marked, notes_of
 from scripts.score.entity_rows import entity_row

@@ -7,11 +7,8 @@ A metric is a function of sums of its records' statistics, so a resample needs o
 import numpy as np
 
 BLEU_ORDER = 4
-CHRF_ORDER = 6
 CHRF_BETA = 2
 QUANTILES = {"p50": 0.5, "p95": 0.95}
-# Metrics in [0, 1] that are 0 or 1 only if all records agree.
-SHARES = ("yes_no", "share", "f1", "f1_macro", "f1_weighted")
 
 
 def value_of_sums(statistic: str, sums: np.ndarray, records: int) -> np.ndarray:

@@ -27,13 +27,12 @@ def faults(data: ScoringInput, scores: dict, index: int) -> list[str]:
     return said
 
 
-def described(prompt_set: str, data: ScoringInput, scores: dict, shown: tuple[str, ...] = SHOWN) -> list[dict]:
+def described(data: ScoringInput, scores: dict, shown: tuple[str, ...] = SHOWN) -> list[dict]:
     """Return every answer with its faults and the given scores."""
     keys = ("id", "label", "messages", "expected", "answer", "stop")
     known = {metric: scores["per_record"].get(metric) for metric in shown}
     return [
         {
-            "prompt_set": prompt_set,
             **{key: answer[key] for key in keys},
             "faults": faults(data, scores, index),
             "scores": {metric: values[index] for metric, values in known.items() if values},
@@ -42,26 +41,24 @@ def described(prompt_set: str, data: ScoringInput, scores: dict, shown: tuple[st
     ]
 
 
-def worst_answers(prompt_set: str, data: ScoringInput, scores: dict) -> list[dict]:
+def worst_answers(data: ScoringInput, scores: dict) -> list[dict]:
     """Return the worst answers: by lowest chrF if one is expected, then by most faults and repetition."""
 
     def key(row: dict) -> tuple:
         chrf = row["scores"].get("chrf")
         return chrf is None, chrf or 0.0, -len(row["faults"]), -(row["scores"].get("repetition") or 0.0)
 
-    rows = sorted(described(prompt_set, data, scores), key=key)
-    return [{"rank": rank, **row} for rank, row in enumerate(rows[:WORST], 1)]
+    return sorted(described(data, scores), key=key)[:WORST]
 
 
-def mismatches(prompt_set: str, data: ScoringInput, scores: dict) -> list[dict]:
+def mismatches(data: ScoringInput, scores: dict) -> list[dict]:
     """Return all answers that differ from the expected ones, highest character error rate first."""
     rows = []
     normalised = scores["per_record"].get("normalised_match")
-    for index, row in enumerate(described(prompt_set, data, scores, ("character_error_rate", *SHOWN))):
+    for index, row in enumerate(described(data, scores, ("character_error_rate", *SHOWN))):
         if data.expected[index] in (None, data.texts[index]):
             continue
         if normalised and normalised[index] == 1:
             row["faults"].append("differs in case, punctuation or spacing only")
         rows.append(row)
-    rows.sort(key=lambda row: -(row["scores"].get("character_error_rate") or 0.0))
-    return [{"rank": rank, **row} for rank, row in enumerate(rows, 1)]
+    return sorted(rows, key=lambda row: -(row["scores"].get("character_error_rate") or 0.0))

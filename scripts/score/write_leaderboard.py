@@ -9,10 +9,10 @@ import io
 import sys
 from pathlib import Path
 
-from scripts.common.cli import run_step, step_parser
+from scripts.common.cli import step_main, step_parser
 from scripts.common.files import read_json, write_text
 from scripts.common.html import write_page
-from scripts.score.board import boards, csv_row, display
+from scripts.score.board import boards, csv_columns, csv_row, display
 from scripts.score.metrics import METRICS
 from scripts.score.read_scores import read_scores
 from scripts.score.stand_in import base_name
@@ -22,11 +22,10 @@ PAGES = Path(__file__).parent / "pages"
 
 def csv_text(all_boards: list[dict]) -> str:
     """Return leaderboard.csv: one line per run and variant, best first within a dataset."""
-    rows = [csv_row(board, row) for board in all_boards for row in board["rows"]]
     text = io.StringIO()
-    writer = csv.DictWriter(text, [*next(iter(rows), {})], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(csv_columns())
+    writer.writerows(csv_row(board, row) for board in all_boards for row in board["rows"])
     return text.getvalue()
 
 
@@ -52,14 +51,16 @@ def step(arguments) -> None:
     write_page(arguments.page, "leaderboard.html", PAGES, title="Leaderboard", **values, **functions)
 
 
-def main(argv=None) -> int:
-    """Run the step from the command line."""
+def parser():
+    """Return the step's command line."""
     parser = step_parser("Write the leaderboard of a configuration's runs, as CSV and as one self-contained page.")
     parser.add_argument("results", type=Path, help="folder of the results, with runs/ and models/")
     parser.add_argument("--csv", type=Path, required=True, help="table to write")
     parser.add_argument("--page", type=Path, required=True, help="page to write")
-    return run_step(step, parser, argv)
+    return parser
 
+
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -9,7 +9,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 from scripts.common.charts import curve_svg, inline
-from scripts.common.cli import run_step, step_parser
+from scripts.common.cli import step_main, step_parser
 from scripts.common.files import read_json, read_jsonl
 from scripts.common.html import write_page
 from scripts.gguf.tensor_types import quant_line, rounding_note
@@ -132,8 +132,8 @@ def step(arguments) -> None:
     )
 
 
-def main(argv=None) -> int:
-    """Run the step from the command line."""
+def parser():
+    """Return the step's command line."""
     parser = step_parser("Write the report of one run as one self-contained page.")
     parser.add_argument("--scores", type=Path, nargs="+", required=True, help="scores of every variant")
     parser.add_argument("--answers", type=Path, nargs="+", required=True, help="answers of every variant")
@@ -145,8 +145,10 @@ def main(argv=None) -> int:
     parser.add_argument("--types", type=Path, nargs="*", default=[], help="tensor types of the quantized files")
     parser.add_argument("--manifest", type=Path, required=True, help="manifest of the base model")
     parser.add_argument("--page", type=Path, required=True, help="page to write")
-    return run_step(step, parser, argv)
+    return parser
 
+
+main = step_main(step, parser)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -201,3 +201,12 @@ def test_a_training_file_that_repeats_the_test_file_is_told_so(stage: Stage, fil
     assert stage.ingest(*files) == 0
     assert stage.split() == 1
     assert stage.error().startswith("no record is left for the split 'train'; add records to 'files'")
+
+
+def test_a_share_without_a_file_that_gets_no_record_is_told_what_fills_it(stage: Stage, files):
+    stage.settings["splits"] |= {"validation": 0.001, "train": 0.749}
+    write_lines(files[1], random_chats(1, 5))
+    assert stage.ingest(*files) == 0
+    assert stage.split() == 1
+    remedy = "enlarge splits.validation, add records to 'files', or give 'validation_files'"
+    assert stage.error() == f"no record is left for the split 'validation'; {remedy}"

@@ -79,7 +79,12 @@ SHARED = {
 
 @pytest.mark.parametrize(
     ("scripts", "never"),
-    [("predict/*.py", ("dataset/", "train/")), ("train/train_head.py", ("train/vision_", "train/train_model"))],
+    [
+        ("predict/*.py", ("dataset/", "train/")),
+        ("train/train_head.py", ("train/vision_", "train/train_model")),
+        ("score/write_run_report.py", ("dataset/ingest", "dataset/make_record")),
+        ("dataset/write_dataset_ledger.py", ("dataset/ingest", "dataset/make_record")),
+    ],
 )
 def test_an_edit_of_one_stage_runs_no_step_of_another_again_as_a_module_of_the_step_itself(scripts, never):
     folder = ROOT / "scripts"

@@ -79,6 +79,15 @@ def test_a_commit_is_clean_until_code_changes_and_is_not_that_of_a_folder_above(
     assert state["files"] == {"Snakefile": sha256_of(copy / "Snakefile")}
 
 
+def test_whether_code_differs_from_a_commit_that_git_cannot_read_is_not_said(tmp_path):
+    (tmp_path / "Snakefile").write_text("rule all:\n")
+    commit(tmp_path)
+    head = code_state(tmp_path)["commit"]
+    (tmp_path / ".git/objects" / head[:2] / head[2:]).unlink()
+    state = code_state(tmp_path)
+    assert (state["commit"], state["dirty"]) == (head, None)
+
+
 def test_a_venv_a_conda_environment_and_an_image_are_told_apart(tmp_path):
     labels = tmp_path / "labels.json"
     kinds = [kind_of_environment(sys.base_prefix, labels), kind_of_environment(str(tmp_path), labels)]

@@ -1,9 +1,12 @@
 """The step that scores a variant's answers."""
 
+import json
+
 import pytest
 
 from scripts.common.files import read_jsonl
 from scripts.score.metrics import METRICS
+from scripts.score.score_answers import main
 from tests.support.score_fixtures import answer_rows, babble, first_half, likelihood_rows, scored
 
 
@@ -116,3 +119,10 @@ def test_many_labels_are_cut_to_the_most_frequent(tmp_path):
     assert len(by_label) == 30
     assert by_label["often"]["records"] == 4
     assert list(by_label["often"]["metrics"]) == ["exact_match"]
+
+
+@pytest.mark.parametrize(("settings", "missing"), [(None, "score"), ({"score": {}}, "language")])
+def test_a_setting_that_is_missing_is_named_in_one_line(tmp_path, capsys, settings, missing):
+    words = ["answers.jsonl", "likelihood.jsonl", "--run", "r", "--variant", "v", "--scores", "s", "--errors", "e"]
+    assert main([*words, *(["--settings", json.dumps(settings)] if settings else [])]) == 1
+    assert f"--settings lacks '{missing}'; `snakemake -n -p` prints the whole command" in capsys.readouterr().err

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from scripts.common.files import read_json
+from scripts.common.html import thumbnail
 from scripts.common.records import Record, content_id
-from scripts.dataset.ledger_images import thumbnail
 from scripts.score.metrics import METRICS
 from scripts.score.print_summary import main as summary
 from scripts.score.side_by_side import LONGEST

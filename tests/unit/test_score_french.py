@@ -62,10 +62,46 @@ def test_a_recipes_own_metrics_are_scored_and_known_to_who_reads_the_scores(regi
     assert shown("present_share", 0.25) == "25.0 %"
 
 
+HEAD = "from scripts.score.metrics import metric\nfrom scripts.score.scoring_input import MetricResult\n\n\n"
+FUNCTION = '@metric("Own", direction="lower")\ndef own(data):\n    """Nothing."""\n'
+
+
 @pytest.mark.usefixtures("registry")
-def test_a_metric_of_ones_own_has_to_return_a_row_for_each_answer(tmp_path):
-    own = "from scripts.score.metrics import metric\nfrom scripts.score.scoring_input import MetricResult\n\n\n"
-    own += '@metric("Own", direction="lower")\ndef own(data):\n    """Nothing."""\n    return MetricResult([[1.0]])\n'
-    (tmp_path / "own.py").write_text(own)
-    with pytest.raises(UserError, match="own returned 1 rows for "):
-        measured(*add_metrics(tmp_path / "own.py"), ScoringInput(answer_rows("fr"), "fr"))
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("return MetricResult([[1.0]])", " the metric own returned 1 rows for 8 answers"),
+        ("return MetricResult([[1.0]] * 8, [1.0])", " the metric own returned 1 rows for 8 answers"),
+        ("return MetricResult([[1.0]] * 7 + [[1e999]])", " the metric own returned a number that is not finite"),
+        ("return MetricResult([None] * 8, [-1e999] * 8)", " the metric own returned a number that is not finite"),
+        ("return MetricResult([['a']] * 8)", " the metric own: ValueError: could not convert string to float: 'a'"),
+        ("return MetricResult([[]] * 8)", " the metric own: IndexError: "),
+        ("return [[1.0]] * 8", " the metric own: AttributeError: 'list' object has no attribute 'rows'"),
+        ("return {}['gold']", "8: the metric own: KeyError: 'gold'"),
+    ],
+)
+def test_an_error_of_a_metric_of_ones_own_names_the_metric_and_its_file(tmp_path, body, said):
+    own = tmp_path / "own.py"
+    own.write_text(f"{HEAD}{FUNCTION}    {body}\n")
+    with pytest.raises(UserError) as caught:
+        measured(*add_metrics(own), ScoringInput(answer_rows("fr"), "fr"))
+    assert str(caught.value).startswith(f"{own}:{said}")
+
+
+@pytest.mark.usefixtures("registry")
+def test_a_file_of_metrics_that_fails_when_it_is_imported_is_named_with_its_line(tmp_path):
+    own = tmp_path / "own.py"
+    own.write_text(f"import unheard_of\n{HEAD}{FUNCTION}    return 1\n")
+    with pytest.raises(UserError) as caught:
+        add_metrics(own)
+    assert str(caught.value) == f"{own}:1: ModuleNotFoundError: No module named 'unheard_of'"
+
+
+@pytest.mark.usefixtures("registry")
+def test_the_numbers_of_a_metric_of_ones_own_are_written_as_floats(tmp_path):
+    own = tmp_path / "own.py"
+    body = "    return MetricResult([np.ones(1, int)] * 8, np.zeros(8, int))\n"
+    own.write_text(f"import numpy as np\n{HEAD}{FUNCTION}{body}")
+    scores = scored(tmp_path, answer_rows("fr"), score={"metrics_from": str(own)})
+    assert (scores["statistics"]["own"], scores["per_record"]["own"]) == ([[1.0]] * 8, [0.0] * 8)
+    assert scores["metrics"]["own"]["value"] == 1.0

@@ -52,6 +52,13 @@ def test_the_leaderboard_ranks_all_variants_of_a_dataset_and_marks_the_best_and_
     assert all(not re.match(r"[a-z]+:|/", link) for link in page.links)
 
 
+def test_a_leaderboard_without_runs_has_the_columns_of_one_with_runs(board, tmp_path):
+    assert write_board(tmp_path, {}) == []
+    header, *lines = (tmp_path / "leaderboard.csv").read_text(encoding="utf-8").splitlines()
+    assert (header.split(","), lines) == (list(board[0]), [])
+    assert header.startswith("dataset,rank,run,")
+
+
 def test_the_report_shows_verdict_metrics_answers_curve_and_what_the_training_did_without_memory(results, tmp_path):
     batches = ((8, 2, "killed"), (8, 2, RAN_OUT[0]), (4, 4, RAN_OUT[1]), (2, 8, "done"))
     attempts = [dict(zip(("micro_batch", "accumulation", "ended"), batch, strict=True)) for batch in batches]
