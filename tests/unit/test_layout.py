@@ -4,8 +4,8 @@ import re
 from pathlib import Path
 from typing import get_args
 
-from scripts.config.datasets import Format
 from scripts.config.runs import Method, Run
+from scripts.dataset.layouts import LAYOUTS
 from scripts.tasks import TASKS
 from scripts.workflow.code_digest import known
 
@@ -15,7 +15,7 @@ STAGES = ("dataset", "model", "train", "gguf", "predict", "score", "deploy")
 EXCEPTIONS = {
     # What the configuration checks settings against.
     ("config", "score/metrics"), ("config", "model/chat_templates"),
-    ("config", "deploy/modelfile_text"),
+    ("config", "deploy/modelfile_text"), ("config", "dataset/layouts"),
     # All that knows of GGUF files is in scripts/gguf: a base model may be one.
     ("model/dequantize_gguf", "gguf"), ("model/fetch_gguf_package", "gguf"),
     # Parity is judged on the prompts that will be asked.
@@ -74,5 +74,5 @@ def test_only_tasks_know_the_names_of_tasks():
 def test_what_a_task_names_exists():
     for task in TASKS.values():
         assert {task.section} <= {None, *Run.model_fields}
-        assert {task.record_format} <= {None, *get_args(Format)}
+        assert {task.record_format} <= {None, *LAYOUTS}
         assert set(task.methods) <= set(get_args(Method))
