@@ -6,18 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from scripts.config.types import (
-    FilePath,
-    LanguageTag,
-    MetricName,
-    Name,
-    Number,
-    Pattern,
-    Section,
-    Template,
-    Text,
-    unknown_names,
-)
+from scripts.config.types import FilePath, LanguageTag, MetricName, Name, Number, Pattern, Section, Text, UserTemplate
 from scripts.deploy.modelfile_text import modelfile_fault, with_plain_spaces
 from scripts.tasks import TASKS
 
@@ -241,12 +230,10 @@ class Strategy(Section):
     """A way to ask the prompts."""
 
     system: str | None = Field(None, description="Replaces the system message; empty: removes it; none: unchanged.")
-    user: Template | None = Field(None, description="Jinja template of the user's message with `prompt` and `label`.")
+    user: UserTemplate | None = Field(
+        None, description="Jinja template of the user's message with `prompt` and `label`."
+    )
     shots: int = Field(0, ge=0, le=64, description="Number of training examples shown before the question.")
-
-    def conflicts(self) -> Iterator[tuple[str, str]]:
-        for name in sorted(unknown_names(self.user or "", {"prompt", "label"})):
-            yield "user", f"uses the unknown variable '{name}'; known: prompt, label"
 
 
 class PromptSet(Section):
