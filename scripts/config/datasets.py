@@ -210,14 +210,12 @@ class Dataset(Section):
             return
         if self.label_map:
             yield "label_map", "needs 'label', the raw column of the labels"
+        needs = "needs the dataset's 'label', the raw column of the labels"
         for position, check in enumerate(self.checks):
             if check.label is not None:
-                yield f"checks[{position}].label", "needs the dataset's 'label', the raw column of the labels"
+                yield f"checks[{position}].label", needs
             elif check.on_violation == "relabel":
-                yield (
-                    f"checks[{position}].on_violation",
-                    "'relabel' needs the dataset's 'label', the raw column of the labels",
-                )
+                yield f"checks[{position}].on_violation", f"'relabel' {needs}"
 
 
 Datasets = dict[Name, Dataset]
