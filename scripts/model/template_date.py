@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 
 from scripts.common.chat_shape import probe_conversations
-from scripts.common.chat_template import rendered_template
+from scripts.common.chat_template import render_template
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
 from scripts.common.parent_watchdog import die_with_parent
@@ -34,10 +34,8 @@ def rendered(template: str, messages: list[dict], day: datetime | None) -> str |
     from jinja2 import TemplateError, Undefined
 
     clock = Undefined(name=CLOCK) if day is None else day.strftime
-    values = {"bos_token": "<s>", "eos_token": "</s>", CLOCK: clock}
     try:
-        open_ended = messages[-1]["role"] != "assistant"
-        return rendered_template(template, messages, add_generation_prompt=open_ended, **values)
+        return render_template(template, messages, "<s>", "</s>", messages[-1]["role"] != "assistant", **{CLOCK: clock})
     except TemplateError:
         return None
 

@@ -7,7 +7,7 @@ from jinja2 import TemplateError
 from transformers import AutoTokenizer
 
 from scripts.common.chat import render
-from scripts.common.chat_template import render_template, rendered_template
+from scripts.common.chat_template import render_template
 from scripts.common.errors import UserError
 from scripts.model.template_date import pin_template_date
 from tests.support.chat_templates import TEMPLATES
@@ -71,5 +71,5 @@ def test_sound_templates_are_rendered_as_transformers_renders_them(tokenizer):
     for template, *_ in TEMPLATES.values():
         for messages, ending in ((USER, False), (USER[:1], True)):
             options = {"tokenize": False, "add_generation_prompt": ending, "chat_template": template}
-            own = rendered_template(template, messages, add_generation_prompt=ending, **special)
+            own = render_template(template, messages, add_generation_prompt=ending, **special)
             assert own == tokenizer.apply_chat_template(messages, **options)
