@@ -30,6 +30,7 @@ wildcard_constraints:
     dataset=one_of(CONFIG.datasets),
     model=one_of(CONFIG.models),
     run=one_of(CONFIG.runs),
+    variant=one_of(["base", "adapter", "merged", *QUANTS]),
 
 
 def models_from(source):
@@ -99,6 +100,11 @@ def settings_of(*functions, **sections):
         return settings.as_json(values)
 
     return text
+
+
+def reported(path, caption, category, **labels):
+    """Return an output that Snakemake's report shows, with the caption docs/report/<caption>.rst."""
+    return report(path, caption=f"../docs/report/{caption}.rst", category=category, labels=labels)
 
 
 def option(name, key):

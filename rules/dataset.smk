@@ -127,11 +127,8 @@ rule write_dataset_ledger:
         images="<results>/datasets/{dataset}/images/manifest.json",
     output:
         json="<results>/datasets/{dataset}/ledger.json",
-        html=report(
-            "<results>/datasets/{dataset}/ledger.html",
-            caption="../docs/report/dataset.rst",
-            category="Datasets",
-            labels={"dataset": "{dataset}", "what": "ledger"},
+        html=reported(
+            "<results>/datasets/{dataset}/ledger.html", "dataset", "Datasets", dataset="{dataset}", what="ledger"
         ),
     log:
         "<logs>/dataset/write_dataset_ledger/{dataset}.log",
