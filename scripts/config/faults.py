@@ -126,7 +126,8 @@ def explanation(fault: dict, root: type[BaseModel]) -> str:
     if kind == "value_error":
         return f"{shown(value)} {context['error']}" if isinstance(value, str) else str(context["error"])
     if kind == "literal_error":
-        return not_allowed(value, context["expected"])
+        allowed = re.findall(r"'([^']*)'", context["expected"])
+        return f"{shown(value)} is not one of {', '.join(allowed)}{did_you_mean(nearest(str(value).lower(), allowed))}"
     if kind == "string_pattern_mismatch":
         rule = "must start with a letter or digit and contain only letters, digits, '.', '_' and '-'"
         return f"{shown(value)} {PATTERNS.get(key, rule)}"
@@ -135,12 +136,6 @@ def explanation(fault: dict, root: type[BaseModel]) -> str:
     message = fault["msg"].replace("dictionary", "mapping").partition(" or instance of ")[0]
     quote = "; put it in quotes" if kind == "string_type" and isinstance(value, bool | int | float) else ""
     return f"{message[0].lower()}{message[1:]}, got {shown(value)}{quote}"
-
-
-def not_allowed(value: Any, expected: str) -> str:
-    """Return the message for a value that is not allowed; `expected` is Pydantic's list of those that are."""
-    allowed = re.findall(r"'([^']*)'", expected)
-    return f"{shown(value)} is not one of {', '.join(allowed)}{did_you_mean(nearest(str(value).lower(), allowed))}"
 
 
 def plain_place(place: tuple) -> tuple:
