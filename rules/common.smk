@@ -107,11 +107,12 @@ def reported(path, caption, category, **labels):
     return report(path, caption=f"../docs/report/{caption}.rst", category=category, labels=labels)
 
 
-def option(name, key):
-    """Return a function for `params`: an option with the path of an input, if the input is there."""
+def options(*keys, **names):
+    """Return a function for `params`: `--key path` for each of these inputs that is there; `names` rename options."""
+    names = dict(zip(keys, keys)) | names
 
     def words(wildcards, input):
-        return [name, input[key]] if input.get(key) else []
+        return [word for key, name in names.items() if input.get(key) for word in (f"--{name}", input[key])]
 
     return words
 

@@ -143,7 +143,7 @@ rule write_dataset_ledger:
         runtime=30,
     params:
         code=code("dataset/write_dataset_ledger.py"),
-        redaction=option("--redaction", "redaction"),
+        redaction=options("redaction"),
     shell:
         r"""
         python {params.code:q} --name {wildcards.dataset:q} --log {log:q} \

@@ -124,14 +124,13 @@ rule write_run_report:
         runtime=30,
     params:
         code=code("score/write_run_report.py"),
-        curve=option("--curve", "curve"),
-        training=option("--training", "training"),
+        options=options("curve", "training"),
         images=images_option,
         settings=settings_of(of("run", settings.report)),
     shell:
         r"""
         python {params.code:q} --scores {input.scores:q} --answers {input.answers:q} --errors {input.errors:q} \
-            --verdict {input.verdict:q} {params.curve:q} {params.training:q} {params.images:q} \
+            --verdict {input.verdict:q} {params.options:q} {params.images:q} \
             --types {input.types:q} --manifest {input.base:q} --page {output.page:q} \
             --settings {params.settings:q} --log {log:q}
         """
