@@ -79,11 +79,10 @@ def curve_svg(rows: list[dict]) -> str | None:
         "learning rate": [("learning_rate", "learning rate", "-")],
         "tokens per second": [(key, key.replace("_", " "), "-") for key in speeds],
     }
-    panels = {
-        title: [(points(key), label, style) for key, label, style in lines if points(key)]
-        for title, lines in wanted.items()
-    }
-    panels = {title: lines for title, lines in panels.items() if lines}
+    panels = {}
+    for title, lines in wanted.items():
+        if found := [(points(key), label, style) for key, label, style in lines if points(key)]:
+            panels[title] = found
     if not panels:
         return None
     ratios = [3 if title.startswith("loss") else 1.2 for title in panels]
