@@ -6,7 +6,7 @@ Requires: the configuration. Makes: nothing itself.
 import os
 import re
 
-from scripts.config.runs import QUANTS
+from scripts.config.runs import QUANTS, VARIANTS
 from scripts.config.variants import answer_variants, gguf_quants, shipped_variant, trained_by
 from scripts.tasks import TASKS
 from scripts.workflow import input_files, settings
@@ -30,7 +30,7 @@ wildcard_constraints:
     dataset=one_of(CONFIG.datasets),
     model=one_of(CONFIG.models),
     run=one_of(CONFIG.runs),
-    variant=one_of(["base", "adapter", "merged", *QUANTS]),
+    variant=one_of(VARIANTS),
 
 
 def models_from(source):

@@ -16,6 +16,7 @@ QUANTS = (
     "bf16", "f16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_0", "q4_k_m", "q4_k_s", "q4_0", "q3_k_m", "iq4_nl", "iq4_xs"
 )  # fmt: skip
 Quant = Literal[QUANTS]
+VARIANTS = ("base", "adapter", "merged", *QUANTS)
 ASSISTANT_PHRASES = (
     r"\bas an? (ai|artificial intelligence|(large )?language model|assistant)\b",
     r"\bI(['’]m| am) (sorry|unable to|not able to|just an? |only an? )",
@@ -239,7 +240,7 @@ class Strategy(Section):
 class PromptSet(Section):
     """Further prompts from a file, answered in addition to those of the test split."""
 
-    file: Text = Field(description="JSONL in the `messages` format; a last assistant message is the expected answer.")
+    file: FilePath = Field(description="JSONL in the `messages` format; a last assistant message is the right answer.")
 
 
 class Parity(Section):
@@ -328,7 +329,7 @@ class Run(Section):
     tokens: Tokens = Field(Tokens(), description="Tokenization.")
     training: Training = Field(Training(), description="Optimisation.")
     quants: list[Quant] = Field(["bf16"], description="GGUF files to make; bf16 is always made.")
-    variants: list[Literal["base", "adapter", "merged", *QUANTS]] | None = Field(
+    variants: list[Literal[VARIANTS]] | None = Field(
         None,
         min_length=1,
         description="Variants that answer the prompts and are scored; none: base, adapter, merged model and each "
