@@ -43,7 +43,7 @@ def compiled(pattern: str) -> str:
     """Return the pattern. Raises ValueError if Python's ``re`` can't compile it."""
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"is not a valid regular expression: {error}") from None
     return pattern
 
@@ -63,6 +63,8 @@ def parsed(template: str, known: Sequence[str] = ()) -> str:
         used = meta.find_undeclared_variables(Environment(autoescape=True).parse(template))
     except TemplateSyntaxError as error:
         raise ValueError(f"is not a valid Jinja template: {error.message}") from None
+    except RecursionError:
+        raise ValueError("is a template that is nested too deeply; simplify it") from None
     if known and (unknown := sorted(used.difference(known))):
         raise ValueError(f"uses unknown variables: {', '.join(unknown)}; known: {', '.join(known)}")
     return template

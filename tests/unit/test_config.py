@@ -60,6 +60,12 @@ def test_each_fault_is_one_line_with_its_place(changes, expected):
     assert_lines(lines_for(good(changes)), changes, expected)
 
 
+def test_a_template_that_no_parser_can_follow_is_refused_with_its_place():
+    [line] = lines_for(good({"runs.stories.strategies": {"fan": {"user": f"{{{{ {'(' * 999}1{')' * 999} }}}}"}}}))
+    assert line.startswith("runs.stories.strategies.fan.user: ")
+    assert line.endswith("is a template that is nested too deeply; simplify it")
+
+
 @pytest.mark.parametrize("changes", TABLE["accepted"], ids=lambda changes: str(changes)[:60])
 def test_what_is_near_a_fault_is_accepted(changes):
     assert load_config(good(changes))
