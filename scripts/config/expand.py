@@ -77,7 +77,7 @@ def expand_runs(config: dict) -> tuple[dict[str, Origin], list[tuple[tuple, str]
         else:
             combinations, fault = combinations_of(str(name), run)
             faults += [(("runs", name, "sweep", *fault[0]), fault[1])] if fault else []
-            origin = Origin(name, tuple(sweep))
+            origin = Origin(name, tuple(map(str, sweep)))
             combinations = combinations or {name: {key: value for key, value in run.items() if key != "sweep"}}
         for new, settings in combinations.items():
             if origin.swept and (new in expanded or (new != name and new in runs)):

@@ -134,7 +134,8 @@ def explanation(fault: dict, root: type[BaseModel]) -> str:
     if kind in ("too_short", "string_too_short"):
         return "must not be empty"
     message = fault["msg"].replace("dictionary", "mapping").partition(" or instance of ")[0]
-    quote = "; put it in quotes" if kind == "string_type" and isinstance(value, bool | int | float) else ""
+    is_plain = kind == "string_type" and value is not None and not isinstance(value, dict | list)
+    quote = "; put it in quotes" if is_plain or kind == "invalid_key" else ""
     return f"{message[0].lower()}{message[1:]}, got {shown(value)}{quote}"
 
 

@@ -148,12 +148,13 @@ def validated(config: dict, written: Written) -> tuple[Config | None, list[str],
 
 
 def remove(config: dict, place: tuple) -> None:
-    """Remove the value at a place from the configuration."""
+    """Remove the value at a place from the configuration; a place has the `repr` of a key that is not text."""
     target: Any = config
     for key in place[:-1]:
         target = target.get(key) if isinstance(target, dict) else None
-    if isinstance(target, dict):
-        target.pop(place[-1], None)
+    for key in list(target) if isinstance(target, dict) else ():
+        if place[-1] in (key, repr(key)):
+            del target[key]
 
 
 def words(text: str) -> set[str]:
