@@ -60,12 +60,13 @@ def parsed(template: str, known: Sequence[str] = ()) -> str:
     from jinja2 import Environment, TemplateSyntaxError, meta
 
     try:
-        used = meta.find_undeclared_variables(Environment(autoescape=True).parse(template))
+        tree = Environment(autoescape=True).parse(template)
+        used = meta.find_undeclared_variables(tree) if known else set()
     except TemplateSyntaxError as error:
         raise ValueError(f"is not a valid Jinja template: {error.message}") from None
     except RecursionError:
         raise ValueError("is a template that is nested too deeply; simplify it") from None
-    if known and (unknown := sorted(used.difference(known))):
+    if unknown := sorted(used.difference(known)):
         raise ValueError(f"uses unknown variables: {', '.join(unknown)}; known: {', '.join(known)}")
     return template
 
