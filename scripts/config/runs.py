@@ -81,9 +81,8 @@ class Tokens(Section):
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.truncation == "fail" and self.max_truncated > 0:
             yield "max_truncated", "has no effect with truncation 'fail', which allows no row to be cut"
-        if self.window_overlap >= self.max_length - 2:
-            for key in self.given("window_overlap"):
-                yield key, f"must be below max_length - 2 ({self.max_length - 2})"
+        if self.window_overlap >= self.max_length - 2 and "window_overlap" in self.model_fields_set:
+            yield "window_overlap", f"must be below max_length - 2 ({self.max_length - 2})"
 
 
 class Training(Section):
@@ -360,8 +359,8 @@ class Run(Section):
         if task.classifies:
             for key in self.tokens.given("truncation", "max_truncated", "max_untrained", "train_on"):
                 yield f"tokens.{key}", f"has no effect on the task '{self.task}': long texts come in windows"
-            if self.tokens.window_overlap >= self.tokens.max_length - 2 and not [*self.tokens.given("window_overlap")]:
-                overlap = self.tokens.window_overlap
+            overlap, is_default = self.tokens.window_overlap, "window_overlap" not in self.tokens.model_fields_set
+            if overlap >= self.tokens.max_length - 2 and is_default:
                 yield "tokens.max_length", f"is too small for window_overlap ({overlap}, the default): set both"
         if self.method == "head" and self.training.optimizer not in ("adamw_torch", "adamw_torch_fused"):
             for key in self.training.given("optimizer"):
@@ -427,9 +426,8 @@ class Run(Section):
         classifies = TASKS[self.task].classifies
         if classifies or self.method == "prompt":
             what = "a token classifier" if classifies else "a base that is only prompted"
-            for key in self.given("quants"):
-                if self.quants:
-                    yield key, f"{what} has no GGUF: delete the key"
+            if self.quants and "quants" in self.model_fields_set:
+                yield "quants", f"{what} has no GGUF: delete the key"
             if self.deploy.quant is not None:
                 yield "deploy.quant", f"{what} has no GGUF: delete the key"
             return
