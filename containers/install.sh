@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs in the build stage of each image: installs /build/environment.lock into /usr/local/environment, each file checked against
-# its hashes, and takes away again what only the building needs.
+# Runs in each image: installs /build/environment.lock into /usr/local/environment, each file checked against its
+# hashes, and removes what only the installation needs.
 set -euo pipefail
 
 # How pip reaches an index from the machine that builds; see build.py.
@@ -11,26 +11,20 @@ export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignor
 
 python3 -m venv /usr/local/environment
 python=/usr/local/environment/bin/python
-install=("$python" -m pip install -q --no-deps --require-hashes)
-"${install[@]}" -r /build/build.lock
-# Which parts of llama.cpp are built.
-if [[ -f /build/llama.cmake ]]; then
-    export CMAKE_ARGS="-DCMAKE_PROJECT_llama_cpp_INCLUDE=/build/llama.cmake ${CMAKE_ARGS:-}"
+install=("$python" -m pip install -q --no-deps)
+"${install[@]}" --require-hashes -r /build/build.lock
+# What compile_llama.sh compiled comes from its source, whose hash was checked there.
+lock=/build/environment.lock
+if [[ -d /build/wheels ]]; then
+    "${install[@]}" /build/wheels/*.whl
+    mv /build/llama.cpp /usr/local/environment/
+    awk '/^[^ ]/ { compiled = /^llama-cpp-python==/ } !compiled' "$lock" >/build/rest.lock
+    lock=/build/rest.lock
 fi
-CMAKE_BUILD_PARALLEL_LEVEL=$(nproc) "${install[@]}" --no-build-isolation -r /build/environment.lock
+"${install[@]}" --require-hashes --no-build-isolation -r "$lock"
 "$python" -m pip check
-
-# llama.cpp's converter comes with the source of the library alone, and no image has pip to fetch it.
-if [[ -f /build/converter.txt ]]; then
-    mkdir /build/archive /usr/local/environment/llama.cpp
-    "$python" -m pip download -q --no-deps --no-binary :all: --no-build-isolation --require-hashes \
-        -r /build/converter.txt -d /build/archive
-    tar -xzf /build/archive/*.tar.gz -C /usr/local/environment/llama.cpp --strip-components=3 --wildcards \
-        '*/vendor/llama.cpp/convert_hf_to_gguf.py' '*/vendor/llama.cpp/conversion/*.py' \
-        '*/vendor/llama.cpp/gguf-py/gguf/*.py' '*/vendor/llama.cpp/LICENSE'
-    cp /build/converter.txt /usr/local/environment/llama.cpp/
-fi
 
 names() { grep -oE '^[A-Za-z0-9][A-Za-z0-9._-]*==' "$1" | sort -u; }
 mapfile -t tools < <(comm -23 <(names /build/build.lock) <(names /build/environment.lock))
 "$python" -m pip uninstall -q -y "${tools[@]%==}"
+rm -rf /build /usr/share/python-wheels

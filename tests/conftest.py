@@ -13,10 +13,9 @@ os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
 # Programs that tests start would compile their modules again each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-from scripts.common.errors import UserError
-from scripts.common.files import check_manifest, write_manifest
+from scripts.common.files import atomic_folder, write_manifest
 from scripts.gguf.convert_mmproj import convert_mmproj
-from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, fetch_converter, read_pin
+from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, download_archive, fetch_converter, read_pin
 from tests.support.cpu import look_like_another_cpu
 from tests.support.crates import CrateValidator
 from tests.support.gguf_files import CONVERTER, conversion_settings, convert
@@ -82,16 +81,22 @@ def tiny_vision_base(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def converter_tools(request) -> Path:
-    """The folder with llama.cpp's converter; fetched once and kept in pytest's cache."""
-    folder = request.config.cache.mkdir("converter") / read_pin(CONVERTER).sha256[:12]
+def converter_archive(request) -> Path:
+    """The archive with llama.cpp's converter; downloaded once and kept in pytest's cache."""
+    if given := os.environ.get(ARCHIVE_VARIABLE):
+        return Path(given)
+    folder = request.config.cache.mkdir("archive") / read_pin(CONVERTER).sha256[:12]
     with one_worker_at_a_time(folder):
-        try:
-            check_manifest(folder / "manifest.json", hashes=True)
-        except (OSError, UserError):
-            archive = os.environ.get(ARCHIVE_VARIABLE)
-            fetch_converter(CONVERTER, folder, Path(archive) if archive else None)
-    return folder
+        if not folder.exists():
+            with atomic_folder(folder) as beside:
+                download_archive(CONVERTER, beside)
+    return next(folder.iterdir())
+
+
+@pytest.fixture(scope="session")
+def converter_tools(converter_archive, tmp_path_factory) -> Path:
+    """The folder with llama.cpp's converter."""
+    return made_once(tmp_path_factory, "tools", lambda folder: fetch_converter(CONVERTER, folder, converter_archive))
 
 
 @pytest.fixture(scope="session")
@@ -137,14 +142,14 @@ def crate_validator(request) -> CrateValidator:
 
 
 @pytest.fixture(scope="session")
-def finished(tmp_path_factory) -> Project:
+def finished(converter_archive, tmp_path_factory) -> Project:
     """A small project whose every result is made, with tokens in the environment that may be in none of its files.
 
     It is run once and copied for each process of pytest, as tests edit it and put it back.
     """
 
     def make(folder: Path) -> None:
-        env_vars = {**PLANTED, "PYTHONDONTWRITEBYTECODE": "1"}
+        env_vars = {**PLANTED, "PYTHONDONTWRITEBYTECODE": "1", ARCHIVE_VARIABLE: str(converter_archive)}
         done = Project.made_in(folder).snakemake("--quiet", "host", "reason", "rules", environment=env_vars)
         assert done.returncode == 0, done.stdout
 

@@ -20,14 +20,18 @@ class Conversation:
     shifted: bool
 
 
-def render(tokenizer, messages: list[dict], add_generation_prompt: bool = False) -> str:
-    """Render a conversation with the chat template. Raises UserError if the template refuses it."""
+def render(tokenizer, messages: list[dict]) -> str:
+    """Render a conversation with the chat template; raises UserError if the template refuses it.
+
+    The generation prompt follows, unless the last message is an answer.
+    """
     from jinja2 import TemplateError
 
     if not tokenizer.chat_template:
         raise UserError("the model has no chat template", remedy="name one with 'chat_template' under its model")
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+        is_open = messages[-1]["role"] != "assistant"
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=is_open)
     except (TemplateError, RecursionError) as error:
         raise UserError(f"the chat template refuses the conversation: {error}") from None
 
@@ -37,9 +41,9 @@ def text_ids(tokenizer, text: str) -> list[int]:
     return tokenizer(text, add_special_tokens=False)["input_ids"]
 
 
-def prompt_ids(tokenizer, messages: list[dict]) -> list[int]:
-    """Return the token ids of a prompt up to the start of the assistant's answer."""
-    return text_ids(tokenizer, render(tokenizer, messages, add_generation_prompt=True))
+def conversation_ids(tokenizer, messages: list[dict]) -> list[int]:
+    """Return the token ids of a rendered conversation; those of a prompt end where the assistant's answer starts."""
+    return text_ids(tokenizer, render(tokenizer, messages))
 
 
 def answer_spans(tokenizer, messages: list[dict], text: str) -> list[tuple[int, int]]:
@@ -52,7 +56,7 @@ def answer_spans(tokenizer, messages: list[dict], text: str) -> list[tuple[int, 
     for position, message in enumerate(messages):
         if message["role"] != "assistant":
             continue
-        start = render(tokenizer, messages[:position], add_generation_prompt=True)
+        start = render(tokenizer, messages[:position])
         end = render(tokenizer, messages[: position + 1])
         if not text.startswith(end) or not end.startswith(start):
             raise UserError(
@@ -92,7 +96,7 @@ def tokenize_conversation(tokenizer, messages: list[dict], last_turn_only: bool 
     text = render(tokenizer, messages)
     if last_turn_only:
         last = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
-        prompt = render(tokenizer, messages[:last], add_generation_prompt=True)
+        prompt = render(tokenizer, messages[:last])
         if not text.startswith(prompt):
             raise UserError("the chat template's prompt is not the start of the rendered conversation")
         spans = [(len(prompt), turn_end(tokenizer, text))]

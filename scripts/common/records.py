@@ -62,11 +62,14 @@ def normalised(text: str) -> str:
     return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
 
 
+def texts_in(content: str | list[dict]) -> list[str]:
+    """Return the texts of a message's content: itself, or its text parts."""
+    return [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
+
+
 def text_of(content: str | list[dict]) -> str:
     """Return the text of a message's content; text parts are joined by line breaks, and images are left out."""
-    if isinstance(content, str):
-        return content
-    return "\n".join(part["text"] for part in content if part["type"] == "text")
+    return "\n".join(texts_in(content))
 
 
 def images_of(messages: list[dict]) -> list[str]:

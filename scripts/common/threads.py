@@ -12,10 +12,13 @@ def use_threads(count: int) -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     import torch
 
-    if not torch.cuda.is_available():
-        # On a CPU, TRL's loss kernel is compiled for each batch shape, which takes 20 s for 0.2 s of work.
-        os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
-        if "torch._dynamo" in sys.modules:
-            torch._dynamo.config.disable = True
     torch.set_num_threads(count)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    if torch.cuda.is_available():
+        torch.use_deterministic_algorithms(True, warn_only=True)
+        return
+    # The same without torch's compiler, whose import takes a second.
+    torch.set_deterministic_debug_mode("warn")
+    # On a CPU, TRL's loss kernel is compiled for each batch shape, which takes 20 s for 0.2 s of work.
+    os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.config.disable = True

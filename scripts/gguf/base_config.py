@@ -4,8 +4,6 @@ This reverses `LlamaModel` in conversion/llama.py and `TextModel.set_gguf_parame
 llama.cpp.
 """
 
-import math
-
 import numpy
 
 from scripts.common.errors import UserError
@@ -32,6 +30,9 @@ def check_architecture(file: GgufFile) -> None:
     for key in ("attention.scale", "attention.clamp_kqv", "logit_scale", "embedding_scale", "residual_scale"):
         if file.of(key, 0.0) not in (0.0, 1.0):
             raise UserError(f"has '{key}', which is not supported", file.path)
+    for key in ("attention.head_count", "attention.head_count_kv", "feed_forward_length"):
+        if isinstance(file.of(key), list):
+            raise UserError(f"has another '{key}' for each layer, which is not supported", file.path)
     if TOKENS not in file.values or not file.tensors:
         raise UserError(f"has no {'weights' if TOKENS in file.values else f'vocabulary ({TOKENS})'}", file.path)
     biased = next((tensor.name for tensor in file.tensors if tensor.name.endswith(".bias")), None)
@@ -87,10 +88,7 @@ def generation_config(file: GgufFile) -> dict:
 
 
 def rope_parameters(file: GgufFile) -> dict:
-    """Return the parameters of the rotary position embedding.
-
-    Raises UserError for a scaling that is neither linear nor Llama 3's.
-    """
+    """Return the parameters of rotary positions; raises UserError for a scaling that is not linear or Llama 3's."""
     parameters = {"rope_type": "default", "rope_theta": short(file.of("rope.freq_base", 10000.0))}
     # llama.cpp's defaults: a factor without a type is linear, and older files use another key for it.
     kind = file.of("rope.scaling.type", "linear")
@@ -99,32 +97,21 @@ def rope_parameters(file: GgufFile) -> dict:
     if kind not in ("none", "linear") or (tensor and kind == "linear" and factor != 1.0):
         raise UserError(f"has position scaling '{kind}'; only 'linear' and Llama 3's are supported", file.path)
     if tensor:
-        return llama3_parameters(file, list(memoryview(file.data(tensor)).cast("f")), parameters)
+        return llama3_parameters(file, numpy.frombuffer(file.data(tensor), numpy.float32), parameters)
     if kind == "linear" and factor != 1.0:
         return parameters | {"rope_type": "linear", "factor": short(factor)}
     return parameters
 
 
-def llama3_parameters(file: GgufFile, found: list[float], parameters: dict) -> dict:
-    """Return the rope parameters that result in the file's frequency factors.
+def llama3_parameters(file: GgufFile, found: numpy.ndarray, parameters: dict) -> dict:
+    """Return the parameters for the file's frequency factors; raises UserError if these are not Llama 3's."""
+    from transformers import LlamaConfig
+    from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
-    Raises UserError if the factors do not follow Llama 3's formula.
-    """
-    scaled = parameters | {"rope_type": "llama3", "factor": round(max(found), 3), **LLAMA3}
-    expected = llama3_factors(scaled, 2 * len(found))
-    if any(not math.isclose(a, b, rel_tol=1e-3) for a, b in zip(found, expected, strict=True)):
+    scaled = parameters | {"rope_type": "llama3", "factor": round(float(max(found)), 3), **LLAMA3}
+    config = LlamaConfig(head_dim=2 * len(found), rope_parameters=scaled)
+    frequencies, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
+    unscaled = parameters["rope_theta"] ** -(numpy.arange(len(found)) / len(found))
+    if not numpy.allclose(unscaled / frequencies.numpy(), found, rtol=1e-3, atol=0):
         raise UserError(f"'{FREQUENCIES}' has other factors than Llama 3.1 to 3.3 have", file.path)
     return scaled
-
-
-def llama3_factors(parameters: dict, dimensions: int) -> list[float]:
-    """Return the factor of each frequency (`generate_extra_tensors` in conversion/llama.py of llama.cpp)."""
-    context, factor = parameters["original_max_position_embeddings"], parameters["factor"]
-    low, high = parameters["low_freq_factor"], parameters["high_freq_factor"]
-    factors = []
-    for place in range(0, dimensions, 2):
-        wavelength = 2 * math.pi * parameters["rope_theta"] ** (place / dimensions)
-        smooth = (context / wavelength - low) / (high - low)
-        inner = 1 / ((1 - smooth) / factor + smooth) if 0 <= smooth <= 1 else factor
-        factors.append(1.0 if smooth > 1 else inner)
-    return factors

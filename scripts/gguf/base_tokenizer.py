@@ -49,7 +49,7 @@ def check_vocabulary(file: GgufFile) -> None:
         if len(file.values.get(key, ())) not in (0, count):
             raise UserError(f"{key} has {len(file.values[key])} entries, but there are {count} tokens", file.path)
     for key, token in file.values.items():
-        if key.startswith(PREFIX) and key.endswith("_token_id") and not 0 <= token < count:
+        if key.startswith(PREFIX) and key.endswith("_token_id") and token not in range(count):
             raise UserError(f"{key} is {token}, but there are {count} tokens", file.path)
 
 
@@ -80,16 +80,13 @@ def sentencepiece_tokenizer(file: GgufFile) -> Tokenizer:
 
     With `add_space_prefix` a space is added at the start of a text and after special tokens.
     """
-    merges = merges_by_score(file)
     unknown = file.values[TOKENS][file.values.get(PREFIX + "unknown_token_id", 0)]
-    model = models.BPE(vocabulary(file), merges, unk_token=unknown, fuse_unk=True, byte_fallback=True)
-    tokenizer = Tokenizer(model)
+    pieces, merges = vocabulary(file), merges_by_score(file)
+    tokenizer = Tokenizer(models.BPE(pieces, merges, unk_token=unknown, fuse_unk=True, byte_fallback=True))
     prefixes = [normalizers.Prepend(SPACE)] if prefixes_space(file) else []
     tokenizer.normalizer = normalizers.Sequence([*prefixes, normalizers.Replace(" ", SPACE)])
-    strips = [decoders.Strip(" ", left=1)] if prefixes else []
-    tokenizer.decoder = decoders.Sequence(
-        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse(), *strips]
-    )
+    steps = [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    tokenizer.decoder = decoders.Sequence([*steps, *([decoders.Strip(" ", left=1)] if prefixes else [])])
     return tokenizer
 
 
@@ -104,14 +101,13 @@ def merges_by_score(file: GgufFile) -> list[tuple[str, str]]:
     Raises UserError if all scores are equal, as some converters write them.
     """
     tokens, scores, kinds = (file.values.get(key) for key in (TOKENS, SCORES, TYPES))
+    remedy = "convert the model again"
     if not scores or not kinds:
-        raise UserError(f"has no {SCORES if not scores else TYPES}", file.path, remedy="convert the model again")
+        raise UserError(f"has no {SCORES if not scores else TYPES}", file.path, remedy=remedy)
     ids = vocabulary(file)
     normal = [place for place, kind in enumerate(kinds) if kind == NORMAL and len(tokens[place]) > 1]
     if len(normal) > 1 and len({scores[place] for place in normal}) == 1:
-        raise UserError(
-            f"all of its pieces have the same score ({SCORES})", file.path, remedy="convert the model again"
-        )
+        raise UserError(f"all of its pieces have the same score ({SCORES})", file.path, remedy=remedy)
     found = []
     for place in sorted(range(len(tokens)), key=lambda place: (-scores[place], place)):
         text = tokens[place]

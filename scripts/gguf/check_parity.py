@@ -12,17 +12,19 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.common.chat import render, text_ids
+from scripts.common.base_model import load_tokenizer
+from scripts.common.chat import conversation_ids, render
 from scripts.common.chat_shape import ChatShape, shape_of_template
 from scripts.common.cli import progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, write_json
+from scripts.common.records import images_of
 from scripts.common.threads import use_threads
 from scripts.gguf.conversations import built_in_conversations
 from scripts.gguf.divergence import TextRow, compare_rows, first_answered, load_merged, served_logits
 from scripts.gguf.llama import TEMPLATE_KEY, adds_bos, open_gguf, token_text
 from scripts.gguf.parity import Comparison, check_special_tokens, compare_conversation, text_or_refusal
-from scripts.gguf.vision_divergence import compare_vision, vision_conversations
+from scripts.gguf.vision_divergence import compare_vision
 from scripts.predict.arguments import named_file
 from scripts.predict.prompts import all_prompts
 from scripts.predict.strategies import Strategies
@@ -39,7 +41,7 @@ def prompt_conversations(
         label = f"{prompt.prompt_set} {prompt.id}"
         yield f"{label}, prompt", prompt.messages
         if prompt.expected is not None:
-            yield f"{label}, answered", [*prompt.messages, {"role": "assistant", "content": prompt.expected}]
+            yield f"{label}, answered", prompt.answered
     for prompt in all_prompts(test, sets, system, strategies) if system is not None or strategies.named else ():
         yield f"{prompt.prompt_set} {prompt.id}, prompt of prediction", prompt.messages
 
@@ -49,12 +51,8 @@ def compare_tokens(tokenizer, path: Path, conversations: dict[str, list[dict]]) 
     with open_gguf(path, context=8, vocab_only=True) as model:
         if TEMPLATE_KEY not in model.metadata:
             raise UserError("has no chat template", path)
-        texts = [
-            text
-            for messages in conversations.values()
-            if (text := text_or_refusal(render, tokenizer, messages, messages[-1]["role"] != "assistant")) is not None
-        ]
-        special = check_special_tokens(tokenizer, model, texts)
+        texts = [text_or_refusal(render, tokenizer, messages) for messages in conversations.values()]
+        special = check_special_tokens(tokenizer, model, [text for text in texts if text is not None])
         bos, eos = token_text(model, model.token_bos()), token_text(model, model.token_eos())
         shape = shape_of_template(model.metadata[TEMPLATE_KEY], bos, eos)
         result = Comparison()
@@ -77,30 +75,27 @@ def step(arguments) -> None:
     The settings have `parity` and `generation.system` of the run's configuration, and may have `strategies`, whose
     examples come from `--train`. A vision run has `--mmproj`, and `vision.longest_edge` in its settings.
     """
-    from transformers import AutoTokenizer
-
     use_threads(arguments.threads)
-    merged, path, settings = arguments.merged, arguments.gguf, arguments.settings
-    trusted = check_manifest(merged / "manifest.json").get("trust_remote_code", False)
-    tokenizer = AutoTokenizer.from_pretrained(merged, trust_remote_code=trusted)
+    path, settings, manifest = arguments.gguf, arguments.settings, arguments.merged / "manifest.json"
+    check_manifest(manifest)
+    tokenizer = load_tokenizer(manifest)
     sets, strategies = dict(arguments.prompt_set), Strategies(settings, arguments.train)
     from_files = dict(prompt_conversations(arguments.test, sets, settings["generation"]["system"], strategies))
     if not from_files:
         raise UserError("has no prompts for the comparison of distributions", arguments.test)
-    texts, seen = vision_conversations(from_files)
+    seen = {name: messages for name, messages in from_files.items() if images_of(messages)}
+    texts = {name: messages for name, messages in from_files.items() if name not in seen}
     report = compare_tokens(tokenizer, path, {**built_in_conversations(), **texts})
-    rows = [
-        TextRow(text_ids(tokenizer, render(tokenizer, messages, messages[-1]["role"] != "assistant")))
-        for messages in first_answered(texts or built_in_conversations(), settings["parity"]["prompts"])
-    ]
+    chosen = first_answered(texts or built_in_conversations(), settings["parity"]["prompts"])
+    rows = [TextRow(conversation_ids(tokenizer, messages)) for messages in chosen]
     if arguments.mmproj:
-        report |= compare_vision(arguments, trusted, ChatShape.from_json(report["shape"]), rows, seen)
+        report |= compare_vision(arguments, ChatShape.from_json(report["shape"]), rows, seen)
     else:
         context = max(len(row.ids) for row in rows)
         with open_gguf(path, context, arguments.threads, logits_all=True) as model:
             served = served_logits(model, rows, "text")
-        reference = load_merged(merged, trusted)
-        report["divergence"] = compare_rows(rows, "text", served, reference, settings["parity"]["max_kl"])
+        limit = settings["parity"]["max_kl"]
+        report["divergence"] = compare_rows(rows, "text", served, load_merged(manifest), limit)
     write_json(arguments.output, report)
 
 

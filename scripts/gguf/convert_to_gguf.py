@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from scripts.common.base_model import load_tokenizer
 from scripts.common.chat import render
 from scripts.common.chat_template import without_generation_tags
 from scripts.common.cli import step_main, step_parser
@@ -65,7 +66,7 @@ def chat_changes(tokenizer, header_values: dict) -> dict[str, Value]:
     """
     if not tokenizer.chat_template:
         raise UserError("the merged model has no chat template", remedy="name one with 'chat_template' under its model")
-    text = render(tokenizer, [{"role": "user", "content": "x"}], add_generation_prompt=True)
+    text = render(tokenizer, [{"role": "user", "content": "x"}])
     wanted = {ADD_BOS: bool(tokenizer.bos_token) and text.startswith(tokenizer.bos_token)}
     for kind in ("bos", "eos"):
         if (token := getattr(tokenizer, f"{kind}_token_id")) is not None:
@@ -88,11 +89,9 @@ def converted(merged: Path, tools: Path, output: Path, stage: Callable, *more: s
 
     Yields the tokenizer, and the header of the file with the converter's own metadata.
     """
-    from transformers import AutoTokenizer
-
-    trusted = check_manifest(merged / "manifest.json").get("trust_remote_code", False)
-    check_manifest(tools / "manifest.json")
-    tokenizer = AutoTokenizer.from_pretrained(merged, trust_remote_code=trusted)
+    for folder in (merged, tools):
+        check_manifest(folder / "manifest.json")
+    tokenizer = load_tokenizer(merged / "manifest.json")
     with scratch_folder(output) as temporary:
         (temporary / "model").mkdir()
         stage(merged, temporary / "model", tokenizer)

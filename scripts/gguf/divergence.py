@@ -12,6 +12,7 @@ import numpy
 
 from scripts.common.base_model import has_room
 from scripts.common.cli import progress
+from scripts.common.files import check_manifest
 from scripts.common.number_format import is_native
 from scripts.gguf.parity import ParityError, divergences
 
@@ -23,22 +24,19 @@ LARGEST_IN_FULL_PRECISION = 4_000_000_000  # bytes of weights; larger models are
 log = logging.getLogger(__name__)
 
 
-def load_merged(folder: Path, trust_remote_code: bool, vision: bool = False):
-    """Load the merged model for the reference logits: on the GPU if it fits, in the highest precision that fits.
-
-    `vision`: whether it is a vision model.
-    """
+def load_merged(manifest: Path, vision: bool = False):
+    """Load the merged (vision) model for the reference logits: on the GPU if it fits, in float32 unless it is large."""
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     kind = AutoModelForImageTextToText if vision else AutoModelForCausalLM
-    size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    size = sum(path.stat().st_size for path in manifest.parent.glob("*.safetensors"))
     small = size <= LARGEST_IN_FULL_PRECISION or not is_native("bf16")
     model = kind.from_pretrained(
-        folder,
+        manifest.parent,
         dtype=torch.float32 if small else torch.bfloat16,
         use_safetensors=True,
-        trust_remote_code=trust_remote_code,
+        trust_remote_code=check_manifest(manifest).get("trust_remote_code", False),
     )
     # In float32 a model needs twice the size of its files.
     needed = size * (2 if small else 1)

@@ -3,7 +3,7 @@
 import sys
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,6 +45,19 @@ def show_native_lines() -> None:
     sys.stderr.flush()
 
 
+@contextmanager
+def native_lines_kept() -> Iterator[None]:
+    """Keep llama.cpp's log in memory, and print it only if the block fails with another error than a UserError."""
+    keep_native_lines()
+    try:
+        yield
+    except UserError:
+        raise
+    except BaseException:
+        show_native_lines()
+        raise
+
+
 def native_fault(place: int = -1) -> str:
     """Return the last error line of llama.cpp's log (or the first, `place` 0), else the last line."""
     return fault_lines("".join(native_lines))[place]
@@ -68,33 +81,26 @@ def open_gguf(
     import llama_cpp
     from jinja2 import TemplateError
 
-    keep_native_lines()
-    try:
-        model = llama_cpp.Llama(
-            str(path),
-            n_ctx=context or 0,
-            n_threads=threads,
-            n_threads_batch=threads,
-            n_gpu_layers=-1 if llama_cpp.llama_supports_gpu_offload() else 0,
-            logits_all=logits_all,
-            vocab_only=vocab_only,
-            verbose=False,
-        )
-    except (TemplateError, RecursionError) as error:
-        raise UserError(f"its chat template is not valid Jinja: {error}", path) from error
-    except (ValueError, RuntimeError, AssertionError, MemoryError) as error:
-        show_native_lines()
-        raise UserError(f"llama.cpp can't load it: {native_fault()}", path) from error
-    native_lines.clear()
-    try:
-        yield model
-    except UserError:
-        raise
-    except BaseException:
-        show_native_lines()
-        raise
-    finally:
-        model.close()
+    with native_lines_kept():
+        try:
+            model = llama_cpp.Llama(
+                str(path),
+                n_ctx=context or 0,
+                n_threads=threads,
+                n_threads_batch=threads,
+                n_gpu_layers=-1 if llama_device() == "gpu" else 0,
+                logits_all=logits_all,
+                vocab_only=vocab_only,
+                verbose=False,
+            )
+        except (TemplateError, RecursionError) as error:
+            raise UserError(f"its chat template is not valid Jinja: {error}", path) from error
+        except (ValueError, RuntimeError, AssertionError, MemoryError) as error:
+            show_native_lines()
+            raise UserError(f"llama.cpp can't load it: {native_fault()}", path) from error
+        native_lines.clear()
+        with closing(model):
+            yield model
 
 
 def llama_device() -> str:
@@ -162,10 +168,11 @@ def ends_generation(model: "Llama", token: int) -> bool:
     return of_vocabulary(model, "is_eog", token)
 
 
-def chat_text(model: "Llama", messages: list[dict], add_generation_prompt: bool = True) -> str:
+def chat_text(model: "Llama", messages: list[dict]) -> str:
     """Render the GGUF's chat template for {"role", "content"} messages.
 
-    Raises UserError if the file has no template or the template refuses the messages.
+    The generation prompt follows, unless the last message is an answer. Raises UserError if the file has no template or
+    the template refuses the messages.
     """
     from jinja2 import TemplateError
 
@@ -174,9 +181,15 @@ def chat_text(model: "Llama", messages: list[dict], add_generation_prompt: bool 
         raise UserError("has no chat template", model.model_path, remedy="convert a model whose tokenizer has one")
     bos, eos = token_text(model, model.token_bos()), token_text(model, model.token_eos())
     try:
-        return render_template(template, messages, bos, eos, add_generation_prompt)
+        return render_template(template, messages, bos, eos, messages[-1]["role"] != "assistant")
     except TemplateError as error:
         raise UserError(f"the chat template refuses the conversation: {error}", model.model_path) from None
+
+
+def first_difference(left: list | str, right: list | str) -> int:
+    """Return the position of the first difference of two sequences; without one, the length of the shorter."""
+    pairs = enumerate(zip(left, right, strict=False))
+    return next((i for i, (a, b) in pairs if a != b), min(len(left), len(right)))
 
 
 def token_ids(model: "Llama", text: str) -> list[int]:

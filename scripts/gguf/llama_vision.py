@@ -19,7 +19,8 @@ import numpy
 
 from scripts.common.checksums import intact
 from scripts.common.errors import UserError
-from scripts.common.vision import cell_size
+from scripts.common.records import images_of, text_of
+from scripts.common.vision import cell_size, load_image
 from scripts.gguf import llama
 from scripts.gguf.mmproj import image_limits
 from scripts.gguf.reader import read_gguf
@@ -73,19 +74,14 @@ def with_markers(messages: list[dict]) -> list[dict]:
     Raises UserError if a text contains the marker.
     """
     marker = media_marker()
+    image = {"type": "text", "text": marker}
 
-    def marked(part: dict) -> dict:
-        if part["type"] == "image":
-            return {"type": "text", "text": marker}
-        if marker in part["text"]:
+    def marked(content: str | list[dict]) -> str | list[dict]:
+        if marker in text_of(content):
             raise UserError(f"a message contains '{marker}', which marks an image in llama.cpp")
-        return part
+        return content if isinstance(content, str) else [image if p["type"] == "image" else p for p in content]
 
-    contents = [
-        marked({"type": "text", "text": content})["text"] if isinstance(content, str) else [*map(marked, content)]
-        for content in (message["content"] for message in messages)
-    ]
-    return [{**message, "content": content} for message, content in zip(messages, contents, strict=True)]
+    return [{**message, "content": marked(message["content"])} for message in messages]
 
 
 def pieces_ids(model: "Llama", text: str) -> list[list[int]]:
@@ -108,32 +104,26 @@ def open_vision(
     llama.cpp can't load or that belongs to another model.
     """
     read_gguf(mmproj)
-    import llama_cpp
     from llama_cpp import mtmd_cpp
 
-    llama.keep_native_lines()
-    mtmd_cpp.mtmd_log_set(llama.native_callback, ctypes.c_void_p(0))
-    mtmd_cpp.mtmd_helper_log_set(llama.native_callback, ctypes.c_void_p(0))
-    options = mtmd_cpp.mtmd_context_params_default()
-    options.use_gpu = llama_cpp.llama_supports_gpu_offload()
-    options.print_timings = False
-    options.n_threads = threads or options.n_threads
-    if image_spec is not None:
-        options.image_min_tokens, options.image_max_tokens = 1, image_spec.most_tokens
-    context = mtmd_cpp.mtmd_init_from_file(str(intact(mmproj)).encode(), model.model, options)
-    if not context:
-        llama.show_native_lines()
-        raise UserError(f"llama.cpp can't load it: {llama.native_fault(0)}", mmproj)
-    llama.native_lines.clear()
-    try:
-        yield Vision(context, image_spec)
-    except UserError:
-        raise
-    except BaseException:
-        llama.show_native_lines()
-        raise
-    finally:
-        mtmd_cpp.mtmd_free(context)
+    with llama.native_lines_kept():
+        mtmd_cpp.mtmd_log_set(llama.native_callback, ctypes.c_void_p(0))
+        mtmd_cpp.mtmd_helper_log_set(llama.native_callback, ctypes.c_void_p(0))
+        options = mtmd_cpp.mtmd_context_params_default()
+        options.use_gpu = llama.llama_device() == "gpu"
+        options.print_timings = False
+        options.n_threads = threads or options.n_threads
+        if image_spec is not None:
+            options.image_min_tokens, options.image_max_tokens = 1, image_spec.most_tokens
+        context = mtmd_cpp.mtmd_init_from_file(str(intact(mmproj)).encode(), model.model, options)
+        if not context:
+            llama.show_native_lines()
+            raise UserError(f"llama.cpp can't load it: {llama.native_fault(0)}", mmproj)
+        llama.native_lines.clear()
+        try:
+            yield Vision(context, image_spec)
+        finally:
+            mtmd_cpp.mtmd_free(context)
 
 
 class Vision:
@@ -172,6 +162,11 @@ class Vision:
             for bitmap in bitmaps:
                 mtmd_cpp.mtmd_bitmap_free(bitmap)
             mtmd_cpp.mtmd_input_chunks_free(handle)
+
+    def conversation(self, model: "Llama", messages: list[dict], folder: Path):
+        """Return a context manager for the chunks of a conversation, whose images are in a dataset's folder."""
+        images = [prepared_image(load_image(folder, name), self.image_spec) for name in images_of(messages)]
+        return self.chunks(model, llama.chat_text(model, with_markers(messages)), images)
 
     def eval(self, model: "Llama", chunks: list["Chunk"]) -> None:
         """Evaluate chunks, appended to the model's cache; only text has logits."""

@@ -36,12 +36,7 @@ def size_label(parameters: int) -> str:
 
 def words(text: str) -> list[str]:
     """Return the parts that the specification allows between dashes: digits only, or starting with a letter."""
-    parts = re.split(r"[^A-Za-z0-9]+", text)
-    return [
-        word
-        for part in parts
-        for word in re.findall(r"[0-9]+(?![A-Za-z0-9])|[0-9]+(?=[A-Za-z])|[A-Za-z][A-Za-z0-9]*", part)
-    ]
+    return re.findall(r"[0-9]+|[A-Za-z][A-Za-z0-9]*", text)
 
 
 def base_name(text: str) -> str:
@@ -51,7 +46,7 @@ def base_name(text: str) -> str:
 
 def fine_tune(text: str) -> str:
     """Return a run's name as the specification's FineTune; it may not begin like a size attribute (`r16a`)."""
-    name = "-".join(part for part in re.split(r"[^A-Za-z0-9]+", text) if part) or "tuned"
+    name = "-".join(re.findall(r"[A-Za-z0-9]+", text)) or "tuned"
     return re.sub(r"^([A-Za-z]+)(\d+[A-Za-z])", r"\1-\2", name)
 
 

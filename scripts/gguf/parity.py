@@ -5,10 +5,10 @@ import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from scripts.common.chat import render, text_ids
+from scripts.common.chat import conversation_ids, render, text_ids
 from scripts.common.chat_shape import ChatShape
 from scripts.common.errors import UserError
-from scripts.gguf.llama import adds_bos, chat_text, ends_generation, token_ids, token_text
+from scripts.gguf.llama import adds_bos, chat_text, ends_generation, first_difference, token_ids, token_text
 
 if TYPE_CHECKING:
     import numpy
@@ -31,12 +31,6 @@ class Comparison:
     refused: list[str] = field(default_factory=list)
     modelfile_equal: int = 0
     not_expressible: list[str] = field(default_factory=list)
-
-
-def first_difference(left: list, right: list) -> int:
-    """Return the position of the first difference of two unequal sequences."""
-    pairs = enumerate(zip(left, right, strict=False))
-    return next((i for i, (a, b) in pairs if a != b), min(len(left), len(right)))
 
 
 def compare_ids(model: "Llama", name: str, trained: list[int], served: list[int], served_as: str) -> None:
@@ -71,9 +65,8 @@ def compare_conversation(
 
     A conversation that both templates refuse is recorded as such. Raises ParityError at the first difference.
     """
-    open_ended = messages[-1]["role"] != "assistant"
-    trained_text = text_or_refusal(render, tokenizer, messages, open_ended)
-    served_text = text_or_refusal(chat_text, model, messages, open_ended)
+    trained_text = text_or_refusal(render, tokenizer, messages)
+    served_text = text_or_refusal(chat_text, model, messages)
     if trained_text is None and served_text is None:
         result.refused.append(name)
         return
@@ -90,35 +83,36 @@ def compare_conversation(
         raise ParityError(f"training saw BOS twice at the start of '{name}'", remedy="correct the chat template")
     compare_ids(model, name, trained, token_ids(model, served_text), "llama.cpp with the GGUF's template")
     result.equal += 1
-    if is_expressible(shape, messages):
-        go_text = shape.render(messages)
-        if adds_bos(model):
-            go_text = go_text.removeprefix(shape.bos)
+    go_text = modelfile_text(model, shape, messages)
+    if go_text is None:
+        result.not_expressible.append(name)
+    else:
         compare_ids(model, name, trained, token_ids(model, go_text), "llama.cpp with the Modelfile's TEMPLATE")
         result.modelfile_equal += 1
-    else:
-        result.not_expressible.append(name)
-    if not open_ended:
+    if messages[-1]["role"] == "assistant":
         check_end(tokenizer, model, name, messages, trained)
 
 
-def is_expressible(shape: ChatShape, messages: list[dict]) -> bool:
-    """Return whether Ollama can render a conversation with a TEMPLATE as the training template does.
+def modelfile_text(model: "Llama", shape: ChatShape, messages: list[dict]) -> str | None:
+    """Return a conversation as Ollama passes it to llama.cpp, without a BOS that llama.cpp adds.
 
-    It can't strip white space, it drops a system message if the training template has no place for one, and it joins
-    adjacent messages of the same role (`collate` in its template/template.go).
+    None if Ollama can't render it as the training template does: it can't strip white space, it drops a system message
+    if the training template has no place for one, and it joins adjacent messages of the same role (`collate` in its
+    template/template.go).
     """
     roles = [message["role"] for message in messages]
     outer = any(m["role"] in shape.trims and m["content"] != m["content"].strip() for m in messages)
     joined = any(a == b for a, b in itertools.pairwise(roles))
     late_system = "system" in roles[1:] and shape.system != "in_place"
-    return not outer and not joined and not late_system and (shape.system != "none" or "system" not in roles)
+    if outer or joined or late_system or (shape.system == "none" and "system" in roles):
+        return None
+    text = shape.render(messages)
+    return text.removeprefix(shape.bos) if adds_bos(model) else text
 
 
 def check_end(tokenizer, model: "Llama", name: str, messages: list[dict], trained: list[int]) -> None:
     """Raise ParityError unless a training answer ends with a token at which llama.cpp stops."""
-    prompt = text_ids(tokenizer, render(tokenizer, messages[:-1], True))
-    tail = trained[len(prompt) :]
+    tail = trained[len(conversation_ids(tokenizer, messages[:-1])) :]
     while tail and not model.detokenize(tail[-1:], special=True).strip():
         tail.pop()
     if not tail or not ends_generation(model, tail[-1]):

@@ -21,13 +21,6 @@ RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflo
 log = logging.getLogger(__name__)
 
 
-def file_type(quant: str) -> int:
-    """Return llama.cpp's number for a quant (`llama_ftype`)."""
-    import llama_cpp
-
-    return getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quant.upper()}")
-
-
 def quantize_gguf(source: Path, output: Path, quant: str, threads: int) -> dict:
     """Quantize a bf16 GGUF file; return the types of its tensors (`types_of_quant`).
 
@@ -38,7 +31,7 @@ def quantize_gguf(source: Path, output: Path, quant: str, threads: int) -> dict:
 
     check_gguf(intact(source))
     parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.ftype, parameters.nthread = file_type(quant), threads
+    parameters.ftype, parameters.nthread = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quant.upper()}"), threads
     with atomic_path(output) as beside:
         keep_native_lines()
         status = llama_cpp.llama_model_quantize(str(source).encode(), str(beside).encode(), parameters)

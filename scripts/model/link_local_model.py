@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 from scripts.common.checksums import note_input
-from scripts.common.cli import step_main
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder
 from scripts.model.model_files import WEIGHTS, is_taken
-from scripts.model.model_folder import check_model_folder, finish_model_folder, model_parser
+from scripts.model.model_folder import check_model_folder, finish_model_folder, import_main
 
 TEMPLATE = "chat_template.jinja"
 
@@ -61,19 +60,7 @@ def check_link(path: Path) -> None:
         raise UserError("is a link out of the model's folder", path, remedy="replace it by the file")
 
 
-def step(arguments) -> None:
-    """Run the step."""
-    link_local_model(arguments.source, arguments.folder, arguments.name, arguments.settings, arguments.chat_template)
-
-
-def parser():
-    """Return the step's command line."""
-    result = model_parser(__doc__.splitlines()[0])
-    result.add_argument("source", type=Path, help="folder with a Hugging Face model")
-    return result
-
-
-main = step_main(step, parser)
+main = import_main(link_local_model, __doc__.splitlines()[0], source="folder with a Hugging Face model")
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,11 +1,11 @@
 """Check and complete a model folder: safetensors, a tokenizer, a chat template, no untrusted code."""
 
-import argparse
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from scripts.common.checksums import intact
-from scripts.common.cli import step_parser
+from scripts.common.cli import step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_manifest
 from scripts.model.foreign_code import take_out_code
@@ -80,10 +80,22 @@ def unify_chat_template(folder: Path) -> None:
     old.unlink()
 
 
-def model_parser(description: str) -> argparse.ArgumentParser:
-    """Return the common command line of the steps that import a model."""
-    parser = step_parser(description)
-    parser.add_argument("--folder", type=Path, required=True, help="model folder to write")
-    parser.add_argument("--name", required=True, help="the model's key in the configuration")
-    parser.add_argument("--chat-template", type=Path, help="Jinja file that replaces the model's template")
-    return parser
+def import_main(import_model: Callable, description: str, source: str | None = None) -> Callable[..., int]:
+    """Return the `main` of a program that imports a model; with `source`, the description of its first argument.
+
+    The program calls `import_model([source,] folder, name, settings, chat_template)`.
+    """
+
+    def parser():
+        result = step_parser(description)
+        if source:
+            result.add_argument("source", type=Path, help=source)
+        result.add_argument("--folder", type=Path, required=True, help="model folder to write")
+        result.add_argument("--name", required=True, help="the model's key in the configuration")
+        result.add_argument("--chat-template", type=Path, help="Jinja file that replaces the model's template")
+        return result
+
+    def step(a) -> None:
+        import_model(*([a.source] if source else []), a.folder, a.name, a.settings, a.chat_template)
+
+    return step_main(step, parser)

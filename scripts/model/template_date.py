@@ -10,6 +10,8 @@ import logging
 import multiprocessing
 import re
 import resource
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from datetime import datetime
 from pathlib import Path
 
@@ -81,42 +83,29 @@ def tried_template(template: str, day: str | None = None) -> tuple[str, str | No
 
     Raises UserError for a template that exceeds a limit, and like `pinned_template`.
     """
-    context = multiprocessing.get_context("spawn")
-    receiver, sender = context.Pipe(duplex=False)
-    child = context.Process(target=render_and_pin, args=(sender, MAX_SECONDS, MAX_MEMORY, template, day))
-    child.start()
-    sender.close()
+    limits = (MAX_SECONDS, MAX_MEMORY)
     try:
-        outcome = receiver.recv()
-    except EOFError:  # the kernel killed the child, or it failed
-        outcome = MemoryError()
-    child.join()
-    if child.exitcode == 1:
-        raise RuntimeError("the trial of the chat template failed; its traceback is above")
-    if isinstance(outcome, MemoryError):
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), set_limits, limits) as child:
+            return child.submit(render_and_pin, template, day).result()
+    except (BrokenProcessPool, MemoryError):  # the kernel killed the child, or refused memory
         raise UserError(
             f"the chat template needs more than {MAX_SECONDS} seconds of CPU time or {MAX_MEMORY >> 20} MiB",
             remedy="name a simpler template with 'chat_template' under the model",
-        )
-    if isinstance(outcome, UserError):
-        raise outcome
-    return outcome
+        ) from None
 
 
-def render_and_pin(sender, seconds: int, memory: int, template: str, day: str | None) -> None:
-    """Send the result or error of `pinned_template`, after rendering the template for many conversations.
-
-    The kernel kills this process after `seconds` of CPU time, and limits it to `memory` bytes.
-    """
+def set_limits(seconds: int, memory: int) -> None:
+    """Let the kernel kill this process after `seconds` of CPU time, and limit it to `memory` bytes."""
     die_with_parent()
     resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
-    try:
-        for messages in probe_conversations(with_system=True):
-            rendered(template, messages, None if day is None else datetime.fromisoformat(day))
-        sender.send(pinned_template(template, day))
-    except (MemoryError, UserError) as error:
-        sender.send(error)
+
+
+def render_and_pin(template: str, day: str | None) -> tuple[str, str | None]:
+    """Return the result of `pinned_template`, after rendering the template for many conversations."""
+    for messages in probe_conversations(with_system=True):
+        rendered(template, messages, None if day is None else datetime.fromisoformat(day))
+    return pinned_template(template, day)
 
 
 def template_of_folder(folder: Path) -> str | None:

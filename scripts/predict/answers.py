@@ -9,6 +9,17 @@ from scripts.common.files import canonical_sha256, write_jsonl
 from scripts.predict.prompts import Prompt
 
 
+def answer_row(text: str, prompt_tokens: int, tokens: int, ended: bool, **more) -> dict:
+    """Return the columns of an answer; `ended` says whether it has an end or is cut at the limit of tokens."""
+    counts = {"prompt_tokens": prompt_tokens, "tokens": tokens, "stop": "end" if ended else "length"}
+    return {"answer": text, **more, **counts}
+
+
+def likelihood_row(prompt: Prompt, nll: float, tokens: int) -> dict:
+    """Return the columns of a likelihood: the negative log likelihood of a prompt's expected answer, in nats."""
+    return {"id": prompt.id, "nll": round(nll, 6), "tokens": tokens, "characters": len(prompt.expected)}
+
+
 class AnswerFile:
     """Rows written one by one to a partial file next to the output; `finish` writes them in order to the output.
 
@@ -28,6 +39,11 @@ class AnswerFile:
                 with suppress(ValueError):
                     row = json.loads(line)
                     self.rows[row["prompt_set"], row["id"]] = row
+
+    @property
+    def title(self) -> str:
+        """The title of the progress bar: run and variant."""
+        return f"predict {self.output.absolute().parents[1].name} {self.output.stem}"
 
     def has(self, prompt: Prompt) -> bool:
         return (prompt.prompt_set, prompt.id) in self.rows

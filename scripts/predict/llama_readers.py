@@ -1,14 +1,13 @@
 """Evaluate conversations in llama.cpp: text, or text and images."""
 
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from scripts.common.records import images_of
-from scripts.common.vision import image_grid, image_size, load_image
-from scripts.gguf.llama import can_drop_tokens, chat_text, token_ids
-from scripts.gguf.llama_vision import open_vision, pieces_ids, prepared_image, read_image_spec, with_markers
+from scripts.common.vision import image_grid, image_size
+from scripts.gguf.llama import can_drop_tokens, chat_text, first_difference, token_ids
+from scripts.gguf.llama_vision import open_vision, pieces_ids, read_image_spec, with_markers
 
 if TYPE_CHECKING:
     from llama_cpp import Llama
@@ -30,13 +29,13 @@ class TextReader:
         """Return a context manager within which `read` works."""
         return nullcontext()
 
-    def count(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> int:
-        """Return the number of tokens of a conversation; `open_ended` includes the generation prompt."""
-        return len(self.tail(model, messages, open_ended))
+    def count(self, model: "Llama", messages: list[dict]) -> int:
+        """Return the number of tokens of a conversation."""
+        return len(self.tail(model, messages))
 
-    def tail(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> list[int]:
+    def tail(self, model: "Llama", messages: list[dict]) -> list[int]:
         """Return the token ids of a conversation after its last image: here all."""
-        return token_ids(model, chat_text(model, messages, open_ended))
+        return token_ids(model, chat_text(model, messages))
 
     def read(self, model: "Llama", messages: list[dict]) -> list[int]:
         """Evaluate a conversation up to its last question; return the token ids of the rest."""
@@ -59,9 +58,8 @@ def shared_length(model: "Llama", messages: list[dict], ids: list[int]) -> int:
     if not can_drop_tokens(model):
         return 0
     last = max(place for place, message in enumerate(messages) if message["role"] == "user")
-    other = token_ids(model, chat_text(model, [*messages[:last], {"role": "user", "content": OTHER_QUESTION}], True))
-    same = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(ids, other, strict=False)))
-    return min(same, len(ids) - 1)
+    other = token_ids(model, chat_text(model, [*messages[:last], {"role": "user", "content": OTHER_QUESTION}]))
+    return min(first_difference(ids, other), len(ids) - 1)
 
 
 class ImageReader:
@@ -81,33 +79,21 @@ class ImageReader:
             yield
         self.vision = None
 
-    def count(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> int:
+    def count(self, model: "Llama", messages: list[dict]) -> int:
         """Return the number of tokens of a conversation: an image has one per grid cell and one per row."""
-        texts = pieces_ids(model, self.text(model, messages, open_ended))
+        texts = pieces_ids(model, chat_text(model, with_markers(messages)))
         grids = [image_grid(self.image_spec, image_size(self.folder, name)) for name in images_of(messages)]
         return sum(map(len, texts)) + sum(rows * (columns + 1) for rows, columns in grids)
 
-    def tail(self, model: "Llama", messages: list[dict], open_ended: bool = True) -> list[int]:
+    def tail(self, model: "Llama", messages: list[dict]) -> list[int]:
         """Return the token ids of a conversation after its last image, including the image's end token."""
-        texts = pieces_ids(model, self.text(model, messages, open_ended))
+        texts = pieces_ids(model, chat_text(model, with_markers(messages)))
         end = model.tokenize(IMAGE_END, add_bos=False, special=True) if len(texts) > 1 else []
         return end + texts[-1]
 
     def read(self, model: "Llama", messages: list[dict]) -> list[int]:
         """Evaluate a conversation up to its last image, from an empty cache; return the token ids of the rest."""
         model.reset()
-        images = [prepared_image(load_image(self.folder, name), self.image_spec) for name in images_of(messages)]
-        with self.vision.chunks(model, self.text(model, messages, True), images) as chunks:
+        with self.vision.conversation(model, messages, self.folder) as chunks:
             self.vision.eval(model, chunks[:-1])
             return chunks[-1].ids
-
-    def text(self, model: "Llama", messages: list[dict], open_ended: bool) -> str:
-        """Return a conversation's text with each image replaced by libmtmd's marker."""
-        return chat_text(model, with_markers(messages), open_ended)
-
-
-def reader_of(arguments) -> TextReader | ImageReader:
-    """Return the reader for the command line's model."""
-    if arguments.mmproj is None:
-        return TextReader()
-    return ImageReader(arguments.mmproj, arguments.images, arguments.settings["vision"]["longest_edge"])

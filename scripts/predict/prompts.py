@@ -39,9 +39,19 @@ class Prompt:
         return {key: value for key, value in row.items() if key not in left_out}
 
     @property
+    def answered(self) -> list[dict]:
+        """The messages with the expected answer."""
+        return [*self.messages, {"role": "assistant", "content": self.expected}]
+
+    @property
     def has_images(self) -> bool:
         """Whether the question shows images: its answer's row is then the whole test record plus `actual`."""
         return bool(images_of(self.messages))
+
+
+def asked_text(messages: list[dict]) -> str:
+    """Return the text of the last user message, in which entities are found."""
+    return text_of(next(message["content"] for message in reversed(messages) if message["role"] == "user"))
 
 
 def test_prompts(path: Path, limit: int | None) -> list[Prompt]:
@@ -50,9 +60,7 @@ def test_prompts(path: Path, limit: int | None) -> list[Prompt]:
     prompts = []
     for record in records:
         expected = record.expected if record.expected is not None else record.answer
-        text = None
-        if record.spans is not None:
-            text = text_of(next(m["content"] for m in reversed(record.prompt) if m["role"] == "user"))
+        text = None if record.spans is None else asked_text(record.prompt)
         own = (record.spans, text, record.meta, record.origin)
         prompts.append(Prompt("test", record.id, record.prompt, expected, record.label, *own))
     return prompts

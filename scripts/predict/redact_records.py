@@ -84,15 +84,7 @@ def step(arguments: argparse.Namespace) -> None:
     use_threads(arguments.threads)
     from scripts.predict.span_model import SpanModel
 
-    tokens = settings["tokens"]
-    model = SpanModel(
-        arguments.model,
-        settings["training"]["precision"],
-        tokens["max_length"],
-        tokens["window_overlap"],
-        settings["generation"]["batch_size"],
-        settings["generation"]["load_in_4bit"],
-    )
+    model = SpanModel(arguments.model, settings)
     labels = wanted_labels(settings["redact"]["labels"], model.labels)
     redactor = Redactor(settings["redact"]["placeholder"])
     records = redacted_records((from_row(row) for row in read_rows(arguments.ingested)), model, labels, redactor)

@@ -4,8 +4,9 @@ import hashlib
 import re
 from collections import Counter
 
-from scripts.common.records import Record, content_id, images_of
+from scripts.common.records import Record, content_id, images_of, texts_in
 from scripts.dataset.entities import entities_json
+from scripts.train.span_alignment import trimmed
 
 REPEATED = 4  # minimum characters of a found text to be replaced everywhere in the record
 EXAMPLES, EXCERPT = 5, 400
@@ -48,10 +49,8 @@ def disjoint(text: str, found: list[list]) -> list[tuple[int, int, str]]:
     places: list[tuple[int, int, str]] = []
     longest = 0
     for start, end, label, *_ in sorted(found, key=lambda each: (each[0], -each[1], each[2])):
-        covered = text[start:end]
-        start += len(covered) - len(covered.lstrip())
-        end -= len(covered) - len(covered.rstrip())
-        if start >= end:
+        start, end = trimmed(text, start, end)
+        if start == end:
             continue
         length = end - start
         start, end = whole_words(text, start, end)
@@ -157,20 +156,19 @@ class Redactor:
         for text in texts:
             for start, end, label in places[text]:
                 known.setdefault(text[start:end], label)
-        new: dict[str, Replaced] = {}
+        every = {text: sorted([*places[text], *repeats(text, places[text], known)]) for text in texts}
+        new = {text: Replaced(text, every[text], placeholders) for text in texts}
         labels: set[str] = set()
-        for text in texts:
-            more = repeats(text, places[text], known)
-            new[text] = Replaced(text, sorted([*places[text], *more]), placeholders)
         for text in occurrences(record):
-            labels |= {label for _, _, label in new[text].places}
-            self.entities.update(label for _, _, label in new[text].places)
-            self.counts["repeated"] += len(new[text].places) - len(places[text])
+            replaced = [label for _, _, label in every[text]]
+            labels.update(replaced)
+            self.entities.update(replaced)
+            self.counts["repeated"] += len(replaced) - len(places[text])
         self.records_of.update(labels)
         self.counts.update(records=1, changed=bool(labels), meta=bool(record.meta))
         self.counts["images"] += len(images_of(record.messages))
         if labels and len(self.examples) < EXAMPLES:
-            example = "\n".join(new[text].text for message in spoken(record) for text in texts_in(message))
+            example = "\n".join(new[text].text for message in spoken(record) for text in texts_in(message["content"]))
             self.examples.append(example if len(example) <= EXCERPT else example[: EXCERPT - 1] + "…")
         return self.rebuilt(record, new)
 
@@ -197,20 +195,13 @@ def spoken(record: Record) -> list[dict]:
     return [message for message in messages if message["role"] != "system"]
 
 
-def texts_in(message: dict) -> list[str]:
-    """Return the texts of a message: its content, or its text parts."""
-    if isinstance(message["content"], str):
-        return [message["content"]]
-    return [part["text"] for part in message["content"] if part["type"] == "text"]
-
-
 def occurrences(record: Record) -> list[str]:
     """Return a record's texts in order, with the expected answer last unless it equals a message.
 
     The answer of a record with spans is not included: it is rebuilt.
     """
     messages = record.messages if record.spans is None else record.messages[:-1]
-    texts = [text for message in messages for text in texts_in(message)]
+    texts = [text for message in messages for text in texts_in(message["content"])]
     other = record.spans is None and record.expected is not None and record.expected not in texts
     return [*texts, record.expected] if other else texts
 

@@ -8,6 +8,7 @@ from scripts.common.base_model import four_bit, load_tokenizer
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
 from scripts.common.number_format import precision_of_answers, torch_dtype
+from scripts.predict.batches import batches_by_length
 from scripts.train.span_alignment import (
     OUTSIDE,
     TokenizedText,
@@ -23,22 +24,15 @@ NF4 = {"quant_type": "nf4", "double_quant": True}  # for a 4-bit backbone that w
 
 
 class SpanModel:
-    """The classifier of a `merged` folder; the backbone in `precision`, the head in float32, as in training.
+    """The classifier of a `merged` folder; the backbone in training.precision, the head in float32, as in training.
 
-    Texts are read in windows of `max_length` tokens that overlap by `overlap`; each token is scored once, in the window
-    with the most context before it. On a CPU each window is a batch of its own, at no cost, so that the result for a
-    text does not depend on other texts. `load_in_4bit` is yes, no, or auto (as in training).
+    Texts are read in windows of tokens.max_length tokens that overlap by tokens.window_overlap; each token is scored
+    once, in the window with the most context before it. On a CPU each window is a batch of its own, at no cost, so that
+    the result for a text does not depend on other texts. The settings also have generation.batch_size and
+    generation.load_in_4bit: yes, no, or auto (as in training).
     """
 
-    def __init__(
-        self,
-        manifest: Path,
-        precision: str,
-        max_length: int,
-        overlap: int,
-        batch_size: int,
-        load_in_4bit: str = "auto",
-    ):
+    def __init__(self, manifest: Path, settings: dict):
         import torch
         from transformers import AutoModelForTokenClassification
 
@@ -51,9 +45,10 @@ class SpanModel:
                 "is not a token classifier", folder, remedy="use the merged folder of a token classification run"
             )
         config = read_json(folder / HEAD_CONFIG)
-        precision = precision_of_answers(precision, config["precision"])
-        self.max_length, self.overlap, self.batch_size = max_length, overlap, batch_size
-        self.windows_at_once = batch_size if torch.cuda.is_available() else 1
+        precision = precision_of_answers(settings["training"]["precision"], config["precision"])
+        self.max_length, self.overlap = settings["tokens"]["max_length"], settings["tokens"]["window_overlap"]
+        self.batch_size, load_in_4bit = settings["generation"]["batch_size"], settings["generation"]["load_in_4bit"]
+        self.windows_at_once = self.batch_size if torch.cuda.is_available() else 1
         self.tokenizer = load_tokenizer(manifest)
         self.frame = special_frame(self.tokenizer)
         reduced = NF4 if load_in_4bit == "yes" else config["load_in_4bit"] if load_in_4bit == "auto" else None
@@ -91,9 +86,8 @@ class SpanModel:
         return encode_text(self.tokenizer, text)
 
     def batches(self, tokens: list[TokenizedText]) -> list[list[int]]:
-        """Return batches of texts of similar length, longest first; deterministic for the texts."""
-        order = sorted(range(len(tokens)), key=lambda i: (-len(tokens[i].ids), i))
-        return [order[i : i + self.batch_size] for i in range(0, len(order), self.batch_size)]
+        """Return batches of texts of similar length, as `batches_by_length`."""
+        return batches_by_length([len(text.ids) for text in tokens], self.batch_size)
 
     def entities_of(self, texts: list[str], tokens: list[TokenizedText]) -> list[list[list]]:
         """Return the entities of one batch of texts; on a GPU `batch_size` windows are processed at once.
@@ -108,21 +102,21 @@ class SpanModel:
         cuts = [
             (i, window) for i, text in enumerate(tokens) for window in windows(len(text.ids), capacity, self.overlap)
         ]
-        chances: list[list] = [[] for _ in tokens]
+        probabilities: list[list] = [[] for _ in tokens]
         for start in range(0, len(cuts), self.windows_at_once):
             part = cuts[start : start + self.windows_at_once]
             rows = [[*before, *tokens[i].ids[window.start : window.end], *after] for i, window in part]
             for (i, window), row in zip(part, self.classify(rows), strict=True):
                 first = len(before) - window.start
-                chances[i].append(row[first + window.owned : first + window.end])
+                probabilities[i].append(row[first + window.owned : first + window.end])
         return [
             list(self.decoded(text, own.offsets, torch.cat(rows)))
-            for text, own, rows in zip(texts, tokens, chances, strict=True)
+            for text, own, rows in zip(texts, tokens, probabilities, strict=True)
         ]
 
-    def decoded(self, text: str, offsets: list[tuple[int, int]], chances) -> Iterator[list]:
+    def decoded(self, text: str, offsets: list[tuple[int, int]], probabilities) -> Iterator[list]:
         """Yield the entities of a text from its tokens' places and their probabilities, [tokens, tags]."""
-        labels, scores = labels_of_words(chances, word_of_tokens(text, offsets), self.tags)
+        labels, scores = labels_of_words(probabilities, word_of_tokens(text, offsets), self.tags)
         for entity in entities_of_labels(offsets, labels):
             own = scores[entity.first : entity.last]
             yield [entity.start, entity.end, entity.label, round(sum(own) / len(own), 6)]
@@ -140,8 +134,8 @@ class SpanModel:
                 attention_mask=inputs["attention_mask"].to(self.device),
                 use_cache=False,
             ).last_hidden_state
-            chances = self.head(hidden).softmax(-1).cpu()
-        return [own[: len(row)] for row, own in zip(rows, chances, strict=True)]
+            probabilities = self.head(hidden).softmax(-1).cpu()
+        return [own[: len(row)] for row, own in zip(rows, probabilities, strict=True)]
 
 
 def word_of_tokens(text: str, offsets: list[tuple[int, int]]) -> list[int]:
@@ -157,7 +151,7 @@ def word_of_tokens(text: str, offsets: list[tuple[int, int]]) -> list[int]:
     ]
 
 
-def labels_of_words(chances, words: list[int], tags: list[str]) -> tuple[list[str], list[float]]:
+def labels_of_words(probabilities, words: list[int], tags: list[str]) -> tuple[list[str], list[float]]:
     """Return the BIO label and the score of each token from its probabilities, a tensor [tokens, tags].
 
     `words` are the numbers of `word_of_tokens`. The probabilities of a word are the mean over its tokens, that of an
@@ -168,13 +162,13 @@ def labels_of_words(chances, words: list[int], tags: list[str]) -> tuple[list[st
 
     names = sorted({tag[2:] for tag in tags})  # the empty one is that of O
     name_of_tag = torch.tensor([names.index(tag[2:]) for tag in tags])
-    sums = torch.zeros(len(words), len(names)).index_add_(1, name_of_tag, chances)
+    sums = torch.zeros(len(words), len(names)).index_add_(1, name_of_tag, probabilities)
     _, word, sizes = torch.tensor(words).unique_consecutive(return_inverse=True, return_counts=True)
     means = torch.zeros(len(sizes), len(names)).index_add_(0, word, sums) / sizes.unsqueeze(1)
     scores, best = means.max(-1)
     labels = []
     for token, name in enumerate(names[number] for number in best[word].tolist()):
-        first = name and words[token - 1 : token] != [words[token]]
-        begins = first and chances[token, tags.index(f"B-{name}")] > chances[token, tags.index(f"I-{name}")]
+        own, first = probabilities[token], name and words[token - 1 : token] != [words[token]]
+        begins = first and own[tags.index(f"B-{name}")] > own[tags.index(f"I-{name}")]
         labels.append(f"{'B' if begins else 'I'}-{name}" if name else OUTSIDE)
     return labels, scores[word].tolist()

@@ -100,12 +100,12 @@ class Strategies:
         ]
 
     def examples(self, name: str) -> list[dict]:
-        """Return the turns of a strategy's examples, with its wording."""
-        return [
-            message
-            for record in self.records[: self.named[name]["shots"]]
-            for message in self.worded(name, example_turns(record), record.label)
-        ]
+        """Return the turns of a strategy's examples up to the last answer, without system messages, in its wording."""
+        found = []
+        for record in self.records[: self.named[name]["shots"]]:
+            turns = record.messages[: len(record.prompt) + 1]
+            found += self.worded(name, with_system(turns, ""), record.label)
+        return found
 
     def asked_as(self, name: str, messages: list[dict], label: str | None) -> list[dict]:
         """Return the prompt of a strategy: system message, examples, then the conversation."""
@@ -130,9 +130,3 @@ class Strategies:
                     if p.prompt_set == "test"
                 ]
         return found
-
-
-def example_turns(record: Record) -> list[dict]:
-    """Return the turns of a record up to its last answer, without its system message."""
-    last = max(i for i, message in enumerate(record.messages) if message["role"] == "assistant")
-    return [message for message in record.messages[: last + 1] if message["role"] != "system"]

@@ -11,6 +11,7 @@ IMAGES = Path("containers", "images")
 PARTS = ("containers/install.sh", "envs/build.lock")
 DIGITS = 12
 COMPILED = "gguf"  # the environment with a package that is built from source for a CPU
+COMPILING = ("containers/tools.def", "containers/compile_llama.sh", "envs/converter.txt", "envs/llama.cmake")
 
 
 def variant(environment: str, torch: str, root: Path) -> str | None:
@@ -34,10 +35,10 @@ def image_file(environment: str, torch: str, root: Path, native: bool = False) -
 
     A `native` image of gguf contains llama.cpp for the CPU that built it. Other images run on any x86-64 CPU with AVX2.
     """
-    sources = [f"containers/{name}.def" for name in (environment, "base", "tools")]
-    sources += [*PARTS, f"envs/{lock_name(environment, torch, root)}.lock"]
+    sources = [f"containers/{environment}.def", "containers/base.def", *PARTS]
+    sources.append(f"envs/{lock_name(environment, torch, root)}.lock")
     if environment == COMPILED:
-        sources += ["envs/converter.txt", "envs/llama.cmake"]
+        sources += COMPILING
     kind = "native" if native and environment == COMPILED else None
     words = [environment, variant(environment, torch, root), kind, digest_of(sources, root)]
     return root / IMAGES / f"{'-'.join(filter(None, words))}.sif"

@@ -13,16 +13,17 @@ import torch
 from scripts.common.files import read_jsonl
 from scripts.predict import span_model
 from scripts.predict.span_model import SpanModel, labels_of_words
+from tests.support.span_data import answer_settings
 
 MODEL, TEST = "runs/pii/merged/manifest.json", "datasets/pii/test.jsonl"
 
 
-def replaced(chances, words: list[int], tags: list[str], way: str):
+def replaced(probabilities, words: list[int], tags: list[str], way: str):
     """Return labels and scores with each token's probabilities replaced by those of its word's first or last token."""
     if way == "token":
-        return labels_of_words(chances, list(range(len(words))), tags)
+        return labels_of_words(probabilities, list(range(len(words))), tags)
     tokens = {word: token for token, word in (enumerate(words) if way == "last" else reversed([*enumerate(words)]))}
-    return labels_of_words(chances[torch.tensor([tokens[word] for word in words], dtype=torch.long)], words, tags)
+    return labels_of_words(probabilities[torch.tensor([tokens[word] for word in words], dtype=torch.long)], words, tags)
 
 
 def main() -> None:
@@ -30,7 +31,7 @@ def main() -> None:
     results = Path(sys.argv[1] if len(sys.argv) > 1 else "results")
     rows = list(read_jsonl(results / TEST))
     texts = [next(m["content"] for m in reversed(row["messages"]) if m["role"] == "user") for row in rows]
-    model = SpanModel(results / MODEL, "auto", max_length=256, overlap=32, batch_size=8)
+    model = SpanModel(results / MODEL, answer_settings(256, 32, batch_size=8, precision="auto"))
     for way in ("token", "first", "last", "mean"):
         if way != "mean":
             span_model.labels_of_words = lambda *parts, way=way: replaced(*parts, way)

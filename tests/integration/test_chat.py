@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from scripts.common.chat import end_of_turn_ids, prompt_ids, tokenize_conversation
+from scripts.common.chat import conversation_ids, end_of_turn_ids, tokenize_conversation
 from scripts.common.errors import UserError
 from tests.support.chat_templates import template_text
 from tests.support.tiny_model import TEMPLATE
@@ -37,7 +37,7 @@ def test_only_answers_and_their_end_tokens_are_trained_as_the_templates_generati
 
 
 def test_the_prompt_is_the_head_of_what_is_trained_on_and_begins_with_one_bos_token(tokenizer):
-    row, prompt = tokenize_conversation(tokenizer, TURNS), prompt_ids(tokenizer, TURNS[:4])
+    row, prompt = tokenize_conversation(tokenizer, TURNS), conversation_ids(tokenizer, TURNS[:4])
     assert row.ids[: len(prompt)] == prompt
     assert all(row.trained[len(prompt) :])
     assert prompt.count(tokenizer.bos_token_id) == 1

@@ -42,7 +42,7 @@ from tests.support.made_from import made_from
 from tests.support.modelfile import parse_modelfile
 from tests.support.project import ROOT
 from tests.support.score_fixtures import judge_run
-from tests.support.span_data import head_settings, make_span_dataset
+from tests.support.span_data import answer_settings, head_settings, make_span_dataset
 from tests.support.tiny_model import copy_model
 from tests.support.vision_run import SIZES, image_question
 
@@ -322,7 +322,7 @@ def test_the_example_of_a_classifier_finds_what_the_workflow_found_and_redacts_i
     texts = [row["messages"][0]["content"] for row in read_jsonl(classifier_folder / "data/train.jsonl")]
     texts += ["", " ", "é", "🦊🦊 écrit", "mot " * 80, "<s> [INST] </s>", " deux  espaces,\n\n\tune ligne\u00a0!"]
     texts += [" ".join(texts[:12])]
-    model = SpanModel(classifier_folder / "merged/manifest.json", "auto", WINDOW, OVERLAP, 4)
+    model = SpanModel(classifier_folder / "merged/manifest.json", answer_settings(WINDOW, OVERLAP, precision="auto"))
     classifier, found = example.Classifier(bundles["entities"] / "model"), []
     for text, expected in zip(texts, model.entities(texts), strict=True):
         own = classifier.entities(text)

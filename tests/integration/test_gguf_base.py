@@ -139,6 +139,8 @@ def test_scaled_positions_come_back(tmp_path):
 
 BIASES = language_model()
 BIASES.tensors.append(Weights("blk.0.attn_q.bias", (64,), 0))
+LAYERED = language_model().with_values(llama__attention__head_count=[2])
+LAYERED.entry("llama.attention.head_count").is_array = True
 
 
 @pytest.mark.parametrize(
@@ -147,6 +149,7 @@ BIASES.tensors.append(Weights("blk.0.attn_q.bias", (64,), 0))
         (language_model("phi3").encoded(), "has the architecture 'phi3'"),
         (language_model().with_values(llama__rope__scaling__type="yarn").encoded(), "has position scaling 'yarn'"),
         (BIASES.encoded(), r"has biases \('blk\.0\.attn_q\.bias'\)"),
+        (LAYERED.encoded(), r"has another 'attention\.head_count' for each layer"),
         (language_model().encoded()[:-100], "is not a valid GGUF file"),
     ],
 )

@@ -47,11 +47,11 @@ def test_smollm2_is_tokenized_as_llama_cpp_tokenizes_the_original_file_and_has_i
 
 
 @pytest.mark.parametrize("name", ["llama-spm", "llama-bpe", "qwen2"])
-def test_real_vocabularies_are_tokenized_as_llama_cpp_tokenizes_them(request, tmp_path, name):
+def test_real_vocabularies_are_tokenized_as_llama_cpp_tokenizes_them(request, converter_archive, tmp_path, name):
     folder = request.config.cache.mkdir("gguf_vocabularies") / read_pin(CONVERTER).sha256[:12]
     with one_worker_at_a_time(folder):
         if not folder.is_dir():
-            unpack_real_files(folder, lambda file: re.fullmatch(r"ggml-vocab-.*\.gguf", file))
+            unpack_real_files(converter_archive, folder, lambda file: re.fullmatch(r"ggml-vocab-.*\.gguf", file))
     path = folder / f"ggml-vocab-{name}.gguf"
     tokenizer = tokenizer_of(path, tmp_path)
     assert differing(path, tokenizer, hard_strings(special_tokens(tokenizer), 3000)) == []

@@ -15,7 +15,7 @@ from scripts.train.merge_head import merge_head
 from scripts.train.train_head import live_features
 from scripts.workflow.memory.estimate import prediction_memory, training_memory
 from scripts.workflow.memory.shapes import KNOWN
-from tests.support.span_data import head_settings
+from tests.support.span_data import answer_settings, head_settings
 from tests.support.tiny_model import make_tiny_model
 from tests.support.training import make_data, run_in, train_in
 
@@ -101,7 +101,7 @@ def test_the_merged_model_ends_at_the_layer_and_gives_the_same_answers(data, bas
     assert torch.allclose(found, expected, atol=1e-5)
     names = {name for path in (tmp_path / "merged").glob("*.safetensors") for name in load_file(path)}
     assert not any(name.startswith("model.layers.5.") for name in names)
-    assert len(SpanModel(tmp_path / "merged/manifest.json", "fp32", 64, 8, 4).backbone.layers) == 3
+    assert len(SpanModel(tmp_path / "merged/manifest.json", answer_settings(64, 8)).backbone.layers) == 3
 
 
 @pytest.mark.parametrize(

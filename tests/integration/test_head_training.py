@@ -18,7 +18,7 @@ from scripts.train.head_model import class_weights, new_head
 from scripts.train.merge_head import merge_head
 from scripts.train.train_head import live_features
 from tests.support.damage import cut_short
-from tests.support.span_data import head_settings
+from tests.support.span_data import answer_settings, head_settings
 from tests.support.tiny_model import changed_base, split_in_two
 from tests.support.training import make_data, run_in, train_in, train_step
 
@@ -179,7 +179,7 @@ def test_a_head_over_a_4_bit_backbone_is_used_over_one_again(data, tiny_base, tm
     merge_head(tmp_path / "adapter/manifest.json", tiny_base, tmp_path / "merged")
     scores = []
     for wish, kind in (("auto", "Linear4bit"), ("no", "Linear")):
-        model = SpanModel(tmp_path / "merged/manifest.json", "fp32", 48, 16, 4, wish)
+        model = SpanModel(tmp_path / "merged/manifest.json", answer_settings(48, 16, load_in_4bit=wish))
         assert type(model.backbone.layers[0].mlp.up_proj).__name__ == kind
         scores.append(model.classify(IDS.tolist())[0])
     assert not torch.equal(*scores)

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 from transformers import AutoModelForImageTextToText
 
-from scripts.common.chat import render, text_ids
+from scripts.common.chat import conversation_ids
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
 from scripts.common.records import images_of
@@ -150,7 +150,7 @@ def test_chunks_are_the_tokens_of_training(tiny_vision, tokenizer, served):
     model, reader = served
     for row in read_jsonl(tiny_vision.test):
         messages = row["messages"][:-1]
-        ids = text_ids(tokenizer, render(tokenizer, messages, True))
+        ids = conversation_ids(tokenizer, messages)
         images = [prepared_image(load_image(tiny_vision.data, name), reader.image_spec) for name in images_of(messages)]
         with reader.vision.chunks(model, chat_text(model, with_markers(messages)), images) as chunks:
             assert sum(chunk.tokens for chunk in chunks) == len(ids) == reader.count(model, messages)
@@ -173,8 +173,8 @@ def test_rows_hold_the_prompt_and_the_likelihood_is_that_of_the_merged_model(tin
     model = AutoModelForImageTextToText.from_pretrained(tiny_vision.merged, dtype=torch.float32).eval()
     for row in read_jsonl(tiny_vision.test):
         answer, found = (rows[row["id"]] for rows in predicted)
-        ids = text_ids(tokenizer, render(tokenizer, row["messages"]))
-        start = len(text_ids(tokenizer, render(tokenizer, row["messages"][:-1], True)))
+        ids = conversation_ids(tokenizer, row["messages"])
+        start = len(conversation_ids(tokenizer, row["messages"][:-1]))
         assert (answer["messages"], answer["prompt_tokens"]) == (row["messages"][:-1], start)
         assert 0 < answer["tokens"] <= GENERATION["max_new_tokens"]
         images = [load_image(tiny_vision.data, name) for name in images_of(row["messages"])]

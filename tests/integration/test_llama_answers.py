@@ -7,7 +7,7 @@ import torch
 from scripts.gguf.llama import open_gguf
 from scripts.predict.answers import AnswerFile
 from scripts.predict.llama_readers import TextReader
-from scripts.predict.predict_with_llama import answer_prompt, answer_prompts, answered, likelihood
+from scripts.predict.predict_with_llama import answer_prompt, answer_prompts, likelihood
 from scripts.predict.prompts import Prompt
 from tests.support.gguf_files import changed
 from tests.support.training import run_settings
@@ -38,7 +38,7 @@ def likelihoods(path, prompts, folder, answered=()) -> tuple[list[dict], list[in
     for asked in answered:
         file.add(asked, {"answer": ""})
     with open_gguf(path, context=256, threads=1) as model:
-        return answer_prompts(model, reader, prompts, file, GENERATION, "test"), reader.prefix
+        return answer_prompts(model, reader, prompts, file, GENERATION), reader.prefix
 
 
 def test_an_answer_does_not_depend_on_the_prompts_before_it(tiny_gguf):
@@ -65,7 +65,7 @@ def shared(tiny_gguf, tmp_path_factory):
 def nll_of_whole(model, asked) -> float:
     """Evaluate a conversation with its answer from an empty cache; return the answer's negative log likelihood."""
     reader = TextReader()
-    ids = reader.tail(model, answered(asked), open_ended=False)
+    ids = reader.tail(model, asked.answered)
     start = reader.count(model, asked.messages)
     model.reset()
     model.eval(ids)

@@ -8,7 +8,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
 from scripts.common.base_model import four_bit, load_base
-from scripts.common.chat import prompt_ids
+from scripts.common.chat import conversation_ids
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
 from scripts.common.records import images_of
@@ -47,7 +47,7 @@ def begin(model, tokenizer, prompts, path, **generation):
     """Answer prompts; return the file of the answers, which is not finished, and the settings."""
     settings = run_settings(generation={"max_new_tokens": 8, "batch_size": 3, **generation})["generation"]
     file = AnswerFile(path, {"settings": settings})
-    answer_prompts(model, tokenizer, prompts, file, settings, "test")
+    answer_prompts(model, tokenizer, prompts, file, settings)
     return file
 
 
@@ -77,7 +77,7 @@ def test_answers_keep_the_prompts_order_and_are_those_that_each_prompt_has_alone
         assert row["tokens"] <= 8
         inputs = inputs_of(tokenizer, row["messages"])
         start = inputs["input_ids"].shape[1]
-        assert row["prompt_tokens"] == start == len(prompt_ids(tokenizer, row["messages"]))
+        assert row["prompt_tokens"] == start == len(conversation_ids(tokenizer, row["messages"]))
         with torch.no_grad():
             said = model.generate(**inputs, max_new_tokens=8, do_sample=False)[0, start:]
         assert row["answer"] == tokenizer.decode(said, skip_special_tokens=True).strip()
@@ -87,7 +87,7 @@ def test_answers_keep_the_prompts_order_and_are_those_that_each_prompt_has_alone
 def test_likelihood_is_that_of_the_expected_answers_tokens(request, kind, space):
     model, tokenizer, prompts = request.getfixturevalue(kind)
     for prompt, row in zip(prompts, measure_likelihood(model, tokenizer, prompts, batch_size=3), strict=True):
-        start = len(prompt_ids(tokenizer, prompt.messages))
+        start = len(conversation_ids(tokenizer, prompt.messages))
         inputs = inputs_of(tokenizer, prompt.messages, f"{space}{prompt.expected}</s>")
         ids = inputs["input_ids"][0].tolist()
         with torch.no_grad():
@@ -131,7 +131,7 @@ def test_test_records_limits_the_test_split_and_no_prompt_set_which_keeps_its_na
     asked = {}
     for count in (None, 2):
         settings = run_settings(generation={"test_records": count})
-        asked[count] = prompts_of(predict_parser("").parse_args([*map(str, words), json.dumps(settings)]))
+        asked[count] = prompts_of(predict_parser("", "").parse_args(["model", *map(str, words), json.dumps(settings)]))
     assert asked[2] == [*asked[None][:2], asked[None][-1]]
     assert asked[2][-1] == Prompt("extra", prompts_of_file("extra", path)[0].id, [USER], "But.", None)
 
@@ -158,7 +158,7 @@ def test_the_step_takes_the_images_folder_and_the_runs_longest_edge(tiny_vision_
     assert main([*map(str, words), "--images", str(pictures)]) == 0
     rows = list(read_jsonl(tmp_path / "a.jsonl"))
     tokenizer = VisionTokenizer(load_processor(tiny_vision_base, 84), pictures)
-    assert [row["prompt_tokens"] for row in rows] == [len(prompt_ids(tokenizer, row["messages"])) for row in rows]
+    assert [row["prompt_tokens"] for row in rows] == [len(conversation_ids(tokenizer, row["messages"])) for row in rows]
     assert len(list(read_jsonl(tmp_path / "l.jsonl"))) == 5
 
 

@@ -40,12 +40,12 @@ LLAMA_ROPE = {
 
 
 @pytest.fixture(scope="module")
-def real_files(request):
+def real_files(converter_archive, request):
     """The folder of the vocabularies and templates; unpacked once and kept in pytest's cache."""
     folder = request.config.cache.mkdir("real_files") / read_pin(CONVERTER).sha256[:12]
     with one_worker_at_a_time(folder):
         if not folder.is_dir():
-            unpack_real_files(folder)
+            unpack_real_files(converter_archive, folder)
     return folder
 
 

@@ -21,6 +21,7 @@ from scripts.train.classifier_head import Head, save_head
 from scripts.train.merge_head import merge_head
 from tests.support.data import load
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
+from tests.support.span_data import answer_settings
 
 TEMPLATE = "[{label}_{number}]"
 TAGS = ["O", "B-EMAIL", "I-EMAIL", "B-PERSON", "I-PERSON"]
@@ -132,12 +133,7 @@ def redact(classifier, tmp_path):
     """A function that runs the step on ingested.parquet; returns the exit status."""
 
     def run(labels: list[str] | None = None) -> int:
-        settings = {
-            "redact": {"labels": labels, "placeholder": TEMPLATE},
-            "tokens": {"max_length": 48, "window_overlap": 16},
-            "training": {"precision": "fp32"},
-            "generation": {"batch_size": 4, "load_in_4bit": "auto"},
-        }
+        settings = {"redact": {"labels": labels, "placeholder": TEMPLATE}, **answer_settings(48, 16)}
         words = [tmp_path / "ingested.parquet", "--model", classifier, "--output", tmp_path / "redacted.parquet"]
         words += ["--facts", tmp_path / "redaction.json", "--settings", json.dumps(settings)]
         return redact_records.main([*map(str, words)])
@@ -163,7 +159,7 @@ def ingested(tmp_path) -> None:
 @pytest.mark.usefixtures("ingested")
 def test_the_step_replaces_all_that_the_classifier_finds_and_writes_the_same_again(redact, classifier, tmp_path):
     assert redact() == 0
-    model = SpanModel(classifier, "fp32", 48, 16, 4)
+    model = SpanModel(classifier, answer_settings(48, 16))
     made = [from_row(row) for row in read_rows(tmp_path / "redacted.parquet")]
     total = 0
     for before, after in zip(RECORDS, made, strict=True):

@@ -15,7 +15,7 @@ from scripts.dataset.entities import parse_entities
 from scripts.predict.predict_spans import main
 from scripts.predict.span_model import SpanModel
 from scripts.train.merge_head import merge_head
-from tests.support.span_data import head_settings, span_record
+from tests.support.span_data import answer_settings, head_settings, span_record
 from tests.support.training import make_data, train_in
 
 SETTINGS = head_settings(
@@ -36,7 +36,7 @@ def project(tiny_base, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def model(project) -> SpanModel:
-    return SpanModel(project / "merged" / "manifest.json", "fp32", 64, 16, 4)
+    return SpanModel(project / "merged" / "manifest.json", answer_settings(64, 16))
 
 
 def texts_of(numbers) -> list[str]:
@@ -61,8 +61,8 @@ def test_probabilities_are_those_of_plain_transformers(model, project):
     inputs = tokenizer(text, return_tensors="pt")
     with torch.no_grad():
         expected = plain(**inputs).logits[0].softmax(-1)
-    (chances,) = model.classify([inputs["input_ids"][0].tolist()])
-    assert torch.allclose(chances, expected, atol=1e-5)
+    (probabilities,) = model.classify([inputs["input_ids"][0].tolist()])
+    assert torch.allclose(probabilities, expected, atol=1e-5)
 
 
 def test_an_entity_is_made_of_whole_words(model):
@@ -99,7 +99,7 @@ def test_a_long_text_is_read_to_its_end_in_windows(model, project):
     assert all(a[1] <= b[0] for a, b in itertools.pairwise(found))
     assert len([start for start, *_ in gold & named if start > len(long) / 2]) > 4
     # The first window has what a window over more text has there.
-    wide = SpanModel(project / "merged/manifest.json", "fp32", 512, 64, 4)
+    wide = SpanModel(project / "merged/manifest.json", answer_settings(512, 64))
     text = "\n".join(texts[:4])
     (whole,), (windowed,) = wide.entities([text]), model.entities([text])
     inside = [entity[:3] for entity in whole if entity[1] < wide.encode(text).offsets[62][1]]
@@ -150,7 +150,7 @@ def test_answers_hold_gold_spans_entities_and_their_json_also_after_an_interrupt
 
 def test_a_folder_that_is_no_classifier_and_an_overlap_as_long_as_a_window_are_one_line(tiny_base, project):
     with pytest.raises(UserError, match="is not a token classifier; use the merged folder"):
-        SpanModel(tiny_base, "fp32", 64, 16, 4)
-    model = SpanModel(project / "merged/manifest.json", "fp32", 17, 16, 4)
+        SpanModel(tiny_base, answer_settings(64, 16))
+    model = SpanModel(project / "merged/manifest.json", answer_settings(17, 16))
     with pytest.raises(UserError, match=r"tokens\.window_overlap 16 leaves no room in windows of 16 tokens"):
         model.entities(texts_of([0]))

@@ -8,7 +8,7 @@ from PIL import Image
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from scripts.common.base_model import load_base
-from scripts.common.chat import prompt_ids, tokenize_conversation
+from scripts.common.chat import conversation_ids, tokenize_conversation
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest
 from scripts.common.vision import VisionTokenizer, image_grid, image_text, load_image, load_processor, pixel_inputs
@@ -76,7 +76,7 @@ def test_a_conversation_has_the_tokens_that_the_processor_makes(processor, tmp_p
     assert row.ids == theirs["input_ids"][0].tolist()
     trained = [token for token, use in zip(row.ids, row.trained, strict=True) if use]
     assert processor.tokenizer.decode(trained) == "Rapport annuel</s>"
-    assert row.ids[: len(prompt_ids(tokenizer, messages[:-1]))] == prompt_ids(tokenizer, messages[:-1])
+    assert row.ids[: len(conversation_ids(tokenizer, messages[:-1]))] == conversation_ids(tokenizer, messages[:-1])
     assert tokenizer.shortened(tokenizer.decode(row.ids)) == (
         "<s>[SYSTEM_PROMPT]Lis.[/SYSTEM_PROMPT][INST]Quel est le titre ?[image 3x4][image 4x2][/INST]Rapport annuel</s>"
     )
@@ -86,7 +86,7 @@ def test_texts_that_hold_an_image_token_and_templates_without_images_are_refused
     tokenizer = VisionTokenizer(processor, tmp_path)
     for text in ("[IMG]", "so [IMG_END] so"):
         with pytest.raises(UserError, match=r"a text contains '\[IMG.*\]', which is reserved for images"):
-            prompt_ids(tokenizer, [{"role": "user", "content": text}])
+            conversation_ids(tokenizer, [{"role": "user", "content": text}])
     template = template_text("mistral3").replace('turn.text + "[IMG]"', "turn.text")
     with pytest.raises(UserError, match="the chat template renders 0 images of 1"):
         tokenizer.apply_chat_template([asked(save_picture(tmp_path, "eins"))], chat_template=template)

@@ -9,6 +9,11 @@ from scripts.common import number_format
 
 MILAN = "vendor_id : AuthenticAMD\nflags : fpu avx avx2 fma\n"
 GENOA = "vendor_id : AuthenticAMD\nflags : fpu avx2 avx512f avx512_bf16\n"
+SAPPHIRE_RAPIDS = "vendor_id : GenuineIntel\nflags : avx512f avx512_bf16 amx_bf16 avx512_fp16 amx_tile\n"
+WITHOUT_AMX = "vendor_id : GenuineIntel\nflags : avx512f avx512_bf16 avx512_fp16\n"
+CPUS = {
+    "MILAN": MILAN, "GENOA": GENOA, "SAPPHIRE_RAPIDS": SAPPHIRE_RAPIDS, "WITHOUT_AMX": WITHOUT_AMX, "UNKNOWN": "",
+}  # fmt: skip
 
 
 def look_like_another_cpu(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:

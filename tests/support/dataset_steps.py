@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from scripts.common.files import read_json, read_jsonl
+from scripts.common.records import Record
 from scripts.config.datasets import Dataset
 from scripts.dataset import ingest_records, split_records, write_dataset_ledger
 from scripts.dataset.canonical import read_rows
+from scripts.dataset.make_record import RecordMaker
 
 
 def settings_of(**settings) -> dict:
@@ -95,6 +97,11 @@ def chat(question: str, answer: str, **fields) -> dict:
         "messages": [{"role": "user", "content": question}, {"role": "assistant", "content": answer}],
         **fields,
     }
+
+
+def made(raw: dict, **settings) -> Record:
+    """Return the record of a raw one; its images keep their names."""
+    return RecordMaker(settings_of(**settings), lambda messages: messages).make(raw, "raw.jsonl:1")[0]
 
 
 def write_lines(path: Path, records: list[dict]) -> Path:

@@ -3,7 +3,6 @@
 import io
 import struct
 import zlib
-from pathlib import Path
 
 from PIL import Image
 
@@ -27,12 +26,6 @@ def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
     written = io.BytesIO()
     image.save(written, kind, **options)
     return written.getvalue()
-
-
-def decoded(path: Path) -> Image.Image:
-    """Return a picture as every reader sees it."""
-    with Image.open(path) as image:
-        return image.convert("RGB")
 
 
 def png_chunk(kind: bytes, data: bytes) -> bytes:

@@ -5,16 +5,13 @@ whether tokenizers and templates survive the way to GGUF.
 """
 
 import json
-import os
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
 from scripts.common.files import atomic_folder, read_json
 from scripts.gguf.base_tokenizer import SCORES, TYPES, write_tokenizer
-from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, download_archive
 from scripts.gguf.reader import TOKENS, read_gguf
-from tests.support.gguf_files import CONVERTER
 
 NAMES = ("ggml-vocab-llama-bpe.gguf", "ggml-vocab-phi-3.gguf")
 TEMPLATES = (
@@ -30,17 +27,12 @@ def is_named(file: str) -> bool:
     return file in (*NAMES, *TEMPLATES)
 
 
-def unpack_real_files(folder: Path, is_wanted: Callable[[str], object] = is_named) -> None:
+def unpack_real_files(archive: Path, folder: Path, is_wanted: Callable[[str], object] = is_named) -> None:
     """Take files out of the pinned archive, by their names without folders."""
-    with atomic_folder(folder) as beside:
-        given = os.environ.get(ARCHIVE_VARIABLE)
-        archive = Path(given) if given else download_archive(CONVERTER, beside)
-        with tarfile.open(archive) as tar:
-            for member in tar:
-                if is_wanted(Path(member.name).name):
-                    (beside / Path(member.name).name).write_bytes(tar.extractfile(member).read())
-        if not given:
-            archive.unlink()
+    with atomic_folder(folder) as beside, tarfile.open(archive) as tar:
+        for member in tar:
+            if is_wanted(Path(member.name).name):
+                (beside / Path(member.name).name).write_bytes(tar.extractfile(member).read())
 
 
 def write_phi3_tokenizer(path: Path, folder: Path, template: str) -> None:

@@ -74,3 +74,14 @@ def head_settings(method: str = "head", **sections) -> dict:
         }
     )
     return run.model_dump(mode="json")
+
+
+def answer_settings(
+    max_length: int, window_overlap: int, batch_size: int = 4, precision: str = "fp32", load_in_4bit: str = "auto"
+) -> dict:
+    """Return the settings that a `SpanModel` needs."""
+    return {
+        "tokens": {"max_length": max_length, "window_overlap": window_overlap},
+        "training": {"precision": precision},
+        "generation": {"batch_size": batch_size, "load_in_4bit": load_in_4bit},
+    }

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE, download_archive
-from tests.support.gguf_files import CONVERTER
+from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE
 from tests.support.needs import need
 from tests.support.project import Project
 from tests.support.same_results import contents
@@ -39,13 +38,6 @@ def in_no_network(*command: str) -> list[str]:
     """Return a command that runs another one where there is no network."""
     as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
     return [need("unshare", "apt-get install util-linux"), "--net", *as_root, *command]
-
-
-@pytest.fixture(scope="module")
-def archive(tmp_path_factory) -> Path:
-    """The converter's archive, carried in."""
-    given = os.environ.get(ARCHIVE_VARIABLE)
-    return Path(given) if given else download_archive(CONVERTER, tmp_path_factory.mktemp("archive"))
 
 
 @pytest.fixture(scope="module")
@@ -96,9 +88,9 @@ def test_the_converter_that_was_not_carried_in_is_named_at_once(project):
     assert reached(project) == ""
 
 
-def test_the_whole_workflow_runs_without_a_network_and_reaches_for_none(project, archive, finished):
+def test_the_whole_workflow_runs_without_a_network_and_reaches_for_none(project, converter_archive, finished):
     """And makes what it makes elsewhere: another folder, and no network, change no byte of it."""
-    done = run(project, **{ARCHIVE_VARIABLE: str(archive)})
+    done = run(project, **{ARCHIVE_VARIABLE: str(converter_archive)})
     assert done.returncode == 0, done.stdout
     assert (project.folder / "results" / "leaderboard.html").exists()
     assert (project.folder / "results" / "runs" / "cards" / "bundle" / "SHA256SUMS").exists()

@@ -118,11 +118,11 @@ def test_the_runs_of_a_sweep_go_as_arrays(slurm, finished, tmp_path):
 
 @pytest.fixture(scope="module")
 def undisturbed(finished, tmp_path_factory):
-    """A project with a training of 40 steps of a second or so, done on this machine up to the adapter."""
+    """A project with a training of 24 steps of half a second or so, done on this machine up to the adapter."""
     project = finished.copy(tmp_path_factory.mktemp("undisturbed") / "project")
     records = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in raw_records(600))
     project.write("data/cards.jsonl", records)
-    longer = "epochs: 1000, max_steps: 40, micro_batch: 2, accumulation: 60, checkpoint_steps: 1, eval_steps: 20"
+    longer = "epochs: 1000, max_steps: 24, micro_batch: 2, accumulation: 30, checkpoint_steps: 1, eval_steps: 12"
     project.write("config/config.yaml", CONFIG.replace("max_steps: 2, micro_batch: 2, accumulation: 1", longer))
     before = project.copy(project.folder.with_name("before"))
     for each, goal in ((before, "tokenize_conversations"), (project, "train_adapter")):
@@ -222,7 +222,7 @@ def test_each_try_goes_on_where_the_one_before_it_ended(disturbed):
     """What the nodes' steps say arrives at the workflow's terminal, for the nodes are this machine."""
     project, seen = disturbed
     said = (project.folder / "slurm.log").read_text()
-    steps = [int(step) for step in re.findall(r"continues from step (\d+) of 40", said)]
+    steps = [int(step) for step in re.findall(r"continues from step (\d+) of 24", said)]
     death, cancel, limit = seen["steps"]
     assert steps[:2] == [death, cancel]
     assert limit <= steps[2] <= limit + 1  # the warning comes in a step, and the step is done first

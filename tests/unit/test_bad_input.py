@@ -3,6 +3,7 @@
 import gzip
 import io
 import json
+import re
 from pathlib import Path
 
 import pyarrow
@@ -11,7 +12,7 @@ import zstandard
 from pyarrow import parquet
 
 from tests.support.data import load
-from tests.support.dataset_steps import Stage, chat, settings_of
+from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 
 TABLE = load("bad_input.yaml")
 GOOD = json.dumps(chat("Qui marque ?", "Jovanic, du gauche."))
@@ -20,6 +21,8 @@ parquet.write_table(pyarrow.table({"prompt": ["a", "b"], "completion": ["c", Non
 FILES = [
     *((name, kind, text.replace("GOOD", GOOD).encode("latin-1"), line) for name, kind, text, line in TABLE["files"]),
     ("raw.jsonl", "messages", b'{"messages": ' + b"[" * 100_000 + b"\n", "1: is nested too deeply"),
+    ("raw.jsonl", "messages", b'{"a": ' + b"7" * 4301 + b"}\n", "1: holds an integer of 4301 digits"),
+    ("raw.json", "messages", b'[{"a": ' + b"7" * 4301 + b"}]\n", "1: holds an integer of 4301 digits"),
     ("raw.parquet", "prompt_completion", NULL.getvalue(), "2: 'completion' is null, not text"),
     ("raw.jsonl.gz", "messages", gzip.compress((GOOD + "\n").encode() * 50)[:-20], " can't be unpacked: Truncated"),
     ("raw.jsonl.zst", "messages", zstandard.compress(GOOD.encode() * 50)[:-8], " can't be unpacked: Truncated"),
@@ -29,10 +32,9 @@ RECORDS = TABLE["records"] + [
 ]
 
 
-@pytest.fixture
-def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Stage:
-    monkeypatch.chdir(tmp_path)
-    return Stage(tmp_path, settings_of(), capsys)
+@pytest.fixture(autouse=True)
+def in_its_folder(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(stage.folder)
 
 
 @pytest.mark.parametrize(("name", "kind", "content", "line"), FILES, ids=[f"{f[0]}:{f[3]}" for f in FILES])
@@ -63,34 +65,23 @@ def test_malformed_record_is_named_or_kept_whole_in_the_quarantine(settings, rec
     assert [each["origin"] for each in stage.ingested()] == ["raw.jsonl:1"]
 
 
-def test_a_wrong_column_is_one_line_that_does_not_advise_to_leave_out_everything(stage: Stage):
-    row = json.dumps({"prompt": "q", "completion": "Une réponse assez longue"})
-    Path("raw.jsonl").write_text(f"{row}\n" * 12, encoding="utf-8")
-    stage.settings = settings_of(format="prompt_completion", columns={"prompt": "question"})
+@pytest.mark.parametrize(("good", "said"), [(13, "12 of 25 records are bad"), (0, "12 of 12 records are bad")])
+def test_a_failing_build_says_how_many_are_bad_and_advises_to_leave_them_out_unless_all_are(good, said, stage: Stage):
+    write_lines(Path("raw.jsonl"), [*[{"text": "a"}] * 12, *[json.loads(GOOD)] * good])
     assert stage.ingest(Path("raw.jsonl")) == 1
     logged = stage.capsys.readouterr().err
-    assert logged.partition(" ERROR ")[2] == (
-        "raw.jsonl:1: has no 'question'; it has prompt, completion; add it, or name the right column under 'columns'; "
-        "12 of 12 records are bad, the log has the first 10\n"
-    )
-    assert logged.count("has no 'question'") == 11
+    error = logged.partition(" ERROR ")[2].strip()
+    assert error.startswith("raw.jsonl:1: has no 'messages'; it has text; add it, or name the right column under 'col")
+    assert f"; {said}, the log has the first 10" in error
+    assert error.endswith(" 'on_bad_record: quarantine'") == (good > 0)
+    assert logged.count("has no 'messages'") == 11
 
 
-def test_a_failing_build_says_how_many_records_are_bad_and_what_else_can_be_done(stage: Stage):
-    Path("raw.jsonl").write_text("".join(f"{GOOD}\n{GOOD}\n{{}}\n3\n" for _ in range(6)) + GOOD, encoding="utf-8")
-    assert stage.ingest(Path("raw.jsonl")) == 1
-    error = stage.error()
-    assert error.startswith("raw.jsonl:3: has no 'messages'; ")
-    assert "; 12 of 25 records are bad, the log has the first 10; " in error
-    assert error.endswith(" 'on_bad_record: quarantine'")
-
-
-def test_missing_file_and_folder_are_named(stage: Stage):
-    assert stage.ingest(Path("none.jsonl")) == 1
-    assert stage.error() == "none.jsonl: can't be read: No such file or directory; check 'files'"
-    Path("folder.jsonl").mkdir()
-    assert stage.ingest(Path("folder.jsonl")) == 1
-    assert stage.error() == "folder.jsonl: can't be read: Is a directory; check 'files'"
+@pytest.mark.parametrize(("name", "said"), [("none.jsonl", "No such file"), (".jsonl", "Is a directory")])
+def test_missing_file_and_folder_are_named_with_a_remedy(name, said, stage: Stage):
+    Path(".jsonl").mkdir()
+    assert stage.ingest(Path(name)) == 1
+    assert re.match(rf"{name}: can't be read: {said}.*; check 'files'$", stage.error())
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from scripts.common.chat_shape import ChatShape, probe_conversations, shape_of_t
 from scripts.common.chat_template import render_template
 from scripts.common.errors import UserError
 from tests.support.chat_templates import TEMPLATES
+from tests.support.data import load
 
 
 @pytest.mark.parametrize("name", TEMPLATES)
@@ -19,30 +20,15 @@ def test_the_pieces_write_what_the_template_writes(name):
     assert ChatShape.from_json(shape.to_json()) == shape
 
 
-LOOP = "{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}"
-
-
-@pytest.mark.parametrize(
-    ("template", "line"),
-    [
-        ("{{ messages[0].content }}", "the chat template loses or repeats the message '⟦answer 0⟧'"),
-        (LOOP.replace("m.content", "m.content * 2"), "loses or repeats the message '⟦user 0⟧'"),
-        (LOOP.replace("m.content", "m.content | upper"), "the chat template loses or repeats the message"),
-        (LOOP.replace("\n", "{{ m.content | length }}|"), "the chat template is more than fixed text around messages"),
-        (LOOP.replace("m.role", "loop.index ~ m.role"), "the chat template is more than fixed text around messages"),
-        ("{{ strftime_now('%Y') }}" + LOOP, "the chat template writes the current date"),
-        ("{{ add_generation_prompt }}" + LOOP, "the chat template starts differently with a generation prompt"),
-        ("{{ raise_exception('never') }}", "the chat template refuses the conversation: never"),
-    ],
-)
-def test_a_template_that_is_more_than_pieces_is_refused(template, line):
+@pytest.mark.parametrize(("template", "said"), load("templates.yaml")["refused"])
+def test_a_template_that_is_more_than_pieces_is_refused(template, said):
     with pytest.raises(UserError, match=r"^[^\n]*$") as error:
         shape_of_template(template, "<s>", "</s>")
-    assert line in str(error.value)
+    assert said in str(error.value)
 
 
 def test_a_template_that_mentions_the_date_but_does_not_write_it_is_fine():
-    template = "{% set now = strftime_now('%Y') %}" + LOOP
+    template = "{% set now = strftime_now('%Y') %}{% for m in messages %}{{ m.role }}:{{ m.content }}\n{% endfor %}"
     assert shape_of_template(template, "<s>", "</s>").user_prefix == "user:"
 
 

@@ -9,26 +9,12 @@ from scripts.config.load import ConfigError, load_config
 from scripts.config.models import Model
 from scripts.config.paths import files_at
 from scripts.config.reference import ROOT
-from scripts.config.variants import trained_by
+from scripts.config.runs import Run
+from scripts.config.variants import answer_variants, shipped_variant
 from tests.support.data import load
 
-GOOD = """
-datasets:
-  cards:
-    files: [cards.jsonl]
-    format: messages
-    language: vi
-models:
-  small:
-    embedded: {}
-runs:
-  stories:
-    dataset: cards
-    model: small
-    tokens: {max_length: 512}
-"""
 TABLE = load("config_faults.yaml")
-GATE = TABLE["gate"]
+GOOD, GATE = TABLE["good"], TABLE["gate"]
 
 
 def good(changes):
@@ -66,21 +52,14 @@ def test_a_template_that_no_parser_can_follow_is_refused_with_its_place():
     assert line.endswith("is a template that is nested too deeply; simplify it")
 
 
-@pytest.mark.parametrize("changes", TABLE["accepted"], ids=lambda changes: str(changes)[:60])
-def test_what_is_near_a_fault_is_accepted(changes):
-    assert load_config(good(changes))
-
-
 def test_an_empty_configuration_names_what_is_missing():
     assert lines_for({}) == ["datasets: is missing", "models: is missing", "runs: is missing"]
 
 
-def test_runs_that_differ_only_in_how_they_answer_share_a_model():
-    runs = load_config(good({"runs.stories.sweep": {"generation.temperature": [0, 1.0], "lora.r": [8, 16]}})).runs
-    shared = trained_by(runs)
-    assert {name: shared[name] for name in runs if name != shared[name]} == {
-        f"stories-temperature1-r{r}": f"stories-temperature0-r{r}" for r in (8, 16)
-    }
+@pytest.mark.parametrize("changes", TABLE["accepted"], ids=lambda changes: str(changes)[:60])
+def test_what_is_near_a_fault_is_accepted_and_defaults_are_filled_in(changes):
+    config = load_config(good(changes))
+    assert all(run.lora.r == 16 for run in config.runs.values())
 
 
 @pytest.fixture
@@ -113,21 +92,7 @@ def test_files_are_looked_for_beside_the_workflow_too_and_results_are_made(roots
     assert files_at("car*.jsonl", roots[:1]) == []
 
 
-@pytest.mark.parametrize(
-    ("text", "fault"),
-    [
-        ("def f(): pass", "has no metric; decorate a function with @metric(...)"),
-        ("@metric('A', direction='up' + 'x')\ndef a(d): pass", ":1: the metric a: malformed node or string"),
-        ("@metric('A', direction='up')\ndef a(d): pass", ":1: the metric a: direction is 'up'"),
-        ("@metric('A', direction='lower', statistic='avg')\ndef a(d): pass", "statistic is 'avg'"),
-        ("@metric('A', direction='lower', units='s')\ndef a(d): pass", "unexpected keyword argument 'units'"),
-        (
-            "@metric('A', direction='lower')\n@metric('B', name='chrf', direction='lower')\ndef own(d): 0",
-            "defines 'chrf'",
-        ),
-        ("def", "is not valid Python"),
-    ],
-)
+@pytest.mark.parametrize(("text", "fault"), TABLE["metrics"])
 def test_a_faulty_file_of_metrics_is_one_line(tmp_path, text, fault):
     (tmp_path / "own.py").write_text(text)
     changes = {"runs.stories.score": {"metrics_from": str(tmp_path / "own.py")}, "gates.own": {**GATE, "metric": "own"}}
@@ -137,29 +102,20 @@ def test_a_faulty_file_of_metrics_is_one_line(tmp_path, text, fault):
 
 
 def test_two_runs_must_not_give_one_name_to_different_metrics(tmp_path):
-    for name in "ab":
+    config = good({})
+    for name in ("stories", "others"):
         (tmp_path / f"{name}.py").write_text(f"@metric('{name}', direction='lower')\ndef own(d): pass")
-    config = good({"runs.stories.score": {"metrics_from": str(tmp_path / "a.py")}})
-    config["runs"]["others"] = {**config["runs"]["stories"], "score": {"metrics_from": str(tmp_path / "b.py")}}
+        score = {"metrics_from": str(tmp_path / f"{name}.py")}
+        config["runs"][name] = {**config["runs"]["stories"], "score": score}
     [line] = lines_for(config)
     assert "the metric 'own' has another definition in" in line
-
-
-def test_defaults_are_filled_in_and_scientific_notation_is_a_number():
-    config = load_config(good({"runs.stories.training": {"learning_rate": "2e-4"}}))
-    assert config.runs["stories"].training.learning_rate == 2e-4
-    assert config.runs["stories"].lora.r == 16
-    assert config.gates == {}
 
 
 def test_a_sweep_becomes_one_run_per_combination_with_readable_names():
     sweep = {"lora.r": [8, 16], "training.learning_rate": ["1e-4", 0.001]}
     config = load_config(good({"runs.stories.sweep": sweep, "gates.bleu": GATE | {"runs": ["stories"]}}))
     assert {name: (run.lora.r, run.training.learning_rate) for name, run in config.runs.items()} == {
-        "stories-r8-learning_rate0.0001": (8, 1e-4),
-        "stories-r8-learning_rate0.001": (8, 1e-3),
-        "stories-r16-learning_rate0.0001": (16, 1e-4),
-        "stories-r16-learning_rate0.001": (16, 1e-3),
+        f"stories-r{rank}-learning_rate{rate}": (rank, rate) for rank in (8, 16) for rate in (0.0001, 0.001)
     }
     assert config.gates["bleu"].runs == list(config.runs)
     same_end = {"seed": [1], "generation.seed": [2], "training.adam_beta2": [0.99]}
@@ -186,18 +142,18 @@ def test_a_fault_is_named_with_the_file_and_the_line_of_its_key(tmp_path, monkey
     overlay = "override:\n  runs:\n    lora: {alpha: 0}\nruns:\n  stories: {dataset: card}\nmodels: {other: {}}\n"
     assert sorted(places_in_files({"runs": {"stories": {"seed": "x"}}}, good=anchored, overlay=overlay)) == [
         "--config: runs.stories.seed",
-        "good.yaml:15: runs.other.lora.r",
-        "good.yaml:15: runs.stories.lora.r",
+        "good.yaml:14: runs.other.lora.r",
+        "good.yaml:14: runs.stories.lora.r",
         "overlay.yaml:3: override.runs.lora.alpha",
         "overlay.yaml:5: runs.stories.dataset",
         "overlay.yaml:6: models.other",
     ]
-    assert places_in_files(twice=GOOD + "    tokens: {max_length: 256}\n") == ["twice.yaml:15: runs.stories.tokens"]
+    assert places_in_files(twice=GOOD + "    tokens: {max_length: 256}\n") == ["twice.yaml:14: runs.stories.tokens"]
     sweep = "    lora: {alpha: 0}\n    sweep:\n      lora.r: [4, -8]\n      training.seed: [1, 2, 3]\n"
     assert places_in_files(good=GOOD + sweep) == [
-        "good.yaml:15: runs.stories.lora.alpha",
-        "good.yaml:18: runs.stories.sweep.training.seed",
-        "good.yaml:17: runs.stories.sweep.lora.r",
+        "good.yaml:14: runs.stories.lora.alpha",
+        "good.yaml:17: runs.stories.sweep.training.seed",
+        "good.yaml:16: runs.stories.sweep.lora.r",
     ]
 
 
@@ -223,10 +179,10 @@ def read(*names):
     return load_config(config, files)
 
 
-RECIPES = sorted(f"recipes/{path.name}" for path in (ROOT / "config/recipes").glob("*.yaml"))
+RECIPES = sorted(ROOT.glob("config/recipes/*.yaml"))
 
 
-@pytest.mark.parametrize("name", ["config.yaml", *RECIPES])
+@pytest.mark.parametrize("name", ["config.yaml", *(f"recipes/{path.name}" for path in RECIPES)])
 def test_a_shipped_configuration_is_valid_with_and_without_the_overlay(name):
     plain, embedded = read(name), read(name, "embedded.yaml")
     assert all(model.embedded is not None for model in embedded.models.values())
@@ -236,9 +192,12 @@ def test_a_shipped_configuration_is_valid_with_and_without_the_overlay(name):
     assert methods[0] == methods[1]
 
 
-@pytest.mark.parametrize(
-    ("model", "on_cpu"),
-    [({"path": "folder"}, False), ({"path": "folder", "device": "cpu"}, True), ({"embedded": {}}, True)],
-)
-def test_a_small_model_and_every_stand_in_are_on_the_cpu(model, on_cpu):
-    assert Model(**model).on_cpu is on_cpu
+def test_a_small_model_and_every_stand_in_are_on_the_cpu():
+    models = ({"path": "folder"}, {"path": "folder", "device": "cpu"}, {"embedded": {}})
+    assert [Model(**model).on_cpu for model in models] == [False, True, True]
+
+
+@pytest.mark.parametrize(("settings", "variants", "shipped"), TABLE["variants"])
+def test_the_variants_of_a_run_of_which_the_named_one_or_the_last_is_shipped(settings, variants, shipped):
+    asked = Run(dataset="d", model="m", **settings)
+    assert (answer_variants(asked), shipped_variant(asked)) == (variants, shipped)

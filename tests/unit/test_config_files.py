@@ -8,22 +8,23 @@ from pathlib import Path
 import pytest
 from snakemake.common.configfile import load_configfile
 
-from scripts.config import files as config_files
 from scripts.config.files import check_config_files, fault_of
+from tests.support.data import load
 from tests.support.project import ROOT, run_snakemake
 
 BROKEN = "runs:\n  a: {method: lora\n  b: 1\n"
 FAULT = "config/mine.yaml:3: is not valid YAML: expected ',' or '}', but got ':', in the part that begins in line 2"
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def folder(tmp_path, monkeypatch) -> Path:
-    """A working directory with one good and one broken configuration file."""
+    """The working directory, with one good and two broken configuration files."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SNAKEMAKE_PROFILE", raising=False)
     Path("config").mkdir()
     Path("config/good.yaml").write_text("datasets: {}\n")
     Path("config/mine.yaml").write_text(BROKEN)
+    Path("config/latin.yaml").write_bytes("a: 1\nb: été\n".encode("latin-1"))
     return tmp_path
 
 
@@ -36,25 +37,12 @@ def said(*words: str) -> str | None:
     return None
 
 
-@pytest.mark.parametrize(
-    ("words", "line"),
-    [
-        ("-n --configfile config/good.yaml config/mine.yaml --cores 2", FAULT),
-        ("--configfiles config/mine.yaml -n", FAULT),
-        ("--configfile config/mine.yaml --configfile config/good.yaml", None),
-        ("--configfile config/good.yaml -- --configfile", None),
-        ("--configfiles=config/nope.yaml -n", "config/nope.yaml: does not exist"),
-        ("--configfile config/good.yaml all", "all: does not exist; put targets before --configfile"),
-        ("--configfile config", "config: is a folder, not a configuration file"),
-        ("--configfile config/latin.yaml", "config/latin.yaml:2: is not UTF-8; save it in that encoding"),
-    ],
-)
-def test_a_broken_file_is_named_with_its_line_and_a_missing_one_with_what_to_do(folder, words, line):
-    Path("config/latin.yaml").write_bytes("a: 1\nb: été\n".encode("latin-1"))
-    assert said(*words.split()) == line
+@pytest.mark.parametrize(("words", "line"), load("config_faults.yaml")["options"])
+def test_a_broken_file_is_named_with_its_line_and_a_missing_one_with_what_to_do(words, line):
+    assert said(*words.split()) == (line and line.replace("FAULT", FAULT))
 
 
-def test_the_file_of_the_snakefile_is_looked_at_only_where_it_is_read(folder):
+def test_the_file_of_the_snakefile_is_looked_at_only_where_it_is_read():
     assert said("-n") is None
     Path("config/mine.yaml").rename("config/config.yaml")
     assert said("-n") == FAULT.replace("mine", "config")
@@ -66,13 +54,12 @@ def test_the_file_of_the_snakefile_is_looked_at_only_where_it_is_read(folder):
 @pytest.mark.parametrize(
     "text",
     [
-        BROKEN, "a:\n\tb: 1\n", "a: b: c\n", "a: 'x\n", "a: 1\n---\nb: 2\n", "a: *x\n", "a: {{x}}\n", "a: !x 1\n",
-        "- a\n", "", "[1]", '{"a":\t1}', '{\n\t"a": "\\t"\n}', '{"a": 1, }', "\ufeffa: 1\n", "a: &b {c: 1}\nd: *b\n",
-        "__use_yte__: true\na: 1\n", "a: \u00e9\u2028b\n", "a: 1 # \x85\n",
-        "? a\n: b\n", '{"a": "\\ud800"}', "a: \U0001f600\n", "a: 0o17\n",
+        BROKEN, "a:\n\tb: 1\n", "a: b: c\n", "a: 1\n---\nb: 2\n", "a: *x\n", "a: {{x}}\n", "a: !x 1\n", "- a\n", "",
+        '{"a":\t1}', '{\n\t"a": "\\t"\n}', '{"a": 1, }', "\ufeffa: 1\n", "a: &b {c: 1}\nd: *b\n", "a: \u00e9\u2028b\n",
+        "__use_yte__: true\na: 1\n", "a: 1 # \x85\n", "? a\n: b\n", '{"a": "\\ud800"}', "a: \U0001f600\n",
     ],
 )  # fmt: skip
-def test_no_file_is_refused_that_snakemake_takes_and_none_is_taken_that_is_no_yaml(folder, text):
+def test_no_file_is_refused_that_snakemake_takes_and_none_is_taken_that_is_no_yaml(text):
     path = Path("config/text.yaml")
     path.write_text(text, encoding="utf-8", newline="")
     try:
@@ -83,25 +70,12 @@ def test_no_file_is_refused_that_snakemake_takes_and_none_is_taken_that_is_no_ya
     assert (fault_of(path) is None) == taken
 
 
-def test_pipes_are_left_to_snakemake_and_so_are_large_files(folder, monkeypatch):
-    os.mkfifo("config/pipe.yaml")
-    assert said("--configfile", "config/pipe.yaml") is None
-    monkeypatch.setattr(config_files, "LARGEST", 10)
-    assert said("--configfile", "config/mine.yaml") is None
-    Path("config/short.yaml").write_text("a: [\n")
-    assert said("--configfile", "config/short.yaml").startswith("config/short.yaml:2: is not valid YAML")
-
-
 @pytest.mark.parametrize("profile", ["default", "slurm"])
-def test_snakemake_and_commands_that_read_it_themselves_end_with_this_line(folder, profile):
+def test_snakemake_and_commands_that_read_it_themselves_end_with_this_line(folder, profile, scontrol):
     words = ["-n", "-s", str(ROOT / "Snakefile"), "--workflow-profile", str(ROOT / "profiles" / profile)]
-    Path("scontrol").write_text("#!/bin/sh\necho 'MinJobAge = 300 sec'\n")
-    Path("scontrol").chmod(0o755)
-    path = f"{folder}{os.pathsep}{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    done = run_snakemake(folder, *words, "--configfile", "config/mine.yaml", environment={"PATH": path})
-    assert done.returncode == 1
-    assert done.stdout.splitlines()[-1] == FAULT
-    assert len(done.stdout.splitlines()) <= 2
+    done = run_snakemake(folder, *words, "--configfile", "config/mine.yaml", environment=scontrol)
+    *before, last = done.stdout.splitlines()
+    assert (done.returncode, last, len(before) <= 1) == (1, FAULT, True)
     command = [sys.executable, "-m", "scripts.workflow.results_folder", "config/mine.yaml"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

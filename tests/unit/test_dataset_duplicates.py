@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scripts.dataset.deduplicate import NearDuplicates, TextStore, folded, jaccard, shingles
-from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
+from tests.support.dataset_steps import Stage, chat, write_lines
 
 WORDS = ("but", "tir", "corner", "carton", "gardien", "poteau", "centre", "passe", "lucarne", "arrêt", "rừng", "biển")
 
@@ -63,12 +63,6 @@ def test_case_and_punctuation_don_t_count_but_accents_do():
     assert folded("⚽ But") == "⚽ but"
 
 
-@pytest.fixture
-def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
-    half = {"train": 0.5, "validation": 0.0, "test": 0.5}
-    return Stage(tmp_path, settings_of(splits=half), capsys)
-
-
 FILLER = [chat(f"q{n}", text) for n, text in enumerate(texts_of_all_similarities(random.Random(8), 60))]
 LONG = "Larrieu remplace Hourcade, averti plus tôt et proche de l’expulsion"
 
@@ -84,10 +78,12 @@ def test_different_questions_with_the_same_short_answer_stay(tmp_path: Path, sta
     assert sum(row["expected"] == "Oui." for row in stage.records()) == 1
 
 
-def test_removed_ones_are_listed_with_what_they_repeat(tmp_path: Path, stage: Stage):
+def test_removed_ones_are_listed_with_what_they_repeat_and_labels_that_differ(tmp_path: Path, stage: Stage):
     stage.settings["deduplicate"]["compare"] = "answer"
+    stage.settings |= {"group_by": "match", "label": "type"}
     texts = [("q", LONG + "."), ("autre question", LONG)] * 2
-    records = [*(chat(question, answer, n=n) for n, (question, answer) in enumerate(texts, 1)), *FILLER]
+    records = [chat(question, answer) for question, answer in texts] + FILLER
+    records = [record | {"match": f"m{n}", "type": f"t{n % 2}"} for n, record in enumerate(records)]
     raw = write_lines(tmp_path / "raw.jsonl", records)
     stage.run(raw)
     listed = [row for row in stage.lines("duplicates") if row["expected"].startswith("Larrieu")]
@@ -95,20 +91,10 @@ def test_removed_ones_are_listed_with_what_they_repeat(tmp_path: Path, stage: St
         (f"{raw}:2", "near"), (f"{raw}:3", "exact"), (f"{raw}:4", "near"),
     ]  # fmt: skip
     assert {row["duplicate_of"]["origin"] for row in listed} == {f"{raw}:1"}
-    assert listed[0]["record"]["meta"] == {"n": 2}, "a removed record is never lost"
+    assert listed[0]["record"]["meta"] == {"match": "m1", "type": "t1"}, "a removed record is never lost"
+    assert "labels differ: t0, t1" in (tmp_path / "ledger.html").read_text(encoding="utf-8")
     facts = stage.facts("split")
     assert facts["read"] == facts["kept"] + sum(facts["duplicates"].values()) == len(records)
-
-
-def test_near_duplicates_of_other_groups_are_removed_too_and_contradicting_labels_are_said(tmp_path, stage: Stage):
-    stage.settings |= {"group_by": "match", "label": "type"}
-    records = [chat("q", LONG), chat("q", LONG + "!"), *FILLER]
-    records = [record | {"match": f"m{n}", "type": f"t{n % 2}"} for n, record in enumerate(records)]
-    stage.run(write_lines(tmp_path / "raw.jsonl", records))
-    assert sum(row["expected"].startswith("Larrieu") for row in stage.records()) == 1
-    labels = [row["labels"] for row in stage.facts("ledger")["duplicates"] if row["text"].startswith("Larrieu")]
-    assert labels == [["t1", "t0"]]
-    assert "labels differ: t1, t0" in (tmp_path / "ledger.html").read_text(encoding="utf-8")
 
 
 def test_duplicates_that_straddle_splits_fail_the_build(tmp_path: Path, stage: Stage):

@@ -8,31 +8,19 @@ import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from PIL import Image
 
-from scripts.common.records import Record, content_id, images_of, text_of, with_text
+from scripts.common.records import content_id, images_of
 from scripts.dataset.augment import Augmenter
 from scripts.dataset.ledger import without_raw_texts
-from scripts.dataset.ledger_images import thumbnails
-from scripts.dataset.make_record import RecordMaker
 from scripts.dataset.raw_rows import BadRecordError
-from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
+from tests.support.dataset_steps import Stage, chat, made, settings_of, write_lines
 from tests.support.pictures import encoded, looking, picture
 
 IMAGE = {"type": "image", "image": "a.png"}
 TEXT = {"type": "text", "text": "Titre ?"}
 ANSWER = {"role": "assistant", "content": "Le sel"}
 HALVES = {"train": 0.5, "validation": 0.0, "test": 0.5}
-
-texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"))
-parts = texts.map(lambda text: {"type": "text", "text": text}) | st.just(IMAGE)
-
-
-def made(raw: dict, **settings) -> Record:
-    """Return the record of a raw one; its images keep their names."""
-    return RecordMaker(settings_of(**settings), lambda messages: messages).make(raw, "raw.jsonl:1")[0]
 
 
 @pytest.fixture
@@ -44,35 +32,16 @@ def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
     return Stage(tmp_path, settings_of(images=str(folder), splits=HALVES), capsys)
 
 
-def test_texts_between_images_are_normalised_and_empty_ones_go():
-    texts = [{"type": "text", "text": text} for text in (" un\r\n", "deux ", " \n", "e\u0301te\u0301")]
-    content = [*texts[:2], IMAGE, texts[2], IMAGE, texts[3]]
-    record = made({"messages": [{"role": "user", "content": content}, ANSWER]})
-    un_deux, ete = ({"type": "text", "text": text} for text in ("un\n\ndeux", "été"))
-    assert record.messages[0]["content"] == [un_deux, IMAGE, IMAGE, ete]
-    assert made({"messages": [{"role": "user", "content": [IMAGE]}, ANSWER]}).messages[0]["content"] == [IMAGE]
-
-
 def test_expected_is_scored_and_the_answer_is_trained_on():
     record = made(chat("q", "Le sel.", expected=" Le sel", page=3))
     assert (record.answer, record.expected, record.meta) == ("Le sel.", "Le sel", {"page": 3})
-    for empty in (None, "", " \n"):
-        assert made(chat("q", "a", expected=empty)).expected == "a"
-        with pytest.raises(BadRecordError, match=r"does not end with an assistant message|message 2 .* is empty"):
-            made(looking("a.png", answer=None, expected=empty))
-    with pytest.raises(BadRecordError, match="'expected' is a number, not text"):
-        made(looking("a.png", answer=None, expected=1984))
+    assert [made(chat("q", "a", expected=empty)).expected for empty in (None, "", " \n")] == ["a"] * 3
+    for unusable in (None, "", " \n", 1984):
+        with pytest.raises(BadRecordError, match=r"not end with an assistant message|message 2 .* is empty|number"):
+            made(looking("a.png", answer=None, expected=unusable))
     fields = {"user": "{{ expected }} ?", "assistant": "{{ expected }}"}
     record = made({"expected": "b"}, format="fields", fields=fields)
     assert (record.expected, record.meta) == ("b", {"expected": "b"}), "a field like others where templates read it"
-
-
-@given(st.lists(parts), texts)
-def test_another_text_leaves_the_images_as_they_are(content: list[dict], text: str):
-    changed = with_text(content, text)
-    assert text_of(changed) == text
-    assert images_of([{"content": changed}]) == images_of([{"content": content}])
-    assert with_text(text_of(content), text) == text
 
 
 def test_records_with_different_images_are_never_duplicates_and_have_another_id(stage: Stage, tmp_path: Path):
@@ -97,42 +66,34 @@ def test_records_with_the_same_images_share_a_split(stage: Stage, tmp_path: Path
     questions = ((number, turn, " ".join(rng.choices("abcdefgh", k=20))) for number in range(40) for turn in range(3))
     records = [looking(f"{n}.png", question=question, answer=f"{n} {turn}") for n, turn, question in questions]
     stage.run(write_lines(tmp_path / "raw.jsonl", records))
-    splits: dict[str, set] = {}
-    for row in stage.records():
-        splits.setdefault(images_of(json.loads(row["messages"]))[0], set()).add(row["split"])
-    assert len(splits) == 40
-    assert {len(found) for found in splits.values()} == {1}
-    assert set.union(*splits.values()) == {"train", "test"}
+    train, test = ({images_of(row["messages"])[0] for row in stage.lines(split)} for split in ("train", "test"))
+    assert len(train) + len(test) == len(train | test) == 40
+    assert min(len(train), len(test)) > 0
 
 
 def test_an_augmented_record_keeps_its_images():
-    record = made({"messages": [{"role": "user", "content": [IMAGE, TEXT]}, ANSWER]})
+    record = made({"messages": [{"role": "user", "content": [IMAGE, TEXT, IMAGE]}, ANSWER]})
     augmenter = Augmenter({"copies": 1, "templates": ["Bref : {{ user }}"]})
     (variant,) = augmenter.variants(record)
-    assert variant.messages[0]["content"] == [IMAGE, {"type": "text", "text": "Bref : Titre ?"}]
-    assert record.messages[0]["content"] == [IMAGE, TEXT]
+    assert variant.messages[0]["content"] == [IMAGE, {"type": "text", "text": "Bref : Titre ?"}, IMAGE]
+    assert record.messages[0]["content"] == [IMAGE, TEXT, IMAGE]
     assert variant.id == content_id(variant.messages) != record.id
 
 
 def test_the_ledger_counts_and_shows_images(stage: Stage, tmp_path: Path):
-    folder = tmp_path / "pictures"
-    (folder / "big.png").write_bytes(encoded(picture(size=(500, 250), seed=77)))
     attack = "<script>'\"&.png"
-    (folder / attack).write_bytes(encoded(picture(seed=78)))
+    for name, drawn in (("big.png", picture(size=(500, 250), seed=77)), (attack, picture(seed=78))):
+        (tmp_path / "pictures" / name).write_bytes(encoded(drawn))
     records = [looking("big.png", answer="Grand"), looking(attack, answer="<b>Piège</b>"), chat("Qui ?", "Personne.")]
     records += [looking(f"{n}.png", f"{n + 1}.png", answer=f"Titre {n}") for n in range(10)]
     stage.run(write_lines(tmp_path / "raw.jsonl", records))
     ledger = stage.facts("ledger")["images"]
     assert (ledger["records"], ledger["images"], ledger["distinct"]) == (12, 22, 13)
     assert ledger["per_record"] == [{"images": 1, "records": 2}, {"images": 2, "records": 10}]
-    assert ledger["sizes"]["width"]["maximum"] == 500
-    assert ledger["sizes"]["height"]["minimum"] == 8
-    files = stage.facts("images/manifest")["files"]
-    assert ledger["bytes"] == sum(entry["bytes"] for entry in files.values())
-    splits = {row["split"]: set() for row in stage.records()}
-    for row in stage.records():
-        splits[row["split"]] |= set(images_of(json.loads(row["messages"])))
-    assert ledger["in_several_splits"] == len(set.intersection(*splits.values())) > 0
+    assert (ledger["sizes"]["width"]["maximum"], ledger["sizes"]["height"]["minimum"]) == (500, 8)
+    assert ledger["bytes"] == sum(entry["bytes"] for entry in stage.facts("images/manifest")["files"].values())
+    shown = [{name for row in stage.lines(split) for name in images_of(row["messages"])} for split in ("train", "test")]
+    assert ledger["in_several_splits"] == len(set.intersection(*shown)) > 0
     page = (tmp_path / "ledger.html").read_text(encoding="utf-8")
     sources = re.findall(r'<img src="data:image/jpeg;base64,([^"]+)"', page)
     sizes = [Image.open(io.BytesIO(base64.b64decode(source))).size for source in sources]
@@ -140,6 +101,4 @@ def test_the_ledger_counts_and_shows_images(stage: Stage, tmp_path: Path):
     assert "in more than one split" in page
     assert "&lt;b&gt;Piège&lt;/b&gt;" in page
     assert "<script" not in page
-    assert len(thumbnails(ledger, tmp_path / "images/manifest.json")) == 8
-    redacted = without_raw_texts(stage.facts("ledger"))["images"]
-    assert redacted == ledger | {"examples": []}
+    assert without_raw_texts(stage.facts("ledger"))["images"] == ledger | {"examples": []}

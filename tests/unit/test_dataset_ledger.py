@@ -2,15 +2,11 @@
 
 import random
 import re
-import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from scripts.common.records import SPLITS
-from scripts.dataset.ledger import BINS, Lengths
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 
 HALVES = {"train": 0.5, "validation": 0.0, "test": 0.5}
@@ -54,28 +50,20 @@ def test_every_record_is_accounted_for(run):
     assert {key: records[key] for key in ("read", "quarantined", "exact_duplicates", "near_duplicates", "kept")} == {
         "read": 93, "quarantined": 3, "exact_duplicates": 1, "near_duplicates": 0, "kept": 89,
     }  # fmt: skip
-    assert (len(ledger["quarantine"]), len(ledger["duplicates"])) == (3, 1)
-    assert sum(shares.values()) == records["kept"]
-    assert records["augmented"] == shares["train"]
+    assert (sum(shares.values()), shares["train"]) == (records["kept"], records["augmented"])
     missing, check = ledger["reasons"]
     assert (missing["reason"], missing["count"], check["reason"], check["count"]) == ("missing column", 2, "check 2", 1)
     assert missing["examples"][0]["text"] == '{"type": "card"}'
     assert [entry["count"] for entry in ledger["checks"]] == [81, 1]
-    assert sorted(row["records"] for row in ledger["raw_labels"]) in ([9, 81], [10, 80])
     assert [(row["label"], row["records"]) for row in ledger["labels"]] == [("But", 80), ("card", 9)]
     assert all(row["records"] == sum(row[split] for split in SPLITS) for row in ledger["labels"])
-    answers = sorted(row["expected"] for row in stage.records())
-    lengths = ledger["lengths"]
-    assert lengths["answer characters"]["maximum"] == max(map(len, answers))
-    assert lengths["answer words"]["minimum"] == min(len(answer.split()) for answer in answers)
-    assert lengths["answer characters"]["median"] == sorted(map(len, answers))[(len(answers) - 1) // 2]
+    lengths, found = sorted(len(row["expected"]) for row in stage.records()), ledger["lengths"]["answer characters"]
+    assert (found["minimum"], found["median"], found["maximum"]) == (lengths[0], lengths[44], lengths[-1])
+    assert sum(each["records"] for each in found["histogram"]) == 89
     for words in ("93 read", "3 quarantined", "1 duplicates removed", "89 kept", "augmented, in train only"):
         assert words in text
     assert "has no 'messages'" in text
-    drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(drawings) == 3
-    for drawing in drawings:
-        assert "records" in set(ElementTree.fromstring(drawing.replace("xlink:", "")).itertext())
+    assert page.count("<svg") == 3
 
 
 def test_only_the_first_records_of_each_file_are_read_where_the_configuration_says_so(run, tmp_path: Path):
@@ -86,29 +74,14 @@ def test_only_the_first_records_of_each_file_are_read_where_the_configuration_sa
     assert "the first 30 records of each source were read" in (tmp_path / "ledger.html").read_text(encoding="utf-8")
 
 
-@given(st.lists(st.integers(0, 10**6), min_size=1))
-def test_a_histogram_holds_every_text_once(values: list[int]):
-    lengths = Lengths()
-    for value in values:
-        lengths.add(value)
-    entry = lengths.as_json()
-    bins = entry["histogram"]
-    assert 1 <= len(bins) <= BINS + 1
-    for low, high, count in ((b["from"], b["to"], b["records"]) for b in bins):
-        assert count == sum(low <= value < high for value in values)
-    assert sum(b["records"] for b in bins) == len(values)
-    assert entry["minimum"] <= entry["p5"] <= entry["median"] <= entry["p95"] <= entry["maximum"]
-
-
-@pytest.mark.parametrize(("seed", "worthwhile"), [(17, False), (1, False), (186, True)])
-def test_another_seed_is_proposed_only_where_chance_does_not_explain_the_shares(seed, worthwhile, run):
-    stage, _, text = run(sample(60), splits=HALVES | {"seed": seed}, label="type")
+def test_another_seed_is_proposed_where_chance_does_not_explain_the_labels(run):
+    stage, _, text = run(sample(60), splits=HALVES | {"seed": 186}, label="type")
     fit = stage.facts("split")["stratification"]
-    assert fit["worthwhile"] == worthwhile == (fit["distance"] > fit["usual_distance"])
-    assert ("A better seed" in text) == worthwhile == ("This split is fine" not in text)
-    stage, _, _ = run(sample(60), splits=HALVES | {"seed": fit["best_seed"]}, label="type")
-    better = stage.facts("split")["stratification"]
-    assert (better["best_seed"], better["distance"]) == (fit["best_seed"], fit["best_distance"])
+    assert fit["distance"] > fit["usual_distance"]
+    assert "A better seed" in text
+    stage, _, text = run(sample(60), splits=HALVES | {"seed": fit["best_seed"]}, label="type")
+    assert stage.facts("split")["stratification"]["distance"] == fit["best_distance"]
+    assert "This split is fine" in text
 
 
 @pytest.mark.parametrize("stratify", [True, False])
@@ -154,8 +127,7 @@ def test_what_does_not_fit_the_data_stands_first(run):
     assert [(check["records"], check["count"]) for check in stage.facts("ledger")["checks"]] == [(300, 0), (0, 0)]
     assert "Look at this first Check 2 applies to no record" in text
     assert page.index('class="first"') < page.index('class="figures"')
-    assert '<td class="number good">0 of 300</td>' in page
-    assert '<td class="number warn">0 of 0: no record has this label</td>' in page
+    assert "0 of 0: no record has this label" in text
     stage, _, text = run(sample(300), **settings, label_map={"goal": "But", "card": "card"}, checks=checks[:1])
     assert stage.facts("ledger")["look_first"] == []
     assert "Look at this first" not in text
@@ -177,12 +149,3 @@ def test_numbered_span_labels_and_a_map_that_does_not_fit_stand_first(run):
         "span_label_map does not name these labels, which stay as they are: FIRSTNAME (40), IPV4 (20), IPV6 (20).",
     ]
     assert "Look at this first No span has" in text
-
-
-def test_a_dataset_without_labels_and_spans_has_a_page_too(run):
-    stage, page, text = run(sample(20), splits=HALVES)
-    assert "<h2>Labels</h2>" not in page
-    assert "<h2>Spans</h2>" not in page
-    assert "None: every record could be used." in text
-    ledger = stage.facts("ledger")
-    assert (ledger["labels"], ledger["spans"], ledger["raw_spans"]) == ([], None, None)

@@ -15,7 +15,6 @@ from scripts.common.records import SPLITS, normalised
 from scripts.dataset.entities import parse_entities
 from scripts.dataset.make_record import RecordMaker
 from scripts.dataset.raw_rows import BadRecordError
-from scripts.dataset.span_statistics import edge_faults
 from scripts.dataset.spans import resolved_spans
 from tests.support.dataset_steps import Stage, settings_of, write_lines
 
@@ -35,18 +34,12 @@ def fault(spans, text: str = MAIL) -> BadRecordError:
     return caught.value
 
 
-@pytest.fixture
-def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
-    return Stage(tmp_path, settings_of(format="spans"), capsys)
-
-
 def test_spans_make_an_answer_that_leads_back_to_them():
     record = made({"text": MAIL, "spans": [ADDRESS, ZOE]})
     assert record.spans == [ZOE, ADDRESS]
     assert parse_entities(record.answer, MAIL) == (record.spans, 0)
-    assert (
-        made({"text": "Bob, Bob", "spans": [[0, 3, "A"]]}).id != made({"text": "Bob, Bob", "spans": [[5, 8, "A"]]}).id
-    )
+    first, second = (made({"text": "Bob, Bob", "spans": spans}) for spans in ([[0, 3, "A"]], [[5, 8, "A"]]))
+    assert first.id != second.id
 
 
 @pytest.mark.parametrize("spans", [[], "[]", "", [[0, 6, "O"]]])
@@ -107,6 +100,7 @@ def test_normalisation_moves_offsets_exactly(text: str, cuts: list[int]):
 
 
 def test_white_space_is_trimmed_and_repeated_spans_are_merged_and_both_are_counted(stage: Stage, tmp_path: Path):
+    stage.settings = settings_of(format="spans")
     rows = [
         {"text": MAIL, "spans": [[8, 13, "FIRST"], ZOE, ZOE, [0, 6, "O"], [30, 31, "JUNK"], BOB]},
         {"text": "\r\n Bob \r\n", "spans": [[0, 9, "PERSON"]]},
@@ -123,6 +117,7 @@ def test_white_space_is_trimmed_and_repeated_spans_are_merged_and_both_are_count
 
 
 def test_spans_of_tables_are_read(stage: Stage, tmp_path: Path):
+    stage.settings = settings_of(format="spans")
     (tmp_path / "raw.csv").write_text('text,spans\n"Bob, Zoé","[[0, 3, ""P""]]"\nNobody,\n', encoding="utf-8")
     cells = pyarrow.array([[{"start": 0, "end": 3, "label": "P"}], []])
     parquet.write_table(pyarrow.table({"text": ["Bob", "No"], "spans": cells}), tmp_path / "raw.parquet")
@@ -159,35 +154,15 @@ def test_the_ledger_counts_spans_and_shows_wrong_edges(stage: Stage, tmp_path: P
     stage.run(raw)
     ledger = stage.facts("ledger")
     person, attack = ledger["spans"]["labels"]
-    assert (person["label"], person["spans"], person["records"], person["texts"]) == ("PERSON", 40, 40, 40)
-    assert (attack["label"], attack["spans"], attack["records"], attack["texts"]) == (ATTACK, 2, 1, 2)
+    assert person.items() >= {"label": "PERSON", "spans": 40, "records": 40, "texts": 40}.items()
+    assert attack.items() >= {"label": ATTACK, "spans": 2, "records": 1, "texts": 2}.items()
     assert sum(person[split] for split in SPLITS) == 40
     assert person["labels"] == {"en": 20, "fr": 20}
     assert sum(ledger["spans"]["records_without"].values()) == 20
-    train = sum(share["records"] for share in ledger["splits"]["shares"] if share["split"] == "train")
-    assert ledger["spans"]["share_without"]["train"] == round(ledger["spans"]["records_without"]["train"] / train, 4)
-    assert ledger["lengths"]["span characters"]["texts"] == 42
     assert ledger["raw_spans"]["labels"][1] == {"raw": "X", "label": ATTACK, "spans": 2}
     page = (tmp_path / "ledger.html").read_text(encoding="utf-8")
     assert "42 spans of 2 labels" in page
-    assert page.count("<svg") == 5
     edge = {"origin": f"{raw}:61", "label": ATTACK, "fault": "ends within a word", "before": "", "text": "<i>o"}
     assert ledger["spans"]["edges"] == {"spans": 1, "examples": [{**edge, "after": "ne two three"}]}
     assert "<mark>&lt;i&gt;o</mark>" in page
-    assert "<script" not in page
-    assert "<i>" not in page
-
-
-@pytest.mark.parametrize(
-    ("text", "covered", "faults"),
-    [
-        ("Call Zoé now", "Zoé", []),
-        ("Call Zoé, now", "oé,", ["starts within a word", "ends with a separator"]),
-        ("dial 5512 now", "551", ["ends within a word"]),
-        ("runs 5km.", "5", []),
-        ("我叫王小明。", "王小明", []),
-    ],
-)
-def test_what_looks_wrong_at_the_edges_of_a_span_is_said(text: str, covered: str, faults: list[str]):
-    start = text.index(covered)
-    assert edge_faults(text, start, start + len(covered)) == faults
+    assert not re.search("<script|<i>", page)

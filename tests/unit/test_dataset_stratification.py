@@ -1,27 +1,19 @@
 """Another seed is proposed for what chance does not explain, and never at the cost of a span's label."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
-from scripts.common.files import read_jsonl
 from scripts.common.records import SPLITS
 from scripts.dataset.splits import key_of, split_numbers
 from scripts.dataset.stratification import LabelsOf, stratification
 
 SHARES = {"train": 0.8, "validation": 0.1, "test": 0.1}
 WANTED = np.array([SHARES[name] for name in SPLITS])
-PII = Path(__file__).parents[2] / "data" / "pii" / "records.jsonl"
 
 
 def numbered(count: int) -> np.ndarray:
     """Return the keys of so many groups of one record each."""
-    return keys_of([str(number) for number in range(count)])
-
-
-def keys_of(groups: list[str]) -> np.ndarray:
-    return np.array([key_of(group, "") for group in groups], np.uint64)
+    return np.array([key_of(str(number), "") for number in range(count)], np.uint64)
 
 
 def labels_of(label: list[int], spans: list[frozenset[str]] | None = None) -> LabelsOf:
@@ -45,12 +37,10 @@ def test_for_single_records_the_usual_distance_is_the_quantile_of_chi_square():
 def test_chance_is_left_alone_and_what_it_does_not_explain_is_not():
     keys, labels = numbered(400), labels_of([number % 4 for number in range(400)])
     found = [facts(keys, labels, seed) for seed in range(60)]
-    assert all(
-        fit["worthwhile"] == (fit["distance"] > fit["usual_distance"] or fit["shares_off"] > fit["best_shares_off"])
-        for fit in found
-    )
+    for fit in found:
+        explained = fit["distance"] <= fit["usual_distance"] and fit["shares_off"] <= fit["best_shares_off"]
+        assert (fit["worthwhile"], fit["best_distance"] <= fit["distance"]) == (not explained, True)
     assert 0 < sum(fit["worthwhile"] for fit in found) < 10
-    assert all(fit["best_distance"] <= fit["distance"] for fit in found)
 
 
 @pytest.mark.parametrize(
@@ -58,10 +48,7 @@ def test_chance_is_left_alone_and_what_it_does_not_explain_is_not():
     [
         (labels_of([int(number < 4) for number in range(200)]), "labels_missing_in_a_split"),
         (labels_of([0] * 24), "shares_off"),
-        (
-            labels_of([0] * 120, [frozenset({"RARE"} if n < 8 else ()) for n in range(120)]),
-            "span_labels_missing_in_a_split",
-        ),
+        (labels_of([0] * 120, [*[frozenset({"RARE"})] * 8, *[frozenset()] * 112]), "span_labels_missing_in_a_split"),
     ],
 )
 def test_a_label_that_misses_a_split_and_shares_far_from_the_wanted_are_worth_another_seed(labels, fault):
@@ -85,15 +72,3 @@ def test_the_proposed_seed_loses_no_span_label_that_a_split_has():
     fit = facts(keys, labels, present)
     assert fit["best_seed"] != present
     assert not missing(fit["best_seed"])
-
-
-def test_the_split_of_the_recipe_on_personal_data_is_fine():
-    rows = list(read_jsonl(PII))
-    labels = labels_of(
-        [["en", "fr"].index(row["language"]) for row in rows],
-        [frozenset(label for _, _, label in row["spans"]) for row in rows],
-    )
-    fit = facts(keys_of([row["template"] for row in rows]), labels, 10)
-    assert not fit["worthwhile"]
-    assert (fit["labels_missing_in_a_split"], fit["span_labels_missing_in_a_split"]) == (0, 0)
-    assert fit["distance"] == pytest.approx(16.08, abs=0.01)

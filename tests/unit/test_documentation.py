@@ -1,21 +1,59 @@
-"""The commands in the documentation mean what they look like, and its example configurations are valid."""
+"""Generated pages are those that the code gives, commands mean what they look like, and configurations are valid."""
 
 import json
 import re
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 
+from scripts.config.faults import sections_in
 from scripts.config.load import load_config
-from scripts.score.print_summary import next_commands
+from scripts.config.reference import generated_files
+from scripts.config.root import Config
 from tests.benchmarks.bench_times import page
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "data").rglob("*.md"))]
 COMMENTED = [ROOT / "Makefile", ROOT / "Snakefile", *sorted((ROOT / "config").rglob("*.yaml"))]
+RECIPES = sorted((ROOT / "config/recipes").glob("*.yaml"))
+SHIPPED = [*sorted((ROOT / "config").glob("*.yaml")), *RECIPES]
 CONFIGURATION = re.compile(r"\.(ya?ml|json)$|^\$\(RECIPE_CONFIG\)$")
 QUIET = ("all", "host", "progress", "reason", "rules")
+
+
+def name(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def test_generated_pages_are_those_that_the_classes_and_the_measurements_give():
+    times = page(json.loads((ROOT / "docs/benchmarks.json").read_text(encoding="utf-8")))
+    files = {**generated_files(), Path("docs/benchmarks.md"): times}
+    stale = [str(path) for path, text in files.items() if (ROOT / path).read_text(encoding="utf-8") != text]
+    assert stale == [], "run `make docs`"
+
+
+def paths_without_description(section=Config, start=""):
+    """Yield the dotted path of each key that has no description."""
+    for key, field in section.model_fields.items():
+        if not field.description:
+            yield start + key
+        for below in sections_in(field.annotation):
+            yield from paths_without_description(below, f"{start}{key}.")
+
+
+def test_every_key_is_described():
+    assert list(paths_without_description()) == []
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=name)
+def test_a_shipped_file_fits_the_editor_schema_and_names_it(path):
+    schema = ROOT / "config/schema.json"
+    text = path.read_text(encoding="utf-8")
+    named = text.splitlines()[0].removeprefix("# yaml-language-server: $schema=")
+    assert (path.parent / named).resolve() == schema
+    jsonschema.validate(yaml.safe_load(text), yaml.safe_load(schema.read_text(encoding="utf-8")))
 
 
 def swallowed(text: str) -> list[str]:
@@ -30,27 +68,10 @@ def swallowed(text: str) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("path", [*PAGES, *COMMENTED], ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", [*PAGES, *COMMENTED], ids=name)
 def test_no_target_stands_where_an_option_would_swallow_it(path):
+    assert swallowed("snakemake --configfile config/a.yaml results/x.html") == ["--configfile results/x.html"]
     assert swallowed(path.read_text(encoding="utf-8")) == []
-
-
-@pytest.mark.parametrize(("folder", "recipe"), [("results", None), ("results/stories/embedded", "stories")])
-def test_no_target_of_the_summary_is_swallowed(folder, recipe):
-    commands = next_commands(Path(folder), Path(folder, "report.html"), recipe)
-    assert swallowed("\n".join(text for pair in commands for text in pair)) == []
-
-
-@pytest.mark.parametrize(
-    ("command", "found"),
-    [
-        ("snakemake --configfile config/a.yaml config/b.yaml results/x.html", ["--configfile results/x.html"]),
-        ("snakemake -n --quiet rules results/x.html", ["--quiet results/x.html"]),
-        ("`snakemake results/x.html -n --quiet rules --configfile config/a.yaml config/b.yaml  # all` and `x`", []),
-    ],
-)
-def test_a_swallowed_target_is_found(command, found):
-    assert swallowed(command) == found
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/how-to/redact-personal-data.md"])
@@ -66,7 +87,7 @@ def headings(path: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in found}
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+@pytest.mark.parametrize("path", PAGES, ids=name)
 def test_links_lead_somewhere(path):
     lost = []
     for link in re.findall(r"\]\(([^)\s]+)\)", path.read_text(encoding="utf-8")):
@@ -75,15 +96,3 @@ def test_links_lead_somewhere(path):
         if not re.match(r"[a-z]+:", link) and not (target.exists() and (not anchor or anchor in headings(target))):
             lost.append(link)
     assert lost == []
-
-
-@pytest.mark.parametrize("path", sorted((ROOT / "config" / "recipes").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_recipe_has_a_page(path):
-    pages = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs" / "recipes").glob("*.md"))
-    assert f"config/recipes/{path.name}" in pages
-    assert f"make recipe NAME={path.stem} " in pages
-
-
-def test_the_page_of_times_is_made_of_the_measurements():
-    measurements = json.loads((ROOT / "docs/benchmarks.json").read_text(encoding="utf-8"))
-    assert (ROOT / "docs/benchmarks.md").read_text(encoding="utf-8") == page(measurements)

@@ -1,29 +1,13 @@
 """Energy is read from the machine's meters, never estimated; without a meter there is a reason instead of a figure."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
 from scripts.train.energy import EnergyMeter, NoMeterError, gpu_counters, rapl_counters
 from scripts.train.training_run import run_metadata
 from tests.support.needs import need
-
-# What NVML is to a caller: two GPUs, of which the second has no counter; the first counts up by 2.5 J a reading.
-NVML = r"""
-#include <string.h>
-static unsigned long long millijoules = 1000000;
-int nvmlInit_v2(void) { return 0; }
-int nvmlDeviceGetHandleByUUID(const char *uuid, void **device) {
-    if (strcmp(uuid, "GPU-one") && strcmp(uuid, "GPU-two")) return 6;
-    *device = (void *)(strcmp(uuid, "GPU-one") ? 2L : 1L);
-    return 0;
-}
-int nvmlDeviceGetTotalEnergyConsumption(void *device, unsigned long long *energy) {
-    if (device != (void *)1L) return 3;
-    *energy = millijoules += 2500;
-    return 0;
-}
-"""
 
 
 @pytest.fixture
@@ -49,8 +33,7 @@ def test_the_packages_are_counted_without_their_parts_and_a_counter_that_began_a
 
 def test_the_gpus_that_compute_are_counted_and_one_without_a_counter_gives_the_reason(tmp_path):
     need("gcc", "gcc of the distribution")
-    source, library = tmp_path / "nvml.c", str(tmp_path / "nvml.so")
-    source.write_text(NVML)
+    source, library = Path(__file__).parents[1] / "support/nvml.c", str(tmp_path / "nvml.so")
     subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True)
     meter = EnergyMeter(tmp_path, uuids=["GPU-one"], library=library)
     assert meter.since() == 2.5
@@ -74,21 +57,3 @@ def test_the_facts_of_a_training_say_when_where_and_how_much(powercap):
     assert facts["started"] < facts["ended"]
     assert facts["environment"]["kind"] in ("venv", "conda", "container", "system")
     assert "torch" in facts["environment"]["packages"]
-
-
-def test_each_point_of_the_curve_has_the_energy_since_the_last_one(powercap, monkeypatch):
-    from transformers import TrainerState
-
-    from scripts.train import callbacks
-    from scripts.train.training_run import curve_rows
-
-    monkeypatch.setattr(callbacks, "EnergyMeter", lambda: EnergyMeter(powercap, uuids=[]))
-    callback, state = callbacks.EnergyOfSteps(), TrainerState()
-    callback.on_train_begin(None, state, None)
-    for step, joules in ((1, 13), (2, 18)):
-        (powercap / "intel-rapl:0" / "energy_uj").write_text(f"{joules * 1_000_000}\n")
-        state.log_history += [{"step": step, "loss": 1.0}]
-        callback.on_log(None, state, None, logs={"loss": 1.0})
-    state.log_history += [{"step": 2, "eval_loss": 1.0}]
-    callback.on_log(None, state, None, logs={"eval_loss": 1.0})
-    assert [row.get("energy_joules") for row in curve_rows(state.log_history)] == [3, 5, None]

@@ -1,37 +1,27 @@
-"""The example data are what their READMEs say: fields, counts, lengths, no two alike, and matches that add up."""
+"""The example data are what their READMEs say: counts, fields, lengths, no two alike, and matches that add up."""
 
 import json
 import re
+import statistics
 import unicodedata
 from collections import Counter
-from datetime import datetime
-from difflib import SequenceMatcher
 from itertools import combinations
 from pathlib import Path
 
 from scripts.common.files import read_jsonl
+from scripts.config.runs import ASSISTANT_PHRASES
+from scripts.score.style import EMOJI
 
 DATA = Path(__file__).parents[2] / "data"
 # The README's row of a match: its slug, the goals of both sides, and counts of records.
 MATCH = re.compile(r"^\| `([a-z-]+)`[^|]*\| (\d)-(\d) \|((?: \d+ \|){6})$", re.MULTILINE)
-KINDS = ("commentary", "goal", "substitution", "penalty")
-TELLS = {
-    "goal": r"\b(bu+t|marqu\w+|inscrit|ouvre le score|égalise)\b",
-    "substitution": r"\b(rempla\w+|entre|sort|sortir|place)\b",
-    "penalty": r"\bpenalty\b",
-    "card": r"\bcarton\b",
-    "yellow_card": r"\bcarton jaune\b",
-    "red_card": r"\bcarton rouge\b",
-    "commentary": r"^(?!.*\b(buts?|marqu\w+|inscri\w+|égalis\w+|ouvre le score|penalty|carton|rempla\w+|changement)\b)",
-}
+KINDS = ("commentary", "goal", "substitution", "penalty", "cards")
+CAPTIONS = {"train": 84, "validation": 12, "test": 108}
+ASKED = re.compile(r"(Write a caption|Write a caption for this picture|Caption this): .*\.")
 
 
-def read_lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-RECORDS = json.loads((DATA / "football/records.json").read_text(encoding="utf-8"))
-NOISY = json.loads((DATA / "football/noisy.json").read_text(encoding="utf-8"))
+def read(name: str) -> list[dict]:
+    return list(read_jsonl(DATA / f"{name}.jsonl"))
 
 
 def near_duplicates(texts: list[str], least: float) -> list[tuple[str, str]]:
@@ -40,41 +30,22 @@ def near_duplicates(texts: list[str], least: float) -> list[tuple[str, str]]:
     return [(a, b) for (a, x), (b, y) in combinations(bags, 2) if len(x & y) >= least * len(x | y)]
 
 
-def test_football_records_have_the_raw_fields_and_tell_of_their_event_in_typographic_french():
-    for record in RECORDS + NOISY:
-        assert list(record) == ["time", "event_type", "text", "source", "url", "scraped_at"]
-        assert re.fullmatch(r"(45|90)'\+\d|[1-9]\d?'", record["time"])
-        assert datetime.fromisoformat(record["scraped_at"]).utcoffset().total_seconds() == 0
-    forms = [r"//matches\.example/2026/[a-z-]+$"] * 276 + [r"/match/us-toulmeric-as-valmont-\d+/"] * 3
-    for form, record in zip([*forms, *[r"/live/\d+$"] * 3], RECORDS + NOISY, strict=True):
-        assert re.search(form, record["url"])
-    texts = [record["text"] for record in RECORDS]
-    assert near_duplicates(texts, 0.5) == []
-    for record in RECORDS:
-        assert unicodedata.is_normalized("NFC", record["text"])
-        assert not re.search(r"'|\.\.\.|  |[^\u00a0][!?:;]", record["text"])
-        assert re.fullmatch(r"[A-ZÀÂÇÉÈÊÎÔŒ].*[.!?…]", record["text"])
-        assert re.search(TELLS[record["event_type"]], record["text"], re.IGNORECASE), record["text"]
-
-
 def minute(record: dict) -> tuple[int, int]:
     base, _, added = record["time"].replace("'", "").partition("+")
     return int(base), int(added or 0)
 
 
-def test_each_match_is_as_the_readme_has_it_from_kick_off_to_final_whistle():
+def test_each_match_is_as_the_readme_has_it_from_kick_off_to_final_whistle_and_in_typographic_french():
+    records = json.loads((DATA / "football/records.json").read_text(encoding="utf-8"))
     matches = MATCH.findall((DATA / "football/README.md").read_text(encoding="utf-8"))
     assert len(matches) == 4
     for slug, *result, counts in matches:
-        match = [record for record in RECORDS if record["url"].endswith("/" + slug)]
+        match = [record for record in records if record["url"].endswith("/" + slug)]
         kinds = Counter("cards" if "card" in record["event_type"] else record["event_type"] for record in match)
-        assert [len(match), *(kinds[kind] for kind in (*KINDS, "cards"))] == [
-            int(n) for n in re.findall(r"\d+", counts)
-        ]
-        assert minute(match[0]) == (1, 0)
-        assert minute(match[-1]) > (90, 0)
-        assert [minute(record) for record in match] == sorted(minute(record) for record in match)
-        assert [record["scraped_at"] for record in match] == sorted(record["scraped_at"] for record in match)
+        assert [len(match), *(kinds[kind] for kind in KINDS)] == [int(number) for number in re.findall(r"\d+", counts)]
+        times = [(minute(record), record["scraped_at"]) for record in match]
+        assert times == sorted(times)
+        assert (times[0][0], times[-1][0] > (90, 0)) == ((1, 0), True)
         home = away = goals = 0
         for record in match:
             goals += record["event_type"] == "goal"
@@ -82,44 +53,38 @@ def test_each_match_is_as_the_readme_has_it_from_kick_off_to_final_whistle():
                 previous, (home, away) = (home, away), (int(told[1]), int(told[2]))
                 assert home + away == goals, record["text"]
                 assert min(home - previous[0], away - previous[1]) >= 0, record["text"]
-        assert [home, away] == [int(number) for number in result]
+        assert [str(home), str(away)] == result
         assert "-".join(result) in match[-1]["text"]
-
-
-def test_noisy_records_show_each_fault():
-    texts = ["", *(record["text"] for record in NOISY)]  # counted from 1, as in the README
-    labels = [None, *(record["event_type"] for record in NOISY)]
-    assert len(NOISY) == 27
-    for number, label, told in ((4, "goal", False), (5, "card", True), (13, "goal", True), (26, "card", False)):
-        assert bool(re.search(TELLS[label], texts[number], re.IGNORECASE)) == told
-    wanted = {4: "goal", 5: "commentary", 13: "substitution", 22: "goal", 23: "goal", 26: "red_card"}
-    assert {number: labels[number] for number in wanted} == wanted
-    assert texts[6] == texts[7]
-    for first, second in ((8, 9), (14, 15)):
-        assert texts[first] != texts[second]
-        assert SequenceMatcher(None, texts[first], texts[second]).ratio() > 0.9
-    assert [number for number, text in enumerate(texts) if not text.strip()] == [0, 10, 17]
-    assert all(texts[number][-1] not in ".!?" for number in (11, 21))
-    assert not unicodedata.is_normalized("NFC", texts[18])
-    assert "Sortie de but" in texts[22]
-    assert "à côté du but" in texts[23]
-    assert "90'+3" in [record["time"] for record in NOISY]
+    texts = [record["text"] for record in records]
+    assert near_duplicates(texts, 0.5) == []
+    assert [text for text in texts if re.search(r"'|\.\.\.|  |[^\u00a0][!?:;]", text)] == []
 
 
 def test_stories_are_composed_vietnamese_chats_of_different_cards_and_stories():
-    cards, prompts = (list(read_jsonl(DATA / f"stories/{name}.jsonl")) for name in ("cards", "prompts"))
+    cards, prompts = read("stories/cards"), read("stories/prompts")
     shown = {"protection": "Bảo vệ", "community": "Cộng đồng", "disaster": "Thảm họa"}
     assert Counter(card["card_type"] for card in cards) == dict.fromkeys(shown, 8)
-    assert len(prompts) == 6
-    for entry in cards + prompts:
-        roles = ["system", "user", "assistant"] if "card_type" in entry else ["system", "user"]
-        assert [message["role"] for message in entry["messages"]] == roles
-        for message in entry["messages"]:
-            assert unicodedata.is_normalized("NFC", message["content"])
-            assert re.search(r"[ạảấầẩẫậắằẳẵặẹẻẽếềểễệỉịọỏốồổỗộớờởỡợụủứừửữựỳỵỷỹ]", message["content"])
+    assert all(unicodedata.is_normalized("NFC", turn["content"]) for row in cards + prompts for turn in row["messages"])
     for card in cards:
-        kind = shown[card["card_type"]]
-        assert re.fullmatch(rf"Lá bài: .+\nLoại: {kind}\nHiệu ứng: .+\.", card["messages"][1]["content"])
-        assert 60 <= len(card["messages"][2]["content"].split()) <= 120
+        _, asked, story = (turn["content"] for turn in card["messages"])
+        assert re.fullmatch(rf"Lá bài: .+\nLoại: {shown[card['card_type']]}\nHiệu ứng: .+\.", asked)
+        assert 60 <= len(story.split()) <= 120
     assert near_duplicates([card["messages"][2]["content"] for card in cards], 0.4) == []
-    assert len({entry["messages"][1]["content"] for entry in cards + prompts}) == 30
+    assert len({entry["messages"][1]["content"] for entry in cards + prompts}) == 24 + 6
+
+
+def test_captions_are_in_the_voice_no_two_are_alike_and_every_prompt_asks_for_one():
+    splits = {name: read(f"captions/{name}") for name in CAPTIONS}
+    assert {name: len(rows) for name, rows in splits.items()} == CAPTIONS
+    further = [message["content"] for row in read("captions/prompts") for message in row["messages"]]
+    asked = [*(row["prompt"] for rows in splits.values() for row in rows), *further]
+    assert [text for text in asked if not ASKED.fullmatch(text)] == []
+    assert len(set(asked)) == len(asked) == 204 + 8
+    texts = [row["completion"] for rows in splits.values() for row in rows]
+    lengths = [len(text.split()) for text in texts]
+    assert (min(lengths), max(lengths), round(statistics.mean(lengths))) == (9, 20, 14)
+    for text in texts:
+        caption, tag = text.rsplit(" ", 1)
+        assert (tag, "!" in caption, bool(EMOJI.search(caption[-5:]))) == ("#LoudestFan", True, True)
+        assert not any(re.search(phrase, text, re.IGNORECASE) for phrase in ASSISTANT_PHRASES)
+    assert near_duplicates(texts, 0.35) == []

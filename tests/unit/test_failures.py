@@ -8,24 +8,12 @@ from snakemake_logger_plugin_snaketune.failures import Failure, failure_lines
 
 from tests.support.project import ROOT
 
-STEP = """
-import sys
-from scripts.common.cli import log, run_step, step_parser
-from scripts.common.errors import UserError
-
-def step(arguments):
-    log.info("reads")
-    if "bad" in str(arguments.log):
-        raise UserError("is bad", "data.jsonl", 3)
-
-sys.exit(run_step(step, step_parser("A step.")))
-"""
-
 
 def logged(folder, name) -> str:
     """Run a step; return its log."""
     log = str(folder / f"{name}.log")
-    subprocess.run([sys.executable, "-c", STEP, "--log", log], cwd=ROOT, stderr=subprocess.DEVNULL, check=False)
+    command = [sys.executable, "-m", "tests.support.failing_step", "--log", log]
+    subprocess.run(command, cwd=ROOT, stderr=subprocess.DEVNULL, check=False)
     return log
 
 

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from scripts.gguf.metadata import display_name, general_metadata, metadata_changes
+from scripts.gguf.metadata import display_name, general_metadata
 from scripts.gguf.naming import base_name, base_version, fine_tune, model_name, size_label
 from tests.support.data import load
 
@@ -18,38 +18,22 @@ SPECIFICATION = re.compile(
     r"(?:(?P<Version>v\d+(?:\.\d+)*))(?:-(?P<Encoding>(?!LoRA|vocab)[\w_]+))?(?:-(?P<Type>LoRA|vocab))?"
     r"(?:-(?P<Shard>\d{5}-of-\d{5}))?\.gguf$"
 )
-BASES = [
-    "Mistral-7B-v0.3", "mistralai_Mistral-7B-Instruct-v0.1", "Llama-3.2-1B-Instruct", "Qwen2.5-0.5B", "embedded",
-    "Phi-3-mini-4k-instruct", "Mixtral-8x7B", "SmolLM2 1.7B", "été", "3", "models/of.mine_2",
-]  # fmt: skip
-RUNS = ["football", "stories", "football-lora.r16", "r16a", "r16a-x2b", "x_y.z", "7B", "2024", "v2", "LoRA", "a-7B-v3"]
 
 
-@pytest.mark.parametrize("base", BASES)
+@pytest.mark.parametrize("base", METADATA["bases"])
 def test_a_file_name_follows_the_specification_and_reads_back(base):
     sizes = [(7_248_023_552, "q4_k_m"), (721_664, "bf16"), (12_000_000, "iq4_nl")]
-    for run, (parameters, quant) in itertools.product(RUNS, sizes):
+    for run, (parameters, quant) in itertools.product(METADATA["runs"], sizes):
         name = model_name(base, parameters, run, "v1.0")
         found = SPECIFICATION.match(name.file_name(quant))
         read = [found[part] for part in ("BaseName", "SizeLabel", "FineTune", "Version", "Encoding")]
         assert read == [name.basename, name.size_label, name.finetune, "v1.0", quant.upper()]
 
 
-def test_a_size_label_has_the_specifications_form():
-    labels = {
-        7_248_023_552: "7.2B", 12_247_782_400: "12B", 999_950_000: "1.0B", 994_000_000: "994M", 5_500_000: "5.5M",
-        721_664: "722K", 950: "0.9K", 1_600_000_000_000: "1.6T",
-    }  # fmt: skip
-    assert {parameters: size_label(parameters) for parameters in labels} == labels
-
-
-def test_size_and_version_are_not_part_of_the_base_name():
-    parts = {
-        "Mistral-7B-v0.3": ("Mistral", "v0.3"), "Mistral-7B-Instruct-v0.1": ("Mistral-Instruct", "v0.1"),
-        "Llama-3.2-1B": ("Llama-3-2", None), "Mixtral-8x7B-v0.1": ("Mixtral", "v0.1"),
-        "Phi-3-mini-4k-instruct": ("Phi-3-mini-4-k-instruct", None),
-    }  # fmt: skip
-    assert {name: (base_name(name), base_version(name)) for name in parts} == parts
+def test_a_size_label_has_the_specifications_form_and_size_and_version_are_not_part_of_the_base_name():
+    sizes, parts = METADATA["sizes"], METADATA["parts"]
+    assert {parameters: size_label(parameters) for parameters in sizes} == sizes
+    assert {name: [base_name(name), base_version(name)] for name in parts} == parts
     assert fine_tune("r16a-long") == "r-16a-long"  # which would be read as an attribute of the size
 
 
@@ -67,18 +51,17 @@ def test_metadata_say_what_a_model_is_and_where_it_comes_from():
     assert general_metadata(name, settings(model=mistral), "apache-2.0") == METADATA["metadata"]
 
 
-def test_a_base_that_is_not_on_the_hub_has_no_address():
+def test_a_base_that_is_not_on_the_hub_has_no_address_and_a_hub_dataset_is_linked():
     local = settings(model=model(license="mit", path="/models/of/mine-3B"))
+    local["dataset"] = {"hub": {"id": "org/data"}, "language": None}
     found = general_metadata(model_name("mine-3B", 3_000_000_000, "football", "v1.0"), local, None)
     assert (found["general.base_model.0.name"], found["general.license"]) == ("mine-3B", "mit")
-    assert not any("repo_url" in key or "/models" in str(value) for key, value in found.items())
-
-
-def test_a_hub_dataset_is_linked():
-    hub = settings(model=model(), dataset={"hub": {"id": "org/data"}, "language": None})
-    found = general_metadata(model_name("m", 1000, "r", "v1.0"), hub, None)
-    assert found["general.datasets"] == ["https://huggingface.co/datasets/org/data"]
-    assert found["general.dataset.0.repo_url"] == "https://huggingface.co/datasets/org/data"
+    assert not any("base_model.0.repo_url" in key or "/models" in str(value) for key, value in found.items())
+    assert (
+        found["general.datasets"]
+        == [found["general.dataset.0.repo_url"]]
+        == ["https://huggingface.co/datasets/org/data"]
+    )
     assert "general.languages" not in found
 
 
@@ -89,9 +72,3 @@ def test_a_base_model_is_called_by_the_best_name_there_is():
         ({"gguf": {"file": "x/SmolLM2-135M-Instruct.Q4_1.gguf"}}, "SmolLM2-135M-Instruct"),
     ):  # fmt: skip
         assert display_name(model(**facts), "key") == shown
-
-
-def test_what_the_converter_guessed_is_taken_out_and_what_it_knows_stays():
-    known = ["general.architecture", "general.type", "general.file_type", "llama.x"]
-    changes = metadata_changes([*known, "general.name", "general.sampling.temp"], {"general.name": "right"})
-    assert changes == {"general.name": "right", "general.sampling.temp": None}

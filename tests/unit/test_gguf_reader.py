@@ -83,11 +83,6 @@ def test_a_damaged_file_is_refused_with_one_line(tmp_path, damage):
     assert str(error.value).isprintable()
 
 
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"none\.gguf: is missing"):
-        read_gguf(tmp_path / "none.gguf")
-
-
 def test_changed_metadata_are_read_back_tensors_stay_and_without_changes_so_does_every_byte(tmp_path):
     path, changed = language_model().written(tmp_path / "m.gguf"), tmp_path / "changed.gguf"
     rewrite_metadata(path, tmp_path / "same.gguf", {})

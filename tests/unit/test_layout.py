@@ -2,12 +2,11 @@
 
 import re
 from pathlib import Path
-from typing import get_args
 
-from scripts.config.runs import Method, Run
-from scripts.dataset.layouts import LAYOUTS
+import pytest
+
 from scripts.tasks import TASKS
-from scripts.workflow.code_digest import known
+from scripts.workflow.code_digest import files_of_script, known
 
 ROOT = Path(__file__).resolve().parents[2]
 STAGES = ("dataset", "model", "train", "gguf", "predict", "score", "deploy")
@@ -71,8 +70,21 @@ def test_only_tasks_know_the_names_of_tasks():
     assert [path.name for path in files if path.parent.name != "tasks" and compared.search(path.read_text())] == []
 
 
-def test_what_a_task_names_exists():
-    for task in TASKS.values():
-        assert {task.section} <= {None, *Run.model_fields}
-        assert {task.record_format} <= {None, *LAYOUTS}
-        assert set(task.methods) <= set(get_args(Method))
+# What the dataset and train stages write, later ones read by the same modules.
+SHARED = {
+    "dataset/canonical.py", "dataset/entities.py", "train/classifier_head.py", "train/padding.py",
+    "train/span_alignment.py",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("scripts", "never"),
+    [("predict/*.py", ("dataset/", "train/")), ("train/train_head.py", ("train/vision_", "train/train_model"))],
+)
+def test_an_edit_of_one_stage_runs_no_step_of_another_again_as_a_module_of_the_step_itself(scripts, never):
+    folder = ROOT / "scripts"
+    assert all(any(folder.glob(f"{prefix}*")) for prefix in never)
+    for script in folder.glob(scripts):
+        modules = {path.relative_to(folder).as_posix() for path in files_of_script(script)} - SHARED
+        assert modules
+        assert not [module for module in modules if module.startswith(never)], script

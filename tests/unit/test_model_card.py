@@ -1,9 +1,9 @@
-"""The model card says what a reader has to know before trusting the model, and nothing breaks out of its tables."""
+"""The model card says what a reader has to know before trusting the model; whole cards are in test_deploy_bundle.py."""
 
 import pytest
 
 from scripts.config.runs import Run
-from scripts.deploy.model_card import cell, model_card
+from scripts.deploy.model_card import model_card
 from tests.support.bundles import bundle_settings
 
 WORDING = "Caption this{% if label %} ({{ label }}){% endif %}: {{ prompt }}"
@@ -34,10 +34,8 @@ def card(run: dict | None = None, base: dict | None = None, shape: dict | None =
         ({"shape": {"system": "none"}, "lacking": "All of it"}, "has no place for a system message"),
         ({"shape": {"system": "last_message"}}, "shows the system message in the last user message only"),
         ({"shape": {"trims": ["user"]}}, "strips white space around messages (user)"),
-        ({"lacking": "1 of 2 questions"}, "- 1 of 2 questions: the served prompts differ from the scored ones."),
-        ({"has_no_break_spaces": True}, "no-break spaces"),
-        ({"base": {"source": "embedded"}}, "**Not for use.** Its base is a stand-in"),
         ({"run": {"deploy": {"limits": "Knows\nlittle."}}}, "- Knows little.\n"),
+        ({"lacking": "1 of 2 questions"}, "- 1 of 2 questions: the served prompts differ from the scored ones."),
     ],
 )
 def test_the_card_says_what_limits_the_model_where_it_does(change, said):
@@ -69,7 +67,3 @@ def test_a_class_without_test_records_is_in_the_table_of_a_token_classifier():
     text = model_card(settings, BASE, "m", [scores], VERDICT, title="pii", license="MIT", head=head, classes=["CITY"])
     assert "| CITY | 1 | – | 50.0 % | – |\n| IBAN | 0 | no test records | | |\n" in text
     assert "and a LoRA of the base, on m at `abc`. It ends at layer 1 of the base's 2.\n" in text
-
-
-def test_a_cell_can_not_break_out_of_its_table():
-    assert cell("a | b\n<img> \\|") == "a \\| b &lt;img> \\\\\\|"

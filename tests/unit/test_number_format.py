@@ -2,6 +2,7 @@
 
 import importlib.util
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -10,22 +11,17 @@ import torch
 from scripts.common import number_format
 from scripts.common.number_format import device_precision, precision_of_answers, precision_of_run
 from scripts.deploy import build_bundle
-from tests.support.cpu import GENOA, MILAN
+from tests.support.cpu import CPUS, GENOA, MILAN
+from tests.support.data import load
 
-SAPPHIRE_RAPIDS = "vendor_id : GenuineIntel\nflags : avx512f avx512_bf16 amx_bf16 avx512_fp16 amx_tile\n"
-WITHOUT_AMX = "vendor_id : GenuineIntel\nflags : avx512f avx512_bf16 avx512_fp16\n"
+TABLE = load("number_format.yaml")
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU decides otherwise")
 
 
-def test_flags_and_the_limit_of_onednn_decide(cpu):
-    for text, isa, expected in (
-        (MILAN, None, "fp32"), (GENOA, None, "bf16"), (SAPPHIRE_RAPIDS, None, "bf16"), (WITHOUT_AMX, None, "fp32"),
-        ("", None, "fp32"), (GENOA, "AVX2", "fp32"), (GENOA, "avx512_core", "fp32"),
-        (SAPPHIRE_RAPIDS, "AVX512_CORE_VNNI", "fp32"), (GENOA, "AVX512_CORE_BF16", "bf16"),
-        (SAPPHIRE_RAPIDS, "DEFAULT", "bf16"),
-    ):  # fmt: skip
-        cpu(text, isa)
-        assert device_precision("auto") == expected, (text, isa)
+@pytest.mark.parametrize(("name", "isa", "expected"), TABLE["flags"])
+def test_flags_and_the_limit_of_onednn_decide(cpu, name, isa, expected):
+    cpu(CPUS[name], isa)
+    assert device_precision("auto") == expected
 
 
 @pytest.mark.parametrize("program", ["example_transformers", "example_transformers_image", "example_classify"])
@@ -35,7 +31,7 @@ def test_a_bundles_examples_compute_in_the_format_of_the_steps(cpu, program, mon
     spec.loader.exec_module(module)
     monkeypatch.setattr(module, "Path", lambda _: number_format.CPUINFO)
     limits = [None, "AVX2", "AVX512_CORE", "AVX512_CORE_BF16"]
-    for text, isa in itertools.product([MILAN, GENOA, SAPPHIRE_RAPIDS, WITHOUT_AMX], limits):
+    for text, isa in itertools.product(CPUS.values(), limits):
         cpu(text, isa)
         assert module.number_format("cpu") == number_format.torch_dtype(device_precision("auto")), (text, isa)
 
@@ -43,10 +39,8 @@ def test_a_bundles_examples_compute_in_the_format_of_the_steps(cpu, program, mon
 def test_a_format_that_is_emulated_is_used_with_a_warning_that_says_what_it_costs(cpu, caplog):
     cpu(MILAN)
     assert device_precision("bf16") == "bf16"
-    [warning] = [record.getMessage() for record in caplog.records]
-    assert warning.startswith("bf16 is slow on this machine")
-    assert "times as long" in warning
-    assert "'auto' takes fp32" in warning
+    [warning] = caplog.messages
+    assert re.match("bf16 is slow on this machine.*times as long.*'auto' takes fp32", warning)
     caplog.clear()
     cpu(GENOA)
     number_format.warn_if_slow.cache_clear()
@@ -54,16 +48,13 @@ def test_a_format_that_is_emulated_is_used_with_a_warning_that_says_what_it_cost
     assert not caplog.records
 
 
-def test_a_training_keeps_the_format_in_which_it_was_begun_and_a_head_reads_its_base_in_that_of_its_training(cpu):
-    for text, wanted, begun, expected in (
-        (GENOA, "auto", [], "bf16"), (GENOA, "auto", ["fp32"], "fp32"), (MILAN, "auto", ["bf16", "fp32"], "fp32"),
-        (MILAN, "bf16", ["fp32"], "bf16"), (GENOA, "fp32", ["bf16"], "fp32"),
-    ):  # fmt: skip
-        cpu(text)
-        assert precision_of_run(wanted, begun) == expected, (wanted, begun)
-    for text, wanted, trained, expected in (
-        (GENOA, "auto", "fp32", "fp32"), (GENOA, "auto", "bf16", "bf16"), (MILAN, "auto", "bf16", "fp32"),
-        (GENOA, "fp32", "bf16", "fp32"),
-    ):  # fmt: skip
-        cpu(text)
-        assert precision_of_answers(wanted, trained) == expected, (wanted, trained)
+@pytest.mark.parametrize(("name", "wanted", "begun", "expected"), TABLE["begun"])
+def test_a_training_keeps_the_format_in_which_it_was_begun(cpu, name, wanted, begun, expected):
+    cpu(CPUS[name])
+    assert precision_of_run(wanted, begun) == expected
+
+
+@pytest.mark.parametrize(("name", "wanted", "trained", "expected"), TABLE["trained"])
+def test_a_head_reads_its_base_in_the_format_of_its_training(cpu, name, wanted, trained, expected):
+    cpu(CPUS[name])
+    assert precision_of_answers(wanted, trained) == expected

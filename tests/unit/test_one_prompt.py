@@ -9,6 +9,7 @@ from rich.console import Console
 
 from scripts.score.one_prompt import LONGEST, one_prompt, typical_record
 from scripts.score.print_summary import main as summary
+from tests.support.data import load
 from tests.support.entity_answers import entity_answers, text_row
 from tests.support.score_fixtures import answer_rows, babble, first_half, judge_run, same
 from tests.support.score_pages import write_board
@@ -25,25 +26,15 @@ def printed(folder: Path, rows: dict[str, list[dict]]) -> str:
     return console.export_text()
 
 
-@pytest.mark.parametrize(
-    ("metric", "shipped", "base", "found"),
-    [
-        ("chrf", [90, 11, 30, 50, 20], [10, 10, 10, None, 10], ("e", True)),  # +1, +10, +20, +80: the lower one of two
-        ("chrf", [90, 11, 30, 50, 20], None, ("c", True)),
-        ("chrf", [5, 5, 5], None, ("b", True)),
-        ("chrf", [None, None], None, ("a", False)),
-        ("rouge_l", [1, 2], None, ("a", False)),
-        ("chrf", [], None, (None, False)),
-    ],
-)
-def test_the_record_is_the_one_at_the_median_or_without_values_the_first(metric, shipped, base, found):
+@pytest.mark.parametrize(("metric", "shipped", "base", "record", "is_median"), load("metrics.yaml")["typical"])
+def test_the_record_is_the_one_at_the_median_or_without_values_the_first(metric, shipped, base, record, is_median):
     def scores(values):
         return values if values is None else {"ids": list("abcde"[: len(values)]), "per_record": {"chrf": values}}
 
-    assert typical_record(metric, scores(shipped), scores(base)) == found
+    assert typical_record(metric, scores(shipped), scores(base)) == (record, is_median)
 
 
-def test_base_adapter_and_shipped_quant_answer_one_prompt(tmp_path):
+def test_base_adapter_and_shipped_quant_answer_one_prompt_equal_answers_together_and_a_cut_one_named(tmp_path):
     changes = {"base": babble, "adapter": same, "merged": same, "q4_k_m": first_half}
     text = printed(tmp_path, {name: answers(change) for name, change in changes.items()})
     lines = text.splitlines()
@@ -53,9 +44,6 @@ def test_base_adapter_and_shipped_quant_answer_one_prompt(tmp_path):
     asked = lines[1].removeprefix("prompt").strip()
     expected = next(row["expected"] for row in answers(same) if row["messages"][0]["content"] == asked)
     assert expected in " ".join(text.split())
-
-
-def test_equal_answers_stand_together_and_a_cut_one_says_so(tmp_path):
     rows = {"base": answers(babble), "adapter": answers(same), "q4_k_m": answers(same)}
     assert "adapter, q4_k_m" in printed(tmp_path, rows)
     text = printed(tmp_path, rows | {"q4_k_m": answers(same, stop="length")})
@@ -91,9 +79,12 @@ def test_entities_are_shown_as_found_and_missed_and_an_answer_that_can_not_be_re
 
 def test_the_summary_of_two_runs_is_about_forty_lines_of_eighty_columns(tmp_path, capsys):
     names = ("base", "adapter", "merged", "bf16", "q8_0", "q4_k_m")
-    judge_run(tmp_path, "captions", "fr", {name: answers(first_half if name == "base" else same) for name in names})
+    variants = {name: answers(first_half if name == "base" else same) for name in names}
+    for run in ("captions", "again"):
+        judge_run(tmp_path, run, "fr", variants)
     judge_run(tmp_path, "pii", None, {"merged": entity_answers(40, 0.3)})
-    write_board(tmp_path, {"captions": names, "pii": ["merged"]}, pii={"dataset": "pii", "method": "head"})
+    runs = {"captions": names, "pii": ["merged"]}
+    write_board(tmp_path, runs, pii={"dataset": "pii", "method": "head"})
     assert summary([str(tmp_path)]) == 0
     before, _, after = capsys.readouterr().out.partition("\nReport: ")
     lines = before.splitlines()
@@ -104,15 +95,9 @@ def test_the_summary_of_two_runs_is_about_forty_lines_of_eighty_columns(tmp_path
     assert "python3 -m webbrowser" in after
     assert "chrF↑" in before
     assert not {"perplexity↓", "JSON↑"} & set(before.split())  # a metric without a value has no column
-
-
-def test_a_dataset_has_one_prompt_however_many_runs_it_has(tmp_path, capsys):
-    for run in ("first", "second"):
-        judge_run(tmp_path, run, "fr", {"base": answers(babble), "q8_0": answers(same)})
-    write_board(tmp_path, {"first": ["base", "q8_0"], "second": ["base", "q8_0"]})
+    write_board(tmp_path, {"again": names, **runs}, pii={"dataset": "pii", "method": "head"})
     assert summary([str(tmp_path)]) == 0
-    text = capsys.readouterr().out
-    assert text.count("the test prompt of median") == text.count("first: the test prompt") == 1
+    assert capsys.readouterr().out.count(": the test prompt of median") == 1, "a dataset has one prompt"
 
 
 def test_a_run_of_prompts_alone_says_that_nothing_is_shipped(tmp_path, capsys):
@@ -120,10 +105,7 @@ def test_a_run_of_prompts_alone_says_that_nothing_is_shipped(tmp_path, capsys):
     [row] = write_board(tmp_path, {"asked": ["base"]}, "prompt")
     assert (row["shipped"], row["verdict"]) == ("no", "hold")
     assert summary([str(tmp_path)]) == 0
-    text = capsys.readouterr().out
-    assert "nothing is shipped: method prompt" in text
+    text, page = capsys.readouterr().out, (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
+    assert all("nothing is shipped: method prompt" in shown for shown in (text, page))
     assert "goes into the bundle" not in text
     assert "asked: the test prompt of median chrF" in text
-    page = (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
-    assert "nothing is shipped: method prompt" in page
-    assert "ships base" not in page

@@ -1,6 +1,5 @@
 """Only running out of memory halves the micro-batch; any other end of a training changes nothing."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -18,20 +17,12 @@ from tests.support.training import run_settings
 
 ROOT = Path(__file__).parents[2]
 TRAINING = run_settings(training={"micro_batch": 8, "accumulation": 2})["training"]
-BEGIN = """
-import os, signal, sys
-from pathlib import Path
-from scripts.train.oom_retry import RetryLog
-log = RetryLog(Path(sys.argv[1]), "run", {"micro_batch": 8, "accumulation": 2, "processes": 1, "nodes": 1})
-log.begin(log.attempt())
-os.kill(os.getpid(), signal.SIGKILL)
-"""
 
 
 def killed_training(folder: Path) -> None:
     """Start a training in a process that is then killed."""
-    done = subprocess.run([sys.executable, "-c", BEGIN, folder], env={**os.environ, "PYTHONPATH": str(ROOT)})
-    assert done.returncode == -signal.SIGKILL
+    command = [sys.executable, "-m", "tests.support.killed_training", folder]
+    assert subprocess.run(command, cwd=ROOT).returncode == -signal.SIGKILL
 
 
 def test_after_a_kill_training_continues_with_the_same_micro_batch(tmp_path):
@@ -63,6 +54,8 @@ def test_after_the_kernel_killed_it_for_memory_training_continues_with_half_the_
     before = oom_kills()
     if before is None:
         pytest.skip("this kernel counts no processes that it kills for memory")
+    for nothing in (before, None, {**before, "where": "another", "count": before["count"] + 1}):
+        assert not has_risen(before, nothing)
     after = {**before, "count": before["count"] + 1}
     monkeypatch.setattr(module, "oom_kills", lambda: after)
     log = RetryLog(tmp_path, "run", TRAINING)
@@ -74,13 +67,6 @@ def test_after_the_kernel_killed_it_for_memory_training_continues_with_half_the_
     monkeypatch.setattr(module, "oom_kills", lambda: {**after, "count": after["count"] + 1})
     ended = [entry["ended"] for entry in RetryLog(tmp_path, "run", TRAINING).all]
     assert ended == [KILLED_FOR_MEMORY, KILLED_FOR_MEMORY]
-
-
-def test_counts_of_other_places_and_other_boots_say_nothing():
-    one, two = {"where": "a", "count": 1}, {"where": "a", "count": 2}
-    assert has_risen(one, two)
-    for before, after in ((one, one), (one, {"where": "b", "count": 2}), (None, two), (one, None)):
-        assert not has_risen(before, after)
 
 
 def test_a_lack_of_memory_is_told_from_other_faults():

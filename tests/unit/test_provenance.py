@@ -1,7 +1,10 @@
-"""What a provenance record says of code and of the files read beside raw data, and that a change of them changes it."""
+"""What a provenance record says of code, of its environment and of the files read beside raw data."""
 
+import json
 import subprocess
+import sys
 
+from scripts.common.environment import container_image, kind_of_environment
 from scripts.common.files import sha256_of
 from scripts.config.load import load_config
 from scripts.config.sections import sections_of
@@ -28,14 +31,13 @@ def test_each_change_in_a_folder_of_images_changes_its_hash(tmp_path):
     for path in (one, tmp_path / "two.png"):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(path.name.encode())
-    hashes = [read_facts("dataset.images", tmp_path)["sha256"]]
-    for change in (
-        lambda: one.write_bytes(b"ONE.png"), lambda: one.rename(three), lambda: one.write_bytes(b""), three.unlink,
-    ):  # fmt: skip
+    found = [read_facts("dataset.images", tmp_path)]
+    changes = (lambda: one.write_bytes(b"ONE.png"), lambda: one.rename(three), lambda: one.touch(), three.unlink)
+    for change in changes:
         change()
-        hashes.append(read_facts("dataset.images", tmp_path)["sha256"])
-    assert len(set(hashes)) == len(hashes)
-    assert read_facts("dataset.images", tmp_path) | {"files": 2, "bytes": 7} == read_facts("dataset.images", tmp_path)
+        found.append(read_facts("dataset.images", tmp_path))
+    assert len({facts["sha256"] for facts in found}) == 1 + len(changes)
+    assert (found[-1]["files"], found[-1]["bytes"]) == (2, 7)
 
 
 def test_of_a_local_model_the_files_that_are_taken_count_and_no_weights(tmp_path):
@@ -63,12 +65,11 @@ def test_a_commit_is_clean_until_code_changes_and_is_not_that_of_a_folder_above(
         (tmp_path / name).write_text("one\n")
     commit(tmp_path)
     clean = code_state(tmp_path)
-    assert len(clean["commit"]) == 40
     (tmp_path / "notes.txt").write_text("two\n")
     assert code_state(tmp_path)["dirty"] is clean["dirty"] is False
     (tmp_path / "rules/score.smk").write_text("two\n")
     changed = code_state(tmp_path)
-    assert (changed["dirty"], changed["commit"]) == (True, clean["commit"])
+    assert (changed["dirty"], changed["commit"], len(changed["commit"])) == (True, clean["commit"], 40)
     assert changed["sha256"] != clean["sha256"]
     copy = tmp_path / "snaketune"
     copy.mkdir()
@@ -76,3 +77,23 @@ def test_a_commit_is_clean_until_code_changes_and_is_not_that_of_a_folder_above(
     state = code_state(copy)
     assert (state["commit"], state["dirty"]) == (None, None)
     assert state["files"] == {"Snakefile": sha256_of(copy / "Snakefile")}
+
+
+def test_a_venv_a_conda_environment_and_an_image_are_told_apart(tmp_path):
+    labels = tmp_path / "labels.json"
+    kinds = [kind_of_environment(sys.base_prefix, labels), kind_of_environment(str(tmp_path), labels)]
+    (tmp_path / "conda-meta").mkdir()
+    kinds.append(kind_of_environment(str(tmp_path), labels))
+    labels.write_text("{}")
+    assert [*kinds, kind_of_environment(str(tmp_path), labels)] == ["system", "venv", "conda", "container"]
+
+
+def test_an_image_has_name_hash_and_labels(tmp_path, monkeypatch):
+    labels, image = tmp_path / "labels.json", tmp_path / "images" / "score.sif"
+    assert container_image(labels) is None
+    labels.write_text(json.dumps({"version": "1.2"}))
+    monkeypatch.setenv("APPTAINER_CONTAINER", str(image))
+    assert container_image(labels) == {"name": "score.sif", "sha256": None, "labels": {"version": "1.2"}}
+    image.parent.mkdir()
+    image.write_bytes(b"image")
+    assert container_image(labels)["sha256"] == sha256_of(image)

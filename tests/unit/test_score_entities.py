@@ -1,24 +1,26 @@
 """Entities found in texts: scores equal to those of a second implementation, errors by kind, tables by class."""
 
+import csv
 import json
+import re
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
 from scripts.common.files import read_jsonl
 from scripts.score.bootstrap import difference, estimate
+from scripts.score.draw_confusion import main as draw_confusion
 from scripts.score.entity_errors import KINDS, errors_of, matched
 from scripts.score.entity_rows import OUTSIDE, EntityRow, entity_row, word_labels, words_of
 from scripts.score.entity_tables import class_table
 from scripts.score.measure import measured
 from scripts.score.metrics import METRICS
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
-from tests.support.entity_answers import LABELS, random_rows, text_row
+from tests.support.entity_answers import LABELS, entity_answers, random_rows, text_row
 from tests.support.score_fixtures import scored
 
-ENTITY_METRICS = [
-    "entity_f1", "entity_precision", "entity_recall", "entity_f1_macro", "token_f1_micro", "token_f1_macro",
-    "token_f1_weighted",
-]  # fmt: skip
+ENTITY_METRICS = [name for name in METRICS if name.startswith(("entity_", "token_"))]
 ANNA = text_row("Anna wrote", [[0, 4, "PERSON"]], None)
 
 
@@ -26,40 +28,36 @@ def value(metric: str, rows: list[dict]) -> float:
     return estimate(METRICS[metric].statistic, measured(metric, ScoringInput(rows)).rows, 100).value
 
 
-def f1_of(gold: list[str], found: list[str], label: str) -> float:
-    """Return F1 of a class by its definition, from two lists of labels."""
-    hits = sum(g == f == label for g, f in zip(gold, found, strict=True))
-    return 2 * hits / (found.count(label) + gold.count(label))
+def f1(gold: set, found: set, label: str | None = None) -> float:
+    """Return F1 by its definition, from places with their labels; of one class, or of all."""
+    mine, theirs = ({each for each in side if label in (None, each[-1])} for side in (gold, found))
+    return 2 * len(mine & theirs) / (len(mine) + len(theirs))
 
 
 def second_opinion(rows: list[dict]) -> dict[str, float]:
     """Return the scores computed in another way: position by position, without any sums by record."""
-    gold_spans = {(number, *span) for number, row in enumerate(rows) for span in row["spans"]}
-    found_spans = {(number, *span[:3]) for number, row in enumerate(rows) for span in row["entities"]}
-    hits = len(gold_spans & found_spans)
-    strict = []
-    for label in {span[-1] for span in gold_spans}:
-        mine, theirs = ({span for span in spans if span[-1] == label} for spans in (gold_spans, found_spans))
-        strict.append(2 * len(mine & theirs) / (len(mine) + len(theirs)))
-    gold_words, found_words = [], []
-    for row in rows:
-        text = row["messages"][-1]["content"]
-        for words, spans in ((gold_words, row["spans"]), (found_words, row["entities"])):
+    sides = {}
+    for key in ("spans", "entities"):
+        entities, words = set(), set()
+        for number, row in enumerate(rows):
+            text = row["messages"][-1]["content"]
             owner = [OUTSIDE] * len(text)
-            for start, end, label, *_ in spans:
+            for start, end, label, *_ in row[key]:
+                entities.add((number, start, end, label))
                 owner[start:end] = [label] * (end - start)
-            words += [owner[text.index(word)] for word in text.split()]
-    single = {label: f1_of(gold_words, found_words, label) for label in set(gold_words) - {OUTSIDE}}
-    right = sum(g == f != OUTSIDE for g, f in zip(gold_words, found_words, strict=True))
-    support = [word for word in gold_words if word != OUTSIDE]
+            words |= {(number, word, owner[text.index(word)]) for word in text.split()}
+        sides[key] = entities, {word for word in words if word[-1] != OUTSIDE}
+    (gold, gold_words), (found, found_words) = sides.values()
+    classes = {label: f1(gold, found, label) for *_, label in gold}
+    of_words = {label: f1(gold_words, found_words, label) for *_, label in gold_words}
     return {
-        "entity_f1": 2 * hits / (len(found_spans) + len(gold_spans)),
-        "entity_precision": hits / len(found_spans),
-        "entity_recall": hits / len(gold_spans),
-        "entity_f1_macro": sum(strict) / len(strict),
-        "token_f1_micro": 2 * right / (len(support) + sum(word != OUTSIDE for word in found_words)),
-        "token_f1_macro": sum(single.values()) / len(single),
-        "token_f1_weighted": sum(single[word] for word in support) / len(support),
+        "entity_f1": f1(gold, found),
+        "entity_precision": len(gold & found) / len(found),
+        "entity_recall": len(gold & found) / len(gold),
+        "entity_f1_macro": sum(classes.values()) / len(classes),
+        "token_f1_micro": f1(gold_words, found_words),
+        "token_f1_macro": sum(of_words.values()) / len(of_words),
+        "token_f1_weighted": sum(of_words[label] for *_, label in gold_words) / len(gold_words),
     }
 
 
@@ -127,13 +125,6 @@ def test_a_word_has_the_label_of_the_span_with_most_of_it():
     assert word_labels(words, [(0, 2, "X"), (2, 6, "Y")]) == ["Y", OUTSIDE]
     assert word_labels(words, [(5, 8, "X")]) == ["X", "X"]
     assert word_labels(words, [(6, 7, "X")]) == [OUTSIDE, OUTSIDE]
-
-
-def test_the_character_error_rate_sums_before_it_divides():
-    pairs = (("abcd", "abxd"), ("ab", "abcdef"), ("e\u0301", "é"))
-    rows = [text_row("x", [], None) | {"expected": expected, "answer": answer} for expected, answer in pairs]
-    assert value("character_error_rate", rows) == pytest.approx((1 + 4 + 0) / (4 + 2 + 1))
-    assert not METRICS["character_error_rate"].is_share
 
 
 def test_errors_are_matched_one_to_one_by_what_they_share():
@@ -208,8 +199,7 @@ def test_answers_to_images_list_every_mismatch_with_its_error_rate(tmp_path):
         return list(read_jsonl(tmp_path / "errors.jsonl"))
 
     found = errors([{"type": "image", "image": "images/a.png"}, {"type": "text", "text": "Title?"}])
-    assert len(found) == 39
-    assert found[0]["answer"] == "Something else"
+    assert (len(found), found[0]["answer"]) == (39, "Something else")
     rates = [error["scores"]["character_error_rate"] for error in found]
     assert rates == sorted(rates, reverse=True)
     near = next(error for error in found if error["answer"] == "title 1.")
@@ -218,9 +208,35 @@ def test_answers_to_images_list_every_mismatch_with_its_error_rate(tmp_path):
     assert len(errors("Title?", metrics=["exact_match", "character_error_rate"])) == 39
 
 
-def test_labels_without_any_entity_have_no_classes_and_a_page(tmp_path):
-    spans = [[0, 4, "PERSON"]]
-    rows = [{**text_row("Anna calls.", spans, spans), "label": "en"}, {**text_row("Rien.", [], []), "label": "fr"}]
-    scores = scored(tmp_path, rows * 4)
-    assert list(scores["entities"]["classes"]) == ["PERSON"]
-    assert scores["by_label"]["fr"]["classes"] == {}
+def drawn(folder: Path) -> tuple[list[list[str]], str]:
+    """Draw the matrix of scores; return table and picture."""
+    table, picture = folder / "matrix.csv", folder / "matrix.svg"
+    assert draw_confusion([f"{folder}/scores.json", "--table", str(table), "--picture", str(picture)]) == 0
+    with open(table, encoding="utf-8", newline="") as file:
+        return list(csv.reader(file)), picture.read_text(encoding="utf-8")
+
+
+def test_table_and_picture_have_every_class_and_word_and_are_the_same_each_time(tmp_path):
+    rows = entity_answers(30, wrong=0.5)
+    matrix = scored(tmp_path, rows, language=None)["entities"]["confusion"]
+    words = [re.findall(r"\w+|[^\w\s]", row["messages"][0]["content"]) for row in rows]
+    assert sum(map(sum, matrix["counts"])) == sum(map(len, words))
+    (header, *lines), picture = drawn(tmp_path)
+    assert header[1:] == [line[0] for line in lines] == [*LABELS, "O"]
+    row = [int(cell) for cell in lines[header.index("EMAIL") - 1][1:]]
+    assert sum(row) == sum(len(re.findall(r"\w+|[^\w\s]", f"{index}@x.org")) for index in range(30))
+    assert row[header.index("EMAIL") - 1] < sum(row)
+    root = ElementTree.fromstring(picture)
+    texts = {"".join(node.itertext()) for node in root.iter("{http://www.w3.org/2000/svg}text")}
+    assert {*LABELS, "O", "found class", "r, v: words of 30 records"} <= texts
+    assert {str(count) for row in matrix["counts"] for count in row if 0 < count < 1000} <= texts
+    assert drawn(tmp_path)[1] == picture
+
+
+def test_class_names_are_text_and_neither_markup_nor_formula(tmp_path):
+    scored(tmp_path, [text_row("Anna in Oslo", [[0, 4, "<script>"], [8, 12, "$\\frac{"]], [[0, 4, "a,b"]])])
+    lines, picture = drawn(tmp_path)
+    assert "<script>" not in picture
+    assert "&lt;script&gt;" in picture
+    assert lines[0][1:] == ["$\\frac{", "<script>", "O", "(other)"]
+    assert lines[2] == ["<script>", "0", "0", "0", "1"]

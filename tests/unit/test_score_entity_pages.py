@@ -53,19 +53,8 @@ def test_the_report_of_a_prompted_base_has_no_training(results):
     page = write_report(results, "pii-prompt", ["base"], trained=False, method="prompt")
     assert "Training curve" not in page.text
     assert "tokens/ledger.html" not in page.links
-    assert "Not JSON of entities" in page.text
-    assert "nothing is shipped: method prompt" in " ".join(page.text.split())
-    assert "I can't help with that." in page.text
-
-
-def test_a_question_with_examples_is_folded_up_beside_its_text(tmp_path):
-    shown = [{"role": "user", "content": "Example"}, {"role": "assistant", "content": "[]"}]
-    rows = entity_answers(3, 0.0, written=True)
-    few = [{**row, "text": row["messages"][-1]["content"], "messages": [*shown, *row["messages"]]} for row in rows]
-    for answers, number in ((few, 3), (rows, 0)):
-        judge_run(tmp_path, "r", None, {"base": answers})
-        text = write_report(tmp_path, "r", ["base"], trained=False).text
-        assert text.count("whole prompt") == text.count("user: Example") == number
+    for expected in ("Not JSON of entities", "nothing is shipped: method prompt", "I can't help with that."):
+        assert expected in " ".join(page.text.split())
 
 
 def test_leaderboard_and_summary_rank_entities_by_strict_f1_and_show_time_and_cost(results, capsys):
@@ -79,13 +68,11 @@ def test_leaderboard_and_summary_rank_entities_by_strict_f1_and_show_time_and_co
     assert (classifier["run"], classifier["verdict"]) == ("pii", "promote")
     assert classifier["parsed"] == classifier["bleu"] == classifier["perplexity"] == ""
     page = Page((results / "leaderboard.html").read_text(encoding="utf-8"))
-    assert "Ranked by entity F1, strict" in page.text
-    for metric in ("cost_per_1000", "seconds_p50", "parsed", "token_f1_micro"):
-        assert METRICS[metric].title in page.text
+    titles = [METRICS[metric].title for metric in ("cost_per_1000", "seconds_p50", "parsed", "token_f1_micro")]
+    assert [title for title in (*titles, "Ranked by entity F1, strict") if title not in page.text] == []
     assert "BLEU" not in page.text
     assert summary([str(results)]) == 0
     text = capsys.readouterr().out
-    assert len(next(line for line in text.splitlines() if "entity F1" in line)) <= 80
     assert re.search(r"^merged \* +\d+\.\d %", text, re.MULTILINE)
     assert re.search(r"^base \* +\d+\.\d+ %", text, re.MULTILINE)
     assert "perplexity" not in text
@@ -115,8 +102,7 @@ def test_a_class_of_the_training_split_without_a_test_record_is_in_the_table(tmp
     rows = [text_row("Anna and 0612", ANNA, [*ANNA, [9, 13, "PHONE"]], id=f"{index:016x}") for index in range(3)]
     folder = judge_run(tmp_path, "pii", None, {"merged": rows}, reference=reference)
     entities = read_json(folder / "scores/merged.json")["entities"]
-    assert list(entities["classes"]) == ["PERSON"]
-    assert entities["untested"] == {"IBAN": 0, "PHONE": 3}
+    assert (list(entities["classes"]), entities["untested"]) == (["PERSON"], {"IBAN": 0, "PHONE": 3})
     page = "".join(write_report(tmp_path, "pii", ["merged"]).text.split())
     assert "IBAN00notestrecords" in page
     assert "PHONE03notestrecords" in page
@@ -171,15 +157,3 @@ def test_images_stand_in_the_report_and_missing_ones_are_named(tmp_path):
     assert "[image images/a.png: missing]" in without.text
     assert {row["answer_kind"] for row in write_board(tmp_path, {"titles": variants})} == {"exact"}
     assert "Ranked by character error rate" in (tmp_path / "leaderboard.html").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize("named", [(), ("emoji_rate",)])
-def test_style_stands_among_all_values_only_where_answers_must_be_exact(tmp_path, named):
-    judge_run(tmp_path, "titles", None, {"base": IMAGE_ROWS}, {name: gate(name) for name in named})
-    text = write_report(tmp_path, "titles", ["base"]).source
-    panels = text.split('<div class="cards">')[1].split("<summary>All values")[0]
-    values = text.split("<summary>All values")[1].split("</details>")[0]
-    for metric in ("exact_match", "exclamation_rate", "emoji_rate"):
-        title = METRICS[metric].title
-        assert (f"<h3>{title} " in panels) == (metric == "exact_match" or metric in named)
-        assert f"<td>{title}</td>" in values

@@ -1,27 +1,13 @@
 """Gates and verdicts: intervals decide, not bare means."""
 
-import json
-
 import pytest
 
-from scripts.common.files import read_json, write_json
-from scripts.common.records import Record, content_id
-from scripts.config.gates import Gate
+from scripts.common.files import read_json
 from scripts.score.bootstrap import Estimate
-from scripts.score.columns import table_of
-from scripts.score.decide_verdict import main
 from scripts.score.gates import gate_estimate, judge, judge_gate, metric_difference, passed, records_needed, verdict
-from tests.support.score_fixtures import (
-    answer_rows,
-    babble,
-    first_half,
-    gate,
-    judge_run,
-    likelihood_rows,
-    make_run,
-    same,
-    write_rows,
-)
+from scripts.score.stand_in import NOTE
+from tests.support.data import load
+from tests.support.score_fixtures import babble, first_half, gate, make_run, same
 
 
 @pytest.fixture(scope="module")
@@ -32,32 +18,19 @@ def scores(tmp_path_factory) -> dict:
 
 
 def test_an_interval_passes_fails_or_stays_uncertain():
-    outcomes = {
-        ("below", 1, 4): True, ("below", 4, 6): None, ("below", 5, 6): False, ("below", 6, 9): False,
-        ("above", 6, 9): True, ("above", 4, 6): None, ("above", 3, 5): False, ("above", 1, 4): False,
-        ("above", None, None): None,
-    }  # fmt: skip
-    for (comparison, low, high), outcome in outcomes.items():
-        found = passed(gate(comparison=comparison, threshold=5), Estimate(low or 5, low, high, 10))
-        assert found is outcome, (comparison, low, high)
+    for comparison, outcomes in {
+        "below": {(1, 4): True, (4, 6): None, (5, 6): False, (6, 9): False},
+        "above": {(6, 9): True, (4, 6): None, (3, 5): False, (1, 4): False, (None, None): None},
+    }.items():
+        asked = gate(comparison=comparison, threshold=5)
+        assert {ends: passed(asked, Estimate(ends[0] or 5, *ends, 10)) for ends in outcomes} == outcomes
 
 
-@pytest.mark.parametrize(
-    ("outcomes", "word", "named"),
-    [
-        ([], "hold", []),
-        ([(True, "hold"), (True, "rollback")], "promote", []),
-        ([(True, "hold"), (None, "rollback")], "hold", ["gate1"]),
-        ([(False, "hold"), (True, "rollback")], "hold", ["gate0"]),
-        ([(False, "rollback"), (None, "hold")], "rollback", ["gate0"]),
-    ],
-)
+@pytest.mark.parametrize(("outcomes", "word", "named"), load("metrics.yaml")["verdicts"])
 def test_the_verdict_that_follows_from_gates(outcomes, word, named):
     gates = [{"name": f"gate{i}", "passed": done, "on_failure": then} for i, (done, then) in enumerate(outcomes)]
     decided, why = judge(gates)
-    assert decided == word
-    assert why
-    assert [entry["name"] for entry in gates if entry["name"] in why] == named
+    assert (decided, [entry["name"] for entry in gates if entry["name"] in why]) == (word, named)
 
 
 def test_a_clear_case_passes_and_says_what_was_compared_and_an_uncertain_one_how_many_records_would_tell(scores):
@@ -108,63 +81,37 @@ def test_a_gate_that_can_not_be_judged_holds_and_says_why(scores, settings, reas
     assert reason in decided["gates"][0]["reason"]
 
 
-EMPTY, EQUAL = "of 8 answers of q8_0 are empty", "5 of 8 answers of q8_0 are the same text"
 EASY, FAILED = {"a": gate(threshold=1)}, {"a": gate("chrf", "below", 99, on_failure="rollback")}
-NO_GATE = "; no gate is defined for this run"
 
 
 @pytest.mark.parametrize(
-    ("empty", "commonest", "gates", "word", "reason", "warnings"),
+    ("empty", "commonest", "gates", "word"),
     [
-        (4, None, EASY, "promote", "its gate passed", [f"4 {EMPTY}"]),
-        (5, None, EASY, "hold", f"5 {EMPTY}", [f"5 {EMPTY}"]),
-        (8, None, {}, "hold", f"8 {EMPTY}{NO_GATE}", [f"8 {EMPTY}"]),
-        (8, None, FAILED, "rollback", "clearly failed: a", [f"8 {EMPTY}"]),
-        (0, (4, 1, 1), EASY, "promote", "its gate passed", []),
-        (0, (5, 1, 1), EASY, "hold", EQUAL, [EQUAL]),
-        (0, (5, 3, 1), EASY, "promote", "its gate passed", []),  # the expected answers are often equal as well
-        (0, (5, 1, 3), EASY, "promote", "its gate passed", []),  # and so are the questions
+        (4, None, EASY, "promote"), (5, None, EASY, "hold"), (8, None, {}, "hold"), (8, None, FAILED, "rollback"),
+        # Of 8 answers so many are equal, beside so many equal expected answers and questions.
+        (0, (4, 1, 1), EASY, "promote"), (0, (5, 1, 1), EASY, "hold"), (0, (5, 3, 1), EASY, "promote"),
+        (0, (5, 1, 3), EASY, "promote"),
     ],
-)
+)  # fmt: skip
 def test_a_run_that_mostly_says_nothing_or_one_thing_is_not_promoted_whatever_its_gates_say(
-    scores, empty, commonest, gates, word, reason, warnings
+    scores, empty, commonest, gates, word
 ):
     counted = commonest and dict(zip(("answers", "expected", "questions"), commonest, strict=True))
     changed = {**scores, "q8_0": {**scores["q8_0"], "empty": empty, "commonest": counted}}
     decided = verdict("football", gates, "q8_0", changed, 200, 0)
+    said = f"{empty} of 8 answers of q8_0 are empty" if empty else "5 of 8 answers of q8_0 are the same text"
     assert decided["verdict"] == word
-    assert decided["reason"].startswith(reason)
-    assert decided["warnings"] == warnings
+    assert decided["reason"].startswith(said) == (word == "hold")
+    assert decided["warnings"] == ([said] if empty or word == "hold" else [])
 
 
-@pytest.mark.parametrize("metric", ["perplexity", "chrf", *table_of("style")])
-def test_a_gate_compares_the_shipped_variant_with_the_base_on_the_same_records(tmp_path, metric):
-    asked = Gate(metric=metric, comparison="above", threshold=0, baseline="base")
-    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Quelle tête de Tessonnier ! 🔥"}]
-    reference = write_rows(tmp_path / "train.jsonl", [Record(content_id(messages), messages).to_row()])
-    rows = {"base": answer_rows("fr", babble), "q4_k_m": answer_rows("fr", lambda text, index: f"{text} 🔥")}
-    for name, perplexity in (("base", 60.0), ("q4_k_m", 9.0)):
-        write_rows(tmp_path / f"runs/r/likelihood/{name}.jsonl", likelihood_rows("fr", perplexity))
-    folder = judge_run(
-        tmp_path, "r", "fr", rows, {"g": asked.model_dump()}, reference=reference, assistant_phrases=["match"]
-    )
-    [judged] = read_json(folder / "verdict.json")["gates"]
-    assert (judged["variant"], judged["baseline"], judged["n"]) == ("q4_k_m", "base", 8)
-    assert judged["low"] <= judged["value"] <= judged["high"]
-
-
-def test_without_gates_or_with_one_record_nothing_is_promoted(tmp_path):
-    folder = make_run(tmp_path, "one", "vi", {"base": (babble, 9.0), "bf16": (same, 3.0)})
-    decided = read_json(folder / "verdict.json")
-    assert decided["verdict"] == "hold"
-    assert decided["reason"].startswith("no gate is defined")
-    path = folder / "scores/bf16.json"
-    scores = read_json(path)
-    scores["metrics"]["chrf"].update(low=None, high=None, n=1)
-    write_json(path, scores)
-    settings = json.dumps({"gates": {"learned": gate(threshold=1.0)}, "shipped": "bf16", "bootstrap": 1000, "seed": 0})
-    words = [str(path), "--run", "one", "--base", f"{tmp_path}/models/base/manifest.json", "--settings", settings]
-    assert main([*words, "--verdict", f"{tmp_path}/verdict.json"]) == 0
-    decided = read_json(tmp_path / "verdict.json")
+def test_with_one_record_nothing_is_promoted(scores):
+    one = {**scores["q8_0"], "metrics": {"chrf": {"value": 99.0, "low": None, "high": None, "n": 1}}}
+    decided = verdict("football", {"learned": gate(threshold=1.0)}, "q8_0", {"q8_0": one}, 200, 0)
     assert decided["verdict"] == "hold"
     assert "more test records are needed" in decided["gates"][0]["reason"]
+
+
+def test_a_stand_in_does_not_make_a_rollback_milder(scores):
+    decided = verdict("football", FAILED, "q8_0", scores, 200, 0, stand_in=True)
+    assert (decided["verdict"], decided["reason"]) == ("rollback", f"{NOTE}; clearly failed: a")

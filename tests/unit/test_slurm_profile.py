@@ -1,8 +1,6 @@
 """profiles/slurm names rules: those that want a GPU, and those that go together or as arrays. All must be there."""
 
-import os
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -26,31 +24,31 @@ def test_the_rules_that_the_profile_names_are_there_and_those_that_train_or_want
     wanting = {name for name, text in there.items() if re.search(r"^ +gpu=", text, re.MULTILINE)}
     writing = {name for name, text in there.items() if "--checkpoints " in text}
     assert wanting == {*listed("training"), *listed("accelerated")}
-    assert writing == set(listed("training"))
-    assert writing
+    assert writing == set(listed("training")) != set()
     arrays = re.search(r"slurm-array-jobs: (.*)", PROFILE)[1]
     groups = PROFILE.split("\ngroups:\n")[1].split("\n\n")[0]
-    named = [*re.findall(r'"(\w+)"', arrays), *re.findall(r"^  (\w+):", groups, re.MULTILINE)]
-    assert named
-    assert not set(named) - there.keys()
+    named = {*re.findall(r'"(\w+)"', arrays), *re.findall(r"^  (\w+):", groups, re.MULTILINE)}
+    assert set() < named <= there.keys()
 
 
-def said(folder: Path, written: str, changed: str) -> str:
-    """Return what a dry run of a small workflow says whose profile is a changed copy of this one."""
-    assert PROFILE.count(written) == 1
-    (folder / "mine").mkdir()
-    (folder / "mine/profile.yaml").write_text(PROFILE.replace(written, changed), encoding="utf-8")
-    (folder / "Snakefile").write_text("rule all:\n    shell: 'true'\n")
-    (folder / "scontrol").write_text("#!/bin/sh\necho 'MinJobAge = 300 sec'\n")
-    (folder / "scontrol").chmod(0o755)
-    path = os.pathsep.join([str(folder), str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {"PATH": path, "PYTHONPATH": str(ROOT)}
-    done = run_snakemake(folder, "-n", "--quiet", "all", "--workflow-profile", "mine", environment=environment)
-    return done.stdout if done.returncode else ""
+@pytest.fixture
+def said(tmp_path, scontrol):
+    """Return a function: what a dry run of a small workflow says whose profile is a changed copy of this one."""
+
+    def run(written: str, changed: str) -> str:
+        assert PROFILE.count(written) == 1
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine/profile.yaml").write_text(PROFILE.replace(written, changed), encoding="utf-8")
+        (tmp_path / "Snakefile").write_text("rule all:\n    shell: 'true'\n")
+        words = ("-n", "--quiet", "all", "--workflow-profile", "mine")
+        done = run_snakemake(tmp_path, *words, environment={**scontrol, "PYTHONPATH": str(ROOT)})
+        return done.stdout if done.returncode else ""
+
+    return run
 
 
-def test_snakemake_ends_with_one_line_on_a_variable_that_cannot_be(tmp_path, monkeypatch):
-    *before, last = said(tmp_path, "warning: 300", "warning: soon").splitlines()
+def test_snakemake_ends_with_one_line_on_a_variable_that_cannot_be(said, monkeypatch):
+    *before, last = said("warning: 300", "warning: soon").splitlines()
     assert last.startswith("mine/profile.yaml: 'warning' is 'soon': set it to whole seconds from 1 to 65535")
     assert len(before) <= 1
     monkeypatch.setattr("sys.argv", ["snakemake", "-n"])
@@ -68,7 +66,7 @@ def test_snakemake_ends_with_one_line_on_a_variable_that_cannot_be(tmp_path, mon
         check_variables(good)
 
 
-def test_variables_that_a_cluster_takes_are_taken(tmp_path):
+def test_variables_that_a_cluster_takes_are_taken(said):
     written = PROFILE[PROFILE.index("  partition:") : PROFILE.index("__definitions__")]
     taken = 'partition: "cpu,long"\n  account: 4711\n  qos:\n  gpu_partition: gpu-a\n  gpu_model: h100_80.gb'
-    assert said(tmp_path, written, f"  {taken}\n  warning: 60\n  arrays: true\n\n") == ""
+    assert said(written, f"  {taken}\n  warning: 60\n  arrays: true\n\n") == ""

@@ -82,8 +82,8 @@ class Classifier:
             (start, start) if piece == "▁" and start == 0 else trimmed(text, start, end)
             for piece, (start, end) in pieces
         ]
-        chances = self.probabilities(encoded["input_ids"])
-        tags, scores = labels_of_words(chances, word_of_tokens(text, places), self.tags)
+        probabilities = self.probabilities(encoded["input_ids"])
+        tags, scores = labels_of_words(probabilities, word_of_tokens(text, places), self.tags)
         return [
             {"start": start, "end": end, "label": label, "score": round(score, 6), "text": text[start:end]}
             for start, end, label, score in decoded(places, tags, scores)
@@ -99,9 +99,9 @@ class Classifier:
             row = torch.tensor([[*self.before, *ids[start:end], *self.after]], device=self.device)
             with torch.inference_mode():
                 hidden = self.backbone(input_ids=row, use_cache=False).last_hidden_state[0]
-                chances = torch.nn.functional.linear(hidden.float(), self.weight, self.bias).softmax(-1)
+                probabilities = torch.nn.functional.linear(hidden.float(), self.weight, self.bias).softmax(-1)
             first = len(self.before)
-            found.append(chances[first + owned - start : first + end - start].cpu())
+            found.append(probabilities[first + owned - start : first + end - start].cpu())
         return torch.cat(found)
 
 
@@ -122,18 +122,18 @@ def word_of_tokens(text: str, places: list[tuple[int, int]]) -> list[int]:
     ]
 
 
-def labels_of_words(chances: torch.Tensor, words: list[int], tags: list[str]) -> tuple[list[str], list[float]]:
+def labels_of_words(probabilities: torch.Tensor, words: list[int], tags: list[str]) -> tuple[list[str], list[float]]:
     """Return label and score of each token: those of its word, from the mean of the word's probabilities."""
     names = sorted({tag[2:] for tag in tags})  # the empty one is that of O
     name_of_tag = torch.tensor([names.index(tag[2:]) for tag in tags])
-    sums = torch.zeros(len(words), len(names)).index_add_(1, name_of_tag, chances)
+    sums = torch.zeros(len(words), len(names)).index_add_(1, name_of_tag, probabilities)
     _, word, sizes = torch.tensor(words).unique_consecutive(return_inverse=True, return_counts=True)
     means = torch.zeros(len(sizes), len(names)).index_add_(0, word, sums) / sizes.unsqueeze(1)
     scores, best = means.max(-1)
     labels = []
     for token, name in enumerate(names[number] for number in best[word].tolist()):
-        first = name and words[token - 1 : token] != [words[token]]
-        begins = first and chances[token, tags.index(f"B-{name}")] > chances[token, tags.index(f"I-{name}")]
+        own, first = probabilities[token], name and words[token - 1 : token] != [words[token]]
+        begins = first and own[tags.index(f"B-{name}")] > own[tags.index(f"I-{name}")]
         labels.append(f"{'B' if begins else 'I'}-{name}" if name else "O")
     return labels, scores[word].tolist()
 

@@ -1,6 +1,7 @@
-"""The football recipe reads match data as they are scraped: every event has a label, a prompt, and checks that bite."""
+"""Each recipe reads the example data as they are; of football also match data as they are scraped."""
 
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -11,19 +12,43 @@ from tests.support.data import load
 from tests.support.dataset_steps import Stage, settings_of
 
 ROOT = Path(__file__).parents[2]
-RECIPE = yaml.safe_load((ROOT / "config/recipes/football.yaml").read_text(encoding="utf-8"))["datasets"]["football"]
 TOLD = load("football_recipe.yaml")
+# The records of train, validation and test.
+SPLITS = {
+    "football": [200, 27, 28], "stories": [15, 3, 6], "titles": [57, 6, 17], "pii": [1589, 205, 206],
+    "captions": [84, 12, 108],
+}  # fmt: skip
+# Fields whose every value is in train and in test.
+EVERYWHERE = {"stories": ["card_type"], "titles": ["layout", "language"], "pii": ["language"]}
 
 
-@pytest.fixture
-def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
-    return Stage(tmp_path, settings_of(**RECIPE), capsys)
+def settings(recipe: str) -> dict:
+    """Return the settings of a recipe's dataset."""
+    text = (ROOT / f"config/recipes/{recipe}.yaml").read_text(encoding="utf-8")
+    return settings_of(**yaml.safe_load(text)["datasets"][recipe])
+
+
+@pytest.mark.parametrize("recipe", SPLITS)
+def test_a_recipe_keeps_every_record_and_the_ledger_has_nothing_to_say(recipe, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    stage = Stage(tmp_path, settings(recipe), capsys)
+    stage.run(*(Path(file) for key in ("files", "validation_files", "test_files") for file in stage.settings[key]))
+    ledger = stage.facts("ledger")
+    assert ledger["look_first"] == []
+    assert ledger["records"]["kept"] == ledger["records"]["read"]
+    assert [share["records"] for share in ledger["splits"]["shares"]] == SPLITS[recipe]
+    assert {check["count"] for check in ledger["checks"]} <= {0}
+    fit = ledger["splits"]["stratification"]
+    assert not fit or (fit["labels_missing_in_a_split"], fit["span_labels_missing_in_a_split"]) == (0, 0)
+    for field in EVERYWHERE.get(recipe, ()):
+        train, test = ({row["meta"][field] for row in stage.lines(split)} for split in ("train", "test"))
+        assert train == test
 
 
 def made(text: str = "Coup d’envoi donné.", event: str = "commentary", url: str = "https://x.example/psg-om"):
-    """Return the record of a raw one, and the numbers of the checks that it violates."""
+    """Return the record of a raw one of football, and the numbers of the checks that it violates."""
     raw = {"time": "7'", "event_type": event, "text": text, "url": url}
-    record, violated, _ = RecordMaker(settings_of(**RECIPE)).make(raw, "raw.json:1")
+    record, violated, _ = RecordMaker(settings("football")).make(raw, "raw.json:1")
     return record, [check.number for check in violated]
 
 
@@ -46,7 +71,8 @@ def test_cards_of_all_kinds_have_one_label_and_its_check(event: str):
     assert made("Corner pour Marseille.", event)[1] == [2]
 
 
-def test_noise_is_set_aside_or_listed(stage: Stage):
+def test_noise_is_set_aside_or_listed(tmp_path, capsys):
+    stage = Stage(tmp_path, settings("football"), capsys)
     assert stage.ingest(ROOT / "data/football/noisy.json") == 0
     counts = stage.facts("ingest")
     assert [row["record"]["text"].strip() for row in stage.lines("quarantine")] == ["", ""]
@@ -55,16 +81,8 @@ def test_noise_is_set_aside_or_listed(stage: Stage):
     assert numbers == [[4, 22, 23], [26], [13]]
     assert [(check["count"], check["records"]) for check in counts["checks"]] == [(3, 6), (1, 4), (1, 3)]
     assert counts["label_map"] == {"unused": [], "unmapped": []}
+    assert all(unicodedata.is_normalized("NFC", row["messages"]) for row in stage.ingested())
     prompts = [json.loads(row["messages"])[1]["content"] for row in stage.ingested()]
     assert "Minute 41'. Événement : Carton. Match : us-toulmeric-as-valmont." in prompts
     assert "Minute 81'. Événement : Carton." in prompts
     assert not any("670748" in prompt for prompt in prompts)
-
-
-def test_the_clean_data_fit_the_recipe(stage: Stage):
-    stage.run(ROOT / "data/football/records.json")
-    ledger = stage.facts("ledger")
-    assert ledger["look_first"] == []
-    assert [check["count"] for check in ledger["checks"]] == [0, 0, 0]
-    assert ledger["records"]["kept"] == ledger["records"]["read"] == 255
-    assert len({json.loads(row["messages"])[1]["content"].rpartition(" ")[2] for row in stage.records()}) == 4

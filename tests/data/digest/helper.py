@@ -1,0 +1,9 @@
+"""Helps."""
+
+from scripts.common.terminal import log
+
+
+def double(value):
+    """Return twice the value."""
+    log.info("doubling %s", value)
+    return 2 * value

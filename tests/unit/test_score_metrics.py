@@ -1,0 +1,141 @@
+"""Metrics of text against values counted by hand, and BLEU and chrF against sacrebleu itself."""
+
+import math
+
+import pytest
+from sacrebleu.metrics import BLEU, CHRF
+
+from scripts.common.records import Record, content_id
+from scripts.config.runs import ASSISTANT_PHRASES
+from scripts.score.bootstrap import estimate
+from scripts.score.measure import measured, single_values
+from scripts.score.metrics import METRICS
+from scripts.score.reference import Reference, read_reference
+from scripts.score.scoring_input import NotApplicableError, ScoringInput
+from scripts.score.similarity import signatures
+from tests.support.data import load
+from tests.support.score_fixtures import answer_rows, babble, first_half, likelihood_rows, scored, write_rows
+
+TABLE = load("metrics.yaml")
+SETTINGS = {
+    "completions": ("What a goal by the keeper! 🔥", "Off the bar and in!"),
+    "generic_phrases": ("quel match", r"équipes\b"),
+    "assistant_phrases": ASSISTANT_PHRASES,
+}
+
+
+def of(*answers: str, expected: str | None = "Le but !", completions=None, **settings) -> ScoringInput:
+    rows = [{**answer_rows("fr")[0], "id": str(i), "answer": a, "expected": expected} for i, a in enumerate(answers)]
+    reference = None if completions is None else Reference(tuple(completions), "en")
+    return ScoringInput(rows, "fr", reference=reference, **settings)
+
+
+def value(metric: str, data: ScoringInput) -> float:
+    return estimate(METRICS[metric].statistic, measured(metric, data).rows, 200).value
+
+
+@pytest.mark.parametrize(("metric", "answers", "values"), TABLE["single"])
+def test_the_values_of_single_answers_are_those_counted_by_hand(metric, answers, values):
+    assert single_values(metric, measured(metric, of(*answers, **SETTINGS))) == pytest.approx(values)
+
+
+@pytest.mark.parametrize(("metric", "answers", "expected"), TABLE["together"])
+def test_the_value_of_all_answers_is_the_one_counted_by_hand(metric, answers, expected):
+    assert value(metric, of(*answers, **SETTINGS)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("metric", "answers", "given", "reason"), TABLE["reasons"])
+def test_a_metric_that_does_not_apply_says_why(metric, answers, given, reason):
+    with pytest.raises(NotApplicableError, match=f"^{reason}$"):
+        measured(metric, of(*answers, **given))
+
+
+@pytest.mark.parametrize("language", ["fr", "vi"])
+def test_answers_that_are_the_expected_ones_are_perfect_short_ones_too(language):
+    rows = [*answer_rows(language), {**answer_rows(language)[0], "answer": "But", "expected": "But"}]
+    for data in (rows, rows[-1:] * 3):
+        perfect = ScoringInput(data, language)
+        assert [value(metric, perfect) for metric in ("bleu", "chrf")] == pytest.approx([100, 100])
+        assert [value(m, perfect) for m in ("rouge_l", "exact_match", "normalised_match")] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("language", ["fr", "vi", None, "ja"])
+@pytest.mark.parametrize("change", [first_half, babble, lambda text, i: "", lambda text, i: f"{text.split()[0]} x"])
+def test_bleu_and_chrf_are_those_of_sacrebleu_and_the_signature_says_how_they_were_computed(language, change):
+    rows = answer_rows("vi" if language == "vi" else "fr", change)
+    answers, expected = [row["answer"] for row in rows], [[row["expected"] for row in rows]]
+    tokenizer = {"fr": "intl", "vi": "intl", None: "13a", "ja": "char"}[language]
+    found, signed = ScoringInput(rows, language), signatures(language)
+    bleu = BLEU(tokenize=tokenizer, effective_order=True)
+    assert value("bleu", found) == pytest.approx(bleu.corpus_score(answers, expected).score, abs=1e-9)
+    assert value("chrf", found) == pytest.approx(CHRF().corpus_score(answers, expected).score, abs=1e-9)
+    assert {f"tok:{tokenizer}", "eff:yes"} <= set(signed["bleu"].split("|"))
+    assert "nc:6" in signed["chrf"]
+
+
+def test_rouge_l_counts_words_with_accents():
+    # l' été a été très beau (6) and l' été très beau (4): the longest common subsequence has 4 (2 without accents).
+    data = of("l'été très beau", "l'ete tres beau", expected="l'été a été très beau")
+    expected = [2 * precision * recall / (precision + recall) for precision, recall in ((4 / 4, 4 / 6), (2 / 4, 2 / 6))]
+    assert single_values("rouge_l", measured("rouge_l", data)) == pytest.approx(expected)
+
+
+def test_a_record_without_an_expected_answer_is_left_out():
+    mixed = ScoringInput([of("Le but !").answers[0], of("a", expected=None).answers[0]], "fr")
+    assert measured("exact_match", mixed).rows == [[1], None]
+
+
+def test_the_character_error_rate_sums_before_it_divides():
+    pairs = (("abcd", "abxd"), ("ab", "abcdef"), ("e\u0301", "é"))
+    rows = [of(answer, expected=expected).answers[0] for expected, answer in pairs]
+    assert value("character_error_rate", ScoringInput(rows)) == pytest.approx((1 + 4 + 0) / (4 + 2 + 1))
+    assert not any(METRICS[metric].is_share for metric in ("character_error_rate", "length_ratio"))
+
+
+def test_perplexity_is_exp_of_the_mean_over_tokens_and_over_characters():
+    likelihood = {row["id"]: row for row in likelihood_rows("fr", perplexity=12.0)}
+    nll = sum(row["nll"] for row in likelihood.values())
+    found = ScoringInput(answer_rows("fr"), "fr", likelihood=likelihood)
+    for metric, unit in (("perplexity", "tokens"), ("perplexity_per_character", "characters")):
+        assert value(metric, found) == pytest.approx(math.exp(nll / sum(row[unit] for row in likelihood.values())))
+
+
+def test_seconds_and_answers_that_are_finished_which_an_empty_one_is_not():
+    answers = of("un", "un deux trois", " \n", "", "un deux trois quatre cinq six")
+    for row, seconds, stop in zip(answers.answers, (1, 2, 2.5, 3, 10), ("end", "length", *["end"] * 3), strict=True):
+        row.update(seconds=seconds, stop=stop)
+    assert [value(metric, answers) for metric in ("seconds_p50", "seconds_p95")] == pytest.approx([2.5, 8.6])
+    assert measured("finished", answers).rows == [[1], [0], [0], [0], [1]]
+
+
+@pytest.mark.parametrize("metric", ["distinct_1", "distinct_2", "repetition_across"])
+def test_the_influence_of_a_record_is_what_the_metric_loses_without_it(metric):
+    answers = ["a b c d e", "a b c d f g", "c d e f g", "u v w x y", "u v w x z a"]
+    whole = value(metric, of(*answers))
+    without = [value(metric, of(*answers[:i], *answers[i + 1 :])) for i in range(len(answers))]
+    mean = sum(without) / len(without)
+    expected = [whole + (len(answers) - 1) * (mean - other) for other in without]
+    assert [row[0] for row in measured(metric, of(*answers)).rows] == pytest.approx(expected)
+
+
+def test_assistants_are_known_by_what_they_say_and_no_fan_is_taken_for_one():
+    said = load("assistant_phrases.yaml")
+    for share, texts in ((1, said["assistants"]), (0, said["fans"])):
+        found = single_values("assistant_phrase_rate", measured("assistant_phrase_rate", of(*texts, **SETTINGS)))
+        assert dict(zip(texts, found, strict=True)) == dict.fromkeys(texts, share)
+
+
+def test_the_reference_is_each_different_last_answer_of_the_training_split(tmp_path):
+    turns = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "a"}, {"role": "user", "content": "!"}]
+    rows = [{"id": "a", "messages": [*turns, {"role": "assistant", "content": answer}]} for answer in ("G", "S", "G")]
+    assert read_reference(write_rows(tmp_path / "train.jsonl", rows), "en").texts == ("G", "S")
+
+
+def test_the_step_compares_with_the_training_split_and_says_how_it_writes(tmp_path):
+    messages = [{"role": "user", "content": "?"}, {"role": "assistant", "content": "Quelle tête de Tessonnier ! 🔥"}]
+    reference = write_rows(tmp_path / "train.jsonl", [Record(content_id(messages), messages).to_row()])
+    phrases = {"assistant_phrases": list(ASSISTANT_PHRASES)}
+    found = scored(tmp_path, answer_rows("fr"), score=phrases, more=("--reference", reference))
+    assert found["metrics"]["style_overlap"]["value"] > 0
+    assert found["metrics"]["assistant_phrase_rate"]["value"] == 0
+    assert found["reference"] == {"completions": 1, "length_mean": 4, "exclamation_rate": 1, "emoji_rate": 1}
