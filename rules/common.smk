@@ -6,7 +6,7 @@ Requires: the configuration. Makes: nothing itself.
 import os
 import re
 
-from scripts.config.runs import QUANTS
+from scripts.config.runs import QUANTS, VARIANTS
 from scripts.config.variants import answer_variants, gguf_quants, shipped_variant, trained_by
 from scripts.tasks import TASKS
 from scripts.workflow import input_files, settings
@@ -30,6 +30,7 @@ wildcard_constraints:
     dataset=one_of(CONFIG.datasets),
     model=one_of(CONFIG.models),
     run=one_of(CONFIG.runs),
+    variant=one_of(VARIANTS),
 
 
 def models_from(source):
@@ -101,11 +102,17 @@ def settings_of(*functions, **sections):
     return text
 
 
-def option(name, key):
-    """Return a function for `params`: an option with the path of an input, if the input is there."""
+def reported(path, caption, category, **labels):
+    """Return an output that Snakemake's report shows, with the caption docs/report/<caption>.rst."""
+    return report(path, caption=f"../docs/report/{caption}.rst", category=category, labels=labels)
+
+
+def options(*keys, **names):
+    """Return a function for `params`: `--key path` for each of these inputs that is there; `names` rename options."""
+    names = dict(zip(keys, keys)) | names
 
     def words(wildcards, input):
-        return [name, input[key]] if input.get(key) else []
+        return [word for key, name in names.items() if input.get(key) for word in (f"--{name}", input[key])]
 
     return words
 

@@ -127,11 +127,8 @@ rule write_dataset_ledger:
         images="<results>/datasets/{dataset}/images/manifest.json",
     output:
         json="<results>/datasets/{dataset}/ledger.json",
-        html=report(
-            "<results>/datasets/{dataset}/ledger.html",
-            caption="../docs/report/dataset.rst",
-            category="Datasets",
-            labels={"dataset": "{dataset}", "what": "ledger"},
+        html=reported(
+            "<results>/datasets/{dataset}/ledger.html", "dataset", "Datasets", dataset="{dataset}", what="ledger"
         ),
     log:
         "<logs>/dataset/write_dataset_ledger/{dataset}.log",
@@ -146,7 +143,7 @@ rule write_dataset_ledger:
         runtime=30,
     params:
         code=code("dataset/write_dataset_ledger.py"),
-        redaction=option("--redaction", "redaction"),
+        redaction=options("redaction"),
     shell:
         r"""
         python {params.code:q} --name {wildcards.dataset:q} --log {log:q} \

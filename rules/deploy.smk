@@ -41,18 +41,13 @@ rule build_bundle:
         card=PREPARED.own_file("scripts/deploy/card.md.jinja"),
         examples=[PREPARED.own_file(path) for path in sorted(PREPARED.root.glob("scripts/deploy/examples/*.py"))],
         folder=subpath(output.sums, parent=True),
-        mmproj=option("--mmproj", "mmproj"),
-        images=option("--images", "images"),
-        parity=option("--parity", "parity"),
-        shown=option("--train", "shown"),
-        redaction=option("--redaction", "redaction"),
+        options=options("mmproj", "images", "parity", "redaction", shown="train"),
         benchmarks=workflow.pathvars.apply("<benchmarks>"),
         configfiles=PREPARED.config_files,
         settings=settings_of(of("run", settings.bundle)),
     shell:
         r"""
-        python {params.code:q} {input.model:q} {params.mmproj:q} {params.images:q} {params.parity:q} \
-            {params.shown:q} {params.redaction:q} --verdict {input.verdict:q} --scores {input.scores:q} \
+        python {params.code:q} {input.model:q} {params.options:q} --verdict {input.verdict:q} --scores {input.scores:q} \
             --base {input.base:q} --training {input.training:q} --test {input.test:q} --raw {input.raw:q} \
             --benchmarks {params.benchmarks:q} --folder {params.folder:q} \
             --configfile {params.configfiles:q} --settings {params.settings:q} --log {log:q}

@@ -141,13 +141,12 @@ rule check_parity:
         code=code("gguf/check_parity.py"),
         merged=subpath(input.merged, parent=True),
         prompt_sets=of("run", input_files.prompt_set_options),
-        shown=option("--train", "shown"),
-        mmproj=option("--mmproj", "mmproj"),
+        options=options("mmproj", shown="train"),
         images=images_option,
         settings=settings_of(run="task vision.longest_edge parity generation.system strategies strategy"),
     shell:
         r"""
         python {params.code:q} {params.merged:q} {input.gguf:q} --test {input.test:q} {params.prompt_sets:q} \
-            {params.shown:q} {params.mmproj:q} {params.images:q} --threads {threads} --gpus {resources.gpu} \
+            {params.options:q} {params.images:q} --threads {threads} --gpus {resources.gpu} \
             --output {output.report:q} --settings {params.settings:q} --log {log:q}
         """

@@ -37,9 +37,9 @@ rule predict_with_transformers:
         runtime=480,
     params:
         code=code("predict/predict_with_transformers.py"),
-        model_option=option("--adapter", "adapter"),
+        model_option=options("adapter"),
         prompt_sets=of("run", input_files.prompt_set_options),
-        shown=option("--train", "shown"),
+        shown=options(shown="train"),
         images=images_option,
         settings=settings_of(
             run="task method qlora vision.longest_edge generation training.precision strategies strategy"
@@ -74,7 +74,7 @@ use rule predict_with_transformers as predict_with_llama with:
         image("gguf")
     params:
         code=code("predict/predict_with_llama.py"),
-        model_option=option("--mmproj", "mmproj"),
+        model_option=options("mmproj"),
         settings=settings_of(run="task vision.longest_edge generation strategies strategy"),
 
 

@@ -19,8 +19,6 @@ rule score_answers:
         "<logs>/score/score_answers/{run}.{variant}.log",
     benchmark:
         "<benchmarks>/score/score_answers/{run}.{variant}.tsv"
-    wildcard_constraints:
-        variant=one_of(["base", "adapter", "merged", *QUANTS]),
     conda:
         conda_file("score")
     container:
@@ -45,11 +43,12 @@ rule draw_confusion:
         scores="<results>/runs/{run}/scores/{variant}.json",
     output:
         table="<results>/runs/{run}/confusion/{variant}.csv",
-        picture=report(
+        picture=reported(
             "<results>/runs/{run}/confusion/{variant}.svg",
-            caption="../docs/report/confusion.rst",
-            category="Scores",
-            labels={"run": "{run}", "what": "confusion, {variant}"},
+            "confusion",
+            "Scores",
+            run="{run}",
+            what="confusion, {variant}",
         ),
     log:
         "<logs>/score/draw_confusion/{run}.{variant}.log",
@@ -76,12 +75,7 @@ rule decide_verdict:
         scores=scored_files("<results>/runs/{run}/scores/{variant}.json"),
         base=base_manifest,
     output:
-        verdict=report(
-            "<results>/runs/{run}/verdict.json",
-            caption="../docs/report/verdict.rst",
-            category="Scores",
-            labels={"run": "{run}", "what": "verdict"},
-        ),
+        verdict=reported("<results>/runs/{run}/verdict.json", "verdict", "Scores", run="{run}", what="verdict"),
     log:
         "<logs>/score/decide_verdict/{run}.log",
     benchmark:
@@ -116,12 +110,7 @@ rule write_run_report:
         types=types_of_quants,
         base=base_manifest,
     output:
-        page=report(
-            "<results>/runs/{run}/report.html",
-            caption="../docs/report/run.rst",
-            category="Scores",
-            labels={"run": "{run}", "what": "report"},
-        ),
+        page=reported("<results>/runs/{run}/report.html", "run", "Scores", run="{run}", what="report"),
     log:
         "<logs>/score/write_run_report/{run}.log",
     benchmark:
@@ -135,14 +124,13 @@ rule write_run_report:
         runtime=30,
     params:
         code=code("score/write_run_report.py"),
-        curve=option("--curve", "curve"),
-        training=option("--training", "training"),
+        options=options("curve", "training"),
         images=images_option,
         settings=settings_of(of("run", settings.report)),
     shell:
         r"""
         python {params.code:q} --scores {input.scores:q} --answers {input.answers:q} --errors {input.errors:q} \
-            --verdict {input.verdict:q} {params.curve:q} {params.training:q} {params.images:q} \
+            --verdict {input.verdict:q} {params.options:q} {params.images:q} \
             --types {input.types:q} --manifest {input.base:q} --page {output.page:q} \
             --settings {params.settings:q} --log {log:q}
         """
@@ -161,18 +149,8 @@ rule write_leaderboard:
             "<results>/models/{model}/manifest.json", model=sorted({run.model for run in CONFIG.runs.values()})
         ),
     output:
-        table=report(
-            "<results>/leaderboard.csv",
-            caption="../docs/report/leaderboard.rst",
-            category="Leaderboard",
-            labels={"run": "all", "what": "table"},
-        ),
-        page=report(
-            "<results>/leaderboard.html",
-            caption="../docs/report/leaderboard.rst",
-            category="Leaderboard",
-            labels={"run": "all", "what": "page"},
-        ),
+        table=reported("<results>/leaderboard.csv", "leaderboard", "Leaderboard", run="all", what="table"),
+        page=reported("<results>/leaderboard.html", "leaderboard", "Leaderboard", run="all", what="page"),
     log:
         "<logs>/score/write_leaderboard/all.log",
     benchmark:

@@ -19,12 +19,7 @@ rule tokenize_conversations:
         validation="<results>/runs/{run}/tokens/validation.arrow",
         test="<results>/runs/{run}/tokens/test.arrow",
         ledger="<results>/runs/{run}/tokens/ledger.json",
-        page=report(
-            "<results>/runs/{run}/tokens/ledger.html",
-            caption="../docs/report/tokens.rst",
-            category="Training",
-            labels={"run": "{run}", "what": "tokens"},
-        ),
+        page=reported("<results>/runs/{run}/tokens/ledger.html", "tokens", "Training", run="{run}", what="tokens"),
     log:
         "<logs>/train/tokenize_conversations/{run}.log",
     benchmark:
@@ -63,12 +58,7 @@ use rule tokenize_conversations as tokenize_spans with:
         test="<results>/runs/{run}/tokens/test.arrow",
         labels="<results>/runs/{run}/tokens/labels.json",
         ledger="<results>/runs/{run}/tokens/ledger.json",
-        page=report(
-            "<results>/runs/{run}/tokens/ledger.html",
-            caption="../docs/report/tokens.rst",
-            category="Training",
-            labels={"run": "{run}", "what": "tokens"},
-        ),
+        page=reported("<results>/runs/{run}/tokens/ledger.html", "tokens", "Training", run="{run}", what="tokens"),
     log:
         "<logs>/train/tokenize_spans/{run}.log",
     benchmark:
@@ -211,12 +201,7 @@ rule plot_curve:
     input:
         curve="<results>/runs/{run}/curve.jsonl",
     output:
-        plot=report(
-            "<results>/runs/{run}/curve.svg",
-            caption="../docs/report/curve.rst",
-            category="Training",
-            labels={"run": "{run}", "what": "curve"},
-        ),
+        plot=reported("<results>/runs/{run}/curve.svg", "curve", "Training", run="{run}", what="curve"),
     log:
         "<logs>/train/plot_curve/{run}.log",
     benchmark:

@@ -5,7 +5,6 @@ and on black.
 """
 
 import io
-import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -71,7 +70,7 @@ def curve_svg(rows: list[dict]) -> str | None:
     """Return loss, learning rate and speed of a training by optimizer step as SVG; None if there are no numbers."""
 
     def points(key: str) -> list[tuple[float, float]]:
-        return [(row["step"], row[key]) for row in rows if is_number(row.get(key)) and is_number(row.get("step"))]
+        return [(row["step"], row[key]) for row in rows if row.get(key) is not None]
 
     speeds = sorted({key for row in rows for key in row if key.startswith("tokens_per_second")})
     wanted = {
@@ -79,11 +78,10 @@ def curve_svg(rows: list[dict]) -> str | None:
         "learning rate": [("learning_rate", "learning rate", "-")],
         "tokens per second": [(key, key.replace("_", " "), "-") for key in speeds],
     }
-    panels = {
-        title: [(points(key), label, style) for key, label, style in lines if points(key)]
-        for title, lines in wanted.items()
-    }
-    panels = {title: lines for title, lines in panels.items() if lines}
+    panels = {}
+    for title, lines in wanted.items():
+        if found := [(points(key), label, style) for key, label, style in lines if points(key)]:
+            panels[title] = found
     if not panels:
         return None
     ratios = [3 if title.startswith("loss") else 1.2 for title in panels]
@@ -96,11 +94,6 @@ def curve_svg(rows: list[dict]) -> str | None:
                 axis.legend()
         axes[-1].set_xlabel("optimizer step")
         return svg_of(drawn)
-
-
-def is_number(value) -> bool:
-    """Return whether a value is a finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def histogram_svg(lengths: dict, unit: str) -> str:

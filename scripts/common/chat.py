@@ -70,12 +70,8 @@ def answer_spans(tokenizer, messages: list[dict], text: str) -> list[tuple[int, 
 def turn_end(tokenizer, text: str) -> int:
     """Return the end of the last assistant turn of a text, without the white space after its end token."""
     stripped = text.rstrip()
-    return len(stripped) if stripped.endswith(special_texts(tokenizer)) else len(text)
-
-
-def special_texts(tokenizer) -> tuple[str, ...]:
-    """Return the texts of a tokenizer's special tokens."""
-    return tuple({*tokenizer.all_special_tokens, *(token.content for token in tokenizer.added_tokens_decoder.values())})
+    special = {*tokenizer.all_special_tokens, *(token.content for token in tokenizer.added_tokens_decoder.values())}
+    return len(stripped) if stripped.endswith(tuple(special)) else len(text)
 
 
 def end_of_turn_ids(tokenizer) -> list[int]:

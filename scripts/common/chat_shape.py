@@ -258,12 +258,13 @@ def shape_of_template(template: str, bos_token: str, eos_token: str) -> ChatShap
 
     from scripts.common.chat_template import render_template
 
-    def render(messages: list[dict], add_generation_prompt: bool, now: datetime | None = None) -> str:
+    def render(messages: list[dict], add_generation_prompt: bool, **clock) -> str:
         try:
-            return render_template(template, messages, bos_token, eos_token, add_generation_prompt, now)
+            return render_template(template, messages, bos_token, eos_token, add_generation_prompt, **clock)
         except TemplateError as error:
             raise UserError(f"the chat template refuses the conversation: {error}") from None
 
-    if render(turns(1), True, datetime(2020, 1, 1)) != render(turns(1), True, datetime(2021, 12, 31)):
+    days = datetime(2020, 1, 1), datetime(2021, 12, 31)
+    if len({render(turns(1), True, strftime_now=day.strftime) for day in days}) > 1:
         raise UserError("the chat template writes the current date", remedy=REMEDY)
     return derive_shape(render, bos_token)

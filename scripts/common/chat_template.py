@@ -53,30 +53,20 @@ def compiled_template(text: str) -> Template:
     return environment.from_string(text)
 
 
-def rendered_template(text: str, messages: list[dict], **values) -> str:
-    """Render a chat template for a list of {"role", "content"} messages; `values` are its further variables.
+def render_template(
+    text: str, messages: list[dict], bos_token: str, eos_token: str, add_generation_prompt=True, **values
+) -> str:
+    """Render a chat template for a list of {"role", "content"} messages.
 
-    Raises jinja2.TemplateError when the template fails or refuses the conversation, for example its system message.
+    `values` are further variables, such as the function `strftime_now`, which formats the current time. Raises
+    jinja2.TemplateError when the template fails or refuses the conversation, for example its system message.
     """
-    values = {"tools": None, "documents": None, **values, "messages": [dict(message) for message in messages]}
+    values = {"tools": None, "documents": None, "bos_token": bos_token, "eos_token": eos_token, **values}
+    values |= {"add_generation_prompt": add_generation_prompt, "messages": [dict(message) for message in messages]}
     try:
         return compiled_template(text).render(values)
     except (ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
         raise TemplateError(f"{type(error).__name__}: {error}") from None
-
-
-def render_template(
-    text: str,
-    messages: list[dict],
-    bos_token: str,
-    eos_token: str,
-    add_generation_prompt=True,
-    now: datetime | None = None,
-) -> str:
-    """Render a chat template, with `now` as the current time if given. Raises the errors of `rendered_template`."""
-    clock = {} if now is None else {"strftime_now": now.strftime}
-    special = {"bos_token": bos_token, "eos_token": eos_token}
-    return rendered_template(text, messages, add_generation_prompt=add_generation_prompt, **special, **clock)
 
 
 def without_generation_tags(text: str) -> str:

@@ -86,20 +86,12 @@ def recorded_inputs(path: Path | str) -> dict[Path, str]:
     return {Path(os.path.normpath(os.path.join(folder, name))): sha256 for sha256, _, name in pairs}
 
 
-def write_checksum(path: Path, sha256: str) -> None:
-    """Write the checksum file of a file, with the inputs of the step."""
-    checksum_file, folder = checksum_path(path), os.path.abspath(path.parent)
+def checksum_text(path: Path, sha256: str) -> str:
+    """Return the content of a file's checksum file, with the inputs of the step."""
+    folder = os.path.abspath(path.parent)
     inputs.pop(os.path.abspath(path), None)  # a step may read its own earlier output
     lines = [f"{sha256}  {path.name}", *(f"{inputs[name]}  {os.path.relpath(name, folder)}" for name in sorted(inputs))]
-    beside = checksum_file.with_name(f"{checksum_file.name}.{os.getpid()}.partial")
-    try:
-        with open(beside, "w", encoding="utf-8") as file:
-            file.write("".join(f"{line}\n" for line in lines))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, checksum_file)
-    finally:
-        beside.unlink(missing_ok=True)
+    return "".join(f"{line}\n" for line in lines)
 
 
 def intact(path: Path | str) -> Path:

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
-from scripts.common.checksums import checksum_path, intact, is_checksum_file, known_sha256s, sha256_of, write_checksum
+from scripts.common.checksums import checksum_path, checksum_text, intact, is_checksum_file, known_sha256s, sha256_of
 from scripts.common.errors import UserError
 
 MANIFEST = "manifest.json"
@@ -32,7 +32,7 @@ def atomic_path(path: Path | str, part: bool = False) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     if not part:
         remove_leftovers(path)
-    beside = path.with_name(f".{path.name}.{os.getpid()}{PARTIAL}")
+    beside = path.with_name(f".{path.name.removeprefix('.')}.{os.getpid()}{PARTIAL}")
     has_checksum = not part and (path.name == MANIFEST or not any(parent.suffix == PARTIAL for parent in path.parents))
     try:
         yield beside
@@ -42,7 +42,7 @@ def atomic_path(path: Path | str, part: bool = False) -> Iterator[Path]:
         checksum_path(path).unlink(missing_ok=True)
         os.replace(beside, path)
         if has_checksum:
-            write_checksum(path, sha256)
+            write_text(checksum_path(path), checksum_text(path, sha256), part=True)
         sync(path.parent)
     except OSError as error:
         error.filename = error.filename or str(path)  # an error about a full disk has no file name

@@ -13,6 +13,7 @@ import time
 from collections.abc import Mapping, MutableMapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -94,13 +95,8 @@ def parsed(listing: str) -> dict[str, list[str]]:
 
 def listed(text: str) -> list[str]:
     """Return the names in a list as CUDA reads it: a negative number or an empty name ends the list."""
-    names: dict[str, None] = {}
-    for word in text.split(","):
-        name = word.strip()
-        if not name or name.startswith("-"):
-            break
-        names[name] = None
-    return list(names)
+    names = takewhile(lambda name: name and not name.startswith("-"), map(str.strip, text.split(",")))
+    return list(dict.fromkeys(names))
 
 
 def key_of(name: str, there: dict[str, list[str]], environment: Mapping[str, str]) -> str:
@@ -155,15 +151,13 @@ def lock_folder(environment: MutableMapping[str, str]) -> Path:
 def wait_for(count: int, there: list[Device], folder: Path) -> list[Device]:
     """Lock and return `count` devices; while waiting, log once what it waits for."""
     said = False
-    while True:
-        taken = free_devices(count, there, folder)
-        if taken:
-            return taken
+    while not (taken := free_devices(count, there, folder)):
         if not said:
             command = f"fuser -v {folder}/snaketune-gpu-*"
             warn(f"waits for {count} of the GPUs {names_of(there)}, which other jobs use (`{command}` lists them)")
             said = True
         time.sleep(SECONDS_BETWEEN_ATTEMPTS)
+    return taken
 
 
 def free_devices(count: int, there: list[Device], folder: Path) -> list[Device]:

@@ -12,16 +12,11 @@ PAGES = Path(__file__).parent / "pages"
 QUALITY = 80  # of a thumbnail's JPEG
 
 
-def render_page(template: str, folder: Path, **values) -> str:
-    """Render a template of `folder` (which may extend `page.html` of scripts/common/pages) with autoescape on."""
+def write_page(path: Path | str, template: str, folder: Path, **values) -> None:
+    """Render a template of `folder`, which may extend `page.html` of scripts/common/pages, and write it atomically."""
     blocks = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
     environment = Environment(loader=FileSystemLoader([folder, PAGES]), autoescape=True, **blocks)
-    return environment.get_template(template).render(**values)
-
-
-def write_page(path: Path | str, template: str, folder: Path, **values) -> None:
-    """Render a template and write it atomically."""
-    write_text(path, render_page(template, folder, **values))
+    write_text(path, environment.get_template(template).render(**values))
 
 
 def thumbnail(path: Path, longest: int) -> str:

@@ -5,6 +5,7 @@ import unicodedata
 # Characters that change the direction of text or end a line.
 DIRECTIONS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 LINES = frozenset("\u2028\u2029")
+LONGEST_NAME = 255  # bytes, on most file systems
 
 
 def visible(text: str, keep: str = "") -> str:
@@ -28,6 +29,8 @@ def name_fault(path: str) -> str | None:
         return "has braces, which Snakemake would fill in; rename it"
     if visible(path) != path:
         return "has control characters; rename it"
+    if any(len(name.encode()) > LONGEST_NAME for name in path.split("/")):
+        return f"has a name of more than {LONGEST_NAME} bytes; shorten it"
     if path.startswith("-"):
         return f"starts like an option; write './{path}'"
     return None

@@ -208,17 +208,14 @@ class VisionTokenizer:
 
     def shortened(self, text: str) -> str:
         """Return a text with each image's tokens replaced by its rows and columns, such as [image 9x12]."""
-        image, line, end = (
-            re.escape(token)
-            for token in (self.processor.image_token, self.processor.image_break_token, self.processor.image_end_token)
-        )
-        whole = re.compile(rf"((?:(?:{image})+{line})*)((?:{image})+){end}")
+        tokens = self.processor.image_token, self.processor.image_break_token, self.processor.image_end_token
+        cell, line, end = map(re.escape, tokens)
 
         def words(match: re.Match) -> str:
-            columns = match[2].count(self.processor.image_token)
-            return f"[image {match[1].count(self.processor.image_break_token) + 1}x{columns}]"
+            rows = match[0].count(tokens[1]) + 1
+            return f"[image {rows}x{match[0].count(tokens[0]) // rows}]"
 
-        return whole.sub(words, text)
+        return re.sub(f"(?:{cell}|{line})+{end}", words, text)
 
 
 def vision_tokenizer(manifest: Path, folder: Path, settings: dict) -> VisionTokenizer:

@@ -51,7 +51,7 @@ def conflicts_between(config: Any) -> Iterator[Conflict]:
     for name, gate in config.gates.items():
         for run_name in gate.runs or []:
             if run_name not in config.runs:
-                message = f"'{run_name}' is not defined under 'runs'{closest(run_name, list(config.runs))}"
+                message = f"'{run_name}' is not defined under 'runs'{closest(run_name, config.runs)}"
                 yield Conflict(("gates", name, "runs"), message)
         for key, message in dict.fromkeys(gate_conflicts(gate, gated_runs(gate, config), config)):
             yield Conflict(("gates", name, key), message)
@@ -63,17 +63,18 @@ def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
     yield from variant_conflicts(run)
     if run.score.metrics_from is not None:
         yield from own_metrics_conflicts(run.score.metrics_from)
+    dataset = config.datasets.get(run.dataset)
     for metric in run.score.metrics or []:
-        if fault := metric_fault(metric, run, config.datasets.get(run.dataset)):
+        if fault := metric_fault(metric, run, dataset):
             yield "score.metrics", f"the run {fault}"
-    if run.dataset not in config.datasets:
-        yield "dataset", f"'{run.dataset}' is not defined under 'datasets'{closest(run.dataset, list(config.datasets))}"
-    elif not validates(config.datasets[run.dataset]):
+    if dataset is None:
+        yield "dataset", f"'{run.dataset}' is not defined under 'datasets'{closest(run.dataset, config.datasets)}"
+    elif not dataset.validation_files and dataset.splits.validation == 0:
         for key in run.training.given("early_stopping_patience", "eval_steps", "keep_best"):
             if getattr(run.training, key):
                 yield f"training.{key}", f"needs a validation split, but that of '{run.dataset}' has the share 0"
     if run.model not in config.models:
-        yield "model", f"'{run.model}' is not defined under 'models'{closest(run.model, list(config.models))}"
+        yield "model", f"'{run.model}' is not defined under 'models'{closest(run.model, config.models)}"
     elif (embedded := config.models[run.model].embedded) is not None:
         asked = {
             "tokens.max_length": run.tokens.max_length,
@@ -93,11 +94,6 @@ def variant_conflicts(run: Run) -> Iterator[tuple[str, str]]:
             yield "variants", f"the run makes no '{variant}'; it makes {', '.join(made)}"
     if shipped in made and shipped not in answer_variants(run):
         yield "variants", f"must include '{shipped}', which is shipped"
-
-
-def validates(dataset: Dataset) -> bool:
-    """Return whether a dataset has a validation split."""
-    return bool(dataset.validation_files) or dataset.splits.validation > 0
 
 
 def task_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
@@ -128,7 +124,7 @@ def redaction_conflicts(config: Any) -> Iterator[Conflict]:
         place = ("datasets", name, "redact", "run")
         run = config.runs.get(dataset.redact.run)
         if run is None:
-            near = closest(dataset.redact.run, list(config.runs))
+            near = closest(dataset.redact.run, config.runs)
             yield Conflict(place, f"'{dataset.redact.run}' is not defined under 'runs'{near}")
         elif not TASKS[run.task].classifies:
             yield Conflict(place, f"the task of '{dataset.redact.run}' is '{run.task}', not 'token_classification'")
@@ -163,7 +159,7 @@ def metric_fault(metric: str, run: Run, dataset: Dataset | None) -> str | None:
     if metric not in known:
         if known is METRICS and run.score.metrics_from is not None:
             return None  # own_metrics_conflicts reports errors in that file
-        return f"has no metric '{metric}'{closest(metric, list(known))}"
+        return f"has no metric '{metric}'{closest(metric, known)}"
     entry = known[metric]
     if TASKS[run.task].classifies and not entry.classifier:
         others = ", ".join(name for name, other in known.items() if other.classifier)

@@ -6,17 +6,9 @@ from typing import Literal
 from pydantic import Field
 
 from scripts.config.types import FilePath, HubId, LanguageTag, Name, Number, Pattern, Revision, Section, Template, Text
+from scripts.dataset.layouts import LAYOUTS
 
 KINDS = ("json", "jsonl", "ndjson", "csv", "tsv", "parquet")
-COMPRESSIONS = (".gz", ".zst")
-COLUMNS = {
-    "messages": ("messages", "role", "content", "system", "expected"),
-    "prompt_completion": ("prompt", "completion", "system", "expected"),
-    "alpaca": ("instruction", "input", "output", "system"),
-    "sharegpt": ("conversations", "from", "value", "system", "expected"),
-    "spans": ("text", "spans", "system"),
-}
-Format = Literal["messages", "prompt_completion", "alpaca", "sharegpt", "fields", "spans"]
 Role = Literal["system", "user", "assistant"]
 
 
@@ -118,7 +110,7 @@ class Dataset(Section):
     test_files: list[FilePath] = Field([], description="Raw files that are the whole test split.")
     max_records: int | None = Field(None, ge=1, description="Read only the first so many records of each file.")
     images: FilePath | None = Field(None, description="Folder of the images that records name; others are refused.")
-    format: Format = Field(description="Layout of a raw record.")
+    format: Literal[tuple(LAYOUTS)] = Field(description="Layout of a raw record.")
     fields: dict[Role, Template] | None = Field(
         None, description="For the format `fields`: one Jinja template per role; it sees the raw record's fields."
     )
@@ -207,7 +199,7 @@ class Dataset(Section):
             yield "augment", "can't be used with 'format: spans', because it moves the spans: delete it"
         if self.images is not None and self.format in ("spans", "alpaca", "fields"):
             yield "images", f"records of the format '{self.format}' have no images: use the format 'messages'"
-        known = COLUMNS.get(self.format)
+        known = [column for columns in LAYOUTS[self.format] for column in columns]
         for column in self.columns:
             if known and column not in known:
                 yield f"columns.{column}", f"the format '{self.format}' has no such column; it has {', '.join(known)}"
@@ -218,14 +210,12 @@ class Dataset(Section):
             return
         if self.label_map:
             yield "label_map", "needs 'label', the raw column of the labels"
+        needs = "needs the dataset's 'label', the raw column of the labels"
         for position, check in enumerate(self.checks):
             if check.label is not None:
-                yield f"checks[{position}].label", "needs the dataset's 'label', the raw column of the labels"
+                yield f"checks[{position}].label", needs
             elif check.on_violation == "relabel":
-                yield (
-                    f"checks[{position}].on_violation",
-                    "'relabel' needs the dataset's 'label', the raw column of the labels",
-                )
+                yield f"checks[{position}].on_violation", f"'relabel' {needs}"
 
 
 Datasets = dict[Name, Dataset]

@@ -20,7 +20,7 @@ class Environments(Section):
         description="Build of torch: `cuda`, which also runs on a CPU, or the much smaller `cpu`, which has no "
         "torchvision and does not support the task `vision`.",
     )
-    images: dict[Literal["dataset", "gguf", "score", "train"], Text] = Field(
+    images: dict[Literal[RUN_BY_RULES], Text] = Field(
         {},
         description="Images for `--sdm apptainer` instead of those that `make containers` builds: a published image "
         "with its digest (`docker://.../name@sha256:...`, or `oras://`), or a `.sif` file.",

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 import os
 import re
 from typing import Any, NamedTuple
@@ -72,12 +73,11 @@ def expand_runs(config: dict) -> tuple[dict[str, Origin], list[tuple[tuple, str]
     expanded, origins, faults = {}, {}, []
     for name, run in runs.items():
         sweep = run.get("sweep") if isinstance(run, dict) else None
-        if not isinstance(sweep, dict) or not sweep or not all(isinstance(v, list) and v for v in sweep.values()):
-            combinations, origin = {name: run}, Origin(name)
-        else:
+        combinations, origin = {name: run}, Origin(name)
+        if isinstance(sweep, dict) and sweep and all(isinstance(v, list) and v for v in sweep.values()):
             combinations, fault = combinations_of(str(name), run)
             faults += [(("runs", name, "sweep", *fault[0]), fault[1])] if fault else []
-            origin = Origin(name, tuple(sweep))
+            origin = Origin(name, tuple(map(str, sweep)))
             combinations = combinations or {name: {key: value for key, value in run.items() if key != "sweep"}}
         for new, settings in combinations.items():
             if origin.swept and (new in expanded or (new != name and new in runs)):
@@ -103,15 +103,13 @@ def combinations_of(name: str, run: dict) -> tuple[dict[str, dict], tuple[tuple,
     If the sweep is invalid, return no runs, and (place in the sweep, message).
     """
     sweep = {str(key): [number_from_scientific(value) for value in values] for key, values in run["sweep"].items()}
-    count = 1
     for key, values in sweep.items():
-        count *= len(values)
         labels = [value_label(value) for value in values]
         if twice := [label for label in labels if labels.count(label) > 1]:
             return {}, ((key,), f"contains the value {twice[0]} twice")
         if key.split(".")[0] == "sweep":
             return {}, ((key,), "a sweep can't contain a sweep")
-    if count > MOST_COMBINATIONS:
+    if (count := math.prod(map(len, sweep.values()))) > MOST_COMBINATIONS:
         return {}, ((), f"has {count} combinations, more than {MOST_COMBINATIONS}")
     names = key_labels(list(sweep))
     runs = {}

@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, get_args
 
 from pydantic import BaseModel
@@ -69,10 +69,19 @@ def paths_in(section: type[BaseModel], start: str = "") -> Iterator[str]:
             yield from paths_in(below, f"{start}{key}.")
 
 
-def closest(word: str, words: list[str]) -> str:
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """Return the most similar of the words; None if none is similar."""
+    return next(iter(difflib.get_close_matches(word, words, n=1)), None)
+
+
+def did_you_mean(word: str | None) -> str:
+    """Return `, did you mean 'x'?`, or an empty text without a word."""
+    return f", did you mean '{word}'?" if word else ""
+
+
+def closest(word: str, words: Iterable[str]) -> str:
     """Return `, did you mean 'x'?` for the most similar word, or the list of words when none is similar."""
-    found = difflib.get_close_matches(word, words, n=1, cutoff=0.6)
-    return f", did you mean '{found[0]}'?" if found else f"; known: {', '.join(words) or 'none'}"
+    return did_you_mean(nearest(word, words)) or f"; known: {', '.join(words) or 'none'}"
 
 
 def known_key(place: tuple, root: type[BaseModel]) -> str | None:
@@ -83,9 +92,8 @@ def known_key(place: tuple, root: type[BaseModel]) -> str | None:
     *parents, word = place
     keys = list(section_at(root, parents).model_fields)
     meant = SYNONYMS.get(word, word)
-    similar = [key for key in (meant, *difflib.get_close_matches(word, keys, n=1, cutoff=0.6)) if key in keys]
-    if similar:
-        return similar[0]
+    if similar := meant if meant in keys else nearest(word, keys):
+        return similar
     if len(place) > 2:
         entry = ".".join(map(str, place[:2]))
         return next(
@@ -111,31 +119,24 @@ def explanation(fault: dict, root: type[BaseModel]) -> str:
         section = section_at(root, place[:-1])
         if key in section.REMOVED:
             return section.REMOVED[key]
-        meant = known_key(place, root)
         known = ", ".join(section.model_fields)
-        return f"unknown key, did you mean '{meant}'?" if meant else f"unknown key; known: {known}"
+        return f"unknown key{did_you_mean(known_key(place, root)) or f'; known: {known}'}"
     if kind == "missing":
         return "is missing: pin the commit hash, because branches and tags move" if key == "revision" else "is missing"
     if kind == "value_error":
         return f"{shown(value)} {context['error']}" if isinstance(value, str) else str(context["error"])
     if kind == "literal_error":
-        return not_allowed(value, context["expected"])
+        allowed = re.findall(r"'([^']*)'", context["expected"])
+        return f"{shown(value)} is not one of {', '.join(allowed)}{did_you_mean(nearest(str(value).lower(), allowed))}"
     if kind == "string_pattern_mismatch":
         rule = "must start with a letter or digit and contain only letters, digits, '.', '_' and '-'"
         return f"{shown(value)} {PATTERNS.get(key, rule)}"
     if kind in ("too_short", "string_too_short"):
         return "must not be empty"
     message = fault["msg"].replace("dictionary", "mapping").partition(" or instance of ")[0]
-    quote = "; put it in quotes" if kind == "string_type" and isinstance(value, bool | int | float) else ""
+    is_plain = kind == "string_type" and value is not None and not isinstance(value, dict | list)
+    quote = "; put it in quotes" if is_plain or kind == "invalid_key" else ""
     return f"{message[0].lower()}{message[1:]}, got {shown(value)}{quote}"
-
-
-def not_allowed(value: Any, expected: str) -> str:
-    """Return the message for a value that is not allowed; `expected` is Pydantic's list of those that are."""
-    allowed = re.findall(r"'([^']*)'", expected)
-    near = difflib.get_close_matches(str(value).lower(), allowed, n=1, cutoff=0.6)
-    hint = f", did you mean '{near[0]}'?" if near else ""
-    return f"{shown(value)} is not one of {', '.join(allowed)}{hint}"
 
 
 def plain_place(place: tuple) -> tuple:

@@ -5,6 +5,7 @@ unclear cases it reports nothing and leaves the check to Snakemake. This module 
 itself installs.
 """
 
+import argparse
 import json
 import os
 import sys
@@ -14,7 +15,6 @@ from pathlib import Path
 
 from scripts.common.plain_text import visible
 
-OPTIONS = ("--configfile", "--configfiles")
 ENDINGS = (".yaml", ".yml", ".json")
 DEFAULT = Path("config/config.yaml")
 # With these options it is unknown whether the Snakefile reads its default configuration file, and which file that is.
@@ -39,18 +39,11 @@ def check_config_files(words: list[str] | None = None) -> None:
 
 def named_files(words: list[str]) -> list[Path]:
     """Return the files of the last `--configfile`; Snakemake ignores the earlier ones."""
-    given: list[Path] = []
-    for position, word in enumerate(words):
-        name, equals, value = word.partition("=")
-        if word == "--":
-            break
-        if name in OPTIONS and equals:
-            given = [Path(value)]
-        elif name in OPTIONS:
-            rest = words[position + 1 :]
-            end = next((place for place, other in enumerate(rest) if other.startswith("-")), len(rest))
-            given = [Path(other) for other in rest[:end]]
-    return given
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    parser.add_argument("--configfile", "--configfiles", dest="files", type=Path, nargs="+", default=[])
+    with suppress(argparse.ArgumentError):
+        return parser.parse_known_args(words)[0].files
+    return []
 
 
 def first_fault(files: Iterable[Path]) -> str | None:

@@ -5,10 +5,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from scripts.config.runs import QUANTS
+from scripts.config.runs import VARIANTS
 from scripts.config.types import MetricName, Name, Number, Section
 
-Variant = Literal["base", "adapter", "merged", "shipped", *QUANTS]
+Variant = Literal[(*VARIANTS, "shipped")]
 
 
 class Gate(Section):

@@ -90,13 +90,14 @@ def load_config(raw: dict, files: Iterable[Path | str] = (), roots: Roots = (), 
     sources = Sources(files, command_line)
     if lines := [*sources.nested_aliases()] or [*secret_lines(raw)]:
         raise ConfigError(lines)
-    lines = [*sources.duplicate_keys(), *override_lines(raw.get("override"), sources)]
     config, override = with_overrides(raw), raw.get("override")
     origins, sweep_faults = expand_runs(config)
     expand_gates(config, origins)
     written = Written(origins, override if isinstance(override, dict) else {}, sources)
     result, field_lines, doubtful = validated(config, written)
-    lines += [f"{sources.line(place)}{dotted(place)}: {message}" for place, message in sweep_faults] + field_lines
+    faults = [*override_faults(override), *sweep_faults]
+    lines = [f"{sources.line(place)}{dotted(place)}: {message}" for place, message in faults]
+    lines = [*sources.duplicate_keys(), *lines, *field_lines]
     if result is not None:
         conflicts = [*conflicts_in(result), *conflicts_between(result)]
         conflicts = [each for each in conflicts if not doubtful & words(f"{each.place[-1]} {each.message}")]
@@ -108,13 +109,12 @@ def load_config(raw: dict, files: Iterable[Path | str] = (), roots: Roots = (), 
     return result
 
 
-def override_lines(override: Any, sources: Sources) -> list[str]:
-    """Return a line for each error in the section `override`."""
+def override_faults(override: Any) -> list[tuple[tuple, str]]:
+    """Return place and message of each error in the section `override`."""
     try:
         Override.model_validate({} if override is None else override)
     except ValidationError as error:
-        faults = [(("override", *fault["loc"]), explanation(fault, Override)) for fault in error.errors()]
-        return [f"{sources.line(place)}{dotted(place)}: {message}" for place, message in faults]
+        return [(("override", *fault["loc"]), explanation(fault, Override)) for fault in error.errors()]
     return []
 
 
@@ -148,12 +148,13 @@ def validated(config: dict, written: Written) -> tuple[Config | None, list[str],
 
 
 def remove(config: dict, place: tuple) -> None:
-    """Remove the value at a place from the configuration."""
+    """Remove the value at a place from the configuration; a place has the `repr` of a key that is not text."""
     target: Any = config
     for key in place[:-1]:
         target = target.get(key) if isinstance(target, dict) else None
-    if isinstance(target, dict):
-        target.pop(place[-1], None)
+    for key in list(target) if isinstance(target, dict) else ():
+        if place[-1] in (key, repr(key)):
+            del target[key]
 
 
 def words(text: str) -> set[str]:

@@ -1,6 +1,5 @@
 """Find the files that the configuration names, and report missing ones."""
 
-import difflib
 import glob
 import os
 from collections.abc import Iterator, Sequence
@@ -9,6 +8,7 @@ from typing import Any
 
 from scripts.common.plain_text import name_fault
 from scripts.config.checks import Conflict
+from scripts.config.faults import did_you_mean, nearest
 from scripts.model.chat_templates import BUILT_IN_TEMPLATES
 
 Roots = Sequence[Path | str]
@@ -39,15 +39,15 @@ def missing_files(config: Any, roots: Roots) -> Iterator[Conflict]:
                 yield Conflict(place, f"'{path}' matches '{name}', which {fault}")
         if not found and not is_inside(path, results):
             what = "matches no file" if is_glob else "does not exist"
-            yield Conflict(place, f"'{path}' {what}{meant(similar_path(path, roots))}")
+            yield Conflict(place, f"'{path}' {what}{did_you_mean(similar_path(path, roots))}")
     for name, model in config.models.items():
         template = model.chat_template
         if template is None or template in BUILT_IN_TEMPLATES or is_inside(template, results):
             continue
         if not any(os.path.isfile(os.path.join(root, template)) for root in roots):
             known = sorted(BUILT_IN_TEMPLATES)
-            near = difflib.get_close_matches(template, known, n=1) or [similar_path(template, roots)]
-            message = f"'{template}' is neither built in ({', '.join(known)}) nor a file{meant(near[0])}"
+            near = did_you_mean(nearest(template, known) or similar_path(template, roots))
+            message = f"'{template}' is neither built in ({', '.join(known)}) nor a file{near}"
             yield Conflict(("models", name, "chat_template"), message)
 
 
@@ -86,20 +86,15 @@ def is_inside(path: str, folder: str) -> bool:
     return Path(os.path.abspath(path)).is_relative_to(os.path.abspath(folder))
 
 
-def meant(word: str | None) -> str:
-    """Return `, did you mean 'x'?`, or an empty text without a word."""
-    return f", did you mean '{word}'?" if word else ""
-
-
 def similar_path(path: str, roots: Roots) -> str | None:
     """Return an existing path that is similar to a missing one: each of its parts is the same or similar."""
     for root in roots:
         found = ""
         for part in Path(path).parts:
-            near = difflib.get_close_matches(part, glob.glob("*", root_dir=os.path.join(root, found)), n=1)
-            if not near:
+            near = nearest(part, glob.glob("*", root_dir=os.path.join(root, found)))
+            if near is None:
                 break
-            found = os.path.join(found, near[0])
+            found = os.path.join(found, near)
         else:
             return found
     return None

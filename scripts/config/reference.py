@@ -54,11 +54,6 @@ def editor_schema() -> dict:
     return {"$schema": dialect, **schema, "title": "snaketune configuration", "anyOf": choice}
 
 
-def reference_page() -> str:
-    """Return the reference page as Markdown."""
-    return "\n".join([INTRODUCTION, *section_lines(Config, ())])
-
-
 def section_lines(section: type[BaseModel], place: tuple[str, ...]) -> Iterator[str]:
     """Yield the lines of a section and then of its subsections."""
     if place:
@@ -131,7 +126,8 @@ def generated_files() -> dict[Path, str]:
     schema = json.dumps(editor_schema(), ensure_ascii=False, indent=2) + "\n"
     before, _, after = (ROOT / METRICS_PAGE).read_text(encoding="utf-8").partition(TABLE_START)
     metrics = before + TABLE_START + "\n" + reference_table() + "\n" + TABLE_END + after.partition(TABLE_END)[2]
-    return {METRICS_PAGE: metrics, PAGE: reference_page(), SCHEMA: schema}
+    page = "\n".join([INTRODUCTION, *section_lines(Config, ())])
+    return {METRICS_PAGE: metrics, PAGE: page, SCHEMA: schema}
 
 
 def main(argv=None) -> int:

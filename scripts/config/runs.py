@@ -6,18 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from scripts.config.types import (
-    FilePath,
-    LanguageTag,
-    MetricName,
-    Name,
-    Number,
-    Pattern,
-    Section,
-    Template,
-    Text,
-    unknown_names,
-)
+from scripts.config.types import FilePath, LanguageTag, MetricName, Name, Number, Pattern, Section, Text, UserTemplate
 from scripts.deploy.modelfile_text import modelfile_fault, with_plain_spaces
 from scripts.tasks import TASKS
 
@@ -27,6 +16,7 @@ QUANTS = (
     "bf16", "f16", "q8_0", "q6_k", "q5_k_m", "q5_k_s", "q5_0", "q4_k_m", "q4_k_s", "q4_0", "q3_k_m", "iq4_nl", "iq4_xs"
 )  # fmt: skip
 Quant = Literal[QUANTS]
+VARIANTS = ("base", "adapter", "merged", *QUANTS)
 ASSISTANT_PHRASES = (
     r"\bas an? (ai|artificial intelligence|(large )?language model|assistant)\b",
     r"\bI(['’]m| am) (sorry|unable to|not able to|just an? |only an? )",
@@ -91,9 +81,8 @@ class Tokens(Section):
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if self.truncation == "fail" and self.max_truncated > 0:
             yield "max_truncated", "has no effect with truncation 'fail', which allows no row to be cut"
-        if self.window_overlap >= self.max_length - 2:
-            for key in self.given("window_overlap"):
-                yield key, f"must be below max_length - 2 ({self.max_length - 2})"
+        if self.window_overlap >= self.max_length - 2 and "window_overlap" in self.model_fields_set:
+            yield "window_overlap", f"must be below max_length - 2 ({self.max_length - 2})"
 
 
 class Training(Section):
@@ -241,18 +230,16 @@ class Strategy(Section):
     """A way to ask the prompts."""
 
     system: str | None = Field(None, description="Replaces the system message; empty: removes it; none: unchanged.")
-    user: Template | None = Field(None, description="Jinja template of the user's message with `prompt` and `label`.")
+    user: UserTemplate | None = Field(
+        None, description="Jinja template of the user's message with `prompt` and `label`."
+    )
     shots: int = Field(0, ge=0, le=64, description="Number of training examples shown before the question.")
-
-    def conflicts(self) -> Iterator[tuple[str, str]]:
-        for name in sorted(unknown_names(self.user or "", {"prompt", "label"})):
-            yield "user", f"uses the unknown variable '{name}'; known: prompt, label"
 
 
 class PromptSet(Section):
     """Further prompts from a file, answered in addition to those of the test split."""
 
-    file: Text = Field(description="JSONL in the `messages` format; a last assistant message is the expected answer.")
+    file: FilePath = Field(description="JSONL in the `messages` format; a last assistant message is the right answer.")
 
 
 class Parity(Section):
@@ -341,7 +328,7 @@ class Run(Section):
     tokens: Tokens = Field(Tokens(), description="Tokenization.")
     training: Training = Field(Training(), description="Optimisation.")
     quants: list[Quant] = Field(["bf16"], description="GGUF files to make; bf16 is always made.")
-    variants: list[Literal["base", "adapter", "merged", *QUANTS]] | None = Field(
+    variants: list[Literal[VARIANTS]] | None = Field(
         None,
         min_length=1,
         description="Variants that answer the prompts and are scored; none: base, adapter, merged model and each "
@@ -372,8 +359,8 @@ class Run(Section):
         if task.classifies:
             for key in self.tokens.given("truncation", "max_truncated", "max_untrained", "train_on"):
                 yield f"tokens.{key}", f"has no effect on the task '{self.task}': long texts come in windows"
-            if self.tokens.window_overlap >= self.tokens.max_length - 2 and not [*self.tokens.given("window_overlap")]:
-                overlap = self.tokens.window_overlap
+            overlap, is_default = self.tokens.window_overlap, "window_overlap" not in self.tokens.model_fields_set
+            if overlap >= self.tokens.max_length - 2 and is_default:
                 yield "tokens.max_length", f"is too small for window_overlap ({overlap}, the default): set both"
         if self.method == "head" and self.training.optimizer not in ("adamw_torch", "adamw_torch_fused"):
             for key in self.training.given("optimizer"):
@@ -439,9 +426,8 @@ class Run(Section):
         classifies = TASKS[self.task].classifies
         if classifies or self.method == "prompt":
             what = "a token classifier" if classifies else "a base that is only prompted"
-            for key in self.given("quants"):
-                if self.quants:
-                    yield key, f"{what} has no GGUF: delete the key"
+            if self.quants and "quants" in self.model_fields_set:
+                yield "quants", f"{what} has no GGUF: delete the key"
             if self.deploy.quant is not None:
                 yield "deploy.quant", f"{what} has no GGUF: delete the key"
             return

@@ -2,7 +2,8 @@
 
 import datetime
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
@@ -42,7 +43,7 @@ def compiled(pattern: str) -> str:
     """Return the pattern. Raises ValueError if Python's ``re`` can't compile it."""
     try:
         re.compile(pattern)
-    except re.error as error:
+    except (re.error, OverflowError, RecursionError) as error:
         raise ValueError(f"is not a valid regular expression: {error}") from None
     return pattern
 
@@ -54,22 +55,20 @@ def plain_path(path: str) -> str:
     return path
 
 
-def parsed(template: str) -> str:
-    """Return the template. Raises ValueError if Jinja can't parse it."""
-    from jinja2 import Environment, TemplateSyntaxError
+def parsed(template: str, known: Sequence[str] = ()) -> str:
+    """Return the template. Raises ValueError if Jinja can't read it, or if it uses a variable that is not `known`."""
+    from jinja2 import Environment, TemplateSyntaxError, meta
 
     try:
-        Environment(autoescape=True).parse(template)
+        tree = Environment(autoescape=True).parse(template)
+        used = meta.find_undeclared_variables(tree) if known else set()
     except TemplateSyntaxError as error:
         raise ValueError(f"is not a valid Jinja template: {error.message}") from None
+    except RecursionError:
+        raise ValueError("is a template that is nested too deeply; simplify it") from None
+    if unknown := sorted(used.difference(known)):
+        raise ValueError(f"uses unknown variables: {', '.join(unknown)}; known: {', '.join(known)}")
     return template
-
-
-def unknown_names(template: str, known: set[str]) -> set[str]:
-    """Return the variables of a valid Jinja template that are not in `known`."""
-    from jinja2 import Environment, meta
-
-    return meta.find_undeclared_variables(Environment(autoescape=True).parse(template)) - known
 
 
 Number = Annotated[float, BeforeValidator(number_from_scientific)]
@@ -85,3 +84,4 @@ Text = Annotated[str, StringConstraints(min_length=1)]
 FilePath = Annotated[str, StringConstraints(min_length=1), AfterValidator(plain_path)]
 LanguageTag = Annotated[str, StringConstraints(pattern=r"^[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*$")]
 Template = Annotated[str, StringConstraints(min_length=1), AfterValidator(parsed)]
+UserTemplate = Annotated[Template, AfterValidator(partial(parsed, known=("prompt", "label")))]

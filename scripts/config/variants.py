@@ -1,14 +1,14 @@
 """The variants of a run: which models answer the prompts, which one is shipped, and which run trains it."""
 
-from typing import Any
-
 from scripts.config.runs import Run
 from scripts.tasks import TASKS
 
 # Settings that may differ between two runs that share a model.
 ANSWERING = {
-    "generation", "prompt_sets", "strategies", "strategy", "parity", "score", "quants", "variants", "sweep"
-}  # fmt: skip
+    **dict.fromkeys(("generation", "prompt_sets", "strategies", "strategy", "parity", "score"), True),
+    **dict.fromkeys(("quants", "variants", "sweep"), True),
+    "deploy": {"quant", "system", "limits"},
+}
 
 
 def gguf_quants(run: Run) -> list[str]:
@@ -45,21 +45,10 @@ def shipped_variant(run: Run) -> str:
     return run.deploy.quant or [*quants, *run.quants][-1]
 
 
-def model_settings_of(run: Run) -> dict[str, Any]:
-    """Return the settings that determine a run's model and its GGUF files."""
-    settings = run.model_dump(mode="json", exclude=ANSWERING)
-    deploy = {key: settings["deploy"][key] for key in ("parameters", "description")}
-    return {**settings, "deploy": deploy}
-
-
 def trained_by(runs: dict[str, Run]) -> dict[str, str]:
     """Return for each run the name of the run that trains its model: the first with the same model settings.
 
     Runs that differ only in how they answer, such as those of a sweep over the temperature, share a training.
     """
     first: dict[str, str] = {}
-    shared = {}
-    for name, run in runs.items():
-        key = repr(model_settings_of(run))
-        shared[name] = first.setdefault(key, name)
-    return shared
+    return {name: first.setdefault(run.model_dump_json(exclude=ANSWERING), name) for name, run in runs.items()}

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from scripts.common.records import ROLES, normalised, text_of
 from scripts.dataset.entities import entities_json
@@ -93,21 +93,13 @@ def system_of(record: dict) -> list[dict]:
     return [{"role": "system", "content": checked_text(record["system"], "'system'")}] if record.get("system") else []
 
 
-class Format(NamedTuple):
-    """What is known of a format: the columns that a record must have and may have, and the reader."""
-
-    needed: tuple[str, ...] = ()
-    optional: tuple[str, ...] = ()
-    reader: Callable[[dict, dict[str, str]], list[dict]] | None = None
-
-
-FORMATS = {
-    "messages": Format(("messages",), ("system", "expected"), from_messages),
-    "prompt_completion": Format(("prompt", "completion"), ("system", "expected"), from_prompt_completion),
-    "alpaca": Format(("instruction", "output"), ("input", "system"), from_alpaca),
-    "sharegpt": Format(("conversations",), ("system", "expected"), from_sharegpt),
-    "fields": Format(),
-    "spans": Format(("text", "spans"), ("system",), from_spans),
+# The format `fields` has templates instead. A reader's second argument are the renamed columns.
+READERS: dict[str, Callable[[dict, dict[str, str]], list[dict]]] = {
+    "messages": from_messages,
+    "prompt_completion": from_prompt_completion,
+    "alpaca": from_alpaca,
+    "sharegpt": from_sharegpt,
+    "spans": from_spans,
 }
 
 

@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 from scripts.common.records import Record, content_id, normalised
 from scripts.common.sandbox import TemplateFaultError, compiled_template, rendered
-from scripts.dataset.formats import FORMATS, conversation, text_column
+from scripts.dataset.formats import READERS, conversation, text_column
 from scripts.dataset.images import without_images
+from scripts.dataset.layouts import LAYOUTS
 from scripts.dataset.parts import checked_text
 from scripts.dataset.raw_rows import BadRecordError, missing_column, plain
 from scripts.dataset.spans import resolved_spans, restated
@@ -21,7 +22,7 @@ class RecordMaker:
 
     def __init__(self, settings: dict, images: Callable[[list[dict]], list[dict]] = without_images):
         self.settings, self.images = settings, images
-        self.format, self.renamed = FORMATS[settings["format"]], settings["columns"]
+        self.layout, self.renamed = LAYOUTS[settings["format"]], settings["columns"]
         self.templates = {
             role: compiled_template(source, f"fields.{role}")
             for role in ("system", "user", "assistant")
@@ -38,7 +39,7 @@ class RecordMaker:
         label = self.settings["label_map"].get(raw_label, raw_label)
         group = self.raw_text(raw, "group_by")
         record = self.with_own_names(raw)
-        for name in self.format.needed:
+        for name in self.layout.needed:
             if name not in record:
                 advice = "add it, or name the right column under 'columns'"
                 raise missing_column("missing column", self.renamed.get(name, name), raw, advice)
@@ -58,7 +59,7 @@ class RecordMaker:
             label = UNKNOWN
             messages = self.messages(record, label)
         messages = self.images(messages)
-        eaten, spans = (*self.format.needed, *self.format.optional), None
+        eaten, spans = (*self.layout.needed, *self.layout.optional), None
         meta = {key: value for key, value in record.items() if key not in eaten}
         if self.span_counts is not None:
             meta = {key: value for key, value in meta.items() if not restated(key, value)}
@@ -106,14 +107,15 @@ class RecordMaker:
             texts = {role: text for role, text in contents.items() if role != "system" or text.strip()}
             messages = [{"role": role, "content": text} for role, text in texts.items()]
         else:
-            messages, expected = self.format.reader(record, self.renamed), self.expected(record)
+            reader = READERS[self.settings["format"]]
+            messages, expected = reader(record, self.renamed), self.expected(record)
             if expected is not None and messages and messages[-1]["role"] == "user":
                 messages.append({"role": "assistant", "content": expected})
         return conversation(messages, self.settings["system"])
 
     def expected(self, record: dict) -> str | None:
         """Return the expected answer from its own column; None if there is none."""
-        if "expected" not in self.format.optional or record.get("expected") is None:
+        if "expected" not in self.layout.optional or record.get("expected") is None:
             return None
         return normalised(checked_text(record["expected"], f"'{self.renamed.get('expected', 'expected')}'")) or None
 

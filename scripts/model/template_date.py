@@ -16,7 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 from scripts.common.chat_shape import probe_conversations
-from scripts.common.chat_template import rendered_template
+from scripts.common.chat_template import render_template
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
 from scripts.common.parent_watchdog import die_with_parent
@@ -36,10 +36,8 @@ def rendered(template: str, messages: list[dict], day: datetime | None) -> str |
     from jinja2 import TemplateError, Undefined
 
     clock = Undefined(name=CLOCK) if day is None else day.strftime
-    values = {"bos_token": "<s>", "eos_token": "</s>", CLOCK: clock}
-    values["add_generation_prompt"] = messages[-1]["role"] != "assistant"
     try:
-        return rendered_template(template, messages, **values)
+        return render_template(template, messages, "<s>", "</s>", messages[-1]["role"] != "assistant", **{CLOCK: clock})
     except TemplateError:
         return None
 

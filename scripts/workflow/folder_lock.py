@@ -92,15 +92,12 @@ def one_workflow_at_a_time() -> None:
                     (self.path / "locks").mkdir(exist_ok=True)
                 with own_lock(self), owned(path):
                     yield
-        # Print one line for each error, because Snakemake's own errors have several.
-        except FolderInUseError as error:
-            print(error, file=sys.stderr)  # the logger prints nothing with `--quiet all`
-            raise SystemExit(1) from None
-        except OSError as error:
-            full = full_disk(error, {"folder": self.path})
-            if full is None:
+        except (FolderInUseError, OSError) as error:
+            known = error if isinstance(error, FolderInUseError) else full_disk(error, {"folder": self.path})
+            if known is None:
                 raise
-            print(full, file=sys.stderr)  # the logger writes to the same disk
+            # One line without the logger, which prints nothing with `--quiet all`, and writes to the same disk.
+            print(known, file=sys.stderr)
             raise SystemExit(1) from None
 
     PersistenceBase.lock = lock

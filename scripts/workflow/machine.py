@@ -11,7 +11,6 @@ from scripts.common.gpu_locks import devices
 # The rest is for the system and its users.
 SHARE_OF_MEMORY = 0.9
 CGROUPS = Path("/sys/fs/cgroup")
-DRIVER = Path("/dev/nvidiactl")
 LOGGER_PLUGIN = "snakemake_logger_plugin_snaketune"
 
 
@@ -22,11 +21,6 @@ def gpu_limit() -> int:
     except UserError as error:
         print(f"profiles/default: {error}", file=sys.stderr)
         return 1
-
-
-def has_nvidia_driver() -> bool:
-    """Return whether this machine has an NVIDIA driver that Apptainer can pass to containers."""
-    return DRIVER.exists()
 
 
 def memory_limit() -> int:

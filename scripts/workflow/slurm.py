@@ -1,8 +1,8 @@
 """Checks and settings of a cluster for profiles/slurm. Imports only packages that Snakemake itself installs."""
 
+import argparse
 import re
 import subprocess
-import sys
 from typing import Any
 
 # Snakemake's plugin queries its jobs at least every 180 seconds. Slurm must remember ended jobs for this time.
@@ -38,11 +38,9 @@ def check_variables(found: dict[str, Any]) -> None:
 
 def profile() -> str:
     """Return the file of the profile that Snakemake uses, which may be a copy of profiles/slurm."""
-    name, words = PROFILE, iter(sys.argv[1:])
-    for word in words:
-        option, equals, value = word.partition("=")
-        if option == "--workflow-profile":
-            name = value if equals else next(words, name)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--workflow-profile", default=PROFILE)
+    name = parser.parse_known_args()[0].workflow_profile
     return name if name.endswith(".yaml") else f"{name.rstrip('/')}/profile.yaml"
 
 

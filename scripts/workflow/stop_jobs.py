@@ -5,7 +5,6 @@ Snakemake and a step get no signal. Shells end with the step, and Snakemake wait
 that mounts the image must not end before the step, which still needs its files.
 """
 
-import os
 import signal
 import threading
 import time
@@ -19,26 +18,16 @@ GRACE = 60  # seconds until a job that does not stop is killed by SIGKILL
 stopping = threading.Event()  # set when a signal arrives
 
 
-def descendants(pid: int) -> dict[int, str]:
-    """Return the descendants of a process: process id to name of the program."""
-    found = {}
-    with suppress(psutil.NoSuchProcess):
-        for child in psutil.Process(pid).children(recursive=True):
-            with suppress(psutil.NoSuchProcess):  # it ended meanwhile
-                found[child.pid] = child.name()
-    return found
-
-
 def stop_jobs(grace: float = GRACE) -> None:
     """Send SIGTERM to all descendants, including new ones, and SIGKILL after `grace` seconds; never returns."""
     asked, end = set(), time.monotonic() + grace
     while True:
         late = time.monotonic() > end
-        for pid, name in descendants(os.getpid()).items():
-            if (late or pid not in asked) and name not in HELPERS:
-                asked.add(pid)
-                with suppress(OSError):  # it has ended, or belongs to another user
-                    os.kill(pid, signal.SIGKILL if late else signal.SIGTERM)
+        for child in psutil.Process().children(recursive=True):
+            with suppress(psutil.Error):  # it has ended, or belongs to another user
+                if (late or child.pid not in asked) and child.name() not in HELPERS:
+                    asked.add(child.pid)
+                    child.send_signal(signal.SIGKILL if late else signal.SIGTERM)
         time.sleep(0.2)
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from scripts.common.checksums import name_inputs, note_input, sha256_of, write_checksum
+from scripts.common.checksums import checksum_path, checksum_text, name_inputs, note_input, sha256_of
 
 
 def made_from(result: Path, *inputs: Path) -> Path:
@@ -10,6 +10,6 @@ def made_from(result: Path, *inputs: Path) -> Path:
     name_inputs(inputs)
     for path in inputs:
         note_input(path)
-    write_checksum(result, sha256_of(result))
+    checksum_path(result).write_text(checksum_text(result, sha256_of(result)))
     name_inputs([])
     return result

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from scripts.workflow.stop_jobs import descendants
+import psutil
 
 STEP = re.compile(r"scripts/(\w+)/(\w+)\.py")
 
@@ -67,6 +67,13 @@ class RunningWorkflow:
     def finish(self, seconds: float = 900) -> int:
         """Wait until it ends by itself; return its exit status."""
         return self.process.wait(seconds)
+
+
+def descendants(pid: int) -> set[int]:
+    """Return the ids of the descendants of a process."""
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return {child.pid for child in psutil.Process(pid).children(recursive=True)}
+    return set()
 
 
 def steps_below(root: int) -> dict[int, tuple[str, str]]:

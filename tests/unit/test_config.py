@@ -46,6 +46,12 @@ def test_each_fault_is_one_line_with_its_place(changes, expected):
     assert_lines(lines_for(good(changes)), changes, expected)
 
 
+def test_a_template_that_no_parser_can_follow_is_refused_with_its_place():
+    [line] = lines_for(good({"runs.stories.strategies": {"fan": {"user": f"{{{{ {'(' * 999}1{')' * 999} }}}}"}}}))
+    assert line.startswith("runs.stories.strategies.fan.user: ")
+    assert line.endswith("is a template that is nested too deeply; simplify it")
+
+
 def test_an_empty_configuration_names_what_is_missing():
     assert lines_for({}) == ["datasets: is missing", "models: is missing", "runs: is missing"]
 

@@ -14,7 +14,7 @@ STAGES = ("dataset", "model", "train", "gguf", "predict", "score", "deploy")
 EXCEPTIONS = {
     # What the configuration checks settings against.
     ("config", "score/metrics"), ("config", "model/chat_templates"),
-    ("config", "deploy/modelfile_text"),
+    ("config", "deploy/modelfile_text"), ("config", "dataset/layouts"),
     # All that knows of GGUF files is in scripts/gguf: a base model may be one.
     ("model/dequantize_gguf", "gguf"), ("model/fetch_gguf_package", "gguf"),
     # Parity is judged on the prompts that will be asked.

@@ -22,11 +22,6 @@ def model_shape(config: Config, name: str, results: str, located: Callable[[str]
     return shape
 
 
-def smallest_gpu(gib: float) -> str:
-    """Return the name of the smallest class of GPUs with enough memory for a job."""
-    return next((gpu.title for gpu in GPUS if gib <= gpu.gib), f"more than {GPUS[-1].title}")
-
-
 def memory_lines(config: Config, located: Callable[[str], str]) -> Iterator[str]:
     """Yield the lines of a table of runs: memory of training and prediction, and the smallest GPU for both.
 
@@ -48,7 +43,8 @@ def memory_lines(config: Config, located: Callable[[str], str]) -> Iterator[str]
         prediction = prediction_memory(shape, run).gib
         shown = f"{training:.1f}" if training else "–"
         each = f"{run.training.num_processes} x " if run.training.num_processes > 1 else ""
-        row = (shown, f"{prediction:.1f}", each + smallest_gpu(max(training, prediction)))
+        fits = next((gpu.title for gpu in GPUS if max(training, prediction) <= gpu.gib), f"more than {GPUS[-1].title}")
+        row = (shown, f"{prediction:.1f}", each + fits)
         alike.setdefault(row, []).append(name)
     if not alike:
         return
