@@ -1,9 +1,9 @@
 """Identify the code of a step, so that a change of its code runs the step again.
 
 A step runs again when the syntax tree of its script, or of a module of ours that it imports, changes. Docstrings,
-comments and log lines are ignored. A slow step defines RESULT_VERSION instead, and runs again only when this number
-changes. result_versions.json has the digest of the code for each number. When that code changes, a test fails until its
-author states the effect on the results:
+comments, log lines and the texts of progress bars and options are ignored. A slow step defines RESULT_VERSION instead,
+and runs again only when this number changes. result_versions.json has the digest of the code for each number. When that
+code changes, a test fails until its author states the effect on the results:
 
     python -m scripts.workflow.code_digest                  # RESULT_VERSION was raised: the results change
     python -m scripts.workflow.code_digest --same-numbers   # the results stay the same, to the last digit
@@ -14,6 +14,7 @@ import ast
 import functools
 import hashlib
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -25,6 +26,7 @@ WITHOUT_RESULT = (
     "common/errors.py", "common/gpu_locks.py", "common/parent_watchdog.py", "common/terminal.py", "train/stop.py",
 )  # fmt: skip
 REPORTS = {"log", "logger", "logging", "terminal"}  # their methods only produce output for people
+PROGRESS = {"Progress", "progress", "advance"}
 
 
 def files_of_script(script: Path | str) -> list[Path]:
@@ -86,7 +88,7 @@ def version_in(tree: ast.Module) -> int | None:
 
 
 class Results(ast.NodeTransformer):
-    """Removes docstrings and log lines from a tree."""
+    """Removes text for people from a tree: docstrings, log lines, the texts of progress bars and of options."""
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         """Remove docstrings and calls that only report."""
@@ -94,13 +96,33 @@ class Results(ast.NodeTransformer):
             return None
         return self.generic_visit(node)
 
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        """Remove the texts of a progress bar, and the help of an option."""
+        self.generic_visit(node)
+        name = name_of(node.func)
+        if name in PROGRESS:
+            node.args = [part for part in node.args if not is_text(part)]
+        read = {"note"} if name in PROGRESS else {"help"} if name == "add_argument" else set()
+        node.keywords = [part for part in node.keywords if part.arg not in read]
+        return node
+
+
+def name_of(function: ast.AST) -> str:
+    """Return the last part of a function's name: `advance` for `bar.advance`."""
+    return getattr(function, "attr", getattr(function, "id", ""))
+
+
+def is_text(node: ast.AST) -> bool:
+    """Return whether an expression is a string literal or an f-string."""
+    return isinstance(node, ast.JoinedStr) or (isinstance(node, ast.Constant) and isinstance(node.value, str))
+
 
 def is_report(node: ast.AST) -> bool:
     """Return whether an expression is a call that only logs or shows something."""
     if not isinstance(node, ast.Call):
         return False
     owner = getattr(getattr(node.func, "value", None), "id", None)
-    return owner in REPORTS or "warn" in (getattr(node.func, "id", ""), getattr(node.func, "attr", ""))
+    return owner in REPORTS or name_of(node.func) == "warn"
 
 
 def imported_files(path: Path, tree: ast.Module, root: Path) -> list[Path]:
@@ -152,7 +174,9 @@ def main(argv=None) -> int:
     if silent and not arguments.same_numbers:
         print(f"the code of {', '.join(silent)} changed: raise {VERSION}, or give --same-numbers", file=sys.stderr)
         return 1
-    VERSIONS.write_text(json.dumps(current, indent=2) + "\n", encoding="utf-8")
+    partial = VERSIONS.with_suffix(".partial")
+    partial.write_text(json.dumps(current, indent=2) + "\n", encoding="utf-8")
+    os.replace(partial, VERSIONS)
     return 0
 
 
