@@ -17,7 +17,7 @@ from transformers import AutoTokenizer
 
 from scripts.common.base_model import load_base, load_tokenizer
 from scripts.common.chat import render
-from scripts.common.chat_template import render_template, rendered_template
+from scripts.common.chat_template import render_template
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_json
 from scripts.model import link_local_model
@@ -182,7 +182,7 @@ def test_a_template_that_calls_itself_is_refused_with_a_line_and_sound_ones_are_
     for template, *_ in TEMPLATES.values():
         for messages, ending in ((USER, False), (USER[:1], True)):
             options = {"tokenize": False, "add_generation_prompt": ending, "chat_template": template}
-            own = rendered_template(template, messages, add_generation_prompt=ending, **tokenizer.special_tokens_map)
+            own = render_template(template, messages, add_generation_prompt=ending, **tokenizer.special_tokens_map)
             assert own == tokenizer.apply_chat_template(messages, **options)
     tokenizer.chat_template = "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}"
     with pytest.raises(UserError, match="refuses the conversation: maximum recursion depth"):
