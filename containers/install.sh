@@ -8,6 +8,7 @@ if [[ -f /mnt/settings.sh ]]; then
     . /mnt/settings.sh
 fi
 export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_INPUT=1 PIP_ROOT_USER_ACTION=ignore
+export PIP_CACHE_DIR=${PIP_CACHE_DIR:-/build/cache}
 
 python3 -m venv /usr/local/environment
 python=/usr/local/environment/bin/python

@@ -33,14 +33,14 @@ def shared_image(name: str, root: Path) -> Path:
 def image_file(environment: str, torch: str, root: Path, native: bool = False) -> Path:
     """Return the path of an environment's image, which need not exist yet.
 
-    A `native` image of gguf contains llama.cpp for the CPU that built it. Other images run on any x86-64 CPU with AVX2.
+    A `native` image is for the machine that built it: that of gguf contains llama.cpp for its CPU. Other images run on
+    any x86-64 CPU with AVX2.
     """
     sources = [f"containers/{environment}.def", "containers/base.def", *PARTS]
     sources.append(f"envs/{lock_name(environment, torch, root)}.lock")
     if environment == COMPILED:
         sources += COMPILING
-    kind = "native" if native and environment == COMPILED else None
-    words = [environment, variant(environment, torch, root), kind, digest_of(sources, root)]
+    words = [environment, variant(environment, torch, root), "native" if native else None, digest_of(sources, root)]
     return root / IMAGES / f"{'-'.join(filter(None, words))}.sif"
 
 
