@@ -109,7 +109,8 @@ def llama3_parameters(file: GgufFile, found: numpy.ndarray, parameters: dict) ->
     from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
     scaled = parameters | {"rope_type": "llama3", "factor": round(float(max(found)), 3), **LLAMA3}
-    config = LlamaConfig(head_dim=2 * len(found), rope_parameters=scaled)
+    context = 2 * LLAMA3["original_max_position_embeddings"]  # any longer one
+    config = LlamaConfig(head_dim=2 * len(found), rope_parameters=scaled, max_position_embeddings=context)
     frequencies, _ = ROPE_INIT_FUNCTIONS["llama3"](config, "cpu")
     unscaled = parameters["rope_theta"] ** -(numpy.arange(len(found)) / len(found))
     if not numpy.allclose(unscaled / frequencies.numpy(), found, rtol=1e-3, atol=0):

@@ -97,8 +97,10 @@ def tried_template(template: str, day: str | None = None) -> tuple[str, str | No
 def set_limits(seconds: int, memory: int) -> None:
     """Let the kernel kill this process after `seconds` of CPU time, and limit it to `memory` bytes."""
     die_with_parent()
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    for kind, limit in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, memory)):
+        hard = resource.getrlimit(kind)[1]  # of this machine; it can't be raised
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(kind, (limit, limit))
 
 
 def render_and_pin(template: str, day: str | None) -> tuple[str, str | None]:

@@ -81,12 +81,12 @@ def facts_of(redactor: Redactor, settings: dict, labels: set[str], model: Path) 
 def step(arguments: argparse.Namespace) -> None:
     """Find, replace, write, and count."""
     settings = arguments.settings
+    wanted, redactor = settings["redact"]["labels"], Redactor(settings["redact"]["placeholder"])
     use_threads(arguments.threads)
     from scripts.predict.span_model import SpanModel
 
     model = SpanModel(arguments.model, settings)
-    labels = wanted_labels(settings["redact"]["labels"], model.labels)
-    redactor = Redactor(settings["redact"]["placeholder"])
+    labels = wanted_labels(wanted, model.labels)
     records = redacted_records((from_row(row) for row in read_rows(arguments.ingested)), model, labels, redactor)
     with row_writer(arguments.output) as output:
         for record in progress(records, "redacting", row_count(arguments.ingested)):

@@ -7,6 +7,8 @@ to leave its sandbox or never end.
 import json
 import shutil
 import struct
+import subprocess
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -23,6 +25,7 @@ from scripts.common.files import check_manifest, read_json, write_json
 from scripts.model import link_local_model
 from scripts.model.template_date import pin_template_date
 from tests.support.chat_templates import TEMPLATES
+from tests.support.project import ROOT
 from tests.support.tiny_model import without_manifest
 
 SETTINGS = {"architecture": "mistral", "license": "MIT", "trust_remote_code": False, "template_date": None}
@@ -175,6 +178,13 @@ def test_a_model_whose_template_never_ends_or_fills_the_memory_is_refused_with_a
     (tmp_path / "chat_template.jinja").write_text(ENDLESS[name])
     with pytest.raises(UserError, match=r"the chat template needs more than 1 seconds of CPU time or 2048 MiB; name"):
         pin_template_date(tmp_path)
+
+
+def test_a_sound_template_passes_where_the_machine_has_lower_limits():
+    code = "from scripts.model.template_date import tried_template; print(tried_template('{{ messages[0].content }}'))"
+    command = f'ulimit -t 25; ulimit -v 1800000; exec {sys.executable} -c "{code}"'
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout == "('{{ messages[0].content }}', None)\n", done.stderr
 
 
 def test_a_template_that_calls_itself_is_refused_with_a_line_and_sound_ones_are_rendered_as_by_transformers(tiny_base):
