@@ -59,8 +59,9 @@ def own_result(metric: str, data: ScoringInput) -> MetricResult:
 
 def fault_of(error: Exception, path: Path, before: str = "") -> UserError:
     """Return the error for an exception in a file of custom metrics, with its line."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return UserError(f"{before}{type(error).__name__}: {error}", path, lines[-1] if lines else None)
+    file, said = str(path.absolute()), " ".join(line.strip() for line in str(error).splitlines())
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return UserError(f"{before}{type(error).__name__}: {said}", path, lines[-1] if lines else None)
 
 
 def add_metrics(path: Path) -> dict[str, dict]:

@@ -78,10 +78,13 @@ FUNCTION = '@metric("Own", direction="lower")\ndef own(data):\n    """Nothing.""
         ("return MetricResult([[]] * 8)", " the metric own: IndexError: "),
         ("return [[1.0]] * 8", " the metric own: AttributeError: 'list' object has no attribute 'rows'"),
         ("return {}['gold']", "8: the metric own: KeyError: 'gold'"),
+        ("raise ValueError('no\\n  gold')", "8: the metric own: ValueError: no gold"),
     ],
 )
-def test_an_error_of_a_metric_of_ones_own_names_the_metric_and_its_file(tmp_path, body, said):
-    own = tmp_path / "own.py"
+def test_an_error_of_a_metric_of_ones_own_names_the_metric_and_its_file(tmp_path, monkeypatch, body, said):
+    monkeypatch.chdir(tmp_path)
+    own = Path("config/own.py")
+    own.parent.mkdir()
     own.write_text(f"{HEAD}{FUNCTION}    {body}\n")
     with pytest.raises(UserError) as caught:
         measured(*add_metrics(own), ScoringInput(answer_rows("fr"), "fr"))
@@ -89,8 +92,10 @@ def test_an_error_of_a_metric_of_ones_own_names_the_metric_and_its_file(tmp_path
 
 
 @pytest.mark.usefixtures("registry")
-def test_a_file_of_metrics_that_fails_when_it_is_imported_is_named_with_its_line(tmp_path):
-    own = tmp_path / "own.py"
+@pytest.mark.parametrize("is_relative", [False, True])
+def test_a_file_of_metrics_that_fails_when_it_is_imported_is_named_with_its_line(tmp_path, monkeypatch, is_relative):
+    monkeypatch.chdir(tmp_path)
+    own = Path("own.py") if is_relative else tmp_path / "own.py"
     own.write_text(f"import unheard_of\n{HEAD}{FUNCTION}    return 1\n")
     with pytest.raises(UserError) as caught:
         add_metrics(own)
