@@ -8,15 +8,16 @@ import codecs
 import json
 import re
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from scripts.common.errors import UserError
 from scripts.dataset import raw_files
-from scripts.dataset.raw_files import Report, encoding_fault, opened, read_lines, too_long
+from scripts.dataset.raw_files import Report, encoding_fault, kind_of, opened, read_lines, too_long
 from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError, RawRow, object_fault
 
-ARRAY = re.compile(r"\[\s*(\{|$)")  # how the first line of an array of records starts
+ARRAY = re.compile(rb"\s*\[\s*(\{|$)")  # how the first line of an array of records starts
 NO_SPACE = re.compile(r"[ \t\n\r]*")
 CUT_NUMBER = ("", ".", "e", "E")  # what may follow a number that continues in the next chunk
 NEAR_END = 16  # an error this close to the end of the buffer may come from a value that the next chunk completes
@@ -50,16 +51,24 @@ def json_fault(error: Exception, starts_line: bool) -> BadRecordError:
     return BadRecordError("not valid JSON", what, remedy)
 
 
+def lines_of_records(path: Path | str, report: Report) -> Iterator[tuple[int, bytes]]:
+    """Return the number and content of each line that is not blank. Raises UserError for a file that is a JSON array.
+
+    A first line that is a list by itself, from bracket to bracket, is one bad record if other lines follow.
+    """
+    lines = ((number, line) for number, line in enumerate(read_lines(path, report), 1) if line.strip())
+    head = list(islice(lines, 2))
+    if head and ARRAY.match(head[0][1]) and (len(head) == 1 or not head[0][1].rstrip().endswith(b"]")):
+        _, compression = kind_of(path)
+        suffix = f".json.{compression}" if compression else ".json"
+        raise UserError("is a JSON array, not JSON Lines", path, head[0][0], f"rename it to {suffix}")
+    return chain(head, lines)
+
+
 def read_jsonl_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[RawRow]:
     """Yield the records of a JSON Lines file; an invalid line gives a row with a fault. UserError for a JSON array."""
-    started = False
-    for number, line in enumerate(read_lines(path, report), 1):
-        if not line.strip():
-            continue
+    for number, line in lines_of_records(path, report):
         text, value, fault = line.decode("utf-8", "backslashreplace").strip(), None, encoding_fault(line)
-        if not started and ARRAY.match(text):
-            raise UserError("is a JSON array, not JSON Lines", path, number, "rename it to .json")
-        started = True
         try:
             value = None if fault else DECODER.decode(text)
         except (ValueError, RecursionError) as error:

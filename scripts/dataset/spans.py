@@ -26,6 +26,7 @@ SHOWN = 40  # characters of a covered text in a message
 MAX_LABEL = 100
 # Columns that repeat the spans in datasets with the columns `unmasked_text` and `span_labels`.
 RESTATED = ("masked_text", "target_text", "privacy_mask", "tokenised_text", "mbert_text_tokens")
+KEEP_ONE = "keep one of them, or drop a label by span_label_map"
 LIST_ADVICE = 'write [[start, end, "LABEL"], ...]'
 
 
@@ -244,12 +245,12 @@ def without_overlaps(text: str, spans: list[Span], counts: Counter) -> list[list
             counts["merged_duplicates"] += 1
         elif span[:2] == last[:2]:
             detail = f"{last.name} and {span.name} cover the same '{shown_text(text[span.start : span.end])}'"
-            raise BadRecordError("overlapping spans", detail, "each text has one label: keep one of them")
+            raise BadRecordError("overlapping spans", detail, f"each text has one label: {KEEP_ONE}")
         else:
             how = "lies within" if span.end <= last.end else "crosses"
             covers = f"'{shown_text(text[span.start : span.end])}' {how} '{shown_text(text[last.start : last.end])}'"
             detail = f"{span.name} and {last.name} overlap: {covers}"
-            raise BadRecordError("overlapping spans", detail, "keep one of them, or drop a label by span_label_map")
+            raise BadRecordError("overlapping spans", detail, KEEP_ONE)
     return [[span.start, span.end, span.label] for span in kept]
 
 

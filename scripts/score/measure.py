@@ -14,6 +14,7 @@ from scripts.score import diversity, entities, similarity, style  # noqa: F401 (
 from scripts.score.bootstrap import estimate, point, rounded, table_of
 from scripts.score.metrics import FUNCTIONS, METRICS, read_metrics
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
+from scripts.score.statistics import row_fault
 
 OWN: dict[str, Path] = {}  # the file of each custom metric
 
@@ -43,8 +44,6 @@ def own_result(metric: str, data: ScoringInput) -> MetricResult:
         rows = [None if row is None else [float(number) for number in row] for row in result.rows]
         values = () if result.per_record is None else result.per_record
         single = [None if value is None else float(value) for value in values]
-        if (table := table_of(rows)) is not None:
-            point(METRICS[metric].statistic, table)  # fails if the rows don't have the statistic's columns
     except NotApplicableError:
         raise
     except Exception as error:
@@ -54,13 +53,20 @@ def own_result(metric: str, data: ScoringInput) -> MetricResult:
             raise UserError(f"{what} returned {len(found)} rows for {len(data.answers)} answers", path)
     if not all(math.isfinite(number) for row in (*rows, single) for number in row or () if number is not None):
         raise UserError(f"{what} returned a number that is not finite", path)
+    statistic, present = METRICS[metric].statistic, [row for row in rows if row is not None]
+    for row in present:
+        if fault := row_fault(statistic, row):
+            raise UserError(f"{what} returned {fault}", path)
+    if len({len(row) for row in present}) > 1:
+        raise UserError(f"{what} returned rows of different lengths", path, remedy="give each record the same classes")
     return MetricResult(rows, single or None)
 
 
 def fault_of(error: Exception, path: Path, before: str = "") -> UserError:
     """Return the error for an exception in a file of custom metrics, with its line."""
-    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-    return UserError(f"{before}{type(error).__name__}: {error}", path, lines[-1] if lines else None)
+    file, said = str(path.absolute()), " ".join(line.strip() for line in str(error).splitlines())
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == file]
+    return UserError(f"{before}{type(error).__name__}: {said}", path, lines[-1] if lines else None)
 
 
 def add_metrics(path: Path) -> dict[str, dict]:

@@ -7,8 +7,29 @@ A metric is a function of sums of its records' statistics, so a resample needs o
 import numpy as np
 
 BLEU_ORDER = 4
-CHRF_BETA = 2
+CHRF_ORDER, CHRF_BETA = 6, 2
 QUANTILES = {"p50": 0.5, "p95": 0.95}
+# How many numbers a record's row has; of the statistics by class, for each class.
+COLUMNS = {
+    **dict.fromkeys(("mean", "yes_no", *QUANTILES), 1),
+    **dict.fromkeys(("ratio", "share", "exp_ratio", "variation"), 2),
+    **dict.fromkeys(("f1", "f1_macro", "f1_weighted"), 3),
+    "bleu": 2 + 2 * BLEU_ORDER,
+    "chrf": 3 * CHRF_ORDER,
+}
+BY_CLASS = ("f1_macro", "f1_weighted")
+
+
+def row_fault(statistic: str, row: list[float]) -> str | None:
+    """Return what a record's row is and what the statistic takes instead, in words; None for a valid row."""
+    columns, is_by_class = COLUMNS[statistic], statistic in BY_CLASS
+    if not row or len(row) % columns or (len(row) > columns and not is_by_class):
+        numbers = "1 number" if len(row) == 1 else f"{len(row)} numbers"
+        each = " for each class" if is_by_class else ""
+        return f"a row of {numbers}; the statistic '{statistic}' takes {columns}{each}"
+    if statistic == "yes_no" and not 0 <= row[0] <= 1:
+        return f"{row[0]:g}; the statistic 'yes_no' takes numbers from 0 to 1"
+    return None
 
 
 def value_of_sums(statistic: str, sums: np.ndarray, records: int) -> np.ndarray:

@@ -24,6 +24,7 @@ FILES = [
     ("raw.jsonl", "messages", b'{"a": ' + b"7" * 4301 + b"}\n", "1: holds an integer of 4301 digits"),
     ("raw.json", "messages", b'[{"a": ' + b"7" * 4301 + b"}]\n", "1: holds an integer of 4301 digits"),
     ("raw.parquet", "prompt_completion", NULL.getvalue(), "2: 'completion' is null, not text"),
+    ("raw.jsonl.gz", "messages", gzip.compress(b"[{}]"), "1: is a JSON array, not JSON Lines; rename it to .json.gz"),
     ("raw.jsonl.gz", "messages", gzip.compress((GOOD + "\n").encode() * 50)[:-20], " can't be unpacked: Truncated"),
     ("raw.jsonl.zst", "messages", zstandard.compress(GOOD.encode() * 50)[:-8], " can't be unpacked: Truncated"),
 ]
@@ -63,6 +64,16 @@ def test_malformed_record_is_named_or_kept_whole_in_the_quarantine(settings, rec
     assert row["record"] == record
     assert stage.facts("ingest")["quarantined"] == 1
     assert [each["origin"] for each in stage.ingested()] == ["raw.jsonl:1"]
+
+
+@pytest.mark.parametrize("place", [0, 30])
+def test_a_list_of_records_on_one_line_can_be_quarantined_wherever_it_stands(place, stage: Stage):
+    lines = [json.loads(GOOD)] * 30
+    lines.insert(place, [{"prompt": "a", "completion": "b"}])
+    stage.settings = settings_of(on_bad_record="quarantine")
+    assert stage.ingest(write_lines(Path("raw.jsonl"), lines)) == 0
+    assert [row["origin"] for row in stage.lines("quarantine")] == [f"raw.jsonl:{place + 1}"]
+    assert len(stage.ingested()) == 30
 
 
 @pytest.mark.parametrize(("good", "said"), [(13, "12 of 25 records are bad"), (0, "12 of 12 records are bad")])

@@ -15,6 +15,7 @@ from scripts.common.records import SPLITS, normalised
 from scripts.dataset.entities import parse_entities
 from scripts.dataset.make_record import RecordMaker
 from scripts.dataset.raw_rows import BadRecordError
+from scripts.dataset.span_statistics import edge_faults
 from scripts.dataset.spans import resolved_spans
 from tests.support.dataset_steps import Stage, settings_of, write_lines
 
@@ -166,3 +167,18 @@ def test_the_ledger_counts_spans_and_shows_wrong_edges(stage: Stage, tmp_path: P
     assert ledger["spans"]["edges"] == {"spans": 1, "examples": [{**edge, "after": "ne two three"}]}
     assert "<mark>&lt;i&gt;o</mark>" in page
     assert not re.search("<script|<i>", page)
+
+
+@pytest.mark.parametrize(
+    ("text", "covered", "faults"),
+    [
+        ("Call Zoé now", "Zoé", []),
+        ("Call Zoé, now", "oé,", ["starts within a word", "ends with a separator"]),
+        ("dial 5512 now", "551", ["ends within a word"]),
+        ("runs 5km.", "5", []),
+        ("我叫王小明。", "王小明", []),
+    ],
+)
+def test_what_looks_wrong_at_the_edges_of_a_span_is_said(text: str, covered: str, faults: list[str]):
+    start = text.index(covered)
+    assert edge_faults(text, start, start + len(covered)) == faults

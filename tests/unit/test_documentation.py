@@ -8,6 +8,9 @@ import jsonschema
 import pytest
 import yaml
 
+from docs.readme import README, between
+from docs.summary import BEGIN, END
+from scripts.common.errors import UserError
 from scripts.config.faults import sections_in
 from scripts.config.load import load_config
 from scripts.config.reference import generated_files
@@ -72,6 +75,23 @@ def swallowed(text: str) -> list[str]:
 def test_no_target_stands_where_an_option_would_swallow_it(path):
     assert swallowed("snakemake --configfile config/a.yaml results/x.html") == ["--configfile results/x.html"]
     assert swallowed(path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=name)
+def test_every_recipe_has_a_page_with_its_command(path):
+    pages = "\n".join(page.read_text(encoding="utf-8") for page in (ROOT / "docs/recipes").glob("*.md"))
+    assert f"config/recipes/{path.name}" in pages
+    assert f"make recipe NAME={path.stem} " in pages
+
+
+def test_a_made_part_of_the_readme_is_put_between_its_markers_or_they_are_asked_for():
+    text = README.read_text(encoding="utf-8")
+    made = between(text, BEGIN, END, "x")
+    assert f"{BEGIN}\nx\n{END}\n" in made
+    assert between(made, BEGIN, END, text.partition(f"{BEGIN}\n")[2].partition(f"\n{END}")[0]) == text
+    for marker in (BEGIN, END):
+        with pytest.raises(UserError, match=r"^README\.md: has no place for it; put two lines where it belongs: "):
+            between(text.replace(marker, ""), BEGIN, END, "x")
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/how-to/redact-personal-data.md"])

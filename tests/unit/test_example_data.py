@@ -5,6 +5,7 @@ import re
 import statistics
 import unicodedata
 from collections import Counter
+from difflib import SequenceMatcher
 from itertools import combinations
 from pathlib import Path
 
@@ -58,6 +59,20 @@ def test_each_match_is_as_the_readme_has_it_from_kick_off_to_final_whistle_and_i
     texts = [record["text"] for record in records]
     assert near_duplicates(texts, 0.5) == []
     assert [text for text in texts if re.search(r"'|\.\.\.|  |[^\u00a0][!?:;]", text)] == []
+
+
+def test_noisy_records_have_the_faults_that_the_readme_names():
+    """Wrong labels that a check lists, and empty texts, are in test_recipe_datasets.py."""
+    records = json.loads((DATA / "football/noisy.json").read_text(encoding="utf-8"))
+    texts = ["", *(record["text"] for record in records)]  # counted from 1, as in the README
+    assert (records[4]["event_type"], texts[5].partition(" pour")[0]) == ("commentary", "Carton jaune")
+    assert texts[6] == texts[7]
+    for first, second in ((8, 9), (14, 15)):
+        assert texts[first] != texts[second]
+        assert SequenceMatcher(None, texts[first], texts[second]).ratio() > 0.9
+    unfinished = [number for number, text in enumerate(texts) if text.strip() and text[-1] not in ".!"]
+    assert unfinished == [11, 15, 21]  # 15 lacks only the full stop
+    assert [number for number, text in enumerate(texts) if not unicodedata.is_normalized("NFC", text)] == [18]
 
 
 def test_stories_are_composed_vietnamese_chats_of_different_cards_and_stories():

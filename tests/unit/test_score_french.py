@@ -8,12 +8,14 @@ import pytest
 from data.football.french_metrics import proper_noun_counts, tense_counts
 from scripts.common.errors import UserError
 from scripts.score.measure import add_metrics, measured
+from scripts.score.metrics import METRICS
 from scripts.score.read_scores import read_scores
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from scripts.score.shown import shown
+from scripts.score.statistics import row_fault
 from scripts.score.tokenize_text import normalised_for_match, words
 from tests.support.data import load
-from tests.support.score_fixtures import answer_rows, scored
+from tests.support.score_fixtures import answer_rows, likelihood_rows, scored
 
 FILE = Path("data/football/french_metrics.py")
 
@@ -75,13 +77,16 @@ FUNCTION = '@metric("Own", direction="lower")\ndef own(data):\n    """Nothing.""
         ("return MetricResult([[1.0]] * 7 + [[1e999]])", " the metric own returned a number that is not finite"),
         ("return MetricResult([None] * 8, [-1e999] * 8)", " the metric own returned a number that is not finite"),
         ("return MetricResult([['a']] * 8)", " the metric own: ValueError: could not convert string to float: 'a'"),
-        ("return MetricResult([[]] * 8)", " the metric own: IndexError: "),
+        ("return MetricResult([[]] * 8)", " the metric own returned a row of 0 numbers; the statistic 'mean' takes 1"),
         ("return [[1.0]] * 8", " the metric own: AttributeError: 'list' object has no attribute 'rows'"),
         ("return {}['gold']", "8: the metric own: KeyError: 'gold'"),
+        ("raise ValueError('no\\n  gold')", "8: the metric own: ValueError: no gold"),
     ],
 )
-def test_an_error_of_a_metric_of_ones_own_names_the_metric_and_its_file(tmp_path, body, said):
-    own = tmp_path / "own.py"
+def test_an_error_of_a_metric_of_ones_own_names_the_metric_and_its_file(tmp_path, monkeypatch, body, said):
+    monkeypatch.chdir(tmp_path)
+    own = Path("config/own.py")
+    own.parent.mkdir()
     own.write_text(f"{HEAD}{FUNCTION}    {body}\n")
     with pytest.raises(UserError) as caught:
         measured(*add_metrics(own), ScoringInput(answer_rows("fr"), "fr"))
@@ -89,8 +94,40 @@ def test_an_error_of_a_metric_of_ones_own_names_the_metric_and_its_file(tmp_path
 
 
 @pytest.mark.usefixtures("registry")
-def test_a_file_of_metrics_that_fails_when_it_is_imported_is_named_with_its_line(tmp_path):
+@pytest.mark.parametrize(
+    ("statistic", "rows", "said"),
+    [
+        ("mean", "[[1, 2]] * 8", "a row of 2 numbers; the statistic 'mean' takes 1"),
+        ("p95", "[[1]] * 7 + [[1, 2]]", "a row of 2 numbers; the statistic 'p95' takes 1"),
+        ("ratio", "[[1]] * 8", "a row of 1 number; the statistic 'ratio' takes 2"),
+        ("bleu", "[[1, 2]] * 8", "a row of 2 numbers; the statistic 'bleu' takes 10"),
+        ("f1", "[[1, 2, 3] * 2] * 8", "a row of 6 numbers; the statistic 'f1' takes 3"),
+        ("f1_macro", "[[1, 2]] * 8", "a row of 2 numbers; the statistic 'f1_macro' takes 3 for each class"),
+        ("f1_macro", "[[]] * 8", "a row of 0 numbers; the statistic 'f1_macro' takes 3 for each class"),
+        ("f1_macro", "[[1, 2, 3]] * 7 + [[1, 2, 3] * 2]", "rows of different lengths; give each record the same"),
+        ("yes_no", "[None] * 7 + [[3.0]]", "3; the statistic 'yes_no' takes numbers from 0 to 1"),
+    ],
+)
+def test_rows_that_do_not_fit_the_statistic_of_a_metric_of_ones_own_are_refused(tmp_path, statistic, rows, said):
     own = tmp_path / "own.py"
+    function = FUNCTION.replace('"lower"', f'"lower", statistic="{statistic}"')
+    own.write_text(f"{HEAD}{function}    return MetricResult({rows})\n")
+    with pytest.raises(UserError) as caught:
+        measured(*add_metrics(own), ScoringInput(answer_rows("fr"), "fr"))
+    assert str(caught.value).startswith(f"{own}: the metric own returned {said}")
+
+
+def test_metrics_of_the_workflow_return_the_columns_of_their_statistic():
+    data = ScoringInput(answer_rows("fr"), "fr", likelihood={row["id"]: row for row in likelihood_rows("fr", 9.0)})
+    for name in ("bleu", "chrf", "exact_match", "length_mean", "length_variation", "perplexity", "seconds_p50"):
+        assert {row_fault(METRICS[name].statistic, row) for row in measured(name, data).rows} == {None}, name
+
+
+@pytest.mark.usefixtures("registry")
+@pytest.mark.parametrize("is_relative", [False, True])
+def test_a_file_of_metrics_that_fails_when_it_is_imported_is_named_with_its_line(tmp_path, monkeypatch, is_relative):
+    monkeypatch.chdir(tmp_path)
+    own = Path("own.py") if is_relative else tmp_path / "own.py"
     own.write_text(f"import unheard_of\n{HEAD}{FUNCTION}    return 1\n")
     with pytest.raises(UserError) as caught:
         add_metrics(own)

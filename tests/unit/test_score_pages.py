@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from docs.summary import summary_block
 from scripts.common.charts import curve_svg, inline
 from scripts.common.files import read_json, read_jsonl
 from scripts.score.print_summary import main as summary
@@ -115,6 +116,15 @@ def test_the_summary_fits_a_terminal_and_names_the_reports_of_these_results_and_
     assert f"Report: {report} and {results / 'leaderboard.html'}\n" in said()
     os.utime(report, (0, 0))
     assert str(report) not in said()
+
+
+@pytest.mark.usefixtures("board")
+def test_the_summary_for_the_readme_is_a_block_without_colours_and_trailing_spaces(results):
+    first, *lines, last = summary_block(results).splitlines()
+    assert (first, last) == ("```text", "```")
+    assert lines[0] == "football promote: every gate passed"
+    assert any(line.startswith("q8_0 *") for line in lines)
+    assert [line for line in lines if "\x1b" in line or line != line.rstrip()] == []
 
 
 def test_without_results_there_is_one_line(tmp_path, capfd):
