@@ -104,7 +104,9 @@ def pack_batch(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
 
 def collate(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
     """Return plain or packed rows as a batch."""
-    return (pack_batch if "seq_lengths" in rows[0] else pad_batch)(rows, pad_id)
+    if "seq_lengths" in rows[0]:
+        return pack_batch(rows, pad_id)
+    return pad_batch(rows, pad_id)
 
 
 def keeps_examples_apart(model, pad_id: int, vocabulary: int) -> bool:

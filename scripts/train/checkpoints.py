@@ -128,12 +128,19 @@ def refuse_code(path: Path) -> None:
 
 @contextmanager
 def unwritable(folder: Path, step: int) -> Iterator[None]:
-    """Turn an error in writing a checkpoint, such as a full disk, into a UserError; remove what was written."""
+    """Turn an error in writing a checkpoint, such as a full disk, into a UserError; remove what was written.
+
+    Any other error is raised as it is.
+    """
+    from safetensors import SafetensorError
+
     try:
         yield
     except Exception as error:
         shutil.rmtree(folder / SAVING, ignore_errors=True)
-        if out_of_memory(error) or isinstance(error, UserError):
+        # torch raises RuntimeError for a failed write, safetensors SafetensorError, and tokenizers a plain Exception.
+        failed_write = isinstance(error, (OSError, RuntimeError, SafetensorError)) or type(error) is Exception
+        if out_of_memory(error) or not failed_write:
             raise
         why = str(error).strip().splitlines() or [type(error).__name__]
         raise UserError(

@@ -129,7 +129,7 @@ class SplitCache:
         self.order = rows.by_length(range(len(rows)))
 
     def size(self, rows: int) -> int:
-        """Return the bytes of the first rows: for each depth labelled tokens, times hidden size, times a number's."""
+        """Return the size in bytes of the first rows: labelled tokens x hidden size x bytes of a number x depths."""
         tokens = sum(len(self.rows.labels[number]) for number in self.order[:rows])
         return tokens * self.hidden * self.dtype.itemsize * self.depths
 
@@ -191,13 +191,16 @@ class SplitCache:
         return lambda numbers: torch.cat([values[spans[n]] for n in numbers]).view(-1, self.hidden).to(device)
 
 
-def standardized(source: Callable[[list[int]], torch.Tensor], statistics: torch.Tensor) -> Callable:
-    """Return a source of a source's states, standardized to mean 0 and deviation 1 over the training split, in float32.
+def standardized(
+    source: Callable[[list[int]], torch.Tensor], statistics: torch.Tensor
+) -> Callable[[list[int]], torch.Tensor]:
+    """Return a function like `source` whose states are standardized by mean and deviation over the training split.
 
     `statistics` has mean and deviation [2, hidden] in float32.
     """
 
     def features(numbers: list[int]) -> torch.Tensor:
+        """Return the standardized states [labelled tokens, hidden] of rows one after another, in float32."""
         states = source(numbers).float()
         mean, deviation = statistics.to(states.device)
         return (states - mean) / deviation

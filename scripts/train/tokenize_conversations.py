@@ -251,18 +251,18 @@ def step(arguments) -> None:
     write_json(folder / "ledger.json", ledger)
 
 
-def tokenize_parser(description: str):
-    """Return the command line of a step that tokenizes."""
+def tokenize_parser(description: str, files: str):
+    """Return the command line of a step that tokenizes; `files` says what it writes into its folder."""
     result = step_parser(description)
     result.add_argument("dataset", type=Path, help="dataset folder with train.jsonl, validation.jsonl and test.jsonl")
     result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
-    result.add_argument("--folder", type=Path, required=True, help="folder for the Arrow files and the ledger")
+    result.add_argument("--folder", type=Path, required=True, help=f"folder for {files}")
     return result
 
 
 def parser():
     """Return the step's command line."""
-    result = tokenize_parser(__doc__.splitlines()[0])
+    result = tokenize_parser(__doc__.splitlines()[0], "the Arrow files and the ledger")
     result.add_argument("--images", type=Path, help="folder where records find their images (default: the dataset's)")
     return result
 

@@ -226,7 +226,7 @@ def step(arguments) -> None:
 
 def parser():
     """Return the step's command line."""
-    return tokenize_parser(__doc__.splitlines()[0])
+    return tokenize_parser(__doc__.splitlines()[0], "the Arrow files, the labels and the ledger")
 
 
 main = step_main(step, parser)

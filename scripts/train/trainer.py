@@ -101,7 +101,9 @@ class SpanTrainer(Resumable, transformers.Trainer):
         self.class_weights = torch.tensor(class_weights)
         self.trained, self.evaluated = torch.zeros(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
         options["args"].label_names = ["labels"]
-        super().__init__(model=get_peft_model(model, peft_config) if peft_config else model, **options)
+        if peft_config:
+            model = get_peft_model(model, peft_config)
+        super().__init__(model=model, **options)
         self.model_accepts_loss_kwargs = True  # the loss below divides by the tokens of the whole effective batch
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

@@ -42,17 +42,22 @@ class VisionTrainer(Trainer):
 
     def create_optimizer(self, model=None) -> torch.optim.Optimizer:
         """Create the optimizer; each part with its own rate becomes a parameter group, with the same schedule."""
-        made = self.optimizer is not None
+        exists = self.optimizer is not None
         optimizer = super().create_optimizer(model)
-        if not made:
-            names = ((f".{name}", parameter) for name, parameter in (model or self.model).named_parameters())
-            part_of = {parameter: part for name, parameter in names for part in self.part_rates if f".{part}." in name}
-            optimizer.param_groups[:] = [
-                {**group, "lr": self.part_rates.get(part, group["lr"]), "params": parameters}
-                for part in (None, *self.part_rates)
-                for group in optimizer.param_groups
-                if (parameters := [p for p in group["params"] if part_of.get(p) == part]) or part is None
-            ]
+        if exists:
+            return optimizer
+        part_of = {}
+        for name, parameter in (model or self.model).named_parameters():
+            for part in self.part_rates:
+                if f".{part}." in f".{name}":
+                    part_of[parameter] = part
+        groups = []
+        for part in (None, *self.part_rates):  # None: parameters without a rate of their own
+            for group in optimizer.param_groups:
+                parameters = [parameter for parameter in group["params"] if part_of.get(parameter) == part]
+                if parameters or part is None:
+                    groups.append({**group, "lr": self.part_rates.get(part, group["lr"]), "params": parameters})
+        optimizer.param_groups[:] = groups
         return optimizer
 
 
@@ -62,6 +67,7 @@ class VisionTraining(TextTraining):
     trainer, reads_images = VisionTrainer, True
 
     def __init__(self, run: TrainingRun):
+        self.vision = run.settings["vision"]
         super().__init__(run)
         self.options = {"part_rates": self.part_rates()}
         # Inference has to scale images in the same way.
@@ -71,7 +77,6 @@ class VisionTraining(TextTraining):
         """Set the processor, its tokenizer and the collator."""
         if self.run.images is None:
             raise UserError("a vision run needs the folder of its images", remedy="add --images")
-        self.vision = self.settings["vision"]
         self.processor = load_processor(self.run.base, self.vision["longest_edge"])
         self.tokenizer = self.processor.tokenizer
         self.collator = partial(collate_with_images, processor=self.processor, folder=self.run.images)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, models
 
 from scripts.common.checksums import checksum_path, is_checksum_file
 from scripts.common.errors import UserError
@@ -161,3 +163,30 @@ def test_the_newest_and_the_best_are_kept_and_an_evaluated_one_goes_before_one_t
     assert [path.name for path in checkpoints_in(tmp_path)] == [names[5], names[6], *reversed(names[:5])]
     checkpoints.remove_old(tmp_path, 2, best_step=3)
     assert [path.name for path in checkpoints_in(tmp_path)] == [names[5], names[4], names[2]]
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda: Path("/dev/full").write_text("x"),
+        lambda: torch.save({"x": torch.zeros(9)}, "/dev/full"),
+        lambda: Tokenizer(models.BPE()).save("/dev/full"),
+        lambda: save_file({"x": torch.zeros(9)}, "/dev/null/x"),
+    ],
+    ids=["text", "torch", "tokenizers", "safetensors"],
+)
+def test_a_checkpoint_that_cannot_be_written_says_what_helps(tmp_path, write):
+    (tmp_path / SAVING).mkdir()
+    message = "the checkpoint of step 3 can't be written: .*; free disk space and run again"
+    with pytest.raises(UserError, match=message), checkpoints.unwritable(tmp_path, step=3):
+        write()
+    assert not (tmp_path / SAVING).exists()
+
+
+@pytest.mark.parametrize("error", [KeyError("x"), UserError("x"), RuntimeError("CUDA out of memory")])
+def test_another_error_while_a_checkpoint_is_written_is_raised_as_it_is(tmp_path, error):
+    (tmp_path / SAVING).mkdir()
+    with pytest.raises(type(error)) as raised, checkpoints.unwritable(tmp_path, step=3):
+        raise error
+    assert raised.value is error
+    assert not (tmp_path / SAVING).exists()

@@ -64,8 +64,8 @@ def test_a_sound_file_passes_and_the_report_says_what_was_compared_the_same_each
 
 
 def test_a_sound_pair_for_images_passes_and_the_report_says_what_was_compared(check_images):
-    status, line, _, report = check_images()
-    assert (status, line) == (0, "")
+    status, line, log, report = check_images()
+    assert (status, line) == (0, ""), log
     assert report["conversations"]["equal"] == len(built_in_conversations()) + 2
     images = report["images"]
     assert images["conversations"] == images["modelfile"]["equal"] == 6

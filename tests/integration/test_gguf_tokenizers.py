@@ -8,6 +8,7 @@ from tokenizers import Tokenizer, models, trainers
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoTokenizer
 
+from scripts.common.errors import UserError
 from scripts.gguf.base_tokenizer import write_tokenizer
 from scripts.gguf.fetch_converter import read_pin
 from scripts.gguf.llama import open_gguf
@@ -94,3 +95,10 @@ def test_user_defined_tokens_are_found_in_texts_but_are_not_special(tmp_path):
     tokenizer = tokenizer_of(made.written(tmp_path / "m.gguf"), tmp_path)
     assert differing(tmp_path / "m.gguf", tokenizer, ["a[INST]b", "[INST]"]) == []
     assert "[INST]" not in tokenizer.all_special_tokens
+
+
+def test_another_kind_of_tokenizer_is_refused_by_its_name(tmp_path):
+    path = language_model().with_values(tokenizer__ggml__model="bert").written(tmp_path / "m.gguf")
+    with pytest.raises(UserError, match=r"m\.gguf: tokenizer\.ggml\.model is 'bert'; 'llama' .* are supported"):
+        write_tokenizer(read_gguf(path), tmp_path)
+    assert not (tmp_path / "tokenizer.json").exists()

@@ -144,11 +144,13 @@ def test_a_bad_prompt_file_is_one_clear_line(tmp_path):
             prompts_of_file("extra", path)
 
 
-def test_the_step_takes_the_images_folder_and_the_runs_longest_edge(tiny_vision_base, vision, tmp_path):
+def test_the_step_needs_the_images_folder_and_takes_the_runs_longest_edge(tiny_vision_base, vision, tmp_path, capfd):
     pictures = vision[1].folder
     sections = {"generation": {"max_new_tokens": 4}, "vision": {"longest_edge": 84}}
     words = [tiny_vision_base, "--test", pictures / "test.jsonl", "--answers", tmp_path / "a.jsonl", "--likelihood"]
     words += [tmp_path / "l.jsonl", "--settings", json.dumps(run_settings(task="vision", **sections))]
+    assert main([*map(str, words)]) == 1
+    assert "a vision run needs the folder of its images; name it with --images" in capfd.readouterr().err
     assert main([*map(str, words), "--images", str(pictures)]) == 0
     rows = list(read_jsonl(tmp_path / "a.jsonl"))
     tokenizer = VisionTokenizer(load_processor(tiny_vision_base, 84), pictures)

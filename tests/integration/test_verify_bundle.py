@@ -124,8 +124,11 @@ def test_files_that_are_missing_too_many_or_links_are_named_and_links_not_follow
     (bundle / "README.md").symlink_to(tmp_path / "secret")
     (bundle / "folder").symlink_to(tmp_path)
     (bundle / "Modelfile").rename(bundle / "a\x1b[31m")
+    (bundle / "more").mkdir()
+    (bundle / "more/run.sh").write_text("echo\n")
     found = faults(bundle)
-    assert {line.partition(": ")[0] for line in found} == {"Modelfile", "README.md", "folder", "a\\x1b[31m"}
+    names = {"Modelfile", "README.md", "folder", "more/run.sh", "a\\x1b[31m"}
+    assert {line.partition(": ")[0] for line in found} == names
     assert sum("is a link" in line for line in found) == 2
 
 

@@ -9,11 +9,11 @@ from safetensors.torch import load_file
 from transformers import AutoModelForImageTextToText
 
 from scripts.common.errors import UserError
-from scripts.common.files import check_manifest
+from scripts.common.files import check_manifest, read_json
 from scripts.common.vision import load_processor
 from scripts.train.batches import load_rows
 from scripts.train.vision_training import PICTURES, collate_with_images
-from tests.support.training import make_data, run_settings, train_in
+from tests.support.training import make_data, run_settings, train_in, train_step
 
 ALL = {"train_projector": True, "train_vision_tower": True}
 PARTS = ("language_model", "vision_tower", "multi_modal_projector")
@@ -65,9 +65,22 @@ def test_training_lowers_the_loss_and_counts_the_images(data, train, tmp_path):
         ({"train_vision_tower": True}, {"language_model", "vision_tower"}),
     ],
 )
-def test_only_the_wanted_parts_are_trained(train, tiny_vision_base, tmp_path, vision, parts):
+def test_only_the_wanted_parts_are_trained_and_a_frozen_tower_has_no_backward_pass(
+    train, tiny_vision_base, tmp_path, monkeypatch, vision, parts
+):
+    needs_gradients, load = [], AutoModelForImageTextToText.from_pretrained
+
+    def load_with_hook(*arguments, **options):
+        model = load(*arguments, **options)
+        layer = model.model.vision_tower.transformer.layers[0]
+        layer.register_forward_hook(lambda module, inputs, output: needs_gradients.append(output.requires_grad))
+        return model
+
+    monkeypatch.setattr(AutoModelForImageTextToText, "from_pretrained", load_with_hook)
     training = {"max_steps": 2, "gradient_checkpointing": len(parts) == 1, "precision": "bf16", **CONSTANT}
     train(vision=vision, training=training)
+    assert needs_gradients
+    assert any(needs_gradients) == ("vision_tower" in parts)
     tensors, base = adapter_of(tmp_path), load_file(tiny_vision_base.parent / "model.safetensors")
     assert parts_of(tensors) == parts
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
@@ -129,3 +142,11 @@ def test_only_the_named_modules_of_the_language_model_are_trained(train, tmp_pat
 def test_modules_that_are_not_there_are_one_line(train, name):
     with pytest.raises(UserError, match=f"no module of the language model is called '{name}'"):
         train(lora={"target_modules": [name]}, vision={"train_vision_tower": True})
+
+
+def test_the_step_needs_the_folder_of_the_images(data, tiny_vision_base, tmp_path, capfd):
+    settings = settings_of(training={"max_steps": 1})
+    assert train_step(data, tiny_vision_base, tmp_path, settings) == 1
+    assert "a vision run needs the folder of its images; add --images" in capfd.readouterr().err
+    assert train_step(data, tiny_vision_base, tmp_path, settings, "--images", data / "dataset") == 0
+    assert read_json(tmp_path / "training.json")["images"] == 12
