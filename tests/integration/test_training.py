@@ -1,6 +1,9 @@
 """Training on a very small model: what it learns from, what is refused, and what it leaves."""
 
 import math
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,6 +22,7 @@ from scripts.train.tokenize_conversations import tokenize_dataset
 from scripts.train.training_run import curve_rows
 from scripts.train.training_step import only_training_in
 from tests.support.chat_templates import template_text
+from tests.support.project import ROOT
 from tests.support.tiny_model import changed_base
 from tests.support.training import make_data, run_in, run_settings, train_in, train_step
 
@@ -148,6 +152,20 @@ def test_rows_that_can_not_be_trained_on_stop_the_build_before_any_training(
         base = write_manifest(base.parent, **{key: value for key, value in read_json(base).items() if key != "files"})
     with pytest.raises(UserError, match=message):
         tokenize_dataset(data / "dataset", base, tmp_path / "tokens", run_settings(tokens=tokens)["tokens"])
+
+
+def test_a_step_on_a_cpu_computes_deterministically_and_does_not_import_torchs_compiler():
+    code = """
+import sys
+from scripts.common.threads import use_threads
+use_threads(1)
+import torch
+print(torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
+print(torch.get_num_threads(), "torch._inductor" in sys.modules)
+"""
+    env_vars = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], env=env_vars, capture_output=True, text=True)
+    assert done.stdout == "True True\n1 False\n", done.stderr
 
 
 def test_logits_are_computed_only_where_a_token_is_trained(tiny_base, monkeypatch):
