@@ -164,7 +164,7 @@ class Vision:
             mtmd_cpp.mtmd_input_chunks_free(handle)
 
     def conversation(self, model: "Llama", messages: list[dict], folder: Path):
-        """Return a context manager for the chunks of a conversation, whose images are in a dataset's folder."""
+        """Return a context manager for the chunks of a conversation; `folder` contains its images."""
         images = [prepared_image(load_image(folder, name), self.image_spec) for name in images_of(messages)]
         return self.chunks(model, llama.chat_text(model, with_markers(messages)), images)
 

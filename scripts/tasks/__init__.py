@@ -10,7 +10,7 @@ from dataclasses import dataclass
 class Task:
     """Which runs a task has, and where rules, steps and bundle differ for it.
 
-    The defaults are those of a task whose answers are text.
+    The defaults fit a task that answers with text.
 
     - `methods`: the values of a run's `method`
     - `section`: the section of a run that only this task has

@@ -120,7 +120,7 @@ class LiveFeatures:
 class SplitCache:
     """A split's hidden states on disk: rows by length, and within a row depth by depth; `hidden` is their size.
 
-    A JSON file next to them has the rows so far, whose states are flushed, and the seconds that they took.
+    A JSON file beside it records how many rows have been written to disk, and the seconds that this took.
     """
 
     def __init__(self, folder: Path, split: str, rows: Rows, hidden: int, dtype: torch.dtype, depths: int):
@@ -194,9 +194,9 @@ class SplitCache:
 def standardized(
     source: Callable[[list[int]], torch.Tensor], statistics: torch.Tensor
 ) -> Callable[[list[int]], torch.Tensor]:
-    """Return a function like `source` whose states are standardized by mean and deviation over the training split.
+    """Return a function like `source` that returns standardized states: (states - mean) / deviation.
 
-    `statistics` has mean and deviation [2, hidden] in float32.
+    `statistics` has mean and deviation over the training split [2, hidden] in float32.
     """
 
     def features(numbers: list[int]) -> torch.Tensor:

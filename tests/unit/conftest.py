@@ -17,7 +17,7 @@ def stage(tmp_path: Path, capsys: pytest.CaptureFixture) -> Stage:
 
 @pytest.fixture
 def scontrol(tmp_path: Path) -> dict[str, str]:
-    """An environment in whose path is a scontrol, which profiles/slurm asks."""
+    """Environment variables; PATH leads to a `scontrol` for the check in profiles/slurm (real ones: tests/system)."""
     program = tmp_path / "bin/scontrol"
     program.parent.mkdir()
     program.write_text("#!/bin/sh\necho 'MinJobAge = 300 sec'\n")
