@@ -20,6 +20,8 @@ Statistic = Literal[
 ]  # fmt: skip
 MODULES = ("similarity", "diversity", "style", "entities")  # of scripts/score, in the order of reports
 SHARES = ("yes_no", "share", "f1", "f1_macro", "f1_weighted")  # in [0, 1]; 0 or 1 only if all records agree
+# Keys of earlier versions, each with the one in its place.
+RENAMED = {"repetition_across": "repetition_recent"}
 UNITS = {**dict.fromkeys(SHARES, "%"), "p50": "s", "p95": "s"}
 KNOWN = {
     "direction": get_args(Direction),

@@ -14,7 +14,15 @@ from scripts.score.reference import Reference, read_reference
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from scripts.score.similarity import signatures
 from tests.support.data import load
-from tests.support.score_fixtures import answer_rows, babble, first_half, likelihood_rows, scored, write_rows
+from tests.support.score_fixtures import (
+    answer_rows,
+    babble,
+    first_half,
+    likelihood_rows,
+    record_rows,
+    scored,
+    write_rows,
+)
 
 TABLE = load("metrics.yaml")
 SETTINGS = {
@@ -108,7 +116,7 @@ def test_seconds_and_answers_that_are_finished_which_an_empty_one_is_not():
     assert measured("finished", answers).rows == [[1], [0], [0], [0], [1]]
 
 
-@pytest.mark.parametrize("metric", ["distinct_1", "distinct_2", "repetition_across"])
+@pytest.mark.parametrize("metric", ["distinct_1", "distinct_2"])
 def test_the_influence_of_a_record_is_what_the_metric_loses_without_it(metric):
     answers = ["a b c d e", "a b c d f g", "c d e f g", "u v w x y", "u v w x z a"]
     whole = value(metric, of(*answers))
@@ -116,6 +124,23 @@ def test_the_influence_of_a_record_is_what_the_metric_loses_without_it(metric):
     mean = sum(without) / len(without)
     expected = [whole + (len(answers) - 1) * (mean - other) for other in without]
     assert [row[0] for row in measured(metric, of(*answers)).rows] == pytest.approx(expected)
+
+
+def test_repetition_looks_five_answers_back_in_the_order_of_match_and_minute_or_of_the_raw_lines():
+    said = {"a": ["X Y Z", "I J K", "c c c", "d d d", "e e e"], "b": ["X Y Z", "f f f", "I J K"]}
+    minutes = {"a": ["9'", "12'", "45'", "45'+2", "46'"], "b": [1, "1'+1", "90'+10"]}
+    told = [(url, minutes[url][i], text) for url, texts in said.items() for i, text in enumerate(texts)]
+    order = (7, 2, 5, 0, 6, 3, 1, 4)
+    urls, times, texts = zip(*(told[place] for place in order), strict=True)
+    answers = of(*texts).answers
+    by_column = record_rows(answers, url=urls, time=times)
+    by_line = [{**row, "origin": f"raw.json:{place + 8}"} for row, place in zip(by_column, order, strict=True)]
+    by_group = [{**row, "origin": f"raw.json:9#{place + 8}"} for row, place in zip(by_column, order, strict=True)]
+    by_group = [{**row, "group": url} for row, url in zip(by_group, urls, strict=True)]
+    for records, order_by in ((by_column, ("url", "time")), (by_line, ()), (by_group, ())):
+        data = ScoringInput(answers, records={row["id"]: row for row in records}, order_by=order_by)
+        # X Y Z is said five answers later again, in the next match, and I J K six answers later.
+        assert measured("repetition_recent", data).rows == [[int(place == 5)] for place in order]
 
 
 def test_assistants_are_known_by_what_they_say_and_no_fan_is_taken_for_one():
