@@ -9,7 +9,7 @@ from scripts.common.records import Record, content_id
 from scripts.config.runs import ASSISTANT_PHRASES
 from scripts.score.bootstrap import estimate
 from scripts.score.measure import measured, single_values
-from scripts.score.metrics import METRICS
+from scripts.score.metrics import METRICS, has_quality_gate
 from scripts.score.reference import Reference, read_reference
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from scripts.score.similarity import signatures
@@ -18,6 +18,7 @@ from tests.support.score_fixtures import (
     answer_rows,
     babble,
     first_half,
+    gate,
     likelihood_rows,
     record_rows,
     scored,
@@ -141,6 +142,22 @@ def test_repetition_looks_five_answers_back_in_the_order_of_match_and_minute_or_
         data = ScoringInput(answers, records={row["id"]: row for row in records}, order_by=order_by)
         # X Y Z is said five answers later again, in the next match, and I J K six answers later.
         assert measured("repetition_recent", data).rows == [[int(place == 5)] for place in order]
+
+
+@pytest.mark.parametrize(
+    ("metric", "variant", "expected"),
+    [
+        ("perplexity", "shipped", True),
+        ("chrf", "q4_k_m", True),
+        ("perplexity", "adapter", False),
+        ("finished", "shipped", False),
+        ("style_overlap", "shipped", False),
+    ],
+)
+def test_a_gate_of_quality_is_on_the_shipped_variant_and_compares_with_expected_answers(metric, variant, expected):
+    other = gate("length_mean")
+    assert has_quality_gate({"a": other, "b": gate(metric, variant=variant)}, "q4_k_m") is expected
+    assert not has_quality_gate({}, "q4_k_m")
 
 
 def test_assistants_are_known_by_what_they_say_and_no_fan_is_taken_for_one():
