@@ -278,7 +278,7 @@ class Score(Section):
         description="Price of an hour of the machine, in any currency: for the cost of answers, and for the bundle's "
         "estimate of the cost of the run.",
     )
-    bootstrap: int = Field(1000, ge=100, description="Resamples for the 95 % intervals.")
+    bootstrap: int = Field(10_000, ge=100, description="Resamples for the 95 % intervals.")
     seed: int = Field(0, ge=0, description="Seed of the resampling.")
 
 

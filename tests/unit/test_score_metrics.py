@@ -7,7 +7,7 @@ from sacrebleu.metrics import BLEU, CHRF
 
 from scripts.common.records import Record, content_id
 from scripts.config.runs import ASSISTANT_PHRASES
-from scripts.score.bootstrap import estimate
+from scripts.score.intervals import interval
 from scripts.score.measure import measured, single_values
 from scripts.score.metrics import METRICS, has_quality_gate
 from scripts.score.reference import Reference, read_reference
@@ -40,7 +40,7 @@ def of(*answers: str, expected: str | None = "Le but !", completions=None, **set
 
 
 def value(metric: str, data: ScoringInput) -> float:
-    return estimate(METRICS[metric].statistic, measured(metric, data).rows, 200).value
+    return interval(METRICS[metric].statistic, measured(metric, data).rows).value
 
 
 @pytest.mark.parametrize(("metric", "answers", "values"), TABLE["single"])
