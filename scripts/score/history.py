@@ -4,8 +4,7 @@ import datetime
 from pathlib import Path
 
 from scripts.common.files import canonical_sha256, read_jsonl, write_jsonl
-from scripts.score.metrics import METRICS
-from scripts.score.statistics import QUANTILES
+from scripts.score.metrics import METRICS, QUANTILES
 
 NAME = "verdicts.jsonl"  # in the folder of each run
 

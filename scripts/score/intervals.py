@@ -22,8 +22,8 @@ import numpy as np
 
 from scripts.score.bootstrap import studentized, studentized_variation
 from scripts.score.interval_kinds import Constant, Interval, Paired, Percentile, Proportion, Standard, identity
-from scripts.score.metrics import SHARES
-from scripts.score.statistics import QUANTILES, value_of_sums
+from scripts.score.metrics import QUANTILES, SHARES
+from scripts.score.statistics import value_of_sums
 
 FEW_UNITS = 5  # with fewer groups no gate is decided
 MOST_RESAMPLED = 2000  # with more records the studentized bootstrap equals Student's t
