@@ -203,7 +203,7 @@ def test_answers_to_images_list_every_mismatch_with_its_error_rate(tmp_path):
     rates = [error["scores"]["character_error_rate"] for error in found]
     assert rates == sorted(rates, reverse=True)
     near = next(error for error in found if error["answer"] == "title 1.")
-    assert "differs in case, punctuation or spacing only" in near["faults"]
+    assert "differs in case, punctuation, spacing or forms of characters only" in near["faults"]
     assert len(errors("Title?")) == 25
     assert len(errors("Title?", metrics=["exact_match", "character_error_rate"])) == 39
 
