@@ -175,6 +175,13 @@ def types_of_quants(wildcards):
     )
 
 
+def scored_gguf_files(wildcards):
+    """Return a run's GGUF files that answer the prompts."""
+    run = section("run", wildcards)
+    quants = [quant for quant in gguf_quants(run) if quant in answer_variants(run)]
+    return collect("<results>/runs/{trained_by}/gguf/{quant}.gguf", trained_by=TRAINED_BY[wildcards.run], quant=quants)
+
+
 def shipped_model(wildcards):
     """Return the model in a run's bundle: a GGUF file, or the manifest of a token classifier."""
     gguf = f"gguf/{shipped_variant(section('run', wildcards))}.gguf"

@@ -100,7 +100,7 @@ rule decide_verdict:
 
 
 rule write_run_report:
-    """Write a page on a run: verdict, metrics, curve, answers side by side, and the worst answers."""
+    """Write a page on a run: verdict, telling answers, metrics, curve, and all answers."""
     input:
         scores=scored_files("<results>/runs/{run}/scores/{variant}.json"),
         answers=scored_files("<results>/runs/{run}/answers/{variant}.jsonl"),
@@ -110,6 +110,7 @@ rule write_run_report:
         training=branch(is_trained, then=path_of("<results>/runs/{trained_by}/training.json")),
         images=images_of_run,
         types=types_of_quants,
+        gguf=scored_gguf_files,
         base=base_manifest,
     output:
         page=reported("<results>/runs/{run}/report.html", "run", "Scores", run="{run}", what="report"),
@@ -133,7 +134,7 @@ rule write_run_report:
         r"""
         python {params.code:q} --scores {input.scores:q} --answers {input.answers:q} --errors {input.errors:q} \
             --verdict {input.verdict:q} {params.options:q} {params.images:q} \
-            --types {input.types:q} --manifest {input.base:q} --page {output.page:q} \
+            --types {input.types:q} --gguf {input.gguf:q} --manifest {input.base:q} --page {output.page:q} \
             --settings {params.settings:q} --log {log:q}
         """
 

@@ -6,7 +6,7 @@ from scripts.common.files import read_jsonl
 from scripts.score.entity_errors import KINDS
 from scripts.score.entity_rows import EntityRow, Span
 from scripts.score.entity_tables import shares
-from scripts.score.shown import whiskers
+from scripts.score.pictures import whiskers
 
 EXAMPLES = 5
 CUT = {"text": "…", "label": None}

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from scripts.common.files import canonical_sha256, read_jsonl, write_jsonl
 from scripts.score.metrics import METRICS, QUANTILES
+from scripts.score.shown import shown
 
 NAME = "verdicts.jsonl"  # in the folder of each run
 
@@ -24,11 +25,14 @@ def measures_time(metric: str) -> bool:
 
 
 class History:
-    """The verdicts on a run's results so far; each row has "date", "run", "dataset", "records", "verdict", "gates" and
-    "look" (`look_of`). A look at the same results is the same look."""
+    """The verdicts on a run's results so far.
+
+    Each row has "date", "run", "dataset", "records", "verdict", "gates", "look" (`look_of`), "shipped", and
+    "values", those of the gates' metrics for what is shipped. A look at the same results is the same look.
+    """
 
     def __init__(self, path: Path, scores: dict[str, dict], dataset: str):
-        self.path, self.dataset, self.look = path, dataset, look_of(scores)
+        self.path, self.dataset, self.look, self.scores = path, dataset, look_of(scores), scores
         self.records = max((found["records"] for found in scores.values()), default=0)
         self.rows = list(read_jsonl(path)) if path.exists() else []
         self.others = [row for row in self.rows if row["look"] != self.look]
@@ -50,8 +54,31 @@ class History:
             "verdict": decided["verdict"],
             "gates": sorted(gate["name"] for gate in decided["gates"]),
             "look": self.look,
+            "shipped": decided["shipped"],
+            "values": {gate["metric"]: self.value(decided["shipped"], gate["metric"]) for gate in decided["gates"]},
         }
         write_jsonl(self.path, [*self.others, row])
+
+    def value(self, variant: str, metric: str) -> float | None:
+        """Return a metric's value."""
+        found = self.scores[variant]["metrics"].get(metric) if variant in self.scores else None
+        return found and found["value"]
+
+
+def since_last(path: Path) -> str | None:
+    """Return in one line what changed from the last but one look at a run's results to the last; None for the first."""
+    rows = list(read_jsonl(path)) if path.exists() else []
+    if len(rows) < 2:
+        return None
+    before, now = rows[-2:]
+    lines = [
+        f"{key} {before[key]} → {now[key]}" for key in ("verdict", "shipped", "records") if before[key] != now[key]
+    ]
+    for metric in (name for name in now["values"] if name in before["values"]):
+        texts = [shown(metric, row["values"][metric]) for row in (before, now)]
+        if texts[0] != texts[1]:
+            lines.append(f"{METRICS[metric].title} {texts[0]} → {texts[1]}")
+    return f"Since {before['date']}: {'; '.join(lines) or 'no metric of the gates changed'}."
 
 
 def earlier_verdicts(runs: Path, run: str, dataset: str) -> list[dict]:

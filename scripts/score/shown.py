@@ -1,4 +1,4 @@
-"""Format values of metrics, and place them on dot-and-whisker plots."""
+"""Format values of metrics."""
 
 from scripts.score.metrics import METRICS
 
@@ -47,19 +47,3 @@ def number(value: float, signed: bool = False) -> str:
         text = f"{size:,.{digits}f}".replace(",", "\u202f")
     negative = value < 0 and any(digit in text for digit in "123456789")
     return ("−" if negative else "+" if signed and size else "") + text
-
-
-def whiskers(estimates: list[dict | None], marks: list[float] = ()) -> dict:
-    """Return dot-and-whisker positions in percent of the width, one per estimate (None: no value)."""
-    keys = ("value", "low", "high")
-    values = [found[key] for found in estimates if found for key in keys if found[key] is not None] + list(marks)
-    if not values:
-        return {"rows": [None for _ in estimates], "marks": []}
-    margin = (max(values) - min(values) or abs(max(values)) or 1.0) * 0.04
-    low, high = min(values) - margin, max(values) + margin
-
-    def place(value: float | None) -> float | None:
-        return None if value is None else round(100 * (value - low) / (high - low), 2)
-
-    rows = [found and {key: place(found[key]) for key in keys} for found in estimates]
-    return {"rows": rows, "marks": [place(mark) for mark in marks]}

@@ -1,15 +1,16 @@
-"""Prompts with the answers of every variant, for the report."""
+"""Prompts with the answers of the variants, for the report: three telling ones, and some of each prompt set."""
 
 from itertools import zip_longest
 from pathlib import Path
 
-from scripts.common.html import thumbnail
+from scripts.common.html import image_names, thumbnail
 from scripts.common.records import images_of, text_of
 from scripts.score.columns import MAIN
 from scripts.score.entity_pages import marked, notes_of
 from scripts.score.entity_rows import entity_row
 from scripts.score.metrics import METRICS
 from scripts.score.shown import shown
+from scripts.score.word_diff import word_diff
 
 PROMPTS = 12
 LONGEST = 320  # pixels of an image's longer side
@@ -23,13 +24,25 @@ def question(messages: list[dict]) -> tuple[str, str]:
     return "\n".join(text for role, text in texts if role == "system"), asked
 
 
-def pictures_of(messages: list[dict], folder: Path | None) -> list[dict]:
-    """Return {"name", "source"} of the images of a question: each reduced, as a data URI, or None if it is missing."""
-    paths = {name: folder / name for name in images_of(messages)} if folder else dict.fromkeys(images_of(messages))
-    return [
-        {"name": name, "source": thumbnail(path, LONGEST) if path and path.is_file() else None}
-        for name, path in paths.items()
-    ]
+class Pictures:
+    """The images of a dataset, in its result folder (None: there are none)."""
+
+    def __init__(self, folder: Path | None):
+        self.folder, self.names = folder, image_names(folder) if folder else {}
+
+    def of(self, messages: list[dict]) -> list[dict]:
+        """Return {"name", "source"} of the images of a question.
+
+        The name is that in the data, the source the reduced image as a data URI, or None if it is missing.
+        """
+        paths = {name: self.folder / name if self.folder else None for name in images_of(messages)}
+        return [
+            {
+                "name": self.names.get(name, name),
+                "source": thumbnail(path, LONGEST) if path and path.is_file() else None,
+            }
+            for name, path in paths.items()
+        ]
 
 
 def in_turn(rows: list[dict], limit: int) -> list[int]:
@@ -58,16 +71,51 @@ def grouped(answers: list[tuple[str, dict, str]]) -> list[dict]:
                 "variants": [variant for variant, _, _ in equal],
                 "text": text,
                 "pieces": found and found.valid and marked(found.text, found.found),
+                "diff": None,
                 "note": ", ".join(filter(None, notes)),
             }
         )
     return entries
 
 
-def samples(answers: dict, scores: dict[str, dict], left_out: tuple[str, ...], images: Path | None) -> list[dict]:
+def telling(answers: dict, scores: dict[str, dict], shipped: str, pictures: Pictures) -> list[dict]:
+    """Return the best and the worst answer of the shipped variant and the one most changed from base, with base's.
+
+    They are chosen by the main metric of the single records. Without any value it is the first record. Each answer has
+    its `diff` from the expected one.
+    """
+    rows, kind = answers[shipped]["test"], scores[shipped]["answer_kind"]
+    metric = MAIN[kind]
+    values, before = (
+        dict(enumerate(scores.get(name, {}).get("per_record", {}).get(metric) or [])) for name in (shipped, "base")
+    )
+    sign = -1 if METRICS[metric].direction == "lower" else 1
+    order = sorted((place for place in values if values[place] is not None), key=lambda place: -sign * values[place])
+    picked: dict[int, str] = {}
+    if order and values[order[0]] == values[order[-1]]:
+        picked[order[0]] = "First record: all answers have the same value"
+    elif order:
+        picked = {order[0]: "Best", order[-1]: "Worst"}
+    moved = {place: abs(values[place] - before[place]) for place in order if before.get(place) is not None}
+    if shipped != "base" and (left := [place for place in moved if place not in picked and moved[place] > 0]):
+        picked[max(left, key=moved.get)] = "Most changed from base"
+    if not picked and rows:
+        picked[0] = "First record: without a value for each answer there is no best or worst"
+    shown_answers = {name: answers[name] for name in dict.fromkeys(("base", shipped)) if name in answers}
+    found = []
+    for place, title in picked.items():
+        prompt = sample(shown_answers, scores, "test", place, rows[place], pictures)
+        for answer in prompt["answers"]:
+            if prompt["expected"] is not None and not prompt["pieces"]:
+                answer["diff"] = word_diff(answer["text"], prompt["expected"], scores[shipped]["language"])
+        found.append({"title": title, "differs": any(answer["diff"] for answer in prompt["answers"]), **prompt})
+    return found
+
+
+def samples(answers: dict, scores: dict[str, dict], left_out: tuple[str, ...], pictures: Pictures) -> list[dict]:
     """Return some prompts with every variant's answer for each prompt set that is not left out.
 
-    `answers` maps variant to prompt set to rows, in the same order in every variant; `images` is the images' folder.
+    `answers` maps variant to prompt set to rows, in the same order in every variant.
     """
     first = next(iter(answers.values()))
     return [
@@ -75,14 +123,16 @@ def samples(answers: dict, scores: dict[str, dict], left_out: tuple[str, ...], i
             "name": name,
             "total": len(rows),
             "labels": len({row["label"] for row in rows}) > 1,
-            "prompts": [sample(answers, scores, name, index, rows[index], images) for index in in_turn(rows, PROMPTS)],
+            "prompts": [
+                sample(answers, scores, name, place, rows[place], pictures) for place in in_turn(rows, PROMPTS)
+            ],
         }
         for name, rows in first.items()
         if rows and name not in left_out
     ]
 
 
-def sample(answers: dict, scores: dict[str, dict], name: str, index: int, asked: dict, images: Path | None) -> dict:
+def sample(answers: dict, scores: dict[str, dict], name: str, index: int, asked: dict, pictures: Pictures) -> dict:
     """Return one prompt with every variant's answer to it."""
     system, text = question(asked["messages"])
     given = []
@@ -97,7 +147,7 @@ def sample(answers: dict, scores: dict[str, dict], name: str, index: int, asked:
         "asked": text,
         "pieces": entities and marked(entities.text, entities.gold),
         "reworded": entities and text != entities.text,
-        "images": pictures_of(asked["messages"], images),
+        "images": pictures.of(asked["messages"]),
         "label": asked["label"],
         "expected": asked["expected"],
         "answers": grouped(given),

@@ -14,11 +14,13 @@ from scripts.common.files import read_json, write_text
 from scripts.common.html import write_page
 from scripts.score.board import boards, csv_columns, csv_row, display
 from scripts.score.metrics import METRICS
+from scripts.score.pictures import whiskers
 from scripts.score.read_scores import read_scores
 from scripts.score.shown import in_a_sentence
 from scripts.score.stand_in import base_name
 
 PAGES = Path(__file__).parent / "pages"
+COLUMNS = 5  # of the short table
 
 
 def csv_text(all_boards: list[dict]) -> str:
@@ -28,6 +30,27 @@ def csv_text(all_boards: list[dict]) -> str:
     writer.writerow(csv_columns())
     writer.writerows(csv_row(board, row) for board in all_boards for row in board["rows"])
     return text.getvalue()
+
+
+def short_table(board: dict) -> dict:
+    """Return a board's short table: of each run the variant that its verdict is about, best first.
+
+    The columns are the ranking metric and those of the gates of the runs, the first few; each row has a chart of the
+    ranking metric, on a scale that all rows share.
+    """
+    rows = [row for row in board["rows"] if row["variant"] == row["verdict"]["shipped"]]
+    gated = [gate["metric"] for row in rows for gate in row["verdict"]["gates"]]
+    metrics = [metric for metric in dict.fromkeys([board["ranked_by"], *gated]) if metric]
+    ranks = [row["rank"] for row in rows]
+    estimates = [row["cells"][board["ranked_by"]] if board["ranked_by"] else None for row in rows]
+    charts = whiskers(estimates)["rows"]
+    return {
+        "columns": metrics[:COLUMNS],
+        "rows": [
+            {**row, "rank": ranks.index(row["rank"]) + 1 if row["rank"] else None, "chart": chart}
+            for row, chart in zip(rows, charts, strict=True)
+        ],
+    }
 
 
 def step(arguments) -> None:
@@ -42,7 +65,8 @@ def step(arguments) -> None:
         runs.append({**run, "model": base_name(run["model"], manifest)})
     all_boards = boards(runs, scores, verdicts)
     write_text(arguments.csv, csv_text(all_boards))
-    values = {"runs": runs, "verdicts": verdicts, "boards": all_boards}
+    short = [{**board, "short": short_table(board)} for board in all_boards]
+    values = {"verdicts": verdicts, "boards": short}
     functions = {"METRICS": METRICS, "display": display, "in_a_sentence": in_a_sentence}
     write_page(arguments.page, "leaderboard.html", PAGES, title="Leaderboard", **values, **functions)
 

@@ -1,4 +1,4 @@
-"""Write the report of one run: verdict, metrics with intervals, curve, answers side by side, worst answers.
+"""Write the report of one run: verdict, gates, telling answers, metrics with intervals, training, all answers.
 
     python scripts/score/write_run_report.py --scores scores/*.json --answers answers/*.jsonl --errors errors/*.jsonl \
         --verdict verdict.json --manifest models/base/manifest.json --page report.html --settings @settings.json
@@ -17,48 +17,84 @@ from scripts.score.board import cell, display, mark, marked_metrics, ranking_met
 from scripts.score.columns import columns_of, left_aside
 from scripts.score.entity_pages import entity_section
 from scripts.score.gates import described
+from scripts.score.history import NAME, earlier_verdicts, since_last
+from scripts.score.interval_kinds import LEVEL
 from scripts.score.metrics import METRICS
+from scripts.score.pictures import gate_picture, ladder, whiskers
 from scripts.score.read_scores import read_variants
 from scripts.score.scoring_input import read_answers
-from scripts.score.shown import shown, whiskers
-from scripts.score.side_by_side import pictures_of, question, samples
+from scripts.score.shown import number, shown
+from scripts.score.side_by_side import Pictures, question, samples, telling
 from scripts.score.stand_in import base_name
 from scripts.score.strategies import strategy_section
 
 PAGES = Path(__file__).parent / "pages"
 WORST = 8
+FURTHER = 5  # metrics that are shown besides those of the gates
+FEW_GROUPS = 10
 RAN_OUT = ("out of memory", "killed when the machine ran out of memory")  # as scripts/train/oom_retry.py writes it
 
 
-def metric_cards(scores: dict[str, dict], verdict: dict) -> tuple[list[dict], dict[str, list[str]]]:
-    """Return (metrics with a value, titles of metrics without one by reason), those of tables first."""
-    aside = left_aside(list(scores.values()), verdict["gates"])
-    cards: list[dict] = []
-    absent: dict[str, list[str]] = {}
+def metric_cards(scores: dict[str, dict], verdict: dict) -> tuple[list[dict], list[str], dict[str, list[str]]]:
+    """Return metrics with a value, the titles of those that are 0 everywhere, and by reason of those without a value.
+
+    The metrics of the gates come first (without a gate the ranking metric), then those of tables; `decides` marks them.
+    """
+    found = list(scores.values())
+    marked = marked_metrics(verdict["gates"], ranking_metric([{"scores": each} for each in found]))
+    aside = left_aside(found, verdict["gates"])
     compared = {
         metric: {
-            variant: cell(metric, found, None if variant == "base" else scores.get("base"))
-            for variant, found in scores.items()
+            variant: cell(metric, each, None if variant == "base" else scores.get("base"))
+            for variant, each in scores.items()
         }
-        for metric in dict.fromkeys([*columns_of(list(scores.values())), *METRICS])
+        for metric in sorted([*marked, *columns_of(found), *METRICS], key=lambda name: name in aside)
     }
-    ranking = ranking_metric([{"scores": found} for found in scores.values()])
-    mark(found for metric in marked_metrics(verdict["gates"], ranking) for found in compared[metric].values())
+    mark(each for metric in marked for each in compared[metric].values())
+    cards: list[dict] = []
+    zero: list[str] = []
+    absent: dict[str, list[str]] = {}
     for metric, cells in compared.items():
-        estimates = [found if found["value"] is not None else None for found in cells.values()]
+        estimates = [each if each["value"] is not None else None for each in cells.values()]
         if not any(estimates):
             absent.setdefault(next(iter(cells.values()))["reason"], []).append(METRICS[metric].title)
+            continue
+        if metric not in marked and not any(each and each["value"] for each in estimates):
+            zero.append(METRICS[metric].title)
             continue
         base = cells.get("base", {}).get("value")
         cards.append(
             {
                 "metric": METRICS[metric],
-                "aside": metric in aside,
+                "decides": metric in marked,
                 "chart": whiskers(estimates, [] if base is None else [base]),
-                "rows": [{**display(metric, found), "variant": variant} for variant, found in cells.items()],
+                "rows": [{**display(metric, each), "variant": variant} for variant, each in cells.items()],
             }
         )
-    return cards, absent
+    return cards, zero, absent
+
+
+def gate_notes(gate: dict) -> list[str]:
+    """Return what to know beside a judged gate: the power of its test records, few groups, and its level."""
+    notes = []
+    if gate["smallest"] is not None:
+        size = f"{number(100 * gate['smallest'])} %" if gate["relative"] else shown(gate["metric"], gate["smallest"])
+        notes.append(f"With 80 % power, these {gate['n']} records show a difference of {size} from the threshold.")
+    if gate["groups"] and gate["groups"] < FEW_GROUPS:
+        notes.append(f"{gate['groups']} groups, fewer than {FEW_GROUPS}: the interval is rough.")
+    if gate["level"] > LEVEL:
+        notes.append(f"As one of several looks or gates it fails only at a level of {100 * gate['level']:.4g} %.")
+    return notes
+
+
+def interval_note(groups: list | None, by: str | None) -> str:
+    """Return the sentence that says what a run's intervals are about; `groups` has the group of each test record."""
+    if groups is None:
+        return "The dataset has no group_by, so the intervals are about further records of the same sources."
+    count = len(set(groups))
+    few = f" Fewer than {FEW_GROUPS} are few: the intervals are rough." if count < FEW_GROUPS else ""
+    column = f" by {by}" if by else ""
+    return f"The intervals are about further groups; the test records have {count} groups{column}.{few}"
 
 
 def label_section(scores: dict, style: bool) -> dict | None:
@@ -79,9 +115,20 @@ def label_section(scores: dict, style: bool) -> dict | None:
     }
 
 
-def training_notes(facts: dict) -> list[str]:
-    """Return a sentence for each time the training ran out of memory; `facts` is the content of training.json."""
+def training_notes(facts: dict, price_per_hour: float | None) -> list[str]:
+    """Return what a training took, and a sentence for each time that it ran out of memory.
+
+    `facts` is the content of training.json, `price_per_hour` the run's `score.price_per_hour`.
+    """
     notes = []
+    if "seconds" in facts:
+        energy, hours = facts["energy"], facts["seconds"] / 3600
+        used = "not measured" if energy["joules"] is None else f"{number(energy['joules'] / 3600)} Wh"
+        why = ", ".join(energy["missing" if energy["joules"] is None else "meters"])
+        price = "not known: score.price_per_hour is not given"
+        cost = price if price_per_hour is None else number(hours * price_per_hour)
+        took = f"{facts['steps']} steps in {number(60 * hours)} minutes on {facts['device']}"
+        notes.append(f"{took}. Energy: {used} ({why}). Cost: {cost}.")
     for entry, after in pairwise(facts.get("attempts", [])):
         if entry["ended"] in RAN_OUT and entry["micro_batch"] != after["micro_batch"]:
             batch = after["micro_batch"] * after["accumulation"] * facts.get("processes", 1)
@@ -98,8 +145,10 @@ def step(arguments) -> None:
     verdict, base = read_json(arguments.verdict), read_json(arguments.manifest)
     answers = {path.stem: read_answers(path) for path in arguments.answers}
     errors = {path.stem: path for path in arguments.errors}
-    shipped, first = verdict["shipped"], next(iter(scores.values()))
-    cards, absent = metric_cards(scores, verdict)
+    shipped, first, pictures = verdict["shipped"], next(iter(scores.values())), Pictures(arguments.images)
+    history = arguments.verdict.with_name(NAME)
+    gates = [{**gate, "picture": gate_picture(gate), "notes": gate_notes(gate)} for gate in verdict["gates"]]
+    cards, zero, absent = metric_cards(scores, verdict)
     entities = entity_section(scores, errors, shipped)
     curve = curve_svg(list(read_jsonl(arguments.curve))) if arguments.curve else None
     write_page(
@@ -109,12 +158,19 @@ def step(arguments) -> None:
         title=f"Run {facts['run']}",
         facts={**facts, "language": first.get("language")},
         base=base_name(facts["model"], base),
-        verdict=verdict,
+        verdict={**verdict, "gates": gates},
+        changed=since_last(history),
+        earlier=earlier_verdicts(history.parents[1], facts["run"], facts["dataset"]),
+        interval_note=interval_note(first["groups"], (verdict["groups"] or {}).get("by")),
+        telling=telling(answers, scores, shipped, pictures),
         records=max(found["records"] for found in scores.values()),
         rounding=rounding_note(base),
         quants=[quant_line(read_json(path)) for path in arguments.types],
         metrics=cards,
+        shown_cards=sum(card["decides"] for card in cards) + FURTHER,
+        zero=zero,
         absent=absent,
+        ladder=ladder(scores, {path.stem: path.stat().st_size for path in arguments.gguf}),
         variants=list(scores),
         signatures=first["signatures"],
         resamples=first["bootstrap"]["resamples"],
@@ -123,17 +179,16 @@ def step(arguments) -> None:
         strategies=strategy_section(scores, answers, facts, shipped),
         trained=arguments.curve is not None,
         curve=curve and inline(curve, "Training curve"),
-        training=training_notes(read_json(arguments.training)) if arguments.training else [],
-        samples=samples(answers, scores, tuple(facts["strategies"]), arguments.images),
+        training=training_notes(read_json(arguments.training), facts["price_per_hour"]) if arguments.training else [],
+        samples=samples(answers, scores, tuple(facts["strategies"]), pictures),
         kind=scores[shipped]["answer_kind"],
         worst={} if entities else {variant: islice(read_jsonl(path), WORST) for variant, path in errors.items()},
         METRICS=METRICS,
         described=described,
         display=display,
-        whiskers=whiskers,
         shown=shown,
         question=question,
-        pictures_of=lambda messages: pictures_of(messages, arguments.images),
+        pictures_of=pictures.of,
     )
 
 
@@ -148,6 +203,7 @@ def parser():
     parser.add_argument("--training", type=Path, help="facts of the training (JSON), if there was one")
     parser.add_argument("--images", type=Path, help="folder of the dataset, with its images")
     parser.add_argument("--types", type=Path, nargs="*", default=[], help="tensor types of the quantized files")
+    parser.add_argument("--gguf", type=Path, nargs="*", default=[], help="GGUF files; only their sizes are read")
     parser.add_argument("--manifest", type=Path, required=True, help="manifest of the base model")
     parser.add_argument("--page", type=Path, required=True, help="page to write")
     return parser

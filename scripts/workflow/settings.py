@@ -72,7 +72,7 @@ def verdict(prepared: Prepared, run: str) -> dict:
 def report(prepared: Prepared, run: str) -> dict:
     """Return the settings that a run's report shows."""
     section = prepared.config.runs[run]
-    facts = chosen(section, "dataset model task method strategy")
+    facts = chosen(section, "dataset model task method strategy") | chosen(section.score, "price_per_hour")
     return {"run": run, "strategies": list(section.strategies), **facts}
 
 

@@ -32,7 +32,7 @@ def write_report(results: Path, run: str, variants: list[str], *more: str, train
     for kind, end in (("scores", "json"), ("answers", "jsonl"), ("errors", "jsonl")):
         words += [f"--{kind}", *[f"{folder}/{kind}/{variant}.{end}" for variant in variants]]
     words += ["--verdict", f"{folder}/verdict.json", *(["--curve", f"{folder}/curve.jsonl"] if trained else [])]
-    given = {"run": run, **FACTS, "strategies": [], "strategy": None, **facts}
+    given = {"run": run, **FACTS, "strategies": [], "strategy": None, "price_per_hour": None, **facts}
     words += ["--manifest", f"{results}/models/{given['model']}/manifest.json", "--page", f"{folder}/report.html"]
     assert main([*words, *more, "--settings", json.dumps(given)]) == 0
     return Page((folder / "report.html").read_text(encoding="utf-8"))

@@ -124,7 +124,7 @@ def test_strategies_stand_in_one_table_with_differences_from_the_chosen_one_and_
     assert [row[0][-1] for row in cells] == ["chosen", "persona", "plain", "loud", "completions"]
     marks = titles.index("With an exclamation mark")
     assert [" ".join(row[marks][:2]) for row in cells] == ["25.0 %", "25.0 %", "25.0 %", "100.0 %", "50.0 %"]
-    assert ['class="small worse"' in row for row in table] == [False, False, True, True, False]
+    assert ['class="worse"' in row for row in table] == [False, False, True, True, False]
     assert "noise" in table[1]
     assert "Perplexity" not in part  # likelihoods are of the chosen one only
     assert page.text.count("8 of 8 prompts") == 1  # strategies are not shown again as prompt sets

@@ -190,7 +190,7 @@ def test_with_one_record_nothing_is_promoted(scores):
 
 def test_looks_are_counted_in_a_file_that_stays_and_the_same_scores_are_one_look(scores, tmp_path):
     path, gates = tmp_path / "a" / "verdicts.jsonl", {"a": gate(threshold=1, looks=2)}
-    entry = {"run": "a", "verdict": "hold", "gates": [{"name": "a"}]}
+    entry = {"run": "a", "verdict": "hold", "shipped": "q8_0", "gates": [{"name": "a", "metric": "chrf"}]}
     for other, used_up in (
         (scores, ()),
         (scores, ()),
@@ -200,7 +200,8 @@ def test_looks_are_counted_in_a_file_that_stays_and_the_same_scores_are_one_look
         history = History(path, other, "football")
         assert history.used_up(gates) == used_up
         history.add(entry)
-    assert len(list(read_jsonl(path))) == 3
+    rows = list(read_jsonl(path))
+    assert [row["values"]["chrf"] for row in rows] == [scores["q8_0"]["metrics"]["chrf"]["value"], None, None]
     assert [row["run"] for row in earlier_verdicts(tmp_path, "a", "football")] == ["a", "a"]
     assert len(earlier_verdicts(tmp_path, "b", "football")) == 3
     assert earlier_verdicts(tmp_path, "a", "stories") == []

@@ -1,0 +1,142 @@
+"""Pages of a small project in Chromium: on a screen, on a phone, light, dark and in print."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, Request, sync_playwright
+
+from docs.picture import BROWSERS
+from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
+from tests.support.entity_answers import entity_answers
+from tests.support.needs import need
+from tests.support.pictures import encoded, picture
+from tests.support.score_fixtures import answer_rows, babble, first_half, gate, judge_run, make_run, same
+from tests.support.score_pages import write_board, write_report
+
+SCREEN, PHONE, PAPER = (1280, 800), (390, 844), (718, 1000)  # paper: A4 without its margins
+VIEWS = {
+    "screen": (SCREEN, "light", "screen"),
+    "screen, dark": (SCREEN, "dark", "screen"),
+    "phone": (PHONE, "light", "screen"),
+    "phone, dark": (PHONE, "dark", "screen"),
+    "print": (PAPER, "dark", "print"),
+}
+TRAINING = {
+    "steps": 29, "seconds": 754.2, "device": "cpu", "energy": {"joules": None, "meters": [], "missing": ["no counter"]},
+}  # fmt: skip
+PAGES = (
+    "leaderboard.html", "runs/football/report.html", "runs/pii/report.html", "runs/titles/report.html",
+    "datasets/sample/ledger.html",
+)  # fmt: skip
+
+
+def text_run(results: Path) -> None:
+    """Write the report of a run with quants, gates of every outcome, and a long label."""
+    variants = {"base": (babble, 60.0), "bf16": (first_half, 9.0), "q8_0": (same, 9.02), "q4_k_m": (first_half, 11.0)}
+    gates = {
+        "learned": gate("perplexity", "below", 0.0, baseline="base"),
+        "wide": gate("length_variation", "above", 0.2),
+        "good": gate(threshold=90.0, on_failure="rollback"),
+        "a-name-that-is-as-long-as-those-that-people-give-to-gates": gate("parsed", "above", 0.9),
+    }
+    folder = make_run(results, "football", "fr", variants, gates)
+    files = [folder / "gguf" / f"{quant}.gguf" for quant in list(variants)[1:]]
+    for path in files:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(bytes(9 - len(path.stem)))
+    (folder / "training.json").write_text(json.dumps(TRAINING))
+    more = ("--training", f"{folder}/training.json", "--gguf", *map(str, files))
+    write_report(results, "football", list(variants), *more)
+
+
+def image_run(results: Path) -> None:
+    """Write the report of a run on images with long file names."""
+    content = [{"type": "image", "image": "images/a.png"}, {"type": "text", "text": "Title?"}]
+    rows = [{**row, "messages": [{"role": "user", "content": content}]} for row in answer_rows("vi")]
+    judge_run(results, "titles", "vi", {"base": rows, "merged": rows})
+    images = results / "datasets/titles/images"
+    images.mkdir(parents=True)
+    (images / "a.png").write_bytes(encoded(picture(size=(400, 300))))
+    (images / "manifest.json").write_text(json.dumps({"files": {"a.png": {"origins": [f"{'page-' * 20}.png"]}}}))
+    write_report(results, "titles", ["base", "merged"], "--images", str(images.parent))
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory) -> Path:
+    """The results of three runs and a dataset, with their pages."""
+    folder = tmp_path_factory.mktemp("work") / "results"
+    text_run(folder)
+    image_run(folder)
+    judge_run(folder, "pii", None, {"merged": entity_answers(40, 0.3)}, {"found": gate("entity_f1", threshold=0.3)})
+    write_report(folder, "pii", ["merged"], method="head")
+    runs = {"football": ["base", "bf16", "q8_0", "q4_k_m"], "pii": ["merged"], "titles": ["base", "merged"]}
+    write_board(folder, runs, **{run: {"dataset": run} for run in runs})
+    stage = Stage(folder / "datasets/sample", settings_of(label="kind"), None)
+    stage.folder.mkdir(parents=True)
+    rows = [chat(f"question {n}", f"{'long' * 40} {n}", kind=("goal", "card")[n % 2]) for n in range(20)]
+    stage.run(write_lines(stage.folder / "raw.jsonl", [*rows, rows[0]]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, of the machine."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    program = found or need(BROWSERS[0], "tests/system/install_chromium.sh")
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        yield found
+        found.close()
+
+
+def complaints_of(page: Page, url: str) -> list[str]:
+    """Return the list to which a page's messages, errors and requests for anything but itself will be added."""
+    found: list[str] = []
+
+    def asked(request: Request) -> None:
+        if request.url != url and not request.url.startswith("data:"):
+            found.append(request.url)
+
+    page.on("console", lambda message: found.append(message.text))
+    page.on("pageerror", lambda error: found.append(str(error)))
+    page.on("request", asked)
+    return found
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_fits_a_screen_a_phone_and_paper_and_asks_for_nothing_else(results, browser, name):
+    url = (results / name).as_uri()
+    for view, ((width, height), scheme, media) in VIEWS.items():
+        page = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+        complaints = complaints_of(page, url)
+        page.emulate_media(media=media)
+        page.goto(url)
+        for opened in ("false", "true"):
+            page.evaluate(f"document.querySelectorAll('details').forEach(each => each.open = {opened})")
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, (view, opened)
+        page.close()
+        assert (view, complaints) == (view, [])
+
+
+def test_rows_of_tables_are_cards_on_a_phone_only(results, browser):
+    page = browser.new_page()
+    page.goto((results / "leaderboard.html").as_uri())
+    row = page.locator("tbody tr").first
+    for (width, height), display in ((SCREEN, "table-row"), (PHONE, "grid")):
+        page.set_viewport_size({"width": width, "height": height})
+        assert row.evaluate("element => getComputedStyle(element).display") == display
+    assert "Perplexity per token" in row.locator("td.number").first.get_attribute("data-label")
+    page.close()
+
+
+def test_a_page_is_printed_in_dark_ink_on_white_paper(results, browser):
+    page = browser.new_page(color_scheme="dark")
+    page.goto((results / "leaderboard.html").as_uri())
+    colours = "[getComputedStyle(document.body).color, getComputedStyle(document.body).backgroundColor]"
+    ink, paper = page.evaluate(colours)
+    page.emulate_media(media="print")
+    assert page.evaluate(colours) == ["rgb(29, 36, 48)", "rgb(255, 255, 255)"] != [ink, paper]
+    page.close()
