@@ -20,7 +20,7 @@ from scripts.score.shown import in_a_sentence
 from scripts.score.stand_in import base_name
 
 PAGES = Path(__file__).parent / "pages"
-COLUMNS = 5  # of the short table
+COLUMNS = 8  # of the short table
 
 
 def csv_text(all_boards: list[dict]) -> str:

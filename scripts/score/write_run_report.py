@@ -78,7 +78,7 @@ def gate_notes(gate: dict) -> list[str]:
     """Return what to know beside a judged gate: the power of its test records, few groups, and its level."""
     notes = []
     if gate["smallest"] is not None:
-        size = f"{number(100 * gate['smallest'])} %" if gate["relative"] else shown(gate["metric"], gate["smallest"])
+        size = described({**gate, "baseline": "any"}, gate["smallest"]).removeprefix("+")
         notes.append(f"With 80 % power, these {gate['n']} records show a difference of {size} from the threshold.")
     if gate["groups"] and gate["groups"] < FEW_GROUPS:
         notes.append(f"{gate['groups']} groups, fewer than {FEW_GROUPS}: the interval is rough.")
@@ -87,14 +87,14 @@ def gate_notes(gate: dict) -> list[str]:
     return notes
 
 
-def interval_note(groups: list | None, by: str | None) -> str:
-    """Return the sentence that says what a run's intervals are about; `groups` has the group of each test record."""
-    if groups is None:
+def interval_note(groups: dict | None, is_grouped: bool) -> str:
+    """Return the sentence that says what a run's intervals are about; `groups` is that of the verdict."""
+    if not is_grouped:
         return "The dataset has no group_by, so the intervals are about further records of the same sources."
-    count = len(set(groups))
-    few = f" Fewer than {FEW_GROUPS} are few: the intervals are rough." if count < FEW_GROUPS else ""
-    column = f" by {by}" if by else ""
-    return f"The intervals are about further groups; the test records have {count} groups{column}.{few}"
+    if groups is None:
+        return "The intervals are about further groups of records."
+    few = f" Fewer than {FEW_GROUPS} are few: the intervals are rough." if groups["count"] < FEW_GROUPS else ""
+    return f"The intervals are about further groups of records; there are {groups['count']} by {groups['by']}.{few}"
 
 
 def label_section(scores: dict, style: bool) -> dict | None:
@@ -127,7 +127,8 @@ def training_notes(facts: dict, price_per_hour: float | None) -> list[str]:
         why = ", ".join(energy["missing" if energy["joules"] is None else "meters"])
         price = "not known: score.price_per_hour is not given"
         cost = price if price_per_hour is None else number(hours * price_per_hour)
-        took = f"{facts['steps']} steps in {number(60 * hours)} minutes on {facts['device']}"
+        time = f"{number(60 * hours)} minutes" if facts["seconds"] > 100 else f"{number(facts['seconds'])} seconds"
+        took = f"{facts['steps']} steps in {time} on {facts['device']}"
         notes.append(f"{took}. Energy: {used} ({why}). Cost: {cost}.")
     for entry, after in pairwise(facts.get("attempts", [])):
         if entry["ended"] in RAN_OUT and entry["micro_batch"] != after["micro_batch"]:
@@ -147,6 +148,7 @@ def step(arguments) -> None:
     errors = {path.stem: path for path in arguments.errors}
     shipped, first, pictures = verdict["shipped"], next(iter(scores.values())), Pictures(arguments.images)
     history = arguments.verdict.with_name(NAME)
+    sizes = {path.stem: path.stat().st_size for path in arguments.gguf}
     gates = [{**gate, "picture": gate_picture(gate), "notes": gate_notes(gate)} for gate in verdict["gates"]]
     cards, zero, absent = metric_cards(scores, verdict)
     entities = entity_section(scores, errors, shipped)
@@ -161,7 +163,7 @@ def step(arguments) -> None:
         verdict={**verdict, "gates": gates},
         changed=since_last(history),
         earlier=earlier_verdicts(history.parents[1], facts["run"], facts["dataset"]),
-        interval_note=interval_note(first["groups"], (verdict["groups"] or {}).get("by")),
+        interval_note=interval_note(verdict["groups"], first["groups"] is not None),
         telling=telling(answers, scores, shipped, pictures),
         records=max(found["records"] for found in scores.values()),
         rounding=rounding_note(base),
@@ -170,7 +172,8 @@ def step(arguments) -> None:
         shown_cards=sum(card["decides"] for card in cards) + FURTHER,
         zero=zero,
         absent=absent,
-        ladder=ladder(scores, {path.stem: path.stat().st_size for path in arguments.gguf}),
+        ladder=ladder(scores, sizes),
+        size=sizes.get(shipped),
         variants=list(scores),
         signatures=first["signatures"],
         resamples=first["bootstrap"]["resamples"],

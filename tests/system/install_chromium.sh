@@ -3,6 +3,6 @@
 # root. Quick when all is there.
 set -euo pipefail
 
-command -v chromium >/dev/null && exit 0
+command -v chromium >/dev/null && [[ -e /usr/share/fonts/truetype/noto/NotoColorEmoji.ttf ]] && exit 0
 apt-get update -qq
 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium fonts-noto-color-emoji
