@@ -43,12 +43,13 @@ def metric_cards(scores: dict[str, dict], verdict: dict) -> tuple[list[dict], li
     found = list(scores.values())
     marked = marked_metrics(verdict["gates"], ranking_metric([{"scores": each} for each in found]))
     aside = left_aside(found, verdict["gates"])
+    order = dict.fromkeys([*marked, *columns_of(found), *METRICS])
     compared = {
         metric: {
             variant: cell(metric, each, None if variant == "base" else scores.get("base"))
             for variant, each in scores.items()
         }
-        for metric in sorted([*marked, *columns_of(found), *METRICS], key=lambda name: name in aside)
+        for metric in sorted(order, key=lambda name: name in aside)
     }
     mark(each for metric in marked for each in compared[metric].values())
     cards: list[dict] = []
