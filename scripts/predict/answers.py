@@ -48,6 +48,10 @@ class AnswerFile:
     def has(self, prompt: Prompt) -> bool:
         return (prompt.prompt_set, prompt.id) in self.rows
 
+    def row(self, prompt: Prompt) -> dict:
+        """Return the row of a prompt that is answered; a column that is added is written by `finish`."""
+        return self.rows[prompt.prompt_set, prompt.id]
+
     def add(self, prompt: Prompt, answer: dict) -> None:
         """Append one answer; for a question with images also as `actual`, next to the record's `expected`."""
         actual = {"actual": answer["answer"]} if prompt.has_images else {}

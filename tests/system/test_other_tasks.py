@@ -52,7 +52,7 @@ runs:
     strategies: {shown: {shots: 2}}
     strategy: shown
     tokens: {max_length: 512}
-    generation: {max_new_tokens: 4}
+    generation: {max_new_tokens: 4, batch_size: 1}
     score: {bootstrap: 100, price_per_hour: 2.0}
   cards:
     dataset: cards
