@@ -42,8 +42,10 @@ class AnswerFile:
 
     @property
     def title(self) -> str:
-        """The title of the progress bar: run and variant."""
-        return f"predict {self.output.absolute().parents[1].name} {self.output.stem}"
+        """The title of the progress bar: run and variant, and `validation` for answers to that split."""
+        folder = self.output.absolute().parents[1]
+        run = f"{folder.parent.name} {folder.name}" if folder.name == "validation" else folder.name
+        return f"predict {run} {self.output.stem}"
 
     def has(self, prompt: Prompt) -> bool:
         return (prompt.prompt_set, prompt.id) in self.rows

@@ -18,7 +18,9 @@ def step(arguments) -> None:
     """Judge every gate and write the verdict."""
     settings, scores = arguments.settings, read_variants(arguments.scores)
     resampling, stand_in = (settings["bootstrap"], settings["seed"]), is_stand_in(read_json(arguments.base))
-    decided = verdict(arguments.run, settings["gates"], settings["shipped"], scores, *resampling, stand_in)
+    choice = read_json(arguments.choice) if arguments.choice else None
+    chosen = choice and {"run": choice["chosen"], "metric": choice["metric"]}
+    decided = verdict(arguments.run, settings["gates"], settings["shipped"], scores, *resampling, stand_in, chosen)
     write_json(arguments.verdict, decided)
 
 
@@ -28,6 +30,7 @@ def parser():
     parser.add_argument("scores", type=Path, nargs="+", help="scores of every variant (JSON)")
     parser.add_argument("--run", required=True, help="the run's name")
     parser.add_argument("--base", type=Path, required=True, help="manifest of the base model")
+    parser.add_argument("--choice", type=Path, help="choice among the runs of its sweep (JSON), if it belongs to one")
     parser.add_argument("--verdict", type=Path, required=True, help="verdict to write (JSON)")
     return parser
 

@@ -141,11 +141,12 @@ def verdict(
     resamples: int,
     seed: int,
     stand_in: bool = False,
+    chosen: dict | None = None,
 ) -> dict:
     """Return a run's verdict; `shipped` in a gate means the shipped variant.
 
     A run with a stand-in as its base model is never promoted; neither is one where most answers of the shipped variant
-    are empty or the same text.
+    are empty or the same text, nor a run of a sweep that is not the `chosen` one ({"run", "metric"}).
     """
     resolved = {
         name: {**gate, **{side: shipped if gate[side] == "shipped" else gate[side] for side in ("variant", "baseline")}}
@@ -156,9 +157,13 @@ def verdict(
     warnings, is_useless = answer_faults(shipped, scores)
     if is_useless and word != "rollback":
         word, why = "hold", "; ".join([*warnings, *([why] if word == "hold" else [])])
+    if chosen and chosen["run"] != run:
+        other = f"the sweep chose {chosen['run']} on the validation split"
+        word, why = ("hold", other) if word == "promote" else (word, f"{other}; {why}")
     if stand_in:
         word, why = "hold" if word == "promote" else word, f"{NOTE}; {why}"
     found = {"run": run, "verdict": word, "reason": why, "shipped": shipped, "stand_in": stand_in}
+    found["chosen"] = chosen
     return {**found, "warnings": warnings, "gates": judged}
 
 
