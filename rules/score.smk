@@ -1,6 +1,7 @@
 """Compute metrics of the answers, choose among the runs of a sweep, a verdict for each run, a comparison of all runs.
 
-Requires: <results>/runs/{run}/answers/{variant}.jsonl, likelihood/{variant}.jsonl and curve.jsonl.
+Requires: <results>/runs/{run}/answers/{variant}.jsonl, likelihood/{variant}.jsonl and curve.jsonl, and test.jsonl and
+train.jsonl of <results>/datasets/{dataset}.
 Makes: <results>/runs/{run}/scores/{variant}.json, errors/{variant}.jsonl, confusion/{variant}.svg (entities),
 verdict.json, report.html, scores and errors in validation/, <results>/sweeps/{sweep}/choice.json, and
 <results>/leaderboard.csv and leaderboard.html
@@ -12,6 +13,7 @@ rule score_answers:
     input:
         answers="<results>/runs/{run}/answers/{variant}.jsonl",
         likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
+        test=path_of("<results>/datasets/{dataset}/test.jsonl"),
         reference=path_of("<results>/datasets/{dataset}/train.jsonl"),
     output:
         scores="<results>/runs/{run}/scores/{variant}.json",
@@ -32,9 +34,9 @@ rule score_answers:
         settings=settings_of(of("run", settings.score), run="task", dataset="language"),
     shell:
         r"""
-        python {params.code:q} {input.answers:q} {input.likelihood:q} --reference {input.reference:q} \
-            --run {wildcards.run:q} --variant {wildcards.variant:q} --scores {output.scores:q} \
-            --errors {output.errors:q} --settings {params.settings:q} --log {log:q}
+        python {params.code:q} {input.answers:q} {input.likelihood:q} --test {input.test:q} \
+            --reference {input.reference:q} --run {wildcards.run:q} --variant {wildcards.variant:q} \
+            --scores {output.scores:q} --errors {output.errors:q} --settings {params.settings:q} --log {log:q}
         """
 
 
@@ -43,6 +45,7 @@ use rule score_answers as score_validation with:
     input:
         answers="<results>/runs/{run}/validation/answers/{variant}.jsonl",
         likelihood="<results>/runs/{run}/validation/likelihood/{variant}.jsonl",
+        test=path_of("<results>/datasets/{dataset}/validation.jsonl"),
         reference=path_of("<results>/datasets/{dataset}/train.jsonl"),
     output:
         scores="<results>/runs/{run}/validation/scores/{variant}.json",

@@ -265,6 +265,12 @@ class Score(Section):
         list(ASSISTANT_PHRASES),
         description="Regular expressions, ignoring case, of phrases that an assistant says instead of answering.",
     )
+    order_by: list[Text] = Field(
+        [],
+        description="Raw columns that put the test records in order for `repetition_recent`, such as `[url, time]`: by "
+        "the first, then by the next, and numbers in a text by their value; none: the order of groups, then of lines "
+        "in the raw files.",
+    )
     price_per_hour: Number | None = Field(
         None,
         ge=0,

@@ -7,8 +7,8 @@ from scripts.score.measure import interval_row
 from scripts.score.scoring_input import ScoringInput
 
 MOST_LABELS = 30
-# Their statistics depend on all records, or on the machine.
-NOT_BY_LABEL = ("distinct_1", "distinct_2", "repetition_across", "seconds_p50", "seconds_p95", "cost_per_1000")
+# Their statistics depend on other records, or on the machine.
+NOT_BY_LABEL = ("distinct_1", "distinct_2", "repetition_recent", "seconds_p50", "seconds_p95", "cost_per_1000")
 
 
 def label_table(data: ScoringInput, statistics: dict[str, list], resamples: int, seed: int) -> dict[str, dict]:

@@ -20,7 +20,9 @@ def step(arguments) -> None:
     resampling, stand_in = (settings["bootstrap"], settings["seed"]), is_stand_in(read_json(arguments.base))
     choice = read_json(arguments.choice) if arguments.choice else None
     chosen = choice and {"run": choice["chosen"], "metric": choice["metric"]}
-    decided = verdict(arguments.run, settings["gates"], settings["shipped"], scores, *resampling, stand_in, chosen)
+    decided = verdict(
+        arguments.run, settings["gates"], settings["shipped"], scores, *resampling, stand_in, chosen=chosen
+    )
     write_json(arguments.verdict, decided)
 
 

@@ -109,8 +109,9 @@ def commonest(data: ScoringInput) -> dict[str, int] | None:
 def score_set(data: ScoringInput, asked: list[str] | None, resamples: int, seed: int) -> dict:
     """Return the scores of the answers to a prompt set, ready for JSON.
 
-    `metrics` maps each metric to {"value", "low", "high", "n"} or None, `reasons` has the reason for each None,
-    `per_record` the values and `statistics` the sufficient statistics of the records in the order of `ids`.
+    `metrics` maps each metric to {"value", "low", "high", "n"} or None, `reasons` has the reason for each None. In the
+    order of `ids`, `per_record` has the values and `statistics` the sufficient statistics of the records, and `groups`
+    their groups (None if no record has one).
     """
     scores: dict = {
         "records": len(data.answers),
@@ -119,6 +120,7 @@ def score_set(data: ScoringInput, asked: list[str] | None, resamples: int, seed:
         "metrics": {},
         "reasons": {},
         "ids": [row["id"] for row in data.answers],
+        "groups": data.groups,
         "per_record": {},
         "statistics": {},
     }

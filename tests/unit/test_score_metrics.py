@@ -9,12 +9,21 @@ from scripts.common.records import Record, content_id
 from scripts.config.runs import ASSISTANT_PHRASES
 from scripts.score.bootstrap import estimate
 from scripts.score.measure import measured, single_values
-from scripts.score.metrics import METRICS
+from scripts.score.metrics import METRICS, has_quality_gate
 from scripts.score.reference import Reference, read_reference
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from scripts.score.similarity import signatures
 from tests.support.data import load
-from tests.support.score_fixtures import answer_rows, babble, first_half, likelihood_rows, scored, write_rows
+from tests.support.score_fixtures import (
+    answer_rows,
+    babble,
+    first_half,
+    gate,
+    likelihood_rows,
+    record_rows,
+    scored,
+    write_rows,
+)
 
 TABLE = load("metrics.yaml")
 SETTINGS = {
@@ -122,7 +131,7 @@ def test_answers_that_were_made_in_batches_have_no_times_and_no_cost():
             measured(metric, answers)
 
 
-@pytest.mark.parametrize("metric", ["distinct_1", "distinct_2", "repetition_across"])
+@pytest.mark.parametrize("metric", ["distinct_1", "distinct_2"])
 def test_the_influence_of_a_record_is_what_the_metric_loses_without_it(metric):
     answers = ["a b c d e", "a b c d f g", "c d e f g", "u v w x y", "u v w x z a"]
     whole = value(metric, of(*answers))
@@ -130,6 +139,39 @@ def test_the_influence_of_a_record_is_what_the_metric_loses_without_it(metric):
     mean = sum(without) / len(without)
     expected = [whole + (len(answers) - 1) * (mean - other) for other in without]
     assert [row[0] for row in measured(metric, of(*answers)).rows] == pytest.approx(expected)
+
+
+def test_repetition_looks_five_answers_back_in_the_order_of_match_and_minute_or_of_the_raw_lines():
+    said = {"a": ["X Y Z", "I J K", "c c c", "d d d", "e e e"], "b": ["X Y Z", "f f f", "I J K"]}
+    minutes = {"a": ["9'", "12'", "45'", "45'+2", "46'"], "b": [1, "1'+1", "90'+10"]}
+    told = [(url, minutes[url][i], text) for url, texts in said.items() for i, text in enumerate(texts)]
+    order = (7, 2, 5, 0, 6, 3, 1, 4)
+    urls, times, texts = zip(*(told[place] for place in order), strict=True)
+    answers = of(*texts).answers
+    by_column = record_rows(answers, url=urls, time=times)
+    by_line = [{**row, "origin": f"raw.json:{place + 8}"} for row, place in zip(by_column, order, strict=True)]
+    by_group = [{**row, "origin": f"raw.json:9#{place + 8}"} for row, place in zip(by_column, order, strict=True)]
+    by_group = [{**row, "group": url} for row, url in zip(by_group, urls, strict=True)]
+    for records, order_by in ((by_column, ("url", "time")), (by_line, ()), (by_group, ())):
+        data = ScoringInput(answers, records={row["id"]: row for row in records}, order_by=order_by)
+        # X Y Z is said five answers later again, in the next match, and I J K six answers later.
+        assert measured("repetition_recent", data).rows == [[int(place == 5)] for place in order]
+
+
+@pytest.mark.parametrize(
+    ("metric", "variant", "expected"),
+    [
+        ("perplexity", "shipped", True),
+        ("chrf", "q4_k_m", True),
+        ("perplexity", "adapter", False),
+        ("finished", "shipped", False),
+        ("style_overlap", "shipped", False),
+    ],
+)
+def test_a_gate_of_quality_is_on_the_shipped_variant_and_compares_with_expected_answers(metric, variant, expected):
+    other = gate("length_mean")
+    assert has_quality_gate({"a": other, "b": gate(metric, variant=variant)}, "q4_k_m") is expected
+    assert not has_quality_gate({}, "q4_k_m")
 
 
 def test_assistants_are_known_by_what_they_say_and_no_fan_is_taken_for_one():

@@ -53,7 +53,7 @@ def test_records_needed_shrinks_the_interval_to_the_threshold():
     low = 0.025 ** (1 / 29)
     assert records_needed(certain, Estimate(1.0, low, 1.0, 29)) == pytest.approx(76, abs=2)  # exact: 72, and a tenth
     # A bound cut off at 1 does not make a gate seem nearly settled: 0.2 to reach 0.05 is 16 times 10, and a tenth.
-    repeats = gate("repetition_across", threshold=0.95)
+    repeats = gate("repetition_recent", threshold=0.95)
     assert records_needed(repeats, Estimate(0.9, 0.7, 1.0, 10)) == pytest.approx(176, abs=1)
 
 
