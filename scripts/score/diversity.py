@@ -5,7 +5,6 @@ jackknife pseudo-values instead: value + (n - 1) (value - value without record i
 value (Miller 1974, Biometrika 61(1)).
 """
 
-import re
 from collections import Counter, deque
 
 from scripts.score.metrics import metric
@@ -106,11 +105,15 @@ def generic_phrase_rate(data: ScoringInput) -> MetricResult:
 
 
 def phrase_rate(data: ScoringInput, phrases: tuple[str, ...]) -> MetricResult:
-    """Return 1 for answers that match a pattern; empty answers don't count."""
+    """Return 1 for answers that match a pattern (see `ScoringInput.phrase`); empty answers don't count."""
     if not any(data.texts):
         raise NotApplicableError("every answer is empty")
-    patterns = [re.compile(pattern, re.IGNORECASE) for pattern in phrases]
-    return MetricResult([[int(any(p.search(text) for p in patterns))] if text else None for text in data.texts])
+    return MetricResult(
+        [
+            [int(any(data.phrase(index, pattern) for pattern in phrases))] if text else None
+            for index, text in enumerate(data.texts)
+        ]
+    )
 
 
 @metric(

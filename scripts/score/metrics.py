@@ -19,6 +19,7 @@ Statistic = Literal[
     "p50", "p95",
 ]  # fmt: skip
 MODULES = ("similarity", "diversity", "style", "entities")  # of scripts/score, in the order of reports
+QUANTILES = {"p50": 0.5, "p95": 0.95}
 SHARES = ("yes_no", "share", "f1", "f1_macro", "f1_weighted")  # in [0, 1]; 0 or 1 only if all records agree
 # Keys of earlier versions, each with the one in its place.
 RENAMED = {"repetition_across": "repetition_recent"}

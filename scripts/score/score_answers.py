@@ -11,10 +11,10 @@ from pathlib import Path
 from scripts.common.cli import Progress, step_main, step_parser
 from scripts.common.files import write_jsonl, write_text
 from scripts.common.records import images_of
-from scripts.score.bootstrap import LEVEL
 from scripts.score.by_label import label_table
 from scripts.score.entity_errors import entity_errors, error_counts
 from scripts.score.entity_tables import class_table, confusion, untested_classes
+from scripts.score.interval_kinds import LEVEL
 from scripts.score.measure import add_metrics, score_set
 from scripts.score.record_order import check_columns
 from scripts.score.reference import read_reference
@@ -82,9 +82,9 @@ def step(arguments) -> None:
         if name == "test":
             scores |= {"answer_kind": kind} | result
             scores["by_label"] = label_table(data, result["statistics"], *resampling)
-            if entities := [row for row in data.entities if row]:
+            if any(entities := data.entities):
                 scores["entities"] = {
-                    "classes": class_table(entities, *resampling),
+                    "classes": class_table(entities, data.groups),
                     "untested": untested_classes(entities, reference.classes if reference else ()),
                     "confusion": confusion(entities),
                     "errors": error_counts(found),

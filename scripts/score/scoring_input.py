@@ -1,6 +1,7 @@
 """The input of the metrics: the answers to one prompt set, and the likelihoods of the expected answers."""
 
 import functools
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,6 +11,7 @@ from scripts.score.entity_rows import EntityRow, entity_row
 from scripts.score.record_order import in_order
 from scripts.score.reference import Reference
 from scripts.score.tokenize_text import lowered_words
+from scripts.score.unify_text import pattern_for, unified
 
 
 class NotApplicableError(Exception):
@@ -52,6 +54,11 @@ class ScoringInput:
         return [None if row["expected"] is None else clean(row["expected"]) for row in self.answers]
 
     @functools.cached_property
+    def unified_texts(self) -> list[str]:
+        """The answers' texts as n-grams and patterns see them."""
+        return [unified(text, self.language) for text in self.texts]
+
+    @functools.cached_property
     def words(self) -> list[list[str]]:
         return [lowered_words(text, self.language) for text in self.texts]
 
@@ -75,6 +82,11 @@ class ScoringInput:
     def is_classified(self) -> bool:
         """Whether the answers come from a classifier, which writes no text."""
         return any(row.get("entities") is not None for row in self.answers)
+
+    def phrase(self, index: int, pattern: str) -> re.Match | None:
+        """Return the first match of a pattern in an answer's text in NFC, or else in its unified form."""
+        found = pattern_for(pattern, is_unified=False).search(self.texts[index])
+        return found or pattern_for(pattern, is_unified=True).search(self.unified_texts[index])
 
     def pairs(self) -> list[tuple[str, str] | None]:
         """Return (answer, expected) per record, None without an expected one; NotApplicableError if all lack it."""

@@ -111,7 +111,7 @@ def same(text: str, index: int) -> str:
 
 def gate(metric: str = "chrf", comparison: str = "above", threshold: float = 50.0, **settings) -> dict:
     """Return a gate's settings."""
-    blank = {"relative": False, "variant": "shipped", "baseline": None, "on_failure": "hold"}
+    blank = {"relative": False, "variant": "shipped", "baseline": None, "on_failure": "hold", "looks": 1}
     return {"metric": metric, "comparison": comparison, "threshold": threshold, **blank, **settings}
 
 
@@ -176,7 +176,8 @@ def judge_run(
     manifest = results / "models" / model / "manifest.json"
     manifest.parent.mkdir(parents=True, exist_ok=True)
     manifest.write_text(json.dumps({"source": source, "architecture": "mistral", "files": {}}))
-    settings = json.dumps({"gates": gates or {}, "shipped": list(variants)[-1], "bootstrap": 200, "seed": 0})
+    facts = {"dataset": "d", "group_by": None, "bootstrap": 1000, "seed": 0}
+    settings = json.dumps({"gates": gates or {}, "shipped": list(variants)[-1], **facts})
     scores = [f"{folder}/scores/{variant}.json" for variant in variants]
     names = ["--run", run, "--base", str(manifest), "--settings", settings]
     assert not decide([*scores, *names, "--verdict", f"{folder}/verdict.json"])

@@ -1,13 +1,14 @@
 """Metrics of text against values counted by hand, and BLEU and chrF against sacrebleu itself."""
 
 import math
+import unicodedata
 
 import pytest
 from sacrebleu.metrics import BLEU, CHRF
 
 from scripts.common.records import Record, content_id
 from scripts.config.runs import ASSISTANT_PHRASES
-from scripts.score.bootstrap import estimate
+from scripts.score.intervals import interval
 from scripts.score.measure import measured, single_values
 from scripts.score.metrics import METRICS, has_quality_gate
 from scripts.score.reference import Reference, read_reference
@@ -40,7 +41,7 @@ def of(*answers: str, expected: str | None = "Le but !", completions=None, **set
 
 
 def value(metric: str, data: ScoringInput) -> float:
-    return estimate(METRICS[metric].statistic, measured(metric, data).rows, 200).value
+    return interval(METRICS[metric].statistic, measured(metric, data).rows).value
 
 
 @pytest.mark.parametrize(("metric", "answers", "values"), TABLE["single"])
@@ -87,6 +88,52 @@ def test_rouge_l_counts_words_with_accents():
     data = of("l'été très beau", "l'ete tres beau", expected="l'été a été très beau")
     expected = [2 * precision * recall / (precision + recall) for precision, recall in ((4 / 4, 4 / 6), (2 / 4, 2 / 6))]
     assert single_values("rouge_l", measured("rouge_l", data)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("language", "answer", "expected"),
+    [
+        (
+            "fr",
+            "L'oeuvre du mi-temps : n'oublions pas l'entrée",
+            "L’œuvre du mi\u2011temps : n’oub\u00adlions pas l’entrée",
+        ),
+        ("en", "It's a well-known back-heel, isn't it?", "It’s a well\u2010known back\u2011heel, isn’t it?"),
+        ("vi", "Hòa bình ở KHÁNH HÒA, sức khỏe", "Hoà bình ở KHÁNH HOÀ, sức khoẻ"),
+        ("fr", "Une tete\u0302 e\u0301crase\u0301e", "Une tetê écrasée"),
+    ],
+)
+def test_forms_of_a_character_are_one_for_words_and_ngrams_and_differ_for_an_exact_match(language, answer, expected):
+    data = ScoringInput(of(answer, expected=expected).answers, language)
+    assert [value(metric, data) for metric in ("bleu", "chrf")] == pytest.approx([100, 100])
+    assert [value(metric, data) for metric in ("rouge_l", "normalised_match")] == [1, 1]
+    is_same = unicodedata.normalize("NFC", answer) == unicodedata.normalize("NFC", expected)
+    assert (value("exact_match", data) == 1, value("character_error_rate", data) == 0) == (is_same, is_same)
+    dashes = ScoringInput(of("un but \u2013 le second", expected="un but - le second").answers, language)
+    assert value("chrf", dashes) < 100
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "is_found"),
+    [
+        ("n'hésitez", "N’hésitez", True),
+        ("n’hésitez", "n'he\u0301sitez", True),
+        ("he\u0301", "hé", True),
+        ("porte-à", "porte\u2011à", True),
+        (r"porte\-a", "porte\u2010a", True),
+        ("porte-à", "porte\u2013à", False),
+        ("abso", "ab\u00adso", True),
+        ("cœur", "coeur", True),
+        ("coeur", "CŒUR", True),
+        ("n[’]h", "n’h", True),
+        ("n[’]h", "n'h", False),
+        ("a[\u2010-\u2015]b", "a\u2013b", True),  # a range from a hyphen to a dash
+        ("(?-i:e-f)", "e\u2010f", True),
+    ],
+)
+def test_a_pattern_matches_each_form_of_what_it_names_outside_of_character_classes(pattern, text, is_found):
+    data = of(text, generic_phrases=(pattern,))
+    assert measured("generic_phrase_rate", data).rows == [[int(is_found)]]
 
 
 def test_a_record_without_an_expected_answer_is_left_out():

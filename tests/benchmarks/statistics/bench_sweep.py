@@ -1,58 +1,47 @@
 """How often a sweep promotes a run although no run is better than the base.
 
-    python -m tests.benchmarks.statistics.bench_sweep
+python -m tests.benchmarks.statistics.bench_sweep --trials 1000
 
-The gate is a mean difference from the base above 0, judged by its 95 % interval. A run's difference is 0 on average,
-and independent of those of the other runs. "Each on test" judges every run on the test split, "chosen first" only the
-best one on the validation split.
+The gate is a mean difference from the base above 0. A run's difference is 0 on average, and independent of those of the
+other runs. "Each on test" judges every run on the test split, "chosen first" only the best one on the validation split.
 """
 
-import math
+import argparse
 
 import numpy as np
 
-from scripts.score.bootstrap import difference
 from scripts.score.choose_run import best
+from scripts.score.intervals import interval
+from tests.benchmarks.statistics.simulate import percent, print_table, rows
 
-RUNS = 30
 METRIC = "rouge_l"  # a mean over records of which higher is better
-LINE = "{:>5} {:>12} {:>8} {:>18} {:>18}"
 
 
 def is_promoted(differences: np.ndarray, resamples: int) -> bool:
     """Return whether the interval of the mean of a run's differences, [records], lies above 0."""
-    rows = differences[:, None].tolist()
-    found = difference("mean", rows, [[0.0]] * len(rows), resamples)
-    return found is not None and found.low is not None and found.low > 0
+    return interval("mean", rows(differences), resamples=resamples).side(0.0) == 1
 
 
-def sweep(generator: np.random.Generator, runs: int, validation: int, test: int, resamples: int) -> tuple[bool, bool]:
-    """Simulate a sweep; return whether a run is promoted if each is judged on test, and if one is chosen first.
-
-    `validation` and `test` are the numbers of records of the splits.
-    """
-    on_validation = generator.normal(size=(runs, validation)).mean(axis=1)
-    promoted = [is_promoted(run, resamples) for run in generator.normal(size=(runs, test))]
-    return any(promoted), promoted[best(on_validation.tolist(), METRIC)]
-
-
-def promotion_rates(
-    sweeps: int, runs: int = RUNS, validation: int = 50, test: int = 50, resamples: int = 1000, seed: int = 0
-) -> tuple[float, float]:
-    """Return the share of sweeps that promote a run: each judged on test, and one chosen on validation."""
-    generator = np.random.default_rng(seed)
-    each, chosen = np.mean([sweep(generator, runs, validation, test, resamples) for _ in range(sweeps)], axis=0)
-    return float(each), float(chosen)
+def promotions(runs: int, trials: int, records: int = 50, resamples: int = 2000) -> tuple[float, float]:
+    """Return the share of sweeps that promote a run: with each judged on test, and with one chosen on validation."""
+    each = chosen = 0
+    for seed in range(trials):
+        rng = np.random.default_rng([11, seed])
+        on_validation, on_test = rng.normal(size=(2, runs, records))
+        promoted = [is_promoted(run, resamples) for run in on_test]
+        each += any(promoted)
+        chosen += promoted[best(on_validation.mean(axis=1).tolist(), METRIC)]
+    return each / trials, chosen / trials
 
 
-def main(sweeps: int = 1000) -> None:
+def main() -> None:
     """Print the table."""
-    print(f"{sweeps} sweeps without a better run: how often one is promoted, with the standard error")
-    print(LINE.format("runs", "validation", "test", "each on test", "chosen first"))
-    for runs, validation, test in ((2, 50, 50), (12, 50, 50), (RUNS, 50, 50), (RUNS, 50, 200)):
-        rates = promotion_rates(sweeps, runs, validation, test)
-        shown = [f"{100 * rate:.1f} % ± {100 * math.sqrt(rate * (1 - rate) / sweeps):.1f}" for rate in rates]
-        print(LINE.format(runs, validation, test, *shown))
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=int, default=1000, help="sweeps for each line")
+    trials = parser.parse_args().trials
+    lines = [[runs, *map(percent, promotions(runs, trials))] for runs in (2, 12, 30)]
+    header = ["runs, none better than the base", "each on test: one promoted, %", "chosen first: promoted, %"]
+    print_table(f"{trials} sweeps, 50 records in each split", header, lines)
 
 
 if __name__ == "__main__":
