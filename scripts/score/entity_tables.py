@@ -22,12 +22,14 @@ def class_table(rows: list[EntityRow | None], groups: list | None = None) -> dic
     "groups"} with 95 % intervals over the records or their groups, or None if undefined. A row without spans is None.
     """
     table: dict[str, dict] = {}
+    present = [index for index, row in enumerate(rows) if row]
+    groups = groups and [groups[index] for index in present]
     for label in classes_of(rows):
-        counts = [row and np.array(row.strict.get(label, (0, 0, 0)), dtype=float) for row in rows]
-        hits, wrong, missed = sum(count for count in counts if count is not None).astype(int).tolist()
+        counts = np.array([rows[index].strict.get(label, (0, 0, 0)) for index in present])
+        hits, wrong, missed = counts.sum(axis=0).tolist()
         table[label] = {"support": hits + missed, "found": hits + wrong}
         for name, (kind, columns) in SCORES.items():
-            found = interval(kind, [None if count is None else count @ columns for count in counts], groups, True)
+            found = interval(kind, list(counts @ np.array(columns)), groups, True)
             table[label][name] = found and found.row()
     return table
 

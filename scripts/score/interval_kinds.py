@@ -22,6 +22,11 @@ def identity(value: float) -> float:
     return value
 
 
+def exponential(value: float) -> float:
+    """Return e^value, infinite if it is too large for a float."""
+    return math.exp(value) if value < 709 else math.inf
+
+
 @dataclass(frozen=True)
 class Interval:
     """A value with limits at any confidence level; a limit is None if the records set none.
@@ -42,8 +47,8 @@ class Interval:
 
     def limits(self, level: float = LEVEL) -> Limits:
         """Return the limits at a confidence level, within the possible values."""
-        low, high = self.own_limits(level)
-        return tuple(None if end is None else float(min(max(end, self.least), self.most)) for end in (low, high))
+        ends = (None if end is None else float(min(max(end, self.least), self.most)) for end in self.own_limits(level))
+        return tuple(None if end is None or math.isinf(end) else end for end in ends)
 
     def side(self, threshold: float, level: float = LEVEL) -> int:
         """Return 1 if the value is shown to be above the threshold, -1 if below, 0 if neither."""

@@ -21,7 +21,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from scripts.score.bootstrap import studentized, studentized_variation
-from scripts.score.interval_kinds import Constant, Interval, Paired, Percentile, Proportion, Standard, identity
+from scripts.score.interval_kinds import (
+    Constant,
+    Interval,
+    Paired,
+    Percentile,
+    Proportion,
+    Standard,
+    exponential,
+    identity,
+)
 from scripts.score.metrics import QUANTILES, SHARES
 from scripts.score.statistics import value_of_sums
 
@@ -60,7 +69,7 @@ def interval(
         return Percentile(value, **facts, ordered=np.sort(table[:, 0]), share=QUANTILES[statistic])
     if statistic in SHARES:
         return proportion(statistic, table, members, value, facts)
-    scale = {"scale": math.log, "unscaled": math.exp} if statistic in LOGARITHMIC and value > 0 else {}
+    scale = {"scale": math.log, "unscaled": exponential} if statistic in LOGARITHMIC and value > 0 else {}
     parts = of_groups(table, members)
     change = scale.get("scale", identity)
     return standard(
