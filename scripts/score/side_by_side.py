@@ -112,8 +112,8 @@ def telling(answers: dict, scores: dict[str, dict], shipped: str, pictures: Pict
     return found
 
 
-def samples(answers: dict, scores: dict[str, dict], left_out: tuple[str, ...], pictures: Pictures) -> list[dict]:
-    """Return some prompts with every variant's answer for each prompt set that is not left out.
+def samples(answers: dict, scores: dict[str, dict], pictures: Pictures) -> list[dict]:
+    """Return some prompts with every variant's answer for each prompt set.
 
     `answers` maps variant to prompt set to rows, in the same order in every variant.
     """
@@ -128,7 +128,7 @@ def samples(answers: dict, scores: dict[str, dict], left_out: tuple[str, ...], p
             ],
         }
         for name, rows in first.items()
-        if rows and name not in left_out
+        if rows
     ]
 
 

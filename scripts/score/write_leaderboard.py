@@ -1,7 +1,7 @@
 """Write the leaderboard of a configuration's runs, as CSV and as one self-contained page.
 
-    python scripts/score/write_leaderboard.py results --settings '{"runs": [...]}' --csv leaderboard.csv \
-        --page leaderboard.html
+    python scripts/score/write_leaderboard.py results --settings '{"runs": [...], "sweeps": []}' \
+        --csv leaderboard.csv --page leaderboard.html
 """
 
 import csv
@@ -13,6 +13,7 @@ from scripts.common.cli import step_main, step_parser
 from scripts.common.files import read_json, write_text
 from scripts.common.html import write_page
 from scripts.score.board import boards, csv_columns, csv_row, display
+from scripts.score.choices import choice_table
 from scripts.score.metrics import METRICS
 from scripts.score.pictures import whiskers
 from scripts.score.read_scores import read_scores
@@ -66,7 +67,8 @@ def step(arguments) -> None:
     all_boards = boards(runs, scores, verdicts)
     write_text(arguments.csv, csv_text(all_boards))
     short = [{**board, "short": short_table(board)} for board in all_boards]
-    values = {"verdicts": verdicts, "boards": short}
+    choices = [read_json(results / "sweeps" / name / "choice.json") for name in arguments.settings["sweeps"]]
+    values = {"verdicts": verdicts, "boards": short, "choices": list(map(choice_table, choices))}
     functions = {"METRICS": METRICS, "display": display, "in_a_sentence": in_a_sentence}
     write_page(arguments.page, "leaderboard.html", PAGES, title="Leaderboard", **values, **functions)
 

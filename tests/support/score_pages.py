@@ -9,7 +9,9 @@ from tests.support.pages import Page
 FACTS = {"dataset": "d", "model": "base", "method": "lora"}
 
 
-def write_board(results: Path, runs: dict[str, list[str]], method: str = "lora", **facts: dict) -> list[dict]:
+def write_board(
+    results: Path, runs: dict[str, list[str]], method: str = "lora", sweeps: tuple = (), **facts: dict
+) -> list[dict]:
     """Write the leaderboard of runs with their variants; return its rows. `facts` are those of single runs."""
     from scripts.score.write_leaderboard import main
 
@@ -18,7 +20,7 @@ def write_board(results: Path, runs: dict[str, list[str]], method: str = "lora",
         for run, variants in runs.items()
     ]
     words = [str(results), "--csv", f"{results}/leaderboard.csv", "--page", f"{results}/leaderboard.html"]
-    assert main([*words, "--settings", json.dumps({"runs": listed})]) == 0
+    assert main([*words, "--settings", json.dumps({"runs": listed, "sweeps": sweeps})]) == 0
     with open(results / "leaderboard.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 

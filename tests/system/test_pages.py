@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from docs.picture import BROWSERS
+from scripts.common.files import write_json
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 from tests.support.entity_answers import entity_answers
 from tests.support.needs import need
@@ -72,8 +73,13 @@ def results(tmp_path_factory) -> Path:
     image_run(folder)
     judge_run(folder, "pii", None, {"merged": entity_answers(40, 0.3)}, {"found": gate("entity_f1", threshold=0.3)})
     write_report(folder, "pii", ["merged"], method="head")
+    choice = {"sweep": "football", "metric": "chrf", "chosen": "football"}
+    values = [
+        {"run": run, "variant": "q8_0", "value": 9.0, "low": 8.0, "high": None, "n": 9} for run in ("football", "b")
+    ]
+    write_json(folder / "sweeps/football/choice.json", choice | {"runs": values})
     runs = {"football": ["base", "bf16", "q8_0", "q4_k_m"], "pii": ["merged"], "titles": ["base", "merged"]}
-    write_board(folder, runs, **{run: {"dataset": run} for run in runs})
+    write_board(folder, runs, sweeps=("football",), **{run: {"dataset": run} for run in runs})
     stage = Stage(folder / "datasets/sample", settings_of(label="kind"), None)
     stage.folder.mkdir(parents=True)
     rows = [chat(f"question {n}", f"{'long' * 40} {n}", kind=("goal", "card")[n % 2]) for n in range(20)]
