@@ -12,13 +12,15 @@ from scripts.common.files import read_json, write_json
 from scripts.score.gates import verdict
 from scripts.score.read_scores import read_variants
 from scripts.score.stand_in import is_stand_in
+from scripts.train.diverged import diverged_note
 
 
 def step(arguments) -> None:
     """Judge every gate and write the verdict."""
     settings, scores = arguments.settings, read_variants(arguments.scores)
     resampling, stand_in = (settings["bootstrap"], settings["seed"]), is_stand_in(read_json(arguments.base))
-    decided = verdict(arguments.run, settings["gates"], settings["shipped"], scores, *resampling, stand_in)
+    diverged = diverged_note(read_json(arguments.training)) if arguments.training else None
+    decided = verdict(arguments.run, settings["gates"], settings["shipped"], scores, *resampling, stand_in, diverged)
     write_json(arguments.verdict, decided)
 
 
@@ -28,6 +30,7 @@ def parser():
     parser.add_argument("scores", type=Path, nargs="+", help="scores of every variant (JSON)")
     parser.add_argument("--run", required=True, help="the run's name")
     parser.add_argument("--base", type=Path, required=True, help="manifest of the base model")
+    parser.add_argument("--training", type=Path, help="facts of the training (JSON), if there was one")
     parser.add_argument("--verdict", type=Path, required=True, help="verdict to write (JSON)")
     return parser
 

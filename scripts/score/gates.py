@@ -141,11 +141,12 @@ def verdict(
     resamples: int,
     seed: int,
     stand_in: bool = False,
+    diverged: str | None = None,
 ) -> dict:
     """Return a run's verdict; `shipped` in a gate means the shipped variant.
 
     A run with a stand-in as its base model is never promoted; neither is one where most answers of the shipped variant
-    are empty or the same text.
+    are empty or the same text. One whose training diverged is rolled back; `diverged` says what happened.
     """
     resolved = {
         name: {**gate, **{side: shipped if gate[side] == "shipped" else gate[side] for side in ("variant", "baseline")}}
@@ -156,10 +157,12 @@ def verdict(
     warnings, is_useless = answer_faults(shipped, scores)
     if is_useless and word != "rollback":
         word, why = "hold", "; ".join([*warnings, *([why] if word == "hold" else [])])
+    if diverged:
+        word, why = "rollback", diverged
     if stand_in:
         word, why = "hold" if word == "promote" else word, f"{NOTE}; {why}"
     found = {"run": run, "verdict": word, "reason": why, "shipped": shipped, "stand_in": stand_in}
-    return {**found, "warnings": warnings, "gates": judged}
+    return {**found, "diverged": diverged, "warnings": warnings, "gates": judged}
 
 
 def answer_faults(shipped: str, scores: dict[str, dict]) -> tuple[list[str], bool]:
