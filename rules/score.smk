@@ -1,6 +1,7 @@
 """Compute metrics of the answers, a verdict for each run, and a comparison of all runs.
 
-Requires: <results>/runs/{run}/answers/{variant}.jsonl, likelihood/{variant}.jsonl and curve.jsonl.
+Requires: <results>/runs/{run}/answers/{variant}.jsonl, likelihood/{variant}.jsonl and curve.jsonl, and test.jsonl and
+train.jsonl of <results>/datasets/{dataset}.
 Makes: <results>/runs/{run}/scores/{variant}.json, errors/{variant}.jsonl, confusion/{variant}.svg (entities),
 verdict.json, report.html, and <results>/leaderboard.csv and leaderboard.html
 """
@@ -11,6 +12,7 @@ rule score_answers:
     input:
         answers="<results>/runs/{run}/answers/{variant}.jsonl",
         likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
+        test=path_of("<results>/datasets/{dataset}/test.jsonl"),
         reference=path_of("<results>/datasets/{dataset}/train.jsonl"),
     output:
         scores="<results>/runs/{run}/scores/{variant}.json",
@@ -31,9 +33,9 @@ rule score_answers:
         settings=settings_of(of("run", settings.score), run="task", dataset="language"),
     shell:
         r"""
-        python {params.code:q} {input.answers:q} {input.likelihood:q} --reference {input.reference:q} \
-            --run {wildcards.run:q} --variant {wildcards.variant:q} --scores {output.scores:q} \
-            --errors {output.errors:q} --settings {params.settings:q} --log {log:q}
+        python {params.code:q} {input.answers:q} {input.likelihood:q} --test {input.test:q} \
+            --reference {input.reference:q} --run {wildcards.run:q} --variant {wildcards.variant:q} \
+            --scores {output.scores:q} --errors {output.errors:q} --settings {params.settings:q} --log {log:q}
         """
 
 

@@ -14,7 +14,7 @@ from scripts.config.gates import Gate
 from scripts.config.runs import Run
 from scripts.config.types import Section
 from scripts.config.variants import answer_variants, made_variants, shipped_variant
-from scripts.score.metrics import METRICS, Metric, located, metrics_from
+from scripts.score.metrics import METRICS, RENAMED, Metric, located, metrics_from
 from scripts.tasks import TASKS
 
 
@@ -64,6 +64,8 @@ def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
     if run.score.metrics_from is not None:
         yield from own_metrics_conflicts(run.score.metrics_from)
     dataset = config.datasets.get(run.dataset)
+    if run.score.order_by and dataset is not None and dataset.redact is not None:
+        yield "score.order_by", f"has no columns to order by: the redaction of '{run.dataset}' removes them"
     for metric in run.score.metrics or []:
         if fault := metric_fault(metric, run, dataset):
             yield "score.metrics", f"the run {fault}"
@@ -159,6 +161,8 @@ def metric_fault(metric: str, run: Run, dataset: Dataset | None) -> str | None:
     if metric not in known:
         if known is METRICS and run.score.metrics_from is not None:
             return None  # own_metrics_conflicts reports errors in that file
+        if metric in RENAMED:
+            return f"has no metric '{metric}' any more: use '{RENAMED[metric]}'"
         return f"has no metric '{metric}'{closest(metric, known)}"
     entry = known[metric]
     if TASKS[run.task].classifies and not entry.classifier:

@@ -19,21 +19,21 @@ Quant = Literal[QUANTS]
 VARIANTS = ("base", "adapter", "merged", *QUANTS)
 ASSISTANT_PHRASES = (
     r"\bas an? (ai|artificial intelligence|(large )?language model|assistant)\b",
-    r"\bI(['’]m| am) (sorry|unable to|not able to|just an? |only an? )",
-    r"\bI (cannot|can['’]t|can not|do not|don['’]t) (assist|help|provide|create|write|generate|verify|confirm)\b",
-    r"\bI (do not|don['’]t) have (access|information|personal)\b",
+    r"\bI('m| am) (sorry|unable to|not able to|just an? |only an? )",
+    r"\bI (cannot|can't|can not|do not|don't) (assist|help|provide|create|write|generate|verify|confirm)\b",
+    r"\bI (do not|don't) have (access|information|personal)\b",
     r"\bI (apologi[sz]e|must (note|point out|clarify|inform))",
-    r"\b(it is|it['’]s) (important|worth) (to note|noting|to mention|mentioning|to remember)",
+    r"\b(it is|it's) (important|worth) (to note|noting|to mention|mentioning|to remember)",
     r"\b(please note|keep in mind) that\b",
     r"\b(as of my|my) (last|latest|knowledge)? ?(update|knowledge cutoff|training data)",
-    r"\b(there is|there['’]s) no (evidence|record|information)\b",
-    r"\b(here is|here['’]s|here are) (a|an|your|some|the) (possible |short |catchy |suggested )?captions?\b",
+    r"\b(there is|there's) no (evidence|record|information)\b",
+    r"\b(here is|here's|here are) (a|an|your|some|the) (possible |short |catchy |suggested )?captions?\b",
     r"\b(sure|certainly|of course)[,!.]",
     r"\b(let me know if|feel free to|I hope this helps|is there anything else)\b",
-    r"\ben tant (qu['’]|que )(ia|intelligence artificielle|modèle de langage|assistant)",
-    r"\bje (suis désolée?|m['’]excuse|ne (peux|suis) pas (en mesure|capable|vous|fournir|répondre))",
+    r"\ben tant (qu'|que )(ia|intelligence artificielle|modèle de langage|assistant)",
+    r"\bje (suis désolée?|m'excuse|ne (peux|suis) pas (en mesure|capable|vous|fournir|répondre))",
     r"\bil (est|convient) (important )?de (noter|rappeler|souligner|préciser)",
-    r"\b(veuillez noter|n['’]hésitez pas)\b",
+    r"\b(veuillez noter|n'hésitez pas)\b",
     r"\bbien sûr ?[,!:]",
 )
 
@@ -266,13 +266,19 @@ class Score(Section):
         list(ASSISTANT_PHRASES),
         description="Regular expressions, ignoring case, of phrases that an assistant says instead of answering.",
     )
+    order_by: list[Text] = Field(
+        [],
+        description="Raw columns that put the test records in order for `repetition_recent`, such as `[url, time]`: by "
+        "the first, then by the next, and numbers in a text by their value; none: the order of groups, then of lines "
+        "in the raw files.",
+    )
     price_per_hour: Number | None = Field(
         None,
         ge=0,
         description="Price of an hour of the machine, in any currency: for the cost of answers, and for the bundle's "
         "estimate of the cost of the run.",
     )
-    bootstrap: int = Field(1000, ge=100, description="Resamples for the 95 % intervals.")
+    bootstrap: int = Field(10_000, ge=100, description="Resamples for the 95 % intervals.")
     seed: int = Field(0, ge=0, description="Seed of the resampling.")
 
 

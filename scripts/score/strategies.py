@@ -1,6 +1,6 @@
 """Comparison of prompt strategies: the same records with different prompts, against the chosen strategy."""
 
-from scripts.score.board import cell, display
+from scripts.score.board import cell, display, mark
 from scripts.score.columns import columns_of
 from scripts.score.metrics import METRICS
 from scripts.score.side_by_side import in_turn, question
@@ -31,6 +31,7 @@ def strategy_table(scores: dict, facts: dict) -> dict | None:
         (name, row is scores, [cell(metric, row, None if row is scores else scores) for metric in columns])
         for name, row in rows.items()
     ]
+    mark(each for *_, cells in found for each in cells)
     reference = scores["reference"] or {}
     if any(metric in reference for metric in columns):
         values = [{"value": reference.get(metric)} for metric in columns]

@@ -16,6 +16,7 @@ from scripts.score.board import boards, csv_columns, csv_row, display
 from scripts.score.metrics import METRICS
 from scripts.score.read_scores import read_scores
 from scripts.score.seeds import seed_tables
+from scripts.score.shown import in_a_sentence
 from scripts.score.stand_in import base_name
 
 PAGES = Path(__file__).parent / "pages"
@@ -28,11 +29,6 @@ def csv_text(all_boards: list[dict]) -> str:
     writer.writerow(csv_columns())
     writer.writerows(csv_row(board, row) for board in all_boards for row in board["rows"])
     return text.getvalue()
-
-
-def in_a_sentence(title: str) -> str:
-    """Return a metric's title in lower case for a sentence; names such as BLEU or ROUGE-L stay unchanged."""
-    return title[0].lower() + title[1:] if title[1:2].islower() else title
 
 
 def step(arguments) -> None:

@@ -13,7 +13,7 @@ from scripts.common.cli import step_main, step_parser
 from scripts.common.files import read_json, read_jsonl
 from scripts.common.html import write_page
 from scripts.gguf.tensor_types import quant_line, rounding_note
-from scripts.score.board import cell, display
+from scripts.score.board import cell, display, mark, marked_metrics, ranking_metric
 from scripts.score.columns import columns_of, left_aside
 from scripts.score.entity_pages import entity_section
 from scripts.score.gates import described
@@ -36,11 +36,16 @@ def metric_cards(scores: dict[str, dict], verdict: dict) -> tuple[list[dict], di
     aside = left_aside(list(scores.values()), verdict["gates"])
     cards: list[dict] = []
     absent: dict[str, list[str]] = {}
-    for metric in dict.fromkeys([*columns_of(list(scores.values())), *METRICS]):
-        cells = {
+    compared = {
+        metric: {
             variant: cell(metric, found, None if variant == "base" else scores.get("base"))
             for variant, found in scores.items()
         }
+        for metric in dict.fromkeys([*columns_of(list(scores.values())), *METRICS])
+    }
+    ranking = ranking_metric([{"scores": found} for found in scores.values()])
+    mark(found for metric in marked_metrics(verdict["gates"], ranking) for found in compared[metric].values())
+    for metric, cells in compared.items():
         estimates = [found if found["value"] is not None else None for found in cells.values()]
         if not any(estimates):
             absent.setdefault(next(iter(cells.values()))["reason"], []).append(METRICS[metric].title)

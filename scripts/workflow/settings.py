@@ -63,10 +63,11 @@ def score(prepared: Prepared, run: str) -> dict:
 
 
 def verdict(prepared: Prepared, run: str) -> dict:
-    """Return the settings of a run's verdict: its gates, the shipped variant and the bootstrap."""
+    """Return the settings of a run's verdict: its gates, the shipped variant, the bootstrap, and the groups' column."""
     section = prepared.config.runs[run]
-    gates = gates_of(prepared.config, run)
-    return {"gates": gates, "shipped": shipped_variant(section), **chosen(section.score, "bootstrap seed")}
+    dataset = {"dataset": section.dataset, "group_by": prepared.config.datasets[section.dataset].group_by}
+    values = {"gates": gates_of(prepared.config, run), "shipped": shipped_variant(section), **dataset}
+    return {**values, **chosen(section.score, "bootstrap seed")}
 
 
 def report(prepared: Prepared, run: str) -> dict:
