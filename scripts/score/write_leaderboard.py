@@ -1,7 +1,7 @@
 """Write the leaderboard of a configuration's runs, as CSV and as one self-contained page.
 
-    python scripts/score/write_leaderboard.py results --settings '{"runs": [...]}' --csv leaderboard.csv \
-        --page leaderboard.html
+    python scripts/score/write_leaderboard.py results --settings '{"runs": [...], "seeds": [...]}' \
+        --csv leaderboard.csv --page leaderboard.html
 """
 
 import csv
@@ -15,6 +15,7 @@ from scripts.common.html import write_page
 from scripts.score.board import boards, csv_columns, csv_row, display
 from scripts.score.metrics import METRICS
 from scripts.score.read_scores import read_scores
+from scripts.score.seeds import seed_tables
 from scripts.score.shown import in_a_sentence
 from scripts.score.stand_in import base_name
 
@@ -42,7 +43,10 @@ def step(arguments) -> None:
         runs.append({**run, "model": base_name(run["model"], manifest)})
     all_boards = boards(runs, scores, verdicts)
     write_text(arguments.csv, csv_text(all_boards))
-    values = {"runs": runs, "verdicts": verdicts, "boards": all_boards}
+    metrics = {board["dataset"]: board["ranked_by"] for board in all_boards}
+    ranked_by = {run["run"]: metrics[run["dataset"]] for run in runs}
+    seeds = seed_tables(arguments.settings["seeds"], scores, verdicts, ranked_by)
+    values = {"runs": runs, "verdicts": verdicts, "boards": all_boards, "seeds": seeds}
     functions = {"METRICS": METRICS, "display": display, "in_a_sentence": in_a_sentence}
     write_page(arguments.page, "leaderboard.html", PAGES, title="Leaderboard", **values, **functions)
 
