@@ -27,6 +27,7 @@ from scripts.score.shown import number, shown
 from scripts.score.side_by_side import Pictures, question, samples, telling
 from scripts.score.stand_in import base_name
 from scripts.score.strategies import strategy_section
+from scripts.train.diverged import REMEDY, diverged_note
 
 PAGES = Path(__file__).parent / "pages"
 WORST = 8
@@ -117,11 +118,13 @@ def label_section(scores: dict, style: bool) -> dict | None:
 
 
 def training_notes(facts: dict, price_per_hour: float | None) -> list[str]:
-    """Return what a training took, and a sentence for each time that it ran out of memory.
+    """Return a sentence if the training diverged, what it took, and one for each time that it ran out of memory.
 
     `facts` is the content of training.json, `price_per_hour` the run's `score.price_per_hour`.
     """
     notes = []
+    if note := diverged_note(facts):
+        notes.append(f"{note[0].upper()}{note[1:]}. To train it anew, {REMEDY}.")
     if "seconds" in facts:
         energy, hours = facts["energy"], facts["seconds"] / 3600
         used = "not measured" if energy["joules"] is None else f"{number(energy['joules'] / 3600)} Wh"
