@@ -21,6 +21,13 @@ class Gate(Section):
     variant: Variant = Field("shipped", description="Variant whose value is used; `shipped` is the bundle's quant.")
     baseline: Variant | None = Field(None, description="Variant to compare with; none: the value itself is compared.")
     on_failure: Literal["hold", "rollback"] = Field("hold", description="Verdict when the gate clearly fails.")
+    looks: int = Field(
+        1,
+        ge=1,
+        le=1000,
+        description="How often the gate will be looked at on this test split, which may grow; each look's interval is "
+        "then wider: that of 1 - 0.05 / looks.",
+    )
     runs: list[Name] | None = Field(None, min_length=1, description="Runs (of a sweep: all of its runs); none: all.")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:

@@ -19,21 +19,21 @@ Quant = Literal[QUANTS]
 VARIANTS = ("base", "adapter", "merged", *QUANTS)
 ASSISTANT_PHRASES = (
     r"\bas an? (ai|artificial intelligence|(large )?language model|assistant)\b",
-    r"\bI(['’]m| am) (sorry|unable to|not able to|just an? |only an? )",
-    r"\bI (cannot|can['’]t|can not|do not|don['’]t) (assist|help|provide|create|write|generate|verify|confirm)\b",
-    r"\bI (do not|don['’]t) have (access|information|personal)\b",
+    r"\bI('m| am) (sorry|unable to|not able to|just an? |only an? )",
+    r"\bI (cannot|can't|can not|do not|don't) (assist|help|provide|create|write|generate|verify|confirm)\b",
+    r"\bI (do not|don't) have (access|information|personal)\b",
     r"\bI (apologi[sz]e|must (note|point out|clarify|inform))",
-    r"\b(it is|it['’]s) (important|worth) (to note|noting|to mention|mentioning|to remember)",
+    r"\b(it is|it's) (important|worth) (to note|noting|to mention|mentioning|to remember)",
     r"\b(please note|keep in mind) that\b",
     r"\b(as of my|my) (last|latest|knowledge)? ?(update|knowledge cutoff|training data)",
-    r"\b(there is|there['’]s) no (evidence|record|information)\b",
-    r"\b(here is|here['’]s|here are) (a|an|your|some|the) (possible |short |catchy |suggested )?captions?\b",
+    r"\b(there is|there's) no (evidence|record|information)\b",
+    r"\b(here is|here's|here are) (a|an|your|some|the) (possible |short |catchy |suggested )?captions?\b",
     r"\b(sure|certainly|of course)[,!.]",
     r"\b(let me know if|feel free to|I hope this helps|is there anything else)\b",
-    r"\ben tant (qu['’]|que )(ia|intelligence artificielle|modèle de langage|assistant)",
-    r"\bje (suis désolée?|m['’]excuse|ne (peux|suis) pas (en mesure|capable|vous|fournir|répondre))",
+    r"\ben tant (qu'|que )(ia|intelligence artificielle|modèle de langage|assistant)",
+    r"\bje (suis désolée?|m'excuse|ne (peux|suis) pas (en mesure|capable|vous|fournir|répondre))",
     r"\bil (est|convient) (important )?de (noter|rappeler|souligner|préciser)",
-    r"\b(veuillez noter|n['’]hésitez pas)\b",
+    r"\b(veuillez noter|n'hésitez pas)\b",
     r"\bbien sûr ?[,!:]",
 )
 
@@ -173,8 +173,7 @@ class Generation(Section):
     test_records: int | None = Field(
         None,
         ge=1,
-        description="Answer and score only this many records, the first of the test split, for a quick test; none: "
-        "all.",
+        description="Answer and score only this many records, the first of the split, for a quick test; none: all.",
     )
     system: str | None = Field(None, description="Replaces every prompt's system message; empty: removes it.")
     load_in_4bit: Literal["auto", "yes", "no"] = Field(
@@ -266,13 +265,19 @@ class Score(Section):
         list(ASSISTANT_PHRASES),
         description="Regular expressions, ignoring case, of phrases that an assistant says instead of answering.",
     )
+    order_by: list[Text] = Field(
+        [],
+        description="Raw columns that put the test records in order for `repetition_recent`, such as `[url, time]`: by "
+        "the first, then by the next, and numbers in a text by their value; none: the order of groups, then of lines "
+        "in the raw files.",
+    )
     price_per_hour: Number | None = Field(
         None,
         ge=0,
         description="Price of an hour of the machine, in any currency: for the cost of answers, and for the bundle's "
         "estimate of the cost of the run.",
     )
-    bootstrap: int = Field(1000, ge=100, description="Resamples for the 95 % intervals.")
+    bootstrap: int = Field(10_000, ge=100, description="Resamples for the 95 % intervals.")
     seed: int = Field(0, ge=0, description="Seed of the resampling.")
 
 
@@ -336,13 +341,20 @@ class Run(Section):
     )
     generation: Generation = Field(Generation(), description="How answers are generated.")
     prompt_sets: dict[Name, PromptSet] = Field({}, description="Further prompts by name; the set `test` always exists.")
-    strategies: dict[Name, Strategy] = Field({}, description="Ways to ask the test prompts, scored side by side.")
+    strategies: dict[Name, Strategy] = Field(
+        {}, description="Ways to ask; the shipped variant answers the validation split in each, scored side by side."
+    )
     strategy: Name | None = Field(None, description="Strategy of the set `test` and the bundle; none: unchanged.")
     parity: Parity = Field(Parity(), description="Limits of the comparison between trained and served model.")
     score: Score = Field(Score(), description="Metrics and their settings.")
     deploy: Deploy = Field(Deploy(), description="The bundle.")
     sweep: dict[Text, Annotated[list[Any], Field(min_length=1)]] | None = Field(
         None, min_length=1, description="Lists of values by key, such as `lora.r: [16, 32]`; one run per combination."
+    )
+    select: MetricName | None = Field(
+        None,
+        description="Metric that chooses a sweep's run on the validation split; only that run can be promoted. None: "
+        "the metric that ranks the leaderboard.",
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
@@ -407,6 +419,8 @@ class Run(Section):
         for key in ("prompt_sets", "strategies"):
             if "test" in getattr(self, key):
                 yield f"{key}.test", "is reserved for the test split: use another name"
+        if "auto" in self.strategies:
+            yield "strategies.auto", "is reserved: use another name"
         for name, strategy in self.strategies.items():
             if fault := modelfile_fault(with_plain_spaces(strategy.system or "")):
                 yield f"strategies.{name}.system", fault

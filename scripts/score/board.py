@@ -1,12 +1,14 @@
 """The leaderboard: all runs and variants of a dataset, ranked, with differences marked that may be noise."""
 
-from scripts.score.bootstrap import Estimate
+from collections.abc import Iterable
+
 from scripts.score.columns import RANKED_BY, columns_of, kind_of
 from scripts.score.gates import metric_difference
+from scripts.score.interval_kinds import LEVEL, Interval
 from scripts.score.metrics import METRICS
 from scripts.score.shown import interval_text, shown
 
-RESAMPLES, SEED = 1000, 0
+RESAMPLES, SEED = 10_000, 0
 RUN_COLUMNS = ("dataset", "rank", "run", "model", "method", "variant", "shipped", "verdict", "records", "answer_kind")
 
 
@@ -16,59 +18,88 @@ def ranking_metric(rows: list[dict]) -> str | None:
     return next((metric for metric in wanted if all(row["scores"]["metrics"][metric] for row in rows)), None)
 
 
-def direction(metric: str, found: Estimate | None) -> str:
-    """Return what a difference means: `better`, `worse`, `noise` (its interval contains 0), or `change`."""
-    if found is None or found.low is None or found.low <= 0 <= found.high:
-        return "noise"
-    side = METRICS[metric].direction
-    if side == "neither":
-        return "change"
-    return "better" if (found.value < 0) == (side == "lower") else "worse"
+def marked_metrics(gates: list[dict], ranking: str | None) -> list[str]:
+    """Return the metrics whose differences are marked as better or worse: those of the gates, else the ranking one."""
+    return list(dict.fromkeys(gate["metric"] for gate in gates)) or ([ranking] if ranking else [])
 
 
 def cell(metric: str, scores: dict, base: dict | None) -> dict:
-    """Return the table cell of a metric: value, interval, difference from the scores `base` (None: not compared)."""
+    """Return the table cell of a metric: value, interval, difference from the scores `base` (None: not compared).
+
+    `interval` is the difference's interval, for `mark`, and `meaning` what `mark` says of it.
+    """
     value = scores["metrics"].get(metric)
     if value is None:
         return {"value": None, "reason": scores["reasons"].get(metric, "")}
-    against = metric_difference(scores, base, metric, RESAMPLES, SEED) if base else None
-    return {**value, "against": against and against.row(), "meaning": direction(metric, against) if against else None}
+    found = metric_difference(scores, base, metric, RESAMPLES, SEED) if base else None
+    return {**value, "metric": metric, "against": found and found.row(), "interval": found, "meaning": None}
+
+
+def mark(cells: Iterable[dict]) -> None:
+    """Set the meaning of differences: `better`, `worse`, `change` (no direction is better), or `noise`.
+
+    All cells of a page are marked at once, corrected for their number, so that a page on which nothing differs has a
+    wrong mark in one of twenty cases.
+    """
+    compared = [found for found in cells if found.get("interval")]
+    for found, is_shown in zip(compared, shown_to_differ([found["interval"] for found in compared]), strict=True):
+        found["meaning"] = meaning(found["metric"], found["interval"].value) if is_shown else "noise"
+
+
+def meaning(metric: str, difference: float) -> str:
+    """Return what a difference of a metric means."""
+    side = METRICS[metric].direction
+    return "change" if side == "neither" else "better" if (difference < 0) == (side == "lower") else "worse"
+
+
+def shown_to_differ(differences: list[Interval]) -> list[bool]:
+    """Return which differences are not 0, corrected for their number after Holm (see `judge_gates`)."""
+    shown, ordered = set(), sorted(range(len(differences)), key=lambda place: differences[place].p_value(0))
+    for rank, place in enumerate(ordered):
+        if not differences[place].side(0, 1 - (1 - LEVEL) / (len(ordered) - rank)):
+            break
+        shown.add(place)
+    return [place in shown for place in range(len(differences))]
 
 
 def mark_best(metric: str, rows: list[dict]) -> None:
-    """Mark the best cells of a metric, and those not distinguishable from them; none if all are equal."""
+    """Mark the best cells of the ranking metric, and those not distinguishable from them; none if all are equal."""
     side = METRICS[metric].direction
-    cells = [row for row in rows if row["cells"][metric]["value"] is not None]
-    values = {row["cells"][metric]["value"] for row in cells}
-    if side == "neither" or len(values) < 2:
+    values = {row["cells"][metric]["value"] for row in rows}
+    if len(values) < 2:
         return
     top = min(values) if side == "lower" else max(values)
-    best = next(row for row in cells if row["cells"][metric]["value"] == top)
-    for row in cells:
-        if row["cells"][metric]["value"] == top:
-            row["cells"][metric]["best"] = True
-        else:
-            found = metric_difference(row["scores"], best["scores"], metric, RESAMPLES, SEED)
-            row["cells"][metric]["as_good"] = direction(metric, found) == "noise"
+    best = next(row for row in rows if row["cells"][metric]["value"] == top)
+    others = [row for row in rows if row["cells"][metric]["value"] != top]
+    found = [metric_difference(row["scores"], best["scores"], metric, RESAMPLES, SEED) for row in others]
+    differing = iter(shown_to_differ([one for one in found if one]))
+    for row, one in zip(others, found, strict=True):
+        row["cells"][metric]["as_good"] = not (one and next(differing))
+    for row in rows:
+        row["cells"][metric]["best"] = row["cells"][metric]["value"] == top
 
 
 def ranked(rows: list[dict]) -> list[dict]:
-    """Return a dataset's rows with cells, best first; `tied` rows are not distinguishable from the best."""
+    """Return a dataset's rows with cells, best first.
+
+    Equal rows share a rank, and `tied` rows are not distinguishable from the best.
+    """
     bases = {row["run"]: row["scores"] for row in rows if row["variant"] == "base"}
     for row in rows:
         base = None if row["variant"] == "base" else bases.get(row["run"])
         row["cells"] = {metric: cell(metric, row["scores"], base) for metric in METRICS}
-    for metric in METRICS:
-        mark_best(metric, rows)
     metric = ranking_metric(rows)
+    marked = marked_metrics([gate for row in rows for gate in row["verdict"]["gates"]], metric)
+    mark(row["cells"][name] for row in rows for name in marked)
     if metric is None:
         return [{**row, "rank": None, "tied": False} for row in rows]
+    mark_best(metric, rows)
     sign = 1 if METRICS[metric].direction == "lower" else -1
     order = sorted(rows, key=lambda row: sign * row["cells"][metric]["value"])
-    tied = ("best", "as_good")
+    values = [row["cells"][metric]["value"] for row in order]
     return [
-        {**row, "rank": rank, "tied": rank > 1 and any(row["cells"][metric].get(key) for key in tied)}
-        for rank, row in enumerate(order, 1)
+        {**row, "rank": values.index(value) + 1, "tied": bool(row["cells"][metric].get("as_good"))}
+        for row, value in zip(order, values, strict=True)
     ]
 
 

@@ -7,8 +7,8 @@ from scripts.score.measure import interval_row
 from scripts.score.scoring_input import ScoringInput
 
 MOST_LABELS = 30
-# Their statistics depend on all records, or on the machine.
-NOT_BY_LABEL = ("distinct_1", "distinct_2", "repetition_across", "seconds_p50", "seconds_p95", "cost_per_1000")
+# Their statistics depend on other records, or on the machine.
+NOT_BY_LABEL = ("distinct_1", "distinct_2", "repetition_recent", "seconds_p50", "seconds_p95", "cost_per_1000")
 
 
 def label_table(data: ScoringInput, statistics: dict[str, list], resamples: int, seed: int) -> dict[str, dict]:
@@ -24,13 +24,14 @@ def label_table(data: ScoringInput, statistics: dict[str, list], resamples: int,
     table = {}
     for label in sorted(labels):
         places = [index for index, row in enumerate(data.answers) if row["label"] == label]
+        groups = data.groups and [data.groups[index] for index in places]
         table[label] = {"records": len(places), "metrics": {}}
         for metric, rows in statistics.items():
             if metric not in NOT_BY_LABEL:
                 own = [rows[index] for index in places]
-                table[label]["metrics"][metric] = interval_row(metric, own, resamples, seed)
-        entities = [row for index in places if (row := data.entities[index])]
-        if entities:
-            table[label]["entities"] = sum(len(row.gold) for row in entities)
-            table[label]["classes"] = class_table(entities, resamples, seed)
+                table[label]["metrics"][metric] = interval_row(metric, own, groups, resamples, seed)
+        entities = [data.entities[index] for index in places]
+        if any(entities):
+            table[label]["entities"] = sum(len(row.gold) for row in entities if row)
+            table[label]["classes"] = class_table(entities, groups)
     return table

@@ -1,19 +1,18 @@
 """Metrics of diversity: distinct words, repetition, lengths, generic phrases.
 
-Distinct-n and repetition across answers depend on the number of records, so resampling records (with repetitions) would
-bias them. Their statistics are jackknife pseudo-values instead: value + (n - 1) (value - value without record i),
-centred so that their mean is the value (Miller 1974, Biometrika 61(1)).
+Distinct-n depends on the number of records, so resampling records (with repetitions) would bias it. Its statistics are
+jackknife pseudo-values instead: value + (n - 1) (value - value without record i), centred so that their mean is the
+value (Miller 1974, Biometrika 61(1)).
 """
 
-import re
-from collections import Counter
+from collections import Counter, deque
 
 from scripts.score.metrics import metric
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 from scripts.score.tokenize_text import ngrams
 
-WITHIN_ORDER = 3
-ACROSS_ORDER = 4
+TRIPLE = 3
+RECENT = 5
 
 
 def pseudo_values(value: float, without: list[float | None]) -> list[list[float] | None]:
@@ -60,39 +59,29 @@ def repetition(data: ScoringInput) -> MetricResult:
 
     1 - different / all n-grams: seq-rep-n of Welleck et al. 2020 (arXiv:1908.04319), with n = 3 for short answers.
     """
-    grams = [ngrams(words, WITHIN_ORDER) for words in data.words]
+    grams = [ngrams(words, TRIPLE) for words in data.words]
     if not any(grams):
-        raise NotApplicableError(f"no answer has {WITHIN_ORDER} words")
+        raise NotApplicableError(f"no answer has {TRIPLE} words")
     return MetricResult([[1 - len(set(record)) / len(record)] if record else None for record in grams])
 
 
-@metric("Repetition across answers", direction="lower", unit="%")
-def repetition_across(data: ScoringInput) -> MetricResult:
-    """Share of an answer's word quadruples that another answer has too, mean over answers.
+@metric("Repetition of recent answers", direction="lower", unit="%")
+def repetition_recent(data: ScoringInput) -> MetricResult:
+    """Share of an answer's different word triples that one of the five answers before it has, mean over answers.
 
-    After the self-repetition of Salkar et al. 2022 (AACL), as a share so that long answers don't weigh more.
+    Before it in the order of the records (`score.order_by`); the first answer has none before it, so its share is 0.
     """
-    grams = [set(ngrams(words, ACROSS_ORDER)) for words in data.words]
+    grams = [set(ngrams(words, TRIPLE)) for words in data.words]
     if sum(map(bool, grams)) < 2:
-        raise NotApplicableError(f"fewer than two answers have {ACROSS_ORDER} words")
-    holders: dict[tuple, list[int]] = {}
-    for index, record in enumerate(grams):
-        for gram in record:
-            holders.setdefault(gram, []).append(index)
-    shares = [sum(len(holders[gram]) > 1 for gram in record) / len(record) if record else None for record in grams]
-    counted = sum(map(bool, grams))
-    total = sum(share for share in shares if share is not None)
-    lost = [0.0] * len(grams)  # decrease of the others' shares when a record is left out
-    for pair in holders.values():
-        if len(pair) == 2:
-            first, second = pair
-            lost[first] += 1 / len(grams[second])
-            lost[second] += 1 / len(grams[first])
-    without = [
-        None if share is None else (total - share - gone) / (counted - 1)
-        for share, gone in zip(shares, lost, strict=True)
-    ]
-    return MetricResult(pseudo_values(total / counted, without), shares)
+        raise NotApplicableError(f"fewer than two answers have {TRIPLE} words")
+    rows: list[list[float] | None] = [None] * len(grams)
+    recent: deque[set[tuple[str, ...]]] = deque(maxlen=RECENT)
+    for place in data.sequence:
+        own = grams[place]
+        if own:
+            rows[place] = [len(own.intersection(set().union(*recent))) / len(own)]
+        recent.append(own)
+    return MetricResult(rows)
 
 
 @metric("Mean length", direction="neither", unit="words")
@@ -116,11 +105,15 @@ def generic_phrase_rate(data: ScoringInput) -> MetricResult:
 
 
 def phrase_rate(data: ScoringInput, phrases: tuple[str, ...]) -> MetricResult:
-    """Return 1 for answers that match a pattern; empty answers don't count."""
+    """Return 1 for answers that match a pattern (see `ScoringInput.phrase`); empty answers don't count."""
     if not any(data.texts):
         raise NotApplicableError("every answer is empty")
-    patterns = [re.compile(pattern, re.IGNORECASE) for pattern in phrases]
-    return MetricResult([[int(any(p.search(text) for p in patterns))] if text else None for text in data.texts])
+    return MetricResult(
+        [
+            [int(any(data.phrase(index, pattern) for pattern in phrases))] if text else None
+            for index, text in enumerate(data.texts)
+        ]
+    )
 
 
 @metric(
@@ -128,7 +121,7 @@ def phrase_rate(data: ScoringInput, phrases: tuple[str, ...]) -> MetricResult:
     name="seconds_p50",
     direction="lower",
     statistic="p50",
-    meaning="median seconds per answer",
+    meaning="median seconds per answer, of calls made one at a time",
     tables={"entities": 9, "exact": 7, "text": 10},
     classifier=True,
 )
@@ -137,12 +130,20 @@ def phrase_rate(data: ScoringInput, phrases: tuple[str, ...]) -> MetricResult:
     name="seconds_p95",
     direction="lower",
     statistic="p95",
-    meaning="95th percentile of the seconds per answer",
+    meaning="95th percentile of the seconds per answer, of calls made one at a time",
     classifier=True,
 )
 def seconds(data: ScoringInput) -> MetricResult:
-    """Return the seconds per answer."""
-    return MetricResult([[row["seconds"]] for row in data.answers])
+    """Return the seconds per answer; None for an answer without a time of its own."""
+    return MetricResult([None if value is None else [value] for value in own_times(data)])
+
+
+def own_times(data: ScoringInput) -> list[float | None]:
+    """Return the seconds of each answer, None for one that was made in a batch or not timed."""
+    times = [row.get("seconds") for row in data.answers]
+    if all(value is None for value in times):
+        raise NotApplicableError("answers of this variant were generated in batches")
+    return times
 
 
 @metric(
@@ -154,8 +155,9 @@ def seconds(data: ScoringInput) -> MetricResult:
     setting="price_per_hour",
 )
 def cost_per_1000(data: ScoringInput) -> MetricResult:
-    """Mean seconds of an answer / 3600 × `score.price_per_hour` × 1000."""
-    return MetricResult([[row["seconds"] / 3600 * data.price_per_hour * 1000] for row in data.answers])
+    """Mean seconds of an answer / 3600 × `score.price_per_hour` × 1000, of single calls; batches cost less."""
+    price = data.price_per_hour
+    return MetricResult([None if value is None else [value / 3600 * price * 1000] for value in own_times(data)])
 
 
 @metric("Finished answers", direction="higher", statistic="yes_no", tables={"exact": 6, "text": 9})

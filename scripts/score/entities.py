@@ -40,7 +40,15 @@ def strict_totals(data: ScoringInput) -> list[list[int] | None]:
     return [row and total(row.strict) for row in data.entities]
 
 
-@metric("Entity F1, strict", direction="higher", statistic="f1", tables={"entities": 1}, spans=True, classifier=True)
+@metric(
+    "Entity F1, strict",
+    direction="higher",
+    quality=True,
+    statistic="f1",
+    tables={"entities": 1},
+    spans=True,
+    classifier=True,
+)
 def entity_f1(data: ScoringInput) -> MetricResult:
     """2 × correct entities / (found entities + expected ones); correct: type, start and end."""
     return MetricResult(strict_totals(data))
@@ -49,6 +57,7 @@ def entity_f1(data: ScoringInput) -> MetricResult:
 @metric(
     "Entity precision, strict",
     direction="higher",
+    quality=True,
     statistic="share",
     tables={"entities": 2},
     spans=True,
@@ -60,7 +69,13 @@ def entity_precision(data: ScoringInput) -> MetricResult:
 
 
 @metric(
-    "Entity recall, strict", direction="higher", statistic="share", tables={"entities": 3}, spans=True, classifier=True
+    "Entity recall, strict",
+    direction="higher",
+    quality=True,
+    statistic="share",
+    tables={"entities": 3},
+    spans=True,
+    classifier=True,
 )
 def entity_recall(data: ScoringInput) -> MetricResult:
     """Correct entities / expected entities."""
@@ -70,6 +85,7 @@ def entity_recall(data: ScoringInput) -> MetricResult:
 @metric(
     "Entity F1, strict, mean of classes",
     direction="higher",
+    quality=True,
     statistic="f1_macro",
     tables={"entities": 4},
     spans=True,
@@ -80,7 +96,15 @@ def entity_f1_macro(data: ScoringInput) -> MetricResult:
     return by_class(data, "strict")
 
 
-@metric("Token F1, micro", direction="higher", statistic="f1", tables={"entities": 7}, spans=True, classifier=True)
+@metric(
+    "Token F1, micro",
+    direction="higher",
+    quality=True,
+    statistic="f1",
+    tables={"entities": 7},
+    spans=True,
+    classifier=True,
+)
 def token_f1_micro(data: ScoringInput) -> MetricResult:
     """F1 of the classes of words, over all words."""
     return MetricResult([row and total(row.words) for row in data.entities])
@@ -90,6 +114,7 @@ def token_f1_micro(data: ScoringInput) -> MetricResult:
     "Token F1, macro",
     name="token_f1_macro",
     direction="higher",
+    quality=True,
     statistic="f1_macro",
     meaning="F1 of the classes of words, mean over classes",
     tables={"entities": 6},
@@ -100,6 +125,7 @@ def token_f1_micro(data: ScoringInput) -> MetricResult:
     "Token F1, weighted",
     name="token_f1_weighted",
     direction="higher",
+    quality=True,
     statistic="f1_weighted",
     meaning="the same, classes weighted by their expected words",
     tables={"entities": 5},

@@ -4,9 +4,9 @@ from collections import Counter
 
 import numpy as np
 
-from scripts.score.bootstrap import estimates
 from scripts.score.entities import classes_of
 from scripts.score.entity_rows import OUTSIDE, EntityRow
+from scripts.score.intervals import interval
 
 OTHER = "(other)"
 # The statistics of each score from the columns true positives, false positives, false negatives.
@@ -15,44 +15,42 @@ RECALL = ((1, 1), (0, 0), (0, 1))
 SCORES = {"precision": ("share", PRECISION), "recall": ("share", RECALL), "f1": ("f1", np.eye(3))}
 
 
-def class_table(rows: list[EntityRow], resamples: int, seed: int) -> dict[str, dict]:
+def class_table(rows: list[EntityRow | None], groups: list | None = None) -> dict[str, dict]:
     """Return {"support", "found", "precision", "recall", "f1"} per class of the expected answers, strict.
 
-    `support` counts the expected entities, `found` those of the answers; the scores are {"value", "low", "high", "n"}
-    with 95 % intervals over the records, or None if undefined. Records without an expected entity have no class.
+    `support` counts the expected entities, `found` those of the answers; the scores are {"value", "low", "high", "n",
+    "groups"} with 95 % intervals over the records or their groups, or None if undefined. A row without spans is None.
     """
-    classes = classes_of(rows)
-    if not classes:
-        return {}
-    counts = {label: np.array([row.strict.get(label, (0, 0, 0)) for row in rows], dtype=float) for label in classes}
-    table: dict[str, dict] = {
-        label: {"support": int(found[:, [0, 2]].sum()), "found": int(found[:, [0, 1]].sum())}
-        for label, found in counts.items()
-    }
-    for name, (kind, columns) in SCORES.items():
-        found = estimates(kind, [statistics @ columns for statistics in counts.values()], resamples, seed)
-        for label, score in zip(classes, found, strict=True):
-            table[label][name] = score and score.within(0, 1).row()
+    table: dict[str, dict] = {}
+    present = [index for index, row in enumerate(rows) if row]
+    groups = groups and [groups[index] for index in present]
+    for label in classes_of(rows):
+        counts = np.array([rows[index].strict.get(label, (0, 0, 0)) for index in present])
+        hits, wrong, missed = counts.sum(axis=0).tolist()
+        table[label] = {"support": hits + missed, "found": hits + wrong}
+        for name, (kind, columns) in SCORES.items():
+            found = interval(kind, list(counts @ np.array(columns)), groups, True)
+            table[label][name] = found and found.row()
     return table
 
 
-def untested_classes(rows: list[EntityRow], trained: tuple[str, ...]) -> dict[str, int]:
+def untested_classes(rows: list[EntityRow | None], trained: tuple[str, ...]) -> dict[str, int]:
     """Return the classes of the training split that no expected answer has, with their counts in the answers."""
     tested = set(classes_of(rows))
-    counts = [row.strict for row in rows]
+    counts = [row.strict for row in rows if row]
     return {
         label: sum(found[label][1] for found in counts if label in found) for label in trained if label not in tested
     }
 
 
-def confusion(rows: list[EntityRow]) -> dict:
+def confusion(rows: list[EntityRow | None]) -> dict:
     """Return {"labels", "columns", "counts"}: the number of words per expected class (rows) and found class (columns).
 
     Classes are those of the expected answers, with `O` (no entity) last; the column `(other)` is for classes that only
     the answers have.
     """
     pairs: Counter = Counter()
-    for row in rows:
+    for row in filter(None, rows):
         pairs.update(row.word_pairs)
     labels = [*classes_of(rows), OUTSIDE]
     counts: dict[str, Counter] = {gold: Counter() for gold in labels}

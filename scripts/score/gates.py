@@ -1,72 +1,57 @@
-"""Gates: requirements for a trained model, evaluated with intervals, and the run's verdict."""
+"""Gates: requirements for a trained model, evaluated with intervals."""
 
-import math
+from scripts.score.interval_kinds import LEVEL, Interval
+from scripts.score.intervals import FEW_UNITS, difference, interval
+from scripts.score.metrics import METRICS
+from scripts.score.shown import number, shown, whole
 
-from scripts.score.bootstrap import Estimate, difference
-from scripts.score.metrics import METRICS, SHARES
-from scripts.score.shown import number, shown
-from scripts.score.stand_in import NOTE
+PASSED, FAILED, UNDECIDED, NOT_MEASURABLE = "passed", "failed", "undecided", "not measurable"
+KEYS = ("metric", "variant", "baseline", "relative", "comparison", "threshold", "on_failure")
 
 
-def paired_rows(scores: dict, baseline: dict, metric: str) -> tuple[list, list]:
-    """Return both sides' statistics of a metric for their common records, in the same order."""
+def paired_rows(scores: dict, baseline: dict, metric: str) -> tuple[list, list, list | None]:
+    """Return both sides' statistics of a metric for their common records, in the same order, and the groups."""
     ours, theirs = scores["statistics"].get(metric), baseline["statistics"].get(metric)
     if ours is None or theirs is None:
-        return [], []
+        return [], [], None
+    groups = scores["groups"]
     if scores["ids"] == baseline["ids"]:
-        return ours, theirs
+        return ours, theirs, groups
     positions = {identity: index for index, identity in reversed(list(enumerate(baseline["ids"])))}
     shared = [(index, positions[identity]) for index, identity in enumerate(scores["ids"]) if identity in positions]
-    return [ours[index] for index, _ in shared], [theirs[index] for _, index in shared]
+    own = groups and [groups[index] for index, _ in shared]
+    return [ours[index] for index, _ in shared], [theirs[index] for _, index in shared], own
+
+
+def metric_interval(scores: dict, metric: str, resamples: int, seed: int) -> Interval | None:
+    """Return a metric's value with its interval, from a score file."""
+    entry, rows = METRICS[metric], scores["statistics"].get(metric)
+    return rows and interval(entry.statistic, rows, scores["groups"], entry.is_share, resamples, seed)
 
 
 def metric_difference(
     scores: dict, baseline: dict, metric: str, resamples: int, seed: int, relative: bool = False
-) -> Estimate | None:
+) -> Interval | None:
     """Return the paired difference (scores minus baseline) of a metric, from two score files."""
-    ours, theirs = paired_rows(scores, baseline, metric)
-    found = difference(METRICS[metric].statistic, ours, theirs, resamples, seed, relative) if ours else None
-    return found.within(-1, 1) if found and METRICS[metric].is_share and not relative else found
+    entry = METRICS[metric]
+    ours, theirs, groups = paired_rows(scores, baseline, metric)
+    return difference(entry.statistic, ours, theirs, groups, entry.is_share, relative, resamples, seed)
 
 
-def gate_estimate(gate: dict, scores: dict[str, dict], resamples: int, seed: int) -> Estimate | str:
-    """Return the estimate for a gate, or the reason why there is none."""
+def gate_interval(gate: dict, scores: dict[str, dict], resamples: int, seed: int) -> Interval | str:
+    """Return the interval for a gate, or the reason why there is none."""
     metric, variant, baseline = gate["metric"], gate["variant"], gate["baseline"]
     for side in (variant, baseline):
         if side is not None and side not in scores:
             return f"this run has no variant '{side}'"
         if side is not None and scores[side]["metrics"].get(metric) is None:
             return f"{side} has no value: {scores[side]['reasons'].get(metric, 'it was not scored')}"
-    if baseline is None:
-        return Estimate(**scores[variant]["metrics"][metric])
     if variant == baseline:
-        return Estimate(0.0, 0.0, 0.0, scores[variant]["metrics"][metric]["n"])
+        return f"it compares {variant} with itself"
+    if baseline is None:
+        return metric_interval(scores[variant], metric, resamples, seed) or "the value is not defined"
     found = metric_difference(scores[variant], scores[baseline], metric, resamples, seed, gate["relative"])
-    return found or "the difference is not defined (no common records, or a baseline of 0)"
-
-
-def passed(gate: dict, found: Estimate) -> bool | None:
-    """Return True if the whole interval meets the bound, False if none of it does, None if part of it does."""
-    if found.low is None or found.high is None:
-        return None
-    if gate["comparison"] == "below":
-        return True if found.high < gate["threshold"] else False if found.low >= gate["threshold"] else None
-    return True if found.low > gate["threshold"] else False if found.high <= gate["threshold"] else None
-
-
-def records_needed(gate: dict, found: Estimate) -> int | None:
-    """Estimate the number of records that would decide the gate if the value stayed the same.
-
-    Intervals shrink with the square root of n, or with n if all answers are yes or all no. 10 % is added.
-    """
-    if found.low is None or found.value == gate["threshold"]:
-        return None
-    distance = abs(found.value - gate["threshold"])
-    reach = found.value - found.low if found.value > gate["threshold"] else found.high - found.value
-    alike = METRICS[gate["metric"]].statistic in SHARES and gate["baseline"] is None and found.value in (0, 1)
-    if METRICS[gate["metric"]].is_share and not alike:
-        reach = max(found.value - found.low, found.high - found.value)  # the other side may be clipped at 0 or 1
-    return math.ceil(1.1 * found.n * (reach / distance) ** (1 if alike else 2))
+    return found or "the difference is not defined (no common records, a baseline of 0, or a percentile)"
 
 
 def described(gate: dict, value: float) -> str:
@@ -78,105 +63,96 @@ def described(gate: dict, value: float) -> str:
     return shown(gate["metric"], value, signed=True)
 
 
-def reason_line(gate: dict, found: Estimate, outcome: bool | None) -> str:
-    """Return one line with the result and, if it is uncertain, the number of records needed."""
-    title = METRICS[gate["metric"]].title
-    subject = f"{title} of {gate['variant']}" + (f" against {gate['baseline']}" if gate["baseline"] else "")
-    value = described(gate, found.value)
-    aim = f"{gate['comparison']} {described(gate, gate['threshold'])}"
-    if found.low is None:
-        return f"{subject} is {value}, with {found.n} record: no interval; more test records are needed"
-    spread = f"{value} ({described(gate, found.low)} to {described(gate, found.high)}, n = {found.n})"
-    if outcome is not None:
-        return f"{subject} is {spread}: {'' if outcome else 'not '}{aim}"
-    needed = records_needed(gate, found)
-    far = needed is None or needed > 1000 * found.n
-    many = "far more test records are" if far else f"about {needed} test records are"
-    side = "below" if found.value < gate["threshold"] else "above"
-    bound = described(gate, gate["threshold"])
-    return f"{subject} is {spread}: may lie on either side of {bound}; if it is {side}, {many} needed to tell"
+def subject(gate: dict) -> str:
+    """Return what a gate is about: the metric, the variant and the baseline."""
+    against = f" against {gate['baseline']}" if gate["baseline"] else ""
+    return f"{METRICS[gate['metric']].title} of {gate['variant']}{against}"
 
 
-def judge_gate(name: str, gate: dict, scores: dict[str, dict], resamples: int, seed: int) -> dict:
-    """Return one gate's entry of the verdict."""
-    found = gate_estimate(gate, scores, resamples, seed)
-    entry = {
-        "name": name,
-        **{key: gate[key] for key in ("metric", "variant", "baseline", "relative", "comparison", "threshold")},
-        "on_failure": gate["on_failure"],
-    }
-    if isinstance(found, str):
-        line = f"{METRICS[gate['metric']].title} can't be evaluated: {found}"
-        return {**entry, "value": None, "low": None, "high": None, "n": 0, "passed": None, "reason": line}
-    outcome = passed(gate, found)
-    return {**entry, **found.row(), "passed": outcome, "reason": reason_line(gate, found, outcome)}
+def aim(gate: dict) -> str:
+    """Return what a gate asks for, such as `above 15 %`."""
+    return f"{gate['comparison']} {described(gate, gate['threshold'])}"
 
 
-def judge(gates: list[dict]) -> tuple[str, str]:
-    """Return the verdict that follows from evaluated gates, and the reason in one line."""
-    failed = [gate for gate in gates if gate["passed"] is False]
-    unsure = [gate for gate in gates if gate["passed"] is None]
-    fatal = [gate for gate in failed if gate["on_failure"] == "rollback"]
-    if not gates:
-        return "hold", "no gate is defined for this run"
-    if fatal:
-        return "rollback", f"clearly failed: {names(fatal)}"
-    if failed:
-        return "hold", f"failed: {names(failed)}" + (f"; uncertain: {names(unsure)}" if unsure else "")
-    if unsure:
-        return "hold", f"uncertain: {names(unsure)}"
-    return "promote", "every gate passed" if len(gates) > 1 else "its gate passed"
+def extent(gate: dict, found: Interval) -> str:
+    """Return the interval of a gate's value in words, with the number of records and groups."""
+    low, high = found.limits()
+    counted = f"n = {found.n}" + (f" in {found.groups} groups" if found.groups else "")
+    if low is None and high is None:
+        return f"no interval, {counted}"
+    if low is None or high is None:
+        side = f"at least {described(gate, low)}" if high is None else f"at most {described(gate, high)}"
+        return f"{side}, {counted}"
+    return f"{described(gate, low)} to {described(gate, high)}, {counted}"
 
 
-def names(gates: list[dict]) -> str:
-    """Return the gates' names, joined."""
-    return ", ".join(gate["name"] for gate in gates)
+def reason_line(gate: dict, found: Interval, outcome: str, needed: int | None) -> str:
+    """Return one line with the result and, if it is undecided, why."""
+    line = f"{subject(gate)} is {described(gate, found.value)} ({extent(gate, found)}): "
+    if outcome != UNDECIDED:
+        return line + ("" if outcome == PASSED else "not ") + aim(gate)
+    if found.groups is not None and found.groups < FEW_UNITS:
+        return f"{line}{found.groups} groups are too few to decide; at least {FEW_UNITS} are needed"
+    return f"{line}may lie on either side of {described(gate, gate['threshold'])}; {records_line(needed)}"
 
 
-def verdict(
-    run: str,
-    gates: dict[str, dict],
-    shipped: str,
-    scores: dict[str, dict],
-    resamples: int,
-    seed: int,
-    stand_in: bool = False,
+def records_line(needed: int | None) -> str:
+    """Return how many records would decide a gate."""
+    if needed is None:
+        return "more test records would not decide it"
+    return f"with this value, about {whole(needed)} test records would decide it"
+
+
+def judge_gates(gates: dict[str, dict], found: dict[str, Interval | str]) -> list[dict]:
+    """Return the verdict's entry of each gate; `found` has what `gate_interval` returned for each.
+
+    A gate passes if its 95 % interval lies on the right side of the threshold, and fails if it lies strictly beyond.
+    With `looks: N` the interval is that of 1 - 0.05 / N. The failures of rollback gates are corrected for their number
+    after Holm (1979, Scandinavian Journal of Statistics 6(2)), so that a run no different from its baseline is rolled
+    back by chance in one of forty cases, however many gates it has. Passing needs no correction: all gates must pass.
+    """
+    measured = {name: one for name, one in found.items() if not isinstance(one, str)}
+    fatal = {name: one for name, one in measured.items() if gates[name]["on_failure"] == "rollback"}
+    ordered = sorted(fatal, key=lambda name: gates[name]["looks"] * fatal[name].p_value(gates[name]["threshold"]))
+    levels = {name: 1 - (1 - LEVEL) / gates[name]["looks"] for name in gates}
+    failing = {**levels}
+    for rank, name in enumerate(ordered):
+        failing[name] = 1 - (1 - LEVEL) / gates[name]["looks"] / (len(ordered) - rank)
+    entries, is_rejecting = {}, True
+    for name in [*ordered, *(name for name in gates if name not in fatal)]:
+        may_fail = is_rejecting or name not in fatal
+        entries[name] = judge_gate(name, gates[name], found[name], levels[name], failing[name], may_fail)
+        if name in fatal:
+            is_rejecting = is_rejecting and fatal[name].side(gates[name]["threshold"], failing[name]) != 0
+    return [entries[name] for name in gates]
+
+
+def judge_gate(
+    name: str, gate: dict, found: Interval | str, level: float = LEVEL, failing: float = LEVEL, may_fail: bool = True
 ) -> dict:
-    """Return a run's verdict; `shipped` in a gate means the shipped variant.
-
-    A run with a stand-in as its base model is never promoted; neither is one where most answers of the shipped variant
-    are empty or the same text.
-    """
-    resolved = {
-        name: {**gate, **{side: shipped if gate[side] == "shipped" else gate[side] for side in ("variant", "baseline")}}
-        for name, gate in gates.items()
+    """Return one gate's entry; it passes at the confidence `level`, and fails at the level `failing`."""
+    entry = {"name": name, **{key: gate[key] for key in KEYS}, "looks": gate["looks"], "level": round(failing, 6)}
+    if isinstance(found, str):
+        line = f"{METRICS[gate['metric']].title} can't be measured: {found}"
+        empty = dict.fromkeys(("value", "low", "high", "groups", "passed", "needed", "smallest"))
+        return {**entry, **empty, "n": 0, "outcome": NOT_MEASURABLE, "reason": line}
+    wanted = 1 if gate["comparison"] == "above" else -1
+    outcome, needed, smallest = UNDECIDED, None, None
+    if found.groups is None or found.groups >= FEW_UNITS:
+        if found.side(gate["threshold"], level) == wanted:
+            outcome = PASSED
+        elif may_fail and found.side(gate["threshold"], failing) == -wanted:
+            outcome = FAILED
+    if outcome == UNDECIDED:
+        needed = found.needed(gate["threshold"], level)
+        needed = needed and max(needed, found.n + 1)
+        smallest = found.smallest(gate["threshold"], gate["comparison"] == "above", level)
+    return {
+        **entry,
+        **found.row(),
+        "passed": {PASSED: True, FAILED: False}.get(outcome),
+        "outcome": outcome,
+        "needed": needed,
+        "smallest": smallest,
+        "reason": reason_line(gate, found, outcome, needed),
     }
-    judged = [judge_gate(name, gate, scores, resamples, seed) for name, gate in resolved.items()]
-    word, why = judge(judged)
-    warnings, is_useless = answer_faults(shipped, scores)
-    if is_useless and word != "rollback":
-        word, why = "hold", "; ".join([*warnings, *([why] if word == "hold" else [])])
-    if stand_in:
-        word, why = "hold" if word == "promote" else word, f"{NOTE}; {why}"
-    found = {"run": run, "verdict": word, "reason": why, "shipped": shipped, "stand_in": stand_in}
-    return {**found, "warnings": warnings, "gates": judged}
-
-
-def answer_faults(shipped: str, scores: dict[str, dict]) -> tuple[list[str], bool]:
-    """Return warnings on empty or equal answers of the shipped variant, and whether most answers are such.
-
-    Few gates detect them. Equal answers are plausible if more than half as many expected answers, or questions, are
-    equal; `commonest` is None where they always are.
-    """
-    if shipped not in scores:
-        return [], False
-    found, equal = scores[shipped], scores[shipped]["commonest"]
-    is_same = (
-        equal is not None
-        and 2 * equal["answers"] > found["records"]
-        and equal["answers"] >= 2 * max(equal["expected"], equal["questions"])
-    )
-    warnings = [f"{found['empty']} of {found['records']} answers of {shipped} are empty"] if found["empty"] else []
-    if is_same:
-        warnings.append(f"{equal['answers']} of {found['records']} answers of {shipped} are the same text")
-    return warnings, is_same or 2 * found["empty"] > found["records"]

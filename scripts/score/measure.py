@@ -8,10 +8,13 @@ from collections import Counter
 from dataclasses import asdict
 from pathlib import Path
 
+import numpy as np
+
 from scripts.common.errors import UserError
 from scripts.common.language import language_of
 from scripts.score import diversity, entities, similarity, style  # noqa: F401 (imported for their registered metrics)
-from scripts.score.bootstrap import estimate, point, rounded, table_of
+from scripts.score.interval_kinds import rounded
+from scripts.score.intervals import interval, point
 from scripts.score.metrics import FUNCTIONS, METRICS, read_metrics
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 from scripts.score.statistics import row_fault
@@ -87,7 +90,7 @@ def single_values(metric: str, result: MetricResult) -> list[float | None]:
     kind = METRICS[metric].statistic
     if result.per_record is not None:
         return [None if value is None else rounded(float(value)) for value in result.per_record]
-    values = [None if row is None else point(kind, table_of([row])) for row in result.rows]
+    values = [None if row is None else point(kind, np.array([row], dtype=float)) for row in result.rows]
     return [None if value is None or not math.isfinite(value) else rounded(value) for value in values]
 
 
@@ -109,8 +112,9 @@ def commonest(data: ScoringInput) -> dict[str, int] | None:
 def score_set(data: ScoringInput, asked: list[str] | None, resamples: int, seed: int) -> dict:
     """Return the scores of the answers to a prompt set, ready for JSON.
 
-    `metrics` maps each metric to {"value", "low", "high", "n"} or None, `reasons` has the reason for each None,
-    `per_record` the values and `statistics` the sufficient statistics of the records in the order of `ids`.
+    `metrics` maps each metric to {"value", "low", "high", "n", "groups"} or None, `reasons` has the reason for each
+    None. In the order of `ids`, `per_record` has the values and `statistics` the sufficient statistics of the records,
+    and `groups` their groups (None if no record has one).
     """
     scores: dict = {
         "records": len(data.answers),
@@ -119,6 +123,7 @@ def score_set(data: ScoringInput, asked: list[str] | None, resamples: int, seed:
         "metrics": {},
         "reasons": {},
         "ids": [row["id"] for row in data.answers],
+        "groups": data.groups,
         "per_record": {},
         "statistics": {},
     }
@@ -134,15 +139,13 @@ def score_set(data: ScoringInput, asked: list[str] | None, resamples: int, seed:
             continue
         scores["statistics"][metric] = result.rows
         scores["per_record"][metric] = single_values(metric, result)
-        scores["metrics"][metric] = interval_row(metric, result.rows, resamples, seed)
+        scores["metrics"][metric] = interval_row(metric, result.rows, data.groups, resamples, seed)
         if scores["metrics"][metric] is None:
             scores["reasons"][metric] = "undefined for these answers (division by zero or not finite)"
     return scores
 
 
-def interval_row(metric: str, rows: list, resamples: int, seed: int) -> dict | None:
-    """Return a metric's {"value", "low", "high", "n"} from its records' statistics; None if undefined."""
-    found = estimate(METRICS[metric].statistic, rows, resamples, seed)
-    if found is None:
-        return None
-    return (found.within(0, 1) if METRICS[metric].is_share else found).row()
+def interval_row(metric: str, rows: list, groups: list | None, resamples: int, seed: int) -> dict | None:
+    """Return a metric's value with its 95 % interval from its records' statistics; None if undefined."""
+    found = interval(METRICS[metric].statistic, rows, groups, METRICS[metric].is_share, resamples, seed)
+    return found and found.row()

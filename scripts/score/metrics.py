@@ -19,7 +19,10 @@ Statistic = Literal[
     "p50", "p95",
 ]  # fmt: skip
 MODULES = ("similarity", "diversity", "style", "entities")  # of scripts/score, in the order of reports
+QUANTILES = {"p50": 0.5, "p95": 0.95}
 SHARES = ("yes_no", "share", "f1", "f1_macro", "f1_weighted")  # in [0, 1]; 0 or 1 only if all records agree
+# Keys of earlier versions, each with the one in its place.
+RENAMED = {"repetition_across": "repetition_recent"}
 UNITS = {**dict.fromkeys(SHARES, "%"), "p50": "s", "p95": "s"}
 KNOWN = {
     "direction": get_args(Direction),
@@ -38,8 +41,10 @@ class Metric:
     which values are better, `meaning` what it is: by default the first paragraph of the function's docstring. The unit
     follows from the statistic unless it is given; "%" means between 0 and 1 by definition, or above if `unbounded`.
     `tables` maps a kind of answers (`entities`, `exact`, `text`), or `style`, to the metric's place among the columns
-    of its tables; an `optional` column needs a value. `spans`: it needs records with spans; `classifier`: token
-    classifiers have it. `language`: it is for texts in one language. `setting`: the key of `score` that it needs.
+    of its tables; an `optional` column needs a value. `quality`: it compares answers with the expected ones; a run
+    without a gate on such a metric of its shipped variant is not promoted. `spans`: it needs records with spans;
+    `classifier`: token classifiers have it. `language`: it is for texts in one language. `setting`: the key of `score`
+    that it needs.
     """
 
     title: str
@@ -50,6 +55,7 @@ class Metric:
     meaning: str = ""
     tables: dict[str, int] = field(default_factory=dict)
     optional: bool = False
+    quality: bool = False
     spans: bool = False
     classifier: bool = False
     language: str | None = None
@@ -133,8 +139,16 @@ def located(path: str) -> Path:
 
 def reference_table() -> str:
     """Return the table of docs/reference/metrics.md."""
-    rows = [f"| `{name}` | {entry.meaning} | {entry.direction} |" for name, entry in METRICS.items()]
-    return "\n".join(["| key | what it is | better |", "|---|---|---|", *rows, ""])
+    rows = [
+        f"| `{name}` | {entry.meaning} | {entry.direction} | {'yes' if entry.quality else ''} |"
+        for name, entry in METRICS.items()
+    ]
+    return "\n".join(["| key | what it is | better | quality |", "|---|---|---|---|", *rows, ""])
+
+
+def has_quality_gate(gates: dict[str, dict], shipped: str) -> bool:
+    """Whether a gate is on a quality metric of the shipped variant; `gates` are a run's sections by name."""
+    return any(gate["variant"] in (shipped, "shipped") and METRICS[gate["metric"]].quality for gate in gates.values())
 
 
 # The metrics of scripts/score; those of a run's own file are added when they are read.

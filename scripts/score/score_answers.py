@@ -1,7 +1,7 @@
 """Score the answers of one variant: metrics with 95 % intervals, and the errors.
 
-    python scripts/score/score_answers.py answers/base.jsonl likelihood/base.jsonl --run football --variant base \
-        --settings @settings.json --scores scores/base.json --errors errors/base.jsonl
+    python scripts/score/score_answers.py answers/base.jsonl likelihood/base.jsonl --test test.jsonl --run football \
+        --variant base --settings @settings.json --scores scores/base.json --errors errors/base.jsonl
 """
 
 import json
@@ -11,13 +11,14 @@ from pathlib import Path
 from scripts.common.cli import Progress, step_main, step_parser
 from scripts.common.files import write_jsonl, write_text
 from scripts.common.records import images_of
-from scripts.score.bootstrap import LEVEL
 from scripts.score.by_label import label_table
 from scripts.score.entity_errors import entity_errors, error_counts
 from scripts.score.entity_tables import class_table, confusion, untested_classes
+from scripts.score.interval_kinds import LEVEL
 from scripts.score.measure import add_metrics, score_set
+from scripts.score.record_order import check_columns
 from scripts.score.reference import read_reference
-from scripts.score.scoring_input import ScoringInput, read_answers, read_likelihood
+from scripts.score.scoring_input import ScoringInput, read_answers, read_likelihood, read_records
 from scripts.score.similarity import signatures
 from scripts.score.style import reference_facts
 from scripts.score.worst import mismatches, worst_answers
@@ -44,6 +45,8 @@ def step(arguments) -> None:
     likelihood = read_likelihood(arguments.likelihood)
     sets = read_answers(arguments.answers)
     reference = read_reference(arguments.reference, language) if arguments.reference else None
+    records = read_records(arguments.test) if arguments.test else {}
+    check_columns(settings["order_by"], records)
     bar = Progress(f"scoring {arguments.variant}", len(sets))
     scores: dict = {
         "run": arguments.run,
@@ -66,6 +69,8 @@ def step(arguments) -> None:
             settings["price_per_hour"],
             tuple(settings["assistant_phrases"]),
             reference,
+            records,
+            tuple(settings["order_by"]),
         )
         result = score_set(data, settings["metrics"], *resampling)
         kind = answer_kind(data, settings["metrics"])
@@ -77,9 +82,9 @@ def step(arguments) -> None:
         if name == "test":
             scores |= {"answer_kind": kind} | result
             scores["by_label"] = label_table(data, result["statistics"], *resampling)
-            if entities := [row for row in data.entities if row]:
+            if any(entities := data.entities):
                 scores["entities"] = {
-                    "classes": class_table(entities, *resampling),
+                    "classes": class_table(entities, data.groups),
                     "untested": untested_classes(entities, reference.classes if reference else ()),
                     "confusion": confusion(entities),
                     "errors": error_counts(found),
@@ -100,6 +105,7 @@ def parser():
     parser = step_parser("Score the answers of one variant: metrics with 95 % intervals, and the errors.")
     parser.add_argument("answers", type=Path, help="answers (JSONL)")
     parser.add_argument("likelihood", type=Path, help="negative log likelihoods of the expected answers (JSONL)")
+    parser.add_argument("--test", type=Path, help="test split (JSONL), with the groups and the order of its records")
     parser.add_argument("--reference", type=Path, help="training split (JSONL), the reference of the style")
     parser.add_argument("--run", required=True, help="the run's name")
     parser.add_argument("--variant", required=True, help="variant that gave the answers")

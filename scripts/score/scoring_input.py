@@ -1,14 +1,17 @@
 """The input of the metrics: the answers to one prompt set, and the likelihoods of the expected answers."""
 
 import functools
+import re
 import unicodedata
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from scripts.common.files import read_jsonl
 from scripts.score.entity_rows import EntityRow, entity_row
+from scripts.score.record_order import in_order
 from scripts.score.reference import Reference
 from scripts.score.tokenize_text import lowered_words
+from scripts.score.unify_text import pattern_for, unified
 
 
 class NotApplicableError(Exception):
@@ -25,7 +28,10 @@ class MetricResult:
 
 @dataclass(frozen=True)
 class ScoringInput:
-    """The answers to one prompt set, in order, and the settings that metrics need."""
+    """The answers to one prompt set, in order, and the settings that metrics need.
+
+    `records` has `group`, `meta` (the raw record's other columns) and `origin` of each test record by id.
+    """
 
     answers: list[dict]
     language: str | None = None
@@ -34,6 +40,8 @@ class ScoringInput:
     price_per_hour: float | None = None
     assistant_phrases: tuple[str, ...] = ()
     reference: Reference | None = None
+    records: dict[str, dict] = field(default_factory=dict)
+    order_by: tuple[str, ...] = ()
 
     @functools.cached_property
     def texts(self) -> list[str]:
@@ -46,6 +54,11 @@ class ScoringInput:
         return [None if row["expected"] is None else clean(row["expected"]) for row in self.answers]
 
     @functools.cached_property
+    def unified_texts(self) -> list[str]:
+        """The answers' texts as n-grams and patterns see them."""
+        return [unified(text, self.language) for text in self.texts]
+
+    @functools.cached_property
     def words(self) -> list[list[str]]:
         return [lowered_words(text, self.language) for text in self.texts]
 
@@ -54,10 +67,26 @@ class ScoringInput:
         """The records' expected and found entities; None for a record without spans."""
         return [entity_row(row) for row in self.answers]
 
+    @functools.cached_property
+    def groups(self) -> list[str | None] | None:
+        """The group of each answer's record; None if no record has a group."""
+        groups = [self.records[row["id"]]["group"] if row["id"] in self.records else None for row in self.answers]
+        return groups if any(group is not None for group in groups) else None
+
+    @functools.cached_property
+    def sequence(self) -> list[int]:
+        """The places of the answers in the order of their records (`score.order_by`)."""
+        return in_order(self.answers, self.records, self.order_by)
+
     @property
     def is_classified(self) -> bool:
         """Whether the answers come from a classifier, which writes no text."""
         return any(row.get("entities") is not None for row in self.answers)
+
+    def phrase(self, index: int, pattern: str) -> re.Match | None:
+        """Return the first match of a pattern in an answer's text in NFC, or else in its unified form."""
+        found = pattern_for(pattern, is_unified=False).search(self.texts[index])
+        return found or pattern_for(pattern, is_unified=True).search(self.unified_texts[index])
 
     def pairs(self) -> list[tuple[str, str] | None]:
         """Return (answer, expected) per record, None without an expected one; NotApplicableError if all lack it."""
@@ -85,3 +114,8 @@ def read_answers(path: Path) -> dict[str, list[dict]]:
 def read_likelihood(path: Path) -> dict[str, dict]:
     """Return the likelihood rows of a file by record id."""
     return {row["id"]: row for row in read_jsonl(path)}
+
+
+def read_records(path: Path) -> dict[str, dict]:
+    """Return `group`, `meta` and `origin` of a split's records by id."""
+    return {row["id"]: {key: row[key] for key in ("group", "meta", "origin")} for row in read_jsonl(path)}

@@ -17,10 +17,23 @@ def shown(metric: str, value: float | None, signed: bool = False, unit: bool = T
 
 
 def interval_text(metric: str, found: dict, signed: bool = False) -> str:
-    """Return an interval as text, without the unit."""
-    if found["low"] is None:
+    """Return an interval as text, without the unit; a missing limit is said in words."""
+    low, high = (
+        None if found[side] is None else shown(metric, found[side], signed, unit=False) for side in ("low", "high")
+    )
+    if low is None and high is None:
         return "no interval"
-    return " to ".join(shown(metric, found[side], signed, unit=False) for side in ("low", "high"))
+    return f"at least {low}" if high is None else f"at most {high}" if low is None else f"{low} to {high}"
+
+
+def in_a_sentence(title: str) -> str:
+    """Return a metric's title in lower case for a sentence; names such as BLEU or ROUGE-L stay unchanged."""
+    return title[0].lower() + title[1:] if title[1:2].islower() else title
+
+
+def whole(count: int) -> str:
+    """Return a count with thin spaces between thousands."""
+    return f"{count:,}".replace(",", "\u202f")
 
 
 def number(value: float, signed: bool = False) -> str:

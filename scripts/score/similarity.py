@@ -6,6 +6,7 @@ from scripts.common.language import language_of
 from scripts.score.metrics import metric
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 from scripts.score.tokenize_text import WITHOUT_SPACES, lowered_words, normalised_for_match
+from scripts.score.unify_text import unified
 
 # sacrebleu's tokenizers: `13a` splits at ASCII punctuation only, `intl` at all Unicode punctuation (’ « » …).
 BLEU_TOKENIZERS = {"": "13a", "en": "13a", "zh": "zh", **{code: "char" for code in WITHOUT_SPACES if code != "zh"}}
@@ -17,7 +18,7 @@ def bleu_metric(language: str | None) -> BLEU:
 
 
 def signatures(language: str | None) -> dict[str, str]:
-    """Return sacrebleu's signatures, which identify the computation."""
+    """Return sacrebleu's signatures, which identify the computation on texts that were unified before."""
     signed = {}
     for name, scorer in (("bleu", bleu_metric(language)), ("chrf", CHRF())):
         scorer.corpus_score(["a"], [["a"]])
@@ -25,8 +26,9 @@ def signatures(language: str | None) -> dict[str, str]:
     return signed
 
 
-def sacrebleu_statistics(scorer: BLEU | CHRF, pairs: list) -> list:
-    """Return sacrebleu's own per-record statistics of (answer, expected) pairs; None stays None."""
+def sacrebleu_statistics(scorer: BLEU | CHRF, data: ScoringInput) -> list:
+    """Return sacrebleu's own statistics of each record's unified texts; None without an expected answer."""
+    pairs = [pair and [unified(text, data.language) for text in pair] for pair in data.pairs()]
     return [pair and list(map(int, scorer._extract_corpus_statistics([pair[0]], [[pair[1]]])[0])) for pair in pairs]
 
 
@@ -39,31 +41,33 @@ def likelihood_rows(data: ScoringInput, unit: str) -> MetricResult:
     return MetricResult(rows)
 
 
-@metric("Perplexity per token", direction="lower", statistic="exp_ratio", tables={"text": 2})
+@metric("Perplexity per token", direction="lower", quality=True, statistic="exp_ratio", tables={"text": 2})
 def perplexity(data: ScoringInput) -> MetricResult:
     """exp(negative log likelihood of the expected answers / their tokens)."""
     return likelihood_rows(data, "tokens")
 
 
-@metric("Perplexity per character", direction="lower", statistic="exp_ratio", tables={"exact": 5, "text": 1})
+@metric(
+    "Perplexity per character", direction="lower", quality=True, statistic="exp_ratio", tables={"exact": 5, "text": 1}
+)
 def perplexity_per_character(data: ScoringInput) -> MetricResult:
     """exp(negative log likelihood of the expected answers / their characters)."""
     return likelihood_rows(data, "characters")
 
 
-@metric("BLEU", direction="higher", statistic="bleu", tables={"text": 5})
+@metric("BLEU", direction="higher", quality=True, statistic="bleu", tables={"text": 5})
 def bleu(data: ScoringInput) -> MetricResult:
     """Matched word n-grams, n = 1 to 4, with a penalty for short answers; 0 to 100."""
-    return MetricResult(sacrebleu_statistics(bleu_metric(data.language), data.pairs()))
+    return MetricResult(sacrebleu_statistics(bleu_metric(data.language), data))
 
 
-@metric("chrF", direction="higher", statistic="chrf", tables={"exact": 4, "text": 3})
+@metric("chrF", direction="higher", quality=True, statistic="chrf", tables={"exact": 4, "text": 3})
 def chrf(data: ScoringInput) -> MetricResult:
     """Matched character n-grams, n = 1 to 6, recall weighted twice; 0 to 100."""
-    return MetricResult(sacrebleu_statistics(CHRF(), data.pairs()))
+    return MetricResult(sacrebleu_statistics(CHRF(), data))
 
 
-@metric("ROUGE-L", direction="higher", unit="%", tables={"text": 4})
+@metric("ROUGE-L", direction="higher", quality=True, unit="%", tables={"text": 4})
 def rouge_l(data: ScoringInput) -> MetricResult:
     """F1 of the longest common subsequence of words, mean over answers."""
     from rapidfuzz.distance import LCSseq
@@ -76,20 +80,28 @@ def rouge_l(data: ScoringInput) -> MetricResult:
     return MetricResult([pair and [f1(*pair)] for pair in pairs])
 
 
-@metric("Exact match", direction="higher", statistic="yes_no", tables={"exact": 1}, classifier=True)
+@metric("Exact match", direction="higher", quality=True, statistic="yes_no", tables={"exact": 1}, classifier=True)
 def exact_match(data: ScoringInput) -> MetricResult:
     """Share of answers that equal the expected one exactly."""
     return MetricResult([pair and [int(pair[0] == pair[1])] for pair in data.pairs()])
 
 
-@metric("Normalised match", direction="higher", statistic="yes_no", tables={"exact": 2})
+@metric("Normalised match", direction="higher", quality=True, statistic="yes_no", tables={"exact": 2})
 def normalised_match(data: ScoringInput) -> MetricResult:
-    """Share of answers that equal the expected one, ignoring case, punctuation and spacing."""
+    """Share of answers that equal the expected one, ignoring case, punctuation, spacing and forms of characters."""
     pairs = [pair and [normalised_for_match(text, data.language) for text in pair] for pair in data.pairs()]
     return MetricResult([pair and [int(pair[0] == pair[1])] for pair in pairs])
 
 
-@metric("Character error rate", direction="lower", statistic="ratio", unit="%", unbounded=True, tables={"exact": 3})
+@metric(
+    "Character error rate",
+    direction="lower",
+    quality=True,
+    statistic="ratio",
+    unit="%",
+    unbounded=True,
+    tables={"exact": 3},
+)
 def character_error_rate(data: ScoringInput) -> MetricResult:
     """Characters to change, add or remove / characters of the expected answers.
 

@@ -6,9 +6,10 @@ A metric is a function of sums of its records' statistics, so a resample needs o
 
 import numpy as np
 
+from scripts.score.metrics import QUANTILES
+
 BLEU_ORDER = 4
 CHRF_ORDER, CHRF_BETA = 6, 2
-QUANTILES = {"p50": 0.5, "p95": 0.95}
 # How many numbers a record's row has; of the statistics by class, for each class.
 COLUMNS = {
     **dict.fromkeys(("mean", "yes_no", *QUANTILES), 1),

@@ -1,9 +1,8 @@
 """Split text into words by language, for lengths, ROUGE-L, distinct-n and repetition.
 
 French: elided words are separate (l' homme, qu' il), compounds stay whole (demi-finale, peut-être), pronouns after a
-verb are split off (a-t-il -> a -t-il). Vietnamese: syllables in NFC, with one spelling of the tone's place (hoà = hòa).
-Languages written without spaces: single characters. All others: letters and digits, inner apostrophes and hyphens kept.
-Punctuation is dropped.
+verb are split off (a-t-il -> a -t-il). Vietnamese: syllables. Languages written without spaces: single characters.
+All others: letters and digits, inner apostrophes and hyphens kept. Punctuation is dropped.
 """
 
 import unicodedata
@@ -11,9 +10,9 @@ import unicodedata
 import regex
 
 from scripts.common.language import language_of
+from scripts.score.unify_text import unified
 
 WITHOUT_SPACES = ("zh", "ja", "th", "lo", "km", "my")
-APOSTROPHES = str.maketrans({"’": "'", "ʼ": "'", "‘": "'", "′": "'"})
 # A minute of play (45'+2) or a number with separators is one word.
 NUMBER = r"\p{N}+(?:[.,:\u202f\u00a0]\p{N}+)*(?:'\+?\p{N}*)?"
 LETTERS = r"[\p{L}\p{M}\p{N}_]+"
@@ -29,23 +28,16 @@ FRENCH = regex.compile(rf"\b(?:{WHOLE})(?!\p{{L}})|\b{ELIDED}|{NUMBER}(?!\p{{L}}
 DEFAULT = regex.compile(rf"{NUMBER}(?!\p{{L}})|{COMPOUND}")
 CHARACTERS = regex.compile(r"\p{N}+|\p{Latin}+|\X")
 VIETNAMESE = regex.compile(rf"{NUMBER}(?!\p{{L}})|{LETTERS}")
-# Tone mark on the second vowel of an open syllable (hoà, khoẻ, thuỷ) to its usual place on the first one.
-TONE_MOVES = {
-    old + vowel: new + plain
-    for first, plain, seconds in (("oòóỏõọ", "a", "àáảãạ"), ("oòóỏõọ", "e", "èéẻẽẹ"), ("uùúủũụ", "y", "ỳýỷỹỵ"))
-    for old, new, vowel in zip(first[0] * 5, first[1:], seconds, strict=True)
-}
-TONES = regex.compile(rf"(?<![qQ])({'|'.join(TONE_MOVES)})(?!\p{{L}})")
 
 
 def words(text: str, tag: str | None = None) -> list[str]:
-    """Return the words of a text in a language, in order, with their case."""
-    text = unicodedata.normalize("NFC", text).translate(APOSTROPHES)
+    """Return the words of a text in a language, in order, with their case; see `unified` for their characters."""
+    text = unified(text, tag)
     language = language_of(tag)
     if language == "fr":
         return french_words(text)
     if language == "vi":
-        return VIETNAMESE.findall(TONES.sub(lambda found: TONE_MOVES[found.group()], text))
+        return VIETNAMESE.findall(text)
     if language in WITHOUT_SPACES:
         return [piece for piece in CHARACTERS.findall(text) if regex.match(r"[\p{L}\p{M}\p{N}]", piece)]
     return DEFAULT.findall(text)

@@ -1,7 +1,5 @@
 """The worst answers of a variant with their faults; for exact answers, all mismatches."""
 
-import re
-
 from scripts.score.scoring_input import ScoringInput
 
 WORST = 25
@@ -22,7 +20,7 @@ def faults(data: ScoringInput, scores: dict, index: int) -> list[str]:
     said += [
         f"generic phrase: {found.group()}"
         for pattern in data.generic_phrases
-        if (found := re.search(pattern, text, re.IGNORECASE)) and found.group()
+        if (found := data.phrase(index, pattern)) and found.group()
     ]
     return said
 
@@ -59,6 +57,6 @@ def mismatches(data: ScoringInput, scores: dict) -> list[dict]:
         if data.expected[index] in (None, data.texts[index]):
             continue
         if normalised and normalised[index] == 1:
-            row["faults"].append("differs in case, punctuation or spacing only")
+            row["faults"].append("differs in case, punctuation, spacing or forms of characters only")
         rows.append(row)
     return sorted(rows, key=lambda row: -(row["scores"].get("character_error_rate") or 0.0))

@@ -13,17 +13,18 @@ from scripts.common.cli import step_main, step_parser
 from scripts.common.files import read_json, read_jsonl
 from scripts.common.html import write_page
 from scripts.gguf.tensor_types import quant_line, rounding_note
-from scripts.score.board import cell, display
+from scripts.score.board import cell, display, mark, marked_metrics, ranking_metric
 from scripts.score.columns import columns_of, left_aside
 from scripts.score.entity_pages import entity_section
 from scripts.score.gates import described
 from scripts.score.metrics import METRICS
-from scripts.score.read_scores import read_variants
+from scripts.score.read_scores import read_scores, read_variants
 from scripts.score.scoring_input import read_answers
 from scripts.score.shown import shown, whiskers
 from scripts.score.side_by_side import pictures_of, question, samples
 from scripts.score.stand_in import base_name
 from scripts.score.strategies import strategy_section
+from scripts.train.diverged import REMEDY, diverged_note
 
 PAGES = Path(__file__).parent / "pages"
 WORST = 8
@@ -35,11 +36,16 @@ def metric_cards(scores: dict[str, dict], verdict: dict) -> tuple[list[dict], di
     aside = left_aside(list(scores.values()), verdict["gates"])
     cards: list[dict] = []
     absent: dict[str, list[str]] = {}
-    for metric in dict.fromkeys([*columns_of(list(scores.values())), *METRICS]):
-        cells = {
+    compared = {
+        metric: {
             variant: cell(metric, found, None if variant == "base" else scores.get("base"))
             for variant, found in scores.items()
         }
+        for metric in dict.fromkeys([*columns_of(list(scores.values())), *METRICS])
+    }
+    ranking = ranking_metric([{"scores": found} for found in scores.values()])
+    mark(found for metric in marked_metrics(verdict["gates"], ranking) for found in compared[metric].values())
+    for metric, cells in compared.items():
         estimates = [found if found["value"] is not None else None for found in cells.values()]
         if not any(estimates):
             absent.setdefault(next(iter(cells.values()))["reason"], []).append(METRICS[metric].title)
@@ -75,8 +81,13 @@ def label_section(scores: dict, style: bool) -> dict | None:
 
 
 def training_notes(facts: dict) -> list[str]:
-    """Return a sentence for each time the training ran out of memory; `facts` is the content of training.json."""
+    """Return a sentence if the training diverged, and one for each time that it ran out of memory.
+
+    `facts` is the content of training.json.
+    """
     notes = []
+    if note := diverged_note(facts):
+        notes.append(f"{note[0].upper()}{note[1:]}. To train it anew, {REMEDY}.")
     for entry, after in pairwise(facts.get("attempts", [])):
         if entry["ended"] in RAN_OUT and entry["micro_batch"] != after["micro_batch"]:
             batch = after["micro_batch"] * after["accumulation"] * facts.get("processes", 1)
@@ -96,6 +107,10 @@ def step(arguments) -> None:
     shipped, first = verdict["shipped"], next(iter(scores.values()))
     cards, absent = metric_cards(scores, verdict)
     entities = entity_section(scores, errors, shipped)
+    strategies = None
+    if arguments.strategy_scores:
+        compared = read_answers(arguments.strategy_answers)
+        strategies = strategy_section(read_scores(arguments.strategy_scores), compared, facts)
     curve = curve_svg(list(read_jsonl(arguments.curve))) if arguments.curve else None
     write_page(
         arguments.page,
@@ -115,11 +130,11 @@ def step(arguments) -> None:
         resamples=first["bootstrap"]["resamples"],
         by_label=label_section(scores[shipped], bool(facts["strategies"])),
         entities=entities,
-        strategies=strategy_section(scores, answers, facts, shipped),
+        strategies=strategies,
         trained=arguments.curve is not None,
         curve=curve and inline(curve, "Training curve"),
         training=training_notes(read_json(arguments.training)) if arguments.training else [],
-        samples=samples(answers, scores, tuple(facts["strategies"]), arguments.images),
+        samples=samples(answers, scores, arguments.images),
         kind=scores[shipped]["answer_kind"],
         worst={} if entities else {variant: islice(read_jsonl(path), WORST) for variant, path in errors.items()},
         METRICS=METRICS,
@@ -138,6 +153,8 @@ def parser():
     parser.add_argument("--scores", type=Path, nargs="+", required=True, help="scores of every variant")
     parser.add_argument("--answers", type=Path, nargs="+", required=True, help="answers of every variant")
     parser.add_argument("--errors", type=Path, nargs="+", required=True, help="worst answers of every variant")
+    parser.add_argument("--strategy-scores", type=Path, help="scores of several strategies on the validation split")
+    parser.add_argument("--strategy-answers", type=Path, help="answers under these strategies")
     parser.add_argument("--verdict", type=Path, required=True, help="the run's verdict")
     parser.add_argument("--curve", type=Path, help="the training curve (JSONL), if there was a training")
     parser.add_argument("--training", type=Path, help="facts of the training (JSON), if there was one")

@@ -32,6 +32,7 @@ from scripts.workflow.container_settings import (
     places_outside,
 )
 from scripts.workflow.folder_lock import OWNER, one_workflow_at_a_time
+from scripts.workflow.gate_sizes import gate_lines
 from scripts.workflow.hidden_secrets import HideSecrets
 from scripts.workflow.lost_outputs import remake_lost_outputs
 from scripts.workflow.memory.report import memory_lines
@@ -136,7 +137,7 @@ def prepare(workflow: Any) -> Prepared:
     except UserError as error:
         raise WorkflowError(str(error)) from None
     if workflow.output_settings.dryrun:
-        for line in memory_lines(config, prepared.located):
+        for line in (*memory_lines(config, prepared.located), *gate_lines(config)):
             print(line, file=sys.stderr)
     return prepared
 

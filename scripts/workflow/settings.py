@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from scripts.common.files import sha256_of
+from scripts.config.runs import Run
 from scripts.config.sections import gates_of, sections_of
 from scripts.config.types import Section
 from scripts.config.variants import answer_variants, shipped_variant
@@ -62,10 +63,27 @@ def score(prepared: Prepared, run: str) -> dict:
 
 
 def verdict(prepared: Prepared, run: str) -> dict:
-    """Return the settings of a run's verdict: its gates, the shipped variant and the bootstrap."""
+    """Return the settings of a run's verdict: its gates, the shipped variant, the bootstrap, and the groups' column."""
     section = prepared.config.runs[run]
-    gates = gates_of(prepared.config, run)
-    return {"gates": gates, "shipped": shipped_variant(section), **chosen(section.score, "bootstrap seed")}
+    dataset = {"dataset": section.dataset, "group_by": prepared.config.datasets[section.dataset].group_by}
+    values = {"gates": gates_of(prepared.config, run), "shipped": shipped_variant(section), **dataset}
+    return {**values, **chosen(section.score, "bootstrap seed")}
+
+
+def chosen_strategy(prepared: Prepared, run: str) -> dict:
+    """Return the strategy in which the test split is asked, without the others that a run compares."""
+    facts = chosen(prepared.config.runs[run], "strategies strategy")
+    return {
+        **facts,
+        "strategies": {name: each for name, each in facts["strategies"].items() if name == facts["strategy"]},
+    }
+
+
+def sweep(prepared: Prepared, name: str) -> dict:
+    """Return the settings of the choice among a sweep's runs: the shipped variant of each, and the metric."""
+    runs = {run: prepared.config.runs[run] for run in prepared.config.sweeps[name]}
+    select = next(iter(runs.values())).select
+    return {"runs": {run: shipped_variant(section) for run, section in runs.items()}, "select": select}
 
 
 def report(prepared: Prepared, run: str) -> dict:
@@ -76,9 +94,21 @@ def report(prepared: Prepared, run: str) -> dict:
 
 
 def leaderboard(prepared: Prepared) -> dict:
-    """Return the settings of all runs that the leaderboard shows."""
+    """Return the settings of all runs that the leaderboard shows, and the groups that differ only in their seed."""
     runs = prepared.config.runs
-    return {"runs": [report(prepared, run) | {"variants": answer_variants(runs[run])} for run in runs]}
+    shown = [report(prepared, run) | {"variants": answer_variants(runs[run])} for run in runs]
+    return {"runs": shown, "seeds": seed_groups(runs), "sweeps": list(prepared.config.sweeps)}
+
+
+def seed_groups(runs: dict[str, Run]) -> list[list[str]]:
+    """Return the names of runs that differ only in `seed`, such as those of a sweep over it, in groups of two or more.
+
+    A sweep over the seed and further keys makes several groups.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, run in runs.items():
+        groups.setdefault(run.model_dump_json(exclude={"seed"}), []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
 
 
 def bundle(prepared: Prepared, run: str) -> dict:

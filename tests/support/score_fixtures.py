@@ -34,6 +34,7 @@ SCORE = {
     "generic_phrases": [],
     "assistant_phrases": [],
     "price_per_hour": None,
+    "order_by": [],
     "bootstrap": 200,
     "seed": 0,
 }
@@ -80,6 +81,19 @@ def write_rows(path: Path, rows: Iterable[dict]) -> Path:
     return path
 
 
+def record_rows(rows: list[dict], **columns: Sequence) -> list[dict]:
+    """Return the test records of answer rows; `columns` has the values of `group`, and of columns of `meta`."""
+    return [
+        {
+            "id": row["id"],
+            "group": columns["group"][place] if "group" in columns else None,
+            "meta": {name: values[place] for name, values in columns.items() if name != "group"},
+            "origin": f"raw.json:{place + 1}",
+        }
+        for place, row in enumerate(rows)
+    ]
+
+
 def first_half(text: str, index: int) -> str:
     """Return the first half of a text: a poor answer."""
     return text[: len(text) // 2]
@@ -97,7 +111,7 @@ def same(text: str, index: int) -> str:
 
 def gate(metric: str = "chrf", comparison: str = "above", threshold: float = 50.0, **settings) -> dict:
     """Return a gate's settings."""
-    blank = {"relative": False, "variant": "shipped", "baseline": None, "on_failure": "hold"}
+    blank = {"relative": False, "variant": "shipped", "baseline": None, "on_failure": "hold", "looks": 1}
     return {"metric": metric, "comparison": comparison, "threshold": threshold, **blank, **settings}
 
 
@@ -134,13 +148,14 @@ def judge_run(
     gates: dict | None = None,
     model: str = "base",
     reference: Path | None = None,
+    test: Path | None = None,
     source: str = "hub",
     **score,
 ) -> Path:
     """Score and judge answers with the real steps, the last variant shipped; return the run's folder.
 
-    `variants` maps a variant to its answers' rows, `reference` is the training split, `source` that of the base model,
-    `score` are settings of scoring.
+    `variants` maps a variant to its answers' rows, `reference` is the training split, `test` the test split, `source`
+    that of the base model, `score` are settings of scoring.
     """
     from scripts.score.decide_verdict import main as decide
     from scripts.score.score_answers import main as score_step
@@ -154,13 +169,15 @@ def judge_run(
         outputs = ["--scores", f"{folder}/scores/{variant}.json", "--errors", f"{folder}/errors/{variant}.jsonl"]
         names = ["--run", run, "--variant", variant, "--settings", settings]
         names += ["--reference", str(reference)] if reference else []
+        names += ["--test", str(test)] if test else []
         assert not score_step([str(answers), str(likelihood), *names, *outputs])
     rows = [{"step": step, "epoch": step / 10, "loss": 4 / step, "learning_rate": 2e-4} for step in range(1, 30)]
     write_rows(folder / "curve.jsonl", [*rows, {"step": 29, "eval_loss": 0.4}])
     manifest = results / "models" / model / "manifest.json"
     manifest.parent.mkdir(parents=True, exist_ok=True)
     manifest.write_text(json.dumps({"source": source, "architecture": "mistral", "files": {}}))
-    settings = json.dumps({"gates": gates or {}, "shipped": list(variants)[-1], "bootstrap": 200, "seed": 0})
+    facts = {"dataset": "d", "group_by": None, "bootstrap": 1000, "seed": 0}
+    settings = json.dumps({"gates": gates or {}, "shipped": list(variants)[-1], **facts})
     scores = [f"{folder}/scores/{variant}.json" for variant in variants]
     names = ["--run", run, "--base", str(manifest), "--settings", settings]
     assert not decide([*scores, *names, "--verdict", f"{folder}/verdict.json"])

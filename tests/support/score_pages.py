@@ -9,8 +9,18 @@ from tests.support.pages import Page
 FACTS = {"dataset": "d", "model": "base", "method": "lora"}
 
 
-def write_board(results: Path, runs: dict[str, list[str]], method: str = "lora", **facts: dict) -> list[dict]:
-    """Write the leaderboard of runs with their variants; return its rows. `facts` are those of single runs."""
+def write_board(
+    results: Path,
+    runs: dict[str, list[str]],
+    method: str = "lora",
+    seeds: list[list[str]] = (),
+    sweeps: tuple = (),
+    **facts: dict,
+) -> list[dict]:
+    """Write the leaderboard of runs with their variants; return its rows.
+
+    `seeds` are groups of runs that differ only in their seed, `sweeps` names of sweeps, `facts` those of single runs.
+    """
     from scripts.score.write_leaderboard import main
 
     listed = [
@@ -18,7 +28,8 @@ def write_board(results: Path, runs: dict[str, list[str]], method: str = "lora",
         for run, variants in runs.items()
     ]
     words = [str(results), "--csv", f"{results}/leaderboard.csv", "--page", f"{results}/leaderboard.html"]
-    assert main([*words, "--settings", json.dumps({"runs": listed})]) == 0
+    settings = {"runs": listed, "seeds": seeds, "sweeps": sweeps}
+    assert main([*words, "--settings", json.dumps(settings)]) == 0
     with open(results / "leaderboard.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 

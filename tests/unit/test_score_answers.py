@@ -7,7 +7,15 @@ import pytest
 from scripts.common.files import read_jsonl
 from scripts.score.metrics import METRICS
 from scripts.score.score_answers import main
-from tests.support.score_fixtures import answer_rows, babble, first_half, likelihood_rows, scored
+from tests.support.score_fixtures import (
+    answer_rows,
+    babble,
+    first_half,
+    likelihood_rows,
+    record_rows,
+    scored,
+    write_rows,
+)
 
 
 @pytest.mark.parametrize("language", ["fr", "vi"])
@@ -18,7 +26,8 @@ def test_every_metric_has_a_value_with_an_interval_or_a_reason(tmp_path, languag
     for metric, found in scores["metrics"].items():
         assert (metric in scores["reasons"]) == (found is None)
         if found:
-            assert found["low"] <= found["value"] <= found["high"]
+            assert found["low"] is None or found["low"] <= found["value"]
+            assert found["high"] is None or found["value"] <= found["high"]
             assert len(scores["per_record"][metric]) == len(scores["ids"]) == scores["records"]
     not_given = {"generic_phrase_rate", "cost_per_1000", "style_overlap", "length_ratio", "assistant_phrase_rate"}
     not_given |= {metric for metric in METRICS if metric.startswith(("entity_", "token_", "parsed"))}
@@ -47,6 +56,23 @@ def test_further_prompt_sets_stand_apart_and_have_no_perplexity(tmp_path):
     assert further["metrics"]["bleu"] is further["metrics"]["perplexity"] is None
     assert further["reasons"]["bleu"] == "no record has an expected answer"
     assert {row["prompt_set"] for row in read_jsonl(tmp_path / "errors.jsonl")} == {"test", "extra"}
+
+
+def test_scores_have_the_group_of_each_record_in_the_order_of_the_answers(tmp_path):
+    rows = answer_rows("fr")
+    for groups in (list("aabbccdd"), [None] * len(rows)):
+        records = record_rows(rows, group=groups)[::-1]
+        scores = scored(tmp_path, rows, more=("--test", write_rows(tmp_path / "test.jsonl", records)))
+        assert scores["groups"] == (groups if groups[0] else None)
+    assert scored(tmp_path, rows)["groups"] is None
+
+
+def test_a_column_that_no_record_has_is_one_line_that_names_those_they_have(tmp_path, capsys):
+    rows = answer_rows("fr")
+    test = write_rows(tmp_path / "test.jsonl", record_rows(rows, url=["m"] * len(rows), time=list(range(len(rows)))))
+    with pytest.raises(AssertionError):
+        scored(tmp_path, rows, score={"order_by": ["url", "minute"]}, more=("--test", test))
+    assert "no test record has the column 'minute'; the records have time, url" in capsys.readouterr().err
 
 
 def test_the_worst_answers_come_first_with_what_is_wrong(tmp_path):
@@ -89,13 +115,13 @@ def test_few_records_are_scored_and_none_gives_reasons_and_no_zeros(tmp_path):
 
 def test_intervals_of_shares_stay_between_0_and_1_and_those_of_other_measures_do_not(tmp_path):
     def alike(text: str, index: int) -> str:
-        return f"Le numéro {(index + 1) // 2} sort du terrain" if index else f"{text} " * 9
+        return "Le numéro 9 sort du terrain" if index else f"{text} " * 9
 
     found = scored(tmp_path, answer_rows("fr", alike), likelihood_rows("fr"))["metrics"]
-    across = found["repetition_across"]
-    assert across["low"] < across["value"] < across["high"] == 1
+    recent = found["repetition_recent"]
+    assert recent["low"] < recent["value"] < recent["high"] <= 1
     assert found["repetition"]["low"] == 0
-    assert found["length_variation"]["high"] > 1
+    assert found["perplexity"]["high"] > 1
 
 
 def test_scores_of_each_label_are_those_of_its_records_alone(tmp_path):
@@ -108,7 +134,7 @@ def test_scores_of_each_label_are_those_of_its_records_alone(tmp_path):
     assert found["records"] == len(comments) == 4
     for metric in ("chrf", "bleu", "perplexity", "length_mean"):
         assert found["metrics"][metric] == alone["metrics"][metric], metric
-    assert not {"distinct_1", "repetition_across", "seconds_p50"} & set(found["metrics"])
+    assert not {"distinct_1", "repetition_recent", "seconds_p50"} & set(found["metrics"])
     assert alone["by_label"] == {}
 
 

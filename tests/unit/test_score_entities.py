@@ -9,11 +9,11 @@ from xml.etree import ElementTree
 import pytest
 
 from scripts.common.files import read_jsonl
-from scripts.score.bootstrap import difference, estimate
 from scripts.score.draw_confusion import main as draw_confusion
 from scripts.score.entity_errors import KINDS, errors_of, matched
 from scripts.score.entity_rows import OUTSIDE, EntityRow, entity_row, word_labels, words_of
 from scripts.score.entity_tables import class_table
+from scripts.score.intervals import difference, interval
 from scripts.score.measure import measured
 from scripts.score.metrics import METRICS
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
@@ -25,7 +25,7 @@ ANNA = text_row("Anna wrote", [[0, 4, "PERSON"]], None)
 
 
 def value(metric: str, rows: list[dict]) -> float:
-    return estimate(METRICS[metric].statistic, measured(metric, ScoringInput(rows)).rows, 100).value
+    return interval(METRICS[metric].statistic, measured(metric, ScoringInput(rows)).rows).value
 
 
 def f1(gold: set, found: set, label: str | None = None) -> float:
@@ -142,7 +142,7 @@ def test_errors_are_matched_one_to_one_by_what_they_share():
 
 def test_the_table_of_classes_has_scores_with_intervals():
     rows = list(map(entity_row, random_rows(7, 30)))
-    table = class_table(rows, 200, 0)
+    table = class_table(rows)
     assert list(table) == list(LABELS)
     for label, scores in table.items():
         hits = sum(row.strict.get(label, [0, 0, 0])[0] for row in rows)
@@ -151,21 +151,21 @@ def test_the_table_of_classes_has_scores_with_intervals():
         assert scores["recall"]["value"] == pytest.approx(hits / scores["support"])
         assert scores["f1"]["value"] == pytest.approx(2 * hits / (scores["found"] + scores["support"]))
         assert 0 <= scores["f1"]["low"] < scores["f1"]["value"] < scores["f1"]["high"] <= 1
-    unknown = class_table([EntityRow("Anna", [(0, 4, "PERSON")], [], [], True)] * 3, 100, 0)["PERSON"]
+    unknown = class_table([EntityRow("Anna", [(0, 4, "PERSON")], [], [], True)] * 3)["PERSON"]
     assert (unknown["precision"], unknown["recall"]["value"]) == (None, 0)
-    assert class_table([EntityRow("Rien.", [], [], [], True)] * 3, 100, 0) == {}
+    assert class_table([EntityRow("Rien.", [], [], [], True)] * 3) == {}
 
 
 def test_perfect_records_do_not_prove_perfection():
     perfect = [[3, 0, 0]] * 10
-    found = estimate("f1", perfect)
-    assert (found.value, found.high) == (1, 1)
-    assert found.low == pytest.approx(0.025 ** (1 / 10))
-    assert estimate("f1_macro", [[1, 0, 0, 2, 0, 0]] * 10).low == found.low
-    assert estimate("f1", [*perfect, *[[0, 0, 0]] * 90]).low == found.low  # records without entities prove nothing
-    assert estimate("share", [[0, 2]] * 10 + [[0, 0]] * 90).high == pytest.approx(1 - found.low)
-    same = difference("f1", perfect, perfect)
-    assert same.low < 0 < same.high
+    low, high = interval("f1", perfect).limits()
+    assert high == 1
+    assert 0.025 ** (1 / 10) < low < 0.025 ** (1 / 30)  # 30 entities, in no more than 10 records
+    assert interval("f1_macro", [[1, 0, 0, 2, 0, 0]] * 10).limits()[0] == low
+    assert interval("f1", [*perfect, *[[0, 0, 0]] * 90]).limits()[0] == low  # records without entities prove nothing
+    assert interval("share", [[0, 3]] * 10 + [[0, 0]] * 90).limits()[1] == pytest.approx(1 - low)
+    same = difference("f1", perfect, perfect, bounded=True).limits()
+    assert same[0] < 0 < same[1]
 
 
 def test_the_step_writes_classes_languages_confusion_and_errors(tmp_path):
@@ -203,7 +203,7 @@ def test_answers_to_images_list_every_mismatch_with_its_error_rate(tmp_path):
     rates = [error["scores"]["character_error_rate"] for error in found]
     assert rates == sorted(rates, reverse=True)
     near = next(error for error in found if error["answer"] == "title 1.")
-    assert "differs in case, punctuation or spacing only" in near["faults"]
+    assert "differs in case, punctuation, spacing or forms of characters only" in near["faults"]
     assert len(errors("Title?")) == 25
     assert len(errors("Title?", metrics=["exact_match", "character_error_rate"])) == 39
 

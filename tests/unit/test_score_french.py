@@ -14,6 +14,7 @@ from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from scripts.score.shown import shown
 from scripts.score.statistics import row_fault
 from scripts.score.tokenize_text import normalised_for_match, words
+from tests.benchmarks.statistics import bench_french_tense
 from tests.support.data import load
 from tests.support.score_fixtures import answer_rows, likelihood_rows, scored
 
@@ -33,6 +34,13 @@ def test_normalised_comparison_forgets_case_and_punctuation_but_no_accent():
 @pytest.mark.parametrize(("sentence", "present", "passe_compose", "other"), load("french_tenses.yaml"))
 def test_tenses_are_counted_as_by_hand(sentence, present, passe_compose, other):
     assert tense_counts(sentence) == {"present": present, "passe_compose": passe_compose, "other": other}
+
+
+def test_tenses_of_sentences_that_the_rules_were_not_made_with_are_mostly_found():
+    for tense, (recall, precision, verbs) in bench_french_tense.measured("held_out").items():
+        assert verbs >= 30
+        assert recall >= 0.8, tense
+        assert precision >= 0.9, tense
 
 
 def test_proper_nouns_are_capitalised_words_that_begin_no_sentence():

@@ -1,20 +1,30 @@
 """Metrics of text against values counted by hand, and BLEU and chrF against sacrebleu itself."""
 
 import math
+import unicodedata
 
 import pytest
 from sacrebleu.metrics import BLEU, CHRF
 
 from scripts.common.records import Record, content_id
 from scripts.config.runs import ASSISTANT_PHRASES
-from scripts.score.bootstrap import estimate
+from scripts.score.intervals import interval
 from scripts.score.measure import measured, single_values
-from scripts.score.metrics import METRICS
+from scripts.score.metrics import METRICS, has_quality_gate
 from scripts.score.reference import Reference, read_reference
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from scripts.score.similarity import signatures
 from tests.support.data import load
-from tests.support.score_fixtures import answer_rows, babble, first_half, likelihood_rows, scored, write_rows
+from tests.support.score_fixtures import (
+    answer_rows,
+    babble,
+    first_half,
+    gate,
+    likelihood_rows,
+    record_rows,
+    scored,
+    write_rows,
+)
 
 TABLE = load("metrics.yaml")
 SETTINGS = {
@@ -31,7 +41,7 @@ def of(*answers: str, expected: str | None = "Le but !", completions=None, **set
 
 
 def value(metric: str, data: ScoringInput) -> float:
-    return estimate(METRICS[metric].statistic, measured(metric, data).rows, 200).value
+    return interval(METRICS[metric].statistic, measured(metric, data).rows).value
 
 
 @pytest.mark.parametrize(("metric", "answers", "values"), TABLE["single"])
@@ -80,6 +90,52 @@ def test_rouge_l_counts_words_with_accents():
     assert single_values("rouge_l", measured("rouge_l", data)) == pytest.approx(expected)
 
 
+@pytest.mark.parametrize(
+    ("language", "answer", "expected"),
+    [
+        (
+            "fr",
+            "L'oeuvre du mi-temps : n'oublions pas l'entrée",
+            "L’œuvre du mi\u2011temps : n’oub\u00adlions pas l’entrée",
+        ),
+        ("en", "It's a well-known back-heel, isn't it?", "It’s a well\u2010known back\u2011heel, isn’t it?"),
+        ("vi", "Hòa bình ở KHÁNH HÒA, sức khỏe", "Hoà bình ở KHÁNH HOÀ, sức khoẻ"),
+        ("fr", "Une tete\u0302 e\u0301crase\u0301e", "Une tetê écrasée"),
+    ],
+)
+def test_forms_of_a_character_are_one_for_words_and_ngrams_and_differ_for_an_exact_match(language, answer, expected):
+    data = ScoringInput(of(answer, expected=expected).answers, language)
+    assert [value(metric, data) for metric in ("bleu", "chrf")] == pytest.approx([100, 100])
+    assert [value(metric, data) for metric in ("rouge_l", "normalised_match")] == [1, 1]
+    is_same = unicodedata.normalize("NFC", answer) == unicodedata.normalize("NFC", expected)
+    assert (value("exact_match", data) == 1, value("character_error_rate", data) == 0) == (is_same, is_same)
+    dashes = ScoringInput(of("un but \u2013 le second", expected="un but - le second").answers, language)
+    assert value("chrf", dashes) < 100
+
+
+@pytest.mark.parametrize(
+    ("pattern", "text", "is_found"),
+    [
+        ("n'hésitez", "N’hésitez", True),
+        ("n’hésitez", "n'he\u0301sitez", True),
+        ("he\u0301", "hé", True),
+        ("porte-à", "porte\u2011à", True),
+        (r"porte\-a", "porte\u2010a", True),
+        ("porte-à", "porte\u2013à", False),
+        ("abso", "ab\u00adso", True),
+        ("cœur", "coeur", True),
+        ("coeur", "CŒUR", True),
+        ("n[’]h", "n’h", True),
+        ("n[’]h", "n'h", False),
+        ("a[\u2010-\u2015]b", "a\u2013b", True),  # a range from a hyphen to a dash
+        ("(?-i:e-f)", "e\u2010f", True),
+    ],
+)
+def test_a_pattern_matches_each_form_of_what_it_names_outside_of_character_classes(pattern, text, is_found):
+    data = of(text, generic_phrases=(pattern,))
+    assert measured("generic_phrase_rate", data).rows == [[int(is_found)]]
+
+
 def test_a_record_without_an_expected_answer_is_left_out():
     mixed = ScoringInput([of("Le but !").answers[0], of("a", expected=None).answers[0]], "fr")
     assert measured("exact_match", mixed).rows == [[1], None]
@@ -108,7 +164,21 @@ def test_seconds_and_answers_that_are_finished_which_an_empty_one_is_not():
     assert measured("finished", answers).rows == [[1], [0], [0], [0], [1]]
 
 
-@pytest.mark.parametrize("metric", ["distinct_1", "distinct_2", "repetition_across"])
+def test_answers_that_were_made_in_batches_have_no_times_and_no_cost():
+    answers = of("un", "deux", "trois", price_per_hour=3.6)
+    for row, times in zip(answers.answers, ({}, {"seconds": 2}, {"seconds": 4}), strict=True):
+        del row["seconds"]
+        row.update(times)
+    assert measured("seconds_p95", answers).rows == [None, [2], [4]]
+    assert (value("seconds_p50", answers), value("cost_per_1000", answers)) == pytest.approx((3, 3))
+    for row in answers.answers:
+        row.pop("seconds", None)
+    for metric in ("seconds_p50", "seconds_p95", "cost_per_1000"):
+        with pytest.raises(NotApplicableError, match="answers of this variant were generated in batches"):
+            measured(metric, answers)
+
+
+@pytest.mark.parametrize("metric", ["distinct_1", "distinct_2"])
 def test_the_influence_of_a_record_is_what_the_metric_loses_without_it(metric):
     answers = ["a b c d e", "a b c d f g", "c d e f g", "u v w x y", "u v w x z a"]
     whole = value(metric, of(*answers))
@@ -116,6 +186,39 @@ def test_the_influence_of_a_record_is_what_the_metric_loses_without_it(metric):
     mean = sum(without) / len(without)
     expected = [whole + (len(answers) - 1) * (mean - other) for other in without]
     assert [row[0] for row in measured(metric, of(*answers)).rows] == pytest.approx(expected)
+
+
+def test_repetition_looks_five_answers_back_in_the_order_of_match_and_minute_or_of_the_raw_lines():
+    said = {"a": ["X Y Z", "I J K", "c c c", "d d d", "e e e"], "b": ["X Y Z", "f f f", "I J K"]}
+    minutes = {"a": ["9'", "12'", "45'", "45'+2", "46'"], "b": [1, "1'+1", "90'+10"]}
+    told = [(url, minutes[url][i], text) for url, texts in said.items() for i, text in enumerate(texts)]
+    order = (7, 2, 5, 0, 6, 3, 1, 4)
+    urls, times, texts = zip(*(told[place] for place in order), strict=True)
+    answers = of(*texts).answers
+    by_column = record_rows(answers, url=urls, time=times)
+    by_line = [{**row, "origin": f"raw.json:{place + 8}"} for row, place in zip(by_column, order, strict=True)]
+    by_group = [{**row, "origin": f"raw.json:9#{place + 8}"} for row, place in zip(by_column, order, strict=True)]
+    by_group = [{**row, "group": url} for row, url in zip(by_group, urls, strict=True)]
+    for records, order_by in ((by_column, ("url", "time")), (by_line, ()), (by_group, ())):
+        data = ScoringInput(answers, records={row["id"]: row for row in records}, order_by=order_by)
+        # X Y Z is said five answers later again, in the next match, and I J K six answers later.
+        assert measured("repetition_recent", data).rows == [[int(place == 5)] for place in order]
+
+
+@pytest.mark.parametrize(
+    ("metric", "variant", "expected"),
+    [
+        ("perplexity", "shipped", True),
+        ("chrf", "q4_k_m", True),
+        ("perplexity", "adapter", False),
+        ("finished", "shipped", False),
+        ("style_overlap", "shipped", False),
+    ],
+)
+def test_a_gate_of_quality_is_on_the_shipped_variant_and_compares_with_expected_answers(metric, variant, expected):
+    other = gate("length_mean")
+    assert has_quality_gate({"a": other, "b": gate(metric, variant=variant)}, "q4_k_m") is expected
+    assert not has_quality_gate({}, "q4_k_m")
 
 
 def test_assistants_are_known_by_what_they_say_and_no_fan_is_taken_for_one():

@@ -28,7 +28,7 @@ RUNS = {run: list(VARIANTS) for run in ("football", "football-r32", "stories")}
 def results(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("work") / "results"
     for run, language in zip(RUNS, ("fr", "fr", "vi"), strict=True):
-        make_run(folder, run, language, VARIANTS, {"learned": LEARNED, "good": gate(threshold=99.0)})
+        make_run(folder, run, language, VARIANTS, {"learned": LEARNED, "good": gate(threshold=20.0)})
     return folder
 
 
@@ -39,7 +39,7 @@ def board(results) -> list[dict]:
 
 def test_the_leaderboard_ranks_all_variants_of_a_dataset_and_marks_the_best_and_what_is_noise(results, board):
     football = [row for row in board if row["dataset"] == "football"]
-    assert [row["rank"] for row in football] == [str(rank) for rank in range(1, 9)]
+    assert [row["rank"] for row in football] == ["1"] * 4 + ["5"] * 2 + ["7"] * 2
     assert {row["variant"] for row in football[:4]} == {"adapter", "bf16"}
     assert {row["variant"] for row in football[-2:]} == {"base"}
     shipped = next(row for row in football if row["run"] == "football" and row["shipped"] == "yes")
@@ -79,7 +79,7 @@ def test_the_report_shows_verdict_metrics_answers_curve_and_what_the_training_di
 
 def test_text_from_data_is_escaped(tmp_path):
     evil = (lambda text, index: f"{EVIL} {index}", 9.0)
-    folder = make_run(tmp_path, "evil", "fr", dict.fromkeys(VARIANTS, evil), {EVIL: gate(threshold=99.0)})
+    folder = make_run(tmp_path, "evil", "fr", dict.fromkeys(VARIANTS, evil), {EVIL: gate(threshold=20.0)})
     asked = [{"role": role, "content": EVIL} for role in ("system", "user")]
     changes = {"label": EVIL, "expected": EVIL, "faults": [EVIL], "messages": asked}
     for path in [*folder.glob("answers/[!.]*"), *folder.glob("errors/[!.]*")]:
@@ -156,8 +156,8 @@ def test_values_are_shown_for_people():
 @pytest.mark.parametrize(
     ("language", "change", "word", "warnings"),
     [
-        ("vi", same, "promote", []),
-        ("vi", lambda text, index: text if index else "", "promote", ["1 of 3 answers of q8_0 are empty"]),
+        ("fr", same, "promote", []),
+        ("fr", lambda text, index: text if index else "", "promote", ["1 of 8 answers of q8_0 are empty"]),
         ("fr", lambda t, index: t if index > 4 else "Le ballon.", "hold", ["5 of 8 answers of q8_0 are the same text"]),
     ],
 )

@@ -1,0 +1,46 @@
+"""A dry run says how many test records gates on rates and percentiles need."""
+
+import pytest
+import yaml
+
+from scripts.config.gates import Gate
+from scripts.config.load import load_config
+from scripts.score.counts import clopper_pearson
+from scripts.score.metrics import METRICS
+from scripts.workflow.gate_sizes import gate_lines, most_exceptions, needs
+from tests.support.project import ROOT
+
+
+@pytest.mark.parametrize(
+    ("metric", "comparison", "threshold", "records", "said"),
+    [
+        ("exact_match", "above", 0.955, None, "needs at least 81 test records"),
+        ("exact_match", "above", 0.955, 72, "can't pass with 72 test records; it needs at least 81"),
+        ("exact_match", "above", 0.9, 200, "passes with at most 11 of 200 test records wrong"),
+        ("assistant_phrase_rate", "below", 0.05, 72, "passes with none of 72 test records answered so"),
+        ("seconds_p95", "below", 5, 26, "can't pass with 26 test records; it needs at least 72"),
+        ("seconds_p95", "below", 5, 108, "passes with none of 108 test records over the threshold"),
+        ("exact_match", "above", 1, 50, "can't pass: no rate lies beyond its threshold"),
+    ],
+)
+def test_a_gate_says_what_it_needs(metric, comparison, threshold, records, said):
+    gate = Gate(metric=metric, comparison=comparison, threshold=threshold)
+    assert needs(gate, METRICS[metric], records) == said
+
+
+def test_the_exceptions_are_those_of_the_exact_interval():
+    for records in (40, 200, 1000):
+        most = most_exceptions(records, 0.9, 0.025)
+        worse, best = (clopper_pearson(records - wrong, records, 0.95)[0] for wrong in (most + 1, most))
+        assert worse < 0.9 < best
+
+
+def test_the_lines_count_the_test_records_that_are_there(tmp_path, monkeypatch):
+    path = ROOT / "config/config.yaml"
+    config = load_config(yaml.safe_load(path.read_text(encoding="utf-8")), [str(path)], (ROOT,), {})
+    monkeypatch.chdir(tmp_path)
+    assert list(gate_lines(config))[-1] == "  captions_assistant: needs at least 36 test records"
+    test = tmp_path / "results/datasets/captions/test.jsonl"
+    test.parent.mkdir(parents=True)
+    test.write_text("{}\n" * 40)
+    assert list(gate_lines(config))[-1] == "  captions_assistant: passes with none of 40 test records answered so"
