@@ -49,6 +49,9 @@ def test_the_leaderboard_ranks_all_variants_of_a_dataset_and_marks_the_best_and_
     assert (football[0]["verdict"], football[0]["generic_phrase_rate"]) == ("promote", "")
     page = Page((results / "leaderboard.html").read_text(encoding="utf-8"))
     assert all(word in page.text for word in ("★", "≈", "noise"))
+    short = " ".join(page.text.partition("All variants and metrics of football")[0].split())
+    assert short.count("Ship q8_0: every gate passed.") == 2
+    assert "adapter" not in short
     assert "runs/football-r32/report.html" in page.links
     assert all(not re.match(r"[a-z]+:|/", link) for link in page.links)
 
@@ -60,15 +63,21 @@ def test_a_leaderboard_without_runs_has_the_columns_of_one_with_runs(board, tmp_
     assert header.startswith("dataset,rank,run,")
 
 
-def test_the_report_shows_verdict_metrics_answers_curve_and_what_the_training_did_without_memory(results, tmp_path):
+def test_the_report_shows_verdict_metrics_answers_curve_cost_and_what_the_training_did_without_memory(
+    results, tmp_path
+):
     batches = ((8, 2, "killed"), (8, 2, RAN_OUT[0]), (4, 4, RAN_OUT[1]), (2, 8, "done"))
     attempts = [dict(zip(("micro_batch", "accumulation", "ended"), batch, strict=True)) for batch in batches]
-    (tmp_path / "training.json").write_text(json.dumps({"processes": 1, "attempts": attempts}))
-    page = write_report(results, "football", list(VARIANTS), "--training", f"{tmp_path}/training.json")
+    facts = {"steps": 29, "seconds": 3600, "device": "cpu", "processes": 1, "attempts": attempts}
+    facts["energy"] = {"joules": 7200.0, "meters": ["CPU packages (RAPL)"], "missing": ["no GPU is used"]}
+    (tmp_path / "training.json").write_text(json.dumps(facts))
+    more = ("--training", f"{tmp_path}/training.json")
+    page = write_report(results, "football", list(VARIANTS), *more, price_per_hour=2.5)
     for expected in (
         "every gate passed", "✔ passed", "chrF of q8_0 is 100.0", "adapter, bf16", "8 of 8 prompts",
         "loss (nats per token)", "a micro-batch of 8; the training continued with 4, accumulated 4",
-        "of 4; the training continued with 2",
+        "of 4; the training continued with 2", "Judged before on the same test records: 2 times",
+        "29 steps in 60.0 minutes on cpu. Energy: 2.00 Wh (CPU packages (RAPL)). Cost: 2.50.",
     ):  # fmt: skip
         assert expected in page.text
     assert page.text.count("each step still has 16 rows") == 2
