@@ -17,10 +17,11 @@ from tests.support.pictures import encoded, picture
 from tests.support.score_fixtures import answer_rows, babble, first_half, gate, judge_run, make_run, same
 from tests.support.score_pages import write_board, write_report
 
-SCREEN, PHONE, PAPER = (1280, 800), (390, 844), (718, 1000)  # paper: A4 without its margins
+SCREEN, TABLET, PHONE, PAPER = (1280, 800), (700, 900), (390, 844), (718, 1000)  # paper: A4 without its margins
 VIEWS = {
     "screen": (SCREEN, "light", "screen"),
     "screen, dark": (SCREEN, "dark", "screen"),
+    "tablet": (TABLET, "light", "screen"),
     "phone": (PHONE, "light", "screen"),
     "phone, dark": (PHONE, "dark", "screen"),
     "print": (PAPER, "dark", "print"),
