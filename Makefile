@@ -118,4 +118,4 @@ containers: $(VENV) ## Build the container images (ENVS="dataset score", TORCH=c
 	@python -m containers.build $(ENVS) --torch $(TORCH) $(if $(filter yes,$(NATIVE)),--native)
 
 clean: ## Remove the demo's results (not those of other configurations, nor the environment)
-	cd results && rm -rf benchmarks datasets leaderboard.* .leaderboard.* logs models report.html runs tools
+	cd results && rm -rf benchmarks datasets leaderboard.* .leaderboard.* logs models report.html runs sweeps tools

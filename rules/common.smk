@@ -30,6 +30,7 @@ wildcard_constraints:
     dataset=one_of(CONFIG.datasets),
     model=one_of(CONFIG.models),
     run=one_of(CONFIG.runs),
+    sweep=one_of(CONFIG.sweeps),
     variant=one_of(VARIANTS),
 
 

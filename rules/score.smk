@@ -1,9 +1,10 @@
-"""Compute metrics of the answers, a verdict for each run, and a comparison of all runs.
+"""Compute metrics of the answers, choose among the runs of a sweep, a verdict for each run, a comparison of all runs.
 
 Requires: <results>/runs/{run}/answers/{variant}.jsonl, likelihood/{variant}.jsonl and curve.jsonl, and test.jsonl and
 train.jsonl of <results>/datasets/{dataset}.
 Makes: <results>/runs/{run}/scores/{variant}.json, errors/{variant}.jsonl, confusion/{variant}.svg (entities),
-verdict.json, report.html, and <results>/leaderboard.csv and leaderboard.html
+verdict.json, report.html, scores and errors in validation/, <results>/sweeps/{sweep}/choice.json, and
+<results>/leaderboard.csv and leaderboard.html
 """
 
 
@@ -36,6 +37,52 @@ rule score_answers:
         python {params.code:q} {input.answers:q} {input.likelihood:q} --test {input.test:q} \
             --reference {input.reference:q} --run {wildcards.run:q} --variant {wildcards.variant:q} \
             --scores {output.scores:q} --errors {output.errors:q} --settings {params.settings:q} --log {log:q}
+        """
+
+
+use rule score_answers as score_validation with:
+    """Compute the metrics of the answers to the validation split."""
+    input:
+        answers="<results>/runs/{run}/validation/answers/{variant}.jsonl",
+        likelihood="<results>/runs/{run}/validation/likelihood/{variant}.jsonl",
+        test=path_of("<results>/datasets/{dataset}/validation.jsonl"),
+        reference=path_of("<results>/datasets/{dataset}/train.jsonl"),
+    output:
+        scores="<results>/runs/{run}/validation/scores/{variant}.json",
+        errors="<results>/runs/{run}/validation/errors/{variant}.jsonl",
+    log:
+        "<logs>/score/score_validation/{run}.{variant}.log",
+    benchmark:
+        "<benchmarks>/score/score_validation/{run}.{variant}.tsv"
+
+
+rule choose_run:
+    """Choose the run of a sweep that may be promoted: the best one on the validation split."""
+    input:
+        scores=of("sweep", input_files.sweep_scores),
+    output:
+        choice="<results>/sweeps/{sweep}/choice.json",
+    log:
+        "<logs>/score/choose_run/{sweep}.log",
+    benchmark:
+        "<benchmarks>/score/choose_run/{sweep}.tsv"
+    localrule: True
+    conda:
+        conda_file("score")
+    container:
+        image("score")
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=30,
+    params:
+        code=code("score/choose_run.py"),
+        results=subpath(output.choice, ancestor=3),
+        settings=settings_of(of("sweep", settings.sweep)),
+    shell:
+        # The settings of a large sweep may exceed the longest argument, so they come through a pipe.
+        r"""
+        printf %s {params.settings:q} | python {params.code:q} {params.results:q} --sweep {wildcards.sweep:q} \
+            --choice {output.choice:q} --settings @/dev/stdin --log {log:q}
         """
 
 
@@ -77,6 +124,7 @@ rule decide_verdict:
         scores=scored_files("<results>/runs/{run}/scores/{variant}.json"),
         base=base_manifest,
         training=branch(is_trained, then=path_of("<results>/runs/{trained_by}/training.json")),
+        choice=of("run", input_files.choice),
     output:
         verdict=reported("<results>/runs/{run}/verdict.json", "verdict", "Scores", run="{run}", what="verdict"),
     log:
@@ -92,7 +140,7 @@ rule decide_verdict:
         runtime=30,
     params:
         code=code("score/decide_verdict.py"),
-        options=options("training"),
+        options=options("training", "choice"),
         settings=settings_of(of("run", settings.verdict)),
     shell:
         r"""
@@ -112,6 +160,8 @@ rule write_run_report:
         training=branch(is_trained, then=path_of("<results>/runs/{trained_by}/training.json")),
         images=images_of_run,
         types=types_of_quants,
+        strategy_scores=of("run", input_files.strategy_scores),
+        strategy_answers=of("run", input_files.strategy_answers),
         base=base_manifest,
     output:
         page=reported("<results>/runs/{run}/report.html", "run", "Scores", run="{run}", what="report"),
@@ -128,7 +178,7 @@ rule write_run_report:
         runtime=30,
     params:
         code=code("score/write_run_report.py"),
-        options=options("curve", "training"),
+        options=options("curve", "training", strategy_scores="strategy-scores", strategy_answers="strategy-answers"),
         images=images_option,
         settings=settings_of(of("run", settings.report)),
     shell:
@@ -149,6 +199,7 @@ rule write_leaderboard:
             for variant in answer_variants(run)
         ],
         verdicts=collect("<results>/runs/{run}/verdict.json", run=CONFIG.runs),
+        choices=collect("<results>/sweeps/{sweep}/choice.json", sweep=CONFIG.sweeps),
         bases=collect(
             "<results>/models/{model}/manifest.json", model=sorted({run.model for run in CONFIG.runs.values()})
         ),

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from scripts.common.errors import UserError
 from scripts.common.language import language_of
+from scripts.config.comparisons import compares_strategies, sweep_of
 from scripts.config.datasets import Dataset
 from scripts.config.faults import closest
 from scripts.config.gates import Gate
@@ -46,6 +47,8 @@ def conflicts_between(config: Any) -> Iterator[Conflict]:
     for name, run in config.runs.items():
         for key, message in run_conflicts(run, config):
             yield Conflict(("runs", name, key), message)
+        for key, message in sweep_conflicts(name, run, config):
+            yield Conflict(("runs", name, key), message)
     yield from same_names_conflicts(config.runs)
     yield from redaction_conflicts(config)
     for name, gate in config.gates.items():
@@ -71,7 +74,9 @@ def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
             yield "score.metrics", f"the run {fault}"
     if dataset is None:
         yield "dataset", f"'{run.dataset}' is not defined under 'datasets'{closest(run.dataset, config.datasets)}"
-    elif not dataset.validation_files and dataset.splits.validation == 0:
+    elif not has_validation(dataset):
+        if compares_strategies(run):
+            yield "strategies", f"are compared on the validation split, {lacking(run)}"
         for key in run.training.given("early_stopping_patience", "eval_steps", "keep_best"):
             if getattr(run.training, key):
                 yield f"training.{key}", f"needs a validation split, but that of '{run.dataset}' has the share 0"
@@ -86,6 +91,34 @@ def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
         for key, length in asked.items():
             if length > embedded.context:
                 yield key, f"{length} is more than the context of the embedded model '{run.model}' ({embedded.context})"
+
+
+def has_validation(dataset: Dataset) -> bool:
+    """Return whether a dataset has a validation split."""
+    return bool(dataset.validation_files) or dataset.splits.validation > 0
+
+
+def lacking(run: Run) -> str:
+    """Return the words for a validation split that is needed and missing, with the remedy."""
+    place = f"datasets.{run.dataset}"
+    return f"but that of '{run.dataset}' has the share 0: raise {place}.splits.validation, or set validation_files"
+
+
+def sweep_conflicts(name: str, run: Run, config: Any) -> Iterator[tuple[str, str]]:
+    """Yield conflicts of the choice among a sweep's runs."""
+    dataset, is_swept = config.datasets.get(run.dataset), sweep_of(config, name) is not None
+    if is_swept and dataset is not None and not has_validation(dataset):
+        yield "sweep", f"one of its runs is chosen on the validation split, {lacking(run)}"
+    if run.select is None:
+        return
+    if not is_swept:
+        yield "select", "has no effect without a sweep of several runs: delete the key"
+    elif run.score.metrics is not None and run.select not in run.score.metrics:
+        yield "select", f"'{run.select}' is not among score.metrics"
+    elif fault := metric_fault(run.select, run, dataset):
+        yield "select", f"the run {fault}"
+    elif run.select in known_metrics(run) and known_metrics(run)[run.select].direction == "neither":
+        yield "select", f"'{run.select}' has no better direction, so it can't choose: name another metric"
 
 
 def variant_conflicts(run: Run) -> Iterator[tuple[str, str]]:

@@ -88,6 +88,15 @@ def expand_runs(config: dict) -> tuple[dict[str, Origin], list[tuple[tuple, str]
     return origins, faults
 
 
+def sweeps_of(origins: dict[str, Origin]) -> dict[str, list[str]]:
+    """Return the expanded runs of each sweep that has several, by the name of the written run."""
+    sweeps: dict[str, list[str]] = {}
+    for run, origin in origins.items():
+        if origin.swept:
+            sweeps.setdefault(origin.run, []).append(run)
+    return {name: runs for name, runs in sweeps.items() if len(runs) > 1}
+
+
 def expand_gates(config: dict, origins: dict[str, Origin]) -> None:
     """In gates, replace the name of a run with a sweep by the names of its expanded runs, in place."""
     gates = config.get("gates")
@@ -109,6 +118,8 @@ def combinations_of(name: str, run: dict) -> tuple[dict[str, dict], tuple[tuple,
             return {}, ((key,), f"contains the value {twice[0]} twice")
         if key.split(".")[0] == "sweep":
             return {}, ((key,), "a sweep can't contain a sweep")
+        if key == "select":
+            return {}, ((key,), "can't be swept: one metric chooses among all runs of a sweep")
     if (count := math.prod(map(len, sweep.values()))) > MOST_COMBINATIONS:
         return {}, ((), f"has {count} combinations, more than {MOST_COMBINATIONS}")
     names = key_labels(list(sweep))

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from scripts.common.errors import UserError
 from scripts.common.plain_text import visible
 from scripts.config.checks import conflicts_between, conflicts_in
-from scripts.config.expand import Origin, expand_gates, expand_runs, with_overrides
+from scripts.config.expand import Origin, expand_gates, expand_runs, sweeps_of, with_overrides
 from scripts.config.faults import dotted, explanation, known_key, one_per_value, plain_place
 from scripts.config.paths import Roots, blocked_folders, missing_files
 from scripts.config.root import Config, Override
@@ -99,6 +99,7 @@ def load_config(raw: dict, files: Iterable[Path | str] = (), roots: Roots = (), 
     lines = [f"{sources.line(place)}{dotted(place)}: {message}" for place, message in faults]
     lines = [*sources.duplicate_keys(), *lines, *field_lines]
     if result is not None:
+        result.sweeps.update(sweeps_of(origins))
         conflicts = [*conflicts_in(result), *conflicts_between(result)]
         conflicts = [each for each in conflicts if not doubtful & words(f"{each.place[-1]} {each.message}")]
         if roots:

@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from scripts.config.datasets import Datasets
 from scripts.config.environments import Environments
@@ -50,3 +50,9 @@ class Config(Section):
     pathvars: dict[Literal["results", "logs", "benchmarks"], FilePath] = Field(
         {}, description="Folders of results, logs and benchmarks, as Snakemake's `pathvars`."
     )
+    _sweeps: dict[str, list[str]] = PrivateAttr({})
+
+    @property
+    def sweeps(self) -> dict[str, list[str]]:
+        """The runs of each sweep with several, by the name of the written run; filled in when sweeps are expanded."""
+        return self._sweeps

@@ -173,8 +173,7 @@ class Generation(Section):
     test_records: int | None = Field(
         None,
         ge=1,
-        description="Answer and score only this many records, the first of the test split, for a quick test; none: "
-        "all.",
+        description="Answer and score only this many records, the first of the split, for a quick test; none: all.",
     )
     system: str | None = Field(None, description="Replaces every prompt's system message; empty: removes it.")
     load_in_4bit: Literal["auto", "yes", "no"] = Field(
@@ -342,13 +341,20 @@ class Run(Section):
     )
     generation: Generation = Field(Generation(), description="How answers are generated.")
     prompt_sets: dict[Name, PromptSet] = Field({}, description="Further prompts by name; the set `test` always exists.")
-    strategies: dict[Name, Strategy] = Field({}, description="Ways to ask the test prompts, scored side by side.")
+    strategies: dict[Name, Strategy] = Field(
+        {}, description="Ways to ask; the shipped variant answers the validation split in each, scored side by side."
+    )
     strategy: Name | None = Field(None, description="Strategy of the set `test` and the bundle; none: unchanged.")
     parity: Parity = Field(Parity(), description="Limits of the comparison between trained and served model.")
     score: Score = Field(Score(), description="Metrics and their settings.")
     deploy: Deploy = Field(Deploy(), description="The bundle.")
     sweep: dict[Text, Annotated[list[Any], Field(min_length=1)]] | None = Field(
         None, min_length=1, description="Lists of values by key, such as `lora.r: [16, 32]`; one run per combination."
+    )
+    select: MetricName | None = Field(
+        None,
+        description="Metric that chooses a sweep's run on the validation split; only that run can be promoted. None: "
+        "the metric that ranks the leaderboard.",
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
@@ -413,6 +419,8 @@ class Run(Section):
         for key in ("prompt_sets", "strategies"):
             if "test" in getattr(self, key):
                 yield f"{key}.test", "is reserved for the test split: use another name"
+        if "auto" in self.strategies:
+            yield "strategies.auto", "is reserved: use another name"
         for name, strategy in self.strategies.items():
             if fault := modelfile_fault(with_plain_spaces(strategy.system or "")):
                 yield f"strategies.{name}.system", fault

@@ -6,7 +6,7 @@ from scripts.tasks import TASKS
 # Settings that may differ between two runs that share a model.
 ANSWERING = {
     **dict.fromkeys(("generation", "prompt_sets", "strategies", "strategy", "parity", "score"), True),
-    **dict.fromkeys(("quants", "variants", "sweep"), True),
+    **dict.fromkeys(("quants", "variants", "sweep", "select"), True),
     "deploy": {"quant", "system", "limits"},
 }
 

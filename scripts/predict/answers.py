@@ -42,11 +42,17 @@ class AnswerFile:
 
     @property
     def title(self) -> str:
-        """The title of the progress bar: run and variant."""
-        return f"predict {self.output.absolute().parents[1].name} {self.output.stem}"
+        """The title of the progress bar: run and variant, and `validation` for answers to that split."""
+        folder = self.output.absolute().parents[1]
+        run = f"{folder.parent.name} {folder.name}" if folder.name == "validation" else folder.name
+        return f"predict {run} {self.output.stem}"
 
     def has(self, prompt: Prompt) -> bool:
         return (prompt.prompt_set, prompt.id) in self.rows
+
+    def row(self, prompt: Prompt) -> dict:
+        """Return the row of a prompt that is answered; a column that is added is written by `finish`."""
+        return self.rows[prompt.prompt_set, prompt.id]
 
     def add(self, prompt: Prompt, answer: dict) -> None:
         """Append one answer; for a question with images also as `actual`, next to the record's `expected`."""

@@ -19,16 +19,17 @@ def answer_batches(
 ) -> None:
     """Add the missing answers; `answer(number, batch)` returns those of one batch of positions in `prompts`.
 
-    Batches are made from all prompts, so that an interruption changes neither batches nor samples. `seconds` of an
-    answer is its share of the batch's time.
+    Batches are made from all prompts, so that an interruption changes neither batches nor samples. An answer has
+    `seconds` only if every prompt is asked alone: the share of a batch's time is the time of no answer, and the last
+    prompt, alone in its batch by chance, says nothing of the others.
     """
-    bar = Progress(file.title, len(prompts))
+    bar, is_alone = Progress(file.title, len(prompts)), all(len(batch) == 1 for batch in batches)
     for number, batch in enumerate(batches):
         if not all(file.has(prompts[i]) for i in batch):
             started = time.monotonic()
             found = answer(number, batch)
-            seconds = round((time.monotonic() - started) / len(batch), 6)
+            times = {"seconds": round(time.monotonic() - started, 6)} if is_alone else {}
             for i, row in zip(batch, found, strict=True):
                 if not file.has(prompts[i]):
-                    file.add(prompts[i], {**row, "seconds": seconds})
+                    file.add(prompts[i], {**row, **times})
         bar.advance(len(batch))

@@ -6,13 +6,14 @@ python scripts/predict/predict_spans.py results/runs/pii/merged/manifest.json --
 
 `--settings` holds tokens.max_length, tokens.window_overlap, training.precision, generation.batch_size and
 generation.load_in_4bit of the run. The text of a prompt is its last user message. An answer has `entities` [start, end,
-label, score], and the same as JSON in `answer`, like that of a generative model. The likelihood file is empty, because
-a classifier has none.
+label, score], and the same as JSON in `answer`, like that of a generative model. The first 100 answers have `seconds`,
+the time of a call with this text alone. The likelihood file is empty, because a classifier has none.
 """
 
 import sys
+import time
 
-from scripts.common.cli import step_main
+from scripts.common.cli import progress, step_main
 from scripts.common.files import write_jsonl
 from scripts.common.threads import use_threads
 from scripts.dataset.entities import entities_json
@@ -22,7 +23,8 @@ from scripts.predict.batches import answer_batches
 from scripts.predict.prompts import Prompt, all_prompts, asked_text
 from scripts.predict.span_model import SpanModel
 
-RESULT_VERSION = 2  # raise it with a change of the results: see scripts/workflow/code_digest.py
+RESULT_VERSION = 3  # raise it with a change of the results: see scripts/workflow/code_digest.py
+TIMED = 100  # answers with `seconds`; an interval of their 95th percentile needs 72
 
 
 def answer_prompts(model: SpanModel, prompts: list[Prompt], file: AnswerFile) -> None:
@@ -37,6 +39,15 @@ def answer_prompts(model: SpanModel, prompts: list[Prompt], file: AnswerFile) ->
     answer_batches(file, prompts, model.batches(tokens), answer)
 
 
+def time_calls(model: SpanModel, prompts: list[Prompt], file: AnswerFile) -> None:
+    """Give the first answers `seconds`: those of a call with one text. Batches of one (`batch_size: 1`) have them."""
+    untimed = [prompt for prompt in prompts[:TIMED] if "seconds" not in file.row(prompt)]
+    for prompt in progress(untimed, f"{file.title}, times", len(untimed)):
+        started = time.monotonic()
+        model.entities([asked_text(prompt.messages)])
+        file.row(prompt)["seconds"] = round(time.monotonic() - started, 6)
+
+
 def finished_answer(text: str, entities: list[list], tokens: int) -> dict:
     """Return an answer's entities, their JSON, and the counts; `tokens` is the number of tokens of the text."""
     return answer_row(entities_json(text, entities), tokens, tokens, ended=True, entities=entities)
@@ -47,7 +58,9 @@ def step(arguments) -> None:
     use_threads(arguments.threads)
     prompts = all_prompts(arguments.test, dict(arguments.prompt_set), None)
     file = file_of_manifests(arguments, prompts, [arguments.model], RESULT_VERSION)
-    answer_prompts(SpanModel(arguments.model, arguments.settings), prompts, file)
+    model = SpanModel(arguments.model, arguments.settings)
+    answer_prompts(model, prompts, file)
+    time_calls(model, prompts, file)
     write_jsonl(arguments.likelihood, [])
     file.finish(prompts)
 

@@ -23,6 +23,7 @@ def step(arguments) -> None:
     """Judge every gate, write the verdict, and add it to the history of verdicts beside it."""
     settings, scores = arguments.settings, read_variants(arguments.scores)
     history = History(arguments.verdict.with_name(NAME), scores, settings["dataset"])
+    choice = read_json(arguments.choice) if arguments.choice else None
     decided = verdict(
         arguments.run,
         settings["gates"],
@@ -32,6 +33,7 @@ def step(arguments) -> None:
         settings["seed"],
         stand_in=is_stand_in(read_json(arguments.base)),
         diverged=diverged_note(read_json(arguments.training)) if arguments.training else None,
+        chosen=choice and {"run": choice["chosen"], "metric": choice["metric"]},
         group_by=settings["group_by"],
         used_up=history.used_up(settings["gates"]),
     )
@@ -46,6 +48,7 @@ def parser():
     parser.add_argument("--run", required=True, help="the run's name")
     parser.add_argument("--base", type=Path, required=True, help="manifest of the base model")
     parser.add_argument("--training", type=Path, help="facts of the training (JSON), if there was one")
+    parser.add_argument("--choice", type=Path, help="choice among the runs of its sweep (JSON), if it belongs to one")
     parser.add_argument("--verdict", type=Path, required=True, help="verdict to write (JSON)")
     return parser
 

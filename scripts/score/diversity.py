@@ -121,7 +121,7 @@ def phrase_rate(data: ScoringInput, phrases: tuple[str, ...]) -> MetricResult:
     name="seconds_p50",
     direction="lower",
     statistic="p50",
-    meaning="median seconds per answer",
+    meaning="median seconds per answer, of calls made one at a time",
     tables={"entities": 9, "exact": 7, "text": 10},
     classifier=True,
 )
@@ -130,12 +130,20 @@ def phrase_rate(data: ScoringInput, phrases: tuple[str, ...]) -> MetricResult:
     name="seconds_p95",
     direction="lower",
     statistic="p95",
-    meaning="95th percentile of the seconds per answer",
+    meaning="95th percentile of the seconds per answer, of calls made one at a time",
     classifier=True,
 )
 def seconds(data: ScoringInput) -> MetricResult:
-    """Return the seconds per answer."""
-    return MetricResult([[row["seconds"]] for row in data.answers])
+    """Return the seconds per answer; None for an answer without a time of its own."""
+    return MetricResult([None if value is None else [value] for value in own_times(data)])
+
+
+def own_times(data: ScoringInput) -> list[float | None]:
+    """Return the seconds of each answer, None for one that was made in a batch or not timed."""
+    times = [row.get("seconds") for row in data.answers]
+    if all(value is None for value in times):
+        raise NotApplicableError("answers of this variant were generated in batches")
+    return times
 
 
 @metric(
@@ -147,8 +155,9 @@ def seconds(data: ScoringInput) -> MetricResult:
     setting="price_per_hour",
 )
 def cost_per_1000(data: ScoringInput) -> MetricResult:
-    """Mean seconds of an answer / 3600 × `score.price_per_hour` × 1000."""
-    return MetricResult([[row["seconds"] / 3600 * data.price_per_hour * 1000] for row in data.answers])
+    """Mean seconds of an answer / 3600 × `score.price_per_hour` × 1000, of single calls; batches cost less."""
+    price = data.price_per_hour
+    return MetricResult([None if value is None else [value / 3600 * price * 1000] for value in own_times(data)])
 
 
 @metric("Finished answers", direction="higher", statistic="yes_no", tables={"exact": 6, "text": 9})

@@ -64,8 +64,8 @@ def grouped(answers: list[tuple[str, dict, str]]) -> list[dict]:
     return entries
 
 
-def samples(answers: dict, scores: dict[str, dict], left_out: tuple[str, ...], images: Path | None) -> list[dict]:
-    """Return some prompts with every variant's answer for each prompt set that is not left out.
+def samples(answers: dict, scores: dict[str, dict], images: Path | None) -> list[dict]:
+    """Return some prompts with every variant's answer for each prompt set.
 
     `answers` maps variant to prompt set to rows, in the same order in every variant; `images` is the images' folder.
     """
@@ -78,7 +78,7 @@ def samples(answers: dict, scores: dict[str, dict], left_out: tuple[str, ...], i
             "prompts": [sample(answers, scores, name, index, rows[index], images) for index in in_turn(rows, PROMPTS)],
         }
         for name, rows in first.items()
-        if rows and name not in left_out
+        if rows
     ]
 
 

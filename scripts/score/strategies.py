@@ -1,4 +1,4 @@
-"""Comparison of prompt strategies: the same records with different prompts, against the chosen strategy."""
+"""Comparison of prompt strategies on the validation split: the same records, against the chosen strategy."""
 
 from scripts.score.board import cell, display, mark
 from scripts.score.columns import columns_of
@@ -18,7 +18,7 @@ def strategy_sets(sets: dict, facts: dict) -> dict[str, str]:
 
 
 def strategy_table(scores: dict, facts: dict) -> dict | None:
-    """Return the table of one variant's strategies, the chosen one first; None without any."""
+    """Return the table of the shipped variant's strategies, the chosen one first; None without any."""
     sets = {**scores["prompt_sets"], "test": scores}
     rows = {name: sets[key] for name, key in strategy_sets(sets, facts).items()}
     if not rows:
@@ -38,6 +38,7 @@ def strategy_table(scores: dict, facts: dict) -> dict | None:
         found.append(("training completions", False, values))
     return {
         "variant": scores["variant"],
+        "records": scores["records"],
         "columns": [METRICS[metric] for metric in columns],
         "rows": [
             {"name": name, "chosen": chosen, "cells": list(map(display, columns, cells))}
@@ -47,7 +48,7 @@ def strategy_table(scores: dict, facts: dict) -> dict | None:
 
 
 def strategy_samples(sets: dict[str, list[dict]], facts: dict) -> list[dict]:
-    """Return some records with the answer that one variant gives under each strategy."""
+    """Return some records with the answer that the shipped variant gives under each strategy."""
     by_id = {name: {row["id"]: row for row in sets[key]} for name, key in strategy_sets(sets, facts).items()}
     chosen = sets["test"]
     return [
@@ -64,7 +65,10 @@ def strategy_samples(sets: dict[str, list[dict]], facts: dict) -> list[dict]:
     ]
 
 
-def strategy_section(scores: dict[str, dict], answers: dict[str, dict], facts: dict, shipped: str) -> dict | None:
-    """Return the page's section on strategies: tables per variant, and answers of the shipped one; None without any."""
-    tables = [table for row in scores.values() if (table := strategy_table(row, facts))]
-    return {"tables": tables, "samples": strategy_samples(answers[shipped], facts)} if tables else None
+def strategy_section(scores: dict, sets: dict[str, list[dict]], facts: dict) -> dict | None:
+    """Return the page's section on strategies, a table and answers, from what answered the validation split.
+
+    `sets` are the answers by prompt set. None without strategies.
+    """
+    table = strategy_table(scores, facts)
+    return {**table, "samples": strategy_samples(sets, facts)} if table else None

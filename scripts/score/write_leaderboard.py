@@ -1,6 +1,6 @@
 """Write the leaderboard of a configuration's runs, as CSV and as one self-contained page.
 
-    python scripts/score/write_leaderboard.py results --settings '{"runs": [...], "seeds": [...]}' \
+    python scripts/score/write_leaderboard.py results --settings '{"runs": [...], "seeds": [], "sweeps": []}' \
         --csv leaderboard.csv --page leaderboard.html
 """
 
@@ -13,6 +13,7 @@ from scripts.common.cli import step_main, step_parser
 from scripts.common.files import read_json, write_text
 from scripts.common.html import write_page
 from scripts.score.board import boards, csv_columns, csv_row, display
+from scripts.score.choices import choice_table
 from scripts.score.metrics import METRICS
 from scripts.score.read_scores import read_scores
 from scripts.score.seeds import seed_tables
@@ -46,7 +47,9 @@ def step(arguments) -> None:
     metrics = {board["dataset"]: board["ranked_by"] for board in all_boards}
     ranked_by = {run["run"]: metrics[run["dataset"]] for run in runs}
     seeds = seed_tables(arguments.settings["seeds"], scores, verdicts, ranked_by)
+    choices = [read_json(results / "sweeps" / name / "choice.json") for name in arguments.settings["sweeps"]]
     values = {"runs": runs, "verdicts": verdicts, "boards": all_boards, "seeds": seeds}
+    values["choices"] = list(map(choice_table, choices))
     functions = {"METRICS": METRICS, "display": display, "in_a_sentence": in_a_sentence}
     write_page(arguments.page, "leaderboard.html", PAGES, title="Leaderboard", **values, **functions)
 

@@ -18,7 +18,7 @@ from scripts.score.columns import columns_of, left_aside
 from scripts.score.entity_pages import entity_section
 from scripts.score.gates import described
 from scripts.score.metrics import METRICS
-from scripts.score.read_scores import read_variants
+from scripts.score.read_scores import read_scores, read_variants
 from scripts.score.scoring_input import read_answers
 from scripts.score.shown import shown, whiskers
 from scripts.score.side_by_side import pictures_of, question, samples
@@ -107,6 +107,10 @@ def step(arguments) -> None:
     shipped, first = verdict["shipped"], next(iter(scores.values()))
     cards, absent = metric_cards(scores, verdict)
     entities = entity_section(scores, errors, shipped)
+    strategies = None
+    if arguments.strategy_scores:
+        compared = read_answers(arguments.strategy_answers)
+        strategies = strategy_section(read_scores(arguments.strategy_scores), compared, facts)
     curve = curve_svg(list(read_jsonl(arguments.curve))) if arguments.curve else None
     write_page(
         arguments.page,
@@ -126,11 +130,11 @@ def step(arguments) -> None:
         resamples=first["bootstrap"]["resamples"],
         by_label=label_section(scores[shipped], bool(facts["strategies"])),
         entities=entities,
-        strategies=strategy_section(scores, answers, facts, shipped),
+        strategies=strategies,
         trained=arguments.curve is not None,
         curve=curve and inline(curve, "Training curve"),
         training=training_notes(read_json(arguments.training)) if arguments.training else [],
-        samples=samples(answers, scores, tuple(facts["strategies"]), arguments.images),
+        samples=samples(answers, scores, arguments.images),
         kind=scores[shipped]["answer_kind"],
         worst={} if entities else {variant: islice(read_jsonl(path), WORST) for variant, path in errors.items()},
         METRICS=METRICS,
@@ -149,6 +153,8 @@ def parser():
     parser.add_argument("--scores", type=Path, nargs="+", required=True, help="scores of every variant")
     parser.add_argument("--answers", type=Path, nargs="+", required=True, help="answers of every variant")
     parser.add_argument("--errors", type=Path, nargs="+", required=True, help="worst answers of every variant")
+    parser.add_argument("--strategy-scores", type=Path, help="scores of several strategies on the validation split")
+    parser.add_argument("--strategy-answers", type=Path, help="answers under these strategies")
     parser.add_argument("--verdict", type=Path, required=True, help="the run's verdict")
     parser.add_argument("--curve", type=Path, help="the training curve (JSONL), if there was a training")
     parser.add_argument("--training", type=Path, help="facts of the training (JSON), if there was one")

@@ -4,7 +4,9 @@ import os
 from pathlib import Path
 
 from scripts.common.plain_text import name_fault
+from scripts.config.comparisons import compares_strategies, sweep_of
 from scripts.config.sections import sections_of
+from scripts.config.variants import shipped_variant
 from scripts.deploy.read_files import FOLDERS, files_below, read_paths
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
@@ -78,6 +80,33 @@ def prompt_set_options(prepared: Prepared, run: str) -> list[str]:
     """Return the options for a run's prompt sets."""
     sets = prompt_sets(prepared, run)
     return [word for name, file in sets.items() for word in ("--prompt-set", f"{name}={file}")]
+
+
+def validation_result(prepared: Prepared, run: str, kind: str) -> str:
+    """Return the file with answers or scores (`answers.jsonl`, `scores.json`) of what a run ships, on validation."""
+    folder, end = os.path.splitext(kind)
+    return f"<results>/runs/{run}/validation/{folder}/{shipped_variant(prepared.config.runs[run])}{end}"
+
+
+def strategy_scores(prepared: Prepared, run: str) -> str | list:
+    """Return the file with the scores of a run's strategies, if it compares some."""
+    return validation_result(prepared, run, "scores.json") if compares_strategies(prepared.config.runs[run]) else []
+
+
+def strategy_answers(prepared: Prepared, run: str) -> str | list:
+    """Return the file with the answers under a run's strategies, if it compares some."""
+    return validation_result(prepared, run, "answers.jsonl") if compares_strategies(prepared.config.runs[run]) else []
+
+
+def sweep_scores(prepared: Prepared, sweep: str) -> list[str]:
+    """Return the files with the scores of a sweep's runs on the validation split."""
+    return [validation_result(prepared, run, "scores.json") for run in prepared.config.sweeps[sweep]]
+
+
+def choice(prepared: Prepared, run: str) -> str | list:
+    """Return the file with the choice among the runs of a run's sweep, if it belongs to one."""
+    name = sweep_of(prepared.config, run)
+    return f"<results>/sweeps/{name}/choice.json" if name else []
 
 
 def files_read(prepared: Prepared, run: str) -> list[str]:

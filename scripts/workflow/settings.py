@@ -70,6 +70,22 @@ def verdict(prepared: Prepared, run: str) -> dict:
     return {**values, **chosen(section.score, "bootstrap seed")}
 
 
+def chosen_strategy(prepared: Prepared, run: str) -> dict:
+    """Return the strategy in which the test split is asked, without the others that a run compares."""
+    facts = chosen(prepared.config.runs[run], "strategies strategy")
+    return {
+        **facts,
+        "strategies": {name: each for name, each in facts["strategies"].items() if name == facts["strategy"]},
+    }
+
+
+def sweep(prepared: Prepared, name: str) -> dict:
+    """Return the settings of the choice among a sweep's runs: the shipped variant of each, and the metric."""
+    runs = {run: prepared.config.runs[run] for run in prepared.config.sweeps[name]}
+    select = next(iter(runs.values())).select
+    return {"runs": {run: shipped_variant(section) for run, section in runs.items()}, "select": select}
+
+
 def report(prepared: Prepared, run: str) -> dict:
     """Return the settings that a run's report shows."""
     section = prepared.config.runs[run]
@@ -81,7 +97,7 @@ def leaderboard(prepared: Prepared) -> dict:
     """Return the settings of all runs that the leaderboard shows, and the groups that differ only in their seed."""
     runs = prepared.config.runs
     shown = [report(prepared, run) | {"variants": answer_variants(runs[run])} for run in runs]
-    return {"runs": shown, "seeds": seed_groups(runs)}
+    return {"runs": shown, "seeds": seed_groups(runs), "sweeps": list(prepared.config.sweeps)}
 
 
 def seed_groups(runs: dict[str, Run]) -> list[list[str]]:

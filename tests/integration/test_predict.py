@@ -83,6 +83,13 @@ def test_answers_keep_the_prompts_order_and_are_those_that_each_prompt_has_alone
         assert row["answer"] == tokenizer.decode(said, skip_special_tokens=True).strip()
 
 
+def test_only_answers_to_prompts_that_are_all_asked_alone_have_seconds(text, tmp_path):
+    """The last of seven prompts is alone in its batch of three only by chance."""
+    for size, timed in ((3, 0), (1, 7)):
+        begin(*text, tmp_path / "a.jsonl", batch_size=size).finish(text[2])
+        assert ["seconds" in row for row in read_jsonl(tmp_path / "a.jsonl")].count(True) == timed
+
+
 @pytest.mark.parametrize(("kind", "space"), [("text", " "), ("vision", "")])
 def test_likelihood_is_that_of_the_expected_answers_tokens(request, kind, space):
     model, tokenizer, prompts = request.getfixturevalue(kind)

@@ -108,8 +108,25 @@ def test_answers_hold_gold_spans_entities_and_their_json_also_after_an_interrupt
     monkeypatch.setattr(SpanModel, "entities_of", interrupted)
     assert predict(project, tmp_path / "cut") == 130  # as a shell has it for Ctrl-C
     assert predict(project, tmp_path / "cut") == 0
-    assert calls == [2, 2, 2, 2]  # the second batch again, and the third
+    assert calls[:4] == [2, 2, 2, 2]  # the second batch again, and the third
     assert rows_of(tmp_path / "cut") == rows
+
+
+def test_the_first_answers_have_the_seconds_of_calls_with_their_text_alone_and_the_entities_of_the_batch(
+    project, tmp_path, monkeypatch
+):
+    texts, entities = [], SpanModel.entities
+    monkeypatch.setattr(SpanModel, "entities", lambda model, asked: texts.append(asked) or entities(model, asked))
+    monkeypatch.setattr("scripts.predict.predict_spans.TIMED", 2)
+    assert predict(project, tmp_path) == 0
+    rows = list(read_jsonl(tmp_path / "answers/merged.jsonl"))
+    assert texts == [[row["text"]] for row in rows[:2]]
+    assert ["seconds" in row for row in rows] == [True, True, *[False] * (len(rows) - 2)]
+    assert all(0 < row["seconds"] < 60 for row in rows[:2])
+    monkeypatch.setitem(SETTINGS["generation"], "batch_size", 1)
+    assert predict(project, tmp_path / "alone") == 0
+    assert all("seconds" in row for row in read_jsonl(tmp_path / "alone/answers/merged.jsonl"))
+    assert len(texts) == 2  # they were alone already
 
 
 def test_a_folder_that_is_no_classifier_and_an_overlap_as_long_as_a_window_are_one_line(tiny_base, project):

@@ -27,8 +27,14 @@ datasets:
     format: prompt_completion
     language: fr
     deduplicate: {near: false, threshold: 1.0}
-    splits: {train: 1.0, validation: 0.0, test: 0.0}
+    splits: {train: 0.8, validation: 0.2, test: 0.0}
     redact: {run: finder, placeholder: "[{label}]"}
+  unvalidated:
+    files: [data/cards.jsonl]
+    test_files: [data/held_out.jsonl]
+    format: prompt_completion
+    deduplicate: {near: false, threshold: 1.0}
+    splits: {train: 1.0, validation: 0.0, test: 0.0}
 models:
   small:
     embedded: {layers: 1, vocabulary: 512, context: 1024}
@@ -52,7 +58,7 @@ runs:
     strategies: {shown: {shots: 2}}
     strategy: shown
     tokens: {max_length: 512}
-    generation: {max_new_tokens: 4}
+    generation: {max_new_tokens: 4, batch_size: 1}
     score: {bootstrap: 100, price_per_hour: 2.0}
   cards:
     dataset: cards
@@ -68,7 +74,7 @@ runs:
     parity: {prompts: 2, max_kl: 1.0}
     score: {bootstrap: 100}
   whole:
-    dataset: cards
+    dataset: unvalidated
     model: llama
     method: full
     tokens: {max_length: 256}
@@ -166,6 +172,11 @@ def test_runs_that_differ_in_temperature_share_one_training(made):
     assert all((runs / f"cards-temperature{t}/bundle/SHA256SUMS").is_file() for t in ("0", "1.5"))
 
 
+def test_the_runs_of_the_sweep_are_compared_on_the_validation_split(made):
+    choice = read_json(made[0].folder / "results/sweeps/cards/choice.json")
+    assert [row["run"] for row in choice["runs"]] == ["cards-temperature0", "cards-temperature1.5"]
+
+
 def test_packing_is_recorded(made):
     assert read_json(made[0].folder / "results/runs/cards-temperature0/training.json")["packing"] == "on"
 
@@ -183,9 +194,10 @@ def test_a_run_without_gates_is_held(made):
     assert "\nwhole hold: " in made[1]
 
 
-def test_each_strategy_is_answered_and_the_chosen_one_is_served(made):
+def test_each_strategy_is_answered_on_the_validation_split_and_the_chosen_one_is_served(made):
     folder = made[0].folder / "results/runs/cards-temperature0"
-    rows = list(read_jsonl(folder / "answers/bf16.jsonl"))
+    assert {row["prompt_set"] for row in read_jsonl(folder / "answers/bf16.jsonl")} == {"test"}
+    rows = list(read_jsonl(folder / "validation/answers/bf16.jsonl"))
     asked = {name: [row["messages"] for row in rows if row["prompt_set"] == name] for name in ("test", "plain")}
     assert len(asked["test"]) == len(asked["plain"]) > 0
     assert all(messages[0] == {"role": "system", "content": "CRIE"} for messages in asked["test"])

@@ -118,9 +118,10 @@ def test_a_sweep_becomes_one_run_per_combination_with_readable_names():
         f"stories-r{rank}-learning_rate{rate}": (rank, rate) for rank in (8, 16) for rate in (0.0001, 0.001)
     }
     assert config.gates["bleu"].runs == list(config.runs)
+    assert config.sweeps == {"stories": list(config.runs)}
     same_end = {"seed": [1], "generation.seed": [2], "training.adam_beta2": [0.99]}
-    [name] = load_config(good({"runs.stories.sweep": same_end})).runs
-    assert name == "stories-seed1-generation.seed2-adam_beta2_0.99"
+    config = load_config(good({"runs.stories.sweep": same_end}))
+    assert (list(config.runs), config.sweeps) == (["stories-seed1-generation.seed2-adam_beta2_0.99"], {})
 
 
 def places_in_files(command_line=None, **texts):

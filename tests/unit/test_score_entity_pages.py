@@ -15,7 +15,7 @@ from tests.support.entity_answers import entity_answers, text_row
 from tests.support.pages import Page
 from tests.support.pictures import encoded
 from tests.support.pictures import picture as small
-from tests.support.score_fixtures import answer_rows, first_half, gate, judge_run, same, write_rows
+from tests.support.score_fixtures import answer_rows, first_half, gate, judge_run, same, scored, write_rows
 from tests.support.score_pages import write_board, write_report
 
 EVIL = "<script>alert('x')</script>"
@@ -113,8 +113,12 @@ def test_strategies_stand_in_one_table_with_differences_from_the_chosen_one_and_
     rows = [*answer_rows("fr"), *(row for name, change in named.items() for row in answer_rows("fr", change, name))]
     completions = [{"messages": [{"role": "assistant", "content": text}]} for text in ("Quel but !", "Rien.")]
     reference = write_rows(tmp_path / "train.jsonl", [{"id": "a", **row} for row in completions])
-    judge_run(tmp_path, "captions", "fr", {"base": rows, "merged": rows}, reference=reference)
-    page = write_report(tmp_path, "captions", ["base", "merged"], strategies=list(named))
+    scored(tmp_path / "validation", rows, more=("--reference", reference))
+    words = ["--strategy-scores", tmp_path / "validation/scores.json"]
+    words += ["--strategy-answers", tmp_path / "validation/answers.jsonl"]
+    judge_run(tmp_path, "captions", "fr", {"base": answer_rows("fr"), "merged": answer_rows("fr")})
+    page = write_report(tmp_path, "captions", ["base", "merged"], *map(str, words), strategies=list(named))
+    assert "On the 8 records of the validation split, answered by v with different prompts." in page.text
     [part] = re.findall(r"<h2>Prompt strategies.*?</table>", page.source, re.DOTALL)
     titles = [re.sub(r"<.*?>", "", cell).strip(" ↑↓") for cell in re.findall(r"<th.*?</th>", part, re.DOTALL)]
     assert titles[1:3] == ["Word pairs and triples of training", "Length against training"]
@@ -127,7 +131,7 @@ def test_strategies_stand_in_one_table_with_differences_from_the_chosen_one_and_
     assert ['class="small worse"' in row for row in table] == [False, False, True, True, False]
     assert "noise" in table[1]
     assert "Perplexity" not in part  # likelihoods are of the chosen one only
-    assert page.text.count("8 of 8 prompts") == 1  # strategies are not shown again as prompt sets
+    assert "Prompt strategies" not in write_report(tmp_path, "captions", ["base", "merged"]).text
 
 
 IMAGE = [{"type": "image", "image": "images/a.png"}, {"type": "text", "text": "Title?"}]

@@ -164,6 +164,20 @@ def test_seconds_and_answers_that_are_finished_which_an_empty_one_is_not():
     assert measured("finished", answers).rows == [[1], [0], [0], [0], [1]]
 
 
+def test_answers_that_were_made_in_batches_have_no_times_and_no_cost():
+    answers = of("un", "deux", "trois", price_per_hour=3.6)
+    for row, times in zip(answers.answers, ({}, {"seconds": 2}, {"seconds": 4}), strict=True):
+        del row["seconds"]
+        row.update(times)
+    assert measured("seconds_p95", answers).rows == [None, [2], [4]]
+    assert (value("seconds_p50", answers), value("cost_per_1000", answers)) == pytest.approx((3, 3))
+    for row in answers.answers:
+        row.pop("seconds", None)
+    for metric in ("seconds_p50", "seconds_p95", "cost_per_1000"):
+        with pytest.raises(NotApplicableError, match="answers of this variant were generated in batches"):
+            measured(metric, answers)
+
+
 @pytest.mark.parametrize("metric", ["distinct_1", "distinct_2"])
 def test_the_influence_of_a_record_is_what_the_metric_loses_without_it(metric):
     answers = ["a b c d e", "a b c d f g", "c d e f g", "u v w x y", "u v w x z a"]
