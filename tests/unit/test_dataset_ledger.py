@@ -173,7 +173,7 @@ def test_examples_are_text_and_label_with_what_matched_marked(run, tmp_path):
     assert "assistant: <mark>(empty)</mark>" in page
     assert "nothing in it matches what it must match" in text
     assert "un but de la tête" in text
-    assert "Check 1 (label 'goal') is violated by 1 of 81 records, which are kept" in text
+    assert "Check 1 (label 'goal') is violated by 1 of 81 records. `on_violation: list` keeps them" in text
     assert "&#34;" not in page, "no raw JSON"
 
 
