@@ -143,10 +143,11 @@ rule write_dataset_ledger:
         runtime=30,
     params:
         code=code("dataset/write_dataset_ledger.py"),
+        settings=settings_of(dataset="checks group_by"),
         redaction=options("redaction"),
     shell:
         r"""
-        python {params.code:q} --name {wildcards.dataset:q} --log {log:q} \
+        python {params.code:q} --name {wildcards.dataset:q} --settings {params.settings:q} --log {log:q} \
             --records {input.records:q} --quarantine {input.quarantine:q} --counts {input.counts:q} \
             --duplicates {input.duplicates:q} --facts {input.facts:q} --images {input.images:q} {params.redaction:q} \
             --json {output.json:q} --html {output.html:q}

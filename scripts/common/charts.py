@@ -105,7 +105,7 @@ def histogram_svg(lengths: dict, unit: str) -> str:
     bins = lengths["histogram"]
     edges = [entry["from"] for entry in bins]
     edges.append(edges[-1] + bins[0]["to"] - bins[0]["from"])
-    with figure(figsize=(6.4, 2.2)) as (drawn, [axis]):
+    with figure(figsize=(4.6, 1.8)) as (drawn, [axis]):  # about as wide as a phone, so text keeps its size
         axis.stairs([entry["records"] for entry in bins], edges, fill=True, color=GREEN, alpha=0.8)
         axis.axvline(lengths["median"], color=INK, linestyle="--")
         axis.set_ylabel(unit)

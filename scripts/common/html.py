@@ -6,7 +6,7 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from scripts.common.files import write_text
+from scripts.common.files import MANIFEST, read_json, write_text
 
 PAGES = Path(__file__).parent / "pages"
 QUALITY = 80  # of a thumbnail's JPEG
@@ -29,3 +29,13 @@ def thumbnail(path: Path, longest: int) -> str:
     written = io.BytesIO()
     small.save(written, "JPEG", quality=QUALITY)
     return "data:image/jpeg;base64," + base64.b64encode(written.getvalue()).decode("ascii")
+
+
+def image_names(folder: Path) -> dict[str, str]:
+    """Return the raw file name of each image that records of a dataset's folder name, such as `images/<sha256>.png`.
+
+    Empty for a folder without a manifest of images. Of several raw files with the same pixels it is the first.
+    """
+    manifest = folder / "images" / MANIFEST
+    files = read_json(manifest)["files"] if manifest.is_file() else {}
+    return {f"images/{file}": facts["origins"][0] for file, facts in files.items()}

@@ -1,18 +1,21 @@
-"""Warnings at the top of a dataset's ledger: settings that do not fit the data."""
+"""Warnings at the top of a dataset's ledger: settings that do not fit the data, and data that contradict themselves."""
 
 from scripts.dataset.spans import OUTSIDE, without_number
 
 SHOWN = 10  # labels named in a line
+FEW_GROUPS, TOO_FEW_GROUPS = 10, 5  # of a test split; the limits of scores and gates
 
 
 def look_first(ledger: dict) -> list[str]:
-    """Return a line for each setting that does not fit the data."""
+    """Return a line for each setting that does not fit the data, and for data that contradict themselves."""
     return [
         *check_lines(ledger),
+        *violation_lines(ledger["checks"]),
+        *contradiction_lines(ledger["contradictions"]),
         *map_lines("label_map", ledger["label_map"], "record"),
         *map_lines("span_label_map", ledger["span_label_map"], "span"),
         *number_lines(ledger["raw_spans"]),
-        *filter(None, [share_line(ledger["splits"])]),
+        *filter(None, [share_line(ledger["splits"]), group_line(ledger["groups"])]),
     ]
 
 
@@ -25,6 +28,40 @@ def check_lines(ledger: dict) -> list[str]:
         for check in ledger["checks"]
         if not check["records"]
     ]
+
+
+def violation_lines(checks: list[dict]) -> list[str]:
+    """Return a line for each check that kept records violate."""
+
+    def whose(check: dict) -> str:
+        return "" if check["label"] is None else f" (label '{check['label']}')"
+
+    fates = {"list": "", "relabel": " with the label 'unknown'"}
+    return [
+        f"Check {check['check']}{whose(check)} is violated by {check['count']} of {check['records']} records. "
+        f"`on_violation: {check['on_violation']}` keeps them{fates[check['on_violation']]}: see Checks."
+        for check in checks
+        if check["count"] and check["on_violation"] in fates
+    ]
+
+
+def contradiction_lines(count: int) -> list[str]:
+    """Return a line on removed duplicates with another label, or other spans, than the record that is kept."""
+    if not count:
+        return []
+    are = "duplicates have" if count > 1 else "duplicate has"
+    return [f"{count} removed {are} another label, or other spans, than the record that is kept: see Duplicates."]
+
+
+def group_line(groups: dict | None) -> str | None:
+    """Return a line if `group_by` leaves few groups in the test split."""
+    if groups is None or groups["test"] >= FEW_GROUPS or not groups["test"]:
+        return None
+    are = "groups" if groups["test"] > 1 else "group"
+    return (
+        f"The test split has {groups['test']} {are} (group_by: {groups['by']}). Intervals count groups: under "
+        f"{FEW_GROUPS} they are wide, under {TOO_FEW_GROUPS} no gate on this split is decided."
+    )
 
 
 def map_lines(key: str, fit: dict | None, unit: str) -> list[str]:

@@ -2,6 +2,7 @@
 
 python scripts/dataset/write_dataset_ledger.py --name football --records records.parquet --counts ingest.json
     --facts split.json --duplicates duplicates.jsonl --quarantine quarantine.jsonl --json ledger.json --html ledger.html
+    --settings '{"checks": [], "group_by": null}'
 """
 
 import argparse
@@ -10,49 +11,60 @@ from pathlib import Path
 
 from scripts.common.charts import histogram_svg, inline
 from scripts.common.cli import progress, step_main, step_parser
-from scripts.common.files import read_json, write_json
-from scripts.common.html import write_page
+from scripts.common.files import read_json, read_jsonl, write_json
+from scripts.common.html import image_names, write_page
 from scripts.dataset.canonical import read_rows, row_count
 from scripts.dataset.ledger import Statistics, make_ledger, without_raw_texts
+from scripts.dataset.ledger_examples import Duplicates, Quarantined, Samples, Violations, add_pictures
 from scripts.dataset.ledger_images import ImageStatistics, thumbnails
 from scripts.dataset.look_first import look_first, share_line
 from scripts.dataset.span_statistics import SPAN_LENGTHS, SpanStatistics
 
 PAGES = Path(__file__).parent / "pages"
+COLUMNS = ("id", "messages", "expected", "label", "split", "origin", "spans")
 
 
 def step(arguments: argparse.Namespace) -> None:
     """Compute and write the ledger."""
-    images = ImageStatistics(read_json(arguments.images)["files"] if arguments.images else {})
-    spans, statistics = SpanStatistics(), Statistics()
-    rows = read_rows(arguments.records, ("messages", "expected", "label", "split", "origin", "spans"))
-    for row in progress(rows, "counting", row_count(arguments.records)):
-        for each in (images, spans, statistics):
+    files = read_json(arguments.images)["files"] if arguments.images else {}
+    counts, facts, settings = read_json(arguments.counts), read_json(arguments.facts), arguments.settings
+    redaction = read_json(arguments.redaction) if arguments.redaction else None
+    # Bad records and violations of a redacted dataset were seen before it was redacted.
+    violations = Violations([] if redaction else counts["checks"], settings["checks"])
+    quarantined = Quarantined([] if redaction else counts["reasons"], settings["checks"])
+    duplicates, samples = Duplicates(), Samples()
+    for row in read_jsonl(arguments.duplicates):
+        duplicates.remove(row)
+        violations.add(row["record"], "removed as a duplicate")
+    for row in () if redaction else read_jsonl(arguments.quarantine):
+        quarantined.add(row)
+    images, spans, statistics = ImageStatistics(files), SpanStatistics(), Statistics()
+    for row in progress(read_rows(arguments.records, COLUMNS), "counting", row_count(arguments.records)):
+        for each in (images, spans, statistics, violations, duplicates, samples):
             each.add(row)
-    ledger = make_ledger(
-        arguments.name,
-        statistics,
-        read_json(arguments.counts),
-        read_json(arguments.facts),
-        arguments.duplicates,
-        arguments.quarantine,
-    )
+    ledger = make_ledger(arguments.name, statistics, counts, facts, arguments.duplicates, arguments.quarantine)
+    group_by, groups = settings["group_by"], {share["split"]: share["groups"] for share in facts["shares"]}
+    ledger["groups"] = {"by": group_by, **groups} if group_by else None
     ledger["images"] = images.as_json()
     ledger["spans"] = spans.as_json()
     ledger["lengths"] |= spans.length_statistics()
-    ledger["redaction"] = read_json(arguments.redaction) if arguments.redaction else None
+    ledger["redaction"] = redaction
+    ledger["contradictions"] = duplicates.contradictions
     ledger["look_first"] = look_first(ledger)
-    if ledger["redaction"]:
+    if redaction:
         ledger = without_raw_texts(ledger)
     write_json(arguments.json, ledger)
+    same = duplicates.shown()
+    shown = [group["kept"] for group in same] + [row for rows in violations.found.values() for row in rows]
+    folder = arguments.records.parent
+    add_pictures(shown, folder, {} if redaction else image_names(folder))
     write_page(
         arguments.html,
         "dataset_ledger.html",
         PAGES,
         title=f"Dataset {arguments.name}",
         ledger=ledger,
-        flow=[
-            *((share["split"], share["split"], share["records"]) for share in ledger["splits"]["shares"]),
+        removed=[
             ("exact duplicates", "duplicate", ledger["records"]["exact_duplicates"]),
             ("near duplicates", "near", ledger["records"]["near_duplicates"]),
             ("quarantined", "quarantine", ledger["records"]["quarantined"]),
@@ -63,6 +75,12 @@ def step(arguments: argparse.Namespace) -> None:
             for what, lengths in ledger["lengths"].items()
         },
         thumbnails=thumbnails(ledger["images"], arguments.images),
+        samples=[] if ledger["images"] else list(samples.found.values()),
+        checks=settings["checks"],
+        violations=violations.found,
+        reasons=quarantined.examples(),
+        quarantined=quarantined.first,
+        same=same,
     )
 
 

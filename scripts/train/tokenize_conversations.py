@@ -18,13 +18,21 @@ from scripts.common.chat import IGNORED, Conversation, tokenize_conversation
 from scripts.common.cli import log, progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, check_manifest, read_json, read_jsonl, write_json
-from scripts.common.html import write_page
+from scripts.common.html import image_names, thumbnail, write_page
 from scripts.common.records import SPLITS, Record, images_of
 from scripts.common.vision import VisionTokenizer, vision_tokenizer
 from scripts.tasks import task_of
 
 PREVIEWS = 5
-NAMED = 20  # ids listed per problem
+NAMED = 20  # records listed per problem
+LONGEST = 160  # pixels of a thumbnail's longer side
+PROBLEMS = {  # on the page
+    "image_cut": "left out, because max_length ends before their images do",
+    "truncated": "longer than max_length",
+    "untrained": "left out, because nothing in them is trained on",
+    "shifted": "shifted: the prompt alone has other tokens than at the start of the conversation",
+    "unended": "without an end token in their answer",
+}
 NUMBERS = pyarrow.list_(pyarrow.int32())
 COLUMNS = {"id": pyarrow.string(), "input_ids": NUMBERS, "labels": NUMBERS}
 VISION_COLUMNS = {**COLUMNS, "images": pyarrow.list_(pyarrow.string())}
@@ -33,14 +41,14 @@ IMAGE_COUNTS = ("images", "image_tokens", "text_tokens", "most_image_tokens")
 
 @dataclass
 class SplitLedger:
-    """Counts what tokenization did to one split; `problems` has the record ids of each, `vision` counts of images."""
+    """Counts what tokenization did to one split; `problems` has the `identity` of their records."""
 
     rows: int = 0
     kept: int = 0
     lengths: list[int] = field(default_factory=list)
     trained_tokens: int = 0
     longest: int = 0
-    problems: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    problems: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
     previews: list[dict] = field(default_factory=list)
     vision: Counter | None = None
 
@@ -63,9 +71,15 @@ class SplitLedger:
         self.vision["most_image_tokens"] = max(self.vision["most_image_tokens"], image_tokens)
 
 
-def named(ids: list[str]) -> dict:
-    """Return the number of rows and the ids of the first ones."""
-    return {"count": len(ids), "ids": ids[:NAMED]}
+def named(records: list[tuple[str, str]]) -> dict:
+    """Return the number of records, given as id and place, and the ids and places of the first ones."""
+    first = records[:NAMED]
+    return {"count": len(records), "ids": [name for name, _ in first], "places": [place for _, place in first]}
+
+
+def identity(record: Record) -> tuple[str, str]:
+    """Return a record's id and its place, `file:line` of the raw record; an augmented record has its original's."""
+    return record.id, (record.origin or record.id) + (" (augmented)" if record.meta.get("augmented") else "")
 
 
 def length_summary(lengths: list[int]) -> dict:
@@ -95,7 +109,7 @@ def preview(tokenizer, record: Record, row: Conversation) -> dict:
         text = tokenizer.shortened(text) if isinstance(tokenizer, VisionTokenizer) else text
         runs.append({"text": text, "trained": trained, "tokens": tokens})
         start += tokens
-    return {"id": record.id, "runs": runs}
+    return {"id": record.id, "place": identity(record)[1], "images": images_of(record.messages), "runs": runs}
 
 
 def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger: SplitLedger) -> Iterator[dict]:
@@ -113,20 +127,20 @@ def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger:
         except UserError as error:
             raise UserError(f"record {record.id}: {error}", record.origin) from None
         if row.shifted:
-            ledger.problems["shifted"].append(record.id)
+            ledger.problems["shifted"].append(identity(record))
         if len(row.ids) > limit:
-            ledger.problems["truncated"].append(record.id)
+            ledger.problems["truncated"].append(identity(record))
             ledger.longest = max(ledger.longest, len(row.ids))
             cuts_image = not image_ids.isdisjoint(row.ids[limit:])
             if cuts_image:
-                ledger.problems["image_cut"].append(record.id)
+                ledger.problems["image_cut"].append(identity(record))
             if settings["truncation"] == "drop" or cuts_image:
                 continue
             row = Conversation(row.ids[:limit], row.trained[:limit], row.shifted)
         elif next((t for t, use in zip(row.ids[::-1], row.trained[::-1], strict=True) if use), None) not in special:
-            ledger.problems["unended"].append(record.id)
+            ledger.problems["unended"].append(identity(record))
         if not any(row.trained):
-            ledger.problems["untrained"].append(record.id)
+            ledger.problems["untrained"].append(identity(record))
             continue
         ledger.kept += 1
         ledger.lengths.append(len(row.ids))
@@ -196,10 +210,10 @@ def check_limits(ledgers: dict[str, SplitLedger], settings: dict, dataset: Path)
         ),
     }
     for problem, (share, wrong, remedy) in problems.items():
-        ids = [name for ledger in ledgers.values() for name in ledger.problems[problem]]
-        if ids and len(ids) > share * rows:
+        places = [place for ledger in ledgers.values() for _, place in ledger.problems[problem]]
+        if places and len(places) > share * rows:
             raise UserError(
-                f"{len(ids)} of {rows} rows are {wrong} (first: {', '.join(ids[:3])}), {share:.1%} are allowed",
+                f"{len(places)} of {rows} rows are {wrong} (first: {', '.join(places[:3])}), {share:.1%} are allowed",
                 dataset,
                 remedy=remedy,
             )
@@ -247,7 +261,14 @@ def step(arguments) -> None:
     if task_of(settings).reads_images:
         vision = vision_tokenizer(arguments.base, images, settings)
     ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, settings["tokens"], vision)
-    write_page(folder / "ledger.html", "tokens.html", Path(__file__).parent / "pages", ledger=ledger)
+    names = image_names(images)
+    pictures = {
+        path: {"name": names.get(path, path), "source": thumbnail(images / path, LONGEST)}
+        for each in ledger["previews"]
+        for path in each["images"]
+    }
+    pages = Path(__file__).parent / "pages"
+    write_page(folder / "ledger.html", "tokens.html", pages, ledger=ledger, pictures=pictures, problems=PROBLEMS)
     write_json(folder / "ledger.json", ledger)
 
 

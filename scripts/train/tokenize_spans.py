@@ -37,6 +37,7 @@ from scripts.train.tokenize_conversations import (
     NAMED,
     NUMBERS,
     PREVIEWS,
+    identity,
     length_summary,
     named,
     records_of,
@@ -59,7 +60,7 @@ class SpanLedger:
     rows: int = 0
     spans: int = 0
     lengths: list[int] = field(default_factory=list)  # of windows, in tokens, special ones included
-    windowed: list[str] = field(default_factory=list)  # ids of texts with several windows
+    windowed: list[tuple[str, str]] = field(default_factory=list)  # `identity` of texts with several windows
     labels: Counter = field(default_factory=Counter)  # tokens by BIO label, each counted once
     entities: Counter = field(default_factory=Counter)  # spans by label
     altered: Counter = field(default_factory=Counter)  # spans by kind of change
@@ -137,18 +138,18 @@ def count_record(
     ledger.labels.update(given)
     ledger.entities.update(name for _, _, name in record.spans)
     if len(lengths) > 1:
-        ledger.windowed.append(record.id)
+        ledger.windowed.append(identity(record))
     for change in altered_spans(tokens.offsets, record.spans):
         ledger.altered[change["kind"]] += 1
         if len(ledger.examples) < NAMED:
             places = {"span": change["span"], "back": change["back"]}
             quoted = {name: text[place[0] : place[1]] if place else None for name, place in places.items()}
-            ledger.examples.append({"id": record.id, **change, "text": quoted})
+            ledger.examples.append({"id": record.id, "place": identity(record)[1], **change, "text": quoted})
     if len(ledger.previews) < PREVIEWS:
-        ledger.previews.append(preview(record.id, text, tokens, given))
+        ledger.previews.append(preview(record, text, tokens, given))
 
 
-def preview(name: str, text: str, tokens: TokenizedText, given: list[str]) -> dict:
+def preview(record: Record, text: str, tokens: TokenizedText, given: list[str]) -> dict:
     """Return a text as runs {text, label, first} at token borders, for display.
 
     Several tokens of one character are one run; text between tokens has no label.
@@ -162,7 +163,11 @@ def preview(name: str, text: str, tokens: TokenizedText, given: list[str]) -> di
         kind, _, entity = label.partition("-")
         runs.append({"text": text[max(first, end) : last], "label": entity or None, "first": kind == "B"})
         end = last
-    return {"id": name, "runs": [*runs, {"text": text[end:], "label": None, "first": False}]}
+    return {
+        "id": record.id,
+        "place": identity(record)[1],
+        "runs": [*runs, {"text": text[end:], "label": None, "first": False}],
+    }
 
 
 def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) -> dict:

@@ -58,7 +58,17 @@ def measure_stage(rows: int, folder: Path) -> dict[str, tuple[float, float]]:
     words = {
         "ingest_records": [f"{folder}/raw.jsonl", *settings, "--records", ingested, *counts, *quarantine],
         "split_records": [ingested, *settings, *records, *facts, *duplicates, *splits],
-        "write_dataset_ledger": ["--name", "bench", *records, *counts, *facts, *duplicates, *quarantine, *ledger],
+        "write_dataset_ledger": [
+            "--name",
+            "bench",
+            *settings,
+            *records,
+            *counts,
+            *facts,
+            *duplicates,
+            *quarantine,
+            *ledger,
+        ],
     }
     return {step: measured(f"{step}.py", arguments) for step, arguments in words.items()}
 

@@ -184,7 +184,8 @@ def test_losses_and_labels_without_training_data_are_named(tokenize, dataset):
     _, ledger, page = tokenize(dataset)
     assert ledger["warnings"] == ["test has the label NEW, which no record of the training split has"]
     [loss, *_] = ledger["splits"]["test"]["examples"]
-    assert (loss["id"], loss["kind"], loss["text"]) == (first["id"], "widened", {"span": "têt", "back": "tête"})
+    assert (loss["place"], loss["kind"], loss["text"]) == (first["origin"], "widened", {"span": "têt", "back": "tête"})
+    assert "1 span doesn&#39;t come back from the tokens exactly" in page
     assert "B-NEW" in ledger["labels"]
     assert "<b>bold" not in page
 

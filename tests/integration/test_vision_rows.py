@@ -209,4 +209,7 @@ def test_the_step_finds_images_in_the_named_folder_and_shows_them_on_its_page(da
     words = [rows, "--base", tiny_vision_base, "--folder", tmp_path / "t", "--images", dataset, "--settings"]
     assert main([*map(str, words), json.dumps(SETTINGS)]) == 0
     assert len(rows_of(tmp_path / "t")) == 12
-    assert "[image 2x4]" in (tmp_path / "t/ledger.html").read_text()
+    page = (tmp_path / "t/ledger.html").read_text()
+    assert page.count('<img src="data:image/jpeg;base64,') == 5
+    assert "[image 2x4]" in page
+    assert '<code class="soft">raw.jsonl:0</code>' in page

@@ -62,7 +62,8 @@ class Stage:
             "images": "images/manifest.json",
         }
         options = [word for name, file in named.items() for word in (f"--{name}", str(self.folder / file))]
-        return write_dataset_ledger.main(["--name", "sample", *options, *more])
+        settings = ["--settings", json.dumps(self.settings)]
+        return write_dataset_ledger.main(["--name", "sample", *settings, *options, *more])
 
     def run(self, *raw: Path) -> None:
         """Run all three steps, which must succeed."""

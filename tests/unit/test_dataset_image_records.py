@@ -54,6 +54,8 @@ def test_records_with_different_images_are_never_duplicates_and_have_another_id(
     stage.run(write_lines(tmp_path / "raw.jsonl", records))
     found = {row["origin"][-3:]: (row["kind"], row["duplicate_of"]["origin"][-2:]) for row in stage.lines("duplicates")}
     assert found == {":41": ("near", ":8"), ":44": ("exact", ":4")}
+    page = (tmp_path / "ledger.html").read_text(encoding="utf-8")
+    assert re.search('<img src="data:image/jpeg[^>]+><figcaption class="soft">7.png</figcaption>', page)
     kept = stage.records()
     assert len(kept) == len({row["id"] for row in kept}) == 42
     [name] = next(images_of(json.loads(row["messages"])) for row in kept if row["origin"].endswith(":4"))

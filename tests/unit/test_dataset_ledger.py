@@ -60,7 +60,13 @@ def test_every_record_is_accounted_for(run):
     lengths, found = sorted(len(row["expected"]) for row in stage.records()), ledger["lengths"]["answer characters"]
     assert (found["minimum"], found["median"], found["maximum"]) == (lengths[0], lengths[44], lengths[-1])
     assert sum(each["records"] for each in found["histogram"]) == 89
-    for words in ("93 read", "3 quarantined", "1 duplicates removed", "89 kept", "augmented, in train only"):
+    for words in (
+        "89 kept of 93 read",
+        "3 quarantined",
+        "1 exact duplicate",
+        "4 left out (4.3 %)",
+        "augmented, in train only",
+    ):
         assert words in text
     assert "has no 'messages'" in text
     assert page.count("<svg") == 3
@@ -109,7 +115,8 @@ def test_a_split_far_from_the_wanted_shares_is_not_fine(stratify: bool, run):
 def test_groups_that_can_not_meet_the_shares_are_said_to_be_too_few(run):
     shares = {"train": 0.7, "validation": 0.0, "test": 0.3, "seed": 6}
     stage, _, text = run(sample(60), splits=shares, group_by="type")
-    (line,) = stage.facts("ledger")["look_first"]
+    line, few = stage.facts("ledger")["look_first"]
+    assert few.startswith("The test split has 1 group (group_by: type).")
     assert "with 2 groups, up to 10.0 points of difference are tolerated. No seed tried brings more" in line
     assert "This split is fine" not in text
 
@@ -149,3 +156,53 @@ def test_numbered_span_labels_and_a_map_that_does_not_fit_stand_first(run):
         "span_label_map does not name these labels, which stay as they are: FIRSTNAME (40), IPV4 (20), IPV6 (20).",
     ]
     assert "Look at this first No span has" in text
+
+
+def test_examples_are_text_and_label_with_what_matched_marked(run, tmp_path):
+    rows = [*sample(), chat("q of a corner", "le <b>corner</b> de Laurac", type="goal"), chat("q", "  ", type="card")]
+    rows += [chat("q", "abonnez-vous", type="card"), chat("q", "un but de la tête", type="card")]
+    checks = [{"label": "goal", "must_match": "[a-j]{5}|but", "must_not_match": "<b>corner"}]
+    checks += [
+        {"must_not_match": "abonnez", "on_violation": "quarantine"},
+        {"label": "card", "must_match": "^[a-j ]+$"},
+    ]
+    _, page, text = run(rows, label="type", checks=checks, on_bad_record="quarantine")
+    assert f"{tmp_path / 'raw.jsonl'}:90 goal" in text.replace("/ ", "/")
+    assert "le <mark>&lt;b&gt;corner</mark>&lt;/b&gt; de Laurac" in page
+    assert "assistant: <mark>abonnez</mark>-vous" in page
+    assert "assistant: <mark>(empty)</mark>" in page
+    assert "nothing in it matches what it must match" in text
+    assert "un but de la tête" in text
+    assert "Check 1 (label 'goal') is violated by 1 of 81 records. `on_violation: list` keeps them" in text
+    assert "&#34;" not in page, "no raw JSON"
+
+
+def test_duplicates_are_one_line_for_each_kept_record_with_what_differs_marked(run, tmp_path):
+    words = "le ballon file vers le poteau et personne ne le touche avant la ligne de but ce soir encore une fois"
+    again = [chat("q", f"{words} {end}", type=kind) for end, kind in (("!", "goal"), ("!", "goal"), ("alors", "card"))]
+    other = "une tête piquée du capitaine que le gardien détourne du bout des gants sur sa barre transversale"
+    less = [chat("q", other + end, type="goal") for end in ("", " en corner")]
+    stage, page, text = run([*sample(), *less, *again, *again[:1]], label="type")
+    assert stage.facts("ledger")["records"]["exact_duplicates"] == 2
+    found = re.findall("<summary><b>(. ×)</b>.*?similarity (?:from )?([0-9.]+)", page)
+    assert [line for line, _ in found] == ["3 ×", "1 ×"], "a contradiction comes before a lower similarity"
+    assert found[0][1] > found[1][1]
+    line = "3 × exact, near (similarity from 0.9"
+    summary = " ".join(re.sub(r"<[^>]+>", " ", re.search("<summary><b>3 ×.*?</summary>", page, re.DOTALL)[0]).split())
+    assert summary.startswith(line)
+    assert f"{tmp_path / 'raw.jsonl'}:92 goal labels differ" in summary.replace("/ ", "/")
+    assert "<mark>alors</mark>" in page
+    assert "1 removed duplicate has another label, or other spans" in text
+
+
+@pytest.mark.parametrize(("groups", "warned"), [(60, False), (8, True)])
+def test_groups_of_each_split_are_counted_and_few_of_them_are_warned_of(groups, warned, run):
+    rows = [{**row, "match": f"m{number % groups}"} for number, row in enumerate(sample(111))]
+    stage, _, text = run(rows, group_by="match", splits=HALVES | {"seed": 1}, stratify=False)
+    counted = stage.facts("ledger")["groups"]
+    assert counted["by"] == "match"
+    assert counted["train"] + counted["test"] == groups
+    assert f"test, {counted['test']} groups" in text
+    assert (f"The test split has {counted['test']} groups (group_by: match)" in text) == warned
+    assert "count groups" in text
+    assert "count groups" not in run(sample(), splits=HALVES)[2]
