@@ -119,10 +119,11 @@ rule draw_confusion:
 
 
 rule decide_verdict:
-    """Decide whether to promote, hold or roll back a run, from its gates and the intervals of its scores."""
+    """Decide whether to promote, hold or roll back a run, from its gates, its scores' intervals and its training."""
     input:
         scores=scored_files("<results>/runs/{run}/scores/{variant}.json"),
         base=base_manifest,
+        training=branch(is_trained, then=path_of("<results>/runs/{trained_by}/training.json")),
         choice=of("run", input_files.choice),
     output:
         verdict=reported("<results>/runs/{run}/verdict.json", "verdict", "Scores", run="{run}", what="verdict"),
@@ -139,7 +140,7 @@ rule decide_verdict:
         runtime=30,
     params:
         code=code("score/decide_verdict.py"),
-        options=options("choice"),
+        options=options("training", "choice"),
         settings=settings_of(of("run", settings.verdict)),
     shell:
         r"""

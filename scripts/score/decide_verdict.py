@@ -16,6 +16,7 @@ from scripts.score.history import NAME, History
 from scripts.score.read_scores import read_variants
 from scripts.score.stand_in import is_stand_in
 from scripts.score.verdict import verdict
+from scripts.train.diverged import diverged_note
 
 
 def step(arguments) -> None:
@@ -31,6 +32,7 @@ def step(arguments) -> None:
         settings["bootstrap"],
         settings["seed"],
         stand_in=is_stand_in(read_json(arguments.base)),
+        diverged=diverged_note(read_json(arguments.training)) if arguments.training else None,
         chosen=choice and {"run": choice["chosen"], "metric": choice["metric"]},
         group_by=settings["group_by"],
         used_up=history.used_up(settings["gates"]),
@@ -45,6 +47,7 @@ def parser():
     parser.add_argument("scores", type=Path, nargs="+", help="scores of every variant (JSON)")
     parser.add_argument("--run", required=True, help="the run's name")
     parser.add_argument("--base", type=Path, required=True, help="manifest of the base model")
+    parser.add_argument("--training", type=Path, help="facts of the training (JSON), if there was one")
     parser.add_argument("--choice", type=Path, help="choice among the runs of its sweep (JSON), if it belongs to one")
     parser.add_argument("--verdict", type=Path, required=True, help="verdict to write (JSON)")
     return parser

@@ -1,6 +1,6 @@
 """Write the leaderboard of a configuration's runs, as CSV and as one self-contained page.
 
-    python scripts/score/write_leaderboard.py results --settings '{"runs": [...], "sweeps": []}' \
+    python scripts/score/write_leaderboard.py results --settings '{"runs": [...], "seeds": [], "sweeps": []}' \
         --csv leaderboard.csv --page leaderboard.html
 """
 
@@ -16,6 +16,7 @@ from scripts.score.board import boards, csv_columns, csv_row, display
 from scripts.score.choices import choice_table
 from scripts.score.metrics import METRICS
 from scripts.score.read_scores import read_scores
+from scripts.score.seeds import seed_tables
 from scripts.score.shown import in_a_sentence
 from scripts.score.stand_in import base_name
 
@@ -43,8 +44,12 @@ def step(arguments) -> None:
         runs.append({**run, "model": base_name(run["model"], manifest)})
     all_boards = boards(runs, scores, verdicts)
     write_text(arguments.csv, csv_text(all_boards))
+    metrics = {board["dataset"]: board["ranked_by"] for board in all_boards}
+    ranked_by = {run["run"]: metrics[run["dataset"]] for run in runs}
+    seeds = seed_tables(arguments.settings["seeds"], scores, verdicts, ranked_by)
     choices = [read_json(results / "sweeps" / name / "choice.json") for name in arguments.settings["sweeps"]]
-    values = {"runs": runs, "verdicts": verdicts, "boards": all_boards, "choices": list(map(choice_table, choices))}
+    values = {"runs": runs, "verdicts": verdicts, "boards": all_boards, "seeds": seeds}
+    values["choices"] = list(map(choice_table, choices))
     functions = {"METRICS": METRICS, "display": display, "in_a_sentence": in_a_sentence}
     write_page(arguments.page, "leaderboard.html", PAGES, title="Leaderboard", **values, **functions)
 

@@ -24,6 +24,7 @@ from scripts.score.shown import shown, whiskers
 from scripts.score.side_by_side import pictures_of, question, samples
 from scripts.score.stand_in import base_name
 from scripts.score.strategies import strategy_section
+from scripts.train.diverged import REMEDY, diverged_note
 
 PAGES = Path(__file__).parent / "pages"
 WORST = 8
@@ -80,8 +81,13 @@ def label_section(scores: dict, style: bool) -> dict | None:
 
 
 def training_notes(facts: dict) -> list[str]:
-    """Return a sentence for each time the training ran out of memory; `facts` is the content of training.json."""
+    """Return a sentence if the training diverged, and one for each time that it ran out of memory.
+
+    `facts` is the content of training.json.
+    """
     notes = []
+    if note := diverged_note(facts):
+        notes.append(f"{note[0].upper()}{note[1:]}. To train it anew, {REMEDY}.")
     for entry, after in pairwise(facts.get("attempts", [])):
         if entry["ended"] in RAN_OUT and entry["micro_batch"] != after["micro_batch"]:
             batch = after["micro_batch"] * after["accumulation"] * facts.get("processes", 1)

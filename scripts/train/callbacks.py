@@ -1,13 +1,10 @@
 """Callbacks of the training loop: further checkpoints, early stopping, progress, energy."""
 
-import math
-
 import transformers
 from accelerate import PartialState
 from transformers import TrainerCallback
 
 from scripts.common.cli import Progress
-from scripts.common.errors import UserError
 from scripts.common.terminal import log, terminal
 from scripts.train.energy import EnergyMeter
 
@@ -21,18 +18,6 @@ class ExtraCheckpoints(TrainerCallback):
     def on_step_end(self, args, state, control, **_):
         if state.global_step % self.steps == 0 or state.global_step >= state.max_steps:
             control.should_save = True
-
-
-class RefuseNoNumber(TrainerCallback):
-    """Stop a run if its loss is infinite or NaN."""
-
-    def on_log(self, args, state, control, logs=None, **_):
-        loss = (logs or {}).get("loss", 0.0)
-        if not math.isfinite(loss):
-            raise UserError(
-                f"the loss is {loss} at step {state.global_step}",
-                remedy="lower training.learning_rate, or train in bf16 or fp32",
-            )
 
 
 class EarlyStoppingCallback(transformers.EarlyStoppingCallback):
@@ -79,7 +64,7 @@ class EnergyOfSteps(TrainerCallback):
 
 def run_callbacks(training: dict, name: str, evaluates: bool) -> list:
     """Return the callbacks of a run; `name` is that of the progress bar."""
-    callbacks = [EnergyOfSteps(), RefuseNoNumber()]
+    callbacks = [EnergyOfSteps()]
     if PartialState().is_main_process:
         callbacks.append(TrainingBar(f"train {name}"))
     if training["checkpoint_steps"]:

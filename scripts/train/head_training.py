@@ -1,5 +1,6 @@
 """Training of a linear head over a frozen backbone."""
 
+import math
 import shutil
 import time
 from collections.abc import Callable
@@ -49,8 +50,8 @@ class HeadTraining:
         """Train the head and write its folder; return curve and facts.
 
         With several depths (`head.layer: auto`) one head is trained for each, and the one with the lowest validation
-        loss is kept; of equal ones, the one at the lower layer. Raises UserError if the loss is not a number, and on
-        SIGTERM.
+        loss is kept; of equal ones, the one at the lower layer. One that diverged is kept only if all did. Raises
+        UserError on SIGTERM.
         """
         run = self.run
         if self.settings["head"]["layer"] == "auto" and not len(self.rows["validation"]):
@@ -59,7 +60,9 @@ class HeadTraining:
         clock = time.monotonic()
         trained = {depth: self.train_at(depth, sources[depth], features["cached"]) for depth in run.depths}
         losses = {depth: loss for depth, (_, loss) in trained.items()}
-        layer = min(run.depths, key=lambda depth: (losses[depth], depth)) if len(run.depths) > 1 else run.depths[0]
+        diverged = {depth: trainer.diverged is not None for depth, (trainer, _) in trained.items()}
+        order = {depth: (diverged[depth], math.inf if losses[depth] is None else losses[depth]) for depth in run.depths}
+        layer = min(run.depths, key=lambda depth: (order[depth], depth))
         features["training_seconds"] = round(time.monotonic() - clock, 3)
         trainer, _ = trained[layer]
         run.save(trainer.model, layer=layer)
@@ -77,7 +80,7 @@ class HeadTraining:
     def train_at(self, depth: int, sources: dict[str, Callable], cached: bool) -> tuple[HeadTrainer, float | None]:
         """Train a head on a layer's standardized hidden states; return its trainer and its validation loss.
 
-        The standardization is folded into the weights.
+        The standardization is folded into the weights. A head that diverged before a usable checkpoint is untrained.
         """
         run, statistics = self.run, self.statistics(depth, sources["train"])
         head = new_head(run.base.parent, run.labels, self.settings["seed"]).to(self.device)
@@ -96,6 +99,8 @@ class HeadTraining:
             **trainer_options(settings, folder, "fp32", run.shape, self.rows, bar),
         )
         trainer.train_from(resumed)
+        if trainer.diverged and not trainer.diverged["kept_step"]:
+            head.load_state_dict(new_head(run.base.parent, run.labels, self.settings["seed"]).state_dict())
         fold_statistics(head, statistics)
         losses = [row["eval_loss"] for row in trainer.state.log_history if "eval_loss" in row] or [None]
         return trainer, trainer.state.best_metric if settings["training"]["keep_best"] else losses[-1]

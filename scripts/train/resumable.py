@@ -2,9 +2,10 @@
 
 transformers saves weights, optimizer, schedule and random numbers. This module adds what is missing: the order of the
 rows, the sums since the last log, an evaluation that was interrupted, the best checkpoint, and checkpoints that are
-complete or absent.
+complete or absent. A training that diverges ends here too, with the weights of a checkpoint.
 """
 
+import math
 import random
 import shutil
 import time
@@ -12,15 +13,29 @@ from pathlib import Path
 
 import numpy
 import torch
+from accelerate import PartialState
 from transformers import TrainerCallback
 from transformers.trainer_pt_utils import nested_gather
 
 from scripts.common.cli import log
+from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_json
+from scripts.common.terminal import warn
 from scripts.train.batches import EpochSampler
-from scripts.train.checkpoints import SAVING, checkpoint_name, finish_checkpoint, remove_old, step_of, unwritable
+from scripts.train.checkpoints import (
+    SAVING,
+    checkpoint_name,
+    checkpoints_in,
+    finish_checkpoint,
+    remove_old,
+    step_of,
+    trusted,
+    unwritable,
+)
+from scripts.train.diverged import REMEDY, DivergedError, diverged_note
 from scripts.train.memory import peak_memory_mb
 from scripts.train.processes import any_process
+from scripts.train.sharding import are_finite
 from scripts.train.stop import StopOnTerm
 
 SINCE_LOG = "since_log.json"
@@ -43,6 +58,7 @@ class Resumable(TrainerCallback):
         self.logged_at, self.step_and_place = time.monotonic(), (-1, 0)
         self.resumed: Path | None = None
         self.saved: str | None = None  # the checkpoint of the current state
+        self.diverged: dict | None = None  # `step`, `kept_step` (0: untrained) and `reason`
         self.last_step: tuple | None = None  # random numbers and sums after the last complete step
         self.updates_per_epoch: int | None = None
         self.order: EpochSampler | None = None
@@ -67,13 +83,58 @@ class Resumable(TrainerCallback):
     def train_from(self, resumed: Path | None) -> None:
         """Train, from a checkpoint if there is one.
 
-        Raises UserError on SIGTERM, after writing a checkpoint of the last complete step.
+        If the training diverges, `diverged` says so, and the model has the weights of the last usable checkpoint; with
+        a `kept_step` of 0 there was none, and the model is unusable. Raises UserError on SIGTERM, after writing a
+        checkpoint of the last complete step.
         """
         self.resumed = resumed
         try:
             self.train(resume_from_checkpoint=str(resumed) if resumed else None)
+            self.check_weights()
+        except DivergedError as error:
+            self.end_diverged(error)
         finally:
             self.stop.at_once = True
+
+    def check_loss(self) -> None:
+        """Raise DivergedError, in every process, if the training loss of the step that ends is not finite.
+
+        Raises UserError if it was that of the untrained model, which no learning rate can change.
+        """
+        if any_process(not self._tr_loss.isfinite().item()):
+            step = self.state.global_step
+            if step == 1:
+                raise UserError("the loss of the untrained model is not finite", remedy="train in bf16 or fp32")
+            raise DivergedError("loss was", step, unsound=step - 1)
+
+    def check_weights(self) -> None:
+        """Raise DivergedError, in every process, if a trained weight is not finite."""
+        if any_process(not are_finite(self.model)):
+            raise DivergedError("weights were", self.state.global_step, unsound=self.state.global_step)
+
+    def end_diverged(self, error: DivergedError) -> None:
+        """Load the best checkpoint, or else the newest usable one, and record the divergence."""
+        self.control = self.callback_handler.on_train_end(self.args, self.state, self.control)
+        kept = 0
+        for path in self.usable_checkpoints(error.unsound):
+            self.state.best_model_checkpoint = str(path)
+            self._load_best_model()
+            if not any_process(not are_finite(self.model)):
+                kept = step_of(path)
+                break
+        self.diverged = {"step": error.step, "kept_step": kept, "reason": str(error)}
+        if self.is_world_process_zero():
+            warn(f"{diverged_note({'diverged': self.diverged})}; {REMEDY}")
+
+    def usable_checkpoints(self, unsound: int) -> list[Path]:
+        """Return the valid checkpoints whose weights had a finite loss, the best first, then the newest.
+
+        Those had one that were evaluated, and those before the step `unsound`, on which training continued.
+        """
+        evaluated = {row["step"] for row in self.state.log_history if "eval_loss" in row}
+        with PartialState().main_process_first():
+            known = [p for p in checkpoints_in(self.folder) if step_of(p) < unsound or step_of(p) in evaluated]
+            return sorted(filter(trusted, known), key=lambda path: str(path) != self.best_checkpoint())
 
     def place_in_step(self) -> int:
         """Return the index of a micro-batch among this process's of the step; call it once per micro-batch."""
@@ -86,6 +147,9 @@ class Resumable(TrainerCallback):
         """Log speed and memory with each training loss, and the loss per token of an evaluation."""
         if "eval_loss" in logs:
             logs |= self.evaluation()
+            if not math.isfinite(logs["eval_loss"]):
+                step = self.state.global_step
+                raise DivergedError("validation loss was", step, unsound=step)
         if "loss" in logs:
             tokens, metrics = self.since_log()
             now = time.monotonic()
@@ -131,8 +195,9 @@ class Resumable(TrainerCallback):
     def _maybe_log_save_evaluate(self, *arguments, **options):
         """Log, evaluate and save at the end of a step or an epoch; when asked to stop, save at once and stop.
 
-        At the last step of an epoch, the checkpoint is saved after the evaluation.
+        At the last step of an epoch, the checkpoint is saved after the evaluation. Raises DivergedError.
         """
+        self.check_loss()
         stopping, due = any_process(self.stop.asked), self.control.should_evaluate
         step, by_epoch = self.state.global_step, self.args.eval_strategy == "epoch"
         if not due and by_epoch and (step >= self.state.max_steps or step % self.updates_per_epoch == 0):
@@ -208,8 +273,10 @@ class Resumable(TrainerCallback):
     def _save_checkpoint(self, model, trial, pending: bool = False):
         """Write a checkpoint atomically, and remove old ones.
 
-        Raises UserError if it can't be written, for example on a full disk; the previous one is kept.
+        Raises UserError if it can't be written, for example on a full disk, and DivergedError if a weight is not
+        finite; the previous one is kept.
         """
+        self.check_weights()
         step, name = self.state.global_step, checkpoint_name(self.state.global_step, pending)
         beside = self.folder / SAVING / checkpoint_name(step)
         with unwritable(self.folder, step):

@@ -17,6 +17,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
 WHOLE = StateDictOptions(full_state_dict=True, cpu_offload=True)
 SHARDED = StateDictOptions(full_state_dict=True, broadcast_from_rank0=True)
@@ -31,6 +32,17 @@ def is_sharded(model) -> bool:
 def trains_shards(model) -> bool:
     """Return whether a process trains its shard of the weights; with an adapter, each process trains all of it."""
     return is_sharded(model) and all(parameter.requires_grad for parameter in model.parameters())
+
+
+def are_finite(model) -> bool:
+    """Return whether this process's trained weights, or its shards of them, are all finite.
+
+    Their extremes tell it without a copy; they are NaN if a weight is.
+    """
+    trained = [weight.detach() for weight in model.parameters() if weight.requires_grad]
+    own = [weight.to_local() if isinstance(weight, DTensor) else weight for weight in trained]
+    extremes = [extreme.float() for weight in own if weight.numel() for extreme in weight.aminmax()]
+    return not extremes or bool(torch.stack(extremes).isfinite().all())
 
 
 def reshard(model) -> None:

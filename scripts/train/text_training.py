@@ -5,6 +5,7 @@ from pathlib import Path
 
 import torch
 from accelerate import PartialState
+from accelerate.utils.memory import clear_device_cache
 from datasets import Dataset
 from transformers import set_seed
 
@@ -47,13 +48,31 @@ class TextTraining:
     def train(self) -> tuple[list[dict], dict]:
         """Train and write the adapter's (or, for the method `full`, the model's) folder; return curve and facts.
 
-        Raises UserError if a loss is not a number, on SIGTERM, and for settings that this machine does not support.
+        If it diverges before a usable checkpoint, the model is loaded again, untrained. Raises UserError on SIGTERM,
+        and for settings that this machine does not support.
         """
-        run, settings = self.run, self.settings
-        check_packages(settings["training"])
+        run = self.run
+        check_packages(self.settings["training"])
         folder = run.folder(run.precision)
         with self.processes.main_process_first():
             resumed = latest_checkpoint(folder)
+        trainer, rows = self.new_trainer(folder)
+        trainer.train_from(resumed)
+        if trainer.diverged and not trainer.diverged["kept_step"]:
+            state, diverged = trainer.state, trainer.diverged
+            del trainer
+            clear_device_cache(garbage_collection=True)  # there is no memory for two models
+            trainer, rows = self.new_trainer(folder)
+            trainer.state, trainer.diverged = state, diverged
+        self.save(trainer.model)
+        return run.result(trainer, self.meter, rows=len(rows), **self.facts(rows))
+
+    def new_trainer(self, folder: Path) -> tuple:
+        """Load the model and the rows; return their trainer and the training rows.
+
+        `folder` is that of the checkpoints.
+        """
+        run, settings = self.run, self.settings
         set_seed(settings["seed"])
         with loading():
             model = keep_layout(self.load())
@@ -73,9 +92,7 @@ class TextTraining:
                 **self.options,
                 **adapter,
             )
-        trainer.train_from(resumed)
-        self.save(trainer.model)
-        return run.result(trainer, self.meter, rows=len(splits["train"]), **self.facts(splits["train"]))
+        return trainer, splits["train"]
 
     def load(self):
         """Load the base; every process must call this."""

@@ -112,12 +112,14 @@ class TrainingRun:
     def result(self, trainer, meter: EnergyMeter, **others) -> tuple[list[dict], dict]:
         """Return the training curve, and the facts: the trainer's results, the run's settings, and `others`."""
         (micro_batch, accumulation), best = self.shape, trainer.state.best_model_checkpoint
+        step = step_of(Path(best)) if best else trainer.state.global_step
         return curve_rows(trainer.state.log_history), {
             "method": self.settings["method"],
             "packing": "off",
             "steps": trainer.state.global_step,
-            "best_step": step_of(Path(best)) if best else trainer.state.global_step,  # whose weights are kept
+            "best_step": trainer.diverged["kept_step"] if trainer.diverged else step,  # whose weights are kept
             "best_eval_loss": trainer.state.best_metric,
+            "diverged": trainer.diverged,
             "trainable_parameters": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
             **others,
             "precision": self.precision,
@@ -158,11 +160,10 @@ def run_metadata(seconds: float, meter: EnergyMeter) -> dict:
 
 
 def curve_rows(history: list[dict]) -> list[dict]:
-    """Return the points of the curve; an infinite gradient norm, as at the start of fp16 training, becomes null."""
+    """Return the points of the curve; what is not finite, such as the first gradient norms in fp16, becomes null."""
     rows = [{key: entry[key] for key in CURVE_KEYS if key in entry} for entry in history]
     for row in rows:
-        if "grad_norm" in row and not math.isfinite(row["grad_norm"]):
-            row["grad_norm"] = None
+        row |= {key: None for key, value in row.items() if value is not None and not math.isfinite(value)}
     return [row for row in rows if "loss" in row or "eval_loss" in row]
 
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from scripts.common.files import sha256_of
+from scripts.config.runs import Run
 from scripts.config.sections import gates_of, sections_of
 from scripts.config.types import Section
 from scripts.config.variants import answer_variants, shipped_variant
@@ -93,10 +94,21 @@ def report(prepared: Prepared, run: str) -> dict:
 
 
 def leaderboard(prepared: Prepared) -> dict:
-    """Return the settings of all runs that the leaderboard shows."""
+    """Return the settings of all runs that the leaderboard shows, and the groups that differ only in their seed."""
     runs = prepared.config.runs
-    listed = [report(prepared, run) | {"variants": answer_variants(runs[run])} for run in runs]
-    return {"runs": listed, "sweeps": list(prepared.config.sweeps)}
+    shown = [report(prepared, run) | {"variants": answer_variants(runs[run])} for run in runs]
+    return {"runs": shown, "seeds": seed_groups(runs), "sweeps": list(prepared.config.sweeps)}
+
+
+def seed_groups(runs: dict[str, Run]) -> list[list[str]]:
+    """Return the names of runs that differ only in `seed`, such as those of a sweep over it, in groups of two or more.
+
+    A sweep over the seed and further keys makes several groups.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, run in runs.items():
+        groups.setdefault(run.model_dump_json(exclude={"seed"}), []).append(name)
+    return [names for names in groups.values() if len(names) > 1]
 
 
 def bundle(prepared: Prepared, run: str) -> dict:

@@ -1,5 +1,7 @@
 """The layer that a head over a frozen base reads: kept in one pass, chosen on the validation split, and merged."""
 
+import math
+
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -13,6 +15,7 @@ from scripts.train.classifier_head import load_head
 from scripts.train.features import Rows
 from scripts.train.head_training import live_features
 from scripts.train.merge_head import merge_head
+from scripts.train.trainer import SpanTrainer
 from scripts.workflow.memory.estimate import prediction_memory, training_memory
 from scripts.workflow.memory.shapes import KNOWN
 from tests.support.span_data import answer_settings, head_settings
@@ -63,6 +66,19 @@ def test_auto_keeps_the_layer_with_the_lowest_validation_loss_as_its_number_trai
     alone = train(facts["layer"], tmp_path)
     assert (tmp_path / HEAD).read_bytes() == (folder / HEAD).read_bytes()
     assert alone["loss_by_layer"] == {str(facts["layer"]): facts["best_eval_loss"]}
+
+
+def test_a_layer_whose_training_diverged_is_not_chosen(train, tmp_path, monkeypatch):
+    lowest = iter([0.1, math.inf])  # of the first layer; those of the others are real
+
+    def evaluation(trainer):
+        return real(trainer) | {"eval_loss": found} if (found := next(lowest, None)) else real(trainer)
+
+    real = SpanTrainer.evaluation
+    monkeypatch.setattr(SpanTrainer, "evaluation", evaluation)
+    facts = train("auto", tmp_path)
+    assert facts["loss_by_layer"][str(TRIED[0])] == 0.1
+    assert (facts["layer"] > TRIED[0], facts["diverged"]) == (True, None)
 
 
 def test_a_choice_that_was_cut_off_ends_as_one_that_was_not(chosen, train, tmp_path):

@@ -102,10 +102,7 @@ def test_a_second_training_of_the_same_run_waits_for_one_that_is_stopping_and_is
         assert train_step(data, tiny_base, tmp_path, run_settings()) == 1
 
 
-def test_a_loss_or_a_norm_that_is_not_a_number_is_one_line_or_null(train, tmp_path):
-    with pytest.raises(UserError, match=r"the loss is (nan|inf) at step \d+; lower training.learning_rate"):
-        train(training={"learning_rate": 1e30, "max_grad_norm": 1e30, "scheduler": "constant"})
-    assert not (tmp_path / "adapter").exists()
+def test_a_norm_that_is_not_a_number_is_null_in_the_curve():
     rows = curve_rows([{"step": 1, "loss": 2.0, "grad_norm": math.inf}, {"step": 1, "train_runtime": 3.0}])
     assert rows == [{"step": 1, "loss": 2.0, "grad_norm": None}]
 

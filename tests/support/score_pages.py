@@ -10,9 +10,17 @@ FACTS = {"dataset": "d", "model": "base", "method": "lora"}
 
 
 def write_board(
-    results: Path, runs: dict[str, list[str]], method: str = "lora", sweeps: tuple = (), **facts: dict
+    results: Path,
+    runs: dict[str, list[str]],
+    method: str = "lora",
+    seeds: list[list[str]] = (),
+    sweeps: tuple = (),
+    **facts: dict,
 ) -> list[dict]:
-    """Write the leaderboard of runs with their variants; return its rows. `facts` are those of single runs."""
+    """Write the leaderboard of runs with their variants; return its rows.
+
+    `seeds` are groups of runs that differ only in their seed, `sweeps` names of sweeps, `facts` those of single runs.
+    """
     from scripts.score.write_leaderboard import main
 
     listed = [
@@ -20,7 +28,8 @@ def write_board(
         for run, variants in runs.items()
     ]
     words = [str(results), "--csv", f"{results}/leaderboard.csv", "--page", f"{results}/leaderboard.html"]
-    assert main([*words, "--settings", json.dumps({"runs": listed, "sweeps": sweeps})]) == 0
+    settings = {"runs": listed, "seeds": seeds, "sweeps": sweeps}
+    assert main([*words, "--settings", json.dumps(settings)]) == 0
     with open(results / "leaderboard.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 

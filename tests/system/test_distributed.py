@@ -142,6 +142,22 @@ def assert_the_same_weights(one: Training, other: Training) -> None:
         torch.testing.assert_close(other.weights[name], weight, rtol=tolerance, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("method", "sharding", "steps"), [("lora", "none", None), ("lora", "none", 1), ("full", "fsdp", 1)]
+)
+def test_all_processes_agree_that_a_training_diverged(tokens, bases, tmp_path, method, sharding, steps):
+    """The learning rate of the first step is 0, so that its checkpoint, if there is one, is untrained as well."""
+    rates = {"learning_rate": 1e30, "scheduler": "constant_with_warmup", "warmup_ratio": 0.1, "keep_best": False}
+    options = {"processes": 2, "sharding": sharding, "checkpoint_steps": steps, **rates}
+    done = Training(tokens, bases[method], tmp_path, method, training=options).run()
+    found = done.facts["diverged"]
+    assert "no longer finite" in found["reason"]
+    assert (found["kept_step"] > 0) == (steps is not None)
+    assert 0 < len(done.curve) <= found["step"] < 5
+    assert all(weight.isfinite().all() for weight in done.weights.values())
+    assert all(weight.eq(0).all() for name, weight in done.weights.items() if ".lora_B." in name)
+
+
 def test_two_processes_learn_what_one_process_learns(trained):
     """On shares of the weights; on copies of them, see the training that one process ends."""
     one, two = trained(1), trained(2, sharding="fsdp")

@@ -39,8 +39,8 @@ def test_the_lines_count_the_test_records_that_are_there(tmp_path, monkeypatch):
     path = ROOT / "config/config.yaml"
     config = load_config(yaml.safe_load(path.read_text(encoding="utf-8")), [str(path)], (ROOT,), {})
     monkeypatch.chdir(tmp_path)
-    assert list(gate_lines(config))[1:] == ["  captions_assistant: needs at least 36 test records"]
+    assert list(gate_lines(config))[-1] == "  captions_assistant: needs at least 36 test records"
     test = tmp_path / "results/datasets/captions/test.jsonl"
     test.parent.mkdir(parents=True)
     test.write_text("{}\n" * 40)
-    assert list(gate_lines(config))[1:] == ["  captions_assistant: passes with none of 40 test records answered so"]
+    assert list(gate_lines(config))[-1] == "  captions_assistant: passes with none of 40 test records answered so"

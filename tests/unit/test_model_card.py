@@ -19,12 +19,14 @@ OWN = {
 }  # fmt: skip
 
 
-def card(run: dict | None = None, base: dict | None = None, shape: dict | None = None, **own) -> str:
+def card(
+    run: dict | None = None, base: dict | None = None, shape: dict | None = None, verdict: dict = VERDICT, **own
+) -> str:
     """Return the card of a chat model without scores."""
     section = Run.model_validate({"dataset": "d", "model": "m"} | (run or {})).model_dump(mode="json")
     settings = bundle_settings("captions", section, "models/m", {"files": ["a.jsonl"], "format": "messages"})
     parity = {**PARITY, "shape": PARITY["shape"] | (shape or {})}
-    return model_card(settings, BASE | (base or {}), "m", [], VERDICT, **{**OWN, "parity": parity, **own})
+    return model_card(settings, BASE | (base or {}), "m", [], verdict, **{**OWN, "parity": parity, **own})
 
 
 @pytest.mark.parametrize(
@@ -35,6 +37,7 @@ def card(run: dict | None = None, base: dict | None = None, shape: dict | None =
         ({"shape": {"system": "last_message"}}, "shows the system message in the last user message only"),
         ({"shape": {"trims": ["user"]}}, "strips white space around messages (user)"),
         ({"run": {"deploy": {"limits": "Knows\nlittle."}}}, "- Knows little.\n"),
+        ({"verdict": {**VERDICT, "diverged": "the | it"}}, "# tiny\n\n**Not for use.** The \\| it.\n\n"),
         ({"lacking": "1 of 2 questions"}, "- 1 of 2 questions: the served prompts differ from the scored ones."),
     ],
 )
