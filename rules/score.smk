@@ -60,6 +60,7 @@ rule choose_run:
     """Choose the run of a sweep that may be promoted: the best one on the validation split."""
     input:
         scores=of("sweep", input_files.sweep_scores),
+        trainings=of("sweep", input_files.sweep_trainings),
     output:
         choice="<results>/sweeps/{sweep}/choice.json",
     log:

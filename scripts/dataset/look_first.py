@@ -36,10 +36,10 @@ def violation_lines(checks: list[dict]) -> list[str]:
     def whose(check: dict) -> str:
         return "" if check["label"] is None else f" (label '{check['label']}')"
 
-    fates = {"list": "kept", "relabel": "kept with the label 'unknown'"}
+    fates = {"list": "", "relabel": " with the label 'unknown'"}
     return [
-        f"Check {check['check']}{whose(check)} is violated by {check['count']} of {check['records']} records, "
-        f"which are {fates[check['on_violation']]}: see Checks."
+        f"Check {check['check']}{whose(check)} is violated by {check['count']} of {check['records']} records. "
+        f"`on_violation: {check['on_violation']}` keeps them{fates[check['on_violation']]}: see Checks."
         for check in checks
         if check["count"] and check["on_violation"] in fates
     ]

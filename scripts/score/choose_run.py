@@ -1,11 +1,10 @@
 """Choose the run of a sweep that is judged on the test split: the best one on the validation split.
 
-    printf '{"runs": {"captions-r16": "q8_0", "captions-r32": "q8_0"}, "select": null}' \
-        | python scripts/score/choose_run.py results --sweep captions --choice results/sweeps/captions/choice.json \
-        --settings @/dev/stdin
+    python scripts/score/choose_run.py results --sweep captions --choice results/sweeps/captions/choice.json \
+        --settings '{"runs": {"captions-r16": {"variant": "q8_0", "trained_by": "captions-r16"}, ...}, "select": null}'
 
-`runs` has the shipped variant of each run, `select` the metric that decides; none: the first ranking metric of this
-kind of answers that has a value.
+`runs` has the shipped variant of each run and the run that trained its model (null: none did), `select` the metric that
+decides; null: the first ranking metric of this kind of answers that has a value.
 """
 
 import sys
@@ -14,10 +13,11 @@ from pathlib import Path
 from scripts.common.checksums import known_sha256, note_input
 from scripts.common.cli import step_main, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import write_json
+from scripts.common.files import read_json, write_json
 from scripts.score.columns import RANKED_BY, kind_of
 from scripts.score.metrics import METRICS
 from scripts.score.read_scores import read_scores
+from scripts.train.diverged import diverged_note
 
 
 def deciding_metric(sweep: str, scores: list[dict], select: str | None) -> str:
@@ -39,19 +39,25 @@ def best(values: list[float | None], metric: str) -> int:
     return (min if METRICS[metric].direction == "lower" else max)(places, key=values.__getitem__)
 
 
-def choice(sweep: str, scores: list[dict], select: str | None) -> dict:
-    """Return the choice from the scores of a sweep's runs on the validation split, in the configuration's order."""
+def choice(sweep: str, scores: list[dict], select: str | None, diverged: list[str | None]) -> dict:
+    """Return the choice from the scores of a sweep's runs on the validation split, in the configuration's order.
+
+    `diverged` has a note for each run whose training diverged, which is chosen only if all did: it is rolled back.
+    """
     metric = deciding_metric(sweep, scores, select)
     runs = [
         {
             "run": found["run"],
             "variant": found["variant"],
             **(found["metrics"].get(metric) or without_value(found, metric)),
+            "diverged": note,
         }
-        for found in scores
+        for found, note in zip(scores, diverged, strict=True)
     ]
-    chosen = runs[best([row["value"] for row in runs], metric)]["run"]
-    return {"sweep": sweep, "metric": metric, "chosen": chosen, "runs": runs}
+    values = [row["value"] for row in runs]
+    sound = [None if row["diverged"] else row["value"] for row in runs]
+    place = best(sound if any(value is not None for value in sound) else values, metric)
+    return {"sweep": sweep, "metric": metric, "chosen": runs[place]["run"], "runs": runs}
 
 
 def without_value(scores: dict, metric: str) -> dict:
@@ -59,14 +65,20 @@ def without_value(scores: dict, metric: str) -> dict:
     return {"value": None, "low": None, "high": None, "n": 0, "reason": scores["reasons"].get(metric, "not scored")}
 
 
+def noted(path: Path) -> Path:
+    """Return a path after recording it as an input: the command line names only the folder of results."""
+    note_input(path, known_sha256(path))
+    return path
+
+
 def step(arguments) -> None:
-    """Read the scores of all runs and write the choice."""
-    scores = []
-    for run, variant in arguments.settings["runs"].items():
-        path = arguments.results / "runs" / run / "validation" / "scores" / f"{variant}.json"
-        scores.append(read_scores(path))
-        note_input(path, known_sha256(path))  # the command line names the results folder only
-    write_json(arguments.choice, choice(arguments.sweep, scores, arguments.settings["select"]))
+    """Read the scores of all runs and the facts of their trainings, and write the choice."""
+    scores, diverged, folder = [], [], arguments.results / "runs"
+    for run, facts in arguments.settings["runs"].items():
+        scores.append(read_scores(noted(folder / run / "validation" / "scores" / f"{facts['variant']}.json")))
+        training = facts["trained_by"] and noted(folder / facts["trained_by"] / "training.json")
+        diverged.append(diverged_note(read_json(training)) if training else None)
+    write_json(arguments.choice, choice(arguments.sweep, scores, arguments.settings["select"], diverged))
 
 
 def parser():

@@ -90,7 +90,6 @@ class Resumable(TrainerCallback):
         self.resumed = resumed
         try:
             self.train(resume_from_checkpoint=str(resumed) if resumed else None)
-            self.check_weights()
         except DivergedError as error:
             self.end_diverged(error)
         finally:

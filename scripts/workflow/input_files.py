@@ -6,7 +6,7 @@ from pathlib import Path
 from scripts.common.plain_text import name_fault
 from scripts.config.comparisons import compares_strategies, sweep_of
 from scripts.config.sections import sections_of
-from scripts.config.variants import shipped_variant
+from scripts.config.variants import shipped_variant, trained_by
 from scripts.deploy.read_files import FOLDERS, files_below, read_paths
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
@@ -101,6 +101,13 @@ def strategy_answers(prepared: Prepared, run: str) -> str | list:
 def sweep_scores(prepared: Prepared, sweep: str) -> list[str]:
     """Return the files with the scores of a sweep's runs on the validation split."""
     return [validation_result(prepared, run, "scores.json") for run in prepared.config.sweeps[sweep]]
+
+
+def sweep_trainings(prepared: Prepared, sweep: str) -> list[str]:
+    """Return the files with the facts of the trainings of a sweep's runs."""
+    runs, makers = prepared.config.runs, trained_by(prepared.config.runs)
+    trained = {makers[run] for run in prepared.config.sweeps[sweep] if runs[run].method != "prompt"}
+    return [f"<results>/runs/{run}/training.json" for run in sorted(trained)]
 
 
 def choice(prepared: Prepared, run: str) -> str | list:

@@ -7,7 +7,7 @@ from scripts.common.files import sha256_of
 from scripts.config.runs import Run
 from scripts.config.sections import gates_of, sections_of
 from scripts.config.types import Section
-from scripts.config.variants import answer_variants, shipped_variant
+from scripts.config.variants import answer_variants, shipped_variant, trained_by
 from scripts.workflow.input_files import files_of
 from scripts.workflow.prepare import Prepared
 
@@ -80,10 +80,20 @@ def chosen_strategy(prepared: Prepared, run: str) -> dict:
 
 
 def sweep(prepared: Prepared, name: str) -> dict:
-    """Return the settings of the choice among a sweep's runs: the shipped variant of each, and the metric."""
-    runs = {run: prepared.config.runs[run] for run in prepared.config.sweeps[name]}
-    select = next(iter(runs.values())).select
-    return {"runs": {run: shipped_variant(section) for run, section in runs.items()}, "select": select}
+    """Return the settings of the choice among a sweep's runs, and the metric that decides.
+
+    Of each run it has the shipped variant, and the run that trained its model (None: the method `prompt`).
+    """
+    runs, makers = prepared.config.runs, trained_by(prepared.config.runs)
+    names = prepared.config.sweeps[name]
+    listed = {
+        run: {
+            "variant": shipped_variant(runs[run]),
+            "trained_by": None if runs[run].method == "prompt" else makers[run],
+        }
+        for run in names
+    }
+    return {"runs": listed, "select": runs[names[0]].select}
 
 
 def report(prepared: Prepared, run: str) -> dict:

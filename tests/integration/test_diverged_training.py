@@ -99,6 +99,12 @@ def test_the_newest_checkpoint_with_which_a_finite_loss_was_computed_is_kept(dat
     assert (again, facts_again["diverged"]) == (curve, facts["diverged"])
 
 
+def test_a_finite_validation_loss_is_enough_for_a_checkpoint(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(Trainer, "evaluation", lambda trainer: {"eval_loss": 1.0})
+    _, facts = train_in(*data["chat"], tmp_path, run_settings(training={**SECOND, "eval_steps": 2}))
+    assert facts["diverged"] == {"step": 3, "kept_step": 2, "reason": "its loss was no longer finite"}
+
+
 @pytest.mark.parametrize("best", [True, False])
 def test_a_validation_loss_that_is_not_finite_ends_the_training_and_the_best_or_last_evaluation_before_is_kept(
     data, tmp_path, monkeypatch, best
@@ -114,8 +120,11 @@ def test_a_validation_loss_that_is_not_finite_ends_the_training_and_the_best_or_
     assert [row["eval_loss"] for row in curve if "eval_loss" in row] == [1.0, 2.0]
 
 
-def test_weights_that_are_not_finite_after_the_last_step_are_not_kept(data, tmp_path, monkeypatch):
-    """Without a validation split no loss is computed with them."""
+@pytest.mark.parametrize(("checkpoint_steps", "kept"), [(1, 3), (None, 2)])
+def test_weights_that_are_not_finite_after_the_last_step_are_not_kept(
+    data, tmp_path, monkeypatch, checkpoint_steps, kept
+):
+    """Without a validation split no loss is computed with them. Every training ends with a checkpoint."""
 
     def last_gradient(trainer, *arguments, **options):
         norm = clip(trainer, *arguments, **options)
@@ -130,9 +139,9 @@ def test_weights_that_are_not_finite_after_the_last_step_are_not_kept(data, tmp_
         "rows",
         lambda run, split, rows=TextTraining.rows: rows(run, split).select(range(8 if split == "train" else 0)),
     )
-    settings = run_settings(training={"checkpoint_steps": 1, "keep_checkpoints": 1, "epochs": 2})
+    settings = run_settings(training={"checkpoint_steps": checkpoint_steps, "keep_checkpoints": 1, "epochs": 2})
     _, facts = train_in(*data["chat"], tmp_path, settings)
-    assert facts["diverged"] == {"step": 4, "kept_step": 3, "reason": "its weights were no longer finite"}
+    assert facts["diverged"] == {"step": 4, "kept_step": kept, "reason": "its weights were no longer finite"}
 
 
 def test_the_loss_of_an_untrained_model_that_is_not_finite_stops_the_run_in_one_line(data, tmp_path, monkeypatch):

@@ -100,9 +100,10 @@ def test_a_sweep_trains_each_combination_and_the_leaderboard_of_a_thousand_runs_
         printed = project.snakemake("-n", "-p").stdout
     jobs = dict(re.findall(r"^(\w+) +(\d+)$", printed, re.MULTILINE))
     assert (jobs["train_adapter"], jobs["ingest_records"], jobs["build_embedded_model"]) == ("3", "1", "1")
-    command = printed[printed.index("printf %s") :].partition("--log results/logs/score/write_leaderboard/")[0]
-    runs, program = command.split(" | python ")
-    assert all(f'"cards-r{r}"' in runs and f"cards-r{r}" not in program for r in (4, 8, 16))
+    for rule in ("choose_run", "write_leaderboard"):
+        command = printed.partition(f"--log results/logs/score/{rule}/")[0].rpartition("printf %s")[2]
+        runs, program = command.split(" | python ")
+        assert all(f'"cards-r{r}"' in runs and f"cards-r{r}" not in program for r in (4, 8, 16))
     runs = json.dumps({"runs": [], "seeds": [], "sweeps": [], "padding": "x" * 200_000})
     step = f"{ROOT}/scripts/score/write_leaderboard.py {tmp_path} --csv {tmp_path}/l.csv --page {tmp_path}/l.html"
     (tmp_path / "command").write_text(f"printf %s '{runs}' | {sys.executable} {step} --settings @/dev/stdin")

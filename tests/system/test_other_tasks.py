@@ -55,7 +55,7 @@ runs:
     dataset: marked
     model: small
     method: prompt
-    strategies: {shown: {shots: 2}}
+    strategies: {shown: {shots: 2}, bare: {}}
     strategy: shown
     tokens: {max_length: 512}
     generation: {max_new_tokens: 4, batch_size: 1}
@@ -157,7 +157,12 @@ def test_prompting_answers_with_the_base_alone_and_shows_examples(made):
     folder = made[0].folder / "results/runs/asked"
     assert [path.stem for path in (folder / "scores").glob("*.json")] == ["base"]
     assert not (folder / "bundle").exists()
-    answers = [row for row in read_jsonl(folder / "answers/base.jsonl") if row["prompt_set"] == "test"]
+    answers = list(read_jsonl(folder / "answers/base.jsonl"))
+    compared = list(read_jsonl(folder / "validation/answers/base.jsonl"))
+    assert [row["prompt_set"] for row in compared] == [
+        *["test"] * (len(compared) // 2),
+        *["bare"] * (len(compared) // 2),
+    ]
     assert all(
         [m["role"] for m in row["messages"]] == ["system", *["user", "assistant"] * 2, "user"] for row in answers
     )

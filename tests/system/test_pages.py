@@ -75,9 +75,8 @@ def results(tmp_path_factory) -> Path:
     judge_run(folder, "pii", None, {"merged": entity_answers(40, 0.3)}, {"found": gate("entity_f1", threshold=0.3)})
     write_report(folder, "pii", ["merged"], method="head")
     choice = {"sweep": "football", "metric": "chrf", "chosen": "football"}
-    values = [
-        {"run": run, "variant": "q8_0", "value": 9.0, "low": 8.0, "high": None, "n": 9} for run in ("football", "b")
-    ]
+    found = {"variant": "q8_0", "value": 9.0, "low": 8.0, "high": None, "n": 9}
+    values = [{"run": "football", **found, "diverged": None}, {"run": "b", **found, "diverged": "not finite"}]
     write_json(folder / "sweeps/football/choice.json", choice | {"runs": values})
     runs = {"football": ["base", "bf16", "q8_0", "q4_k_m"], "pii": ["merged"], "titles": ["base", "merged"]}
     write_board(folder, runs, sweeps=("football",), **{run: {"dataset": run} for run in runs})

@@ -41,13 +41,15 @@ def results(tmp_path) -> Path:
         words += ["--run", run, "--variant", "bf16", "--scores", folder / "scores/bf16.json"]
         words += ["--errors", folder / "errors/bf16.jsonl"]
         assert score([*map(str, words), "--settings", json.dumps({"language": "fr", "score": SCORE})]) == 0
+        write_rows(tmp_path / "runs" / run / "training.json", [{"diverged": None}])
     return tmp_path
 
 
 def chosen(results: Path, select: str | None = None, status: int = 0) -> dict:
     """Choose a run with the real step; return the choice."""
     path = results / "sweeps/cards/choice.json"
-    settings = json.dumps({"runs": dict.fromkeys(RUNS, "bf16"), "select": select})
+    facts = {run: {"variant": "bf16", "trained_by": run} for run in RUNS}
+    settings = json.dumps({"runs": facts, "select": select})
     words = [str(results), "--sweep", "cards", "--choice", str(path), "--settings", settings]
     assert choose(words) == status
     return read_json(path) if status == 0 else {}
@@ -61,7 +63,7 @@ def test_the_best_run_by_the_ranking_metric_is_chosen_the_first_of_equal_ones(re
     read = {
         path.relative_to(results.resolve()).as_posix() for path in recorded_inputs(results / "sweeps/cards/choice.json")
     }
-    assert read == {f"runs/{run}/validation/scores/bf16.json" for run in RUNS}
+    assert read == {f"runs/{run}/{name}" for run in RUNS for name in ("validation/scores/bf16.json", "training.json")}
 
 
 @pytest.mark.parametrize(("select", "run"), [("chrf", "cards-r8"), ("character_error_rate", "cards-r8")])
@@ -84,6 +86,15 @@ def test_a_run_without_a_value_is_not_chosen_and_a_metric_that_no_run_has_is_one
     ) in capfd.readouterr().err
     assert best([None, 2.0, 1.0, 1.0], "chrf") == 1
     assert best([None, 2.0, 1.0, 1.0], "perplexity") == 2
+
+
+def test_a_training_that_diverged_is_not_chosen_unless_all_did(results):
+    lost = {"diverged": {"step": 9, "kept_step": 5, "reason": "its loss is no longer finite"}}
+    for run, other in (("cards-r4", "cards-r8"), ("cards-r8", "cards-r16"), ("cards-r16", "cards-r4")):
+        write_rows(results / "runs" / run / "training.json", [lost])
+        found = chosen(results)
+        assert found["chosen"] == other
+        assert "the training diverged at step 9" in {row["run"]: row["diverged"] for row in found["runs"]}[run]
 
 
 EASY, FAILED = {"a": gate(threshold=1)}, {"a": gate("chrf", "below", 1, on_failure="rollback")}

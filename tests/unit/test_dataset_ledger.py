@@ -173,20 +173,24 @@ def test_examples_are_text_and_label_with_what_matched_marked(run, tmp_path):
     assert "assistant: <mark>(empty)</mark>" in page
     assert "nothing in it matches what it must match" in text
     assert "un but de la tête" in text
-    assert "Check 1 (label 'goal') is violated by 1 of 81 records, which are kept" in text
+    assert "Check 1 (label 'goal') is violated by 1 of 81 records. `on_violation: list` keeps them" in text
     assert "&#34;" not in page, "no raw JSON"
 
 
 def test_duplicates_are_one_line_for_each_kept_record_with_what_differs_marked(run, tmp_path):
     words = "le ballon file vers le poteau et personne ne le touche avant la ligne de but ce soir encore une fois"
     again = [chat("q", f"{words} {end}", type=kind) for end, kind in (("!", "goal"), ("!", "goal"), ("alors", "card"))]
-    stage, page, text = run([*sample(), *again, *again[:1]], label="type")
+    other = "une tête piquée du capitaine que le gardien détourne du bout des gants sur sa barre transversale"
+    less = [chat("q", other + end, type="goal") for end in ("", " en corner")]
+    stage, page, text = run([*sample(), *less, *again, *again[:1]], label="type")
     assert stage.facts("ledger")["records"]["exact_duplicates"] == 2
-    assert page.count('<details class="same">') == 1
+    found = re.findall("<summary><b>(. ×)</b>.*?similarity (?:from )?([0-9.]+)", page)
+    assert [line for line, _ in found] == ["3 ×", "1 ×"], "a contradiction comes before a lower similarity"
+    assert found[0][1] > found[1][1]
     line = "3 × exact, near (similarity from 0.9"
     summary = " ".join(re.sub(r"<[^>]+>", " ", re.search("<summary><b>3 ×.*?</summary>", page, re.DOTALL)[0]).split())
     assert summary.startswith(line)
-    assert f"{tmp_path / 'raw.jsonl'}:90 goal labels differ" in summary.replace("/ ", "/")
+    assert f"{tmp_path / 'raw.jsonl'}:92 goal labels differ" in summary.replace("/ ", "/")
     assert "<mark>alors</mark>" in page
     assert "1 removed duplicate has another label, or other spans" in text
 

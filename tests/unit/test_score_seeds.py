@@ -89,9 +89,9 @@ def test_the_page_has_a_table_for_each_group_and_takes_the_ranking_metric_where_
     write_board(results, {name: ["base", "q8_0"] for name in (*SEEDS, *bare)}, seeds=[SEEDS, bare])
     text = Page((results / "leaderboard.html").read_text(encoding="utf-8")).text
     assert "standard deviation between seeds" in text
-    assert "Two uncertainties" in text
+    assert "two different uncertainties" in text
     assert all(", ".join(group) in text for group in (SEEDS, bare))
     _, _, table = text.partition(", ".join(bare))
     assert "Perplexity per character of q8_0" in " ".join(table.split())
     write_board(results, {name: ["base", "q8_0"] for name in SEEDS})
-    assert "Two uncertainties" not in (results / "leaderboard.html").read_text(encoding="utf-8")
+    assert "two different uncertainties" not in (results / "leaderboard.html").read_text(encoding="utf-8")
