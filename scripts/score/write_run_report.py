@@ -127,8 +127,9 @@ def training_notes(facts: dict, price_per_hour: float | None) -> list[str]:
         notes.append(f"{note[0].upper()}{note[1:]}. To train it anew, {REMEDY}.")
     if "seconds" in facts:
         energy, hours = facts["energy"], facts["seconds"] / 3600
-        used = "not measured" if energy["joules"] is None else f"{number(energy['joules'] / 3600)} Wh"
-        why = ", ".join(energy["missing" if energy["joules"] is None else "meters"])
+        is_measured = energy["joules"] is not None
+        used = f"{number(energy['joules'] / 3600)} Wh" if is_measured else "not measured"
+        why = ", ".join(energy["meters" if is_measured else "missing"]) or "a counter could not be read"
         price = "not known: score.price_per_hour is not given"
         cost = price if price_per_hour is None else number(hours * price_per_hour)
         time = f"{number(60 * hours)} minutes" if facts["seconds"] > 100 else f"{number(facts['seconds'])} seconds"
