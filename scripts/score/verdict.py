@@ -57,7 +57,7 @@ def verdict(
         "run": run,
         "verdict": word,
         "face": face,
-        "advice": advice(face, why, judged, shipped),
+        "advice": advice(face, why, [] if diverged else judged, shipped),
         "reason": why,
         "shipped": shipped,
         "stand_in": stand_in,

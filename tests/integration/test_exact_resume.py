@@ -74,7 +74,7 @@ def assert_same_end(whole: tuple, folder: Path, curve: list[dict], facts: dict) 
     for point, expected in zip(curve, whole_curve, strict=True):
         if "entropy" in point:  # the speed counts only the tokens of the time that is measured
             tokens, at_most = (row["tokens_per_second"] * row["seconds"] for row in (point, expected))
-            assert tokens < 1.05 * at_most
+            assert tokens < 1.5 * at_most  # seconds are rounded, and earlier tokens would double it
     assert {key: facts.get(key) for key in SAME_FACTS} == {key: whole_facts.get(key) for key in SAME_FACTS}
     found, expected = (
         {p.name: p.read_bytes() for p in (f / "adapter").glob("*.safetensors")} for f in (folder, undisturbed)

@@ -142,8 +142,9 @@ def test_what_was_not_judged_on_what_it_ships_is_never_promoted(scores, gates, f
 
 
 def test_a_training_that_diverged_is_rolled_back_with_the_reason_and_a_stand_in_makes_no_rollback_milder(scores):
-    found = decided(EASY, scores, diverged="the training diverged at step 12")
+    found = decided(FAILED, scores, diverged="the training diverged at step 12")
     assert (found["verdict"], found["reason"]) == ("rollback", "the training diverged at step 12")
+    assert found["advice"] == "Don't ship this: the training diverged at step 12."
     found = decided(FAILED, scores, stand_in=True)
     assert (found["verdict"], found["reason"]) == ("rollback", f"{NOTE}; clearly failed: a")
 
