@@ -78,7 +78,7 @@ def print_summary(results: Path, console: Console, recipe: str | None = None) ->
     for run, rows in runs.items():
         verdict = read_json(results / "runs" / run / "verdict.json")
         colour = COLOURS[verdict["verdict"]]
-        reason = f"{verdict['verdict']}[/]: {escape(verdict['reason'])}"
+        reason = f"{verdict['verdict']}[/]: {escape(verdict['advice'])}"
         console.print(f"\n[bold]{escape(run)}[/] [{colour}]{reason}")
         for warning in (w for w in verdict["warnings"] if w not in verdict["reason"]):
             console.print(f"[red]{escape(warning)}[/]")

@@ -45,4 +45,4 @@ def test_report_leaderboard_and_summary_say_it(results, capsys):
     pages = [report.text, (results / "leaderboard.html").read_text(encoding="utf-8"), capsys.readouterr().out]
     assert [page for page in pages if SAID not in " ".join(page.split())] == []
     assert f"{SAID[0].upper()}{SAID[1:]}. To train it anew, lower training.learning_rate, or " in report.text
-    assert training_notes({"diverged": None}) == training_notes({}) == []
+    assert training_notes({"diverged": None}, None) == training_notes({}, None) == []

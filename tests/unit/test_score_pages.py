@@ -118,7 +118,7 @@ def test_the_summary_fits_a_terminal_and_names_the_reports_of_these_results_and_
     base = next(line for line in text.splitlines() if line.startswith("base"))
     assert float(base.split()[1]) == pytest.approx(60, rel=0.1)
     assert [word for word in re.findall(r"^\w+", text, re.MULTILINE) if word in VARIANTS][:4] == list(VARIANTS)
-    assert "football promote: every gate passed" in text
+    assert "football promote: Ship q8_0: every gate passed." in text
     assert text.count("q8_0 *") == 3  # it goes into the bundle
     assert f"Report: {results / 'leaderboard.html'}\n" in text
     report.write_text("<p>")
@@ -131,7 +131,7 @@ def test_the_summary_fits_a_terminal_and_names_the_reports_of_these_results_and_
 def test_the_summary_for_the_readme_is_a_block_without_colours_and_trailing_spaces(results):
     first, *lines, last = summary_block(results).splitlines()
     assert (first, last) == ("```text", "```")
-    assert lines[0] == "football promote: every gate passed"
+    assert lines[0] == "football promote: Ship q8_0: every gate passed."
     assert any(line.startswith("q8_0 *") for line in lines)
     assert [line for line in lines if "\x1b" in line or line != line.rstrip()] == []
 

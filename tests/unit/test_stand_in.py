@@ -24,5 +24,5 @@ def test_a_run_on_a_stand_in_is_held_though_its_gate_passed_and_no_page_names_th
     assert "The base model of tried is a stand-in" in board
     assert summary([str(tmp_path)]) == 0
     printed = " ".join(capsys.readouterr().out.split())
-    assert f"tried hold: {NOTE}" in printed
+    assert f"tried hold: Don't ship this: {NOTE}." in printed
     assert not [text for text in (report, board, printed) if REAL in text]
