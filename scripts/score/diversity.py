@@ -117,7 +117,7 @@ def phrase_rate(data: ScoringInput, phrases: tuple[str, ...]) -> MetricResult:
 
 
 @metric(
-    "Seconds per answer, median",
+    "Median seconds per answer",
     name="seconds_p50",
     direction="lower",
     statistic="p50",
@@ -126,7 +126,7 @@ def phrase_rate(data: ScoringInput, phrases: tuple[str, ...]) -> MetricResult:
     classifier=True,
 )
 @metric(
-    "Seconds per answer, 95th percentile",
+    "95th percentile of the seconds per answer",
     name="seconds_p95",
     direction="lower",
     statistic="p95",

@@ -41,7 +41,7 @@ def strict_totals(data: ScoringInput) -> list[list[int] | None]:
 
 
 @metric(
-    "Entity F1, strict",
+    "Strict entity F1",
     direction="higher",
     quality=True,
     statistic="f1",
@@ -55,7 +55,7 @@ def entity_f1(data: ScoringInput) -> MetricResult:
 
 
 @metric(
-    "Entity precision, strict",
+    "Strict entity precision",
     direction="higher",
     quality=True,
     statistic="share",
@@ -69,7 +69,7 @@ def entity_precision(data: ScoringInput) -> MetricResult:
 
 
 @metric(
-    "Entity recall, strict",
+    "Strict entity recall",
     direction="higher",
     quality=True,
     statistic="share",
@@ -83,7 +83,7 @@ def entity_recall(data: ScoringInput) -> MetricResult:
 
 
 @metric(
-    "Entity F1, strict, mean of classes",
+    "Strict entity F1, mean of classes",
     direction="higher",
     quality=True,
     statistic="f1_macro",
@@ -97,7 +97,7 @@ def entity_f1_macro(data: ScoringInput) -> MetricResult:
 
 
 @metric(
-    "Token F1, micro",
+    "Micro token F1",
     direction="higher",
     quality=True,
     statistic="f1",
@@ -111,7 +111,7 @@ def token_f1_micro(data: ScoringInput) -> MetricResult:
 
 
 @metric(
-    "Token F1, macro",
+    "Macro token F1",
     name="token_f1_macro",
     direction="higher",
     quality=True,
@@ -122,7 +122,7 @@ def token_f1_micro(data: ScoringInput) -> MetricResult:
     classifier=True,
 )
 @metric(
-    "Token F1, weighted",
+    "Weighted token F1",
     name="token_f1_weighted",
     direction="higher",
     quality=True,

@@ -20,13 +20,13 @@ def share_with(data: ScoringInput, pattern: regex.Pattern) -> MetricResult:
     return MetricResult([[int(bool(pattern.search(text)))] for text in data.texts])
 
 
-@metric("With an exclamation mark", direction="neither", statistic="yes_no", tables={"style": 3})
+@metric("Answers with an exclamation mark", direction="neither", statistic="yes_no", tables={"style": 3})
 def exclamation_rate(data: ScoringInput) -> MetricResult:
     """Share of answers with an exclamation mark."""
     return share_with(data, EXCLAMATIONS)
 
 
-@metric("With an emoji", direction="neither", statistic="yes_no", tables={"style": 4})
+@metric("Answers with an emoji", direction="neither", statistic="yes_no", tables={"style": 4})
 def emoji_rate(data: ScoringInput) -> MetricResult:
     """Share of answers with an emoji."""
     return share_with(data, EMOJI)

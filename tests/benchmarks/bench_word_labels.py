@@ -1,4 +1,4 @@
-"""Entity F1, strict, of a finished pii run for each way to label words: `make demo`, then
+"""Strict entity F1 of a finished pii run for each way to label words: `make demo`, then
 
 python -m tests.benchmarks.bench_word_labels [results]
 

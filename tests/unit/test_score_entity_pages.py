@@ -126,7 +126,7 @@ def test_strategies_stand_in_one_table_with_differences_from_the_chosen_one_and_
     found = [re.findall(r"<td.*?</td>", row, re.DOTALL) for row in table]
     cells = [[re.sub(r"<.*?>|\s+", " ", cell).split() for cell in row] for row in found]
     assert [row[0][-1] for row in cells] == ["chosen", "persona", "plain", "loud", "completions"]
-    marks = titles.index("With an exclamation mark")
+    marks = titles.index("Answers with an exclamation mark")
     assert [" ".join(row[marks][:2]) for row in cells] == ["25.0 %", "25.0 %", "25.0 %", "100.0 %", "50.0 %"]
     assert ['class="worse"' in row for row in table] == [False, False, True, True, False]
     assert "noise" in table[1]
