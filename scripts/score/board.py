@@ -89,8 +89,6 @@ def ranked(rows: list[dict]) -> list[dict]:
         base = None if row["variant"] == "base" else bases.get(row["run"])
         row["cells"] = {metric: cell(metric, row["scores"], base) for metric in METRICS}
     metric = ranking_metric(rows)
-    marked = marked_metrics([gate for row in rows for gate in row["verdict"]["gates"]], metric)
-    mark(row["cells"][name] for row in rows for name in marked)
     if metric is None:
         return [{**row, "rank": None, "tied": False} for row in rows]
     mark_best(metric, rows)
@@ -111,7 +109,7 @@ def boards(runs: list[dict], scores: dict[tuple[str, str], dict], verdicts: dict
             row = {**run, "variant": variant, "verdict": verdicts[run["run"]], "scores": scores[run["run"], variant]}
             row["shipped"] = run["method"] != "prompt" and verdicts[run["run"]]["shipped"] == variant
             datasets.setdefault(run["dataset"], []).append(row)
-    return [
+    made = [
         {
             "dataset": name,
             "ranked_by": ranking_metric(rows),
@@ -120,6 +118,11 @@ def boards(runs: list[dict], scores: dict[tuple[str, str], dict], verdicts: dict
         }
         for name, rows in datasets.items()
     ]
+    for board in made:
+        gates = [gate for row in board["rows"] for gate in row["verdict"]["gates"]]
+        board["marked"] = marked_metrics(gates, board["ranked_by"])
+    mark(row["cells"][metric] for board in made for row in board["rows"] for metric in board["marked"])
+    return made
 
 
 def csv_columns() -> list[str]:

@@ -95,3 +95,33 @@ def detectable(threshold: float, records: int, is_above: bool, level: float) -> 
         return rejection_power(np.array([records]), threshold, truth, level)[0] >= POWER
 
     return bisected(is_shown, 0.0, room) if room > 0 and is_shown(room) else None
+
+
+def mcnemar_power(records: int, gained: float, lost: float, level: float) -> float:
+    """Return the probability that McNemar's exact test shows a gain, from the shares of gained and lost records."""
+    differing = np.arange(records + 1)
+    # The most lost records of m differing ones with a p-value of at most 1 - level.
+    most = binomial_quantile(differing, (1 - level) / 2)
+    chance = np.where(most >= 0, bdtr(np.maximum(most, 0), differing, lost / (gained + lost)), 0.0)
+    below = bdtr(differing, records, min(gained + lost, 1.0))
+    return float((np.diff(below, prepend=0.0) * chance).sum())
+
+
+def binomial_quantile(trials: np.ndarray, tail: float) -> np.ndarray:
+    """Return the largest k with P(at most k of n coins show heads) <= tail, -1 for none; [sizes]."""
+    low, high = np.full_like(trials, -1), trials.copy()
+    while np.any(low < high):
+        middle = (low + high + 1) // 2
+        fits = bdtr(middle, trials, 0.5) <= tail
+        low, high = np.where(fits, middle, low), np.where(fits, high, middle - 1)
+    return low
+
+
+def paired_detectable(records: int, opposite: float, level: float) -> float | None:
+    """Return the smallest difference that McNemar's exact test shows with 80 % power, beside `opposite` changes."""
+
+    def is_shown(distance: float) -> bool:
+        return mcnemar_power(records, opposite + distance, opposite, level) >= POWER
+
+    most = 1 - 2 * opposite
+    return bisected(is_shown, 0.0, most) if most > 0 and is_shown(most) else None

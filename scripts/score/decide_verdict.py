@@ -35,7 +35,7 @@ def step(arguments) -> None:
         diverged=diverged_note(read_json(arguments.training)) if arguments.training else None,
         chosen=choice and {"run": choice["chosen"], "metric": choice["metric"]},
         group_by=settings["group_by"],
-        used_up=history.used_up(settings["gates"]),
+        history=history,
     )
     history.add(decided)
     write_json(arguments.verdict, decided)

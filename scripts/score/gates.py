@@ -74,21 +74,22 @@ def aim(gate: dict) -> str:
     return f"{gate['comparison']} {described(gate, gate['threshold'])}"
 
 
-def extent(gate: dict, found: Interval) -> str:
+def extent(gate: dict, found: Interval, level: float) -> str:
     """Return the interval of a gate's value in words, with the number of records and groups."""
-    low, high = found.limits()
+    low, high = found.limits(level)
     counted = f"n = {found.n}" + (f" in {found.groups} groups" if found.groups else "")
     if low is None and high is None:
         return f"no interval, {counted}"
     if low is None or high is None:
         side = f"at least {described(gate, low)}" if high is None else f"at most {described(gate, high)}"
         return f"{side}, {counted}"
-    return f"{described(gate, low)} to {described(gate, high)}, {counted}"
+    at = "" if level == LEVEL else f" at {100 * level:.4g} %"
+    return f"{described(gate, low)} to {described(gate, high)}{at}, {counted}"
 
 
-def reason_line(gate: dict, found: Interval, outcome: str, needed: int | None) -> str:
-    """Return one line with the result and, if it is undecided, why."""
-    line = f"{subject(gate)} is {described(gate, found.value)} ({extent(gate, found)}): "
+def reason_line(gate: dict, found: Interval, outcome: str, needed: int | None, level: float) -> str:
+    """Return one line with the result, the interval at the level that decided, and why if it is undecided."""
+    line = f"{subject(gate)} is {described(gate, found.value)} ({extent(gate, found, level)}): "
     if outcome != UNDECIDED:
         return line + ("" if outcome == PASSED else "not ") + aim(gate)
     if found.groups is not None and found.groups < FEW_UNITS:
@@ -99,7 +100,7 @@ def reason_line(gate: dict, found: Interval, outcome: str, needed: int | None) -
 def records_line(needed: int | None) -> str:
     """Return how many records would decide a gate."""
     if needed is None:
-        return "more test records would not decide it"
+        return "how many test records would decide it can't be said"
     return f"with this value, about {whole(needed)} test records would decide it"
 
 
@@ -138,15 +139,17 @@ def judge_gate(
         return {**entry, **empty, "n": 0, "outcome": NOT_MEASURABLE, "reason": line}
     wanted = 1 if gate["comparison"] == "above" else -1
     outcome, needed, smallest = UNDECIDED, None, None
+    is_failing = (found.value > gate["threshold"]) != (wanted > 0)
     if found.groups is None or found.groups >= FEW_UNITS:
         if found.side(gate["threshold"], level) == wanted:
             outcome = PASSED
         elif may_fail and found.side(gate["threshold"], failing) == -wanted:
             outcome = FAILED
     if outcome == UNDECIDED:
+        level = failing if is_failing else level
         needed = found.needed(gate["threshold"], level)
         needed = needed and max(needed, found.n + 1)
-        smallest = found.smallest(gate["threshold"], gate["comparison"] == "above", level)
+        smallest = found.smallest(gate["threshold"], found.value > gate["threshold"], level)
     return {
         **entry,
         **found.row(),
@@ -154,5 +157,5 @@ def judge_gate(
         "outcome": outcome,
         "needed": needed,
         "smallest": smallest,
-        "reason": reason_line(gate, found, outcome, needed),
+        "reason": reason_line(gate, found, outcome, needed, failing if outcome == FAILED else level),
     }

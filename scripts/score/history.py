@@ -10,54 +10,62 @@ from scripts.score.shown import shown
 NAME = "verdicts.jsonl"  # in the folder of each run
 
 
-def look_of(scores: dict[str, dict]) -> str:
-    """Return a hash of what a verdict looked at: the records and their statistics, except times."""
-    seen = {
-        variant: [found["ids"], {m: rows for m, rows in found["statistics"].items() if not measures_time(m)}]
-        for variant, found in scores.items()
-    }
-    return canonical_sha256(seen)
+def looks_of(gates: list[dict], scores: dict[str, dict]) -> dict[str, str]:
+    """Return a hash of what each judged gate looked at: records, groups and statistics of its variants.
+
+    A time differs each time, so it is left out.
+    """
+    looks = {}
+    for gate in gates:
+        seen = []
+        for variant in (gate["variant"], gate["baseline"]):
+            if found := scores.get(variant):
+                rows = None if measures_time(gate["metric"]) else found["statistics"].get(gate["metric"])
+                seen.append([found["ids"], found["groups"], rows])
+        looks[gate["name"]] = canonical_sha256([gate["metric"], seen])[:16]
+    return looks
 
 
 def measures_time(metric: str) -> bool:
-    """Say whether a metric is a time or follows from one, so that it differs each time."""
+    """Say whether a metric is a time or follows from one."""
     return METRICS[metric].statistic in QUANTILES or METRICS[metric].setting == "price_per_hour"
 
 
 class History:
     """The verdicts on a run's results so far.
 
-    Each row has "date", "run", "dataset", "records", "verdict", "gates", "look" (`look_of`), "shipped", and
-    "values", those of the gates' metrics for what is shipped. A look at the same results is the same look.
+    Each row has "date", "run", "dataset", "records", "verdict", "gates" (`looks_of`), "shipped", and "values", those of
+    the gates' metrics for what is shipped. A look of a gate at the same statistics is the same look.
     """
 
     def __init__(self, path: Path, scores: dict[str, dict], dataset: str):
-        self.path, self.dataset, self.look, self.scores = path, dataset, look_of(scores), scores
+        self.path, self.dataset, self.scores = path, dataset, scores
         self.records = max((found["records"] for found in scores.values()), default=0)
         self.rows = list(read_jsonl(path)) if path.exists() else []
-        self.others = [row for row in self.rows if row["look"] != self.look]
 
-    def used_up(self, gates: dict[str, dict]) -> tuple[str, ...]:
-        """Return the gates with `looks` that have now been looked at more often on this dataset's test split."""
-        seen = [row for row in self.others if row["dataset"] == self.dataset]
-        counts = {name: 1 + sum(name in row["gates"] for row in seen) for name in gates}
-        return tuple(name for name, gate in gates.items() if 1 < gate["looks"] < counts[name])
+    def used_up(self, gates: list[dict]) -> tuple[str, ...]:
+        """Return the judged gates with `looks` that have now been looked at more often on this dataset's test split."""
+        seen = [row["gates"] for row in self.rows if row["dataset"] == self.dataset] + [looks_of(gates, self.scores)]
+        counts = {gate["name"]: len({row.get(gate["name"]) for row in seen} - {None}) for gate in gates}
+        return tuple(gate["name"] for gate in gates if 1 < gate["looks"] < counts[gate["name"]])
 
     def add(self, decided: dict) -> None:
-        """Write a verdict as the last row; of one look only the last verdict stays."""
-        before = next((row["date"] for row in self.rows if row["look"] == self.look), None)
+        """Write a verdict as the last row; of verdicts on the same statistics only the last stays."""
+        looks = looks_of(decided["gates"], self.scores)
+        same = [row for row in self.rows if row["gates"] == looks]
         row = {
-            "date": before or datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "date": same[0]["date"] if same else datetime.datetime.now(datetime.UTC).date().isoformat(),
             "run": decided["run"],
             "dataset": self.dataset,
             "records": self.records,
             "verdict": decided["verdict"],
-            "gates": sorted(gate["name"] for gate in decided["gates"]),
-            "look": self.look,
+            "gates": looks,
             "shipped": decided["shipped"],
             "values": {gate["metric"]: self.value(decided["shipped"], gate["metric"]) for gate in decided["gates"]},
         }
-        write_jsonl(self.path, [*self.others, row])
+        others = [row for row in self.rows if row not in same]
+        # It is no output of a rule, so it has no checksum.
+        write_jsonl(self.path, [*others, row], part=True)
 
     def value(self, variant: str, metric: str) -> float | None:
         """Return a metric's value."""

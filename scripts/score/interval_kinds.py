@@ -13,6 +13,7 @@ from scipy.special import bdtr, ndtri, stdtrit
 from scripts.score import counts
 
 LEVEL = 0.95
+LEAST_IN_TAIL = 5  # resamples
 
 Limits = tuple[float | None, float | None]
 
@@ -93,13 +94,25 @@ class Constant(Interval):
         return contaminated(self.value, self.units, self.least, self.most, level)
 
     def needed(self, threshold: float, level: float = LEVEL) -> int | None:
-        if self.value == threshold or not math.isfinite(self.least + self.most):
-            return None
-        end = self.most if threshold > self.value else self.least
-        if end == threshold:
-            return self.n
-        share = (threshold - self.value) / (end - self.value)  # of other values that reaches the threshold
-        return math.ceil(math.log((1 - level) / 2) / math.log(1 - share) * self.n / self.units)
+        return unseen_needed(self, self.units, threshold, level)
+
+
+def unseen_needed(found: Interval, units: int, threshold: float, level: float) -> int | None:
+    """Return the number of records from which `contaminated` limits exclude a threshold; None if none do."""
+    end = found.most if threshold > found.value else found.least
+    if (
+        threshold == found.value
+        or not math.isfinite(end)
+        or not 0 < (threshold - found.value) / (end - found.value) < 1
+    ):
+        return None
+    share = (threshold - found.value) / (end - found.value)  # of other values that reaches the threshold
+    return capped(math.log((1 - level) / 2) / math.log(1 - share) * found.n / units)
+
+
+def capped(records: float) -> int | None:
+    """Return a number of records as a whole number; None if it is too large to be of use."""
+    return math.ceil(records) if records < counts.MOST_RECORDS else None
 
 
 def contaminated(value: float, units: int, least: float, most: float, level: float) -> tuple[float, float]:
@@ -123,28 +136,41 @@ class Standard(Interval):
     unscaled: Callable[[float], float] = identity
 
     def own_limits(self, level: float) -> Limits:
-        center, tail = self.scale(self.value), (1 - level) / 2
-        if self.pivots is None:
-            reach = float(stdtrit(self.units - 1, 1 - tail)) * self.error
-            return self.unscaled(center - reach), self.unscaled(center + reach)
-        ends = []
-        for share in (1 - tail, tail):
-            pivot = float(self.pivots[round(share * (len(self.pivots) - 1))])
-            ends.append(self.unscaled(center - pivot * self.error) if math.isfinite(pivot) else None)
+        center = self.scale(self.value)
+        pivots = (self.pivot(level, is_upper=True), self.pivot(level, is_upper=False))
+        ends = [self.unscaled(center - each * self.error) if math.isfinite(each) else None for each in pivots]
         if None in ends and math.isfinite(self.least + self.most):
             bounds = contaminated(self.value, self.units, self.least, self.most, level)
             ends = [bound if end is None else end for end, bound in zip(ends, bounds, strict=True)]
         return tuple(ends)
 
+    def pivot(self, level: float, is_upper: bool) -> float:
+        """Return the upper or lower quantile of (mean - center) / error at a level.
+
+        Beyond what the resamples can tell it is at least as far out as Student's t.
+        """
+        tail = (1 - level) / 2
+        t = float(stdtrit(self.units - 1, 1 - tail if is_upper else tail))
+        if self.pivots is None:
+            return t
+        found = float(self.pivots[round((1 - tail if is_upper else tail) * (len(self.pivots) - 1))])
+        if tail * len(self.pivots) < LEAST_IN_TAIL:
+            return max(found, t) if is_upper else min(found, t)
+        return found
+
     def needed(self, threshold: float, level: float = LEVEL) -> int | None:
         distance = self.distance(threshold)
         if not distance:
             return None
+        # The limit that faces the threshold: the lower one if the value lies above it.
+        pivot = abs(self.pivot(level, is_upper=self.value > threshold))
+        if math.isinf(pivot):
+            return unseen_needed(self, self.units, threshold, level)
         units = 2.0
         for _ in range(50):
-            t = float(stdtrit(max(units - 1, 1), (1 + level) / 2))
+            t = max(float(stdtrit(max(units - 1, 1), (1 + level) / 2)), 0 if self.pivots is None else pivot)
             units = (units + max(2.0, self.units * ((t + float(ndtri(counts.POWER))) * self.error / distance) ** 2)) / 2
-        return math.ceil(math.ceil(units) * self.n / self.units)
+        return capped(math.ceil(units) * self.n / self.units)
 
     def distance(self, threshold: float) -> float | None:
         try:
@@ -154,7 +180,10 @@ class Standard(Interval):
         return distance if math.isfinite(distance) else None
 
     def smallest(self, threshold: float, is_above: bool, level: float = LEVEL) -> float | None:
-        reach = (float(stdtrit(self.units - 1, (1 + level) / 2)) + float(ndtri(counts.POWER))) * self.error
+        pivot = max(abs(self.pivot(level, is_upper=is_above)), float(stdtrit(self.units - 1, (1 + level) / 2)))
+        if math.isinf(pivot):
+            return None
+        reach = (pivot + float(ndtri(counts.POWER))) * self.error
         try:
             shown = self.unscaled(self.scale(threshold) + (reach if is_above else -reach))
         except ValueError:
@@ -186,7 +215,7 @@ class Proportion(Interval):
         if not 0 < threshold < 1 or self.value == threshold:
             return None
         found = counts.records_for(threshold, self.value, level)
-        return found and math.ceil(found * self.n / self.size(level))
+        return found and capped(found * self.n / self.size(level))
 
     def smallest(self, threshold: float, is_above: bool, level: float = LEVEL) -> float | None:
         return counts.detectable(threshold, int(self.size(level)), is_above, level) if 0 < threshold < 1 else None
@@ -223,13 +252,10 @@ class Paired(Interval):
     lost: int = 0
 
     def own_limits(self, level: float) -> Limits:
-        return counts.tango(self.gained, self.lost, self.n, level)
-
-    def side(self, threshold: float, level: float = LEVEL) -> int:
-        if threshold != 0:
-            return super().side(threshold, level)
+        low, high = counts.tango(self.gained, self.lost, self.n, level)
+        # Whether the interval contains 0 is the exact test's to say.
         is_shown = counts.mcnemar(self.gained, self.lost) <= 1 - level
-        return ((self.gained > self.lost) - (self.gained < self.lost)) if is_shown else 0
+        return (low, high) if is_shown else (min(low, 0.0), max(high, 0.0))
 
     def needed(self, threshold: float, level: float = LEVEL) -> int | None:
         distance, differing = abs(self.value - threshold), (self.gained + self.lost) / self.n
@@ -239,12 +265,15 @@ class Paired(Interval):
         spread += float(ndtri(counts.POWER)) * math.sqrt(max(differing - self.value**2, 0))
         plain = (spread / distance) ** 2
         # With the correction for continuity (Fleiss 1981), because the exact test has whole numbers.
-        return math.ceil(plain / 4 * (1 + math.sqrt(1 + 4 / (plain * distance))) ** 2)
+        return capped(plain / 4 * (1 + math.sqrt(1 + 4 / (plain * distance))) ** 2)
 
     def smallest(self, threshold: float, is_above: bool, level: float = LEVEL) -> float | None:
-        differing = (self.gained + self.lost) / self.n
-        reach = (self.z(level) + float(ndtri(counts.POWER))) * math.sqrt(differing / self.n)
-        return reach if 0 < reach <= 1 else None
+        if threshold != 0:
+            differing = (self.gained + self.lost) / self.n
+            reach = (self.z(level) + float(ndtri(counts.POWER))) * math.sqrt(differing / self.n)
+            return reach if 0 < reach <= 1 else None
+        opposite = (self.lost if is_above else self.gained) / self.n
+        return counts.paired_detectable(self.n, opposite, level)
 
     @staticmethod
     def z(level: float) -> float:

@@ -39,6 +39,7 @@ MOST_RESAMPLED = 2000  # with more records the studentized bootstrap equals Stud
 LEAST_RESAMPLED = 8  # with fewer, its tails are too uncertain
 LOGARITHMIC = ("exp_ratio", "variation")
 RESAMPLED = ("mean", "ratio", *LOGARITHMIC)
+RATIOS = ("ratio", "exp_ratio")  # a record whose denominator is 0 tells nothing
 
 
 def interval(
@@ -55,7 +56,7 @@ def interval(
     None per record (a record without a group is one of its own); `bounded` says that values are in [0, 1]. Without
     `resamples` Student's t takes the bootstrap's place.
     """
-    kept = [index for index, row in enumerate(rows) if row is not None]
+    kept = [index for index, row in enumerate(rows) if row is not None and (statistic not in RATIOS or row[1])]
     if not kept:
         return None
     table = np.array([rows[index] for index in kept], dtype=float)
@@ -114,7 +115,7 @@ def difference(
     reach = None if relative else most(statistic, bounded)
     bounds = {"least": -reach, "most": reach} if reach else {}
     facts = {"n": len(kept), "groups": None if members is None else int(members.max()) + 1, **bounds}
-    if statistic == "yes_no" and not relative and members is None and all(map(is_binary, tables)):
+    if statistic == "yes_no" and not relative and members is None and len(kept) > 1 and all(map(is_binary, tables)):
         turned = tables[0][:, 0] - tables[1][:, 0]
         return Paired(value, **facts, gained=int((turned > 0).sum()), lost=int((turned < 0).sum()))
 
@@ -166,15 +167,15 @@ def point(statistic: str, table: np.ndarray) -> float:
 def pseudo_values(parts: tuple[np.ndarray, np.ndarray], function, scale: Callable = identity) -> np.ndarray:
     """Return the jackknife's pseudo-values of each unit less their mean (Miller 1974, Biometrika 61(1)), [units].
 
-    `function(sums, records)` gives the value for each row of sums. Units without which it is undefined are left out.
+    `function(sums, records)` gives the value for each row of sums. They are nan if it is not defined without a unit.
     """
     sums, sizes = parts
     without = function(sums.sum(axis=0) - sums, sizes.sum() - sizes)
     if scale is math.log:
         with np.errstate(divide="ignore", invalid="ignore"):
             without = np.log(without)
-    without = without[np.isfinite(without)]
-    return (len(without) - 1) * (without.mean() - without) if len(without) else without
+    without = np.where(np.isfinite(without), without, np.nan)
+    return (len(without) - 1) * (without.mean() - without)
 
 
 def standard(
@@ -188,6 +189,8 @@ def standard(
 ) -> Interval:
     """Return the interval of a value with these pseudo-values."""
     units = len(pseudo)
+    if not pseudo.size or np.isnan(pseudo).any():
+        return Interval(value, **facts)
     spread = float(pseudo.std(ddof=1)) if units > 1 else 0.0
     error = spread / math.sqrt(units) if units else 0.0
     if units < 2 or error <= 1e-9 * max(abs(value), 1e-3):

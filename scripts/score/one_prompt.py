@@ -11,6 +11,7 @@ from scripts.common.plain_text import visible
 from scripts.score.columns import MAIN
 from scripts.score.entity_rows import EntityRow, asked_text, entity_row
 from scripts.score.metrics import METRICS
+from scripts.score.shown import in_a_sentence
 
 LONGEST = 240  # characters of a prompt or an answer
 
@@ -72,9 +73,9 @@ def one_prompt(folder: Path, variants: list[str], shipped: str) -> tuple[str, Ta
     if identity is None:
         return None
     what = "text" if scores["answer_kind"] == "entities" else "prompt"
-    median = f"of median difference in {METRICS[metric].title}, {shipped} against base"
+    median = f"of median difference in {in_a_sentence(METRICS[metric].title)}, {shipped} against base"
     if not compared:
-        median = f"of median {METRICS[metric].title}"
+        median = f"of median {in_a_sentence(METRICS[metric].title)}"
     title = f"the test {what} {median}" if is_median else f"the first test {what}"
     table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
     table.add_column(no_wrap=True, min_width=9)

@@ -1,6 +1,7 @@
 """The verdict on a run: promote, hold or roll back, and one sentence that says what to do."""
 
 from scripts.score.gates import FAILED, NOT_MEASURABLE, PASSED, UNDECIDED, aim, described, gate_interval, judge_gates
+from scripts.score.history import History
 from scripts.score.intervals import FEW_UNITS
 from scripts.score.metrics import METRICS, has_quality_gate
 from scripts.score.shown import in_a_sentence, whole
@@ -21,13 +22,13 @@ def verdict(
     diverged: str | None = None,
     chosen: dict | None = None,
     group_by: str | None = None,
-    used_up: tuple[str, ...] = (),
+    history: History | None = None,
 ) -> dict:
     """Return a run's verdict; `shipped` in a gate means the shipped variant.
 
     Never promoted: a run with a stand-in as its base model; one without a gate on a quality metric of what it ships;
     one whose answers are mostly empty or the same text; one that its sweep did not choose (`chosen`); one with a gate
-    that was looked at more often than its `looks` allows (`used_up`). A training that diverged is rolled back.
+    that was looked at more often than its `looks` allows (`history`). A training that diverged is rolled back.
     """
     resolved = {
         name: {**gate, **{side: shipped if gate[side] == "shipped" else gate[side] for side in ("variant", "baseline")}}
@@ -35,6 +36,7 @@ def verdict(
     }
     found = {name: gate_interval(gate, scores, resamples, seed) for name, gate in resolved.items()}
     judged = judge_gates(resolved, found)
+    used_up = history.used_up(judged) if history else ()
     warnings, useless = answer_faults(shipped, scores)
     obstacles = [
         *([NOTE] if stand_in else []),

@@ -85,7 +85,8 @@ def gate_notes(gate: dict) -> list[str]:
     if gate["groups"] and gate["groups"] < FEW_GROUPS:
         notes.append(f"{gate['groups']} groups, fewer than {FEW_GROUPS}: the interval is rough.")
     if gate["level"] > LEVEL:
-        notes.append(f"As one of several looks or gates it fails only at a level of {100 * gate['level']:.4g} %.")
+        does = "passes or fails" if gate["looks"] > 1 else "fails"
+        notes.append(f"As one of several looks or gates it {does} only at a level of {100 * gate['level']:.4g} %.")
     return notes
 
 

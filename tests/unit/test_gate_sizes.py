@@ -2,12 +2,15 @@
 
 import pytest
 import yaml
+from scipy.special import stdtrit
 
 from scripts.config.gates import Gate
 from scripts.config.load import load_config
+from scripts.predict import predict_spans
 from scripts.score.counts import clopper_pearson
+from scripts.score.intervals import interval
 from scripts.score.metrics import METRICS
-from scripts.workflow.gate_sizes import gate_lines, most_exceptions, needs
+from scripts.workflow.gate_sizes import TIMED, gate_lines, most_exceptions, needs, student_t
 from tests.support.project import ROOT
 
 
@@ -26,6 +29,27 @@ from tests.support.project import ROOT
 def test_a_gate_says_what_it_needs(metric, comparison, threshold, records, said):
     gate = Gate(metric=metric, comparison=comparison, threshold=threshold)
     assert needs(gate, METRICS[metric], records) == said
+
+
+@pytest.mark.parametrize(
+    ("groups", "said"),
+    [
+        (4, "can't pass with 72 test records in 4 groups; it needs at least 5 groups"),
+        (18, "can't pass with 72 test records in 18 groups; it needs at least 81"),
+        (72, "passes with none of 72 test records wrong"),
+    ],
+)
+def test_records_of_few_groups_count_less(groups, said):
+    gate = Gate(metric="exact_match", comparison="above", threshold=0.95)
+    assert needs(gate, METRICS["exact_match"], 72, groups) == said
+    low, _ = interval("yes_no", [[1]] * 72, [str(index * groups // 72) for index in range(72)], True).limits()
+    assert (groups >= 5 and low > 0.95) == said.startswith("passes")
+
+
+def test_quantiles_and_the_timed_calls_are_those_that_the_steps_use():
+    assert TIMED == predict_spans.TIMED
+    for degrees in (4, 12, 100):
+        assert student_t(degrees, 0.025) == pytest.approx(float(stdtrit(degrees, 0.975)), rel=0.01)
 
 
 def test_the_exceptions_are_those_of_the_exact_interval():

@@ -69,7 +69,7 @@ def test_entities_are_shown_as_found_and_missed_and_an_answer_that_can_not_be_re
     gold = [[0, 9, "PERSON"], [19, 23, "CITY"]]
     row = text_row("Anna Berg moved to Oslo.", gold, [[0, 4, "PERSON"], [19, 23, "CITY"]])
     shown = " ".join(printed(tmp_path, {"merged": [row]}).split())
-    assert shown.startswith("the test text of median Strict entity F1 text Anna Berg moved to Oslo.")
+    assert shown.startswith("the test text of median strict entity F1 text Anna Berg moved to Oslo.")
     assert shown.endswith("merged ✘ PERSON Anna · CITY Oslo · missed: PERSON Anna Berg")
     rows = {"base": entity_answers(5, 2.0, written=True), "q8_0": entity_answers(5, 0.0, written=True)}
     shown = printed(tmp_path, rows)
@@ -91,7 +91,7 @@ def test_the_summary_of_two_runs_is_about_forty_lines_of_eighty_columns(tmp_path
     assert max(map(cell_len, lines)) <= 80
     assert len(lines) + len(after.splitlines()) <= 45
     assert "captions: the test prompt of median difference in chrF, q4_k_m against base" in lines
-    assert "pii: the test text of median Strict entity F1" in lines
+    assert "pii: the test text of median strict entity F1" in lines
     assert "python3 -m webbrowser" in after
     assert "chrF↑" in before
     assert not {"perplexity↓", "JSON↑"} & set(before.split())  # a metric without a value has no column

@@ -69,7 +69,7 @@ def test_leaderboard_and_summary_rank_entities_by_strict_f1_and_show_time_and_co
     assert classifier["parsed"] == classifier["bleu"] == classifier["perplexity"] == ""
     page = Page((results / "leaderboard.html").read_text(encoding="utf-8"))
     titles = [METRICS[metric].title for metric in ("cost_per_1000", "seconds_p50", "parsed", "token_f1_micro")]
-    assert [title for title in (*titles, "Ranked by entity F1, strict") if title not in page.text] == []
+    assert [title for title in (*titles, "Ranked by strict entity F1") if title not in page.text] == []
     assert "BLEU" not in page.text
     assert summary([str(results)]) == 0
     text = capsys.readouterr().out

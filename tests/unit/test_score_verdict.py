@@ -132,7 +132,6 @@ def test_a_run_that_says_nothing_half_the_time_or_mostly_one_thing_is_not_promot
         ({}, {}, "no gate is defined for this run"),
         (EASY, {"stand_in": True}, NOTE),
         (EASY, {"chosen": {"run": "football-r8", "metric": "chrf"}}, "the sweep chose football-r8 on the validation"),
-        (EASY, {"used_up": ("a",)}, "a was looked at more often than its 1 looks"),
     ],
 )
 def test_what_was_not_judged_on_what_it_ships_is_never_promoted(scores, gates, facts, why):
@@ -189,20 +188,17 @@ def test_with_one_record_nothing_is_promoted(scores):
     assert decided(EASY, {"q8_0": one})["face"] == "needs data"
 
 
-def test_looks_are_counted_in_a_file_that_stays_and_the_same_scores_are_one_look(scores, tmp_path):
+def test_looks_are_counted_in_a_file_that_stays_and_the_same_statistics_are_one_look(scores, tmp_path):
     path, gates = tmp_path / "a" / "verdicts.jsonl", {"a": gate(threshold=1, looks=2)}
-    entry = {"run": "a", "verdict": "hold", "shipped": "q8_0", "gates": [{"name": "a", "metric": "chrf"}]}
-    for other, used_up in (
-        (scores, ()),
-        (scores, ()),
-        ({"base": scores["base"]}, ()),
-        ({"bf16": scores["bf16"]}, ("a",)),
-    ):
+    shorter = {name: {**found, "metrics": {"chrf": found["metrics"]["chrf"]}} for name, found in scores.items()}
+    second, third = ({**scores, "q8_0": scores[name]} for name in ("bf16", "base"))
+    for other, faces in ((scores, "promote"), (shorter, "promote"), (second, "promote"), (third, "not judged")):
         history = History(path, other, "football")
-        assert history.used_up(gates) == used_up
-        history.add(entry)
-    rows = list(read_jsonl(path))
-    assert [row["values"]["chrf"] for row in rows] == [scores["q8_0"]["metrics"]["chrf"]["value"], None, None]
-    assert [row["run"] for row in earlier_verdicts(tmp_path, "a", "football")] == ["a", "a"]
+        found = decided(gates, other, history=history)
+        history.add(found)
+        assert found["face"] == faces
+    assert "a was looked at more often than its 2 looks" in found["reason"]
+    assert len(list(read_jsonl(path))) == 3
+    assert [row["run"] for row in earlier_verdicts(tmp_path, "a", "football")] == ["football", "football"]
     assert len(earlier_verdicts(tmp_path, "b", "football")) == 3
     assert earlier_verdicts(tmp_path, "a", "stories") == []

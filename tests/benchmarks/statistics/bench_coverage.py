@@ -116,6 +116,9 @@ def main() -> None:
         lines.append(line(f"mean, {cell}, groups ignored", grouped_mean(groups, size, trials, counted=False)))
         lines.append(line(f"mean, {cell}", grouped_mean(groups, size, trials)))
         lines += [line(f"share of {p}, {cell}", grouped_share(groups, size, p, trials)) for p in (0.5, 0.8, 0.97)]
+    for groups, size in ((6, 200), (13, 77)):
+        what = f"share of 0.98, {groups} groups of {size}, intraclass correlation 0.5"
+        lines.append(line(what, grouped_share(groups, size, 0.98, trials, 0.5)))
     header = ["intraclass correlation 0.3", "truth held, %", "interval above the truth, %", "mean width"]
     print_table("Groups", header, lines)
     lines = [line(f"{templates} templates", pii_f1(templates, trials)) for templates in (6, 13, 38)]

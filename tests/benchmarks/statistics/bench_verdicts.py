@@ -75,6 +75,10 @@ def power_of_needed(kind: str, trials: int, pilot: int = 200) -> tuple[int, floa
         needed = paired(kinds).needed(0.0)
         draws = (paired(rng.choice([1, -1, 0], size=needed, p=[0.15, 0.08, 0.77])) for rng in generators(trials))
         return needed, np.mean([found.side(0.0) == 1 for found in draws])
+    if kind == "rare repetition, below 0.1":
+        needed = interval("mean", rows([0.05] + [0.0] * 23), None, True, resamples=2000).needed(0.1)
+        draws = (interval("mean", rows(0.05 * (rng.random(needed) < 1 / 24)), None, True) for rng in generators(trials))
+        return needed, np.mean([found.side(0.1) == -1 for found in draws])
     first = np.array([1.0] * 97 + [9.0] * 3)  # 97 % of the answers take less than 5 s, wanted of 95 %
     needed = interval("p95", rows(first)).needed(5.0)
     draws = (interval("p95", rows(np.where(rng.random(needed) < 0.97, 1.0, 9.0))) for rng in generators(trials))
@@ -85,6 +89,7 @@ POWERS = (
     "mean 0.3 standard deviations above",
     "share of 0.85 above 0.8",
     "paired shares, 15 % gained and 8 % lost",
+    "rare repetition, below 0.1",
     "95th percentile below 5 s, which 97 % are",
 )
 
