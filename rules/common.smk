@@ -7,7 +7,7 @@ import os
 import re
 
 from scripts.config.runs import QUANTS, VARIANTS
-from scripts.config.variants import answer_variants, gguf_quants, shipped_variant, trained_by
+from scripts.config.variants import answer_variants, gguf_quants, trained_by
 from scripts.tasks import TASKS
 from scripts.workflow import input_files, settings
 from scripts.workflow.prepare import prepare, show_summary
@@ -142,11 +142,6 @@ def task_where(attribute):
     return found
 
 
-def is_shown_examples(wildcards):
-    """Return whether a strategy of the run shows examples of the training split."""
-    return any(strategy.shots for strategy in section("run", wildcards).strategies.values())
-
-
 def leaderboard(wildcards):
     """Return the settings of all runs that the leaderboard shows."""
     return settings.leaderboard(PREPARED)
@@ -156,7 +151,7 @@ base_manifest = path_of("<results>/models/{model}/manifest.json")
 merged_manifest = path_of("<results>/runs/{trained_by}/merged/manifest.json")
 images_of_run = branch(task_where("reads_images"), then=path_of("<results>/datasets/{dataset}/images/manifest.json"))
 mmproj_of_run = branch(task_where("reads_images"), then=path_of("<results>/runs/{trained_by}/gguf/mmproj.gguf"))
-shown_examples = branch(is_shown_examples, then=path_of("<results>/datasets/{dataset}/train.jsonl"))
+shown_examples = of("run", input_files.shown_examples)
 
 
 def scored_files(pattern):
@@ -181,13 +176,6 @@ def scored_gguf_files(wildcards):
     run = section("run", wildcards)
     quants = [quant for quant in gguf_quants(run) if quant in answer_variants(run)]
     return collect("<results>/runs/{trained_by}/gguf/{quant}.gguf", trained_by=TRAINED_BY[wildcards.run], quant=quants)
-
-
-def shipped_model(wildcards):
-    """Return the model in a run's bundle: a GGUF file, or the manifest of a token classifier."""
-    gguf = f"gguf/{shipped_variant(section('run', wildcards))}.gguf"
-    made = "merged/manifest.json" if task_where("classifies")(wildcards) else gguf
-    return f"<results>/runs/{TRAINED_BY[wildcards.run]}/{made}"
 
 
 def gpus_of_run(wildcards):

@@ -8,7 +8,7 @@ Makes: <results>/runs/{run}/bundle/; SHA256SUMS is written last.
 rule build_bundle:
     """Collect the files to deploy, from the model to its provenance, in one folder."""
     input:
-        model=shipped_model,
+        model=of("run", input_files.shipped_model),
         mmproj=mmproj_of_run,
         images=images_of_run,
         parity=branch(task_where("classifies"), then=[], otherwise="<results>/runs/{run}/parity.json"),

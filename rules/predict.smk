@@ -20,7 +20,7 @@ rule predict_with_transformers:
             evaluate("{variant} == 'adapter'"), then=path_of("<results>/runs/{trained_by}/adapter/manifest.json")
         ),
         test=path_of("<results>/datasets/{dataset}/test.jsonl"),
-        shown=shown_examples,
+        shown=of("run", input_files.shown_examples_of_test),
         images=images_of_run,
         prompt_sets=of("run", input_files.prompt_set_files),
     output:
@@ -63,7 +63,7 @@ use rule predict_with_transformers as predict_with_llama with:
         model=path_of("<results>/runs/{trained_by}/gguf/{variant}.gguf"),
         mmproj=mmproj_of_run,
         test=path_of("<results>/datasets/{dataset}/test.jsonl"),
-        shown=shown_examples,
+        shown=of("run", input_files.shown_examples_of_test),
         images=images_of_run,
         prompt_sets=of("run", input_files.prompt_set_files),
     log:

@@ -1,21 +1,25 @@
 """Find settings that conflict: within a section (its `conflicts`) and between sections."""
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from pydantic import BaseModel
 
-from scripts.common.errors import UserError
-from scripts.common.language import language_of
 from scripts.config.comparisons import compares_strategies, sweep_of
 from scripts.config.datasets import Dataset
 from scripts.config.faults import closest
-from scripts.config.gates import Gate
+from scripts.config.metric_checks import (
+    gate_conflicts,
+    gated_runs,
+    known_metrics,
+    metric_fault,
+    own_metrics_conflicts,
+    select_conflicts,
+)
 from scripts.config.runs import Run
 from scripts.config.types import Section
 from scripts.config.variants import answer_variants, made_variants, shipped_variant
-from scripts.score.metrics import METRICS, RENAMED, Metric, located, metrics_from
+from scripts.score.metrics import Metric
 from scripts.tasks import TASKS
 
 
@@ -109,16 +113,10 @@ def sweep_conflicts(name: str, run: Run, config: Any) -> Iterator[tuple[str, str
     dataset, is_swept = config.datasets.get(run.dataset), sweep_of(config, name) is not None
     if is_swept and dataset is not None and not has_validation(dataset):
         yield "sweep", f"one of its runs is chosen on the validation split, {lacking(run)}"
-    if run.select is None:
-        return
-    if not is_swept:
+    if is_swept:
+        yield from select_conflicts(run, dataset)
+    elif run.select is not None:
         yield "select", "has no effect without a sweep of several runs: delete the key"
-    elif run.score.metrics is not None and run.select not in run.score.metrics:
-        yield "select", f"'{run.select}' is not among score.metrics"
-    elif fault := metric_fault(run.select, run, dataset):
-        yield "select", f"the run {fault}"
-    elif run.select in known_metrics(run) and known_metrics(run)[run.select].direction == "neither":
-        yield "select", f"'{run.select}' has no better direction, so it can't choose: name another metric"
 
 
 def variant_conflicts(run: Run) -> Iterator[tuple[str, str]]:
@@ -165,61 +163,6 @@ def redaction_conflicts(config: Any) -> Iterator[Conflict]:
             yield Conflict(place, f"the task of '{dataset.redact.run}' is '{run.task}', not 'token_classification'")
 
 
-def gated_runs(gate: Gate, config: Any) -> dict[str, Run]:
-    """Return the runs that a gate applies to."""
-    return {name: run for name, run in config.runs.items() if gate.runs is None or name in gate.runs}
-
-
-def gate_conflicts(gate: Gate, runs: dict[str, Run], config: Any) -> Iterator[tuple[str, str]]:
-    """Yield conflicts between a gate and the runs that it applies to."""
-    for name, run in runs.items():
-        made = [*answer_variants(run), "shipped"]
-        for key in ("variant", "baseline"):
-            variant = getattr(gate, key)
-            if variant is not None and variant not in made:
-                yield key, f"run '{name}' scores no '{variant}'; it scores {', '.join(made)}"
-        if run.score.metrics is not None and gate.metric not in run.score.metrics:
-            yield "metric", f"'{gate.metric}' is not among score.metrics of run '{name}'"
-        if fault := metric_fault(gate.metric, run, config.datasets.get(run.dataset)):
-            yield "metric", f"run '{name}' {fault}"
-            continue
-        entry = known_metrics(run).get(gate.metric)
-        if entry and entry.is_share and gate.baseline is None and not 0 <= gate.threshold <= 1:
-            yield "threshold", f"'{gate.metric}' is a share between 0 and 1: write 0.9 for 90 %"
-
-
-def metric_fault(metric: str, run: Run, dataset: Dataset | None) -> str | None:
-    """Return why a run can't have a value for a metric, or None if it can."""
-    known = known_metrics(run)
-    if metric not in known:
-        if known is METRICS and run.score.metrics_from is not None:
-            return None  # own_metrics_conflicts reports errors in that file
-        if metric in RENAMED:
-            return f"has no metric '{metric}' any more: use '{RENAMED[metric]}'"
-        return f"has no metric '{metric}'{closest(metric, known)}"
-    entry = known[metric]
-    if TASKS[run.task].classifies and not entry.classifier:
-        others = ", ".join(name for name, other in known.items() if other.classifier)
-        return f"classifies tokens, so it has no '{metric}'; it has {others}"
-    if entry.spans and dataset is not None and dataset.format != "spans":
-        return f"has no '{metric}': its dataset has no spans"
-    if entry.setting and getattr(run.score, entry.setting) in (None, []):
-        return f"has no '{metric}' without score.{entry.setting}"
-    language = run.score.language or (dataset.language if dataset else None)
-    if entry.language and language is not None and language_of(language) != entry.language:
-        return f"has no '{metric}', a measure of '{entry.language}': its language is '{language}'"
-    return None
-
-
-def known_metrics(run: Run) -> dict[str, Metric]:
-    """Return the metrics of a run: those of the workflow and of `score.metrics_from`."""
-    if run.score.metrics_from is None:
-        return METRICS
-    with suppress(UserError):  # own_metrics_conflicts reports errors in the file
-        return METRICS | metrics_from(run.score.metrics_from)
-    return METRICS
-
-
 def same_names_conflicts(runs: dict[str, Run]) -> Iterator[Conflict]:
     """Yield metrics that two runs define differently: the leaderboard shows metrics of one name in one column."""
     first: dict[str, tuple[str, Metric]] = {}
@@ -229,16 +172,3 @@ def same_names_conflicts(runs: dict[str, Run]) -> Iterator[Conflict]:
             if known != entry:
                 message = f"the metric '{metric}' has another definition in '{path}': rename one of them"
                 yield Conflict(("runs", name, "score.metrics_from"), message)
-
-
-def own_metrics_conflicts(path: str) -> Iterator[tuple[str, str]]:
-    """Yield errors in a run's file of metrics; `missing_files` reports a missing file."""
-    if not located(path).exists():
-        return
-    try:
-        twice = [name for name in metrics_from(path) if name in METRICS]
-    except UserError as error:
-        yield "score.metrics_from", str(error)
-    else:
-        if twice:
-            yield "score.metrics_from", f"'{path}' defines '{twice[0]}', which is a metric of the workflow: rename it"

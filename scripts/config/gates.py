@@ -5,8 +5,9 @@ from typing import Literal
 
 from pydantic import Field
 
+from scripts.config.metric_name import MetricName
 from scripts.config.runs import VARIANTS
-from scripts.config.types import MetricName, Name, Number, Section
+from scripts.config.types import Name, Number, Section
 
 Variant = Literal[(*VARIANTS, "shipped")]
 

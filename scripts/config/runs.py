@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from scripts.config.types import FilePath, LanguageTag, MetricName, Name, Number, Pattern, Section, Text, UserTemplate
+from scripts.config.metric_name import MetricName
+from scripts.config.types import FilePath, LanguageTag, Name, Number, Pattern, Section, Text, UserTemplate
 from scripts.deploy.modelfile_text import modelfile_fault, with_plain_spaces
 from scripts.tasks import TASKS
 

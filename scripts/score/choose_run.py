@@ -4,7 +4,7 @@
         --settings '{"runs": {"captions-r16": {"variant": "q8_0", "trained_by": "captions-r16"}, ...}, "select": null}'
 
 `runs` has the shipped variant of each run and the run that trained its model (null: none did), `select` the metric that
-decides; null: the first ranking metric of this kind of answers that has a value.
+decides; null: the metric that ranks the leaderboard (see `deciding_metric`).
 """
 
 import sys
@@ -20,12 +20,18 @@ from scripts.score.read_scores import read_scores
 from scripts.train.diverged import diverged_note
 
 
-def deciding_metric(sweep: str, scores: list[dict], select: str | None) -> str:
-    """Return the metric that decides. Raises UserError if no run has a value of it on the validation split."""
+def deciding_metric(sweep: str, scores: list[dict], select: str | None, diverged: list[str | None]) -> str:
+    """Return the metric that decides: `select`, else a ranking metric of this kind of answers.
+
+    It is the first that all runs have whose training did not diverge, else the first that any of them has. Raises
+    UserError if no run has a value on the validation split.
+    """
     wanted = (select,) if select else RANKED_BY[kind_of(scores)]
-    for metric in wanted:
-        if any(found["metrics"].get(metric) for found in scores):
-            return metric
+    sound = [found for found, note in zip(scores, diverged, strict=True) if not note] or scores
+    for is_had_by, runs in ((all, sound), (any, sound), (any, scores)):
+        for metric in wanted:
+            if is_had_by(found["metrics"].get(metric) for found in runs):
+                return metric
     reason = scores[0]["reasons"].get(wanted[0], "it was not scored")
     raise UserError(
         f"no run of the sweep '{sweep}' has a value of {' or '.join(wanted)} on the validation split ({reason})",
@@ -44,7 +50,7 @@ def choice(sweep: str, scores: list[dict], select: str | None, diverged: list[st
 
     `diverged` has a note for each run whose training diverged, which is chosen only if all did: it is rolled back.
     """
-    metric = deciding_metric(sweep, scores, select)
+    metric = deciding_metric(sweep, scores, select, diverged)
     runs = [
         {
             "run": found["run"],

@@ -8,6 +8,8 @@ RANKED_BY = {
     "exact": ("character_error_rate", "exact_match", "perplexity_per_character", "chrf"),
     "text": ("perplexity_per_character", "chrf", "rouge_l"),
 }
+# If a run asks for one of these, its answers are `exact`.
+EXACT = ("exact_match", "normalised_match", "character_error_rate")
 MAIN = {"entities": "entity_f1", "exact": "character_error_rate", "text": "chrf"}  # shown for single answers
 
 

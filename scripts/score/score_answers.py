@@ -12,6 +12,7 @@ from scripts.common.cli import Progress, step_main, step_parser
 from scripts.common.files import write_jsonl, write_text
 from scripts.common.records import images_of
 from scripts.score.by_label import label_table
+from scripts.score.columns import EXACT
 from scripts.score.entity_errors import entity_errors, error_counts
 from scripts.score.entity_tables import class_table, confusion, untested_classes
 from scripts.score.interval_kinds import LEVEL
@@ -22,8 +23,6 @@ from scripts.score.scoring_input import ScoringInput, read_answers, read_likelih
 from scripts.score.similarity import signatures
 from scripts.score.style import reference_facts
 from scripts.score.worst import mismatches, worst_answers
-
-EXACT = ("exact_match", "normalised_match", "character_error_rate")
 
 
 def answer_kind(data: ScoringInput, asked: list[str] | None) -> str:

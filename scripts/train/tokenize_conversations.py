@@ -23,6 +23,7 @@ from scripts.common.records import SPLITS, Record, images_of
 from scripts.common.vision import VisionTokenizer, vision_tokenizer
 from scripts.tasks import task_of
 
+RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
 PREVIEWS = 5
 NAMED = 20  # records listed per problem
 LONGEST = 160  # pixels of a thumbnail's longer side

@@ -45,6 +45,7 @@ from scripts.train.tokenize_conversations import (
     write_arrow,
 )
 
+RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
 COLUMNS = {
     "id": pyarrow.string(),
     **dict.fromkeys(("window", "start"), pyarrow.int32()),

@@ -10,6 +10,7 @@ from scripts.config.variants import shipped_variant, trained_by
 from scripts.deploy.read_files import FOLDERS, files_below, read_paths
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
+from scripts.tasks import TASKS
 from scripts.workflow.prepare import Prepared
 
 
@@ -80,6 +81,27 @@ def prompt_set_options(prepared: Prepared, run: str) -> list[str]:
     """Return the options for a run's prompt sets."""
     sets = prompt_sets(prepared, run)
     return [word for name, file in sets.items() for word in ("--prompt-set", f"{name}={file}")]
+
+
+def shown_examples(prepared: Prepared, run: str) -> str | list:
+    """Return the training split, if any strategy of the run shows examples of it."""
+    section = prepared.config.runs[run]
+    shots = any(strategy.shots for strategy in section.strategies.values())
+    return f"<results>/datasets/{section.dataset}/train.jsonl" if shots else []
+
+
+def shown_examples_of_test(prepared: Prepared, run: str) -> str | list:
+    """Return the training split, if the strategy in which the test split is asked shows examples of it."""
+    section = prepared.config.runs[run]
+    has_shots = section.strategy is not None and section.strategies[section.strategy].shots
+    return shown_examples(prepared, run) if has_shots else []
+
+
+def shipped_model(prepared: Prepared, run: str) -> str:
+    """Return the model in a run's bundle: a GGUF file, or the manifest of a token classifier."""
+    section, makers = prepared.config.runs[run], trained_by(prepared.config.runs)
+    made = "merged/manifest.json" if TASKS[section.task].classifies else f"gguf/{shipped_variant(section)}.gguf"
+    return f"<results>/runs/{makers[run]}/{made}"
 
 
 def validation_result(prepared: Prepared, run: str, kind: str) -> str:

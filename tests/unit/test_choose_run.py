@@ -77,7 +77,7 @@ def test_a_run_without_a_value_is_not_chosen_and_a_metric_that_no_run_has_is_one
     scores["metrics"]["perplexity_per_character"] = None
     scores["reasons"]["perplexity_per_character"] = "undefined"
     write_rows(path, [scores])
-    found = chosen(results)
+    found = chosen(results, "perplexity_per_character")
     assert (found["chosen"], found["runs"][0]["value"], found["runs"][0]["reason"]) == ("cards-r8", None, "undefined")
     chosen(results, "cost_per_1000", status=1)
     assert (
@@ -88,10 +88,29 @@ def test_a_run_without_a_value_is_not_chosen_and_a_metric_that_no_run_has_is_one
     assert best([None, 2.0, 1.0, 1.0], "perplexity") == 2
 
 
+LOST = {"diverged": {"step": 9, "kept_step": 5, "reason": "its loss is no longer finite"}}
+
+
+def without(results, run, *metrics):
+    """Take values of metrics from a run's scores."""
+    path = results / f"runs/{run}/validation/scores/bf16.json"
+    scores = read_json(path)
+    scores["metrics"].update(dict.fromkeys(metrics))
+    write_rows(path, [scores])
+
+
+def test_without_select_the_first_ranking_metric_decides_that_all_runs_have_that_did_not_diverge(results):
+    without(results, "cards-r16", "perplexity_per_character")
+    assert chosen(results)["metric"] == "chrf"
+    write_rows(results / "runs/cards-r16/training.json", [LOST])
+    assert chosen(results)["metric"] == "perplexity_per_character"
+    without(results, "cards-r4", "perplexity_per_character", "chrf", "rouge_l")
+    assert (chosen(results)["metric"], chosen(results)["chosen"]) == ("perplexity_per_character", "cards-r8")
+
+
 def test_a_training_that_diverged_is_not_chosen_unless_all_did(results):
-    lost = {"diverged": {"step": 9, "kept_step": 5, "reason": "its loss is no longer finite"}}
     for run, other in (("cards-r4", "cards-r8"), ("cards-r8", "cards-r16"), ("cards-r16", "cards-r4")):
-        write_rows(results / "runs" / run / "training.json", [lost])
+        write_rows(results / "runs" / run / "training.json", [LOST])
         found = chosen(results)
         assert found["chosen"] == other
         assert "the training diverged at step 9" in {row["run"]: row["diverged"] for row in found["runs"]}[run]

@@ -13,7 +13,7 @@ STAGES = ("dataset", "model", "train", "gguf", "predict", "score", "deploy")
 # What else may be imported, by the importing module (or its folder) and the imported one.
 EXCEPTIONS = {
     # What the configuration checks settings against.
-    ("config", "score/metrics"), ("config", "model/chat_templates"),
+    ("config", "score/metrics"), ("config", "score/columns"), ("config", "model/chat_templates"),
     ("config", "deploy/modelfile_text"), ("config", "dataset/layouts"),
     # All that knows of GGUF files is in scripts/gguf: a base model may be one.
     ("model/dequantize_gguf", "gguf"), ("model/fetch_gguf_package", "gguf"),
