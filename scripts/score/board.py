@@ -23,7 +23,7 @@ def marked_metrics(gates: list[dict], ranking: str | None) -> list[str]:
     return list(dict.fromkeys(gate["metric"] for gate in gates)) or ([ranking] if ranking else [])
 
 
-def cell(metric: str, scores: dict, base: dict | None) -> dict:
+def cell(metric: str, scores: dict, base: dict | None, resamples: int = RESAMPLES) -> dict:
     """Return the table cell of a metric: value, interval, difference from the scores `base` (None: not compared).
 
     `interval` is the difference's interval, for `mark`, and `meaning` what `mark` says of it.
@@ -31,7 +31,7 @@ def cell(metric: str, scores: dict, base: dict | None) -> dict:
     value = scores["metrics"].get(metric)
     if value is None:
         return {"value": None, "reason": scores["reasons"].get(metric, "")}
-    found = metric_difference(scores, base, metric, RESAMPLES, SEED) if base else None
+    found = metric_difference(scores, base, metric, resamples, SEED) if base else None
     return {**value, "metric": metric, "against": found and found.row(), "interval": found, "meaning": None}
 
 
@@ -62,21 +62,18 @@ def shown_to_differ(differences: list[Interval]) -> list[bool]:
     return [place in shown for place in range(len(differences))]
 
 
-def mark_best(metric: str, rows: list[dict]) -> None:
-    """Mark the best cells of the ranking metric, and those not distinguishable from them; none if all are equal."""
-    side = METRICS[metric].direction
-    values = {row["cells"][metric]["value"] for row in rows}
-    if len(values) < 2:
-        return
-    top = min(values) if side == "lower" else max(values)
-    best = next(row for row in rows if row["cells"][metric]["value"] == top)
-    others = [row for row in rows if row["cells"][metric]["value"] != top]
-    found = [metric_difference(row["scores"], best["scores"], metric, RESAMPLES, SEED) for row in others]
+def as_good_as_best(metric: str, rows: list[dict]) -> list[bool]:
+    """Return which rows have the best value of a metric or can't be told from it; none if all are equal."""
+    values = [row["cells"][metric]["value"] for row in rows]
+    if len(set(values)) < 2:
+        return [False] * len(rows)
+    top = min(values) if METRICS[metric].direction == "lower" else max(values)
+    best = rows[values.index(top)]["scores"]
+    others = [row["scores"] for row, value in zip(rows, values, strict=True) if value != top]
+    found = [metric_difference(scores, best, metric, RESAMPLES, SEED) for scores in others]
     differing = iter(shown_to_differ([one for one in found if one]))
-    for row, one in zip(others, found, strict=True):
-        row["cells"][metric]["as_good"] = not (one and next(differing))
-    for row in rows:
-        row["cells"][metric]["best"] = row["cells"][metric]["value"] == top
+    told = iter([bool(one) and next(differing) for one in found])
+    return [value == top or not next(told) for value in values]
 
 
 def ranked(rows: list[dict]) -> list[dict]:
@@ -85,19 +82,23 @@ def ranked(rows: list[dict]) -> list[dict]:
     Equal rows share a rank, and `tied` rows are not distinguishable from the best.
     """
     bases = {row["run"]: row["scores"] for row in rows if row["variant"] == "base"}
+    metric = ranking_metric(rows)
+    marked = marked_metrics([gate for row in rows for gate in row["verdict"]["gates"]], metric)
     for row in rows:
         base = None if row["variant"] == "base" else bases.get(row["run"])
-        row["cells"] = {metric: cell(metric, row["scores"], base) for metric in METRICS}
-    metric = ranking_metric(rows)
+        # Many runs have many differences, and only the marked ones decide anything: the others are by Student's t.
+        row["cells"] = {name: cell(name, row["scores"], base, RESAMPLES * (name in marked)) for name in METRICS}
     if metric is None:
         return [{**row, "rank": None, "tied": False} for row in rows]
-    mark_best(metric, rows)
     sign = 1 if METRICS[metric].direction == "lower" else -1
     order = sorted(rows, key=lambda row: sign * row["cells"][metric]["value"])
     values = [row["cells"][metric]["value"] for row in order]
+    tied = as_good_as_best(metric, order)
+    for row, value, is_tied in zip(order, values, tied, strict=True):
+        row["cells"][metric] |= {"best": is_tied and value == values[0], "as_good": is_tied and value != values[0]}
     return [
-        {**row, "rank": values.index(value) + 1, "tied": bool(row["cells"][metric].get("as_good"))}
-        for row, value in zip(order, values, strict=True)
+        {**row, "rank": values.index(value) + 1, "tied": is_tied and value != values[0]}
+        for row, value, is_tied in zip(order, values, tied, strict=True)
     ]
 
 

@@ -133,6 +133,7 @@ def judge_gate(
 ) -> dict:
     """Return one gate's entry; it passes at the confidence `level`, and fails at the level `failing`."""
     entry = {"name": name, **{key: gate[key] for key in KEYS}, "looks": gate["looks"], "level": round(failing, 6)}
+    entry["passes_at"] = round(level, 6)
     if isinstance(found, str):
         line = f"{METRICS[gate['metric']].title} can't be measured: {found}"
         empty = dict.fromkeys(("value", "low", "high", "groups", "passed", "needed", "smallest"))

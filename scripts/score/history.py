@@ -34,8 +34,8 @@ def measures_time(metric: str) -> bool:
 class History:
     """The verdicts on a run's results so far.
 
-    Each row has "date", "run", "dataset", "records", "verdict", "gates" (`looks_of`), "shipped", and "values", those of
-    the gates' metrics for what is shipped. A look of a gate at the same statistics is the same look.
+    Each row has "date" (ISO 8601, UTC), "run", "dataset", "records", "verdict", "gates" (`looks_of`), "shipped", and
+    "values", those of the gates' metrics for what is shipped. A look of a gate at the same statistics is the same look.
     """
 
     def __init__(self, path: Path, scores: dict[str, dict], dataset: str):
@@ -50,11 +50,11 @@ class History:
         return tuple(gate["name"] for gate in gates if 1 < gate["looks"] < counts[gate["name"]])
 
     def add(self, decided: dict) -> None:
-        """Write a verdict as the last row; of verdicts on the same statistics only the last stays."""
-        looks = looks_of(decided["gates"], self.scores)
-        same = [row for row in self.rows if row["gates"] == looks]
+        """Write a verdict as the last row; the same verdict on the same statistics is one row."""
+        looks, word = looks_of(decided["gates"], self.scores), decided["verdict"]
+        same = [row for row in self.rows if (row["gates"], row["verdict"]) == (looks, word)]
         row = {
-            "date": same[0]["date"] if same else datetime.datetime.now(datetime.UTC).date().isoformat(),
+            "date": same[0]["date"] if same else datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "run": decided["run"],
             "dataset": self.dataset,
             "records": self.records,
@@ -86,11 +86,14 @@ def since_last(path: Path) -> str | None:
         texts = [shown(metric, row["values"][metric]) for row in (before, now)]
         if texts[0] != texts[1]:
             lines.append(f"{METRICS[metric].title} {texts[0]} → {texts[1]}")
-    return f"Since {before['date']}: {'; '.join(lines) or 'no metric of the gates changed'}."
+    return f"Since {before['date'][:10]}: {'; '.join(lines) or 'no metric of the gates changed'}."
 
 
 def earlier_verdicts(runs: Path, run: str, dataset: str) -> list[dict]:
-    """Return the verdicts on a dataset's test split before the last one on a run, of all runs in a folder."""
+    """Return the verdicts on a dataset's test split that were made before the last one on a run, of all runs."""
     rows = {path.parent.name: list(read_jsonl(path)) for path in sorted(runs.glob(f"*/{NAME}"))}
-    earlier = [row for name, found in rows.items() for row in (found[:-1] if name == run else found)]
+    last = rows.pop(run, [])[-1:]
+    earlier = [row for found in rows.values() for row in found if not last or row["date"] < last[0]["date"]]
+    own = runs / run / NAME
+    earlier += list(read_jsonl(own))[:-1] if own.exists() else []
     return sorted((row for row in earlier if row["dataset"] == dataset), key=lambda row: row["date"])

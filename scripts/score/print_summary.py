@@ -80,7 +80,7 @@ def print_summary(results: Path, console: Console, recipe: str | None = None) ->
         colour = COLOURS[verdict["verdict"]]
         reason = f"{verdict['verdict']}[/]: {escape(verdict['advice'])}"
         console.print(f"\n[bold]{escape(run)}[/] [{colour}]{reason}")
-        for warning in (w for w in verdict["warnings"] if w not in verdict["reason"]):
+        for warning in (w for w in verdict["warnings"] if w not in verdict["advice"]):
             console.print(f"[red]{escape(warning)}[/]")
         if rows[0]["method"] == "prompt":
             console.print("[dim]nothing is shipped: method prompt[/]")

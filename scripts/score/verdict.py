@@ -54,7 +54,7 @@ def verdict(
     elif obstacles:
         why = "; ".join([*obstacles[: int(stand_in)], why])
     word = face if face in (PROMOTE, ROLLBACK) else "hold"
-    counts = [entry["groups"] for entry in judged if entry["groups"]]
+    groups = scores[shipped]["groups"] if shipped in scores else None
     return {
         "run": run,
         "verdict": word,
@@ -65,7 +65,7 @@ def verdict(
         "stand_in": stand_in,
         "diverged": diverged,
         "chosen": chosen,
-        "groups": {"by": group_by, "count": min(counts)} if group_by and counts else None,
+        "groups": {"by": group_by, "count": len(set(groups))} if group_by and groups else None,
         "warnings": warnings,
         "gates": judged,
     }
@@ -94,7 +94,7 @@ def advice(face: str, why: str, gates: list[dict], shipped: str) -> str:
     if face == PROMOTE:
         return f"Ship {shipped}: {why}."
     if face == NOT_JUDGED:
-        return f"Don't ship this: {why}." if gates else "Say in `gates` what the model must reach: no gate is defined."
+        return f"Don't ship this: {why}." + ("" if gates else " Say in `gates` what the model must reach.")
     outcome = {ROLLBACK: FAILED, FAILING: FAILED}.get(face, UNDECIDED)
     named = [gate for gate in gates if gate["outcome"] == outcome]
     if face == ROLLBACK:

@@ -12,7 +12,7 @@ from pathlib import Path
 from scripts.common.cli import step_main, step_parser
 from scripts.common.files import read_json, write_text
 from scripts.common.html import write_page
-from scripts.score.board import boards, csv_columns, csv_row, display
+from scripts.score.board import as_good_as_best, boards, csv_columns, csv_row, display
 from scripts.score.choices import choice_table
 from scripts.score.metrics import METRICS
 from scripts.score.pictures import whiskers
@@ -43,14 +43,16 @@ def short_table(board: dict) -> dict:
     rows = [row for row in board["rows"] if row["variant"] == row["verdict"]["shipped"]]
     gated = [gate["metric"] for row in rows for gate in row["verdict"]["gates"]]
     metrics = [metric for metric in dict.fromkeys([board["ranked_by"], *gated]) if metric]
+    # Which rows can't be told from the best is a question among these rows.
+    tied = as_good_as_best(board["ranked_by"], rows) if board["ranked_by"] else [False] * len(rows)
     ranks = [row["rank"] for row in rows]
     estimates = [row["cells"][board["ranked_by"]] if board["ranked_by"] else None for row in rows]
     charts = whiskers(estimates)["rows"]
     return {
         "columns": metrics[:COLUMNS],
         "rows": [
-            {**row, "rank": ranks.index(row["rank"]) + 1 if row["rank"] else None, "chart": chart}
-            for row, chart in zip(rows, charts, strict=True)
+            {**row, "rank": rank and ranks.index(rank) + 1, "tied": is_tied and rank != ranks[0], "chart": chart}
+            for row, rank, is_tied, chart in zip(rows, ranks, tied, charts, strict=True)
         ],
     }
 

@@ -61,8 +61,10 @@ def metric_cards(scores: dict[str, dict], verdict: dict) -> tuple[list[dict], li
         if not any(estimates):
             absent.setdefault(next(iter(cells.values()))["reason"], []).append(METRICS[metric].title)
             continue
-        if metric not in marked and not any(each and each["value"] for each in estimates):
-            zero.append(METRICS[metric].title)
+        if metric not in marked and all(each and each["value"] == 0 for each in estimates):
+            highest = max((each["high"] for each in estimates if each["high"] is not None), default=None)
+            limit = "no interval" if highest is None else f"at most {shown(metric, highest)}"
+            zero.append(f"{METRICS[metric].title} ({limit})")
             continue
         base = cells.get("base", {}).get("value")
         cards.append(
@@ -84,9 +86,10 @@ def gate_notes(gate: dict) -> list[str]:
         notes.append(f"With 80 % power, these {gate['n']} records show a difference of {size} from the threshold.")
     if gate["groups"] and gate["groups"] < FEW_GROUPS:
         notes.append(f"{gate['groups']} groups, fewer than {FEW_GROUPS}: the interval is rough.")
+    if gate["passes_at"] > LEVEL:
+        notes.append(f"As one of {gate['looks']} looks it passes only at a level of {100 * gate['passes_at']:.4g} %.")
     if gate["level"] > LEVEL:
-        does = "passes or fails" if gate["looks"] > 1 else "fails"
-        notes.append(f"As one of several looks or gates it {does} only at a level of {100 * gate['level']:.4g} %.")
+        notes.append(f"As one of several gates or looks it fails only at a level of {100 * gate['level']:.4g} %.")
     return notes
 
 
@@ -130,7 +133,9 @@ def training_notes(facts: dict, price_per_hour: float | None) -> list[str]:
         energy, hours = facts["energy"], facts["seconds"] / 3600
         is_measured = energy["joules"] is not None
         used = f"{number(energy['joules'] / 3600)} Wh" if is_measured else "not measured"
-        why = ", ".join(energy["meters" if is_measured else "missing"]) or "a counter could not be read"
+        why = (
+            ", ".join([*(energy["meters"] if is_measured else ()), *energy["missing"]]) or "a counter could not be read"
+        )
         price = "not known: score.price_per_hour is not given"
         cost = price if price_per_hour is None else number(hours * price_per_hour)
         time = f"{number(60 * hours)} minutes" if facts["seconds"] > 100 else f"{number(facts['seconds'])} seconds"

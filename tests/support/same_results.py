@@ -8,7 +8,15 @@ from scripts.common.files import read_json, read_jsonl, sha256_of
 
 # Keys whose values differ from time to time: when, how long, how many attempts; hashes of files that hold such values.
 TIMED = re.compile(r".*(second|memory).*|energy|cost|attempts|started|ended|made_from")
-TELLING_TIME = (".html", ".svg", "SHA256SUMS", "leaderboard.csv", "README.md", "ro-crate-metadata.json")
+TELLING_TIME = (
+    ".html",
+    ".svg",
+    "SHA256SUMS",
+    "leaderboard.csv",
+    "README.md",
+    "ro-crate-metadata.json",
+    "verdicts.jsonl",
+)
 
 
 def results(folder: Path) -> dict[str, Path]:

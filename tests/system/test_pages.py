@@ -123,6 +123,8 @@ def test_a_page_fits_a_screen_a_phone_and_paper_and_asks_for_nothing_else(result
         for opened in ("false", "true"):
             page.evaluate(f"document.querySelectorAll('details').forEach(each => each.open = {opened})")
             assert page.evaluate("document.documentElement.scrollWidth") <= width, (view, opened)
+        names = page.evaluate("[...document.querySelectorAll('*')].flatMap(each => each.getAttributeNames())")
+        assert [name for name in names if not name.replace("-", "").replace(":", "").isalnum()] == []
         page.close()
         assert (view, complaints) == (view, [])
 

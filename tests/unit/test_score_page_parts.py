@@ -8,7 +8,9 @@ from scripts.score.pictures import gate_picture, ladder
 from scripts.score.shown import interval_text
 from scripts.score.side_by_side import Pictures, telling
 from scripts.score.word_diff import word_diff
-from tests.support.score_fixtures import answer_rows, babble, gate, same, write_rows
+from scripts.score.write_run_report import gate_notes, interval_note
+from tests.support.score_fixtures import answer_rows, babble, gate, make_run, same, write_rows
+from tests.support.score_pages import write_report
 
 
 def judged(value: float | None, low: float | None, high: float | None, **settings) -> dict:
@@ -130,3 +132,27 @@ def test_each_cell_of_a_table_with_a_head_has_its_columns_title():
     other = "<table><tr><td>3</td></tr></table>"
     labelled = body.replace('<td class="n">', '<td data-label="A &#34;b&#34; ↓" class="n">')
     assert with_labels(head + body + other) == head + labelled + other
+
+
+def test_notes_beside_a_gate_say_its_power_its_few_groups_and_each_of_its_levels():
+    entry = gate("chrf") | {"n": 40, "smallest": 3.1, "groups": 7, "level": 0.9917, "passes_at": 0.975, "looks": 2}
+    assert gate_notes(entry) == [
+        "With 80 % power, these 40 records show a difference of 3.10 from the threshold.",
+        "7 groups, fewer than 10: the interval is rough.",
+        "As one of 2 looks it passes only at a level of 97.5 %.",
+        "As one of several gates or looks it fails only at a level of 99.17 %.",
+    ]
+    plain = entry | {"smallest": None, "groups": None, "level": 0.95, "passes_at": 0.95, "looks": 1}
+    assert gate_notes(plain) == []
+
+
+def test_a_page_says_what_its_intervals_are_about():
+    assert "further records of the same sources" in interval_note(None, False)
+    assert interval_note({"by": "match", "count": 12}, True).endswith("there are 12 by match.")
+    assert "the intervals are rough" in interval_note({"by": "match", "count": 7}, True)
+
+
+def test_metrics_that_are_zero_everywhere_are_named_with_their_limit_and_no_card(tmp_path):
+    make_run(tmp_path, "r", "fr", {"base": (same, 9.0), "q8_0": (same, 9.0)}, {"good": gate(threshold=20.0)})
+    page = write_report(tmp_path, "r", ["base", "q8_0"])
+    assert "Repetition within answers (at most 36.9 %)" in page.text

@@ -72,12 +72,14 @@ def test_the_report_shows_verdict_metrics_answers_curve_cost_and_what_the_traini
     facts["energy"] = {"joules": 7200.0, "meters": ["CPU packages (RAPL)"], "missing": ["no GPU is used"]}
     (tmp_path / "training.json").write_text(json.dumps(facts))
     more = ("--training", f"{tmp_path}/training.json")
+    older = {"date": "2026-01-02T03:04:05+00:00", "run": "older", "dataset": "d", "records": 8, "verdict": "hold"}
+    write_rows(results / "runs/older/verdicts.jsonl", [older])
     page = write_report(results, "football", list(VARIANTS), *more, price_per_hour=2.5)
     for expected in (
         "every gate passed", "✔ passed", "chrF of q8_0 is 100.0", "adapter, bf16", "8 of 8 prompts",
         "loss (nats per token)", "a micro-batch of 8; the training continued with 4, accumulated 4",
-        "of 4; the training continued with 2", "Judged before on the same test records: 2 times",
-        "29 steps in 60.0 minutes on cpu. Energy: 2.00 Wh (CPU packages (RAPL)). Cost: 2.50.",
+        "of 4; the training continued with 2", "Earlier verdicts on the dataset's test split: 1",
+        "29 steps in 60.0 minutes on cpu. Energy: 2.00 Wh (CPU packages (RAPL), no GPU is used). Cost: 2.50.",
     ):  # fmt: skip
         assert expected in page.text
     assert page.text.count("each step still has 16 rows") == 2
