@@ -39,6 +39,7 @@ ROWS = {
     "test": ("`make test`, after set-up", ["make", "test"]),
     "ci": ("`.ci/run`, set-up included", [".ci/run"]),
 }
+SAID = ("commit", "date", "note")  # `note` is added by hand, for what a measurement does not meet
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 HEAD = """\
 # How long it takes
@@ -106,8 +107,8 @@ def page(measurements: list[dict]) -> str:
     lines = ["| minutes of |" + "".join(f" {head} |" for head in heads), "|---|" + "---|" * len(columns)]
     for row, (what, _) in ROWS.items():
         found = [cells.get((row, *column)) for column in columns]
-        text = [f"{each['minutes']} ({each['commit']}, {each['date']})" if each else "" for each in found]
-        lines.append(f"| {what} |" + "".join(f" {cell} |" for cell in text))
+        text = [each and f"{each['minutes']} ({', '.join(each[key] for key in SAID if key in each)})" for each in found]
+        lines.append(f"| {what} |" + "".join(f" {cell or ''} |" for cell in text))
     named = [f"- CPU {number}: {name}" for number, name in enumerate(processors, 1)]
     return HEAD + "\n" + "\n".join([*lines, "", *named]).rstrip() + "\n"
 
