@@ -93,7 +93,8 @@ def telling(answers: dict, scores: dict[str, dict], shipped: str, pictures: Pict
     order = sorted((place for place in values if values[place] is not None), key=lambda place: -sign * values[place])
     picked: dict[int, str] = {}
     if order and values[order[0]] == values[order[-1]]:
-        picked[order[0]] = f"First answer; all of {shipped} have the same value" if len(order) > 1 else "The only answer"
+        alike = f"First answer; all of {shipped} have the same value"
+        picked[order[0]] = alike if len(order) > 1 else "The only answer"
     elif order:
         picked = {order[0]: "Best", order[-1]: "Worst"}
     moved = {place: abs(values[place] - before[place]) for place in order if before.get(place) is not None}
