@@ -10,12 +10,15 @@ from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from docs.picture import BROWSERS
 from scripts.common.files import write_json
+from scripts.train import tokenize_conversations, tokenize_spans
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 from tests.support.entity_answers import entity_answers
 from tests.support.needs import need
 from tests.support.pictures import encoded, picture
 from tests.support.score_fixtures import answer_rows, babble, first_half, gate, judge_run, make_run, same
 from tests.support.score_pages import write_board, write_report
+from tests.support.span_data import head_settings
+from tests.support.training import make_data, run_settings
 
 SCREEN, TABLET, PHONE, PAPER = (1280, 800), (700, 900), (390, 844), (718, 1000)  # paper: A4 without its margins
 VIEWS = {
@@ -31,7 +34,7 @@ TRAINING = {
 }  # fmt: skip
 PAGES = (
     "leaderboard.html", "runs/football/report.html", "runs/pii/report.html", "runs/titles/report.html",
-    "datasets/sample/ledger.html",
+    "datasets/sample/ledger.html", "chat/tokens/ledger.html", "vision/tokens/ledger.html", "spans/tokens/ledger.html",
 )  # fmt: skip
 
 
@@ -66,10 +69,21 @@ def image_run(results: Path) -> None:
     write_report(results, "titles", ["base", "merged"], "--images", str(images.parent))
 
 
+def token_ledger(folder: Path, base: Path, settings: dict) -> None:
+    """Write the ledger of the tokens of a small dataset into tokens/ of a folder."""
+    make_data(folder, base, settings)
+    step = tokenize_spans if settings["task"] == "token_classification" else tokenize_conversations
+    words = [folder / "dataset", "--base", base, "--folder", folder / "tokens", "--settings", json.dumps(settings)]
+    assert step.main(list(map(str, words))) == 0
+
+
 @pytest.fixture(scope="module")
-def results(tmp_path_factory) -> Path:
-    """The results of three runs and a dataset, with their pages."""
+def results(tiny_base, tiny_vision_base, tmp_path_factory) -> Path:
+    """The results of three runs and a dataset, and the tokens of each task, with their pages."""
     folder = tmp_path_factory.mktemp("work") / "results"
+    token_ledger(folder / "chat", tiny_base, run_settings())
+    token_ledger(folder / "vision", tiny_vision_base, run_settings(task="vision"))
+    token_ledger(folder / "spans", tiny_base, head_settings())
     text_run(folder)
     image_run(folder)
     judge_run(folder, "pii", None, {"merged": entity_answers(40, 0.3)}, {"found": gate("entity_f1", threshold=0.3)})
