@@ -92,7 +92,10 @@ def threshold_fault(gate: Gate, entry: Metric) -> str | None:
     largest = 1 if entry.is_share else 100 if entry.statistic in ("bleu", "chrf") else None
     if largest is None or (gate.relative and gate.baseline):
         return None
-    if (-largest if gate.baseline else 0) <= gate.threshold <= largest:
+    least = -largest if gate.baseline else 0
+    if gate.threshold == (largest if gate.comparison == "above" else least):
+        return f"nothing can be {gate.comparison} {gate.threshold:g}, so the gate could never pass"
+    if least <= gate.threshold <= largest:
         return None
     if not entry.is_share:
         compared = ", a difference between -100 and 100" if gate.baseline else ""

@@ -1,9 +1,11 @@
 """Gates: requirements for a trained model, evaluated with intervals."""
 
+import math
+
 from scripts.score.interval_kinds import LEVEL, Interval
 from scripts.score.intervals import FEW_UNITS, difference, interval
 from scripts.score.metrics import METRICS
-from scripts.score.shown import number, shown, whole
+from scripts.score.shown import counted, number, shown, whole
 
 PASSED, FAILED, UNDECIDED, NOT_MEASURABLE = "passed", "failed", "undecided", "not measurable"
 KEYS = ("metric", "variant", "baseline", "relative", "comparison", "threshold", "on_failure")
@@ -77,14 +79,14 @@ def aim(gate: dict) -> str:
 def extent(gate: dict, found: Interval, level: float) -> str:
     """Return the interval of a gate's value in words, with the number of records and groups."""
     low, high = found.limits(level)
-    counted = f"n = {found.n}" + (f" in {found.groups} groups" if found.groups else "")
+    size = f"n = {found.n}" + (f" in {counted(found.groups, 'group')}" if found.groups else "")
     if low is None and high is None:
-        return f"no interval, {counted}"
+        return f"no interval, {size}"
     if low is None or high is None:
         side = f"at least {described(gate, low)}" if high is None else f"at most {described(gate, high)}"
-        return f"{side}, {counted}"
+        return f"{side}, {size}"
     at = "" if level == LEVEL else f" at {100 * level:.4g} %"
-    return f"{described(gate, low)} to {described(gate, high)}{at}, {counted}"
+    return f"{described(gate, low)} to {described(gate, high)}{at}, {size}"
 
 
 def reason_line(gate: dict, found: Interval, outcome: str, needed: int | None, level: float) -> str:
@@ -93,15 +95,22 @@ def reason_line(gate: dict, found: Interval, outcome: str, needed: int | None, l
     if outcome != UNDECIDED:
         return line + ("" if outcome == PASSED else "not ") + aim(gate)
     if found.groups is not None and found.groups < FEW_UNITS:
-        return f"{line}{found.groups} groups are too few to decide; at least {FEW_UNITS} are needed"
-    return f"{line}may lie on either side of {described(gate, gate['threshold'])}; {records_line(needed)}"
+        return f"{line}{counted(found.groups, 'group')} can't decide; at least {FEW_UNITS} are needed"
+    return f"{line}may lie on either side of {described(gate, gate['threshold'])}; {records_line(gate, found, needed)}"
 
 
-def records_line(needed: int | None) -> str:
-    """Return how many records would decide a gate."""
+def records_line(gate: dict, found: Interval, needed: int | None) -> str:
+    """Return how many records would decide a gate, and how if the value stays on the wrong side."""
     if needed is None:
         return "how many test records would decide it can't be said"
-    return f"with this value, about {whole(needed)} test records would decide it"
+    groups = f" in some {whole(math.ceil(needed * found.groups / found.n))} groups" if found.groups else ""
+    outcome = "decide it" if is_on_side(gate, found.value) else "show that it fails"
+    return f"with this value, about {whole(needed)} test records{groups} would {outcome}"
+
+
+def is_on_side(gate: dict, value: float) -> bool:
+    """Say whether a value lies on the side of the threshold that a gate asks for."""
+    return value > gate["threshold"] if gate["comparison"] == "above" else value < gate["threshold"]
 
 
 def judge_gates(gates: dict[str, dict], found: dict[str, Interval | str]) -> list[dict]:
@@ -140,14 +149,13 @@ def judge_gate(
         return {**entry, **empty, "n": 0, "outcome": NOT_MEASURABLE, "reason": line}
     wanted = 1 if gate["comparison"] == "above" else -1
     outcome, needed, smallest = UNDECIDED, None, None
-    is_failing = (found.value > gate["threshold"]) != (wanted > 0)
     if found.groups is None or found.groups >= FEW_UNITS:
         if found.side(gate["threshold"], level) == wanted:
             outcome = PASSED
         elif may_fail and found.side(gate["threshold"], failing) == -wanted:
             outcome = FAILED
     if outcome == UNDECIDED:
-        level = failing if is_failing else level
+        level = level if is_on_side(gate, found.value) else failing
         needed = found.needed(gate["threshold"], level)
         needed = needed and max(needed, found.n + 1)
         smallest = found.smallest(gate["threshold"], found.value > gate["threshold"], level)

@@ -4,6 +4,7 @@ import datetime
 from pathlib import Path
 
 from scripts.common.files import canonical_sha256, read_jsonl, write_jsonl
+from scripts.score.gates import aim
 from scripts.score.metrics import METRICS, QUANTILES
 from scripts.score.shown import shown
 
@@ -34,8 +35,9 @@ def measures_time(metric: str) -> bool:
 class History:
     """The verdicts on a run's results so far.
 
-    Each row has "date" (ISO 8601, UTC), "run", "dataset", "records", "verdict", "gates" (`looks_of`), "shipped", and
-    "values", those of the gates' metrics for what is shipped. A look of a gate at the same statistics is the same look.
+    Each row has "date" (ISO 8601, UTC), "run", "dataset", "records", "verdict", "gates" (`looks_of`), "asked" (what a
+    gate asks for), "shipped", and "values", those of the gates' metrics for what is shipped. A look of a gate at the
+    same statistics is the same look.
     """
 
     def __init__(self, path: Path, scores: dict[str, dict], dataset: str):
@@ -52,7 +54,8 @@ class History:
     def add(self, decided: dict) -> None:
         """Write a verdict as the last row; the same verdict on the same statistics is one row."""
         looks, word = looks_of(decided["gates"], self.scores), decided["verdict"]
-        same = [row for row in self.rows if (row["gates"], row["verdict"]) == (looks, word)]
+        asked = {gate["name"]: f"{aim(gate)}, {gate['on_failure']}" for gate in decided["gates"]}
+        same = [row for row in self.rows if (row["gates"], row["verdict"], row["asked"]) == (looks, word, asked)]
         row = {
             "date": same[0]["date"] if same else datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "run": decided["run"],
@@ -60,6 +63,7 @@ class History:
             "records": self.records,
             "verdict": decided["verdict"],
             "gates": looks,
+            "asked": asked,
             "shipped": decided["shipped"],
             "values": {gate["metric"]: self.value(decided["shipped"], gate["metric"]) for gate in decided["gates"]},
         }
@@ -82,11 +86,20 @@ def since_last(path: Path) -> str | None:
     lines = [
         f"{key} {before[key]} → {now[key]}" for key in ("verdict", "shipped", "records") if before[key] != now[key]
     ]
+    for name in dict.fromkeys([*before["asked"], *now["asked"]]):
+        texts = [row["asked"].get(name, "none") for row in (before, now)]
+        if texts[0] != texts[1]:
+            lines.append(f"gate {name}: {texts[0]} → {texts[1]}")
     for metric in (name for name in now["values"] if name in before["values"]):
         texts = [shown(metric, row["values"][metric]) for row in (before, now)]
         if texts[0] != texts[1]:
             lines.append(f"{METRICS[metric].title} {texts[0]} → {texts[1]}")
-    return f"Since {before['date'][:10]}: {'; '.join(lines) or 'no metric of the gates changed'}."
+    return f"Since {when(before)}: {'; '.join(lines) or 'no metric of the gates changed'}."
+
+
+def when(row: dict) -> str:
+    """Return day and time of a verdict, in UTC."""
+    return row["date"][:16].replace("T", " ")
 
 
 def earlier_verdicts(runs: Path, run: str, dataset: str) -> list[dict]:

@@ -36,6 +36,11 @@ def whole(count: int) -> str:
     return f"{count:,}".replace(",", "\u202f")
 
 
+def counted(count: int, noun: str) -> str:
+    """Return a count with its noun, such as `1 group` or `12 groups`."""
+    return f"{whole(count)} {noun}{'' if count == 1 else 's'}"
+
+
 def number(value: float, signed: bool = False) -> str:
     """Return a number with about three digits, optionally signed; with a true minus sign, no exponent below 1e6."""
     size = abs(value)

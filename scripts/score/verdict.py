@@ -1,10 +1,20 @@
 """The verdict on a run: promote, hold or roll back, and one sentence that says what to do."""
 
-from scripts.score.gates import FAILED, NOT_MEASURABLE, PASSED, UNDECIDED, aim, described, gate_interval, judge_gates
+from scripts.score.gates import (
+    FAILED,
+    NOT_MEASURABLE,
+    PASSED,
+    UNDECIDED,
+    aim,
+    described,
+    gate_interval,
+    is_on_side,
+    judge_gates,
+)
 from scripts.score.history import History
 from scripts.score.intervals import FEW_UNITS
 from scripts.score.metrics import METRICS, has_quality_gate
-from scripts.score.shown import in_a_sentence, whole
+from scripts.score.shown import counted, in_a_sentence, whole
 from scripts.score.stand_in import NOTE
 
 # The faces of a verdict: what it is, and for `hold` why.
@@ -119,9 +129,11 @@ def told(gate: dict) -> str:
     if gate["outcome"] == FAILED:
         return line
     if gate["groups"] is not None and gate["groups"] < FEW_UNITS:
-        return f"{line}, and {gate['groups']} groups of test records are too few to tell"
-    would = f"; about {whole(gate['needed'])} would" if gate["needed"] else ""
-    return f"{line}, and {gate['n']} test records can't tell{would}"
+        groups = counted(gate["groups"], "group")
+        return f"{line}, and {groups} of test records can't tell; at least {FEW_UNITS} are needed"
+    would = "would" if is_on_side(gate, gate["value"]) else "would show that it fails"
+    more = f"; about {whole(gate['needed'])} {would}" if gate["needed"] else ""
+    return f"{line}, and {counted(gate['n'], 'test record')} can't tell{more}"
 
 
 def answer_faults(shipped: str, scores: dict[str, dict]) -> tuple[list[str], list[str]]:

@@ -83,8 +83,9 @@ def gate_notes(gate: dict) -> list[str]:
     notes = []
     if gate["smallest"] is not None:
         size = described({**gate, "baseline": "any"}, gate["smallest"]).removeprefix("+")
-        notes.append(f"With 80 % power, these {gate['n']} records show a difference of {size} from the threshold.")
-    if gate["groups"] and gate["groups"] < FEW_GROUPS:
+        side = "above" if gate["value"] > gate["threshold"] else "below"
+        notes.append(f"With 80 % power, these {gate['n']} records show a value that is {size} {side} the threshold.")
+    if gate["groups"] and gate["groups"] < FEW_GROUPS and gate["low"] is not None:
         notes.append(f"{gate['groups']} groups, fewer than {FEW_GROUPS}: the interval is rough.")
     if gate["passes_at"] > LEVEL:
         notes.append(f"As one of {gate['looks']} looks it passes only at a level of {100 * gate['passes_at']:.4g} %.")

@@ -71,7 +71,7 @@ def needs(gate: Gate, metric: Metric, records: int | None, groups: int | None = 
         return f"needs at least {least} test records"
     counted, size = f"{records} test records", records
     if groups is not None and groups < records:
-        counted += f" in {groups} groups"
+        counted += f" in {groups} group{'' if groups == 1 else 's'}"
         if groups < FEW_GROUPS:
             return f"can't pass with {counted}; it needs at least {FEW_GROUPS} groups"
         size = int(records * (student_t(records - 1, tail) / student_t(groups - 1, tail)) ** 2)

@@ -117,13 +117,17 @@ def test_the_ladder_has_size_quality_and_speed_of_the_scored_files():
 
 def test_a_report_says_what_changed_since_the_last_look(tmp_path):
     def row(verdict: str, **values: float) -> dict:
-        return {"date": "2026-11-28", "verdict": verdict, "shipped": "q8_0", "records": 9, "values": values}
+        facts = {"date": "2026-11-28T10:20:30+00:00", "verdict": verdict, "shipped": "q8_0", "records": 9}
+        return {**facts, "asked": {"a": "above 50.0, hold"}, "values": values}
 
     rows = [row("rollback", chrf=1.0), row("hold", chrf=40.0, bleu=3.0), row("promote", chrf=47.5, rouge_l=0.2)]
     path = write_rows(tmp_path / "verdicts.jsonl", rows[:1])
     assert since_last(tmp_path / "none.jsonl") is since_last(path) is None
-    assert since_last(write_rows(path, rows)) == "Since 2026-11-28: verdict hold → promote; chrF 40.0 → 47.5."
-    assert since_last(write_rows(path, rows[:1] * 2)) == "Since 2026-11-28: no metric of the gates changed."
+    assert since_last(write_rows(path, rows)) == "Since 2026-11-28 10:20: verdict hold → promote; chrF 40.0 → 47.5."
+    assert since_last(write_rows(path, rows[:1] * 2)) == "Since 2026-11-28 10:20: no metric of the gates changed."
+    easier = rows[0] | {"asked": {"a": "above 9.00, hold", "b": "below 1.00, hold"}}
+    changed = "gate a: above 50.0, hold → above 9.00, hold; gate b: none → below 1.00, hold"
+    assert since_last(write_rows(path, [rows[0], easier])) == f"Since 2026-11-28 10:20: {changed}."
 
 
 def test_each_cell_of_a_table_with_a_head_has_its_columns_title():
@@ -135,9 +139,10 @@ def test_each_cell_of_a_table_with_a_head_has_its_columns_title():
 
 
 def test_notes_beside_a_gate_say_its_power_its_few_groups_and_each_of_its_levels():
-    entry = gate("chrf") | {"n": 40, "smallest": 3.1, "groups": 7, "level": 0.9917, "passes_at": 0.975, "looks": 2}
+    entry = gate("chrf") | {"n": 40, "smallest": 3.1, "value": 52.0, "low": 49.0, "groups": 7, "looks": 2}
+    entry |= {"level": 0.9917, "passes_at": 0.975}
     assert gate_notes(entry) == [
-        "With 80 % power, these 40 records show a difference of 3.10 from the threshold.",
+        "With 80 % power, these 40 records show a value that is 3.10 above the threshold.",
         "7 groups, fewer than 10: the interval is rough.",
         "As one of 2 looks it passes only at a level of 97.5 %.",
         "As one of several gates or looks it fails only at a level of 99.17 %.",
