@@ -15,6 +15,7 @@ from scripts.common.records import SPLITS
 SEEDS = 4096  # most seeds tried in the search for a better one
 WORK = 4_000_000  # most hashes that the search computes
 TOLERANCE = (0.05, 0.1)  # smallest and largest tolerated difference of a split's share from the wanted one
+GROUPS_TO_DECIDE = 5  # with fewer groups in the test split no gate is decided
 GOLDEN = 0x9E3779B97F4A7C15  # SplitMix64's increment and multipliers: Steele, Lea, Flood (2014), "Fast splittable
 MIX_1, MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # pseudorandom number generators", OOPSLA
 
@@ -94,6 +95,10 @@ def check_not_empty(split: np.ndarray, keys: np.ndarray, shares: dict) -> None:
         if filled.any():
             remedy = f"set splits.seed to {seeds[filled.argmax(), 0]}"
             break
-    units = f"{len(keys)} records" + (f" in {len(distinct)} groups" if len(distinct) < len(keys) else "")
+    units = f"{len(keys)} records"
+    if len(distinct) < len(keys):
+        units += f" in {len(distinct)} groups"
+        if shares["test"] * len(distinct) < GROUPS_TO_DECIDE:
+            remedy += f", and enlarge the share of test: with fewer than {GROUPS_TO_DECIDE} groups no gate is decided"
     name = SPLITS[empty[0]]
     raise UserError(f"the split '{name}' (share {shares[name]:g}) is empty: there are {units}", remedy=remedy)

@@ -85,6 +85,13 @@ def test_a_record_keeps_its_split_when_prompt_label_or_system_change(stage: Stag
     assert seen[0] == seen[1] == seen[2]
 
 
+def test_an_empty_split_of_few_groups_asks_for_a_larger_test_split():
+    keys = np.repeat(np.arange(12, dtype=np.uint64), 5)
+    shares = {"train": 0.8, "validation": 0.1, "test": 0.1}
+    with pytest.raises(UserError, match=r"12 groups; set splits\.seed to .*enlarge the share of test"):
+        check_not_empty(np.zeros(60, dtype=int), keys, shares)
+
+
 def test_an_empty_split_names_a_seed_that_fills_all(stage: Stage, tmp_path: Path):
     assert stage.ingest(write_lines(tmp_path / "raw.jsonl", random_chats(4, 24))) == 0
     failed = 0
