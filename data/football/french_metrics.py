@@ -168,7 +168,7 @@ FUNCTION = listed(
 CLOSED = NOMINAL | CLITICS | SUBJECTS | BETWEEN | FUNCTION | AVOIR | ETRE
 PLACES = listed("dans en à au aux sur pour")
 PREPOSITIONS = PLACES | listed("de d' du par vers avec depuis sans")
-# Forms of avoir and être before a participle, which is no verb of its own: `avait fait`, `sera dit`, `après avoir mis`.
+# Forms of avoir and être. A participle after one is not counted again: `avait fait`, `sera dit`, `après avoir mis`.
 AUXILIARY = regex.compile(
     r"ai|as|a|avons|avez|ont|suis|es|est|sommes|êtes|sont|avoir|être|ayant|étant|soit|soient|f[uû]t|e[uû]t|furent|eurent"
     r"|(?:av|aur|ét|ser)(?:ais|ait|ions|iez|aient|ai|as|a|ons|ez|ont)"
