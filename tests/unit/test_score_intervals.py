@@ -78,6 +78,9 @@ def test_differences_of_counts_are_exact():
     assert same.limits()[0] < 0 < same.limits()[1]
     worse = difference("yes_no", rows([0] + [1] * 199), rows([1] * 200), None, True)
     assert worse.side(0) == 0
+    # Tango's interval of 5 gained and none lost excludes 0, McNemar's exact test (p = 0.0625) does not.
+    gained = difference("yes_no", rows(np.arange(100) < 5), rows([0] * 100), None, True)
+    assert tango(5, 0, 100, 0.95)[0] > 0 == gained.limits()[0] == gained.side(0)
 
 
 def test_equal_values_are_no_certainty():
