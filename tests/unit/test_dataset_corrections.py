@@ -13,12 +13,12 @@ AT = "2026-11-29T21:{:02}:00Z"
 BAD = {
     "not JSON": ('{"dataset": ', "is not valid JSON"),
     "a list": ("[1, 2]", "is a list, not an object"),
-    "no reader": ({"reader": None}, "has no 'reader'"),
-    "no id": ({"record": "raw.jsonl:3"}, "'record' is 'raw.jsonl:3', not 16 hex digits"),
-    "an action": ({"action": "delete"}, "'action' is 'delete', neither 'drop' nor 'replace'"),
+    "no reader": ({"reader": None}, "'reader' is not a name"),
+    "no id": ({"record": "raw.jsonl:3"}, "'record' is not 16 hex digits"),
+    "an action": ({"action": "delete"}, "'action' is not 'drop' or 'replace'"),
     "no text": ({"text": " \n"}, "has no 'text'"),
     "half a character": ({"comment": "\ud800"}, "half of a character"),
-    "no time": ({"at": "yesterday"}, "'at' is 'yesterday', not a time"),
+    "no time": ({"at": "yesterday"}, "'at' is not a time"),
 }
 
 
