@@ -1,5 +1,5 @@
-"""The files that a run reads in addition to raw data: prompt sets, custom metrics, chat template, images, models,
-corrections.
+"""The files that a run reads besides raw data: prompt sets, custom metrics, votes, corrections, chat template, images,
+models.
 """
 
 import hashlib
@@ -14,7 +14,7 @@ from scripts.model.chat_templates import BUILT_IN_TEMPLATES
 from scripts.model.model_files import WEIGHTS, is_taken
 
 FOLDERS = MODEL, IMAGES = "model.path", "dataset.images"
-OPTIONAL = ("dataset.corrections",)  # files that people make later; a run does without them
+OPTIONAL = "dataset.corrections", "run.score.votes"  # files that may not exist yet
 
 
 def read_paths(sections: dict) -> dict[str, str]:
@@ -22,7 +22,7 @@ def read_paths(sections: dict) -> dict[str, str]:
     model, sets = sections["model"], sections["run"].get("prompt_sets") or {}
     gguf, template = model.get("gguf") or {}, model.get("chat_template")
     paths = {f"run.prompt_sets.{name}.file": prompts["file"] for name, prompts in sets.items()}
-    paths["run.score.metrics_from"] = (sections["run"].get("score") or {}).get("metrics_from")
+    paths |= {f"run.score.{key}": (sections["run"].get("score") or {}).get(key) for key in ("metrics_from", "votes")}
     paths |= {IMAGES: sections["dataset"].get("images"), MODEL: model.get("path")}
     paths["dataset.corrections"] = sections["dataset"].get("corrections")
     paths["model.gguf.file"] = None if gguf.get("package") else gguf.get("file")

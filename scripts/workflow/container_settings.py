@@ -65,6 +65,7 @@ def paths_of(config: Any, roots: Roots) -> Iterator[str]:
     named = [path for _, path in named_paths(config)]
     named += [dataset.corrections for dataset in config.datasets.values() if dataset.corrections]
     named += [model.chat_template for model in config.models.values() if model.chat_template]
+    named += [run.score.votes for run in config.runs.values() if run.score.votes]
     for pattern in named:
         for path in files_at(pattern, roots):
             yield path

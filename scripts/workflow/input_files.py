@@ -6,7 +6,7 @@ from pathlib import Path
 from scripts.common.plain_text import name_fault
 from scripts.config.comparisons import compares_strategies, sweep_of
 from scripts.config.sections import sections_of
-from scripts.config.variants import shipped_variant, trained_by
+from scripts.config.variants import answer_variants, shipped_variant, trained_by
 from scripts.deploy.read_files import FOLDERS, OPTIONAL, files_below, read_paths
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
@@ -125,6 +125,19 @@ def strategy_scores(prepared: Prepared, run: str) -> str | list:
 def strategy_answers(prepared: Prepared, run: str) -> str | list:
     """Return the file with the answers under a run's strategies, if it compares some."""
     return validation_result(prepared, run, "answers.jsonl") if compares_strategies(prepared.config.runs[run]) else []
+
+
+def votes(prepared: Prepared, run: str) -> str | list:
+    """Return the file of people's votes on a run's answers, if it exists: people vote when there are answers."""
+    path = prepared.config.runs[run].score.votes
+    return prepared.located(path) if path and os.path.isfile(prepared.located(path)) else []
+
+
+def rival_answers(prepared: Prepared, run: str) -> str | list:
+    """Return the answers with which votes compare those of a run, if there are votes and the rival is scored."""
+    other, variant = f"{run}/{prepared.config.runs[run].score.rival}".split("/")[-2:]
+    is_scored = variant in answer_variants(prepared.config.runs[other])
+    return f"<results>/runs/{other}/answers/{variant}.jsonl" if is_scored and votes(prepared, run) else []
 
 
 def sweep_scores(prepared: Prepared, sweep: str) -> list[str]:
