@@ -37,7 +37,7 @@ runs:
     generation: {max_new_tokens: 4}
     prompt_sets: {more: {file: data/more.jsonl}}
     parity: {prompts: 2, max_kl: 1.0}
-    score: {bootstrap: 100}
+    score: {bootstrap: 100, votes: review/votes.jsonl}
     deploy: {quant: bf16}
 gates:
   varied: {metric: length_variation, comparison: above, threshold: 0.1}
