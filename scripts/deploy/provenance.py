@@ -57,9 +57,10 @@ def files_read(sections: dict, project: Path) -> dict[str, dict]:
     """Return name, size and hash of the files that a run read in addition to raw data, by their configuration keys."""
     with_code, found = sections["model"].get("trust_remote_code", False), {}
     for key, path in read_paths(sections).items():
-        if (place := located(path, project)) is None:
-            if key in OPTIONAL:
-                continue
+        place = located(path, project)
+        if place is None and key in OPTIONAL:
+            continue
+        if place is None:
             raise UserError(f"{key} is missing", path)
         found[key] = {"name": without_places(path), **read_facts(key, place, with_code)}
     return found

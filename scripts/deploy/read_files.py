@@ -1,5 +1,5 @@
-"""The files that a run reads besides raw data: prompt sets, custom metrics, votes, corrections, chat template, images,
-models.
+"""The files that a run reads in addition to raw data: prompt sets, custom metrics, votes, corrections, chat template,
+images, models.
 """
 
 import hashlib
@@ -14,7 +14,8 @@ from scripts.model.chat_templates import BUILT_IN_TEMPLATES
 from scripts.model.model_files import WEIGHTS, is_taken
 
 FOLDERS = MODEL, IMAGES = "model.path", "dataset.images"
-OPTIONAL = "dataset.corrections", "run.score.votes"  # files that may not exist yet
+# Files that people make later; a run does without them.
+OPTIONAL = ("run.score.votes", "dataset.corrections")
 
 
 def read_paths(sections: dict) -> dict[str, str]:
