@@ -1,8 +1,8 @@
 // The corrections that readers proposed, to accept or reject.
 
-import { element, get, keyButton, post, readerName, say, trying } from "./dom.js";
+import { again, element, get, kbd, keyButton, paragraph, post, readerName, say, trying } from "./dom.js";
 import { exportPart } from "./judge.js";
-import { collections, recordAddress } from "./list.js";
+import { turnRow } from "./turns.js";
 
 const SHOWN = 200; // of each status
 const TITLES = { proposed: "To decide", accepted: "Accepted", rejected: "Rejected" };
@@ -10,17 +10,16 @@ let chosen = 0; // place among the proposals
 
 export async function correctionsView() {
   const all = (await get("/api/corrections")).corrections;
-  const splits = [...(await collections()).values()].filter((each) => each.kind === "split");
-  const proposed = all.filter((each) => each.status === "proposed").slice(0, SHOWN);
+  const of = (status) => all.filter((each) => each.status === status);
+  const proposed = of("proposed").slice(0, SHOWN);
   chosen = Math.max(0, Math.min(chosen, proposed.length - 1));
   const decide = (correction, status) => trying(async () => {
     await post(`/api/corrections/${encodeURIComponent(correction.id)}`, { reader: readerName(), status });
-    window.dispatchEvent(new Event("review:again"));
+    again();
     say(TITLES[status]);
   });
-  const buttons = (correction) => element("p", { class: "tools" },
-    keyButton("Accept", "a", decide(correction, "accepted")), keyButton("Reject", "r", decide(correction, "rejected")));
-  const cards = proposed.map((each) => card(each, splits, buttons(each)));
+  const cards = proposed.map((each) => card(each, paragraph("tools",
+    keyButton("Accept", "a", decide(each, "accepted")), keyButton("Reject", "r", decide(each, "rejected")))));
   const choose = (place) => {
     if (!cards[place]) return;
     cards[chosen].removeAttribute("aria-current");
@@ -29,19 +28,17 @@ export async function correctionsView() {
     cards[place].focus();
   };
   cards[chosen]?.setAttribute("aria-current", "true");
-  const decided = ["accepted", "rejected"].map((status) => {
-    const of = all.filter((each) => each.status === status);
-    const title = `${TITLES[status]} (${of.length})`;
-    return of.length ? element("details", {}, element("summary", {}, title), of.slice(0, SHOWN).map((each) => card(each, splits))) : null;
-  });
-  const none = element("p", { class: "soft" }, "Nothing to decide. Propose a correction beside a record: ", element("kbd", {}, "x"),
-    " marks it as bad, ", element("kbd", {}, "c"), " corrects its text.");
+  const decided = ["accepted", "rejected"].filter((status) => of(status).length).map((status) => element("details", {},
+    element("summary", {}, titled(status, of(status))), of(status).slice(0, SHOWN).map((each) => card(each))));
   return {
     title: "Corrections",
     focus: cards[chosen],
-    nodes: [element("h1", {}, "Corrections"),
-      element("p", { class: "soft" }, "Accepted ones become a file that the dataset stage applies; raw data stays as it is."),
-      element("h2", {}, `${TITLES.proposed} (${proposed.length})`), cards.length ? cards : none, decided, exportPart()].flat(),
+    nodes: [
+      element("h1", {}, "Corrections"),
+      paragraph("soft", "Accepted ones become a file that the dataset stage applies; raw data stays as it is. ",
+        "Beside a record, ", kbd("x"), " marks it as bad and ", kbd("c"), " corrects its text."),
+      element("h2", {}, titled("proposed", of("proposed"))), cards, decided, exportPart(),
+    ],
     keys: proposed.length ? [
       { keys: ["j", "→"], text: "next proposal", run: () => choose(chosen + 1) },
       { keys: ["k", "←"], text: "previous proposal", run: () => choose(chosen - 1) },
@@ -51,16 +48,15 @@ export async function correctionsView() {
   };
 }
 
-function card(correction, splits, buttons = null) {
-  const { dataset, record, action, text, was, reader, at, comment, status } = correction;
-  const home = splits.find((each) => each.dataset === dataset && each.id === correction.collection);
-  const name = home ? element("a", { href: recordAddress(home.id, { id: record }) }, record) : record;
-  const by = correction.accepted_by ? `, ${status} by ${correction.accepted_by}` : "";
-  const row = (who, content, kind) => element("div", { class: `turn ${kind}` }, element("div", { class: "who" }, who), element("div", { class: "text" }, content));
+const titled = (status, corrections) => `${TITLES[status]} (${corrections.length})`;
+
+function card(correction, buttons = null) {
+  const { dataset, record, action, text, was, reader, at, comment, status, accepted_by: by } = correction;
+  const who = `${reader}, ${new Date(at).toLocaleString()}${by ? `, ${status} by ${by}` : ""}`;
   return element("section", { class: "card proposal", tabindex: buttons ? "-1" : null },
-    element("p", { class: "facts" }, element("b", {}, action === "drop" ? "leave out" : "correct"), " ", dataset, " ", name,
-      element("span", { class: "soft" }, ` ${reader}, ${new Date(at).toLocaleString()}${by}`)),
-    was ? row("now", action === "drop" ? element("del", {}, was) : was, "") : null,
-    action === "replace" ? row("corrected", text, "wanted") : null,
-    comment ? row("why", comment, "soft") : null, buttons);
+    paragraph("facts", element("b", {}, action === "drop" ? "leave out" : "correct"), ` ${dataset}, record ${record} `,
+      element("span", { class: "soft" }, who)),
+    was ? turnRow("now", action === "drop" ? element("del", {}, was) : was) : null,
+    action === "replace" ? turnRow("corrected", text, "wanted") : null,
+    comment ? turnRow("why", comment, "soft") : null, buttons);
 }

@@ -1,6 +1,6 @@
 // Elements, requests and numbers. Text of records enters the page as text nodes only, never as markup.
 
-// Return a new element. `attributes` may hold functions (listeners, "onclick") and booleans; children are strings or nodes.
+// Return a new element. Attributes may be booleans and listeners ("onclick"), children strings, nodes and lists.
 export function element(tag, attributes = {}, ...children) {
   const made = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -18,9 +18,20 @@ export function button(text, onclick, attributes = {}) {
   return element("button", { type: "button", onclick, ...attributes }, text);
 }
 
+export const kbd = (key) => element("kbd", {}, key);
+
 // Return a button that names its key.
-export function keyButton(text, key, onclick, attributes = {}) {
-  return button([text, " ", element("kbd", {}, key)], onclick, attributes);
+export const keyButton = (text, key, onclick, attributes = {}) => button([text, " ", kbd(key)], onclick, attributes);
+
+export const paragraph = (kind, ...children) => element("p", { class: kind }, ...children);
+
+// Return an input of a form with its title above it.
+export const field = (title, ...input) => element("label", {}, title, ...input);
+
+// Return a checkbox or radio button with its title beside it.
+export function check(attributes, ...title) {
+  const box = element("input", { type: "checkbox", ...attributes });
+  return element("label", { class: "check" }, box, element("span", {}, ...title));
 }
 
 async function answer(request) {
@@ -44,6 +55,15 @@ export function get(path, parameters = {}) {
 export function post(path, body) {
   const headers = { "Content-Type": "application/json" };
   return answer(fetch(path, { method: "POST", headers, body: JSON.stringify(body) }));
+}
+
+export function go(address) {
+  location.hash = address;
+}
+
+// Show the view again, after what it shows has changed.
+export function again() {
+  window.dispatchEvent(new Event("review:again"));
 }
 
 // Tell readers of screens what happened, without moving the focus.
@@ -91,9 +111,8 @@ export const counted = (count, noun) => `${number(count)} ${noun}${count === 1 ?
 
 // Return a list of keys and what they do.
 export function keyList(keys) {
-  return element("dl", {}, keys.map((each) => [
-    element("dt", {}, each.keys.flatMap((key) => [" ", element("kbd", {}, key)]).slice(1)), element("dd", {}, each.text),
-  ]));
+  const shown = (each) => each.keys.flatMap((key) => [" ", kbd(key)]).slice(1);
+  return element("dl", {}, keys.map((each) => [element("dt", {}, shown(each)), element("dd", {}, each.text)]));
 }
 
 // Return a table; cells are strings or nodes, and `data-label` names a cell's column where rows are cards.

@@ -1,6 +1,7 @@
 // The collections, and the records of one with filters: a pane beside the record, which stays while records change.
 
-import { button, byId, counted, element, get, keyList, number, table } from "./dom.js";
+import { again, button, byId, check, counted, element, field, get, go, kbd, keyList, number, paragraph,
+  table } from "./dom.js";
 
 export const PAGE = 50;
 const FILTERS = ["q", "label", "variant", "set", "errors", "sort", "order"];
@@ -19,9 +20,14 @@ export async function collections() {
   return new Map((await known).collections.map((each) => [each.id, each]));
 }
 
+// Return whether readers may propose corrections of a collection's records.
+export async function isOpen({ kind, dataset }) {
+  return ["split", "answers"].includes(kind) && dataset !== null && !(await known).readonly;
+}
+
 export async function collectionOf(id) {
   const found = (await collections()).get(id);
-  if (!found) throw new Error(`There is no collection ${id}. Open the folder or file that has it with \`make review\`.`);
+  if (!found) throw new Error(`There is no collection ${id}. Open its folder or file with \`make review\`.`);
   return found;
 }
 
@@ -47,18 +53,21 @@ export function recordAddress(id, record, filters = "") {
 }
 
 export async function collectionsView() {
-  const found = [...(await collections()).values()];
+  known = null;
+  const all = [...(await collections()).values()].filter((each) => each.count);
+  const found = Object.keys(KINDS).flatMap((kind) => all.filter((each) => each.kind === kind));
   const links = found.map((each) => element("a", { href: recordsAddress(each.id, "") }, each.title));
   const tables = Object.entries(KINDS).map(([kind, title]) => {
     const of = found.filter((each) => each.kind === kind);
     const row = (each) => {
       const place = found.indexOf(each);
-      const key = place < 9 && element("kbd", {}, String(place + 1));
+      const key = place < 9 && kbd(String(place + 1));
       return [[links[place], " ", key || ""], number(each.count), each.variants.join(", ")];
     };
-    return of.length ? table(title, ["name", "records", "variants"], of.map(row)) : null;
+    const heads = ["name", "records", "variants"].slice(0, kind === "answers" ? 3 : 2);
+    return of.length ? table(title, heads, of.map((each) => row(each).slice(0, heads.length))) : null;
   });
-  const none = element("p", {}, "Nothing is open: give `make review` a folder of results or a file of records.");
+  const none = paragraph("", "Nothing is open: give `make review` a folder of results or a file of records.");
   const open = (place) => ({ keys: [String(place + 1)], text: found[place].title, run: () => links[place].click() });
   return {
     title: "Read",
@@ -74,12 +83,13 @@ export async function showList(collection, filters, offset, key = null) {
   if (Object.entries(wanted).some(([name, value]) => shown[name] !== value)) {
     shown = wanted;
     fill(filters);
-    const found = await get("/api/records", { collection: wanted.id, offset, limit: PAGE, ...Object.fromEntries(filters) });
+    const asked = { collection: wanted.id, offset, limit: PAGE, ...Object.fromEntries(filters) };
+    const found = await get("/api/records", asked);
     if (shown !== wanted) return;
     rows = found.records;
     const last = offset + rows.length;
-    shown.total = found.total;
-    byId("count").textContent = found.total ? `${number(offset + 1)} to ${number(last)} of ${number(found.total)}` : "no records";
+    const range = `${number(offset + 1)} to ${number(last)} of ${number(found.total)}`;
+    byId("count").textContent = found.total ? range : "no records";
     byId("rows").replaceChildren(...rows.map((row) => line(collection, row, filters)));
     byId("pages").replaceChildren(...pages(collection, filters, offset, found.total));
     byId("list").scrollTop = 0;
@@ -108,36 +118,37 @@ function pages(collection, filters, offset, total) {
   const turn = (text, to) => button(text, () => {
     const query = new URLSearchParams(filters);
     query.set("offset", to);
-    location.hash = recordsAddress(collection.id, query);
+    go(recordsAddress(collection.id, query));
   }, { disabled: to < 0 || to >= total });
   return total > PAGE ? [turn("Previous page", offset - PAGE), turn("Next page", offset + PAGE)] : [];
 }
 
 // Return the form of filters; a change shows the first page of what matches.
 function form(collection) {
-  const select = (name, title, options) => options.length < 2 && name !== "sort" ? null
-    : element("label", {}, title, element("select", { name, onchange: apply },
-      element("option", { value: "" }, name === "sort" ? "as in the file" : "all"),
-      options.map(([value, text]) => element("option", { value }, text))));
+  const select = (name, title, options, otherwise = "all") => {
+    const shown = [["", otherwise], ...options].map(([value, text]) => element("option", { value }, text));
+    return options.length > 1 && field(title, element("select", { name, onchange: apply }, shown));
+  };
   const same = (values) => (values ?? []).map((value) => [value, value]);
   const orders = collection.scores.flatMap(({ name, title }) => [
     [`${name} asc`, `${title}, lowest first`], [`${name} desc`, `${title}, highest first`]]);
   const judged = collection.kind === "answers" || collection.kind === "file";
   return element("form", { id: "filters", onsubmit: submitted },
-    element("label", { class: "search" }, "Search", element("input", { type: "search", name: "q", oninput: later })),
+    field("Search", element("input", { type: "search", name: "q", oninput: later })),
     select("label", "Label", same(collection.labels)),
     select("variant", "Variant", same(collection.variants)),
     select("set", "Prompts", same(collection.sets)),
-    orders.length ? select("sort", "Sort", orders) : null,
-    judged && element("label", { class: "check" }, element("input", { type: "checkbox", name: "errors", onchange: apply }), " errors only"));
+    select("sort", "Sort", orders, "as in the file"),
+    judged && check({ name: "errors", onchange: apply }, "errors only"));
 }
 
 // Let the form show the filters, but leave the field alone in which the reader types.
 function fill(filters) {
-  for (const field of byId("filters").elements) {
-    const value = field.name === "sort" && filters.get("sort") ? `${filters.get("sort")} ${filters.get("order")}` : filters.get(field.name) ?? "";
-    if (field.type === "checkbox") field.checked = value === "1";
-    else if (field !== document.activeElement) field.value = value;
+  const sort = filters.get("sort") && `${filters.get("sort")} ${filters.get("order")}`;
+  const values = { ...Object.fromEntries(filters), sort };
+  for (const input of byId("filters").elements) {
+    if (input.type === "checkbox") input.checked = filters.get(input.name) === "1";
+    else if (input !== document.activeElement) input.value = values[input.name] ?? "";
   }
 }
 
@@ -154,12 +165,11 @@ function submitted(event) {
 
 function apply() {
   clearTimeout(waiting);
-  const given = new FormData(byId("filters"));
-  const query = new URLSearchParams();
-  for (const [name, value] of given) if (value) query.set(name, name === "errors" ? "1" : value);
-  if (query.get("sort")) for (const [place, name] of ["sort", "order"].entries()) query.set(name, given.get("sort").split(" ")[place]);
-  history.replaceState(null, "", recordsAddress(shown.id, query));
-  window.dispatchEvent(new Event("review:again"));
+  const { sort, errors, ...given } = Object.fromEntries(new FormData(byId("filters")));
+  const [by, order] = (sort ?? "").split(" ");
+  const wanted = Object.entries({ ...given, errors: errors && "1", sort: by, order }).filter(([, value]) => value);
+  history.replaceState(null, "", recordsAddress(shown.id, new URLSearchParams(wanted)));
+  again();
 }
 
 // Return the keys of the pane, for the list and for a record.
@@ -175,13 +185,17 @@ export async function recordsView(parts, query) {
   const collection = await collectionOf(parts.join("/"));
   const filters = filtersOf(query);
   await showList(collection, filters, Number(query.get("offset") ?? 0));
-  const first = () => rows.length && (location.hash = recordAddress(collection.id, rows[0], filters));
-  const up = () => { location.hash = "#/"; };
-  const keys = [{ keys: ["j", "→"], text: "first record", run: first }, { keys: ["u"], text: "all collections", run: up }, ...listKeys()];
+  const first = () => rows.length && go(recordAddress(collection.id, rows[0], filters));
+  const keys = [
+    { keys: ["j", "→"], text: "first record", run: first },
+    { keys: ["u"], text: "all collections", run: () => go("#/") },
+    ...listKeys(),
+  ];
   return {
+    reading: true,
     title: collection.title,
     said: `${collection.title}, ${byId("count").textContent}`,
-    nodes: [element("h1", {}, collection.title), element("p", { class: "soft" }, counted(collection.count, "record")),
+    nodes: [element("h1", {}, collection.title), paragraph("soft", counted(collection.count, "record")),
       element("div", { class: "hint" }, keyList(keys))],
     keys,
   };

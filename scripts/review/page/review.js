@@ -42,8 +42,8 @@ async function show() {
     fail(error);
     made = { title: "Not found", nodes: [element("h1", {}, "Not found")], keys: [] };
   }
-  const reading = ["records", "record"].includes(name);
-  byId("main").className = known ? name : "";
+  const reading = made.reading === true;
+  byId("main").className = reading ? name : "";
   byId("list").hidden = !reading;
   byId("view").replaceChildren(...made.nodes.flat(Infinity).filter(Boolean));
   document.title = `${made.title} – Review`;

@@ -1,6 +1,6 @@
 // Entities in a text: the expected ones as background, the found ones as a line below it.
 
-import { element } from "./dom.js";
+import { element, paragraph } from "./dom.js";
 
 const GOLDEN = 137.5; // degrees: neighbouring classes get colours that are far apart
 const hues = new Map();
@@ -12,11 +12,13 @@ function hue(label) {
 
 const same = (one, other) => one.every((value, place) => value === other[place]);
 
-// Return the pieces of a text: {text, gold, found, ends}. Offsets are code points, and `ends` are the spans that end there.
+// Return the pieces of a text: {text, gold, found, ends}, where `ends` are the spans that end there. Offsets are code
+// points, not the UTF-16 units of a string.
 export function pieces(text, gold, found) {
   const characters = Array.from(text);
   const all = [...gold, ...(found ?? [])];
-  const cuts = [...new Set([0, characters.length, ...all.flatMap(([start, end]) => [start, end])])].sort((a, b) => a - b);
+  const places = new Set([0, characters.length, ...all.flatMap(([start, end]) => [start, end])]);
+  const cuts = [...places].sort((one, other) => one - other);
   const over = (spans, start) => (spans ?? []).find((span) => span[0] <= start && start < span[1]) ?? null;
   return cuts.slice(0, -1).map((start, place) => {
     const end = cuts[place + 1];
@@ -51,8 +53,9 @@ function tags({ gold, found }, predicted) {
 
 function legend(gold, found) {
   const expected = element("mark", { class: "gold plain" }, "expected");
-  if (!found) return element("p", { class: "soft small" }, expected, `: ${gold.length}`);
+  if (!found) return paragraph("soft small", expected, `: ${gold.length}`);
   const right = gold.filter((span) => found.some((other) => same(span, other))).length;
-  return element("p", { class: "soft small" }, expected, `: ${gold.length}; `, element("mark", { class: "found plain" }, "found"),
-    `: ${found.length}; exactly right: ${right}.`);
+  const predicted = element("mark", { class: "found plain" }, "found");
+  const counts = `: ${found.length}; exactly right: ${right}.`;
+  return paragraph("soft small", expected, `: ${gold.length}; `, predicted, counts);
 }

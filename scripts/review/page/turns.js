@@ -1,6 +1,6 @@
 // The turns of a conversation, with long system turns folded and images that can be enlarged.
 
-import { button, byId, element, number } from "./dom.js";
+import { button, byId, element, keyButton, number } from "./dom.js";
 
 const LONG = 300; // characters of a system turn that is shown whole
 const LARGE = 384; // pixels of the longer side of an image beside its text
@@ -35,12 +35,13 @@ function partOf(part) {
   const image = element("img", { src: url, alt: "", width, height });
   image.style.width = `${Math.round(Math.min(width, LARGE, (LARGE * width) / height))}px`;
   const name = `Enlarge the image of ${width} x ${height} pixels`;
-  return element("button", { type: "button", class: "picture", "aria-label": name, onclick: () => enlarge(url, width, height) }, image);
+  return button(image, () => enlarge(url, width, height), { class: "picture", "aria-label": name });
 }
 
 function enlarge(url, width, height) {
   const image = element("img", { src: url, alt: `Image of ${width} x ${height} pixels` });
-  const box = element("div", { class: "box", tabindex: "0", role: "region", "aria-label": "Image, to be scrolled" }, image);
+  const named = { role: "region", "aria-label": "Image, to be scrolled" };
+  const box = element("div", { class: "box", tabindex: "0", ...named }, image);
   let scale = null; // the image fits the window
   const fitting = () => Math.min(1, box.clientWidth / width, box.clientHeight / height);
   const zoom = (to) => {
@@ -50,9 +51,10 @@ function enlarge(url, width, height) {
   const by = (factor) => () => zoom(Math.min(8, Math.max(0.05, (scale ?? fitting()) * factor)));
   const actions = { "+": by(STEP), "-": by(1 / STEP), 0: () => zoom(null), 1: () => zoom(1) };
   const names = { "+": "Larger", "-": "Smaller", 0: "Fit", 1: "Pixel for pixel" };
-  const controls = Object.entries(names).map(([key, name]) => button([name, " ", element("kbd", {}, key)], actions[key]));
+  const controls = Object.entries(names).map(([key, name]) => keyButton(name, key, actions[key]));
   const dialog = byId("zoom");
-  dialog.replaceChildren(element("div", { class: "tools" }, controls, button(["Close ", element("kbd", {}, "Esc")], () => dialog.close())), box);
+  controls.push(keyButton("Close", "Esc", () => dialog.close()));
+  dialog.replaceChildren(element("div", { class: "tools" }, controls), box);
   dialog.onkeydown = (event) => {
     if (byId("keys-on").checked) actions[event.key]?.();
   };
