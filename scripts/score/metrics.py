@@ -16,7 +16,7 @@ from scripts.common.errors import UserError
 Direction = Literal["lower", "higher", "neither"]
 Statistic = Literal[
     "mean", "yes_no", "ratio", "share", "exp_ratio", "bleu", "chrf", "variation", "f1", "f1_macro", "f1_weighted",
-    "p50", "p95",
+    "votes", "p50", "p95",
 ]  # fmt: skip
 MODULES = ("similarity", "diversity", "style", "entities")  # of scripts/score, in the order of reports
 QUANTILES = {"p50": 0.5, "p95": 0.95}
