@@ -31,11 +31,12 @@ export function turnRows(messages, instead = () => null) {
 function partOf(part) {
   if (part.type !== "image") return part.text;
   if (!part.url?.startsWith("/image/")) return element("span", { class: "soft" }, "[image: missing]");
-  const { url, width, height } = part;
+  const { url, width, height } = part; // width and height may be null
   const image = element("img", { src: url, alt: "", width, height });
-  image.style.width = `${Math.round(Math.min(width, LARGE, (LARGE * width) / height))}px`;
-  const name = `Enlarge the image of ${width} x ${height} pixels`;
-  return button(image, () => enlarge(url, width, height), { class: "picture", "aria-label": name });
+  if (width) image.style.width = `${Math.round(Math.min(width, LARGE, (LARGE * width) / height))}px`;
+  const name = width ? `Enlarge the image of ${width} x ${height} pixels` : "Enlarge the image";
+  const open = () => enlarge(url, width ?? image.naturalWidth, height ?? image.naturalHeight);
+  return button(image, open, { class: "picture", "aria-label": name });
 }
 
 function enlarge(url, width, height) {
