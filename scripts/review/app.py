@@ -67,18 +67,26 @@ def create_app(
             Middleware(Guard, host=host, password=password),
             Middleware(RequestBodyLimitMiddleware, max_body_size=MAX_BODY),
         ],
-        exception_handlers={HTTPException: refused, UserError: faulty, NotFoundError: missing, Exception: failed},
+        exception_handlers={HTTPException: refused, UserError: faulty, Exception: failed},
     )
     app.state.library, app.state.folder = library, folder
     return app
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an address, or the host name of a Host header, is this machine for itself only."""
+    """Whether a name or an address is this machine's own, which no other reaches."""
     try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def name_of(host: str) -> str:
+    """Return the name or address in a Host header; empty for an invalid one."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 class Guard:
@@ -108,12 +116,12 @@ class Guard:
     def fault(self, method: str, path: str, headers: Headers) -> Response | None:
         """Return the reply to a request that is refused."""
         host, origin = headers.get("host", ""), headers.get("origin")
-        if self.is_local and not is_loopback(urlsplit(f"//{host}").hostname or ""):
+        if self.is_local and not is_loopback(name_of(host)):
             return Reply({"error": f"the Host '{host}' is not this machine; open http://127.0.0.1"}, 403)
         if self.password and not self.is_known(headers.get("authorization", "")):
-            return Reply({"error": "a password is needed"}, 401, {"WWW-Authenticate": 'Basic realm="review"'})
-        cross_site = headers.get("sec-fetch-site", "none") not in ("none", "same-origin") and path != "/"
-        if cross_site or (origin is not None and urlsplit(origin).netloc != host):
+            return Reply({"error": "the page needs its password"}, 401, {"WWW-Authenticate": 'Basic realm="review"'})
+        from_site = headers.get("sec-fetch-site", "none") in ("none", "same-origin") or path == "/"
+        if not from_site or (origin is not None and origin.partition("://")[2] != host):
             return Reply({"error": "the request comes from another site"}, 403)
         if method == "POST" and headers.get("content-type", "").partition(";")[0].strip() != "application/json":
             return Reply({"error": "the Content-Type has to be application/json"}, 415)
@@ -135,13 +143,8 @@ def refused(request: Request, error: HTTPException) -> Response:
 
 
 def faulty(request: Request, error: UserError) -> Response:
-    """Reply to bad input."""
-    return Reply({"error": str(error)}, 400)
-
-
-def missing(request: Request, error: NotFoundError) -> Response:
-    """Reply to a request for what is not there."""
-    return Reply({"error": str(error)}, 404)
+    """Reply to bad input, or to a request for what is not there."""
+    return Reply({"error": str(error)}, 404 if isinstance(error, NotFoundError) else 400)
 
 
 def failed(request: Request, error: Exception) -> Response:
@@ -157,11 +160,9 @@ def page(request: Request) -> Response:
 def image(request: Request) -> Response:
     """An image of a collection: /image/{id of the collection}/{name}."""
     path = request.path_params["path"]
-    for name in request.app.state.library.collections:
-        if path.startswith(f"{name}/"):
-            found = request.app.state.library.image(name, path.removeprefix(f"{name}/"))
-            if found is not None:
-                return FileResponse(found.path, media_type=found.type)
+    for name, collection in request.app.state.library.collections.items():
+        if path.startswith(f"{name}/") and (found := collection.picture(path.removeprefix(f"{name}/"))):
+            return FileResponse(found.path, media_type=found.type)
     raise HTTPException(404, "there is no such image")
 
 
@@ -177,19 +178,19 @@ def records(request: Request) -> Response:
     """A part of the list of records under filters."""
     query = request.query_params
     offset, limit = number_of(query.get("offset", "0")), number_of(query.get("limit", "50"))
-    library = request.app.state.library
-    return Reply(library.page(query.get("collection", ""), filters_of(request), offset, min(limit, MAX_LIMIT)))
+    library, name = request.app.state.library, query.get("collection", "")
+    return Reply(library.page(name, filters_of(request), offset, min(limit, MAX_LIMIT)))
 
 
 def record(request: Request) -> Response:
-    """A record by its key, or by id, variant and set, with its neighbours under filters."""
+    """A record by its key, or by `id`, `id_variant` and `id_set`, with its neighbours under filters."""
     library, query = request.app.state.library, request.query_params
     name = query.get("collection", "")
     if "id" in query:
-        key = library.key_of(name, query["id"], query.get("variant", ""), query.get("set", ""))
+        key = library.key(name, query["id"], query.get("id_variant", ""), query.get("id_set", ""))
     else:
         key = number_of(query.get("key", ""))
-    found, collection = library.shown(name, key, filters_of(request)), library.collection(name)
+    found, collection = library.record_at(name, key, filters_of(request)), library.collection(name)
     store = request.app.state.folder
     correction = corrections.correction_of(store, collection.dataset, found["id"]) if collection.dataset else None
     return Reply({**found, "correction": correction})

@@ -6,11 +6,13 @@ Texts are not stored; they are read from the files at their places. So memory ba
 import json
 import sqlite3
 import unicodedata
+import weakref
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from functools import lru_cache
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,8 +21,8 @@ import regex
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl
 from scripts.common.terminal import Progress, warn
-from scripts.review.rows import Row
-from scripts.review.score_file import score_file
+from scripts.review.rows import Row, row_of
+from scripts.review.score_file import facts_of, parts_of, value_of
 from scripts.score.entity_rows import SPACELESS
 
 SCHEMA = """
@@ -38,6 +40,7 @@ SCHEMA = """
 BATCH = 1000  # records that are written at a time
 FAULTS = 10  # bad lines of a file that are shown
 ORDERS = 8  # orders of records that are remembered, with 4 bytes for each record
+NO_ANSWER = (-1, None)
 CHARACTER = regex.compile(f"[{SPACELESS}]")
 ASKED = regex.compile(r'"([^"]*)"|(\S+)')
 WORD = regex.compile(r"[\p{L}\p{M}\p{N}]+\*?")
@@ -84,10 +87,11 @@ class Place(NamedTuple):
 
 
 class RecordIndex:
-    """The index of some files. `reader` makes a `Row` of an object, `title` names the files while they are read."""
+    """The index of some files, in a database that is deleted with it; `title` names them while they are read."""
 
-    def __init__(self, database: Path, sources: list[Source], reader: Callable[[dict], Row], title: str):
-        self.database, self.sources, self.reader = database, sources, reader
+    def __init__(self, database: Path, sources: list[Source], title: str):
+        self.database, self.sources = database, sources
+        weakref.finalize(self, database.unlink, missing_ok=True)
         self.metrics: dict[str, dict] = {}  # title and direction by name
         self.language: str | None = None
         self.keys = lru_cache(ORDERS)(self.ordered_keys)
@@ -96,8 +100,11 @@ class RecordIndex:
             self.add_records(connection, title)
             connection.execute("CREATE INDEX by_id ON records (id)")
             for source in sources:
-                self.add_scores(connection, source)
-                self.add_errors(connection, source)
+                for add in (self.add_scores, self.add_errors):
+                    try:
+                        add(connection, source)
+                    except (UserError, ValueError, KeyError, TypeError) as error:
+                        warn(f"{source.path}: its scores or errors can't be read and are left out: {error}")
             connection.commit()
         self.count = self.select("SELECT count(*) FROM records")[0][0]
         self.labels, self.variants, self.sets = (
@@ -118,8 +125,8 @@ class RecordIndex:
 
         for file, source in enumerate(self.sources):
             for start, size, row in self.lines(source):
-                variant = source.variant or row.variant
-                records.append((key, row.id, row.label, variant, row.prompt_set, row.is_error, file, start, size))
+                variant, is_error = source.variant or row.variant, row.is_error and source.variant is None
+                records.append((key, row.id, row.label, variant, row.prompt_set, is_error, file, start, size))
                 words.append((key, *searchable(row.searched)))
                 if len(words) == BATCH:
                     write()
@@ -136,7 +143,7 @@ class RecordIndex:
                 if not line.strip():
                     continue
                 try:
-                    yield end - len(line), len(line), self.row_of(line)
+                    yield end - len(line), len(line), parsed(line)
                 except UserError as fault:
                     bad += 1
                     if bad <= FAULTS:
@@ -144,39 +151,25 @@ class RecordIndex:
         if bad > FAULTS:
             warn(str(UserError(f"{bad} lines are left out; the first {FAULTS} are named above", source.path)))
 
-    def row_of(self, line: bytes) -> Row:
-        """Return the row of a line. Raises UserError for anything else."""
-        try:
-            found = json.loads(line, parse_constant=lambda name: None)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"is not valid JSON: {error}") from None
-        if not isinstance(found, dict):
-            raise UserError("is not a JSON object")
-        try:
-            return self.reader(found)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
-            raise UserError(f"is not a row of this kind of file: {type(error).__name__}: {error}") from None
-
     def add_scores(self, connection: sqlite3.Connection, source: Source) -> None:
         """Add the scores of single answers. Those of other answers than the file's are left out, and said."""
         if source.scores is None or not source.scores.is_file():
             return
-        with score_file(source.scores) as scores:
-            self.language = self.language or scores.language
-            for prompt_set, ids, metrics in scores.parts():
-                chosen = "SELECT key, id FROM records WHERE variant = ? AND prompt_set = ? ORDER BY key"
+        chosen = "SELECT key, id FROM records WHERE variant = ? AND prompt_set = ? ORDER BY key"
+        with open(source.scores, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as text:
+            self.language = self.language or value_of(text, "language")
+            for prompt_set, ids, metrics in parts_of(text):
                 answers = iter(connection.execute(chosen, (source.variant, prompt_set)))
-                keys, (key, answer) = array("q"), next(answers, (-1, None))
+                keys, (key, answer) = array("q"), next(answers, NO_ANSWER)
                 for found in ids:
                     keys.append(key if found == answer else -1)
                     if found == answer:
-                        key, answer = next(answers, (-1, None))
+                        key, answer = next(answers, NO_ANSWER)
                 if answer is not None:
-                    warn(f"{source.scores}: has no scores of the answer {answer} to '{prompt_set}' and of later ones")
+                    warn(f"{source.scores}: has no scores of answer {answer} to '{prompt_set}' and of those after it")
                 for metric, values in metrics:
-                    self.metrics.setdefault(metric, scores.facts(metric))
-                    number = list(self.metrics).index(metric)
-                    pairs = zip(keys, values, strict=False)
+                    self.metrics.setdefault(metric, facts_of(text, metric))
+                    number, pairs = list(self.metrics).index(metric), zip(keys, values, strict=False)
                     rows = ((number, key, value) for key, value in pairs if key >= 0 and value is not None)
                     connection.executemany("INSERT INTO scores VALUES (?, ?, ?)", rows)
 
@@ -237,7 +230,18 @@ class RecordIndex:
         path = self.sources[place.file].path
         with open(path, "rb") as file:
             file.seek(place.start)
-            return self.row_of(file.read(place.size))
+            return parsed(file.read(place.size))
+
+
+def parsed(line: bytes) -> Row:
+    """Return the row of a line. Raises UserError for anything but a JSON object."""
+    try:
+        found = json.loads(line, parse_constant=lambda name: None)
+        if isinstance(found, dict):
+            return row_of(found)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"is not valid JSON: {error}") from None
+    raise UserError("is not a JSON object")
 
 
 def searchable(text: str) -> tuple[str, str]:

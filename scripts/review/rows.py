@@ -1,17 +1,17 @@
-"""A row of each kind of file in one form: prompt, expected and actual text, entities, and what it is filtered by."""
+"""A row of a JSONL file, ours or of another tool, in one form: prompt, expected and actual text, entities."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from hashlib import sha256
 from typing import Any
 
-from scripts.common.files import canonical_sha256
-from scripts.common.records import Record, content_id, normalised, text_of
+from scripts.common.records import normalised, text_of
 from scripts.score.entity_rows import entity_row
 
-IMAGE_KEYS = ("image", "path", "url", "image_url")
-OF_OTHERS = ("messages", "prompt", "completion", "expected", "actual", "answer")
-OWN = {*OF_OTHERS, "id", "label", "variant", "prompt_set", "group", "origin", "meta", "spans", "text", "entities"}
+TEXTS = ("messages", "prompt", "completion", "expected", "actual", "answer")
+NAMES = ("label", "variant", "prompt_set", "group", "origin")
+OWN = {*TEXTS, *NAMES, "id", "meta", "spans", "text", "entities"}
+QUARANTINED = {"origin", "reason", "record"}
 
 
 @dataclass
@@ -48,104 +48,83 @@ class Row:
         return text_of(self.messages[-1]["content"]) if self.messages else self.expected or ""
 
 
-def of_split(row: dict) -> Row:
-    """Return a record of a split. An expected text that is not the record's last answer leaves the answer in view."""
-    record = Record.from_row(row)
-    messages = record.prompt if record.expected in (None, record.answer) else record.messages
-    expected = record.answer if record.expected is None else record.expected
-    found = Row(record.id, messages, expected, None, record.label, group=record.group, meta=record.meta)
-    found.origin = record.origin
-    return with_entities(found, {**row, "messages": messages, "answer": ""}, predicted=False)
+def row_of(found: dict) -> Row:
+    """Return the row of an object. A row of a quarantine holds the raw record, and is an error.
 
-
-def of_answer(row: dict) -> Row:
-    """Return a row of an answers file."""
-    found = Row(row["id"], row["messages"], row.get("expected"), row["answer"], row.get("label"))
-    found.prompt_set = row["prompt_set"]
-    return with_entities(found, row, predicted=True)
-
-
-def of_quarantine(row: dict) -> Row:
-    """Return a record that was set aside, with the reason."""
-    found = of_other(row["record"] if isinstance(row["record"], dict) else {"text": row["record"]})
-    found.id, found.origin, found.reason = canonical_sha256(row)[:16], row["origin"], row["reason"]
-    found.is_error = True
-    return found
-
-
-def of_other(row: dict) -> Row:
-    """Return a row of another tool. Without any of the columns OF_OTHERS, the row itself is shown as JSON.
-
-    A completion, or the last message of an assistant, is the expected text if no other is given, else the actual one.
+    A completion, or a last message of the assistant, is the expected text, or the actual one beside another expected
+    one. An object without any of the columns TEXTS is shown as JSON.
     """
-    messages = messages_of(row.get("messages") or row.get("prompt") or [])
-    given = optional_text(row.get("completion"))
-    if given is None and row.get("messages") and messages and messages[-1]["role"] == "assistant":
+    if set(found) == QUARANTINED:
+        row = row_of(found["record"] if isinstance(found["record"], dict) else {"prompt": found["record"]})
+        row.id, row.origin, row.reason, row.is_error = key_of(found), found["origin"], found["reason"], True
+        return row
+    messages = messages_of(found.get("messages") or found.get("prompt") or [])
+    given = text_in(found.get("completion"))
+    if given is None and len(messages) > 1 and messages[-1]["role"] == "assistant":
         given = text_of(messages.pop()["content"])
-    expected = optional_text(row.get("expected"))
-    actual = optional_text(row["actual"] if "actual" in row else row.get("answer"))
+    expected, actual = text_in(found.get("expected")), text_in(found.get("actual", found.get("answer")))
     if expected is None:
         expected = given
-    elif actual is None:
+    elif actual is None and given != expected:
         actual = given
-    if not set(OF_OTHERS) & set(row):
-        messages = [{"role": "user", "content": json.dumps(row, ensure_ascii=False, indent=2)}]
-    found = Row(str(row.get("id") or content_id([*messages, expected, actual])), messages, expected, actual)
-    for name in ("label", "variant", "prompt_set", "group", "origin"):
-        setattr(found, name, optional_text(row.get(name)))
-    found.is_error = None not in (actual, expected) and normalised(actual) != normalised(expected)
-    meta = row.get("meta") if isinstance(row.get("meta"), dict) else {}
-    found.meta = meta | {key: value for key, value in row.items() if key not in OWN}
-    return with_entities(found, {**row, "messages": messages, "answer": actual or ""}, predicted=actual is not None)
+    if not found.keys() & set(TEXTS):
+        messages = messages_of(json.dumps(found, ensure_ascii=False, indent=2))
+    row = Row(name_in(found.get("id")) or key_of(found), messages, expected, actual)
+    for name in NAMES:
+        setattr(row, name, name_in(found.get(name)))
+    row.meta = {key: value for key, value in found.items() if key not in OWN}
+    row.meta |= found["meta"] if isinstance(found.get("meta"), dict) else {}
+    row.is_error = None not in (actual, expected) and normalised(actual) != normalised(expected)
+    add_entities(row, found)
+    return row
 
 
-def with_entities(found: Row, row: dict, predicted: bool) -> Row:
-    """Give a row its text and its expected and predicted entities; without spans, or with unusable ones, none."""
+def key_of(found: dict) -> str:
+    """Return an id for an object without one, made from its content."""
+    return sha256(json.dumps(found, sort_keys=True).encode("ascii")).hexdigest()[:16]
+
+
+def add_entities(row: Row, found: dict) -> None:
+    """Give a row its text with the expected and predicted entities, if the object has usable spans."""
     try:
-        entities = entity_row(row)
-    except (ValueError, TypeError, StopIteration):
-        entities = None
-    if entities:
-        found.text, found.gold = entities.text, [list(span) for span in entities.gold]
-        found.predicted = [list(span) for span in entities.found] if predicted and entities.valid else None
-    return found
+        entities = entity_row({**found, "messages": row.messages, "answer": row.actual or ""})
+    except (KeyError, ValueError, TypeError, StopIteration):
+        return
+    if entities and all(0 <= start <= end <= len(entities.text) for start, end, _ in (*entities.gold, *entities.found)):
+        row.text, row.gold = entities.text, entities.gold
+        row.predicted = entities.found if row.actual is not None and entities.valid else None
 
 
 def messages_of(value: Any) -> list[dict]:
     """Return messages from a text or from a list of messages."""
     turns = value if isinstance(value, list) else [value]
     pairs = [(turn.get("role"), turn.get("content")) if isinstance(turn, dict) else ("user", turn) for turn in turns]
-    return [{"role": str(role or "user"), "content": content_of(content)} for role, content in pairs]
-
-
-def content_of(value: Any) -> str | list[dict]:
-    """Return a content as text, or as parts of text and images as a record has them."""
-    if not isinstance(value, list):
-        return optional_text(value) or ""
-    return [part_of(part) for part in value]
+    return [
+        {
+            "role": str(role or "user"),
+            "content": list(map(part_of, said)) if isinstance(said, list) else text_in(said) or "",
+        }
+        for role, said in pairs
+    ]
 
 
 def part_of(part: Any) -> dict:
     """Return a part {"type": "text", "text"} or {"type": "image", "image": name}."""
     if isinstance(part, dict) and str(part.get("type")).startswith("image"):
-        name = next((part[key] for key in IMAGE_KEYS if part.get(key)), "")
+        name = next((part[key] for key in ("image", "path", "url", "image_url") if part.get(key)), "")
         return {"type": "image", "image": str(name.get("url", "") if isinstance(name, dict) else name)}
-    is_text = isinstance(part, dict) and isinstance(part.get("text"), str)
-    return {"type": "text", "text": part["text"] if is_text else optional_text(part) or ""}
+    return {"type": "text", "text": text_in(part.get("text", part) if isinstance(part, dict) else part) or ""}
 
 
-def optional_text(value: Any) -> str | None:
-    """Return a text as it is, the text of a list of messages, and any other value as JSON; None stays None."""
+def name_in(value: Any) -> str | None:
+    """Return a value that records are found by as text, without half surrogates, which a database can't hold."""
+    return None if value is None else text_in(value).encode("utf-8", "replace").decode("utf-8")
+
+
+def text_in(value: Any) -> str | None:
+    """Return a text as it is, the texts of a list of messages, and any other value as JSON; None stays None."""
     if value is None or isinstance(value, str):
         return value
     if isinstance(value, list) and value and all(isinstance(turn, dict) and "content" in turn for turn in value):
-        return "\n".join(text_of(content_of(turn["content"])) for turn in value)
+        return "\n".join(text_of(message["content"]) for message in messages_of(value))
     return json.dumps(value, ensure_ascii=False)
-
-
-READERS: dict[str, Callable[[dict], Row]] = {
-    "split": of_split,
-    "quarantine": of_quarantine,
-    "answers": of_answer,
-    "file": of_other,
-}

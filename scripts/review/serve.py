@@ -9,6 +9,7 @@ address than that of this machine for itself needs.
 import argparse
 import logging
 import os
+import signal
 import socket
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from scripts.common.errors import UserError
 from scripts.review.app import create_app
 
 PASSWORD = "SNAKETUNE_REVIEW_PASSWORD"  # noqa: S105 (the name of the variable)
+PATIENCE = 2  # seconds that open requests have at the end
 
 
 def listening(host: str, port: int) -> socket.socket:
@@ -40,9 +42,8 @@ def serve(arguments: argparse.Namespace) -> None:
         )
         name = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         print(f"review: http://{name}:{port}/ (Ctrl-C ends it)", flush=True)
-        config = uvicorn.Config(app, log_level="warning", server_header=False, proxy_headers=False)
-        config.timeout_graceful_shutdown = 2
-        uvicorn.Server(config).run(sockets=[server])
+        quiet = {"log_level": "warning", "server_header": False, "proxy_headers": False}
+        uvicorn.Server(uvicorn.Config(app, timeout_graceful_shutdown=PATIENCE, **quiet)).run(sockets=[server])
 
 
 def main(argv=None) -> int:
@@ -53,6 +54,7 @@ def main(argv=None) -> int:
     parser.add_argument("--host", default="127.0.0.1", help=f"address; any but loopback needs {PASSWORD}")
     parser.add_argument("--port", type=int, default=8765, help="port; 0: any that is free")
     arguments = parser.parse_args(argv)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the folder of indexes is deleted then, too
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
         serve(arguments)
