@@ -41,10 +41,11 @@ RECIPE_RESULTS = $(shell PATH="$(PATH)" python -m scripts.workflow.results_folde
 # A dry run has no results to show.
 DRY := $(filter -n% -pn --dry-run --dryrun,$(ARGS))
 
-.PHONY: help demo report recipe known-recipe verify test test-all system lint unit format lock docs containers clean FORCE
+.PHONY: help demo report recipe known-recipe verify review llama-server test test-all system lint unit format lock docs \
+	containers clean FORCE
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # The stamp contains a hash of the locks, so a checkout that only touches them installs nothing. A link is not changed:
 # it points to another environment, which --clear would delete.
@@ -84,6 +85,10 @@ verify: $(VENV) ## Compare a bundle's record with the current files: BUNDLE=resu
 	@[ -n "$(BUNDLE)" ] || { echo "name the bundle: BUNDLE=results/runs/NAME/bundle" >&2; exit 2; }
 	@python scripts/deploy/verify_bundle.py "$(BUNDLE)" $(ARGS)
 
+review: $(VENV) ## The page to read data and answers on, and to judge them (RESULTS=folder, ARGS="--port 8765")
+	@$(RESULTS_COMMAND) >/dev/null
+	@python scripts/review/serve.py $(RESULTS) $(filter-out --configfile %.yaml %.yml %.json,$(ARGS))
+
 test: $(VENV) lint ## Check the code, run unit and integration tests, JOBS files at a time; needs no root and no services
 	@$(PYTEST) tests/integration tests/unit
 
@@ -116,6 +121,9 @@ docs: $(VENV) ## Make the configuration reference, the editor schema, config/gpu
 
 containers: $(VENV) ## Build the container images (ENVS="dataset score", TORCH=cpu, NATIVE=yes: llama.cpp for this CPU)
 	@python -m containers.build $(ENVS) --torch $(TORCH) $(if $(filter yes,$(NATIVE)),--native)
+
+llama-server: $(VENV) ## Build llama.cpp's server, which serves bundles, into .venv (about 2 minutes)
+	@python -m envs.llama_server
 
 clean: ## Remove the demo's results (not those of other configurations, nor the environment)
 	cd results && rm -rf benchmarks datasets leaderboard.* .leaderboard.* logs models report.html runs sweeps tools

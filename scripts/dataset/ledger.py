@@ -102,6 +102,17 @@ def duplicate_example(row: dict) -> dict:
     }
 
 
+def corrections_of(corrections: list[dict], corrected: list[dict]) -> dict | None:
+    """Return corrections with origins and splits of their records, and how many are of the test split; None: none."""
+    test_records = len({entry["record"] for entry in corrected if entry["split"] == "test"})
+    rows = []
+    for row in corrections:
+        found = [corrected[place] for place in row.pop("applied_to")]
+        splits = {entry["split"] for entry in found}
+        rows.append(row | {"origins": [entry["origin"] for entry in found], "splits": sorted(splits)})
+    return {"rows": rows, "test_records": test_records} if corrections else None
+
+
 def make_ledger(
     name: str, statistics: Statistics, counts: dict, facts: dict, duplicates: Path, quarantine: Path
 ) -> dict:
@@ -120,6 +131,7 @@ def make_ledger(
         "raw_spans": counts["spans"],
         **{key: counts[key] for key in ("label_map", "span_label_map")},
         **statistics.as_json(),
+        "corrections": corrections_of(counts["corrections"], facts["corrected"]),
         "splits": {key: facts[key] for key in ("seed", "share_tolerance", "shares", "stratification")},
         "duplicates": [duplicate_example(row) for row in islice(read_jsonl(duplicates), EXAMPLES)],
         "quarantine": [

@@ -6,7 +6,6 @@
 The model is a GGUF file, or the manifest of a merged token classifier; its files are linked, not copied, if possible.
 """
 
-import re
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,6 +32,7 @@ from scripts.deploy.modelfile_text import with_plain_spaces
 from scripts.deploy.provenance import FILE as PROVENANCE
 from scripts.deploy.provenance import provenance
 from scripts.deploy.served_strategy import asked_systems, context_of, lacking_system, served_strategy
+from scripts.deploy.serving_files import filled, write_serving
 from scripts.gguf.mmproj import image_limits
 from scripts.gguf.naming import ModelName
 from scripts.gguf.reader import read_gguf
@@ -60,11 +60,7 @@ def write_sums(folder: Path) -> None:
 def write_example(folder: Path, name: str, values: dict, source: str | None = None) -> None:
     """Write an example program whose constants (`NAME = ...`, one line each) have the bundle's values."""
     program = (PROJECT / "scripts" / "deploy" / "examples" / f"{source or name}.py").read_text(encoding="utf-8")
-    for key, value in values.items():
-        program, count = re.subn(rf"(?m)^{key} = .*$", lambda _, line=f"{key} = {value!r}": line, program)
-        if count != 1:
-            raise ValueError(f"the example has {count} lines '{key} = ...', not one")
-    write_text(folder / f"{name}.py", program)
+    write_text(folder / f"{name}.py", filled(program, {f"{key} = ": repr(value) for key, value in values.items()}))
 
 
 def sampling_of_transformers(parameters: dict) -> dict:
@@ -118,6 +114,8 @@ def gguf_files(arguments, folder: Path, base: dict, scores: list[dict], verdict:
     write_example(folder, "example_llama_cpp", values | of_llama, f"example_llama_cpp{kind}")
     values["SAMPLING"] = sampling_of_transformers(parameters)
     write_example(folder, "example_transformers", values, f"example_transformers{kind}")
+    stem = f"{name.split('-')[0]}-{header['general.finetune']}".lower()
+    write_serving(folder, stem, name, length, sampling, tower, vision and vision["most_tokens"])
     system, license_id = served.system or "", str(header.get("general.license", "unknown"))
     card = model_card(
         settings,
@@ -130,7 +128,8 @@ def gguf_files(arguments, folder: Path, base: dict, scores: list[dict], verdict:
         shipped=quant,
         header=header,
         file_name=name,
-        stem=f"{name.split('-')[0]}-{header['general.finetune']}".lower(),
+        stem=stem,
+        opening=[*([{"role": "system", "content": system}] if system else []), *served.examples],
         types=quant_line(types_of_quant(file, quant)),
         parity=parity,
         vision=vision,

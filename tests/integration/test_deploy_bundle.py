@@ -49,7 +49,8 @@ from tests.support.vision_run import SIZES, image_question
 CRATE = "ro-crate-metadata.json"
 SYSTEM = 'Tu commentes le match « Lens – Brest\u202f».\nUne "phrase".'
 ALWAYS = {"README.md", "provenance.json", CRATE, *workflow_files()}
-OF_GGUF = {"Modelfile", "example_llama_cpp.py", "example_transformers.py"}
+SERVING = {"Containerfile", "serve.sh", "snaketune.service", "vllm.sh"}
+OF_GGUF = {"Modelfile", "example_llama_cpp.py", "example_transformers.py", *SERVING}
 FACTS = {"name": "tiny", "source": "path", "id": None, "revision": None}
 FOUND = {"own_metrics": {}, "records": 2, "answer_kind": "text", "asked": None, "by_label": {}, "people": None}
 DEPLOY = {"description": "Comments.", "limits": "Knows no | rules.", "parameters": {"temperature": 0.5}}

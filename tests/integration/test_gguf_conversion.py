@@ -17,7 +17,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
 from scripts.config.runs import QUANTS
 from scripts.gguf.convert_to_gguf import chat_changes, convert_to_gguf
-from scripts.gguf.fetch_converter import fetch_converter, read_pin, unpack_converter
+from scripts.gguf.fetch_converter import LICENSE, NEEDED, fetch_converter, read_pin, unpack
 from scripts.gguf.llama import open_gguf
 from scripts.gguf.metadata import general_metadata
 from scripts.gguf.naming import model_name
@@ -54,7 +54,7 @@ def test_a_converter_that_is_not_the_pinned_one_is_refused(tmp_path):
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(CONVERTER, arcname="llama_cpp_python-1/vendor/llama.cpp/conversion/../../outside.py")
     with pytest.raises(UserError, match="leads out of the folder"):
-        unpack_converter(archive, tools)
+        unpack(archive, tools, NEEDED, (".py", LICENSE))
     assert not tools.exists()
     assert not list(tmp_path.rglob("outside.py"))
 

@@ -22,6 +22,7 @@ datasets:
     language: fr
     label: kind
     label_map: {goal: But}
+    corrections: review/corrections.jsonl
     splits: {train: 0.6, validation: 0.2, test: 0.2, seed: 1}
 models:
   small:

@@ -9,7 +9,7 @@ from scripts.tasks import TASKS
 from scripts.workflow.code_digest import files_of_script, known
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("dataset", "model", "train", "gguf", "predict", "score", "deploy")
+STAGES = ("dataset", "model", "train", "gguf", "predict", "score", "deploy", "review")
 # What else may be imported, by the importing module (or its folder) and the imported one.
 EXCEPTIONS = {
     # What the configuration checks settings against.

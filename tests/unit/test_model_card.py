@@ -16,6 +16,7 @@ PARITY = {
 OWN = {
     "title": "tiny", "license": "MIT", "shipped": "q8_0", "header": {"general.size_label": "1M"}, "file_name": "a.gguf",
     "stem": "tiny", "types": "q8_0", "lacking": None, "is_as_scored": True, "has_no_break_spaces": False,
+    "opening": [],
 }  # fmt: skip
 
 

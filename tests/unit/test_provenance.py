@@ -18,7 +18,7 @@ def test_the_sections_of_a_run_name_its_files_gates_and_the_run_that_redacts(tmp
     seen, cleaned = (sections_of(load_config(load("provenance_config.yaml")), run) for run in ("seen", "cleaned"))
     assert read_paths(seen) == {
         "run.prompt_sets.style.2.file": "style.jsonl", "dataset.images": "pictures", "model.path": "models/mine",
-        "model.chat_template": "mine.jinja",
+        "model.chat_template": "mine.jinja", "dataset.corrections": "corrections.jsonl",
     }  # fmt: skip
     assert read_paths(cleaned) == {}
     # People's votes are named if there are some.
