@@ -34,6 +34,17 @@ def test_the_sections_of_a_run_name_its_files_gates_and_the_run_that_redacts(tmp
     assert "redaction" not in seen
 
 
+def test_a_file_of_corrections_is_recorded_once_it_exists(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sections = {"run": {}, "model": {}, "dataset": {"corrections": "review/corrections.jsonl"}}
+    assert files_read(sections, tmp_path / "workflow") == {}
+    (tmp_path / "review").mkdir()
+    (tmp_path / "review/corrections.jsonl").write_text("{}\n")
+    assert files_read(sections, tmp_path / "workflow")["dataset.corrections"] == {
+        "name": "review/corrections.jsonl", "bytes": 3, "sha256": sha256_of("review/corrections.jsonl"),
+    }  # fmt: skip
+
+
 def test_each_change_in_a_folder_of_images_changes_its_hash(tmp_path):
     one, three = tmp_path / "a/one.png", tmp_path / "a/three.png"
     for path in (one, tmp_path / "two.png"):
