@@ -150,7 +150,7 @@ class Library:
         collection = self.collection(f"run/{run}")
         files = {source.variant: source.path for source in collection.sources()}
         if variant not in files:
-            raise NotFoundError(f"the run '{run}' has no variant '{variant}'", remedy=f"it has {', '.join(files)}")
+            raise NotFoundError(f"the run '{run}' has no answers of '{variant}'", remedy=f"it has {', '.join(files)}")
         split = self.collections.get(f"dataset/{collection.dataset}/test")
         records = read_jsonl(split.sources()[0].path) if split else []
         groups = {record["id"]: record["group"] for record in records if record.get("group") is not None}
