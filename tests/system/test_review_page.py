@@ -26,11 +26,12 @@ AXE = {
 }
 LARGEST = 150_000  # bytes of a picture
 RECORD = "#/record/run/captions/{:016x}/{}/test"
-# The elements and attributes of what is judged, without its texts and what the number of the task changes.
+# The elements and attributes of what is judged: without the prompt, all texts, and what the number of the task changes.
 SKELETON = """() => {
   const copy = document.querySelector('#view').cloneNode(true);
   const texts = document.createTreeWalker(copy, NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) texts.currentNode.data = '';
+  copy.querySelector(':scope > .card').replaceChildren();
   copy.querySelector('progress').removeAttribute('value');
   copy.querySelector('.progress button').removeAttribute('disabled');
   return copy.outerHTML;
@@ -44,9 +45,11 @@ class Reader:
     """A reader's browser: opens views, and collects what goes wrong."""
 
     def __init__(self, browser: Browser, address: str, name: str = "Anna", size=SCREEN, scheme: str = "light"):
-        self.context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
-        self.context.add_init_script(
-            f"localStorage.getItem('snaketune-review-reader') ?? localStorage.setItem('snaketune-review-reader', {json.dumps(name)})"
+        stored = [{"name": "snaketune-review-reader", "value": name}]
+        self.context = browser.new_context(
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme=scheme,
+            storage_state={"cookies": [], "origins": [{"origin": address, "localStorage": stored}]},
         )
         self.page: Page = self.context.new_page()
         self.address, self.complaints, self.requests = address, [], []
@@ -196,7 +199,7 @@ def test_records_are_read_by_keys(reader):
     reader.title("Record 0000000000000000")
     reader.press("u", "/")
     page.keyboard.type("giraffe")
-    expect(page.locator("#count")).to_contain_text("of 2")
+    expect(page.locator("#count")).to_have_text("1 to 2 of 2")
     reader.press("Escape", "j")
     expect(page.locator(".turn.wanted")).to_contain_text("giraffe")
     reader.press("?")

@@ -48,7 +48,7 @@ export const recordsAddress = (id, filters) => withFilters(`#/records/${path(id.
 
 // Return the stable address of a record, with the filters that its neighbours are to match.
 export function recordAddress(id, record, filters = "") {
-  const answer = record.variant ? [record.variant, record.set ?? "test"] : [];
+  const answer = record.variant ? [record.variant, record.set].filter(Boolean) : [];
   return withFilters(`#/record/${path([...id.split("/"), record.id, ...answer])}`, filters);
 }
 
