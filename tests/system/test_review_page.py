@@ -146,8 +146,7 @@ def views(browser, address) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [SCREEN, PHONE], ids=["screen", "phone"])
+@pytest.mark.parametrize(("size", "scheme"), [(SCREEN, "light"), (PHONE, "dark")], ids=["screen", "phone, dark"])
 def test_every_view_fits_and_axe_finds_nothing(browser, address, views, size, scheme):
     reader = Reader(browser, address, "Viewer", size, scheme)
     for name, view in views.items():
@@ -181,7 +180,9 @@ def test_picture(browser, address, views, view, tmp_path):
 
 def test_records_are_read_by_keys(reader):
     page = reader.open("#/")
-    reader.press("1", "j")
+    reader.press("1")
+    reader.title("captions: answers")
+    reader.press("j")
     first = load("review.yaml")["captions"][0]["base"]
     expect(page.locator("#rows [aria-current] .excerpt")).to_have_text(first)
     reader.title("Record 0000000000000000")
@@ -260,12 +261,10 @@ def test_entities_are_marked_at_code_points(reader):
 
 def test_an_image_can_be_enlarged(reader, views):
     page = reader.open(views["image"])
-    small = page.locator(".picture img").bounding_box()
     reader.press("z")
     image = page.locator("#zoom img")
     fitting = image.bounding_box()
-    assert fitting["height"] > small["height"]
-    reader.press("1", "+")
+    reader.press("+")
     assert image.bounding_box()["width"] > fitting["width"]
     reader.press("Escape")
     expect(page.locator("#zoom")).to_be_hidden()

@@ -103,6 +103,7 @@ function studyForm(sides) {
     waiting = setTimeout(ask, 200);
   });
   form.addEventListener("submit", trying(async () => {
+    clearTimeout(waiting);
     const study = await post("/api/studies", { reader: readerName(), ...wanted() });
     go(judgeAddress(study.id));
   }));

@@ -40,7 +40,7 @@ async function show() {
   } catch (error) {
     if (mine !== turn) return;
     fail(error);
-    made = { title: "Not found", nodes: [element("h1", {}, "Not found")], keys: [] };
+    made = { title: "Not found", nodes: [element("h1", {}, "Not found")], keys: [], failed: true };
   }
   const reading = made.reading === true;
   byId("main").className = reading ? name : "";
@@ -54,7 +54,7 @@ async function show() {
   }
   viewKeys = made.keys;
   if (made.focus) made.focus.focus();
-  else if (!byId("list").contains(document.activeElement)) byId("view").focus({ preventScroll: true });
+  else if (!made.failed && !byId("list").contains(document.activeElement)) byId("view").focus({ preventScroll: true });
   if (!made.stay) window.scrollTo(0, 0);
 }
 
