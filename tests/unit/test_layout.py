@@ -19,6 +19,8 @@ EXCEPTIONS = {
     ("model/dequantize_gguf", "gguf"), ("model/fetch_gguf_package", "gguf"),
     # Parity is judged on the prompts that will be asked.
     ("gguf/check_parity", "predict"),
+    # The monitor of production is one file, which bundles ship.
+    ("score/write_leaderboard", "deploy/quality_monitor"),
     # The stand-in's sizes, and the programs that a person calls with a configuration.
     ("model", "config/models"), ("score/print_summary", "config"), ("deploy/verify_bundle", "config"),
 }  # fmt: skip
