@@ -1,12 +1,15 @@
 """A bundle serves itself by serve.sh: OpenAI's client talks to it, and the model gets the prompts of training."""
 
 import base64
+import dataclasses
 import io
 import json
 import os
+import re
 import runpy
 import shutil
 import subprocess
+import sys
 import threading
 import time
 import urllib.request
@@ -18,12 +21,14 @@ import pyarrow.ipc
 import pytest
 from openai import OpenAI
 
+from envs import llama_server
 from scripts.common.chat import IGNORED, conversation_ids
 from scripts.common.files import read_jsonl, write_manifest
 from scripts.common.vision import load_image, vision_tokenizer
 from scripts.config.runs import Run
+from scripts.deploy.serving_files import SOURCES
 from scripts.train.tokenize_conversations import main as tokenize
-from tests.support.llama_server import PATIENCE, free_port, process_of, server
+from tests.support.llama_server import PATIENCE, free_port, process_of, server, wait_until_up
 from tests.support.served_bundle import QUESTIONS, SYSTEM, bundle_of, smollm2_bundle, write_split
 from tests.support.tiny_model import copy_model
 from tests.support.vision_run import image_question
@@ -171,6 +176,28 @@ def test_sigterm_ends_the_server_once_a_client_in_the_middle_of_an_answer_hangs_
         assert process.wait(10) == 0
 
 
+def test_the_program_is_made_once_and_runs_beside_its_libraries_as_in_the_container(run_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(llama_server, "build", None)
+    assert llama_server.main() == 0
+    [line] = re.findall(r"(?m)^COPY --from=environment (.*) /opt/llama.cpp/$", (SOURCES / "Containerfile").read_text())
+    for pattern in line.split():
+        found = list(Path(sys.prefix).glob(pattern))
+        assert found, pattern
+        for path in found:
+            shutil.copy2(path, tmp_path)
+    moved = subprocess.run([tmp_path / "llama-server", "--version"], env={}, capture_output=True, text=True, check=True)
+    assert llama_server.fingerprint() in moved.stdout + moved.stderr
+    loaded = subprocess.run(["ldd", tmp_path / "llama-server"], capture_output=True, text=True, check=True).stdout
+    assert loaded.count(f"=> {tmp_path}/lib") == 5
+
+
+def test_the_program_is_not_linked_to_libraries_of_another_version(monkeypatch, capsys):
+    pin = llama_server.read_pin(llama_server.REQUIREMENTS)
+    monkeypatch.setattr(llama_server, "read_pin", lambda path: dataclasses.replace(pin, version="9.9", sha256="0" * 64))
+    assert llama_server.main() == 1
+    assert f"has llama-cpp-python {pin.version}, not 9.9; start this by `make" in capsys.readouterr().err
+
+
 def test_ollama_serves_the_bundle_with_its_system_message(run_folder, tmp_path):
     ollama = shutil.which("ollama")
     if not ollama:
@@ -179,9 +206,9 @@ def test_ollama_serves_the_bundle_with_its_system_message(run_folder, tmp_path):
     environment = os.environ | {"OLLAMA_HOST": address, "OLLAMA_MODELS": str(tmp_path), "HOME": str(tmp_path)}
     service = subprocess.Popen([ollama, "serve"], env=environment)
     try:
-        create = ["ollama", "create", "pirate", "-f", "Modelfile"]
-        for command in (["ollama", "list"], create):
-            subprocess.run(command, cwd=run_folder / "bundle", env=environment, check=True, timeout=PATIENCE)
+        wait_until_up(f"http://{address}", service)
+        create = [ollama, "create", "pirate", "-f", "Modelfile"]
+        subprocess.run(create, cwd=run_folder / "bundle", env=environment, check=True, timeout=PATIENCE)
         reply = posted(f"http://{address}/api/generate", model="pirate", prompt=QUESTIONS[1], stream=False)
         assert (reply["done_reason"], reply["response"] != "") == ("stop", True)
     finally:
