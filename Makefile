@@ -41,7 +41,8 @@ RECIPE_RESULTS = $(shell PATH="$(PATH)" python -m scripts.workflow.results_folde
 # A dry run has no results to show.
 DRY := $(filter -n% -pn --dry-run --dryrun,$(ARGS))
 
-.PHONY: help demo report recipe known-recipe verify test test-all system lint unit format lock docs containers llama-server clean FORCE
+.PHONY: help demo report recipe known-recipe verify review llama-server test test-all system lint unit format lock docs \
+	containers clean FORCE
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -83,6 +84,10 @@ known-recipe:
 verify: $(VENV) ## Compare a bundle's record with the current files: BUNDLE=results/runs/NAME/bundle
 	@[ -n "$(BUNDLE)" ] || { echo "name the bundle: BUNDLE=results/runs/NAME/bundle" >&2; exit 2; }
 	@python scripts/deploy/verify_bundle.py "$(BUNDLE)" $(ARGS)
+
+review: $(VENV) ## The page to read data and answers on, and to judge them (RESULTS=folder, ARGS="--port 8765")
+	@$(RESULTS_COMMAND) >/dev/null
+	@python scripts/review/serve.py $(RESULTS) $(filter-out %.yaml %.yml %.json --configfile,$(ARGS))
 
 test: $(VENV) lint ## Check the code, run unit and integration tests, JOBS files at a time; needs no root and no services
 	@$(PYTEST) tests/integration tests/unit

@@ -1,7 +1,7 @@
 """Convert raw data to canonical records, splits and a ledger.
 
 Requires: the raw files and images of `datasets.<dataset>`, except for a hub dataset, whose commit is in the settings;
-<results>/runs/{run}/merged/manifest.json of the classifier if personal data is to be replaced.
+the file of corrections if it exists; <results>/runs/{run}/merged/manifest.json of the classifier if personal data is to be replaced.
 Makes: <results>/datasets/{dataset}/records.parquet, {split}.jsonl, quarantine.jsonl, images/, redaction.json,
 ledger.json, ledger.html
 """
@@ -12,6 +12,7 @@ rule ingest_records:
     input:
         raw=of("dataset", input_files.raw_files),
         images=of("dataset", input_files.image_files),
+        corrections=of("dataset", input_files.corrections),
     output:
         records="<results>/datasets/{dataset}/ingested.parquet",
         quarantine="<results>/datasets/{dataset}/quarantine.jsonl",
@@ -35,10 +36,12 @@ rule ingest_records:
             dataset="hub format fields columns system label label_map span_label_map group_by strip_span_label_numbers "
             "min_characters max_characters checks on_bad_record max_records",
         ),
+        corrections=options("corrections"),
     shell:
         r"""
-        python {params.code:q} {input.raw:q} --settings {params.settings:q} --log {log:q} \
-            --records {output.records:q} --quarantine {output.quarantine:q} --counts {output.counts:q}
+        python {params.code:q} {input.raw:q} --name {wildcards.dataset:q} --settings {params.settings:q} --log {log:q} \
+            {params.corrections:q} --records {output.records:q} --quarantine {output.quarantine:q} \
+            --counts {output.counts:q}
         """
 
 
@@ -86,6 +89,7 @@ rule split_records:
             then="<results>/datasets/{dataset}/redacted.parquet",
             otherwise="<results>/datasets/{dataset}/ingested.parquet",
         ),
+        counts="<results>/datasets/{dataset}/ingest.json",
     output:
         records="<results>/datasets/{dataset}/records.parquet",
         train="<results>/datasets/{dataset}/train.jsonl",
@@ -110,7 +114,7 @@ rule split_records:
     shell:
         r"""
         python {params.code:q} {input.ingested:q} --settings {params.settings:q} --log {log:q} \
-            --records {output.records:q} --train {output.train:q} --validation {output.validation:q} \
+            --counts {input.counts:q} --records {output.records:q} --train {output.train:q} --validation {output.validation:q} \
             --test {output.test:q} --duplicates {output.duplicates:q} --facts {output.facts:q}
         """
 

@@ -40,6 +40,7 @@ rule build_bundle:
         code=code("deploy/build_bundle.py"),
         card=PREPARED.own_file("scripts/deploy/card.md.jinja"),
         examples=[PREPARED.own_file(path) for path in sorted(PREPARED.root.glob("scripts/deploy/examples/*.py"))],
+        monitor=PREPARED.own_file("scripts/deploy/quality_monitor.py"),
         serving=[PREPARED.own_file(path) for path in sorted(PREPARED.root.glob("scripts/deploy/serving/*"))],
         folder=subpath(output.sums, parent=True),
         options=options("mmproj", "images", "parity", "redaction", shown="train"),

@@ -15,6 +15,8 @@ rule score_answers:
         likelihood="<results>/runs/{run}/likelihood/{variant}.jsonl",
         test=path_of("<results>/datasets/{dataset}/test.jsonl"),
         reference=path_of("<results>/datasets/{dataset}/train.jsonl"),
+        votes=of("run", input_files.votes),
+        rival=of("run", input_files.rival_answers),
     output:
         scores="<results>/runs/{run}/scores/{variant}.json",
         errors="<results>/runs/{run}/errors/{variant}.jsonl",
@@ -31,11 +33,13 @@ rule score_answers:
         runtime=60,
     params:
         code=code("score/score_answers.py"),
+        options=options("votes", "rival"),
         settings=settings_of(of("run", settings.score), run="task", dataset="language"),
     shell:
         r"""
         python {params.code:q} {input.answers:q} {input.likelihood:q} --test {input.test:q} \
-            --reference {input.reference:q} --run {wildcards.run:q} --variant {wildcards.variant:q} \
+            --reference {input.reference:q} {params.options:q} \
+            --run {wildcards.run:q} --variant {wildcards.variant:q} \
             --scores {output.scores:q} --errors {output.errors:q} --settings {params.settings:q} --log {log:q}
         """
 
@@ -205,6 +209,7 @@ rule write_leaderboard:
         bases=collect(
             "<results>/models/{model}/manifest.json", model=sorted({run.model for run in CONFIG.runs.values()})
         ),
+        monitors=[PREPARED.located(file) for file in CONFIG.monitor_logs],
     output:
         table=reported("<results>/leaderboard.csv", "leaderboard", "Leaderboard", run="all", what="table"),
         page=reported("<results>/leaderboard.html", "leaderboard", "Leaderboard", run="all", what="page"),

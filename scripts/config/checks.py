@@ -73,6 +73,8 @@ def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
     dataset = config.datasets.get(run.dataset)
     if run.score.order_by and dataset is not None and dataset.redact is not None:
         yield "score.order_by", f"has no columns to order by: the redaction of '{run.dataset}' removes them"
+    if run.score.votes is not None:
+        yield from votes_conflicts(run, config)
     for metric in run.score.metrics or []:
         if fault := metric_fault(metric, run, dataset):
             yield "score.metrics", f"the run {fault}"
@@ -95,6 +97,20 @@ def run_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
         for key, length in asked.items():
             if length > embedded.context:
                 yield key, f"{length} is more than the context of the embedded model '{run.model}' ({embedded.context})"
+
+
+def votes_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
+    """Yield why people can't judge a run's answers, or not compare them with the rival's."""
+    if TASKS[run.task].classifies:
+        yield "score.votes", "a token classifier writes no text for people to judge: delete the key"
+    elif list(run.score.given("rival")):
+        name, _, variant = run.score.rival.rpartition("/")
+        rival = config.runs.get(name) if name else run
+        if rival is None:
+            yield "score.rival", f"'{name}' is not defined under 'runs'{closest(name, config.runs)}"
+        elif variant not in answer_variants(rival):
+            scored = ", ".join(answer_variants(rival))
+            yield "score.rival", f"there are no answers of '{run.score.rival}'; that run scores {scored}"
 
 
 def has_validation(dataset: Dataset) -> bool:

@@ -110,6 +110,10 @@ class Dataset(Section):
     test_files: list[FilePath] = Field([], description="Raw files that are the whole test split.")
     max_records: int | None = Field(None, ge=1, description="Read only the first so many records of each file.")
     images: FilePath | None = Field(None, description="Folder of the images that records name; others are refused.")
+    corrections: FilePath | None = Field(
+        None,
+        description="File of accepted corrections of records, which `make review` exports; it may not exist yet.",
+    )
     format: Literal[tuple(LAYOUTS)] = Field(description="Layout of a raw record.")
     fields: dict[Role, Template] | None = Field(
         None, description="For the format `fields`: one Jinja template per role; it sees the raw record's fields."
@@ -172,6 +176,8 @@ class Dataset(Section):
                     yield f"splits.{given}", f"has no effect, because '{key}' is that split: set it to 0"
         if self.splits.test == 0 and not self.test_files:
             yield "splits.test", "must be above 0 without 'test_files', or nothing is scored"
+        if self.corrections is not None and self.redact is not None:
+            yield "corrections", "can't be used with 'redact', which gives records other ids: correct the raw files"
         yield from self.format_conflicts()
         yield from self.label_conflicts()
         if self.max_characters is not None and self.max_characters < self.min_characters:

@@ -28,6 +28,8 @@ def select_conflicts(run: Run, dataset: Dataset | None) -> Iterator[tuple[str, s
             yield "select", f"is missing: a sweep is chosen by one of {listed}, and score.metrics has none of them"
     elif metrics is not None and metric not in metrics:
         yield "select", f"'{metric}' is not among score.metrics"
+    elif metric in METRICS and METRICS[metric].is_by_people:
+        yield "select", f"'{metric}' is of people's votes, who judge the test split: name another metric"
     elif fault := metric_fault(metric, run, dataset) or time_fault(metric, shipped_variant(run), run):
         yield "select", f"the run {fault}"
     elif metric in known_metrics(run) and known_metrics(run)[metric].direction == "neither":

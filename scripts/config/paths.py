@@ -76,6 +76,8 @@ def named_paths(config: Any) -> Iterator[tuple[tuple, str]]:
             yield ("runs", name, "prompt_sets", key, "file"), prompts.file
         if run.score.metrics_from is not None:
             yield ("runs", name, "score", "metrics_from"), run.score.metrics_from
+    for position, file in enumerate(config.monitor_logs):
+        yield ("monitor_logs", position), file
     for name, image in config.environments.images.items():
         if "://" not in image:
             yield ("environments", "images", name), image

@@ -46,6 +46,10 @@ class Config(Section):
         description="Do not use the network: hub models and datasets come from the local cache, the converter from the "
         "archive that SNAKETUNE_LLAMA_CPP_ARCHIVE names; a missing file stops the step.",
     )
+    monitor_logs: list[FilePath] = Field(
+        [],
+        description="Files of the monitor in production (`quality_monitor.py` of a bundle), shown on the leaderboard.",
+    )
     override: Override | None = Field(None, description="Settings that replace those of every model and every run.")
     pathvars: dict[Literal["results", "logs", "benchmarks"], FilePath] = Field(
         {}, description="Folders of results, logs and benchmarks, as Snakemake's `pathvars`."

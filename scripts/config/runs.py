@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from scripts.config.metric_name import MetricName
 from scripts.config.types import FilePath, LanguageTag, Name, Number, Pattern, Section, Text, UserTemplate
@@ -278,8 +278,21 @@ class Score(Section):
         description="Price of an hour of the machine, in any currency: for the cost of answers, and for the bundle's "
         "estimate of the cost of the run.",
     )
+    votes: FilePath | None = Field(
+        None,
+        description="People's votes on the answers, as `make review` exports them (JSONL). While the file does not "
+        "exist, the metrics of votes have no value.",
+    )
+    rival: Annotated[str, StringConstraints(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]*/)?[a-z0-9_]+$")] = Field(
+        "base", description="What `win_rate` compares with: a variant of the run, or of another run as `run/variant`."
+    )
+    model_votes: bool = Field(False, description="Count votes of judge models like those of people.")
     bootstrap: int = Field(10_000, ge=100, description="Resamples for the 95 % intervals.")
     seed: int = Field(0, ge=0, description="Seed of the resampling.")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        for key in self.given("rival", "model_votes") if self.votes is None else ():
+            yield key, "has no effect without 'votes', the file of people's votes"
 
 
 class OllamaParameters(Section):

@@ -66,7 +66,7 @@ class ImageStore:
         self.folder, self.output = folder.resolve(), Path(output)
         self.named: dict[str, Kept] = {}
         self.read: dict[str, Kept] = {}  # by the SHA-256 of the file that was read
-        self.used: set[str] = set()  # images of kept records
+        self.used: set[str] = set()  # images of kept records, added by the caller
 
     def stored(self, messages: list[dict]) -> list[dict]:
         """Store the images of messages; return the messages with the names of the stored files."""
@@ -78,7 +78,6 @@ class ImageStore:
             for part in message["content"] if isinstance(message["content"], list) else ():
                 if part["type"] == "image":
                     part["image"] = f"{FOLDER}/{self.kept(part['image']).name}"
-        self.used.update(images_of(messages))  # no later step refuses the record
         return messages
 
     def kept(self, name: str) -> Kept:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from scripts.common.cli import log
 from scripts.common.errors import UserError
 from scripts.common.records import Record
+from scripts.dataset.corrections import DROPPED, Corrections
 from scripts.dataset.images import without_images
 from scripts.dataset.make_record import Check, RecordMaker
 from scripts.dataset.raw_rows import BadRecordError, RawRow, excerpt, most_frequent
@@ -93,14 +94,15 @@ def ingest(
     set_aside: Callable[[dict], None],
     images: Callable[[list[dict]], list[dict]] = without_images,
     first_source: str | None = None,
+    corrections: Corrections | None = None,
 ) -> dict:
-    """Make records from pairs of source and raw row; return the counts. For `images` see RecordMaker.
+    """Make records from pairs of source and raw row; return the counts. For `images`, `corrections` see RecordMaker.
 
     `first_source` is the file or hub dataset that an error names when no record is left. With `on_bad_record: fail`,
     raises UserError after all rows are processed: one line with the first fault and the number of bad records. The log
     has the first ten, one line each.
     """
-    maker = RecordMaker(settings, images)
+    maker = RecordMaker(settings, images, corrections)
     counts = Counts(maker.checks)
     bad, first = 0, ""
     for source, row in rows:
@@ -111,7 +113,8 @@ def ingest(
             record, violated, raw_label = maker.make(row.record, row.origin)
         except BadRecordError as fault:
             counts.reject(row, fault)
-            if settings["on_bad_record"] == "fail" and not fault.kind.startswith("check "):
+            wanted = fault.kind == DROPPED or fault.kind.startswith("check ")
+            if settings["on_bad_record"] == "fail" and not wanted:
                 bad, first = bad + 1, first or f"{row.origin}: {fault}"
                 if bad <= LOGGED_FAULTS:
                     log.info("%s: %s", row.origin, fault)
@@ -132,6 +135,7 @@ def ingest(
     if not counts.kept:
         raise no_record_left(counts.as_json(), first_source)
     result = counts.as_json() | {"label_map": map_fit(settings["label_map"], counts.raw_labels)}
+    result |= corrections.as_json() if corrections else {"corrections": [], "corrected": []}
     if maker.span_counts is None:
         return result | {"spans": None, "span_label_map": None}
     mapped = {key: count for key, count in maker.span_counts.items() if isinstance(key, tuple)}

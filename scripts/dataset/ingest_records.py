@@ -1,7 +1,7 @@
 """Convert raw files (or a hub dataset) to canonical records, each traceable to file:line.
 
 python scripts/dataset/ingest_records.py data/football/records.json --settings @settings.json
-    --records ingested.parquet --quarantine quarantine.jsonl --counts ingest.json
+    --name football --records ingested.parquet --quarantine quarantine.jsonl --counts ingest.json
 
 Images are stored in the folder `images` next to the records.
 """
@@ -15,7 +15,9 @@ from pathlib import Path
 
 from scripts.common.cli import Progress, step_main, step_parser
 from scripts.common.files import atomic_path, write_json
+from scripts.common.records import Record, images_of
 from scripts.dataset.canonical import row_writer, to_row
+from scripts.dataset.corrections import Corrections
 from scripts.dataset.images import FOLDER, ImageStore, without_images, write_images_manifest
 from scripts.dataset.ingest import ingest
 from scripts.dataset.raw_files import Report, kind_of
@@ -50,6 +52,15 @@ def step(arguments: argparse.Namespace) -> None:
     """Ingest, and write records, quarantine and counts, and images with their manifest."""
     settings, output = arguments.settings, arguments.records.parent / FOLDER
     store = ImageStore(settings["images"], output) if settings["images"] else None
+    corrections = None
+    if arguments.corrections:
+        corrections = Corrections(arguments.corrections, arguments.name, settings["format"] == "spans")
+
+    def keep(record: Record) -> None:
+        records.write(to_row(record))
+        if store:
+            store.used.update(images_of(record.messages))
+
     with (
         row_writer(arguments.records) as records,
         atomic_path(arguments.quarantine) as quarantine,
@@ -58,10 +69,11 @@ def step(arguments: argparse.Namespace) -> None:
         counts = ingest(
             rows_of(arguments.raw, settings),
             settings,
-            lambda record: records.write(to_row(record)),
+            keep,
             lambda row: aside.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"),
             store.stored if store else without_images,
             str(arguments.raw[0]) if arguments.raw else None,
+            corrections,
         )
     write_json(arguments.counts, counts | {"max_records": settings["max_records"]})
     write_images_manifest(output, store.facts() if store else {})
@@ -71,6 +83,8 @@ def parser() -> argparse.ArgumentParser:
     """Return the step's command line."""
     parser = step_parser(__doc__.splitlines()[0])
     parser.add_argument("raw", nargs="*", type=Path, help="raw files; none for a hub dataset")
+    parser.add_argument("--name", required=True, help="the dataset's name")
+    parser.add_argument("--corrections", type=Path, help="JSONL file of accepted corrections, if there is one")
     parser.add_argument("--records", type=Path, required=True, help="Parquet file of records to write")
     parser.add_argument("--quarantine", type=Path, required=True, help="JSONL file of bad records to write")
     parser.add_argument("--counts", type=Path, required=True, help="JSON file of counts to write")

@@ -12,6 +12,7 @@ def look_first(ledger: dict) -> list[str]:
         *check_lines(ledger),
         *violation_lines(ledger["checks"]),
         *contradiction_lines(ledger["contradictions"]),
+        *correction_lines(ledger["corrections"]),
         *map_lines("label_map", ledger["label_map"], "record"),
         *map_lines("span_label_map", ledger["span_label_map"], "span"),
         *number_lines(ledger["raw_spans"]),
@@ -51,6 +52,17 @@ def contradiction_lines(count: int) -> list[str]:
         return []
     are = "duplicates have" if count > 1 else "duplicate has"
     return [f"{count} removed {are} another label, or other spans, than the record that is kept: see Duplicates."]
+
+
+def correction_lines(corrections: dict | None) -> list[str]:
+    """Return lines on corrections of the test split, and on corrections that did not apply."""
+    lines, corrections = [], corrections or {"test_records": 0, "rows": []}
+    if count := corrections["test_records"]:
+        are = "records of the test split were" if count > 1 else "record of the test split was"
+        lines.append(f"{count} {are} corrected or dropped: scores from before and from after are not comparable.")
+    if count := sum(row["not_applied"] is not None for row in corrections["rows"]):
+        lines.append(f"{count} correction{'s' if count > 1 else ''} did not apply: see Corrections.")
+    return lines
 
 
 def group_line(groups: dict | None) -> str | None:

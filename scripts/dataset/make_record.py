@@ -1,27 +1,36 @@
 """Convert a raw record to a canonical record according to the dataset's configuration."""
 
-import json
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 from scripts.common.records import Record, content_id, normalised
 from scripts.common.sandbox import TemplateFaultError, compiled_template, rendered
+from scripts.dataset.corrections import Corrections
 from scripts.dataset.formats import READERS, conversation, text_column
 from scripts.dataset.images import without_images
 from scripts.dataset.layouts import LAYOUTS
 from scripts.dataset.parts import checked_text
-from scripts.dataset.raw_rows import BadRecordError, missing_column, plain
+from scripts.dataset.raw_rows import BadRecordError, check_unicode, missing_column, plain
 from scripts.dataset.spans import resolved_spans, restated
 
 UNKNOWN = "unknown"
 
 
 class RecordMaker:
-    """Makes canonical records; `images` gives messages the names of stored images (ImageStore.stored)."""
+    """Makes canonical records; `images` gives messages the names of stored images (ImageStore.stored).
 
-    def __init__(self, settings: dict, images: Callable[[list[dict]], list[dict]] = without_images):
-        self.settings, self.images = settings, images
+    Checks see a corrected record as corrected; a correction finds its record by the id that it has without one.
+    """
+
+    def __init__(
+        self,
+        settings: dict,
+        images: Callable[[list[dict]], list[dict]] = without_images,
+        corrections: Corrections | None = None,
+    ):
+        self.settings, self.images, self.corrections = settings, images, corrections
         self.layout, self.renamed = LAYOUTS[settings["format"]], settings["columns"]
         self.templates = {
             role: compiled_template(source, f"fields.{role}")
@@ -49,33 +58,54 @@ class RecordMaker:
             record["text"], record["spans"], span_counts = resolved_spans(
                 text, record["spans"], self.settings["span_label_map"], column, strip_numbers
             )
-        messages = self.messages(record, label)
-        self.check_length(messages[-1]["content"])
+        made, violated = self.built(record, label, group, origin)
+        correction, corrected = None, None
+        while self.corrections and (correction := self.corrections.of(self.stored(made).id, correction)):
+            corrected = self.corrections.apply(correction, self.stored(made), corrected)
+            made, violated = self.built(record, label, group, origin, correction["text"])
+        try:
+            self.check(made, violated, label)
+        except BadRecordError as fault:
+            if corrected is None:
+                raise
+            raise BadRecordError(fault.kind, f"with its correction, {fault.detail}", fault.remedy) from None
+        made = self.stored(made)
+        if self.span_counts is not None:
+            self.span_counts.update(span_counts)
+        if corrected is not None:
+            corrected["became"] = made.id
+        return made, violated, raw_label
+
+    def built(
+        self, record: dict, label: str | None, group: str | None, origin: str, answer: str | None = None
+    ) -> tuple[Record, list["Check"]]:
+        """Return the record without an id, and the checks that it violates. `answer` replaces the raw record's own."""
+        messages = self.messages(record, label, answer)
         violated = [check for check in self.checks if check.violated_by(messages[-1]["content"], label)]
-        for check in violated:
-            if check.action == "quarantine":
-                raise BadRecordError(f"check {check.number}", check.complaint(label), "see 'checks'")
         if any(check.action == "relabel" for check in violated):
             label = UNKNOWN
-            messages = self.messages(record, label)
-        messages = self.images(messages)
+            messages = self.messages(record, label, answer)
         eaten, spans = (*self.layout.needed, *self.layout.optional), None
         meta = {key: value for key, value in record.items() if key not in eaten}
         if self.span_counts is not None:
             meta = {key: value for key, value in meta.items() if not restated(key, value)}
-            self.span_counts.update(span_counts)
             spans = record["spans"]
-        made = Record(
-            id=content_id(messages, spans),
-            messages=messages,
-            expected=self.expected(record) or messages[-1]["content"],
-            spans=spans,
-            label=label,
-            group=group,
-            meta=meta,
-            origin=origin,
-        )
-        return made, violated, raw_label
+        expected = answer or self.expected(record) or messages[-1]["content"]
+        return Record("", messages, expected, spans, label, group, meta, origin), violated
+
+    def stored(self, record: Record) -> Record:
+        """Return a built record with its id and the names of its stored images."""
+        messages = self.images(record.messages)
+        return replace(record, id=content_id(messages, record.spans), messages=messages)
+
+    def check(self, record: Record, violated: list["Check"], label: str | None) -> None:
+        """Count the checks that apply to a record. Raises BadRecordError if its length or a check puts it aside."""
+        self.check_length(record.messages[-1]["content"])
+        for check in self.checks:
+            check.records += check.applies_to(label)
+        for check in violated:
+            if check.action == "quarantine":
+                raise BadRecordError(f"check {check.number}", check.complaint(label), "see 'checks'")
 
     def with_own_names(self, raw: dict) -> dict:
         """Return the record with the format's names for the columns that `columns` renames."""
@@ -97,7 +127,7 @@ class RecordMaker:
             raise BadRecordError(f"no {key}", f"has an empty '{name}'", advice)
         return text
 
-    def messages(self, record: dict, label: str | None) -> list[dict]:
+    def messages(self, record: dict, label: str | None, answer: str | None = None) -> list[dict]:
         if self.templates:
             values = record | ({} if label is None else {"label": label})
             try:
@@ -111,7 +141,8 @@ class RecordMaker:
             messages, expected = reader(record, self.renamed), self.expected(record)
             if expected is not None and messages and messages[-1]["role"] == "user":
                 messages.append({"role": "assistant", "content": expected})
-        return conversation(messages, self.settings["system"])
+        messages = conversation(messages, self.settings["system"])
+        return messages if answer is None else [*messages[:-1], {"role": "assistant", "content": answer}]
 
     def expected(self, record: dict) -> str | None:
         """Return the expected answer from its own column; None if there is none."""
@@ -142,22 +173,16 @@ class Check:
             if check[key] is not None
         ]
 
+    def applies_to(self, label: str | None) -> bool:
+        """Return whether the check is for records with this label."""
+        return self.label is None or label == self.label
+
     def violated_by(self, answer: str, label: str | None) -> bool:
-        """Return whether an answer with this label violates the check; count the record if the check applies to it."""
-        if self.label is not None and label != self.label:
+        """Return whether an answer with this label violates the check."""
+        if not self.applies_to(label):
             return False
-        self.records += 1
         return any((pattern.search(answer) is None) == (word == "must") for word, pattern in self.patterns)
 
     def complaint(self, label: str | None) -> str:
         whose = "the answer" if label is None else f"the answer of a '{label}'"
         return f"{whose} " + " and ".join(f"{word} match '{pattern.pattern}'" for word, pattern in self.patterns)
-
-
-def check_unicode(raw: dict) -> None:
-    """Raise BadRecordError for halves of surrogate pairs, which JSON can escape but UTF-8 can't encode."""
-    try:
-        json.dumps(raw, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError as error:
-        what = f"holds \\u{ord(error.object[error.start]):04x}, half of a character"
-        raise BadRecordError("broken Unicode", what, "write the whole character") from None

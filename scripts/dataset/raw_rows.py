@@ -86,6 +86,15 @@ def object_fault(value: Any) -> BadRecordError | None:
     return BadRecordError("not an object", f"is {kind_of_value(value)}, not an object", "write a record as {...}")
 
 
+def check_unicode(raw: dict) -> None:
+    """Raise BadRecordError for halves of surrogate pairs, which JSON can escape but UTF-8 can't encode."""
+    try:
+        json.dumps(raw, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        what = f"holds \\u{ord(error.object[error.start]):04x}, half of a character"
+        raise BadRecordError("broken Unicode", what, "write the whole character") from None
+
+
 def missing_column(kind: str, name: str, raw: dict, otherwise: str) -> BadRecordError:
     """Return the fault of a raw record without a column; it lists the columns and proposes a similar one."""
     there = [*list(raw)[:SHOWN_COLUMNS], *(["..."] if len(raw) > SHOWN_COLUMNS else [])]

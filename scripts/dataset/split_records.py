@@ -1,7 +1,8 @@
 """Remove duplicates, split by hash, and augment the training split.
 
-python scripts/dataset/split_records.py ingested.parquet --settings @settings.json --records records.parquet
-    --train train.jsonl --validation validation.jsonl --test test.jsonl --duplicates duplicates.jsonl --facts split.json
+python scripts/dataset/split_records.py ingested.parquet --settings @settings.json --counts ingest.json
+    --records records.parquet --train train.jsonl --validation validation.jsonl --test test.jsonl
+    --duplicates duplicates.jsonl --facts split.json
 """
 
 import argparse
@@ -18,7 +19,7 @@ import numpy as np
 
 from scripts.common.cli import progress, step_main, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_path, write_json
+from scripts.common.files import atomic_path, read_json, write_json
 from scripts.common.records import SPLITS
 from scripts.dataset.augment import Augmenter
 from scripts.dataset.canonical import COLUMNS, from_row, read_rows, row_count, row_writer
@@ -78,16 +79,36 @@ def write_duplicates(ingested: Path, found: dict[int, tuple[int, str, float]], p
             file.write(json.dumps(line, ensure_ascii=False) + "\n")
 
 
-class Kept:
-    """The kept rows as numbers: 8 bytes for the key, 4 for the label, 4 for the set of span labels."""
+def split_key(row: dict, compare: str) -> int:
+    """Return the key that decides the split of a row."""
+    return key_of(row["group"], compared_text(row, compare), images_in(row))
 
-    def __init__(self, ingested: Path, removed: dict, compare: str):
+
+def splits_of_corrected(corrected: list[dict], settings: dict) -> list[str]:
+    """Return the split of each corrected record, or in which a dropped one would be."""
+    shares, compare = settings["splits"], settings["deduplicate"]["compare"]
+    keys = np.array([split_key(entry["row"], compare) for entry in corrected], np.uint64)
+    origins = [entry["origin"] for entry in corrected]
+    split = with_whole_files(split_numbers(keys, shares, shares["seed"]), origins, whole_files(settings))
+    return [SPLITS[number] for number in split]
+
+
+class Kept:
+    """The kept rows as numbers: 8 bytes for the key, 4 for the label, 4 for the set of span labels.
+
+    A corrected record has the key of the original row, so that a correction moves no record to another split.
+    """
+
+    def __init__(self, ingested: Path, removed: dict, compare: str, corrected: list[dict]):
         self.ingested, self.removed = ingested, removed
+        originals = {(entry["origin"], entry["became"]): entry["row"] for entry in corrected}
+        columns = ("group", "label", *COMPARED, *(("origin", "id") if originals else ()))
         keys, labels, sets = array("Q"), array("i"), array("i")
         self.label_numbers: dict[str | None, int] = {}
         self.set_numbers: dict[frozenset[str], int] = {}
-        for row in self.rows(("group", "label", *COMPARED)):
-            keys.append(key_of(row["group"], compared_text(row, compare), images_in(row)))
+        for row in self.rows(columns):
+            original = originals.get((row["origin"], row["id"]), row) if originals else row
+            keys.append(split_key(original, compare))
             labels.append(self.label_numbers.setdefault(row["label"], len(self.label_numbers)))
             found = frozenset(label for _, _, label in json.loads(row["spans"] or "[]"))
             sets.append(self.set_numbers.setdefault(found, len(self.set_numbers)))
@@ -179,15 +200,21 @@ def write_splits(kept: Kept, split: np.ndarray, settings: dict, arguments: argpa
     return augmented
 
 
+def whole_files(settings: dict) -> dict[str, list[str]]:
+    """Return the files of the splits that come as files."""
+    return {name: files for name, files in settings["whole_files"].items() if files}
+
+
 def step(arguments: argparse.Namespace) -> None:
     """Deduplicate, split, check and augment."""
     settings = arguments.settings
     with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
         found = duplicates_of(arguments.ingested, settings["deduplicate"], Path(folder))
-    kept = Kept(arguments.ingested, found, settings["deduplicate"]["compare"])
+    corrected = read_json(arguments.counts)["corrected"]
+    kept = Kept(arguments.ingested, found, settings["deduplicate"]["compare"], corrected)
     shares = settings["splits"]
     split = split_numbers(kept.keys, shares, shares["seed"])
-    whole = {name: files for name, files in settings["whole_files"].items() if files}
+    whole = whole_files(settings)
     if whole:
         split = with_whole_files(split, (row["origin"] for row in kept.rows(("origin",))), whole)
         check_whole(split, shares, whole)
@@ -202,13 +229,14 @@ def step(arguments: argparse.Namespace) -> None:
     kinds = Counter(kind for _, kind, _ in found.values())
     duplicates = {"exact": kinds["exact"], "near": kinds["near"]}
     counts = {"read": len(found) + len(split), "kept": len(split), "duplicates": duplicates, "augmented": augmented}
-    write_json(arguments.facts, counts | facts)
+    write_json(arguments.facts, counts | facts | {"corrected": splits_of_corrected(corrected, settings)})
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the step's command line."""
     parser = step_parser(__doc__.splitlines()[0])
     parser.add_argument("ingested", type=Path, help="Parquet file of records in raw order")
+    parser.add_argument("--counts", type=Path, required=True, help="JSON file of the ingestion's counts")
     parser.add_argument("--records", type=Path, required=True, help="Parquet file of kept records to write")
     for split in SPLITS:
         parser.add_argument(f"--{split}", type=Path, required=True, help=f"JSONL file of the {split} split to write")

@@ -15,7 +15,7 @@ from scripts.common.files import read_json, read_jsonl, write_json
 from scripts.common.html import image_names, write_page
 from scripts.dataset.canonical import read_rows, row_count
 from scripts.dataset.ledger import Statistics, make_ledger, without_raw_texts
-from scripts.dataset.ledger_examples import Duplicates, Quarantined, Samples, Violations, add_pictures
+from scripts.dataset.ledger_examples import Duplicates, Quarantined, Samples, Violations, add_pictures, changes
 from scripts.dataset.ledger_images import ImageStatistics, thumbnails
 from scripts.dataset.look_first import look_first, share_line
 from scripts.dataset.span_statistics import SPAN_LENGTHS, SpanStatistics
@@ -81,6 +81,7 @@ def step(arguments: argparse.Namespace) -> None:
         reasons=quarantined.examples(),
         quarantined=quarantined.first,
         same=same,
+        changes=changes(ledger["corrections"]),
     )
 
 

@@ -58,7 +58,10 @@ def write_sums(folder: Path) -> None:
 
 
 def write_example(folder: Path, name: str, values: dict, source: str | None = None) -> None:
-    """Write an example program whose constants (`NAME = ...`, one line each) have the bundle's values."""
+    """Write an example program whose constants (`NAME = ...`, one line each) have the bundle's values.
+
+    `source` is its path in scripts/deploy/examples, without the suffix, if its name is another.
+    """
     program = (PROJECT / "scripts" / "deploy" / "examples" / f"{source or name}.py").read_text(encoding="utf-8")
     write_text(folder / f"{name}.py", filled(program, {f"{key} = ": repr(value) for key, value in values.items()}))
 
@@ -115,6 +118,9 @@ def gguf_files(arguments, folder: Path, base: dict, scores: list[dict], verdict:
     values["SAMPLING"] = sampling_of_transformers(parameters)
     write_example(folder, "example_transformers", values, f"example_transformers{kind}")
     stem = f"{name.split('-')[0]}-{header['general.finetune']}".lower()
+    watched = {"LANGUAGE": run["score"]["language"] or settings["dataset"]["language"]}
+    watched["GENERIC_PHRASES"] = tuple(run["score"]["generic_phrases"])
+    write_example(folder, "quality_monitor", watched, "../quality_monitor")
     write_serving(folder, stem, name, length, sampling, tower, vision and vision["most_tokens"])
     system, license_id = served.system or "", str(header.get("general.license", "unknown"))
     card = model_card(

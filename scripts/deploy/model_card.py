@@ -12,6 +12,7 @@ from scripts.score.columns import left_aside
 from scripts.score.metrics import METRICS
 from scripts.score.shown import interval_text, shown
 from scripts.score.stand_in import base_name, is_stand_in
+from scripts.score.votes_shown import card_lines
 from scripts.tasks import task_of
 
 HUB = "https://huggingface.co/"
@@ -90,6 +91,7 @@ def model_card(settings: dict, base: dict, base_key: str, scores: list[dict], ve
         rounding_note=rounding_note(base),
         aside=left_aside(scores, verdict["gates"]) if scores else (),
         metric_rows=metric_rows,
+        people=[line for found in scores if found["variant"] == verdict["shipped"] for line in card_lines(found)],
         interval=interval,
         **own,
     )

@@ -18,7 +18,7 @@ from scripts.common.checksums import checksum_path, known_sha256, recorded_input
 from scripts.common.environment import container_image, kind_of_environment
 from scripts.common.errors import UserError
 from scripts.common.files import canonical_sha256, read_json, sha256_of
-from scripts.deploy.read_files import hash_of_hashes, read_facts, read_paths
+from scripts.deploy.read_files import OPTIONAL, hash_of_hashes, read_facts, read_paths
 from scripts.gguf.fetch_converter import read_pin
 from scripts.model.tokenizer_files import FILES as TOKENIZER_FILES
 
@@ -57,7 +57,10 @@ def files_read(sections: dict, project: Path) -> dict[str, dict]:
     """Return name, size and hash of the files that a run read in addition to raw data, by their configuration keys."""
     with_code, found = sections["model"].get("trust_remote_code", False), {}
     for key, path in read_paths(sections).items():
-        if (place := located(path, project)) is None:
+        place = located(path, project)
+        if place is None and key in OPTIONAL:
+            continue
+        if place is None:
             raise UserError(f"{key} is missing", path)
         found[key] = {"name": without_places(path), **read_facts(key, place, with_code)}
     return found

@@ -1,4 +1,6 @@
-"""The files that a run reads in addition to raw data: prompt sets, custom metrics, chat template, images, models."""
+"""The files that a run reads in addition to raw data: prompt sets, custom metrics, votes, corrections, chat template,
+images, models.
+"""
 
 import hashlib
 import os
@@ -12,6 +14,8 @@ from scripts.model.chat_templates import BUILT_IN_TEMPLATES
 from scripts.model.model_files import WEIGHTS, is_taken
 
 FOLDERS = MODEL, IMAGES = "model.path", "dataset.images"
+# Files that people make later; a run does without them.
+OPTIONAL = ("run.score.votes", "dataset.corrections")
 
 
 def read_paths(sections: dict) -> dict[str, str]:
@@ -19,8 +23,9 @@ def read_paths(sections: dict) -> dict[str, str]:
     model, sets = sections["model"], sections["run"].get("prompt_sets") or {}
     gguf, template = model.get("gguf") or {}, model.get("chat_template")
     paths = {f"run.prompt_sets.{name}.file": prompts["file"] for name, prompts in sets.items()}
-    paths["run.score.metrics_from"] = (sections["run"].get("score") or {}).get("metrics_from")
+    paths |= {f"run.score.{key}": (sections["run"].get("score") or {}).get(key) for key in ("metrics_from", "votes")}
     paths |= {IMAGES: sections["dataset"].get("images"), MODEL: model.get("path")}
+    paths["dataset.corrections"] = sections["dataset"].get("corrections")
     paths["model.gguf.file"] = None if gguf.get("package") else gguf.get("file")
     paths["model.chat_template"] = None if template in BUILT_IN_TEMPLATES else template
     return {key: path for key, path in paths.items() if path is not None}

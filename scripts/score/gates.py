@@ -8,6 +8,7 @@ from scripts.score.metrics import METRICS
 from scripts.score.shown import counted, number, shown, whole
 
 PASSED, FAILED, UNDECIDED, NOT_MEASURABLE = "passed", "failed", "undecided", "not measurable"
+NOT_MEASURED = "not measured"  # people have not judged yet
 KEYS = ("metric", "variant", "baseline", "relative", "comparison", "threshold", "on_failure")
 
 
@@ -144,9 +145,11 @@ def judge_gate(
     entry = {"name": name, **{key: gate[key] for key in KEYS}, "looks": gate["looks"], "level": round(failing, 6)}
     entry["passes_at"] = round(level, 6)
     if isinstance(found, str):
-        line = f"{METRICS[gate['metric']].title} can't be measured: {found}"
+        known = METRICS[gate["metric"]]
+        outcome, what = (NOT_MEASURED, "is not") if known.is_by_people else (NOT_MEASURABLE, "can't be")
+        line = f"{known.title} {what} measured: {found}"
         empty = dict.fromkeys(("value", "low", "high", "groups", "passed", "needed", "smallest"))
-        return {**entry, **empty, "n": 0, "outcome": NOT_MEASURABLE, "reason": line}
+        return {**entry, **empty, "n": 0, "outcome": outcome, "reason": line}
     wanted = 1 if gate["comparison"] == "above" else -1
     outcome, needed, smallest = UNDECIDED, None, None
     if found.groups is None or found.groups >= FEW_UNITS:

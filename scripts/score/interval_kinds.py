@@ -222,6 +222,33 @@ class Proportion(Interval):
 
 
 @dataclass(frozen=True)
+class Votes(Proportion):
+    """Limits of a rate of people's votes. `trials` are the votes on the `n` records.
+
+    No count is more certain than one vote on each record, all of them alike, would be: votes on one text agree.
+    """
+
+    def own_limits(self, level: float) -> Limits:
+        (low, high), alike = super().own_limits(level), self.alike(level)
+        return min(low, counts.clopper_pearson(alike, alike, level)[0]), max(
+            high, counts.clopper_pearson(0, alike, level)[1]
+        )
+
+    def alike(self, level: float) -> float:
+        """Return the effective number of single votes on each record, if all of them were alike."""
+        return Proportion(self.value, self.n, trials=self.n, effective=self.n, units=self.units).size(level)
+
+    def needed(self, threshold: float, level: float = LEVEL) -> int | None:
+        found, share = super().needed(threshold, level), threshold if self.value > threshold else 1 - threshold
+        least = found and math.log((1 - level) / 2) / math.log(share) * self.n / self.alike(level)
+        return found and capped(max(found, least))
+
+    def smallest(self, threshold: float, is_above: bool, level: float = LEVEL) -> float | None:
+        size = int(min(self.size(level), self.alike(level)))
+        return counts.detectable(threshold, size, is_above, level) if 0 < threshold < 1 else None
+
+
+@dataclass(frozen=True)
 class Percentile(Interval):
     """A percentile of single records with limits by order statistics. `ordered` are the sorted values, [n]."""
 

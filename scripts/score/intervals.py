@@ -7,6 +7,10 @@ interval that counts them singly is too narrow. What is used:
   unit is not a single yes or no (Korn and Graubard 1998, Survey Methodology 24(2)).
 - Their differences between two models on the same records: McNemar's exact test and Tango's interval for single
   records.
+- People's votes: the variance clustered by record, and from 5 readers on by reader as well (Cameron, Gelbach and Miller
+  2011, Journal of Business & Economic Statistics 29(2)): that by records plus that by readers less that by their
+  pairs, and never less than that by records. The degrees of freedom are one less than the records, or than the readers
+  if they count and are fewer (Cameron and Miller 2015, Journal of Human Resources 50(2)).
 - Percentiles: order statistics (Conover 1999, section 3.2).
 - Means and ratios of records, and the logarithms of perplexity and of length variation: the studentized bootstrap
   (Efron and Tibshirani 1993, section 12.5), which follows skewed values.
@@ -28,6 +32,7 @@ from scripts.score.interval_kinds import (
     Percentile,
     Proportion,
     Standard,
+    Votes,
     exponential,
     identity,
 )
@@ -37,6 +42,7 @@ from scripts.score.statistics import value_of_sums
 FEW_UNITS = 5  # with fewer groups no gate is decided
 MOST_RESAMPLED = 2000  # with more records the studentized bootstrap equals Student's t
 LEAST_RESAMPLED = 8  # with fewer, its tails are too uncertain
+FEW_READERS = 5  # with fewer nothing is known of how readers differ
 LOGARITHMIC = ("exp_ratio", "variation")
 RESAMPLED = ("mean", "ratio", *LOGARITHMIC)
 RATIOS = ("ratio", "exp_ratio")  # a record whose denominator is 0 tells nothing
@@ -57,6 +63,8 @@ def interval(
     `resamples` Student's t takes the bootstrap's place.
     """
     kept = [index for index, row in enumerate(rows) if row is not None and (statistic not in RATIOS or row[1])]
+    if statistic == "votes":
+        kept = [index for index in kept if any(rows[index][1::2])]
     if not kept:
         return None
     table = np.array([rows[index] for index in kept], dtype=float)
@@ -70,6 +78,8 @@ def interval(
         return Percentile(value, **facts, ordered=np.sort(table[:, 0]), share=QUANTILES[statistic])
     if statistic in SHARES:
         return proportion(statistic, table, members, value, facts)
+    if statistic == "votes":
+        return of_votes(table, members, value, facts)
     scale = {"scale": math.log, "unscaled": exponential} if statistic in LOGARITHMIC and value > 0 else {}
     parts = of_groups(table, members)
     change = scale.get("scale", identity)
@@ -233,3 +243,30 @@ def proportion(statistic: str, table: np.ndarray, members: np.ndarray | None, va
     variance = float(pseudo.var(ddof=1)) / len(pseudo) if len(pseudo) > 1 else 0.0
     effective = trials if variance <= 0 else min(trials, value * (1 - value) / variance + 1)
     return Proportion(value, **facts, trials=trials, effective=effective, units=units)
+
+
+def of_votes(table: np.ndarray, members: np.ndarray | None, value: float, facts: dict) -> Interval:
+    """Return the interval of a rate or mean of people's votes; columns: sum and number of each reader's votes."""
+    cells = of_groups(table, members)[0].reshape(-1, table.shape[1] // 2, 2)
+    units, readers = cells.sum(axis=1), cells.sum(axis=0)
+    readers = readers[readers[:, 1] > 0]
+    count = len(units)
+    if count < 2:
+        return Interval(value, **facts)
+    variance = variance_of_ratio(units)
+    if len(readers) >= FEW_READERS:
+        pairs = cells.reshape(-1, 2)
+        both = variance + variance_of_ratio(readers) - variance_of_ratio(pairs[pairs[:, 1] > 0])
+        variance, count = max(variance, both), min(count, len(readers))
+    if "most" not in facts:
+        error = math.sqrt(variance)
+        return Standard(value, **facts, error=error, units=count) if error > 1e-9 else Interval(value, **facts)
+    trials = float(table[:, 1::2].sum())
+    effective = trials if variance <= 0 else min(trials, value * (1 - value) / variance + 1)
+    return Votes(value, **facts, trials=trials, effective=effective, units=count)
+
+
+def variance_of_ratio(parts: np.ndarray) -> float:
+    """Return the jackknife's variance of sum / number over clusters; [clusters, 2]."""
+    pseudo = pseudo_values((parts, np.ones(len(parts))), lambda sums, _: value_of_sums("share", sums, 0))
+    return float(pseudo.var(ddof=1)) / len(parts)

@@ -12,7 +12,7 @@ import numpy as np
 
 from scripts.common.errors import UserError
 from scripts.common.language import language_of
-from scripts.score import diversity, entities, similarity, style  # noqa: F401 (imported for their registered metrics)
+from scripts.score import diversity, entities, people, similarity, style  # noqa: F401 (imported for their registered metrics)
 from scripts.score.interval_kinds import rounded
 from scripts.score.intervals import interval, point
 from scripts.score.metrics import FUNCTIONS, METRICS, read_metrics

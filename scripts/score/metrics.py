@@ -16,9 +16,9 @@ from scripts.common.errors import UserError
 Direction = Literal["lower", "higher", "neither"]
 Statistic = Literal[
     "mean", "yes_no", "ratio", "share", "exp_ratio", "bleu", "chrf", "variation", "f1", "f1_macro", "f1_weighted",
-    "p50", "p95",
+    "votes", "p50", "p95",
 ]  # fmt: skip
-MODULES = ("similarity", "diversity", "style", "entities")  # of scripts/score, in the order of reports
+MODULES = ("similarity", "diversity", "style", "entities", "people")  # of scripts/score, in the order of reports
 QUANTILES = {"p50": 0.5, "p95": 0.95}
 SHARES = ("yes_no", "share", "f1", "f1_macro", "f1_weighted")  # in [0, 1]; 0 or 1 only if all records agree
 # Keys of earlier versions, each with the one in its place.
@@ -28,7 +28,7 @@ KNOWN = {
     "direction": get_args(Direction),
     "statistic": get_args(Statistic),
     "unit": (None, "", "%", "s", "words"),
-    "setting": (None, "generic_phrases", "assistant_phrases", "price_per_hour"),
+    "setting": (None, "generic_phrases", "assistant_phrases", "price_per_hour", "votes"),
 }
 FUNCTIONS: dict[str, Callable] = {}  # of the modules that were imported
 
@@ -41,10 +41,10 @@ class Metric:
     which values are better, `meaning` what it is: by default the first paragraph of the function's docstring. The unit
     follows from the statistic unless it is given; "%" means between 0 and 1 by definition, or above if `unbounded`.
     `tables` maps a kind of answers (`entities`, `exact`, `text`), or `style`, to the metric's place among the columns
-    of its tables; an `optional` column needs a value. `quality`: it compares answers with the expected ones; a run
-    without a gate on such a metric of its shipped variant is not promoted. `spans`: it needs records with spans;
-    `classifier`: token classifiers have it. `language`: it is for texts in one language. `setting`: the key of `score`
-    that it needs.
+    of its tables; an `optional` column needs a value. `quality`: it compares answers with the expected ones, or people
+    judge them; a run without a gate on such a metric of its shipped variant is not promoted. `spans`: it needs records
+    with spans; `classifier`: token classifiers have it. `language`: it is for texts in one language. `setting`: the key
+    of `score` that it needs.
     """
 
     title: str
@@ -72,6 +72,11 @@ class Metric:
     @property
     def arrow(self) -> str:
         return {"lower": "↓", "higher": "↑", "neither": ""}[self.direction]
+
+    @property
+    def is_by_people(self) -> bool:
+        """Whether the metric is of people's votes."""
+        return self.setting == "votes"
 
     @property
     def is_share(self) -> bool:

@@ -17,11 +17,13 @@ from scripts.score.entity_errors import entity_errors, error_counts
 from scripts.score.entity_tables import class_table, confusion, untested_classes
 from scripts.score.interval_kinds import LEVEL
 from scripts.score.measure import add_metrics, score_set
+from scripts.score.people import votes_facts
 from scripts.score.record_order import check_columns
 from scripts.score.reference import read_reference
 from scripts.score.scoring_input import ScoringInput, read_answers, read_likelihood, read_records
 from scripts.score.similarity import signatures
 from scripts.score.style import reference_facts
+from scripts.score.votes import REMEDY, Votes, count_votes, read_votes
 from scripts.score.worst import mismatches, worst_answers
 
 
@@ -34,6 +36,21 @@ def answer_kind(data: ScoringInput, asked: list[str] | None) -> str:
         return "entities"
     has_images = any(images_of(row["messages"]) for row in data.answers)
     return "exact" if has_images or set(EXACT) & set(asked or ()) else "text"
+
+
+def votes_of(arguments, prompt_set: str, answers: list[dict]) -> Votes | None:
+    """Return people's votes on the answers to a prompt set; None if `score.votes` names no file."""
+    settings = arguments.settings["score"]
+    if settings["votes"] is None:
+        return None
+    rival = settings["rival"] if "/" in settings["rival"] else f"{arguments.run}/{settings['rival']}"
+    missing = f"no votes yet: {settings['votes']} does not exist; {REMEDY}"
+    if prompt_set != "test" or not arguments.votes:
+        missing = missing if prompt_set == "test" else "people judge the answers to the test split"
+        return Votes(f"{arguments.run}/{arguments.variant}", rival, missing)
+    rivals = read_answers(arguments.rival)["test"] if arguments.rival else []
+    names = (arguments.run, arguments.variant, rival)
+    return count_votes(read_votes(arguments.votes), answers, *names, rivals, settings["model_votes"])
 
 
 def step(arguments) -> None:
@@ -70,6 +87,7 @@ def step(arguments) -> None:
             reference,
             records,
             tuple(settings["order_by"]),
+            votes_of(arguments, name, answers),
         )
         result = score_set(data, settings["metrics"], *resampling)
         kind = answer_kind(data, settings["metrics"])
@@ -80,6 +98,7 @@ def step(arguments) -> None:
         errors += [{"rank": rank, "prompt_set": name, **row} for rank, row in enumerate(found, 1)]
         if name == "test":
             scores |= {"answer_kind": kind} | result
+            scores["people"] = votes_facts(data, settings["votes"], settings["model_votes"])
             scores["by_label"] = label_table(data, result["statistics"], *resampling)
             if any(entities := data.entities):
                 scores["entities"] = {
@@ -106,6 +125,8 @@ def parser():
     parser.add_argument("likelihood", type=Path, help="negative log likelihoods of the expected answers (JSONL)")
     parser.add_argument("--test", type=Path, help="test split (JSONL), with the groups and the order of its records")
     parser.add_argument("--reference", type=Path, help="training split (JSONL), the reference of the style")
+    parser.add_argument("--votes", type=Path, help="people's votes (JSONL), if there are some yet")
+    parser.add_argument("--rival", type=Path, help="answers (JSONL) with which votes compared these")
     parser.add_argument("--run", required=True, help="the run's name")
     parser.add_argument("--variant", required=True, help="variant that gave the answers")
     parser.add_argument("--scores", type=Path, required=True, help="scores to write (JSON)")

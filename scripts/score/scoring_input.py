@@ -12,6 +12,7 @@ from scripts.score.record_order import in_order
 from scripts.score.reference import Reference
 from scripts.score.tokenize_text import lowered_words
 from scripts.score.unify_text import pattern_for, unified
+from scripts.score.votes import Votes
 
 
 class NotApplicableError(Exception):
@@ -42,6 +43,7 @@ class ScoringInput:
     reference: Reference | None = None
     records: dict[str, dict] = field(default_factory=dict)
     order_by: tuple[str, ...] = ()
+    votes: Votes | None = None
 
     @functools.cached_property
     def texts(self) -> list[str]:

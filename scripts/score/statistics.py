@@ -10,23 +10,23 @@ from scripts.score.metrics import QUANTILES
 
 BLEU_ORDER = 4
 CHRF_ORDER, CHRF_BETA = 6, 2
-# How many numbers a record's row has; of the statistics by class, for each class.
+# How many numbers a record's row has; of the statistics by class, for each class, and of votes for each reader.
 COLUMNS = {
     **dict.fromkeys(("mean", "yes_no", *QUANTILES), 1),
-    **dict.fromkeys(("ratio", "share", "exp_ratio", "variation"), 2),
+    **dict.fromkeys(("ratio", "share", "exp_ratio", "variation", "votes"), 2),
     **dict.fromkeys(("f1", "f1_macro", "f1_weighted"), 3),
     "bleu": 2 + 2 * BLEU_ORDER,
     "chrf": 3 * CHRF_ORDER,
 }
-BY_CLASS = ("f1_macro", "f1_weighted")
+REPEATED = {"f1_macro": "class", "f1_weighted": "class", "votes": "reader"}
 
 
 def row_fault(statistic: str, row: list[float]) -> str | None:
     """Return what a record's row is and what the statistic takes instead, in words; None for a valid row."""
-    columns, is_by_class = COLUMNS[statistic], statistic in BY_CLASS
-    if not row or len(row) % columns or (len(row) > columns and not is_by_class):
+    columns, repeated = COLUMNS[statistic], REPEATED.get(statistic)
+    if not row or len(row) % columns or (len(row) > columns and not repeated):
         numbers = "1 number" if len(row) == 1 else f"{len(row)} numbers"
-        each = " for each class" if is_by_class else ""
+        each = f" for each {repeated}" if repeated else ""
         return f"a row of {numbers}; the statistic '{statistic}' takes {columns}{each}"
     if statistic == "yes_no" and not 0 <= row[0] <= 1:
         return f"{row[0]:g}; the statistic 'yes_no' takes numbers from 0 to 1"
@@ -40,6 +40,8 @@ def value_of_sums(statistic: str, sums: np.ndarray, records: int) -> np.ndarray:
             return sums[:, 0] / records
         if statistic in ("ratio", "share"):
             return sums[:, 0] / sums[:, 1]
+        if statistic == "votes":
+            return sums[:, 0::2].sum(axis=1) / sums[:, 1::2].sum(axis=1)
         if statistic == "exp_ratio":
             return np.exp(sums[:, 0] / sums[:, 1])
         if statistic == "variation":

@@ -3,6 +3,7 @@
 from scripts.score.gates import (
     FAILED,
     NOT_MEASURABLE,
+    NOT_MEASURED,
     PASSED,
     UNDECIDED,
     aim,
@@ -16,6 +17,7 @@ from scripts.score.intervals import FEW_UNITS
 from scripts.score.metrics import METRICS, has_quality_gate
 from scripts.score.shown import counted, in_a_sentence, whole
 from scripts.score.stand_in import NOTE
+from scripts.score.votes_shown import beside_gate
 
 # The faces of a verdict: what it is, and for `hold` why.
 PROMOTE, ROLLBACK, FAILING, NEEDS_DATA, NOT_JUDGED = "promote", "rollback", "failed", "needs data", "not judged"
@@ -45,7 +47,7 @@ def verdict(
         for name, gate in gates.items()
     }
     found = {name: gate_interval(gate, scores, resamples, seed) for name, gate in resolved.items()}
-    judged = judge_gates(resolved, found)
+    judged = [{**gate, "reason": gate["reason"] + beside_gate(gate, scores)} for gate in judge_gates(resolved, found)]
     used_up = history.used_up(judged) if history else ()
     warnings, useless = answer_faults(shipped, scores)
     obstacles = [
@@ -83,7 +85,7 @@ def verdict(
 
 def judge(gates: list[dict]) -> tuple[str, str]:
     """Return the face of the verdict that follows from judged gates, and the reason in one line."""
-    by_outcome = {outcome: [] for outcome in (PASSED, FAILED, UNDECIDED, NOT_MEASURABLE)}
+    by_outcome = {outcome: [] for outcome in (PASSED, FAILED, UNDECIDED, NOT_MEASURABLE, NOT_MEASURED)}
     for gate in gates:
         by_outcome[gate["outcome"]].append(gate["name"])
     fatal = [gate["name"] for gate in gates if gate["outcome"] == FAILED and gate["on_failure"] == "rollback"]
@@ -112,7 +114,7 @@ def advice(face: str, why: str, gates: list[dict], shipped: str) -> str:
         return f"Don't ship this: {told(fatal[0])}{more(fatal)}." if fatal else f"Don't ship this: {why}."
     if named:
         return f"Don't ship yet: {told(named[0])}{more(named)}."
-    missing = next(gate for gate in gates if gate["outcome"] == NOT_MEASURABLE)
+    missing = next(gate for gate in gates if gate["outcome"] in (NOT_MEASURABLE, NOT_MEASURED))
     return f"Don't ship yet: {in_a_sentence(missing['reason'])}."
 
 

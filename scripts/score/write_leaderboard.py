@@ -1,17 +1,20 @@
 """Write the leaderboard of a configuration's runs, as CSV and as one self-contained page.
 
-    python scripts/score/write_leaderboard.py results --settings '{"runs": [...], "seeds": [], "sweeps": []}' \
+    python scripts/score/write_leaderboard.py results --settings '{"runs": [...], "seeds": [], "sweeps": [], "monitors": []}' \
         --csv leaderboard.csv --page leaderboard.html
 """
 
 import csv
 import io
+import sqlite3
 import sys
 from pathlib import Path
 
 from scripts.common.cli import step_main, step_parser
+from scripts.common.errors import UserError
 from scripts.common.files import read_json, write_text
 from scripts.common.html import write_page
+from scripts.deploy.quality_monitor import ABTestMonitor, table
 from scripts.score.board import as_good_as_best, boards, csv_columns, csv_row, display
 from scripts.score.choices import choice_table
 from scripts.score.metrics import METRICS
@@ -57,6 +60,17 @@ def short_table(board: dict) -> dict:
     }
 
 
+def in_production(file: str) -> dict:
+    """Return what the monitor of production says: the lines of its report, and its decision. Raises UserError."""
+    try:
+        monitor = ABTestMonitor(file, read_only=True)
+        return {"file": Path(file).name, "lines": table(monitor.get_comparison_report()), **monitor.decision()}
+    except (ValueError, sqlite3.Error) as error:
+        raise UserError(
+            str(error), Path(file), remedy="name a file that the bundle's quality_monitor.py writes"
+        ) from None
+
+
 def step(arguments) -> None:
     """Read all scores and verdicts, rank, and write table and page."""
     results, runs, scores, verdicts = arguments.results, [], {}, {}
@@ -75,6 +89,7 @@ def step(arguments) -> None:
     choices = [read_json(results / "sweeps" / name / "choice.json") for name in arguments.settings["sweeps"]]
     short = [{**board, "short": short_table(board)} for board in all_boards]
     values = {"verdicts": verdicts, "boards": short, "seeds": seeds, "choices": list(map(choice_table, choices))}
+    values["monitors"] = list(map(in_production, arguments.settings["monitors"]))
     functions = {"METRICS": METRICS, "display": display, "in_a_sentence": in_a_sentence}
     write_page(arguments.page, "leaderboard.html", PAGES, title="Leaderboard", **values, **functions)
 

@@ -27,6 +27,7 @@ from scripts.score.shown import number, shown
 from scripts.score.side_by_side import Pictures, question, samples, telling
 from scripts.score.stand_in import base_name
 from scripts.score.strategies import strategy_section
+from scripts.score.votes_shown import votes_section
 from scripts.train.diverged import REMEDY, diverged_note
 
 PAGES = Path(__file__).parent / "pages"
@@ -196,6 +197,7 @@ def step(arguments) -> None:
         by_label=label_section(scores[shipped], bool(facts["strategies"])),
         entities=entities,
         strategies=strategies,
+        people=votes_section(scores),
         trained=arguments.curve is not None,
         curve=curve and inline(curve, "Training curve"),
         training=training_notes(read_json(arguments.training), facts["price_per_hour"]) if arguments.training else [],

@@ -63,7 +63,9 @@ def host_folders(environment: Mapping[str, str]) -> Iterator[str]:
 def paths_of(config: Any, roots: Roots) -> Iterator[str]:
     """Yield each path that the configuration names and all files in it, which may be links to other folders."""
     named = [path for _, path in named_paths(config)]
+    named += [dataset.corrections for dataset in config.datasets.values() if dataset.corrections]
     named += [model.chat_template for model in config.models.values() if model.chat_template]
+    named += [run.score.votes for run in config.runs.values() if run.score.votes]
     for pattern in named:
         for path in files_at(pattern, roots):
             yield path

@@ -27,7 +27,9 @@ def gate_lines(config: Config) -> Iterator[str]:
     results, lines = Path(config.pathvars.get("results", "results")), {}
     for name, gate in config.gates.items():
         metric = METRICS.get(gate.metric)
-        if not metric or gate.baseline or metric.statistic not in ("yes_no", *QUANTILES):
+        if not metric or gate.baseline or metric.statistic not in ("yes_no", "votes", *QUANTILES):
+            continue
+        if metric.is_by_people and not metric.is_share:
             continue
         for run in gated_runs(gate, config).values():
             is_grouped = bool(config.datasets[run.dataset].group_by)
@@ -67,6 +69,8 @@ def needs(gate: Gate, metric: Metric, records: int | None, groups: int | None = 
     if not 0 < bound < 1:
         return "any number of test records" if bound <= 0 else "can't pass: no rate lies beyond its threshold"
     least = math.ceil(math.log(tail) / math.log(bound) - 1e-9)
+    if metric.is_by_people and (records is None or records >= least):
+        return f"needs people's votes on at least {least} test records"
     if records is None:
         return f"needs at least {least} test records"
     counted, size = f"{records} test records", records

@@ -6,8 +6,8 @@ from pathlib import Path
 from scripts.common.plain_text import name_fault
 from scripts.config.comparisons import compares_strategies, sweep_of
 from scripts.config.sections import sections_of
-from scripts.config.variants import shipped_variant, trained_by
-from scripts.deploy.read_files import FOLDERS, files_below, read_paths
+from scripts.config.variants import answer_variants, shipped_variant, trained_by
+from scripts.deploy.read_files import FOLDERS, OPTIONAL, files_below, read_paths
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
 from scripts.tasks import TASKS
@@ -31,6 +31,13 @@ def image_files(prepared: Prepared, dataset: str) -> list[str]:
     below = os.walk(prepared.located(images)) if images else ()
     paths = [os.path.join(folder, name) for folder, _, names in below for name in names]
     return sorted(path for path in paths if not name_fault(path))
+
+
+def corrections(prepared: Prepared, dataset: str) -> str | list:
+    """Return the file with corrections of a dataset's records, if it exists."""
+    path = prepared.config.datasets[dataset].corrections
+    place = path and prepared.located(path)
+    return place if place and os.path.exists(place) else []
 
 
 def gguf_file(prepared: Prepared, model: str) -> str:
@@ -120,6 +127,19 @@ def strategy_answers(prepared: Prepared, run: str) -> str | list:
     return validation_result(prepared, run, "answers.jsonl") if compares_strategies(prepared.config.runs[run]) else []
 
 
+def votes(prepared: Prepared, run: str) -> str | list:
+    """Return the file of people's votes on a run's answers, if it exists: people vote when there are answers."""
+    path = prepared.config.runs[run].score.votes
+    return prepared.located(path) if path and os.path.isfile(prepared.located(path)) else []
+
+
+def rival_answers(prepared: Prepared, run: str) -> str | list:
+    """Return the answers with which votes compare those of a run, if there are votes and the rival is scored."""
+    other, variant = f"{run}/{prepared.config.runs[run].score.rival}".split("/")[-2:]
+    is_scored = variant in answer_variants(prepared.config.runs[other])
+    return f"<results>/runs/{other}/answers/{variant}.jsonl" if is_scored and votes(prepared, run) else []
+
+
 def sweep_scores(prepared: Prepared, sweep: str) -> list[str]:
     """Return the files with the scores of a sweep's runs on the validation split."""
     return [validation_result(prepared, run, "scores.json") for run in prepared.config.sweeps[sweep]]
@@ -144,5 +164,7 @@ def files_read(prepared: Prepared, run: str) -> list[str]:
     with_code = config.models[config.runs[run].model].trust_remote_code
     for key, path in read_paths(sections_of(config, run)).items():
         place = prepared.located(path)
+        if key in OPTIONAL and not os.path.exists(place):
+            continue
         files += sorted(map(str, files_below(key, Path(place), with_code))) if key in FOLDERS else [place]
     return files

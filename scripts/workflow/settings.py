@@ -107,7 +107,8 @@ def leaderboard(prepared: Prepared) -> dict:
     """Return the settings of all runs that the leaderboard shows, and the groups that differ only in their seed."""
     runs = prepared.config.runs
     shown = [report(prepared, run) | {"variants": answer_variants(runs[run])} for run in runs]
-    return {"runs": shown, "seeds": seed_groups(runs), "sweeps": list(prepared.config.sweeps)}
+    monitors = [prepared.located(file) for file in prepared.config.monitor_logs]
+    return {"runs": shown, "seeds": seed_groups(runs), "sweeps": list(prepared.config.sweeps), "monitors": monitors}
 
 
 def seed_groups(runs: dict[str, Run]) -> list[list[str]]:

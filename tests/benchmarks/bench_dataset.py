@@ -51,16 +51,15 @@ def measure_stage(rows: int, folder: Path) -> dict[str, tuple[float, float]]:
     def files(end: str, *names: str) -> list[str]:
         return [word for name in names for word in (f"--{name}", f"{folder}/{name}.{end}")]
 
-    settings, records = ["--settings", json.dumps(SETTINGS)], files("parquet", "records")
+    name, settings, records = ["--name", "bench"], ["--settings", json.dumps(SETTINGS)], files("parquet", "records")
     counts, facts, ingested = files("json", "counts"), files("json", "facts"), f"{folder}/ingested.parquet"
     quarantine, duplicates = files("jsonl", "quarantine"), files("jsonl", "duplicates")
     splits, ledger = files("jsonl", "train", "validation", "test"), files("ledger", "json", "html")
     words = {
-        "ingest_records": [f"{folder}/raw.jsonl", *settings, "--records", ingested, *counts, *quarantine],
-        "split_records": [ingested, *settings, *records, *facts, *duplicates, *splits],
+        "ingest_records": [f"{folder}/raw.jsonl", *name, *settings, "--records", ingested, *counts, *quarantine],
+        "split_records": [ingested, *settings, *counts, *records, *facts, *duplicates, *splits],
         "write_dataset_ledger": [
-            "--name",
-            "bench",
+            *name,
             *settings,
             *records,
             *counts,

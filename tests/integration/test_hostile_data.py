@@ -51,7 +51,7 @@ HUGE = {"raw.jsonl": b'{"prompt": "', "raw.json.gz": b'[{"prompt": "', "raw.csv.
 @pytest.mark.parametrize("name", HUGE)
 def test_a_line_of_gigabytes_is_refused_in_little_memory(name, tmp_path):
     write_huge(tmp_path / name, HUGE[name])
-    words = ["--records", "r.parquet", "--quarantine", "q.jsonl", "--counts", "c.json", "--settings"]
+    words = ["--name", "huge", "--records", "r.parquet", "--quarantine", "q.jsonl", "--counts", "c.json", "--settings"]
     command = [sys.executable, "-c", STEP, name, *words, json.dumps(settings_of(format="prompt_completion"))]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)

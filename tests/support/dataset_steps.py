@@ -30,11 +30,14 @@ class Stage:
     capsys: pytest.CaptureFixture
 
     def ingest(self, *raw: Path) -> int:
-        """Run ingest_records; return its exit status."""
+        """Run ingest_records, with corrections.jsonl if it is there; return its exit status."""
+        corrections = self.folder / "corrections.jsonl"
         return ingest_records.main(
             [
                 *map(str, raw),
                 *("--settings", json.dumps(self.settings)),
+                *("--name", "sample"),
+                *(("--corrections", str(corrections)) if corrections.exists() else ()),
                 *("--records", str(self.folder / "ingested.parquet")),
                 *("--quarantine", str(self.folder / "quarantine.jsonl")),
                 *("--counts", str(self.folder / "ingest.json")),
@@ -45,6 +48,7 @@ class Stage:
         """Run split_records; return its exit status."""
         named = {name: self.folder / f"{name}.jsonl" for name in ("train", "validation", "test", "duplicates")}
         named |= {"records": self.folder / "records.parquet", "facts": self.folder / "split.json"}
+        named |= {"counts": self.folder / "ingest.json"}
         options = [word for name, path in named.items() for word in (f"--{name}", str(path))]
         ingested = str(self.folder / "ingested.parquet")
         return split_records.main([ingested, "--settings", json.dumps(self.settings), *options])

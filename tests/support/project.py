@@ -22,6 +22,7 @@ datasets:
     language: fr
     label: kind
     label_map: {goal: But}
+    corrections: review/corrections.jsonl
     splits: {train: 0.6, validation: 0.2, test: 0.2, seed: 1}
 models:
   small:
@@ -37,7 +38,7 @@ runs:
     generation: {max_new_tokens: 4}
     prompt_sets: {more: {file: data/more.jsonl}}
     parity: {prompts: 2, max_kl: 1.0}
-    score: {bootstrap: 100}
+    score: {bootstrap: 100, votes: review/votes.jsonl}
     deploy: {quant: bf16}
 gates:
   varied: {metric: length_variation, comparison: above, threshold: 0.1}

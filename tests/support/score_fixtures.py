@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from scripts.common.checksums import checksum_path
+from scripts.common.judged import judged_hash
 
 FRENCH = [
     ("Minute 12'. Événement : But.", "But", "But ! Lassana Koné ouvre le score d'une frappe croisée du gauche."),
@@ -35,6 +36,9 @@ SCORE = {
     "assistant_phrases": [],
     "price_per_hour": None,
     "order_by": [],
+    "votes": None,
+    "rival": "base",
+    "model_votes": False,
     "bootstrap": 200,
     "seed": 0,
 }
@@ -79,6 +83,14 @@ def write_rows(path: Path, rows: Iterable[dict]) -> Path:
     checksum_path(path).unlink(missing_ok=True)
     path.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return path
+
+
+def vote(kind: str, row: dict, reader: str, text: str | None = None, **said) -> dict:
+    """Return a vote on an answer row of run r, variant q8_0; `text` is what was judged in the answer's place."""
+    judged = judged_hash(row["messages"], row["answer"] if text is None else text)
+    known = {"record": row["id"], "run": "r", "variant": "q8_0", "hash": judged, "is_model": False, "repeat": False}
+    values = {"rating": {"passed": None, "stars": None, "comment": ""}}.get(kind, {})
+    return {"kind": kind, "study": "s", "reader": reader, "at": "2026-11-29T21:00:00Z", **known, **values, **said}
 
 
 def record_rows(rows: list[dict], **columns: Sequence) -> list[dict]:
@@ -170,6 +182,8 @@ def judge_run(
         names = ["--run", run, "--variant", variant, "--settings", settings]
         names += ["--reference", str(reference)] if reference else []
         names += ["--test", str(test)] if test else []
+        if Path(score.get("votes") or "").is_file():
+            names += ["--votes", score["votes"], "--rival", f"{folder}/answers/{next(iter(variants))}.jsonl"]
         assert not score_step([str(answers), str(likelihood), *names, *outputs])
     rows = [{"step": step, "epoch": step / 10, "loss": 4 / step, "learning_rate": 2e-4} for step in range(1, 30)]
     write_rows(folder / "curve.jsonl", [*rows, {"step": 29, "eval_loss": 0.4}])

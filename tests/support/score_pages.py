@@ -15,11 +15,13 @@ def write_board(
     method: str = "lora",
     seeds: list[list[str]] = (),
     sweeps: tuple = (),
+    monitors: list[str] = (),
     **facts: dict,
 ) -> list[dict]:
     """Write the leaderboard of runs with their variants; return its rows.
 
-    `seeds` are groups of runs that differ only in their seed, `sweeps` names of sweeps, `facts` those of single runs.
+    `seeds` are groups of runs that differ only in their seed, `sweeps` names of sweeps, `monitors` files of the monitor of
+    production, `facts` those of single runs.
     """
     from scripts.score.write_leaderboard import main
 
@@ -28,7 +30,7 @@ def write_board(
         for run, variants in runs.items()
     ]
     words = [str(results), "--csv", f"{results}/leaderboard.csv", "--page", f"{results}/leaderboard.html"]
-    settings = {"runs": listed, "seeds": seeds, "sweeps": sweeps}
+    settings = {"runs": listed, "seeds": seeds, "sweeps": sweeps, "monitors": monitors}
     assert main([*words, "--settings", json.dumps(settings)]) == 0
     with open(results / "leaderboard.csv", encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

@@ -24,6 +24,9 @@ from tests.support.project import ROOT
         ("seconds_p95", "below", 5, 26, "can't pass with 26 test records; it needs at least 72"),
         ("seconds_p95", "below", 5, 108, "passes with none of 108 test records over the threshold"),
         ("exact_match", "above", 1, 50, "can't pass: no rate lies beyond its threshold"),
+        ("human_test_rate", "above", 0.9, None, "needs people's votes on at least 36 test records"),
+        ("human_test_rate", "above", 0.9, 200, "needs people's votes on at least 36 test records"),
+        ("human_test_rate", "above", 0.9, 28, "can't pass with 28 test records; it needs at least 36"),
     ],
 )
 def test_a_gate_says_what_it_needs(metric, comparison, threshold, records, said):

@@ -9,7 +9,7 @@ from scripts.tasks import TASKS
 from scripts.workflow.code_digest import files_of_script, known
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("dataset", "model", "train", "gguf", "predict", "score", "deploy")
+STAGES = ("dataset", "model", "train", "gguf", "predict", "score", "deploy", "review")
 # What else may be imported, by the importing module (or its folder) and the imported one.
 EXCEPTIONS = {
     # What the configuration checks settings against.
@@ -19,6 +19,8 @@ EXCEPTIONS = {
     ("model/dequantize_gguf", "gguf"), ("model/fetch_gguf_package", "gguf"),
     # Parity is judged on the prompts that will be asked.
     ("gguf/check_parity", "predict"),
+    # The monitor of production is one file, which bundles ship.
+    ("score/write_leaderboard", "deploy/quality_monitor"),
     # The stand-in's sizes, and the programs that a person calls with a configuration.
     ("model", "config/models"), ("score/print_summary", "config"), ("deploy/verify_bundle", "config"),
 }  # fmt: skip

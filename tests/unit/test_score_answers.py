@@ -31,6 +31,7 @@ def test_every_metric_has_a_value_with_an_interval_or_a_reason(tmp_path, languag
             assert len(scores["per_record"][metric]) == len(scores["ids"]) == scores["records"]
     not_given = {"generic_phrase_rate", "cost_per_1000", "style_overlap", "length_ratio", "assistant_phrase_rate"}
     not_given |= {metric for metric in METRICS if metric.startswith(("entity_", "token_", "parsed"))}
+    not_given |= {metric for metric, entry in METRICS.items() if entry.is_by_people}
     assert scores["reasons"].keys() == not_given
     assert scores["signatures"]["bleu"].startswith("nrefs:1")
     scored(tmp_path / "again", rows, likelihood, language)

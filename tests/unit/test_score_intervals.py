@@ -8,6 +8,7 @@ import pytest
 from scripts.score.counts import mcnemar, rejection_power, tango
 from scripts.score.intervals import difference, interval
 from tests.benchmarks.statistics import bench_coverage as simulated
+from tests.benchmarks.statistics.bench_votes import rate as votes_of
 from tests.benchmarks.statistics.simulate import rows
 
 TRIALS = 300
@@ -27,6 +28,10 @@ TRIALS = 300
         (lambda: simulated.proportion(50, 0.95, TRIALS), 0.95, 1),
         (lambda: simulated.paired_proportions(50, TRIALS), 0.91, 0.99),
         (lambda: simulated.percentile(72, TRIALS), 0.92, 1),
+        (lambda: votes_of(1, 1, 0, 0.9, TRIALS), 0.93, 1),
+        (lambda: votes_of(2, 2, 0, 0.9, TRIALS), 0.92, 0.99),
+        (lambda: votes_of(6, 6, 0.1, 0.9, TRIALS), 0.94, 1),
+        (lambda: votes_of(6, 6, 0.1, 0.9, TRIALS, by=False), 0.7, 0.88),  # what the readers are for
     ],
 )
 def test_intervals_hold_the_truth_as_often_as_they_say(found, least, most):
@@ -93,6 +98,40 @@ def test_equal_values_are_no_certainty():
     low, high = interval("mean", rows([0.05] + [0] * 23), None, True).limits()
     assert 0 <= low < 0.003
     assert high > 0.14
+
+
+def test_one_vote_on_each_text_is_a_count_of_texts():
+    yes = np.arange(72) < 70
+    once = [[each, 1, 0, 0] if place % 2 else [0, 0, each, 1] for place, each in enumerate(yes.astype(int).tolist())]
+    assert interval("votes", once, None, True).row() == interval("yes_no", rows(yes), None, True).row()
+    assert interval("votes", [[0, 0], None, [1, 0]], None, True) is None
+
+
+@pytest.mark.parametrize("readers", [1, 3, 5])
+def test_more_votes_on_the_same_texts_are_no_more_texts_if_all_agree(readers):
+    texts = interval("yes_no", rows([1] * 40), None, True)
+    votes = interval("votes", [[1, 1] * readers] * 40, None, True)
+    assert votes.value == 1
+    assert votes.limits()[0] <= texts.limits()[0] + 1e-9
+    assert votes.needed(0.95) >= texts.needed(0.95)
+    # A vote against is never more certain than none.
+    other = interval("votes", [[0, 1] + [1, 1] * (readers - 1), *[[1, 1] * readers] * 39], None, True)
+    assert other.limits()[0] <= votes.limits()[0]
+
+
+def test_from_five_readers_on_an_interval_is_about_other_readers_too_and_never_narrower():
+    lenient = [[1, 1] * 3 + [0, 1] * 2, [1, 1] * 4 + [0, 1]] * 30
+    by_record = interval("votes", [[sum(row[::2]), 5] for row in lenient], None, True).limits()
+    by_both = interval("votes", lenient, None, True).limits()
+    assert by_both[1] - by_both[0] > 3 * (by_record[1] - by_record[0])
+    # Readers without an effect take nothing from the variance by record, and leave their degrees of freedom.
+    table = np.ones((20, 10))
+    table[:, 0::2] += np.add.outer(np.arange(20), np.arange(5)) % 5
+    table[:10, 0::2] += 2
+    low, high = interval("votes", table.tolist()).limits()
+    half = 2.7764 * np.std(table[:, 0::2].sum(axis=1) / 5, ddof=1) / math.sqrt(20)  # 97.5 %, 4 degrees of freedom
+    assert (high - low) / 2 == pytest.approx(half, rel=1e-4)
+    assert interval("votes", (table[:, :2]).tolist(), ["a"] * 20).limits() == (None, None)
 
 
 def test_percentiles_need_as_many_records_as_their_order_statistics():

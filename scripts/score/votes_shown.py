@@ -1,0 +1,79 @@
+"""What gates, report and model card say of people's votes: how many there are, and the rate that human texts get."""
+
+from scripts.score.board import display
+from scripts.score.metrics import METRICS
+from scripts.score.shown import counted, in_a_sentence, interval_text, shown
+from scripts.score.votes import IGNORED, MEASURED
+
+FEW_READERS = 5  # as in scripts/score/intervals.py
+
+
+def human_rate(metric: str, facts: dict) -> str:
+    """Return what the expected answers, written by people, get in a metric; empty where they can't be judged."""
+    if metric == "win_rate":
+        return ""
+    if facts["expected"] is None:
+        return "nobody judged human texts"
+    return f"human texts get {with_interval(metric, facts['expected'])}"
+
+
+def with_interval(metric: str, found: dict) -> str:
+    """Return a value with its interval and number of records."""
+    return f"{shown(metric, found['value'])} ({interval_text(metric, found)}, n = {found['n']})"
+
+
+def beside_gate(gate: dict, scores: dict[str, dict]) -> str:
+    """Return what to add to the line of a gate on people's votes: their number, and the rate of human texts."""
+    if gate["value"] is None or not METRICS[gate["metric"]].is_by_people:
+        return ""
+    facts = scores[gate["variant"]]["people"]["metrics"][gate["metric"]]
+    human = human_rate(gate["metric"], facts)
+    return f"; {counted(facts['votes'], 'vote')} of {counted(facts['readers'], 'reader')}" + (human and f"; {human}")
+
+
+def votes_section(scores: dict[str, dict]) -> dict | None:
+    """Return the report's table of people's votes, a row for each metric and variant; None without any votes."""
+    told = {variant: found["people"] for variant, found in scores.items() if found["people"]}
+    rows = [
+        {
+            **display(metric, scores[variant]["metrics"][metric]),
+            **people["metrics"][metric],
+            "metric": METRICS[metric],
+            "variant": variant,
+            "human": human_rate(metric, people["metrics"][metric]).removeprefix("human texts get "),
+        }
+        for metric in MEASURED.values()
+        for variant, people in told.items()
+        if metric in people["metrics"] and scores[variant]["metrics"][metric]
+    ]
+    if not told:
+        return None
+    first = next(iter(told.values()))
+    is_few = any(row["readers"] < FEW_READERS for row in rows)
+    return {
+        "rows": rows,
+        "file": first["file"],
+        "rival": first["rival"],
+        "models": first["models"],
+        "few": FEW_READERS if is_few else None,
+        "ignored": [line for variant, people in told.items() if (line := ignored_line(variant, people["ignored"]))],
+    }
+
+
+def ignored_line(variant: str, ignored: dict[str, int]) -> str | None:
+    """Return how many votes on a variant don't count, and why; None if all do."""
+    parts = [f"{count} {IGNORED[key]}" for key, count in ignored.items() if count]
+    return f"{variant}: {', '.join(parts)}" if parts else None
+
+
+def card_lines(scores: dict) -> list[str]:
+    """Return a line for the model card on each metric of people's votes on the shipped variant."""
+    people = scores["people"] or {"metrics": {}}
+    lines = []
+    for metric, facts in people["metrics"].items():
+        if found := scores["metrics"][metric]:
+            title, human = in_a_sentence(METRICS[metric].title), human_rate(metric, facts)
+            against = f" ({people['rival']})" if metric == "win_rate" else ""
+            size = f"{counted(facts['votes'], 'vote')} of {counted(facts['readers'], 'reader')}"
+            lines.append(f"{title}{against}: {with_interval(metric, found)}, {size}" + (human and f"; {human}"))
+    return lines

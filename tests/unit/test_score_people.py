@@ -1,0 +1,143 @@
+"""People's votes on answers: which count, what they make of metrics and gates, and what the pages say of them."""
+
+import json
+
+import pytest
+
+from scripts.common.judged import judged_hash
+from scripts.score.read_scores import read_scores
+from scripts.score.votes import MEASURED
+from scripts.score.votes_shown import card_lines
+from tests.support.score_fixtures import answer_rows, first_half, gate, judge_run, scored, vote, write_rows
+from tests.support.score_pages import write_report
+
+ROWS = answer_rows("fr", first_half)
+BASE = answer_rows("fr", lambda text, index: "Rien.")
+
+
+def people(folder, votes: list[dict], **score) -> dict:
+    """Return the scores of ROWS as run r, variant q8_0, with these votes."""
+    file, rival = write_rows(folder / "votes.jsonl", votes), write_rows(folder / "rival.jsonl", BASE)
+    more = ["--run", "r", "--variant", "q8_0", "--votes", file, "--rival", rival]
+    return scored(folder, ROWS, score={"votes": str(file), **score}, more=more)
+
+
+def pair(row: int, reader: str, won: float, **said) -> dict:
+    """Return a comparison with the base's answer."""
+    known = {"against": "r/base", "against_hash": judged_hash(BASE[row]["messages"], BASE[row]["answer"])}
+    return vote("pair", ROWS[row], reader, won=won, **known | said)
+
+
+def test_the_metrics_are_those_counted_by_hand(tmp_path):
+    votes = [
+        *[vote("rating", ROWS[place], "anna", passed=place > 1, stars=1 + place % 5) for place in range(8)],
+        vote("rating", ROWS[0], "bo", passed=True),
+        *[pair(0, "anna", 1), pair(1, "anna", 0.5), pair(2, "anna", 0)],
+        # The same comparison, from the rival's side: the answer won.
+        {**pair(3, "bo", 0), "variant": "base", "hash": pair(3, "bo", 0)["against_hash"], "against": "r/q8_0",
+         "against_hash": pair(3, "bo", 0)["hash"]},
+        *[vote("human_test", ROWS[place], "bo", said_person=place < 3, by_person=False) for place in range(4)],
+        vote("human_test", ROWS[5], "bo", ROWS[5]["expected"], said_person=True, by_person=True, variant="expected"),
+        # Of another run, of another variant, and with another rival: none of these concerns the answers.
+        {**vote("rating", ROWS[0], "bo", passed=False), "run": "other"},
+        {**vote("rating", ROWS[0], "bo", passed=False), "variant": "bf16"},
+        pair(0, "anna", 0, against="r/bf16"),
+    ]  # fmt: skip
+    found = people(tmp_path, votes)
+    values = {metric: found["metrics"][metric]["value"] for metric in MEASURED.values()}
+    assert values == {
+        "human_pass_rate": pytest.approx(7 / 9),
+        "human_stars": (1 + 2 + 3 + 4 + 5 + 1 + 2 + 3) / 8,
+        "win_rate": 0.625,
+        "human_test_rate": 0.75,
+    }
+    assert found["statistics"]["human_pass_rate"][:2] == [[0, 1, 1, 1], [0, 1, 0, 0]]
+    assert found["statistics"]["win_rate"][4:] == [None] * 4
+    told = found["people"]
+    assert told["ignored"] == {"stale": 0, "repeats": 0, "models": 0}
+    assert told["metrics"]["human_pass_rate"] == {"votes": 9, "readers": 2, "expected": None}
+    assert told["metrics"]["human_test_rate"]["expected"]["value"] == 1
+
+
+@pytest.mark.parametrize(
+    ("ignored", "why"),
+    [
+        (vote("rating", ROWS[1], "bo", passed=False, repeat=True), "repeats"),
+        (vote("rating", ROWS[1], "model:judge", passed=False, is_model=True), "models"),
+        (vote("rating", ROWS[1], "bo", "another answer", passed=False), "stale"),
+        (vote("rating", {**ROWS[1], "messages": []}, "bo", passed=False), "stale"),
+        (vote("rating", {**ROWS[1], "id": "f" * 16}, "bo", passed=False), "stale"),
+        (pair(1, "bo", 0, against_hash="0" * 32), "stale"),
+        (vote("rating", ROWS[1], "bo", "another text", passed=True, variant="expected"), "stale"),
+    ],
+)
+def test_a_vote_that_does_not_count_is_told(tmp_path, ignored, why):
+    found = people(tmp_path, [vote("rating", ROWS[0], "anna", passed=True), ignored])
+    assert found["metrics"]["human_pass_rate"]["value"] == 1
+    assert found["metrics"]["win_rate"] is None
+    assert found["people"]["ignored"] == {"stale": 0, "repeats": 0, "models": 0} | {why: 1}
+    with_models = people(tmp_path / "models", [vote("rating", ROWS[0], "anna", passed=True), ignored], model_votes=True)
+    assert with_models["metrics"]["human_pass_rate"]["value"] == (0.5 if why == "models" else 1)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"kind": "rank"}, "'kind' is 'rank', not one of rating, pair, human_test"),
+        ({"stars": 6}, "'stars' is 6, not one of 1, 2, 3, 4, 5, None"),
+        ({"reader": None}, "'reader' is missing or not a text"),
+        ({"is_model": "no"}, "'is_model' is 'no', not one of True, False"),
+    ],
+)
+def test_what_is_no_vote_is_one_line_with_file_line_and_remedy(tmp_path, capsys, change, said):
+    good = vote("rating", ROWS[0], "anna", passed=True)
+    with pytest.raises(AssertionError):
+        people(tmp_path, [good, good | change])
+    error = capsys.readouterr().err
+    assert f"votes.jsonl:2: {said}" in error
+    assert "python scripts/review/exports.py" in error
+
+
+def test_without_votes_a_gate_is_not_measured_and_the_run_held_with_the_remedy(tmp_path):
+    variants, gates = {"base": BASE, "q8_0": ROWS}, {"people": gate("human_test_rate", threshold=0.9)}
+    folder = judge_run(tmp_path, "r", "fr", variants, gates, votes="review/votes.jsonl")
+    verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    (judged,) = verdict["gates"]
+    assert (verdict["verdict"], verdict["face"], judged["outcome"]) == ("hold", "needs data", "not measured")
+    why = "no votes yet: review/votes.jsonl does not exist; judge with `make review`"
+    assert judged["reason"] == f"Taken for a person's is not measured: q8_0 has no value: {why}"
+    assert why in verdict["advice"]
+    assert read_scores(folder / "scores/q8_0.json")["people"] is None
+    page = write_report(tmp_path, "r", list(variants))
+    assert "People's votes" not in page.text
+    assert why in page.text.replace("\u2019", "'")
+    other = judge_run(tmp_path / "other", "r", "fr", variants, gates, votes=str(tmp_path / "none.jsonl"))
+    write_rows(tmp_path / "none.jsonl", [vote("rating", ROWS[0], "anna", "gone", passed=True)])
+    other = judge_run(tmp_path / "other", "r", "fr", variants, gates, votes=str(tmp_path / "none.jsonl"))
+    reasons = read_scores(other / "scores/q8_0.json")["reasons"]
+    ends = "(1 on texts that have changed since); judge with `make review`"
+    assert reasons["human_test_rate"] == f"no votes yet: nobody was asked who wrote these answers {ends}"
+    assert read_scores(other / "scores/base.json")["reasons"]["win_rate"] == "it is the rival itself"
+
+
+def test_a_gate_on_votes_decides_and_says_beside_it_what_human_texts_get(tmp_path):
+    file = tmp_path / "votes.jsonl"
+    votes = [vote("human_test", row, who, said_person=True, by_person=False) for row in ROWS for who in ("anna", "bo")]
+    human = {"variant": "expected", "by_person": True}
+    votes += [vote("human_test", r, "bo", r["expected"], said_person=i > 0, **human) for i, r in enumerate(ROWS)]
+    votes += [vote("human_test", ROWS[0], "bo", "gone", said_person=False, by_person=False), pair(0, "bo", 1)]
+    write_rows(file, votes)
+    variants, gates = {"base": BASE, "q8_0": ROWS}, {"people": gate("human_test_rate", threshold=0.6)}
+    folder = judge_run(tmp_path, "r", "fr", variants, gates, votes=str(file))
+    verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
+    (judged,) = verdict["gates"]
+    assert (verdict["verdict"], judged["outcome"], judged["n"]) == ("promote", "passed", 8)
+    said = "16 votes of 2 readers; human texts get 87.5 % (47.3 to 99.7, n = 8)"
+    assert judged["reason"].endswith(f"above 60.0 %; {said}")
+    page = write_report(tmp_path, "r", list(variants)).text
+    for text in ("87.5 % (47.3 to 99.7, n = 8)", "Not counted: q8_0: 1 on texts that have changed since", str(file)):
+        assert text in page
+    assert "With fewer than 5 readers" in page
+    won, taken = card_lines(read_scores(folder / "scores/q8_0.json"))
+    assert won == "won against the rival (r/base): 100.0 % (no interval, n = 1), 1 vote of 1 reader"
+    assert taken == f"taken for a person's: 100.0 % (63.1 to 100.0, n = 8), {said}"
