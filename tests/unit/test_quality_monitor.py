@@ -44,7 +44,7 @@ def texts_of_the_data() -> list[str]:
     """Return the example data, line by line, and strings on which tokenizers differ."""
     files = [*(ROOT / "data").rglob("*.json*"), *(ROOT / "tests/data").rglob("*.yaml"), *(ROOT / "docs").rglob("*.md")]
     lines = {line for file in files for line in file.read_text(encoding="utf-8").splitlines()}
-    return [*sorted(lines)[::3], *hard_strings(["<s>"], 2000), *TRICKY]
+    return [*sorted(lines)[::9], *hard_strings(["<s>"], 800), *TRICKY]
 
 
 def ascii_names(text: str) -> str:
