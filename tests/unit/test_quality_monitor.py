@@ -239,3 +239,6 @@ def test_what_does_not_fit_the_file_is_refused(tmp_path):
         with pytest.raises(ValueError, match=r"unknown model|is None|is nan"):
             monitor.log_metric(**wrong)
     assert monitor.get_comparison_report()["a"]["count"] == 0
+    for wrong in ({"most_errors": 1}, {"longest": 0}, {"most_words": 3}):
+        with pytest.raises(ValueError, match=r"between 0 and 1|unknown settings"):
+            ABTestMonitor(tmp_path / "other.sqlite", **wrong)
