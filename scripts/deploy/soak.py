@@ -159,8 +159,8 @@ def serving(bundle: Path) -> Iterator[Server]:
 def stream(port: int, body: dict, answer: Answer) -> str | None:
     """Post a request, add the streamed text and its times to the answer, and return the finish reason."""
     started, finish = time.monotonic(), None
+    headers = {"Content-Type": "application/json", "Connection": "close"}
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS_TO_ANSWER)
-    headers = {"Content-Type": "application/json"}
     connection.request("POST", "/v1/chat/completions", json.dumps(body | {"stream": True}), headers)
     response = connection.getresponse()
     if response.status != http.client.OK:
