@@ -87,7 +87,7 @@ verify: $(VENV) ## Compare a bundle's record with the current files: BUNDLE=resu
 
 review: $(VENV) ## The page to read data and answers on, and to judge them (RESULTS=folder, ARGS="--port 8765")
 	@$(RESULTS_COMMAND) >/dev/null
-	@python scripts/review/serve.py $(RESULTS) $(filter-out --configfile %.yaml %.yml %.json,$(ARGS))
+	@python scripts/review/serve.py $(RESULTS) $(filter-out %.yaml %.yml %.json --configfile,$(ARGS))
 
 test: $(VENV) lint ## Check the code, run unit and integration tests, JOBS files at a time; needs no root and no services
 	@$(PYTEST) tests/integration tests/unit

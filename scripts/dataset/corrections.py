@@ -16,8 +16,17 @@ from scripts.dataset.raw_rows import BadRecordError, check_unicode
 from scripts.dataset.read_json import read_jsonl_rows
 
 DROPPED = "dropped by a correction"  # the reason in the quarantine
-NEEDED = ("dataset", "record", "action", "reader", "accepted_by", "at")
-ID = re.compile(r"([0-9a-f]{16})(-\d+)?")  # a further copy of a record has a number, see split_records.py
+NAME = (r".*\S.*", "a name")
+FORMS = {
+    "dataset": NAME,
+    "record": (r"[0-9a-f]{16}(-\d+)?", "16 hex digits"),  # a further copy of a record has a number
+    "action": ("drop|replace", "'drop' or 'replace'"),
+    "text": (r"[^\0]*", "text without NUL characters"),
+    "reader": NAME,
+    "accepted_by": NAME,
+    "at": (".*", "text"),
+    "comment": (".*", "text"),
+}  # of each column a pattern, and what that is
 REMEDY = "export the corrections again (`make review`), or delete the line"
 
 
@@ -92,31 +101,18 @@ def checked(row: dict, has_spans: bool) -> dict:
     def fault(detail: str, remedy: str = REMEDY) -> BadRecordError:
         return BadRecordError("bad correction", detail, remedy)
 
+    row = {"comment": "", **row, "text": row.get("text") or ""}
     check_unicode(row)
-    for key in NEEDED:
-        if not isinstance(row.get(key), str) or not row[key].strip():
-            raise fault(f"has no '{key}', or it is not text")
-    if not (record := ID.fullmatch(row["record"])):
-        raise fault(f"'record' is '{row['record']}', not 16 hex digits")
-    if row["action"] not in ("drop", "replace"):
-        raise fault(f"'action' is '{row['action']}', neither 'drop' nor 'replace'")
-    text = row.get("text") if row["action"] == "replace" else ""
-    if not isinstance(text, str) or "\0" in text or (row["action"] == "replace" and not normalised(text)):
-        raise fault("has no 'text' to put in the place of the answer, or it holds a NUL character")
-    if has_spans and text:
+    for key, (pattern, what) in FORMS.items():
+        if not isinstance(row.get(key), str) or not re.fullmatch(pattern, row[key], re.DOTALL):
+            raise fault(f"'{key}' is not {what}" if key in row else f"has no '{key}'")
+    if row["action"] == "replace" and not normalised(row["text"]):
+        raise fault("has no 'text' to put in the place of the answer")
+    if has_spans and row["action"] == "replace":
         raise fault("replaces the answer of a record with spans", "drop the record, or correct the raw file")
-    if not isinstance(row.get("comment", ""), str):
-        raise fault("'comment' is not text")
     try:
         time = datetime.fromisoformat(row["at"])
     except ValueError:
-        raise fault(f"'at' is '{row['at']}', not a time such as 2026-11-29T21:00:00Z") from None
-    return {
-        **{key: row[key] for key in NEEDED},
-        "record": record[1],
-        "text": normalised(text),
-        "comment": row.get("comment", ""),
-        "time": time if time.tzinfo else time.replace(tzinfo=UTC),
-        "was": None,
-        "applied_to": [],
-    }
+        raise fault("'at' is not a time such as 2026-11-29T21:00:00Z") from None
+    found = {key: row[key] for key in FORMS} | {"record": row["record"][:16], "text": normalised(row["text"])}
+    return found | {"time": time if time.tzinfo else time.replace(tzinfo=UTC), "was": None, "applied_to": []}

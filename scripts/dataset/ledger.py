@@ -102,15 +102,17 @@ def duplicate_example(row: dict) -> dict:
     }
 
 
-def corrections_of(corrections: list[dict], corrected: list[dict]) -> dict | None:
-    """Return corrections with origins and splits of their records, and how many are of the test split; None: none."""
-    test_records = len({entry["record"] for entry in corrected if entry["split"] == "test"})
-    rows = []
+def corrections_of(corrections: list[dict], corrected: list[dict], splits: list[str]) -> dict | None:
+    """Return corrections with origins and splits of their records, and how many are of the test split; None: none.
+
+    `splits` are those of the corrected records.
+    """
+    of_test = {entry["record"] for entry, split in zip(corrected, splits, strict=True) if split == "test"}
     for row in corrections:
-        found = [corrected[place] for place in row.pop("applied_to")]
-        splits = {entry["split"] for entry in found}
-        rows.append(row | {"origins": [entry["origin"] for entry in found], "splits": sorted(splits)})
-    return {"rows": rows, "test_records": test_records} if corrections else None
+        places = row.pop("applied_to")
+        row["origins"] = [corrected[place]["origin"] for place in places]
+        row["splits"] = sorted({splits[place] for place in places})
+    return {"rows": corrections, "test_records": len(of_test)} if corrections else None
 
 
 def make_ledger(
@@ -131,7 +133,7 @@ def make_ledger(
         "raw_spans": counts["spans"],
         **{key: counts[key] for key in ("label_map", "span_label_map")},
         **statistics.as_json(),
-        "corrections": corrections_of(counts["corrections"], facts["corrected"]),
+        "corrections": corrections_of(counts["corrections"], counts["corrected"], facts["corrected"]),
         "splits": {key: facts[key] for key in ("seed", "share_tolerance", "shares", "stratification")},
         "duplicates": [duplicate_example(row) for row in islice(read_jsonl(duplicates), EXAMPLES)],
         "quarantine": [

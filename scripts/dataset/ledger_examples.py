@@ -269,6 +269,12 @@ def compared(before: str, after: str) -> list[dict]:
     return pieces(text, places)
 
 
+def changes(corrections: dict | None) -> list[list[dict]]:
+    """Return the new text of each correction as pieces, with what differs from the old one marked."""
+    rows = corrections["rows"] if corrections else ()
+    return [compared((row["was"] or "")[:COMPARED], row["text"][:COMPARED]) for row in rows]
+
+
 class Samples:
     """The first record of each label, or without labels the first two records of each split."""
 

@@ -84,17 +84,13 @@ def split_key(row: dict, compare: str) -> int:
     return key_of(row["group"], compared_text(row, compare), images_in(row))
 
 
-def splits_of_corrected(corrected: list[dict], settings: dict) -> list[dict]:
-    """Return the split of each corrected record; those that were dropped would be in it."""
+def splits_of_corrected(corrected: list[dict], settings: dict) -> list[str]:
+    """Return the split of each corrected record, or in which a dropped one would be."""
     shares, compare = settings["splits"], settings["deduplicate"]["compare"]
     keys = np.array([split_key(entry["row"], compare) for entry in corrected], np.uint64)
     origins = [entry["origin"] for entry in corrected]
     split = with_whole_files(split_numbers(keys, shares, shares["seed"]), origins, whole_files(settings))
-    kept = ("origin", "record", "became")
-    return [
-        {key: entry[key] for key in kept} | {"split": SPLITS[number]}
-        for entry, number in zip(corrected, split, strict=True)
-    ]
+    return [SPLITS[number] for number in split]
 
 
 class Kept:

@@ -15,15 +15,7 @@ from scripts.common.files import read_json, read_jsonl, write_json
 from scripts.common.html import image_names, write_page
 from scripts.dataset.canonical import read_rows, row_count
 from scripts.dataset.ledger import Statistics, make_ledger, without_raw_texts
-from scripts.dataset.ledger_examples import (
-    COMPARED,
-    Duplicates,
-    Quarantined,
-    Samples,
-    Violations,
-    add_pictures,
-    compared,
-)
+from scripts.dataset.ledger_examples import Duplicates, Quarantined, Samples, Violations, add_pictures, changes
 from scripts.dataset.ledger_images import ImageStatistics, thumbnails
 from scripts.dataset.look_first import look_first, share_line
 from scripts.dataset.span_statistics import SPAN_LENGTHS, SpanStatistics
@@ -91,12 +83,6 @@ def step(arguments: argparse.Namespace) -> None:
         same=same,
         changes=changes(ledger["corrections"]),
     )
-
-
-def changes(corrections: dict | None) -> list[list[dict]]:
-    """Return the new text of each correction as pieces, with what differs from the old one marked."""
-    rows = corrections["rows"] if corrections else ()
-    return [compared((row["was"] or "")[:COMPARED], row["text"][:COMPARED]) for row in rows]
 
 
 def parser() -> argparse.ArgumentParser:

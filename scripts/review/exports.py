@@ -11,6 +11,7 @@ from pathlib import Path
 
 from scripts.common.errors import UserError
 from scripts.common.files import write_jsonl
+from scripts.review.corrections import accepted
 from scripts.review.judgements import NAME, Judgements
 from scripts.review.results import majorities, of_people
 
@@ -24,15 +25,21 @@ COLUMNS = {
 
 
 def export(folder: Path) -> list[dict]:
-    """Write the files of a folder of judgements; return `path` and `rows` of each."""
+    """Write the files of a folder of judgements; return `path` and `rows` of each.
+
+    A file without rows is not made, because a new file would make the steps run again that it is an input of.
+    """
     store = Judgements(folder)
     votes = store.votes()
     rows = {
         "votes.jsonl": [{name: vote[name] for name in COLUMNS[vote["kind"]]} for vote in votes],
+        "corrections.jsonl": accepted(folder),
         "preferences.jsonl": preferences(store, votes),
     }
     files = []
     for name, found in rows.items():
+        if not found and not (folder / name).exists():
+            continue
         found = sorted(found, key=lambda row: json.dumps(row, sort_keys=True))
         files.append({"path": str(folder / name), "rows": write_jsonl(folder / name, found, part=True)})
     return files

@@ -42,7 +42,10 @@ def routes(library: Library, folder: Path) -> list[Route]:
 
     def task(said: dict) -> dict:
         plan = store.study(text(said, "study"))
-        return {"kind": plan["kind"], **store.next_task(plan["id"], reader_of(said))}
+        found = {"kind": plan["kind"], **store.next_task(plan["id"], reader_of(said))}
+        if found["task"]:
+            found["messages"] = library.prompt(plan["left"].rpartition("/")[0], found["messages"])
+        return found
 
     def undo(said: dict) -> dict:
         store.undo(text(said, "study"), reader_of(said))

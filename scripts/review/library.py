@@ -73,12 +73,9 @@ class Collection:
 
     def shown(self, messages: list[dict]) -> list[dict]:
         """Return messages with the addresses of their images; an image that can't be shown is named as text."""
-        return [
-            message
-            if isinstance(message["content"], str)
-            else message | {"content": [*map(self.part, message["content"])]}
-            for message in messages
-        ]
+        contents = [message["content"] for message in messages]
+        shown = [content if isinstance(content, str) else [*map(self.part, content)] for content in contents]
+        return [message | {"content": content} for message, content in zip(messages, shown, strict=True)]
 
     def part(self, part: dict) -> dict:
         """Return a part of a message as it is shown."""
@@ -104,9 +101,7 @@ class Library:
                 number = sum(found.kind == "file" for found in self.collections.values()) + 1
                 self.add(f"file/{number}", "file", path.name, partial(one_file, path), path.parent)
             else:
-                raise UserError(
-                    "does not exist", path, remedy="run snakemake first, or name another folder or JSONL file"
-                )
+                raise UserError("does not exist", path, remedy="run snakemake first, or name another path")
         if not self.collections:
             raise UserError("has neither splits nor answers yet", paths[0], remedy="run snakemake first")
 
@@ -158,7 +153,7 @@ class Library:
             raise NotFoundError(f"the run '{run}' has no answers of '{variant}'", remedy=f"it has {', '.join(files)}")
         split = self.collections.get(f"dataset/{collection.dataset}/test")
         records = read_jsonl(split.sources()[0].path) if split else []
-        groups = {record["id"]: record["group"] for record in records if record["group"] is not None}
+        groups = {record["id"]: record["group"] for record in records if record.get("group") is not None}
         rows = (row for row in read_jsonl(files[variant]) if row["prompt_set"] == "test")
         return [{**row, "group": groups.get(row["id"])} for row in rows]
 

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 from scripts.review.agreement import alpha, same_share
 from scripts.review.judgements import MODEL, Judgements
-from scripts.review.studies import EXPECTED, Answers, changed_items
+from scripts.review.studies import Answers, changed_items
 from scripts.score.intervals import interval
+from scripts.score.votes import EXPECTED, vote_rows
 
 POOR_AGREEMENT = 0.8  # of a reader with themselves
 FEW_REPEATS = 5  # with fewer, nothing is said about it
@@ -70,19 +71,14 @@ def rates_of(question: Question, plan: dict, votes: list[dict]) -> list[dict]:
 
 
 def rate_of(question: Question, votes: list[dict]) -> dict:
-    """Return the mean answer with its interval (None without votes); `n` is the number of records."""
-    readers = sorted({vote["reader"] for vote in votes})
-    rows: dict[str, list[float]] = {}
-    groups: dict[str, str | None] = {}
-    for vote in votes:
-        row = rows.setdefault(vote["record"], [0.0] * 2 * len(readers))
-        place = 2 * readers.index(vote["reader"])
-        row[place] += float(vote[question.column])
-        row[place + 1] += 1
-        groups[vote["record"]] = vote["group"]
-    found = interval("votes", list(rows.values()), list(groups.values()), bounded=question.level == "nominal")
-    none = {"value": None, "low": None, "high": None, "n": 0}
-    return {**(found.row() if found else none), "votes": len(votes), "readers": len(readers)}
+    """Return the mean answer with its interval (None without votes), as the score stage does; `n` counts records."""
+    groups = {vote["record"]: vote["group"] for vote in votes}
+    places = {record: place for place, record in enumerate(groups)}
+    ballots = [(places[vote["record"]], vote["reader"], float(vote[question.column])) for vote in votes]
+    rows = vote_rows(ballots, len(places))
+    found = interval("votes", rows, list(groups.values()), bounded=question.level == "nominal")
+    row = found.row() if found else {"value": None, "low": None, "high": None, "n": 0}
+    return {**row, "votes": len(votes), "readers": len({vote["reader"] for vote in votes})}
 
 
 def reader_row(reader: dict, votes: list[dict]) -> dict:

@@ -8,9 +8,9 @@ from typing import Any
 from scripts.common.records import normalised, text_of
 from scripts.score.entity_rows import entity_row
 
-TEXTS = ("messages", "prompt", "completion", "expected", "actual", "answer")
+TEXTS = ("messages", "prompt", "text", "completion", "expected", "actual", "answer")
 NAMES = ("label", "variant", "prompt_set", "group", "origin")
-OWN = {*TEXTS, *NAMES, "id", "meta", "spans", "text", "entities"}
+OWN = {*TEXTS, *NAMES, "id", "meta", "spans", "entities"}
 QUARANTINED = {"origin", "reason", "record"}
 
 
@@ -56,9 +56,10 @@ def row_of(found: dict) -> Row:
     """
     if set(found) == QUARANTINED:
         row = row_of(found["record"] if isinstance(found["record"], dict) else {"prompt": found["record"]})
-        row.id, row.origin, row.reason, row.is_error = key_of(found), found["origin"], found["reason"], True
+        row.id, row.is_error = key_of(found), True
+        row.origin, row.reason = name_in(found["origin"]), text_in(found["reason"])
         return row
-    messages = messages_of(found.get("messages") or found.get("prompt") or [])
+    messages = messages_of(next((found[name] for name in TEXTS[:3] if found.get(name)), []))
     given = text_in(found.get("completion"))
     if given is None and len(messages) > 1 and messages[-1]["role"] == "assistant":
         given = text_of(messages.pop()["content"])
@@ -88,9 +89,12 @@ def add_entities(row: Row, found: dict) -> None:
     """Give a row its text with the expected and predicted entities, if the object has usable spans."""
     try:
         entities = entity_row({**found, "messages": row.messages, "answer": row.actual or ""})
+        spans = [*entities.gold, *entities.found] if entities else []
+        if not all(0 <= start <= end <= len(entities.text) for start, end, _ in spans):
+            return
     except (KeyError, ValueError, TypeError, StopIteration):
         return
-    if entities and all(0 <= start <= end <= len(entities.text) for start, end, _ in (*entities.gold, *entities.found)):
+    if entities:
         row.text, row.gold = entities.text, entities.gold
         row.predicted = entities.found if row.actual is not None and entities.valid else None
 

@@ -10,6 +10,7 @@ from scripts.common.judged import judged_hash
 from scripts.score.counts import records_for
 from scripts.score.interval_kinds import LEVEL
 from scripts.score.scoring_input import clean
+from scripts.score.votes import EXPECTED
 
 # What is shown of each kind, and the threshold and the expected rate if none are given.
 KINDS = {
@@ -19,7 +20,6 @@ KINDS = {
 }
 REPEATED = 0.1  # of the tasks are shown a second time
 LONGEST_COMMENT = 2000
-EXPECTED = "expected"  # the variant of texts that people wrote
 
 # Gives the rows of an answers file by run and variant; raises UserError if there is none.
 Answers = Callable[[str, str], list[dict]]

@@ -27,6 +27,8 @@ from scripts.review.exports import main as export_program
 from scripts.review.judgements import NAME, Judgements
 from scripts.review.studies import needed, plan_study, plan_tasks, vote_value
 from scripts.score.counts import rejection_power
+from scripts.score.intervals import interval
+from scripts.score.votes import count_votes, read_votes, vote_rows
 
 ROOT = Path(__file__).resolve().parents[2]
 LEFT, RIGHT = "captions/q4_k_m", "captions/base"
@@ -152,7 +154,7 @@ def test_the_needed_number_gives_the_exact_test_80_percent_power():
         ({"threshold": 0.9, "expected": 0.9}, "tells 0.9 from 0.9"),
         ({"threshold": "nan"}, "no number of judgements"),
         ({"kind": "opinion"}, "'opinion' is unknown"),
-        ({"left": "captions/q8_0"}, "no variant 'q8_0'"),
+        ({"left": "captions/q8_0"}, "no answers of 'q8_0'"),
         ({"right": LEFT}, "a pair needs two sides"),
         ({"readers": 0}, "at least 1"),
         ({"records": "many"}, "'records' is not a whole number"),
@@ -218,6 +220,22 @@ def test_results_have_rates_and_agreement_of_ratings(page):
     assert (stars["name"], stars["value"], stars["alpha"]) == ("human_stars", 4, None)
     assert "no text has been judged by two readers" in stars["alpha_reason"]
     assert [reader["self_agreement"] for reader in found["by_reader"]] == [{"same": 4, "of": 4}] * 2
+
+
+def test_the_page_and_the_score_stage_have_the_same_numbers(page, folder):
+    study = started(page, records=40, readers=5, overlap=0.5)["id"]
+    for reader in "abcde":
+        judged_by(page, study, reader, lambda task: {"choice": ("first", "second", "tie")[int(task["task"], 16) % 3]})
+    page.post("/api/export", json={})
+    rows = read_votes(folder / "review/votes.jsonl")
+    sides = answers("captions", "q4_k_m"), answers("captions", "base")
+    votes = count_votes(rows, sides[0], "captions", "q4_k_m", RIGHT, sides[1], with_models=False)
+    scored = interval("votes", vote_rows(votes.own["win_rate"], 60), None, bounded=True).row()
+    shown = page.get("/api/study", params={"id": study}).json()["rates"][0]
+    assert {name: shown[name] for name in ("value", "low", "high", "n")} == {
+        k: scored[k] for k in scored if k != "groups"
+    }
+    assert votes.ignored == {"stale": 0, "repeats": 15, "models": 0}
 
 
 def test_alpha_is_that_of_krippendorffs_example():

@@ -1,12 +1,16 @@
 """What all system tests share."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, sync_playwright
 
+from docs.picture import BROWSERS
 from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE
+from tests.support.needs import need
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -17,3 +21,14 @@ def one_download(converter_archive: Path) -> Iterator[None]:
     yield
     if before is None:
         del os.environ[ARCHIVE_VARIABLE]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Chromium, of the machine."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    program = found or need(BROWSERS[0], "tests/system/install_chromium.sh")
+    with sync_playwright() as playwright:
+        found = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
+        yield found
+        found.close()

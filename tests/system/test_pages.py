@@ -1,19 +1,15 @@
 """Pages of a small project in Chromium: on a screen, on a phone, light, dark and in print."""
 
 import json
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Request, sync_playwright
+from playwright.sync_api import Page, Request
 
-from docs.picture import BROWSERS
 from scripts.common.files import write_json
 from scripts.train import tokenize_conversations, tokenize_spans
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 from tests.support.entity_answers import entity_answers
-from tests.support.needs import need
 from tests.support.pictures import encoded, picture
 from tests.support.score_fixtures import answer_rows, babble, first_half, gate, judge_run, make_run, same
 from tests.support.score_pages import write_board, write_report
@@ -99,17 +95,6 @@ def results(tiny_base, tiny_vision_base, tmp_path_factory) -> Path:
     rows = [chat(f"question {n}", f"{'long' * 40} {n}", kind=("goal", "card")[n % 2]) for n in range(20)]
     stage.run(write_lines(stage.folder / "raw.jsonl", [*rows, rows[0]]))
     return folder
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    """Chromium, of the machine."""
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    program = found or need(BROWSERS[0], "tests/system/install_chromium.sh")
-    with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
-        yield found
-        found.close()
 
 
 def complaints_of(page: Page, url: str) -> list[str]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
+from tests.support.pictures import encoded, looking, picture
 
 SETTINGS = {"splits": {"train": 0.5, "validation": 0.0, "test": 0.5, "seed": 3}, "stratify": False}
 WORDS = ("ballon", "gardien", "poteau", "corner", "ailier", "centre", "milieu", "tribune")
@@ -13,12 +14,12 @@ AT = "2026-11-29T21:{:02}:00Z"
 BAD = {
     "not JSON": ('{"dataset": ', "is not valid JSON"),
     "a list": ("[1, 2]", "is a list, not an object"),
-    "no reader": ({"reader": None}, "has no 'reader'"),
-    "no id": ({"record": "raw.jsonl:3"}, "'record' is 'raw.jsonl:3', not 16 hex digits"),
-    "an action": ({"action": "delete"}, "'action' is 'delete', neither 'drop' nor 'replace'"),
+    "no reader": ({"reader": None}, "'reader' is not a name"),
+    "no id": ({"record": "raw.jsonl:3"}, "'record' is not 16 hex digits"),
+    "an action": ({"action": "delete"}, "'action' is not 'drop' or 'replace'"),
     "no text": ({"text": " \n"}, "has no 'text'"),
     "half a character": ({"comment": "\ud800"}, "half of a character"),
-    "no time": ({"at": "yesterday"}, "'at' is 'yesterday', not a time"),
+    "no time": ({"at": "yesterday"}, "'at' is not a time"),
 }
 
 
@@ -147,6 +148,20 @@ def test_a_record_with_spans_can_be_dropped_and_is_not_replaced(run, capsys):
     write_lines(stage.folder / "corrections.jsonl", [correction(before["3"]["id"], "[]")])
     assert stage.ingest(stage.folder / "raw.jsonl") == 1
     assert "corrections.jsonl:1: replaces the answer of a record with spans; drop the record" in stage.error()
+
+
+def test_the_image_of_a_corrected_record_stays_and_that_of_a_dropped_one_goes(run, tmp_path):
+    (tmp_path / "pictures").mkdir()
+    for number in range(12):
+        (tmp_path / f"pictures/{number}.png").write_bytes(encoded(picture(seed=number)))
+    raw = [looking(f"{number}.png", answer=f"Titre {WORDS[number % 8]} {number}") for number in range(12)]
+    settings = {"images": str(tmp_path / "pictures")}
+    _, before = run([], raw, **settings)
+    stage, after = run([correction(before["1"]["id"], "Le sel"), correction(before["2"]["id"])], raw, **settings)
+    assert (after["1"]["expected"], after["1"]["split"]) == ("Le sel", before["1"]["split"])
+    files = stage.facts("images/manifest")["files"]
+    assert {name for file in files.values() for name in file["origins"]} == {f"{n}.png" for n in range(12)} - {"1.png"}
+    assert {path.name for path in (tmp_path / "images").glob("*.png")} == files.keys()
 
 
 @pytest.mark.parametrize("what", BAD)

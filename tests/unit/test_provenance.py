@@ -8,7 +8,7 @@ from scripts.common.environment import container_image, kind_of_environment
 from scripts.common.files import sha256_of
 from scripts.config.load import load_config
 from scripts.config.sections import sections_of
-from scripts.deploy.provenance import code_state
+from scripts.deploy.provenance import code_state, files_read
 from scripts.deploy.read_files import read_facts, read_paths
 from tests.support.data import load
 from tests.support.needs import need
@@ -24,6 +24,17 @@ def test_the_sections_of_a_run_name_its_files_gates_and_the_run_that_redacts():
     assert (list(seen["gates"]), list(cleaned["gates"])) == (["all"], ["all", "one"])
     assert (cleaned["redaction"]["run_key"], cleaned["redaction"]["model_key"]) == ("finder", "small")
     assert "redaction" not in seen
+
+
+def test_a_file_of_corrections_is_recorded_once_it_exists(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    sections = {"run": {}, "model": {}, "dataset": {"corrections": "review/corrections.jsonl"}}
+    assert files_read(sections, tmp_path / "workflow") == {}
+    (tmp_path / "review").mkdir()
+    (tmp_path / "review/corrections.jsonl").write_text("{}\n")
+    assert files_read(sections, tmp_path / "workflow")["dataset.corrections"] == {
+        "name": "review/corrections.jsonl", "bytes": 3, "sha256": sha256_of("review/corrections.jsonl"),
+    }  # fmt: skip
 
 
 def test_each_change_in_a_folder_of_images_changes_its_hash(tmp_path):

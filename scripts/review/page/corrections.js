@@ -1,0 +1,62 @@
+// The corrections that readers proposed, to accept or reject.
+
+import { again, element, get, kbd, keyButton, paragraph, post, readerName, say, trying } from "./dom.js";
+import { exportPart } from "./judge.js";
+import { turnRow } from "./turns.js";
+
+const SHOWN = 200; // of each status
+const TITLES = { proposed: "To decide", accepted: "Accepted", rejected: "Rejected" };
+let chosen = 0; // place among the proposals
+
+export async function correctionsView() {
+  const all = (await get("/api/corrections")).corrections;
+  const of = (status) => all.filter((each) => each.status === status);
+  const proposed = of("proposed").slice(0, SHOWN);
+  chosen = Math.max(0, Math.min(chosen, proposed.length - 1));
+  const decide = (correction, status) => trying(async () => {
+    await post(`/api/corrections/${encodeURIComponent(correction.id)}`, { reader: readerName(), status });
+    again();
+    say(TITLES[status]);
+  });
+  const cards = proposed.map((each) => card(each, paragraph("tools",
+    keyButton("Accept", "a", decide(each, "accepted")), keyButton("Reject", "r", decide(each, "rejected")))));
+  const choose = (place) => {
+    if (!cards[place]) return;
+    cards[chosen].removeAttribute("aria-current");
+    chosen = place;
+    cards[place].setAttribute("aria-current", "true");
+    cards[place].focus();
+  };
+  cards[chosen]?.setAttribute("aria-current", "true");
+  const decided = ["accepted", "rejected"].filter((status) => of(status).length).map((status) => element("details", {},
+    element("summary", {}, titled(status, of(status))), of(status).slice(0, SHOWN).map((each) => card(each))));
+  return {
+    title: "Corrections",
+    focus: cards[chosen],
+    nodes: [
+      element("h1", {}, "Corrections"),
+      paragraph("soft", "Accepted ones become a file that the dataset stage applies; raw data stays as it is. ",
+        "Beside a record, ", kbd("x"), " marks it as bad and ", kbd("c"), " corrects its text."),
+      element("h2", {}, titled("proposed", of("proposed"))), cards, decided, exportPart(),
+    ],
+    keys: proposed.length ? [
+      { keys: ["j", "→"], text: "next proposal", run: () => choose(chosen + 1) },
+      { keys: ["k", "←"], text: "previous proposal", run: () => choose(chosen - 1) },
+      { keys: ["a"], text: "accept", run: () => decide(proposed[chosen], "accepted")() },
+      { keys: ["r"], text: "reject", run: () => decide(proposed[chosen], "rejected")() },
+    ] : [],
+  };
+}
+
+const titled = (status, corrections) => `${TITLES[status]} (${corrections.length})`;
+
+function card(correction, buttons = null) {
+  const { dataset, record, action, text, was, reader, at, comment, status, accepted_by: by } = correction;
+  const who = `${reader}, ${new Date(at).toLocaleString()}${by ? `, ${status} by ${by}` : ""}`;
+  return element("section", { class: "card proposal", tabindex: buttons ? "-1" : null },
+    paragraph("facts", element("b", {}, action === "drop" ? "leave out" : "correct"), ` ${dataset}, record ${record} `,
+      element("span", { class: "soft" }, who)),
+    was ? turnRow("now", action === "drop" ? element("del", {}, was) : was) : null,
+    action === "replace" ? turnRow("corrected", text, "wanted") : null,
+    comment ? turnRow("why", comment, "soft") : null, buttons);
+}
