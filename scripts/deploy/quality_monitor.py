@@ -163,10 +163,10 @@ def measured(text: str, language: str | None, phrases: tuple) -> tuple:
     text = unicodedata.normalize("NFC", text).strip()
     plain = unified(text, language)
     found = words(plain, language)
-    triples = list(zip(found, found[1:], found[2:]))  # noqa: B905 (Python 3.9)
+    triples = list(zip(found, found[1:], found[2:]))
     repetition = 1 - len(set(triples)) / len(triples) if triples else None
     generic = any(pattern_for(one, False).search(text) or pattern_for(one, True).search(plain) for one in phrases)
-    return len(found), repetition, generic if text else None
+    return len(found), repetition, generic if text and phrases else None
 
 
 # --- Confidence sequences
@@ -206,17 +206,17 @@ def observe(sequence: dict, name: str, values: list, a: float, b: float) -> None
             bet = min(abs(total) / squares * weight / (weight + SHRINK), CAUTION / loss)
             sequence[side][place] += math.log1p(bet * (a - r * b if total > 0 else r * b - a))
     seen = (1, a, b, a * a, a * b, b * b)
-    sequence["sums"] = [old * (1 - 1 / MEMORY) + new for old, new in zip(sequence["sums"], seen)]  # noqa: B905
+    sequence["sums"] = [old * (1 - 1 / MEMORY) + new for old, new in zip(sequence["sums"], seen)]
 
 
 def interval(sequence: dict, name: str, values: list) -> list:
     """Return [low, high], between what is excluded from below and from above without a gap; high may be None."""
     low, high = 0, 1 if SEQUENCES[name][3] else None
-    for value, wealth in zip(values, sequence["above"]):  # noqa: B905
+    for value, wealth in zip(values, sequence["above"]):
         if wealth < LIMIT:
             break
         low = value
-    for value, wealth in zip(reversed(values), reversed(sequence["below"])):  # noqa: B905
+    for value, wealth in zip(reversed(values), reversed(sequence["below"])):
         if wealth < LIMIT:
             break
         high = value
@@ -225,71 +225,57 @@ def interval(sequence: dict, name: str, values: list) -> list:
 
 # --- The state of a model: sums over all its calls, and its sequences
 
-SUMS = "count errors in_a_row most_in_a_row texts words squares repetition repeatable generic written seconds timed"
+MEANS = ("error_rate", "avg_repetition", "avg_length", "generic_phrase_rate", "avg_gen_time")
 
 
 def start(values: dict) -> dict:
-    """Return the state of a model that was not called yet."""
-    sequences = {name: {"above": [0.0] * len(of), "below": [0.0] * len(of)} for name, of in values.items()}
-    for sequence in sequences.values():
-        sequence["sums"] = [0.0] * 6
-    return {"sums": dict.fromkeys(SUMS.split(), 0), "sequences": sequences, "before": None}
+    """Return the state of a model that was not called yet; `means` have total and number."""
+    sequences = {
+        name: {"above": [0.0] * len(line), "below": [0.0] * len(line), "sums": [0.0] * 6}
+        for name, line in values.items()
+    }
+    sums = {"in_a_row": 0, "most_in_a_row": 0, "squares": 0, "before": None}
+    return {"means": {name: [0, 0] for name in MEANS}, "sequences": sequences, **sums}
 
 
 def add(state: dict, settings: dict, values: dict, found: tuple | None, gen_time: float | None = None) -> None:
     """Count one call of a model, by what `measured` found in its text; None for a call that failed."""
-    sums, sequences = state["sums"], state["sequences"]
-    sums["count"] += 1
+
+    def observed(name: str, a: float, b: float = 1.0) -> None:
+        observe(state["sequences"][name], name, values[name], a, b)
+
     failed = found is None
-    sums["errors"] += failed
-    sums["in_a_row"] = sums["in_a_row"] + 1 if failed else 0
-    sums["most_in_a_row"] = max(sums["most_in_a_row"], sums["in_a_row"])
-    observe(sequences["errors"], "errors", values["errors"], float(failed), 1.0)
+    length, repetition, generic = found or (None, None, None)
+    for name, value in zip(MEANS, (failed, repetition, length, generic, None if failed else gen_time)):
+        if value is not None:
+            total, number = state["means"][name]
+            state["means"][name] = [total + value, number + 1]
+    state["in_a_row"] = state["in_a_row"] + 1 if failed else 0
+    state["most_in_a_row"] = max(state["most_in_a_row"], state["in_a_row"])
+    observed("errors", float(failed))
+    if repetition is not None:
+        observed("repetition", repetition)
     if failed:
         return
-    length, repetition, generic = found
-    sums["texts"] += 1
-    sums["words"] += length
-    sums["squares"] += length * length
-    if repetition is not None:
-        sums["repetition"] += repetition
-        sums["repeatable"] += 1
-        observe(sequences["repetition"], "repetition", values["repetition"], repetition, 1.0)
-    if generic is not None:
-        sums["generic"] += generic
-        sums["written"] += 1
-    if gen_time is not None:
-        sums["seconds"] += gen_time
-        sums["timed"] += 1
-    share = min(length / settings["longest"], 1.0)
-    if state["before"] is None:
-        state["before"] = share
-    else:
-        a, b = (share - state["before"]) ** 2 / 2, share * state["before"]
-        observe(sequences["length_variation"], "length_variation", values["length_variation"], a, b)
-        state["before"] = None
+    state["squares"] += length * length
+    share, before = min(length / settings["longest"], 1.0), state["before"]
+    if before is not None:
+        observed("length_variation", (share - before) ** 2 / 2, share * before)
+    state["before"] = share if before is None else None
 
 
 def summary(state: dict, values: dict) -> dict:
     """Return a model's numbers, over all its calls; None for what no text gives."""
-    sums = state["sums"]
-    texts, mean = sums["texts"], sums["words"] / max(sums["texts"], 1)
-    spread = math.sqrt(max(sums["squares"] - texts * mean * mean, 0) / (texts - 1)) if texts > 1 else None
-
-    def rate(total: str, number: str) -> float | None:
-        return sums[total] / sums[number] if sums[number] else None
-
+    means = {name: total / number if number else None for name, (total, number) in state["means"].items()}
+    (errors, count), mean, texts = state["means"]["error_rate"], means["avg_length"], state["means"]["avg_length"][1]
+    variance = max(state["squares"] - texts * mean * mean, 0) / (texts - 1) if texts > 1 else None
     return {
-        "count": sums["count"],
+        "count": count,
         "texts": texts,
-        "avg_repetition": rate("repetition", "repeatable"),
-        "length_variation": spread / mean if spread is not None and mean else None,
-        "avg_length": rate("words", "texts"),
-        "generic_phrase_rate": rate("generic", "written"),
-        "avg_gen_time": rate("seconds", "timed"),
-        "errors": sums["errors"],
-        "error_rate": rate("errors", "count"),
-        "errors_in_a_row": sums["most_in_a_row"],
+        "errors": errors,
+        "errors_in_a_row": state["most_in_a_row"],
+        **means,
+        "length_variation": math.sqrt(variance) / mean if texts > 1 and mean else None,
         "intervals": {name: interval(one, name, values[name]) for name, one in state["sequences"].items()},
     }
 
@@ -297,28 +283,19 @@ def summary(state: dict, values: dict) -> dict:
 def decide(new: dict, settings: dict) -> tuple:
     """Return the decision on a model's summary, and why; what speaks against the new model goes first."""
     (least, most), (narrow, wide), (failing, _) = new["intervals"].values()
-    limits = {name: f"{settings[name]:g}" for name in SETTINGS if name.startswith(("most_", "rollback_", "least_"))}
-    if new["errors_in_a_row"] >= settings["errors_in_a_row"]:
-        return "rollback", f"{new['errors_in_a_row']} calls in a row failed"
-    if failing >= settings["most_errors"]:
-        return "rollback", f"more than {limits['most_errors']} of the calls fail"
-    if least >= settings["rollback_repetition"]:
-        return "rollback", f"repetition is above {limits['rollback_repetition']}"
-    if least >= settings["most_repetition"]:
-        return "keep", f"repetition is above {limits['most_repetition']}"
-    if wide is not None and wide <= settings["least_variation"]:
-        return "keep", f"length variation is below {limits['least_variation']}"
-    missing = []
-    if most > settings["most_repetition"]:
-        missing.append(f"repetition is below {limits['most_repetition']}")
-    if narrow < settings["least_variation"]:
-        missing.append(f"length variation is above {limits['least_variation']}")
-    if missing:
-        return "inconclusive", f"not shown yet: {', '.join(missing)}"
-    return (
-        "switch",
-        f"repetition is below {limits['most_repetition']}, length variation above {limits['least_variation']}",
+    wanted, bad, variation = (settings[name] for name in ("most_repetition", "rollback_repetition", "least_variation"))
+    in_a_row, errors = new["errors_in_a_row"], settings["most_errors"]
+    rules = (
+        ("rollback", in_a_row >= settings["errors_in_a_row"], f"{in_a_row} calls in a row failed"),
+        ("rollback", failing >= errors, f"more than {errors:g} of the calls fail"),
+        ("rollback", least >= bad, f"repetition is above {bad:g}"),
+        ("keep", least >= wanted, f"repetition is above {wanted:g}"),
+        ("keep", wide is not None and wide <= variation, f"length variation is below {variation:g}"),
+        ("inconclusive", most > wanted, f"repetition is not shown to be below {wanted:g} yet"),
+        ("inconclusive", narrow < variation, f"length variation is not shown to be above {variation:g} yet"),
+        ("switch", True, f"repetition is below {wanted:g} and length variation above {variation:g}"),
     )
+    return next((decision, reason) for decision, is_so, reason in rules if is_so)
 
 
 # --- The monitor
@@ -384,6 +361,12 @@ class ABTestMonitor:
         old_and_new = settings["models"]
         if len(set(old_and_new)) != 2 or not all(isinstance(name, str) and name for name in old_and_new):
             raise ValueError(f"models are two different names, the old one and the new one, not {old_and_new!r}")
+        shares = ("most_repetition", "rollback_repetition", "least_variation", "most_errors")
+        if (
+            not all(0 < settings[name] < 1 for name in shares)
+            or min(settings["errors_in_a_row"], settings["longest"]) < 1
+        ):
+            raise ValueError(f"{', '.join(shares)} are between 0 and 1, errors_in_a_row and longest at least 1")
         for pattern in settings["generic_phrases"]:
             pattern_for(pattern, True)
         self._connection.executescript(TABLES)
@@ -432,7 +415,7 @@ class ABTestMonitor:
             add(state, self.settings, self._candidates, found, gen_time)
             connection.execute("UPDATE models SET state = ? WHERE model = ?", [json.dumps(state), model])
             if self.settings["keep"]:
-                place = state["sums"]["count"] % self.settings["keep"]
+                place = state["means"]["error_rate"][1] % self.settings["keep"]
                 row = [model, place, time.time(), kept[0], None if failed else gen_time, kept[1] if failed else None]
                 connection.execute("REPLACE INTO recent VALUES (?, ?, ?, ?, ?, ?)", row)
 
@@ -448,12 +431,11 @@ class ABTestMonitor:
         return report
 
     def decision(self) -> dict:
-        """Return `decision` (switch, keep, rollback or inconclusive), `reason`, and the numbers of the new model.
+        """Return `decision`, `reason`, and the numbers of the new model; it costs the same after any number of calls.
 
         `switch`: repetition is shown to be below 0.25 and length variation above 0.15. `rollback`: repetition is shown
-        to be above 0.35, more than 5 % of the calls to fail, or five calls in a row failed. `keep`: repetition is shown
-        to be above 0.25 or length variation below 0.15, so the old model stays. It costs the same after any number of
-        calls.
+        to be above 0.35 or more than 5 % of the calls to fail, or five in a row failed. `keep` (the old model):
+        repetition is shown to be above 0.25 or length variation below 0.15. Else `inconclusive`.
         """
         old, new = self.settings["models"]
         with self._transaction("DEFERRED") as connection:
@@ -524,16 +506,17 @@ def page(decided: dict, report: dict) -> str:
     (_, *models), *lines = [[html.escape(cell) for cell in line] for line in table(report)]
     head = "".join(f'<th scope="col">{model}</th>' for model in models)
     cells = ["".join(f"<td>{cell}</td>" for cell in line) for _, *line in lines]
-    rows = "".join(f'<tr><th scope="row">{line[0]}</th>{row}</tr>' for line, row in zip(lines, cells))  # noqa: B905
+    rows = "".join(f'<tr><th scope="row">{line[0]}</th>{row}</tr>' for line, row in zip(lines, cells))
     return f"""<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<title>Quality monitor</title><style>{STYLE}</style></head><body>
+<title>Quality monitor</title><style>{STYLE}</style></head><body><main>
 <h1>Quality monitor: {decided["decision"]}</h1><p>{html.escape(decided["reason"])}</p>
 <table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table>
-<p class="soft">In parentheses: 95 % intervals that hold at all times at once. For the decision, a text of more than
-the longest length counts as that long. Written {time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())}.</p>
-</body></html>
+<p class="soft">In parentheses: intervals of a model that hold together, at all times, with a probability of 95 %.
+In that of the length variation and in the decision, a text of more than the setting <code>longest</code> counts as that
+long. Written {time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())}.</p>
+</main></body></html>
 """
 
 
@@ -553,9 +536,9 @@ def main(words: list | None = None) -> int:
     if arguments.what == "decide":
         print(json.dumps(decided, ensure_ascii=False, indent=2))
         return 0
-    widths = [max(map(len, column)) for column in zip(*table(report))]  # noqa: B905
+    widths = [max(map(len, column)) for column in zip(*table(report))]
     for line in table(report):
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())  # noqa: B905
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
     print(f"{decided['decision']}: {decided['reason']}")
     if arguments.page:
         arguments.page.write_text(page(decided, report), encoding="utf-8")

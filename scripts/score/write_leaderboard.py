@@ -1,7 +1,7 @@
 """Write the leaderboard of a configuration's runs, as CSV and as one self-contained page.
 
-    python scripts/score/write_leaderboard.py results --settings '{"runs": [...], "seeds": [], "sweeps": [], "monitors": []}' \
-        --csv leaderboard.csv --page leaderboard.html
+    python scripts/score/write_leaderboard.py results --csv leaderboard.csv --page leaderboard.html \
+        --settings '{"runs": [...], "seeds": [], "sweeps": [], "monitors": []}'
 """
 
 import csv

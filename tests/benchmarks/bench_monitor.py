@@ -57,7 +57,7 @@ def main() -> None:
             values = " | ".join(f"{value:.2f}" for value in cost(Path(name), synchronous, arguments.calls))
             print(f"| {synchronous} | {values} | {lost} |", flush=True)
         found = write_with_kills(Path(name) / "killed.sqlite", 10, arguments.rows, 20)
-        print(f"\n10 processes, 20 kills: {found}")
+        print(f"\n10 processes, 20 kills (SIGKILL): {found}")
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ ALWAYS = {"README.md", "provenance.json", CRATE, *workflow_files()}
 SERVING = {"Containerfile", "serve.sh", "snaketune.service", "vllm.sh"}
 OF_GGUF = {"Modelfile", "example_llama_cpp.py", "example_transformers.py", "quality_monitor.py", *SERVING}
 FACTS = {"name": "tiny", "source": "path", "id": None, "revision": None}
-FOUND = {"own_metrics": {}, "records": 2, "answer_kind": "text", "asked": None, "by_label": {}}
+FOUND = {"own_metrics": {}, "records": 2, "answer_kind": "text", "asked": None, "by_label": {}, "people": None}
 DEPLOY = {"description": "Comments.", "limits": "Knows no | rules.", "parameters": {"temperature": 0.5}}
 GATES = {"loss": {"metric": "perplexity", "comparison": "below", "threshold": 9.0}}
 WINDOW, OVERLAP = 24, 6
@@ -99,7 +99,10 @@ def run_folder(tiny_base, tiny_gguf, tmp_path_factory) -> Path:
         metrics = {"perplexity": {"value": value, "low": value - 1, "high": value + 1, "n": 2}, "bleu": None}
         write(folder / "scores" / f"{variant}.json", {**FOUND, **devices, "variant": variant, "metrics": metrics})
     judged = {"name": "learned", "metric": "perplexity", "passed": None, "reason": "It is <b>open</b> | for now"}
-    write(folder / "verdict.json", {"run": "football", "verdict": "hold", "reason": "failed: loss", "gates": [judged]})
+    write(
+        folder / "verdict.json",
+        {"run": "football", "verdict": "hold", "shipped": "q8_0", "reason": "failed: loss", "gates": [judged]},
+    )
     write(folder / "training.json", {"device": "cpu", "versions": {"torch": "2.13.0"}, "seconds": 1.5})
     made_from(test, write(folder / "raw.json", "[]"))
     own, predicted = f"{folder.name}.tsv", "predict/predict_with_llama/football"
@@ -128,7 +131,10 @@ def vision_folder(tiny_vision, tmp_path_factory) -> Path:
     words += ["--test", tiny_vision.test, "--output", folder / "parity.json", "--threads", "2"]
     assert check_parity([*map(str, words), "--settings", json.dumps(vision_section())]) == 0
     write(folder / "images.json", {"files": {}})
-    write(folder / "verdict.json", {"run": "titles", "verdict": "hold", "reason": "no gate", "gates": []})
+    write(
+        folder / "verdict.json",
+        {"run": "titles", "verdict": "hold", "shipped": "bf16", "reason": "no gate", "gates": []},
+    )
     write(folder / "training.json", {"device": "cpu", "versions": {}, "seconds": 1.0})
     return folder
 
@@ -185,6 +191,17 @@ def bundles(build_kind, run_folder, vision_folder, classifier_folder) -> dict[st
     folders = {"text": run_folder, "images": vision_folder, "entities": classifier_folder}
     assert [build_kind(kind, folder / "bundle") for kind, folder in folders.items()] == [0] * len(folders)
     return {kind: folder / "bundle" for kind, folder in folders.items()}
+
+
+def test_the_monitor_of_a_bundle_has_the_language_and_the_generic_phrases_of_the_run(run_folder, tmp_path):
+    settings = settings_of(run_folder, score={"generic_phrases": ["quel(le)? \\w+", "l'été"]})
+    assert build(run_folder, tmp_path / "bundle", settings) == 0
+    monitor = runpy.run_path(str(tmp_path / "bundle/quality_monitor.py"))["ABTestMonitor"](tmp_path / "monitor.sqlite")
+    assert (monitor.settings["language"], monitor.settings["models"]) == ("fr", ["old", "new"])
+    for text in ("L’été arrive.", "C'est fini."):
+        monitor.log_metric(model="new", text=text)
+    report = monitor.get_comparison_report()["new"]
+    assert (report["generic_phrase_rate"], report["avg_length"]) == (0.5, 3)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -104,7 +104,7 @@ def test_a_sweep_trains_each_combination_and_the_leaderboard_of_a_thousand_runs_
         command = printed.partition(f"--log results/logs/score/{rule}/")[0].rpartition("printf %s")[2]
         runs, program = command.split(" | python ")
         assert all(f'"cards-r{r}"' in runs and f"cards-r{r}" not in program for r in (4, 8, 16))
-    runs = json.dumps({"runs": [], "seeds": [], "sweeps": [], "padding": "x" * 200_000})
+    runs = json.dumps({"runs": [], "seeds": [], "sweeps": [], "monitors": [], "padding": "x" * 200_000})
     step = f"{ROOT}/scripts/score/write_leaderboard.py {tmp_path} --csv {tmp_path}/l.csv --page {tmp_path}/l.html"
     (tmp_path / "command").write_text(f"printf %s '{runs}' | {sys.executable} {step} --settings @/dev/stdin")
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}

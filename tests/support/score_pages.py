@@ -20,8 +20,8 @@ def write_board(
 ) -> list[dict]:
     """Write the leaderboard of runs with their variants; return its rows.
 
-    `seeds` are groups of runs that differ only in their seed, `sweeps` names of sweeps, `monitors` files of the monitor of
-    production, `facts` those of single runs.
+    `seeds` are groups of runs that differ only in their seed, `sweeps` names of sweeps, `monitors` files of the
+    monitor of production, `facts` those of single runs.
     """
     from scripts.score.write_leaderboard import main
 

@@ -44,7 +44,7 @@ def texts_of_the_data() -> list[str]:
     """Return the example data, line by line, and strings on which tokenizers differ."""
     files = [*(ROOT / "data").rglob("*.json*"), *(ROOT / "tests/data").rglob("*.yaml"), *(ROOT / "docs").rglob("*.md")]
     lines = {line for file in files for line in file.read_text(encoding="utf-8").splitlines()}
-    return [*sorted(lines)[::3], *hard_strings(["<s>"], 2000), *TRICKY]
+    return [*sorted(lines)[::9], *hard_strings(["<s>"], 800), *TRICKY]
 
 
 def ascii_names(text: str) -> str:
@@ -239,3 +239,6 @@ def test_what_does_not_fit_the_file_is_refused(tmp_path):
         with pytest.raises(ValueError, match=r"unknown model|is None|is nan"):
             monitor.log_metric(**wrong)
     assert monitor.get_comparison_report()["a"]["count"] == 0
+    for wrong in ({"most_errors": 1}, {"longest": 0}, {"most_words": 3}):
+        with pytest.raises(ValueError, match=r"between 0 and 1|unknown settings"):
+            ABTestMonitor(tmp_path / "other.sqlite", **wrong)

@@ -11,6 +11,7 @@ import pytest
 from docs.summary import summary_block
 from scripts.common.charts import curve_svg, inline
 from scripts.common.files import read_json, read_jsonl
+from scripts.deploy.quality_monitor import ABTestMonitor
 from scripts.score.print_summary import main as summary
 from scripts.score.shown import shown
 from scripts.score.write_run_report import RAN_OUT
@@ -61,6 +62,19 @@ def test_a_leaderboard_without_runs_has_the_columns_of_one_with_runs(board, tmp_
     header, *lines = (tmp_path / "leaderboard.csv").read_text(encoding="utf-8").splitlines()
     assert (header.split(","), lines) == (list(board[0]), [])
     assert header.startswith("dataset,rank,run,")
+
+
+def test_the_leaderboard_shows_what_the_monitor_of_production_says(tmp_path, capsys):
+    monitor = ABTestMonitor(tmp_path / "monitor.sqlite", models=("old", EVIL))
+    for number in range(5):
+        monitor.log_metric(model=EVIL, text=f"Un but {number}.", error="down")
+    write_board(tmp_path, {}, monitors=[f"{tmp_path}/monitor.sqlite"])
+    page = Page((tmp_path / "leaderboard.html").read_text(encoding="utf-8"))
+    said = f"In production monitor.sqlite: rollback. {EVIL}: 5 calls in a row failed (5 calls)"
+    assert said in " ".join(page.text.split())
+    with pytest.raises(AssertionError):
+        write_board(tmp_path, {}, monitors=[f"{tmp_path}/leaderboard.html"])
+    assert "leaderboard.html: file is not a database; name a file that" in capsys.readouterr().err
 
 
 def test_the_report_shows_verdict_metrics_answers_curve_cost_and_what_the_training_did_without_memory(
