@@ -6,6 +6,8 @@ Requires: the configuration. Makes: nothing itself.
 import os
 import re
 
+from snakemake.exceptions import WorkflowError
+
 from scripts.config.runs import QUANTS, VARIANTS
 from scripts.config.variants import answer_variants, gguf_quants, trained_by
 from scripts.tasks import TASKS
@@ -159,6 +161,17 @@ def scored_files(pattern):
 
     def files(wildcards):
         return collect(pattern, run=wildcards.run, variant=answer_variants(section("run", wildcards)))
+
+    return files
+
+
+def result_of_runs(path, runs, none):
+    """Return an input function that gives a file of each of these runs; it stops with a message if there are none."""
+
+    def files(wildcards):
+        if not runs:
+            raise WorkflowError(none)
+        return collect(path, run=runs)
 
     return files
 

@@ -1,8 +1,28 @@
 """Build the bundle: GGUF files and Modelfile or a classifier's folder, model card, examples, checksums, provenance.
 
+`snakemake deliver` takes bundles to their targets, and `snakemake soak` plays a match with each that serves itself; the
+default target needs neither.
+
 Requires: <results>/runs/{run}/gguf/ and parity.json, or merged/; verdict.json, scores/, training.json.
-Makes: <results>/runs/{run}/bundle/; SHA256SUMS is written last.
+Makes: <results>/runs/{run}/bundle/; SHA256SUMS is written last. delivered.json and soak.json beside it.
 """
+
+TARGETS = [name for name, run in CONFIG.runs.items() if run.deploy.target]
+SERVED = [name for name in generating_runs("lora", "qlora", "full") if name not in runs_where("reads_images")]
+
+
+rule deliver:
+    """Deliver the bundle of each run that has a target."""
+    input:
+        result_of_runs(
+            "<results>/runs/{run}/delivered.json", TARGETS, "no run has a deploy.target: name a folder there"
+        ),
+
+
+rule soak:
+    """Play a match with the bundle of each run that generates text."""
+    input:
+        result_of_runs("<results>/runs/{run}/soak.json", SERVED, "no run makes a GGUF that generates text"),
 
 
 rule build_bundle:
@@ -53,4 +73,70 @@ rule build_bundle:
             --base {input.base:q} --training {input.training:q} --test {input.test:q} --raw {input.raw:q} \
             --benchmarks {params.benchmarks:q} --folder {params.folder:q} \
             --configfile {params.configfiles:q} --settings {params.settings:q} --log {log:q}
+        """
+
+
+rule deliver_bundle:
+    """Copy a bundle with the verdict promote into its folder of releases, and make it current."""
+    input:
+        sums="<results>/runs/{run}/bundle/SHA256SUMS",
+    output:
+        delivered="<results>/runs/{run}/delivered.json",
+    log:
+        "<logs>/deploy/deliver_bundle/{run}.log",
+    benchmark:
+        "<benchmarks>/deploy/deliver_bundle/{run}.tsv"
+    wildcard_constraints:
+        run=one_of(TARGETS),
+    localrule: True
+    conda:
+        conda_file("score")
+    container:
+        image("score")
+    resources:
+        mem_mb=megabytes(500),
+        runtime=60,
+    params:
+        code=code("deploy/release.py"),
+        bundle=subpath(input.sums, parent=True),
+        folder=of("run", settings.target_folder),
+        options=of("run", settings.target_options),
+    shell:
+        r"""
+        python {params.code:q} --log {log:q} deliver {params.bundle:q} {params.folder:q} {params.options:q} \
+            --delivered {output.delivered:q}
+        """
+
+
+rule soak_bundle:
+    """Serve a bundle and play a match with it; the findings say whether its gates passed."""
+    input:
+        sums="<results>/runs/{run}/bundle/SHA256SUMS",
+        answers=of("run", input_files.shipped_answers),
+        test=path_of("<results>/datasets/{dataset}/test.jsonl"),
+    output:
+        soak="<results>/runs/{run}/soak.json",
+    log:
+        "<logs>/deploy/soak_bundle/{run}.log",
+    benchmark:
+        "<benchmarks>/deploy/soak_bundle/{run}.tsv"
+    wildcard_constraints:
+        run=one_of(SERVED),
+    conda:
+        conda_file("score")
+    container:
+        image("score")
+    threads: 8
+    resources:
+        gpu=gpus_of_run,
+        mem_mb=megabytes(16000),
+        runtime=of("run", settings.soak_runtime),
+    params:
+        code=code("deploy/soak.py"),
+        bundle=subpath(input.sums, parent=True),
+        options=of("run", settings.soak_options),
+    shell:
+        r"""
+        python {params.code:q} {params.bundle:q} --prompts {input.answers:q} --records {input.test:q} \
+            {params.options:q} --output {output.soak:q} --gpus {resources.gpu} --log {log:q}
         """

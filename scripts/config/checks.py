@@ -1,5 +1,6 @@
 """Find settings that conflict: within a section (its `conflicts`) and between sections."""
 
+import os
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -55,6 +56,7 @@ def conflicts_between(config: Any) -> Iterator[Conflict]:
             yield Conflict(("runs", name, key), message)
     yield from same_names_conflicts(config.runs)
     yield from redaction_conflicts(config)
+    yield from target_conflicts(config)
     for name, gate in config.gates.items():
         for run_name in gate.runs or []:
             if run_name not in config.runs:
@@ -177,6 +179,17 @@ def redaction_conflicts(config: Any) -> Iterator[Conflict]:
             yield Conflict(place, f"'{dataset.redact.run}' is not defined under 'runs'{near}")
         elif not TASKS[run.task].classifies:
             yield Conflict(place, f"the task of '{dataset.redact.run}' is '{run.task}', not 'token_classification'")
+
+
+def target_conflicts(config: Any) -> Iterator[Conflict]:
+    """Yield runs that are delivered to the same folder; those of one sweep may be, as only the chosen one is."""
+    first: dict[str, str] = {}
+    for name, run in config.runs.items():
+        if target := run.deploy.target:
+            owner = first.setdefault(os.path.normpath(target.folder), sweep_of(config, name) or name)
+            if owner != (sweep_of(config, name) or name):
+                message = f"'{target.folder}' is the folder of '{owner}' already: give each run its own"
+                yield Conflict(("runs", name, "deploy.target.folder"), message)
 
 
 def same_names_conflicts(runs: dict[str, Run]) -> Iterator[Conflict]:

@@ -306,8 +306,33 @@ class OllamaParameters(Section):
     num_ctx: int | None = Field(None, ge=16, description="Context length in tokens; none: `tokens.max_length`.")
 
 
+class Target(Section):
+    """Where `snakemake deliver` takes the bundle of a run with the verdict `promote`."""
+
+    folder: FilePath = Field(description="Folder of releases, with a link `current` to the one that is served.")
+    keep: int = Field(3, ge=1, description="Releases to keep; at least the current one and the one before.")
+    beside: bool = Field(
+        False, description="Leave `current` as it is; `scripts/deploy/watch.py` switches to the release, or rejects it."
+    )
+    force: Text | None = Field(
+        None, description="Reason to deliver whatever the verdict is; it is recorded in the release and in the history."
+    )
+
+
+class Soak(Section):
+    """The match that `snakemake soak` plays with the served bundle, and its gates."""
+
+    minutes: Number = Field(90.0, gt=0, description="Length of the match.")
+    speed: Number = Field(10.0, gt=0, description="How many times as fast it is played; 1 takes as long as a match.")
+    burst: int = Field(8, ge=1, description="Requests at once, at the start of each quarter of an hour.")
+    p95: Number = Field(5.0, gt=0, description="Limit of the 95th percentile of the seconds to the last token.")
+    memory_growth: Number = Field(
+        0.1, ge=0, description="Limit of the growth of the server's memory after its warm-up, as a share."
+    )
+
+
 class Deploy(Section):
-    """Contents of the bundle."""
+    """The bundle, and where it goes."""
 
     quant: Quant | None = Field(None, description="Quantization to ship; none: the last of `quants`.")
     system: str | None = Field(None, description="SYSTEM of the Modelfile; no-break spaces become plain spaces.")
@@ -322,6 +347,8 @@ class Deploy(Section):
         "answers again.",
     )
     limits: str = Field("", description="Known limits, for the model card.")
+    target: Target | None = Field(None, description="Where to deliver the bundle; none: nowhere.")
+    soak: Soak = Field(Soak(), description="The test of the served bundle.")
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
         if fault := modelfile_fault(with_plain_spaces(self.system or "")):
@@ -361,7 +388,7 @@ class Run(Section):
     strategy: Name | None = Field(None, description="Strategy of the set `test` and the bundle; none: unchanged.")
     parity: Parity = Field(Parity(), description="Limits of the comparison between trained and served model.")
     score: Score = Field(Score(), description="Metrics and their settings.")
-    deploy: Deploy = Field(Deploy(), description="The bundle.")
+    deploy: Deploy = Field(Deploy(), description="The bundle, and where it goes.")
     sweep: dict[Text, Annotated[list[Any], Field(min_length=1)]] | None = Field(
         None, min_length=1, description="Lists of values by key, such as `lora.r: [16, 32]`; one run per combination."
     )
@@ -458,6 +485,10 @@ class Run(Section):
                 yield "quants", f"{what} has no GGUF: delete the key"
             if self.deploy.quant is not None:
                 yield "deploy.quant", f"{what} has no GGUF: delete the key"
+            if "soak" in self.deploy.model_fields_set:
+                yield "deploy.soak", f"{what} has no GGUF to serve: delete the key"
+            if self.deploy.target is not None and not classifies:
+                yield "deploy.target", f"{what} has no bundle: delete the key"
             return
         if len(set(self.quants)) != len(self.quants):
             yield "quants", "contains a quant twice"

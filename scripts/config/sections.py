@@ -16,7 +16,7 @@ def sections_of(config: Config, run: str) -> dict:
         "model_key": section.model,
         "dataset_key": section.dataset,
         "project": config.project.model_dump(mode="json"),
-        "run": section.model_dump(mode="json"),
+        "run": section.model_dump(mode="json", exclude={"deploy": {"target", "soak"}}),  # these follow the bundle
         "model": config.models[section.model].model_dump(mode="json"),
         "dataset": dataset.model_dump(mode="json"),
         "gates": gates_of(config, run),

@@ -7,7 +7,7 @@ from scripts.tasks import TASKS
 ANSWERING = {
     **dict.fromkeys(("generation", "prompt_sets", "strategies", "strategy", "parity", "score"), True),
     **dict.fromkeys(("quants", "variants", "sweep", "select"), True),
-    "deploy": {"quant", "system", "limits"},
+    "deploy": {"quant", "system", "limits", "target", "soak"},
 }
 
 

@@ -155,7 +155,7 @@ def provenance(arguments: argparse.Namespace, project: Path, scores: list[dict],
     settings, raw, base, training = arguments.settings, arguments.raw, arguments.base, arguments.training
     check_chain([*made.values(), base, training], raw)
     sections, dataset, run = without_places(settings), settings["dataset"], settings["run"]
-    model, facts = read_json(base), read_json(training)
+    model, facts, verdict = read_json(base), read_json(training), read_json(arguments.verdict)
     told = {
         key: without_places(model.get(key)) for key in ("source", "id", "revision", "gguf", "license", "parameters")
     }
@@ -186,6 +186,7 @@ def provenance(arguments: argparse.Namespace, project: Path, scores: list[dict],
         "python": platform.python_version(),
         "platform": {"system": platform.system(), "machine": platform.machine()},
         "environment": {"kind": kind_of_environment(), "image": container_image()},
+        "verdict": {key: verdict.get(key) for key in ("verdict", "reason", "advice", "chosen")},
         "made_from": {name: sha256_of(path) for name, path in made.items()},
     }
     times = step_times(arguments.benchmarks, record) if arguments.benchmarks else []

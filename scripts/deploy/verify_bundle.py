@@ -27,6 +27,7 @@ from scripts.gguf.reader import read_gguf
 
 PROJECT = Path(__file__).resolve().parents[2]
 SUMS, RECORD, CRATE = "SHA256SUMS", provenance.FILE, "ro-crate-metadata.json"
+RELEASE = "release.json"  # which release.py adds to a copy of the bundle
 SUM_LINE = re.compile(r"([0-9a-f]{64})  ([^\\\x00-\x1f\x7f]+)")
 SHOWN = 100  # characters of a value or a name
 NOT_HERE = object()
@@ -111,7 +112,7 @@ def verify_files(folder: Path, findings: Findings) -> bool:
     for name, recorded in sums.items():
         if not links & {folder / name, *(folder / name).parents}:
             findings.compare(name, recorded, sha256_of(folder / name) if name in files else None)
-    for name in sorted((files | {RECORD, CRATE}) - sums.keys() - {SUMS}):
+    for name in sorted((files | {RECORD, CRATE}) - sums.keys() - {SUMS, RELEASE}):
         findings.note(name, f"is not in {SUMS}")
     for name in sorted(name for name in files & sums.keys() if name.endswith(".gguf")):
         try:

@@ -72,6 +72,7 @@ def paths_of(config: Any, roots: Roots) -> Iterator[str]:
             for folder, _, files in os.walk(path):
                 yield from (os.path.join(folder, name) for name in files)
     yield from config.pathvars.values()
+    yield from (run.deploy.target.folder for run in config.runs.values() if run.deploy.target)
 
 
 def places_outside(paths: Iterable[str], inside: Sequence[str]) -> list[str]:

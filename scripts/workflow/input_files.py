@@ -111,6 +111,11 @@ def shipped_model(prepared: Prepared, run: str) -> str:
     return f"<results>/runs/{makers[run]}/{made}"
 
 
+def shipped_answers(prepared: Prepared, run: str) -> str:
+    """Return the file with the answers of what a run ships."""
+    return f"<results>/runs/{run}/answers/{shipped_variant(prepared.config.runs[run])}.jsonl"
+
+
 def validation_result(prepared: Prepared, run: str, kind: str) -> str:
     """Return the file with answers or scores (`answers.jsonl`, `scores.json`) of what a run ships, on validation."""
     folder, end = os.path.splitext(kind)

@@ -7,6 +7,7 @@ import re
 import runpy
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -23,6 +24,7 @@ from scripts.common.files import read_json, read_jsonl, sha256_of, write_manifes
 from scripts.common.vision import image_grid, load_image
 from scripts.config.runs import Run
 from scripts.deploy.build_bundle import vision_limits
+from scripts.deploy.serving_files import OPTIONS
 from scripts.deploy.verify_bundle import verify_bundle
 from scripts.gguf.check_parity import main as check_parity
 from scripts.gguf.llama_vision import prepared_image, read_image_spec
@@ -292,6 +294,55 @@ def test_the_modelfile_has_the_system_text_and_the_sampling(bundles):
     commands = dict(parse_modelfile((bundles["text"] / "Modelfile").read_text()))
     assert re.fullmatch(r"\./tiny-[\d.]+[KM]-football-v1\.0-Q8_0\.gguf", commands["from"])
     assert (commands["system"], commands["temperature"]) == (SYSTEM.replace("\u202f", " "), "0.5")
+
+
+def run_script(script: Path, *words: str, **variables: str) -> subprocess.CompletedProcess:
+    """Run a shell script of a bundle by itself from another folder."""
+    environment = {"PATH": os.environ["PATH"], **variables}
+    return subprocess.run([script, *words], cwd="/", env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("kind", ["text", "images"])
+def test_serve_sh_starts_the_server_with_the_models_files_context_and_sampling(bundles, kind):
+    bundle = bundles[kind]
+    commands = dict(parse_modelfile((bundle / "Modelfile").read_text()))
+    done = run_script(bundle / "serve.sh", "--no-mmap", LLAMA_SERVER="/bin/echo", PARALLEL="3", HOST="::1", PORT="80")
+    words = done.stdout.split()
+    given = dict(itertools.pairwise(words))
+    model = next(path for path in bundle.glob("*.gguf") if path.name != "mmproj.gguf")
+    assert (given["--model"], given["--host"], given["--port"]) == (str(model), "::1", "80")
+    assert (given["--parallel"], given["--ctx-size"]) == ("3", str(3 * int(commands["num_ctx"])))
+    for option, name in OPTIONS.items():
+        assert given[name] == commands[option]
+    assert given.get("--mmproj") == (str(bundle / "mmproj.gguf") if kind == "images" else None)
+    assert given.get("--image-max-tokens") == ("16" if kind == "images" else None)
+    assert words[-1] == "--no-mmap"
+
+
+def test_the_scripts_of_servers_say_in_one_line_what_they_lack(bundles, tmp_path):
+    done = run_script(bundles["text"] / "serve.sh", LLAMA_SERVER="/gone/llama-server")
+    assert (done.returncode, done.stderr.count("\n")) == (127, 1)
+    assert "there is no program '/gone/llama-server'; run `make llama-server`" in done.stderr
+    done = run_script(bundles["text"] / "vllm.sh", MERGED=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr == f"vllm.sh: there is no model in '{tmp_path}'; set MERGED to the run's folder 'merged'\n"
+
+
+def test_vllm_sh_serves_the_merged_model_beside_the_bundle_with_its_sampling(bundles, tmp_path):
+    write(tmp_path / "vllm", '#!/bin/sh\nprintf "%s\\n" "$@"\n').chmod(0o755)
+    done = run_script(bundles["text"] / "vllm.sh", "--dtype", "auto", PATH=f"{tmp_path}:{os.environ['PATH']}")
+    command, model, *words = done.stdout.splitlines()
+    assert (command, (Path(model) / "config.json").is_file(), words[-2:]) == ("serve", True, ["--dtype", "auto"])
+    sampling = json.loads(words[words.index("--override-generation-config") + 1])
+    assert sampling == {"temperature": 0.5, "top_p": 0.9, "top_k": 40, "min_p": 0.0, "repetition_penalty": 1.0}
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze, which checks units, is not here")
+def test_systemd_accepts_the_unit(bundles, tmp_path):
+    command = ["systemd-analyze", "verify", "--user", bundles["text"] / "snaketune.service"]
+    environment = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(

@@ -117,8 +117,33 @@ def test_files_that_are_put_back_after_a_failure_and_touched_make_no_bundle(fini
     assert broken.snakemake("--touch").returncode == 0
     (broken.folder / RUN / "bundle/SHA256SUMS").unlink()
     assert broken.planned() == {"build_bundle": 1}
-    ingested = "results/datasets/cards/ingested.parquet"
+    ingested = "results/datasets/cards/ingest.json"
     assert_fails(broken, f"{ingested}: was made from data/cards.jsonl, which has changed since; ")
     # The remedy that the line names works: the bundle's cause of failure is the row again.
     (broken.folder / ingested).unlink()
     assert_fails(broken, FAULT)
+
+
+def test_a_bundle_is_delivered_only_by_the_target_deliver_and_its_target_builds_nothing_again(finished, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    done = project.snakemake("deliver", "--quiet", "host", "reason", "rules")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "no run has a deploy.target: name a folder there")
+    target = f"deploy: {{quant: bf16, target: {{folder: {tmp_path}/releases}}, soak: {{burst: 2}}}}"
+    with project.edited("config/config.yaml", lambda text: text.replace("deploy: {quant: bf16}", target)):
+        assert project.planned() == Counter()
+        done = project.snakemake("deliver", "--quiet", "host", "reason", "rules")
+        refused = (
+            "bundle: not delivered: its verdict is hold, not promote: Don't ship this: the base model is a stand-in"
+        )
+        assert (done.returncode, done.stdout.count(refused)) == (1, 1), done.stdout
+        assert not (tmp_path / "releases").exists()
+        forced = f'folder: {tmp_path}/releases, force: the stand-in\'s "demo"'
+        with project.edited("config/config.yaml", lambda text: text.replace(f"folder: {tmp_path}/releases", forced)):
+            assert project.planned("deliver") == {"deliver_bundle": 1}
+            assert project.snakemake("deliver", "--quiet", "host", "reason", "rules").returncode == 0
+            assert project.planned("deliver") == project.planned() == Counter()
+            assert project.planned("soak") == {"soak_bundle": 1}
+    assert read_json(project.folder / RUN / "delivered.json")["forced"] == 'the stand-in\'s "demo"'
+    assert (tmp_path / "releases/current/SHA256SUMS").read_bytes() == (
+        project.folder / RUN / "bundle/SHA256SUMS"
+    ).read_bytes()

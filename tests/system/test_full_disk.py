@@ -9,6 +9,7 @@ import pytest
 
 from scripts.common.files import sha256_of
 from tests.support.needs import MUST_RUN
+from tests.support.releases import current_run, make_bundle, release
 
 LITTLE, ENOUGH = 100_000, 60_000_000  # bytes that a try has for what it writes
 # One after another. Where a step is named, it gets little room first and has to fail.
@@ -84,3 +85,16 @@ def run(project, target: str, expected: dict) -> subprocess.CompletedProcess:
     assert [name for name, path in paths.items() if path.exists() and sha256_of(path) != expected[name]] == []
     assert "Traceback" not in done.stdout, done.stdout
     return done
+
+
+def test_a_delivery_without_room_leaves_the_release_that_is_current(disk, tmp_path, capsys):
+    target, bundles = disk.folder / "target", [make_bundle(tmp_path, name, size=1_000_000) for name in "ab"]
+    assert release("deliver", bundles[0], target) == 0
+    disk.leave(5 * LITTLE)
+    assert release("deliver", bundles[1], target) == 1
+    assert "the disk is full; free some space, and run the same command again to continue" in capsys.readouterr().err
+    assert current_run(target) == "a"
+    assert len(list((target / "releases").iterdir())) == 1
+    disk.leave(ENOUGH)
+    assert release("deliver", bundles[1], target) == 0
+    assert current_run(target) == "b"

@@ -24,7 +24,7 @@ from snakemake_interface_logger_plugins.base import LogHandlerBase
 
 from snakemake_logger_plugin_snaketune.bars import Bars
 from snakemake_logger_plugin_snaketune.failures import Failure, failure_lines
-from snakemake_logger_plugin_snaketune.plan import PlannedJob, plan_lines
+from snakemake_logger_plugin_snaketune.plan import TARGETS, PlannedJob, plan_lines
 
 CHANNEL = "SNAKETUNE_TERMINAL"
 SECONDS_BETWEEN_READS = 0.25
@@ -37,8 +37,8 @@ CHATTER = re.compile(
     r"Exiting because a job execution failed|This was a dry-run|Reasons:|Some jobs were triggered by|"
     r"Rules with provenance|\d+ jobs have (missing|outdated) provenance|Config file .* is extended|None$"
 )
-HEAD_OF_ERROR = re.compile(r"WorkflowError[^\n]*:\n")
-FRAME_OF_ERROR = re.compile(r'\n  File "[^"\n]*", line [^\n]*')
+HEAD_OF_ERROR = re.compile(r"(InputFunctionException[^\n]*:\nError:\n\s*)?WorkflowError[^\n]*:\n\s*")
+FRAME_OF_ERROR = re.compile(r'(\nWildcards:\s+Traceback:)?\n  File "[^"\n]*", line [^\n]*')
 
 
 class Job:
@@ -98,8 +98,8 @@ class LogHandler(LogHandlerBase):
 
     @property
     def total(self) -> int:
-        """The number of jobs without the target rule."""
-        return self.counts.get("total", 0) - self.counts.get("all", 0)
+        """The number of jobs without the target rules."""
+        return self.counts.get("total", 0) - sum(self.counts.get(rule, 0) for rule in TARGETS)
 
     def on_message(self, record: logging.LogRecord) -> None:
         """Show a message without an event, except for CHATTER."""
@@ -114,7 +114,7 @@ class LogHandler(LogHandlerBase):
         text = record.getMessage()
         if self.full or "CalledProcessError" in text or "At least one job did not complete" in text:
             return
-        if text.startswith("WorkflowError"):
+        if HEAD_OF_ERROR.match(text):
             text = FRAME_OF_ERROR.sub("", HEAD_OF_ERROR.sub("", text))
         self.counts = {} if self.common_settings.dryrun else self.counts  # no plan after an error in planning
         if self.done or self.jobs:
@@ -138,14 +138,14 @@ class LogHandler(LogHandlerBase):
             self.print(f"{job.name} is retried")
         self.errors.pop(job.log, None)
         self.jobs[record.jobid] = job
-        if self.bars and job.rule != "all":
+        if self.bars and job.rule not in TARGETS:
             self.bars.add(job.log, job.name)
 
     def on_job_finished(self, record: logging.LogRecord) -> None:
         """Count a finished job."""
         job = self.jobs.pop(record.job_id, None)
         self.failed.pop(record.job_id, None)  # it was reported as failed because of another job of its group
-        if job is None or job.rule == "all":
+        if job is None or job.rule in TARGETS:
             return
         self.done += 1
         if self.bars:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 WIDTH = 110
 MOST_REASONS = 6
 STAGES = ("collect", "dataset", "model", "train", "gguf", "predict", "score", "deploy")
+TARGETS = ("all", "deliver", "soak")  # rules that only name what is wanted; they are not counted as jobs
 # Reasons that follow from those of other jobs, or from a first run.
 PLAIN = ("Missing output files", "Input files updated by another job")
 
@@ -27,7 +28,7 @@ class PlannedJob(NamedTuple):
 
 def plan_lines(counts: dict[str, int], jobs: list[PlannedJob]) -> list[str]:
     """Return the lines of a plan. `counts` has the number of jobs by rule, and their `total`."""
-    rules = {rule: count for rule, count in counts.items() if rule not in ("all", "total")}
+    rules = {rule: count for rule, count in counts.items() if rule not in (*TARGETS, "total")}
     stages: dict[str, list[str]] = {}
     for rule in dict.fromkeys([*(job.rule for job in jobs if job.rule in rules), *rules]):
         stage = next((job.stage for job in jobs if job.rule == rule), "other")

@@ -1,0 +1,260 @@
+"""Deliver a bundle to a folder of releases, go back to an earlier release, or list the releases.
+
+    python scripts/deploy/release.py deliver results/runs/football/bundle /srv/football --keep 3
+    python scripts/deploy/release.py back /srv/football --reason "wrong tense in every answer" [--to NAME]
+    python scripts/deploy/release.py list /srv/football
+
+`releases/{time}-{hash}/` is a copy of a bundle with a `release.json`, `current` is a link to the one that is served,
+and `history.jsonl` has a line for each change of it. Needs the standard library only.
+"""
+
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from scripts.common.cli import log, step_main, step_parser
+from scripts.common.errors import UserError
+from scripts.common.files import (
+    PARTIAL,
+    atomic_folder,
+    read_json,
+    read_jsonl,
+    sha256_of,
+    sync,
+    take_lock,
+    write_json,
+    write_jsonl,
+)
+from scripts.deploy.verify_bundle import RECORD, RELEASE, SUMS, read_sums
+
+RELEASES, CURRENT, HISTORY = "releases", "current", "history.jsonl"
+NEXT = f".{HISTORY}.next"  # the history with a line for a move of `current` that is not finished
+# A delivery holds the first lock while it copies, which may take minutes; each change of `current` holds the second.
+DELIVERY_LOCK, LINK_LOCK = ".delivery.lock", ".current.lock"
+PATIENCE = 3600  # seconds to wait for another delivery
+
+
+def now() -> datetime:
+    """Return the time in UTC, in whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+class Releases:
+    """The releases in a folder, and the link `current`. A method that changes `current` holds the lock meanwhile."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    @property
+    def current(self) -> str | None:
+        """The name of the release that `current` points to; None before the first delivery."""
+        link = self.folder / CURRENT
+        if link.exists() and not link.is_symlink():
+            raise UserError("is not a link to a release", link, remedy="move it away, or name another folder")
+        return Path(os.readlink(link)).name if link.is_symlink() else None
+
+    def history(self) -> list[dict]:
+        """Return the lines of the history: `at`, `what`, `from` and `to` (names of releases) and `why`."""
+        path = self.folder / HISTORY
+        return list(read_jsonl(path)) if path.is_file() else []
+
+    def names(self) -> list[str]:
+        """Return the names of all releases in the order of their deliveries; first those of unfinished deliveries."""
+        order = [line["to"] for line in self.history()]
+        found = (path.name for path in (self.folder / RELEASES).glob("[!.]*") if path.is_dir())
+        return sorted(found, key=lambda name: (order.index(name) if name in order else -1, name))
+
+    def before(self, name: str | None) -> str | None:
+        """Return the release that was current before this one was delivered, if it is still there."""
+        moves = [
+            line["from"] for line in self.history() if line["to"] == name and line["what"] in ("deliver", "switch")
+        ]
+        return moves[-1] if moves and moves[-1] in self.names() else None
+
+    def replaced(self, name: str) -> dict | None:
+        """Return the newest line of the history in which another release took this one's place."""
+        lines = [line for line in self.history() if line["from"] == name != line["to"]]
+        return lines[-1] if lines else None
+
+    @contextmanager
+    def locked(self, name: str = LINK_LOCK) -> Iterator[None]:
+        """Hold a lock during the block; with that of `current`, finish first what a killed process began."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with open(self.folder / name, "a", encoding="utf-8") as file:
+            try:
+                take_lock(file, 0)
+            except BlockingIOError:
+                log.info("waiting for another delivery to %s", self.folder)
+                try:
+                    take_lock(file, PATIENCE)
+                except BlockingIOError:
+                    raise UserError("another delivery still holds the lock", file.name, remedy="try later") from None
+            if name == LINK_LOCK:
+                self.settle()
+            yield
+
+    def settle(self) -> None:
+        """Finish what a killed process began: its move counts if `current` has moved; its temporary files go."""
+        if (self.folder / NEXT).exists():
+            if list(read_jsonl(self.folder / NEXT))[-1]["to"] == self.current:
+                os.replace(self.folder / NEXT, self.folder / HISTORY)
+            (self.folder / NEXT).unlink(missing_ok=True)
+        for left in self.folder.glob(f".*{PARTIAL}"):
+            left.unlink()
+
+    def note(self, what: str, from_: str | None, to: str | None, why: str, path: str = HISTORY) -> dict:
+        """Add a line to the history and return it. The file is replaced as a whole, so that no line is ever cut."""
+        line = {"at": now().isoformat(), "what": what, "from": from_, "to": to, "why": why}
+        write_jsonl(self.folder / path, [*self.history(), line], part=True)
+        return line
+
+    def move(self, name: str, what: str, why: str) -> dict:
+        """Make a release current, and return the new line of the history.
+
+        The new history is on disk before `current` changes, so a full disk or a kill loses neither of them.
+        """
+        line = self.note(what, self.current, name, why, path=NEXT)
+        beside = self.folder / f".{CURRENT}.{os.getpid()}{PARTIAL}"
+        beside.symlink_to(Path(RELEASES, name))
+        os.replace(beside, self.folder / CURRENT)
+        sync(self.folder)
+        os.replace(self.folder / NEXT, self.folder / HISTORY)
+        log.info("%s: %s is current%s: %s", self.folder, name, f", was {line['from']}" if line["from"] else "", why)
+        return line
+
+    def back(self, why: str, to: str | None = None, what: str = "back") -> dict:
+        """Make an earlier release current, by default the one before; return the new line of the history."""
+        target = to or self.before(self.current)
+        if target is None:
+            raise UserError("has no release before the current one", self.folder, remedy="name one with --to")
+        if target == self.current:
+            raise UserError(f"'{target}' is current already", self.folder)
+        if target not in self.names():
+            remedy = f"there are: {', '.join(self.names())}"
+            raise UserError(f"has no release '{target}'", self.folder, remedy=remedy)
+        return self.move(target, what, why)
+
+    def set_aside(self, keep: int) -> list[Path]:
+        """Rename the oldest releases beyond `keep`, for deletion; never the current one or the one before."""
+        kept = {*self.names()[-max(keep, 1) :], self.current, self.before(self.current)}
+        old = [self.folder / RELEASES / name for name in self.names() if name not in kept]
+        return [path.rename(path.with_name(f".{path.name}.old{PARTIAL}")) for path in old]
+
+
+def refusal(record: dict, force: str | None) -> str | None:
+    """Say why a bundle, by its provenance, may not be delivered, and what to do; None if it may."""
+    verdict = record.get("verdict")
+    if verdict is None:
+        return "its record has no verdict, as it was built by an earlier version; run snakemake to build it again"
+    if verdict["verdict"] == "promote" or force:
+        return None
+    remedy = 'deliver it anyway with a written reason: deploy.target.force, or --force "REASON"'
+    return f"its verdict is {verdict['verdict']}, not promote: {verdict['advice'].rstrip('.')}; {remedy}"
+
+
+def copy_bundle(bundle: Path, release: Path, sums: dict[str, str], facts: dict) -> None:
+    """Copy the files of SHA256SUMS, compare the copies with it, and write release.json."""
+    with atomic_folder(release) as folder:
+        for name, sha256 in {**sums, SUMS: facts["bundle_sha256"]}.items():
+            if not (bundle / name).is_file():
+                raise UserError("is missing", bundle / name, remedy="run snakemake to build the bundle again")
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(bundle / name, folder / name)
+            if sha256_of(folder / name) != sha256:
+                remedy = "run the same command again; if it fails again, build the bundle again, or check the disk"
+                raise UserError(f"its copy differs from {SUMS}", bundle / name, remedy=remedy)
+        write_json(folder / RELEASE, facts)
+
+
+def deliver(bundle: Path, folder: Path, keep: int, force: str | None = None, beside: bool = False) -> dict:
+    """Copy a bundle into a folder, and make it current unless `beside`; return the facts of the release."""
+    sums, record = read_sums(bundle / SUMS), read_json(bundle / RECORD)
+    if refused := refusal(record, force):
+        raise UserError(f"not delivered: {refused}", bundle)
+    verdict, releases, time = record["verdict"], Releases(folder), now()
+    if verdict["chosen"] and verdict["chosen"]["run"] != record["run"]:
+        why = f"not delivered: the sweep chose {verdict['chosen']['run']}"
+        log.info("%s: %s", bundle, why)
+        return {"run": record["run"], "release": None, "why": why}
+    forced = force if verdict["verdict"] != "promote" else None
+    why = f"verdict {verdict['verdict']}: {verdict['reason']}"
+    why = f"forced: {forced} ({why})" if forced else why
+    sha256 = sha256_of(bundle / SUMS)
+    with releases.locked(DELIVERY_LOCK):
+        for left in (folder / RELEASES).glob(f".*{PARTIAL}"):  # of killed deliveries
+            shutil.rmtree(left)
+        name = next((name for name in releases.names() if name.endswith(sha256[:12])), None)
+        if name is None:
+            name = f"{time:%Y%m%dT%H%M%SZ}-{sha256[:12]}"
+            facts = {"release": name, "run": record["run"], "at": time.isoformat(), "bundle_sha256": sha256}
+            copy_bundle(bundle, folder / RELEASES / name, sums, facts | {"why": why, "forced": forced})
+        with releases.locked():
+            if name == releases.current:
+                log.info("%s: this bundle is current already, as %s: nothing to do", folder, name)
+            elif line := releases.replaced(name):
+                remedy = f"to make it current again: release.py back {folder} --to {name} --reason TEXT"
+                told = f"was delivered before as {name}, and replaced on {line['at']} ({line['what']}: {line['why']})"
+                raise UserError(told, bundle, remedy=remedy)
+            elif not beside:
+                releases.move(name, "deliver", why)
+            elif any(line["to"] == name for line in releases.history()):
+                log.info("%s: this bundle is there already, as %s: nothing to do", folder, name)
+            else:
+                releases.note("beside", None, name, why)
+            old = releases.set_aside(keep)
+        for path in old:
+            shutil.rmtree(path)
+    return read_json(folder / RELEASES / name / RELEASE)
+
+
+def step(arguments) -> None:
+    """Run a command on a folder of releases."""
+    releases = Releases(arguments.folder)
+    try:
+        if arguments.command == "deliver":
+            words = (arguments.bundle, arguments.folder, arguments.keep, arguments.force, arguments.beside)
+            facts = deliver(*words)
+            if arguments.delivered:
+                write_json(arguments.delivered, facts | {"folder": str(arguments.folder)})
+        elif arguments.command == "back":
+            with releases.locked():
+                releases.back(arguments.reason, arguments.to)
+        else:
+            before = releases.before(releases.current)
+            for name in releases.names():
+                facts = read_json(arguments.folder / RELEASES / name / RELEASE)
+                mark = {releases.current: "current", before: "before"}.get(name, "")
+                print(f"{name}  {mark:8}{facts['run']}  {facts['why']}")
+    except PermissionError as error:
+        remedy = "name another folder, or get the right to read and write there"
+        raise UserError(error.strerror, error.filename, remedy=remedy) from None
+
+
+def parser():
+    """Return the program's command line."""
+    parser = step_parser(__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    add = commands.add_parser("deliver", help="copy a bundle and make it current")
+    add.add_argument("bundle", type=Path, help="folder of the bundle")
+    back = commands.add_parser("back", help="make an earlier release current")
+    for command in (add, back, commands.add_parser("list", help="list the releases")):
+        command.add_argument("folder", type=Path, help="folder of the releases")
+    add.add_argument("--keep", type=int, default=3, help="releases to keep, at least the current and the one before")
+    add.add_argument("--force", help="reason to deliver a bundle without the verdict promote; it is recorded")
+    add.add_argument(
+        "--beside", action="store_true", help="leave `current` as it is; watch.py may switch to the release"
+    )
+    add.add_argument("--delivered", type=Path, help="facts of the delivery to write (JSON)")
+    back.add_argument("--reason", required=True, help="why; it is recorded")
+    back.add_argument("--to", help="name of the release; default: the one before the current one")
+    return parser
+
+
+main = step_main(step, parser)
+
+if __name__ == "__main__":
+    sys.exit(main())
