@@ -210,7 +210,7 @@ def test_the_verdict_waits_for_votes_and_then_follows_them(circle):
     project, seen = circle
     gates = {gate["name"]: gate for gate in seen["unjudged"]["gates"]}
     assert seen["unjudged"]["verdict"] == "hold"
-    assert gates["people_prefer_it"]["outcome"] == "not measurable"
+    assert gates["people_prefer_it"]["outcome"] == "not measured"
     assert "make review" in gates["people_prefer_it"]["reason"]
     verdict = read_json(project.folder / "results/runs/second/verdict.json")
     assert verdict["verdict"] == "promote", verdict
