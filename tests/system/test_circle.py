@@ -167,7 +167,7 @@ def circle(smollm2, tmp_path_factory):
     seen["unjudged"] = read_json(project.folder / "results/runs/second/verdict.json")
 
     # Two readers prefer its answers; their votes decide the verdict, and nothing is trained again.
-    rows = read_jsonl(project.folder / "results/runs/second/answers/q8_0.jsonl")
+    rows = list(read_jsonl(project.folder / "results/runs/second/answers/q8_0.jsonl"))
     preferred = {row["answer"].strip() for row in rows}
     with review(project) as page:
         sides = {"left": "second/q8_0", "right": "first/q8_0"}
@@ -235,7 +235,7 @@ def test_the_monitor_switches_over_and_the_history_says_why(circle):
     project, seen = circle
     assert seen["decision"]["decision"] == "switch", seen["decision"]
     assert current(project) == seen["candidate"] != seen["first"]
-    last = read_jsonl(project.folder / "production/history.jsonl")[-1]
+    last = list(read_jsonl(project.folder / "production/history.jsonl"))[-1]
     assert (last["what"], last["from"], last["to"]) == ("switch", seen["first"], seen["candidate"])
     assert last["why"] == seen["decision"]["reason"]
 
@@ -245,9 +245,9 @@ def test_a_judge_model_is_compared_with_people(circle):
     project, seen = circle
     with server(project.folder / "production/current") as address:
         words = ("--url", f"{address}/v1", "--model", "smollm2", "--study", seen["study"]["id"], "--folder", "review")
-        printed = program(project, "review/judge_model", *words, "results")
+        printed = program(project, "review/judge_model", *words)
     assert "agree" in printed
     program(project, "review/exports", "--folder", "review")
-    votes = read_jsonl(project.folder / "review/votes.jsonl")
+    votes = list(read_jsonl(project.folder / "review/votes.jsonl"))
     assert {row["reader"] for row in votes if row["is_model"]} == {"model:smollm2"}
     assert {row["reader"] for row in votes if not row["is_model"]} == {"anna", "bao"}
