@@ -246,7 +246,7 @@ def test_a_judge_model_is_compared_with_people(circle):
     with server(project.folder / "production/current") as address:
         words = ("--url", f"{address}/v1", "--model", "smollm2", "--study", seen["study"]["id"], "--folder", "review")
         printed = program(project, "review/judge_model", *words)
-    assert "agree" in printed
+    assert "what most people say of" in printed
     program(project, "review/exports", "--folder", "review")
     votes = list(read_jsonl(project.folder / "review/votes.jsonl"))
     assert {row["reader"] for row in votes if row["is_model"]} == {"model:smollm2"}
