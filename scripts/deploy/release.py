@@ -86,13 +86,9 @@ class Releases:
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / name, "a", encoding="utf-8") as file:
             try:
-                take_lock(file, 0)
+                take_lock(file, PATIENCE)
             except BlockingIOError:
-                log.info("waiting for another delivery to %s", self.folder)
-                try:
-                    take_lock(file, PATIENCE)
-                except BlockingIOError:
-                    raise UserError("another delivery still holds the lock", file.name, remedy="try later") from None
+                raise UserError("another delivery still holds the lock", file.name, remedy="try later") from None
             if name == LINK_LOCK:
                 self.settle()
             yield
@@ -170,12 +166,12 @@ def copy_bundle(bundle: Path, release: Path, sums: dict[str, str], facts: dict) 
         write_json(folder / RELEASE, facts)
 
 
-def deliver(bundle: Path, folder: Path, keep: int, force: str | None = None, beside: bool = False) -> dict:
-    """Copy a bundle into a folder, and make it current unless `beside`; return the facts of the release."""
+def deliver(bundle: Path, releases: Releases, keep: int, force: str | None, beside: bool) -> dict:
+    """Copy a bundle to the releases, and make it current unless `beside`; return the facts of its release."""
     sums, record = read_sums(bundle / SUMS), read_json(bundle / RECORD)
     if refused := refusal(record, force):
         raise UserError(f"not delivered: {refused}", bundle)
-    verdict, releases, time = record["verdict"], Releases(folder), now()
+    verdict, folder = record["verdict"], releases.folder
     if verdict["chosen"] and verdict["chosen"]["run"] != record["run"]:
         why = f"not delivered: the sweep chose {verdict['chosen']['run']}"
         log.info("%s: %s", bundle, why)
@@ -189,8 +185,8 @@ def deliver(bundle: Path, folder: Path, keep: int, force: str | None = None, bes
             shutil.rmtree(left)
         name = next((name for name in releases.names() if name.endswith(sha256[:12])), None)
         if name is None:
-            name = f"{time:%Y%m%dT%H%M%SZ}-{sha256[:12]}"
-            facts = {"release": name, "run": record["run"], "at": time.isoformat(), "bundle_sha256": sha256}
+            name = f"{now():%Y%m%dT%H%M%SZ}-{sha256[:12]}"
+            facts = {"release": name, "run": record["run"], "at": now().isoformat(), "bundle_sha256": sha256}
             copy_bundle(bundle, folder / RELEASES / name, sums, facts | {"why": why, "forced": forced})
         with releases.locked():
             if name == releases.current:
@@ -216,8 +212,7 @@ def step(arguments) -> None:
     releases = Releases(arguments.folder)
     try:
         if arguments.command == "deliver":
-            words = (arguments.bundle, arguments.folder, arguments.keep, arguments.force, arguments.beside)
-            facts = deliver(*words)
+            facts = deliver(arguments.bundle, releases, arguments.keep, arguments.force, arguments.beside)
             if arguments.delivered:
                 write_json(arguments.delivered, facts | {"folder": str(arguments.folder)})
         elif arguments.command == "back":
