@@ -91,7 +91,7 @@ def model_card(settings: dict, base: dict, base_key: str, scores: list[dict], ve
         rounding_note=rounding_note(base),
         aside=left_aside(scores, verdict["gates"]) if scores else (),
         metric_rows=metric_rows,
-        people=[line for found in scores if found["variant"] == verdict["shipped"] for line in card_lines(found)],
+        people=[line for found in scores if found["variant"] == own["shipped"] for line in card_lines(found)],
         interval=interval,
         **own,
     )

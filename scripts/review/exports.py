@@ -15,7 +15,7 @@ from scripts.review.corrections import accepted
 from scripts.review.judgements import NAME, Judgements
 from scripts.review.results import majorities, of_people
 
-# The columns of votes.jsonl, all of them in the interface with the score stage (scripts/score/people.py).
+# The columns of votes.jsonl, all of them in the interface with the score stage (scripts/score/votes.py).
 SHARED = ("kind", "study", "reader", "is_model", "at", "repeat", "record", "run", "variant", "hash")
 COLUMNS = {
     "rating": (*SHARED, "passed", "stars", "comment"),

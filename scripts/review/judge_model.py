@@ -68,10 +68,14 @@ def judge(arguments: argparse.Namespace) -> None:
     if disagreed:
         print(f"{disagreed} pairs are ties because the two orders gave different answers")
     agreement = reader_row({"name": reader, **task}, store.votes(arguments.study))["agreement"]
-    alpha = agreement["alpha"] or dict.fromkeys(("value", "low", "high"))
-    value, low, high = ("?" if alpha[name] is None else f"{alpha[name]:.2f}" for name in ("value", "low", "high"))
-    same, of = agreement["same"], agreement["of"]
-    print(f"it says what most people say of {same} of {of} texts: alpha {value} ({low} to {high})")
+    if not agreement["of"]:
+        print("people have not judged these texts yet, so its agreement with them is unknown")
+        return
+    limits = {"value": None, "low": None, "high": None, **(agreement["alpha"] or {})}
+    alpha = "{value} ({low} to {high})".format_map(
+        {key: "?" if v is None else round(v, 2) for key, v in limits.items()}
+    )
+    print(f"it says what most people say of {agreement['same']} of {agreement['of']} texts: alpha {alpha}")
 
 
 def question_of(path: Path | None, kind: str) -> str:

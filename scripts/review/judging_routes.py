@@ -28,13 +28,13 @@ def routes(library: Library, folder: Path) -> list[Route]:
 
     def add_study(said: dict) -> dict:
         reader_of(said)
-        kind, left, right = text(said, "kind"), text(said, "left"), said.get("right")
+        sides = [text(said, "left"), text(said, "right") if said.get("right") else None]
         planned = {
             "records": number(said, "records", None, int),
             "readers": number(said, "readers", 1, int),
             "overlap": number(said, "overlap", 0.2),
         }
-        plan, items = plan_study(library.answers, kind, left, right, **planned, **rates(said))
+        plan, items = plan_study(library.answers, text(said, "kind"), *sides, **planned, **rates(said))
         return shown(store.study(store.add_study(plan, items)))
 
     def rates(said: dict) -> dict:

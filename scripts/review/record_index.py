@@ -15,6 +15,7 @@ from functools import lru_cache
 from mmap import ACCESS_READ, mmap
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import quote
 
 import regex
 
@@ -39,6 +40,7 @@ SCHEMA = """
 """
 BATCH = 1000  # records that are written at a time
 FAULTS = 10  # bad lines of a file that are shown
+CHOICES = 500  # labels, variants or prompt sets to choose from
 ORDERS = 8  # orders of records that are remembered, with 4 bytes for each record
 NO_ANSWER = (-1, None)
 CHARACTER = regex.compile(f"[{SPACELESS}]")
@@ -107,10 +109,7 @@ class RecordIndex:
                         warn(f"{source.path}: its scores or errors can't be read and are left out: {error}")
             connection.commit()
         self.count = self.select("SELECT count(*) FROM records")[0][0]
-        self.labels, self.variants, self.sets = (
-            [value for (value,) in self.select(f"SELECT DISTINCT {column} FROM records ORDER BY 1") if value]  # noqa: S608
-            for column in ("label", "variant", "prompt_set")
-        )
+        self.labels, self.variants, self.sets = map(self.choices, ("label", "variant", "prompt_set"))
 
     def add_records(self, connection: sqlite3.Connection, title: str) -> None:
         """Index all lines; a line that can't be read is left out, and said."""
@@ -180,10 +179,19 @@ class RecordIndex:
             chosen = "id = ? AND prompt_set = ? AND variant = ?"
             connection.executemany(f"UPDATE records SET is_error = 1 WHERE {chosen}", rows)  # noqa: S608
 
+    def opened(self) -> closing[sqlite3.Connection]:
+        """Return a connection, to be closed by `with`, that only reads."""
+        return closing(sqlite3.connect(f"file:{quote(str(self.database))}?mode=ro&immutable=1", uri=True))
+
     def select(self, query: str, values: tuple = ()) -> list[tuple]:
         """Return the rows of a query."""
-        with closing(sqlite3.connect(f"file:{self.database}?mode=ro&immutable=1", uri=True)) as connection:
+        with self.opened() as connection:
             return connection.execute(query, values).fetchall()
+
+    def choices(self, column: str) -> list[str]:
+        """Return the values of a column, sorted."""
+        chosen = f"SELECT DISTINCT {column} FROM records WHERE {column} <> '' ORDER BY 1 LIMIT {CHOICES}"  # noqa: S608
+        return [value for (value,) in self.select(chosen)]
 
     def ordered_keys(self, filters: Filters) -> array:
         """Return the keys of the wanted records in order; `keys` remembers the last ones. UserError for no such score.
@@ -204,7 +212,7 @@ class RecordIndex:
             order = f"value IS NULL, value {'DESC' if filters.order == 'desc' else 'ASC'}, key"
             values.insert(0, list(self.metrics).index(filters.sort))
         where = " AND ".join(conditions) or "1"
-        with closing(sqlite3.connect(f"file:{self.database}?mode=ro&immutable=1", uri=True)) as connection:
+        with self.opened() as connection:
             found = connection.execute(f"SELECT key FROM records {join} WHERE {where} ORDER BY {order}", values)  # noqa: S608
             return array("I", (key for (key,) in found))
 

@@ -45,8 +45,8 @@ def answering(function: Callable[[dict], dict]) -> Callable:
             return Reply(await run_in_threadpool(function, said | request.path_params))
         except ConflictError as error:
             raise HTTPException(409, str(error)) from None
-        except sqlite3.Error as error:
-            raise HTTPException(503, f"{NAME} can't be used, so nothing was stored: {error}") from None
+        except (sqlite3.Error, OSError) as error:
+            raise HTTPException(503, f"nothing was stored, because {NAME} or its folder fails: {error}") from None
 
     return endpoint
 

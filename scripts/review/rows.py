@@ -42,7 +42,9 @@ class Row:
 
     @property
     def shown(self) -> str:
-        """The text that a list shows: the answer, else the last message of the prompt, else the expected text."""
+        """The text that a list shows: that of the entities, the answer, the end of the prompt, or what is expected."""
+        if self.text is not None:
+            return self.text
         if self.actual is not None:
             return self.actual
         return text_of(self.messages[-1]["content"]) if self.messages else self.expected or ""

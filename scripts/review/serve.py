@@ -29,8 +29,9 @@ def listening(host: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         return socket.create_server((host, port), family=family)
     except (OSError, OverflowError) as error:
-        what = f"can't listen on {host}:{port}: {getattr(error, 'strerror', None) or error}"
-        raise UserError(what, remedy="give another --port, or end the program that uses it") from None
+        reason = os.strerror(error.errno) if (getattr(error, "errno", None) or 0) > 0 else error
+        remedy = "give another --port or --host, or end the program that uses it"
+        raise UserError(f"can't listen on {host}:{port}: {reason}", remedy=remedy) from None
 
 
 def serve(arguments: argparse.Namespace) -> None:

@@ -104,9 +104,10 @@ def records_line(gate: dict, found: Interval, needed: int | None) -> str:
     """Return how many records would decide a gate, and how if the value stays on the wrong side."""
     if needed is None:
         return "how many test records would decide it can't be said"
+    records = "judged test records" if METRICS[gate["metric"]].is_by_people else "test records"
     groups = f" in some {whole(math.ceil(needed * found.groups / found.n))} groups" if found.groups else ""
     outcome = "decide it" if is_on_side(gate, found.value) else "show that it fails"
-    return f"with this value, about {whole(needed)} test records{groups} would {outcome}"
+    return f"with this value, about {whole(needed)} {records}{groups} would {outcome}"
 
 
 def is_on_side(gate: dict, value: float) -> bool:

@@ -17,45 +17,19 @@ def of_votes(data: ScoringInput, key: str, what: str) -> MetricResult:
     return MetricResult(vote_rows(votes.own[key], len(data.answers)))
 
 
-@metric(
-    "Passed by readers",
-    direction="higher",
-    statistic="votes",
-    unit="%",
-    quality=True,
-    tables={"exact": 9, "text": 12},
-    optional=True,
-    setting="votes",
-)
+@metric("Passed by readers", direction="higher", statistic="votes", unit="%", quality=True, setting="votes")
 def human_pass_rate(data: ScoringInput) -> MetricResult:
     """Share of people's ratings that let an answer pass."""
     return of_votes(data, "human_pass_rate", "nobody rated these answers as passed or failed")
 
 
-@metric(
-    "Stars of readers",
-    direction="higher",
-    statistic="votes",
-    quality=True,
-    tables={"exact": 10, "text": 13},
-    optional=True,
-    setting="votes",
-)
+@metric("Stars of readers", direction="higher", statistic="votes", quality=True, setting="votes")
 def human_stars(data: ScoringInput) -> MetricResult:
     """Mean of people's ratings from 1 to 5."""
     return of_votes(data, "human_stars", "nobody gave these answers 1 to 5 stars")
 
 
-@metric(
-    "Won against the rival",
-    direction="higher",
-    statistic="votes",
-    unit="%",
-    quality=True,
-    tables={"exact": 11, "text": 14},
-    optional=True,
-    setting="votes",
-)
+@metric("Won against the rival", direction="higher", statistic="votes", unit="%", quality=True, setting="votes")
 def win_rate(data: ScoringInput) -> MetricResult:
     """Blind comparisons with `score.rival` that the answer won, and half of the ties / all of them."""
     if data.votes.name == data.votes.rival:
@@ -63,16 +37,7 @@ def win_rate(data: ScoringInput) -> MetricResult:
     return of_votes(data, "win_rate", f"nobody compared these answers with those of {data.votes.rival}")
 
 
-@metric(
-    "Taken for a person's",
-    direction="higher",
-    statistic="votes",
-    unit="%",
-    quality=True,
-    tables={"exact": 12, "text": 15},
-    optional=True,
-    setting="votes",
-)
+@metric("Taken for a person's", direction="higher", statistic="votes", unit="%", quality=True, setting="votes")
 def human_test_rate(data: ScoringInput) -> MetricResult:
     """Share of people's votes in the human test that took an answer for one written by a person."""
     return of_votes(data, "human_test_rate", "nobody was asked who wrote these answers")
@@ -82,7 +47,7 @@ def votes_facts(data: ScoringInput, file: str, with_models: bool) -> dict | None
     """Return what the pages say of a variant's votes, ready for JSON; None without any.
 
     `metrics` has for each metric the numbers of votes and readers, and as `expected` the value that the expected
-    answers, which people wrote, get by the same readers' votes, with its interval (None without votes on them).
+    answers, which people wrote, get, with its interval (None without votes on them).
     """
     votes = data.votes
     if votes is None or votes.missing or not (votes.own or votes.expected or any(votes.ignored.values())):

@@ -9,12 +9,16 @@ FEW_READERS = 5  # as in scripts/score/intervals.py
 
 
 def human_rate(metric: str, facts: dict) -> str:
-    """Return what the expected answers, written by people, get in a metric; empty where they can't be judged."""
+    """Return what the expected answers, written by people, get in a metric; a dash where they can't be judged."""
     if metric == "win_rate":
-        return ""
-    if facts["expected"] is None:
-        return "nobody judged human texts"
-    return f"human texts get {with_interval(metric, facts['expected'])}"
+        return "–"
+    return with_interval(metric, facts["expected"]) if facts["expected"] else "not judged"
+
+
+def size_line(metric: str, facts: dict) -> str:
+    """Return the numbers of votes and readers, and what human texts get."""
+    human = "" if metric == "win_rate" else f"; human texts: {human_rate(metric, facts)}"
+    return f"{counted(facts['votes'], 'vote')} of {counted(facts['readers'], 'reader')}{human}"
 
 
 def with_interval(metric: str, found: dict) -> str:
@@ -26,9 +30,7 @@ def beside_gate(gate: dict, scores: dict[str, dict]) -> str:
     """Return what to add to the line of a gate on people's votes: their number, and the rate of human texts."""
     if gate["value"] is None or not METRICS[gate["metric"]].is_by_people:
         return ""
-    facts = scores[gate["variant"]]["people"]["metrics"][gate["metric"]]
-    human = human_rate(gate["metric"], facts)
-    return f"; {counted(facts['votes'], 'vote')} of {counted(facts['readers'], 'reader')}" + (human and f"; {human}")
+    return f"; {size_line(gate['metric'], scores[gate['variant']]['people']['metrics'][gate['metric']])}"
 
 
 def votes_section(scores: dict[str, dict]) -> dict | None:
@@ -40,7 +42,7 @@ def votes_section(scores: dict[str, dict]) -> dict | None:
             **people["metrics"][metric],
             "metric": METRICS[metric],
             "variant": variant,
-            "human": human_rate(metric, people["metrics"][metric]).removeprefix("human texts get "),
+            "human": human_rate(metric, people["metrics"][metric]),
         }
         for metric in MEASURED.values()
         for variant, people in told.items()
@@ -49,31 +51,25 @@ def votes_section(scores: dict[str, dict]) -> dict | None:
     if not told:
         return None
     first = next(iter(told.values()))
-    is_few = any(row["readers"] < FEW_READERS for row in rows)
+    ignored = {
+        variant: ", ".join(f"{count} {IGNORED[key]}" for key, count in people["ignored"].items() if count)
+        for variant, people in told.items()
+    }
     return {
         "rows": rows,
         "file": first["file"],
         "rival": first["rival"],
         "models": first["models"],
-        "few": FEW_READERS if is_few else None,
-        "ignored": [line for variant, people in told.items() if (line := ignored_line(variant, people["ignored"]))],
+        "few": FEW_READERS if any(row["readers"] < FEW_READERS for row in rows) else None,
+        "ignored": [f"{variant}: {why}" for variant, why in ignored.items() if why],
     }
-
-
-def ignored_line(variant: str, ignored: dict[str, int]) -> str | None:
-    """Return how many votes on a variant don't count, and why; None if all do."""
-    parts = [f"{count} {IGNORED[key]}" for key, count in ignored.items() if count]
-    return f"{variant}: {', '.join(parts)}" if parts else None
 
 
 def card_lines(scores: dict) -> list[str]:
     """Return a line for the model card on each metric of people's votes on the shipped variant."""
-    people = scores["people"] or {"metrics": {}}
-    lines = []
+    people, lines = scores["people"] or {"metrics": {}}, []
     for metric, facts in people["metrics"].items():
         if found := scores["metrics"][metric]:
-            title, human = in_a_sentence(METRICS[metric].title), human_rate(metric, facts)
-            against = f" ({people['rival']})" if metric == "win_rate" else ""
-            size = f"{counted(facts['votes'], 'vote')} of {counted(facts['readers'], 'reader')}"
-            lines.append(f"{title}{against}: {with_interval(metric, found)}, {size}" + (human and f"; {human}"))
+            title = in_a_sentence(METRICS[metric].title) + (f" ({people['rival']})" if metric == "win_rate" else "")
+            lines.append(f"{title}: {with_interval(metric, found)}, {size_line(metric, facts)}")
     return lines

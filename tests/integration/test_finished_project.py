@@ -117,7 +117,7 @@ def test_files_that_are_put_back_after_a_failure_and_touched_make_no_bundle(fini
     assert broken.snakemake("--touch").returncode == 0
     (broken.folder / RUN / "bundle/SHA256SUMS").unlink()
     assert broken.planned() == {"build_bundle": 1}
-    ingested = "results/datasets/cards/ingested.parquet"
+    ingested = "results/datasets/cards/ingest.json"
     assert_fails(broken, f"{ingested}: was made from data/cards.jsonl, which has changed since; ")
     # The remedy that the line names works: the bundle's cause of failure is the row again.
     (broken.folder / ingested).unlink()

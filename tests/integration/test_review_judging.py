@@ -10,6 +10,7 @@ import urllib.error
 import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import ClassVar
@@ -24,7 +25,7 @@ from scripts.review import judge_model
 from scripts.review.agreement import alpha
 from scripts.review.app import create_app
 from scripts.review.exports import main as export_program
-from scripts.review.judgements import NAME, Judgements
+from scripts.review.judgements import NAME, Judgements, connect
 from scripts.review.studies import needed, plan_study, plan_tasks, vote_value
 from scripts.score.counts import rejection_power
 from scripts.score.intervals import interval
@@ -91,14 +92,14 @@ def test_a_task_does_not_tell_the_sides(page, folder):
     # Outer white space and the normal form are the same on both sides; leftovers of a chat template stay.
     assert all(re.fullmatch(r"B\u00fbt de \d+[!?] <\|im_end\|>", text) for task in tasks for text in task["texts"])
     ours_first = ["!" in task["texts"][0] for task in tasks]
-    assert abs(sum(ours_first) - len(tasks) / 2) < 3 * (len(tasks) / 4) ** 0.5
     # Neither the id of a task nor its place tells the side: a rule that is right by chance is right half of the time.
     by_id = sum((task["task"] > "8") == first for task, first in zip(tasks, ours_first, strict=True))
     by_place = sum((task["done"] % 2 == 0) == first for task, first in zip(tasks, ours_first, strict=True))
-    assert all(abs(right - len(tasks) / 2) < 3.5 * (len(tasks) / 4) ** 0.5 for right in (by_id, by_place))
+    chance, most = len(tasks) / 2, 4.5 * (len(tasks) / 4) ** 0.5
+    assert all(abs(right - chance) < most for right in (sum(ours_first), by_id, by_place))
     # Who always chooses the first text wins half of the votes, and changes their mind on all repeated ones.
     found = page.get("/api/study", params={"id": study["id"]}).json()
-    assert 0.4 < found["rates"][0]["value"] < 0.6
+    assert 0.35 < found["rates"][0]["value"] < 0.65
     assert all(reader["self_agreement"] == {"same": 0, "of": 6} for reader in found["by_reader"])
 
 
@@ -197,13 +198,13 @@ def test_a_rating_is_checked(said):
 
 
 def test_changed_answers_do_not_change_what_is_judged_and_are_told(page, folder):
-    study = started(page, records=10)["id"]
+    study, needs = (started(page, records=10)[name] for name in ("id", "needed"))
     write_jsonl(folder / "results/runs/captions/answers/q4_k_m.jsonl", [{**r, "answer": "new"} for r in rows("base")])
     tasks = judged_by(page, study, "anna", lambda task: {"choice": "first"})
     assert all("new" not in task["texts"] for task in tasks)
     warnings = page.get("/api/study", params={"id": study}).json()["warnings"]
     assert any(text.startswith("10 of 10 answers have changed") for text in warnings)
-    assert any(text.startswith("10 of 199 texts are judged that are needed") for text in warnings) or warnings
+    assert any(text.startswith(f"10 of {needs['judgements']} texts are judged that are needed") for text in warnings)
     assert any(text.startswith("only one reader") for text in warnings)
 
 
@@ -327,15 +328,17 @@ def test_exports_are_sorted_and_preferences_are_those_of_most_readers(page, fold
     pair = started(page, records=10, readers=3, overlap=1)["id"]
     started(page, kind="human_test", records=10)
 
-    def prefer(*records: int):
-        return lambda task: {"choice": side(task) if int(task["messages"][0]["content"][6:]) in records else "tie"}
+    def prefer(*wins: int, losses: tuple = ()):
+        def judge(task: dict) -> dict:
+            record, is_first = int(task["messages"][0]["content"][6:]), "!" in task["texts"][0]
+            choice = "first" if is_first == (record in wins) else "second"
+            return {"choice": choice if record in (*wins, *losses) else "tie"}
 
-    def side(task: dict) -> str:
-        return "first" if "!" in task["texts"][0] else "second"
+        return judge
 
     items = [int(item["record"][1:]) for item in Judgements(folder / "review").items(pair)]
-    judged_by(page, pair, "anna", prefer(*items[:3]))
-    judged_by(page, pair, "ben", prefer(*items[1:3]))
+    judged_by(page, pair, "anna", prefer(*items[:4]))
+    judged_by(page, pair, "ben", prefer(*items[1:3], losses=(items[3],)))
     judged_by(page, pair, "chris", prefer(items[2]))
     files = page.post("/api/export", json={}).json()["files"]
     assert {Path(file["path"]).name: file["rows"] for file in files}["preferences.jsonl"] == 2
@@ -433,6 +436,12 @@ def test_a_judge_model_answers_in_words_and_continues_after_faults(page, folder,
     assert "Connection refused" in "".join(capsys.readouterr())
     assert judge(folder, "file:///etc", other) == 1
     assert "is not an address" in "".join(capsys.readouterr())
+
+
+def test_a_vote_is_flushed_to_disk_before_the_reply(folder):
+    with closing(connect(folder / "review")) as database:
+        settings = [database.execute(f"pragma {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
+    assert settings == ["wal", 2]  # 2: FULL
 
 
 def test_another_file_is_not_taken_for_judgements(folder):

@@ -54,6 +54,7 @@ def results(tmp_path_factory) -> Path:
     (dataset / "images").mkdir()
     (dataset / IMAGE).write_bytes(encoded(picture(size=(12, 8))))
     prompts = answer_rows("vi", same, "island")
+    prompts[1]["expected"] = None
     variants = {
         name: [*({**row, "messages": rows[n]["messages"]} for n, row in enumerate(answer_rows("fr", change))), *prompts]
         for name, change in (("base", babble), ("q4_k_m", first_half))
@@ -133,6 +134,11 @@ def test_records_are_filtered_and_sorted_by_a_score_and_neighbours_keep_to_it(cl
     second = record(client, "run/r", key=found[1]["key"], **query)
     assert (second["previous"], second["next"]) == (found[0]["key"], found[2]["key"])
     assert (second["position"], second["total"]) == (2, 4)
+    assert record(client, "run/r", key=found[0]["key"], **query)["previous"] is None
+    assert record(client, "run/r", key=found[3]["key"], **query)["next"] is None
+    for order in ("asc", "desc"):  # an answer without an expected one has no chrF, and comes last
+        scores = [entry["score"] for entry in listed(client, "run/r", sort="chrf", order=order, variant="base")]
+        assert [score is None for score in scores] == [False] * 10 + [True]
     elsewhere = record(client, "run/r", key=found[1]["key"], variant="base")
     assert (elsewhere["position"], elsewhere["previous"], elsewhere["total"]) == (None, None, 11)
 
@@ -343,7 +349,7 @@ def test_what_can_not_be_served_gets_one_line(results, tmp_path, monkeypatch, ca
 def test_a_port_in_use_gets_one_line_and_an_interrupt_ends_the_server_quietly(results, tmp_path, capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         assert main([str(results), "--port", str(taken.getsockname()[1])]) == 1
-    assert "give another --port, or end the program that uses it" in capsys.readouterr().err
+    assert "Address already in use; give another --port or --host, or end the program" in capsys.readouterr().err
     command = [sys.executable, "scripts/review/serve.py", str(results), "--port", "0"]
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

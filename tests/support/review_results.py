@@ -1,6 +1,5 @@
 """Small results of captions, entities and images, and a hostile file, served as the review page sees them."""
 
-import json
 import shutil
 import threading
 import time
@@ -47,9 +46,8 @@ def write_results(results: Path) -> Path:
     prompts[0].insert(0, {"role": "system", "content": SYSTEM})
     records = [record(n, prompts[n], row["expected"], label=row["sport"]) for n, row in enumerate(captions)]
     write_rows(results / "datasets/captions/test.jsonl", records)
-    write_rows(results / "datasets/captions/quarantine.jsonl", [
-        {"origin": "raw.jsonl:99", "reason": "the answer is empty", "record": {"question": "Write a caption.", "answer": ""}},
-    ])  # fmt: skip
+    bad = {"origin": "raw.jsonl:99", "reason": "the answer is empty", "record": {"question": "?", "answer": ""}}
+    write_rows(results / "datasets/captions/quarantine.jsonl", [bad])
     facts = {"prompt_set": "test", "stop": "end", "seconds": 0.5, "tokens": 20}
     answers = {
         variant: [
@@ -65,9 +63,11 @@ def write_results(results: Path) -> Path:
         text_row(row["text"], row["spans"], row["found"], id=f"{n:016x}", label=row["label"])
         for n, row in enumerate(data["entities"])
     ]
-    write_rows(results / "datasets/pii/test.jsonl", [
-        record(n, row["messages"], row["expected"], spans=row["spans"], label=row["label"]) for n, row in enumerate(rows)
-    ])  # fmt: skip
+    records = [
+        record(n, row["messages"], row["expected"], **{name: row[name] for name in ("spans", "label")})
+        for n, row in enumerate(rows)
+    ]
+    write_rows(results / "datasets/pii/test.jsonl", records)
     judge_run(results, "pii", None, {"merged": rows})
 
     images = results / "datasets/pages/images"

@@ -26,11 +26,12 @@ AXE = {
 }
 LARGEST = 150_000  # bytes of a picture
 RECORD = "#/record/run/captions/{:016x}/{}/test"
-# The elements and attributes of what is judged, without its texts and what the number of the task changes.
+# The elements and attributes of what is judged: without the prompt, all texts, and what the number of the task changes.
 SKELETON = """() => {
   const copy = document.querySelector('#view').cloneNode(true);
   const texts = document.createTreeWalker(copy, NodeFilter.SHOW_TEXT);
   while (texts.nextNode()) texts.currentNode.data = '';
+  copy.querySelector(':scope > .card').replaceChildren();
   copy.querySelector('progress').removeAttribute('value');
   copy.querySelector('.progress button').removeAttribute('disabled');
   return copy.outerHTML;
@@ -44,9 +45,11 @@ class Reader:
     """A reader's browser: opens views, and collects what goes wrong."""
 
     def __init__(self, browser: Browser, address: str, name: str = "Anna", size=SCREEN, scheme: str = "light"):
-        self.context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
-        self.context.add_init_script(
-            f"localStorage.getItem('snaketune-review-reader') ?? localStorage.setItem('snaketune-review-reader', {json.dumps(name)})"
+        stored = [{"name": "snaketune-review-reader", "value": name}]
+        self.context = browser.new_context(
+            viewport={"width": size[0], "height": size[1]},
+            color_scheme=scheme,
+            storage_state={"cookies": [], "origins": [{"origin": address, "localStorage": stored}]},
         )
         self.page: Page = self.context.new_page()
         self.address, self.complaints, self.requests = address, [], []
@@ -143,8 +146,7 @@ def views(browser, address) -> dict[str, str]:
     }
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [SCREEN, PHONE], ids=["screen", "phone"])
+@pytest.mark.parametrize(("size", "scheme"), [(SCREEN, "light"), (PHONE, "dark")], ids=["screen", "phone, dark"])
 def test_every_view_fits_and_axe_finds_nothing(browser, address, views, size, scheme):
     reader = Reader(browser, address, "Viewer", size, scheme)
     for name, view in views.items():
@@ -160,7 +162,7 @@ def test_every_view_fits_and_axe_finds_nothing(browser, address, views, size, sc
 PICTURES = {
     "record": (SCREEN, "light"),
     "entities": (SCREEN, "light"),
-    "pair": (SCREEN, "light"),
+    "pair": ((1280, 400), "light"),
     "records": (PHONE, "dark"),
 }
 
@@ -178,7 +180,9 @@ def test_picture(browser, address, views, view, tmp_path):
 
 def test_records_are_read_by_keys(reader):
     page = reader.open("#/")
-    reader.press("1", "j")
+    reader.press("1")
+    reader.title("captions: answers")
+    reader.press("j")
     first = load("review.yaml")["captions"][0]["base"]
     expect(page.locator("#rows [aria-current] .excerpt")).to_have_text(first)
     reader.title("Record 0000000000000000")
@@ -196,7 +200,7 @@ def test_records_are_read_by_keys(reader):
     reader.title("Record 0000000000000000")
     reader.press("u", "/")
     page.keyboard.type("giraffe")
-    expect(page.locator("#count")).to_contain_text("of 2")
+    expect(page.locator("#count")).to_have_text("1 to 2 of 2")
     reader.press("Escape", "j")
     expect(page.locator(".turn.wanted")).to_contain_text("giraffe")
     reader.press("?")
@@ -249,20 +253,16 @@ def test_entities_are_marked_at_code_points(reader):
         ["gold", "found"], ["found"], ["gold", "found"],
     ]  # fmt: skip
     assert page.locator(".tag").all_inner_texts() == ["✔ <i>P</i>", "expected: PERSON", "✘ found: PERSON"]
-    shown = page.locator(".entities").evaluate(
-        "node => [...node.childNodes].filter(each => each.className?.includes?.('tag') !== true).map(each => each.textContent).join('')"
-    )
-    assert shown == ASTRAL
+    page.locator(".tag").evaluate_all("tags => tags.forEach(tag => tag.remove())")
+    assert page.locator(".entities").inner_text() == ASTRAL
 
 
 def test_an_image_can_be_enlarged(reader, views):
     page = reader.open(views["image"])
-    small = page.locator(".picture img").bounding_box()
     reader.press("z")
     image = page.locator("#zoom img")
     fitting = image.bounding_box()
-    assert fitting["height"] > small["height"]
-    reader.press("1", "+")
+    reader.press("+")
     assert image.bounding_box()["width"] > fitting["width"]
     reader.press("Escape")
     expect(page.locator("#zoom")).to_be_hidden()

@@ -62,12 +62,13 @@ def test_a_class_without_test_records_is_in_the_table_of_a_token_classifier():
     errors = dict.fromkeys(("missed", "false_positive", "wrong_type", "wrong_boundary"), 0)
     found = {"classes": {"CITY": {"support": 1, "recall": {"value": 0.5, "low": None}}}, "untested": ["IBAN"]}
     scores = {"variant": "merged", "records": 1, "by_label": {}, "entities": {**found, "errors": errors}}
-    scores |= {"answer_kind": "entities", "asked": None, "metrics": {}}
+    scores |= {"answer_kind": "entities", "asked": None, "metrics": {}, "people": None}
     run = {"dataset": "d", "model": "m", "task": "token_classification", "method": "lora"}
     settings = bundle_settings(
         "pii", Run.model_validate(run).model_dump(mode="json"), "m", {"files": ["a"], "format": "spans"}
     )
     head = {"layer": 1, "base_layers": 2}
-    text = model_card(settings, BASE, "m", [scores], VERDICT, title="pii", license="MIT", head=head, classes=["CITY"])
+    own = {"title": "pii", "license": "MIT", "shipped": "merged", "head": head, "classes": ["CITY"]}
+    text = model_card(settings, BASE, "m", [scores], VERDICT, **own)
     assert "| CITY | 1 | – | 50.0 % | – |\n| IBAN | 0 | no test records | | |\n" in text
     assert "and a LoRA of the base, on m at `abc`. It ends at layer 1 of the base's 2.\n" in text

@@ -14,13 +14,21 @@ from tests.support.data import load
 from tests.support.needs import need
 
 
-def test_the_sections_of_a_run_name_its_files_gates_and_the_run_that_redacts():
+def test_the_sections_of_a_run_name_its_files_gates_and_the_run_that_redacts(tmp_path, monkeypatch):
     seen, cleaned = (sections_of(load_config(load("provenance_config.yaml")), run) for run in ("seen", "cleaned"))
     assert read_paths(seen) == {
         "run.prompt_sets.style.2.file": "style.jsonl", "dataset.images": "pictures", "model.path": "models/mine",
         "model.chat_template": "mine.jinja", "dataset.corrections": "corrections.jsonl",
     }  # fmt: skip
     assert read_paths(cleaned) == {}
+    # People's votes are named if there are some.
+    cleaned["run"]["score"]["votes"] = "votes.jsonl"
+    monkeypatch.chdir(tmp_path)
+    assert files_read(cleaned, tmp_path) == {}
+    (tmp_path / "votes.jsonl").write_text("{}\n")
+    assert files_read(cleaned, tmp_path) == {
+        "run.score.votes": {"name": "votes.jsonl", "bytes": 3, "sha256": sha256_of(tmp_path / "votes.jsonl")}
+    }
     assert (list(seen["gates"]), list(cleaned["gates"])) == (["all"], ["all", "one"])
     assert (cleaned["redaction"]["run_key"], cleaned["redaction"]["model_key"]) == ("finder", "small")
     assert "redaction" not in seen

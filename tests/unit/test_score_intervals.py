@@ -134,6 +134,12 @@ def test_from_five_readers_on_an_interval_is_about_other_readers_too_and_never_n
     assert interval("votes", (table[:, :2]).tolist(), ["a"] * 20).limits() == (None, None)
 
 
+def test_a_difference_of_votes_is_one_of_the_records_that_both_sides_have_votes_on_by_any_readers():
+    ours, theirs = [[1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0], None], [[0, 1], [1, 1], [0, 1], [1, 1]]
+    found = difference("votes", ours, theirs, None, True)
+    assert (found.value, found.n) == (pytest.approx(4 / 4 - 1 / 3), 3)
+
+
 def test_percentiles_need_as_many_records_as_their_order_statistics():
     seconds = np.linspace(1, 2, 72)
     assert interval("p95", rows(seconds)).limits()[1] == pytest.approx(2)

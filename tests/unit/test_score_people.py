@@ -132,7 +132,7 @@ def test_a_gate_on_votes_decides_and_says_beside_it_what_human_texts_get(tmp_pat
     verdict = json.loads((folder / "verdict.json").read_text(encoding="utf-8"))
     (judged,) = verdict["gates"]
     assert (verdict["verdict"], judged["outcome"], judged["n"]) == ("promote", "passed", 8)
-    said = "16 votes of 2 readers; human texts get 87.5 % (47.3 to 99.7, n = 8)"
+    said = "16 votes of 2 readers; human texts: 87.5 % (47.3 to 99.7, n = 8)"
     assert judged["reason"].endswith(f"above 60.0 %; {said}")
     page = write_report(tmp_path, "r", list(variants)).text
     for text in ("87.5 % (47.3 to 99.7, n = 8)", "Not counted: q8_0: 1 on texts that have changed since", str(file)):

@@ -50,13 +50,16 @@ export async function studiesView() {
 }
 
 function studyForm(sides) {
+  const runOf = (side) => side.split("/")[0];
+  const shipped = sides.findLast((side) => runOf(side) === runOf(sides[0]));
   const numeric = (title, name, attributes) => (
     field(title, element("input", { name, type: "number", required: true, ...attributes })));
-  const choice = (title, name, options) => (
-    field(title, element("select", { name }, options.map((each) => element("option", {}, each)))));
+  const option = (side, chosen) => element("option", { selected: side === chosen }, side);
+  const choice = (title, name, chosen) => (
+    field(title, element("select", { name }, sides.map((side) => option(side, chosen)))));
   const kinds = Object.entries(KINDS).map(([kind, [title, text]], place) => (
     check({ type: "radio", name: "kind", value: kind, checked: place === 0 }, element("b", {}, title), ` ${text}`)));
-  const rival = choice("Second side", "right", [...sides].reverse());
+  const rival = choice("Second side", "right", sides[0]);
   const mixed = check({ name: "mixed" }, "mix human texts in, as a scale");
   const need = element("p", { class: "notice", "aria-live": "polite" });
   const share = { min: "0", max: "100", step: "0.1" };
@@ -64,7 +67,7 @@ function studyForm(sides) {
     element("h2", {}, "Start a study"),
     element("fieldset", {}, element("legend", {}, "What is judged"), kinds),
     element("div", { class: "fields" },
-      choice("Answers of", "left", sides), rival, mixed,
+      choice("Answers of", "left", shipped), rival, mixed,
       numeric("The rate should be beyond, %", "threshold", share), numeric("You expect, %", "expected", share),
       numeric("Readers", "readers", { min: "1", value: "1" }),
       numeric("Judged by all of them, %", "overlap", { ...share, value: "20" }),
@@ -103,6 +106,7 @@ function studyForm(sides) {
     waiting = setTimeout(ask, 200);
   });
   form.addEventListener("submit", trying(async () => {
+    clearTimeout(waiting);
     const study = await post("/api/studies", { reader: readerName(), ...wanted() });
     go(judgeAddress(study.id));
   }));

@@ -10,6 +10,7 @@ const KINDS = { answers: "Answers", split: "Datasets", quarantine: "Set aside", 
 let known = null; // the collections
 let shown = {}; // what the pane shows: collection, filters, offset
 let rows = []; // its records
+let read = null; // key of the record that is or was read
 
 // Return the collections by id; asked for once.
 export async function collections() {
@@ -48,7 +49,7 @@ export const recordsAddress = (id, filters) => withFilters(`#/records/${path(id.
 
 // Return the stable address of a record, with the filters that its neighbours are to match.
 export function recordAddress(id, record, filters = "") {
-  const answer = record.variant ? [record.variant, record.set ?? "test"] : [];
+  const answer = record.variant ? [record.variant, record.set].filter(Boolean) : [];
   return withFilters(`#/record/${path([...id.split("/"), record.id, ...answer])}`, filters);
 }
 
@@ -76,9 +77,10 @@ export async function collectionsView() {
   };
 }
 
-// Show the records of a collection, from `offset` on, in the pane; mark the one with this key.
-export async function showList(collection, filters, offset, key = null) {
+// Show the records of a collection, from `offset` on, in the pane; mark the one with this key, or the last one.
+export async function showList(collection, filters, offset, key = collection.id === shown.id ? read : null) {
   const wanted = { id: collection.id, filters: String(filters), offset };
+  read = key;
   if (wanted.id !== shown.id) byId("list").replaceChildren(form(collection), ...["count", "rows", "pages"].map(part));
   if (Object.entries(wanted).some(([name, value]) => shown[name] !== value)) {
     shown = wanted;
@@ -98,7 +100,6 @@ export async function showList(collection, filters, offset, key = null) {
     const link = byId("rows").children[place].firstChild;
     if (row.key === key) link.setAttribute("aria-current", "true");
     else link.removeAttribute("aria-current");
-    if (row.key === key) link.scrollIntoView({ block: "nearest" });
   }
 }
 

@@ -29,18 +29,17 @@ let viewKeys = [];
 async function show() {
   const mine = ++turn;
   const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
-  const [name, ...parts] = path.split("/").map(decodeURIComponent);
-  const known = Object.hasOwn(VIEWS, name);
-  const [view, part] = VIEWS[known ? name : ""];
+  const name = Object.hasOwn(VIEWS, path.split("/")[0]) ? path.split("/")[0] : "";
+  const [view, part] = VIEWS[name];
   let made;
   try {
-    made = await view(parts, new URLSearchParams(query ?? ""));
+    made = await view(path.split("/").slice(1).map(decodeURIComponent), new URLSearchParams(query ?? ""));
     if (mine !== turn) return;
     fail(null);
   } catch (error) {
     if (mine !== turn) return;
     fail(error);
-    made = { title: "Not found", nodes: [element("h1", {}, "Not found")], keys: [] };
+    made = { title: "Not found", nodes: [element("h1", {}, "Not found")], keys: [], failed: true };
   }
   const reading = made.reading === true;
   byId("main").className = reading ? name : "";
@@ -53,9 +52,16 @@ async function show() {
     else link.removeAttribute("aria-current");
   }
   viewKeys = made.keys;
+  window.scrollTo(0, 0);
+  if (reading) showCurrent(name);
   if (made.focus) made.focus.focus();
-  else if (!byId("list").contains(document.activeElement)) byId("view").focus({ preventScroll: true });
-  if (!made.stay) window.scrollTo(0, 0);
+  else if (!made.failed && !byId("list").contains(document.activeElement)) byId("view").focus({ preventScroll: true });
+}
+
+// Scroll the list to the record that is read; beside a record, the page itself stays at its top.
+function showCurrent(name) {
+  document.querySelector("#rows [aria-current]")?.scrollIntoView({ block: "nearest" });
+  if (name === "record") window.scrollTo(0, 0);
 }
 
 function showKeys() {

@@ -50,14 +50,14 @@ function enlarge(url, width, height) {
     image.style.width = `${Math.round(width * (scale ?? fitting()))}px`;
   };
   const by = (factor) => () => zoom(Math.min(8, Math.max(0.05, (scale ?? fitting()) * factor)));
-  const actions = { "+": by(STEP), "-": by(1 / STEP), 0: () => zoom(null), 1: () => zoom(1) };
-  const names = { "+": "Larger", "-": "Smaller", 0: "Fit", 1: "Pixel for pixel" };
-  const controls = Object.entries(names).map(([key, name]) => keyButton(name, key, actions[key]));
+  const actions = [["Larger", "+", by(STEP)], ["Smaller", "-", by(1 / STEP)], ["Fit", "0", () => zoom(null)],
+    ["Pixel for pixel", "1", () => zoom(1)]];
+  const controls = actions.map(([name, key, run]) => keyButton(name, key, run));
   const dialog = byId("zoom");
   controls.push(keyButton("Close", "Esc", () => dialog.close()));
   dialog.replaceChildren(element("div", { class: "tools" }, controls), box);
   dialog.onkeydown = (event) => {
-    if (byId("keys-on").checked) actions[event.key]?.();
+    if (byId("keys-on").checked) actions.find(([, key]) => key === event.key)?.[2]();
   };
   dialog.showModal();
   box.focus();
