@@ -141,10 +141,9 @@ class Releases:
         return [path.rename(path.with_name(f".{path.name}.old{PARTIAL}")) for path in old]
 
 
-def refusal(record: dict, force: str | None) -> str | None:
-    """Say why a bundle, by its provenance, may not be delivered, and what to do; None if it may."""
-    verdict = record.get("verdict")
-    if verdict is None:
+def refusal(verdict: dict, force: str | None) -> str | None:
+    """Say why a bundle may not be delivered, by the verdict in its provenance, and what to do; None if it may."""
+    if not verdict:
         return "its record has no verdict, as it was built by an earlier version; run snakemake to build it again"
     if verdict["verdict"] == "promote" or force:
         return None
@@ -169,13 +168,13 @@ def copy_bundle(bundle: Path, release: Path, sums: dict[str, str], facts: dict) 
 def deliver(bundle: Path, releases: Releases, keep: int, force: str | None, beside: bool) -> dict:
     """Copy a bundle to the releases, and make it current unless `beside`; return the facts of its release."""
     sums, record = read_sums(bundle / SUMS), read_json(bundle / RECORD)
-    if refused := refusal(record, force):
-        raise UserError(f"not delivered: {refused}", bundle)
-    verdict, folder = record["verdict"], releases.folder
-    if verdict["chosen"] and verdict["chosen"]["run"] != record["run"]:
+    verdict, folder = record.get("verdict") or {}, releases.folder
+    if verdict.get("chosen") and verdict["chosen"]["run"] != record["run"]:
         why = f"not delivered: the sweep chose {verdict['chosen']['run']}"
         log.info("%s: %s", bundle, why)
         return {"run": record["run"], "release": None, "why": why}
+    if refused := refusal(verdict, force):
+        raise UserError(f"not delivered: {refused}", bundle)
     forced = force if verdict["verdict"] != "promote" else None
     why = f"verdict {verdict['verdict']}: {verdict['reason']}"
     why = f"forced: {forced} ({why})" if forced else why
