@@ -99,11 +99,10 @@ rule deliver_bundle:
     params:
         code=code("deploy/release.py"),
         bundle=subpath(input.sums, parent=True),
-        folder=of("run", settings.target_folder),
-        options=of("run", settings.target_options),
+        target=of("run", settings.target),
     shell:
         r"""
-        python {params.code:q} --log {log:q} deliver {params.bundle:q} {params.folder:q} {params.options:q} \
+        python {params.code:q} --log {log:q} deliver {params.bundle:q} {params.target:q} \
             --delivered {output.delivered:q}
         """
 
@@ -130,11 +129,11 @@ rule soak_bundle:
     resources:
         gpu=gpus_of_run,
         mem_mb=megabytes(16000),
-        runtime=of("run", settings.soak_runtime),
+        runtime=240,
     params:
         code=code("deploy/soak.py"),
         bundle=subpath(input.sums, parent=True),
-        options=of("run", settings.soak_options),
+        options=of("run", settings.soak),
     shell:
         r"""
         python {params.code:q} {params.bundle:q} --prompts {input.answers:q} --records {input.test:q} \

@@ -86,13 +86,9 @@ class Releases:
         self.folder.mkdir(parents=True, exist_ok=True)
         with open(self.folder / name, "a", encoding="utf-8") as file:
             try:
-                take_lock(file, 0)
+                take_lock(file, PATIENCE)
             except BlockingIOError:
-                log.info("waiting for another delivery to %s", self.folder)
-                try:
-                    take_lock(file, PATIENCE)
-                except BlockingIOError:
-                    raise UserError("another delivery still holds the lock", file.name, remedy="try later") from None
+                raise UserError("another delivery still holds the lock", file.name, remedy="try later") from None
             if name == LINK_LOCK:
                 self.settle()
             yield
@@ -145,10 +141,9 @@ class Releases:
         return [path.rename(path.with_name(f".{path.name}.old{PARTIAL}")) for path in old]
 
 
-def refusal(record: dict, force: str | None) -> str | None:
-    """Say why a bundle, by its provenance, may not be delivered, and what to do; None if it may."""
-    verdict = record.get("verdict")
-    if verdict is None:
+def refusal(verdict: dict, force: str | None) -> str | None:
+    """Say why a bundle may not be delivered, by the verdict in its provenance, and what to do; None if it may."""
+    if not verdict:
         return "its record has no verdict, as it was built by an earlier version; run snakemake to build it again"
     if verdict["verdict"] == "promote" or force:
         return None
@@ -170,16 +165,16 @@ def copy_bundle(bundle: Path, release: Path, sums: dict[str, str], facts: dict) 
         write_json(folder / RELEASE, facts)
 
 
-def deliver(bundle: Path, folder: Path, keep: int, force: str | None = None, beside: bool = False) -> dict:
-    """Copy a bundle into a folder, and make it current unless `beside`; return the facts of the release."""
+def deliver(bundle: Path, releases: Releases, keep: int, force: str | None, beside: bool) -> dict:
+    """Copy a bundle to the releases, and make it current unless `beside`; return the facts of its release."""
     sums, record = read_sums(bundle / SUMS), read_json(bundle / RECORD)
-    if refused := refusal(record, force):
-        raise UserError(f"not delivered: {refused}", bundle)
-    verdict, releases, time = record["verdict"], Releases(folder), now()
-    if verdict["chosen"] and verdict["chosen"]["run"] != record["run"]:
+    verdict, folder = record.get("verdict") or {}, releases.folder
+    if verdict.get("chosen") and verdict["chosen"]["run"] != record["run"]:
         why = f"not delivered: the sweep chose {verdict['chosen']['run']}"
         log.info("%s: %s", bundle, why)
         return {"run": record["run"], "release": None, "why": why}
+    if refused := refusal(verdict, force):
+        raise UserError(f"not delivered: {refused}", bundle)
     forced = force if verdict["verdict"] != "promote" else None
     why = f"verdict {verdict['verdict']}: {verdict['reason']}"
     why = f"forced: {forced} ({why})" if forced else why
@@ -189,8 +184,8 @@ def deliver(bundle: Path, folder: Path, keep: int, force: str | None = None, bes
             shutil.rmtree(left)
         name = next((name for name in releases.names() if name.endswith(sha256[:12])), None)
         if name is None:
-            name = f"{time:%Y%m%dT%H%M%SZ}-{sha256[:12]}"
-            facts = {"release": name, "run": record["run"], "at": time.isoformat(), "bundle_sha256": sha256}
+            name = f"{now():%Y%m%dT%H%M%SZ}-{sha256[:12]}"
+            facts = {"release": name, "run": record["run"], "at": now().isoformat(), "bundle_sha256": sha256}
             copy_bundle(bundle, folder / RELEASES / name, sums, facts | {"why": why, "forced": forced})
         with releases.locked():
             if name == releases.current:
@@ -216,8 +211,7 @@ def step(arguments) -> None:
     releases = Releases(arguments.folder)
     try:
         if arguments.command == "deliver":
-            words = (arguments.bundle, arguments.folder, arguments.keep, arguments.force, arguments.beside)
-            facts = deliver(*words)
+            facts = deliver(arguments.bundle, releases, arguments.keep, arguments.force, arguments.beside)
             if arguments.delivered:
                 write_json(arguments.delivered, facts | {"folder": str(arguments.folder)})
         elif arguments.command == "back":

@@ -24,11 +24,12 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
+from urllib.request import urlopen
 
 from scripts.common.cli import Progress, step_main, step_parser
 from scripts.common.errors import UserError
@@ -100,7 +101,7 @@ def read_prompts(path: Path, records: Path | None) -> list[dict]:
 
 
 class Server:
-    """A bundle's serve.sh in a process group of its own."""
+    """A bundle's serve.sh in a process group of its own, from the time that the model is loaded, during a block."""
 
     def __init__(self, bundle: Path):
         program = os.environ.get("LLAMA_SERVER", "llama-server")
@@ -116,17 +117,22 @@ class Server:
             command, env=environment, stdout=2, start_new_session=True, preexec_fn=die_with_parent
         )
 
-    def wait(self) -> None:
+    def __enter__(self) -> "Server":
         """Wait until the model is loaded. Raises UserError if the server ends."""
         end = time.monotonic() + SECONDS_TO_LOAD
         while time.monotonic() < end and self.process.poll() is None:
-            with suppress(OSError, http.client.HTTPException):
-                connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
-                connection.request("GET", "/health")
-                if connection.getresponse().status == http.client.OK:
-                    return
+            with suppress(OSError), urlopen(f"http://127.0.0.1:{self.port}/health", timeout=5):
+                return self
             time.sleep(0.1)
+        self.__exit__()
         raise UserError("the server did not start", remedy="its last lines in the log say why")
+
+    def __exit__(self, *_) -> None:
+        """Stop the server."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(self.process.pid, number)
+                self.process.wait(SECONDS_TO_END)
 
     def memory(self) -> int:
         """Return the resident memory of the process group in bytes (proc_pid_stat(5): field 5 is the group, 24 rss)."""
@@ -136,24 +142,6 @@ class Server:
                 fields = stat.read_text(errors="replace").rpartition(")")[2].split()
                 pages += int(fields[21]) if int(fields[2]) == self.process.pid else 0
         return pages * os.sysconf("SC_PAGE_SIZE")
-
-    def end(self) -> None:
-        """Stop the server."""
-        for number in (signal.SIGTERM, signal.SIGKILL):
-            with suppress(ProcessLookupError, subprocess.TimeoutExpired):
-                os.killpg(self.process.pid, number)
-                self.process.wait(SECONDS_TO_END)
-
-
-@contextmanager
-def serving(bundle: Path) -> Iterator[Server]:
-    """Serve a bundle during the block."""
-    server = Server(bundle)
-    try:
-        server.wait()
-        yield server
-    finally:
-        server.end()
 
 
 def stream(port: int, body: dict, answer: Answer) -> str | None:
@@ -285,7 +273,7 @@ def soak(arguments) -> None:
         if monitor:
             monitor.log_metric(arguments.model, answer.text, answer.seconds, answer.fault)
 
-    with serving(arguments.bundle) as server:
+    with Server(arguments.bundle) as server:
         answers, samples = play(server, events, arguments, told)
         status = server.process.poll()
     found = judged(answers, samples, len(events), status, arguments)

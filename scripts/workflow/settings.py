@@ -127,27 +127,16 @@ def bundle(prepared: Prepared, run: str) -> dict:
     return sections_of(prepared.config, run)
 
 
-def target_folder(prepared: Prepared, run: str) -> str:
-    """Return the folder of a run's releases."""
-    return prepared.config.runs[run].deploy.target.folder
+def target(prepared: Prepared, run: str) -> list:
+    """Return the folder for a run's bundle, with the options of the delivery."""
+    section = prepared.config.runs[run].deploy.target
+    force = ["--force", section.force] if section.force else []
+    return [section.folder, "--keep", section.keep, *(["--beside"] if section.beside else []), *force]
 
 
-def target_options(prepared: Prepared, run: str) -> list:
-    """Return the options for the delivery of a run's bundle."""
-    target = prepared.config.runs[run].deploy.target
-    force = ["--force", target.force] if target.force else []
-    return ["--keep", target.keep, *(["--beside"] if target.beside else []), *force]
-
-
-def soak_options(prepared: Prepared, run: str) -> list:
-    """Return the options for the match that is played with a run's bundle."""
+def soak(prepared: Prepared, run: str) -> list:
+    """Return the options of the match that is played with a run's bundle."""
     section = prepared.config.runs[run]
     values = {**section.deploy.soak.model_dump(), "max_tokens": section.generation.max_new_tokens}
     options = [word for key, value in values.items() for word in (f"--{key.replace('_', '-')}", value)]
     return [*options, *(["--order-by", *section.score.order_by] if section.score.order_by else [])]
-
-
-def soak_runtime(prepared: Prepared, run: str) -> int:
-    """Return the minutes that a soak may take: those of the match, and half an hour to load the model and to end."""
-    soak = prepared.config.runs[run].deploy.soak
-    return round(soak.minutes / soak.speed) + 30

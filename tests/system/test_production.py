@@ -90,7 +90,7 @@ def test_a_worse_bundle_that_goes_live_is_rolled_back_while_requests_go_on(bundl
         names.append(Releases(target).current)
     good, bad = names
     findings = Findings()
-    assert verify_files(target / "current", findings)
+    assert verify_files(target / "releases" / good, findings)
     assert findings.faults == []
     releases, monitor = target / "releases", ABTestMonitor(file)
     with server(releases / good, PARALLEL=2) as good_url, server(releases / bad, PARALLEL=2) as bad_url:
