@@ -122,12 +122,12 @@ def ask(arguments: argparse.Namespace, kind: str, question: str) -> str:
     for number in range(TRIES):
         if number:
             time.sleep(WAIT * 2 ** (number - 1))
-            body["temperature"] = 0.7  # at 0 a model would say the same again
         try:
             said = posted(url, body)["choices"][0]["message"]["content"]
             if word := word_of(said, kind):
                 return word
             fault = f"does not answer with {' or '.join(WORDS[kind])} but with {said!r:.200}"
+            body["temperature"] = 0.7  # at 0 it would say the same again
         except urllib.error.HTTPError as error:
             fault = f"answers with status {error.code}: {error.read(300).decode('utf-8', 'replace')}"
             if error.code < 500 and error.code not in (408, 429):

@@ -101,6 +101,7 @@ def test_a_task_does_not_tell_the_sides(page, folder):
     found = page.get("/api/study", params={"id": study["id"]}).json()
     assert 0.35 < found["rates"][0]["value"] < 0.65
     assert all(reader["self_agreement"] == {"same": 0, "of": 6} for reader in found["by_reader"])
+    assert "a judged only 0 of 6 texts the same way when they were shown again" in found["warnings"]
 
 
 def test_a_reader_judges_an_own_share_and_the_overlap_and_a_tenth_again_apart_from_the_first():
