@@ -199,6 +199,11 @@ def test_records_are_read_by_keys(reader):
     reader.press("d", "ArrowLeft")
     reader.title("Record 0000000000000000")
     reader.press("u", "/")
+    page.keyboard.type("🦒")
+    expect(page.locator("#count")).to_contain_text("has no word to look for")
+    assert [text for text in reader.complaints if "400 (Bad Request)" not in text] == []
+    reader.complaints.clear()
+    reader.press("Backspace")
     page.keyboard.type("giraffe")
     expect(page.locator("#count")).to_have_text("1 to 2 of 2")
     reader.press("Escape", "j")

@@ -22,7 +22,7 @@ export function exportPart() {
   const line = ({ path, rows }) => element("li", {}, element("code", {}, path), ` ${counted(rows, "row")}`);
   const write = trying(async () => files.replaceChildren(...(await post("/api/export", {})).files.map(line)));
   return element("section", {}, element("h2", {}, "Files"),
-    paragraph("soft", "Votes are an input of scores, corrections one of datasets, preference pairs one of trainings."),
+    paragraph("soft", "Votes are an input of scores, corrections one of datasets; preference pairs are as TRL reads them."),
     button("Write the files", write), files);
 }
 
