@@ -143,7 +143,8 @@ def test_checks_and_duplicates_see_the_corrected_record(action, run):
 def test_a_record_with_spans_can_be_dropped_and_is_not_replaced(run, capsys):
     raw = [{"text": f"Anna {n} {WORDS[n % 8] * n}", "spans": "[[0, 4, 'NAME']]"} for n in range(20)]
     _, before = run([], raw, format="spans")
-    stage, after = run([correction(before["3"]["id"])], raw, format="spans")
+    rows = [correction(before["3"]["id"]), correction("0" * 16, "Un but", dataset="captions")]
+    stage, after = run(rows, raw, format="spans")
     assert before.keys() - after.keys() == {"3"}
     write_lines(stage.folder / "corrections.jsonl", [correction(before["3"]["id"], "[]")])
     assert stage.ingest(stage.folder / "raw.jsonl") == 1
