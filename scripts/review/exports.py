@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from scripts.common.errors import UserError
-from scripts.common.files import write_jsonl
+from scripts.common.files import write_text
 from scripts.review.corrections import accepted
 from scripts.review.judgements import NAME, Judgements
 from scripts.review.results import majorities, of_people
@@ -27,7 +27,8 @@ COLUMNS = {
 def export(folder: Path) -> list[dict]:
     """Write the files of a folder of judgements; return `path` and `rows` of each.
 
-    A file without rows is not made, because a new file would make the steps run again that it is an input of.
+    A file without rows is not made, and one with the same bytes is left as it is, because the steps that it is an
+    input of would run again.
     """
     store = Judgements(folder)
     votes = store.votes()
@@ -40,8 +41,11 @@ def export(folder: Path) -> list[dict]:
     for name, found in rows.items():
         if not found and not (folder / name).exists():
             continue
-        found = sorted(found, key=lambda row: json.dumps(row, sort_keys=True))
-        files.append({"path": str(folder / name), "rows": write_jsonl(folder / name, found, part=True)})
+        lines = sorted(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+        text, path = "".join(lines), folder / name
+        if not path.exists() or path.read_bytes() != text.encode():
+            write_text(path, text, part=True)
+        files.append({"path": str(path), "rows": len(found)})
     return files
 
 

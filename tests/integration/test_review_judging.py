@@ -353,9 +353,9 @@ def test_exports_are_sorted_and_preferences_are_those_of_most_readers(page, fold
     assert row["hash"] == judged_hash(prompt, f"B\u00fbt de {items[2]}! <|im_end|>")
     assert row["against_hash"] == judged_hash(prompt, f"B\u00fbt de {items[2]}? <|im_end|>")
     assert (row["run"], row["variant"], row["against"], row["won"]) == ("captions", "q4_k_m", RIGHT, 1)
-    before = {path.name: path.read_bytes() for path in (folder / "review").glob("*.jsonl")}
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (folder / "review").glob("*.jsonl")}
     assert export_program(["--folder", str(folder / "review")]) == 0
-    assert before == {path.name: path.read_bytes() for path in (folder / "review").glob("*.jsonl")}
+    assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before}
     assert export_program(["--folder", str(folder / "none")]) == 1
 
 
