@@ -52,7 +52,8 @@ def export(folder: Path) -> list[dict]:
 def preferences(store: Judgements, votes: list[dict]) -> list[dict]:
     """Return a row for each pair of texts of which most people prefer one; repeats do not count.
 
-    The format is TRL's: a conversational preference dataset with an explicit prompt.
+    The format is TRL's: a conversational preference dataset with an explicit prompt. The column `split` says that the
+    prompts are of the test split, so that nobody trains on them by accident.
     """
     pairs = [vote for vote in of_people(votes) if vote["kind"] == "pair"]
     won, rows = majorities(pairs), []
@@ -61,7 +62,7 @@ def preferences(store: Judgements, votes: list[dict]) -> list[dict]:
             if won.get(item["item"]) in (0.0, 1.0):
                 first, second = ([{"role": "assistant", "content": text}] for text in item["texts"])
                 chosen, rejected = (first, second) if won[item["item"]] else (second, first)
-                rows.append({"prompt": item["messages"], "chosen": chosen, "rejected": rejected})
+                rows.append({"prompt": item["messages"], "chosen": chosen, "rejected": rejected, "split": "test"})
     return rows
 
 

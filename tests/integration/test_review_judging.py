@@ -346,6 +346,7 @@ def test_exports_are_sorted_and_preferences_are_those_of_most_readers(page, fold
     pairs = list(read_jsonl(folder / "review/preferences.jsonl"))
     assert {row["prompt"][0]["content"] for row in pairs} == {f"Write {items[1]}", f"Write {items[2]}"}
     assert all("!" in row["chosen"][0]["content"] and "?" in row["rejected"][0]["content"] for row in pairs)
+    assert {row["split"] for row in pairs} == {"test"}
     votes = list(read_jsonl(folder / "review/votes.jsonl"))
     assert len(votes) == 33
     row = next(row for row in votes if row["record"] == f"r{items[2]}")
