@@ -56,7 +56,7 @@ def preferences(store: Judgements, votes: list[dict]) -> list[dict]:
     prompts are of the test split, so that nobody trains on them by accident.
     """
     pairs = [vote for vote in of_people(votes) if vote["kind"] == "pair"]
-    won, rows = majorities(pairs), []
+    won, rows = majorities(pairs, "won"), []
     for study in dict.fromkeys(vote["study"] for vote in pairs):
         for item in store.items(study):
             if won.get(item["item"]) in (0.0, 1.0):

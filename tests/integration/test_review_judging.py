@@ -101,7 +101,7 @@ def test_a_task_does_not_tell_the_sides(page, folder):
     found = page.get("/api/study", params={"id": study["id"]}).json()
     assert 0.35 < found["rates"][0]["value"] < 0.65
     assert all(reader["self_agreement"] == {"same": 0, "of": 6} for reader in found["by_reader"])
-    assert "a judged only 0 of 6 texts the same way when they were shown again" in found["warnings"]
+    assert "a judged only 0 of 6 texts the same way when they were shown again (Win rate)" in found["warnings"]
 
 
 def test_a_reader_judges_an_own_share_and_the_overlap_and_a_tenth_again_apart_from_the_first():
@@ -221,7 +221,23 @@ def test_results_have_rates_and_agreement_of_ratings(page):
     stars = found["rates"][2]
     assert (stars["name"], stars["value"], stars["alpha"]) == ("human_stars", 4, None)
     assert "no text has been judged by two readers" in stars["alpha_reason"]
-    assert [reader["self_agreement"] for reader in found["by_reader"]] == [{"same": 4, "of": 4}] * 2
+    rows = [(row["reader"], row["name"], row["rate"], row["self_agreement"]) for row in found["by_reader"]]
+    same = {"same": 4, "of": 4}
+    assert rows == [
+        ("anna", "human_pass_rate", 0, same), ("anna", "human_stars", 4, same), ("ben", "human_pass_rate", 0, same),
+    ]  # fmt: skip
+
+
+def test_stars_without_pass_or_fail_count_in_no_pass_rate(page):
+    study = started(page, kind="rating", records=60)["id"]
+    numbers = [int(item["record"][1:]) for item in Judgements(page.app.state.folder).items(study)]
+    odd = sum(number % 2 for number in numbers)
+    said = [{"passed": True}, {"stars": 4}]
+    judged_by(page, study, "anna", lambda task: said[int(task["messages"][0]["content"][6:]) % 2])
+    found = page.get("/api/study", params={"id": study}).json()
+    rows = [(row["name"], row["votes"], row["rate"]) for row in found["by_reader"]]
+    assert rows == [("human_pass_rate", 60 - odd, 1), ("human_stars", odd, 4)]
+    assert [(rate["votes"], rate["value"]) for rate in found["rates"]] == [(60 - odd, 1), (odd, 4)]
 
 
 def test_the_page_and_the_score_stage_have_the_same_numbers(page, folder):

@@ -219,7 +219,8 @@ export async function resultsView([id]) {
       rate.low === null ? unmeasured : interval, number(rate.n), number(rate.votes), number(rate.readers)];
   });
   const sameOf = (found) => (found?.of ? `${found.same} of ${found.of}` : unmeasured);
-  const rateOf = (each) => (each.rate === null ? unmeasured : percent(each.rate));
+  const shownRate = (each) => (each.name === "human_stars" ? `${number(each.rate)} of 5` : percent(each.rate));
+  const rateOf = (each) => (each.rate === null ? unmeasured : shownRate(each));
   const readers = found.by_reader.map((each) => [
     each.reader, number(each.votes), rateOf(each), sameOf(each.self_agreement),
     each.is_model ? sameOf(each.agreement) : "is a person",
