@@ -26,13 +26,14 @@ class Reply(JSONResponse):
 
 
 async def body_of(request: Request) -> dict:
-    """Return the JSON object of a request's body; status 400 for anything else."""
+    """Return the JSON object of a request's body; status 400 for anything else, also for half of a surrogate pair."""
     try:
         found = json.loads(await request.body())
+        json.dumps(found, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise HTTPException(400, "the body is not a JSON object")
+        raise HTTPException(400, "the body is not a JSON object in whole characters")
     return found
 
 

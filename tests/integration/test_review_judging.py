@@ -184,6 +184,10 @@ def test_a_vote_is_final_until_it_is_taken_back(page):
     said = {"task": task["task"], "reader": "anna", "choice": "tie"}
     assert page.post("/api/votes", json={**said, "choice": "both"}).status_code == 400
     assert page.post("/api/votes", json={**said, "reader": "ben"}).status_code == 404
+    for broken in ({"task": "\ud800"}, {"comment": "\ud800"}):  # no file and no database can hold half a character
+        body = json.dumps({**said, **broken})
+        reply = page.post("/api/votes", content=body, headers={"Content-Type": "application/json"})
+        assert (reply.status_code, "whole characters" in reply.text) == (400, True)
     assert page.post("/api/votes", json=said).json() == {"done": 1, "of": 11}
     assert page.post("/api/votes", json=said).status_code == 409
     assert page.get("/api/task", params=asked).json()["task"] != task["task"]
