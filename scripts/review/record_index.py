@@ -4,6 +4,7 @@ Texts are not stored; they are read from the files at their places. So memory ba
 """
 
 import json
+import math
 import sqlite3
 import unicodedata
 import weakref
@@ -244,12 +245,17 @@ class RecordIndex:
 def parsed(line: bytes) -> Row:
     """Return the row of a line. Raises UserError for anything but a JSON object."""
     try:
-        found = json.loads(line, parse_constant=lambda name: None)
+        found = json.loads(line, parse_constant=lambda name: None, parse_float=finite)
         if isinstance(found, dict):
             return row_of(found)
     except (ValueError, RecursionError) as error:
         raise UserError(f"is not valid JSON: {error}") from None
     raise UserError("is not a JSON object")
+
+
+def finite(text: str) -> float | None:
+    """Return a number of JSON; None for one beyond the largest, such as 1e999, which no reply can hold."""
+    return value if math.isfinite(value := float(text)) else None
 
 
 def searchable(text: str) -> tuple[str, str]:

@@ -236,7 +236,7 @@ def test_files_of_other_tools_are_read_in_their_own_columns(tmp_path):
             "actual": '[{"label": "CITY", "text": "Anna"}]',
             "expected": "[]",
         },
-        {"something": float("nan"), "else": [1]},
+        '{"something": NaN, "else": [1e999]}',
         {"messages": None, "prompt": 5, "expected": {"a": 1}, "spans": [["x", 2, 3]], "meta": []},
     )
     client = client_of(path)
