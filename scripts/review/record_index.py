@@ -39,6 +39,12 @@ SCHEMA = """
         written, plain, content = '', tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'"
     );
 """
+# A further record with the same id gets a number, as in the splits, so that each has an address.
+NUMBER_REPEATED = """
+    UPDATE records SET id = id || '-' || place FROM (
+        SELECT key AS again, row_number() OVER (PARTITION BY id, variant, prompt_set ORDER BY key) AS place FROM records
+    ) WHERE key = again AND place > 1
+"""
 BATCH = 1000  # records that are written at a time
 FAULTS = 10  # bad lines of a file that are shown
 CHOICES = 500  # labels, variants or prompt sets to choose from
@@ -108,6 +114,7 @@ class RecordIndex:
                         add(connection, source)
                     except (UserError, ValueError, KeyError, TypeError) as error:
                         warn(f"{source.path}: its scores or errors can't be read and are left out: {error}")
+            connection.execute(NUMBER_REPEATED)  # after the files of scores and errors, which have the ids as they are
             connection.commit()
         self.count = self.select("SELECT count(*) FROM records")[0][0]
         self.labels, self.variants, self.sets = map(self.choices, ("label", "variant", "prompt_set"))
