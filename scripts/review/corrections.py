@@ -3,9 +3,6 @@
 A row of corrections.jsonl is that of scripts/dataset/corrections.py, with the time of acceptance.
 """
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
@@ -15,17 +12,10 @@ from scripts.common.errors import UserError
 from scripts.common.records import SPLITS
 from scripts.dataset.corrections import checked
 from scripts.dataset.raw_rows import BadRecordError
-from scripts.review.judgements import NAME, connect, now
+from scripts.review.judgements import Judgements, now
 from scripts.review.library import Library, NotFoundError
 from scripts.review.replies import answering, reader_of, text
 
-TABLE = """
-create table if not exists correction (
-    id integer primary key autoincrement, dataset text not null, record text not null, action text not null,
-    text text not null, was text, reader text not null, at text not null, comment text not null,
-    status text not null default 'proposed', accepted_by text, accepted_at text
-)
-"""
 KINDS = {
     "quarantine": "it was set aside: correct the raw file",
     "file": "it is of a plain file: edit the file",
@@ -48,19 +38,9 @@ def routes(library: Library, folder: Path) -> list[Route]:
     ]
 
 
-@contextmanager
-def opened(folder: Path) -> Iterator[sqlite3.Connection]:
-    """Open the file of judgements, with the table of corrections."""
-    with closing(connect(folder)) as database:
-        database.execute(TABLE)
-        yield database
-
-
 def corrections(folder: Path, where: str = "true", values: tuple = ()) -> list[dict]:
     """Return all corrections, or those where an expression of SQL is true, the oldest first."""
-    if not (folder / NAME).exists():
-        return []
-    with opened(folder) as database:
+    with Judgements(folder).reading() as database:
         query = f"select * from correction where {where} order by id"  # noqa: S608
         return [dict(row) for row in database.execute(query, values)]
 
@@ -86,7 +66,7 @@ def add(folder: Path, library: Library, said: dict) -> dict:
         raise UserError(str(fault)) from None
     values = {key: row[key] for key in ("dataset", "record", "action", "text", "reader", "at", "comment")}
     values["was"] = record["expected"]
-    with opened(folder) as database:
+    with Judgements(folder).writing() as database:
         names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
         number = database.execute(f"insert into correction ({names}) values ({marks})", values).lastrowid  # noqa: S608
     return one(folder, number)
@@ -125,13 +105,11 @@ def settle(folder: Path, number: int, reader: str, status: str) -> dict:
     row = one(folder, number)
     by, at = (reader, now()) if status == "accepted" else (None, None)
     change = "update correction set status = ?, accepted_by = ?, accepted_at = ? where "
-    with opened(folder) as database:
-        database.execute("begin immediate")
+    with Judgements(folder).writing() as database:
         if status == "accepted":
             others = "dataset = ? and record = ? and status = 'accepted'"
             database.execute(f"{change} {others}", ("rejected", None, None, row["dataset"], row["record"]))
         database.execute(f"{change} id = ?", (status, by, at, number))
-        database.execute("commit")
     return one(folder, number)
 
 

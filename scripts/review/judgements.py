@@ -5,19 +5,21 @@ tasks when they join: an item to judge, for a pair with the sides in order or `s
 """
 
 import json
+import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from scripts.common.errors import UserError
 from scripts.review.library import NotFoundError
 from scripts.review.studies import plan_tasks
 
 NAME = "judgements.sqlite"
-VERSION = 1
+VERSION = 2
 PATIENCE = 30  # seconds to wait for another process that writes
 MODEL = "model:"  # how the names of judge models begin
 TABLES = f"""
@@ -33,6 +35,11 @@ create table if not exists task (
 create table if not exists vote (
     number integer primary key autoincrement, task text not null unique references task, at text not null,
     value text not null
+);
+create table if not exists correction (
+    id integer primary key autoincrement, dataset text not null, record text not null, action text not null,
+    text text not null, was text, reader text not null, at text not null, comment text not null,
+    status text not null default 'proposed', accepted_by text, accepted_at text
 );
 pragma user_version = {VERSION};
 commit;
@@ -67,6 +74,23 @@ def connect(folder: Path) -> sqlite3.Connection:
     return connection
 
 
+def connect_to_read(folder: Path) -> sqlite3.Connection:
+    """Open the file of judgements, or empty tables if it does not exist; nothing is written where that is not allowed.
+
+    SQLite can't open a file in WAL mode in such a folder, unless it need not look for changes (`immutable`).
+    """
+    path = folder / NAME
+    if path.exists() and os.access(folder, os.W_OK) and os.access(path, os.W_OK):
+        return connect(folder)
+    as_it_is = "" if (folder / f"{NAME}-wal").exists() else "&immutable=1"
+    address = f"file:{quote(str(path))}?mode=ro{as_it_is}" if path.exists() else ":memory:"
+    connection = sqlite3.connect(address, timeout=PATIENCE, isolation_level=None, uri=True)
+    connection.row_factory = sqlite3.Row
+    if address == ":memory:":
+        connection.executescript(TABLES)
+    return connection
+
+
 class Judgements:
     """Studies, tasks and votes in a folder. Every method opens the file anew, so threads and processes can share it."""
 
@@ -75,14 +99,14 @@ class Judgements:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection."""
-        with closing(connect(self.folder)) as database:
+        """Yield a connection that only reads (`connect_to_read`)."""
+        with closing(connect_to_read(self.folder)) as database:
             yield database
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Yield a connection in a transaction that is on disk when the block ends; an exception takes it back."""
-        with self.reading() as database:
+        with closing(connect(self.folder)) as database:
             database.execute("begin immediate")
             yield database
             database.execute("commit")
@@ -98,8 +122,6 @@ class Judgements:
 
     def studies(self) -> list[dict]:
         """Return the plans of all studies, the newest first, each with `id`, `created` and its `readers`."""
-        if not (self.folder / NAME).exists():
-            return []
         with self.reading() as database:
             studies = database.execute(
                 "select id, created, plan from study order by created desc, rowid desc"

@@ -74,6 +74,13 @@ def test_accepted_corrections_are_exported_and_the_dataset_stage_applies_them(pa
     assert [row["not_applied"] for row in stage.facts("ledger")["corrections"]["rows"]] == [None, None]
 
 
+def test_a_record_is_shown_while_the_file_of_judgements_fails(page, stage, tmp_path):
+    (tmp_path / "review").mkdir()
+    (tmp_path / "review/judgements.sqlite").write_text("text " * 1000)
+    asked = {"collection": "dataset/sample/test", "id": stage.lines("test")[0]["id"]}
+    assert page.get("/api/record", params=asked).json()["correction"] is None
+
+
 def test_another_correction_of_the_same_record_takes_the_place_of_the_accepted_one(page, stage, tmp_path):
     record = stage.lines("test")[0]["id"]
     for text in ("Un but", "Deux buts"):

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -464,6 +465,22 @@ def test_a_vote_is_flushed_to_disk_before_the_reply(folder):
     with closing(connect(folder / "review")) as database:
         settings = [database.execute(f"pragma {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
     assert settings == ["wal", 2]  # 2: FULL
+
+
+def test_judgements_are_read_in_a_folder_that_can_not_be_written(page, folder):
+    judged_by(page, started(page, records=10)["id"], "anna", lambda task: {"choice": "tie"})
+    store, program = folder / "review", (
+        "import sys; from pathlib import Path; from scripts.review.corrections import corrections\n"
+        "from scripts.review.judgements import Judgements; folder = Path(sys.argv[1])\n"
+        "print(len(Judgements(folder).votes()), len(Judgements(folder).studies()), corrections(folder))\n"
+    )  # fmt: skip
+    alone = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    if not shutil.which("unshare") or subprocess.run([*alone, "true"]).returncode:
+        pytest.skip("this machine does not let tests mount a folder read-only")
+    frozen = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && exec "$2" -c "$3" "$1"'
+    command = [*alone, "sh", "-c", frozen, "sh", str(store), sys.executable, program]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.stdout == "11 1 []\n", done.stderr
 
 
 def test_another_file_is_not_taken_for_judgements(folder):
