@@ -73,10 +73,19 @@ class Corrections:
     def as_json(self) -> dict:
         """Return all corrections, each with the places in `corrected` of what it was applied to, and `corrected`."""
         replaced = {row["record"] for row in self.rows if row["applied_to"]}
-        fates = {False: "its record changed or was removed", True: "a later correction of the same record was applied"}
+        became = {entry["became"] for entry in self.applied}
+
+        def fate(row: dict) -> str | None:
+            if row["applied_to"]:
+                return None
+            if row["record"] in replaced:
+                return "a later correction of the same record was applied"
+            if row["record"] in became:
+                return "it was accepted before the correction that made its record"
+            return "its record changed or was removed"
+
         corrections = [
-            {key: value for key, value in row.items() if key not in ("time", "dataset")}
-            | {"not_applied": None if row["applied_to"] else fates[row["record"] in replaced]}
+            {key: value for key, value in row.items() if key not in ("time", "dataset")} | {"not_applied": fate(row)}
             for row in self.rows
         ]
         return {"corrections": corrections, "corrected": self.applied}

@@ -111,6 +111,11 @@ def test_a_record_may_be_corrected_again_and_the_last_correction_of_the_same_tex
         assert stage.facts("ledger")["corrections"]["test_records"] == 1
     back = [again[0], correction(once[line]["id"], before[line]["expected"], 3)]
     assert run(back)[1][line] == before[line]
+    stage, after = run([correction(first, "Un but", 5), again[1]])
+    assert after[line]["expected"] == "Un but"
+    assert [row["not_applied"] for row in stage.facts("ledger")["corrections"]["rows"]] == [
+        None, "it was accepted before the correction that made its record",
+    ]  # fmt: skip
     stage, after = run([correction(first, "Un penalty", 5), *again])
     assert after[line]["expected"] == "Un penalty"
     assert [row["not_applied"] for row in stage.facts("ledger")["corrections"]["rows"]] == [
