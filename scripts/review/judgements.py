@@ -151,8 +151,20 @@ class Judgements:
             rows = database.execute("select * from item where study = ? order by id", [study]).fetchall()
         return [{"item": row["id"], **json.loads(row["content"])} for row in rows]
 
+    def spelled(self, reader: str) -> str:
+        """Return a name as it was spelled first: capital letters make no other reader."""
+        with self.reading() as database:
+            for (name,) in database.execute("select reader from task group by reader order by min(rowid)"):
+                if name.casefold() == reader.casefold() and not reader.startswith(MODEL):
+                    return name
+        return reader
+
     def join(self, study: str, reader: str) -> None:
-        """Give a reader tasks, if they have none yet. A judge model gets every item once, in order."""
+        """Give a reader tasks, if they have none yet. A judge model gets every item once, in order.
+
+        When all planned readers have joined, a further one takes over the tasks of one who has not voted, if there is
+        one: who mistypes a name or only looks takes nobody's share.
+        """
         has_tasks = "select 1 from task where study = ? and reader = ? limit 1"
         with self.reading() as database:
             if database.execute(has_tasks, (study, reader)).fetchone():
@@ -163,8 +175,17 @@ class Judgements:
                 return
             tasks = [(place, False, False) for place in range(len(items))]
             if not reader.startswith(MODEL):
-                people = "select count(distinct reader) from task where study = ? and substr(reader, 1, ?) != ?"
-                tasks = plan_tasks(plan, database.execute(people, (study, len(MODEL), MODEL)).fetchone()[0])
+                people = database.execute(
+                    "select reader, count(number) as votes from task left join vote on task = id"
+                    " where study = ? and substr(reader, 1, ?) != ? group by reader order by min(task.rowid)",
+                    (study, len(MODEL), MODEL),
+                ).fetchall()
+                idle = [row["reader"] for row in people if not row["votes"]]
+                if idle and len(people) >= plan["planned_readers"]:
+                    handed = "update task set reader = ? where study = ? and reader = ?"
+                    database.execute(handed, (reader, study, idle[0]))
+                    return
+                tasks = plan_tasks(plan, len(people))
             if not tasks:
                 raise ConflictError("this study has no task for a further reader", remedy="start another study")
             database.executemany(
@@ -180,6 +201,7 @@ class Judgements:
 
         Nothing else is in it, so it cannot tell the sides.
         """
+        reader = self.spelled(reader)
         self.join(study, reader)
         with self.reading() as database:
             row = database.execute(
@@ -201,6 +223,7 @@ class Judgements:
         The vote is on disk when this returns. Raises NotFoundError for a task that the reader does not have, and
         ConflictError for a task with a vote.
         """
+        reader = self.spelled(reader)
         with self.writing() as database:
             row = database.execute(
                 "select study, swapped, plan, number from task join study on study.id = study"
@@ -217,6 +240,7 @@ class Judgements:
 
     def undo(self, study: str, reader: str) -> None:
         """Take back the reader's last vote in a study."""
+        reader = self.spelled(reader)
         with self.writing() as database:
             last = database.execute(
                 "select max(number) from vote join task on id = task where study = ? and reader = ?", (study, reader)

@@ -161,7 +161,7 @@ def test_the_needed_number_gives_the_exact_test_80_percent_power():
         ({"right": LEFT}, "a pair needs two sides"),
         ({"readers": 0}, "at least 1"),
         ({"records": "many"}, "'records' is not a whole number"),
-        ({"reader": "model:gpt"}, "do not begin with 'model:'"),
+        ({"reader": "Model:gpt"}, "do not begin with 'model:'"),
         ({"reader": "x" * 41}, "1 to 40 characters"),
         ({"reader": "a\u202eb"}, "1 to 40 characters"),
     ],
@@ -195,6 +195,18 @@ def test_a_vote_is_final_until_it_is_taken_back(page):
     assert page.post("/api/undo", json=asked).json() == task
     assert page.post("/api/undo", json=asked).status_code == 409
     assert page.get("/api/task", params={**asked, "study": "no"}).status_code == 404
+
+
+def test_who_only_looks_takes_nobodys_share_and_capitals_make_no_other_reader(page):
+    study = started(page, records=20, readers=2, overlap=0)["id"]
+    for reader in ("ana", "ben"):
+        assert page.get("/api/task", params={"study": study, "reader": reader}).json()["of"] == 11
+    assert len(judged_by(page, study, "Élise", lambda task: {"choice": "tie"})) == 11
+    assert page.get("/api/task", params={"study": study, "reader": "ÉLISE"}).json()["task"] is None
+    assert page.post("/api/undo", json={"study": study, "reader": "élise"}).status_code == 200
+    judged_by(page, study, "élise", lambda task: {"choice": "tie"})
+    (plan,) = page.get("/api/studies").json()["studies"]
+    assert [(reader["name"], reader["done"]) for reader in plan["readers"]] == [("ben", 0), ("Élise", 11)]
 
 
 @pytest.mark.parametrize("said", [{}, {"passed": 1}, {"stars": 6}, {"stars": True}, {"passed": True, "comment": 5}])
