@@ -36,6 +36,7 @@ create table if not exists vote (
     number integer primary key autoincrement, task text not null unique references task, at text not null,
     value text not null
 );
+create table if not exists shown (study text not null references study, reader text not null, unique (study, reader));
 create table if not exists correction (
     id integer primary key autoincrement, dataset text not null, record text not null, action text not null,
     text text not null, was text, reader text not null, at text not null, comment text not null,
@@ -238,10 +239,24 @@ class Judgements:
             database.execute("insert into vote (task, at, value) values (?, ?, ?)", (task, now(), json.dumps(value)))
             return progress_of(database, row["study"], reader)
 
+    def show(self, study: str, reader: str) -> None:
+        """Note that a reader sees the results of a study. Raises ConflictError while they have texts left to judge."""
+        reader = self.spelled(reader)
+        with self.reading() as database:
+            progress = progress_of(database, study, reader)
+        if progress["done"] < progress["of"]:
+            judged = "you have judged {done} of {of} texts, and would know the sides of the others".format(**progress)
+            raise ConflictError(judged, remedy="judge them first")
+        if progress["of"] and os.access(self.folder, os.W_OK):  # elsewhere no vote can be taken back anyway
+            with self.writing() as database:
+                database.execute("insert or ignore into shown values (?, ?)", (study, reader))
+
     def undo(self, study: str, reader: str) -> None:
-        """Take back the reader's last vote in a study."""
+        """Take back the reader's last vote in a study, unless they have seen its results."""
         reader = self.spelled(reader)
         with self.writing() as database:
+            if database.execute("select 1 from shown where study = ? and reader = ?", (study, reader)).fetchone():
+                raise ConflictError("you have seen the results, so your votes stay as they are")
             last = database.execute(
                 "select max(number) from vote join task on id = task where study = ? and reader = ?", (study, reader)
             ).fetchone()[0]

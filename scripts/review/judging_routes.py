@@ -47,6 +47,11 @@ def routes(library: Library, folder: Path) -> list[Route]:
             found["messages"] = library.prompt(plan["left"].rpartition("/")[0], found["messages"])
         return found
 
+    def study(said: dict) -> dict:
+        if said.get("reader"):
+            store.show(text(said, "id"), reader_of(said))
+        return results(store, text(said, "id"), library.answers)
+
     def undo(said: dict) -> dict:
         store.undo(text(said, "study"), reader_of(said))
         return task(said)
@@ -55,7 +60,7 @@ def routes(library: Library, folder: Path) -> list[Route]:
         ("GET", "studies"): lambda said: {"studies": [shown(plan) for plan in store.studies()]},
         ("GET", "needed"): lambda said: needed(text(said, "kind"), said.get("right"), **rates(said)),
         ("GET", "task"): task,
-        ("GET", "study"): lambda said: results(store, text(said, "id"), library.answers),
+        ("GET", "study"): study,
         ("POST", "studies"): add_study,
         ("POST", "votes"): lambda said: store.vote(
             text(said, "task"), reader_of(said), lambda kind, is_swapped: vote_value(kind, is_swapped, said)

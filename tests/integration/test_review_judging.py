@@ -209,6 +209,21 @@ def test_who_only_looks_takes_nobodys_share_and_capitals_make_no_other_reader(pa
     assert [(reader["name"], reader["done"]) for reader in plan["readers"]] == [("ben", 0), ("Élise", 11)]
 
 
+def test_results_are_shown_to_a_reader_who_has_judged_all_and_then_no_vote_is_taken_back(page):
+    study = started(page, records=10)["id"]
+    asked = {"study": study, "reader": "anna"}
+    page.get("/api/task", params=asked)
+    wanted = {"id": study, "reader": "Anna"}
+    assert "judged 0 of 11 texts" in page.get("/api/study", params=wanted).json()["error"]
+    judged_by(page, study, "anna", lambda task: {"choice": "tie"})
+    assert page.post("/api/undo", json=asked).status_code == 200
+    assert page.get("/api/study", params=wanted).status_code == 409
+    judged_by(page, study, "anna", lambda task: {"choice": "tie"})
+    assert page.get("/api/study", params={**wanted, "reader": "ben"}).json()["votes"] == 10
+    assert page.get("/api/study", params=wanted).json()["votes"] == 10
+    assert page.post("/api/undo", json=asked).status_code == 409
+
+
 @pytest.mark.parametrize("said", [{}, {"passed": 1}, {"stars": 6}, {"stars": True}, {"passed": True, "comment": 5}])
 def test_a_rating_is_checked(said):
     with pytest.raises(Exception, match=r"rating|comment"):

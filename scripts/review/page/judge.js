@@ -1,6 +1,6 @@
 // Judging: start a study, judge its texts without knowing where they come from, and read what came out.
 
-import { again, button, check, counted, element, field, get, go, kbd, keyButton, number, paragraph, percent, post,
+import { again, button, byId, check, counted, element, field, get, go, kbd, keyButton, number, paragraph, percent, post,
   readerName, table, trying } from "./dom.js";
 import { collections } from "./list.js";
 import { turnKeys, turnRows } from "./turns.js";
@@ -210,7 +210,7 @@ function rating(vote) {
 const unmeasured = "not measured";
 
 export async function resultsView([id]) {
-  const found = await get("/api/study", { id });
+  const found = await get("/api/study", { id, reader: byId("reader").value.trim() });
   const rates = found.rates.map((rate) => {
     const stars = rate.name.startsWith("human_stars");
     const shown = stars ? number : percent;
