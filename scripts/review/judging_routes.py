@@ -13,7 +13,7 @@ from scripts.review.judgements import Judgements
 from scripts.review.library import Library
 from scripts.review.replies import answering, number, reader_of, text
 from scripts.review.results import results
-from scripts.review.studies import needed, plan_study, vote_value
+from scripts.review.studies import available, needed, plan_study, vote_value
 
 # The seed, which tells the sides, is not shown.
 SHOWN = ("id", "kind", "title", "sides", "records", "tasks_per_reader", "needed", "readers", "identical", "created")
@@ -40,6 +40,11 @@ def routes(library: Library, folder: Path) -> list[Route]:
     def rates(said: dict) -> dict:
         return {name: number(said, name, None) for name in ("threshold", "expected")}
 
+    def wanted(said: dict) -> dict:
+        kind, right = text(said, "kind"), said.get("right")
+        found = needed(kind, right, **rates(said))
+        return found | ({"available": available(library.answers, kind, said["left"], right)} if "left" in said else {})
+
     def task(said: dict) -> dict:
         plan = store.study(text(said, "study"))
         found = {"kind": plan["kind"], **store.next_task(plan["id"], reader_of(said))}
@@ -58,7 +63,7 @@ def routes(library: Library, folder: Path) -> list[Route]:
 
     endpoints = {
         ("GET", "studies"): lambda said: {"studies": [shown(plan) for plan in store.studies()]},
-        ("GET", "needed"): lambda said: needed(text(said, "kind"), said.get("right"), **rates(said)),
+        ("GET", "needed"): wanted,
         ("GET", "task"): task,
         ("GET", "study"): study,
         ("POST", "studies"): add_study,

@@ -178,6 +178,23 @@ def test_equal_answers_of_a_pair_are_left_out_and_counted():
     assert (plan["identical"], len(items)) == (9, 51)
 
 
+@pytest.mark.parametrize(
+    ("said", "count"),
+    [
+        ({"kind": "pair", "right": RIGHT}, 51), ({"kind": "pair", "right": LEFT}, 0), ({"kind": "pair"}, 0),
+        ({"kind": "rating"}, 60), ({"kind": "rating", "right": "expected"}, 58), ({"kind": "human_test"}, 58),
+    ],
+)  # fmt: skip
+def test_the_form_learns_how_many_records_a_study_can_have(page, folder, said, count):
+    answers = [{**row, "expected": row["expected"] if place > 1 else None} for place, row in enumerate(rows("q4_k_m"))]
+    path = folder / "results/runs/captions/answers/q4_k_m.jsonl"
+    write_jsonl(path, rows("base")[:9] + answers[9:] if said["kind"] == "pair" else answers)
+    found = page.get("/api/needed", params={"left": LEFT, **said}).json()
+    assert found["available"] == count
+    if count:
+        assert started(page, **{"right": None, "records": 99, **said})["records"] == count
+
+
 def test_a_vote_is_final_until_it_is_taken_back(page):
     study = started(page, records=10)["id"]
     asked = {"study": study, "reader": "anna"}
