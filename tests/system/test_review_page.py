@@ -302,6 +302,8 @@ def test_pairs_are_judged_by_keys_and_nothing_tells_the_side(reader, folder):
     assert len(votes(folder, study)) == total - 1
     page = reader.open(f"#/results/{study}")
     expect(page.get_by_role("alert")).to_contain_text(f"judged {total - 1} of {total} texts")
+    assert [text for text in reader.complaints if "409 (Conflict)" not in text] == []
+    reader.complaints.clear()
     page = reader.open(f"#/judge/{study}")
     reader.press("a" if page.locator(".texts .text").first.inner_text() in ours else "b")
     page.get_by_role("link", name="The results").click()
