@@ -21,8 +21,8 @@ from pathlib import Path
 from scripts.common.errors import UserError
 from scripts.common.records import images_of, text_of
 from scripts.common.terminal import progress
+from scripts.review import results
 from scripts.review.judgements import MODEL, NAME, Judgements
-from scripts.review.results import reader_row
 from scripts.review.studies import vote_value
 
 TRIES = 4
@@ -67,7 +67,8 @@ def judge(arguments: argparse.Namespace) -> None:
     print(f"{reader} judged {task['done']} texts")
     if disagreed:
         print(f"{disagreed} pairs are ties because the two orders gave different answers")
-    agreement = reader_row({"name": reader, **task}, store.votes(arguments.study))["agreement"]
+    votes, (asked, *_) = store.votes(arguments.study), results.QUESTIONS[kind]
+    agreement = results.reader_row({"name": reader, **task}, asked, votes)["agreement"]
     if not agreement["of"]:
         print("people have not judged these texts yet, so its agreement with them is unknown")
         return

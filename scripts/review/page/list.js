@@ -86,15 +86,17 @@ export async function showList(collection, filters, offset, key = collection.id 
     shown = wanted;
     fill(filters);
     const asked = { collection: wanted.id, offset, limit: PAGE, ...Object.fromEntries(filters) };
-    const found = await get("/api/records", asked);
+    // A search without a word is refused; the form stays, so that the reader can change it.
+    const found = await get("/api/records", asked).catch((error) => ({ total: 0, records: [], error: error.message }));
     if (shown !== wanted) return;
     rows = found.records;
     const last = offset + rows.length;
     const range = `${number(offset + 1)} to ${number(last)} of ${number(found.total)}`;
-    byId("count").textContent = found.total ? range : "no records";
+    byId("count").textContent = found.total ? range : found.error ?? "no records";
     byId("rows").replaceChildren(...rows.map((row) => line(collection, row, filters)));
     byId("pages").replaceChildren(...pages(collection, filters, offset, found.total));
     byId("list").scrollTop = 0;
+    if (found.error) shown = { id: wanted.id }; // to be asked for again
   }
   for (const [place, row] of rows.entries()) {
     const link = byId("rows").children[place].firstChild;
