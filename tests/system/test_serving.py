@@ -69,14 +69,16 @@ def posted(url: str, **values) -> dict:
 
 
 def test_a_streamed_answer_is_the_whole_answer_piece_by_piece_and_ends_at_the_stop_token(client):
-    whole = asked(client, "Say hello.", max_tokens=200).choices[0]
-    chunks = [chunk.choices[0] for chunk in asked(client, "Say hello.", max_tokens=200, stream=True) if chunk.choices]
+    question = (QUESTIONS[0], "Answer in one short sentence.")
+    whole = asked(client, *question, max_tokens=200).choices[0]
+    chunks = [chunk.choices[0] for chunk in asked(client, *question, max_tokens=200, stream=True) if chunk.choices]
     pieces = [chunk.delta.content for chunk in chunks if chunk.delta.content]
-    assert "".join(pieces) == whole.message.content != ""
+    assert "".join(pieces) == whole.message.content
+    assert "Paris" in whole.message.content
     assert len(pieces) > 3
     assert (whole.finish_reason, chunks[-1].finish_reason) == ("stop", "stop")
     assert "<|" not in whole.message.content
-    endless = asked(client, "Say hello.", max_tokens=200, extra_body={"ignore_eos": True}).choices[0]
+    endless = asked(client, *question, max_tokens=100, extra_body={"ignore_eos": True}).choices[0]
     assert endless.finish_reason == "length"
 
 
