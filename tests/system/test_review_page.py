@@ -285,8 +285,11 @@ def test_pairs_are_judged_by_keys_and_nothing_tells_the_side(reader, folder):
         assert not re.search("q4_k_m|base", page.content())
         first = page.locator(".texts .text").first.inner_text()
         key = "a" if first in ours else "b"
-        reader.press(key)
+        page.keyboard.down(key)
         keys.append(key)
+        expect(page.locator("#view")).to_contain_text(f"{done + 1} of {total}")
+        page.keyboard.down(key)  # a held key, which must not judge the next text
+        page.keyboard.up(key)
     expect(page.locator("#view")).to_contain_text("Thank you")
     assert len(skeletons) == 1
     assert set(keys) == {"a", "b"}, "both orders are shown"

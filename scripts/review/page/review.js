@@ -83,9 +83,10 @@ document.addEventListener("keydown", (event) => {
   const found = [...viewKeys, ...GLOBAL].find(({ keys }) => keys.includes(NAMES[key] ?? key));
   if (!found) return;
   event.preventDefault();
-  found.run();
+  if (!event.repeat || MOVING.includes(NAMES[key] ?? key)) found.run();
 });
 const NAMES = { ArrowLeft: "←", ArrowRight: "→" };
+const MOVING = ["j", "k", "←", "→"]; // a held key repeats these, and votes only once
 
 const reader = byId("reader");
 reader.value = stored("reader", "");
