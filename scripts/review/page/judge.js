@@ -13,6 +13,8 @@ const KINDS = {
 };
 const REPEATED = 0.1; // of the texts are judged twice, for the agreement of readers with themselves
 
+const JUDGED = 409; // the status of a vote on a text with one: the reply to that one was lost
+
 const judgeAddress = (study) => `#/judge/${encodeURIComponent(study)}`;
 const resultsAddress = (study) => `#/results/${encodeURIComponent(study)}`;
 
@@ -141,7 +143,7 @@ export async function judgeView([study]) {
       await post("/api/votes", { task: task.task, reader, ...body() });
     } catch (error) {
       sent = false;
-      throw error;
+      if (error.status !== JUDGED) throw error;
     }
     again();
   });
