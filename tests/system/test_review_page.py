@@ -187,7 +187,7 @@ def test_records_are_read_by_keys(reader):
     expect(page.locator("#rows [aria-current] .excerpt")).to_have_text(first)
     reader.title("Record 0000000000000000")
     assert not page.locator("details.system").evaluate("each => each.open")
-    reader.press("f")
+    reader.press("s")
     assert page.locator("details.system").evaluate("each => each.open")
     reader.press("j")
     reader.title("Record 0000000000000001")
@@ -309,12 +309,34 @@ def test_pairs_are_judged_by_keys_and_nothing_tells_the_side(reader, folder):
 
 
 def test_a_rating_is_given_by_keys(reader, folder):
-    study = start_study(reader, "rating", left="captions/q4_k_m", records="3")
-    reader.press("f", "2", "c")
-    reader.page.keyboard.type("no verb")
+    study = start_study(reader, "rating", left="captions/q4_k_m", records="12")
+    page, done = reader.page, 0
+    while not page.locator("details.system").count():
+        reader.press("p", "Enter")
+        done += 1
+        expect(page.locator(".progress")).to_contain_text(f"{done} of")
+    reader.press("f", "2")
+    assert not page.locator("details.system").evaluate("each => each.open")
+    reader.press("s", "c")
+    assert page.locator("details.system").evaluate("each => each.open")
+    page.keyboard.type("no verb")
     reader.press("Enter")
-    expect(reader.page.locator(".progress")).to_contain_text("1 of")
-    assert votes(folder, study) == [{"passed": False, "stars": 2, "comment": "no verb"}]
+    expect(page.locator(".progress")).to_contain_text(f"{done + 1} of")
+    assert votes(folder, study)[-1] == {"passed": False, "stars": 2, "comment": "no verb"}
+
+
+def test_a_vote_whose_reply_was_lost_is_not_asked_for_again(reader, folder):
+    study = start_study(reader, "human_test", left="captions/q4_k_m", records="4")
+    page = reader.page
+    page.route("**/api/votes", lambda route: (route.fetch(), route.abort()))
+    reader.press("p")
+    expect(page.get_by_role("alert")).to_contain_text("The server does not answer")
+    page.unroute("**/api/votes")
+    reader.press("m")
+    expect(page.locator(".progress")).to_contain_text("1 of")
+    assert [vote["said_person"] for vote in votes(folder, study)] == [True]
+    assert all("Failed to load resource" in text for text in reader.complaints)
+    reader.complaints.clear()
 
 
 def test_a_reader_without_a_name_is_asked_for_it(browser, address, views):
