@@ -184,6 +184,7 @@ def test_records_are_read_by_keys(reader):
     reader.title("captions: answers")
     reader.press("j")
     first = load("review.yaml")["captions"][0]["base"]
+    expect(page.locator(".turn.wanted .text")).to_have_attribute("lang", "en")
     expect(page.locator("#rows [aria-current] .excerpt")).to_have_text(first)
     reader.title("Record 0000000000000000")
     assert not page.locator("details.system").evaluate("each => each.open")

@@ -112,7 +112,7 @@ function line(collection, row, filters) {
     row.score !== null && `${scoreTitle(collection, filters.get("sort"))} ${number(row.score)}`];
   const facing = facts.filter(Boolean).flatMap((fact) => [" · ", fact]).slice(1);
   return element("li", {}, element("a", { href: recordAddress(collection.id, row, filters) },
-    element("span", { class: "excerpt" }, row.text || "(empty)"), element("span", { class: "facts" }, facing)));
+    element("span", { class: "excerpt", lang: collection.language }, row.text || "(empty)"), element("span", { class: "facts" }, facing)));
 }
 
 const scoreTitle = (collection, name) => collection.scores.find((each) => each.name === name)?.title ?? "";

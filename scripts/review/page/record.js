@@ -38,6 +38,9 @@ export async function recordView(parts, query) {
     record.reason ? paragraph("notice", element("b", {}, "Set aside: "), record.reason) : null,
     element("div", { class: "card" }, turnRows(record.messages, (...turn) => spansInstead(record, ...turn)), compared),
     scores(collection, record), correct.nodes);
+  if (collection.language) {
+    for (const text of article.querySelectorAll(".card .turn:not(.small) .text")) text.lang = collection.language;
+  }
   const variants = [record, ...(record.others ?? [])].map((each) => each.variant).sort();
   const nextVariant = () => {
     const to = variants[(variants.indexOf(record.variant) + 1) % variants.length];
