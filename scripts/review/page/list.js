@@ -21,9 +21,10 @@ export async function collections() {
   return new Map((await known).collections.map((each) => [each.id, each]));
 }
 
-// Return whether readers may propose corrections of a collection's records.
-export async function isOpen({ kind, dataset }) {
-  return ["split", "answers"].includes(kind) && dataset !== null && !(await known).readonly;
+// Return whether readers may propose corrections of a record: answers to other prompts than the test split's have none.
+export async function isOpen({ kind, dataset }, { set }) {
+  const isOfSplit = kind === "split" || (kind === "answers" && set === "test");
+  return isOfSplit && dataset !== null && !(await known).readonly;
 }
 
 export async function collectionOf(id) {

@@ -135,7 +135,7 @@ function scores(collection, record) {
 // Return the buttons, keys and forms by which a reader proposes to leave a record out or to correct its text.
 async function corrections(collection, record) {
   const was = record.correction ? notice(record.correction) : null;
-  if (!(await isOpen(collection))) return { nodes: [was], keys: [] };
+  if (!(await isOpen(collection, record))) return { nodes: [was], keys: [] };
   const place = element("div");
   const open = (action, title) => () => {
     const text = action === "replace" && element("textarea", { name: "text", rows: 5, required: true });
