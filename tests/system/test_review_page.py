@@ -368,3 +368,26 @@ def test_a_correction_is_proposed_accepted_and_exported(reader, folder):
     expect(page.locator(".files")).to_contain_text("corrections.jsonl")
     (row,) = map(json.loads, (folder / "judgements/corrections.jsonl").read_text().splitlines())
     assert (row["record"], row["text"], row["accepted_by"]) == (f"{2:016x}", "Standing room only!", "Anna")
+    page.locator("summary").click()
+    page.locator("details").get_by_role("button", name="Reject").click()
+    expect(page.locator("summary")).to_contain_text("Rejected (1)")
+    page.get_by_role("button", name="Write the files").click()
+    expect(page.locator(".files")).to_contain_text("corrections.jsonl 0 rows")
+    page.locator("summary").click()
+    page.locator("details").get_by_role("button", name="Accept").click()
+    expect(page.locator("summary")).to_contain_text("Accepted (1)")
+
+
+def test_answers_to_other_prompts_than_the_test_splits_have_no_corrections(reader):
+    page = reader.open(RECORD.format(5, "base"))
+    expect(page.get_by_role("button", name="Mark as bad")).to_be_visible()
+
+    def of_another_set(route):
+        reply = route.fetch()
+        route.fulfill(response=reply, json=reply.json() | {"set": "probes"})
+
+    page.route("**/api/record?*", of_another_set)
+    page = reader.open(RECORD.format(5, "base"))
+    expect(page.get_by_role("button", name="Mark as bad")).to_have_count(0)
+    reader.press("x")
+    expect(page.locator("form.card")).to_have_count(0)
