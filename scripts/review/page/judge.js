@@ -22,9 +22,13 @@ const resultsAddress = (study) => `#/results/${encodeURIComponent(study)}`;
 export function exportPart() {
   const files = element("ul", { class: "files", "aria-live": "polite" });
   const line = ({ path, rows }) => element("li", {}, element("code", {}, path), ` ${counted(rows, "row")}`);
-  const write = trying(async () => files.replaceChildren(...(await post("/api/export", {})).files.map(line)));
+  const write = trying(async () => {
+    const written = (await post("/api/export", {})).files;
+    files.replaceChildren(...(written.length ? written.map(line) : [element("li", {}, "Nothing to write yet.")]));
+  });
   return element("section", {}, element("h2", {}, "Files"),
-    paragraph("soft", "Votes are an input of scores, corrections one of datasets; preference pairs are as TRL reads them."),
+    paragraph("soft", "Votes are an input of scores, corrections one of datasets. Preference pairs are in the format of TRL's DPO ",
+      "trainer; their prompts are of the test split."),
     button("Write the files", write), files);
 }
 
