@@ -1,7 +1,7 @@
 """Convert raw data to canonical records, splits and a ledger.
 
 Requires: the raw files and images of `datasets.<dataset>`, except for a hub dataset, whose commit is in the settings;
-the file of corrections if it exists; <results>/runs/{run}/merged/manifest.json of the classifier if personal data is to be replaced.
+the file of corrections if it has some of the dataset; <results>/runs/{run}/merged/manifest.json of the classifier if personal data is to be replaced.
 Makes: <results>/datasets/{dataset}/records.parquet, {split}.jsonl, quarantine.jsonl, images/, redaction.json,
 ledger.json, ledger.html
 """
@@ -12,7 +12,7 @@ rule ingest_records:
     input:
         raw=of("dataset", input_files.raw_files),
         images=of("dataset", input_files.image_files),
-        corrections=of("dataset", input_files.corrections),
+        corrections=ancient(of("dataset", input_files.corrections)),  # its own lines are among the settings
     output:
         records="<results>/datasets/{dataset}/ingested.parquet",
         quarantine="<results>/datasets/{dataset}/quarantine.jsonl",
@@ -33,6 +33,7 @@ rule ingest_records:
         code=code("dataset/ingest_records.py"),
         settings=settings_of(
             of("dataset", settings.images),
+            of("dataset", settings.corrections),
             dataset="hub format fields columns system label label_map span_label_map group_by strip_span_label_numbers "
             "min_characters max_characters checks on_bad_record max_records",
         ),

@@ -38,7 +38,7 @@ class Corrections:
     """
 
     def __init__(self, path: Path, dataset: str, has_spans: bool):
-        self.rows = [row for row in read_corrections(path, has_spans) if row["dataset"] == dataset]
+        self.rows = read_corrections(path, dataset, has_spans)
         self.applied: list[dict] = []
         self.by_record: dict[str, list[dict]] = {}
         for row in sorted(self.rows, key=lambda row: row["time"]):
@@ -73,26 +73,35 @@ class Corrections:
     def as_json(self) -> dict:
         """Return all corrections, each with the places in `corrected` of what it was applied to, and `corrected`."""
         replaced = {row["record"] for row in self.rows if row["applied_to"]}
-        fates = {False: "its record changed or was removed", True: "a later correction of the same record was applied"}
+        became = {entry["became"] for entry in self.applied}
+
+        def fate(row: dict) -> str | None:
+            if row["applied_to"]:
+                return None
+            if row["record"] in replaced:
+                return "a later correction of the same record was applied"
+            if row["record"] in became:
+                return "it was accepted before the correction that made its record"
+            return "its record changed or was removed"
+
         corrections = [
-            {key: value for key, value in row.items() if key not in ("time", "dataset")}
-            | {"not_applied": None if row["applied_to"] else fates[row["record"] in replaced]}
+            {key: value for key, value in row.items() if key not in ("time", "dataset")} | {"not_applied": fate(row)}
             for row in self.rows
         ]
         return {"corrections": corrections, "corrected": self.applied}
 
 
-def read_corrections(path: Path, has_spans: bool) -> list[dict]:
-    """Return the corrections of all datasets. Raises UserError for a bad line, with file, line and remedy."""
+def read_corrections(path: Path, dataset: str, has_spans: bool) -> list[dict]:
+    """Return the corrections of a dataset. Raises UserError for a bad line of any, with file, line and remedy."""
     rows = []
     for raw in read_jsonl_rows(path):
         try:
             if raw.fault is not None:
                 raise raw.fault
-            rows.append(checked(raw.record, has_spans))
+            rows.append(checked(raw.record, has_spans and raw.record.get("dataset") == dataset))
         except BadRecordError as fault:
             raise UserError(f"{raw.origin}: {fault}") from None
-    return rows
+    return [row for row in rows if row["dataset"] == dataset]
 
 
 def checked(row: dict, has_spans: bool) -> dict:

@@ -4,6 +4,8 @@ import base64
 import hmac
 import ipaddress
 import os
+import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -191,8 +193,11 @@ def record(request: Request) -> Response:
     else:
         key = number_of(query.get("key", ""))
     found, collection = library.record_at(name, key, filters_of(request)), library.collection(name)
-    store = request.app.state.folder
-    correction = corrections.correction_of(store, collection.dataset, found["id"]) if collection.dataset else None
+    store, correction = request.app.state.folder, None
+    if collection.dataset:
+        # A store that fails says so where something is judged or corrected; reading goes on.
+        with suppress(UserError, sqlite3.Error, OSError):
+            correction = corrections.correction_of(store, collection.dataset, found["id"])
     return Reply({**found, "correction": correction})
 
 

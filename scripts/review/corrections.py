@@ -3,9 +3,6 @@
 A row of corrections.jsonl is that of scripts/dataset/corrections.py, with the time of acceptance.
 """
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 
 from starlette.exceptions import HTTPException
@@ -15,17 +12,11 @@ from scripts.common.errors import UserError
 from scripts.common.records import SPLITS
 from scripts.dataset.corrections import checked
 from scripts.dataset.raw_rows import BadRecordError
-from scripts.review.judgements import NAME, connect, now
+from scripts.review.judgements import Judgements, now
 from scripts.review.library import Library, NotFoundError
 from scripts.review.replies import answering, reader_of, text
 
-TABLE = """
-create table if not exists correction (
-    id integer primary key autoincrement, dataset text not null, record text not null, action text not null,
-    text text not null, was text, reader text not null, at text not null, comment text not null,
-    status text not null default 'proposed', accepted_by text, accepted_at text
-)
-"""
+LARGEST = 2**63  # from here on SQLite has no numbers
 KINDS = {
     "quarantine": "it was set aside: correct the raw file",
     "file": "it is of a plain file: edit the file",
@@ -48,21 +39,12 @@ def routes(library: Library, folder: Path) -> list[Route]:
     ]
 
 
-@contextmanager
-def opened(folder: Path) -> Iterator[sqlite3.Connection]:
-    """Open the file of judgements, with the table of corrections."""
-    with closing(connect(folder)) as database:
-        database.execute(TABLE)
-        yield database
-
-
 def corrections(folder: Path, where: str = "true", values: tuple = ()) -> list[dict]:
     """Return all corrections, or those where an expression of SQL is true, the oldest first."""
-    if not (folder / NAME).exists():
-        return []
-    with opened(folder) as database:
+    with Judgements(folder).reading() as database:
         query = f"select * from correction where {where} order by id"  # noqa: S608
-        return [dict(row) for row in database.execute(query, values)]
+        rows = [dict(row) for row in database.execute(query, values)]
+    return [row if row["status"] == "accepted" else row | {"accepted_by": None} for row in rows]
 
 
 def correction_of(folder: Path, dataset: str, record: str) -> dict | None:
@@ -86,7 +68,7 @@ def add(folder: Path, library: Library, said: dict) -> dict:
         raise UserError(str(fault)) from None
     values = {key: row[key] for key in ("dataset", "record", "action", "text", "reader", "at", "comment")}
     values["was"] = record["expected"]
-    with opened(folder) as database:
+    with Judgements(folder).writing() as database:
         names, marks = ", ".join(values), ", ".join(f":{name}" for name in values)
         number = database.execute(f"insert into correction ({names}) values ({marks})", values).lastrowid  # noqa: S608
     return one(folder, number)
@@ -118,26 +100,28 @@ def found_record(library: Library, collection: str, record: str) -> dict:
 def settle(folder: Path, number: int, reader: str, status: str) -> dict:
     """Accept or reject a correction, as often as wanted; return it.
 
-    To accept a correction rejects the one of the same record that was accepted before.
+    To accept a correction rejects the one of the same record that was accepted before. One that is accepted again keeps
+    who accepted it first, and when: corrections of the corrected text are later, and still follow it.
     """
     if status not in ("accepted", "rejected"):
         raise UserError(f"'{status[:40]}' is neither 'accepted' nor 'rejected'")
     row = one(folder, number)
-    by, at = (reader, now()) if status == "accepted" else (None, None)
-    change = "update correction set status = ?, accepted_by = ?, accepted_at = ? where "
-    with opened(folder) as database:
-        database.execute("begin immediate")
+    with Judgements(folder).writing() as database:
         if status == "accepted":
             others = "dataset = ? and record = ? and status = 'accepted'"
-            database.execute(f"{change} {others}", ("rejected", None, None, row["dataset"], row["record"]))
-        database.execute(f"{change} id = ?", (status, by, at, number))
-        database.execute("commit")
+            database.execute(
+                f"update correction set status = 'rejected' where {others}",  # noqa: S608
+                (row["dataset"], row["record"]),
+            )
+            first = "accepted_by = coalesce(accepted_by, ?), accepted_at = coalesce(accepted_at, ?)"
+            database.execute(f"update correction set {first} where id = ?", (reader, now(), number))  # noqa: S608
+        database.execute("update correction set status = ? where id = ?", (status, number))
     return one(folder, number)
 
 
 def one(folder: Path, number: int) -> dict:
     """Return a correction by its id."""
-    for row in corrections(folder, "id = ?", (number,)):
+    for row in corrections(folder, "id = ?", (number,)) if number < LARGEST else ():
         return row
     raise NotFoundError(f"there is no correction {number}", remedy="GET /api/corrections lists them")
 

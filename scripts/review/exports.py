@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from scripts.common.errors import UserError
-from scripts.common.files import write_jsonl
+from scripts.common.files import write_text
 from scripts.review.corrections import accepted
 from scripts.review.judgements import NAME, Judgements
 from scripts.review.results import majorities, of_people
@@ -27,7 +27,8 @@ COLUMNS = {
 def export(folder: Path) -> list[dict]:
     """Write the files of a folder of judgements; return `path` and `rows` of each.
 
-    A file without rows is not made, because a new file would make the steps run again that it is an input of.
+    A file without rows is not made, and one with the same bytes is left as it is, because the steps that it is an
+    input of would run again.
     """
     store = Judgements(folder)
     votes = store.votes()
@@ -40,24 +41,28 @@ def export(folder: Path) -> list[dict]:
     for name, found in rows.items():
         if not found and not (folder / name).exists():
             continue
-        found = sorted(found, key=lambda row: json.dumps(row, sort_keys=True))
-        files.append({"path": str(folder / name), "rows": write_jsonl(folder / name, found, part=True)})
+        lines = sorted(json.dumps(row, ensure_ascii=False) + "\n" for row in found)
+        text, path = "".join(lines), folder / name
+        if not path.exists() or path.read_bytes() != text.encode():
+            write_text(path, text, part=True)
+        files.append({"path": str(path), "rows": len(found)})
     return files
 
 
 def preferences(store: Judgements, votes: list[dict]) -> list[dict]:
     """Return a row for each pair of texts of which most people prefer one; repeats do not count.
 
-    The format is TRL's: a conversational preference dataset with an explicit prompt.
+    The format is TRL's: a conversational preference dataset with an explicit prompt. The column `split` says that the
+    prompts are of the test split, so that nobody trains on them by accident.
     """
     pairs = [vote for vote in of_people(votes) if vote["kind"] == "pair"]
-    won, rows = majorities(pairs), []
+    won, rows = majorities(pairs, "won"), []
     for study in dict.fromkeys(vote["study"] for vote in pairs):
         for item in store.items(study):
             if won.get(item["item"]) in (0.0, 1.0):
                 first, second = ([{"role": "assistant", "content": text}] for text in item["texts"])
                 chosen, rejected = (first, second) if won[item["item"]] else (second, first)
-                rows.append({"prompt": item["messages"], "chosen": chosen, "rejected": rejected})
+                rows.append({"prompt": item["messages"], "chosen": chosen, "rejected": rejected, "split": "test"})
     return rows
 
 

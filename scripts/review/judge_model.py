@@ -21,8 +21,8 @@ from pathlib import Path
 from scripts.common.errors import UserError
 from scripts.common.records import images_of, text_of
 from scripts.common.terminal import progress
+from scripts.review import results
 from scripts.review.judgements import MODEL, NAME, Judgements
-from scripts.review.results import reader_row
 from scripts.review.studies import vote_value
 
 TRIES = 4
@@ -67,7 +67,8 @@ def judge(arguments: argparse.Namespace) -> None:
     print(f"{reader} judged {task['done']} texts")
     if disagreed:
         print(f"{disagreed} pairs are ties because the two orders gave different answers")
-    agreement = reader_row({"name": reader, **task}, store.votes(arguments.study))["agreement"]
+    votes, (asked, *_) = store.votes(arguments.study), results.QUESTIONS[kind]
+    agreement = results.reader_row({"name": reader, **task}, asked, votes)["agreement"]
     if not agreement["of"]:
         print("people have not judged these texts yet, so its agreement with them is unknown")
         return
@@ -122,12 +123,12 @@ def ask(arguments: argparse.Namespace, kind: str, question: str) -> str:
     for number in range(TRIES):
         if number:
             time.sleep(WAIT * 2 ** (number - 1))
-            body["temperature"] = 0.7  # at 0 a model would say the same again
         try:
             said = posted(url, body)["choices"][0]["message"]["content"]
             if word := word_of(said, kind):
                 return word
             fault = f"does not answer with {' or '.join(WORDS[kind])} but with {said!r:.200}"
+            body["temperature"] = 0.7  # at 0 it would say the same again
         except urllib.error.HTTPError as error:
             fault = f"answers with status {error.code}: {error.read(300).decode('utf-8', 'replace')}"
             if error.code < 500 and error.code not in (408, 429):

@@ -5,19 +5,21 @@ tasks when they join: an item to judge, for a pair with the sides in order or `s
 """
 
 import json
+import os
 import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import quote
 
 from scripts.common.errors import UserError
 from scripts.review.library import NotFoundError
 from scripts.review.studies import plan_tasks
 
 NAME = "judgements.sqlite"
-VERSION = 1
+VERSION = 2
 PATIENCE = 30  # seconds to wait for another process that writes
 MODEL = "model:"  # how the names of judge models begin
 TABLES = f"""
@@ -33,6 +35,12 @@ create table if not exists task (
 create table if not exists vote (
     number integer primary key autoincrement, task text not null unique references task, at text not null,
     value text not null
+);
+create table if not exists shown (study text not null references study, reader text not null, unique (study, reader));
+create table if not exists correction (
+    id integer primary key autoincrement, dataset text not null, record text not null, action text not null,
+    text text not null, was text, reader text not null, at text not null, comment text not null,
+    status text not null default 'proposed', accepted_by text, accepted_at text
 );
 pragma user_version = {VERSION};
 commit;
@@ -67,6 +75,23 @@ def connect(folder: Path) -> sqlite3.Connection:
     return connection
 
 
+def connect_to_read(folder: Path) -> sqlite3.Connection:
+    """Open the file of judgements, or empty tables if it does not exist; nothing is written where that is not allowed.
+
+    SQLite can't open a file in WAL mode in such a folder, unless it need not look for changes (`immutable`).
+    """
+    path = folder / NAME
+    if path.exists() and os.access(folder, os.W_OK) and os.access(path, os.W_OK):
+        return connect(folder)
+    as_it_is = "" if (folder / f"{NAME}-wal").exists() else "&immutable=1"
+    address = f"file:{quote(str(path))}?mode=ro{as_it_is}" if path.exists() else ":memory:"
+    connection = sqlite3.connect(address, timeout=PATIENCE, isolation_level=None, uri=True)
+    connection.row_factory = sqlite3.Row
+    if address == ":memory:":
+        connection.executescript(TABLES)
+    return connection
+
+
 class Judgements:
     """Studies, tasks and votes in a folder. Every method opens the file anew, so threads and processes can share it."""
 
@@ -75,14 +100,14 @@ class Judgements:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection."""
-        with closing(connect(self.folder)) as database:
+        """Yield a connection that only reads (`connect_to_read`)."""
+        with closing(connect_to_read(self.folder)) as database:
             yield database
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
         """Yield a connection in a transaction that is on disk when the block ends; an exception takes it back."""
-        with self.reading() as database:
+        with closing(connect(self.folder)) as database:
             database.execute("begin immediate")
             yield database
             database.execute("commit")
@@ -98,8 +123,6 @@ class Judgements:
 
     def studies(self) -> list[dict]:
         """Return the plans of all studies, the newest first, each with `id`, `created` and its `readers`."""
-        if not (self.folder / NAME).exists():
-            return []
         with self.reading() as database:
             studies = database.execute(
                 "select id, created, plan from study order by created desc, rowid desc"
@@ -129,8 +152,20 @@ class Judgements:
             rows = database.execute("select * from item where study = ? order by id", [study]).fetchall()
         return [{"item": row["id"], **json.loads(row["content"])} for row in rows]
 
+    def spelled(self, reader: str) -> str:
+        """Return a name as it was spelled first: capital letters make no other reader."""
+        with self.reading() as database:
+            for (name,) in database.execute("select reader from task group by reader order by min(rowid)"):
+                if name.casefold() == reader.casefold() and not reader.startswith(MODEL):
+                    return name
+        return reader
+
     def join(self, study: str, reader: str) -> None:
-        """Give a reader tasks, if they have none yet. A judge model gets every item once, in order."""
+        """Give a reader tasks, if they have none yet. A judge model gets every item once, in order.
+
+        When all planned readers have joined, a further one takes over the tasks of one who has not voted, if there is
+        one: who mistypes a name or only looks takes nobody's share.
+        """
         has_tasks = "select 1 from task where study = ? and reader = ? limit 1"
         with self.reading() as database:
             if database.execute(has_tasks, (study, reader)).fetchone():
@@ -141,8 +176,17 @@ class Judgements:
                 return
             tasks = [(place, False, False) for place in range(len(items))]
             if not reader.startswith(MODEL):
-                people = "select count(distinct reader) from task where study = ? and substr(reader, 1, ?) != ?"
-                tasks = plan_tasks(plan, database.execute(people, (study, len(MODEL), MODEL)).fetchone()[0])
+                people = database.execute(
+                    "select reader, count(number) as votes from task left join vote on task = id"
+                    " where study = ? and substr(reader, 1, ?) != ? group by reader order by min(task.rowid)",
+                    (study, len(MODEL), MODEL),
+                ).fetchall()
+                idle = [row["reader"] for row in people if not row["votes"]]
+                if idle and len(people) >= plan["planned_readers"]:
+                    handed = "update task set reader = ? where study = ? and reader = ?"
+                    database.execute(handed, (reader, study, idle[0]))
+                    return
+                tasks = plan_tasks(plan, len(people))
             if not tasks:
                 raise ConflictError("this study has no task for a further reader", remedy="start another study")
             database.executemany(
@@ -158,6 +202,7 @@ class Judgements:
 
         Nothing else is in it, so it cannot tell the sides.
         """
+        reader = self.spelled(reader)
         self.join(study, reader)
         with self.reading() as database:
             row = database.execute(
@@ -179,6 +224,7 @@ class Judgements:
         The vote is on disk when this returns. Raises NotFoundError for a task that the reader does not have, and
         ConflictError for a task with a vote.
         """
+        reader = self.spelled(reader)
         with self.writing() as database:
             row = database.execute(
                 "select study, swapped, plan, number from task join study on study.id = study"
@@ -193,9 +239,24 @@ class Judgements:
             database.execute("insert into vote (task, at, value) values (?, ?, ?)", (task, now(), json.dumps(value)))
             return progress_of(database, row["study"], reader)
 
+    def show(self, study: str, reader: str) -> None:
+        """Note that a reader sees the results of a study. Raises ConflictError while they have texts left to judge."""
+        reader = self.spelled(reader)
+        with self.reading() as database:
+            progress = progress_of(database, study, reader)
+        if progress["done"] < progress["of"]:
+            judged = "you have judged {done} of {of} texts, and would know the sides of the others".format(**progress)
+            raise ConflictError(judged, remedy="judge them first")
+        if progress["of"] and os.access(self.folder, os.W_OK):  # elsewhere no vote can be taken back anyway
+            with self.writing() as database:
+                database.execute("insert or ignore into shown values (?, ?)", (study, reader))
+
     def undo(self, study: str, reader: str) -> None:
-        """Take back the reader's last vote in a study."""
+        """Take back the reader's last vote in a study, unless they have seen its results."""
+        reader = self.spelled(reader)
         with self.writing() as database:
+            if database.execute("select 1 from shown where study = ? and reader = ?", (study, reader)).fetchone():
+                raise ConflictError("you have seen the results, so your votes stay as they are")
             last = database.execute(
                 "select max(number) from vote join task on id = task where study = ? and reader = ?", (study, reader)
             ).fetchone()[0]

@@ -13,7 +13,7 @@ from scripts.review.judgements import Judgements
 from scripts.review.library import Library
 from scripts.review.replies import answering, number, reader_of, text
 from scripts.review.results import results
-from scripts.review.studies import needed, plan_study, vote_value
+from scripts.review.studies import available, needed, plan_study, vote_value
 
 # The seed, which tells the sides, is not shown.
 SHOWN = ("id", "kind", "title", "sides", "records", "tasks_per_reader", "needed", "readers", "identical", "created")
@@ -40,6 +40,11 @@ def routes(library: Library, folder: Path) -> list[Route]:
     def rates(said: dict) -> dict:
         return {name: number(said, name, None) for name in ("threshold", "expected")}
 
+    def wanted(said: dict) -> dict:
+        kind, right = text(said, "kind"), said.get("right")
+        found = needed(kind, right, **rates(said))
+        return found | ({"available": available(library.answers, kind, said["left"], right)} if "left" in said else {})
+
     def task(said: dict) -> dict:
         plan = store.study(text(said, "study"))
         found = {"kind": plan["kind"], **store.next_task(plan["id"], reader_of(said))}
@@ -47,15 +52,20 @@ def routes(library: Library, folder: Path) -> list[Route]:
             found["messages"] = library.prompt(plan["left"].rpartition("/")[0], found["messages"])
         return found
 
+    def study(said: dict) -> dict:
+        if said.get("reader"):
+            store.show(text(said, "id"), reader_of(said))
+        return results(store, text(said, "id"), library.answers)
+
     def undo(said: dict) -> dict:
         store.undo(text(said, "study"), reader_of(said))
         return task(said)
 
     endpoints = {
         ("GET", "studies"): lambda said: {"studies": [shown(plan) for plan in store.studies()]},
-        ("GET", "needed"): lambda said: needed(text(said, "kind"), said.get("right"), **rates(said)),
+        ("GET", "needed"): wanted,
         ("GET", "task"): task,
-        ("GET", "study"): lambda said: results(store, text(said, "id"), library.answers),
+        ("GET", "study"): study,
         ("POST", "studies"): add_study,
         ("POST", "votes"): lambda said: store.vote(
             text(said, "task"), reader_of(said), lambda kind, is_swapped: vote_value(kind, is_swapped, said)

@@ -1,6 +1,6 @@
 """What the review page shows: the splits, quarantines and answers of results folders, and other JSONL files.
 
-Nothing outside these folders is opened, not even through a link in them.
+Nothing outside these folders, and the folders of these files, is opened, not even through a link in them.
 """
 
 import tempfile

@@ -4,6 +4,7 @@ Texts are not stored; they are read from the files at their places. So memory ba
 """
 
 import json
+import math
 import sqlite3
 import unicodedata
 import weakref
@@ -37,6 +38,12 @@ SCHEMA = """
     CREATE VIRTUAL TABLE words USING fts5(
         written, plain, content = '', tokenize = "unicode61 remove_diacritics 0 categories 'L* M* N* Co'"
     );
+"""
+# A further record with the same id gets a number, as in the splits, so that each has an address.
+NUMBER_REPEATED = """
+    UPDATE records SET id = id || '-' || place FROM (
+        SELECT key AS again, row_number() OVER (PARTITION BY id, variant, prompt_set ORDER BY key) AS place FROM records
+    ) WHERE key = again AND place > 1
 """
 BATCH = 1000  # records that are written at a time
 FAULTS = 10  # bad lines of a file that are shown
@@ -107,6 +114,7 @@ class RecordIndex:
                         add(connection, source)
                     except (UserError, ValueError, KeyError, TypeError) as error:
                         warn(f"{source.path}: its scores or errors can't be read and are left out: {error}")
+            connection.execute(NUMBER_REPEATED)  # after the files of scores and errors, which have the ids as they are
             connection.commit()
         self.count = self.select("SELECT count(*) FROM records")[0][0]
         self.labels, self.variants, self.sets = map(self.choices, ("label", "variant", "prompt_set"))
@@ -244,12 +252,17 @@ class RecordIndex:
 def parsed(line: bytes) -> Row:
     """Return the row of a line. Raises UserError for anything but a JSON object."""
     try:
-        found = json.loads(line, parse_constant=lambda name: None)
+        found = json.loads(line, parse_constant=lambda name: None, parse_float=finite)
         if isinstance(found, dict):
             return row_of(found)
     except (ValueError, RecursionError) as error:
         raise UserError(f"is not valid JSON: {error}") from None
     raise UserError("is not a JSON object")
+
+
+def finite(text: str) -> float | None:
+    """Return a number of JSON; None for one beyond the largest, such as 1e999, which no reply can hold."""
+    return value if math.isfinite(value := float(text)) else None
 
 
 def searchable(text: str) -> tuple[str, str]:

@@ -26,13 +26,14 @@ class Reply(JSONResponse):
 
 
 async def body_of(request: Request) -> dict:
-    """Return the JSON object of a request's body; status 400 for anything else."""
+    """Return the JSON object of a request's body; status 400 for anything else, also for half of a surrogate pair."""
     try:
         found = json.loads(await request.body())
+        json.dumps(found, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise HTTPException(400, "the body is not a JSON object")
+        raise HTTPException(400, "the body is not a JSON object in whole characters")
     return found
 
 
@@ -71,7 +72,7 @@ def number(said: dict, name: str, default: float | None, kind: type = float) -> 
 def reader_of(said: dict) -> str:
     """Return the reader's name. Raises UserError for one that is empty, too long, or a judge model's."""
     name = " ".join(unicodedata.normalize("NFC", text(said, "reader")).split())
-    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or name.startswith(MODEL):
+    if not 0 < len(name) <= LONGEST_NAME or not name.isprintable() or name.casefold().startswith(MODEL):
         remedy = f"give 1 to {LONGEST_NAME} characters that do not begin with '{MODEL}'"
         raise UserError("this cannot be a reader's name", remedy=remedy)
     return name

@@ -38,7 +38,7 @@ def results(store: Judgements, study: str, answers: Answers) -> dict:
     plan, votes = store.study(study), store.votes(study)
     people = of_people(votes)
     rates = [row for question in QUESTIONS[plan["kind"]] for row in rates_of(question, plan, people)]
-    readers = [reader_row(reader, votes) for reader in plan["readers"]]
+    readers = [row for reader in plan["readers"] for row in reader_rows(reader, QUESTIONS[plan["kind"]], votes)]
     changed = changed_items(plan, store.items(study), answers)
     return {
         **{name: plan[name] for name in ("id", "kind", "title", "sides", "needed")},
@@ -81,21 +81,30 @@ def rate_of(question: Question, votes: list[dict]) -> dict:
     return {**row, "votes": len(votes), "readers": len({vote["reader"] for vote in votes})}
 
 
-def reader_row(reader: dict, votes: list[dict]) -> dict:
-    """Return what one reader did: votes, own rate, agreement with themselves, and for a judge model with people."""
+def reader_rows(reader: dict, questions: tuple[Question, ...], votes: list[dict]) -> list[dict]:
+    """Return a row for each question that a reader answered; for a reader without votes one row."""
+    rows = [reader_row(reader, question, votes) for question in questions]
+    return [row for row in rows if row["votes"]] or rows[:1]
+
+
+def reader_row(reader: dict, question: Question, votes: list[dict]) -> dict:
+    """Return a reader's votes on a question, own rate, agreement with themselves, and for a judge model with people."""
+    votes = [vote for vote in votes if vote[question.column] is not None]
     own = [vote for vote in votes if vote["reader"] == reader["name"]]
-    first = {vote["item"]: answer_of(vote) for vote in own if not vote["repeat"]}
-    again = {vote["item"]: answer_of(vote) for vote in own if vote["repeat"]}
-    rated = [answer_of(vote) for vote in own if not vote["repeat"] and vote["variant"] != EXPECTED]
+    first = {vote["item"]: float(vote[question.column]) for vote in own if not vote["repeat"]}
+    again = {vote["item"]: float(vote[question.column]) for vote in own if vote["repeat"]}
+    rated = [float(vote[question.column]) for vote in own if not vote["repeat"] and vote["variant"] != EXPECTED]
     is_model = reader["name"].startswith(MODEL)
     return {
         "reader": reader["name"],
+        "name": question.name,
+        "title": question.title,
         "votes": len(first),
         "of": reader["of"],
         "rate": sum(rated) / len(rated) if rated else None,
         "self_agreement": same_share(first, again),
         "is_model": is_model,
-        "agreement": with_people(first, of_people(votes)) if is_model else None,
+        "agreement": with_people(first, majorities(of_people(votes), question.column)) if is_model else None,
     }
 
 
@@ -104,24 +113,17 @@ def of_people(votes: list[dict]) -> list[dict]:
     return [vote for vote in votes if not vote["is_model"] and not vote["repeat"]]
 
 
-def answer_of(vote: dict) -> float:
-    """Return a vote's answer to the first question of its kind that it answers."""
-    columns = [question.column for question in QUESTIONS[vote["kind"]]]
-    return next(float(vote[column]) for column in columns if vote[column] is not None)
-
-
-def with_people(model: dict[int, float], votes: list[dict]) -> dict:
+def with_people(model: dict[int, float], people: dict[int, float]) -> dict:
     """Return on how many items a judge model answers as most people do, and alpha of the two."""
-    people = majorities(votes)
     values = [(name, item, said[item]) for name, said in (("people", people), ("model", model)) for item in said]
     return {**same_share(people, model), "alpha": alpha(values)[0]}
 
 
-def majorities(votes: list[dict]) -> dict[int, float]:
-    """Return what more than half of the votes on an item say; items without a majority are left out."""
+def majorities(votes: list[dict], column: str) -> dict[int, float]:
+    """Return what more than half of the votes on an item say in a column; items without a majority are left out."""
     by_item: dict[int, Counter] = {}
     for vote in votes:
-        by_item.setdefault(vote["item"], Counter())[answer_of(vote)] += 1
+        by_item.setdefault(vote["item"], Counter())[float(vote[column])] += 1
     most = {item: (counts.most_common(1)[0], counts.total()) for item, counts in by_item.items()}
     return {item: answer for item, ((answer, count), total) in most.items() if count > total / 2}
 
@@ -133,13 +135,13 @@ def warnings(plan: dict, votes: list[dict], readers: list[dict], changed: int) -
     if judged < needed["judgements"]:
         found.append(f"{judged} of {needed['judgements']} texts are judged that are needed to show {needed['wanted']}")
     people = [reader for reader in readers if not reader["is_model"] and reader["votes"]]
-    if len(people) == 1:
+    if len({reader["reader"] for reader in people}) == 1:
         found.append("only one reader has judged, so whether others would agree is unknown")
     for reader in people:
         agreement = reader["self_agreement"]
         if agreement["of"] >= FEW_REPEATS and agreement["same"] < POOR_AGREEMENT * agreement["of"]:
             again = f"{agreement['same']} of {agreement['of']} texts the same way when they were shown again"
-            found.append(f"{reader['reader']} judged only {again}")
+            found.append(f"{reader['reader']} judged only {again} ({reader['title']})")
     if changed:
         said = "have changed or are gone since the study began; votes on them count here, but not in the scores"
         found.append(f"{changed} of {plan['records']} answers {said}")

@@ -82,18 +82,16 @@ def plan_study(
     rows, rivals = sides_of(answers, plan)
     seed = secrets.randbits(53) if seed is None else seed
     size, generator = records or wanted["judgements"], random.Random(f"records {seed}")
-    order = list(rows)
+    order = usable(plan, rows, rivals)
     generator.shuffle(order)
     if kind == "pair":
         plan |= {"sides": [left, right], "title": f"{left} against {right}"}
-        items = [item_of(plan, rows[record], rivals[record]) for record in order if record in rivals]
-        differing = [item for item in items if item["texts"][0] != item["texts"][1]]
-        plan["identical"], items = len(items) - len(differing), differing[:size]
+        plan["identical"] = len(rows.keys() & rivals.keys()) - len(order)
+        items = [item_of(plan, rows[record], rivals[record]) for record in order[:size]]
     elif is_mixed(kind, right):
         title = "person or model?" if kind == "human_test" else "ratings, human texts mixed in"
         plan |= {"sides": [left, EXPECTED], "title": f"{left}: {title}"}
-        order = [record for record in order if rows[record].get("expected")][:size]
-        items = [item_of(plan, rows[record], by_person=place % 2 == 1) for place, record in enumerate(order)]
+        items = [item_of(plan, rows[record], by_person=place % 2 == 1) for place, record in enumerate(order[:size])]
         generator.shuffle(items)
     else:
         items = [item_of(plan, rows[record]) for record in order[:size]]
@@ -102,6 +100,21 @@ def plan_study(
         raise UserError(f"{' and '.join(plan['sides'])} have no texts to judge{same}", remedy="choose other sides")
     plan |= {"records": len(items), "planned_readers": readers, "overlap": overlap, "seed": seed, "needed": wanted}
     return {**plan, "tasks_per_reader": len(plan_tasks(plan, 0))}, items
+
+
+def available(answers: Answers, kind: str, left: str, right: str | None = None) -> int:
+    """Return how many records a study of these sides can have; a pair needs another side."""
+    plan = {"kind": kind, "left": left, "right": right or left}
+    return len(usable(plan, *sides_of(answers, plan)))
+
+
+def usable(plan: dict, rows: dict[str, dict], rivals: dict[str, dict]) -> list[str]:
+    """Return the ids of records whose texts can be judged: of a pair they differ, and mixed studies need people's."""
+    if plan["kind"] == "pair":
+        shared = [record for record in rows if record in rivals]
+        return [each for each in shared if clean(rows[each]["answer"]) != clean(rivals[each]["answer"])]
+    needs_expected = is_mixed(plan["kind"], plan["right"])
+    return [record for record, row in rows.items() if row.get("expected") or not needs_expected]
 
 
 def sides_of(answers: Answers, plan: dict) -> list[dict[str, dict]]:

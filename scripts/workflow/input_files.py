@@ -1,5 +1,6 @@
 """Input files of rules that no rule makes: those that the configuration names."""
 
+import json
 import os
 from pathlib import Path
 
@@ -34,10 +35,30 @@ def image_files(prepared: Prepared, dataset: str) -> list[str]:
 
 
 def corrections(prepared: Prepared, dataset: str) -> str | list:
-    """Return the file with corrections of a dataset's records, if it exists."""
+    """Return the file with corrections of a dataset's records, if it has some."""
+    path = prepared.config.datasets[dataset].corrections
+    return prepared.located(path) if own_corrections(prepared, dataset) else []
+
+
+def own_corrections(prepared: Prepared, dataset: str) -> list[str]:
+    """Return the lines of the file of corrections that are of this dataset, or whose dataset can't be read."""
     path = prepared.config.datasets[dataset].corrections
     place = path and prepared.located(path)
-    return place if place and os.path.exists(place) else []
+    if not place or not os.path.exists(place):
+        return []
+    try:
+        with open(place, encoding="utf-8", errors="backslashreplace") as file:
+            return [line for line in file if is_correction_of(dataset, line)]
+    except OSError as error:
+        return [str(error)]  # the ingestion stops with it
+
+
+def is_correction_of(dataset: str, line: str) -> bool:
+    """Whether a line is a correction of this dataset, or a fault that stops every ingestion."""
+    try:
+        return json.loads(line)["dataset"] == dataset
+    except (ValueError, LookupError, TypeError, RecursionError):
+        return bool(line.strip())
 
 
 def gguf_file(prepared: Prepared, model: str) -> str:

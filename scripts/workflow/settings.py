@@ -3,12 +3,12 @@
 import json
 from typing import Any
 
-from scripts.common.files import sha256_of
+from scripts.common.files import canonical_sha256, sha256_of
 from scripts.config.runs import Run
 from scripts.config.sections import gates_of, sections_of
 from scripts.config.types import Section
 from scripts.config.variants import answer_variants, shipped_variant, trained_by
-from scripts.workflow.input_files import files_of
+from scripts.workflow.input_files import files_of, own_corrections
 from scripts.workflow.prepare import Prepared
 
 
@@ -30,6 +30,12 @@ def images(prepared: Prepared, dataset: str) -> dict:
     """Return the folder of a dataset's images."""
     folder = prepared.config.datasets[dataset].images
     return {"images": folder and prepared.located(folder)}
+
+
+def corrections(prepared: Prepared, dataset: str) -> dict:
+    """Return the SHA-256 of a dataset's own corrections; other datasets may share the file."""
+    lines = own_corrections(prepared, dataset)
+    return {"corrections_sha256": canonical_sha256(lines)} if lines else {}
 
 
 def whole_files(prepared: Prepared, dataset: str) -> dict:

@@ -1,6 +1,7 @@
 """Corrections on the review page: proposed, accepted or rejected, exported, and applied by the dataset stage."""
 
 import shutil
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from starlette.testclient import TestClient
 from scripts.common.files import write_jsonl
 from scripts.review.app import create_app
 from scripts.review.corrections import accepted
+from scripts.review.judgements import connect
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 
 SPLITS = {"train": 0.5, "validation": 0.0, "test": 0.5}
@@ -74,6 +76,13 @@ def test_accepted_corrections_are_exported_and_the_dataset_stage_applies_them(pa
     assert [row["not_applied"] for row in stage.facts("ledger")["corrections"]["rows"]] == [None, None]
 
 
+def test_a_record_is_shown_while_the_file_of_judgements_fails(page, stage, tmp_path):
+    (tmp_path / "review").mkdir()
+    (tmp_path / "review/judgements.sqlite").write_text("text " * 1000)
+    asked = {"collection": "dataset/sample/test", "id": stage.lines("test")[0]["id"]}
+    assert page.get("/api/record", params=asked).json()["correction"] is None
+
+
 def test_another_correction_of_the_same_record_takes_the_place_of_the_accepted_one(page, stage, tmp_path):
     record = stage.lines("test")[0]["id"]
     for text in ("Un but", "Deux buts"):
@@ -81,6 +90,13 @@ def test_another_correction_of_the_same_record_takes_the_place_of_the_accepted_o
         page.post(f"/api/corrections/{number}", json={"reader": "bob", "status": "accepted"})
     assert [row["text"] for row in accepted(tmp_path / "review")] == ["Deux buts"]
     assert [row["status"] for row in page.get("/api/corrections").json()["corrections"]] == ["rejected", "accepted"]
+    (before,) = accepted(tmp_path / "review")
+    with closing(connect(tmp_path / "review")) as database:  # a correction is as old as its first acceptance
+        database.execute("update correction set accepted_at = '2026-01-01T00:00:00Z' where status = 'accepted'")
+    for status in ("rejected", "accepted", "accepted"):
+        found = page.post(f"/api/corrections/{number}", json={"reader": "carl", "status": status}).json()
+        assert found["accepted_by"] == (None if status == "rejected" else "bob")
+    assert accepted(tmp_path / "review") == [before | {"at": "2026-01-01T00:00:00Z"}]
 
 
 def test_what_can_not_be_corrected_is_refused_with_a_line(page, stage, tmp_path):
@@ -96,6 +112,7 @@ def test_what_can_not_be_corrected_is_refused_with_a_line(page, stage, tmp_path)
         (propose(page, record, "delete"), 400, "not 'drop' or 'replace'"),
         (propose(page, record, reader="model:judge"), 400, "reader's name"),
         (page.post("/api/corrections/7", json={"reader": "bob", "status": "accepted"}), 404, "no correction 7"),
+        (page.post(f"/api/corrections/{10**22}", json={"reader": "bob", "status": "accepted"}), 404, "no correction 1"),
     ]
     (stage.folder / "redaction.json").write_text("{}")
     refused.append((propose(page, record), 409, "redacted dataset"))

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -101,6 +102,7 @@ def test_a_task_does_not_tell_the_sides(page, folder):
     found = page.get("/api/study", params={"id": study["id"]}).json()
     assert 0.35 < found["rates"][0]["value"] < 0.65
     assert all(reader["self_agreement"] == {"same": 0, "of": 6} for reader in found["by_reader"])
+    assert "a judged only 0 of 6 texts the same way when they were shown again (Win rate)" in found["warnings"]
 
 
 def test_a_reader_judges_an_own_share_and_the_overlap_and_a_tenth_again_apart_from_the_first():
@@ -159,7 +161,7 @@ def test_the_needed_number_gives_the_exact_test_80_percent_power():
         ({"right": LEFT}, "a pair needs two sides"),
         ({"readers": 0}, "at least 1"),
         ({"records": "many"}, "'records' is not a whole number"),
-        ({"reader": "model:gpt"}, "do not begin with 'model:'"),
+        ({"reader": "Model:gpt"}, "do not begin with 'model:'"),
         ({"reader": "x" * 41}, "1 to 40 characters"),
         ({"reader": "a\u202eb"}, "1 to 40 characters"),
     ],
@@ -176,6 +178,23 @@ def test_equal_answers_of_a_pair_are_left_out_and_counted():
     assert (plan["identical"], len(items)) == (9, 51)
 
 
+@pytest.mark.parametrize(
+    ("said", "count"),
+    [
+        ({"kind": "pair", "right": RIGHT}, 51), ({"kind": "pair", "right": LEFT}, 0), ({"kind": "pair"}, 0),
+        ({"kind": "rating"}, 60), ({"kind": "rating", "right": "expected"}, 58), ({"kind": "human_test"}, 58),
+    ],
+)  # fmt: skip
+def test_the_form_learns_how_many_records_a_study_can_have(page, folder, said, count):
+    answers = [{**row, "expected": row["expected"] if place > 1 else None} for place, row in enumerate(rows("q4_k_m"))]
+    path = folder / "results/runs/captions/answers/q4_k_m.jsonl"
+    write_jsonl(path, rows("base")[:9] + answers[9:] if said["kind"] == "pair" else answers)
+    found = page.get("/api/needed", params={"left": LEFT, **said}).json()
+    assert found["available"] == count
+    if count:
+        assert started(page, **{"right": None, "records": 99, **said})["records"] == count
+
+
 def test_a_vote_is_final_until_it_is_taken_back(page):
     study = started(page, records=10)["id"]
     asked = {"study": study, "reader": "anna"}
@@ -183,12 +202,43 @@ def test_a_vote_is_final_until_it_is_taken_back(page):
     said = {"task": task["task"], "reader": "anna", "choice": "tie"}
     assert page.post("/api/votes", json={**said, "choice": "both"}).status_code == 400
     assert page.post("/api/votes", json={**said, "reader": "ben"}).status_code == 404
+    for broken in ({"task": "\ud800"}, {"comment": "\ud800"}):  # no file and no database can hold half a character
+        body = json.dumps({**said, **broken})
+        reply = page.post("/api/votes", content=body, headers={"Content-Type": "application/json"})
+        assert (reply.status_code, "whole characters" in reply.text) == (400, True)
     assert page.post("/api/votes", json=said).json() == {"done": 1, "of": 11}
     assert page.post("/api/votes", json=said).status_code == 409
     assert page.get("/api/task", params=asked).json()["task"] != task["task"]
     assert page.post("/api/undo", json=asked).json() == task
     assert page.post("/api/undo", json=asked).status_code == 409
     assert page.get("/api/task", params={**asked, "study": "no"}).status_code == 404
+
+
+def test_who_only_looks_takes_nobodys_share_and_capitals_make_no_other_reader(page):
+    study = started(page, records=20, readers=2, overlap=0)["id"]
+    for reader in ("ana", "ben"):
+        assert page.get("/api/task", params={"study": study, "reader": reader}).json()["of"] == 11
+    assert len(judged_by(page, study, "Élise", lambda task: {"choice": "tie"})) == 11
+    assert page.get("/api/task", params={"study": study, "reader": "ÉLISE"}).json()["task"] is None
+    assert page.post("/api/undo", json={"study": study, "reader": "élise"}).status_code == 200
+    judged_by(page, study, "élise", lambda task: {"choice": "tie"})
+    (plan,) = page.get("/api/studies").json()["studies"]
+    assert [(reader["name"], reader["done"]) for reader in plan["readers"]] == [("ben", 0), ("Élise", 11)]
+
+
+def test_results_are_shown_to_a_reader_who_has_judged_all_and_then_no_vote_is_taken_back(page):
+    study = started(page, records=10)["id"]
+    asked = {"study": study, "reader": "anna"}
+    page.get("/api/task", params=asked)
+    wanted = {"id": study, "reader": "Anna"}
+    assert "judged 0 of 11 texts" in page.get("/api/study", params=wanted).json()["error"]
+    judged_by(page, study, "anna", lambda task: {"choice": "tie"})
+    assert page.post("/api/undo", json=asked).status_code == 200
+    assert page.get("/api/study", params=wanted).status_code == 409
+    judged_by(page, study, "anna", lambda task: {"choice": "tie"})
+    assert page.get("/api/study", params={**wanted, "reader": "ben"}).json()["votes"] == 10
+    assert page.get("/api/study", params=wanted).json()["votes"] == 10
+    assert page.post("/api/undo", json=asked).status_code == 409
 
 
 @pytest.mark.parametrize("said", [{}, {"passed": 1}, {"stars": 6}, {"stars": True}, {"passed": True, "comment": 5}])
@@ -220,7 +270,23 @@ def test_results_have_rates_and_agreement_of_ratings(page):
     stars = found["rates"][2]
     assert (stars["name"], stars["value"], stars["alpha"]) == ("human_stars", 4, None)
     assert "no text has been judged by two readers" in stars["alpha_reason"]
-    assert [reader["self_agreement"] for reader in found["by_reader"]] == [{"same": 4, "of": 4}] * 2
+    rows = [(row["reader"], row["name"], row["rate"], row["self_agreement"]) for row in found["by_reader"]]
+    same = {"same": 4, "of": 4}
+    assert rows == [
+        ("anna", "human_pass_rate", 0, same), ("anna", "human_stars", 4, same), ("ben", "human_pass_rate", 0, same),
+    ]  # fmt: skip
+
+
+def test_stars_without_pass_or_fail_count_in_no_pass_rate(page):
+    study = started(page, kind="rating", records=60)["id"]
+    numbers = [int(item["record"][1:]) for item in Judgements(page.app.state.folder).items(study)]
+    odd = sum(number % 2 for number in numbers)
+    said = [{"passed": True}, {"stars": 4}]
+    judged_by(page, study, "anna", lambda task: said[int(task["messages"][0]["content"][6:]) % 2])
+    found = page.get("/api/study", params={"id": study}).json()
+    rows = [(row["name"], row["votes"], row["rate"]) for row in found["by_reader"]]
+    assert rows == [("human_pass_rate", 60 - odd, 1), ("human_stars", odd, 4)]
+    assert [(rate["votes"], rate["value"]) for rate in found["rates"]] == [(60 - odd, 1), (odd, 4)]
 
 
 def test_the_page_and_the_score_stage_have_the_same_numbers(page, folder):
@@ -345,6 +411,7 @@ def test_exports_are_sorted_and_preferences_are_those_of_most_readers(page, fold
     pairs = list(read_jsonl(folder / "review/preferences.jsonl"))
     assert {row["prompt"][0]["content"] for row in pairs} == {f"Write {items[1]}", f"Write {items[2]}"}
     assert all("!" in row["chosen"][0]["content"] and "?" in row["rejected"][0]["content"] for row in pairs)
+    assert {row["split"] for row in pairs} == {"test"}
     votes = list(read_jsonl(folder / "review/votes.jsonl"))
     assert len(votes) == 33
     row = next(row for row in votes if row["record"] == f"r{items[2]}")
@@ -352,9 +419,9 @@ def test_exports_are_sorted_and_preferences_are_those_of_most_readers(page, fold
     assert row["hash"] == judged_hash(prompt, f"B\u00fbt de {items[2]}! <|im_end|>")
     assert row["against_hash"] == judged_hash(prompt, f"B\u00fbt de {items[2]}? <|im_end|>")
     assert (row["run"], row["variant"], row["against"], row["won"]) == ("captions", "q4_k_m", RIGHT, 1)
-    before = {path.name: path.read_bytes() for path in (folder / "review").glob("*.jsonl")}
+    before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in (folder / "review").glob("*.jsonl")}
     assert export_program(["--folder", str(folder / "review")]) == 0
-    assert before == {path.name: path.read_bytes() for path in (folder / "review").glob("*.jsonl")}
+    assert before == {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in before}
     assert export_program(["--folder", str(folder / "none")]) == 1
 
 
@@ -442,6 +509,22 @@ def test_a_vote_is_flushed_to_disk_before_the_reply(folder):
     with closing(connect(folder / "review")) as database:
         settings = [database.execute(f"pragma {name}").fetchone()[0] for name in ("journal_mode", "synchronous")]
     assert settings == ["wal", 2]  # 2: FULL
+
+
+def test_judgements_are_read_in_a_folder_that_can_not_be_written(page, folder):
+    judged_by(page, started(page, records=10)["id"], "anna", lambda task: {"choice": "tie"})
+    store, program = folder / "review", (
+        "import sys; from pathlib import Path; from scripts.review.corrections import corrections\n"
+        "from scripts.review.judgements import Judgements; folder = Path(sys.argv[1])\n"
+        "print(len(Judgements(folder).votes()), len(Judgements(folder).studies()), corrections(folder))\n"
+    )  # fmt: skip
+    alone = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    if not shutil.which("unshare") or subprocess.run([*alone, "true"]).returncode:
+        pytest.skip("this machine does not let tests mount a folder read-only")
+    frozen = 'mount --bind "$1" "$1" && mount -o remount,ro,bind "$1" && exec "$2" -c "$3" "$1"'
+    command = [*alone, "sh", "-c", frozen, "sh", str(store), sys.executable, program]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True)
+    assert done.stdout == "11 1 []\n", done.stderr
 
 
 def test_another_file_is_not_taken_for_judgements(folder):

@@ -237,7 +237,7 @@ def test_files_of_other_tools_are_read_in_their_own_columns(tmp_path):
             "actual": '[{"label": "CITY", "text": "Anna"}]',
             "expected": "[]",
         },
-        {"something": float("nan"), "else": [1]},
+        '{"something": NaN, "else": [1e999]}',
         {"messages": None, "prompt": 5, "expected": {"a": 1}, "spans": [["x", 2, 3]], "meta": []},
     )
     client = client_of(path)
@@ -251,6 +251,14 @@ def test_files_of_other_tools_are_read_in_their_own_columns(tmp_path):
     assert (shown[4]["gold"], shown[4]["predicted"]) == ([[0, 4, "PERSON"]], [[0, 4, "CITY"]])
     assert '"something": null' in shown[5]["messages"][0]["content"]
     assert (shown[6]["messages"][0]["content"], shown[6]["expected"], shown[6]["gold"]) == ("5", '{"a": 1}', None)
+
+
+def test_records_with_the_same_id_or_content_can_all_be_opened(tmp_path):
+    first, second, plain = {"id": "d", "prompt": "first"}, {"id": "d", "prompt": "second"}, {"prompt": "third"}
+    client = client_of(other_file(tmp_path / "tool.jsonl", first, second, {**first, "variant": "v"}, plain, plain))
+    ids = [entry["id"] for entry in listed(client, "file/1")]
+    assert ids == ["d", "d-2", "d", ids[3], f"{ids[3]}-2"]
+    assert record(client, "file/1", id="d-2")["messages"][0]["content"] == "second"
 
 
 def test_a_bad_line_is_named_and_the_others_are_opened(tmp_path, caplog):

@@ -76,6 +76,8 @@ class Project:
         project.write("config/config.yaml", CONFIG)
         project.write("data/cards.jsonl", "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in raw_records()))
         project.write("data/more.jsonl", json.dumps({"messages": [{"role": "user", "content": "Minute 99"}]}) + "\n")
+        correction = {"dataset": "cards", "record": "0" * 16, "action": "drop", "reader": "anna", "accepted_by": "bob"}
+        project.write("review/corrections.jsonl", json.dumps({**correction, "at": "2026-11-29"}) + "\n")
         return project
 
     def copy(self, folder: Path) -> "Project":

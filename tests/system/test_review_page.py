@@ -125,9 +125,9 @@ def views(browser, address) -> dict[str, str]:
     studies = {
         kind: start_study(reader, kind, left="captions/q4_k_m", records="10", **more) for kind, more in kinds.items()
     }
-    reader.open(f"#/judge/{studies['human_test']}")
+    judged = start_study(reader, "human_test", left="captions/q4_k_m", records="1")
     reader.press("p")
-    expect(reader.page.locator(".progress")).to_contain_text("1 of")
+    expect(reader.page.locator("#view")).to_contain_text("Thank you")
     reader.open(RECORD.format(4, "base"))
     reader.press("x", "Enter")
     expect(reader.page.locator(".notice")).to_contain_text("Marked as bad")
@@ -141,7 +141,7 @@ def views(browser, address) -> dict[str, str]:
         "quarantine": "#/record/dataset/captions/quarantine?key=0",
         "studies": "#/judge",
         **{kind: f"#/judge/{study}" for kind, study in studies.items()},
-        "results": f"#/results/{studies['human_test']}",
+        "results": f"#/results/{judged}",
         "corrections": "#/corrections",
     }
 
@@ -305,6 +305,10 @@ def test_pairs_are_judged_by_keys_and_nothing_tells_the_side(reader, folder):
     expect(page.locator(".progress")).to_contain_text(f"{total - 1} of {total}")
     assert len(votes(folder, study)) == total - 1
     page = reader.open(f"#/results/{study}")
+    expect(page.get_by_role("alert")).to_contain_text(f"judged {total - 1} of {total} texts")
+    page = reader.open(f"#/judge/{study}")
+    reader.press("a" if page.locator(".texts .text").first.inner_text() in ours else "b")
+    page.get_by_role("link", name="The results").click()
     expect(page.locator("#view table").first).to_contain_text("100 %")
     expect(page.locator("#view .lead")).to_contain_text("not measured")
 

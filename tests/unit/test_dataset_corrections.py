@@ -111,6 +111,11 @@ def test_a_record_may_be_corrected_again_and_the_last_correction_of_the_same_tex
         assert stage.facts("ledger")["corrections"]["test_records"] == 1
     back = [again[0], correction(once[line]["id"], before[line]["expected"], 3)]
     assert run(back)[1][line] == before[line]
+    stage, after = run([correction(first, "Un but", 5), again[1]])
+    assert after[line]["expected"] == "Un but"
+    assert [row["not_applied"] for row in stage.facts("ledger")["corrections"]["rows"]] == [
+        None, "it was accepted before the correction that made its record",
+    ]  # fmt: skip
     stage, after = run([correction(first, "Un penalty", 5), *again])
     assert after[line]["expected"] == "Un penalty"
     assert [row["not_applied"] for row in stage.facts("ledger")["corrections"]["rows"]] == [
@@ -143,7 +148,8 @@ def test_checks_and_duplicates_see_the_corrected_record(action, run):
 def test_a_record_with_spans_can_be_dropped_and_is_not_replaced(run, capsys):
     raw = [{"text": f"Anna {n} {WORDS[n % 8] * n}", "spans": "[[0, 4, 'NAME']]"} for n in range(20)]
     _, before = run([], raw, format="spans")
-    stage, after = run([correction(before["3"]["id"])], raw, format="spans")
+    rows = [correction(before["3"]["id"]), correction("0" * 16, "Un but", dataset="captions")]
+    stage, after = run(rows, raw, format="spans")
     assert before.keys() - after.keys() == {"3"}
     write_lines(stage.folder / "corrections.jsonl", [correction(before["3"]["id"], "[]")])
     assert stage.ingest(stage.folder / "raw.jsonl") == 1

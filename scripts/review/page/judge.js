@@ -1,6 +1,6 @@
 // Judging: start a study, judge its texts without knowing where they come from, and read what came out.
 
-import { again, button, check, counted, element, field, get, go, kbd, keyButton, number, paragraph, percent, post,
+import { again, button, byId, check, counted, element, field, get, go, kbd, keyButton, number, paragraph, percent, post,
   readerName, table, trying } from "./dom.js";
 import { collections } from "./list.js";
 import { turnKeys, turnRows } from "./turns.js";
@@ -216,7 +216,7 @@ function rating(vote) {
 const unmeasured = "not measured";
 
 export async function resultsView([id]) {
-  const found = await get("/api/study", { id });
+  const found = await get("/api/study", { id, reader: byId("reader").value.trim() });
   const rates = found.rates.map((rate) => {
     const stars = rate.name.startsWith("human_stars");
     const shown = stars ? number : percent;
@@ -225,7 +225,8 @@ export async function resultsView([id]) {
       rate.low === null ? unmeasured : interval, number(rate.n), number(rate.votes), number(rate.readers)];
   });
   const sameOf = (found) => (found?.of ? `${found.same} of ${found.of}` : unmeasured);
-  const rateOf = (each) => (each.rate === null ? unmeasured : percent(each.rate));
+  const shownRate = (each) => (each.name === "human_stars" ? `${number(each.rate)} of 5` : percent(each.rate));
+  const rateOf = (each) => (each.rate === null ? unmeasured : shownRate(each));
   const readers = found.by_reader.map((each) => [
     each.reader, number(each.votes), rateOf(each), sameOf(each.self_agreement),
     each.is_model ? sameOf(each.agreement) : "is a person",
