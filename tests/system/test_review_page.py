@@ -73,6 +73,10 @@ class Reader:
         for key in keys:
             self.page.keyboard.press(key)
 
+    def forget_failed_requests(self) -> None:
+        """Forget what the browser itself says of them, where a test makes them fail."""
+        self.complaints = [text for text in self.complaints if not text.startswith("Failed to load resource")]
+
     def title(self, text: str) -> None:
         expect(self.page.locator("#view h1")).to_have_text(text)
 
@@ -112,6 +116,7 @@ def start_study(reader: Reader, kind: str, **fields: str) -> str:
         control = page.locator(f"[name={name}]")
         control.select_option(value) if name in ("left", "right") else control.fill(value)
     expect(page.locator("form .notice")).to_contain_text("judgements needed")
+    expect(page.locator("form .notice")).to_contain_text("There are only 12 records to judge")
     page.get_by_role("button", name="Start").click()
     expect(page.locator("progress")).to_be_visible()
     return page.url.rpartition("/")[2]
@@ -202,8 +207,7 @@ def test_records_are_read_by_keys(reader):
     reader.press("u", "/")
     page.keyboard.type("🦒")
     expect(page.locator("#count")).to_contain_text("has no word to look for")
-    assert [text for text in reader.complaints if "400 (Bad Request)" not in text] == []
-    reader.complaints.clear()
+    reader.forget_failed_requests()
     reader.press("Backspace")
     page.keyboard.type("giraffe")
     expect(page.locator("#count")).to_have_text("1 to 2 of 2")
@@ -306,6 +310,8 @@ def test_pairs_are_judged_by_keys_and_nothing_tells_the_side(reader, folder):
     assert len(votes(folder, study)) == total - 1
     page = reader.open(f"#/results/{study}")
     expect(page.get_by_role("alert")).to_contain_text(f"judged {total - 1} of {total} texts")
+    reader.title("Not yet")
+    reader.forget_failed_requests()
     page = reader.open(f"#/judge/{study}")
     reader.press("a" if page.locator(".texts .text").first.inner_text() in ours else "b")
     page.get_by_role("link", name="The results").click()
@@ -340,8 +346,7 @@ def test_a_vote_whose_reply_was_lost_is_not_asked_for_again(reader, folder):
     reader.press("m")
     expect(page.locator(".progress")).to_contain_text("1 of")
     assert [vote["said_person"] for vote in votes(folder, study)] == [True]
-    assert all("Failed to load resource" in text for text in reader.complaints)
-    reader.complaints.clear()
+    reader.forget_failed_requests()
 
 
 def test_a_reader_without_a_name_is_asked_for_it(browser, address, views):

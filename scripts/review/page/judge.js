@@ -91,10 +91,13 @@ function studyForm(sides) {
   };
   const ask = trying(async () => {
     if (!form.checkValidity()) return;
-    const { kind, right, threshold, expected, records, readers, overlap } = wanted();
-    const { judgements, wanted: text } = await get("/api/needed", { kind, right, threshold, expected });
-    const each = Math.ceil((records ?? judgements) * (overlap + (1 - overlap) / readers) * (1 + REPEATED));
+    const { kind, left, right, threshold, expected, records, readers, overlap } = wanted();
+    const asked = { kind, left, right, threshold, expected };
+    const { judgements, wanted: text, available } = await get("/api/needed", asked);
+    const judged = Math.min(records ?? judgements, available);
+    const each = Math.ceil(judged * (overlap + (1 - overlap) / readers) * (1 + REPEATED));
     need.replaceChildren(element("b", {}, `${counted(judgements, "judgement")} needed`), ` to show ${text}. `,
+      available < judgements ? `There are only ${counted(available, "record")} to judge. ` : "",
       `With these settings a reader judges about ${number(each)}; a tenth of the texts come twice.`);
   });
   const showKind = () => {

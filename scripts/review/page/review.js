@@ -39,7 +39,8 @@ async function show() {
   } catch (error) {
     if (mine !== turn) return;
     fail(error);
-    made = { title: "Not found", nodes: [element("h1", {}, "Not found")], keys: [], failed: true };
+    const title = error.status === 409 ? "Not yet" : "Not found"; // results are for readers who have judged all
+    made = { title, nodes: [element("h1", {}, title)], keys: [], failed: true };
   }
   const reading = made.reading === true;
   byId("main").className = reading ? name : "";
