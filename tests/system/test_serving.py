@@ -29,6 +29,7 @@ from scripts.config.runs import Run
 from scripts.deploy.serving_files import SOURCES
 from scripts.train.tokenize_conversations import main as tokenize
 from tests.support.llama_server import PATIENCE, free_port, process_of, server, wait_until_up
+from tests.support.needs import need
 from tests.support.served_bundle import QUESTIONS, SYSTEM, bundle_of, smollm2_bundle, write_split
 from tests.support.tiny_model import copy_model
 from tests.support.vision_run import image_question
@@ -166,6 +167,14 @@ def test_name_context_and_sampling_are_those_of_the_modelfile(client, url):
     assert defaults["params"]["top_p"] == pytest.approx(0.9)
     assert (defaults["n_ctx"], properties["total_slots"]) == (512, 8)
     assert [model.id for model in client.models.list()] == ["smollm2-pirate"]
+
+
+def test_systemd_accepts_the_unit(run_folder, tmp_path):
+    program = need("systemd-analyze", "tests/system/install_systemd.sh")
+    command = [program, "verify", "--user", run_folder / "bundle/snaketune.service"]
+    environment = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
 
 
 def test_sigterm_ends_the_server_once_a_client_in_the_middle_of_an_answer_hangs_up(run_folder):
