@@ -202,6 +202,15 @@ def test_the_program_is_made_once_and_runs_beside_its_libraries_as_in_the_contai
     assert loaded.count(f"=> {tmp_path}/lib") == 5
 
 
+def test_a_program_that_cannot_start_is_built_again(tmp_path):
+    program = tmp_path / "llama-server"
+    assert not llama_server.is_current(program)
+    program.write_bytes(b"\x7fELF of another machine")
+    assert not llama_server.is_current(program), "it is not executable"
+    program.chmod(0o755)
+    assert not llama_server.is_current(program)
+
+
 def test_the_program_is_not_linked_to_libraries_of_another_version(monkeypatch, capsys):
     pin = llama_server.read_pin(llama_server.REQUIREMENTS)
     monkeypatch.setattr(llama_server, "read_pin", lambda path: dataclasses.replace(pin, version="9.9", sha256="0" * 64))
