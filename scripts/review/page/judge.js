@@ -157,7 +157,7 @@ export async function judgeView([study]) {
   const panel = { rating, pair, human_test: humanTest }[task.kind](vote);
   const names = task.texts.length > 1 ? ["A", "B"] : ["Text"];
   const texts = task.texts.map((text, place) => element("section", { class: "card" },
-    element("h2", {}, names[place]), element("div", { class: "text" }, text || "(empty)")));
+    element("h2", {}, names[place]), element("div", { class: "text", lang: task.language }, text || "(empty)")));
   const prompt = element("div", { class: "card" }, turnRows(task.messages));
   return {
     title,
