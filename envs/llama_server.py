@@ -38,9 +38,10 @@ def fingerprint() -> str:
 
 def is_current(program: Path = PROGRAM) -> bool:
     """Return whether the program runs and is made of the pinned archive."""
-    if not program.is_file():
+    try:
+        done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    except OSError:  # it is not there, not executable, or of another kind of machine
         return False
-    done = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
     return fingerprint() in done.stdout + done.stderr
 
 

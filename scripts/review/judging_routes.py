@@ -49,7 +49,9 @@ def routes(library: Library, folder: Path) -> list[Route]:
         plan = store.study(text(said, "study"))
         found = {"kind": plan["kind"], **store.next_task(plan["id"], reader_of(said))}
         if found["task"]:
-            found["messages"] = library.prompt(plan["left"].rpartition("/")[0], found["messages"])
+            run = plan["left"].rpartition("/")[0]
+            found["messages"] = library.prompt(run, found["messages"])
+            found["language"] = library.collection(f"run/{run}").current.language  # of the whole study
         return found
 
     def study(said: dict) -> dict:

@@ -63,7 +63,7 @@ class Collection:
         index = self.index
         return {
             **{name: getattr(self, name) for name in ("id", "kind", "title", "dataset", "run")},
-            **{name: getattr(index, name) for name in ("count", "labels", "variants", "sets")},
+            **{name: getattr(index, name) for name in ("count", "labels", "variants", "sets", "language")},
             "scores": [{"name": name, **facts} for name, facts in index.metrics.items()],
         }
 

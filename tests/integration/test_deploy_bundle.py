@@ -337,14 +337,6 @@ def test_vllm_sh_serves_the_merged_model_beside_the_bundle_with_its_sampling(bun
     assert sampling == {"temperature": 0.5, "top_p": 0.9, "top_k": 40, "min_p": 0.0, "repetition_penalty": 1.0}
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd-analyze, which checks units, is not here")
-def test_systemd_accepts_the_unit(bundles, tmp_path):
-    command = ["systemd-analyze", "verify", "--user", bundles["text"] / "snaketune.service"]
-    environment = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout + done.stderr) == (0, "")
-
-
 @pytest.mark.parametrize(
     ("kind", "name", "words", "question"),
     [

@@ -87,7 +87,8 @@ def test_a_task_does_not_tell_the_sides(page, folder):
     tasks = []
     for reader in "abcdef":
         tasks += judged_by(page, study["id"], reader, lambda task: {"choice": "first"})
-    assert {tuple(task) for task in tasks} == {("kind", "task", "messages", "texts", "done", "of")}
+    assert {tuple(task) for task in tasks} == {("kind", "task", "messages", "texts", "done", "of", "language")}
+    assert {task["language"] for task in tasks} == {None}
     assert len({task["task"] for task in tasks}) == len(tasks) == 6 * 66
     assert all(re.fullmatch(r"[0-9a-f]{16}", task["task"]) for task in tasks)
     # Outer white space and the normal form are the same on both sides; leftovers of a chat template stay.

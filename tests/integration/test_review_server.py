@@ -101,6 +101,7 @@ def test_splits_quarantine_and_answers_of_all_variants_are_listed(client):
     }  # fmt: skip
     run = found["run/r"]
     assert (run["variants"], run["sets"], run["dataset"]) == (["base", "q4_k_m"], ["island", "test"], "d")
+    assert (run["language"], found["dataset/d/test"]["language"]) == ("fr", None)
     assert {score["name"]: score["direction"] for score in run["scores"]} == {
         "exact_match": "higher", "chrf": "higher", "length_mean": "neither",
     }  # fmt: skip

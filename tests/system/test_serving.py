@@ -29,6 +29,7 @@ from scripts.config.runs import Run
 from scripts.deploy.serving_files import SOURCES
 from scripts.train.tokenize_conversations import main as tokenize
 from tests.support.llama_server import PATIENCE, free_port, process_of, server, wait_until_up
+from tests.support.needs import need
 from tests.support.served_bundle import QUESTIONS, SYSTEM, bundle_of, smollm2_bundle, write_split
 from tests.support.tiny_model import copy_model
 from tests.support.vision_run import image_question
@@ -168,6 +169,14 @@ def test_name_context_and_sampling_are_those_of_the_modelfile(client, url):
     assert [model.id for model in client.models.list()] == ["smollm2-pirate"]
 
 
+def test_systemd_accepts_the_unit(run_folder, tmp_path):
+    program = need("systemd-analyze", "tests/system/install_systemd.sh")
+    command = [program, "verify", "--user", run_folder / "bundle/snaketune.service"]
+    environment = os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+
+
 def test_sigterm_ends_the_server_once_a_client_in_the_middle_of_an_answer_hangs_up(run_folder):
     with process_of(run_folder / "bundle") as (url, process):
         client = OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=PATIENCE)
@@ -191,6 +200,15 @@ def test_the_program_is_made_once_and_runs_beside_its_libraries_as_in_the_contai
     assert llama_server.fingerprint() in moved.stdout + moved.stderr
     loaded = subprocess.run(["ldd", tmp_path / "llama-server"], capture_output=True, text=True, check=True).stdout
     assert loaded.count(f"=> {tmp_path}/lib") == 5
+
+
+def test_a_program_that_cannot_start_is_built_again(tmp_path):
+    program = tmp_path / "llama-server"
+    assert not llama_server.is_current(program)
+    program.write_bytes(b"\x7fELF of another machine")
+    assert not llama_server.is_current(program), "it is not executable"
+    program.chmod(0o755)
+    assert not llama_server.is_current(program)
 
 
 def test_the_program_is_not_linked_to_libraries_of_another_version(monkeypatch, capsys):

@@ -1,6 +1,6 @@
 // The corrections that readers proposed, to accept or reject.
 
-import { again, element, get, kbd, keyButton, paragraph, post, readerName, say, trying } from "./dom.js";
+import { again, button, element, get, kbd, keyButton, paragraph, post, readerName, say, trying } from "./dom.js";
 import { exportPart } from "./judge.js";
 import { turnRow } from "./turns.js";
 
@@ -18,8 +18,8 @@ export async function correctionsView() {
     again();
     say(TITLES[status]);
   });
-  const cards = proposed.map((each) => card(each, paragraph("tools",
-    keyButton("Accept", "a", decide(each, "accepted")), keyButton("Reject", "r", decide(each, "rejected")))));
+  const cards = proposed.map((each) => card(each, [
+    keyButton("Accept", "a", decide(each, "accepted")), keyButton("Reject", "r", decide(each, "rejected"))]));
   const choose = (place) => {
     if (!cards[place]) return;
     cards[chosen].removeAttribute("aria-current");
@@ -28,8 +28,10 @@ export async function correctionsView() {
     cards[place].focus();
   };
   cards[chosen]?.setAttribute("aria-current", "true");
-  const decided = ["accepted", "rejected"].filter((status) => of(status).length).map((status) => element("details", {},
-    element("summary", {}, titled(status, of(status))), of(status).slice(0, SHOWN).map((each) => card(each))));
+  const other = { accepted: ["Reject", "rejected"], rejected: ["Accept", "accepted"] };
+  const decided = Object.entries(other).filter(([status]) => of(status).length).map(([status, [title, to]]) => (
+    element("details", {}, element("summary", {}, titled(status, of(status))),
+      of(status).slice(0, SHOWN).map((each) => card(each, button(title, decide(each, to)))))));
   return {
     title: "Corrections",
     focus: cards[chosen],
@@ -50,13 +52,13 @@ export async function correctionsView() {
 
 const titled = (status, corrections) => `${TITLES[status]} (${corrections.length})`;
 
-function card(correction, buttons = null) {
+function card(correction, buttons) {
   const { dataset, record, action, text, was, reader, at, comment, status, accepted_by: by } = correction;
   const who = `${reader}, ${new Date(at).toLocaleString()}${by ? `, ${status} by ${by}` : ""}`;
-  return element("section", { class: "card proposal", tabindex: buttons ? "-1" : null },
+  return element("section", { class: "card proposal", tabindex: "-1" },
     paragraph("facts", element("b", {}, action === "drop" ? "leave out" : "correct"), ` ${dataset}, record ${record} `,
       element("span", { class: "soft" }, who)),
     was ? turnRow("now", action === "drop" ? element("del", {}, was) : was) : null,
     action === "replace" ? turnRow("corrected", text, "wanted") : null,
-    comment ? turnRow("why", comment, "soft") : null, buttons);
+    comment ? turnRow("why", comment, "soft") : null, paragraph("tools", buttons));
 }

@@ -42,7 +42,10 @@ async function answer(request) {
     throw new Error("The server does not answer. Is `make review` still running?");
   }
   const body = await response.json().catch(() => ({}));
-  if (!response.ok) throw new Error(body.error ?? `The server answered with status ${response.status}.`);
+  if (!response.ok) {
+    const error = new Error(body.error ?? `The server answered with status ${response.status}.`);
+    throw Object.assign(error, { status: response.status });
+  }
   return body;
 }
 

@@ -13,6 +13,8 @@ const KINDS = {
 };
 const REPEATED = 0.1; // of the texts are judged twice, for the agreement of readers with themselves
 
+const JUDGED = 409; // the status of a vote on a text with one: the reply to that one was lost
+
 const judgeAddress = (study) => `#/judge/${encodeURIComponent(study)}`;
 const resultsAddress = (study) => `#/results/${encodeURIComponent(study)}`;
 
@@ -20,9 +22,13 @@ const resultsAddress = (study) => `#/results/${encodeURIComponent(study)}`;
 export function exportPart() {
   const files = element("ul", { class: "files", "aria-live": "polite" });
   const line = ({ path, rows }) => element("li", {}, element("code", {}, path), ` ${counted(rows, "row")}`);
-  const write = trying(async () => files.replaceChildren(...(await post("/api/export", {})).files.map(line)));
+  const write = trying(async () => {
+    const written = (await post("/api/export", {})).files;
+    files.replaceChildren(...(written.length ? written.map(line) : [element("li", {}, "Nothing to write yet.")]));
+  });
   return element("section", {}, element("h2", {}, "Files"),
-    paragraph("soft", "Votes are an input of scores, corrections one of datasets; preference pairs are as TRL reads them."),
+    paragraph("soft", "Votes are an input of scores, corrections one of datasets. Preference pairs are in the format of TRL's DPO ",
+      "trainer; their prompts are of the test split."),
     button("Write the files", write), files);
 }
 
@@ -85,10 +91,13 @@ function studyForm(sides) {
   };
   const ask = trying(async () => {
     if (!form.checkValidity()) return;
-    const { kind, right, threshold, expected, records, readers, overlap } = wanted();
-    const { judgements, wanted: text } = await get("/api/needed", { kind, right, threshold, expected });
-    const each = Math.ceil((records ?? judgements) * (overlap + (1 - overlap) / readers) * (1 + REPEATED));
+    const { kind, left, right, threshold, expected, records, readers, overlap } = wanted();
+    const asked = { kind, left, right, threshold, expected };
+    const { judgements, wanted: text, available } = await get("/api/needed", asked);
+    const judged = Math.min(records ?? judgements, available);
+    const each = Math.ceil(judged * (overlap + (1 - overlap) / readers) * (1 + REPEATED));
     need.replaceChildren(element("b", {}, `${counted(judgements, "judgement")} needed`), ` to show ${text}. `,
+      available < judgements ? `There are only ${counted(available, "record")} to judge. ` : "",
       `With these settings a reader judges about ${number(each)}; a tenth of the texts come twice.`);
   });
   const showKind = () => {
@@ -141,14 +150,14 @@ export async function judgeView([study]) {
       await post("/api/votes", { task: task.task, reader, ...body() });
     } catch (error) {
       sent = false;
-      throw error;
+      if (error.status !== JUDGED) throw error;
     }
     again();
   });
   const panel = { rating, pair, human_test: humanTest }[task.kind](vote);
   const names = task.texts.length > 1 ? ["A", "B"] : ["Text"];
   const texts = task.texts.map((text, place) => element("section", { class: "card" },
-    element("h2", {}, names[place]), element("div", { class: "text" }, text || "(empty)")));
+    element("h2", {}, names[place]), element("div", { class: "text", lang: task.language }, text || "(empty)")));
   const prompt = element("div", { class: "card" }, turnRows(task.messages));
   return {
     title,

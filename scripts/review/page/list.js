@@ -21,9 +21,10 @@ export async function collections() {
   return new Map((await known).collections.map((each) => [each.id, each]));
 }
 
-// Return whether readers may propose corrections of a collection's records.
-export async function isOpen({ kind, dataset }) {
-  return ["split", "answers"].includes(kind) && dataset !== null && !(await known).readonly;
+// Return whether readers may propose corrections of a record: answers to other prompts than the test split's have none.
+export async function isOpen({ kind, dataset }, { set }) {
+  const isOfSplit = kind === "split" || (kind === "answers" && set === "test");
+  return isOfSplit && dataset !== null && !(await known).readonly;
 }
 
 export async function collectionOf(id) {
@@ -112,7 +113,7 @@ function line(collection, row, filters) {
     row.score !== null && `${scoreTitle(collection, filters.get("sort"))} ${number(row.score)}`];
   const facing = facts.filter(Boolean).flatMap((fact) => [" · ", fact]).slice(1);
   return element("li", {}, element("a", { href: recordAddress(collection.id, row, filters) },
-    element("span", { class: "excerpt" }, row.text || "(empty)"), element("span", { class: "facts" }, facing)));
+    element("span", { class: "excerpt", lang: collection.language }, row.text || "(empty)"), element("span", { class: "facts" }, facing)));
 }
 
 const scoreTitle = (collection, name) => collection.scores.find((each) => each.name === name)?.title ?? "";

@@ -38,6 +38,9 @@ export async function recordView(parts, query) {
     record.reason ? paragraph("notice", element("b", {}, "Set aside: "), record.reason) : null,
     element("div", { class: "card" }, turnRows(record.messages, (...turn) => spansInstead(record, ...turn)), compared),
     scores(collection, record), correct.nodes);
+  if (collection.language) {
+    for (const text of article.querySelectorAll(".card .turn:not(.small) .text")) text.lang = collection.language;
+  }
   const variants = [record, ...(record.others ?? [])].map((each) => each.variant).sort();
   const nextVariant = () => {
     const to = variants[(variants.indexOf(record.variant) + 1) % variants.length];
@@ -132,7 +135,7 @@ function scores(collection, record) {
 // Return the buttons, keys and forms by which a reader proposes to leave a record out or to correct its text.
 async function corrections(collection, record) {
   const was = record.correction ? notice(record.correction) : null;
-  if (!(await isOpen(collection))) return { nodes: [was], keys: [] };
+  if (!(await isOpen(collection, record))) return { nodes: [was], keys: [] };
   const place = element("div");
   const open = (action, title) => () => {
     const text = action === "replace" && element("textarea", { name: "text", rows: 5, required: true });

@@ -39,7 +39,8 @@ async function show() {
   } catch (error) {
     if (mine !== turn) return;
     fail(error);
-    made = { title: "Not found", nodes: [element("h1", {}, "Not found")], keys: [], failed: true };
+    const title = error.status === 409 ? "Not yet" : "Not found"; // results are for readers who have judged all
+    made = { title, nodes: [element("h1", {}, title)], keys: [], failed: true };
   }
   const reading = made.reading === true;
   byId("main").className = reading ? name : "";
@@ -83,9 +84,10 @@ document.addEventListener("keydown", (event) => {
   const found = [...viewKeys, ...GLOBAL].find(({ keys }) => keys.includes(NAMES[key] ?? key));
   if (!found) return;
   event.preventDefault();
-  found.run();
+  if (!event.repeat || MOVING.includes(NAMES[key] ?? key)) found.run();
 });
 const NAMES = { ArrowLeft: "←", ArrowRight: "→" };
+const MOVING = ["j", "k", "←", "→"]; // a held key repeats these, and votes only once
 
 const reader = byId("reader");
 reader.value = stored("reader", "");

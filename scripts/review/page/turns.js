@@ -73,7 +73,7 @@ export function turnKeys(within) {
     for (const each of folded) each.open = open;
   };
   return [
-    ...(folded.length ? [{ keys: ["f"], text: "fold or unfold system turns", run: fold }] : []),
+    ...(folded.length ? [{ keys: ["s"], text: "fold or unfold system turns", run: fold }] : []),
     ...(picture ? [{ keys: ["z"], text: "enlarge the image", run: () => picture.click() }] : []),
   ];
 }
