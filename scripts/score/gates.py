@@ -102,6 +102,8 @@ def reason_line(gate: dict, found: Interval, outcome: str, needed: int | None, l
 
 def records_line(gate: dict, found: Interval, needed: int | None) -> str:
     """Return how many records would decide a gate, and how if the value stays on the wrong side."""
+    if found.by_readers:
+        return "readers differ, so more readers would decide it, not more records"
     if needed is None:
         return "how many test records would decide it can't be said"
     records = "judged test records" if METRICS[gate["metric"]].is_by_people else "test records"

@@ -5,6 +5,8 @@ import json
 import pytest
 
 from scripts.common.judged import judged_hash
+from scripts.score.gates import judge_gate
+from scripts.score.intervals import interval
 from scripts.score.read_scores import read_scores
 from scripts.score.votes import MEASURED
 from scripts.score.votes_shown import card_lines
@@ -118,6 +120,13 @@ def test_without_votes_a_gate_is_not_measured_and_the_run_held_with_the_remedy(t
     ends = "(1 on texts that have changed since); judge with `make review`"
     assert reasons["human_test_rate"] == f"no votes yet: nobody was asked who wrote these answers {ends}"
     assert read_scores(other / "scores/base.json")["reasons"]["win_rate"] == "it is the rival itself"
+
+
+def test_a_gate_that_differing_readers_leave_undecided_asks_for_readers():
+    differing = interval("votes", [[1, 1] * 3 + [0, 1] * 2, [1, 1] * 4 + [0, 1]] * 30, None, True)
+    judged = judge_gate("people", gate("human_test_rate", threshold=0.6) | {"variant": "q8_0"}, differing)
+    assert (judged["outcome"], judged["needed"]) == ("undecided", None)
+    assert judged["reason"].endswith("; readers differ, so more readers would decide it, not more records")
 
 
 def test_a_gate_on_votes_decides_and_says_beside_it_what_human_texts_get(tmp_path):
