@@ -138,7 +138,7 @@ def test_from_five_readers_on_an_interval_is_about_other_readers_too_and_never_n
     assert interval("votes", (table[:, :2]).tolist(), ["a"] * 20).limits() == (None, None)
 
 
-def test_a_difference_of_votes_is_one_of_the_records_that_both_sides_have_votes_on_by_any_readers():
+def test_a_difference_of_votes_is_one_of_the_records_that_both_sides_have_votes_on():
     ours, theirs = [[1, 1, 1, 1], [0, 0, 1, 1], [1, 1, 0, 0], None], [[0, 1], [1, 1], [0, 1], [1, 1]]
     found = difference("votes", ours, theirs, None, True)
     assert (found.value, found.n) == (pytest.approx(4 / 4 - 1 / 3), 3)
