@@ -66,6 +66,8 @@ def gate_conflicts(gate: Gate, runs: dict[str, Run], config: Any) -> Iterator[tu
             yield "metric", f"run '{name}' {fault}"
             continue
         faults = [time_fault(gate.metric, variant, run) for variant in compared]
+        if gate.metric == "win_rate":
+            faults.append(rival_fault(name, run, compared, config))
         if fault := next(filter(None, faults), None):
             yield "metric", f"run '{name}' {fault}"
         entry = known_metrics(run).get(gate.metric)
@@ -76,6 +78,18 @@ def gate_conflicts(gate: Gate, runs: dict[str, Run], config: Any) -> Iterator[tu
 def meant_variant(variant: str, run: Run) -> str:
     """Return the variant that a gate's `variant` or `baseline` means: for `shipped` what the run ships."""
     return shipped_variant(run) if variant == "shipped" else variant
+
+
+def rival_fault(name: str, run: Run, compared: list[str], config: Any) -> str | None:
+    """Return why a gate on `win_rate` could never be measured for a run of this name, or None."""
+    rival = f"{name}/{run.score.rival}".split("/")[-2:]
+    if rival[0] not in config.runs:
+        return None  # votes_conflicts reports it
+    if rival[1] not in answer_variants(config.runs[rival[0]]):
+        return f"has no 'win_rate': there are no answers of '{run.score.rival}', its score.rival"
+    if rival[0] == name and rival[1] in compared:
+        return f"has no 'win_rate' of '{rival[1]}', which is its score.rival itself"
+    return None
 
 
 def time_fault(metric: str, variant: str, run: Run) -> str | None:

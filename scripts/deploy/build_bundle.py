@@ -33,6 +33,7 @@ from scripts.deploy.provenance import FILE as PROVENANCE
 from scripts.deploy.provenance import provenance
 from scripts.deploy.served_strategy import asked_systems, context_of, lacking_system, served_strategy
 from scripts.deploy.serving_files import filled, write_serving
+from scripts.deploy.sums import SUMS
 from scripts.gguf.mmproj import image_limits
 from scripts.gguf.naming import ModelName
 from scripts.gguf.reader import read_gguf
@@ -40,7 +41,7 @@ from scripts.gguf.tensor_types import quant_line, types_of_quant
 from scripts.score.read_scores import read_scores
 
 PROJECT = Path(__file__).resolve().parent.parent.parent
-SUMS, MMPROJ, HEAD_CONFIG = "SHA256SUMS", "mmproj.gguf", "head_config.json"
+MMPROJ, HEAD_CONFIG = "mmproj.gguf", "head_config.json"
 SAMPLING = ("temperature", "top_p", "top_k", "min_p")
 
 

@@ -53,12 +53,16 @@ def located(path: Path | str, project: Path) -> Path | None:
     return next((root / path for root in (Path(), project) if (root / path).exists()), None)
 
 
-def files_read(sections: dict, project: Path) -> dict[str, dict]:
-    """Return name, size and hash of the files that a run read in addition to raw data, by their configuration keys."""
+def files_read(sections: dict, project: Path, sources: set[Path]) -> dict[str, dict]:
+    """Return name, size and hash of the files that a run read in addition to raw data, by their configuration keys.
+
+    Votes and corrections are among them only if they are among the `sources` (resolved) of its results: people may have
+    made the file since.
+    """
     with_code, found = sections["model"].get("trust_remote_code", False), {}
     for key, path in read_paths(sections).items():
         place = located(path, project)
-        if place is None and key in OPTIONAL:
+        if key in OPTIONAL and (place is None or place.resolve() not in sources):
             continue
         if place is None:
             raise UserError(f"{key} is missing", path)
@@ -116,16 +120,18 @@ def broken_links(results: Iterable[Path], sources: set[Path]) -> Iterable[tuple[
             waiting.append(read)
 
 
-def check_chain(results: list[Path], raw: list[Path]) -> None:
-    """Follow a bundle's files back to its raw files."""
+def check_chain(results: list[Path], raw: list[Path]) -> set[Path]:
+    """Follow a bundle's files back to its raw files; return all files that it was made from, resolved."""
     sources: set[Path] = set()
     for made, read, is_there in broken_links(results, sources):
         what = "has changed since" if is_there else "is missing"
         remedy = f"delete {made}: the next run makes it and everything that depends on it again"
         raise UserError(f"was made from {read}, which {what}", made, remedy=remedy)
-    if unused := {path.resolve(): path for path in raw}.keys() - {path.resolve() for path in sources}:
+    sources = {path.resolve() for path in sources}
+    if unused := {path.resolve() for path in raw} - sources:
         remedy = f"delete {results[0]}: the next run makes it and everything that depends on it again"
         raise UserError("nothing in this bundle was made from it", min(unused), remedy=remedy)
+    return sources
 
 
 def step_times(folder: Path, record: dict) -> list[dict]:
@@ -153,7 +159,7 @@ def provenance(arguments: argparse.Namespace, project: Path, scores: list[dict],
     from the present files.
     """
     settings, raw, base, training = arguments.settings, arguments.raw, arguments.base, arguments.training
-    check_chain([*made.values(), base, training], raw)
+    sources = check_chain([*made.values(), base, training], raw)
     sections, dataset, run = without_places(settings), settings["dataset"], settings["run"]
     model, facts, verdict = read_json(base), read_json(training), read_json(arguments.verdict)
     told = {
@@ -166,7 +172,7 @@ def provenance(arguments: argparse.Namespace, project: Path, scores: list[dict],
         "trained_as": training.resolve().parent.name,
         "config": {"files": list(arguments.configfile), "sha256": canonical_sha256(sections), "sections": sections},
         "data": {"name": settings["dataset_key"], **({"hub": dataset["hub"]} if dataset["hub"] else {"files": files})},
-        "files": files_read(settings, project),
+        "files": files_read(settings, project, sources),
         "code": code_state(project),
         "locks": {path.name: sha256_of(path) for path in sorted((project / "envs").glob("*.lock"))},
         "converter": converter_facts(project),

@@ -29,7 +29,8 @@ from scripts.common.files import (
     write_json,
     write_jsonl,
 )
-from scripts.deploy.verify_bundle import RECORD, RELEASE, SUMS, read_sums
+from scripts.deploy.provenance import FILE as RECORD
+from scripts.deploy.sums import RELEASE, SUMS, read_sums
 
 RELEASES, CURRENT, HISTORY = "releases", "current", "history.jsonl"
 NEXT = f".{HISTORY}.next"  # the history with a line for a move of `current` that is not finished

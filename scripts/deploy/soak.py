@@ -37,7 +37,7 @@ from scripts.common.files import read_jsonl, sha256_of, write_json
 from scripts.common.parent_watchdog import die_with_parent
 from scripts.common.terminal import warn
 from scripts.deploy.quality_monitor import ABTestMonitor
-from scripts.deploy.verify_bundle import SUMS
+from scripts.deploy.sums import SUMS
 
 MINUTE = re.compile(r"(\d{1,3})['’]?(?:\s*\+\s*(\d{1,2})['’]?)?")
 LEFTOVER = re.compile(r"<\|[\w ]{1,40}\|>|\[/?(INST|SYSTEM_PROMPT|AVAILABLE_TOOLS)\]|</?s>|<unk>|<(start|end)_of_turn>")

@@ -10,7 +10,6 @@ lock files in the workflow's folder, base model and results around the bundle. T
 import argparse
 import json
 import os
-import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -23,13 +22,11 @@ from scripts.common.files import canonical_sha256, sha256_of
 from scripts.common.plain_text import visible
 from scripts.deploy import provenance
 from scripts.deploy.read_files import hash_of_hashes, read_facts, read_paths
+from scripts.deploy.sums import RELEASE, SHOWN, SUMS, inside, read_sums
 from scripts.gguf.reader import read_gguf
 
 PROJECT = Path(__file__).resolve().parents[2]
-SUMS, RECORD, CRATE = "SHA256SUMS", provenance.FILE, "ro-crate-metadata.json"
-RELEASE = "release.json"  # which release.py adds to a copy of the bundle
-SUM_LINE = re.compile(r"([0-9a-f]{64})  ([^\\\x00-\x1f\x7f]+)")
-SHOWN = 100  # characters of a value or a name
+RECORD, CRATE = provenance.FILE, "ro-crate-metadata.json"
 NOT_HERE = object()
 # Paths in the results of the files that a bundle is made from, by their names in the record.
 PLACES = {
@@ -67,14 +64,6 @@ class Findings:
             self.compare(f"{title}: {key}", recorded.get(key), found.get(key))
 
 
-def inside(folder: Path, name: str) -> Path:
-    """Return a path in a folder; raises UserError for a name outside of it."""
-    path = Path(name)
-    if path.is_absolute() or ".." in path.parts:
-        raise UserError(f"'{visible(name[:SHOWN])}' is outside of the bundle and of its results")
-    return folder / path
-
-
 def hash_at(path: Path | None, hashed: Callable[[Path], Any] = sha256_of) -> Any:
     """Return the hash of a file or folder; NOT_HERE if missing."""
     return hashed(path) if path and (path.is_file() or path.is_dir()) else NOT_HERE
@@ -86,20 +75,6 @@ def read_foreign_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise UserError(f"is not valid JSON: {error}", path) from None
-
-
-def read_sums(path: Path) -> dict[str, str]:
-    """Return the hashes of a SHA256SUMS file by name; raises UserError for an invalid line or a repeated name."""
-    if not path.is_file():
-        raise UserError("is missing", path, remedy="name the folder of a complete bundle")
-    sums: dict[str, str] = {}
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
-        found = SUM_LINE.fullmatch(line)
-        if not found or found[2] in sums or str(Path(found[2])) != found[2]:
-            raise UserError("is not '<SHA-256>  <name>' with a unique name", path, number)
-        inside(path.parent, found[2])
-        sums[found[2]] = found[1]
-    return sums
 
 
 def verify_files(folder: Path, findings: Findings) -> bool:

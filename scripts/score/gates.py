@@ -18,12 +18,32 @@ def paired_rows(scores: dict, baseline: dict, metric: str) -> tuple[list, list, 
     if ours is None or theirs is None:
         return [], [], None
     groups = scores["groups"]
-    if scores["ids"] == baseline["ids"]:
-        return ours, theirs, groups
-    positions = {identity: index for index, identity in reversed(list(enumerate(baseline["ids"])))}
-    shared = [(index, positions[identity]) for index, identity in enumerate(scores["ids"]) if identity in positions]
-    own = groups and [groups[index] for index, _ in shared]
-    return [ours[index] for index, _ in shared], [theirs[index] for _, index in shared], own
+    if scores["ids"] != baseline["ids"]:
+        positions = {identity: index for index, identity in reversed(list(enumerate(baseline["ids"])))}
+        shared = [(index, positions[identity]) for index, identity in enumerate(scores["ids"]) if identity in positions]
+        groups = groups and [groups[index] for index, _ in shared]
+        ours, theirs = [ours[index] for index, _ in shared], [theirs[index] for _, index in shared]
+    if METRICS[metric].is_by_people:
+        readers = [side["people"]["metrics"][metric]["readers"] for side in (scores, baseline)]
+        ours, theirs = same_readers(ours, theirs, *readers)
+    return ours, theirs, groups
+
+
+def same_readers(ours: list, theirs: list, our_readers: list[str], their_readers: list[str]) -> tuple[list, list]:
+    """Return both sides' rows of the statistic `votes` with the votes of readers who judged both sides of a record.
+
+    Votes of different readers would compare the readers.
+    """
+    readers = [reader for reader in our_readers if reader in their_readers]
+    columns = [(2 * our_readers.index(reader), 2 * their_readers.index(reader)) for reader in readers]
+    left, right = [], []
+    for first, second in zip(ours, theirs, strict=True):
+        cells = [(first[a : a + 2], second[b : b + 2]) for a, b in columns] if first and second else []
+        cells = [cell if cell[0][1] and cell[1][1] else ([0, 0], [0, 0]) for cell in cells]
+        is_judged = any(cell[1] for cell, _ in cells)
+        left.append([number for cell, _ in cells for number in cell] if is_judged else None)
+        right.append([number for _, cell in cells for number in cell] if is_judged else None)
+    return left, right
 
 
 def metric_interval(scores: dict, metric: str, resamples: int, seed: int) -> Interval | None:
@@ -53,6 +73,8 @@ def gate_interval(gate: dict, scores: dict[str, dict], resamples: int, seed: int
         return f"it compares {variant} with itself"
     if baseline is None:
         return metric_interval(scores[variant], metric, resamples, seed) or "the value is not defined"
+    if METRICS[metric].is_by_people and not any(paired_rows(scores[variant], scores[baseline], metric)[0]):
+        return f"no reader judged both {variant} and {baseline} on a record"
     found = metric_difference(scores[variant], scores[baseline], metric, resamples, seed, gate["relative"])
     return found or "the difference is not defined (no common records, a baseline of 0, or a percentile)"
 
@@ -102,6 +124,8 @@ def reason_line(gate: dict, found: Interval, outcome: str, needed: int | None, l
 
 def records_line(gate: dict, found: Interval, needed: int | None) -> str:
     """Return how many records would decide a gate, and how if the value stays on the wrong side."""
+    if found.by_readers:
+        return "readers differ, so more readers would decide it, not more records"
     if needed is None:
         return "how many test records would decide it can't be said"
     records = "judged test records" if METRICS[gate["metric"]].is_by_people else "test records"

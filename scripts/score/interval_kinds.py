@@ -33,7 +33,8 @@ class Interval:
     """A value with limits at any confidence level; a limit is None if the records set none.
 
     `n` is the number of records, `groups` that of their groups (None without groups), `least` and `most` the possible
-    values.
+    values. `by_readers` says that readers differ so much that the interval is about other readers: more records alone
+    don't narrow it.
     """
 
     value: float
@@ -41,6 +42,7 @@ class Interval:
     groups: int | None = field(default=None, kw_only=True)
     least: float = field(default=-math.inf, kw_only=True)
     most: float = field(default=math.inf, kw_only=True)
+    by_readers: bool = field(default=False, kw_only=True)
 
     def own_limits(self, level: float) -> Limits:
         """Return the limits at a confidence level, which may exceed the possible values."""
@@ -160,7 +162,7 @@ class Standard(Interval):
 
     def needed(self, threshold: float, level: float = LEVEL) -> int | None:
         distance = self.distance(threshold)
-        if not distance:
+        if not distance or self.by_readers:
             return None
         # The limit that faces the threshold: the lower one if the value lies above it.
         pivot = abs(self.pivot(level, is_upper=self.value > threshold))
@@ -223,10 +225,12 @@ class Proportion(Interval):
 
 @dataclass(frozen=True)
 class Votes(Proportion):
-    """Limits of a rate of people's votes. `trials` are the votes on the `n` records.
+    """Limits of a rate of people's votes. `trials` are the votes on the `n` records, `clusters` the records or groups.
 
     No count is more certain than one vote on each record, all of them alike, would be: votes on one text agree.
     """
+
+    clusters: int = 0
 
     def own_limits(self, level: float) -> Limits:
         (low, high), alike = super().own_limits(level), self.alike(level)
@@ -236,9 +240,11 @@ class Votes(Proportion):
 
     def alike(self, level: float) -> float:
         """Return the effective number of single votes on each record, if all of them were alike."""
-        return Proportion(self.value, self.n, trials=self.n, effective=self.n, units=self.units).size(level)
+        return Proportion(self.value, self.n, trials=self.n, effective=self.n, units=self.clusters).size(level)
 
     def needed(self, threshold: float, level: float = LEVEL) -> int | None:
+        if self.by_readers:
+            return None
         found, share = super().needed(threshold, level), threshold if self.value > threshold else 1 - threshold
         least = found and math.log((1 - level) / 2) / math.log(share) * self.n / self.alike(level)
         return found and capped(max(found, least))

@@ -10,7 +10,7 @@ interval that counts them singly is too narrow. What is used:
 - People's votes: the variance clustered by record, and from 5 readers on by reader as well (Cameron, Gelbach and Miller
   2011, Journal of Business & Economic Statistics 29(2)): that by records plus that by readers less that by their
   pairs, and never less than that by records. The degrees of freedom are one less than the records, or than the readers
-  if they count and are fewer (Cameron and Miller 2015, Journal of Human Resources 50(2)).
+  if their variance counts and they are fewer (Cameron and Miller 2015, Journal of Human Resources 50(2)).
 - Percentiles: order statistics (Conover 1999, section 3.2).
 - Means and ratios of records, and the logarithms of perplexity and of length variation: the studentized bootstrap
   (Efron and Tibshirani 1993, section 12.5), which follows skewed values.
@@ -253,17 +253,19 @@ def of_votes(table: np.ndarray, members: np.ndarray | None, value: float, facts:
     count = len(units)
     if count < 2:
         return Interval(value, **facts)
-    variance = variance_of_ratio(units)
+    variance, degrees = variance_of_ratio(units), count
     if len(readers) >= FEW_READERS:
         pairs = cells.reshape(-1, 2)
         both = variance + variance_of_ratio(readers) - variance_of_ratio(pairs[pairs[:, 1] > 0])
-        variance, count = max(variance, both), min(count, len(readers))
+        if both > variance:
+            facts = {**facts, "by_readers": True}
+            variance, degrees = both, min(count, len(readers))
     if "most" not in facts:
         error = math.sqrt(variance)
-        return Standard(value, **facts, error=error, units=count) if error > 1e-9 else Interval(value, **facts)
+        return Standard(value, **facts, error=error, units=degrees) if error > 1e-9 else Interval(value, **facts)
     trials = float(table[:, 1::2].sum())
     effective = trials if variance <= 0 else min(trials, value * (1 - value) / variance + 1)
-    return Votes(value, **facts, trials=trials, effective=effective, units=count)
+    return Votes(value, **facts, trials=trials, effective=effective, units=degrees, clusters=count)
 
 
 def variance_of_ratio(parts: np.ndarray) -> float:

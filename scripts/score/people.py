@@ -3,7 +3,7 @@
 from scripts.score.intervals import interval
 from scripts.score.metrics import METRICS, metric
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
-from scripts.score.votes import IGNORED, MEASURED, REMEDY, vote_rows
+from scripts.score.votes import IGNORED, MEASURED, REMEDY, readers_of, vote_rows
 
 
 def of_votes(data: ScoringInput, key: str, what: str) -> MetricResult:
@@ -12,9 +12,14 @@ def of_votes(data: ScoringInput, key: str, what: str) -> MetricResult:
     if votes.missing:
         raise NotApplicableError(votes.missing)
     if not votes.own.get(key):
-        stale = f" ({votes.ignored['stale']} {IGNORED['stale']})" if votes.ignored["stale"] else ""
-        raise NotApplicableError(f"no votes yet: {what}{stale}; {REMEDY}")
+        ignored = ignored_text(votes.ignored.get(key, {}))
+        raise NotApplicableError(f"no votes yet: {what}{ignored and f' ({ignored})'}; {REMEDY}")
     return MetricResult(vote_rows(votes.own[key], len(data.answers)))
+
+
+def ignored_text(counts: dict[str, int]) -> str:
+    """Return how many votes don't count and why, in words."""
+    return ", ".join(f"{count} {IGNORED[reason]}" for reason, count in counts.items())
 
 
 @metric("Passed by readers", direction="higher", statistic="votes", unit="%", quality=True, setting="votes")
@@ -34,6 +39,8 @@ def win_rate(data: ScoringInput) -> MetricResult:
     """Blind comparisons with `score.rival` that the answer won, and half of the ties / all of them."""
     if data.votes.name == data.votes.rival:
         raise NotApplicableError("it is the rival itself")
+    if not data.votes.missing and not data.votes.has_rival:
+        raise NotApplicableError(f"its rival {data.votes.rival} is not scored: name another one, `score.rival`")
     return of_votes(data, "win_rate", f"nobody compared these answers with those of {data.votes.rival}")
 
 
@@ -46,11 +53,16 @@ def human_test_rate(data: ScoringInput) -> MetricResult:
 def votes_facts(data: ScoringInput, file: str, with_models: bool) -> dict | None:
     """Return what the pages say of a variant's votes, ready for JSON; None without any.
 
-    `metrics` has for each metric the numbers of votes and readers, and as `expected` the value that the expected
-    answers, which people wrote, get, with its interval (None without votes on them).
+    `metrics` has for each metric the number of votes, the readers in the order of the statistic's columns, and as
+    `expected` the value that the expected answers, which people wrote, get, with its interval (None without votes on
+    them). `ignored` has for each metric how many votes don't count, by the keys of IGNORED, and `ignored_expected` the
+    same of votes on the expected answers.
     """
     votes = data.votes
-    if votes is None or votes.missing or not (votes.own or votes.expected or any(votes.ignored.values())):
+    if votes is None or votes.missing:
+        return None
+    ignored = {"ignored": votes.ignored, "ignored_expected": votes.ignored_expected}
+    if not (votes.own or votes.expected or any(ignored.values())):
         return None
     found = {}
     for key in (key for key in MEASURED.values() if key in votes.own):
@@ -58,6 +70,5 @@ def votes_facts(data: ScoringInput, file: str, with_models: bool) -> dict | None
         if key in votes.expected:
             rows = vote_rows(votes.expected[key], len(data.answers))
             human = interval(entry.statistic, rows, data.groups, entry.is_share).row()
-        readers = {reader for _, reader, _ in ballots}
-        found[key] = {"votes": len(ballots), "readers": len(readers), "expected": human}
-    return {"file": file, "rival": votes.rival, "models": with_models, "ignored": votes.ignored, "metrics": found}
+        found[key] = {"votes": len(ballots), "readers": readers_of(ballots), "expected": human}
+    return {"file": file, "rival": votes.rival, "models": with_models, **ignored, "metrics": found}

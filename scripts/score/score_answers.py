@@ -44,11 +44,13 @@ def votes_of(arguments, prompt_set: str, answers: list[dict]) -> Votes | None:
     if settings["votes"] is None:
         return None
     rival = settings["rival"] if "/" in settings["rival"] else f"{arguments.run}/{settings['rival']}"
-    missing = f"no votes yet: {settings['votes']} does not exist; {REMEDY}"
-    if prompt_set != "test" or not arguments.votes:
-        missing = missing if prompt_set == "test" else "people judge the answers to the test split"
+    # `score_validation` names the validation split as the set `test`.
+    if prompt_set != "test" or (arguments.test and arguments.test.name == "validation.jsonl"):
+        return Votes(f"{arguments.run}/{arguments.variant}", rival, "people judge the answers to the test split")
+    if not arguments.votes:
+        missing = f"no votes yet: {settings['votes']} does not exist; {REMEDY}"
         return Votes(f"{arguments.run}/{arguments.variant}", rival, missing)
-    rivals = read_answers(arguments.rival)["test"] if arguments.rival else []
+    rivals = read_answers(arguments.rival)["test"] if arguments.rival else None
     names = (arguments.run, arguments.variant, rival)
     return count_votes(read_votes(arguments.votes), answers, *names, rivals, settings["model_votes"])
 

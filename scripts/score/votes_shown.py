@@ -1,11 +1,11 @@
 """What gates, report and model card say of people's votes: how many there are, and the rate that human texts get."""
 
 from scripts.score.board import display
+from scripts.score.intervals import FEW_READERS
 from scripts.score.metrics import METRICS
+from scripts.score.people import ignored_text
 from scripts.score.shown import counted, in_a_sentence, interval_text, shown
-from scripts.score.votes import IGNORED, MEASURED
-
-FEW_READERS = 5  # as in scripts/score/intervals.py
+from scripts.score.votes import MEASURED
 
 
 def human_rate(metric: str, facts: dict) -> str:
@@ -18,7 +18,7 @@ def human_rate(metric: str, facts: dict) -> str:
 def size_line(metric: str, facts: dict) -> str:
     """Return the numbers of votes and readers, and what human texts get."""
     human = "" if metric == "win_rate" else f"; human texts: {human_rate(metric, facts)}"
-    return f"{counted(facts['votes'], 'vote')} of {counted(facts['readers'], 'reader')}{human}"
+    return f"{counted(facts['votes'], 'vote')} of {counted(len(facts['readers']), 'reader')}{human}"
 
 
 def with_interval(metric: str, found: dict) -> str:
@@ -40,6 +40,7 @@ def votes_section(scores: dict[str, dict]) -> dict | None:
         {
             **display(metric, scores[variant]["metrics"][metric]),
             **people["metrics"][metric],
+            "readers": len(people["metrics"][metric]["readers"]),
             "metric": METRICS[metric],
             "variant": variant,
             "human": human_rate(metric, people["metrics"][metric]),
@@ -51,17 +52,19 @@ def votes_section(scores: dict[str, dict]) -> dict | None:
     if not told:
         return None
     first = next(iter(told.values()))
-    ignored = {
-        variant: ", ".join(f"{count} {IGNORED[key]}" for key, count in people["ignored"].items() if count)
-        for variant, people in told.items()
-    }
+    ignored = {variant: people["ignored"] for variant, people in told.items()}
+    ignored["expected texts"] = first["ignored_expected"]
     return {
         "rows": rows,
         "file": first["file"],
         "rival": first["rival"],
         "models": first["models"],
         "few": FEW_READERS if any(row["readers"] < FEW_READERS for row in rows) else None,
-        "ignored": [f"{variant}: {why}" for variant, why in ignored.items() if why],
+        "ignored": [
+            f"{side}, {in_a_sentence(METRICS[metric].title)}: {ignored_text(reasons)}"
+            for side, counts in ignored.items()
+            for metric, reasons in counts.items()
+        ],
     }
 
 

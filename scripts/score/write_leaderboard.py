@@ -64,7 +64,7 @@ def in_production(file: str) -> dict:
     """Return what the monitor of production says: the lines of its report, and its decision. Raises UserError."""
     try:
         monitor = ABTestMonitor(file, read_only=True)
-        return {"file": Path(file).name, "lines": table(monitor.get_comparison_report()), **monitor.decision()}
+        return {"file": file, "lines": table(monitor.get_comparison_report()), **monitor.decision()}
     except (ValueError, sqlite3.Error) as error:
         raise UserError(
             str(error), Path(file), remedy="name a file that the bundle's quality_monitor.py writes"

@@ -303,7 +303,7 @@ def test_the_page_and_the_score_stage_have_the_same_numbers(page, folder):
     assert {name: shown[name] for name in ("value", "low", "high", "n")} == {
         k: scored[k] for k in scored if k != "groups"
     }
-    assert votes.ignored == {"stale": 0, "repeats": 15, "models": 0}
+    assert votes.ignored == {"win_rate": {"repeats": 15}}
 
 
 def test_alpha_is_that_of_krippendorffs_example():

@@ -37,6 +37,14 @@ def test_generated_pages_are_those_that_the_classes_and_the_measurements_give():
     assert stale == [], "run `make docs`"
 
 
+def test_each_decision_is_a_paragraph_of_its_own():
+    lines = (ROOT / "docs/explanation/decisions.md").read_text(encoding="utf-8").splitlines()
+    titles = [place for place, line in enumerate(lines) if line.startswith("**")]
+    assert len(titles) > 100
+    assert [lines[place] for place in titles if lines[place - 1]] == []
+    assert [lines[place] for place in titles if not lines[place].endswith(".**")] == []
+
+
 def paths_without_description(section=Config, start=""):
     """Yield the dotted path of each key that has no description."""
     for key, field in section.model_fields.items():

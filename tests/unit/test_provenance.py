@@ -21,12 +21,13 @@ def test_the_sections_of_a_run_name_its_files_gates_and_the_run_that_redacts(tmp
         "model.chat_template": "mine.jinja", "dataset.corrections": "corrections.jsonl",
     }  # fmt: skip
     assert read_paths(cleaned) == {}
-    # People's votes are named if there are some.
+    # People's votes are named if the scores were made with them.
     cleaned["run"]["score"]["votes"] = "votes.jsonl"
     monkeypatch.chdir(tmp_path)
-    assert files_read(cleaned, tmp_path) == {}
+    assert files_read(cleaned, tmp_path, set()) == {}
     (tmp_path / "votes.jsonl").write_text("{}\n")
-    assert files_read(cleaned, tmp_path) == {
+    assert files_read(cleaned, tmp_path, set()) == {}, "made after the scores, which know nothing of it"
+    assert files_read(cleaned, tmp_path, {(tmp_path / "votes.jsonl").resolve()}) == {
         "run.score.votes": {"name": "votes.jsonl", "bytes": 3, "sha256": sha256_of(tmp_path / "votes.jsonl")}
     }
     assert (list(seen["gates"]), list(cleaned["gates"])) == (["all"], ["all", "one"])
@@ -34,13 +35,15 @@ def test_the_sections_of_a_run_name_its_files_gates_and_the_run_that_redacts(tmp
     assert "redaction" not in seen
 
 
-def test_a_file_of_corrections_is_recorded_once_it_exists(tmp_path, monkeypatch):
+def test_a_file_of_corrections_is_recorded_once_the_dataset_is_made_with_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     sections = {"run": {}, "model": {}, "dataset": {"corrections": "review/corrections.jsonl"}}
-    assert files_read(sections, tmp_path / "workflow") == {}
+    assert files_read(sections, tmp_path / "workflow", set()) == {}
     (tmp_path / "review").mkdir()
     (tmp_path / "review/corrections.jsonl").write_text("{}\n")
-    assert files_read(sections, tmp_path / "workflow")["dataset.corrections"] == {
+    assert files_read(sections, tmp_path / "workflow", set()) == {}
+    sources = {(tmp_path / "review/corrections.jsonl").resolve()}
+    assert files_read(sections, tmp_path / "workflow", sources)["dataset.corrections"] == {
         "name": "review/corrections.jsonl", "bytes": 3, "sha256": sha256_of("review/corrections.jsonl"),
     }  # fmt: skip
 

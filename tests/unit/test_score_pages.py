@@ -70,7 +70,7 @@ def test_the_leaderboard_shows_what_the_monitor_of_production_says(tmp_path, cap
         monitor.log_metric(model=EVIL, text=f"Un but {number}.", error="down")
     write_board(tmp_path, {}, monitors=[f"{tmp_path}/monitor.sqlite"])
     page = Page((tmp_path / "leaderboard.html").read_text(encoding="utf-8"))
-    said = f"In production monitor.sqlite: rollback. {EVIL}: 5 calls in a row failed (5 calls)"
+    said = f"In production {tmp_path}/monitor.sqlite: rollback. {EVIL}: 5 calls in a row failed (5 calls)"
     assert said in " ".join(page.text.split())
     with pytest.raises(AssertionError):
         write_board(tmp_path, {}, monitors=[f"{tmp_path}/leaderboard.html"])

@@ -5,10 +5,12 @@ import json
 import pytest
 
 from scripts.common.judged import judged_hash
+from scripts.score.gates import gate_interval, judge_gate, paired_rows
+from scripts.score.intervals import interval
 from scripts.score.read_scores import read_scores
-from scripts.score.votes import MEASURED
+from scripts.score.votes import MEASURED, REMEDY, count_votes, vote_rows
 from scripts.score.votes_shown import card_lines
-from tests.support.score_fixtures import answer_rows, first_half, gate, judge_run, scored, vote, write_rows
+from tests.support.score_fixtures import answer_rows, first_half, gate, judge_run, record_rows, scored, vote, write_rows
 from tests.support.score_pages import write_report
 
 ROWS = answer_rows("fr", first_half)
@@ -38,7 +40,7 @@ def test_the_metrics_are_those_counted_by_hand(tmp_path):
          "against_hash": pair(3, "bo", 0)["hash"]},
         *[vote("human_test", ROWS[place], "bo", said_person=place < 3, by_person=False) for place in range(4)],
         vote("human_test", ROWS[5], "bo", ROWS[5]["expected"], said_person=True, by_person=True, variant="expected"),
-        # Of another run, of another variant, and with another rival: none of these concerns the answers.
+        # Of another run, of another variant, and with another rival: none of these counts.
         {**vote("rating", ROWS[0], "bo", passed=False), "run": "other"},
         {**vote("rating", ROWS[0], "bo", passed=False), "variant": "bf16"},
         pair(0, "anna", 0, against="r/bf16"),
@@ -54,8 +56,8 @@ def test_the_metrics_are_those_counted_by_hand(tmp_path):
     assert found["statistics"]["human_pass_rate"][:2] == [[0, 1, 1, 1], [0, 1, 0, 0]]
     assert found["statistics"]["win_rate"][4:] == [None] * 4
     told = found["people"]
-    assert told["ignored"] == {"stale": 0, "repeats": 0, "models": 0}
-    assert told["metrics"]["human_pass_rate"] == {"votes": 9, "readers": 2, "expected": None}
+    assert (told["ignored"], told["ignored_expected"]) == ({"win_rate": {"others": 1}}, {})
+    assert told["metrics"]["human_pass_rate"] == {"votes": 9, "readers": ["anna", "bo"], "expected": None}
     assert told["metrics"]["human_test_rate"]["expected"]["value"] == 1
 
 
@@ -66,16 +68,20 @@ def test_the_metrics_are_those_counted_by_hand(tmp_path):
         (vote("rating", ROWS[1], "model:judge", passed=False, is_model=True), "models"),
         (vote("rating", ROWS[1], "bo", "another answer", passed=False), "stale"),
         (vote("rating", {**ROWS[1], "messages": []}, "bo", passed=False), "stale"),
-        (vote("rating", {**ROWS[1], "id": "f" * 16}, "bo", passed=False), "stale"),
         (pair(1, "bo", 0, against_hash="0" * 32), "stale"),
+        (pair(1, "bo", 0, against="r/bf16"), "others"),
         (vote("rating", ROWS[1], "bo", "another text", passed=True, variant="expected"), "stale"),
     ],
 )
-def test_a_vote_that_does_not_count_is_told(tmp_path, ignored, why):
+def test_a_vote_that_does_not_count_is_told_of_its_metric_and_side(tmp_path, ignored, why):
     found = people(tmp_path, [vote("rating", ROWS[0], "anna", passed=True), ignored])
     assert found["metrics"]["human_pass_rate"]["value"] == 1
     assert found["metrics"]["win_rate"] is None
-    assert found["people"]["ignored"] == {"stale": 0, "repeats": 0, "models": 0} | {why: 1}
+    counts = {"win_rate" if ignored["kind"] == "pair" else "human_pass_rate": {why: 1}}
+    side = "ignored_expected" if ignored["variant"] == "expected" else "ignored"
+    assert {key: found["people"][key] for key in ("ignored", "ignored_expected") if found["people"][key]} == {
+        side: counts
+    }
     with_models = people(tmp_path / "models", [vote("rating", ROWS[0], "anna", passed=True), ignored], model_votes=True)
     assert with_models["metrics"]["human_pass_rate"]["value"] == (0.5 if why == "models" else 1)
 
@@ -85,6 +91,8 @@ def test_a_vote_that_does_not_count_is_told(tmp_path, ignored, why):
     [
         ({"kind": "rank"}, "'kind' is 'rank', not one of rating, pair, human_test"),
         ({"stars": 6}, "'stars' is 6, not one of 1, 2, 3, 4, 5, None"),
+        ({"stars": True}, "'stars' is True, not one of 1, 2, 3, 4, 5, None"),
+        ({"passed": 1}, "'passed' is 1, not one of True, False, None"),
         ({"reader": None}, "'reader' is missing or not a text"),
         ({"is_model": "no"}, "'is_model' is 'no', not one of True, False"),
     ],
@@ -115,9 +123,58 @@ def test_without_votes_a_gate_is_not_measured_and_the_run_held_with_the_remedy(t
     write_rows(tmp_path / "none.jsonl", [vote("rating", ROWS[0], "anna", "gone", passed=True)])
     other = judge_run(tmp_path / "other", "r", "fr", variants, gates, votes=str(tmp_path / "none.jsonl"))
     reasons = read_scores(other / "scores/q8_0.json")["reasons"]
-    ends = "(1 on texts that have changed since); judge with `make review`"
-    assert reasons["human_test_rate"] == f"no votes yet: nobody was asked who wrote these answers {ends}"
+    assert reasons["human_test_rate"] == f"no votes yet: nobody was asked who wrote these answers; {REMEDY}"
+    told = "no votes yet: nobody rated these answers as passed or failed (1 on texts that have changed since)"
+    assert reasons["human_pass_rate"] == f"{told}; {REMEDY}"
     assert read_scores(other / "scores/base.json")["reasons"]["win_rate"] == "it is the rival itself"
+
+
+def test_a_vote_holds_for_its_text_whatever_became_of_the_records_id(tmp_path):
+    twins = [{**ROWS[0], "id": "1" * 16}, {**ROWS[0], "id": "2" * 16}]
+    renamed = {**ROWS[1], "id": "f" * 16}
+    votes = [vote("rating", row, "bo", passed=True) for row in (renamed, twins[1])]
+    own, rival = [*twins, *ROWS[1:]], [{**row, "id": "0" * 16} for row in BASE]
+    counted = count_votes([*votes, pair(1, "bo", 1)], own, "r", "q8_0", "r/base", rival, with_models=False)
+    assert counted.own == {"human_pass_rate": [(2, "bo", 1), (1, "bo", 1)], "win_rate": [(2, "bo", 1)]}
+
+
+def test_of_a_rival_without_answers_the_win_rate_says_so(tmp_path):
+    votes = write_rows(tmp_path / "votes.jsonl", [pair(0, "anna", 1), vote("rating", ROWS[0], "anna", stars=3)])
+    more = ["--run", "r", "--variant", "q8_0", "--votes", votes]
+    found = scored(tmp_path, ROWS, score={"votes": "votes.jsonl"}, more=more)
+    assert found["reasons"]["win_rate"] == "its rival r/base is not scored: name another one, `score.rival`"
+    assert found["people"]["ignored"] == {"win_rate": {"unscored": 1}}
+    # Nobody judges the validation split, and the file is there.
+    rows = write_rows(tmp_path / "validation.jsonl", record_rows(ROWS))
+    found = scored(tmp_path, ROWS, score={"votes": str(votes)}, more=["--test", rows])
+    assert found["reasons"]["human_stars"] == "people judge the answers to the test split"
+
+
+def test_a_difference_of_votes_is_one_of_readers_who_judged_both(tmp_path):
+    def side(votes: dict[str, list[tuple[int, int]]]) -> dict:
+        """Return scores with each reader's votes, (place, vote)."""
+        ballots = [(place, reader, vote) for reader, given in votes.items() for place, vote in given]
+        facts = {"metrics": {"human_pass_rate": {"readers": sorted(votes)}}}
+        statistics = {"human_pass_rate": vote_rows(ballots, 4)}
+        value = {"metrics": {"human_pass_rate": {}}, "reasons": {}, "ids": [*"abcd"], "groups": None}
+        return {**value, "statistics": statistics, "people": facts}
+
+    strict = side({"anna": [(0, 1), (1, 0), (2, 1)], "cy": [(0, 0), (1, 0)]})
+    lenient = side({"anna": [(0, 0), (2, 1), (3, 1)], "bo": [(0, 1), (1, 1)], "cy": [(3, 1)]})
+    assert paired_rows(strict, lenient, "human_pass_rate")[:2] == (
+        [[1, 1, 0, 0], None, [1, 1, 0, 0], None],
+        [[0, 1, 0, 0], None, [1, 1, 0, 0], None],
+    )
+    scores = {"q8_0": strict, "base": side({"bo": [(0, 1), (1, 1)]})}
+    asked = gate("human_pass_rate", threshold=0.0, variant="q8_0", baseline="base")
+    assert gate_interval(asked, scores, 1000, 0) == "no reader judged both q8_0 and base on a record"
+
+
+def test_a_gate_that_differing_readers_leave_undecided_asks_for_readers():
+    differing = interval("votes", [[1, 1] * 3 + [0, 1] * 2, [1, 1] * 4 + [0, 1]] * 30, None, True)
+    judged = judge_gate("people", gate("human_test_rate", threshold=0.6) | {"variant": "q8_0"}, differing)
+    assert (judged["outcome"], judged["needed"]) == ("undecided", None)
+    assert judged["reason"].endswith("; readers differ, so more readers would decide it, not more records")
 
 
 def test_a_gate_on_votes_decides_and_says_beside_it_what_human_texts_get(tmp_path):
@@ -126,6 +183,10 @@ def test_a_gate_on_votes_decides_and_says_beside_it_what_human_texts_get(tmp_pat
     human = {"variant": "expected", "by_person": True}
     votes += [vote("human_test", r, "bo", r["expected"], said_person=i > 0, **human) for i, r in enumerate(ROWS)]
     votes += [vote("human_test", ROWS[0], "bo", "gone", said_person=False, by_person=False), pair(0, "bo", 1)]
+    votes += [
+        pair(1, "bo", 1, against="r/bf16"),
+        vote("rating", ROWS[0], "bo", "gone", passed=True, variant="expected"),
+    ]
     write_rows(file, votes)
     variants, gates = {"base": BASE, "q8_0": ROWS}, {"people": gate("human_test_rate", threshold=0.6)}
     folder = judge_run(tmp_path, "r", "fr", variants, gates, votes=str(file))
@@ -135,7 +196,13 @@ def test_a_gate_on_votes_decides_and_says_beside_it_what_human_texts_get(tmp_pat
     said = "16 votes of 2 readers; human texts: 87.5 % (47.3 to 99.7, n = 8)"
     assert judged["reason"].endswith(f"above 60.0 %; {said}")
     page = write_report(tmp_path, "r", list(variants)).text
-    for text in ("87.5 % (47.3 to 99.7, n = 8)", "Not counted: q8_0: 1 on texts that have changed since", str(file)):
+    for text in (
+        "87.5 % (47.3 to 99.7, n = 8)",
+        "q8_0, taken for a person's: 1 on texts that have changed since",
+        "expected texts, passed by readers: 1 on texts",
+        "others (`score.rival`)",
+        str(file),
+    ):
         assert text in page
     assert "With fewer than 5 readers" in page
     won, taken = card_lines(read_scores(folder / "scores/q8_0.json"))
