@@ -23,8 +23,11 @@ A - r B. If E[A] <= r E[B], the wealth is a nonnegative supermartingale whatever
 
     repetition         A = repetition of a text, B = 1
     errors             A = 1 for a call that failed, else 0, B = 1
-    length variation   A = (X - Y)^2 / 2, B = X Y, for the lengths X, Y of two texts in a row: E[A] is the variance and
-                       E[B] the squared mean, so the candidate c of the variation is r = c^2
+    length variation   A = (X - Y)^2 / 2, B = X Y, for the lengths X, Y of two texts: E[A] is the variance and E[B] the
+                       squared mean, so the candidate c of the variation is r = c^2
+
+The two texts are drawn at random from the last ones that were in no pair yet: of answers that are computed at the same
+time the short ones are logged first, so texts in a row have similar lengths.
 
 Each bet is mean / mean square of the earlier A - r B, at most 0.9 of what cannot ruin (aGRAPA, section B.3 of that
 paper). Later texts weigh more in these means, so that a model that turns bad is noticed. Five one-sided claims can be
@@ -41,6 +44,7 @@ import html
 import json
 import math
 import os
+import random
 import re
 import sqlite3
 import statistics
@@ -181,6 +185,7 @@ SEQUENCES = {
     "errors": ((0.005, 0.01), ("most_errors",), 1, True, False),
 }
 CAUTION, SHRINK, MEMORY = 0.9, 3, 200  # share of the largest bet; texts of no evidence; texts that a bet looks back on
+WAITING = 32  # lengths from which a pair is drawn: twice those of a burst, and few enough that pairs come soon
 
 
 def candidates(settings: dict) -> dict:
@@ -234,7 +239,7 @@ def start(values: dict) -> dict:
         name: {"above": [0.0] * len(line), "below": [0.0] * len(line), "sums": [0.0] * 6}
         for name, line in values.items()
     }
-    sums = {"in_a_row": 0, "most_in_a_row": 0, "squares": 0, "before": None}
+    sums = {"in_a_row": 0, "most_in_a_row": 0, "squares": 0, "waiting": []}
     return {"means": {name: [0, 0] for name in MEANS}, "sequences": sequences, **sums}
 
 
@@ -258,10 +263,12 @@ def add(state: dict, settings: dict, values: dict, found: tuple | None, gen_time
     if failed:
         return
     state["squares"] += length * length
-    share, before = min(length / settings["longest"], 1.0), state["before"]
-    if before is not None:
-        observed("length_variation", (share - before) ** 2 / 2, share * before)
-    state["before"] = share if before is None else None
+    waiting, longest = state["waiting"], settings["longest"]
+    waiting.append(min(length, longest))
+    if len(waiting) == WAITING:
+        random.Random(state["means"]["avg_length"][1]).shuffle(waiting)  # the same order in each process
+        one, other = waiting.pop() / longest, waiting.pop() / longest
+        observed("length_variation", (one - other) ** 2 / 2, one * other)
 
 
 def summary(state: dict, values: dict) -> dict:

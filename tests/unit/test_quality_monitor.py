@@ -216,6 +216,14 @@ def test_false_alarms_at_the_thresholds_are_rare_though_it_is_asked_after_every_
     assert (simulated(draw, 400, 300)[:, false] < np.inf).any(axis=1).mean() <= 0.05
 
 
+def test_answers_of_a_burst_that_are_logged_by_length_change_no_decision():
+    for burst in (1, 8, 16):
+        at_threshold = model(0.05, two_lengths=(200 * 0.85 / 1.15, 200, 0.5), burst=burst)
+        assert (simulated(at_threshold, 200, 800)[:, (1, 2, 3)] < np.inf).any(axis=1).mean() <= 0.05
+        first = simulated(model(0.05, words=100, variation=0.3, burst=burst), 100, 208)
+        assert (first[:, 1] < np.inf).all()
+
+
 def test_the_command_prints_report_and_decision_and_the_page_escapes_names(tmp_path, capsys):
     path, evil = tmp_path / "monitor.sqlite", "<script>x</script>"
     ABTestMonitor(path, models=("old", evil)).log_metric(model=evil, text="Un but.", gen_time=0.25)
