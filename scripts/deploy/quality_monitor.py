@@ -30,8 +30,8 @@ The two texts are drawn at random from the last ones that were in no pair yet: o
 time the short ones are logged first, so texts in a row have similar lengths.
 
 Each bet is mean / mean square of the earlier A - r B, at most 0.9 of what cannot ruin (aGRAPA, section B.3 of that
-paper). Later texts weigh more in these means, so that a model that turns bad is noticed. Five one-sided claims can be
-wrong (both sides of repetition and of variation, too many errors); each has an alpha of 0.01, in sum 0.05.
+paper). Later texts weigh more in these means, so that a model that turns bad is noticed. Each of the three intervals has
+two limits, which can be wrong with a probability of 0.05 in all.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def measured(text: str, language: str | None, phrases: tuple) -> tuple:
 # --- Confidence sequences
 
 
-LIMIT = math.log(1 / 0.01)  # of the log wealth of each one-sided claim
+LIMIT = math.log(6 / 0.05)  # of the log wealth at each of the six limits
 STEPS = (*(step / 40 for step in range(1, 21)), 0.6, 0.7, 0.8, 0.9)  # candidates, beside the thresholds
 # Of each sequence: further candidates, the thresholds, the largest A, whether B is always 1, whether r is the square.
 SEQUENCES = {

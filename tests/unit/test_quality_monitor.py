@@ -216,6 +216,11 @@ def test_false_alarms_at_the_thresholds_are_rare_though_it_is_asked_after_every_
     assert (simulated(draw, 400, 300)[:, false] < np.inf).any(axis=1).mean() <= 0.05
 
 
+def test_all_limits_that_the_page_shows_hold_together_with_95_percent():
+    intervals = summary(start(candidates(SETTINGS)), candidates(SETTINGS))["intervals"]
+    assert sum(map(len, intervals.values())) * np.exp(-quality_monitor.LIMIT) <= 0.05 + 1e-12
+
+
 def test_answers_of_a_burst_that_are_logged_by_length_change_no_decision():
     for burst in (1, 8, 16):
         at_threshold = model(0.05, two_lengths=(200 * 0.85 / 1.15, 200, 0.5), burst=burst)
