@@ -30,8 +30,8 @@ The two texts are drawn at random from the last ones that were in no pair yet: o
 time the short ones are logged first, so texts in a row have similar lengths.
 
 Each bet is mean / mean square of the earlier A - r B, at most 0.9 of what cannot ruin (aGRAPA, section B.3 of that
-paper). Later texts weigh more in these means, so that a model that turns bad is noticed. Each of the three intervals has
-two limits, which can be wrong with a probability of 0.05 in all.
+paper). Later texts weigh more in these means, so that a model that turns bad is noticed. The three intervals have six
+limits; the probability that any of them is ever wrong is at most 0.05.
 """
 
 from __future__ import annotations
@@ -230,7 +230,8 @@ def interval(sequence: dict, name: str, values: list) -> list:
 
 # --- The state of a model: sums over all its calls, and its sequences
 
-MEANS = ("error_rate", "avg_repetition", "avg_length", "generic_phrase_rate", "avg_gen_time")
+MEANS = ("error_rate", "avg_repetition", "avg_length", "too_long_rate", "generic_phrase_rate", "avg_gen_time")
+MOST_TOO_LONG = 0.05  # share of texts above `longest`; with more, these texts look more uniform than they are
 
 
 def start(values: dict) -> dict:
@@ -251,7 +252,9 @@ def add(state: dict, settings: dict, values: dict, found: tuple | None, gen_time
 
     failed = found is None
     length, repetition, generic = found or (None, None, None)
-    for name, value in zip(MEANS, (failed, repetition, length, generic, None if failed else gen_time)):
+    longest = settings["longest"]
+    too_long, gen_time = (None, None) if failed else (length > longest, gen_time)
+    for name, value in zip(MEANS, (failed, repetition, length, too_long, generic, gen_time)):
         if value is not None:
             total, number = state["means"][name]
             state["means"][name] = [total + value, number + 1]
@@ -263,7 +266,7 @@ def add(state: dict, settings: dict, values: dict, found: tuple | None, gen_time
     if failed:
         return
     state["squares"] += length * length
-    waiting, longest = state["waiting"], settings["longest"]
+    waiting = state["waiting"]
     waiting.append(min(length, longest))
     if len(waiting) == WAITING:
         random.Random(state["means"]["avg_length"][1]).shuffle(waiting)  # the same order in each process
@@ -292,11 +295,14 @@ def decide(new: dict, settings: dict) -> tuple:
     (least, most), (narrow, wide), (failing, _) = new["intervals"].values()
     wanted, bad, variation = (settings[name] for name in ("most_repetition", "rollback_repetition", "least_variation"))
     in_a_row, errors = new["errors_in_a_row"], settings["most_errors"]
+    too_long, longest = new["too_long_rate"] or 0, settings["longest"]
+    unclear = f"{too_long:.0%} of the answers have more than {longest} words; use a new file and a larger `longest`"
     rules = (
         ("rollback", in_a_row >= settings["errors_in_a_row"], f"{in_a_row} calls in a row failed"),
         ("rollback", failing >= errors, f"more than {errors:g} of the calls fail"),
         ("rollback", least >= bad, f"repetition is above {bad:g}"),
         ("keep", least >= wanted, f"repetition is above {wanted:g}"),
+        ("inconclusive", too_long > MOST_TOO_LONG and narrow < variation, unclear),
         ("keep", wide is not None and wide <= variation, f"length variation is below {variation:g}"),
         ("inconclusive", most > wanted, f"repetition is not shown to be below {wanted:g} yet"),
         ("inconclusive", narrow < variation, f"length variation is not shown to be above {variation:g} yet"),

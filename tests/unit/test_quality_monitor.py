@@ -193,7 +193,8 @@ def test_five_errors_in_a_row_go_back_and_a_model_that_turns_bad_after_a_switch_
 
 def test_the_vectorized_decisions_equal_the_monitors():
     rng, size, calls = np.random.default_rng(3), 6, 250
-    draws = [model(mean, errors=0.1)(rng, (1, calls)) for mean in (0.05, 0.2, 0.25, 0.3, 0.4, 0.6)]
+    draws = [model(mean, errors=0.1)(rng, (1, calls)) for mean in (0.05, 0.2, 0.25, 0.3, 0.4)]
+    draws.append(model(0.05, words=400)(rng, (1, calls)))
     repetition, words, failed = (np.concatenate(column) for column in zip(*draws, strict=True))
     values, streams = candidates(SETTINGS), Streams(size)
     states = [start(values) for _ in range(size)]
@@ -219,6 +220,18 @@ def test_false_alarms_at_the_thresholds_are_rare_though_it_is_asked_after_every_
 def test_all_limits_that_the_page_shows_hold_together_with_95_percent():
     intervals = summary(start(candidates(SETTINGS)), candidates(SETTINGS))["intervals"]
     assert sum(map(len, intervals.values())) * np.exp(-quality_monitor.LIMIT) <= 0.05 + 1e-12
+
+
+def test_answers_that_are_longer_than_the_longest_are_not_called_uniform():
+    rng, values = random.Random(4), candidates(SETTINGS)
+    long, short = start(values), start(values)
+    for call in range(1600):
+        add(long, SETTINGS, values, (rng.randint(230, 800), 0.05, None))
+        add(short, SETTINGS, values, (100 if call % 400 else 201, 0.05, None))
+    decision, reason = decide(summary(long, values), SETTINGS)
+    assert decision == "inconclusive"
+    assert reason == "100% of the answers have more than 200 words; use a new file and a larger `longest`"
+    assert decide(summary(short, values), SETTINGS)[0] == "keep"
 
 
 def test_answers_of_a_burst_that_are_logged_by_length_change_no_decision():

@@ -14,6 +14,7 @@ from scripts.deploy.quality_monitor import (
     CAUTION,
     LIMIT,
     MEMORY,
+    MOST_TOO_LONG,
     SEQUENCES,
     SETTINGS,
     SHRINK,
@@ -45,7 +46,7 @@ class Streams:
         self.below = {name: np.zeros((streams, len(values))) for name, values in self.values.items()}
         self.sums = {name: np.zeros((6, streams, 1)) for name in self.values}
         self.waiting = np.zeros((streams, WAITING))
-        self.texts = np.zeros(streams, dtype=int)
+        self.texts, self.too_long = np.zeros((2, streams), dtype=int)
         self.in_a_row = np.zeros(streams, dtype=int)
         self.most_in_a_row = np.zeros(streams, dtype=int)
 
@@ -79,6 +80,7 @@ class Streams:
         place = np.where(self.texts < WAITING, self.texts, WAITING - 2 + self.texts % 2)
         self.waiting[~failed, place[~failed]] = np.minimum(words / SETTINGS["longest"], 1)[~failed]
         self.texts += ~failed
+        self.too_long += ~failed & (words > SETTINGS["longest"])
         is_pair = ~failed & (place == WAITING - 1)
         if is_pair.any():
             orders = np.stack([shuffled(texts) for texts in self.texts[is_pair].tolist()])
@@ -99,7 +101,8 @@ class Streams:
         limits = SETTINGS
         rollback = (self.most_in_a_row >= limits["errors_in_a_row"]) | (least >= limits["rollback_repetition"])
         rollback |= self.bounds("errors")[0] >= limits["most_errors"]
-        keep = (least >= limits["most_repetition"]) | (wide <= limits["least_variation"])
+        is_clear = self.too_long <= MOST_TOO_LONG * self.texts
+        keep = (least >= limits["most_repetition"]) | (wide <= limits["least_variation"]) & is_clear
         switch = (most <= limits["most_repetition"]) & (narrow >= limits["least_variation"])
         return np.select([rollback, keep, switch], [3, 2, 1], 0)
 
