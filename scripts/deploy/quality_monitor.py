@@ -313,12 +313,12 @@ def decide(new: dict, settings: dict) -> tuple:
 
 # --- The monitor
 
-TABLES = """
-CREATE TABLE IF NOT EXISTS settings (settings TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS models (model TEXT PRIMARY KEY, state TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS recent (model TEXT, place INTEGER, at REAL, text TEXT, gen_time REAL, error TEXT,
-                                   PRIMARY KEY (model, place)) WITHOUT ROWID;
-"""
+TABLES = (
+    "settings (settings TEXT NOT NULL)",
+    "models (model TEXT PRIMARY KEY, state TEXT NOT NULL)",
+    "recent (model TEXT, place INTEGER, at REAL, text TEXT, gen_time REAL, error TEXT, PRIMARY KEY (model, place))"
+    " WITHOUT ROWID",
+)
 LONGEST_KEPT = 4000  # characters of a text or an error that the file keeps
 
 
@@ -350,7 +350,10 @@ class ABTestMonitor:
         self._connect()
         if not read_only:
             self._create({**SETTINGS, **given})
-        self.settings = json.loads(self._connection.execute("SELECT settings FROM settings").fetchone()[0])
+        stored = self._connection.execute("SELECT settings FROM settings").fetchone()
+        if stored is None:
+            raise ValueError(f"{path} has no settings: name the file that ABTestMonitor writes")
+        self.settings = json.loads(stored[0])
         for name, value in json.loads(json.dumps(given)).items():
             if self.settings[name] != value:
                 raise ValueError(
@@ -374,16 +377,17 @@ class ABTestMonitor:
         old_and_new = settings["models"]
         if len(set(old_and_new)) != 2 or not all(isinstance(name, str) and name for name in old_and_new):
             raise ValueError(f"models are two different names, the old one and the new one, not {old_and_new!r}")
-        shares = ("most_repetition", "rollback_repetition", "least_variation", "most_errors")
-        if (
-            not all(0 < settings[name] < 1 for name in shares)
-            or min(settings["errors_in_a_row"], settings["longest"]) < 1
-        ):
-            raise ValueError(f"{', '.join(shares)} are between 0 and 1, errors_in_a_row and longest at least 1")
+        for name in ("most_repetition", "rollback_repetition", "least_variation", "most_errors"):
+            if not isinstance(settings[name], (int, float)) or not 0 < settings[name] < 1:
+                raise ValueError(f"{name} is a number between 0 and 1, not {settings[name]!r}")
+        for name, fewest in (("errors_in_a_row", 1), ("longest", 1), ("keep", 0)):
+            if not isinstance(settings[name], int) or settings[name] < fewest:
+                raise ValueError(f"{name} is a whole number from {fewest} on, not {settings[name]!r}")
         for pattern in settings["generic_phrases"]:
             pattern_for(pattern, True)
-        self._connection.executescript(TABLES)
         with self._transaction() as connection:
+            for table_of in TABLES:
+                connection.execute(f"CREATE TABLE IF NOT EXISTS {table_of}")
             if connection.execute("SELECT 1 FROM settings").fetchone() is None:
                 connection.execute("INSERT INTO settings VALUES (?)", [json.dumps(settings)])
                 state = json.dumps(start(candidates(settings)))
@@ -413,7 +417,11 @@ class ABTestMonitor:
         """
         if model not in self.settings["models"]:
             raise ValueError(f"unknown model {model!r}; this file has {' and '.join(self.settings['models'])}")
-        if gen_time is not None and not 0 <= gen_time < math.inf:
+        try:
+            seconds = None if gen_time is None else float(gen_time)
+        except (TypeError, ValueError):
+            seconds = math.nan
+        if seconds is not None and not 0 <= seconds < math.inf:
             raise ValueError(f"gen_time is {gen_time!r}, not a number of seconds")
         failed = error is not None and error is not False
         if not failed and not isinstance(text, str):
@@ -425,11 +433,11 @@ class ABTestMonitor:
         ]
         with self._transaction() as connection:
             state = json.loads(connection.execute("SELECT state FROM models WHERE model = ?", [model]).fetchone()[0])
-            add(state, self.settings, self._candidates, found, gen_time)
+            add(state, self.settings, self._candidates, found, seconds)
             connection.execute("UPDATE models SET state = ? WHERE model = ?", [json.dumps(state), model])
             if self.settings["keep"]:
                 place = state["means"]["error_rate"][1] % self.settings["keep"]
-                row = [model, place, time.time(), kept[0], None if failed else gen_time, kept[1] if failed else None]
+                row = [model, place, time.time(), kept[0], None if failed else seconds, kept[1] if failed else None]
                 connection.execute("REPLACE INTO recent VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def get_comparison_report(self) -> dict:
@@ -455,13 +463,8 @@ class ABTestMonitor:
             state = connection.execute("SELECT state FROM models WHERE model = ?", [new]).fetchone()[0]
         found = summary(json.loads(state), self._candidates)
         decided, reason = decide(found, self.settings)
-        return {
-            "decision": decided,
-            "reason": f"{new}: {reason} ({found['count']} calls)",
-            "new": new,
-            "old": old,
-            **found,
-        }
+        reason = f"{new}: {reason} ({found['count']} calls)"
+        return {"decision": decided, "reason": reason, "new": new, "old": old, **found}
 
     def assign(self, user_id: object) -> str:
         """Return the model of a user: always the same one, and the new one still when `share` rises."""
@@ -543,6 +546,11 @@ def main(words: list | None = None) -> int:
     try:
         monitor = ABTestMonitor(arguments.file, read_only=True)
         decided, report = monitor.decision(), monitor.get_comparison_report()
+        if arguments.page:
+            arguments.page.write_text(page(decided, report), encoding="utf-8")
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     except (ValueError, sqlite3.Error) as error:
         print(f"error: {arguments.file}: {error}", file=sys.stderr)
         return 1
@@ -553,8 +561,6 @@ def main(words: list | None = None) -> int:
     for line in table(report):
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
     print(f"{decided['decision']}: {decided['reason']}")
-    if arguments.page:
-        arguments.page.write_text(page(decided, report), encoding="utf-8")
     return 0
 
 

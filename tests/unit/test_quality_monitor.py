@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import unicodedata
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -253,9 +254,13 @@ def test_the_command_prints_report_and_decision_and_the_page_escapes_names(tmp_p
     assert quality_monitor.main(["decide", str(path)]) == 0
     assert json.loads(capsys.readouterr().out)["new"] == evil
     (tmp_path / "other").write_text("no database, but a text" * 50)
-    for bad in ("gone.sqlite", "other"):
+    with sqlite3.connect(tmp_path / "empty") as connection:
+        connection.execute("CREATE TABLE settings (settings TEXT NOT NULL)")
+    for bad in ("gone.sqlite", "other", "empty"):
         assert quality_monitor.main(["report", str(tmp_path / bad)]) == 1
         assert capsys.readouterr().err.startswith("error: ")
+    assert quality_monitor.main(["report", str(path), "--page", str(tmp_path / "gone/page.html")]) == 1
+    assert capsys.readouterr().err.endswith("page.html: No such file or directory\n")
 
 
 def test_what_does_not_fit_the_file_is_refused(tmp_path):
@@ -264,10 +269,22 @@ def test_what_does_not_fit_the_file_is_refused(tmp_path):
     for models in (("a", "c"), ("a", "a")):
         with pytest.raises(ValueError, match="name"):
             ABTestMonitor(tmp_path / "monitor.sqlite", models=models)
-    for wrong in ({"model": "c", "text": "x"}, {"model": "a"}, {"model": "a", "text": "x", "gen_time": float("nan")}):
-        with pytest.raises(ValueError, match=r"unknown model|is None|is nan"):
+    times = [{"model": "a", "text": "x", "gen_time": seconds} for seconds in (float("nan"), "soon", [1], -1)]
+    for wrong in ({"model": "c", "text": "x"}, {"model": "a"}, *times):
+        with pytest.raises(ValueError, match=r"unknown model|text is None|gen_time is .*, not a number of seconds"):
             monitor.log_metric(**wrong)
     assert monitor.get_comparison_report()["a"]["count"] == 0
-    for wrong in ({"most_errors": 1}, {"longest": 0}, {"most_words": 3}):
-        with pytest.raises(ValueError, match=r"between 0 and 1|unknown settings"):
+    for seconds in (Decimal(1), np.float32(1), "1"):
+        monitor.log_metric(model="a", text="x", gen_time=seconds)
+    assert monitor.get_comparison_report()["a"]["avg_gen_time"] == 1
+    for wrong in ({"most_errors": 1}, {"longest": 0}, {"most_words": 3}, {"keep": "10"}, {"keep": -1}):
+        with pytest.raises(ValueError, match=r"between 0 and 1|unknown settings|whole number"):
             ABTestMonitor(tmp_path / "other.sqlite", **wrong)
+
+
+def test_a_file_whose_making_was_interrupted_is_empty(tmp_path, monkeypatch):
+    monkeypatch.setattr(quality_monitor, "start", lambda values: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ABTestMonitor(tmp_path / "monitor.sqlite")
+    with sqlite3.connect(tmp_path / "monitor.sqlite") as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
