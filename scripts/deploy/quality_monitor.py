@@ -148,7 +148,10 @@ def words(text: str, language: str) -> list:
 
 @functools.cache
 def pattern_for(pattern: str, is_unified: bool) -> re.Pattern:
-    """Return a generic phrase's pattern, which matches every form of the apostrophes and hyphens that it names."""
+    """Return a generic phrase's pattern, which matches every form of the apostrophes and hyphens that it names.
+
+    Raises ValueError for what this Python's `re` can't read.
+    """
 
     def any_form(found: re.Match) -> str:
         form = found["form"]
@@ -158,7 +161,11 @@ def pattern_for(pattern: str, is_unified: bool) -> re.Pattern:
             return f"(?:{LIGATURES[form]})" if is_unified else form
         return f"[{APOSTROPHES if form in APOSTROPHES else HYPHENS}]"
 
-    return re.compile(NAMED.sub(any_form, unicodedata.normalize("NFC", pattern)), re.IGNORECASE)
+    try:
+        return re.compile(NAMED.sub(any_form, unicodedata.normalize("NFC", pattern)), re.IGNORECASE)
+    except re.error as error:
+        version = ".".join(map(str, sys.version_info[:2]))
+        raise ValueError(f"generic phrase {pattern!r} is no pattern for `re` of Python {version}: {error}") from None
 
 
 def measured(text: str, language: str | None, phrases: tuple) -> tuple:

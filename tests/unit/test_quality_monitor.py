@@ -33,6 +33,7 @@ from tests.support.pages import Page
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = ("fr", "vi-VN", "en", "zh", "th", "my", None)
 PHRASES = (r"quel(le)? but", r"l'arbitre", r"œuvre", r"hoà bình")
+UNREADABLE = {"generic_phrases": ["(x"]}
 JOINED = re.compile("DEVANAGARI|BENGALI|TELUGU|GUJARATI|ORIYA|MALAYALAM|HANGUL [CJ]")
 TRICKY = [
     *("", "  ", "Quel but !", "__ _a", "hoà bình, khoẻ mạnh, thuỷ thủ quý", "中文 2024年abcⅣ很好ไทยน้ำ"),
@@ -277,8 +278,8 @@ def test_what_does_not_fit_the_file_is_refused(tmp_path):
     for seconds in (Decimal(1), np.float32(1), "1"):
         monitor.log_metric(model="a", text="x", gen_time=seconds)
     assert monitor.get_comparison_report()["a"]["avg_gen_time"] == 1
-    for wrong in ({"most_errors": 1}, {"longest": 0}, {"most_words": 3}, {"keep": "10"}, {"keep": -1}):
-        with pytest.raises(ValueError, match=r"between 0 and 1|unknown settings|whole number"):
+    for wrong in ({"most_errors": 1}, {"longest": 0}, {"most_words": 3}, {"keep": "10"}, {"keep": -1}, UNREADABLE):
+        with pytest.raises(ValueError, match=r"between 0 and 1|unknown settings|whole number|phrase '\(x'"):
             ABTestMonitor(tmp_path / "other.sqlite", **wrong)
 
 
