@@ -148,10 +148,7 @@ def words(text: str, language: str) -> list:
 
 @functools.cache
 def pattern_for(pattern: str, is_unified: bool) -> re.Pattern:
-    """Return a generic phrase's pattern, which matches every form of the apostrophes and hyphens that it names.
-
-    Raises ValueError for what this Python's `re` can't read.
-    """
+    """Return a generic phrase's pattern, for every form of its apostrophes and hyphens; ValueError if it is faulty."""
 
     def any_form(found: re.Match) -> str:
         form = found["form"]
@@ -164,8 +161,7 @@ def pattern_for(pattern: str, is_unified: bool) -> re.Pattern:
     try:
         return re.compile(NAMED.sub(any_form, unicodedata.normalize("NFC", pattern)), re.IGNORECASE)
     except re.error as error:
-        version = ".".join(map(str, sys.version_info[:2]))
-        raise ValueError(f"generic phrase {pattern!r} is no pattern for `re` of Python {version}: {error}") from None
+        raise ValueError(f"this Python's `re` can't read the generic phrase {pattern!r}: {error}") from None
 
 
 def measured(text: str, language: str | None, phrases: tuple) -> tuple:
@@ -363,9 +359,7 @@ class ABTestMonitor:
         self.settings = json.loads(stored[0])
         for name, value in json.loads(json.dumps(given)).items():
             if self.settings[name] != value:
-                raise ValueError(
-                    f"{path} was made with {name} {self.settings[name]!r}, not {value!r}: name another file"
-                )
+                raise ValueError(f"{path} has {name} {self.settings[name]!r}, not {value!r}: name another file")
         self._candidates = candidates(self.settings)
 
     def _connect(self) -> None:
