@@ -26,7 +26,7 @@ A - r B. If E[A] <= r E[B], the wealth is a nonnegative supermartingale whatever
     length variation   A = (X - Y)^2 / 2, B = X Y, for the lengths X, Y of two texts: E[A] is the variance and E[B] the
                        squared mean, so the candidate c of the variation is r = c^2
 
-The two texts are drawn at random from the last ones that were in no pair yet: of answers that are computed at the same
+The two texts are drawn at random from WAITING texts that were in no pair yet: of answers that are computed at the same
 time the short ones are logged first, so texts in a row have similar lengths.
 
 Each bet is mean / mean square of the earlier A - r B, at most 0.9 of what cannot ruin (aGRAPA, section B.3 of that
@@ -188,7 +188,7 @@ SEQUENCES = {
     "errors": ((0.005, 0.01), ("most_errors",), 1, True, False),
 }
 CAUTION, SHRINK, MEMORY = 0.9, 3, 200  # share of the largest bet; texts of no evidence; texts that a bet looks back on
-WAITING = 32  # lengths from which a pair is drawn: twice those of a burst, and few enough that pairs come soon
+WAITING = 32  # lengths from which a pair is drawn: more than most bursts have, and few enough that pairs come soon
 
 
 def candidates(settings: dict) -> dict:
@@ -234,7 +234,7 @@ def interval(sequence: dict, name: str, values: list) -> list:
 # --- The state of a model: sums over all its calls, and its sequences
 
 MEANS = ("error_rate", "avg_repetition", "avg_length", "too_long_rate", "generic_phrase_rate", "avg_gen_time")
-MOST_TOO_LONG = 0.05  # share of texts above `longest`; with more, these texts look more uniform than they are
+MOST_TOO_LONG = 0.05  # share of texts above `longest`; with more, lengths look more uniform than they are
 
 
 def start(values: dict) -> dict:
@@ -420,7 +420,7 @@ class ABTestMonitor:
             raise ValueError(f"unknown model {model!r}; this file has {' and '.join(self.settings['models'])}")
         try:
             seconds = None if gen_time is None else float(gen_time)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             seconds = math.nan
         if seconds is not None and not 0 <= seconds < math.inf:
             raise ValueError(f"gen_time is {gen_time!r}, not a number of seconds")

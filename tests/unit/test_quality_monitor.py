@@ -270,7 +270,7 @@ def test_what_does_not_fit_the_file_is_refused(tmp_path):
     for models in (("a", "c"), ("a", "a")):
         with pytest.raises(ValueError, match="name"):
             ABTestMonitor(tmp_path / "monitor.sqlite", models=models)
-    times = [{"model": "a", "text": "x", "gen_time": seconds} for seconds in (float("nan"), "soon", [1], -1)]
+    times = [{"model": "a", "text": "x", "gen_time": seconds} for seconds in (float("nan"), "soon", [1], -1, 10**400)]
     for wrong in ({"model": "c", "text": "x"}, {"model": "a"}, *times):
         with pytest.raises(ValueError, match=r"unknown model|text is None|gen_time is .*, not a number of seconds"):
             monitor.log_metric(**wrong)
