@@ -23,12 +23,15 @@ A - r B. If E[A] <= r E[B], the wealth is a nonnegative supermartingale whatever
 
     repetition         A = repetition of a text, B = 1
     errors             A = 1 for a call that failed, else 0, B = 1
-    length variation   A = (X - Y)^2 / 2, B = X Y, for the lengths X, Y of two texts in a row: E[A] is the variance and
-                       E[B] the squared mean, so the candidate c of the variation is r = c^2
+    length variation   A = (X - Y)^2 / 2, B = X Y, for the lengths X, Y of two texts: E[A] is the variance and E[B] the
+                       squared mean, so the candidate c of the variation is r = c^2
+
+The two texts are drawn at random from WAITING texts that were in no pair yet: of answers that are computed at the same
+time the short ones are logged first, so texts in a row have similar lengths.
 
 Each bet is mean / mean square of the earlier A - r B, at most 0.9 of what cannot ruin (aGRAPA, section B.3 of that
-paper). Later texts weigh more in these means, so that a model that turns bad is noticed. Five one-sided claims can be
-wrong (both sides of repetition and of variation, too many errors); each has an alpha of 0.01, in sum 0.05.
+paper). Later texts weigh more in these means, so that a model that turns bad is noticed. The three intervals have six
+limits; the probability that any of them is ever wrong is at most 0.05.
 """
 
 from __future__ import annotations
@@ -41,6 +44,7 @@ import html
 import json
 import math
 import os
+import random
 import re
 import sqlite3
 import statistics
@@ -144,7 +148,7 @@ def words(text: str, language: str) -> list:
 
 @functools.cache
 def pattern_for(pattern: str, is_unified: bool) -> re.Pattern:
-    """Return a generic phrase's pattern, which matches every form of the apostrophes and hyphens that it names."""
+    """Return a generic phrase's pattern, for every form of its apostrophes and hyphens; ValueError if it is faulty."""
 
     def any_form(found: re.Match) -> str:
         form = found["form"]
@@ -154,7 +158,10 @@ def pattern_for(pattern: str, is_unified: bool) -> re.Pattern:
             return f"(?:{LIGATURES[form]})" if is_unified else form
         return f"[{APOSTROPHES if form in APOSTROPHES else HYPHENS}]"
 
-    return re.compile(NAMED.sub(any_form, unicodedata.normalize("NFC", pattern)), re.IGNORECASE)
+    try:
+        return re.compile(NAMED.sub(any_form, unicodedata.normalize("NFC", pattern)), re.IGNORECASE)
+    except re.error as error:
+        raise ValueError(f"this Python's `re` can't read the generic phrase {pattern!r}: {error}") from None
 
 
 def measured(text: str, language: str | None, phrases: tuple) -> tuple:
@@ -172,7 +179,7 @@ def measured(text: str, language: str | None, phrases: tuple) -> tuple:
 # --- Confidence sequences
 
 
-LIMIT = math.log(1 / 0.01)  # of the log wealth of each one-sided claim
+LIMIT = math.log(6 / 0.05)  # of the log wealth at each of the six limits
 STEPS = (*(step / 40 for step in range(1, 21)), 0.6, 0.7, 0.8, 0.9)  # candidates, beside the thresholds
 # Of each sequence: further candidates, the thresholds, the largest A, whether B is always 1, whether r is the square.
 SEQUENCES = {
@@ -181,6 +188,7 @@ SEQUENCES = {
     "errors": ((0.005, 0.01), ("most_errors",), 1, True, False),
 }
 CAUTION, SHRINK, MEMORY = 0.9, 3, 200  # share of the largest bet; texts of no evidence; texts that a bet looks back on
+WAITING = 32  # lengths from which a pair is drawn: more than most bursts have, and few enough that pairs come soon
 
 
 def candidates(settings: dict) -> dict:
@@ -225,7 +233,8 @@ def interval(sequence: dict, name: str, values: list) -> list:
 
 # --- The state of a model: sums over all its calls, and its sequences
 
-MEANS = ("error_rate", "avg_repetition", "avg_length", "generic_phrase_rate", "avg_gen_time")
+MEANS = ("error_rate", "avg_repetition", "avg_length", "too_long_rate", "generic_phrase_rate", "avg_gen_time")
+MOST_TOO_LONG = 0.05  # share of texts above `longest`; with more, lengths look more uniform than they are
 
 
 def start(values: dict) -> dict:
@@ -234,7 +243,7 @@ def start(values: dict) -> dict:
         name: {"above": [0.0] * len(line), "below": [0.0] * len(line), "sums": [0.0] * 6}
         for name, line in values.items()
     }
-    sums = {"in_a_row": 0, "most_in_a_row": 0, "squares": 0, "before": None}
+    sums = {"in_a_row": 0, "most_in_a_row": 0, "squares": 0, "waiting": []}
     return {"means": {name: [0, 0] for name in MEANS}, "sequences": sequences, **sums}
 
 
@@ -246,7 +255,9 @@ def add(state: dict, settings: dict, values: dict, found: tuple | None, gen_time
 
     failed = found is None
     length, repetition, generic = found or (None, None, None)
-    for name, value in zip(MEANS, (failed, repetition, length, generic, None if failed else gen_time)):
+    longest = settings["longest"]
+    too_long, gen_time = (None, None) if failed else (length > longest, gen_time)
+    for name, value in zip(MEANS, (failed, repetition, length, too_long, generic, gen_time)):
         if value is not None:
             total, number = state["means"][name]
             state["means"][name] = [total + value, number + 1]
@@ -258,10 +269,12 @@ def add(state: dict, settings: dict, values: dict, found: tuple | None, gen_time
     if failed:
         return
     state["squares"] += length * length
-    share, before = min(length / settings["longest"], 1.0), state["before"]
-    if before is not None:
-        observed("length_variation", (share - before) ** 2 / 2, share * before)
-    state["before"] = share if before is None else None
+    waiting = state["waiting"]
+    waiting.append(min(length, longest))
+    if len(waiting) == WAITING:
+        random.Random(state["means"]["avg_length"][1]).shuffle(waiting)  # the same order in each process
+        one, other = waiting.pop() / longest, waiting.pop() / longest
+        observed("length_variation", (one - other) ** 2 / 2, one * other)
 
 
 def summary(state: dict, values: dict) -> dict:
@@ -285,11 +298,14 @@ def decide(new: dict, settings: dict) -> tuple:
     (least, most), (narrow, wide), (failing, _) = new["intervals"].values()
     wanted, bad, variation = (settings[name] for name in ("most_repetition", "rollback_repetition", "least_variation"))
     in_a_row, errors = new["errors_in_a_row"], settings["most_errors"]
+    too_long, longest = new["too_long_rate"] or 0, settings["longest"]
+    unclear = f"{too_long:.0%} of the answers have more than {longest} words; use a new file and a larger `longest`"
     rules = (
         ("rollback", in_a_row >= settings["errors_in_a_row"], f"{in_a_row} calls in a row failed"),
         ("rollback", failing >= errors, f"more than {errors:g} of the calls fail"),
         ("rollback", least >= bad, f"repetition is above {bad:g}"),
         ("keep", least >= wanted, f"repetition is above {wanted:g}"),
+        ("inconclusive", too_long > MOST_TOO_LONG and narrow < variation, unclear),
         ("keep", wide is not None and wide <= variation, f"length variation is below {variation:g}"),
         ("inconclusive", most > wanted, f"repetition is not shown to be below {wanted:g} yet"),
         ("inconclusive", narrow < variation, f"length variation is not shown to be above {variation:g} yet"),
@@ -300,12 +316,12 @@ def decide(new: dict, settings: dict) -> tuple:
 
 # --- The monitor
 
-TABLES = """
-CREATE TABLE IF NOT EXISTS settings (settings TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS models (model TEXT PRIMARY KEY, state TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS recent (model TEXT, place INTEGER, at REAL, text TEXT, gen_time REAL, error TEXT,
-                                   PRIMARY KEY (model, place)) WITHOUT ROWID;
-"""
+TABLES = (
+    "settings (settings TEXT NOT NULL)",
+    "models (model TEXT PRIMARY KEY, state TEXT NOT NULL)",
+    "recent (model TEXT, place INTEGER, at REAL, text TEXT, gen_time REAL, error TEXT, PRIMARY KEY (model, place))"
+    " WITHOUT ROWID",
+)
 LONGEST_KEPT = 4000  # characters of a text or an error that the file keeps
 
 
@@ -337,12 +353,13 @@ class ABTestMonitor:
         self._connect()
         if not read_only:
             self._create({**SETTINGS, **given})
-        self.settings = json.loads(self._connection.execute("SELECT settings FROM settings").fetchone()[0])
+        stored = self._connection.execute("SELECT settings FROM settings").fetchone()
+        if stored is None:
+            raise ValueError(f"{path} has no settings: name the file that ABTestMonitor writes")
+        self.settings = json.loads(stored[0])
         for name, value in json.loads(json.dumps(given)).items():
             if self.settings[name] != value:
-                raise ValueError(
-                    f"{path} was made with {name} {self.settings[name]!r}, not {value!r}: name another file"
-                )
+                raise ValueError(f"{path} has {name} {self.settings[name]!r}, not {value!r}: name another file")
         self._candidates = candidates(self.settings)
 
     def _connect(self) -> None:
@@ -361,16 +378,17 @@ class ABTestMonitor:
         old_and_new = settings["models"]
         if len(set(old_and_new)) != 2 or not all(isinstance(name, str) and name for name in old_and_new):
             raise ValueError(f"models are two different names, the old one and the new one, not {old_and_new!r}")
-        shares = ("most_repetition", "rollback_repetition", "least_variation", "most_errors")
-        if (
-            not all(0 < settings[name] < 1 for name in shares)
-            or min(settings["errors_in_a_row"], settings["longest"]) < 1
-        ):
-            raise ValueError(f"{', '.join(shares)} are between 0 and 1, errors_in_a_row and longest at least 1")
+        for name in ("most_repetition", "rollback_repetition", "least_variation", "most_errors"):
+            if not isinstance(settings[name], (int, float)) or not 0 < settings[name] < 1:
+                raise ValueError(f"{name} is a number between 0 and 1, not {settings[name]!r}")
+        for name, fewest in (("errors_in_a_row", 1), ("longest", 1), ("keep", 0)):
+            if not isinstance(settings[name], int) or settings[name] < fewest:
+                raise ValueError(f"{name} is a whole number from {fewest} on, not {settings[name]!r}")
         for pattern in settings["generic_phrases"]:
             pattern_for(pattern, True)
-        self._connection.executescript(TABLES)
         with self._transaction() as connection:
+            for table_of in TABLES:
+                connection.execute(f"CREATE TABLE IF NOT EXISTS {table_of}")
             if connection.execute("SELECT 1 FROM settings").fetchone() is None:
                 connection.execute("INSERT INTO settings VALUES (?)", [json.dumps(settings)])
                 state = json.dumps(start(candidates(settings)))
@@ -400,7 +418,11 @@ class ABTestMonitor:
         """
         if model not in self.settings["models"]:
             raise ValueError(f"unknown model {model!r}; this file has {' and '.join(self.settings['models'])}")
-        if gen_time is not None and not 0 <= gen_time < math.inf:
+        try:
+            seconds = None if gen_time is None else float(gen_time)
+        except (TypeError, ValueError, OverflowError):
+            seconds = math.nan
+        if seconds is not None and not 0 <= seconds < math.inf:
             raise ValueError(f"gen_time is {gen_time!r}, not a number of seconds")
         failed = error is not None and error is not False
         if not failed and not isinstance(text, str):
@@ -412,11 +434,11 @@ class ABTestMonitor:
         ]
         with self._transaction() as connection:
             state = json.loads(connection.execute("SELECT state FROM models WHERE model = ?", [model]).fetchone()[0])
-            add(state, self.settings, self._candidates, found, gen_time)
+            add(state, self.settings, self._candidates, found, seconds)
             connection.execute("UPDATE models SET state = ? WHERE model = ?", [json.dumps(state), model])
             if self.settings["keep"]:
                 place = state["means"]["error_rate"][1] % self.settings["keep"]
-                row = [model, place, time.time(), kept[0], None if failed else gen_time, kept[1] if failed else None]
+                row = [model, place, time.time(), kept[0], None if failed else seconds, kept[1] if failed else None]
                 connection.execute("REPLACE INTO recent VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def get_comparison_report(self) -> dict:
@@ -442,13 +464,8 @@ class ABTestMonitor:
             state = connection.execute("SELECT state FROM models WHERE model = ?", [new]).fetchone()[0]
         found = summary(json.loads(state), self._candidates)
         decided, reason = decide(found, self.settings)
-        return {
-            "decision": decided,
-            "reason": f"{new}: {reason} ({found['count']} calls)",
-            "new": new,
-            "old": old,
-            **found,
-        }
+        reason = f"{new}: {reason} ({found['count']} calls)"
+        return {"decision": decided, "reason": reason, "new": new, "old": old, **found}
 
     def assign(self, user_id: object) -> str:
         """Return the model of a user: always the same one, and the new one still when `share` rises."""
@@ -530,6 +547,11 @@ def main(words: list | None = None) -> int:
     try:
         monitor = ABTestMonitor(arguments.file, read_only=True)
         decided, report = monitor.decision(), monitor.get_comparison_report()
+        if arguments.page:
+            arguments.page.write_text(page(decided, report), encoding="utf-8")
+    except OSError as error:
+        print(f"error: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
     except (ValueError, sqlite3.Error) as error:
         print(f"error: {arguments.file}: {error}", file=sys.stderr)
         return 1
@@ -540,8 +562,6 @@ def main(words: list | None = None) -> int:
     for line in table(report):
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
     print(f"{decided['decision']}: {decided['reason']}")
-    if arguments.page:
-        arguments.page.write_text(page(decided, report), encoding="utf-8")
     return 0
 
 

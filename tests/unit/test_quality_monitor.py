@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import unicodedata
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +33,7 @@ from tests.support.pages import Page
 ROOT = Path(__file__).resolve().parents[2]
 LANGUAGES = ("fr", "vi-VN", "en", "zh", "th", "my", None)
 PHRASES = (r"quel(le)? but", r"l'arbitre", r"œuvre", r"hoà bình")
+UNREADABLE = {"generic_phrases": ["(x"]}
 JOINED = re.compile("DEVANAGARI|BENGALI|TELUGU|GUJARATI|ORIYA|MALAYALAM|HANGUL [CJ]")
 TRICKY = [
     *("", "  ", "Quel but !", "__ _a", "hoà bình, khoẻ mạnh, thuỷ thủ quý", "中文 2024年abcⅣ很好ไทยน้ำ"),
@@ -193,7 +195,8 @@ def test_five_errors_in_a_row_go_back_and_a_model_that_turns_bad_after_a_switch_
 
 def test_the_vectorized_decisions_equal_the_monitors():
     rng, size, calls = np.random.default_rng(3), 6, 250
-    draws = [model(mean, errors=0.1)(rng, (1, calls)) for mean in (0.05, 0.2, 0.25, 0.3, 0.4, 0.6)]
+    draws = [model(mean, errors=0.1)(rng, (1, calls)) for mean in (0.05, 0.2, 0.25, 0.3, 0.4)]
+    draws.append(model(0.05, words=400)(rng, (1, calls)))
     repetition, words, failed = (np.concatenate(column) for column in zip(*draws, strict=True))
     values, streams = candidates(SETTINGS), Streams(size)
     states = [start(values) for _ in range(size)]
@@ -216,6 +219,31 @@ def test_false_alarms_at_the_thresholds_are_rare_though_it_is_asked_after_every_
     assert (simulated(draw, 400, 300)[:, false] < np.inf).any(axis=1).mean() <= 0.05
 
 
+def test_all_limits_that_the_page_shows_hold_together_with_95_percent():
+    intervals = summary(start(candidates(SETTINGS)), candidates(SETTINGS))["intervals"]
+    assert sum(map(len, intervals.values())) * np.exp(-quality_monitor.LIMIT) <= 0.05 + 1e-12
+
+
+def test_answers_that_are_longer_than_the_longest_are_not_called_uniform():
+    rng, values = random.Random(4), candidates(SETTINGS)
+    long, short = start(values), start(values)
+    for call in range(1600):
+        add(long, SETTINGS, values, (rng.randint(230, 800), 0.05, None))
+        add(short, SETTINGS, values, (100 if call % 400 else 201, 0.05, None))
+    decision, reason = decide(summary(long, values), SETTINGS)
+    assert decision == "inconclusive"
+    assert reason == "100% of the answers have more than 200 words; use a new file and a larger `longest`"
+    assert decide(summary(short, values), SETTINGS)[0] == "keep"
+
+
+def test_answers_of_a_burst_that_are_logged_by_length_change_no_decision():
+    for burst in (1, 8, 16):
+        at_threshold = model(0.05, two_lengths=(200 * 0.85 / 1.15, 200, 0.5), burst=burst)
+        assert (simulated(at_threshold, 200, 800)[:, (1, 2, 3)] < np.inf).any(axis=1).mean() <= 0.05
+        first = simulated(model(0.05, words=100, variation=0.3, burst=burst), 100, 208)
+        assert (first[:, 1] < np.inf).all()
+
+
 def test_the_command_prints_report_and_decision_and_the_page_escapes_names(tmp_path, capsys):
     path, evil = tmp_path / "monitor.sqlite", "<script>x</script>"
     ABTestMonitor(path, models=("old", evil)).log_metric(model=evil, text="Un but.", gen_time=0.25)
@@ -227,9 +255,13 @@ def test_the_command_prints_report_and_decision_and_the_page_escapes_names(tmp_p
     assert quality_monitor.main(["decide", str(path)]) == 0
     assert json.loads(capsys.readouterr().out)["new"] == evil
     (tmp_path / "other").write_text("no database, but a text" * 50)
-    for bad in ("gone.sqlite", "other"):
+    with sqlite3.connect(tmp_path / "empty") as connection:
+        connection.execute("CREATE TABLE settings (settings TEXT NOT NULL)")
+    for bad in ("gone.sqlite", "other", "empty"):
         assert quality_monitor.main(["report", str(tmp_path / bad)]) == 1
         assert capsys.readouterr().err.startswith("error: ")
+    assert quality_monitor.main(["report", str(path), "--page", str(tmp_path / "gone/page.html")]) == 1
+    assert capsys.readouterr().err.endswith("page.html: No such file or directory\n")
 
 
 def test_what_does_not_fit_the_file_is_refused(tmp_path):
@@ -238,10 +270,22 @@ def test_what_does_not_fit_the_file_is_refused(tmp_path):
     for models in (("a", "c"), ("a", "a")):
         with pytest.raises(ValueError, match="name"):
             ABTestMonitor(tmp_path / "monitor.sqlite", models=models)
-    for wrong in ({"model": "c", "text": "x"}, {"model": "a"}, {"model": "a", "text": "x", "gen_time": float("nan")}):
-        with pytest.raises(ValueError, match=r"unknown model|is None|is nan"):
+    times = [{"model": "a", "text": "x", "gen_time": seconds} for seconds in (float("nan"), "soon", [1], -1, 10**400)]
+    for wrong in ({"model": "c", "text": "x"}, {"model": "a"}, *times):
+        with pytest.raises(ValueError, match=r"unknown model|text is None|gen_time is .*, not a number of seconds"):
             monitor.log_metric(**wrong)
     assert monitor.get_comparison_report()["a"]["count"] == 0
-    for wrong in ({"most_errors": 1}, {"longest": 0}, {"most_words": 3}):
-        with pytest.raises(ValueError, match=r"between 0 and 1|unknown settings"):
+    for seconds in (Decimal(1), np.float32(1), "1"):
+        monitor.log_metric(model="a", text="x", gen_time=seconds)
+    assert monitor.get_comparison_report()["a"]["avg_gen_time"] == 1
+    for wrong in ({"most_errors": 1}, {"longest": 0}, {"most_words": 3}, {"keep": "10"}, {"keep": -1}, UNREADABLE):
+        with pytest.raises(ValueError, match=r"between 0 and 1|unknown settings|whole number|phrase '\(x'"):
             ABTestMonitor(tmp_path / "other.sqlite", **wrong)
+
+
+def test_a_file_whose_making_was_interrupted_is_empty(tmp_path, monkeypatch):
+    monkeypatch.setattr(quality_monitor, "start", lambda values: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        ABTestMonitor(tmp_path / "monitor.sqlite")
+    with sqlite3.connect(tmp_path / "monitor.sqlite") as connection:
+        assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []

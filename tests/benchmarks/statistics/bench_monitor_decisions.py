@@ -4,6 +4,8 @@ python -m tests.benchmarks.statistics.bench_monitor_decisions --streams 10000
 """
 
 import argparse
+import functools
+import random
 from collections.abc import Callable
 
 import numpy as np
@@ -12,9 +14,11 @@ from scripts.deploy.quality_monitor import (
     CAUTION,
     LIMIT,
     MEMORY,
+    MOST_TOO_LONG,
     SEQUENCES,
     SETTINGS,
     SHRINK,
+    WAITING,
     candidates,
 )
 from tests.benchmarks.statistics.simulate import print_table
@@ -25,6 +29,14 @@ BLOCK = 500  # streams at once, so that a block stays in the cache of a CPU
 Draw = Callable[[np.random.Generator, tuple[int, int]], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
+@functools.cache
+def shuffled(texts: int) -> np.ndarray:
+    """Return the order into which the monitor shuffles the waiting lengths after so many texts."""
+    order = list(range(WAITING))
+    random.Random(texts).shuffle(order)
+    return np.array(order)
+
+
 class Streams:
     """The sequences of many models at once: arrays of [streams, candidates] for `observe` of the monitor."""
 
@@ -33,7 +45,8 @@ class Streams:
         self.above = {name: np.zeros((streams, len(values))) for name, values in self.values.items()}
         self.below = {name: np.zeros((streams, len(values))) for name, values in self.values.items()}
         self.sums = {name: np.zeros((6, streams, 1)) for name in self.values}
-        self.before = np.full(streams, np.nan)
+        self.waiting = np.zeros((streams, WAITING))
+        self.texts, self.too_long = np.zeros((2, streams), dtype=int)
         self.in_a_row = np.zeros(streams, dtype=int)
         self.most_in_a_row = np.zeros(streams, dtype=int)
 
@@ -63,11 +76,17 @@ class Streams:
         self.most_in_a_row = np.maximum(self.most_in_a_row, self.in_a_row)
         self.observe("errors", failed.astype(float), one, one == 1)
         self.observe("repetition", repetition, one, ~failed)
-        share, before = np.minimum(words / SETTINGS["longest"], 1), self.before
-        is_second = ~failed & ~np.isnan(before)
-        filled = np.where(is_second, before, 0)
-        self.observe("length_variation", (share - filled) ** 2 / 2, share * filled, is_second)
-        self.before = np.where(failed, before, np.where(is_second, np.nan, share))
+        # Until a pair is drawn all lengths wait; from then on WAITING - 2 and WAITING - 1 of them by turns.
+        place = np.where(self.texts < WAITING, self.texts, WAITING - 2 + self.texts % 2)
+        self.waiting[~failed, place[~failed]] = np.minimum(words / SETTINGS["longest"], 1)[~failed]
+        self.texts += ~failed
+        self.too_long += ~failed & (words > SETTINGS["longest"])
+        is_pair = ~failed & (place == WAITING - 1)
+        if is_pair.any():
+            orders = np.stack([shuffled(texts) for texts in self.texts[is_pair].tolist()])
+            self.waiting[is_pair] = np.take_along_axis(self.waiting[is_pair], orders, axis=1)
+            one, other = self.waiting[:, -1], self.waiting[:, -2]
+            self.observe("length_variation", (one - other) ** 2 / 2, one * other, is_pair)
 
     def bounds(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the lower and upper bounds of each stream, [streams]; see the monitor's `interval`."""
@@ -82,7 +101,8 @@ class Streams:
         limits = SETTINGS
         rollback = (self.most_in_a_row >= limits["errors_in_a_row"]) | (least >= limits["rollback_repetition"])
         rollback |= self.bounds("errors")[0] >= limits["most_errors"]
-        keep = (least >= limits["most_repetition"]) | (wide <= limits["least_variation"])
+        is_clear = self.too_long <= MOST_TOO_LONG * self.texts
+        keep = (least >= limits["most_repetition"]) | (wide <= limits["least_variation"]) & is_clear
         switch = (most <= limits["most_repetition"]) & (narrow >= limits["least_variation"])
         return np.select([rollback, keep, switch], [3, 2, 1], 0)
 
@@ -123,8 +143,12 @@ def model(
     errors: float = 0.0,
     two_lengths: tuple | None = None,
     two_repetitions: bool = False,
+    burst: int = 1,
 ) -> Draw:
-    """Return a model's distribution. `two_lengths`: (one, the other, share of the other), for an exact variation."""
+    """Return a model's distribution. `two_lengths`: (one, the other, share of the other), for an exact variation.
+
+    Of a `burst` of answers that are computed at the same time, the shortest is logged first.
+    """
 
     def draw(rng: np.random.Generator, shape: tuple) -> tuple:
         repetition = (rng.random(shape) < mean).astype(float) if two_repetitions else beta(rng, shape, mean, spread)
@@ -133,6 +157,7 @@ def model(
             lengths = np.where(rng.random(shape) < share, other, one).astype(float)
         else:
             lengths = gamma(rng, shape, words, variation)
+        lengths = np.sort(lengths.reshape(shape[0], -1, burst), axis=2).reshape(shape)
         return repetition, lengths, rng.random(shape) < errors
 
     return draw
@@ -157,6 +182,10 @@ AT_THRESHOLDS = {
     "variation 0.15, lengths 17 and 23": (model(0.05, two_lengths=(17, 23, 0.5)), (1, 2, 3)),
     "variation 0.15, lengths 148 and 200": (model(0.05, two_lengths=(200 * 0.85 / 1.15, 200, 0.5)), (1, 2, 3)),
     "variation 0.15, lengths 20 and rarely 200": (model(0.05, two_lengths=rare_long(0.15)), (1, 2, 3)),
+    "variation 0.15, lengths 148 and 200, sorted bursts of 8": (
+        model(0.05, two_lengths=(200 * 0.85 / 1.15, 200, 0.5), burst=8),
+        (1, 2, 3),
+    ),
     "5 % errors": (model(0.05, errors=0.05), (2, 3)),
     "repetition 0.25, variation 0.15, 5 % errors": (model(0.25, two_lengths=(17, 23, 0.5), errors=0.05), (1, 2, 3)),
 }
@@ -165,6 +194,11 @@ TYPICAL = {
     "repetition 0.15, 30 words, variation 0.4": model(0.15),
     "repetition 0.05, 30 words, variation 0.25": model(0.05, 0.05, variation=0.25),
     "repetition 0.05, 15 words, variation 0.4": model(0.05, 0.05, words=15),
+    "repetition 0.05, 30 words, variation 0.4, sorted bursts of 8": model(0.05, 0.05, burst=8),
+    "repetition 0.05, 100 words, variation 0.3": model(0.05, 0.05, words=100, variation=0.3),
+    "repetition 0.05, 100 words, variation 0.3, sorted bursts of 8": model(
+        0.05, 0.05, words=100, variation=0.3, burst=8
+    ),
     "repetition 0.3": model(0.3),
     "repetition 0.45": model(0.45, 0.2),
     "repetition 0.6": model(0.6, 0.2),
