@@ -369,8 +369,9 @@ class ABTestMonitor:
             raise ValueError(f"{', '.join(shares)} are between 0 and 1, errors_in_a_row and longest at least 1")
         for pattern in settings["generic_phrases"]:
             pattern_for(pattern, True)
-        self._connection.executescript(TABLES)
         with self._transaction() as connection:
+            for statement in TABLES.strip().removesuffix(";").split(";"):
+                connection.execute(statement)  # in the transaction, so that a reader sees all of it or nothing
             if connection.execute("SELECT 1 FROM settings").fetchone() is None:
                 connection.execute("INSERT INTO settings VALUES (?)", [json.dumps(settings)])
                 state = json.dumps(start(candidates(settings)))
@@ -412,6 +413,7 @@ class ABTestMonitor:
         ]
         with self._transaction() as connection:
             state = json.loads(connection.execute("SELECT state FROM models WHERE model = ?", [model]).fetchone()[0])
+            state.setdefault("since", time.time())
             add(state, self.settings, self._candidates, found, gen_time)
             connection.execute("UPDATE models SET state = ? WHERE model = ?", [json.dumps(state), model])
             if self.settings["keep"]:
@@ -439,14 +441,15 @@ class ABTestMonitor:
         """
         old, new = self.settings["models"]
         with self._transaction("DEFERRED") as connection:
-            state = connection.execute("SELECT state FROM models WHERE model = ?", [new]).fetchone()[0]
-        found = summary(json.loads(state), self._candidates)
+            state = json.loads(connection.execute("SELECT state FROM models WHERE model = ?", [new]).fetchone()[0])
+        found = summary(state, self._candidates)
         decided, reason = decide(found, self.settings)
         return {
             "decision": decided,
             "reason": f"{new}: {reason} ({found['count']} calls)",
             "new": new,
             "old": old,
+            "since": state.get("since"),  # Unix time of the new model's first call
             **found,
         }
 
