@@ -49,7 +49,7 @@ def follow(releases: Releases, candidate: str, decision: str, why: str) -> bool:
 
 
 def asked(monitor: Path, candidate: str, delivered: datetime) -> dict:
-    """Return the monitor's decision. Raises UserError for calls from before the delivery, which are of another model."""
+    """Return the monitor's decision. Raises UserError for calls from before the delivery: they are of another model."""
     found = ABTestMonitor(monitor, read_only=True).decision()
     if found["since"] and found["since"] < delivered.timestamp():
         since = datetime.fromtimestamp(found["since"], UTC).isoformat(timespec="seconds")

@@ -77,9 +77,10 @@ def test_without_the_verdict_promote_only_a_written_reason_delivers_and_it_is_re
 
 def test_of_a_sweep_only_the_chosen_run_is_delivered(target, tmp_path):
     bundle = make_bundle(tmp_path, "swept", HOLD | {"chosen": {"run": "other", "metric": "chrf"}})
-    assert release("deliver", bundle, target, "--delivered", tmp_path / "delivered.json") == 0
-    facts = json.loads((tmp_path / "delivered.json").read_text())
-    assert (facts["release"], facts["why"]) == (None, "not delivered: the sweep chose other")
+    for force in ([], ["--force", "x"]):
+        assert release("deliver", bundle, target, *force, "--delivered", tmp_path / "delivered.json") == 0
+        facts = json.loads((tmp_path / "delivered.json").read_text())
+        assert (facts["release"], facts["why"]) == (None, "not delivered: the sweep chose other")
     assert not target.exists()
 
 
