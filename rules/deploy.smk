@@ -124,7 +124,7 @@ rule soak_bundle:
         conda_file("score")
     container:
         image("score")
-    threads: workflow.cores or 8  # so that no other job of this machine disturbs the seconds
+    threads: workflow.resource_settings.cores or 8  # all, so that no other job of this machine disturbs the seconds
     resources:
         gpu=gpus_of_run,
         mem_mb=megabytes(16000),
