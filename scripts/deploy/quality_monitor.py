@@ -369,9 +369,8 @@ class ABTestMonitor:
             raise ValueError(f"{', '.join(shares)} are between 0 and 1, errors_in_a_row and longest at least 1")
         for pattern in settings["generic_phrases"]:
             pattern_for(pattern, True)
+        self._connection.executescript(TABLES)
         with self._transaction() as connection:
-            for statement in TABLES.strip().removesuffix(";").split(";"):
-                connection.execute(statement)  # in the transaction, so that a reader sees all of it or nothing
             if connection.execute("SELECT 1 FROM settings").fetchone() is None:
                 connection.execute("INSERT INTO settings VALUES (?)", [json.dumps(settings)])
                 state = json.dumps(start(candidates(settings)))
