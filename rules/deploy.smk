@@ -112,7 +112,6 @@ rule soak_bundle:
     input:
         sums="<results>/runs/{run}/bundle/SHA256SUMS",
         answers=of("run", input_files.shipped_answers),
-        test=path_of("<results>/datasets/{dataset}/test.jsonl"),
     output:
         soak="<results>/runs/{run}/soak.json",
     log:
@@ -125,7 +124,7 @@ rule soak_bundle:
         conda_file("score")
     container:
         image("score")
-    threads: 8
+    threads: workflow.resource_settings.cores or 8  # all, so that no other job of this machine disturbs the seconds
     resources:
         gpu=gpus_of_run,
         mem_mb=megabytes(16000),
@@ -136,6 +135,6 @@ rule soak_bundle:
         options=of("run", settings.soak),
     shell:
         r"""
-        python {params.code:q} {params.bundle:q} --prompts {input.answers:q} --records {input.test:q} \
-            {params.options:q} --output {output.soak:q} --gpus {resources.gpu} --log {log:q}
+        python {params.code:q} {params.bundle:q} --prompts {input.answers:q} {params.options:q} \
+            --output {output.soak:q} --gpus {resources.gpu} --log {log:q}
         """

@@ -434,6 +434,7 @@ class ABTestMonitor:
         ]
         with self._transaction() as connection:
             state = json.loads(connection.execute("SELECT state FROM models WHERE model = ?", [model]).fetchone()[0])
+            state.setdefault("since", time.time())
             add(state, self.settings, self._candidates, found, seconds)
             connection.execute("UPDATE models SET state = ? WHERE model = ?", [json.dumps(state), model])
             if self.settings["keep"]:
@@ -461,11 +462,12 @@ class ABTestMonitor:
         """
         old, new = self.settings["models"]
         with self._transaction("DEFERRED") as connection:
-            state = connection.execute("SELECT state FROM models WHERE model = ?", [new]).fetchone()[0]
-        found = summary(json.loads(state), self._candidates)
+            state = json.loads(connection.execute("SELECT state FROM models WHERE model = ?", [new]).fetchone()[0])
+        found = summary(state, self._candidates)
         decided, reason = decide(found, self.settings)
         reason = f"{new}: {reason} ({found['count']} calls)"
-        return {"decision": decided, "reason": reason, "new": new, "old": old, **found}
+        since = state.get("since")  # Unix time of the new model's first call
+        return {"decision": decided, "reason": reason, "new": new, "old": old, "since": since, **found}
 
     def assign(self, user_id: object) -> str:
         """Return the model of a user: always the same one, and the new one still when `share` rises."""

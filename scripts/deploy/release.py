@@ -5,15 +5,17 @@
     python scripts/deploy/release.py list /srv/football
 
 `releases/{time}-{hash}/` is a copy of a bundle with a `release.json`, `current` is a link to the one that is served,
-and `history.jsonl` has a line for each change of it. Needs the standard library only.
+and `history.jsonl` has a line for each change of it, and for each candidate that was rejected beside it. No package is
+needed; outside .venv start it in a checkout with `PYTHONPATH=$PWD python3.11 -m scripts.deploy.release`.
 """
 
 import os
+import re
 import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from scripts.common.cli import log, step_main, step_parser
@@ -29,6 +31,7 @@ from scripts.common.files import (
     write_json,
     write_jsonl,
 )
+from scripts.common.terminal import warn
 from scripts.deploy.provenance import FILE as RECORD
 from scripts.deploy.sums import RELEASE, SUMS, read_sums
 
@@ -37,6 +40,8 @@ NEXT = f".{HISTORY}.next"  # the history with a line for a move of `current` tha
 # A delivery holds the first lock while it copies, which may take minutes; each change of `current` holds the second.
 DELIVERY_LOCK, LINK_LOCK = ".delivery.lock", ".current.lock"
 PATIENCE = 3600  # seconds to wait for another delivery
+TIME, HASH = "%Y%m%dT%H%M%SZ", 12  # of a release's name: the form of the time, the digits of the hash
+NAME = re.compile(rf"\d{{8}}T\d{{6}}Z-[0-9a-f]{{{HASH}}}")
 
 
 def now() -> datetime:
@@ -44,8 +49,15 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
+def new_name(names: list[str], sha256: str) -> str:
+    """Return a name for a release that sorts after all others, even if the clock was set back."""
+    times = [datetime.strptime(name.partition("-")[0], TIME).replace(tzinfo=UTC) for name in names]
+    at = max([now(), *(time + timedelta(seconds=1) for time in times)])
+    return f"{at:{TIME}}-{sha256[:HASH]}"
+
+
 class Releases:
-    """The releases in a folder, and the link `current`. A method that changes `current` holds the lock meanwhile."""
+    """The releases in a folder, and the link `current`. A method that changes `current` needs the lock `locked`."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -64,10 +76,15 @@ class Releases:
         return list(read_jsonl(path)) if path.is_file() else []
 
     def names(self) -> list[str]:
-        """Return the names of all releases in the order of their deliveries; first those of unfinished deliveries."""
-        order = [line["to"] for line in self.history()]
-        found = (path.name for path in (self.folder / RELEASES).glob("[!.]*") if path.is_dir())
-        return sorted(found, key=lambda name: (order.index(name) if name in order else -1, name))
+        """Return the names of all releases, the oldest first; what else lies there is not ours."""
+        return sorted(path.name for path in (self.folder / RELEASES).glob("*") if NAME.fullmatch(path.name))
+
+    def facts(self, name: str) -> dict:
+        """Return release.json of a release. Raises UserError, with all names, if there is no such release."""
+        if name not in self.names():
+            remedy = f"there are: {', '.join(self.names())}"
+            raise UserError(f"has no release '{name}'", self.folder, remedy=remedy)
+        return read_json(self.folder / RELEASES / name / RELEASE)
 
     def before(self, name: str | None) -> str | None:
         """Return the release that was current before this one was delivered, if it is still there."""
@@ -76,9 +93,9 @@ class Releases:
         ]
         return moves[-1] if moves and moves[-1] in self.names() else None
 
-    def replaced(self, name: str) -> dict | None:
-        """Return the newest line of the history in which another release took this one's place."""
-        lines = [line for line in self.history() if line["from"] == name != line["to"]]
+    def replaced(self, sha256: str) -> dict | None:
+        """Return the newest line of the history in which another release took the place of a bundle, by its hash."""
+        lines = [line for line in self.history() if line["from"] and line["from"].endswith(sha256[:HASH])]
         return lines[-1] if lines else None
 
     @contextmanager
@@ -103,53 +120,46 @@ class Releases:
         for left in self.folder.glob(f".*{PARTIAL}"):
             left.unlink()
 
-    def note(self, what: str, from_: str | None, to: str | None, why: str, path: str = HISTORY) -> dict:
-        """Add a line to the history and return it. The file is replaced as a whole, so that no line is ever cut."""
+    def note(self, what: str, from_: str | None, to: str | None, why: str, path: str = HISTORY) -> None:
+        """Add a line to the history. The file is replaced as a whole, so that no line is ever cut."""
         line = {"at": now().isoformat(), "what": what, "from": from_, "to": to, "why": why}
         write_jsonl(self.folder / path, [*self.history(), line], part=True)
-        return line
 
-    def move(self, name: str, what: str, why: str) -> dict:
-        """Make a release current, and return the new line of the history.
+    def move(self, name: str, what: str, why: str) -> None:
+        """Make a release current.
 
         The new history is on disk before `current` changes, so a full disk or a kill loses neither of them.
         """
-        line = self.note(what, self.current, name, why, path=NEXT)
+        before = self.current
+        self.note(what, before, name, why, path=NEXT)
         beside = self.folder / f".{CURRENT}.{os.getpid()}{PARTIAL}"
         beside.symlink_to(Path(RELEASES, name))
         os.replace(beside, self.folder / CURRENT)
         sync(self.folder)
         os.replace(self.folder / NEXT, self.folder / HISTORY)
-        log.info("%s: %s is current%s: %s", self.folder, name, f", was {line['from']}" if line["from"] else "", why)
-        return line
+        log.info("%s: %s is current%s: %s", self.folder, name, f", was {before}" if before else "", why)
 
-    def back(self, why: str, to: str | None = None, what: str = "back") -> dict:
-        """Make an earlier release current, by default the one before; return the new line of the history."""
+    def back(self, why: str, to: str | None = None, what: str = "back") -> None:
+        """Make an earlier release current, by default the one before."""
         target = to or self.before(self.current)
         if target is None:
-            raise UserError("has no release before the current one", self.folder, remedy="name one with --to")
+            remedy = f"name one: release.py back {self.folder} --to NAME --reason TEXT"
+            raise UserError("has no release before the current one", self.folder, remedy=remedy)
+        self.facts(target)
         if target == self.current:
             raise UserError(f"'{target}' is current already", self.folder)
-        if target not in self.names():
-            remedy = f"there are: {', '.join(self.names())}"
-            raise UserError(f"has no release '{target}'", self.folder, remedy=remedy)
-        return self.move(target, what, why)
+        self.move(target, what, why)
 
-    def set_aside(self, keep: int) -> list[Path]:
-        """Rename the oldest releases beyond `keep`, for deletion; never the current one or the one before."""
-        kept = {*self.names()[-max(keep, 1) :], self.current, self.before(self.current)}
-        old = [self.folder / RELEASES / name for name in self.names() if name not in kept]
+    def prune(self, keep: int) -> list[Path]:
+        """Rename the oldest releases beyond `keep`, for deletion.
+
+        Never the current one, the one before, or one that lies beside the current one and was not rejected.
+        """
+        names, current = self.names(), self.current
+        kept = {*names[-max(keep, 1) :], current, self.before(current)}
+        kept |= {name for name in names if self.facts(name)["beside"] == current and not self.replaced(name[-HASH:])}
+        old = [self.folder / RELEASES / name for name in names if name not in kept]
         return [path.rename(path.with_name(f".{path.name}.old{PARTIAL}")) for path in old]
-
-
-def refusal(verdict: dict, force: str | None) -> str | None:
-    """Say why a bundle may not be delivered, by the verdict in its provenance, and what to do; None if it may."""
-    if not verdict:
-        return "its record has no verdict, as it was built by an earlier version; run snakemake to build it again"
-    if verdict["verdict"] == "promote" or force:
-        return None
-    remedy = 'deliver it anyway with a written reason: deploy.target.force, or --force "REASON"'
-    return f"its verdict is {verdict['verdict']}, not promote: {verdict['advice'].rstrip('.')}; {remedy}"
 
 
 def copy_bundle(bundle: Path, release: Path, sums: dict[str, str], facts: dict) -> None:
@@ -167,44 +177,59 @@ def copy_bundle(bundle: Path, release: Path, sums: dict[str, str], facts: dict) 
 
 
 def deliver(bundle: Path, releases: Releases, keep: int, force: str | None, beside: bool) -> dict:
-    """Copy a bundle to the releases, and make it current unless `beside`; return the facts of its release."""
+    """Copy a bundle to the releases, and make it current unless `beside`; return the facts of this delivery.
+
+    Their `release` is None where nothing was delivered: the sweep chose another run, or the bundle was replaced.
+    """
     sums, record = read_sums(bundle / SUMS), read_json(bundle / RECORD)
-    verdict, folder = record.get("verdict") or {}, releases.folder
-    if verdict.get("chosen") and verdict["chosen"]["run"] != record["run"]:
+    verdict, run, folder = record.get("verdict"), record["run"], releases.folder
+    if verdict is None:
+        remedy = "run snakemake to build it again"
+        raise UserError("not delivered: an earlier version built it, without a verdict", bundle, remedy=remedy)
+    if verdict["chosen"] and verdict["chosen"]["run"] != run:
         why = f"not delivered: the sweep chose {verdict['chosen']['run']}"
         log.info("%s: %s", bundle, why)
-        return {"run": record["run"], "release": None, "why": why}
-    if refused := refusal(verdict, force):
-        raise UserError(f"not delivered: {refused}", bundle)
+        return {"run": run, "release": None, "why": why}
     forced = force if verdict["verdict"] != "promote" else None
+    if verdict["verdict"] != "promote" and not forced:
+        told = f"not delivered: its verdict is {verdict['verdict']}, not promote: {verdict['advice'].rstrip('.')}"
+        remedy = 'deliver it anyway with a written reason: deploy.target.force, or --force "REASON"'
+        raise UserError(told, bundle, remedy=remedy)
     why = f"verdict {verdict['verdict']}: {verdict['reason']}"
     why = f"forced: {forced} ({why})" if forced else why
     sha256 = sha256_of(bundle / SUMS)
+    facts = {"run": run, "at": now().isoformat(), "bundle_sha256": sha256, "why": why, "forced": forced}
     with releases.locked(DELIVERY_LOCK):
         for left in (folder / RELEASES).glob(f".*{PARTIAL}"):  # of killed deliveries
             shutil.rmtree(left)
-        name = next((name for name in releases.names() if name.endswith(sha256[:12])), None)
+        with releases.locked():
+            names, current = releases.names(), releases.current
+            name = next((name for name in names if name.endswith(sha256[:HASH])), None)
+            line = None if name and name == current else releases.replaced(sha256)
+        if line and (name or not beside):  # --beside brings back a copy that was pruned
+            why = f"not delivered again: replaced on {line['at']} ({line['what']}: {line['why']})"
+            again = "" if name else f"release.py deliver {bundle} {folder} --beside, then "
+            to = name or "NAME"
+            warn(f"{bundle}: {why}; to make it current again: {again}release.py back {folder} --to {to} --reason TEXT")
+            return {"run": run, "release": None, "why": why}
+        facts["beside"] = current if beside and name != current else None
         if name is None:
-            name = f"{now():%Y%m%dT%H%M%SZ}-{sha256[:12]}"
-            facts = {"release": name, "run": record["run"], "at": now().isoformat(), "bundle_sha256": sha256}
-            copy_bundle(bundle, folder / RELEASES / name, sums, facts | {"why": why, "forced": forced})
+            name = new_name(names, sha256)
+            facts["release"] = name
+            copy_bundle(bundle, folder / RELEASES / name, sums, facts)
+        else:
+            facts |= {"release": name, "at": releases.facts(name)["at"]}
+            write_json(folder / RELEASES / name / RELEASE, facts, part=True)
+            log.info("%s: this bundle has a copy already", folder)
         with releases.locked():
             if name == releases.current:
                 log.info("%s: this bundle is current already, as %s: nothing to do", folder, name)
-            elif line := releases.replaced(name):
-                remedy = f"to make it current again: release.py back {folder} --to {name} --reason TEXT"
-                told = f"was delivered before as {name}, and replaced on {line['at']} ({line['what']}: {line['why']})"
-                raise UserError(told, bundle, remedy=remedy)
             elif not beside:
                 releases.move(name, "deliver", why)
-            elif any(line["to"] == name for line in releases.history()):
-                log.info("%s: this bundle is there already, as %s: nothing to do", folder, name)
-            else:
-                releases.note("beside", None, name, why)
-            old = releases.set_aside(keep)
+            old = releases.prune(keep)
         for path in old:
             shutil.rmtree(path)
-    return read_json(folder / RELEASES / name / RELEASE)
+    return facts
 
 
 def step(arguments) -> None:
@@ -221,7 +246,7 @@ def step(arguments) -> None:
         else:
             before = releases.before(releases.current)
             for name in releases.names():
-                facts = read_json(arguments.folder / RELEASES / name / RELEASE)
+                facts = releases.facts(name)
                 mark = {releases.current: "current", before: "before"}.get(name, "")
                 print(f"{name}  {mark:8}{facts['run']}  {facts['why']}")
     except PermissionError as error:

@@ -1,11 +1,11 @@
 """Serve a bundle and play a match with it: requests by the minute and in bursts; answers, times and memory are judged.
 
     python scripts/deploy/soak.py results/runs/football/bundle --prompts answers.jsonl --minutes 90 --speed 1 \\
-        --burst 8 --p95 5 --output soak.json [--records test.jsonl --order-by url time] [--monitor monitor.sqlite]
+        --burst 8 --p95 5 --output soak.json [--monitor monitor.sqlite]
 
-Where `--order-by` ends with a column of minutes, such as 45'+2, the prompts of one match come at their minutes. In each
-other minute one prompt comes, at a random moment, and a burst begins each quarter of an hour. At any `--speed`, seconds
-are those of the clock. Needs the standard library only.
+In each minute one prompt comes, at a random moment, and a burst begins each quarter of an hour. At any `--speed`,
+seconds are those of the clock. No package is needed; outside .venv start it in a checkout with
+`PYTHONPATH=$PWD python3.11 -m scripts.deploy.soak`.
 """
 
 import http.client
@@ -39,10 +39,10 @@ from scripts.common.terminal import warn
 from scripts.deploy.quality_monitor import ABTestMonitor
 from scripts.deploy.sums import SUMS
 
-MINUTE = re.compile(r"(\d{1,3})['’]?(?:\s*\+\s*(\d{1,2})['’]?)?")
 LEFTOVER = re.compile(r"<\|[\w ]{1,40}\|>|\[/?(INST|SYSTEM_PROMPT|AVAILABLE_TOOLS)\]|</?s>|<unk>|<(start|end)_of_turn>")
 SECONDS_TO_LOAD, SECONDS_TO_ANSWER, SECONDS_TO_END, SECONDS_BETWEEN_SAMPLES = 600, 120, 10, 0.5
 QUARTER = 15  # minutes with one burst
+CUT = 0.2  # by how much the share of answers that reach max_tokens may exceed that of the prompts' own answers
 SHOWN = 20  # faulty answers in soak.json
 SETTINGS = ("minutes", "speed", "burst", "p95", "memory_growth", "max_tokens", "seed")
 
@@ -55,49 +55,35 @@ class Answer:
     text: str = ""
     seconds: float = 0.0
     first_token: float | None = None
-    fault: str | None = None  # "empty", "broken: why" or "error: why"
+    fault: str | None = None  # "empty", "broken: why", "timeout: why" or "error: why"
+    is_cut: bool = False  # it reached max_tokens
 
 
-def minute_of(value: object) -> int | None:
-    """Return the minute of a match that a column's value tells, such as 45'+2 or 47; None for anything else."""
-    found = MINUTE.fullmatch(str(value).strip())
-    return int(found[1]) + int(found[2] or 0) if found else None
-
-
-def match_of(rows: list[dict], order_by: list[str], minutes: float, burst: int, seed: int) -> list[tuple]:
-    """Return the requests of a match, (minute, messages), in their order.
-
-    Rows have `messages` without the answer, and `meta`. Of several matches, which the columns of `order_by` before the
-    last tell apart, the one with the most records gives the minutes.
-    """
-    moments, others, matches = random.Random(seed), cycle(row["messages"] for row in rows), {}
-    for row in rows if order_by else ():
-        minute = minute_of(row["meta"].get(order_by[-1]))
-        if minute is not None and minute < minutes:
-            match = tuple(str(row["meta"].get(column)) for column in order_by[:-1])
-            matches.setdefault(match, []).append((minute, row["messages"]))
-    events = max(matches.values(), key=len, default=[])
-    taken = {minute for minute, _ in events}
+def match_of(prompts: list[list[dict]], minutes: float, burst: int, seed: int) -> list[tuple]:
+    """Return the requests of a match, (minute, messages), in their order: one a minute, and the bursts."""
+    moments, following, events = random.Random(seed), cycle(prompts), []
     for minute in range(math.ceil(minutes)):
-        if minute not in taken:
-            events.append((min(minute + moments.random(), minutes), next(others)))
+        events.append((min(minute + moments.random(), minutes), next(following)))
         if minute % QUARTER == 0:
-            events += [(minute, next(others)) for _ in range(burst)]
+            events += [(minute, next(following)) for _ in range(burst)]
     return sorted(events, key=lambda event: event[0])
 
 
-def read_prompts(path: Path, records: Path | None) -> list[dict]:
-    """Return rows with `messages`, without an answer at the end, and `meta`, by id from `records` where it is given."""
-    meta, rows = {row["id"]: row["meta"] for row in read_jsonl(records)} if records else {}, []
+def read_prompts(path: Path) -> tuple[list[list[dict]], float]:
+    """Return the prompts, without an answer at their end, and the share of answers that were cut, by their `stop`."""
+    if not path.is_file():
+        raise UserError("does not exist", path, remedy="name answers, or a test split")
+    prompts, stops = [], []
     for number, row in enumerate(read_jsonl(path), 1):
         messages = row.get("messages") or [{}]
         messages = messages[:-1] if messages[-1].get("role") == "assistant" else messages
         if not messages or not all(isinstance(message.get("content"), str) for message in messages):
             raise UserError("has no messages of text before the answer", path, number)
-        rows.append({"messages": messages, "meta": row.get("meta") or meta.get(row.get("id"), {})})
-    if not rows:
+        prompts.append(messages)
+        stops.append(row.get("stop"))
+    if not prompts:
         raise UserError("has no prompts", path, remedy="name answers, or a test split")
-    return rows
+    return prompts, stops.count("length") / len(stops)
 
 
 class Server:
@@ -112,7 +98,8 @@ class Server:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         environment = {**os.environ, "HOST": "127.0.0.1", "PORT": str(self.port)}
-        command = ["sh", str(bundle / "serve.sh")]
+        # Without the cache of prompts, which grows up to its limit, the memory that grows is a leak.
+        command = ["sh", str(bundle / "serve.sh"), "--cache-ram", "0"]
         self.process = subprocess.Popen(
             command, env=environment, stdout=2, start_new_session=True, preexec_fn=die_with_parent
         )
@@ -135,19 +122,19 @@ class Server:
                 self.process.wait(SECONDS_TO_END)
 
     def memory(self) -> int:
-        """Return the resident memory of the process group in bytes (proc_pid_stat(5): field 5 is the group, 24 rss)."""
-        pages = 0
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            with suppress(OSError):
-                fields = stat.read_text(errors="replace").rpartition(")")[2].split()
-                pages += int(fields[21]) if int(fields[2]) == self.process.pid else 0
-        return pages * os.sysconf("SC_PAGE_SIZE")
+        """Return the resident memory in bytes (proc_pid_status(5)); 0 if the server has ended. serve.sh execs it."""
+        with suppress(OSError):
+            found = re.search(r"VmRSS:\s*(\d+) kB", Path(f"/proc/{self.process.pid}/status").read_text())
+            return int(found[1]) * 1024 if found else 0
+        return 0
 
 
 def stream(port: int, body: dict, answer: Answer) -> str | None:
     """Post a request, add the streamed text and its times to the answer, and return the finish reason."""
     started, finish = time.monotonic(), None
     headers = {"Content-Type": "application/json", "Connection": "close"}
+    if key := os.environ.get("LLAMA_API_KEY"):
+        headers["Authorization"] = f"Bearer {key}"
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=SECONDS_TO_ANSWER)
     connection.request("POST", "/v1/chat/completions", json.dumps(body | {"stream": True}), headers)
     response = connection.getresponse()
@@ -156,7 +143,7 @@ def stream(port: int, body: dict, answer: Answer) -> str | None:
     while (line := response.readline()) and line.strip() != b"data: [DONE]":
         answer.seconds = time.monotonic() - started
         if answer.seconds > SECONDS_TO_ANSWER:
-            raise TimeoutError(f"no end after {SECONDS_TO_ANSWER} s")
+            raise TimeoutError
         for choice in json.loads(line[6:])["choices"] if line.startswith(b"data: ") else ():
             text, finish = choice["delta"].get("content") or "", choice.get("finish_reason") or finish
             answer.first_token = answer.first_token or (answer.seconds if text else None)
@@ -169,10 +156,14 @@ def ask(port: int, minute: float, messages: list[dict], max_tokens: int) -> Answ
     answer = Answer(minute)
     try:
         finish = stream(port, {"messages": messages, "max_tokens": max_tokens}, answer)
+    except TimeoutError:
+        answer.seconds = max(answer.seconds, SECONDS_TO_ANSWER)
+        answer.fault = f"timeout: no end after {SECONDS_TO_ANSWER} s"
+        return answer
     except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
         answer.fault = f"error: {type(error).__name__}: {error}"
         return answer
-    left = LEFTOVER.search(answer.text)
+    left, answer.is_cut = LEFTOVER.search(answer.text), finish == "length"
     if not answer.text.strip():
         answer.fault = "empty"
     elif finish not in ("stop", "length"):
@@ -216,19 +207,25 @@ def summary(values: list[float]) -> dict:
     return {name: value and round(value, 3) for name, value in zip(("median", "p95", "max"), found, strict=True)}
 
 
-def judged(answers: list[Answer], samples: list[tuple[bool, int]], asked: int, status: int | None, limits) -> dict:
+def judged(
+    answers: list[Answer], samples: list[tuple[bool, int]], asked: int, cut: float, status: int | None, limits
+) -> dict:
     """Return the findings; `status` is that of a server that ended, `limits` has p95 (seconds) and memory_growth.
 
-    Memory grows from the largest sample of the warm-up to the largest of the rest.
+    `cut` is the share of the prompts' own answers that reached the limit of tokens. Memory grows from the largest
+    sample of the warm-up to the largest of the rest. A timeout counts in p95 with its seconds.
     """
     kinds = Counter(answer.fault.partition(":")[0] for answer in answers if answer.fault)
-    seconds = summary([answer.seconds for answer in answers if not answer.fault])
+    done = [answer for answer in answers if not answer.fault]
+    seconds = summary([answer.seconds for answer in answers if (answer.fault or "timeout").startswith("timeout")])
+    share = sum(answer.is_cut for answer in done) / len(done) if done else 0
     warm, most = (max((size for is_warm, size in samples if is_warm is which), default=0) for which in (True, False))
     growth = max(most / warm - 1, 0) if warm else 0
     reasons = [
         *([] if status is None else [f"the server ended with exit status {status}"]),
         *([f"{asked - len(answers)} of {asked} requests were not sent"] if len(answers) < asked else []),
         *(f"{count} of {asked} answers: {kind}" for kind, count in sorted(kinds.items())),
+        *([f"{share:.0%} of the answers did not end, but reached the limit of tokens"] if share > cut + CUT else []),
         *([f"p95 is {seconds['p95']} s, above {limits.p95} s"] if (seconds["p95"] or 0) > limits.p95 else []),
         *([f"memory grew by {growth:.1%}, above {limits.memory_growth:.1%}"] if growth > limits.memory_growth else []),
     ]
@@ -238,6 +235,7 @@ def judged(answers: list[Answer], samples: list[tuple[bool, int]], asked: int, s
         "requests": asked,
         "answers": len(answers),
         "faults": dict(kinds),
+        "cut": round(share, 4),
         "seconds": seconds,
         "first_token": summary([answer.first_token for answer in answers if answer.first_token is not None]),
         "memory": {"warm_bytes": warm, "most_bytes": max(warm, most), "growth": round(growth, 4)},
@@ -262,11 +260,11 @@ def soak(arguments) -> None:
     """Serve the bundle, play the match, and write what was found."""
     if min(arguments.minutes, arguments.speed) <= 0 or arguments.burst < 1:
         raise UserError("--minutes and --speed must be above 0, and --burst at least 1")
-    for path in (arguments.prompts, arguments.records or arguments.prompts):
-        if not path.is_file():
-            raise UserError("does not exist", path, remedy="name answers, or a test split")
-    rows = read_prompts(arguments.prompts, arguments.records)
-    events = match_of(rows, arguments.order_by, arguments.minutes, arguments.burst, arguments.seed)
+    prompts, cut = read_prompts(arguments.prompts)
+    events = match_of(prompts, arguments.minutes, arguments.burst, arguments.seed)
+    if not (arguments.bundle / SUMS).is_file():
+        raise UserError(f"has no {SUMS}", arguments.bundle, remedy="run snakemake to build the bundle again")
+    about = {"bundle_sha256": sha256_of(arguments.bundle / SUMS)}
     monitor = monitor_at(arguments.monitor, arguments.model)
 
     def told(answer: Answer) -> None:
@@ -276,8 +274,7 @@ def soak(arguments) -> None:
     with Server(arguments.bundle) as server:
         answers, samples = play(server, events, arguments, told)
         status = server.process.poll()
-    found = judged(answers, samples, len(events), status, arguments)
-    about = {"bundle_sha256": sha256_of(arguments.bundle / SUMS)}
+    found = judged(answers, samples, len(events), cut, status, arguments)
     write_json(arguments.output, found | about | {"settings": {key: getattr(arguments, key) for key in SETTINGS}})
     for reason in found["reasons"]:
         warn(f"{arguments.output}: not passed: {reason}")
@@ -290,8 +287,6 @@ def parser():
     parser = step_parser(__doc__.splitlines()[0])
     parser.add_argument("bundle", type=Path, help="folder of the bundle, or of a release")
     parser.add_argument("--prompts", type=Path, required=True, help="JSONL with messages: answers, or a test split")
-    parser.add_argument("--records", type=Path, help="JSONL with the columns of the prompts' records (`meta`), by id")
-    parser.add_argument("--order-by", nargs="*", default=[], help="columns of match and minute, the minute last")
     parser.add_argument("--minutes", type=float, default=90, help="length of the match")
     parser.add_argument("--speed", type=float, default=1, help="how many times as fast the match is played")
     parser.add_argument("--burst", type=int, default=8, help="requests at once, in each quarter of an hour")

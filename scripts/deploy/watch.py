@@ -5,7 +5,7 @@
 
 It asks every few seconds, until the monitor decides for `switch` or `rollback`; with `--once` it asks once. `--after`
 is a shell command that runs after the change, with DECISION and RELEASE (the one that is current now) as variables.
-Needs the standard library only.
+No package is needed; outside .venv start it in a checkout with `PYTHONPATH=$PWD python3.11 -m scripts.deploy.watch`.
 """
 
 import os
@@ -13,64 +13,82 @@ import sqlite3
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 from scripts.common.cli import log, step_main, step_parser
 from scripts.common.errors import UserError
+from scripts.common.terminal import warn
 from scripts.deploy.quality_monitor import ABTestMonitor
-from scripts.deploy.release import Releases
+from scripts.deploy.release import HASH, Releases
 
 
-def follow(releases: Releases, candidate: str, decision: str, why: str) -> None:
-    """Change `current` as the monitor decided, and note it in the history; do nothing where that is done already.
+def follow(releases: Releases, candidate: str, decision: str, why: str) -> bool:
+    """Do what the monitor decided, and note it in the history; return whether anything changed.
 
-    A rollback of a candidate that is not current is noted, so that it is not delivered again by mistake. A candidate
-    that was replaced after its delivery stays replaced.
+    A candidate that is rejected beside the current release is noted, so that it is not delivered again by mistake. What
+    was done since the candidate's delivery counts: it stays replaced, and a newer delivery stays current.
     """
     with releases.locked():
-        if candidate not in releases.names():
-            remedy = f"there are: {', '.join(releases.names())}"
-            raise UserError(f"has no release '{candidate}'", releases.folder, remedy=remedy)
-        if decision == "rollback" and releases.current == candidate:
+        current, line = releases.current, releases.replaced(candidate[-HASH:])
+        if current == candidate and decision == "rollback":
             releases.back(why, what="rollback")
-        elif line := releases.replaced(candidate):
+        elif current == candidate:
+            return False
+        elif line:
             log.info("%s was replaced already on %s (%s: %s)", candidate, line["at"], line["what"], line["why"])
+            return False
         elif decision == "rollback":
-            releases.note("rollback", candidate, releases.current, why)
-        elif releases.current != candidate:
+            releases.note("rollback", candidate, current, why)
+        elif releases.facts(candidate)["beside"] != current:
+            warn(f"{candidate}: not switched to, as `current` has changed since its delivery; deliver it beside again")
+            return False
+        else:
             releases.move(candidate, "switch", why)
-        elif not any(line["what"] == "switch" and line["to"] == candidate for line in releases.history()):
-            releases.note("switch", candidate, candidate, why)
+        return True
 
 
-def run_after(releases: Releases, candidate: str, decision: str, command: str) -> None:
-    """Run the command that follows a change, unless the history says that it ran since; note that it ran."""
-    lines = [line for line in releases.history() if candidate in (line["from"], line["to"])]
-    if lines[-1]["what"] == "after":
-        return
-    environment = {**os.environ, "DECISION": decision, "RELEASE": str(releases.current)}
-    status = subprocess.run(command, shell=True, env=environment, check=False).returncode  # noqa: S602
-    if status:
-        raise UserError(f"the command of --after ended with exit status {status}: {command}", remedy="run it by hand")
-    with releases.locked():
-        releases.note("after", candidate, candidate, f"{decision}: ran {command}")
+def asked(monitor: Path, candidate: str, delivered: datetime) -> dict:
+    """Return the monitor's decision. Raises UserError for calls from before the delivery: they are of another model."""
+    found = ABTestMonitor(monitor, read_only=True).decision()
+    if found["since"] and found["since"] < delivered.timestamp():
+        since = datetime.fromtimestamp(found["since"], UTC).isoformat(timespec="seconds")
+        told = f"its calls of '{found['new']}' began on {since}, before the delivery of {candidate}"
+        raise UserError(told, monitor, remedy="name a new file for each candidate")
+    return found
 
 
 def watch(arguments) -> None:
     """Ask the monitor until it decides, follow its decision, and run the command."""
-    releases = Releases(arguments.folder)
-    try:
-        monitor = ABTestMonitor(arguments.monitor, read_only=True)
-        while (decided := monitor.decision())["decision"] not in ("switch", "rollback") and not arguments.once:
-            time.sleep(arguments.every)
-    except (ValueError, sqlite3.Error) as error:
-        raise UserError(f"can't be read: {error}", arguments.monitor) from None
-    decision, why = decided["decision"], decided["reason"]
-    log.info("%s: %s: %s", arguments.candidate, decision, why)
-    if decision in ("switch", "rollback"):
-        follow(releases, arguments.candidate, decision, why)
-        if arguments.after:
-            run_after(releases, arguments.candidate, decision, arguments.after)
+    if not arguments.every > 0:
+        raise UserError("--every must be above 0 seconds")
+    releases, candidate, told = Releases(arguments.folder), arguments.candidate, None
+    delivered = datetime.fromisoformat(releases.facts(candidate)["at"])
+    if candidate == releases.current and not releases.before(candidate):
+        warn(f"{candidate}: there is no release before it to go back to")
+    while True:
+        try:
+            found = asked(arguments.monitor, candidate, delivered)
+            if found["decision"] in ("switch", "rollback") or arguments.once:
+                break
+        except (ValueError, sqlite3.Error) as error:
+            # A file that is not there yet, or that a writer has locked, is read later.
+            is_passing = isinstance(error, sqlite3.OperationalError) or not arguments.monitor.exists()
+            if arguments.once or not is_passing:
+                raise UserError(f"can't be read: {error}", arguments.monitor) from None
+            if told != str(error):
+                told = str(error)
+                warn(f"{arguments.monitor}: can't be read yet: {told}")
+        time.sleep(arguments.every)
+    decision, why = found["decision"], found["reason"]
+    log.info("%s: %s: %s", candidate, decision, why)
+    has_changed = decision in ("switch", "rollback") and follow(releases, candidate, decision, why)
+    if has_changed and arguments.after:
+        environment = {**os.environ, "DECISION": decision, "RELEASE": str(releases.current)}
+        status = subprocess.run(arguments.after, shell=True, env=environment, check=False).returncode  # noqa: S602
+        if status:
+            told = f"the command of --after ended with exit status {status}: {arguments.after}"
+            raise UserError(told, remedy="run it by hand")
 
 
 def parser():

@@ -144,5 +144,4 @@ def soak(prepared: Prepared, run: str) -> list:
     """Return the options of the match that is played with a run's bundle."""
     section = prepared.config.runs[run]
     values = {**section.deploy.soak.model_dump(), "max_tokens": section.generation.max_new_tokens}
-    options = [word for key, value in values.items() for word in (f"--{key.replace('_', '-')}", value)]
-    return [*options, *(["--order-by", *section.score.order_by] if section.score.order_by else [])]
+    return [word for key, value in values.items() for word in (f"--{key.replace('_', '-')}", value)]

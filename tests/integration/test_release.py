@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from scripts.deploy.release import Releases
+from tests.support.project import ROOT
 from tests.support.releases import HOLD, current_run, history, make_bundle, release
 
 PROGRAM = Path("scripts/deploy/release.py")
@@ -30,7 +31,7 @@ def bundles(tmp_path) -> dict[str, Path]:
 
 
 def runs_there(target: Path) -> list[str]:
-    """Return the runs of all releases in the order of their deliveries; the folder has nothing else."""
+    """Return the runs of all releases, the oldest first; the folder has nothing else."""
     names = Releases(target).names()
     assert sorted(path.name for path in (target / "releases").iterdir()) == sorted(names)
     return [json.loads((target / "releases" / name / "release.json").read_text())["run"] for name in names]
@@ -64,6 +65,12 @@ def test_without_the_verdict_promote_only_a_written_reason_delivers_and_it_is_re
     for path in (tmp_path / "x.json", target / "current/release.json"):
         assert json.loads(path.read_text())["forced"] == "cup final"
     assert history(target)[0]["why"] == "forced: cup final (verdict hold: needs data)"
+    delivered_at = json.loads((target / "current/release.json").read_text())["at"]
+    assert release("deliver", bundle, target, "--force", "replay", "--delivered", tmp_path / "x.json") == 0
+    for path in (tmp_path / "x.json", target / "current/release.json"):
+        facts = json.loads(path.read_text())
+        assert (facts["forced"], facts["at"]) == ("replay", delivered_at)
+        assert facts["why"] == "forced: replay (verdict hold: needs data)"
     assert release("deliver", make_bundle(tmp_path, "old", None), target, "--force", "x") == 1
     assert "run snakemake to build it again" in capsys.readouterr().err
 
@@ -87,7 +94,24 @@ def test_old_releases_are_pruned_by_number_but_not_the_current_one_or_the_one_be
     assert current_run(target) == "d"
 
 
-def test_back_goes_to_the_release_before_and_a_replaced_bundle_returns_only_by_its_name(target, bundles, capsys):
+def test_only_releases_are_pruned_and_none_that_lies_beside_the_current_one(target, bundles, capsys):
+    assert release("deliver", bundles["a"], target) == 0
+    own = target / "releases/2026 notes"
+    own.mkdir()
+    for name in "bc":
+        assert release("deliver", bundles[name], target, "--beside", "--keep", "1") == 0
+    assert release("list", target) == 0
+    out = capsys.readouterr().out
+    assert all(f"  {mark:8}{name}  " in out for name, mark in zip("abc", ("current", "", ""), strict=True))
+    assert own.is_dir()
+    own.rmdir()
+    assert release("deliver", bundles["d"], target, "--keep", "1") == 0
+    assert runs_there(target) == ["a", "d"]
+
+
+def test_back_goes_to_the_release_before_and_a_replaced_bundle_returns_only_by_its_name(
+    target, bundles, tmp_path, capsys
+):
     names = {}
     for name in "abc":
         assert release("deliver", bundles[name], target) == 0
@@ -96,9 +120,16 @@ def test_back_goes_to_the_release_before_and_a_replaced_bundle_returns_only_by_i
         assert release("back", target, "--reason", "too many repetitions") == 0
         assert current_run(target) == expected
     assert release("back", target, "--reason", "still") == 1
-    assert "has no release before the current one; name one with --to" in capsys.readouterr().err
-    assert release("deliver", bundles["c"], target) == 1
-    assert "(back: too many repetitions); to make it current again: release.py back" in capsys.readouterr().err
+    assert (
+        f"has no release before the current one; name one: release.py back {target} --to NAME"
+        in capsys.readouterr().err
+    )
+    assert release("deliver", bundles["c"], target, "--delivered", tmp_path / "delivered.json") == 0
+    told = "(back: too many repetitions); to make it current again: release.py back"
+    assert told in capsys.readouterr().err
+    facts = json.loads((tmp_path / "delivered.json").read_text())
+    assert (facts["release"], facts["why"].partition(": ")[0]) == (None, "not delivered again")
+    assert current_run(target) == "a"
     assert release("back", target, "--reason", "c was better", "--to", names["c"]) == 0
     assert current_run(target) == "c"
     assert release("back", target, "--reason", "x", "--to", "z") == 1
@@ -107,6 +138,27 @@ def test_back_goes_to_the_release_before_and_a_replaced_bundle_returns_only_by_i
     assert whats == ["deliver", "deliver", "deliver", "back", "back", "back"]
     assert release("list", target) == 0
     assert f"{names['c']}  current c  verdict promote" in capsys.readouterr().out
+
+
+def test_a_bundle_that_was_rolled_back_stays_replaced_when_its_copy_was_pruned(target, bundles, capsys):
+    for name in "ab":
+        assert release("deliver", bundles[name], target) == 0
+    assert release("back", target, "--reason", "wrong tense") == 0
+    assert release("deliver", bundles["c"], target, "--keep", "1") == 0
+    assert runs_there(target) == ["a", "c"]
+    assert release("deliver", bundles["b"], target) == 0
+    assert (current_run(target), runs_there(target)) == ("c", ["a", "c"])
+    assert "--beside, then release.py back" in capsys.readouterr().err
+    assert release("deliver", bundles["b"], target, "--beside") == 0
+    assert release("back", target, "--reason", "after all", "--to", Releases(target).names()[-1]) == 0
+    assert current_run(target) == "b"
+
+
+@pytest.mark.parametrize("module", ["release", "watch", "soak"])
+def test_the_programs_start_outside_the_environment_of_the_checkout(module):
+    command = [sys.executable, "-S", "-m", f"scripts.deploy.{module}", "--help"]  # -S: without any package
+    done = subprocess.run(command, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("usage:"), done.stderr
 
 
 @pytest.mark.parametrize("fault", ["changed", "missing"])

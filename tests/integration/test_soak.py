@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from scripts.deploy import soak
 from scripts.deploy.quality_monitor import ABTestMonitor
-from scripts.deploy.soak import main, match_of, minute_of
+from scripts.deploy.soak import main, match_of
 from tests.support.fake_server import SERVE
 
 
@@ -19,8 +20,8 @@ def play(tmp_path, monkeypatch):
     (tmp_path / "serve.sh").write_text(SERVE)
     (tmp_path / "SHA256SUMS").write_text("")
 
-    def run(questions: list[str], *options: str) -> tuple[int, dict]:
-        rows = [{"id": str(i), "messages": [{"role": "user", "content": text}]} for i, text in enumerate(questions)]
+    def run(questions: list[str], *options: str, stop: str = "end") -> tuple[int, dict]:
+        rows = [{"messages": [{"role": "user", "content": text}], "stop": stop} for text in questions]
         (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         words = [str(tmp_path), "--prompts", str(tmp_path / "prompts.jsonl"), "--output", str(tmp_path / "soak.json")]
         status = main([*words, "--speed", "600", "--memory-growth", "9", *options])
@@ -29,9 +30,11 @@ def play(tmp_path, monkeypatch):
     return run
 
 
-def test_a_match_without_a_fault_passes_and_each_answer_is_logged_to_the_monitor(play, tmp_path):
+def test_a_match_without_a_fault_passes_and_each_answer_is_logged_to_the_monitor(play, tmp_path, monkeypatch):
+    monkeypatch.setenv("LLAMA_API_KEY", "secret")
     limits = ("--minutes", "2", "--burst", "4", "--p95", "60")
-    status, found = play(["say But~ !", "end length"], *limits, "--monitor", str(tmp_path / "m.sqlite"), "--fail")
+    questions = ["say But~ !", *["say But"] * 4, "end length"]
+    status, found = play(questions, *limits, "--monitor", str(tmp_path / "m.sqlite"), "--fail")
     assert (status, found["passed"], found["reasons"]) == (0, True, [])
     assert (found["requests"], found["answers"], found["faulty"]) == (6, 6, [])
     assert 0 < found["first_token"]["median"] < found["seconds"]["p95"] <= found["seconds"]["max"]
@@ -72,28 +75,28 @@ def test_a_slow_answer_a_leak_and_a_server_that_ends_do_not_pass(play):
     assert found["answers"] < found["requests"]
 
 
-def test_prompts_come_at_the_minutes_of_the_match_with_most_records_and_at_random_moments_in_others():
-    told = {"a": ["3'", "45'+2", "90'+3", "half time"], "b": ["1'"]}
-    rows = [
-        {"messages": [f"{match} {time}"], "meta": {"url": match, "time": time}}
-        for match, times in told.items()
-        for time in times
-    ]
-    events = match_of(rows, ["url", "time"], 90, 8, seed=1)
-    assert events == match_of(rows, ["url", "time"], 90, 8, seed=1) != match_of(rows, ["url", "time"], 90, 8, seed=2)
-    assert [event for event in events if event[0] in (3, 47)] == [(3, ["a 3'"]), (47, ["a 45'+2"])]
+def test_answers_that_do_not_end_pass_only_if_the_prompts_own_answers_did_not_either(play):
+    limits = ("--minutes", "1", "--burst", "4", "--p95", "60")
+    found = play(["end length"], *limits)[1]
+    assert found["reasons"] == ["100% of the answers did not end, but reached the limit of tokens"]
+    assert play(["end length"], *limits, stop="length")[1]["passed"]
+
+
+def test_an_answer_without_an_end_is_a_timeout_and_counts_in_p95(play, monkeypatch):
+    monkeypatch.setattr(soak, "SECONDS_TO_ANSWER", 0.5)
+    found = play(["wait 2"], "--minutes", "1", "--burst", "1", "--p95", "0.1")[1]
+    assert found["faults"] == {"timeout": 2}
+    assert found["reasons"] == ["2 of 2 answers: timeout", f"p95 is {found['seconds']['p95']} s, above 0.1 s"]
+    assert found["seconds"]["p95"] >= 0.5
+
+
+def test_one_prompt_comes_in_each_minute_and_a_burst_in_each_quarter_of_an_hour():
+    prompts = [[{"content": str(number)}] for number in range(5)]
+    events = match_of(prompts, 90, 8, seed=1)
+    assert events == match_of(prompts, 90, 8, seed=1) != match_of(prompts, 90, 8, seed=2)
     at_once = {minute: len(list(group)) for minute, group in itertools.groupby(minute for minute, _ in events)}
     assert {minute: count for minute, count in at_once.items() if count > 1} == dict.fromkeys(range(0, 90, 15), 8)
     assert Counter(int(minute) for minute, _ in events) == {m: 9 if m % 15 == 0 else 1 for m in range(90)}
-    assert [minute_of(value) for value in ("7", 7, "7'", "90’ + 4", "7 pm", None, "")] == [
-        7,
-        7,
-        7,
-        94,
-        None,
-        None,
-        None,
-    ]
 
 
 def test_what_is_missing_is_named_in_one_line(tmp_path, capsys, monkeypatch):
@@ -103,6 +106,9 @@ def test_what_is_missing_is_named_in_one_line(tmp_path, capsys, monkeypatch):
     assert main(words) == 1
     assert "p.jsonl:1: has no messages of text before the answer" in capsys.readouterr().err
     prompts.write_text('{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}\n')
+    assert main(words) == 1
+    assert "has no SHA256SUMS; run snakemake to build the bundle again" in capsys.readouterr().err
+    (tmp_path / "SHA256SUMS").write_text("")
     assert main(words) == 1
     assert "has no serve.sh; run snakemake to build the bundle again" in capsys.readouterr().err
     (tmp_path / "serve.sh").write_text("exit 1")

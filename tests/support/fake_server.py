@@ -1,6 +1,7 @@
 """A server that streams chosen answers as llama-server does: `python fake_server.py PORT`, started by serve.sh.
 
-A question asks for what happens: `say TEXT~MORE`, `end REASON` (the finish reason), `leak MB`, `status 500` or `crash`.
+A question asks for what happens: `say TEXT~MORE`, `end REASON` (the finish reason), `leak MB`, `status 500`,
+`wait SECONDS` or `crash`.
 """
 
 import json
@@ -31,6 +32,11 @@ class Handler(BaseHTTPRequestHandler):
         what, _, value = body["messages"][-1]["content"].partition(" ")
         if what == "crash":
             os._exit(3)
+        if what == "wait":
+            time.sleep(float(value))
+        key = os.environ.get("LLAMA_API_KEY")
+        if key and self.headers["Authorization"] != f"Bearer {key}":
+            what, value = "status", "401"
         if what == "leak":
             LEAKED.append(b"x" * int(value) * 2**20)
         self.send_response(int(value) if what == "status" else 200)
