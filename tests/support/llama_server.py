@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from envs import llama_server
+from scripts.common.parent_watchdog import die_with_parent
 
 PATIENCE = 60  # seconds until a model is loaded, or a server has ended
 
@@ -43,7 +44,9 @@ def process_of(bundle: Path, **env: object) -> Iterator[tuple[str, subprocess.Po
     environment = os.environ | {name: str(value) for name, value in variables.items()}
     with tempfile.TemporaryFile() as log:
         words = ["/bin/sh", str(bundle / "serve.sh")]
-        process = subprocess.Popen(words, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(
+            words, env=environment, stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent
+        )
         try:
             url = f"http://127.0.0.1:{port}"
             wait_until_up(f"{url}/health", process)

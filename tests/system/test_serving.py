@@ -71,8 +71,8 @@ def posted(url: str, **values) -> dict:
 
 def test_a_streamed_answer_is_the_whole_answer_piece_by_piece_and_ends_at_the_stop_token(client):
     question = (QUESTIONS[0], "Answer in one short sentence.")
-    whole = asked(client, *question, max_tokens=200).choices[0]
-    chunks = [chunk.choices[0] for chunk in asked(client, *question, max_tokens=200, stream=True) if chunk.choices]
+    whole = asked(client, *question, max_tokens=64).choices[0]
+    chunks = [chunk.choices[0] for chunk in asked(client, *question, max_tokens=64, stream=True) if chunk.choices]
     pieces = [chunk.delta.content for chunk in chunks if chunk.delta.content]
     assert "".join(pieces) == whole.message.content
     assert "Paris" in whole.message.content
