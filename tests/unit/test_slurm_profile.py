@@ -23,7 +23,7 @@ def test_the_rules_that_the_profile_names_are_there_and_those_that_train_or_want
     there = rules()
     wanting = {name for name, text in there.items() if re.search(r"^ +gpu=", text, re.MULTILINE)}
     writing = {name for name, text in there.items() if "--checkpoints " in text}
-    assert wanting == {*listed("training"), *listed("accelerated"), *listed("comparing")}
+    assert wanting == {*listed("training"), *listed("accelerated"), *listed("alone")}
     assert writing == set(listed("training")) != set()
     arrays = re.search(r"slurm-array-jobs: (.*)", PROFILE)[1]
     groups = PROFILE.split("\ngroups:\n")[1].split("\n\n")[0]
