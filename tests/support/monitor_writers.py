@@ -42,6 +42,7 @@ def write_with_kills(path: Path, processes: int, rows: int, kills: int) -> dict:
     running = {writer: start(writer) for writer in range(processes)}
     for kill in range(kills):
         while sum(map(acknowledged, running)) < (kill + 1) * processes * rows / (kills + 2):
+            assert not any(process.poll() for process in running.values()), "a writer failed"
             time.sleep(0.005)
         writer = rng.choice([one for one, process in running.items() if process.poll() is None])
         running[writer].send_signal(signal.SIGKILL)
