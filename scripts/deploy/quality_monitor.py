@@ -264,6 +264,7 @@ def add(state: dict, settings: dict, values: dict, found: tuple | None, gen_time
     state["in_a_row"] = state["in_a_row"] + 1 if failed else 0
     state["most_in_a_row"] = max(state["most_in_a_row"], state["in_a_row"])
     observed("errors", float(failed))
+    state.setdefault("since", time.time())
     if repetition is not None:
         observed("repetition", repetition)
     if failed:
@@ -283,6 +284,7 @@ def summary(state: dict, values: dict) -> dict:
     (errors, count), mean, texts = state["means"]["error_rate"], means["avg_length"], state["means"]["avg_length"][1]
     variance = max(state["squares"] - texts * mean * mean, 0) / (texts - 1) if texts > 1 else None
     return {
+        "since": state.get("since"),  # Unix time of the first call
         "count": count,
         "texts": texts,
         "errors": errors,
@@ -434,7 +436,6 @@ class ABTestMonitor:
         ]
         with self._transaction() as connection:
             state = json.loads(connection.execute("SELECT state FROM models WHERE model = ?", [model]).fetchone()[0])
-            state.setdefault("since", time.time())
             add(state, self.settings, self._candidates, found, seconds)
             connection.execute("UPDATE models SET state = ? WHERE model = ?", [json.dumps(state), model])
             if self.settings["keep"]:
@@ -462,12 +463,11 @@ class ABTestMonitor:
         """
         old, new = self.settings["models"]
         with self._transaction("DEFERRED") as connection:
-            state = json.loads(connection.execute("SELECT state FROM models WHERE model = ?", [new]).fetchone()[0])
-        found = summary(state, self._candidates)
+            state = connection.execute("SELECT state FROM models WHERE model = ?", [new]).fetchone()[0]
+        found = summary(json.loads(state), self._candidates)
         decided, reason = decide(found, self.settings)
         reason = f"{new}: {reason} ({found['count']} calls)"
-        since = state.get("since")  # Unix time of the new model's first call
-        return {"decision": decided, "reason": reason, "new": new, "old": old, "since": since, **found}
+        return {"decision": decided, "reason": reason, "new": new, "old": old, **found}
 
     def assign(self, user_id: object) -> str:
         """Return the model of a user: always the same one, and the new one still when `share` rises."""

@@ -118,7 +118,7 @@ def program(project: Project, name: str, *arguments: str) -> str:
 
 def ask(address: str, messages: list[dict]) -> str:
     """Return the answer of a served bundle."""
-    body = json.dumps({"messages": messages, "max_tokens": 24}).encode()
+    body = json.dumps({"messages": messages, "max_tokens": 48}).encode()
     request = urllib.request.Request(f"{address}/v1/chat/completions", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=120) as reply:
         return json.load(reply)["choices"][0]["message"]["content"]
