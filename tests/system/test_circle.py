@@ -116,9 +116,9 @@ def program(project: Project, name: str, *arguments: str) -> str:
     return done.stdout
 
 
-def ask(address: str, messages: list[dict]) -> str:
-    """Return the answer of a served bundle."""
-    body = json.dumps({"messages": messages, "max_tokens": 48}).encode()
+def ask(address: str, messages: list[dict], length: int) -> str:
+    """Return the answer of a served bundle, of at most `length` tokens."""
+    body = json.dumps({"messages": messages, "max_tokens": length}).encode()
     request = urllib.request.Request(f"{address}/v1/chat/completions", body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=120) as reply:
         return json.load(reply)["choices"][0]["message"]["content"]
@@ -189,7 +189,8 @@ def circle(smollm2, tmp_path_factory):
     }
     for model, folder in folders.items():
         with server(folder) as address:
-            for text in [ask(address, row["messages"]) for row in rows] * 40:
+            answers = [ask(address, row["messages"], (5, 12, 20)[place % 3]) for place, row in enumerate(rows)]
+            for text in answers * 40:
                 monitor.log_metric(model=model, text=text, gen_time=0.5)
     seen["candidate"], seen["decision"] = candidate, monitor.decision()
     program(project, "deploy/watch", "monitor.sqlite", "production", "--candidate", candidate, "--once")
