@@ -74,7 +74,18 @@ def has(job: subprocess.Popen) -> str:
 
 def test_a_job_that_waits_says_for_what(machine, start, tmp_path):
     has(start(2))
-    step = [sys.executable, "-m", "scripts.dataset.ingest_records", "--gpus", "1", "--log", str(tmp_path / "log"), "no"]
+    step = [
+        sys.executable,
+        "-m",
+        "scripts.dataset.ingest_records",
+        "--name",
+        "d",
+        "--gpus",
+        "1",
+        "--log",
+        str(tmp_path / "log"),
+        "no",
+    ]
     step += [word for option in ("records", "quarantine", "counts") for word in (f"--{option}", str(tmp_path / option))]
     with subprocess.Popen(step, env=machine, cwd=ROOT, stderr=subprocess.PIPE, text=True) as waiting:
         line = waiting.stderr.readline()
