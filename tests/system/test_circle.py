@@ -181,7 +181,7 @@ def circle(smollm2, tmp_path_factory):
     seen["releases"] = sorted(path.name for path in (project.folder / "production/releases").iterdir())
 
     # Both are served side by side; the monitor sees real answers until it decides, and the link follows.
-    monitor = ABTestMonitor(project.folder / "monitor.sqlite", models=("first", "second"))
+    monitor = ABTestMonitor(project.folder / "monitor.sqlite", models=("first", "second"), longest=20)
     [candidate] = set(seen["releases"]) - {seen["first"]}
     folders = {
         "first": project.folder / "production/current",
@@ -190,7 +190,7 @@ def circle(smollm2, tmp_path_factory):
     for model, folder in folders.items():
         with server(folder) as address:
             answers = [ask(address, row["messages"], (5, 12, 20)[place % 3]) for place, row in enumerate(rows)]
-            for text in answers * 40:
+            for text in answers * 20:
                 monitor.log_metric(model=model, text=text, gen_time=0.5)
     seen["candidate"], seen["decision"] = candidate, monitor.decision()
     program(project, "deploy/watch", "monitor.sqlite", "production", "--candidate", candidate, "--once")
