@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -151,12 +152,20 @@ def views(browser, address) -> dict[str, str]:
     }
 
 
+def wait_until_loaded(page: Page) -> None:
+    """Wait until all images are there; `wait_for_function` needs eval, which the page's policy forbids."""
+    end = time.monotonic() + 60
+    while not page.evaluate(LOADED):
+        assert time.monotonic() < end, "the images were not loaded"
+        page.wait_for_timeout(50)
+
+
 @pytest.mark.parametrize(("size", "scheme"), [(SCREEN, "light"), (PHONE, "dark")], ids=["screen", "phone, dark"])
 def test_every_view_fits_and_axe_finds_nothing(browser, address, views, size, scheme):
     reader = Reader(browser, address, "Viewer", size, scheme)
     for name, view in views.items():
         page = reader.open(view)
-        page.wait_for_function(LOADED)
+        wait_until_loaded(page)
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0], name
         found = Axe().run(page, options=AXE)
         assert found.violations_count == 0, f"{name}: {found.generate_report()}"
@@ -176,7 +185,7 @@ PICTURES = {
 def test_picture(browser, address, views, view, tmp_path):
     size, scheme = PICTURES[view]
     reader = Reader(browser, address, "Viewer", size, scheme)
-    reader.open(views[view]).wait_for_function(LOADED)
+    wait_until_loaded(reader.open(views[view]))
     reader.page.screenshot(path=tmp_path / "whole.png")
     reader.context.close()
     target = Path(os.environ.get("SNAKETUNE_PICTURES", tmp_path)) / f"review-{view}.png"
