@@ -12,6 +12,7 @@ from scripts.common.files import (
     MANIFEST,
     check_manifest,
     read_json,
+    remove_leftovers,
     sha256_of,
     take_lock,
     write_json,
@@ -81,6 +82,7 @@ def train_once(
         finished = finished_run(record, run, arguments.output)
         if finished:
             log.info("this run has already finished: its weights are reused")
+            remove_leftovers(record)  # of a kill after the record was complete, which nothing writes again
             write_manifest(arguments.output, **finished["manifest"])
         else:
             retry_log = RetryLog(arguments.checkpoints, run, arguments.settings["training"], last)
