@@ -38,16 +38,15 @@ RUN = """
     tokens: {{max_length: 256}}
     training: {{max_steps: {steps}, learning_rate: 3.0e-3, micro_batch: 4, accumulation: 1}}
     quants: [q8_0]
-    variants: [base, q8_0]
+    variants: [q8_0]
     generation: {{max_new_tokens: 20, batch_size: 12}}
     parity: {{prompts: 2}}
-    score: {{bootstrap: 100, votes: review/votes.jsonl, rival: {rival}}}
+    score: {{bootstrap: 100{votes}}}
     deploy: {{target: {target}}}
 """
 CORRECTED = "GOOOAL, and what a goal it was!"
 GATES = """
 gates:
-  not_worse: {metric: chrf, baseline: base, comparison: above, threshold: -90, runs: [second]}
   people_prefer_it: {metric: win_rate, comparison: above, threshold: 0.5, runs: [second]}
 """
 
@@ -59,13 +58,13 @@ def configuration(base: Path, *runs: str) -> str:
     files = {"first": "null", "second": "review/corrections.jsonl"}
     datasets = "".join(DATASET.format(name=name, corrections=file) for name, file in files.items())
     steps = {"first": 2, "second": 10}
-    rivals = {"first": "base", "second": "first/q8_0"}
+    votes = {"first": "", "second": ", votes: review/votes.jsonl, rival: first/q8_0"}
     targets = {
         ("first",): {"first": '{folder: production, force: "the first model there is"}'},
         ("first", "second"): {"first": "null", "second": "{folder: production, beside: true}"},
     }[runs]
     sections = "".join(
-        RUN.format(name=name, rival=rivals[name], steps=steps[name], target=targets[name]) for name in runs
+        RUN.format(name=name, votes=votes[name], steps=steps[name], target=targets[name]) for name in runs
     )
     model = json.dumps({"architecture": "llama", "gguf": {"file": str(base)}, "license": "apache-2.0", "device": "cpu"})
     gates = GATES if "second" in runs else ""
