@@ -327,6 +327,22 @@ TABLES = (
 LONGEST_KEPT = 4000  # characters of a text or an error that the file keeps
 
 
+def use_wal(connection: sqlite3.Connection, patience: float = 60) -> None:
+    """Set WAL mode. SQLite itself does not wait here while another process opens or closes the file.
+
+    Raises sqlite3.OperationalError after `patience` seconds.
+    """
+    end = time.monotonic() + patience
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
+
+
 class ABTestMonitor:
     """A log of the calls of two models in an SQLite file that many threads and processes may write at once.
 
@@ -372,7 +388,7 @@ class ABTestMonitor:
         self._process, self._lock = os.getpid(), threading.Lock()
         self._connection = sqlite3.connect(address, uri=True, timeout=60, isolation_level=None, check_same_thread=False)
         if not self._read_only:
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            use_wal(self._connection)
             self._connection.execute(f"PRAGMA synchronous = {self._synchronous}")
 
     def _create(self, settings: dict) -> None:

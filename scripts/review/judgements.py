@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from scripts.common.errors import UserError
+from scripts.deploy.quality_monitor import use_wal
 from scripts.review.library import NotFoundError
 from scripts.review.studies import plan_tasks
 
@@ -63,7 +64,8 @@ def connect(folder: Path) -> sqlite3.Connection:
         version = connection.execute("pragma user_version").fetchone()[0]
         if version > VERSION:
             raise UserError(f"has version {version}, not {VERSION}", folder / NAME, remedy="update snaketune")
-        for setting in ("journal_mode = wal", "synchronous = full", "foreign_keys = on"):
+        use_wal(connection, PATIENCE)
+        for setting in ("synchronous = full", "foreign_keys = on"):
             connection.execute(f"pragma {setting}")
         if version < VERSION:
             connection.executescript(TABLES)
