@@ -112,7 +112,7 @@ def votes_conflicts(run: Run, config: Any) -> Iterator[tuple[str, str]]:
             yield "score.rival", f"'{name}' is not defined under 'runs'{closest(name, config.runs)}"
         elif variant not in answer_variants(rival):
             scored = ", ".join(answer_variants(rival))
-            yield "score.rival", f"there are no answers of '{run.score.rival}'; that run scores {scored}"
+            yield "score.rival", f"'{run.score.rival}' is not scored; that run scores {scored}"
 
 
 def has_validation(dataset: Dataset) -> bool:

@@ -86,7 +86,7 @@ def rival_fault(name: str, run: Run, compared: list[str], config: Any) -> str | 
     if rival[0] not in config.runs:
         return None  # votes_conflicts reports it
     if rival[1] not in answer_variants(config.runs[rival[0]]):
-        return f"has no 'win_rate': there are no answers of '{run.score.rival}', its score.rival"
+        return f"has no 'win_rate': '{run.score.rival}', its score.rival, is not scored"
     if rival[0] == name and rival[1] in compared:
         return f"has no 'win_rate' of '{rival[1]}', which is its score.rival itself"
     return None

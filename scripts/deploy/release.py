@@ -80,7 +80,7 @@ class Releases:
         return sorted(path.name for path in (self.folder / RELEASES).glob("*") if NAME.fullmatch(path.name))
 
     def facts(self, name: str) -> dict:
-        """Return release.json of a release. Raises UserError, with all names, if there is no such release."""
+        """Return the contents of release.json. Raises UserError, which lists the releases, for an unknown name."""
         if name not in self.names():
             remedy = f"there are: {', '.join(self.names())}"
             raise UserError(f"has no release '{name}'", self.folder, remedy=remedy)
