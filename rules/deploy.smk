@@ -7,7 +7,7 @@ Requires: <results>/runs/{run}/gguf/ and parity.json, or merged/; verdict.json, 
 Makes: <results>/runs/{run}/bundle/; SHA256SUMS is written last. delivered.json and soak.json beside it.
 """
 
-TARGETS = [name for name, run in CONFIG.runs.items() if run.deploy.target]
+DELIVERED = [name for name, run in CONFIG.runs.items() if run.deploy.target]
 SERVED = [name for name in generating_runs("lora", "qlora", "full") if name not in runs_where("reads_images")]
 
 
@@ -15,7 +15,7 @@ rule deliver:
     """Deliver the bundle of each run that has a target."""
     input:
         result_of_runs(
-            "<results>/runs/{run}/delivered.json", TARGETS, "no run has a deploy.target: name a folder there"
+            "<results>/runs/{run}/delivered.json", DELIVERED, "no run has a deploy.target: name a folder there"
         ),
 
 
@@ -87,7 +87,7 @@ rule deliver_bundle:
     benchmark:
         "<benchmarks>/deploy/deliver_bundle/{run}.tsv"
     wildcard_constraints:
-        run=one_of(TARGETS),
+        run=one_of(DELIVERED),
     localrule: True
     conda:
         conda_file("score")

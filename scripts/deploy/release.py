@@ -244,10 +244,11 @@ def step(arguments) -> None:
             with releases.locked():
                 releases.back(arguments.reason, arguments.to)
         else:
-            before = releases.before(releases.current)
+            current = releases.current
+            before = releases.before(current)
             for name in releases.names():
                 facts = releases.facts(name)
-                mark = {releases.current: "current", before: "before"}.get(name, "")
+                mark = {current: "current", before: "before"}.get(name, "")
                 print(f"{name}  {mark:8}{facts['run']}  {facts['why']}")
     except PermissionError as error:
         remedy = "name another folder, or get the right to read and write there"

@@ -43,9 +43,7 @@ HEADERS = {
 }
 
 
-def create_app(
-    paths: list[Path], folder: Path, *, host: str = "127.0.0.1", port: int = 8765, password: str | None = None
-) -> Starlette:
+def create_app(paths: list[Path], folder: Path, *, host: str = "127.0.0.1", password: str | None = None) -> Starlette:
     """Return the application on these results folders and files; `folder` has the judgements.
 
     Raises UserError for an address of this machine that others reach, without a password.

@@ -135,10 +135,6 @@ class Library:
                 self.collections[run].dataset, self.collections[run].images = found.dataset, found.images
                 return
 
-    def datasets(self) -> list[str]:
-        """Return the names of the datasets."""
-        return list(dict.fromkeys(found.dataset for found in self.collections.values() if found.kind == "split"))
-
     def collection(self, name: str) -> Collection:
         """Return a collection by its id. Raises NotFoundError."""
         if name not in self.collections:

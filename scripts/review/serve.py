@@ -38,9 +38,7 @@ def serve(arguments: argparse.Namespace) -> None:
     """Open everything, and serve it until Ctrl-C."""
     with listening(arguments.host, arguments.port) as server:
         port = server.getsockname()[1]
-        app = create_app(
-            arguments.paths, arguments.folder, host=arguments.host, port=port, password=os.environ.get(PASSWORD)
-        )
+        app = create_app(arguments.paths, arguments.folder, host=arguments.host, password=os.environ.get(PASSWORD))
         name = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
         print(f"review: http://{name}:{port}/ (Ctrl-C ends it)", flush=True)
         quiet = {"log_level": "warning", "server_header": False, "proxy_headers": False}

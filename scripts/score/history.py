@@ -105,8 +105,7 @@ def when(row: dict) -> str:
 def earlier_verdicts(runs: Path, run: str, dataset: str) -> list[dict]:
     """Return the verdicts on a dataset's test split that were made before the last one on a run, of all runs."""
     rows = {path.parent.name: list(read_jsonl(path)) for path in sorted(runs.glob(f"*/{NAME}"))}
-    last = rows.pop(run, [])[-1:]
-    earlier = [row for found in rows.values() for row in found if not last or row["date"] < last[0]["date"]]
-    own = runs / run / NAME
-    earlier += list(read_jsonl(own))[:-1] if own.exists() else []
+    own = rows.pop(run, [])
+    earlier = [row for found in rows.values() for row in found if not own or row["date"] < own[-1]["date"]]
+    earlier += own[:-1]
     return sorted((row for row in earlier if row["dataset"] == dataset), key=lambda row: row["date"])

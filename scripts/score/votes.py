@@ -76,7 +76,7 @@ def vote_fault(row: dict) -> str | None:
         given = row.get(key, "missing")
         # 1 equals True.
         if not any(given == value and isinstance(given, bool) == isinstance(value, bool) for value in values):
-            return f"'{key}' is {row.get(key, 'missing')!r}, not one of {', '.join(map(str, values))}"
+            return f"'{key}' is {given!r}, not one of {', '.join(map(str, values))}"
     return None
 
 

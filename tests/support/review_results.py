@@ -104,7 +104,7 @@ def write_hostile(path: Path) -> Path:
 def served(paths: list[Path], folder: Path) -> Iterator[str]:
     """Serve the review page on a free port, with judgements in `folder`; give its address."""
     with listening("127.0.0.1", 0) as socket:
-        app = create_app(paths, folder, port=socket.getsockname()[1])
+        app = create_app(paths, folder)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [socket]})
         thread.start()
