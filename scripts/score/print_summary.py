@@ -119,6 +119,7 @@ def next_commands(results: Path, page: Path, recipe: str | None = None) -> list[
     try_it = "try the path of a recipe on a stand-in; EMBEDDED=no trains the real model, on a GPU"
     return [
         look,
+        ("make review", "read all records and answers, judge them blind, correct records"),
         (copied, own),
         (run, f"run it, into {mine}/; '-n' only says what would be done"),
         ("make recipe NAME=football", try_it),
