@@ -71,6 +71,10 @@ def test_without_the_verdict_promote_only_a_written_reason_delivers_and_it_is_re
         facts = json.loads(path.read_text())
         assert (facts["forced"], facts["at"]) == ("replay", delivered_at)
         assert facts["why"] == "forced: replay (verdict hold: needs data)"
+    bundle = make_bundle(tmp_path, "good")
+    assert release("deliver", bundle, target, "--force", "in vain", "--delivered", tmp_path / "x.json") == 0
+    facts = json.loads((tmp_path / "x.json").read_text())
+    assert (facts["forced"], facts["why"]) == (None, "verdict promote: every gate passed")
     assert release("deliver", make_bundle(tmp_path, "old", None), target, "--force", "x") == 1
     assert "run snakemake to build it again" in capsys.readouterr().err
 
@@ -105,7 +109,7 @@ def test_only_releases_are_pruned_and_none_that_lies_beside_the_current_one(targ
     assert all(f"  {mark:8}{name}  " in out for name, mark in zip("abc", ("current", "", ""), strict=True))
     assert own.is_dir()
     own.rmdir()
-    assert release("deliver", bundles["d"], target, "--keep", "1") == 0
+    assert release("deliver", bundles["d"], target, "--keep", "0") == 0
     assert runs_there(target) == ["a", "d"]
 
 

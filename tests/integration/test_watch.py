@@ -136,6 +136,8 @@ def test_a_release_beside_the_current_one_is_rejected_and_then_not_delivered(tar
     assert release("deliver", bundle, target) == 0
     assert "not delivered again: replaced on" in capsys.readouterr().err
     assert current_run(target) == "a"
+    assert release("deliver", make_bundle(tmp_path, "c"), target, "--beside", "--keep", "1") == 0
+    assert len(Releases(target).names()) == 2, "a rejected release is pruned"
 
 
 def test_the_decision_to_keep_the_old_model_changes_nothing(target, tmp_path, watched, capsys):
