@@ -142,6 +142,17 @@ def test_the_file_keeps_a_number_of_texts_and_the_sums_of_all(tmp_path):
             sizes.append(connection.execute("PRAGMA page_count").fetchone()[0])
     assert sizes[0] == sizes[1] == sizes[2] < 50
     assert monitor.get_comparison_report()["old"]["count"] == 90
+    nothing = ABTestMonitor(tmp_path / "nothing.sqlite", keep=0)
+    nothing.log_metric(model="old", text="personal", gen_time=1)
+    assert nothing.get_comparison_report()["old"]["count"] == 1
+    with sqlite3.connect(tmp_path / "nothing.sqlite") as connection:
+        assert connection.execute("SELECT * FROM recent").fetchall() == []
+
+
+@pytest.mark.parametrize(("synchronous", "number"), [("OFF", 0), ("NORMAL", 1), ("FULL", 2)])
+def test_a_call_waits_for_the_disk_as_it_is_told(tmp_path, synchronous, number):
+    monitor = ABTestMonitor(tmp_path / "monitor.sqlite", synchronous=synchronous)
+    assert monitor._connection.execute("PRAGMA synchronous").fetchone() == (number,)
 
 
 def test_a_user_always_gets_the_same_model_and_keeps_the_new_one_when_its_share_rises(tmp_path):
@@ -151,6 +162,8 @@ def test_a_user_always_gets_the_same_model_and_keeps_the_new_one_when_its_share_
     assert of_few < {user for user in users if more.assign(user) == "new"}
     assert of_few == {user for user in users if few.assign(user) == "new"}
     assert 0.18 < len(of_few) / len(users) < 0.22
+    # In every process, and after an update.
+    assert "".join(more.assign(f"user {number}")[0] for number in range(12)) == "nnononooonnn"
 
 
 def text_of(rng: random.Random, length: int, pool: int) -> str:
@@ -191,6 +204,8 @@ def test_five_errors_in_a_row_go_back_and_a_model_that_turns_bad_after_a_switch_
         assert other.decision()["decision"] == "inconclusive"
         other.log_metric(model="b", error=None if call == 3 else "down", text="fine")
     assert other.decision()["reason"] == "b: 5 calls in a row failed (9 calls)"
+    other.log_metric(model="b", text="fine")
+    assert other.decision()["decision"] == "rollback", "one that works again is not forgiven"
 
 
 def test_the_vectorized_decisions_equal_the_monitors():
