@@ -42,6 +42,9 @@ def test_a_match_without_a_fault_passes_and_each_answer_is_logged_to_the_monitor
     assert 0 < found["first_token"]["median"] < found["seconds"]["p95"] <= found["seconds"]["max"]
     assert found["memory"]["warm_bytes"] > 2**20
     assert ABTestMonitor(tmp_path / "m.sqlite").get_comparison_report()["new"]["count"] == 6
+    with soak.Server(tmp_path) as server:
+        assert server.process.poll() is None
+    assert server.process.poll() is not None
 
 
 FAULTS = {
