@@ -109,6 +109,9 @@ def test_a_record_may_be_corrected_again_and_the_last_correction_of_the_same_tex
         stage, after = run(rows)
         assert (after[line]["expected"], after[line]["split"]) == ("Un beau but", "test")
         assert stage.facts("ledger")["corrections"]["test_records"] == 1
+    # A time without a zone is UTC, and a further copy of a record has the id of the first and a number.
+    other = [correction(f"{first}-2", "Un but", at="2026-11-29T21:01:00"), again[1]]
+    assert run(other)[1][line]["expected"] == "Un beau but"
     back = [again[0], correction(once[line]["id"], before[line]["expected"], 3)]
     assert run(back)[1][line] == before[line]
     stage, after = run([correction(first, "Un but", 5), again[1]])
