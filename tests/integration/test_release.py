@@ -204,6 +204,26 @@ def test_deliveries_at_the_same_time_follow_each_other_and_going_back_does_not_w
     assert current_run(target) == runs_there(target)[-1]
 
 
+def test_a_killed_move_counts_if_current_had_moved_and_only_then(target, bundles, monkeypatch):
+    for name in "ab":
+        assert release("deliver", bundles[name], target) == 0
+    releases, names = Releases(target), Releases(target).names()
+
+    def killed(*_) -> None:
+        raise KeyboardInterrupt
+
+    for last, to in (("scripts.deploy.release.sync", names[0]), ("pathlib.Path.symlink_to", names[1])):
+        with monkeypatch.context() as patch, releases.locked():
+            patch.setattr(last, killed)
+            with pytest.raises(KeyboardInterrupt):
+                releases.back("worse", to)
+        assert (target / ".history.jsonl.next").exists()
+        with releases.locked():
+            assert current_run(target) == "a"
+        assert [line["what"] for line in history(target)] == ["deliver", "deliver", "back"]
+        assert not (target / ".history.jsonl.next").exists()
+
+
 LOOP = """
 import itertools, os, sys
 from scripts.deploy.release import main
