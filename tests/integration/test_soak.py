@@ -55,6 +55,8 @@ FAULTS = {
     "end error": "broken: its finish reason is error",
     "status 500": "error: OSError: HTTP status 500: data:",
     "status 404": "error: OSError: HTTP status 404: data:",
+    "send {}": "error: KeyError: 'choices'",
+    "send no": "error: JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
     "say [1-0] <b>But</b> de Lens <3": None,
 }
 
