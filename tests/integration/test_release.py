@@ -71,6 +71,10 @@ def test_without_the_verdict_promote_only_a_written_reason_delivers_and_it_is_re
         facts = json.loads(path.read_text())
         assert (facts["forced"], facts["at"]) == ("replay", delivered_at)
         assert facts["why"] == "forced: replay (verdict hold: needs data)"
+    bundle = make_bundle(tmp_path, "good")
+    assert release("deliver", bundle, target, "--force", "in vain", "--delivered", tmp_path / "x.json") == 0
+    facts = json.loads((tmp_path / "x.json").read_text())
+    assert (facts["forced"], facts["why"]) == (None, "verdict promote: every gate passed")
     assert release("deliver", make_bundle(tmp_path, "old", None), target, "--force", "x") == 1
     assert "run snakemake to build it again" in capsys.readouterr().err
 
@@ -105,7 +109,7 @@ def test_only_releases_are_pruned_and_none_that_lies_beside_the_current_one(targ
     assert all(f"  {mark:8}{name}  " in out for name, mark in zip("abc", ("current", "", ""), strict=True))
     assert own.is_dir()
     own.rmdir()
-    assert release("deliver", bundles["d"], target, "--keep", "1") == 0
+    assert release("deliver", bundles["d"], target, "--keep", "0") == 0
     assert runs_there(target) == ["a", "d"]
 
 
@@ -198,6 +202,26 @@ def test_deliveries_at_the_same_time_follow_each_other_and_going_back_does_not_w
     assert [line["what"] for line in lines] == ["deliver", "deliver", "back", "deliver", "deliver"]
     assert all(one["to"] == two["from"] for one, two in itertools.pairwise(lines))
     assert current_run(target) == runs_there(target)[-1]
+
+
+def test_a_killed_move_counts_if_current_had_moved_and_only_then(target, bundles, monkeypatch):
+    for name in "ab":
+        assert release("deliver", bundles[name], target) == 0
+    releases, names = Releases(target), Releases(target).names()
+
+    def killed(*_) -> None:
+        raise KeyboardInterrupt
+
+    for last, to in (("scripts.deploy.release.sync", names[0]), ("pathlib.Path.symlink_to", names[1])):
+        with monkeypatch.context() as patch, releases.locked():
+            patch.setattr(last, killed)
+            with pytest.raises(KeyboardInterrupt):
+                releases.back("worse", to)
+        assert (target / ".history.jsonl.next").exists()
+        with releases.locked():
+            assert current_run(target) == "a"
+        assert [line["what"] for line in history(target)] == ["deliver", "deliver", "back"]
+        assert not (target / ".history.jsonl.next").exists()
 
 
 LOOP = """

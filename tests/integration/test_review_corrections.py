@@ -9,7 +9,7 @@ from starlette.testclient import TestClient
 
 from scripts.common.files import write_jsonl
 from scripts.review.app import create_app
-from scripts.review.corrections import accepted
+from scripts.review.corrections import accepted, correction_of
 from scripts.review.judgements import connect
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 
@@ -85,18 +85,24 @@ def test_a_record_is_shown_while_the_file_of_judgements_fails(page, stage, tmp_p
 
 def test_another_correction_of_the_same_record_takes_the_place_of_the_accepted_one(page, stage, tmp_path):
     record = stage.lines("test")[0]["id"]
+    with closing(connect(tmp_path / "review")) as database:  # another dataset has the same record
+        names = "dataset, record, action, text, reader, at, comment, status"
+        values = ("other", record, "drop", "", "anna", "2026-01-01T00:00:00Z", "", "accepted")
+        database.execute(f"insert into correction ({names}) values (?, ?, ?, ?, ?, ?, ?, ?)", values)
     for text in ("Un but", "Deux buts"):
         number = propose(page, record, "replace", text=text).json()["id"]
         page.post(f"/api/corrections/{number}", json={"reader": "bob", "status": "accepted"})
-    assert [row["text"] for row in accepted(tmp_path / "review")] == ["Deux buts"]
-    assert [row["status"] for row in page.get("/api/corrections").json()["corrections"]] == ["rejected", "accepted"]
-    (before,) = accepted(tmp_path / "review")
+    assert [row["text"] for row in accepted(tmp_path / "review")] == ["", "Deux buts"]
+    listed = page.get("/api/corrections").json()["corrections"]
+    assert [row["status"] for row in listed] == ["accepted", "rejected", "accepted"]
+    assert correction_of(tmp_path / "review", "sample", f"{record}-2") == listed[-1]  # of a further copy
+    _, before = accepted(tmp_path / "review")
     with closing(connect(tmp_path / "review")) as database:  # a correction is as old as its first acceptance
-        database.execute("update correction set accepted_at = '2026-01-01T00:00:00Z' where status = 'accepted'")
+        database.execute("update correction set accepted_at = '2026-01-01T00:00:00Z' where id = ?", [number])
     for status in ("rejected", "accepted", "accepted"):
         found = page.post(f"/api/corrections/{number}", json={"reader": "carl", "status": status}).json()
         assert found["accepted_by"] == (None if status == "rejected" else "bob")
-    assert accepted(tmp_path / "review") == [before | {"at": "2026-01-01T00:00:00Z"}]
+    assert accepted(tmp_path / "review")[1:] == [before | {"at": "2026-01-01T00:00:00Z"}]
 
 
 def test_what_can_not_be_corrected_is_refused_with_a_line(page, stage, tmp_path):

@@ -270,6 +270,11 @@ def test_a_bad_line_is_named_and_the_others_are_opened(tmp_path, caplog):
     ]
 
 
+def test_a_reply_has_at_most_200_records(tmp_path):
+    client = client_of(other_file(tmp_path / "x.jsonl", *({"prompt": str(number)} for number in range(201))))
+    assert len(listed(client, "file/1", limit="1000")) == 200
+
+
 def test_a_changed_file_is_read_anew_and_a_removed_one_gets_a_line(tmp_path):
     path = other_file(tmp_path / "x.jsonl", {"prompt": "first"})
     client = client_of(path)
@@ -321,6 +326,8 @@ def test_every_reply_forbids_foreign_code_and_guessing_of_types(client):
             "nosniff",
             "same-origin",
         )
+    refused = client.get("/", headers={"Host": "evil.example"})
+    assert (refused.status_code, refused.headers["x-content-type-options"]) == (403, "nosniff")
 
 
 def test_another_address_needs_the_password(results):
@@ -333,6 +340,7 @@ def test_another_address_needs_the_password(results):
         assert client.get("/api/collections", headers=headers).status_code == status
     for given in ("", "Basic é", "Basic !", "Bearer x"):
         assert client.get("/", headers={"Authorization": given.encode()}).status_code == 401
+    assert client_of(results, password="clé").get("/").status_code == 401, "this machine may have other users"
 
 
 @pytest.mark.parametrize(

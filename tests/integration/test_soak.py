@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import threading
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -32,14 +34,17 @@ def play(tmp_path, monkeypatch):
 
 def test_a_match_without_a_fault_passes_and_each_answer_is_logged_to_the_monitor(play, tmp_path, monkeypatch):
     monkeypatch.setenv("LLAMA_API_KEY", "secret")
-    limits = ("--minutes", "2", "--burst", "4", "--p95", "60")
-    questions = ["say But~ !", *["say But"] * 4, "end length"]
+    limits = ("--minutes", "2", "--burst", "4", "--p95", "60", "--max-tokens", "7")
+    questions = ["say But~ !", *["say But"] * 3, "limit 7", "end length"]
     status, found = play(questions, *limits, "--monitor", str(tmp_path / "m.sqlite"), "--fail")
     assert (status, found["passed"], found["reasons"]) == (0, True, [])
     assert (found["requests"], found["answers"], found["faulty"]) == (6, 6, [])
     assert 0 < found["first_token"]["median"] < found["seconds"]["p95"] <= found["seconds"]["max"]
     assert found["memory"]["warm_bytes"] > 2**20
     assert ABTestMonitor(tmp_path / "m.sqlite").get_comparison_report()["new"]["count"] == 6
+    with soak.Server(tmp_path) as server:
+        assert server.process.poll() is None
+    assert server.process.poll() is not None
 
 
 FAULTS = {
@@ -50,14 +55,18 @@ FAULTS = {
     "end error": "broken: its finish reason is error",
     "status 500": "error: OSError: HTTP status 500: data:",
     "status 404": "error: OSError: HTTP status 404: data:",
+    "send {}": "error: KeyError: 'choices'",
+    "send no": "error: JSONDecodeError: Expecting value: line 1 column 1 (char 0)",
     "say [1-0] <b>But</b> de Lens <3": None,
 }
 
 
-def test_each_faulty_answer_is_counted_and_shown_and_exits_with_1_only_if_asked(play):
+def test_each_faulty_answer_is_counted_and_shown_and_exits_with_1_only_if_asked(play, tmp_path):
     limits = ("--minutes", str(len(FAULTS)), "--burst", "1", "--p95", "60")
-    status, found = play(list(FAULTS), *limits)
+    status, found = play(list(FAULTS), *limits, "--monitor", str(tmp_path / "m.sqlite"))
     assert (status, found["passed"]) == (0, False)
+    logged = ABTestMonitor(tmp_path / "m.sqlite").get_comparison_report()["new"]
+    assert logged["errors"] == sum(found["faults"].values())
     whys = {answer["fault"].partition("data:")[0] for answer in found["faulty"]}
     assert whys == {why.partition("data:")[0] for why in FAULTS.values() if why}
     assert [reason.partition(" answers: ")[2] for reason in found["reasons"]] == ["broken", "empty", "error"]
@@ -73,6 +82,8 @@ def test_a_slow_answer_a_leak_and_a_server_that_ends_do_not_pass(play):
     found = play(["say a", "say b", "say c", "crash"], "--minutes", "20", "--burst", "1")[1]
     assert found["reasons"][0] == "the server ended with exit status 3"
     assert found["answers"] < found["requests"]
+    missing = found["requests"] - found["answers"]
+    assert f"{missing} of {found['requests']} requests were not sent" in found["reasons"]
 
 
 def test_answers_that_do_not_end_pass_only_if_the_prompts_own_answers_did_not_either(play):
@@ -82,9 +93,10 @@ def test_answers_that_do_not_end_pass_only_if_the_prompts_own_answers_did_not_ei
     assert play(["end length"], *limits, stop="length")[1]["passed"]
 
 
-def test_an_answer_without_an_end_is_a_timeout_and_counts_in_p95(play, monkeypatch):
+@pytest.mark.parametrize("question", ["wait 2", "say Goal" + "~o" * 100])  # silence, and text without an end
+def test_an_answer_without_an_end_is_a_timeout_and_counts_in_p95(play, monkeypatch, question):
     monkeypatch.setattr(soak, "SECONDS_TO_ANSWER", 0.5)
-    found = play(["wait 2"], "--minutes", "1", "--burst", "1", "--p95", "0.1")[1]
+    found = play([question], "--minutes", "1", "--burst", "1", "--p95", "0.1")[1]
     assert found["faults"] == {"timeout": 2}
     assert found["reasons"] == ["2 of 2 answers: timeout", f"p95 is {found['seconds']['p95']} s, above 0.1 s"]
     assert found["seconds"]["p95"] >= 0.5
@@ -99,6 +111,26 @@ def test_one_prompt_comes_in_each_minute_and_a_burst_in_each_quarter_of_an_hour(
     assert Counter(int(minute) for minute, _ in events) == {m: 9 if m % 15 == 0 else 1 for m in range(90)}
 
 
+def test_memory_warms_up_until_a_burst_is_answered_however_short_the_match_is(monkeypatch):
+    samples, is_answered = itertools.count(1), threading.Event()
+
+    def memory() -> int:
+        number = next(samples)
+        if number == 3:
+            is_answered.set()
+        return number
+
+    def ask(*_) -> soak.Answer:
+        is_answered.wait()
+        return soak.Answer(0)
+
+    monkeypatch.setattr(soak, "ask", ask)
+    server = SimpleNamespace(port=0, memory=memory, process=SimpleNamespace(poll=lambda: None))
+    limits = SimpleNamespace(minutes=0.001, speed=600, burst=4, max_tokens=1)
+    answers, found = soak.play(server, [(0, [])] * 4, limits, lambda answer: None)
+    assert (len(answers), found[:3]) == (4, [(True, 1), (True, 2), (True, 3)])
+
+
 def test_what_is_missing_is_named_in_one_line(tmp_path, capsys, monkeypatch):
     prompts: Path = tmp_path / "p.jsonl"
     words = [str(tmp_path), "--prompts", str(prompts), "--output", str(tmp_path / "soak.json")]
@@ -106,6 +138,7 @@ def test_what_is_missing_is_named_in_one_line(tmp_path, capsys, monkeypatch):
     assert main(words) == 1
     assert "p.jsonl:1: has no messages of text before the answer" in capsys.readouterr().err
     prompts.write_text('{"messages": [{"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}\n')
+    assert soak.read_prompts(prompts) == ([[{"role": "user", "content": "x"}]], 0)  # the answer is not asked
     assert main(words) == 1
     assert "has no SHA256SUMS; run snakemake to build the bundle again" in capsys.readouterr().err
     (tmp_path / "SHA256SUMS").write_text("")

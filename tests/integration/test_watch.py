@@ -13,13 +13,15 @@ from scripts.deploy.watch import main
 from tests.support.releases import current_run, history, make_bundle, release
 
 REPEATED = "but but but but but but but but"
+REPEATED_A_LITTLE = "a b c d a b c d a e f g"  # 0.3: above what a switch needs, below what a rollback needs
 CALLS = 60
 
 
 def texts(decision: str) -> list[str]:
     """Return texts on which the monitor decides so."""
     varied = [" ".join(f"w{i}x{j}" for j in range(3 + 17 * (i % 2))) for i in range(400)]
-    return {"rollback": [REPEATED] * CALLS, "switch": varied, "inconclusive": varied[:3]}[decision]
+    repeated = {"rollback": [REPEATED] * CALLS, "keep": [REPEATED_A_LITTLE] * CALLS}
+    return {**repeated, "switch": varied, "inconclusive": varied[:3]}[decision]
 
 
 @pytest.fixture
@@ -134,6 +136,17 @@ def test_a_release_beside_the_current_one_is_rejected_and_then_not_delivered(tar
     assert release("deliver", bundle, target) == 0
     assert "not delivered again: replaced on" in capsys.readouterr().err
     assert current_run(target) == "a"
+    assert release("deliver", make_bundle(tmp_path, "c"), target, "--beside", "--keep", "1") == 0
+    assert len(Releases(target).names()) == 2, "a rejected release is pruned"
+
+
+def test_the_decision_to_keep_the_old_model_changes_nothing(target, tmp_path, watched, capsys):
+    assert release("deliver", make_bundle(tmp_path, "b"), target, "--beside") == 0
+    assert watched("keep", Releases(target).names()[-1], f"touch {tmp_path}/ran") == 0
+    assert "keep: new: repetition is above 0.25" in capsys.readouterr().err
+    assert current_run(target) == "a"
+    assert [line["what"] for line in history(target)] == ["deliver"]
+    assert not (tmp_path / "ran").exists()
 
 
 def test_a_monitor_that_can_not_be_read_is_named(target, tmp_path, capsys):

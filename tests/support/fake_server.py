@@ -1,7 +1,7 @@
 """A server that streams chosen answers as llama-server does: `python fake_server.py PORT`, started by serve.sh.
 
-A question asks for what happens: `say TEXT~MORE`, `end REASON` (the finish reason), `leak MB`, `status 500`,
-`wait SECONDS` or `crash`.
+A question asks for what happens: `say TEXT~MORE`, `send DATA` (as it is), `end REASON` (the finish reason), `leak MB`,
+`status 500`, `wait SECONDS`, `limit TOKENS` (status 400 with another `max_tokens`) or `crash`.
 """
 
 import json
@@ -38,10 +38,14 @@ class Handler(BaseHTTPRequestHandler):
         key = os.environ.get("LLAMA_API_KEY")
         if key and self.headers["Authorization"] != f"Bearer {key}":
             what, value = "status", "401"
+        if what == "limit" and body["max_tokens"] != int(value):
+            what, value = "status", "400"
         if what == "leak":
             LEAKED.append(b"x" * int(value) * 2**20)
         self.send_response(int(value) if what == "status" else 200)
         self.end_headers()
+        if what == "send":
+            self.send(value)
         for piece in value.split("~") if what == "say" else ["Goal!"]:
             self.send(json.dumps({"choices": [{"delta": {"content": piece}, "finish_reason": None}]}))
             time.sleep(0.02)

@@ -109,8 +109,13 @@ def test_a_record_may_be_corrected_again_and_the_last_correction_of_the_same_tex
         stage, after = run(rows)
         assert (after[line]["expected"], after[line]["split"]) == ("Un beau but", "test")
         assert stage.facts("ledger")["corrections"]["test_records"] == 1
+    # A time without a zone is UTC, and a further copy of a record has the id of the first and a number.
+    other = [correction(f"{first}-2", "Un but", at="2026-11-29T21:01:00"), again[1]]
+    assert run(other)[1][line]["expected"] == "Un beau but"
     back = [again[0], correction(once[line]["id"], before[line]["expected"], 3)]
     assert run(back)[1][line] == before[line]
+    back[1]["at"] = back[0]["at"]  # at the same time neither follows the other for ever
+    assert run(back)[1][line]["expected"] == "Un but"
     stage, after = run([correction(first, "Un but", 5), again[1]])
     assert after[line]["expected"] == "Un but"
     assert [row["not_applied"] for row in stage.facts("ledger")["corrections"]["rows"]] == [
@@ -121,6 +126,19 @@ def test_a_record_may_be_corrected_again_and_the_last_correction_of_the_same_tex
     assert [row["not_applied"] for row in stage.facts("ledger")["corrections"]["rows"]] == [
         None, "a later correction of the same record was applied", "its record changed or was removed",
     ]  # fmt: skip
+
+
+def test_a_correction_of_a_split_that_comes_as_files_is_one_of_that_split(tmp_path, capsys):
+    files = [
+        write_lines(tmp_path / "raw.jsonl", raw_chats()[:20]),
+        write_lines(tmp_path / "held.jsonl", raw_chats()[20:]),
+    ]
+    stage = Stage(tmp_path, settings_of(test_files=[str(files[1])]), capsys)
+    stage.run(*files)
+    rows = [correction(row["id"]) for row in stage.lines("test")[:10]]
+    write_lines(tmp_path / "corrections.jsonl", rows)
+    stage.run(*files)
+    assert [row["splits"] for row in stage.facts("ledger")["corrections"]["rows"]] == [["test"]] * 10
 
 
 @pytest.mark.parametrize("action", ["list", "relabel", "quarantine"])

@@ -1,5 +1,6 @@
 """The monitor of production: its numbers are the score stage's, no call is lost, and decisions are rarely wrong."""
 
+import contextlib
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 import unicodedata
 from decimal import Decimal
 from pathlib import Path
@@ -84,6 +86,7 @@ def test_the_report_equals_the_scores_of_the_same_texts(tmp_path, tag):
     times = list(np.random.default_rng(0).random(len(texts)))
     for text, seconds in zip(texts, times, strict=True):
         monitor.log_metric(model="new", text=text, gen_time=seconds)
+    monitor.log_metric(model="new", error="down", text="but but but but", gen_time=99)  # only counted
     report = monitor.get_comparison_report()["new"]
     names = {"repetition": "avg_repetition", "length_mean": "avg_length"}
     for metric in ("repetition", "length_variation", "generic_phrase_rate", "length_mean"):
@@ -117,6 +120,20 @@ def test_no_acknowledged_call_is_lost_when_writers_are_killed(tmp_path):
     assert 600 <= found["stored"] <= 603
 
 
+def test_a_file_that_another_process_holds_is_waited_for(tmp_path):
+    holder = sqlite3.connect(tmp_path / "x.sqlite", isolation_level=None, check_same_thread=False)
+    opener = sqlite3.connect(tmp_path / "x.sqlite", timeout=0)
+    with contextlib.closing(holder), contextlib.closing(opener):
+        holder.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            quality_monitor.use_wal(opener, patience=0.05)
+        end = threading.Timer(0.2, holder.execute, ["ROLLBACK"])
+        end.start()
+        quality_monitor.use_wal(opener)
+        end.join()
+        assert opener.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
 def test_a_forked_process_writes_to_the_same_file(tmp_path):
     monitor = ABTestMonitor(tmp_path / "monitor.sqlite")
     monitor.log_metric(model="new", text="one")
@@ -140,8 +157,20 @@ def test_the_file_keeps_a_number_of_texts_and_the_sums_of_all(tmp_path):
             monitor.log_metric(model="old", text="a long text " * 400 + "\ud800", gen_time=1)
         with sqlite3.connect(tmp_path / "monitor.sqlite") as connection:
             sizes.append(connection.execute("PRAGMA page_count").fetchone()[0])
+        assert {len(text) for (text,) in connection.execute("SELECT text FROM recent")} == {4000}
     assert sizes[0] == sizes[1] == sizes[2] < 50
     assert monitor.get_comparison_report()["old"]["count"] == 90
+    nothing = ABTestMonitor(tmp_path / "nothing.sqlite", keep=0)
+    nothing.log_metric(model="old", text="personal", gen_time=1)
+    assert nothing.get_comparison_report()["old"]["count"] == 1
+    with sqlite3.connect(tmp_path / "nothing.sqlite") as connection:
+        assert connection.execute("SELECT * FROM recent").fetchall() == []
+
+
+@pytest.mark.parametrize(("synchronous", "number"), [("OFF", 0), ("NORMAL", 1), ("FULL", 2)])
+def test_a_call_waits_for_the_disk_as_it_is_told(tmp_path, synchronous, number):
+    monitor = ABTestMonitor(tmp_path / "monitor.sqlite", synchronous=synchronous)
+    assert monitor._connection.execute("PRAGMA synchronous").fetchone() == (number,)
 
 
 def test_a_user_always_gets_the_same_model_and_keeps_the_new_one_when_its_share_rises(tmp_path):
@@ -151,6 +180,8 @@ def test_a_user_always_gets_the_same_model_and_keeps_the_new_one_when_its_share_
     assert of_few < {user for user in users if more.assign(user) == "new"}
     assert of_few == {user for user in users if few.assign(user) == "new"}
     assert 0.18 < len(of_few) / len(users) < 0.22
+    # In every process, and after an update.
+    assert "".join(more.assign(f"user {number}")[0] for number in range(12)) == "nnononooonnn"
 
 
 def text_of(rng: random.Random, length: int, pool: int) -> str:
@@ -191,6 +222,8 @@ def test_five_errors_in_a_row_go_back_and_a_model_that_turns_bad_after_a_switch_
         assert other.decision()["decision"] == "inconclusive"
         other.log_metric(model="b", error=None if call == 3 else "down", text="fine")
     assert other.decision()["reason"] == "b: 5 calls in a row failed (9 calls)"
+    other.log_metric(model="b", text="fine")
+    assert other.decision()["decision"] == "rollback", "one that works again is not forgiven"
 
 
 def test_the_vectorized_decisions_equal_the_monitors():
@@ -270,6 +303,8 @@ def test_what_does_not_fit_the_file_is_refused(tmp_path):
     for models in (("a", "c"), ("a", "a")):
         with pytest.raises(ValueError, match="name"):
             ABTestMonitor(tmp_path / "monitor.sqlite", models=models)
+    with pytest.raises(ValueError, match="has longest 200, not 60: name another file"):
+        ABTestMonitor(tmp_path / "monitor.sqlite", longest=60)
     times = [{"model": "a", "text": "x", "gen_time": seconds} for seconds in (float("nan"), "soon", [1], -1, 10**400)]
     for wrong in ({"model": "c", "text": "x"}, {"model": "a"}, *times):
         with pytest.raises(ValueError, match=r"unknown model|text is None|gen_time is .*, not a number of seconds"):

@@ -114,6 +114,13 @@ def test_more_votes_on_the_same_texts_are_no_more_texts_if_all_agree(readers):
     assert votes.value == 1
     assert votes.limits()[0] == pytest.approx(texts.limits()[0])
     assert votes.needed(0.95) == texts.needed(0.95)
+    assert votes.smallest(0.9, True) == texts.smallest(0.9, True)
+    groups = [*"abcdefgh"] * 5
+    in_groups = [
+        interval("votes", [[1, 1] * readers] * 40, groups, True),
+        interval("yes_no", rows([1] * 40), groups, True),
+    ]
+    assert in_groups[0].limits() == pytest.approx(in_groups[1].limits())
     assert interval("votes", [[1, 1] * readers] * 36, None, True).limits()[0] > 0.9  # what gate_sizes.py promises
     # A vote against is never more certain than none.
     other = interval("votes", [[0, 1] + [1, 1] * (readers - 1), *[[1, 1] * readers] * 39], None, True)

@@ -136,6 +136,8 @@ def test_a_vote_holds_for_its_text_whatever_became_of_the_records_id(tmp_path):
     own, rival = [*twins, *ROWS[1:]], [{**row, "id": "0" * 16} for row in BASE]
     counted = count_votes([*votes, pair(1, "bo", 1)], own, "r", "q8_0", "r/base", rival, with_models=False)
     assert counted.own == {"human_pass_rate": [(2, "bo", 1), (1, "bo", 1)], "win_rate": [(2, "bo", 1)]}
+    itself = count_votes([pair(1, "bo", 1)], rival, "r", "base", "r/base", rival, with_models=False)
+    assert (itself.own, itself.ignored) == ({}, {})
 
 
 def test_of_a_rival_without_answers_the_win_rate_says_so(tmp_path):
