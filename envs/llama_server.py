@@ -1,7 +1,7 @@
 """Build llama-server, llama.cpp's HTTP server, into this environment: `make llama-server`.
 
 Its sources are in the archive that the converter comes from; SNAKETUNE_LLAMA_CPP_ARCHIVE names it where there is no
-network. Only the server is compiled (about 1.5 minutes on two cores). It is linked to the libraries of the installed
+network. Only the server is compiled (about two minutes on two cores). It is linked to the libraries of the installed
 llama-cpp-python: if they were built for CUDA, the server uses CUDA. CMAKE_ARGS reaches its build as well. The program
 says of which archive and build file it was made, so a second call does nothing.
 """
