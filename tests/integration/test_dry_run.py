@@ -121,7 +121,7 @@ def test_another_working_directory_and_another_results_folder_work(checkout, tmp
 
 
 def test_the_commands_of_the_summary_and_a_dry_run_of_the_demo_work_as_typed(checkout):
-    copy, run, recipe = [command for command, _ in next_commands(RESULTS, RESULTS / "report.html")][1:]
+    copy, run, recipe = [command for command, _ in next_commands(RESULTS, RESULTS / "report.html")][2:]
     typed(checkout, copy)
     planned = typed(checkout, f"{run} -np")
     assert "results/mine/leaderboard.html" in planned
