@@ -11,7 +11,7 @@ Run it with the Python of a new virtual environment. In order:
 4. llama.cpp once it is built, and a path file, so that `from scripts...` works without PYTHONPATH.
 
 CMAKE_ARGS reaches llama.cpp's build. `--check` installs nothing and exits with 1 unless this environment is the one
-that the locks describe.
+that the locks describe. `--add trackers` adds an optional environment to an installed one.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from envs.lock import CUDA_PREFIXES, FOLDER, Pin, environments, read_lock, requirement_line
+from envs.lock import CUDA_PREFIXES, FOLDER, OPTIONAL, Pin, environments, read_lock, requirement_line
 from envs.lock import TORCH as PAIR
 
 STAMP = "installed"
@@ -37,9 +37,9 @@ PIP = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input")
 
 
 def merged_pins(folder: Path = FOLDER) -> dict[str, Pin]:
-    """Return the pins of all environments; two versions of one package are a ValueError."""
+    """Return the pins of all environments but the optional; two versions of one package are a ValueError."""
     pins: dict[str, Pin] = {}
-    for environment in environments(folder):
+    for environment in (name for name in environments(folder) if name not in OPTIONAL):
         for name, pin in read_lock(environment, folder).items():
             if pins.setdefault(name, pin).version != pin.version:
                 raise ValueError(f"{environment}.lock has {name} {pin.version}, not {pins[name].version}: make lock")
@@ -160,8 +160,13 @@ def main(argv=None) -> int:
     """Install everything, or with `--check` say whether that is needed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--check", action="store_true", help="exit with 1 unless this environment is up to date")
-    stamp = Path(sys.prefix) / STAMP
-    if parser.parse_args(argv).check:
+    parser.add_argument("--add", choices=OPTIONAL, help="add this optional environment; nothing else is installed")
+    stamp, arguments = Path(sys.prefix) / STAMP, parser.parse_args(argv)
+    if arguments.add:
+        there = merged_pins()
+        install(lines_of({name: pin for name, pin in read_lock(arguments.add).items() if name not in there}))
+        return 0
+    if arguments.check:
         return 0 if stamp.is_file() and stamp.read_text(encoding="utf-8").strip() == fingerprint() else 1
     if sys.prefix == sys.base_prefix:
         parser.error("run this with the Python of a virtual environment: python3 -m venv .venv")

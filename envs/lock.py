@@ -11,7 +11,7 @@ For each `envs/<env>.in` (direct requirements with exact versions) this writes
 
 Container images install the locks themselves. Lock and constraints open with the SHA-256 of what they were made of, so
 that drift is found without a network. The environment `build` holds pip and what builds source packages; `workflow`
-and `dev` run no rule, so they have no conda file.
+and `dev` run no rule, so they have no conda file. `trackers` is added to the others by `make trackers`.
 
 CPU builds of torch are on no index that pip asks by itself: when torch's version moves, name an index or a folder with
 them in PIP_EXTRA_INDEX_URL or PIP_FIND_LINKS.
@@ -31,7 +31,8 @@ FOLDER = Path(__file__).parent
 CONSTRAINTS = "constraints.txt"
 PYTHON = "3.11.13"
 PLATFORM = "x86_64-manylinux_2_28"
-NOT_RUN_BY_RULES = ("build", "dev", "workflow")
+OPTIONAL = ("trackers",)
+NOT_RUN_BY_RULES = ("build", "dev", "workflow", *OPTIONAL)
 CPU_BUILDS = "cpu.txt"
 CPU_BUILDS_HEAD = """\
 # The CPU builds for the CPU variants: same version, another file. `make lock` asks pip for them when torch's version
@@ -143,6 +144,7 @@ def compile_requirements(path: Path, *options: str) -> None:
     sources = [str(source) for source in sources_of(path) if source.suffix == ".in"]
     command = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--python-version", "3.11"]
     command += ["--python-platform", PLATFORM, "--no-header", "--no-annotate", "--no-emit-index-url"]
+    command += ["--override", str(path.parent / "overrides.txt")]
     subprocess.run([*command, *options, *sources, "--output-file", str(path)], check=True, stdout=subprocess.DEVNULL)
     path.write_text(header(path) + path.read_text(encoding="utf-8"), encoding="utf-8")
 
