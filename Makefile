@@ -41,8 +41,8 @@ RECIPE_RESULTS = $(shell PATH="$(PATH)" python -m scripts.workflow.results_folde
 # A dry run has no results to show.
 DRY := $(filter -n% -pn --dry-run --dryrun,$(ARGS))
 
-.PHONY: help demo report recipe known-recipe verify review trackers llama-server test test-all system lint unit format lock docs \
-	containers clean FORCE
+.PHONY: help demo report recipe known-recipe verify review trackers llama-server test test-all system lint unit format \
+	lock docs containers clean FORCE
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -122,7 +122,7 @@ docs: $(VENV) ## Make the configuration reference, the editor schema, config/gpu
 containers: $(VENV) ## Build the container images (ENVS="dataset score", TORCH=cpu, NATIVE=yes: llama.cpp for this CPU)
 	@python -m containers.build $(ENVS) --torch $(TORCH) $(if $(filter yes,$(NATIVE)),--native)
 
-trackers: $(VENV) ## Install the experiment trackers of `training.report_to` into .venv: wandb, mlflow, tensorboard, trackio
+trackers: $(VENV) ## Install what `training.report_to` can name into .venv: wandb, mlflow, tensorboard, trackio
 	@python -m envs.install --add trackers
 
 llama-server: $(VENV) ## Build llama.cpp's server, which serves bundles, into .venv (about 2 minutes)

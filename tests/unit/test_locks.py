@@ -109,7 +109,8 @@ def test_environments_differ_on_a_version_only_for_a_reason_that_is_written_down
 
 def test_all_environments_agree_on_every_version():
     lines = (FOLDER / locks.CONSTRAINTS).read_text(encoding="utf-8").splitlines()
-    pins = {f"{name}=={pin.version}" for name, pin in merged_pins().items()}
+    locked = [merged_pins(), *map(locks.read_lock, locks.OPTIONAL)]
+    pins = {f"{name}=={pin.version}" for lock in locked for name, pin in lock.items()}
     assert pins == {line for line in lines if not line.startswith("#")}
 
 
