@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection
 
-from scripts.collect.select import folded
+from scripts.collect.page_values import folded
 from scripts.config.sites import UNKNOWN, Entry, selector_parts
 
 # Attributes that hold names rather than words for readers: a class, or the address of an icon.

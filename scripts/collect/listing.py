@@ -6,7 +6,7 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 
 from selectolax.lexbor import LexborHTMLParser, LexborNode
 
-from scripts.collect.select import folded, nodes, parse, value, values
+from scripts.collect.page_values import folded, nodes, parse, value, values
 from scripts.common.errors import UserError
 from scripts.config.sites import Site
 

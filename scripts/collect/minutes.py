@@ -2,7 +2,7 @@
 
 import re
 
-from scripts.collect.select import folded
+from scripts.collect.page_values import folded
 
 LONGEST = 150  # minutes, with extra time and a penalty shoot-out
 # A clock time (19:45), a score (1-0) and a half ("2. Halbzeit") are not minutes.
