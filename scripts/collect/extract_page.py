@@ -14,11 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from scripts.collect.events import common_names, event_type, labels_in
+from scripts.collect.events import common_names, event_type, labels_of
 from scripts.collect.listing import redesigned
 from scripts.collect.matches import Page, oldest_first
 from scripts.collect.minutes import minute_of
-from scripts.collect.page_values import nodes, parse, value, values
+from scripts.collect.page_values import nodes, parse, value
 from scripts.collect.site_settings import add_site_options, site_of
 from scripts.collect.write_records import write_records
 from scripts.common.cli import log, progress, step_main, step_parser
@@ -49,7 +49,7 @@ def read_page(html: str, url: str, scraped_at: str, site: Site, name: str) -> Pa
     read = []
     # From the last to the first, and removed once read: where a tag is not closed, an entry contains those that follow.
     for item in reversed(items):
-        read.append((value(item, entry.time), value(item, entry.text), labels_in(values(item, entry.type), entry)))
+        read.append((value(item, entry.time), value(item, entry.text), labels_of(item, entry)))
         item.decompose()
     read.reverse()
     for position, key in enumerate(("time", "text")):
@@ -67,8 +67,8 @@ def read_page(html: str, url: str, scraped_at: str, site: Site, name: str) -> Pa
             continue
         minute, added = minute_of(time)
         kind = event_type(labels - common, entry, has_labels)
-        if kind == UNKNOWN:
-            unknown.update(labels - common)
+        if kind == UNKNOWN and labels - common:
+            unknown[" + ".join(sorted(labels - common))] += 1
         record = {"time": time, "minute": minute, "added": added, "event_type": kind, "text": text, "source": name}
         records.append(record | {"url": url, "scraped_at": scraped_at, "licence_note": site.licence_note})
     if records and all(record["minute"] is None for record in records):
