@@ -15,6 +15,7 @@ pathvars:
 
 
 include: "rules/common.smk"
+include: "rules/collect.smk"
 include: "rules/dataset.smk"
 include: "rules/model.smk"
 include: "rules/train.smk"
