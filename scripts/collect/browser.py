@@ -65,8 +65,10 @@ class Chromium:
             self.start()
         headers = self.fetcher.client.headers
         context = self.browser.new_context(
-            user_agent=headers["user-agent"], locale=headers.get("accept-language"),
-            service_workers="block", accept_downloads=False,
+            user_agent=headers["user-agent"],
+            locale=headers.get("accept-language"),
+            service_workers="block",
+            accept_downloads=False,
         )
         rendering = Rendering(self.fetcher, self.loading, answer, context)
         with self.fetcher.open_page(answer.url):

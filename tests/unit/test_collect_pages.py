@@ -196,7 +196,8 @@ def saved(folder: Path, *pages: str) -> list[str]:
         (folder / f"{number}.html").write_text(html, encoding="utf-8")
         row = {"url": f"https://direct.example/{number}", "file": f"{number}.html", "kind": "match", "status": "ok"}
         index.append(row | {"scraped_at": NOW})
-    index += [index[0] | {"kind": "listing"}, {"url": "https://direct.example/9", "kind": "match", "status": "failed"}]
+    index.append(index[0] | {"url": "https://direct.example/resultats", "kind": "listing"})
+    index.append({"url": "https://direct.example/9", "kind": "match", "status": "failed"})
     write_jsonl(folder / "pages.jsonl", index, part=True)
     extract_folder(folder, site(), "tableau")
     return [record["text"] for record in json.loads((folder / "records.json").read_text(encoding="utf-8"))]
@@ -224,7 +225,7 @@ def test_of_a_folder_a_page_that_cannot_be_read_is_listed_unless_most_cannot(tmp
     ("words", "line"),
     [
         (["--site", "tabelau"], "--site: 'tabelau' is not defined under 'sites', did you mean 'tableau'?"),
-        (["--url", "https://x.example/"], "these options do not fit together; name --folder alone, or"),
+        (["--url", "https://x.example/"], "these options do not fit together; name saved pages with"),
         (["none.html"], "none.html: can't be read: No such file or directory; name pages that were saved as HTML"),
         (["unnamed.html"], "unnamed.html: does not say which address it has; name one page at a time, with --url"),
         (["latin.html"], "latin.html: is not UTF-8; save it in that encoding"),
