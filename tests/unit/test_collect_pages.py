@@ -255,7 +255,7 @@ def test_a_command_that_cannot_be_is_one_line(words, line, tmp_path, monkeypatch
         ),
         (
             {},
-            "2: sites.directfoot.permission: is missing: write who allowed the collecting, when and for what; without it",
+            "2: sites.directfoot.permission: is missing: write who allowed the collecting, when and for what; without",
         ),
     ],
 )
