@@ -108,14 +108,14 @@ class Prepared:
         return {name: os.path.relpath(path) for name, path in built.items()} | named
 
 
-def prepare(workflow: Any) -> Prepared:
-    """Read and check the configuration, and set up Snakemake and the environment of the steps.
+def prepare(workflow: Any, root: Path) -> Prepared:
+    """Read and check the configuration, and set up Snakemake and the environment of the steps; `root` is the workflow's folder.
 
     Raises WorkflowError for an invalid configuration and for missing container images.
     """
     # With `--verbose`, the whole environment of a Slurm job is written to its log.
     logger.addFilter(HideSecrets())
-    root, methods = Path(workflow.basedir), {str(each) for each in workflow.deployment_settings.deployment_method}
+    methods = {str(each) for each in workflow.deployment_settings.deployment_method}
     # Later files have priority: `--configfile` replaces settings of the Snakefile's default.
     named = [str(path) for path in workflow.overwrite_configfiles]
     files = [str(path) for path in workflow.configfiles if str(path) not in named] + named
