@@ -14,6 +14,7 @@ pathvars:
     benchmarks="<results>/benchmarks",
 
 
+include: "rules/folder.smk"
 include: "rules/common.smk"
 include: "rules/collect.smk"
 include: "rules/dataset.smk"

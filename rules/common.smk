@@ -15,7 +15,7 @@ from scripts.workflow import input_files, settings
 from scripts.workflow.prepare import prepare, show_summary
 from scripts.workflow.stop_jobs import stop_jobs_on_signals
 
-PREPARED = prepare(workflow)
+PREPARED = prepare(workflow, FOLDER)
 CONFIG, code, conda_file, image = PREPARED.config, PREPARED.script, PREPARED.conda_file, PREPARED.images.get
 # Failed downloads are retried, except with `offline: true`.
 DOWNLOAD_RETRIES = 0 if CONFIG.offline else 2

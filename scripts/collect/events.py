@@ -3,11 +3,14 @@
 import re
 from collections.abc import Collection
 
-from scripts.collect.page_values import folded
+from selectolax.lexbor import LexborNode
+
+from scripts.collect.page_values import folded, selected
 from scripts.config.sites import UNKNOWN, Entry, selector_parts
 
 # Attributes that hold names rather than words for readers: a class, or the address of an icon.
 NAMES = {"class": r"\s+", "src": r"[^\w-]+", "href": r"[^\w-]+", "xlink:href": r"[^\w-]+"}
+ICONS = ("img", "svg", "use")
 EDGES = re.compile(r"^[^\w*]+|[^\w*]+$")
 
 
@@ -16,18 +19,23 @@ def label(text: str) -> str:
     return EDGES.sub("", folded(text)) or folded(text)
 
 
-def labels_in(found: list[str], entry: Entry) -> set[str]:
-    """Return the labels of an entry from what its selector `type` found; a class has several names."""
-    pattern = NAMES.get(selector_parts(entry.type)[1] if entry.type else None)
-    parts = [part for text in found for part in (re.split(pattern, text) if pattern else [text])]
-    return {label(part) for part in parts} - {""}
+def labels_of(item: LexborNode, entry: Entry) -> set[str]:
+    """Return the labels that the selector `type` finds in an entry; a class has several names.
 
-
-def common_names(pages_labels: list[set[str]], entry: Entry) -> set[str]:
-    """Return the names that every entry of a page has, such as the class `icon`: they say nothing of its type."""
-    if not entry.type or selector_parts(entry.type)[1] not in NAMES or not pages_labels:
+    An icon without the attribute that is read counts as a label, so that its entry is not taken for one without icon.
+    """
+    if entry.type is None:
         return set()
-    return {name for name in set.intersection(*pages_labels) if not types_of(name, entry)}
+    pattern = NAMES.get(selector_parts(entry.type)[1])
+    found = [text or (node.tag if node.tag in ICONS else "") for node, text in selected(item, entry.type)]
+    return {label(part) for text in found for part in (re.split(pattern, text) if pattern else [text])} - {""}
+
+
+def common_names(labels: list[set[str]], entry: Entry) -> set[str]:
+    """Return the unlisted names that every entry of a page has, such as the class `icon`: they tell nothing."""
+    if entry.type is None or selector_parts(entry.type)[1] not in NAMES:
+        return set()
+    return {name for name in set.intersection(*labels) if not types_of(name, entry)}
 
 
 def types_of(name: str, entry: Entry) -> set[str]:

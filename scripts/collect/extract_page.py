@@ -2,9 +2,9 @@
 
 python scripts/collect/extract_page.py saved.html --site directfoot --configfile config/x.yaml
     --output records.json --matches matches.jsonl
-python scripts/collect/extract_page.py --folder collected/directfoot --site directfoot --configfile config/x.yaml
+python scripts/collect/extract_page.py --site directfoot --configfile config/x.yaml
 
-With --folder, the pages are those that `pages.jsonl` in it lists, and the results are written into it.
+Without names of pages, those in the folder of the site are read, and the results are written into it.
 """
 
 import argparse
@@ -14,16 +14,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from scripts.collect.events import common_names, event_type, labels_in
+from scripts.collect.events import common_names, event_type, labels_of
 from scripts.collect.listing import redesigned
 from scripts.collect.matches import Page, oldest_first
 from scripts.collect.minutes import minute_of
-from scripts.collect.page_values import nodes, parse, value, values
+from scripts.collect.page_values import nodes, parse, value
+from scripts.collect.site_folder import SiteFolder
 from scripts.collect.site_settings import add_site_options, site_of
 from scripts.collect.write_records import write_records
 from scripts.common.cli import log, progress, step_main, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import read_jsonl, write_json
+from scripts.common.files import write_json
+from scripts.common.terminal import warn
 from scripts.config.sites import UNKNOWN, Site
 
 
@@ -49,7 +51,7 @@ def read_page(html: str, url: str, scraped_at: str, site: Site, name: str) -> Pa
     read = []
     # From the last to the first, and removed once read: where a tag is not closed, an entry contains those that follow.
     for item in reversed(items):
-        read.append((value(item, entry.time), value(item, entry.text), labels_in(values(item, entry.type), entry)))
+        read.append((value(item, entry.time), value(item, entry.text), labels_of(item, entry)))
         item.decompose()
     read.reverse()
     for position, key in enumerate(("time", "text")):
@@ -67,8 +69,8 @@ def read_page(html: str, url: str, scraped_at: str, site: Site, name: str) -> Pa
             continue
         minute, added = minute_of(time)
         kind = event_type(labels - common, entry, has_labels)
-        if kind == UNKNOWN:
-            unknown.update(labels - common)
+        if kind == UNKNOWN and labels - common:
+            unknown[" + ".join(sorted(labels - common))] += 1
         record = {"time": time, "minute": minute, "added": added, "event_type": kind, "text": text, "source": name}
         records.append(record | {"url": url, "scraped_at": scraped_at, "licence_note": site.licence_note})
     if records and all(record["minute"] is None for record in records):
@@ -80,8 +82,10 @@ def read_page(html: str, url: str, scraped_at: str, site: Site, name: str) -> Pa
 
 def extract_folder(folder: Path, site: Site, name: str) -> dict:
     """Write records.json and matches.jsonl of the saved matches in a site's folder; return the numbers of `extract`."""
-    rows = [row for row in read_jsonl(folder / "pages.jsonl") if row["kind"] == "match" and row["status"] == "ok"]
+    rows = SiteFolder(folder).saved("match")
     saved = [SavedPage(folder / row["file"], row["url"], row["scraped_at"]) for row in rows]
+    if not saved:
+        raise UserError("has no saved page of a match", folder, remedy="collect some first, or name saved pages")
     return extract(saved, site, name, folder / "records.json", folder / "matches.jsonl")
 
 
@@ -96,7 +100,7 @@ def extract(saved: list[SavedPage], site: Site, name: str, records: Path, matche
             pages.append(read_page(text_of(path), url, scraped_at, site, name))
         except UserError as error:
             failed[url] = str(error)
-            log.warning("%s: %s", path, error)
+            warn(f"{path}: {error}")
     if 2 * len(failed) > len(saved):
         first = next(iter(failed.values()))
         raise UserError(first if len(saved) == 1 else f"{len(failed)} of {len(saved)} pages can't be read; {first}")
@@ -111,10 +115,10 @@ def extract(saved: list[SavedPage], site: Site, name: str, records: Path, matche
     }
     log.info("%s", ", ".join(f"{key}: {count}" for key, count in counts.items()))
     if counts["faults"]:
-        log.warning("entries or pages with faults are listed in %s", matches)
+        warn(f"entries or pages with faults are listed in {matches}")
     if unknown := sum((Counter(row.get("unknown_labels")) for row in rows), Counter()):
         common = ", ".join(f"'{label}' ({count})" for label, count in unknown.most_common(10))
-        log.warning("labels of unknown entries, for 'event_types' of the site: %s", common)
+        warn(f"labels of unknown entries, for 'event_types' of the site: {common}")
     return counts
 
 
@@ -140,16 +144,15 @@ def text_of(path: Path) -> str:
 
 
 def step(arguments: argparse.Namespace) -> None:
-    """Extract from the pages in a folder, or from named ones."""
+    """Extract from named pages, or from those in a folder."""
     site, named, outputs = site_of(arguments), arguments.pages, (arguments.output, arguments.matches)
-    if bool(arguments.folder) == bool(named) or bool(named) != all(outputs) or (arguments.url and len(named) != 1):
-        remedy = "name --folder alone, or saved pages with --output and --matches; --url is for one page"
+    if bool(named) != all(outputs) or (named and arguments.folder) or (arguments.url and len(named) != 1):
+        remedy = "name saved pages with --output and --matches (--url is for one page), or none and at most --folder"
         raise UserError("these options do not fit together", remedy=remedy)
-    if arguments.folder:
-        counts = extract_folder(arguments.folder, site, arguments.site)
+    if named:
+        counts = extract([named_page(path, arguments.url) for path in named], site, arguments.site, *outputs)
     else:
-        saved = [named_page(path, arguments.url) for path in named]
-        counts = extract(saved, site, arguments.site, *outputs)
+        counts = extract_folder(arguments.folder or Path(site.folder_of(arguments.site)), site, arguments.site)
     if arguments.done:
         write_json(arguments.done, counts)
 
@@ -157,8 +160,8 @@ def step(arguments: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """Return the step's command line."""
     parser = step_parser(__doc__.splitlines()[0])
-    parser.add_argument("pages", nargs="*", type=Path, help="saved pages, HTML files")
-    parser.add_argument("--folder", type=Path, help="folder of a site with pages.jsonl, instead of named pages")
+    parser.add_argument("pages", nargs="*", type=Path, help="saved pages, HTML files (default: those in --folder)")
+    parser.add_argument("--folder", type=Path, help="folder of saved pages (default: that of the site)")
     parser.add_argument("--url", help="address of the page, if it does not say it itself")
     parser.add_argument("--output", type=Path, help="JSON file of records to write")
     parser.add_argument("--matches", type=Path, help="JSONL file of matches to write")

@@ -4,9 +4,9 @@ import re
 from dataclasses import dataclass, field
 from urllib.parse import urldefrag, urljoin, urlsplit
 
-from selectolax.lexbor import LexborHTMLParser, LexborNode
+from selectolax.lexbor import LexborNode
 
-from scripts.collect.page_values import folded, nodes, parse, value, values
+from scripts.collect.page_values import folded, nodes, parse, selected, value
 from scripts.common.errors import UserError
 from scripts.config.sites import Site
 
@@ -36,7 +36,7 @@ def is_wanted(item: LexborNode, site: Site) -> bool:
     """Return whether a match meets all conditions of `only_if`, by whole words."""
     for selector, words in site.listing.only_if.items():
         wanted = re.compile(rf"(?<!\w){re.escape(folded(words))}(?!\w)")
-        if not any(not words or wanted.search(folded(text)) for text in values(item, selector, empty=True)):
+        if not any(not words or wanted.search(folded(text)) for _, text in selected(item, selector)):
             return False
     return True
 
@@ -55,19 +55,13 @@ def read_listing(html: str, url: str, site: Site, name: str) -> ListingPage:
     if not any(links):
         raise redesigned(f"sites.{name}.listing.link", listing.link, url, "no address of the site's hosts")
     wanted = [link for item, link in zip(items, links, strict=True) if link and is_wanted(item, site)]
-    faults = (
-        [f"{links.count(None)} of {len(items)} matches have no address on the site's hosts"] if None in links else []
-    )
-    for selector in listing.only_if:
-        if not values(tree, selector, empty=True):
-            faults.append(f"listing.only_if '{selector}' finds nothing on the page")
-    found = list(dict.fromkeys(wanted))
-    return ListingPage(found, len(items) - len(wanted), next_page(tree, base, site), faults)
-
-
-def next_page(tree: LexborHTMLParser, base: str, site: Site) -> str | None:
-    """Return the address of the next listing page."""
-    return address(base, value(tree, site.listing.next), site)
+    faults = [
+        f"listing.only_if '{each}' finds nothing on the page" for each in listing.only_if if not selected(tree, each)
+    ]
+    if None in links:
+        faults.append(f"{links.count(None)} of {len(items)} matches have no address on the site's hosts")
+    following = address(base, value(tree, listing.next), site)
+    return ListingPage(list(dict.fromkeys(wanted)), len(items) - len(wanted), following, faults)
 
 
 def redesigned(key: str, selector: str, page: str, what: str = "nothing") -> UserError:

@@ -45,16 +45,13 @@ def nodes(parent: LexborHTMLParser | LexborNode, css: str) -> list[LexborNode]:
         raise UserError(f"'{css}' is not a valid CSS selector", remedy="correct it in the section 'sites'") from None
 
 
-def values(parent: LexborHTMLParser | LexborNode, selector: str | None, empty: bool = False) -> list[str]:
-    """Return text or attribute of each node that a selector finds; without the empty ones, unless `empty`."""
-    if selector is None:
-        return []
+def selected(parent: LexborHTMLParser | LexborNode, selector: str) -> list[tuple[LexborNode, str]]:
+    """Return each node that a selector finds, with its text or attribute; `@attribute` alone is the parent's own."""
     css, attribute = selector_parts(selector)
     found = nodes(parent, css) if css else [parent]
-    texts = [clean(node.attributes.get(attribute) if attribute else node.text(deep=True)) for node in found]
-    return [text for text in texts if text or empty]
+    return [(node, clean(node.attributes.get(attribute) if attribute else node.text(deep=True))) for node in found]
 
 
 def value(parent: LexborHTMLParser | LexborNode, selector: str | None) -> str | None:
-    """Return the first text or attribute that is not empty; None if there is none."""
-    return next(iter(values(parent, selector)), None)
+    """Return the first text or attribute that is not empty; None if there is none, or no selector."""
+    return next((text for _, text in selected(parent, selector) if text), None) if selector else None

@@ -6,6 +6,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from scripts.common.errors import UserError
+from scripts.config.faults import closest, dotted, explanation, plain_place
 from scripts.config.sites import Site
 
 
@@ -23,15 +24,14 @@ def site_of(arguments: argparse.Namespace) -> Site:
     if not arguments.configfile:
         try:
             return Site.model_validate(dict(arguments.settings))
-        except ValidationError:
+        except ValidationError as error:
+            fault = error.errors()[0]
+            place = dotted(("sites", arguments.site, *plain_place(fault["loc"])))
             remedy = "give the configuration with --configfile"
-            raise UserError(
-                f"--settings has no complete section of the site '{arguments.site}'", remedy=remedy
-            ) from None
+            raise UserError(f"--settings: {place}: {explanation(fault, Site)}", remedy=remedy) from None
     import yaml
 
     from scripts.config.expand import merged
-    from scripts.config.faults import closest
     from scripts.config.files import first_fault
     from scripts.config.load import load_config
 

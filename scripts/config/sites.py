@@ -14,7 +14,7 @@ from scripts.config.types import FilePath, LanguageTag, Name, Number, Section, T
 COLLECTED = "collected"
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 SHORTEST_PERMISSION = 20  # characters: who, when and for what
-PLACEHOLDERS = re.compile(r"(?i)\b(todo|tbd|tba|fixme|xxx+|placeholder|lorem|to be (asked|done|confirmed))\b|<[^>]*>")
+PLACEHOLDERS = re.compile(r"(?i)\b(todo|tbd|tba|fixme|xxx+|placeholder|lorem|to be (asked|done|confirmed))\b|<[^>@]*>")
 UNKNOWN = "unknown"
 
 
