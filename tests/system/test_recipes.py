@@ -1,5 +1,6 @@
 """The shipped recipes, from raw file to bundle, on the models that are made here."""
 
+import base64
 import io
 import json
 import os
@@ -13,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from scripts.common.files import read_json, read_jsonl
 from scripts.common.records import text_of
@@ -142,7 +144,10 @@ def test_an_example_asks_the_served_bundle_as_the_test_split_was_asked(recipe, c
         answer = function(*arguments, bundle=bundle, server=url)
     [asked], [reply] = sent, map(json.loads, replies)
     for part in asked["messages"][-1]["content"] if recipe == "titles" else ():
-        if part.pop("image_url", None):
+        if image := part.pop("image_url", None):
+            program = runpy.run_path(str(bundle / "example_llama_cpp.py"))
+            picture = Image.open(io.BytesIO(base64.b64decode(image["url"].partition(",")[2])))
+            assert picture.tobytes() == program["scaled"](program["opened"](arguments[0])).tobytes()
             part |= {"type": "image", "image": row["messages"][-1]["content"][0]["image"]}
     assert asked == {"messages": row["messages"], "max_tokens": 8}
     assert reply["usage"]["prompt_tokens"] == row["prompt_tokens"]
