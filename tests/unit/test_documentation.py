@@ -2,12 +2,15 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import jsonschema
 import pytest
 import yaml
 
+from docs import build_site
+from docs.build_site import pages
 from docs.readme import README, between
 from docs.summary import BEGIN, END
 from scripts.common.errors import UserError
@@ -18,10 +21,11 @@ from scripts.config.root import Config
 from tests.benchmarks.bench_times import page
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "data").rglob("*.md"))]
+PAGES = pages()
 COMMENTED = [ROOT / "Makefile", ROOT / "Snakefile", *sorted((ROOT / "config").rglob("*.yaml"))]
 RECIPES = sorted((ROOT / "config/recipes").glob("*.yaml"))
 SHIPPED = [*sorted((ROOT / "config").glob("*.yaml")), *RECIPES]
+COMING_FROM = [f"how-to/{path.stem}" for path in sorted((ROOT / "docs/how-to").glob("coming-from-*.md"))]
 CONFIGURATION = re.compile(r"\.(ya?ml|json)$|^\$\(RECIPE_CONFIG\)$")
 QUIET = ("all", "host", "progress", "reason", "rules")
 
@@ -102,9 +106,10 @@ def test_a_made_part_of_the_readme_is_put_between_its_markers_or_they_are_asked_
             between(text.replace(marker, ""), BEGIN, END, "x")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/how-to/redact-personal-data.md"])
+@pytest.mark.parametrize("page", ["README.md", "tutorial", "how-to/redact-personal-data", *COMING_FROM])
 def test_the_example_configuration_is_valid(page):
-    examples = re.findall(r"(?ms)^ *```yaml\n(.*?)^ *```", (ROOT / page).read_text(encoding="utf-8"))
+    path = ROOT / page if page.endswith(".md") else ROOT / f"docs/{page}.md"
+    examples = re.findall(r"(?ms)^ *```yaml.*?\n(.*?)^ *```", path.read_text(encoding="utf-8"))
     [whole] = [found for found in map(yaml.safe_load, examples) if {"datasets", "models", "runs"} <= set(found)]
     assert load_config(whole).runs
 
@@ -124,3 +129,45 @@ def test_links_lead_somewhere(path):
         if not re.match(r"[a-z]+:", link) and not (target.exists() and (not anchor or anchor in headings(target))):
             lost.append(link)
     assert lost == []
+
+
+def test_the_site_has_no_fault_and_every_page_is_in_its_navigation(tmp_path):
+    build_site.build(tmp_path / "site")
+    settings = (ROOT / build_site.SETTINGS).read_text(encoding="utf-8")
+    named = re.findall(r'"([^"]+\.md)"', settings)
+    assert sorted(named) == sorted(map(name, PAGES))
+    built = (tmp_path / "site/index.html").read_text(encoding="utf-8")
+    assert tomllib.loads(settings)["project"]["site_name"] in built
+    assert "<code>ingest_records</code></td>" in built  # the rule graph, as a table
+
+
+@pytest.mark.parametrize(
+    ("link", "fault"),
+    [
+        ("b.md", "README.md: links to 'b.md', which is not a file"),
+        ("docs", "README.md: links to 'docs', which is not a file"),
+        ("docs/c.md#nowhere", "anchor does not exist"),
+    ],
+)
+def test_the_site_is_not_built_with_a_broken_link(tmp_path, monkeypatch, link, fault):
+    root = tmp_path / "repository"
+    (root / "docs").mkdir(parents=True)
+    (root / "docs/c.md").write_text("# C\n", encoding="utf-8")
+    (root / "README.md").write_text(f"# A\n\n[a]({link})\n", encoding="utf-8")
+    (root / build_site.SETTINGS).write_text('[project]\nsite_name = "a"\ndocs_dir = "pages"\n', encoding="utf-8")
+    monkeypatch.setattr(build_site, "ROOT", root)
+    with pytest.raises(UserError, match=re.escape(fault)):
+        build_site.build(tmp_path / "site")
+    assert not (tmp_path / "site").exists()
+
+
+def test_lost_files_and_what_comes_from_the_network_are_faults_of_the_site(tmp_path):
+    page = '<a href="https://a.org/">a</a><a href="a.html#b">a</a><a href="b.html">b</a><img src="//c.org/d.png">'
+    (tmp_path / "a.html").write_text(page, encoding="utf-8")
+    assert list(build_site.faults(tmp_path)) == ["a.html: b.html is not there", "a.html: loads //c.org/d.png"]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=name)
+def test_lists_are_indented_by_four_spaces_as_the_site_needs(path):
+    text = re.sub(r"(?ms)^( *)```.*?^ *```$", r"\1```", path.read_text(encoding="utf-8"))
+    assert re.findall(r"(?m)^ {1,3}(?:[-*] |\d+\. |```).*", text) == []
