@@ -14,7 +14,9 @@ pathvars:
     benchmarks="<results>/benchmarks",
 
 
+include: "rules/folder.smk"
 include: "rules/common.smk"
+include: "rules/collect.smk"
 include: "rules/dataset.smk"
 include: "rules/model.smk"
 include: "rules/train.smk"
