@@ -22,7 +22,7 @@ from tests.support.project import ROOT, run_snakemake
 
 COMMANDS = documented()
 TESTS: dict[str, str] = yaml.safe_load((ROOT / "tests/data/commands.yaml").read_text(encoding="utf-8"))
-PLAIN = {"cd", "cp", "echo", "export", "less", "ln", "ls", "mkdir", "rm", "shuf", "source"}
+PLAIN = {"cd", "cp", "echo", "export", "git", "less", "ln", "ls", "mkdir", "rm", "shuf", "source"}
 OWN_FILES = ("config/mine.yaml", "config/support.yaml")
 # What pages tell the reader to have in config/config.yaml: a dataset to correct, and a target of deliveries.
 CORRECTED = {"files": ["data/captions/train.jsonl"], "format": "prompt_completion"}
@@ -30,10 +30,11 @@ DELIVERED = {"target": {"folder": "production"}}
 
 
 def rows_of(command: Command) -> list[str]:
-    """Return the rows of the table that a command fits."""
+    """Return the rows of the table that a command fits: its own, and that of a page whose commands are all typed."""
     text = shlex.join(command.words).replace("'", "")
     patterns = {row: re.escape(row).replace(r"\ \.\.\.", "( .*)?").replace(r"\*", r"\S*") for row in TESTS}
-    return [row for row, pattern in patterns.items() if re.fullmatch(pattern, text)]
+    fits = [row for row, pattern in patterns.items() if re.fullmatch(pattern, text)]
+    return [*fits, *({str(command.page.relative_to(ROOT))} & set(TESTS))]
 
 
 def is_dry(command: Command) -> bool:
@@ -81,7 +82,7 @@ def checkout(tmp_path_factory):
 
 def own_configuration(page: Path, file: str) -> str:
     """Return what a page has the reader write into a file: its own whole example, or the demo in another folder."""
-    examples = re.findall(r"(?ms)^ *```yaml\n(.*?)^ *```", page.read_text(encoding="utf-8"))
+    examples = re.findall(r"(?ms)^ *```yaml[^\n]*\n(.*?)^ *```", page.read_text(encoding="utf-8"))
     whole = [text for text in examples if {"datasets", "models", "runs"} <= set(yaml.safe_load(text))]
     demo = (ROOT / "config/config.yaml").read_text(encoding="utf-8")
     return whole[0] if whole else f"{demo}\npathvars: {{results: results/{Path(file).stem}}}\n"
