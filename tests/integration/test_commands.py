@@ -20,8 +20,10 @@ from tests.support.checkout import copy_of_the_checkout, make
 from tests.support.commands import Command, commands, documented
 from tests.support.project import ROOT, run_snakemake
 
-COMMANDS = documented()
 TESTS: dict[str, str] = yaml.safe_load((ROOT / "tests/data/commands.yaml").read_text(encoding="utf-8"))
+COMMANDS = documented()
+# Those of pages that a test types from beginning to end need no more.
+APART = [command for command in COMMANDS if str(command.page.relative_to(ROOT)) not in TESTS]
 PLAIN = {"cd", "cp", "echo", "export", "git", "less", "ln", "ls", "mkdir", "rm", "shuf", "source"}
 OWN_FILES = ("config/mine.yaml", "config/support.yaml")
 # What pages tell the reader to have in config/config.yaml: a dataset to correct, and a target of deliveries.
@@ -91,7 +93,7 @@ def own_configuration(page: Path, file: str) -> str:
 def plans() -> list:
     """Return the different commands of Snakemake that this machine can plan, each with its own file and its text."""
     found = {}
-    for command in COMMANDS:
+    for command in APART:
         if (
             command.words[0] == "snakemake"
             and command.needs in (None, "GPU")
@@ -115,7 +117,7 @@ def test_snakemake_plans_what_the_pages_tell_to_run(checkout, words, own, text):
 def test_make_has_the_targets_the_variables_and_the_recipes_of_the_pages():
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets, variables = set(re.findall(r"(?m)^([a-z-]+):", text)), set(re.findall(r"\$\((?:if \$\()?([A-Z]+)\)", text))
-    for command in (command for command in COMMANDS if command.words[0] == "make"):
+    for command in (command for command in APART if command.words[0] == "make"):
         settings = [word for word in command.words[1:] if "=" in word]
         assert {word for word in command.words[1:] if word not in settings} <= targets, command
         assert {word.partition("=")[0] for word in settings} <= variables, command
@@ -146,7 +148,7 @@ def takes_arguments(monkeypatch):
     return take
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if re.fullmatch(r"(.*/)?python[\d.]*", c.words[0])], ids=str)
+@pytest.mark.parametrize("command", [c for c in APART if re.fullmatch(r"(.*/)?python[\d.]*", c.words[0])], ids=str)
 def test_our_programs_take_the_arguments_of_the_pages(command, takes_arguments):
     program, *arguments = command.words[1:]
     if program == "-m":
