@@ -123,7 +123,7 @@ class Training(Section):
     checkpoint_steps: int | None = Field(None, ge=1, description="Steps between checkpoints; none: at evaluations.")
     keep_checkpoints: int = Field(2, ge=1, description="Checkpoints kept on disk.")
     report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(
-        [], description="Trackers; install their packages and set their tokens as environment variables."
+        [], description="Trackers, which show settings, curve, scores and verdict; `make trackers` installs them."
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
