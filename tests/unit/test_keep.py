@@ -49,7 +49,9 @@ def test_a_new_machine_gets_results_and_metadata_with_their_times_but_not_what_i
 
 
 def test_copies_are_made_while_the_command_runs_and_its_exit_status_is_returned(tmp_path):
-    seen = f"while not os.path.exists({str(tmp_path / 'storage' / CHECKPOINT)!r}): time.sleep(0.05)\nraise SystemExit(3)"
+    seen = (
+        f"while not os.path.exists({str(tmp_path / 'storage' / CHECKPOINT)!r}): time.sleep(0.05)\nraise SystemExit(3)"
+    )
     kept(tmp_path / "machine", tmp_path / "storage", writing(CHECKPOINT, then=seen), status=3)
 
 
