@@ -219,6 +219,7 @@ def test_football_on_a_machine_that_is_lost_in_mid_training_ends_with_the_same_a
     for cell in ("gpu", "report", "bundle"):
         assert "not of the recipe's model" in machine.printed(cell)
     assert machine.printed("report").count("<iframe") == 2
+    assert "&lt;b&gt;base&lt;/b&gt; smollm2&lt;" in machine.printed("report")
     assert (tmp_path / "football-football-bundle.zip").stat().st_size > 5e7
     kept = {path.name for path in (machine.storage / run).iterdir()}
     assert {"adapter", "bundle", "report.html"} <= kept
