@@ -173,11 +173,11 @@ class LogHandler(LogHandlerBase):
             with self.lock:
                 self.read()
                 for job in self.jobs.values():
-                    if self.shows_progress and not self.bars and job.report != job.shown:
-                        if time.monotonic() > job.next:
-                            report = f": {job.report}" if job.report else ""
-                            self.print(f"{'':{2 * len(str(self.total)) + 3}} {job.name} is running{report}")
-                            job.shown, job.next = job.report, time.monotonic() + LONG
+                    is_new = job.report != job.shown and time.monotonic() > job.next
+                    if is_new and self.shows_progress and not self.bars:
+                        report = f": {job.report}" if job.report else ""
+                        self.print(f"{'':{2 * len(str(self.total)) + 3}} {job.name} is running{report}")
+                        job.shown, job.next = job.report, time.monotonic() + LONG
 
     def read(self) -> None:
         """Show the complete lines that were added since the last call."""
