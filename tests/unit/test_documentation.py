@@ -25,6 +25,7 @@ PAGES = pages()
 COMMENTED = [ROOT / "Makefile", ROOT / "Snakefile", *sorted((ROOT / "config").rglob("*.yaml"))]
 RECIPES = sorted((ROOT / "config/recipes").glob("*.yaml"))
 SHIPPED = [*sorted((ROOT / "config").glob("*.yaml")), *RECIPES]
+COMING_FROM = [f"how-to/{path.stem}" for path in sorted((ROOT / "docs/how-to").glob("coming-from-*.md"))]
 CONFIGURATION = re.compile(r"\.(ya?ml|json)$|^\$\(RECIPE_CONFIG\)$")
 QUIET = ("all", "host", "progress", "reason", "rules")
 
@@ -105,9 +106,10 @@ def test_a_made_part_of_the_readme_is_put_between_its_markers_or_they_are_asked_
             between(text.replace(marker, ""), BEGIN, END, "x")
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/tutorial.md", "docs/how-to/redact-personal-data.md"])
+@pytest.mark.parametrize("page", ["README.md", "tutorial", "how-to/redact-personal-data", *COMING_FROM])
 def test_the_example_configuration_is_valid(page):
-    examples = re.findall(r"(?ms)^ *```yaml\n(.*?)^ *```", (ROOT / page).read_text(encoding="utf-8"))
+    path = ROOT / page if page.endswith(".md") else ROOT / f"docs/{page}.md"
+    examples = re.findall(r"(?ms)^ *```yaml.*?\n(.*?)^ *```", path.read_text(encoding="utf-8"))
     [whole] = [found for found in map(yaml.safe_load, examples) if {"datasets", "models", "runs"} <= set(found)]
     assert load_config(whole).runs
 

@@ -172,9 +172,8 @@ class LogHandler(LogHandlerBase):
         while not self.closed.wait(SECONDS_BETWEEN_READS):
             with self.lock:
                 self.read()
-                for job in self.jobs.values():
-                    is_new = job.report != job.shown and time.monotonic() > job.next
-                    if is_new and self.shows_progress and not self.bars:
+                for job in self.jobs.values() if self.shows_progress and not self.bars else ():
+                    if job.report != job.shown and time.monotonic() > job.next:
                         report = f": {job.report}" if job.report else ""
                         self.print(f"{'':{2 * len(str(self.total)) + 3}} {job.name} is running{report}")
                         job.shown, job.next = job.report, time.monotonic() + LONG
