@@ -103,13 +103,13 @@ unit: $(VENV) ## Run the unit tests only
 lint: $(VENV) ## Check the code with ruff, snakefmt and snakemake
 	@ruff check
 	@ruff format --check
-	@snakefmt --check Snakefile rules
+	@snakefmt --check Snakefile workflow rules
 	@snakemake --lint
 
 format: $(VENV) ## Format the code
 	@ruff check --fix
 	@ruff format
-	@snakefmt Snakefile rules
+	@snakefmt Snakefile workflow rules
 
 lock: $(VENV) ## Make locks and conda files from envs/*.in (UPGRADE=yes: with the newest compatible versions)
 	@python -m envs.lock $(if $(UPGRADE),--upgrade)

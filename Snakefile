@@ -16,6 +16,7 @@ pathvars:
 
 include: "rules/folder.smk"
 include: "rules/common.smk"
+include: "rules/collect.smk"
 include: "rules/dataset.smk"
 include: "rules/model.smk"
 include: "rules/train.smk"

@@ -10,7 +10,7 @@ from docs.readme import README, between
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- rule graph: made by `make docs` -->", "<!-- end of rule graph -->"
-STAGES = ("dataset", "model", "train", "gguf", "predict", "score", "deploy")
+STAGES = ("collect", "dataset", "model", "train", "gguf", "predict", "score", "deploy")
 
 
 def stage_of_rules() -> dict[str, str]:
@@ -54,8 +54,8 @@ def drawn(edges: set[tuple[str, str]], stages: dict[str, str]) -> str:
     rules = {rule for edge in edges for rule in edge}
     lines = ["```mermaid", "flowchart LR"]
     for stage in STAGES:
-        inside = sorted((rule for rule in rules if stages[rule] == stage), key=list(stages).index)
-        lines += [f"  subgraph {stage}", *(f"    {rule}" for rule in inside), "  end"]
+        if inside := sorted((rule for rule in rules if stages[rule] == stage), key=list(stages).index):
+            lines += [f"  subgraph {stage}", *(f"    {rule}" for rule in inside), "  end"]
     order = list(stages)
     lines += [f"  {start} --> {end}" for start, end in sorted(edges, key=lambda edge: tuple(map(order.index, edge)))]
     return "\n".join([*lines, "```"])

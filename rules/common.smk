@@ -31,6 +31,7 @@ def one_of(names):
 wildcard_constraints:
     dataset=one_of(CONFIG.datasets),
     model=one_of(CONFIG.models),
+    site=one_of(CONFIG.sites),
     run=one_of(CONFIG.runs),
     sweep=one_of(CONFIG.sweeps),
     variant=one_of(VARIANTS),
@@ -167,11 +168,16 @@ def scored_files(pattern):
 
 def result_of_runs(path, runs, none):
     """Return an input function that gives a file of each of these runs; it stops with a message if there are none."""
+    return result_of_each(path, "run", runs, none)
+
+
+def result_of_each(path, kind, names, none):
+    """Return an input function that gives a file for each name of a wildcard; it stops with a message without any."""
 
     def files(wildcards):
-        if not runs:
+        if not names:
             raise WorkflowError(none)
-        return collect(path, run=runs)
+        return collect(path, **{kind: list(names)})
 
     return files
 

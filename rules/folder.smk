@@ -13,7 +13,7 @@ from pathlib import Path
 def workflow_folder(rules_folder):
     """Return the absolute path of the workflow's folder from `rules_folder`, Snakemake's source of the folder rules."""
     if rules_folder.is_local:
-        return Path(rules_folder.get_path_or_uri(secret_free=True)).resolve().parent
+        return Path(rules_folder.get_path_or_uri(secret_free=True)).parent
     clone = rules_folder.hosted_repo.repo
     folder = Path(".snakemake/snaketune", clone.commit(rules_folder.ref).hexsha).resolve()
     if not folder.is_dir():

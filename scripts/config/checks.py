@@ -57,6 +57,7 @@ def conflicts_between(config: Any) -> Iterator[Conflict]:
     yield from same_names_conflicts(config.runs)
     yield from redaction_conflicts(config)
     yield from target_conflicts(config)
+    yield from site_conflicts(config)
     for name, gate in config.gates.items():
         for run_name in gate.runs or []:
             if run_name not in config.runs:
@@ -190,6 +191,16 @@ def target_conflicts(config: Any) -> Iterator[Conflict]:
             if owner != (sweep_of(config, name) or name):
                 message = f"'{target.folder}' is the folder of '{owner}' already: give each run its own"
                 yield Conflict(("runs", name, "deploy.target.folder"), message)
+
+
+def site_conflicts(config: Any) -> Iterator[Conflict]:
+    """Yield sites whose pages and records would be in the folder of another site."""
+    first: dict[str, str] = {}
+    for name, site in config.sites.items():
+        folder = os.path.normpath(site.folder_of(name))
+        if (owner := first.setdefault(folder, name)) != name:
+            message = f"'{folder}' is the folder of '{owner}' already: give each site its own"
+            yield Conflict(("sites", name, "folder"), message)
 
 
 def same_names_conflicts(runs: dict[str, Run]) -> Iterator[Conflict]:

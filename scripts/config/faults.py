@@ -40,6 +40,10 @@ PATTERNS = {
     "id": "is not a repository id such as org/name",
     "language": "is not a language tag such as en, fr or vi",
 }
+MISSING = {
+    "revision": "is missing: pin the commit hash, because branches and tags move",
+    "permission": "is missing: write who allowed the collecting, when and for what; without it nothing is collected",
+}
 # Parts of an error's location that Pydantic adds for branches of unions and for keys of mappings.
 BRANCH = re.compile(r"^(\[key\]|(list|literal|function-\w+|constrained-\w+)(\[.*\])?|str|int|float|bool)$")
 
@@ -122,7 +126,7 @@ def explanation(fault: dict, root: type[BaseModel]) -> str:
         known = ", ".join(section.model_fields)
         return f"unknown key{did_you_mean(known_key(place, root)) or f'; known: {known}'}"
     if kind == "missing":
-        return "is missing: pin the commit hash, because branches and tags move" if key == "revision" else "is missing"
+        return MISSING.get(key, "is missing")
     if kind == "value_error":
         return f"{shown(value)} {context['error']}" if isinstance(value, str) else str(context["error"])
     if kind == "literal_error":

@@ -28,7 +28,8 @@ def files_at(pattern: str, roots: Roots) -> list[str]:
 def missing_files(config: Any, roots: Roots) -> Iterator[Conflict]:
     """Yield the files and folders that the configuration names and that are in none of the roots.
 
-    Files in the results folder are not reported, because a rule makes them.
+    Files in the results folder are not reported, because a rule makes them, and neither are those of a site's folder,
+    which `snakemake collect` makes.
     """
     results = config.pathvars.get("results", "results")
     for place, path in named_paths(config):
@@ -37,7 +38,7 @@ def missing_files(config: Any, roots: Roots) -> Iterator[Conflict]:
         for name in found if is_glob else ():
             if fault := name_fault(name):
                 yield Conflict(place, f"'{path}' matches '{name}', which {fault}")
-        if not found and not is_inside(path, results):
+        if not found and not is_inside(path, results) and not site_of_file(config, path):
             what = "matches no file" if is_glob else "does not exist"
             yield Conflict(place, f"'{path}' {what}{did_you_mean(similar_path(path, roots))}")
     for name, model in config.models.items():
@@ -81,6 +82,11 @@ def named_paths(config: Any) -> Iterator[tuple[tuple, str]]:
     for name, image in config.environments.images.items():
         if "://" not in image:
             yield ("environments", "images", name), image
+
+
+def site_of_file(config: Any, path: str) -> str | None:
+    """Return the site in whose folder of saved pages and records a path is; None if it is in none."""
+    return next((name for name, site in config.sites.items() if is_inside(path, str(site.folder_of(name)))), None)
 
 
 def is_inside(path: str, folder: str) -> bool:

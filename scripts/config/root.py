@@ -9,6 +9,7 @@ from scripts.config.environments import Environments
 from scripts.config.gates import Gates
 from scripts.config.models import Models
 from scripts.config.runs import Runs
+from scripts.config.sites import Sites
 from scripts.config.types import FilePath, Name, Section, Text
 
 
@@ -40,6 +41,7 @@ class Config(Section):
     models: Models = Field(min_length=1, description="Base models.")
     runs: Runs = Field(min_length=1, description="Fine-tuning runs.")
     gates: Gates = Field({}, description="What a trained model must reach to be promoted.")
+    sites: Sites = Field({}, description="Web sites from which raw records may be collected.")
     environments: Environments = Field(Environments(), description="Environments with `--sdm conda` or `apptainer`.")
     offline: bool = Field(
         False,

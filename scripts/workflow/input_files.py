@@ -4,8 +4,11 @@ import json
 import os
 from pathlib import Path
 
+from snakemake.exceptions import WorkflowError
+
 from scripts.common.plain_text import name_fault
 from scripts.config.comparisons import compares_strategies, sweep_of
+from scripts.config.paths import site_of_file
 from scripts.config.sections import sections_of
 from scripts.config.variants import answer_variants, shipped_variant, trained_by
 from scripts.deploy.read_files import FOLDERS, OPTIONAL, files_below, read_paths
@@ -22,8 +25,23 @@ def files_of(prepared: Prepared, dataset: str, key: str) -> list[str]:
 
 
 def raw_files(prepared: Prepared, dataset: str) -> list[str]:
-    """Return a dataset's raw files, those of whole splits first, because the first of several duplicates is kept."""
-    return [file for key in ("test_files", "validation_files", "files") for file in files_of(prepared, dataset, key)]
+    """Return a dataset's raw files, those of whole splits first, because the first of several duplicates is kept.
+
+    Raises WorkflowError for records of a site that are not collected yet.
+    """
+    files = [file for key in ("test_files", "validation_files", "files") for file in files_of(prepared, dataset, key)]
+    for file in files:
+        if site_of_file(prepared.config, file) and not os.path.exists(file):
+            raise WorkflowError(f"datasets.{dataset}: {file} is not collected yet: run `snakemake collect` first")
+    return files
+
+
+def saved_pages(prepared: Prepared, site: str) -> str:
+    """Return the index of a site's saved pages. Raises WorkflowError if there is none."""
+    index = os.path.join(prepared.config.sites[site].folder_of(site), "pages.jsonl")
+    if not os.path.exists(index):
+        raise WorkflowError(f"{index} is missing, so no page of '{site}' is saved: run `snakemake collect` first")
+    return index
 
 
 def image_files(prepared: Prepared, dataset: str) -> list[str]:

@@ -109,9 +109,9 @@ class Prepared:
 
 
 def prepare(workflow: Any, root: Path) -> Prepared:
-    """Read and check the configuration, and set up Snakemake and the environment of the steps; `root` is the workflow's folder.
+    """Read and check the configuration, and set up Snakemake and the environment of the steps.
 
-    Raises WorkflowError for an invalid configuration and for missing container images.
+    `root` is the workflow's folder. Raises WorkflowError for an invalid configuration and for missing container images.
     """
     # With `--verbose`, the whole environment of a Slurm job is written to its log.
     logger.addFilter(HideSecrets())
@@ -122,8 +122,8 @@ def prepare(workflow: Any, root: Path) -> Prepared:
     try:
         config = load_config(workflow.config, files, (os.curdir, root), dict(workflow.config_settings.config))
         prepared = Prepared(config, named_below(files, root), root, "apptainer" in methods)
-        # An override may put the results into a subfolder.
-        workflow.pathvars.update(Pathvars.from_config({"pathvars": config.pathvars}))
+        # An override may put the results into a subfolder, also if this workflow is a module.
+        workflow.pathvars.update(Pathvars.from_config({"pathvars": config.pathvars}, module_level=True))
         shell.prefix(shell_prefix(prepared, own_environment=not methods))
         # Jobs of a cluster inherit this variable and find the files of their profile with it.
         os.environ["SNAKETUNE_FOLDER"] = str(root)
@@ -171,7 +171,8 @@ def prepare_containers(workflow: Any, prepared: Prepared) -> None:
     config, root = prepared.config, prepared.root
     missing = [name for name, file in prepared.images.items() if "://" not in file and not os.path.exists(file)]
     if missing:
-        command = f'make containers ENVS="{" ".join(missing)}" TORCH={config.environments.torch}'
+        place = "" if root == Path.cwd() else f"-C {shlex.quote(os.path.relpath(root))} "
+        command = f'make {place}containers ENVS="{" ".join(missing)}" TORCH={config.environments.torch}'
         cpu = config.environments.torch == "cpu"
         remedy = "build it with" if cpu else "for images of a CPU set environments: {torch: cpu}; else build it with"
         raise UserError(f"no container image of {', '.join(missing)}", remedy=f"{remedy} `{command}`")

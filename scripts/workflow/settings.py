@@ -26,6 +26,11 @@ def chosen(section: Section, keys: str) -> dict:
     return section.model_dump(mode="json", include=include)
 
 
+def site(prepared: Prepared, name: str) -> str:
+    """Return the section of a site as JSON, for the steps that collect."""
+    return as_json(prepared.config.sites[name].model_dump(mode="json", exclude_unset=True))
+
+
 def images(prepared: Prepared, dataset: str) -> dict:
     """Return the folder of a dataset's images."""
     folder = prepared.config.datasets[dataset].images

@@ -3,6 +3,7 @@
 import os
 import pty
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -109,6 +110,14 @@ def test_quiet_leaves_out_progress_and_printshellcmds_adds_commands_but_what_fai
     assert "rule do_step:" in "\n".join(before)
     assert "step.py bad made/bad --log logs/tests/do_step/bad.log" in "\n".join(before)
     assert last == fault
+
+
+def test_a_file_gets_the_progress_of_a_job_that_takes_long(workflow):
+    soon = "import snakemake_logger_plugin_snaketune as plugin; plugin.LONG = 1; from snakemake.cli import main; main()"
+    command = [sys.executable, "-c", soon, "--cores", "1", "--logger", "snaketune", "--config", "steps=counts"]
+    lines = subprocess.run(command, cwd=workflow, capture_output=True, text=True).stderr.splitlines()
+    assert re.fullmatch(r" +do_step counts is running: 2000/2000 counting", lines[0])
+    assert len(lines) == 2
 
 
 def test_a_terminal_gets_bars_of_jobs_and_steps_and_no_lines_of_finished_jobs(workflow, monkeypatch):

@@ -193,6 +193,13 @@ def test_a_shipped_configuration_is_valid_with_and_without_the_overlay(name):
     assert methods[0] == methods[1]
 
 
+@pytest.mark.parametrize("name", [f"recipes/{path.name}" for path in RECIPES if path.stem != "titles"])
+def test_the_demos_model_can_replace_that_of_each_recipe_for_texts(name):
+    small = read(name, "small.yaml")
+    assert {model.gguf for model in small.models.values()} == {read("config.yaml").models["smollm2"].gguf}
+    assert all(model.on_cpu for model in small.models.values())
+
+
 def test_a_small_model_and_every_stand_in_are_on_the_cpu():
     models = ({"path": "folder"}, {"path": "folder", "device": "cpu"}, {"embedded": {}})
     assert [Model(**model).on_cpu for model in models] == [False, True, True]

@@ -9,7 +9,7 @@ from scripts.tasks import TASKS
 from scripts.workflow.code_digest import files_of_script, known
 
 ROOT = Path(__file__).resolve().parents[2]
-STAGES = ("dataset", "model", "train", "gguf", "predict", "score", "deploy", "review")
+STAGES = ("collect", "dataset", "model", "train", "gguf", "predict", "score", "deploy", "review")
 # What else may be imported, by the importing module (or its folder) and the imported one.
 EXCEPTIONS = {
     # What the configuration checks settings against.
@@ -21,6 +21,8 @@ EXCEPTIONS = {
     ("gguf/check_parity", "predict"),
     # The monitor of production is one file, which bundles ship.
     ("score/write_leaderboard", "deploy/quality_monitor"),
+    # The description of a site, by which its pages are read.
+    ("collect", "config/sites"), ("collect/site_settings", "config"),
     # The stand-in's sizes, and the programs that a person calls with a configuration.
     ("model", "config/models"), ("score/print_summary", "config"), ("deploy/verify_bundle", "config"),
 }  # fmt: skip

@@ -1,8 +1,9 @@
 """The logger plugin of this workflow: shows progress, failures and the plan of a dry run.
 
 A terminal shows progress bars for all jobs and for each running job. A file or a pipe gets one line per finished job,
-and one when a job has been running for a while. A failed job is named at once; the output ends with one message per
-cause. A dry run lists the jobs by stage and rule. `-p`, `--verbose` or `--debug-dag` also show Snakemake's own lines.
+and now and then one for a job that has been running for a while, with the progress of its step. A failed job is named
+at once; the output ends with one message per cause. A dry run lists the jobs by stage and rule. `-p`, `--verbose` or
+`--debug-dag` also show Snakemake's own lines.
 
 Steps append their progress to the file that SNAKETUNE_TERMINAL names, one JSON object per line
 (scripts/common/terminal.py); a thread reads it. Written for the log events of Snakemake 9.27.
@@ -28,7 +29,7 @@ from snakemake_logger_plugin_snaketune.plan import TARGETS, PlannedJob, plan_lin
 
 CHANNEL = "SNAKETUNE_TERMINAL"
 SECONDS_BETWEEN_READS = 0.25
-LONG = 30  # seconds after which output to a file names a running job
+LONG = 30  # seconds after which output to a file names a running job, and again with each new report
 # Messages without an event that users don't need; they are in Snakemake's complete log.
 CHATTER = re.compile(
     r"Assuming unrestricted shared filesystem|Building DAG of jobs|Using shell|Group jobs: inactive|"
@@ -45,7 +46,8 @@ class Job:
     """A running job: its name, its log, and when it started."""
 
     def __init__(self, record: logging.LogRecord):
-        self.rule, self.started, self.named = record.rule_name, time.monotonic(), False
+        self.rule, self.started = record.rule_name, time.monotonic()
+        self.report, self.shown, self.next = "", None, self.started + LONG  # of the step; the last shown; when to show
         self.began = int(time.time())  # file systems may store whole seconds only
         self.name = " ".join([self.rule, *map(str, record.wildcards.values())])
         self.log = str(record.log[0]) if record.log else ""
@@ -170,11 +172,11 @@ class LogHandler(LogHandlerBase):
         while not self.closed.wait(SECONDS_BETWEEN_READS):
             with self.lock:
                 self.read()
-                for job in self.jobs.values():
-                    if self.shows_progress and not self.bars and not job.named:
-                        job.named = time.monotonic() - job.started > LONG
-                        if job.named:
-                            self.print(f"{'':{2 * len(str(self.total)) + 3}} {job.name} is running")
+                for job in self.jobs.values() if self.shows_progress and not self.bars else ():
+                    if job.report != job.shown and time.monotonic() > job.next:
+                        report = f": {job.report}" if job.report else ""
+                        self.print(f"{'':{2 * len(str(self.total)) + 3}} {job.name} is running{report}")
+                        job.shown, job.next = job.report, time.monotonic() + LONG
 
     def read(self) -> None:
         """Show the complete lines that were added since the last call."""
@@ -196,6 +198,10 @@ class LogHandler(LogHandlerBase):
                 self.errors[message["log"]] = message["error"]
             elif self.bars:
                 self.bars.update(**message)
+            else:
+                for job in self.jobs.values():
+                    if job.log == message["log"]:
+                        job.report = f"{message['done']}/{message['total']} {message['note']}".rstrip()
 
     def close(self) -> None:
         """Remove bars and progress file, and print the plan of a dry run, or the failures."""

@@ -7,7 +7,13 @@ from typing import NamedTuple
 WIDTH = 110
 MOST_REASONS = 6
 STAGES = ("collect", "dataset", "model", "train", "gguf", "predict", "score", "deploy")
-TARGETS = ("all", "deliver", "soak")  # rules that only name what is wanted; they are not counted as jobs
+TARGETS = (
+    "all",
+    "collect",
+    "extract",
+    "deliver",
+    "soak",
+)  # rules that only name what is wanted; they are not counted as jobs
 # Reasons that follow from those of other jobs, or from a first run.
 PLAIN = ("Missing output files", "Input files updated by another job")
 

@@ -1,0 +1,109 @@
+"""The records of matches: in order of time, without repetitions, and how much of a match they cover."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from scripts.collect.page_values import folded
+from scripts.config.sites import UNKNOWN, Coverage
+
+# The last entry of a full commentary is at most so many minutes before the end: a final whistle may have no minute.
+BEFORE_END = 5
+
+
+@dataclass
+class Page:
+    """What a match's page holds: its records in order of time, facts of the match, and a line for each bad entry."""
+
+    url: str
+    records: list[dict]
+    facts: dict
+    faults: list[str] = field(default_factory=list)
+    # Labels that no event type lists, or several, with their number.
+    unknown_labels: Counter = field(default_factory=Counter)
+
+
+@dataclass
+class MatchRecords(Page):
+    """The pages of one match together, each entry once."""
+
+    pages: list[str] = field(default_factory=list)
+    repeated: int = 0
+
+
+def time_of(record: dict) -> tuple[int, int] | None:
+    """Return minute and added minutes of a record; None without a minute."""
+    return None if record["minute"] is None else (record["minute"], record["added"] or 0)
+
+
+def oldest_first(records: list[dict]) -> list[dict]:
+    """Return a page's records with the first minute first; those of a page with the newest first are reversed."""
+    steps = list(pairwise(time for record in records if (time := time_of(record)) is not None))
+    falling, rising = sum(one > two for one, two in steps), sum(one < two for one, two in steps)
+    return records[::-1] if falling > rising else records
+
+
+def positions(records: list[dict]) -> list[tuple[int, int]]:
+    """Return the time to sort each record by; one without a minute, such as half-time, follows the one before it."""
+    times = [time_of(record) for record in records]
+    minute, added = next((time for time in times if time is not None), (0, 0))
+    position, found = (minute, added - 1), []
+    for time in times:
+        position = position if time is None else time
+        found.append(position)
+    return found
+
+
+def same_match(page: Page) -> tuple:
+    """Return what pages of one match have in common: teams and date, or the address where these are not known."""
+    known = [page.facts.get(key) for key in ("home", "away", "date")]
+    return tuple(map(folded, known)) if all(known) else (page.url,)
+
+
+def by_match(pages: list[Page]) -> list[MatchRecords]:
+    """Return the records of each match in order of time, from all of its pages, each entry once.
+
+    All records of a match have the address of its first page, so that they stay together in one split. An entry that
+    has different event types on two pages is unknown.
+    """
+    together: dict[tuple, list[Page]] = {}
+    for page in pages:
+        together.setdefault(same_match(page), []).append(page)
+    return [merged(group) for group in together.values()]
+
+
+def merged(pages: list[Page]) -> MatchRecords:
+    """Return the pages of one match as one."""
+    first = pages[0]
+    facts = {key: next((page.facts[key] for page in pages if page.facts[key]), None) for key in first.facts}
+    placed = [pair for page in pages for pair in zip(positions(page.records), page.records, strict=True)]
+    kept: dict[tuple, dict] = {}
+    for _, record in sorted(placed, key=lambda pair: pair[0]):
+        key = (time_of(record) or folded(record["time"]), " ".join(record["text"].split()))
+        earlier = kept.setdefault(key, record | {"url": first.url})
+        types = {earlier["event_type"], record["event_type"]} - {UNKNOWN}
+        earlier["event_type"] = types.pop() if len(types) == 1 else UNKNOWN
+    return MatchRecords(
+        url=first.url,
+        records=list(kept.values()),
+        facts=facts,
+        faults=[fault for page in pages for fault in page.faults],
+        unknown_labels=sum((page.unknown_labels for page in pages), Counter()),
+        pages=[page.url for page in pages],
+        repeated=len(placed) - len(kept),
+    )
+
+
+def coverage(records: list[dict], wanted: Coverage) -> dict:
+    """Return first and last minute of a match's records, its gaps as pairs of minutes, and `full` or `partial`."""
+    minutes = sorted({record["minute"] for record in records if record["minute"] is not None})
+    last = minutes[-1] if minutes else 0
+    ends = [0, *minutes, *([wanted.minutes] if last < wanted.minutes else [])]
+    gaps = [[one, two] for one, two in pairwise(ends) if two - one > wanted.longest_gap]
+    is_full = not gaps and last >= wanted.minutes - BEFORE_END
+    return {
+        "first": minutes[0] if minutes else None,
+        "last": minutes[-1] if minutes else None,
+        "gaps": gaps,
+        "coverage": "full" if is_full else "partial",
+    }

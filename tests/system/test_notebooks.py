@@ -1,0 +1,161 @@
+"""The notebooks, executed from top to bottom on the real small base; one loses its machine in mid-training."""
+
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from nbclient.exceptions import DeadKernelError
+
+from scripts.common.files import read_json, sha256_of
+from tests.support.checkout import copy_of_the_checkout
+from tests.support.process_tree import kill, stop_tree, wait_until_gone
+from tests.support.project import ROOT, run_snakemake
+
+NOTEBOOKS = ROOT / "notebooks"
+OWN_CELLS = {"title", "settings", "f1-text", "f1"}
+FEW = {
+    "tokens": {"max_length": 256},
+    "training": {"max_steps": 6, "checkpoint_steps": 1, "micro_batch": 2, "accumulation": 1},
+    "generation": {"max_new_tokens": 8, "test_records": 4},
+    "parity": {"prompts": 2},
+    "quants": ["q4_k_m"],
+    "variants": ["base", "adapter", "q4_k_m"],
+}
+FOOTBALL = {"runs": {"football": FEW}, "gates": {"quantization": {"baseline": "adapter"}}}
+PII = {"datasets": {"pii": {"max_records": 120}}, "runs": {"pii": {"head": {"layer": 6}, "training": {"epochs": 2}}}}
+PATIENCE = 900  # seconds for what takes one or two minutes where nothing else computes
+
+
+def read(name: str) -> nbformat.NotebookNode:
+    """Return a notebook."""
+    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+
+
+class Machine:
+    """A machine that runs a notebook with other settings: WORK is lost with it, STORAGE is not."""
+
+    def __init__(self, name: str, folder: Path, **settings):
+        self.work, self.storage = folder / "machine/snaketune", folder / "storage"
+        self.work.mkdir(parents=True)
+        (self.work / ".venv").symlink_to(sys.prefix)
+        self.notebook = read(name)
+        settings |= {"WORK": str(self.work), "STORAGE": str(self.storage)}
+        [place] = [i for i, cell in enumerate(self.notebook.cells) if "parameters" in cell.metadata.get("tags", ())]
+        source = "\n".join(f"{key} = {value!r}" for key, value in settings.items())
+        self.notebook.cells.insert(place + 1, nbformat.v4.new_code_cell(source))
+        self.client = NotebookClient(self.notebook, timeout=PATIENCE, resources={"metadata": {"path": str(folder)}})
+
+    def run(self) -> None:
+        """Run all cells; an error in one is raised."""
+        self.client.execute()
+
+    def run_until(self, pattern: str) -> None:
+        """Run cells until the storage has a file of this pattern, then lose the machine: processes and disk."""
+        ended: list[Exception | None] = []
+
+        def execute():
+            try:
+                ended.append(self.client.execute() and None)
+            except DeadKernelError as error:
+                ended.append(error)
+
+        thread = threading.Thread(target=execute)
+        thread.start()
+        end = time.monotonic() + PATIENCE
+        while not list(self.storage.glob(pattern)):
+            assert thread.is_alive(), ended
+            assert time.monotonic() < end, f"no {pattern} came"
+            time.sleep(0.05)
+        tree = stop_tree(self.client.km.provisioner.pid)
+        kill(tree)
+        wait_until_gone(tree - {self.client.km.provisioner.pid})
+        thread.join(PATIENCE)
+        assert isinstance(ended[0], DeadKernelError)
+        shutil.rmtree(self.work)
+
+    def printed(self, cell: str) -> str:
+        """Return the texts of a cell's outputs."""
+        [outputs] = [one.outputs for one in self.notebook.cells if one.id == cell]
+        return "\n".join(
+            output.get("text") or "\n".join(map(str, output["data"].values()))
+            for output in outputs
+            if output.output_type in ("stream", "display_data")
+        )
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory) -> Path:
+    """One file from which git fetches this checkout, as a user would upload it."""
+    folder = copy_of_the_checkout(tmp_path_factory.mktemp("repository") / "snaketune")
+    git = ("git", "-c", "user.name=A", "-c", "user.email=a@example.org", "-C", folder)
+    for words in ("init -q -b main", "add --all", "commit -q -m all", "bundle create -q ../snaketune.bundle main"):
+        subprocess.run([*git, *words.split()], check=True)
+    return folder.parent / "snaketune.bundle"
+
+
+@pytest.fixture(autouse=True)
+def platform(monkeypatch):
+    """Set what platforms set for their own Python, and let nvidia-smi, if there is one, find no GPU."""
+    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "void")
+    monkeypatch.setenv("MPLBACKEND", "module://that_only_the_platform_has")
+
+
+def test_notebooks_are_valid_share_their_cells_and_have_no_outputs():
+    names = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+    assert names == ["football_colab", "pii_kaggle"]
+    shared = []
+    for name in names:
+        notebook = read(name)
+        nbformat.validate(notebook)
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
+        shared.append({cell.id: cell.source for cell in notebook.cells if cell.id not in OWN_CELLS})
+    assert shared[0] == shared[1]
+
+
+def test_football_on_a_machine_that_is_lost_in_mid_training_ends_with_the_same_adapter(repository, tmp_path):
+    settings = {"REPOSITORY": str(repository), "CHANGES": FOOTBALL, "KEEP_EVERY": 0.5}
+    run = Path("results/football/small/runs/football")
+    Machine("football_colab", tmp_path, **settings).run_until(f"{run}/checkpoints/*/checkpoint-2/manifest.json")
+    machine = Machine("football_colab", tmp_path, **settings)
+    machine.run()
+    assert re.search(r"\d+ files were restored", machine.printed("run"))
+    assert [attempt["ended"] for attempt in read_json(machine.work / run / "training.json")["attempts"]] == [
+        "killed",
+        "done",
+    ]
+    assert re.search(r"football +\d+\.\d +\d+\.\d  16 GB \(T4\)", machine.printed("gpu"))
+    assert "own packages are as they were" in re.sub(r"own \d+", "own", machine.printed("environment"))
+    for cell in ("gpu", "report", "bundle"):
+        assert "not of the recipe's model" in machine.printed(cell)
+    assert machine.printed("report").count("<iframe") == 2
+    assert (tmp_path / "football-football-bundle.zip").stat().st_size > 5e7
+    kept = {path.name for path in (machine.storage / run).iterdir()}
+    assert {"adapter", "bundle", "report.html"} <= kept
+    assert not kept & {"merged", "gguf"}
+
+    adapter = machine.work / run / "adapter"
+    ended = sha256_of(adapter / "adapter_model.safetensors")
+    shutil.rmtree(adapter)
+    config = ("config/recipes/football.yaml", "config/small.yaml", "notebook.json")
+    done = run_snakemake(machine.work, f"{run}/adapter/manifest.json", "--configfile", *config)
+    assert done.returncode == 0, done.stdout
+    assert [attempt["ended"] for attempt in read_json(machine.work / run / "training.json")["attempts"]] == ["done"]
+    assert sha256_of(adapter / "adapter_model.safetensors") == ended
+
+
+def test_pii_shows_f1_confusion_and_errors(repository, tmp_path):
+    machine = Machine("pii_kaggle", tmp_path, REPOSITORY=str(repository), CHANGES=PII)
+    machine.run()
+    assert re.search(r"\| entity_f1 \| 0\.\d+ \|", machine.printed("f1"))
+    assert "<svg" in machine.printed("f1")
+    assert re.search(r"^(false_positive|missed|wrong_\w+): expected", machine.printed("f1"), re.MULTILINE)
+    assert "<iframe" in machine.printed("report")
+    assert (machine.storage / "results/pii/small/runs/pii/bundle/SHA256SUMS").is_file()
