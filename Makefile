@@ -114,10 +114,11 @@ format: $(VENV) ## Format the code
 lock: $(VENV) ## Make locks and conda files from envs/*.in (UPGRADE=yes: with the newest compatible versions)
 	@python -m envs.lock $(if $(UPGRADE),--upgrade)
 
-docs: $(VENV) ## Make the configuration reference, the editor schema, config/gpu and the rule graph
+docs: $(VENV) ## Make the configuration reference, the editor schema, config/gpu, the rules' page and graph
 	@python -m scripts.config.reference
 	@python -m scripts.workflow.memory.write_gpu_settings
 	@python -m docs.rule_graph
+	@python -m docs.rules_page
 
 site: $(VENV) ## Build the documentation site in site/, without broken links (it loads nothing from the network)
 	@python -m docs.build_site

@@ -198,7 +198,7 @@ def scored_gguf_files(wildcards):
 
 
 def gpus_of_run(wildcards):
-    """Return the number of GPUs for steps with a run's model: 0 for a model on the CPU, else 1."""
+    """Return 0 for a run's model on the CPU, else 1: the number of GPUs for steps with it."""
     return 0 if section("model", wildcards).on_cpu else 1
 
 

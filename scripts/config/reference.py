@@ -1,6 +1,7 @@
 """Generate reference pages, editor schema and list of metrics from the schema's classes and the metrics."""
 
 import argparse
+import ast
 import datetime
 import json
 import sys
@@ -15,7 +16,7 @@ from pydantic_core import PydanticUndefined
 
 from scripts.config.faults import sections_in
 from scripts.config.root import Config
-from scripts.score.metrics import reference_table
+from scripts.score.metrics import METRICS, MODULES
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = Path("docs/reference/configuration.md")
@@ -121,11 +122,28 @@ def cell(text: str | None) -> str:
     return (text or "").replace("|", "\\|").replace("\n", " ")
 
 
+def metrics_table() -> str:
+    """Return the table of metrics; formula and source are a docstring's paragraphs after the first."""
+    formulas = {}
+    for module in MODULES:
+        for function in ast.parse((ROOT / f"scripts/score/{module}.py").read_bytes()).body:
+            for decorator in getattr(function, "decorator_list", []):
+                named = [word.value.value for word in getattr(decorator, "keywords", []) if word.arg == "name"]
+                rest = (ast.get_docstring(function) or "").partition("\n\n")[2]
+                formulas[(named or [function.name])[0]] = " ".join(rest.split())
+    rows = [
+        f"| `{name}` | {entry.meaning} | {formulas[name]} | {entry.direction} | {'yes' if entry.quality else ''} |"
+        for name, entry in METRICS.items()
+    ]
+    head = ["| key | what it is | formula and source | better | quality |", "|---|---|---|---|---|"]
+    return "\n".join([*head, *rows, ""])
+
+
 def generated_files() -> dict[Path, str]:
     """Return the text of each generated file by its path in the repository."""
     schema = json.dumps(editor_schema(), ensure_ascii=False, indent=2) + "\n"
     before, _, after = (ROOT / METRICS_PAGE).read_text(encoding="utf-8").partition(TABLE_START)
-    metrics = before + TABLE_START + "\n" + reference_table() + "\n" + TABLE_END + after.partition(TABLE_END)[2]
+    metrics = before + TABLE_START + "\n" + metrics_table() + "\n" + TABLE_END + after.partition(TABLE_END)[2]
     page = "\n".join([INTRODUCTION, *section_lines(Config, ())])
     return {METRICS_PAGE: metrics, PAGE: page, SCHEMA: schema}
 

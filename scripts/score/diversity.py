@@ -43,13 +43,19 @@ def distinct(data: ScoringInput, order: int) -> MetricResult:
 
 @metric("Distinct words", direction="higher", unit="%")
 def distinct_1(data: ScoringInput) -> MetricResult:
-    """Different words / all words, over all answers."""
+    """Different words / all words, over all answers.
+
+    distinct-n of Li et al. 2016 (arXiv:1510.03055), n = 1.
+    """
     return distinct(data, 1)
 
 
 @metric("Distinct word pairs", direction="higher", unit="%", tables={"text": 7})
 def distinct_2(data: ScoringInput) -> MetricResult:
-    """Different word pairs / all word pairs, over all answers."""
+    """Different word pairs / all word pairs, over all answers.
+
+    distinct-n of Li et al. 2016 (arXiv:1510.03055), n = 2.
+    """
     return distinct(data, 2)
 
 
@@ -70,6 +76,7 @@ def repetition_recent(data: ScoringInput) -> MetricResult:
     """Share of an answer's different word triples that one of the five answers before it has, mean over answers.
 
     Before it in the order of the records (`score.order_by`); the first answer has none before it, so its share is 0.
+    An own definition.
     """
     grams = [set(ngrams(words, TRIPLE)) for words in data.words]
     if sum(map(bool, grams)) < 2:
@@ -86,13 +93,19 @@ def repetition_recent(data: ScoringInput) -> MetricResult:
 
 @metric("Mean length", direction="neither", unit="words")
 def length_mean(data: ScoringInput) -> MetricResult:
-    """Words per answer."""
+    """Words per answer.
+
+    Σ words / answers. An own definition.
+    """
     return MetricResult([[len(words)] for words in data.words])
 
 
 @metric("Length variation", direction="neither", statistic="variation", unit="%", unbounded=True, tables={"text": 8})
 def length_variation(data: ScoringInput) -> MetricResult:
-    """Standard deviation of the answers' lengths / their mean."""
+    """Standard deviation of the answers' lengths / their mean.
+
+    s / mean, the coefficient of variation, with the sample standard deviation s = √(Σ (x - mean)² / (n - 1)).
+    """
     if len(data.words) < 2:
         raise NotApplicableError("one answer has no variation")
     return MetricResult([[len(words), len(words) ** 2] for words in data.words], [len(words) for words in data.words])
@@ -100,7 +113,10 @@ def length_variation(data: ScoringInput) -> MetricResult:
 
 @metric("Generic phrases", direction="lower", statistic="yes_no", setting="generic_phrases")
 def generic_phrase_rate(data: ScoringInput) -> MetricResult:
-    """Share of answers that match a pattern of `score.generic_phrases`."""
+    """Share of answers that match a pattern of `score.generic_phrases`.
+
+    Answers with a match / all non-empty answers. An own definition.
+    """
     return phrase_rate(data, data.generic_phrases)
 
 
@@ -134,7 +150,10 @@ def phrase_rate(data: ScoringInput, phrases: tuple[str, ...]) -> MetricResult:
     classifier=True,
 )
 def seconds(data: ScoringInput) -> MetricResult:
-    """Return the seconds per answer; None for an answer without a time of its own."""
+    """Return the seconds per answer; None for an answer without a time of its own.
+
+    The 50th or 95th percentile of the seconds from request to last token. An own definition.
+    """
     return MetricResult([None if value is None else [value] for value in own_times(data)])
 
 
@@ -155,13 +174,19 @@ def own_times(data: ScoringInput) -> list[float | None]:
     setting="price_per_hour",
 )
 def cost_per_1000(data: ScoringInput) -> MetricResult:
-    """Mean seconds of an answer / 3600 × `score.price_per_hour` × 1000, of single calls; batches cost less."""
+    """Mean seconds of an answer / 3600 × `score.price_per_hour` × 1000, of single calls; batches cost less.
+
+    An own definition.
+    """
     price = data.price_per_hour
     return MetricResult([None if value is None else [value / 3600 * price * 1000] for value in own_times(data)])
 
 
 @metric("Finished answers", direction="higher", statistic="yes_no", tables={"exact": 6, "text": 9})
 def finished(data: ScoringInput) -> MetricResult:
-    """Share of non-empty answers that end before the length limit."""
+    """Share of non-empty answers that end before the length limit.
+
+    Answers that are not empty and that the model ended itself / all answers. An own definition.
+    """
     stops = [row["stop"] for row in data.answers]
     return MetricResult([[int(stop == "end" and bool(text))] for stop, text in zip(stops, data.texts, strict=True)])

@@ -50,7 +50,10 @@ def strict_totals(data: ScoringInput) -> list[list[int] | None]:
     classifier=True,
 )
 def entity_f1(data: ScoringInput) -> MetricResult:
-    """2 × correct entities / (found entities + expected ones); correct: type, start and end."""
+    """2 × correct entities / (found entities + expected ones); correct: type, start and end.
+
+    2 × P × R / (P + R) over all entities, strict as in CoNLL-2003 (Tjong Kim Sang and De Meulder 2003) and seqeval.
+    """
     return MetricResult(strict_totals(data))
 
 
@@ -64,7 +67,10 @@ def entity_f1(data: ScoringInput) -> MetricResult:
     classifier=True,
 )
 def entity_precision(data: ScoringInput) -> MetricResult:
-    """Correct entities / found entities."""
+    """Correct entities / found entities.
+
+    P = TP / (TP + FP) over all entities, strict as in CoNLL-2003 and seqeval.
+    """
     return MetricResult([row and [row[0], row[0] + row[1]] for row in strict_totals(data)])
 
 
@@ -78,7 +84,10 @@ def entity_precision(data: ScoringInput) -> MetricResult:
     classifier=True,
 )
 def entity_recall(data: ScoringInput) -> MetricResult:
-    """Correct entities / expected entities."""
+    """Correct entities / expected entities.
+
+    R = TP / (TP + FN) over all entities, strict as in CoNLL-2003 and seqeval.
+    """
     return MetricResult([row and [row[0], row[0] + row[2]] for row in strict_totals(data)])
 
 
@@ -92,7 +101,10 @@ def entity_recall(data: ScoringInput) -> MetricResult:
     classifier=True,
 )
 def entity_f1_macro(data: ScoringInput) -> MetricResult:
-    """Strict F1 of each class, mean over classes."""
+    """Strict F1 of each class, mean over classes.
+
+    Σ F1 of a class / number of classes with expected entities; F1 as in `entity_f1`.
+    """
     return by_class(data, "strict")
 
 
@@ -106,7 +118,10 @@ def entity_f1_macro(data: ScoringInput) -> MetricResult:
     classifier=True,
 )
 def token_f1_micro(data: ScoringInput) -> MetricResult:
-    """F1 of the classes of words, over all words."""
+    """F1 of the classes of words, over all words.
+
+    `sklearn.metrics.f1_score` with `average="micro"` over words, without the class `O`.
+    """
     return MetricResult([row and total(row.words) for row in data.entities])
 
 
@@ -133,7 +148,10 @@ def token_f1_micro(data: ScoringInput) -> MetricResult:
     classifier=True,
 )
 def token_f1_by_class(data: ScoringInput) -> MetricResult:
-    """Return the counts of words of every class per record, for the macro and the weighted mean."""
+    """Return the counts of words of every class per record, for the macro and the weighted mean.
+
+    `sklearn.metrics.f1_score` with `average="macro"` or `"weighted"` over words, without the class `O`.
+    """
     return by_class(data, "words")
 
 
@@ -146,5 +164,8 @@ def token_f1_by_class(data: ScoringInput) -> MetricResult:
     spans=True,
 )
 def parsed(data: ScoringInput) -> MetricResult:
-    """Share of answers that are valid JSON of entities."""
+    """Share of answers that are valid JSON of entities.
+
+    Answers that are such JSON / all answers. An own definition.
+    """
     return MetricResult([row and [int(row.valid)] for row in data.entities])

@@ -142,15 +142,6 @@ def located(path: str) -> Path:
     return Path(path) if Path(path).exists() or not beside.exists() else beside
 
 
-def reference_table() -> str:
-    """Return the table of docs/reference/metrics.md."""
-    rows = [
-        f"| `{name}` | {entry.meaning} | {entry.direction} | {'yes' if entry.quality else ''} |"
-        for name, entry in METRICS.items()
-    ]
-    return "\n".join(["| key | what it is | better | quality |", "|---|---|---|---|", *rows, ""])
-
-
 def has_quality_gate(gates: dict[str, dict], shipped: str) -> bool:
     """Whether a gate is on a quality metric of the shipped variant; `gates` are a run's sections by name."""
     return any(gate["variant"] in (shipped, "shipped") and METRICS[gate["metric"]].quality for gate in gates.values())

@@ -24,19 +24,28 @@ def ignored_text(counts: dict[str, int]) -> str:
 
 @metric("Passed by readers", direction="higher", statistic="votes", unit="%", quality=True, setting="votes")
 def human_pass_rate(data: ScoringInput) -> MetricResult:
-    """Share of people's ratings that let an answer pass."""
+    """Share of people's ratings that let an answer pass.
+
+    Passed ratings / ratings that say passed or failed. An own definition.
+    """
     return of_votes(data, "human_pass_rate", "nobody rated these answers as passed or failed")
 
 
 @metric("Stars of readers", direction="higher", statistic="votes", quality=True, setting="votes")
 def human_stars(data: ScoringInput) -> MetricResult:
-    """Mean of people's ratings from 1 to 5."""
+    """Mean of people's ratings from 1 to 5.
+
+    Σ stars / ratings with stars: the mean opinion score of ITU-T P.800.
+    """
     return of_votes(data, "human_stars", "nobody gave these answers 1 to 5 stars")
 
 
 @metric("Won against the rival", direction="higher", statistic="votes", unit="%", quality=True, setting="votes")
 def win_rate(data: ScoringInput) -> MetricResult:
-    """Blind comparisons with `score.rival` that the answer won, and half of the ties / all of them."""
+    """Blind comparisons with `score.rival` that the answer won, and half of the ties / all of them.
+
+    (Won + ties / 2) / all comparisons: the probability of superiority (Vargha and Delaney 2000).
+    """
     if data.votes.name == data.votes.rival:
         raise NotApplicableError("it is the rival itself")
     if not data.votes.missing and not data.votes.has_rival:
@@ -46,7 +55,10 @@ def win_rate(data: ScoringInput) -> MetricResult:
 
 @metric("Taken for a person's", direction="higher", statistic="votes", unit="%", quality=True, setting="votes")
 def human_test_rate(data: ScoringInput) -> MetricResult:
-    """Share of people's votes in the human test that took an answer for one written by a person."""
+    """Share of people's votes in the human test that took an answer for one written by a person.
+
+    Votes for a person / votes on the variant's answers. An own definition, after Turing 1950.
+    """
     return of_votes(data, "human_test_rate", "nobody was asked who wrote these answers")
 
 

@@ -43,7 +43,10 @@ def likelihood_rows(data: ScoringInput, unit: str) -> MetricResult:
 
 @metric("Perplexity per token", direction="lower", quality=True, statistic="exp_ratio", tables={"text": 2})
 def perplexity(data: ScoringInput) -> MetricResult:
-    """exp(negative log likelihood of the expected answers / their tokens)."""
+    """exp(negative log likelihood of the expected answers / their tokens).
+
+    exp(-Σ ln p(token) / tokens) over all records (Jelinek et al. 1977).
+    """
     return likelihood_rows(data, "tokens")
 
 
@@ -51,25 +54,37 @@ def perplexity(data: ScoringInput) -> MetricResult:
     "Perplexity per character", direction="lower", quality=True, statistic="exp_ratio", tables={"exact": 5, "text": 1}
 )
 def perplexity_per_character(data: ScoringInput) -> MetricResult:
-    """exp(negative log likelihood of the expected answers / their characters)."""
+    """exp(negative log likelihood of the expected answers / their characters).
+
+    exp(-Σ ln p(token) / characters) over all records: 2 to the power of the bits per character.
+    """
     return likelihood_rows(data, "characters")
 
 
 @metric("BLEU", direction="higher", quality=True, statistic="bleu", tables={"text": 5})
 def bleu(data: ScoringInput) -> MetricResult:
-    """Matched word n-grams, n = 1 to 4, with a penalty for short answers; 0 to 100."""
+    """Matched word n-grams, n = 1 to 4, with a penalty for short answers; 0 to 100.
+
+    BP × exp(Σ ln pₙ / 4), BP = min(1, exp(1 - r / c)), of Papineni et al. 2002, as sacrebleu computes it (Post 2018).
+    """
     return MetricResult(sacrebleu_statistics(bleu_metric(data.language), data))
 
 
 @metric("chrF", direction="higher", quality=True, statistic="chrf", tables={"exact": 4, "text": 3})
 def chrf(data: ScoringInput) -> MetricResult:
-    """Matched character n-grams, n = 1 to 6, recall weighted twice; 0 to 100."""
+    """Matched character n-grams, n = 1 to 6, recall weighted twice; 0 to 100.
+
+    5 × P × R / (4 × P + R), of Popović 2015 with β = 2 (chrF2), as sacrebleu computes it (Post 2018).
+    """
     return MetricResult(sacrebleu_statistics(CHRF(), data))
 
 
 @metric("ROUGE-L", direction="higher", quality=True, unit="%", tables={"text": 4})
 def rouge_l(data: ScoringInput) -> MetricResult:
-    """F1 of the longest common subsequence of words, mean over answers."""
+    """F1 of the longest common subsequence of words, mean over answers.
+
+    2 × LCS / (words of the answer + words of the expected one), of Lin 2004 with β = 1.
+    """
     from rapidfuzz.distance import LCSseq
 
     def f1(answer: list[str], expected: list[str]) -> float:
@@ -82,13 +97,19 @@ def rouge_l(data: ScoringInput) -> MetricResult:
 
 @metric("Exact match", direction="higher", quality=True, statistic="yes_no", tables={"exact": 1}, classifier=True)
 def exact_match(data: ScoringInput) -> MetricResult:
-    """Share of answers that equal the expected one exactly."""
+    """Share of answers that equal the expected one exactly.
+
+    Equal answers / all answers, in NFC without outer white space (exact match of Rajpurkar et al. 2016).
+    """
     return MetricResult([pair and [int(pair[0] == pair[1])] for pair in data.pairs()])
 
 
 @metric("Normalised match", direction="higher", quality=True, statistic="yes_no", tables={"exact": 2})
 def normalised_match(data: ScoringInput) -> MetricResult:
-    """Share of answers that equal the expected one, ignoring case, punctuation, spacing and forms of characters."""
+    """Share of answers that equal the expected one, ignoring case, punctuation, spacing and forms of characters.
+
+    Equal answers / all answers, after the normalisation below (after Rajpurkar et al. 2016).
+    """
     pairs = [pair and [normalised_for_match(text, data.language) for text in pair] for pair in data.pairs()]
     return MetricResult([pair and [int(pair[0] == pair[1])] for pair in pairs])
 
@@ -105,7 +126,8 @@ def normalised_match(data: ScoringInput) -> MetricResult:
 def character_error_rate(data: ScoringInput) -> MetricResult:
     """Characters to change, add or remove / characters of the expected answers.
 
-    In code points of texts in NFC, summed before dividing as in jiwer; it may exceed 1 for answers that are too long.
+    The distance of Levenshtein 1966 in code points of texts in NFC, summed before dividing as in jiwer; it may exceed 1
+    for answers that are too long.
     """
     from rapidfuzz.distance import Levenshtein
 

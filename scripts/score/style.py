@@ -22,13 +22,19 @@ def share_with(data: ScoringInput, pattern: regex.Pattern) -> MetricResult:
 
 @metric("Answers with an exclamation mark", direction="neither", statistic="yes_no", tables={"style": 3})
 def exclamation_rate(data: ScoringInput) -> MetricResult:
-    """Share of answers with an exclamation mark."""
+    """Share of answers with an exclamation mark.
+
+    Answers with a mark / all answers. An own definition.
+    """
     return share_with(data, EXCLAMATIONS)
 
 
 @metric("Answers with an emoji", direction="neither", statistic="yes_no", tables={"style": 4})
 def emoji_rate(data: ScoringInput) -> MetricResult:
-    """Share of answers with an emoji."""
+    """Share of answers with an emoji.
+
+    Answers with an emoji / all answers. An own definition.
+    """
     return share_with(data, EMOJI)
 
 
@@ -54,7 +60,10 @@ def style_overlap(data: ScoringInput) -> MetricResult:
 
 @metric("Length against training", direction="neither", unit="%", unbounded=True, tables={"style": 2})
 def length_ratio(data: ScoringInput) -> MetricResult:
-    """Words of an answer / mean words of a training completion, mean over answers."""
+    """Words of an answer / mean words of a training completion, mean over answers.
+
+    An own definition.
+    """
     mean = reference_of(data).mean_length
     if not mean:
         raise NotApplicableError("the training completions have no words")
@@ -63,7 +72,10 @@ def length_ratio(data: ScoringInput) -> MetricResult:
 
 @metric("Assistant-speak", direction="lower", statistic="yes_no", tables={"style": 5}, setting="assistant_phrases")
 def assistant_phrase_rate(data: ScoringInput) -> MetricResult:
-    """Share of answers that match a pattern of `score.assistant_phrases`."""
+    """Share of answers that match a pattern of `score.assistant_phrases`.
+
+    Answers with a match / all non-empty answers. An own definition.
+    """
     return phrase_rate(data, data.assistant_phrases)
 
 

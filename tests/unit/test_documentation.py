@@ -9,14 +9,14 @@ import jsonschema
 import pytest
 import yaml
 
-from docs import build_site
+from docs import build_site, rule_graph, rules_page
 from docs.build_site import pages
 from docs.readme import README, between
 from docs.summary import BEGIN, END
 from scripts.common.errors import UserError
 from scripts.config.faults import sections_in
 from scripts.config.load import load_config
-from scripts.config.reference import generated_files
+from scripts.config.reference import generated_files, metrics_table
 from scripts.config.root import Config
 from tests.benchmarks.bench_times import page
 
@@ -36,9 +36,33 @@ def name(path: Path) -> str:
 
 def test_generated_pages_are_those_that_the_classes_and_the_measurements_give():
     times = page(json.loads((ROOT / "docs/benchmarks.json").read_text(encoding="utf-8")))
-    files = {**generated_files(), Path("docs/benchmarks.md"): times}
+    files = {**generated_files(), Path("docs/benchmarks.md"): times, rules_page.PAGE: rules_page.page()}
     stale = [str(path) for path, text in files.items() if (ROOT / path).read_text(encoding="utf-8") != text]
     assert stale == [], "run `make docs`"
+
+
+def test_the_rules_page_has_each_rule_with_its_paths_and_paths_md_has_each_rule_that_makes_something():
+    text = rules_page.page()
+    sections = {part.split("`")[1]: part for part in text.split("\n### ")[1:]}
+    assert set(sections) == set(rule_graph.stage_of_rules())
+    # As its parent, but for what it overrides; a function's paths; what a function returns without a path of its own.
+    for line in (
+        "| input `base` | `<results>/models/{model}/manifest.json` |",
+        "| output `labels` | `<results>/runs/{run}/tokens/labels.json` |",
+        "| job | environment `train`; memory: 4000 MB; time limit: 120 minutes |",
+    ):
+        assert line in sections["tokenize_spans"]
+    assert (
+        "| input `read` | the files that a run reads, except raw data and model weights |" in sections["build_bundle"]
+    )
+    assert not [line for line in text.splitlines() if re.search(r"\| `?[)\]]|branch\(|lambda", line)]
+    paths = (ROOT / "docs/reference/paths.md").read_text(encoding="utf-8")
+    assert [name for name, part in sections.items() if "\n| output" in part and f"`{name}`" not in paths] == []
+
+
+def test_each_metric_has_its_formula_or_source():
+    cells = [line.split(" | ") for line in metrics_table().splitlines()[2:]]
+    assert [row[0] for row in cells if row and len(row) > 1 and not row[2].strip()] == []
 
 
 def test_each_decision_is_a_paragraph_of_its_own():
