@@ -17,11 +17,13 @@ import yaml
 
 from tests.integration.test_dry_run import typed
 from tests.support.checkout import copy_of_the_checkout, make
-from tests.support.commands import Command, commands, documented
+from tests.support.commands import Command, commands, documented, mentioned
 from tests.support.project import ROOT, run_snakemake
 
-COMMANDS = documented()
 TESTS: dict[str, str] = yaml.safe_load((ROOT / "tests/data/commands.yaml").read_text(encoding="utf-8"))
+COMMANDS = documented()
+# Those of pages that a test types from beginning to end need no more.
+APART = [command for command in COMMANDS if str(command.page.relative_to(ROOT)) not in TESTS]
 PLAIN = {"cd", "cp", "echo", "export", "git", "less", "ln", "ls", "mkdir", "rm", "shuf", "source"}
 OWN_FILES = ("config/mine.yaml", "config/support.yaml")
 # What pages tell the reader to have in config/config.yaml: a dataset to correct, and a target of deliveries.
@@ -91,7 +93,7 @@ def own_configuration(page: Path, file: str) -> str:
 def plans() -> list:
     """Return the different commands of Snakemake that this machine can plan, each with its own file and its text."""
     found = {}
-    for command in COMMANDS:
+    for command in APART:
         if (
             command.words[0] == "snakemake"
             and command.needs in (None, "GPU")
@@ -112,15 +114,42 @@ def test_snakemake_plans_what_the_pages_tell_to_run(checkout, words, own, text):
     assert done.returncode == 0, done.stdout
 
 
+def make_targets() -> set[str]:
+    """Return the targets of the Makefile."""
+    return {".venv/installed", *re.findall(r"(?m)^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"))}
+
+
 def test_make_has_the_targets_the_variables_and_the_recipes_of_the_pages():
     text = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets, variables = set(re.findall(r"(?m)^([a-z-]+):", text)), set(re.findall(r"\$\((?:if \$\()?([A-Z]+)\)", text))
-    for command in (command for command in COMMANDS if command.words[0] == "make"):
+    variables = set(re.findall(r"\$\((?:if \$\()?([A-Z]+)\)", text))
+    for command in (command for command in APART if command.words[0] == "make"):
         settings = [word for word in command.words[1:] if "=" in word]
-        assert {word for word in command.words[1:] if word not in settings} <= targets, command
+        assert {word for word in command.words[1:] if word not in settings} <= make_targets(), command
         assert {word.partition("=")[0] for word in settings} <= variables, command
         if "recipe" in command.words and command.words[2:] != ("NAME=titles", "EMBEDDED=no", "GPU=t4"):  # shown to fail
             typed(ROOT, shlex.join(["make", "known-recipe", *settings]))
+
+
+def test_sentences_name_targets_options_and_programs_that_are_there(monkeypatch):
+    from snakemake.cli import parse_args
+
+    wrong = []
+    monkeypatch.chdir(ROOT)
+    for command in mentioned():
+        program, *words = command.words
+        if program == "snakemake":
+            try:
+                parse_args([word for word in words if word != "..."])
+            except SystemExit:
+                wrong.append(str(command))
+        elif program == "make":
+            if words[0] != "-C" and not {word for word in words if "=" not in word} <= make_targets():
+                wrong.append(str(command))
+        elif not re.search("<|BUNDLE", command.text):
+            file = f"{words[1].replace('.', '/')}.py" if words[0] == "-m" else words[0]
+            if not (ROOT / file).is_file():
+                wrong.append(str(command))
+    assert wrong == []
 
 
 class ParsedError(Exception):
@@ -146,7 +175,7 @@ def takes_arguments(monkeypatch):
     return take
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if re.fullmatch(r"(.*/)?python[\d.]*", c.words[0])], ids=str)
+@pytest.mark.parametrize("command", [c for c in APART if re.fullmatch(r"(.*/)?python[\d.]*", c.words[0])], ids=str)
 def test_our_programs_take_the_arguments_of_the_pages(command, takes_arguments):
     program, *arguments = command.words[1:]
     if program == "-m":

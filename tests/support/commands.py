@@ -10,6 +10,7 @@ from markdown_it import MarkdownIt
 
 from docs.build_site import ROOT, pages
 
+PARSER = MarkdownIt("commonmark").enable("table")
 MARK = re.compile(r"^ *<!-- needs: (GPU|network|service) -->\n?$")
 SHELLS = ("", "bash", "sh", "console")  # languages of fences with commands; an indented block has none
 ASSIGNED = re.compile(r"^\w+=.*$")
@@ -59,7 +60,7 @@ def command_of(page: Path, line: int, text: str, needs: str | None) -> Command:
 def commands(page: Path) -> Iterator[Command]:
     """Yield the commands in the indented blocks and shell fences of a page."""
     needs = None
-    for token in MarkdownIt("commonmark").enable("table").parse(page.read_text(encoding="utf-8")):
+    for token in PARSER.parse(page.read_text(encoding="utf-8")):
         if token.type == "code_block" or (token.type == "fence" and token.info in SHELLS):
             first = token.map[0] + (2 if token.type == "fence" else 1)
             for line, text in split(token.content):
@@ -72,3 +73,12 @@ def commands(page: Path) -> Iterator[Command]:
 def documented() -> list[Command]:
     """Return the commands of all pages but the changelog, which tells of the past."""
     return [command for page in pages() if page.name != "CHANGELOG.md" for command in commands(page)]
+
+
+def mentioned() -> Iterator[Command]:
+    """Yield what sentences and tables of these pages name of make, Snakemake and Python."""
+    for page in pages():
+        for token in PARSER.parse(page.read_text(encoding="utf-8")) if page.name != "CHANGELOG.md" else ():
+            for child in token.children or ():
+                if child.type == "code_inline" and re.match(r"(make|snakemake|python3?) \S", child.content):
+                    yield command_of(page, token.map[0] + 1, child.content, None)

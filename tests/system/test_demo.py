@@ -1,12 +1,19 @@
-"""The README's demo, from raw file to bundle; it runs once for all tests of this file, and nowhere else."""
+"""The README's demo, from raw file to bundle; it runs once for all tests of this file, and nowhere else.
 
+SNAKETUNE_PICTURES=docs/images pytest tests/system/test_demo.py    also writes the picture of README.md.
+"""
+
+import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
 
+from docs import picture
 from scripts.common.files import read_json, sha256_of
 from tests.support.checkout import copy_of_the_checkout, make
+from tests.support.needs import need
 
 RUNS = ("captions", "pii")
 
@@ -87,3 +94,11 @@ def test_a_second_demo_does_no_job(demo):
     printed = make(folder, "demo")
     assert "Nothing to be done" in printed
     assert {path: path.stat().st_mtime_ns for path in (folder / "results").rglob("*") if path.is_file()} == before
+
+
+def test_the_readmes_picture_is_taken_of_the_report(demo, tmp_path):
+    if not any(map(shutil.which, picture.BROWSERS)):
+        need(picture.BROWSERS[0], "tests/system/install_chromium.sh")
+    target = Path(os.environ.get("SNAKETUNE_PICTURES", tmp_path)) / "report.png"
+    assert picture.main([str(demo[0] / "results/runs/captions/report.html"), str(target)]) == 0
+    assert 20_000 < target.stat().st_size <= picture.LARGEST

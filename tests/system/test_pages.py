@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Request
 
+from docs import build_site
 from scripts.common.files import write_json
 from scripts.train import tokenize_conversations, tokenize_spans
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
@@ -147,4 +148,17 @@ def test_a_page_is_printed_in_dark_ink_on_white_paper(results, browser):
     ink, paper = page.evaluate(colours)
     page.emulate_media(media="print")
     assert page.evaluate(colours) == ["rgb(29, 36, 48)", "rgb(255, 255, 255)"] != [ink, paper]
+    page.close()
+
+
+def test_the_documentation_site_asks_for_nothing_but_its_own_files(browser, tmp_path):
+    build_site.build(tmp_path / "site")
+    page = browser.new_page()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    for name in ("index.html", "docs/reference/metrics.html", "docs/how-to/images.html"):
+        page.goto((tmp_path / "site" / name).as_uri())
+        page.wait_for_timeout(300)
+    assert any(url.endswith(".js") for url in asked)
+    assert [url for url in asked if not url.startswith((tmp_path / "site").as_uri())] == []
     page.close()
