@@ -71,18 +71,27 @@ def shown_after(printed: list[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def pattern(line: str) -> str:
-    """Return a pattern for a line whose numbers may differ; `…` stands for anything."""
-    words = " ".join(line.split())
-    return re.sub(r"\d+", lambda _: r"\d+", re.escape(words).replace("…", ".*")).replace(r"\ ", " +")
+def words_of(line: str) -> list[str]:
+    """Return a line's words; all numbers are 0."""
+    return re.sub(r"\d+", "0", line.replace("[ ", "[").replace(",", " ")).split()
+
+
+def is_printed(line: str, text: str) -> bool:
+    """Say whether a text has a line that the page shows: with any numbers, and the rules of a plan in any order.
+
+    `…` at the end of a line stands for anything.
+    """
+    start, dots, _ = line.partition("…")
+    if dots:
+        return any(" ".join(words_of(each)).startswith(" ".join(words_of(start))) for each in text.splitlines())
+    return any(sorted(words_of(each)) == sorted(words_of(line)) for each in text.splitlines())
 
 
 def test_commands_print_what_the_page_shows(walk):
     _, printed = walk
-    shown = shown_after(printed)
+    shown = [(line, text) for line, text in shown_after(printed) if line.strip()]
     assert len(shown) > 50
-    flat = {text: "\n".join(" ".join(line.split()) for line in text.splitlines()) for _, text in shown}
-    assert [line for line, text in shown if line.strip() and not re.search(pattern(line), flat[text])] == []
+    assert [line for line, text in shown if not is_printed(line, text)] == []
 
 
 def test_the_model_is_promoted_with_a_margin_that_another_processor_does_not_use_up(walk):
