@@ -10,6 +10,7 @@ import json
 import re
 import secrets
 import shlex
+import shutil
 import subprocess
 import tempfile
 import time
@@ -62,13 +63,14 @@ class SshFolder:
         self.descriptors: list[str] = []  # of the locks that are held
 
     def __enter__(self) -> "SshFolder":
+        for program in ("ssh", "rsync") if self.create else ("ssh",):
+            if not shutil.which(program):  # as in the images of containers
+                remedy = "install it, or deliver outside of the container"
+                raise UserError(f"{program} is not installed here", remedy=remedy)
         self.errors = tempfile.TemporaryFile()
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
         command = [*self.ssh, "--", self.login.replace("[", "").replace("]", ""), "exec sh"]
-        try:
-            self.shell = subprocess.Popen(command, **streams, preexec_fn=die_with_parent)
-        except FileNotFoundError:
-            raise missing("ssh") from None
+        self.shell = subprocess.Popen(command, **streams, preexec_fn=die_with_parent)
         try:
             self.prepare()
         except BaseException:
@@ -282,23 +284,14 @@ class SshFolder:
         there = f"cd {shlex.quote(self.folder)} && flock {part} rsync"
         command = ["rsync", *RSYNC, "-e", shlex.join(self.ssh), "--rsync-path", there]
         command += [f"{bundle.absolute()}/", f"{self.login}:{part}/"]
-        try:
-            done = subprocess.run(
-                command, input="\0".join(names).encode(), capture_output=True, check=False, preexec_fn=die_with_parent
-            )
-        except FileNotFoundError:
-            raise missing("rsync") from None
+        done = subprocess.run(
+            command, input="\0".join(names).encode(), capture_output=True, check=False, preexec_fn=die_with_parent
+        )
         said, stats = (text.decode(errors="replace") for text in (done.stderr, done.stdout))
         if done.returncode and WORDS.search(said):
             self.remove(part)  # a full disk stops whatever else runs there
             raise self.failed(said)
         if done.returncode:
             raise self.refused(said) if done.returncode in CUT_OFF or done.returncode < 0 else self.failed(said)
-        counts = {key: int(re.search(rf"{key}: (\d+)", stats)[1]) for key in ("Total bytes sent", "Matched data")}
-        sent, matched = counts.values()
+        sent, matched = (int(re.search(rf"{key}: (\d+)", stats)[1]) for key in ("Total bytes sent", "Matched data"))
         log.info("%s: %d bytes sent, %d continued from an earlier try", self.target, sent, matched)
-
-
-def missing(program: str) -> UserError:
-    """Return the error for a program that this machine lacks, as the images of containers do."""
-    return UserError(f"{program} is not installed here", remedy="install it, or deliver outside of the container")
