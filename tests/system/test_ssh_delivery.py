@@ -110,6 +110,17 @@ def test_releases_on_a_host_are_delivered_listed_pruned_and_gone_back_from_as_in
     assert not list(tmp_path.rglob("pwned"))
 
 
+def test_the_workflow_delivers_a_bundle_to_a_host(finished, target, folder, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    deploy = json.dumps({"quant": "bf16", "target": {"folder": target, "force": "the stand-in's demo"}})
+    with project.edited("config/config.yaml", lambda text: text.replace("{quant: bf16}", deploy)):
+        done = project.snakemake("deliver", "--quiet", "host", "reason", "rules")
+    assert done.returncode == 0, done.stdout
+    sums = (project.folder / "results/runs/cards/bundle/SHA256SUMS").read_bytes()
+    assert (folder / "current/SHA256SUMS").read_bytes() == sums
+    assert json.loads((folder / "current/release.json").read_text())["forced"] == "the stand-in's demo"
+
+
 def test_a_copy_that_was_cut_off_in_the_middle_continues_there(server, target, folder, tmp_path, capsys):
     bundle = make_bundle(tmp_path, "a", model=noise(2))
     assert release("deliver", make_bundle(tmp_path, "first"), target) == 0
