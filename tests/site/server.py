@@ -169,7 +169,7 @@ def site_section(address: str) -> dict:
             "time": ".time",
             "text": ".text",
             "type": ".icon@class",
-            "event_types": {"goal": ["but"], "yellow_card": ["jaune"], "commentary": ["texte"]},
+            "event_types": {"goal": ["icon but"], "yellow_card": ["icon jaune"], "commentary": ["icon texte"]},
         },
         "match": {"title": "h1", "date": "time@datetime"},
     }
