@@ -120,6 +120,14 @@ class PageLoading(Section):
     scroll: bool = Field(True, description="Scroll until no further entries appear.")
     load_more: Element | None = Field(None, description="Button that loads more entries, clicked until it is gone.")
     wait_for: Element | None = Field(None, description="What to wait for after loading; default: the first entry.")
+    next: Selector | None = Field(
+        None, description="Selector of the address of the next page of the same match, such as `a.next@href`."
+    )
+    may_fail: list[Text] = Field(
+        [],
+        description="Parts of addresses that the page's scripts may ask in vain, such as `/api/login`; without the "
+        "answer to any other, the page is not saved, because entries could be missing.",
+    )
 
 
 class Entry(Section):
