@@ -152,7 +152,7 @@ def site_section(address: str) -> dict:
     """Return the configuration's section of the site."""
     return {
         "permission": "Mail of 2026-11-02 by J. Doe, Direct: use of finished matches in tests",
-        "licence_note": "Written for the tests of snaketune, CC0-1.0",
+        "licence_note": "written for tests " * 500,
         "user_agent": AGENT,
         "delay": 0,
         "language": "fr",
