@@ -151,15 +151,15 @@ def text_of(path: Path) -> str:
 
 
 def step(arguments: argparse.Namespace) -> None:
-    """Extract from named pages, or from those in a folder."""
+    """Extract from named pages, or from those in the site's folder."""
     site, named, outputs = site_of(arguments), arguments.pages, (arguments.output, arguments.matches)
-    if bool(named) != all(outputs) or (named and arguments.folder) or (arguments.url and len(named) != 1):
-        remedy = "name saved pages with --output and --matches (--url is for one page), or none and at most --folder"
+    if bool(named) != all(outputs) or (arguments.url and len(named) != 1):
+        remedy = "name saved pages with --output and --matches (--url is for one page), or none of them"
         raise UserError("these options do not fit together", remedy=remedy)
     if named:
         counts = extract([named_page(path, arguments.url) for path in named], site, arguments.site, *outputs)
     else:
-        counts = extract_folder(arguments.folder or Path(site.folder_of(arguments.site)), site, arguments.site)
+        counts = extract_folder(Path(site.folder_of(arguments.site)), site, arguments.site)
     if arguments.done:
         write_json(arguments.done, counts)
 
@@ -167,8 +167,7 @@ def step(arguments: argparse.Namespace) -> None:
 def parser() -> argparse.ArgumentParser:
     """Return the step's command line."""
     parser = step_parser(__doc__.splitlines()[0])
-    parser.add_argument("pages", nargs="*", type=Path, help="saved pages, HTML files (default: those in --folder)")
-    parser.add_argument("--folder", type=Path, help="folder of saved pages (default: that of the site)")
+    parser.add_argument("pages", nargs="*", type=Path, help="saved pages, HTML files (default: all of the site)")
     parser.add_argument("--url", help="address of the page, if it does not say it itself")
     parser.add_argument("--output", type=Path, help="JSON file of records to write")
     parser.add_argument("--matches", type=Path, help="JSONL file of matches to write")
