@@ -101,10 +101,9 @@ rule extract_records:
     params:
         python=PREPARED.python,
         code=code("collect/extract_page.py"),
-        folder=subpath(input.pages, parent=True),
         settings=of("site", settings.site),
     shell:
         r"""
-        {params.python:q} {params.code:q} --folder {params.folder:q} --site {wildcards.site:q} --done {output.done:q} \
+        {params.python:q} {params.code:q} --site {wildcards.site:q} --done {output.done:q} \
             --settings {params.settings:q} --log {log:q}
         """

@@ -174,7 +174,7 @@ def site_section(address: str) -> dict:
     """Return the configuration's section of the site."""
     return {
         "permission": "Mail of 2026-11-02 by J. Doe, Direct: use of finished matches in tests",
-        "licence_note": "Written for the tests of snaketune, CC0-1.0",
+        "licence_note": "written for tests " * 500,
         "user_agent": AGENT,
         "delay": 0,
         "language": "fr",
@@ -191,7 +191,7 @@ def site_section(address: str) -> dict:
             "time": ".time",
             "text": ".text",
             "type": ".icon@class",
-            "event_types": {"goal": ["but"], "yellow_card": ["jaune"], "commentary": ["texte"]},
+            "event_types": {"goal": ["icon but"], "yellow_card": ["icon jaune"], "commentary": ["icon texte"]},
         },
         "match": {"title": "h1", "date": "time@datetime"},
     }

@@ -5,6 +5,7 @@ The tests build on each other's folder, in this order.
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -14,6 +15,7 @@ import yaml
 
 from scripts.collect import browser, collect_pages, find_pages
 from scripts.collect.collect_page import collector
+from scripts.collect.extract_page import extract_folder
 from scripts.common.files import read_json, read_jsonl
 from scripts.config.sites import Site
 from tests.site.server import AGENT, ENTRIES, PARTS, CommentarySite, serving, site_section
@@ -136,6 +138,10 @@ def test_a_dataset_reads_the_records_and_runs_other_than_collect_ask_nothing(pro
     assert done.returncode == 0, done.stdout
     assert read_json(project.folder / "results/datasets/direct/ingest.json")["read"] == 5 * RECORDS
     section = site_section(site.address)
+    records = collected(project, "records.json")
+    assert records.stat().st_size > 1_000_000, "of larger files Snakemake compares the time only"
+    extract_folder(records.parent, Site.model_validate(section), "direct")
+    assert project.planned("results/datasets/direct/ingest.json") == Counter()
     section["entry"]["event_types"]["but"] = section["entry"]["event_types"].pop("goal")
     write_config(project, section)
     done = project.snakemake("extract")
