@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 def load_merged(manifest: Path, vision: bool = False):
     """Load the merged (vision) model for the reference logits: on the GPU if it fits, in float32 unless it is large.
 
-    Layers that do not fit stay in main memory, and those for which that is too small in the folder's files: slower, with
-    the same logits. accelerate then copies each layer when it is needed.
+    Layers that do not fit stay in main memory, and those that do not fit there either in the folder's files: slower,
+    with the same logits. accelerate then copies each layer when it is needed.
     """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
