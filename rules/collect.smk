@@ -12,12 +12,19 @@ Makes: the site's folder (collected/<site>/): pages/, pages.jsonl, records.json,
 from datetime import UTC, datetime
 
 NO_SITE = "no site to collect from: describe one under 'sites' in the configuration (docs/how-to/collect.md)"
+# With `offline: true` only saved pages are read.
+ONLINE = [] if CONFIG.offline else CONFIG.sites
 
 
 rule collect:
     """Fetch new pages of each site, and extract the records of all pages."""
     input:
-        result_of_each("<results>/collect/{site}/collected.json", "site", CONFIG.sites, NO_SITE),
+        result_of_each(
+            "<results>/collect/{site}/collected.json",
+            "site",
+            ONLINE,
+            "nothing is collected with 'offline: true'" if CONFIG.offline else NO_SITE,
+        ),
 
 
 rule extract:

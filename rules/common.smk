@@ -3,6 +3,7 @@
 Requires: the configuration. Makes: nothing itself.
 """
 
+import json
 import os
 import re
 
@@ -12,7 +13,7 @@ from scripts.config.runs import QUANTS, VARIANTS
 from scripts.config.variants import answer_variants, gguf_quants, trained_by
 from scripts.tasks import TASKS
 from scripts.workflow import input_files, settings
-from scripts.workflow.prepare import prepare, show_summary
+from scripts.workflow.prepare import OwnPath, prepare, show_summary
 from scripts.workflow.stop_jobs import stop_jobs_on_signals
 
 PREPARED = prepare(workflow, FOLDER)
@@ -104,6 +105,18 @@ def settings_of(*functions, **sections):
         return settings.as_json(values)
 
     return text
+
+
+def whoever_watches(function):
+    """Return a function for `params` as `settings_of`, whose change of `training.report_to` runs no step again."""
+
+    def words(wildcards):
+        text = function(wildcards)
+        values = json.loads(text)
+        del values["training"]["report_to"]
+        return [OwnPath(text, settings.as_json(values))]
+
+    return words
 
 
 def reported(path, caption, category, **labels):
@@ -259,6 +272,8 @@ def every_result(wildcards):
         made.append(f"<results>/runs/{name}/report.html")
         if CONFIG.datasets[run.dataset].format == "spans":
             made += [f"<results>/runs/{name}/confusion/{variant}.svg" for variant in answer_variants(run)]
+        if run.training.report_to:
+            made.append(f"<results>/runs/{name}/tracked.json")
         if run.method != "prompt":
             made += [f"<results>/runs/{TRAINED_BY[name]}/curve.svg", f"<results>/runs/{name}/bundle/SHA256SUMS"]
     return [*made, "<results>/leaderboard.csv", "<results>/leaderboard.html"]

@@ -77,7 +77,7 @@ rule build_bundle:
 
 
 rule deliver_bundle:
-    """Copy a bundle with the verdict promote into its folder of releases, and make it current."""
+    """Copy a bundle with the verdict promote to its target, and make it current there."""
     input:
         sums="<results>/runs/{run}/bundle/SHA256SUMS",
     output:
@@ -90,9 +90,9 @@ rule deliver_bundle:
         run=one_of(DELIVERED),
     localrule: True
     conda:
-        conda_file("score")
+        conda_file("dataset")  # it has the client of the hub
     container:
-        image("score")
+        image("dataset")
     resources:
         mem_mb=megabytes(500),
         runtime=60,

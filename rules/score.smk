@@ -3,8 +3,8 @@
 Requires: <results>/runs/{run}/answers/{variant}.jsonl, likelihood/{variant}.jsonl and curve.jsonl, and test.jsonl and
 train.jsonl of <results>/datasets/{dataset}.
 Makes: <results>/runs/{run}/scores/{variant}.json, errors/{variant}.jsonl, confusion/{variant}.svg (entities),
-verdict.json, report.html, scores and errors in validation/, <results>/sweeps/{sweep}/choice.json, and
-<results>/leaderboard.csv and leaderboard.html
+verdict.json, report.html, tracked.json (of trackers), scores and errors in validation/,
+<results>/sweeps/{sweep}/choice.json, and <results>/leaderboard.csv and leaderboard.html
 """
 
 
@@ -192,6 +192,45 @@ rule write_run_report:
         python {params.code:q} --scores {input.scores:q} --answers {input.answers:q} --errors {input.errors:q} \
             --verdict {input.verdict:q} {params.options:q} {params.images:q} \
             --types {input.types:q} --gguf {input.gguf:q} --manifest {input.base:q} --page {output.page:q} \
+            --settings {params.settings:q} --log {log:q}
+        """
+
+
+rule report_to_trackers:
+    """Write settings, curve, scores and verdict of a run to its trackers (`training.report_to`)."""
+    input:
+        scores=scored_files("<results>/runs/{run}/scores/{variant}.json"),
+        verdict="<results>/runs/{run}/verdict.json",
+        page="<results>/runs/{run}/report.html",
+        curve=branch(is_trained, then=path_of("<results>/runs/{trained_by}/curve.jsonl")),
+        training=branch(is_trained, then=path_of("<results>/runs/{trained_by}/training.json")),
+        train=path_of("<results>/datasets/{dataset}/train.jsonl"),
+        validation=path_of("<results>/datasets/{dataset}/validation.jsonl"),
+        test=path_of("<results>/datasets/{dataset}/test.jsonl"),
+        base=base_manifest,
+    output:
+        tracked="<results>/runs/{run}/tracked.json",
+    log:
+        "<logs>/score/report_to_trackers/{run}.log",
+    benchmark:
+        "<benchmarks>/score/report_to_trackers/{run}.tsv"
+    localrule: True
+    conda:
+        conda_file("score")
+    container:
+        image("score")
+    resources:
+        mem_mb=megabytes(1000),
+        runtime=10,
+    params:
+        code=code("score/report_to_trackers.py"),
+        options=options("curve", "training"),
+        settings=settings_of(of("run", settings.bundle)),
+    shell:
+        r"""
+        python {params.code:q} --scores {input.scores:q} --verdict {input.verdict:q} --page {input.page:q} \
+            {params.options:q} --splits {input.train:q} {input.validation:q} {input.test:q} --base {input.base:q} \
+            --tracked {output.tracked:q} \
             --settings {params.settings:q} --log {log:q}
         """
 

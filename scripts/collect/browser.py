@@ -7,80 +7,66 @@ retries as without a browser, one request at a time. Images, fonts, media and be
 import os
 import shutil
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
-from playwright.sync_api import BrowserContext, Error, Page, Route, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, Request, Route, sync_playwright
 from playwright.sync_api import TimeoutError as BrowserTimeoutError
 
-from scripts.collect.fetch import ATTEMPTS, Answer, FailedError, Fetcher, RefusedError
+from scripts.collect.fetch import ATTEMPTS, WHOLE_TIMEOUT, Answer, FailedError, Fetcher, RefusedError
 from scripts.common.errors import UserError
 from scripts.common.terminal import log
-from scripts.config.sites import PageLoading
+from scripts.config.sites import PageLoading, selector_parts
 
 VARIABLE = "SNAKETUNE_CHROMIUM"
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 FIRST_ENTRY = 30_000  # milliseconds to wait for it
-PAUSE = 400  # milliseconds after each scroll or click; a request that begins in this time is waited for
+PAUSE = 500  # milliseconds after each scroll or click; a request that begins in this time is waited for
 QUIET_ROUNDS = 3  # pauses without a new entry, after which the page is complete
 LONGEST = 600  # seconds of a page
-NOT_LOADED = ("image", "font", "media", "texttrack", "manifest", "ping", "other")  # other: icons and prefetches
+# "other" is icons and prefetches.
+NOT_LOADED = ("image", "font", "media", "texttrack", "eventsource", "manifest", "ping", "other")
 NOT_PASSED_ON = ("host", "connection", "content-length", "accept-encoding", "content-encoding", "transfer-encoding")
-SCROLL = """item => {
+SCROLL = """async item => {
   [...document.querySelectorAll(item)].at(-1)?.scrollIntoView();
   window.scrollTo(0, document.documentElement.scrollHeight);
+  // The page's own code for scrolling runs before the next frame.
+  await new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
 }"""
 
 
-class Chromium:
-    """A browser that renders the pages of a site; started with the first page."""
-
-    def __init__(self, fetcher: Fetcher, loading: PageLoading):
-        self.fetcher, self.loading = fetcher, loading
-        self.playwright = self.browser = None
-
-    def __enter__(self) -> "Chromium":
-        return self
-
-    def __exit__(self, *_) -> None:
-        for each, end in ((self.browser, "close"), (self.playwright, "stop")):
-            with suppress(Error):
-                if each is not None:
-                    getattr(each, end)()
-
-    def start(self) -> None:
-        """Start the browser: the one of SNAKETUNE_CHROMIUM, else of the machine, else playwright's own."""
-        program = os.environ.get(VARIABLE) or next(filter(None, map(shutil.which, PROGRAMS)), None)
-        self.playwright = sync_playwright().start()
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """Yield a browser: the one of SNAKETUNE_CHROMIUM, else of the machine, else playwright's own."""
+    program = os.environ.get(VARIABLE) or next(filter(None, map(shutil.which, PROGRAMS)), None)
+    with sync_playwright() as playwright:
         try:
-            self.browser = self.playwright.chromium.launch(
+            # Chromium's sandbox does not work for root.
+            browser = playwright.chromium.launch(
                 executable_path=program, chromium_sandbox=os.geteuid() != 0, args=["--disable-gpu"]
             )
         except Error as error:
             remedy = f"install it with `apt-get install chromium` or `playwright install chromium`, or set {VARIABLE}"
             raise UserError(f"Chromium can't be started: {first_line(error)}", program, remedy=remedy) from None
+        yield browser
+        with suppress(Error):
+            browser.close()
 
-    def rendered(self, answer: Answer, wait_for: str) -> str:
-        """Return the HTML of a fetched page when no further elements `wait_for` appear. Raises FailedError."""
-        if self.browser is None:
-            self.start()
-        headers = self.fetcher.client.headers
-        context = self.browser.new_context(
-            user_agent=headers["user-agent"],
-            locale=headers.get("accept-language"),
-            service_workers="block",
-            accept_downloads=False,
-        )
-        rendering = Rendering(self.fetcher, self.loading, answer, context)
-        with self.fetcher.open_page(answer.url):
-            try:
-                context.route("**/*", rendering.handle)
-                context.route_web_socket("**/*", lambda socket: socket.close())
-                return rendering.html(context.new_page(), wait_for)
-            except Error as error:
-                raise FailedError(f"Chromium: {first_line(error)}") from None
-            finally:
-                with suppress(Error):
-                    context.close()
+
+def rendered(browser: Browser, fetcher: Fetcher, loading: PageLoading, answer: Answer, item: str) -> str:
+    """Return the HTML of a fetched page when no further elements `item` appear. Raises FailedError."""
+    headers = fetcher.client.headers
+    options = {"user_agent": headers["user-agent"], "locale": headers.get("accept-language")}
+    try:
+        context = browser.new_context(service_workers="block", accept_downloads=False, **options)
+        rendering = Rendering(fetcher, loading, answer, context)
+        with context, fetcher.open_page(answer.url):
+            context.route("**/*", rendering.handle)
+            context.set_default_navigation_timeout(WHOLE_TIMEOUT * 1000)
+            context.route_web_socket("**/*", lambda socket: socket.close())
+            return rendering.html(context.new_page(), item)
+    except Error as error:
+        raise FailedError(f"can't be loaded by Chromium: {first_line(error)}") from None
 
 
 class Rendering:
@@ -90,40 +76,47 @@ class Rendering:
         self.fetcher, self.loading, self.answer, self.context = fetcher, loading, answer, context
         self.address = str(answer.url.copy_with(fragment=None))
         self.faults: list[str] = []
+        self.pending: set[Request] = set()  # requests whose answer the page has not received
         self.consented = False
 
-    def html(self, page: Page, wait_for: str) -> str:
-        """Return the page's HTML when nothing new appears."""
+    def html(self, page: Page, item: str) -> str:
+        """Return the page's HTML when no further elements `item` appear."""
         end, count, quiet = time.monotonic() + LONGEST, 0, 0
+        page.on("request", lambda request: self.pending.add(request))
+        page.on("requestfinished", lambda request: self.pending.discard(request))
+        page.on("requestfailed", lambda request: self.pending.discard(request))
         page.goto(self.address, wait_until="domcontentloaded")
-        first = f"{wait_for}, {self.loading.consent}" if self.loading.consent else wait_for
-        with suppress(BrowserTimeoutError):
-            page.wait_for_selector(first, state="attached", timeout=FIRST_ENTRY)
+        self.wait_for_first(page, item, self.loading.consent)
         while quiet < QUIET_ROUNDS:
             if time.monotonic() > end:
                 raise FailedError(f"still loads new entries after {LONGEST} s")
-            self.click_and_scroll(page, wait_for)
+            self.click_and_scroll(page, item)
             page.wait_for_timeout(PAUSE)
-            before, count = count, page.locator(wait_for).count()
-            quiet = quiet + 1 if count == before else 0
+            before, count = count, page.locator(item).count()
+            quiet = quiet + 1 if count == before and not self.pending else 0
         if self.faults:
             raise FailedError(self.faults[0])
         if not count:
-            raise FailedError(f"nothing matches '{wait_for}': the site has been redesigned, or this is another page")
+            raise FailedError(f"nothing matches '{item}': the site has been redesigned, or this is another page")
         return page.content()
 
-    def click_and_scroll(self, page: Page, wait_for: str) -> None:
+    def wait_for_first(self, page: Page, item: str, consent: str | None = None) -> None:
+        """Wait until what `page.wait_for` names is there, else the first element `item`, or the consent banner."""
+        wanted = selector_parts(self.loading.wait_for or item)[0]
+        with suppress(BrowserTimeoutError):
+            page.wait_for_selector(f"{wanted}, {consent}" if consent else wanted, state="attached", timeout=FIRST_ENTRY)
+
+    def click_and_scroll(self, page: Page, item: str) -> None:
         """Accept the consent banner once, load more, and scroll to the end."""
         loading = self.loading
         if loading.consent and not self.consented and page.locator(loading.consent).first.is_visible():
             page.locator(loading.consent).first.click()
             self.consented = True
-            with suppress(BrowserTimeoutError):
-                page.wait_for_selector(wait_for, state="attached", timeout=FIRST_ENTRY)
+            self.wait_for_first(page, item)
         if loading.load_more and page.locator(loading.load_more).first.is_visible():
             page.locator(loading.load_more).first.click()
         if loading.scroll:
-            page.evaluate(SCROLL, wait_for)
+            page.evaluate(SCROLL, item)
 
     def handle(self, route: Route) -> None:
         """Answer a request of the page: with the page itself, with an answer of the web, or not at all."""
@@ -141,8 +134,8 @@ class Rendering:
     def answer_to(self, route: Route) -> Answer | None:
         """Return the answer to a request within the page, or None.
 
-        robots.txt is obeyed for everything from the page's host and for documents of others. A failure of the former
-        is a fault of the page, which would lack entries.
+        robots.txt is obeyed for everything from the page's host and for documents of others. If its data
+        does not come, that is a fault of the page, which would lack entries.
         """
         request, cookies = route.request, self.context.cookies(route.request.url)
         headers = {name: value for name, value in request.headers.items() if name not in NOT_PASSED_ON}
@@ -161,7 +154,7 @@ class Rendering:
             log.info("not loaded: %s", error)
         except FailedError as error:
             log.warning("%s %s", request.url, error)
-            if is_own:
+            if is_own and request.resource_type in ("fetch", "xhr"):
                 self.faults.append(f"a part of the page, {request.url}, {error}")
         else:
             return answer

@@ -25,7 +25,10 @@ class Collector:
         self.browser = None
 
     def collect(self, url: str, kind: str) -> dict:
-        """Fetch and save a page of a kind (listing or match); return its row, with status and reason if it failed."""
+        """Fetch and save a page of a kind (listing or match); return its row, with status and reason if it failed.
+
+        The browser starts with the first page that needs it.
+        """
         log.info("%s %s", kind, url)
         try:
             answer = self.fetcher.page(url)
@@ -38,18 +41,20 @@ class Collector:
 
     def rendered(self, answer, kind: str) -> str:
         """Return the HTML of a page in Chromium."""
-        from scripts.collect.browser import Chromium
+        from scripts.collect.browser import chromium, rendered
 
         if self.browser is None:
-            self.browser = self.opened.enter_context(Chromium(self.fetcher, self.site.page))
-        item = self.site.listing.item if kind == "listing" else self.site.page.wait_for or self.site.entry.item
-        return self.browser.rendered(answer, selector_parts(item)[0])
+            self.browser = self.opened.enter_context(chromium())
+        item, loading = self.site.entry.item, self.site.page
+        if kind == "listing":
+            item, loading = self.site.listing.item, loading.model_copy(update={"wait_for": None})
+        return rendered(self.browser, self.fetcher, loading, answer, selector_parts(item)[0])
 
 
 @contextmanager
-def collector(name: str, site: Site, folder: Path | None) -> Iterator[Collector]:
+def collector(name: str, site: Site) -> Iterator[Collector]:
     """Yield the collector of a site, with its folder locked; the browser, if there is one, is closed at the end."""
-    with locked(folder or Path(site.folder_of(name))) as saved, ExitStack() as opened:
+    with locked(Path(site.folder_of(name))) as saved, ExitStack() as opened:
         yield Collector(site, saved, Fetcher(site), opened)
 
 
@@ -57,7 +62,6 @@ def collect_parser(description: str) -> argparse.ArgumentParser:
     """Return a parser with the options that the three programs share."""
     parser = step_parser(description)
     add_site_options(parser)
-    parser.add_argument("--folder", type=Path, help="folder of saved pages (default: that of the site)")
     parser.add_argument("--again", action="store_true", help="fetch pages again that are saved")
     return parser
 
@@ -72,7 +76,7 @@ def parser() -> argparse.ArgumentParser:
 def collect_page(arguments: argparse.Namespace) -> None:
     """Collect pages and print where they are. Raises UserError with the reason of each that failed."""
     faults = []
-    with collector(arguments.site, site_of(arguments), arguments.folder) as site:
+    with collector(arguments.site, site_of(arguments)) as site:
         for url in dict.fromkeys(arguments.urls):
             row = (not arguments.again and site.folder.row(url)) or site.collect(url, "match")
             if row["status"] == "ok":

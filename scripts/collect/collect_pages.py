@@ -32,7 +32,7 @@ def collect_pages(arguments: argparse.Namespace) -> None:
     """Collect pages and extract records. Raises UserError with each page that failed, after all others are done."""
     site = site_of(arguments)
     urls = list(dict.fromkeys(filter(None, map(str.strip, arguments.urls.read_text(encoding="utf-8").splitlines()))))
-    with collector(arguments.site, site, arguments.folder) as opened:
+    with collector(arguments.site, site) as opened:
         waiting = [url for url in urls if arguments.again or opened.folder.row(url) is None]
         bar = Progress(f"pages of {arguments.site}", len(urls), done=len(urls) - len(waiting))
         faults, in_a_row = [], 0

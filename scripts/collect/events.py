@@ -11,12 +11,14 @@ from scripts.config.sites import UNKNOWN, Entry, selector_parts
 # Attributes that hold names rather than words for readers: a class, or the address of an icon.
 NAMES = {"class": r"\s+", "src": r"[^\w-]+", "href": r"[^\w-]+", "xlink:href": r"[^\w-]+"}
 ICONS = ("img", "svg", "use")
+LONGEST = 200  # characters of a label
 EDGES = re.compile(r"^[^\w*]+|[^\w*]+$")
 
 
 def label(text: str) -> str:
     """Return a label for comparison: without case and accents, and without signs around it."""
-    return EDGES.sub("", folded(text)) or folded(text)
+    plain = folded(text[:LONGEST])
+    return EDGES.sub("", plain) or plain
 
 
 def labels_of(item: LexborNode, entry: Entry) -> set[str]:

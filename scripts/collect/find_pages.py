@@ -58,7 +58,7 @@ def find_pages(arguments: argparse.Namespace) -> None:
     site, found, skipped = site_of(arguments), {}, 0
     if site.listing is None:
         raise UserError(f"sites.{arguments.site} has no 'listing', so there is nothing to find pages on")
-    with collector(arguments.site, site, arguments.folder) as opened:
+    with collector(arguments.site, site) as opened:
         for page in listing_pages(opened, arguments.site, arguments.again):
             found |= dict.fromkeys(page.found)
             skipped += page.skipped

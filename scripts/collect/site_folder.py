@@ -46,11 +46,13 @@ class SiteFolder:
         return self.note(url, kind, "ok", None, file=file, address=address)
 
     def note(self, url: str, kind: str, status: str, why: str | None, **more: str) -> dict:
-        """Write the row of a page to the index, and return it."""
+        """Return the row of a page, and write it to the index; a page that was saved before stays there if it fails."""
         now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        self.rows[url] = {"url": url, "kind": kind, "status": status, "why": why, "scraped_at": now, **more}
-        write_jsonl(self.path / INDEX, list(self.rows.values()), part=True)
-        return self.rows[url]
+        row = {"url": url, "kind": kind, "status": status, "why": why, "scraped_at": now, **more}
+        if status == "ok" or self.row(url) is None:
+            self.rows[url] = row
+            write_jsonl(self.path / INDEX, list(self.rows.values()), part=True)
+        return row
 
 
 @contextmanager

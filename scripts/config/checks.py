@@ -20,6 +20,7 @@ from scripts.config.metric_checks import (
 from scripts.config.runs import Run
 from scripts.config.types import Section
 from scripts.config.variants import answer_variants, made_variants, shipped_variant
+from scripts.deploy.target import HUB
 from scripts.score.metrics import Metric
 from scripts.tasks import TASKS
 
@@ -183,13 +184,19 @@ def redaction_conflicts(config: Any) -> Iterator[Conflict]:
 
 
 def target_conflicts(config: Any) -> Iterator[Conflict]:
-    """Yield runs that are delivered to the same folder; those of one sweep may be, as only the chosen one is."""
+    """Yield runs that are delivered to the same folder, or, offline, to the hub.
+
+    Those of one sweep may have the same folder, as only the chosen one is delivered.
+    """
     first: dict[str, str] = {}
     for name, run in config.runs.items():
         if target := run.deploy.target:
             owner = first.setdefault(os.path.normpath(target.folder), sweep_of(config, name) or name)
             if owner != (sweep_of(config, name) or name):
                 message = f"'{target.folder}' is the folder of '{owner}' already: give each run its own"
+                yield Conflict(("runs", name, "deploy.target.folder"), message)
+            if config.offline and HUB.fullmatch(target.folder):
+                message = "'offline: true' forbids a delivery to the hub: name a folder or an SSH host"
                 yield Conflict(("runs", name, "deploy.target.folder"), message)
 
 

@@ -39,6 +39,7 @@ PATTERNS = {
     "version": "is not a version such as v1.0",
     "id": "is not a repository id such as org/name",
     "language": "is not a language tag such as en, fr or vi",
+    "force": "is not a written reason, of two words or more",
 }
 MISSING = {
     "revision": "is missing: pin the commit hash, because branches and tags move",

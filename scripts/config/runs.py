@@ -9,6 +9,7 @@ from pydantic import Field, StringConstraints
 from scripts.config.metric_name import MetricName
 from scripts.config.types import FilePath, LanguageTag, Name, Number, Pattern, Section, Text, UserTemplate
 from scripts.deploy.modelfile_text import modelfile_fault, with_plain_spaces
+from scripts.deploy.target import HUB, REASON, target_fault
 from scripts.tasks import TASKS
 
 Task = Literal[tuple(TASKS)]
@@ -122,7 +123,7 @@ class Training(Section):
     checkpoint_steps: int | None = Field(None, ge=1, description="Steps between checkpoints; none: at evaluations.")
     keep_checkpoints: int = Field(2, ge=1, description="Checkpoints kept on disk.")
     report_to: list[Literal["tensorboard", "wandb", "mlflow", "trackio"]] = Field(
-        [], description="Trackers; install their packages and set their tokens as environment variables."
+        [], description="Trackers, which show settings, curve, scores and verdict; `make trackers` installs them."
     )
 
     def conflicts(self) -> Iterator[tuple[str, str]]:
@@ -309,14 +310,27 @@ class OllamaParameters(Section):
 class Target(Section):
     """Where `snakemake deliver` takes the bundle of a run with the verdict `promote`."""
 
-    folder: FilePath = Field(description="Folder of releases, with a link `current` to the one that is served.")
+    folder: FilePath = Field(
+        description="Folder of releases, with a link `current` to the one that is served; on an SSH host "
+        "`ssh://[user@]host[:port]/absolute/folder`. Or a model repository of the hub: `hf://owner/name`."
+    )
     keep: int = Field(3, ge=1, description="Releases to keep; at least the current one and the one before.")
     beside: bool = Field(
         False, description="Leave `current` as it is; `scripts/deploy/watch.py` switches to the release, or rejects it."
     )
-    force: Text | None = Field(
-        None, description="Reason to deliver whatever the verdict is; it is recorded in the release and in the history."
+    force: Annotated[str, StringConstraints(pattern=REASON)] | None = Field(
+        None,
+        description="Reason, of two words or more, to deliver whatever the verdict is; it is recorded in the release "
+        "and in the history.",
     )
+    public: bool = Field(False, description="The hub's repository may be public; a new one is.")
+
+    def conflicts(self) -> Iterator[tuple[str, str]]:
+        if fault := target_fault(self.folder):
+            yield "folder", f"'{self.folder}' {fault}"
+        is_hub = HUB.fullmatch(self.folder)
+        for key in self.given(*(("keep", "beside") if is_hub else ("public",))):
+            yield key, f"has no effect on {'the hub' if is_hub else 'a folder'}: delete the key"
 
 
 class Soak(Section):

@@ -27,7 +27,10 @@ FILE_KEYS = ("files", "validation_files", "test_files")
 CODE = ("Snakefile", "rules/*.smk", "scripts/**/*.py", "scripts/**/*.html", "scripts/**/*.jinja", "scripts/**/*.txt")
 STAGES = ("dataset", "model", "train", "gguf", "predict", "score")
 # Steps that write pages and charts, which a bundle does not include; they may run after the bundle is built.
-BESIDE = ("write_dataset_ledger", "plot_curve", "draw_confusion", "write_run_report", "write_leaderboard")
+BESIDE = (
+    "write_dataset_ledger", "plot_curve", "draw_confusion", "write_run_report", "report_to_trackers",
+    "write_leaderboard",
+)  # fmt: skip
 
 
 def without_places(value: Any) -> Any:

@@ -1,39 +1,35 @@
-"""Deliver a bundle to a folder of releases, go back to an earlier release, or list the releases.
+"""Deliver a bundle to a folder of releases or to the hub, go back to an earlier release, or list the releases.
 
     python scripts/deploy/release.py deliver results/runs/football/bundle /srv/football --keep 3
     python scripts/deploy/release.py back /srv/football --reason "wrong tense in every answer" [--to NAME]
-    python scripts/deploy/release.py list /srv/football
+    python scripts/deploy/release.py list ssh://deploy@server/srv/football
+    python scripts/deploy/release.py deliver results/runs/football/bundle hf://owner/name
 
+The folder is on this machine or on an SSH host (ssh_folder.py), the hub is that of Hugging Face (hub.py).
 `releases/{time}-{hash}/` is a copy of a bundle with a `release.json`, `current` is a link to the one that is served,
-and `history.jsonl` has a line for each change of it, and for each candidate that was rejected beside it. No package is
-needed; outside .venv start it in a checkout with `PYTHONPATH=$PWD python3.11 -m scripts.deploy.release`.
+and `history.jsonl` has a line for each change of it, and for each candidate that was rejected beside it. Only the
+hub needs a package; outside .venv start it in a checkout with `PYTHONPATH=$PWD python3.11 -m scripts.deploy.release`.
 """
 
-import os
 import re
-import shutil
+import shlex
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from argparse import ArgumentTypeError
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from scripts.common.cli import log, step_main, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import (
-    PARTIAL,
-    atomic_folder,
-    read_json,
-    read_jsonl,
-    sha256_of,
-    sync,
-    take_lock,
-    write_json,
-    write_jsonl,
-)
+from scripts.common.files import PARTIAL, read_json, sha256_of, write_json
 from scripts.common.terminal import warn
+from scripts.deploy.hub import deliver_to_hub
+from scripts.deploy.local_folder import LocalFolder
 from scripts.deploy.provenance import FILE as RECORD
+from scripts.deploy.ssh_folder import SshFolder
 from scripts.deploy.sums import RELEASE, SUMS, read_sums
+from scripts.deploy.target import HUB, REASON, SCHEME, SSH, target_fault
 
 RELEASES, CURRENT, HISTORY = "releases", "current", "history.jsonl"
 NEXT = f".{HISTORY}.next"  # the history with a line for a move of `current` that is not finished
@@ -57,34 +53,34 @@ def new_name(names: list[str], sha256: str) -> str:
 
 
 class Releases:
-    """The releases in a folder, and the link `current`. A method that changes `current` needs the lock `locked`."""
+    """The releases in a folder, and the link `current`. A method that changes `current` needs the lock `locked`.
 
-    def __init__(self, folder: Path):
+    `place` has the file operations; by default those of this machine.
+    """
+
+    def __init__(self, folder: Path | str, place: LocalFolder | SshFolder | None = None):
         self.folder = folder
+        self.place = place or LocalFolder(folder)
 
     @property
     def current(self) -> str | None:
         """The name of the release that `current` points to; None before the first delivery."""
-        link = self.folder / CURRENT
-        if link.exists() and not link.is_symlink():
-            raise UserError("is not a link to a release", link, remedy="move it away, or name another folder")
-        return Path(os.readlink(link)).name if link.is_symlink() else None
+        return self.place.linked(CURRENT)
 
     def history(self) -> list[dict]:
         """Return the lines of the history: `at`, `what`, `from` and `to` (names of releases) and `why`."""
-        path = self.folder / HISTORY
-        return list(read_jsonl(path)) if path.is_file() else []
+        return self.place.read_lines(HISTORY)
 
     def names(self) -> list[str]:
         """Return the names of all releases, the oldest first; what else lies there is not ours."""
-        return sorted(path.name for path in (self.folder / RELEASES).glob("*") if NAME.fullmatch(path.name))
+        return sorted(name for name in self.place.entries(RELEASES) if NAME.fullmatch(name))
 
     def facts(self, name: str) -> dict:
         """Return the contents of release.json. Raises UserError, which lists the releases, for an unknown name."""
         if name not in self.names():
             remedy = f"there are: {', '.join(self.names())}"
             raise UserError(f"has no release '{name}'", self.folder, remedy=remedy)
-        return read_json(self.folder / RELEASES / name / RELEASE)
+        return self.place.read_json(f"{RELEASES}/{name}/{RELEASE}")
 
     def before(self, name: str | None) -> str | None:
         """Return the release that was current before this one was delivered, if it is still there."""
@@ -101,29 +97,29 @@ class Releases:
     @contextmanager
     def locked(self, name: str = LINK_LOCK) -> Iterator[None]:
         """Hold a lock during the block; with that of `current`, finish first what a killed process began."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with open(self.folder / name, "a", encoding="utf-8") as file:
-            try:
-                take_lock(file, PATIENCE)
-            except BlockingIOError:
-                raise UserError("another delivery still holds the lock", file.name, remedy="try later") from None
+        with self.place.held(name, PATIENCE):
             if name == LINK_LOCK:
                 self.settle()
             yield
 
+    def leftovers(self, folder: str = "") -> list[str]:
+        """Return the paths of temporary files in a folder."""
+        found = [name for name in self.place.entries(folder) if name.startswith(".") and name.endswith(PARTIAL)]
+        return [f"{folder}/{name}" if folder else name for name in found]
+
     def settle(self) -> None:
         """Finish what a killed process began: its move counts if `current` has moved; its temporary files go."""
-        if (self.folder / NEXT).exists():
-            if list(read_jsonl(self.folder / NEXT))[-1]["to"] == self.current:
-                os.replace(self.folder / NEXT, self.folder / HISTORY)
-            (self.folder / NEXT).unlink(missing_ok=True)
-        for left in self.folder.glob(f".*{PARTIAL}"):
-            left.unlink()
+        if began := self.place.read_lines(NEXT):
+            if began[-1]["to"] == self.current:
+                self.place.rename(NEXT, HISTORY)
+            else:
+                self.place.remove(NEXT)
+        self.place.remove(*self.leftovers())
 
     def note(self, what: str, from_: str | None, to: str | None, why: str, path: str = HISTORY) -> None:
         """Add a line to the history. The file is replaced as a whole, so that no line is ever cut."""
         line = {"at": now().isoformat(), "what": what, "from": from_, "to": to, "why": why}
-        write_jsonl(self.folder / path, [*self.history(), line], part=True)
+        self.place.write_lines(path, [*self.history(), line])
 
     def move(self, name: str, what: str, why: str) -> None:
         """Make a release current.
@@ -132,25 +128,22 @@ class Releases:
         """
         before = self.current
         self.note(what, before, name, why, path=NEXT)
-        beside = self.folder / f".{CURRENT}.{os.getpid()}{PARTIAL}"
-        beside.symlink_to(Path(RELEASES, name))
-        os.replace(beside, self.folder / CURRENT)
-        sync(self.folder)
-        os.replace(self.folder / NEXT, self.folder / HISTORY)
+        self.place.point(CURRENT, f"{RELEASES}/{name}")
+        self.place.rename(NEXT, HISTORY)
         log.info("%s: %s is current%s: %s", self.folder, name, f", was {before}" if before else "", why)
 
     def back(self, why: str, to: str | None = None, what: str = "back") -> None:
         """Make an earlier release current, by default the one before."""
         target = to or self.before(self.current)
         if target is None:
-            remedy = f"name one: release.py back {self.folder} --to NAME --reason TEXT"
+            remedy = f"name one: release.py back {shlex.quote(str(self.folder))} --to NAME --reason TEXT"
             raise UserError("has no release before the current one", self.folder, remedy=remedy)
         self.facts(target)
         if target == self.current:
             raise UserError(f"'{target}' is current already", self.folder)
         self.move(target, what, why)
 
-    def prune(self, keep: int) -> list[Path]:
+    def prune(self, keep: int) -> list[str]:
         """Rename the oldest releases beyond `keep`, for deletion.
 
         Never the current one, the one before, or one that lies beside the current one and was not rejected.
@@ -158,31 +151,20 @@ class Releases:
         names, current = self.names(), self.current
         kept = {*names[-max(keep, 1) :], current, self.before(current)}
         kept |= {name for name in names if self.facts(name)["beside"] == current and not self.replaced(name[-HASH:])}
-        old = [self.folder / RELEASES / name for name in names if name not in kept]
-        return [path.rename(path.with_name(f".{path.name}.old{PARTIAL}")) for path in old]
+        old = {f"{RELEASES}/{name}": f"{RELEASES}/.{name}.old{PARTIAL}" for name in names if name not in kept}
+        for name, aside in old.items():
+            self.place.rename(name, aside)
+        return list(old.values())
 
 
-def copy_bundle(bundle: Path, release: Path, sums: dict[str, str], facts: dict) -> None:
-    """Copy the files of SHA256SUMS, compare the copies with it, and write release.json."""
-    with atomic_folder(release) as folder:
-        for name, sha256 in {**sums, SUMS: facts["bundle_sha256"]}.items():
-            if not (bundle / name).is_file():
-                raise UserError("is missing", bundle / name, remedy="run snakemake to build the bundle again")
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(bundle / name, folder / name)
-            if sha256_of(folder / name) != sha256:
-                remedy = "run the same command again; if it fails again, build the bundle again, or check the disk"
-                raise UserError(f"its copy differs from {SUMS}", bundle / name, remedy=remedy)
-        write_json(folder / RELEASE, facts)
+def asked_of(bundle: Path, force: str | None) -> dict:
+    """Return the facts of a delivery that the bundle's verdict or a written reason allows.
 
-
-def deliver(bundle: Path, releases: Releases, keep: int, force: str | None, beside: bool) -> dict:
-    """Copy a bundle to the releases, and make it current unless `beside`; return the facts of this delivery.
-
-    Their `release` is None where nothing was delivered: the sweep chose another run, or the bundle was replaced.
+    Their `release` is None where nothing is delivered, because the sweep chose another run. Raises UserError without
+    the verdict `promote` and without a reason.
     """
-    sums, record = read_sums(bundle / SUMS), read_json(bundle / RECORD)
-    verdict, run, folder = record.get("verdict"), record["run"], releases.folder
+    record = read_json(bundle / RECORD)
+    verdict, run = record.get("verdict"), record["run"]
     if verdict is None:
         remedy = "run snakemake to build it again"
         raise UserError("not delivered: an earlier version built it, without a verdict", bundle, remedy=remedy)
@@ -198,61 +180,126 @@ def deliver(bundle: Path, releases: Releases, keep: int, force: str | None, besi
     why = f"verdict {verdict['verdict']}: {verdict['reason']}"
     why = f"forced: {forced} ({why})" if forced else why
     sha256 = sha256_of(bundle / SUMS)
-    facts = {"run": run, "at": now().isoformat(), "bundle_sha256": sha256, "why": why, "forced": forced}
+    return {"run": run, "at": now().isoformat(), "bundle_sha256": sha256, "why": why, "forced": forced}
+
+
+def require_files(bundle: Path, names: Iterable[str]) -> None:
+    """Raise UserError if a file of a bundle is missing."""
+    for name in names:
+        if not (bundle / name).is_file():
+            raise UserError("is missing", bundle / name, remedy="run snakemake to build the bundle again")
+
+
+def deliver(
+    bundle: Path, releases: Releases, files: dict[str, str], facts: dict, keep: int = 3, beside: bool = False
+) -> dict:
+    """Copy a bundle to the releases, and make it current unless `beside`; return the facts of this delivery.
+
+    Their `release` is None where nothing was delivered, because the bundle was replaced.
+    """
+    sha256, place, folder = facts["bundle_sha256"], releases.place, releases.folder
     with releases.locked(DELIVERY_LOCK):
-        for left in (folder / RELEASES).glob(f".*{PARTIAL}"):  # of killed deliveries
-            shutil.rmtree(left)
+        # Those of killed deliveries, except what the copy of this bundle continues from.
+        continued = f"{RELEASES}/.{sha256[:HASH]}{PARTIAL}"
+        place.remove(*(left for left in releases.leftovers(RELEASES) if left != continued))
         with releases.locked():
             names, current = releases.names(), releases.current
             name = next((name for name in names if name.endswith(sha256[:HASH])), None)
             line = None if name and name == current else releases.replaced(sha256)
         if line and (name or not beside):  # --beside brings back a copy that was pruned
             why = f"not delivered again: replaced on {line['at']} ({line['what']}: {line['why']})"
-            again = "" if name else f"release.py deliver {bundle} {folder} --beside, then "
+            where = shlex.quote(str(folder))
+            again = "" if name else f"release.py deliver {bundle} {where} --beside, then "
             to = name or "NAME"
-            warn(f"{bundle}: {why}; to make it current again: {again}release.py back {folder} --to {to} --reason TEXT")
-            return {"run": run, "release": None, "why": why}
+            warn(f"{bundle}: {why}; to make it current again: {again}release.py back {where} --to {to} --reason TEXT")
+            return {"run": facts["run"], "release": None, "why": why}
         facts["beside"] = current if beside and name != current else None
         if name is None:
             name = new_name(names, sha256)
             facts["release"] = name
-            copy_bundle(bundle, folder / RELEASES / name, sums, facts)
+            require_files(bundle, files)
+            place.copy(bundle, f"{RELEASES}/{name}", files, facts)
         else:
             facts |= {"release": name, "at": releases.facts(name)["at"]}
-            write_json(folder / RELEASES / name / RELEASE, facts, part=True)
+            place.write_json(f"{RELEASES}/{name}/{RELEASE}", facts)
             log.info("%s: this bundle has a copy already", folder)
         with releases.locked():
             if name == releases.current:
                 log.info("%s: this bundle is current already, as %s: nothing to do", folder, name)
             elif not beside:
-                releases.move(name, "deliver", why)
+                releases.move(name, "deliver", facts["why"])
             old = releases.prune(keep)
-        for path in old:
-            shutil.rmtree(path)
+        place.remove(*old)
     return facts
 
 
+@contextmanager
+def releases_at(target: Path | str, create: bool = False) -> Iterator[Releases]:
+    """Open the releases in a folder of this machine, or in one of an SSH host, where `create` makes it."""
+    is_remote = SSH.fullmatch(str(target))
+    with SshFolder(target, create) if is_remote else nullcontext(LocalFolder(target)) as place:
+        yield Releases(target, place)
+
+
+def delivered(arguments) -> dict:
+    """Deliver a bundle to a target; return the facts of this delivery."""
+    bundle, target = arguments.bundle, arguments.folder
+    sums, facts = read_sums(bundle / SUMS), asked_of(bundle, arguments.force)
+    if "release" in facts:
+        return facts
+    files = {**sums, SUMS: facts["bundle_sha256"]}
+    if HUB.fullmatch(str(target)):
+        require_files(bundle, files)
+        return deliver_to_hub(bundle, target, files, facts, arguments.public)
+    with releases_at(target, create=True) as releases:
+        return deliver(bundle, releases, files, facts, arguments.keep, arguments.beside)
+
+
 def step(arguments) -> None:
-    """Run a command on a folder of releases."""
-    releases = Releases(arguments.folder)
+    """Run a command on a target."""
+    target = arguments.folder
     try:
         if arguments.command == "deliver":
-            facts = deliver(arguments.bundle, releases, arguments.keep, arguments.force, arguments.beside)
+            facts = delivered(arguments)
             if arguments.delivered:
-                write_json(arguments.delivered, facts | {"folder": str(arguments.folder)})
-        elif arguments.command == "back":
-            with releases.locked():
-                releases.back(arguments.reason, arguments.to)
+                write_json(arguments.delivered, facts | {"folder": str(target)})
+        elif HUB.fullmatch(str(target)):
+            told = "a repository of the hub has commits, not releases"
+            raise UserError(told, target, remedy="see them on its page; deliver an earlier bundle to go back")
         else:
-            current = releases.current
-            before = releases.before(current)
-            for name in releases.names():
-                facts = releases.facts(name)
-                mark = {current: "current", before: "before"}.get(name, "")
-                print(f"{name}  {mark:8}{facts['run']}  {facts['why']}")
+            with releases_at(target) as releases:
+                if arguments.command == "list":
+                    show(releases)
+                else:
+                    with releases.locked():
+                        releases.back(arguments.reason, arguments.to)
     except PermissionError as error:
         remedy = "name another folder, or get the right to read and write there"
         raise UserError(error.strerror, error.filename, remedy=remedy) from None
+
+
+def show(releases: Releases) -> None:
+    """Print a line for each release."""
+    current = releases.current
+    before = releases.before(current)
+    for name in releases.names():
+        facts = releases.facts(name)
+        mark = {current: "current", before: "before"}.get(name, "")
+        print(f"{name}  {mark:8}{facts['run']}  {facts['why']}")
+
+
+def target_argument(text: str) -> Path | str:
+    """Return a folder of this machine as a path, and any other target as text."""
+    if fault := target_fault(text):
+        raise ArgumentTypeError(f"'{text}' {fault}")
+    return text if SCHEME.match(text) else Path(text)
+
+
+def reason_argument(text: str) -> str:
+    """Return a written reason."""
+    if not re.search(REASON, text):
+        raise ArgumentTypeError("needs a written reason, of two words or more")
+    return text
 
 
 def parser():
@@ -263,12 +310,16 @@ def parser():
     add.add_argument("bundle", type=Path, help="folder of the bundle")
     back = commands.add_parser("back", help="make an earlier release current")
     for command in (add, back, commands.add_parser("list", help="list the releases")):
-        command.add_argument("folder", type=Path, help="folder of the releases")
+        command.add_argument(
+            "folder", type=target_argument, help="folder of the releases; of an SSH host: ssh://[user@]host/folder"
+        )
     add.add_argument("--keep", type=int, default=3, help="releases to keep, at least the current and the one before")
-    add.add_argument("--force", help="reason to deliver a bundle without the verdict promote; it is recorded")
+    told = "reason to deliver a bundle without the verdict promote; it is recorded"
+    add.add_argument("--force", type=reason_argument, help=told)
     add.add_argument(
         "--beside", action="store_true", help="leave `current` as it is; watch.py may switch to the release"
     )
+    add.add_argument("--public", action="store_true", help="hf://owner/name may be, or becomes, a public repository")
     add.add_argument("--delivered", type=Path, help="facts of the delivery to write (JSON)")
     back.add_argument("--reason", required=True, help="why; it is recorded")
     back.add_argument("--to", help="name of the release; default: the one before the current one")

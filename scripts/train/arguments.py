@@ -92,20 +92,19 @@ def trainer_options(
         load_best_model_at_end=evaluates and training["keep_best"],
         metric_for_best_model="eval_loss" if evaluates else None,
         restore_callback_states_from_checkpoint=True,
-        report_to=training["report_to"] or "none",
+        report_to="none",  # see LiveCurve
         seed=settings["seed"],
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
         dataset_kwargs={"skip_prepare_dataset": True},
         max_length=None,
         disable_tqdm=True,
-        run_name=folder.parents[1].name,
     )
     return {
         "args": arguments,
         "train_dataset": rows,
         "eval_dataset": splits["validation"] if evaluates else None,
-        "callbacks": run_callbacks(training, name, evaluates),
+        "callbacks": run_callbacks(settings, folder, name, evaluates),
     }
 
 

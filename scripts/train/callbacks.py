@@ -1,4 +1,6 @@
-"""Callbacks of the training loop: further checkpoints, early stopping, progress, energy."""
+"""Callbacks of the training loop: further checkpoints, early stopping, progress, energy, trackers."""
+
+from pathlib import Path
 
 import transformers
 from accelerate import PartialState
@@ -6,7 +8,9 @@ from transformers import TrainerCallback
 
 from scripts.common.cli import Progress
 from scripts.common.terminal import log, terminal
+from scripts.common.tracking import Tracking
 from scripts.train.energy import EnergyMeter
+from scripts.train.training_run import curve_rows
 
 
 class ExtraCheckpoints(TrainerCallback):
@@ -62,11 +66,36 @@ class EnergyOfSteps(TrainerCallback):
             state.log_history[-1]["energy_joules"] = self.meter.since()
 
 
-def run_callbacks(training: dict, name: str, evaluates: bool) -> list:
-    """Return the callbacks of a run; `name` is that of the progress bar."""
-    callbacks = [EnergyOfSteps()]
+class LiveCurve(TrainerCallback):
+    """Show the curve in the run's trackers while it grows; `folder` is that of the checkpoints.
+
+    A checkpoint has the whole curve, so a training that resumes also sends what a killed one could not.
+    """
+
+    def __init__(self, settings: dict, folder: Path):
+        self.settings, self.folder, self.sent = settings, folder.absolute(), 0
+
+    def on_train_begin(self, args, state, control, **options):
+        run, trackers = self.folder.parents[1], self.settings["training"]["report_to"]
+        self.tracking = Tracking(run.parents[1], run.name, trackers, self.settings, training=self.folder.name)
+        self.on_log(args, state, control, **options)
+
+    def on_log(self, args, state, control, **_):
+        rows = curve_rows(state.log_history)
+        self.tracking.send(points=rows[self.sent :])
+        self.sent = len(rows)
+
+    def on_train_end(self, args, state, control, **_):
+        self.tracking.end(wait=0)
+
+
+def run_callbacks(settings: dict, folder: Path, name: str, evaluates: bool) -> list:
+    """Return the callbacks of a run; `folder` is that of the checkpoints, and `name` is that of the progress bar."""
+    training, callbacks = settings["training"], [EnergyOfSteps()]
     if PartialState().is_main_process:
         callbacks.append(TrainingBar(f"train {name}"))
+        if training["report_to"]:
+            callbacks.append(LiveCurve(settings, folder))
     if training["checkpoint_steps"]:
         callbacks.append(ExtraCheckpoints(training["checkpoint_steps"]))
     if training["early_stopping_patience"] and evaluates:

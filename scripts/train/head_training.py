@@ -32,7 +32,7 @@ from scripts.train.head_run import HeadRun
 from scripts.train.memory import loading
 from scripts.train.stop import StopOnTerm
 from scripts.train.trainer import HeadTrainer
-from scripts.train.training_run import SPLITS
+from scripts.train.training_run import SPLITS, check_packages
 
 
 class HeadTraining:
@@ -54,6 +54,7 @@ class HeadTraining:
         UserError on SIGTERM.
         """
         run = self.run
+        check_packages(self.settings["training"])
         if self.settings["head"]["layer"] == "auto" and not len(self.rows["validation"]):
             raise UserError("head.layer 'auto' needs a validation split", remedy="make one, or name a layer")
         sources, features = self.sources()
@@ -87,7 +88,9 @@ class HeadTraining:
         folder = run.folder(run.precision, cached=cached, layer=depth)
         resumed = latest_checkpoint(folder)
         # The head is small, so it is in float32 whatever the backbone's number format.
-        changed = {"optimizer": "adamw_torch", "gradient_checkpointing": False, "report_to": []}
+        changed = {"optimizer": "adamw_torch", "gradient_checkpointing": False}
+        if len(run.depths) > 1:
+            changed["report_to"] = []  # which of the heads is kept, and so the run's curve, is known at the end
         settings = {**self.settings, "training": self.settings["training"] | changed}
         bar = run.name + (f", layer {depth}" if len(run.depths) > 1 else "")
         trainer = HeadTrainer(

@@ -29,6 +29,8 @@ FREE_TO_CHANGE = (
     "processes", "nodes", "precision",
 )  # fmt: skip
 
+TRACKERS_REMEDY = "install the trackers with `make trackers`; container images and conda environments have none"
+
 CURVE_KEYS = (
     "step", "epoch", "loss", "eval_loss", "learning_rate", "grad_norm", "mean_token_accuracy",
     "eval_mean_token_accuracy", "entropy", "seconds", "tokens_per_second", "memory_mb",
@@ -97,8 +99,9 @@ class TrainingRun:
         return self.checkpoints / name
 
     def finished_fingerprint(self) -> str:
-        """Return the fingerprint of a finished run; it does not include the device."""
-        return fingerprint(**self.inputs, settings=self.settings, manifest=check_manifest(self.base))
+        """Return the fingerprint of a finished run; it does not include the device, nor who watches."""
+        settings = {**self.settings, "training": {**self.settings["training"], "report_to": []}}
+        return fingerprint(**self.inputs, settings=settings, manifest=check_manifest(self.base))
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -136,12 +139,12 @@ class TrainingRun:
 
 def check_packages(training: dict) -> None:
     """Raise UserError when a package that the settings ask for is not installed."""
-    needed = {tracker: tracker for tracker in training["report_to"]}
+    needed = {tracker: (tracker, TRACKERS_REMEDY) for tracker in training["report_to"]}
     if training["attention"] == "flash_attention_2":
-        needed["flash_attn"] = "attention: flash_attention_2"
-    for package, setting in needed.items():
+        needed["flash_attn"] = ("attention: flash_attention_2", None)
+    for package, (setting, remedy) in needed.items():
         if importlib.util.find_spec(package) is None:
-            raise UserError(f"training asks for {setting}, but the package {package} is not installed")
+            raise UserError(f"training asks for {setting}, but the package {package} is not installed", remedy=remedy)
 
 
 def run_metadata(seconds: float, meter: EnergyMeter) -> dict:

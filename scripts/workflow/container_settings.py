@@ -14,6 +14,7 @@ from scripts.common.errors import UserError
 from scripts.common.parent_watchdog import OWNER
 from scripts.common.terminal import CHANNEL
 from scripts.config.paths import Roots, files_at, named_paths
+from scripts.deploy.target import SCHEME
 
 # Variables that name folders of the host; the folders are bound and the variables are passed.
 FOLDERS = ("HF_HOME", "HF_HUB_CACHE", "SNAKETUNE_GPU_LOCKS", "SNAKETUNE_LEASES", "SNAKETUNE_WHEELS", "TMPDIR")
@@ -72,7 +73,8 @@ def paths_of(config: Any, roots: Roots) -> Iterator[str]:
             for folder, _, files in os.walk(path):
                 yield from (os.path.join(folder, name) for name in files)
     yield from config.pathvars.values()
-    yield from (run.deploy.target.folder for run in config.runs.values() if run.deploy.target)
+    targets = [run.deploy.target.folder for run in config.runs.values() if run.deploy.target]
+    yield from (target for target in targets if not SCHEME.match(target))
 
 
 def places_outside(paths: Iterable[str], inside: Sequence[str]) -> list[str]:

@@ -114,6 +114,8 @@ def keep(storage: Path, table: Table) -> None:
         write_table(OWN_TABLE, table)
     for name in gone:
         (storage / name).unlink(missing_ok=True)
+        with suppress(OSError):  # only empty folders are removed
+            os.removedirs((storage / name).parent)
 
 
 def try_to_keep(storage: Path, table: Table) -> bool:

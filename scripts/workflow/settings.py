@@ -139,10 +139,11 @@ def bundle(prepared: Prepared, run: str) -> dict:
 
 
 def target(prepared: Prepared, run: str) -> list:
-    """Return the folder for a run's bundle, with the options of the delivery."""
+    """Return the target of a run's bundle, with the options of the delivery."""
     section = prepared.config.runs[run].deploy.target
     force = ["--force", section.force] if section.force else []
-    return [section.folder, "--keep", section.keep, *(["--beside"] if section.beside else []), *force]
+    public = ["--public"] if section.public else []
+    return [section.folder, "--keep", section.keep, *(["--beside"] if section.beside else []), *force, *public]
 
 
 def soak(prepared: Prepared, run: str) -> list:

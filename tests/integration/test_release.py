@@ -66,22 +66,22 @@ def test_without_the_verdict_promote_only_a_written_reason_delivers_and_it_is_re
         assert json.loads(path.read_text())["forced"] == "cup final"
     assert history(target)[0]["why"] == "forced: cup final (verdict hold: needs data)"
     delivered_at = json.loads((target / "current/release.json").read_text())["at"]
-    assert release("deliver", bundle, target, "--force", "replay", "--delivered", tmp_path / "x.json") == 0
+    assert release("deliver", bundle, target, "--force", "a replay", "--delivered", tmp_path / "x.json") == 0
     for path in (tmp_path / "x.json", target / "current/release.json"):
         facts = json.loads(path.read_text())
-        assert (facts["forced"], facts["at"]) == ("replay", delivered_at)
-        assert facts["why"] == "forced: replay (verdict hold: needs data)"
+        assert (facts["forced"], facts["at"]) == ("a replay", delivered_at)
+        assert facts["why"] == "forced: a replay (verdict hold: needs data)"
     bundle = make_bundle(tmp_path, "good")
     assert release("deliver", bundle, target, "--force", "in vain", "--delivered", tmp_path / "x.json") == 0
     facts = json.loads((tmp_path / "x.json").read_text())
     assert (facts["forced"], facts["why"]) == (None, "verdict promote: every gate passed")
-    assert release("deliver", make_bundle(tmp_path, "old", None), target, "--force", "x") == 1
+    assert release("deliver", make_bundle(tmp_path, "old", None), target, "--force", "x y") == 1
     assert "run snakemake to build it again" in capsys.readouterr().err
 
 
 def test_of_a_sweep_only_the_chosen_run_is_delivered(target, tmp_path):
     bundle = make_bundle(tmp_path, "swept", HOLD | {"chosen": {"run": "other", "metric": "chrf"}})
-    for force in ([], ["--force", "x"]):
+    for force in ([], ["--force", "x y"]):
         assert release("deliver", bundle, target, *force, "--delivered", tmp_path / "delivered.json") == 0
         facts = json.loads((tmp_path / "delivered.json").read_text())
         assert (facts["release"], facts["why"]) == (None, "not delivered: the sweep chose other")
@@ -212,7 +212,7 @@ def test_a_killed_move_counts_if_current_had_moved_and_only_then(target, bundles
     def killed(*_) -> None:
         raise KeyboardInterrupt
 
-    for last, to in (("scripts.deploy.release.sync", names[0]), ("pathlib.Path.symlink_to", names[1])):
+    for last, to in (("scripts.deploy.local_folder.sync", names[0]), ("pathlib.Path.symlink_to", names[1])):
         with monkeypatch.context() as patch, releases.locked():
             patch.setattr(last, killed)
             with pytest.raises(KeyboardInterrupt):

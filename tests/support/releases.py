@@ -10,12 +10,12 @@ PROMOTE = {"verdict": "promote", "reason": "every gate passed", "advice": "Ship 
 HOLD = {"verdict": "hold", "reason": "needs data", "advice": "Don't ship yet: needs data.", "chosen": None}
 
 
-def make_bundle(folder: Path, name: str, verdict: dict | None = PROMOTE, size: int = 1000) -> Path:
-    """Make a folder with the files of a bundle that a delivery reads; its name is its content."""
+def make_bundle(folder: Path, name: str, verdict: dict | None = PROMOTE, size: int = 1000, model: bytes = b"") -> Path:
+    """Make a folder with the files of a bundle that a delivery reads; its name is its content, unless `model` is."""
     bundle = folder / name
     (bundle / "workflow").mkdir(parents=True)
     (bundle / "provenance.json").write_text(json.dumps({"run": name, "verdict": verdict}))
-    (bundle / "model.gguf").write_bytes(name.encode() * size)
+    (bundle / "model.gguf").write_bytes(model or name.encode() * size)
     (bundle / "workflow/Snakefile").write_text("rule all:\n")
     (bundle / "serve.sh").write_text("#!/bin/sh\n")
     (bundle / "serve.sh").chmod(0o755)

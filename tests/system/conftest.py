@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from playwright.sync_api import Browser, sync_playwright
 from docs.picture import BROWSERS
 from scripts.gguf.fetch_converter import ARCHIVE_VARIABLE
 from tests.support.needs import need
+from tests.support.small_disk import SmallDisk
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -32,3 +34,11 @@ def browser() -> Iterator[Browser]:
         found = playwright.chromium.launch(executable_path=program, args=["--no-sandbox", "--disable-gpu"])
         yield found
         found.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A small disk, empty at first."""
+    disk = SmallDisk(tmp_path / "disk")
+    yield disk
+    subprocess.run(["umount", "--lazy", str(disk.folder)], check=True)

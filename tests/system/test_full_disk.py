@@ -1,17 +1,13 @@
 """A disk that fills up in the course of a workflow: one clear line, nothing half done, going on once there is room."""
 
-import os
 import re
 import shutil
 import subprocess
 
-import pytest
-
 from scripts.common.files import sha256_of
-from tests.support.needs import MUST_RUN
 from tests.support.releases import current_run, make_bundle, release
+from tests.support.small_disk import ENOUGH, LITTLE
 
-LITTLE, ENOUGH = 100_000, 60_000_000  # bytes that a try has for what it writes
 # One after another. Where a step is named, it gets little room first and has to fail.
 TARGETS = {
     "results/models/small/manifest.json": "build_embedded_model",
@@ -27,36 +23,6 @@ EXACT = (
     "models/small/model.safetensors", "runs/cards/tokens/train.arrow",
     "runs/cards/adapter/adapter_model.safetensors", "runs/cards/merged/model.safetensors", "runs/cards/gguf/bf16.gguf",
 )  # fmt: skip
-
-
-class SmallDisk:
-    """A tmpfs of a size that can be changed."""
-
-    def __init__(self, folder):
-        self.folder = folder
-        folder.mkdir()
-        self.mount("-t", "tmpfs", "-o", f"size={ENOUGH}", "none", str(folder))
-
-    @staticmethod
-    def mount(*words: str) -> None:
-        """Run mount; without the right to do so the test is skipped, and fails in CI."""
-        done = subprocess.run(["mount", *words], capture_output=True, text=True, check=False)
-        if done.returncode:
-            reason = f"only root can mount a small disk here: {done.stderr.strip()}"
-            (pytest.fail if os.environ.get(MUST_RUN) else pytest.skip)(reason)
-
-    def leave(self, room: int) -> None:
-        """Make the disk so large that so many bytes are free."""
-        size = shutil.disk_usage(self.folder).used + room
-        self.mount("-o", f"remount,size={size}", str(self.folder))
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """A small disk, empty at first."""
-    disk = SmallDisk(tmp_path / "disk")
-    yield disk
-    subprocess.run(["umount", "--lazy", str(disk.folder)], check=True)
 
 
 def test_a_full_disk_is_one_clear_line_and_once_there_is_room_all_goes_on(finished, disk):

@@ -1,5 +1,6 @@
 """The notebooks, executed from top to bottom on the real small base; one loses its machine in mid-training."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -10,10 +11,13 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import yaml
 from nbclient import NotebookClient
 from nbclient.exceptions import DeadKernelError
 
 from scripts.common.files import read_json, sha256_of
+from scripts.config.expand import merged
+from scripts.config.load import load_config
 from tests.support.checkout import copy_of_the_checkout
 from tests.support.process_tree import kill, stop_tree, wait_until_gone
 from tests.support.project import ROOT, run_snakemake
@@ -36,6 +40,33 @@ PATIENCE = 900  # seconds for what takes one or two minutes where nothing else c
 def read(name: str) -> nbformat.NotebookNode:
     """Return a notebook."""
     return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+
+
+def program(path: Path, script: str) -> None:
+    """Write a shell script."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    path.chmod(0o755)
+
+
+def execute_cell(cell: str, work: Path, printed: str = "", **names) -> tuple[dict, list[list[str]]]:
+    """Execute one cell with names of earlier cells; programs are not run, they print `printed`.
+
+    Returns the names that the cell leaves, and the commands that it would run.
+    """
+    [source] = [one.source for one in read("football_colab").cells if one.id == cell]
+    [start] = [one.source for one in read("football_colab").cells if one.id == "start"]
+    imports = start[: start.index("from IPython")]
+    commands = []
+
+    def run(*command, folder=None):
+        commands.append([str(word) for word in command])
+        return printed
+
+    names |= {"WORK": work, "ENVIRONMENT": dict(os.environ), "run": run, "Markdown": str, "display": lambda shown: None}
+    exec(imports, names)
+    exec(source, names)
+    return names, commands
 
 
 class Machine:
@@ -101,9 +132,10 @@ def repository(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def platform(monkeypatch):
-    """Set what platforms set for their own Python, and let nvidia-smi, if there is one, find no GPU."""
-    monkeypatch.setenv("NVIDIA_VISIBLE_DEVICES", "void")
+def platform(monkeypatch, tmp_path):
+    """Set what platforms set for their own Python, and let nvidia-smi find no GPU."""
+    program(tmp_path / "bin/nvidia-smi", "exit 9")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
     monkeypatch.setenv("MPLBACKEND", "module://that_only_the_platform_has")
 
 
@@ -118,6 +150,57 @@ def test_notebooks_are_valid_share_their_cells_and_have_no_outputs():
         assert all(cell.outputs == [] and cell.execution_count is None for cell in code)
         shared.append({cell.id: cell.source for cell in notebook.cells if cell.id not in OWN_CELLS})
     assert shared[0] == shared[1]
+
+
+def test_a_machine_without_python_3_11_gets_one_beside_its_own_packages(tmp_path, monkeypatch):
+    work = tmp_path / "content/snaketune"
+    python = tmp_path / "content/snaketune-pythons/cpython-3.11.18-linux-x86_64-gnu/bin/python3.11"
+    program(python, "")
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    names = {"platform_packages": lambda: ["before"], "PLATFORM_PACKAGES": ["before"]}
+    done, (pip, uv, make) = execute_cell("environment", work, **names)
+    assert pip[1:6] == ["-m", "pip", "install", "--quiet", "--target"]
+    assert pip[6] == str(tmp_path / "content/snaketune-tools")
+    assert uv == [f"{pip[6]}/bin/uv", "python", "install", "--quiet", "--no-bin", "3.11"]
+    assert done["ENVIRONMENT"]["UV_PYTHON_INSTALL_DIR"] == str(tmp_path / "content/snaketune-pythons")
+    assert make == ["make", ".venv/installed", f"PYTHON={python}"]
+    with pytest.raises(RuntimeError, match="packages of the notebook's own Python have changed"):
+        execute_cell("environment", work, **names | {"PLATFORM_PACKAGES": ["others"]})
+
+
+@pytest.mark.parametrize(
+    ("gpu", "torch_sees_it", "training", "fault"),
+    [
+        ("Tesla T4, 15360, 7.5, 590.1", True, "12.1", None),
+        ("Tesla T4, 15360, 7.5, 550.54", False, "12.1", "needs a newer NVIDIA driver than 550.54"),
+        ("Tesla P100, 16384, 6.0, 590.1", True, "12.1", "no kernels for Tesla P100"),
+        ("Tesla T4, 15360, 7.5, 590.1", True, "15.8", "needs 15.8 GiB by the estimate, and this GPU has less"),
+    ],
+)
+def test_a_gpu_is_checked_before_anything_is_downloaded(tmp_path, gpu, torch_sees_it, training, fault):
+    program(tmp_path / "bin/nvidia-smi", f"echo {gpu}")
+    program(tmp_path / ".venv/bin/python", f"exit {int(not torch_sees_it)}")
+    settings = {"RECIPE": "football", "RUN": "football", "GPU": "t4", "CHANGES": {}}
+    plan = f"football   {training}   7.0  16 GB (T4)\n"
+    if fault:
+        with pytest.raises(RuntimeError, match=fault):
+            execute_cell("gpu", tmp_path, plan, **settings)
+    else:
+        names, _ = execute_cell("gpu", tmp_path, plan, **settings)
+        assert names["CONFIG"][1] == "config/gpu/t4/football.yaml"
+
+
+def test_the_settings_of_football_fit_a_t4():
+    names = {}
+    [settings] = [cell.source for cell in read("football_colab").cells if cell.id == "settings"]
+    exec(settings, names)
+    files = [ROOT / f"config/{name}/football.yaml" for name in ("recipes", "gpu/t4")]
+    config: dict = {}
+    for layer in (*(yaml.safe_load(file.read_text(encoding="utf-8")) for file in files), names["CHANGES"]):
+        config = merged(config, layer)
+    run = load_config(config).runs["football"]
+    assert (run.method, run.training.micro_batch, run.training.accumulation) == ("qlora", 1, 16)
+    assert run.training.precision == "auto"  # fp16 on a T4, which has no bf16
 
 
 def test_football_on_a_machine_that_is_lost_in_mid_training_ends_with_the_same_adapter(repository, tmp_path):
@@ -136,6 +219,7 @@ def test_football_on_a_machine_that_is_lost_in_mid_training_ends_with_the_same_a
     for cell in ("gpu", "report", "bundle"):
         assert "not of the recipe's model" in machine.printed(cell)
     assert machine.printed("report").count("<iframe") == 2
+    assert "&lt;b&gt;base&lt;/b&gt; smollm2&lt;" in machine.printed("report")
     assert (tmp_path / "football-football-bundle.zip").stat().st_size > 5e7
     kept = {path.name for path in (machine.storage / run).iterdir()}
     assert {"adapter", "bundle", "report.html"} <= kept

@@ -1,6 +1,7 @@
 """Saved pages of three sites become records that the football recipe reads; what is malformed is named, not lost."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from scripts.collect.matches import by_match, coverage
 from scripts.collect.minutes import minute_of
 from scripts.common.errors import UserError
 from scripts.common.files import read_jsonl, write_jsonl
+from scripts.config.datasets import Check
 from scripts.config.sites import Coverage, Site
 from tests.support.data import load
 from tests.support.dataset_steps import Stage, settings_of
@@ -21,6 +23,9 @@ ROOT = Path(__file__).parents[2]
 PAGES = ROOT / "tests/pages"
 TABLE = load("collect.yaml")
 SECTIONS = yaml.safe_load((PAGES / "sites.yaml").read_text(encoding="utf-8"))["sites"]
+EXAMPLES = re.findall(r"(?ms)^```yaml\n(.*?)^```", (ROOT / "docs/how-to/collect.md").read_text(encoding="utf-8"))
+DESCRIBED, CHECKS, _ = map(yaml.safe_load, EXAMPLES)
+DROP_UNKNOWN = Check.model_validate(CHECKS["checks"][0]).model_dump(mode="json")
 NOW = "2026-11-30T01:00:00Z"
 
 
@@ -61,9 +66,11 @@ def test_a_saved_page_becomes_records_in_order_that_the_football_recipe_reads(na
     assert match | expected["facts"] == match
     recipe = yaml.safe_load((ROOT / "config/recipes/football.yaml").read_text(encoding="utf-8"))
     stage.settings = settings_of(**recipe["datasets"]["football"] | {"files": ["records.json"]})
+    stage.settings["checks"].append(DROP_UNKNOWN)
     assert stage.ingest(stage.folder / "records.json") == 0
     prompts = [json.loads(record["messages"])[1]["content"] for record in stage.ingested()]
-    assert len(prompts) == len(records)
+    assert len(prompts) == sum(record["event_type"] != "unknown" for record in records)
+    assert stage.facts("ingest")["quarantined"] == len(records) - len(prompts)
     assert prompts[0].startswith(f"Minute {expected['records'][0][0]}. Événement : Commentaire.")
 
 
@@ -237,3 +244,30 @@ def test_a_command_that_cannot_be_is_one_line(words, line, tmp_path, monkeypatch
     Path("latin.html").write_bytes("<p>é".encode("latin-1"))
     assert run(tmp_path, *words, name=words[-1] if "--site" in words else "tableau") == 1
     assert f" ERROR {line}" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("permission", "line"),
+    [
+        (
+            {"permission": "TODO"},
+            "3: sites.directfoot.permission: text 'TODO' states no permission, without which nothing",
+        ),
+        (
+            {},
+            "2: sites.directfoot.permission: is missing: write who allowed the collecting, when and for what; without",
+        ),
+    ],
+)
+def test_the_site_of_the_how_to_page_is_valid_and_refused_without_permission(
+    permission, line, tmp_path, monkeypatch, capsys
+):
+    section = dict(DESCRIBED["sites"]["directfoot"])
+    assert Site.model_validate(section).all_hosts() == {"directfoot.example"}
+    del section["permission"]
+    monkeypatch.chdir(tmp_path)
+    text = yaml.safe_dump({"sites": {"directfoot": permission | section}}, sort_keys=False)
+    Path("mine.yaml").write_text(text, encoding="utf-8")
+    files = [str(ROOT / "config/recipes/football.yaml"), "mine.yaml"]
+    assert extract_page.main(["--site", "directfoot", "--configfile", *files]) == 1
+    assert f" ERROR mine.yaml:{line}" in capsys.readouterr().err

@@ -14,7 +14,7 @@ STAGES = ("collect", "dataset", "model", "train", "gguf", "predict", "score", "d
 EXCEPTIONS = {
     # What the configuration checks settings against.
     ("config", "score/metrics"), ("config", "score/columns"), ("config", "model/chat_templates"),
-    ("config", "deploy/modelfile_text"), ("config", "dataset/layouts"),
+    ("config", "deploy/modelfile_text"), ("config", "deploy/target"), ("config", "dataset/layouts"),
     # All that knows of GGUF files is in scripts/gguf: a base model may be one.
     ("model/dequantize_gguf", "gguf"), ("model/fetch_gguf_package", "gguf"),
     # Parity is judged on the prompts that will be asked.

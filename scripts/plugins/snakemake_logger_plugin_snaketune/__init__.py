@@ -39,7 +39,7 @@ CHATTER = re.compile(
     r"Rules with provenance|\d+ jobs have (missing|outdated) provenance|Config file .* is extended|None$"
 )
 HEAD_OF_ERROR = re.compile(r"(InputFunctionException[^\n]*:\nError:\n\s*)?WorkflowError[^\n]*:\n\s*")
-FRAME_OF_ERROR = re.compile(r'(\nWildcards:\s+Traceback:)?\n  File "[^"\n]*", line [^\n]*')
+FRAME_OF_ERROR = re.compile(r'(\nWildcards:\s+(\w+=[^\n]*\s+)*Traceback:)?\n  File "[^"\n]*", line [^\n]*')
 
 
 class Job:
