@@ -33,8 +33,8 @@ from tests.support.vision_run import VisionRun, write_image_records, write_image
 TIERS = ("unit", "integration", "system", "gpu")
 # These files come first, the longest before the others, so that no process is left alone with one of them at the end.
 LONGEST = (
-    "test_slurm.py", "test_recipes.py", "test_demo.py", "test_killed_workflow.py", "test_other_tasks.py",
-    "test_containers.py", "test_distributed.py",
+    "test_containers.py", "test_recipes.py", "test_slurm.py", "test_circle.py", "test_demo.py", "test_distributed.py",
+    "test_other_tasks.py", "test_every_rule_fails.py", "test_killed_workflow.py", "test_killed_training.py",
     "test_reruns.py", "test_exact_resume.py", "test_training.py", "test_head_training.py",
 )  # fmt: skip
 
