@@ -190,6 +190,19 @@ def test_a_folder_or_file_in_the_place_of_the_link_is_left_alone(target, bundles
     assert "is not a link to a release; move it away" in capsys.readouterr().err
 
 
+def test_what_can_not_be_a_target_is_one_line_and_nothing_is_made(target, bundles, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for command, folder, told in (
+        (("list",), target, "has no releases; name the folder that bundles are delivered to"),
+        (("back", "--reason", "worse"), target, "has no releases; name the folder that bundles are delivered to"),
+        (("deliver", bundles["a"]), tmp_path / "file", "File exists; name another folder"),
+        (("deliver", bundles["a"]), bundles["a"] / "releases", "is inside the bundle; name a folder outside it"),
+    ):
+        assert release(*command, folder) == 1
+        assert f"{folder}: {told}" in capsys.readouterr().err
+        assert not folder.is_dir()
+
+
 def started(*words: object) -> subprocess.Popen:
     """Start the program in a process of its own."""
     command = [sys.executable, PROGRAM, *map(str, words)]
