@@ -3,6 +3,7 @@
 import email.utils
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,12 +16,14 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from snakemake.exceptions import WorkflowError
 
 from scripts.collect import collect_pages, extract_page, fetch, find_pages
 from scripts.collect.fetch import FailedError, Fetcher, RefusedError
 from scripts.collect.host_lock import ClosedError, turn_at
 from scripts.common.files import read_json, read_jsonl
 from scripts.config.sites import Site
+from scripts.workflow import input_files
 from tests.support.project import CONFIG
 
 PLAIN = {"Content-Type": "text/html"}
@@ -277,7 +280,7 @@ def test_a_host_that_asks_for_a_long_pause_is_left_alone(site, tmp_path, monkeyp
     Path("found.txt").write_text("".join(f"{site.address}/m/{number}\n" for number in (1, 2, 3)))
     for _ in range(2):
         assert collect(collect_pages, site, "found.txt") == 1
-        assert "3 more pages: not tried: " in capsys.readouterr().err
+        assert re.search(r"3 of 3 pages were not collected.*\n  3 more pages: not tried: ", capsys.readouterr().err)
     assert paths(site) == ["/robots.txt", "/m/1"]
 
 
@@ -288,6 +291,13 @@ def test_entries_that_no_selector_finds_are_found_after_its_correction(site, tmp
     assert rows(site)["/m/1"]["status"] == "failed"
     assert collect(extract_page, site) == 0
     assert len(read_json("collected/direct/records.json")) == 1
+
+
+def test_a_run_in_containers_names_the_packages_that_collecting_lacks(monkeypatch):
+    monkeypatch.setattr(input_files, "find_spec", lambda name: name != "protego")
+    assert input_files.ready_to_read(SimpleNamespace(in_containers=False)) == []
+    with pytest.raises(WorkflowError, match=r"here is no protego: .*pip install -r envs/collect\.lock"):
+        input_files.ready_to_read(SimpleNamespace(in_containers=True))
 
 
 def test_the_programs_make_no_request_with_offline(site, tmp_path, monkeypatch, capsys):
