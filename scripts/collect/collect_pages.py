@@ -73,7 +73,12 @@ def collect_pages(arguments: argparse.Namespace) -> None:
             bar.advance(note=f"{missing} failed" if missing else "")
         log.info("%d of %d pages are saved", sum(opened.folder.row(url) is not None for url in urls), len(urls))
         if any(opened.folder.saved("match")):
-            counts = extract_folder(opened.folder.path, site, arguments.site)
+            try:
+                counts = extract_folder(opened.folder.path, site, arguments.site)
+            except UserError as error:
+                if not failed:
+                    raise
+                failed.append(str(error))
     if failed:
         head = f"{missing} of {len(urls)} pages were not collected; the same command tries them again"
         raise UserError("\n  ".join([head, *failed]))
