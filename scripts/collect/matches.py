@@ -48,22 +48,19 @@ def positions(records: list[dict]) -> list[tuple[int, int]]:
     return found
 
 
-def same_match(page: Page) -> tuple:
-    """Return what first pages of one match have in common: teams and date, or the address where these are not known."""
-    known = [page.facts.get(key) for key in ("home", "away", "date")]
-    return tuple(map(folded, known)) if all(known) else (page.url,)
-
-
 def by_match(pages: list[Page]) -> list[Page]:
     """Return the records of each match in order of time, from all of its pages, each entry once.
 
-    All records of a match have the address of its first page, so that they stay together in one split. An entry that
-    has different event types on two pages is unknown.
+    Pages belong to one match by their address, or if the first pages name the same teams and date. All records of a
+    match have the address of its first page, so that they stay together in one split. An entry that has different event
+    types on two pages is unknown.
     """
     keys: dict[str, tuple] = {}
     together: dict[tuple, list[Page]] = {}
     for page in pages:
-        together.setdefault(keys.setdefault(page.url, same_match(page)), []).append(page)
+        known = [page.facts.get(key) for key in ("home", "away", "date")]
+        key = tuple(map(folded, known)) if all(known) else (page.url,)
+        together.setdefault(keys.setdefault(page.url, key), []).append(page)
     return [merged(group) for group in together.values()]
 
 
