@@ -89,7 +89,7 @@ class Rendering:
         self.first: Answer | None = answer  # for the first request of the page; a reload asks the site
         self.faults: list[Exception] = []
         self.pending: set[Request] = set()  # requests whose answer the page has not received
-        self.settled: set[str] = set()  # texts of the entries when nothing was loading
+        self.settled: set[str] | None = None  # texts of the entries when nothing was loading
         self.consented = self.loads_more = False
 
     def html(self, page: Page, item: str, rounds: float) -> str:
@@ -108,7 +108,7 @@ class Rendering:
             if self.faults:
                 raise self.faults[0]
             texts = page.locator(item).all_text_contents()
-            if 2 * len(self.settled - set(texts)) > len(self.settled):
+            if self.settled and 2 * len(self.settled - set(texts)) > len(self.settled):
                 raise FailedError(f"entries are replaced by others: {PAGES}")
             if not self.pending:
                 self.settled = set(texts)
@@ -129,7 +129,7 @@ class Rendering:
             self.consented = True
             page.wait_for_load_state("domcontentloaded")  # the button may load the page again
             self.wait_for_first(page, item)
-        if loading.load_more and self.settled and not self.pending:
+        if loading.load_more and self.settled is not None and not self.pending:
             self.loads_more = True
             self.clicked(page, loading.load_more)
         if loading.scroll:

@@ -50,7 +50,7 @@ def collect_pages(arguments: argparse.Namespace) -> None:
     A page that is refused, by robots.txt or because the site has removed it, is listed and no failure.
     """
     site, urls = site_of(arguments, fetches=True), addresses(arguments.urls)
-    failed, refused, in_a_row, counts = [], [], 0, {}
+    failed, refused, missing, in_a_row, counts = [], [], 0, 0, {}
     with collector(arguments.site, site) as opened:
         waiting = [url for url in urls if arguments.again or opened.folder.row(url) is None]
         # Those that were never asked for come first, so that the same failures can't stop each run.
@@ -62,18 +62,25 @@ def collect_pages(arguments: argparse.Namespace) -> None:
                     raise UserError(f"{in_a_row} failures in a row")
                 row = opened.collect(url, "match")
             except UserError as error:  # for all pages
+                missing += len(waiting) - position
                 failed.append(f"{len(waiting) - position} more pages: not tried: {error}")
                 break
-            in_a_row = in_a_row + 1 if row["status"] == "failed" else 0
+            has_failed = row["status"] == "failed"
+            missing, in_a_row = missing + has_failed, in_a_row + 1 if has_failed else 0
             if row["status"] != "ok":
-                (refused if row["status"] == "refused" else failed).append(f"{url}: {row['status']}: {row['why']}")
+                (failed if has_failed else refused).append(f"{url}: {row['status']}: {row['why']}")
                 warn(f"{url}: {row['status']}: {row['why']}")
-            bar.advance(note=f"{len(failed)} failed" if failed else "")
+            bar.advance(note=f"{missing} failed" if missing else "")
         log.info("%d of %d pages are saved", sum(opened.folder.row(url) is not None for url in urls), len(urls))
         if any(opened.folder.saved("match")):
-            counts = extract_folder(opened.folder.path, site, arguments.site)
+            try:
+                counts = extract_folder(opened.folder.path, site, arguments.site)
+            except UserError as error:
+                if not failed:
+                    raise
+                failed.append(str(error))
     if failed:
-        head = f"{len(failed)} of {len(urls)} pages were not collected; the same command tries them again"
+        head = f"{missing} of {len(urls)} pages were not collected; the same command tries them again"
         raise UserError("\n  ".join([head, *failed]))
     if arguments.output:
         write_json(arguments.output, {"pages": len(urls), "fetched": len(waiting), "refused": refused, **counts})

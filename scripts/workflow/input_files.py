@@ -56,7 +56,7 @@ def ready_to_read(prepared: Prepared) -> list:
     missing = [name for name in COLLECTING if prepared.in_containers and not find_spec(name)]
     if missing:
         remedy = f"`{sys.executable} -m pip install -r envs/collect.lock`, or run it without containers"
-        raise WorkflowError(f"collecting runs in no container, and here {', '.join(missing)} are missing: {remedy}")
+        raise WorkflowError(f"collecting runs in no container, and here is no {', '.join(missing)}: {remedy}")
     return []
 
 

@@ -1,7 +1,7 @@
 """A site of live commentary on loopback: lazy loading, consent, faults, robots.txt, and a log of all requests.
 
-/results lists matches on two pages. Of the finished ones, 1 and 2 are plain, 3 answers 429 first, 4 is missing and 5 is
-in the disallowed /members/ until the site is `mended`. Part 2 of match 1 is slow, and part 1 of match 2 fails once.
+/results lists matches on two pages. Of the finished ones, 1 and 2 are plain, 3 answers 429 first, 4 answers 403 and 5
+is in the disallowed /members/ until the site is `mended`. Part 2 of match 1 is slow, and part 1 of match 2 fails once.
 Each page below /odd/ has another way to show its entries.
 """
 
@@ -93,7 +93,7 @@ class CommentarySite:
             if number == 3 and not again:
                 return 429, {"Retry-After": "1"}, ""
             if number == 4 and not self.mended:
-                return 404, {}, ""
+                return 403, {}, ""
             if found[0] == "/match/5":
                 return 302, {"Location": "/members/5"}, ""
             page = (FOLDER / "match.html").read_text(encoding="utf-8")

@@ -78,6 +78,9 @@ def test_a_plain_run_says_that_nothing_is_collected_and_asks_nothing(project, si
     assert done.returncode == 1
     line = "datasets.direct: collected/direct/records.json is not collected yet: run `snakemake collect` first"
     assert done.stdout.splitlines()[1:] == [line]
+    done = project.snakemake("results/collect/direct/collected.json", "--config", "offline=True")
+    assert done.returncode == 1
+    assert "nothing is collected with 'offline: true'" in done.stdout
     assert not site.log
 
 
@@ -88,12 +91,12 @@ def test_after_a_kill_the_same_command_fetches_only_what_is_missing(project, sit
         assert running.alive(), running.said()
     assert ("collect", "collect_pages") in running.kill_tree()
     site.waits_at = None
-    assert statuses(project) == {"1": "ok"}
+    assert statuses(project) == {"1": "ok"} | dict.fromkeys("2345", "found")
 
     done = project.snakemake("collect")
     assert done.returncode == 1
-    assert "2 of 5 pages were not collected" in done.stdout
-    assert "/match/4: failed: answered 404" in done.stdout
+    assert "1 of 5 pages were not collected" in done.stdout
+    assert "/match/4: failed: answered 403" in done.stdout
     assert "/match/5: refused: robots.txt disallows" in done.stdout
     assert statuses(project) == {"1": "ok", "2": "ok", "3": "ok", "4": "failed", "5": "refused"}
     assert len(read_json(collected(project, "records.json"))) == 3 * RECORDS
@@ -107,8 +110,8 @@ def test_after_a_kill_the_same_command_fetches_only_what_is_missing(project, sit
 def test_requests_are_those_of_a_polite_visitor(site):
     agents = {agent for _, _, agent in site.log}
     assert agents == {AGENT}
-    pages = site.times("/match/")
-    assert min(two - one for one, two in pairwise(pages)) >= 0.19  # crawl-delay
+    asked = sorted(site.times("/match/") + site.times("/api/"))
+    assert min(two - one for one, two in pairwise(asked)) >= 0.19  # crawl-delay
     first, second = site.times("/match/3")
     assert second - first >= 1  # Retry-After
     assert not set(site.asked()) & {"/photo.jpg", "/font.woff2", "/logo.png", "/match/8", "/match/9"}
@@ -166,7 +169,7 @@ def test_a_redesign_is_an_error_and_never_an_empty_file(project, site, monkeypat
     assert collect_pages.main(["again.txt", *options]) == 1
     assert texts(project) == before
     listing = section.replace("li.match", "li.game").replace('"browser": true', '"browser": false')
-    assert find_pages.main(["--site", "direct", "--settings", listing, "--again", "--output", "found.txt"]) == 1
+    assert find_pages.main(["--site", "direct", "--settings", listing, "--output", "found.txt"]) == 1
     assert "sites.direct.listing.item: 'li.game' finds nothing" in capsys.readouterr().err
     assert not Path("found.txt").exists()
 
