@@ -45,7 +45,7 @@ USERS_ARGUMENTS = "SNAKETUNE_APPTAINER_ARGS"
 
 @dataclass(frozen=True)
 class OwnPath:
-    """A file in the workflow's folder, or another word of a command, for parameters of rules.
+    """A file in the workflow's folder, for parameters of rules.
 
     Its `repr`, which Snakemake records, is a digest, so that steps do not run again if the workflow is in another
     folder. Use it in a list: Snakemake records lists by their `repr`, and ignores types that it does not know.
@@ -59,6 +59,18 @@ class OwnPath:
 
     def __repr__(self) -> str:
         return self.digest
+
+
+class Recorded(str):
+    """A text for a parameter of a rule, of which Snakemake records another text: it records the `repr`."""
+
+    def __new__(cls, text: str, recorded: str):
+        made = super().__new__(cls, text)
+        made.recorded = recorded
+        return made
+
+    def __repr__(self) -> str:
+        return repr(self.recorded)
 
 
 @dataclass(eq=False)
