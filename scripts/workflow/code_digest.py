@@ -23,7 +23,8 @@ VERSIONS = Path(__file__).with_name("result_versions.json")
 VERSION = "RESULT_VERSION"
 # Modules that report, lock or stop. They do not affect results, and import no module that computes them.
 WITHOUT_RESULT = (
-    "common/errors.py", "common/gpu_locks.py", "common/parent_watchdog.py", "common/terminal.py", "train/stop.py",
+    "common/errors.py", "common/gpu_locks.py", "common/parent_watchdog.py", "common/terminal.py", "common/tracking.py",
+    "train/stop.py",
 )  # fmt: skip
 REPORTS = {"log", "logger", "logging", "terminal"}  # their methods only produce output for people
 PROGRESS = {"Progress", "progress", "advance"}
