@@ -9,16 +9,17 @@ import os
 import unicodedata
 import urllib.error
 import urllib.request
-from functools import lru_cache
 from pathlib import Path
 
 SERVER = os.environ.get("SERVER", "http://127.0.0.1:8080")
 KEY = os.environ.get("LLAMA_API_KEY", "none")
 
 
-@lru_cache
 def recorded(bundle):
-    """Return the sections of the configuration, such as `run`, with which a bundle was made."""
+    """Return the sections of the configuration, such as `run`, with which a bundle was made.
+
+    It is read each time, because a delivery moves `current` to another bundle while the application runs.
+    """
     return json.loads(Path(bundle, "provenance.json").read_text(encoding="utf-8"))["config"]["sections"]
 
 

@@ -10,7 +10,7 @@ BUNDLE = os.environ.get("BUNDLE", "results/pii/runs/pii/bundle")
 
 @lru_cache
 def loaded(bundle):
-    """Return the classifier of a bundle, and the function that puts labels into a text."""
+    """Return the classifier of a bundle, and the function that puts labels into a text. A new one needs a restart."""
     program = runpy.run_path(f"{bundle}/example_classify.py")
     return program["Classifier"](Path(bundle, "model")), program["redacted"]
 

@@ -25,23 +25,28 @@ log = logging.getLogger(__name__)
 
 
 def load_merged(manifest: Path, vision: bool = False):
-    """Load the merged (vision) model for the reference logits: on the GPU if it fits, in float32 unless it is large."""
+    """Load the merged (vision) model for the reference logits: on the GPU if it fits, in float32 unless it is large.
+
+    Layers that do not fit stay in main memory, and those that do not fit there either in the folder's files: slower,
+    with the same logits. accelerate then copies each layer when it is needed.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
     kind = AutoModelForImageTextToText if vision else AutoModelForCausalLM
     size = sum(path.stat().st_size for path in manifest.parent.glob("*.safetensors"))
     small = size <= LARGEST_IN_FULL_PRECISION or not is_native("bf16")
+    # In float32 a model needs twice the size of its files.
+    needed = size * (2 if small else 1)
+    roomy = torch.cuda.is_available() and has_room(needed, torch.cuda.mem_get_info()[0])
     model = kind.from_pretrained(
         manifest.parent,
         dtype=torch.float32 if small else torch.bfloat16,
         use_safetensors=True,
         trust_remote_code=check_manifest(manifest).get("trust_remote_code", False),
+        device_map=torch.device("cuda") if roomy else "auto",
     )
-    # In float32 a model needs twice the size of its files.
-    needed = size * (2 if small else 1)
-    roomy = torch.cuda.is_available() and has_room(needed, torch.cuda.mem_get_info()[0])
-    return model.to("cuda" if roomy else "cpu").eval()
+    return model.eval()
 
 
 @dataclass(frozen=True)

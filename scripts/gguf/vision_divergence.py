@@ -78,7 +78,8 @@ def embedding_errors(row: ImageRow, found: list[numpy.ndarray], reference) -> li
     grids = [row.parity.tokenizer.grid(name) for name in images_of(row.messages)]
     with torch.inference_mode():
         features = reference.get_image_features(**on_device(row.inputs(), reference)).pooler_output
-    line = reference.get_input_embeddings().weight.detach()[processor.image_break_token_id]
+        ids = torch.tensor([processor.image_break_token_id], device=reference.device)
+        [line] = reference.get_input_embeddings()(ids)
     trained = []
     for cells, (rows, columns) in zip(features, grids, strict=True):  # a break between the rows of an image
         breaks = line.expand(rows, 1, -1).to(cells.device)

@@ -1,8 +1,10 @@
 """Parity of serving and training: a sound GGUF passes, and each usual fault, planted into a real file, is caught."""
 
 import json
+from types import SimpleNamespace
 
 import numpy
+import psutil
 import pytest
 
 from scripts.common.chat_shape import ChatShape
@@ -61,6 +63,19 @@ def test_a_sound_file_passes_and_the_report_says_what_was_compared_the_same_each
     assert report["divergence"]["top_token_agreement"] == 1
     assert ChatShape.from_json(report["shape"]).user_prefix == "[INST] "
     assert check(tiny_gguf)[3] == report
+
+
+def test_layers_that_main_memory_is_too_small_for_are_read_from_the_files(
+    tiny_gguf, tiny_base, tiny_vision, check, check_images, monkeypatch
+):
+    for run, folder in ((lambda: check(tiny_gguf), tiny_base.parent), (check_images, tiny_vision.merged)):
+        report = run()[3]
+        size = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+        with monkeypatch.context() as small:
+            small.setattr(psutil, "virtual_memory", lambda size=size: SimpleNamespace(available=1.9 * size))
+            status, line, log, found = run()
+        assert (status, line, found) == (0, "", report), log
+        assert "offloaded to the" in log
 
 
 def test_a_sound_pair_for_images_passes_and_the_report_says_what_was_compared(check_images):
