@@ -14,7 +14,6 @@ import sys
 import threading
 import time
 import uuid
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -215,10 +214,10 @@ class TrackedRun:
         self.record |= {"training": training, "answers": answers or self.record.get("answers")}
         for name in request["trackers"]:
             self.record.setdefault(name, {"id": None, "last": [-1, 0], "result": None})["error"] = UNENDED
-        self.update(self.write)
+        self.update()
 
-    def update(self, action: Callable) -> None:
-        """Run an action on each tracker; one that fails is a warning, and pauses."""
+    def update(self, last: bool = False) -> None:
+        """Write what each tracker lacks; `last` closes it. One that fails is a warning, and pauses."""
         for name in self.request["trackers"]:
             if name in self.failed and time.monotonic() < self.failed[name] + PAUSE:
                 continue
@@ -226,7 +225,7 @@ class TrackedRun:
             try:
                 if name not in self.open:
                     self.open[name] = TRACKERS[name](self.request["run"], entry, flat(self.request["settings"]))
-                action(self.open[name], entry)
+                self.write(self.open[name], entry, last)
             except BaseException as error:  # some libraries raise SystemExit when they give up
                 log.exception("tracker %s", name)
                 entry["error"] = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
@@ -235,29 +234,21 @@ class TrackedRun:
                 self.failed[name] = time.monotonic()
             write_json(self.path, self.record, part=True)
 
-    def add(self, tracker: Any, entry: dict) -> None:
-        """Give a tracker the points and the result that it lacks."""
+    def write(self, tracker: Any, entry: dict, last: bool) -> None:
+        """Write the points and the result that a tracker lacks, so that a kill of this process loses none."""
         new = [row for row in self.points if position(row) > entry["last"]]
-        result = self.result and canonical_sha256(self.result)
         for rows in (new[start : start + BATCH] for start in range(0, len(new), BATCH)):
             tracker.points([named(row) for row in rows])
             entry["last"] = position(rows[-1])
+        result = self.result and canonical_sha256(self.result)
         if result and entry["result"] != result:
             tracker.result(max(entry["last"][0], 0), **self.result)
             entry["result"] = result
-        entry["error"] = UNENDED
-
-    def write(self, tracker: Any, entry: dict) -> None:
-        """Give a tracker what it lacks, and wait until a kill of this process can't take it away."""
-        self.add(tracker, entry)
-        if isinstance(tracker, (Wandb, Trackio)):
+        if last:
+            tracker.close()
+        elif isinstance(tracker, (Wandb, Trackio)):
             time.sleep(FLUSH)
-
-    def finish(self, tracker: Any, entry: dict) -> None:
-        """Give a tracker what it lacks, and close it."""
-        self.add(tracker, entry)
-        tracker.close()
-        entry["error"] = None
+        entry["error"] = None if last else UNENDED
 
 
 def read_messages(messages: queue.SimpleQueue) -> None:
@@ -309,8 +300,8 @@ def main() -> None:
             run.points += message.get("points", ())
             run.result = message.get("result", run.result)
             if messages.empty():
-                run.update(run.write)
-        run.update(run.finish)
+                run.update()
+        run.update(last=True)
 
 
 if __name__ == "__main__":

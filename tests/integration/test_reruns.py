@@ -1,5 +1,6 @@
 """What runs again after an edit: exactly the rules that depend on what was edited, and nothing else."""
 
+import json
 from collections import Counter
 from contextlib import ExitStack
 
@@ -36,6 +37,13 @@ def test_an_edit_runs_exactly_what_depends_on_it(finished, what):
     with edited(finished, *edit):
         planned = finished.planned()
     assert planned == counted(rules)
+
+
+def test_a_training_without_trackers_is_recorded_by_its_plain_settings(finished):
+    files = [path for path in finished.folder.glob(".snakemake/metadata/**/*") if path.is_file()]
+    records = [json.loads(path.read_text()) for path in files]
+    (params,) = {tuple(record["params"]) for record in records if record["rule"] == "train_adapter"}
+    assert any(text.startswith("'{") and '"report_to": []' in text for text in params)
 
 
 @pytest.fixture

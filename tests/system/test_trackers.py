@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import unquote
 
+import psutil
 import pytest
 
 from scripts.common.files import read_json, read_jsonl, sha256_of, write_json
+from scripts.common.tracking import Tracking
 from scripts.train.tokenize_conversations import tokenize_dataset
 from tests.support.gpu import program
 from tests.support.needs import MUST_RUN
@@ -71,7 +74,7 @@ class Run:
         return self.end(
             self.start(
                 "score/report_to_trackers.py", "--scores", *sorted(folder.glob("scores/*.json")),
-                "--verdict", folder / "verdict.json", "--page", folder / "report.html", "--base", self.base,
+                "--verdict", folder / "verdict.json", "--base", self.base,
                 "--curve", folder / "curve.jsonl", "--training", folder / "training.json",
                 "--splits", folder / "verdict.json", "--tracked", folder / "tracked.json", "--log", folder / "log",
                 "--settings", json.dumps(sections), **variables,
@@ -136,7 +139,7 @@ def test_a_tracker_has_name_settings_whole_curve_scores_and_verdict_in_one_run(t
         for key, suffix in (("value", ""), ("low", "_low"), ("high", "_high")):
             assert found["scores"][f"scores/{variant}/chrf{suffix}"] == pytest.approx(SCORES[key])
     assert found["verdict"] == "promote"
-    for text in (*VERDICT.values(), GATE["reason"], str(tracked.folder / "report.html")):
+    for text in (*VERDICT.values(), GATE["reason"], "runs/cards/report.html"):
         assert text in found["text"]
 
 
@@ -158,16 +161,44 @@ def test_a_head_is_tracked_too_and_a_tracker_that_fails_is_one_warning(tiny_base
     settings = head_settings(training={"report_to": ["tensorboard", "mlflow"]})
     data = make_data(tmp_path, tiny_base, settings)
     run = Run(tmp_path / "results/runs/pii", tiny_base, data / "tokens", settings, "train/train_head.py")
-    closed = {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9"}
+    password = "planted%2FinTheAddress14"
+    closed = {"MLFLOW_TRACKING_URI": f"http://planted:{password}@127.0.0.1:9"}
     said = run.end(run.start(*run.words, **closed))
-    assert [line for line in said.splitlines() if line.startswith("tracker")] == [
-        line for line in said.splitlines() if line.startswith("tracker mlflow: ") and "continues without it" in line
-    ]
-    assert "tracker mlflow: " in said
-    assert f"the run pii is not complete in mlflow: to try again, delete {run.folder}" in run.report(**closed)
+    (warning,) = (line for line in said.splitlines() if line.startswith("tracker"))
+    assert warning.startswith("tracker mlflow: ")
+    assert "the run continues" in warning
+    reported = run.report(**closed)
+    assert f"the run pii is not complete in mlflow: to try again, delete {run.folder}" in reported
+    assert f"delete {run.trackers / 'pii.json'} too" in reported
+    assert traces(tmp_path, secrets={"in the address": password, "unquoted": unquote(password)}) == []
+    assert password not in said + reported
     found = READERS["tensorboard"](run.trackers)
     curve = [row["step"] for row in read_jsonl(run.folder / "curve.jsonl") if "loss" in row]
     assert (found["name"], [step for step, _ in found["loss"]]) == ("pii", curve)
     run.report()
     assert READERS["mlflow"](run.trackers)["verdict"] == "promote"
     assert [step for step, _ in READERS["mlflow"](run.trackers)["loss"]] == curve
+
+
+def test_a_child_that_is_killed_loses_no_point_and_a_result_is_written_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    points = [{"step": step, "loss": 1.0} for step in range(1, 6)]
+
+    def child(count: int, trackers: list[str], **message) -> Tracking:
+        tracking = Tracking(tmp_path, "cards", trackers, {}, training="fingerprint")
+        tracking.send(points=points[:count], **message)
+        return tracking
+
+    killed, record = child(3, [*READERS]).child, tmp_path / "trackers/cards.json"
+    wait_for(lambda: record.is_file() and all(read_json(record)[name]["last"] == [3, 0] for name in READERS))
+    for process in (*psutil.Process(killed.pid).children(recursive=True), killed):
+        process.kill()
+    result = {"scores": {}, "facts": {"verdict": "promote"}, "text": "promoted"}
+    tracked = child(5, [*READERS], result=result).finish()
+    assert [tracked[name]["error"] for name in READERS] == [None] * 4
+    assert child(5, ["trackio"], result=result).finish() == {"trackio": tracked["trackio"]}
+    for read in READERS.values():
+        assert [step for step, _ in read(tmp_path / "trackers")["loss"]] == [1, 2, 3, 4, 5]
+    from trackio.sqlite_storage import SQLiteStorage
+
+    assert ["verdict" in row for row in SQLiteStorage.get_logs("snaketune", "cards")] == [False] * 5 + [True]
