@@ -236,7 +236,7 @@ def kept(tmp_path):
 
         names = {"WORK": work, "RESULTS": work / "results" / recipe, "STORAGE": tmp_path / f"storage-{recipe}"}
         names |= {"EARLIER": earlier, "KEEP_EVERY": 30, "TARGETS": [], "CONFIG": [], "run": run}
-        names |= {"subprocess": subprocess, "threading": threading, "Path": Path}
+        names |= {"shutil": shutil, "subprocess": subprocess, "threading": threading, "Path": Path}
         [source] = [cell.source for cell in read("football_colab").cells if cell.id == "run"]
         exec(source, names)
         return {str(path.relative_to(work / "results")) for path in (work / "results").rglob("*") if path.is_file()}
@@ -247,17 +247,20 @@ def kept(tmp_path):
 def test_a_new_machine_gets_what_was_kept_and_no_machine_deletes_what_it_has_not_restored(kept, tmp_path):
     with pytest.raises(RuntimeError, match="status 1"):
         kept("lost", status=1, adapter="a", models__m="large", curve="c", **{"x.partial": "half"})
+    for left in ("storage-football/.incoming/x", "storage-football/results/football/old/.~tmp~/x"):
+        (tmp_path / left).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / left).write_text("half", encoding="utf-8")
     kept("new", "stories", story="s")
     os.utime(tmp_path / "storage-football/results/football/adapter", ns=(10**18, 10**18))
     assert kept("new") == {"stories/story", "football/adapter", "football/curve"}
     assert (tmp_path / "new/results/football/adapter").stat().st_mtime_ns == 10**18
     kept("new", curve=None, verdict="v")
-    storage = tmp_path / "storage-football/results"
+    storage = tmp_path / "storage-football"
     assert sorted(str(path.relative_to(storage)) for path in storage.rglob("*") if path.is_file()) == [
-        "football/adapter",
-        "football/verdict",
+        "results/football/adapter",
+        "results/football/verdict",
     ]
-    storage.parent.rename(tmp_path / "input")
+    storage.rename(tmp_path / "input")
     assert kept("version", earlier=str(tmp_path / "input")) == {"football/adapter", "football/verdict"}
 
 
