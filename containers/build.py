@@ -22,7 +22,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from envs.lock import NOT_RUN_BY_RULES, environments
+from envs.lock import environments
 from scripts.common.errors import UserError
 from scripts.workflow.container_images import COMPILED, content_digest, image_file, lock_name, shared_image, variant
 
@@ -194,7 +194,7 @@ def build_environment(environment: str, torch: str, native: bool) -> Path:
 
 def main(argv=None) -> int:
     """Build the images; return the exit status."""
-    known = [name for name in environments() if name not in NOT_RUN_BY_RULES]
+    known = [name for name in environments() if (ROOT / f"containers/{name}.def").is_file()]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("environments", nargs="*", metavar="env", help=f"all, or some of {', '.join(known)}")
     parser.add_argument("--torch", choices=("cpu", "cuda"), default="cuda", help="which build of torch; cuda")

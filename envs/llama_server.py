@@ -1,7 +1,7 @@
 """Build llama-server, llama.cpp's HTTP server, into this environment: `make llama-server`.
 
 Its sources are in the archive that the converter comes from; SNAKETUNE_LLAMA_CPP_ARCHIVE names it where there is no
-network. Only the server is compiled (about two minutes on two cores). It is linked to the libraries of the installed
+network. Only the server is compiled (about a minute on two cores). It is linked to the libraries of the installed
 llama-cpp-python: if they were built for CUDA, the server uses CUDA. CMAKE_ARGS reaches its build as well. The program
 says of which archive and build file it was made, so a second call does nothing.
 """
@@ -96,7 +96,7 @@ def main() -> int:
         with PROGRAM.with_name(f".{PROGRAM.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not is_current():
-                print("llama-server is built from source, which takes about two minutes", flush=True)
+                print("llama-server is built from source, which takes about a minute", flush=True)
                 build()
     except UserError as error:
         print(error, file=sys.stderr)

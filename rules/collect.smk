@@ -12,19 +12,12 @@ Makes: the site's folder (collected/<site>/): pages/, pages.jsonl, records.json,
 from datetime import UTC, datetime
 
 NO_SITE = "no site to collect from: describe one under 'sites' in the configuration (docs/how-to/collect.md)"
-# With `offline: true` only saved pages are read.
-ONLINE = [] if CONFIG.offline else CONFIG.sites
 
 
 rule collect:
     """Fetch new pages of each site, and extract the records of all pages."""
     input:
-        result_of_each(
-            "<results>/collect/{site}/collected.json",
-            "site",
-            ONLINE,
-            "nothing is collected with 'offline: true'" if CONFIG.offline else NO_SITE,
-        ),
+        result_of_each("<results>/collect/{site}/collected.json", "site", CONFIG.sites, NO_SITE),
 
 
 rule extract:
@@ -35,6 +28,8 @@ rule extract:
 
 rule find_pages:
     """Find pages worth collecting on the listing pages of a site; a run on another day looks again."""
+    input:
+        of("site", input_files.ready_to_fetch),
     output:
         found="<results>/collect/{site}/found.txt",
     log:
@@ -62,6 +57,7 @@ rule find_pages:
 rule collect_pages:
     """Fetch the pages of a site that are not saved yet, and extract the records of all pages."""
     input:
+        of("site", input_files.ready_to_fetch),
         found="<results>/collect/{site}/found.txt",
     output:
         done="<results>/collect/{site}/collected.json",
@@ -105,10 +101,9 @@ rule extract_records:
     params:
         python=PREPARED.python,
         code=code("collect/extract_page.py"),
-        folder=subpath(input.pages, parent=True),
         settings=of("site", settings.site),
     shell:
         r"""
-        {params.python:q} {params.code:q} --folder {params.folder:q} --site {wildcards.site:q} --done {output.done:q} \
+        {params.python:q} {params.code:q} --site {wildcards.site:q} --done {output.done:q} \
             --settings {params.settings:q} --log {log:q}
         """

@@ -13,7 +13,7 @@ from scripts.config.runs import QUANTS, VARIANTS
 from scripts.config.variants import answer_variants, gguf_quants, trained_by
 from scripts.tasks import TASKS
 from scripts.workflow import input_files, settings
-from scripts.workflow.prepare import OwnPath, prepare, show_summary
+from scripts.workflow.prepare import Recorded, prepare, show_summary
 from scripts.workflow.stop_jobs import stop_jobs_on_signals
 
 PREPARED = prepare(workflow, FOLDER)
@@ -107,16 +107,16 @@ def settings_of(*functions, **sections):
     return text
 
 
-def whoever_watches(function):
-    """Return a function for `params` as `settings_of`, whose change of `training.report_to` runs no step again."""
+def without_trackers(function):
+    """Return a function for `params` as `settings_of`, of which Snakemake records the settings without trackers."""
 
-    def words(wildcards):
-        text = function(wildcards)
-        values = json.loads(text)
-        del values["training"]["report_to"]
-        return [OwnPath(text, settings.as_json(values))]
+    def text(wildcards):
+        words = function(wildcards)
+        values = json.loads(words)
+        values["training"]["report_to"] = []
+        return Recorded(words, settings.as_json(values))
 
-    return words
+    return text
 
 
 def reported(path, caption, category, **labels):

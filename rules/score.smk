@@ -201,7 +201,6 @@ rule report_to_trackers:
     input:
         scores=scored_files("<results>/runs/{run}/scores/{variant}.json"),
         verdict="<results>/runs/{run}/verdict.json",
-        page="<results>/runs/{run}/report.html",
         curve=branch(is_trained, then=path_of("<results>/runs/{trained_by}/curve.jsonl")),
         training=branch(is_trained, then=path_of("<results>/runs/{trained_by}/training.json")),
         train=path_of("<results>/datasets/{dataset}/train.jsonl"),
@@ -225,13 +224,12 @@ rule report_to_trackers:
     params:
         code=code("score/report_to_trackers.py"),
         options=options("curve", "training"),
-        settings=settings_of(of("run", settings.bundle)),
+        settings=settings_of(of("run", settings.tracked)),
     shell:
         r"""
-        python {params.code:q} --scores {input.scores:q} --verdict {input.verdict:q} --page {input.page:q} \
-            {params.options:q} --splits {input.train:q} {input.validation:q} {input.test:q} --base {input.base:q} \
-            --tracked {output.tracked:q} \
-            --settings {params.settings:q} --log {log:q}
+        python {params.code:q} --scores {input.scores:q} --verdict {input.verdict:q} {params.options:q} \
+            --splits {input.train:q} {input.validation:q} {input.test:q} --base {input.base:q} \
+            --tracked {output.tracked:q} --settings {params.settings:q} --log {log:q}
         """
 
 

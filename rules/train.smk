@@ -108,7 +108,7 @@ rule train_adapter:
         output=subpath(output.trained, parent=True),
         folder=subpath(output.curve, parent=True),
         images=images_option,
-        settings=whoever_watches(
+        settings=without_trackers(
             settings_of(run="task method seed vision lora qlora training tokens.packing tokens.max_length")
         ),
     shell:
@@ -151,7 +151,7 @@ use rule train_adapter as train_head with:
     threads: branch(gpus_of_run, then=2, otherwise=1)
     params:
         code=code("train/train_head.py"),
-        settings=whoever_watches(settings_of(run="method seed head lora qlora training")),
+        settings=without_trackers(settings_of(run="method seed head lora qlora training")),
 
 
 rule merge_adapter:

@@ -1,6 +1,7 @@
 """Fixtures that several tests share."""
 
 import os
+import shutil
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,7 +22,7 @@ from tests.support.crates import CrateValidator
 from tests.support.gguf_files import CONVERTER, convert
 from tests.support.images import build_images, image_files
 from tests.support.one_worker import made_once, one_worker_at_a_time
-from tests.support.project import Project
+from tests.support.project import Project, what_decides_results
 from tests.support.secrets import PLANTED
 from tests.support.slurm import Slurm
 from tests.support.smollm2 import fetch_smollm2
@@ -32,8 +33,8 @@ from tests.support.vision_run import VisionRun, write_image_records, write_image
 TIERS = ("unit", "integration", "system", "gpu")
 # These files come first, the longest before the others, so that no process is left alone with one of them at the end.
 LONGEST = (
-    "test_slurm.py", "test_recipes.py", "test_demo.py", "test_killed_workflow.py", "test_other_tasks.py",
-    "test_containers.py", "test_distributed.py",
+    "test_containers.py", "test_recipes.py", "test_slurm.py", "test_circle.py", "test_demo.py", "test_distributed.py",
+    "test_other_tasks.py", "test_every_rule_fails.py", "test_killed_workflow.py", "test_killed_training.py",
     "test_reruns.py", "test_exact_resume.py", "test_training.py", "test_head_training.py",
 )  # fmt: skip
 
@@ -143,16 +144,26 @@ def crate_validator(request) -> CrateValidator:
 
 
 @pytest.fixture(scope="session")
-def finished(converter_archive, tmp_path_factory) -> Project:
+def finished(request, converter_archive, tmp_path_factory) -> Project:
     """A small project whose every result is made, with tokens in the environment that may be in none of its files.
 
-    It is run once and copied for each process of pytest, as tests edit it and put it back.
+    It is run once and copied for each process of pytest, as tests edit it and put it back. A copy is kept in pytest's
+    cache: `make system` after `make test` runs it no second time.
     """
 
     def make(folder: Path) -> None:
-        env_vars = {**PLANTED, "PYTHONDONTWRITEBYTECODE": "1", ARCHIVE_VARIABLE: str(converter_archive)}
-        done = Project.made_in(folder).snakemake("--quiet", "host", "reason", "rules", environment=env_vars)
+        project, env_vars = Project.made_in(folder), {**PLANTED, "PYTHONDONTWRITEBYTECODE": "1"}
+        kept = request.config.cache.mkdir("finished") / what_decides_results(project, str(env_vars))
+        if kept.exists():
+            shutil.copytree(kept, folder, symlinks=True, dirs_exist_ok=True)
+            return
+        env_vars[ARCHIVE_VARIABLE] = str(converter_archive)
+        done = project.snakemake("--quiet", "host", "reason", "rules", environment=env_vars)
         assert done.returncode == 0, done.stdout
+        for old in kept.parent.iterdir():
+            shutil.rmtree(old, ignore_errors=True)
+        with atomic_folder(kept) as beside:
+            shutil.copytree(folder, beside, symlinks=True, dirs_exist_ok=True)
 
     made = made_once(tmp_path_factory, "finished-once", make)
     return Project(made).copy(tmp_path_factory.mktemp("finished") / "project")

@@ -2,42 +2,32 @@
 
 import re
 from collections.abc import Collection
+from pathlib import PurePosixPath
 
 from selectolax.lexbor import LexborNode
 
-from scripts.collect.page_values import folded, selected
-from scripts.config.sites import UNKNOWN, Entry, selector_parts
+from scripts.collect.page_values import selected
+from scripts.config.sites import UNKNOWN, Entry, label, selector_parts
 
-# Attributes that hold names rather than words for readers: a class, or the address of an icon.
-NAMES = {"class": r"\s+", "src": r"[^\w-]+", "href": r"[^\w-]+", "xlink:href": r"[^\w-]+"}
 ICONS = ("img", "svg", "use")
-LONGEST = 200  # characters of a label
-EDGES = re.compile(r"^[^\w*]+|[^\w*]+$")
 
 
-def label(text: str) -> str:
-    """Return a label for comparison: without case and accents, and without signs around it."""
-    plain = folded(text[:LONGEST])
-    return EDGES.sub("", plain) or plain
+def icon_name(address: str) -> str:
+    """Return the name of an icon: the fragment of its address, else its file's name without extension."""
+    path, _, fragment = address.partition("#")
+    return fragment or PurePosixPath(path.partition("?")[0]).stem
 
 
 def labels_of(item: LexborNode, entry: Entry) -> set[str]:
-    """Return the labels that the selector `type` finds in an entry; a class has several names.
+    """Return the labels that the selector `type` finds in an entry; a list of classes is one label.
 
     An icon without the attribute that is read counts as a label, so that its entry is not taken for one without icon.
     """
     if entry.type is None:
         return set()
-    pattern = NAMES.get(selector_parts(entry.type)[1])
     found = [text or (node.tag if node.tag in ICONS else "") for node, text in selected(item, entry.type)]
-    return {label(part) for text in found for part in (re.split(pattern, text) if pattern else [text])} - {""}
-
-
-def common_names(labels: list[set[str]], entry: Entry) -> set[str]:
-    """Return the unlisted names that every entry of a page has, such as the class `icon`: they tell nothing."""
-    if entry.type is None or selector_parts(entry.type)[1] not in NAMES:
-        return set()
-    return {name for name in set.intersection(*labels) if not types_of(name, entry)}
+    is_address = (selector_parts(entry.type)[1] or "").endswith(("src", "href"))
+    return {label(icon_name(text) if is_address else text) for text in found} - {""}
 
 
 def types_of(name: str, entry: Entry) -> set[str]:
@@ -48,11 +38,11 @@ def types_of(name: str, entry: Entry) -> set[str]:
 
 
 def event_type(labels: Collection[str], entry: Entry, is_labelled_page: bool) -> str:
-    """Return the event type of an entry with these labels: `unknown` unless exactly one type lists them.
+    """Return the event type of an entry with these labels: `unknown` unless each is listed by the same single type.
 
     On a page without any label, which a redesign may cause, an entry without labels is unknown as well.
     """
     if not labels:
         return entry.unlabelled if is_labelled_page else UNKNOWN
-    found = set().union(*(types_of(name, entry) for name in labels))
+    found = {kind for name in labels for kind in types_of(name, entry) or {UNKNOWN}}
     return found.pop() if len(found) == 1 else UNKNOWN

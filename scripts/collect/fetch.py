@@ -5,8 +5,6 @@ import ipaddress
 import re
 import socket
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
 from functools import cache
 from typing import NamedTuple
 
@@ -19,16 +17,17 @@ from scripts.config.sites import Site
 
 ATTEMPTS = 4
 FIRST_WAIT = 1  # seconds before the second attempt; each further wait is twice as long
-LONGEST_WAIT = 600  # seconds that a site may ask to wait with Retry-After
+GONE = (404, 410)
 RETRIED = (429, 500, 502, 503, 504)
 TIMEOUT, WHOLE_TIMEOUT = 30, 120  # seconds without a byte, and for a whole answer
 MOST_BYTES = 20 * 2**20  # of an answer, decompressed
 MOST_REDIRECTS = 5
+IPV4_WITHIN = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: its last 32 bits are an IPv4 address
 META_CHARSET = re.compile(rb"""charset\s*=\s*["']?([A-Za-z0-9_-]+)""", re.IGNORECASE)
 
 
 class RefusedError(Exception):
-    """A request that is not made: robots.txt disallows it, or its address is not one of the public web."""
+    """A page that is not there for us: robots.txt or these checks disallow its address, or the site has removed it."""
 
 
 class FailedError(Exception):
@@ -57,12 +56,18 @@ class Answer(NamedTuple):
 
 @cache
 def is_public(host: str) -> bool:
-    """Return whether all addresses of a host are public; a name that is unknown here may be known to a proxy."""
+    """Return whether all addresses of a host are public; a name that is unknown here may be known to a proxy.
+
+    This keeps the scripts of a page from addresses that they name in this network. It does not stop a host that the
+    configuration names, or one whose name server gives another address for the request itself.
+    """
     try:
         found = {info[4][0] for info in socket.getaddrinfo(host, None)}
     except OSError:
         return True
-    return all(ipaddress.ip_address(address.partition("%")[0]).is_global for address in found)
+    addresses = [ipaddress.ip_address(address.partition("%")[0]) for address in found]
+    addresses += [ipaddress.IPv4Address(int(each) & 0xFFFFFFFF) for each in addresses if each in IPV4_WITHIN]
+    return all(each.is_global and not each.is_multicast for each in addresses)
 
 
 class Fetcher:
@@ -71,14 +76,14 @@ class Fetcher:
     def __init__(self, site: Site):
         headers = {"User-Agent": site.user_agent} | ({"Accept-Language": site.language} if site.language else {})
         self.client = httpx2.Client(headers=headers, timeout=TIMEOUT)
-        self.delay, self.name, self.hosts = site.delay, site.user_agent.split()[0], site.all_hosts()
+        self.delay, self.agent, self.hosts = site.delay, site.user_agent, site.all_hosts()
         self.robots: dict[str, Protego | RefusedError] = {}
-        self.page_is_open = False  # the browser's page has its host's lock
+        self.unnamed: set[str] = set()  # hosts from which pages wanted data
 
     def page(self, url: str) -> Answer:
         """Return a page after redirects.
 
-        Raises RefusedError, and FailedError if the last status is not 200 or not all attempts were answered.
+        Raises RefusedError, FailedError if the last status is not 200 or no attempt was answered, and ClosedError.
         """
         try:
             request = self.client.build_request("GET", url)
@@ -86,18 +91,8 @@ class Fetcher:
             raise RefusedError(f"is not an address: {error}") from None
         answer = self.answer(request, is_page=True)
         if answer.status != 200:
-            raise FailedError(f"answered {answer.status}")
+            raise (RefusedError if answer.status in GONE else FailedError)(f"answered {answer.status}")
         return answer
-
-    @contextmanager
-    def open_page(self, url: httpx2.URL) -> Iterator[None]:
-        """Hold the lock of a page's host during the block; the requests of the page itself then need none."""
-        with turn_at(url.netloc.decode(), 0):
-            self.page_is_open = True
-            try:
-                yield
-            finally:
-                self.page_is_open = False
 
     def answer(
         self,
@@ -105,12 +100,16 @@ class Fetcher:
         is_page: bool = False,
         obeys_robots: bool = True,
         attempts: int = ATTEMPTS,
+        waits: bool = True,
     ) -> Answer:
-        """Return the answer to a request after redirects; each of them is checked like the first URL."""
+        """Return the answer to a request after redirects; each of them is checked like the first URL.
+
+        With `waits` it is made when the delay since the last request to the host is over.
+        """
         for _ in range(MOST_REDIRECTS + 1):
             self.check_address(request.url, is_page)
             delay = self.delay if not obeys_robots else self.checked_delay(request.url)
-            answer, following = self.attempted(request, delay, attempts)
+            answer, following = self.attempted(request, delay if waits else 0, attempts)
             if following is None:
                 return answer
             request = following
@@ -128,12 +127,18 @@ class Fetcher:
         if url.host not in self.hosts and not is_public(url.host):
             raise RefusedError(f"{url} is on a private network")
 
+    def warn_of_host(self, url: httpx2.URL) -> None:
+        """Say once that data of a host is not loaded because the site's section does not name it."""
+        if url.host not in self.unnamed:
+            self.unnamed.add(url.host)
+            log.warning("not loaded: %s; if it has entries, add %s to the site's 'hosts'", url, url.host)
+
     def checked_delay(self, url: httpx2.URL) -> float:
         """Return the seconds between two requests to a URL's host. Raises RefusedError if robots.txt disallows it."""
         rules = self.rules(f"{url.scheme}://{url.netloc.decode()}")
-        if not rules.can_fetch(str(url), self.name):
-            raise RefusedError(f"robots.txt disallows {url} for {self.name}")
-        return max(self.delay, rules.crawl_delay(self.name) or 0)
+        if not rules.can_fetch(str(url), self.agent):
+            raise RefusedError(f"robots.txt disallows {url}")
+        return max(self.delay, rules.crawl_delay(self.agent) or 0)
 
     def rules(self, origin: str) -> Protego:
         """Return the robots.txt of an origin, as RFC 9309 has it: 4xx allows all, 5xx and no answer nothing."""
@@ -154,11 +159,11 @@ class Fetcher:
     def attempted(self, request: httpx2.Request, delay: float, attempts: int) -> tuple[Answer, httpx2.Request | None]:
         """Return an answer and the request of its redirect; retry after a timeout and the statuses of RETRIED.
 
-        The host's lock is held during the waits. Sub-requests of an open page need no lock, and no delay.
+        The host's lock is held during the waits. Raises FailedError, and ClosedError.
         """
-        host = request.url.netloc.decode()
-        with nullcontext() if self.page_is_open else turn_at(host, delay):
+        with turn_at(request.url.netloc.decode()) as turn:
             for attempt in range(attempts):
+                turn.wait(max(delay, FIRST_WAIT * 2 ** (attempt - 1)) if attempt else delay)
                 asked = 0.0
                 try:
                     answer, following = self.read(request)
@@ -167,12 +172,9 @@ class Fetcher:
                     fault, asked = f"answered {answer.status}", retry_after(answer.headers)
                 except httpx2.RequestError as error:
                     fault = f"gave no answer: {error or type(error).__name__}"
-                if asked > LONGEST_WAIT:
-                    raise FailedError(f"{fault} and asks for {asked:.0f} s without requests: try again later")
-                if attempt + 1 < attempts:
-                    wait = max(asked, delay, FIRST_WAIT * 2**attempt)
-                    log.info("%s %s; again in %.0f s", request.url, fault, wait)
-                    time.sleep(wait)
+                finally:
+                    turn.note(asked)
+                log.info("%s %s", request.url, fault)
         raise FailedError(f"{fault} ({attempts} attempts)" if attempts > 1 else fault)
 
     def read(self, request: httpx2.Request) -> tuple[Answer, httpx2.Request | None]:

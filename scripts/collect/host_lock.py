@@ -6,38 +6,53 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
+
+from scripts.common.errors import UserError
+
+LONGEST_PAUSE = 600  # seconds that a host may ask to wait; with more, nothing more is collected now
 
 
-def lock_folder() -> Path:
-    """Return the folder of the lock files, the same for all checkouts of this user."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snaketune" / "hosts"
+class ClosedError(UserError):
+    """A host that asks for no requests for longer than LONGEST_PAUSE."""
+
+
+class Turn:
+    """The lock of a host, held: its file has the time of the last request, and the time before which it wants none."""
+
+    def __init__(self, file: TextIO):
+        self.file = file
+        file.seek(0)
+        found = re.fullmatch(r"(\d+\.\d+) (\d+\.\d+)", file.read())
+        self.last, self.opens = (float(found[1]), float(found[2])) if found else (0.0, 0.0)
+
+    def wait(self, delay: float) -> None:
+        """Sleep until `delay` seconds after the last request, or until the host opens, and note the next request."""
+        closed = self.opens - time.time()
+        if closed > LONGEST_PAUSE:
+            when = datetime.fromtimestamp(self.opens, UTC)
+            what = f"the host asks for no requests until {when:%Y-%m-%d %H:%M} UTC"
+            raise ClosedError(what, self.file.name, remedy="run the same command again then")
+        # The clock may have been set back.
+        time.sleep(max(closed, min(self.last + delay - time.time(), delay), 0))
+        self.note()
+
+    def note(self, pause: float = 0) -> None:
+        """Write the present time as that of the last request, after which the host wants none for `pause` seconds."""
+        self.last = time.time()
+        self.opens = max(self.opens, self.last + pause)
+        self.file.truncate(0)
+        self.file.write(f"{self.last:.3f} {self.opens:.3f}")
+        self.file.flush()
 
 
 @contextmanager
-def turn_at(host: str, delay: float) -> Iterator[None]:
-    """Hold a host's lock during the block, which begins `delay` seconds after the end of the last one.
-
-    The lock file has the time of the last request, so the delay also holds after an interruption. The kernel releases
-    the lock when the process ends.
-    """
-    path = lock_folder() / f"{re.sub('[^A-Za-z0-9.-]', '_', host)}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+", encoding="ascii") as file:
+def turn_at(host: str) -> Iterator[Turn]:
+    """Hold a host's lock during the block. The kernel releases it when the process ends."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "snaketune" / "hosts"
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / f"{re.sub('[^A-Za-z0-9.-]', '_', host)}.lock", "a+", encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        file.seek(0)
-        last = file.read()
-        if re.fullmatch(r"\d+\.\d+", last):
-            time.sleep(min(max(float(last) + delay - time.time(), 0), delay))  # the clock may have been set back
-        note_time(file)
-        try:
-            yield
-        finally:
-            note_time(file)
-
-
-def note_time(file) -> None:
-    """Replace the content of a lock file by the present time."""
-    file.truncate(0)
-    file.write(f"{time.time():.3f}")
-    file.flush()
+        yield Turn(file)

@@ -6,9 +6,9 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 
 from selectolax.lexbor import LexborNode
 
-from scripts.collect.page_values import folded, nodes, parse, selected, value
+from scripts.collect.page_values import nodes, parse, selected, value
 from scripts.common.errors import UserError
-from scripts.config.sites import Site
+from scripts.config.sites import Site, folded
 
 
 @dataclass
@@ -60,7 +60,10 @@ def read_listing(html: str, url: str, site: Site, name: str) -> ListingPage:
     ]
     if None in links:
         faults.append(f"{links.count(None)} of {len(items)} matches have no address on the site's hosts")
-    following = address(base, value(tree, listing.next), site)
+    link = value(tree, listing.next)
+    following = address(base, link, site)
+    if link and following is None:
+        faults.append(f"the listing ends here: listing.next finds '{link}', no address on the site's hosts")
     return ListingPage(list(dict.fromkeys(wanted)), len(items) - len(wanted), following, faults)
 
 

@@ -1,11 +1,10 @@
 """The records of matches: in order of time, without repetitions, and how much of a match they cover."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from scripts.collect.page_values import folded
-from scripts.config.sites import UNKNOWN, Coverage
+from scripts.config.sites import UNKNOWN, Coverage, folded
 
 # The last entry of a full commentary is at most so many minutes before the end: a final whistle may have no minute.
 BEFORE_END = 5
@@ -13,7 +12,10 @@ BEFORE_END = 5
 
 @dataclass
 class Page:
-    """What a match's page holds: its records in order of time, facts of the match, and a line for each bad entry."""
+    """What a page of a match holds, or all of them: records in order of time, facts, and a line for each bad entry.
+
+    `url` is the address of the match's first page.
+    """
 
     url: str
     records: list[dict]
@@ -21,14 +23,6 @@ class Page:
     faults: list[str] = field(default_factory=list)
     # Labels that no event type lists, or several, with their number.
     unknown_labels: Counter = field(default_factory=Counter)
-
-
-@dataclass
-class MatchRecords(Page):
-    """The pages of one match together, each entry once."""
-
-    pages: list[str] = field(default_factory=list)
-    repeated: int = 0
 
 
 def time_of(record: dict) -> tuple[int, int] | None:
@@ -54,43 +48,41 @@ def positions(records: list[dict]) -> list[tuple[int, int]]:
     return found
 
 
-def same_match(page: Page) -> tuple:
-    """Return what pages of one match have in common: teams and date, or the address where these are not known."""
-    known = [page.facts.get(key) for key in ("home", "away", "date")]
-    return tuple(map(folded, known)) if all(known) else (page.url,)
-
-
-def by_match(pages: list[Page]) -> list[MatchRecords]:
+def by_match(pages: list[Page]) -> list[Page]:
     """Return the records of each match in order of time, from all of its pages, each entry once.
 
-    All records of a match have the address of its first page, so that they stay together in one split. An entry that
-    has different event types on two pages is unknown.
+    Pages belong to one match by their address, or if the first pages name the same teams and date. All records of a
+    match have the address of its first page, so that they stay together in one split. An entry that has different event
+    types on two pages is unknown.
     """
+    keys: dict[str, tuple] = {}
     together: dict[tuple, list[Page]] = {}
     for page in pages:
-        together.setdefault(same_match(page), []).append(page)
+        known = [page.facts.get(key) for key in ("home", "away", "date")]
+        key = tuple(map(folded, known)) if all(known) else (page.url,)
+        together.setdefault(keys.setdefault(page.url, key), []).append(page)
     return [merged(group) for group in together.values()]
 
 
-def merged(pages: list[Page]) -> MatchRecords:
+def merged(pages: list[Page]) -> Page:
     """Return the pages of one match as one."""
     first = pages[0]
     facts = {key: next((page.facts[key] for page in pages if page.facts[key]), None) for key in first.facts}
     placed = [pair for page in pages for pair in zip(positions(page.records), page.records, strict=True)]
     kept: dict[tuple, dict] = {}
+    types = defaultdict(set)
     for _, record in sorted(placed, key=lambda pair: pair[0]):
         key = (time_of(record) or folded(record["time"]), " ".join(record["text"].split()))
-        earlier = kept.setdefault(key, record | {"url": first.url})
-        types = {earlier["event_type"], record["event_type"]} - {UNKNOWN}
-        earlier["event_type"] = types.pop() if len(types) == 1 else UNKNOWN
-    return MatchRecords(
+        kept.setdefault(key, record | {"url": first.url})
+        types[key] |= {record["event_type"]} - {UNKNOWN}
+    for key, record in kept.items():
+        record["event_type"] = types[key].pop() if len(types[key]) == 1 else UNKNOWN
+    return Page(
         url=first.url,
         records=list(kept.values()),
-        facts=facts,
+        facts=facts | {"pages": len(pages)},
         faults=[fault for page in pages for fault in page.faults],
         unknown_labels=sum((page.unknown_labels for page in pages), Counter()),
-        pages=[page.url for page in pages],
-        repeated=len(placed) - len(kept),
     )
 
 

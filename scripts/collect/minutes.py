@@ -2,14 +2,15 @@
 
 import re
 
-from scripts.collect.page_values import folded
+from scripts.config.sites import folded
 
 LONGEST = 150  # minutes, with extra time and a penalty shoot-out
-# A clock time (19:45), a score (1-0) and a half ("2. Halbzeit") are not minutes.
+SIGNS = r"\s*(?:[.'’‘′`´]*|e|er|eme|o|th)\s*"
+# A clock time (19:45), a score (1-0), a half ("2. Halbzeit") and a minute within a half (2T 12') are not minutes.
 MINUTE = re.compile(
     r"[(\[]?(?:(?:phut|min\w*)\.?\s*)?"
-    r"(\d{1,3})\s*(?:[.'’‘′`´]*|e|eme|th)\s*(?:\+\s*(\d{1,2})?\s*(?:[.'’‘′`´]*|e|eme|th))?"
-    r"\s*(?:phut|min\w*\.?|m)?[)\]]?"
+    rf"(\d{{1,3}}){SIGNS}(?:\(?\+\s*(\d{{1,2}})?{SIGNS}\)?\s*)?"
+    r"(?:phut|min\w*\.?|m)?[)\]]?"
 )
 
 

@@ -2,7 +2,7 @@
 
 import fcntl
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +16,10 @@ INDEX = "pages.jsonl"
 class SiteFolder:
     """The saved pages of a site, by URL.
 
-    A row of the index has `url`, `kind` (listing or match), `status` (ok, failed or refused), `why`, `scraped_at`, and
-    for a saved page `file` and `address`, the URL after redirects. The page is written before its row, and the index
-    atomically, so a kill loses one page at most.
+    A row of the index has `url`, `kind` (listing or match), `status` (ok, failed, refused, or found: not asked for
+    yet), `why`, `scraped_at`, and for a saved page `file`, `address`, the URL after redirects, and `match`, the address
+    of the first page of its match. Pages are written before their rows, and the index atomically, so a kill loses one
+    match.
     """
 
     def __init__(self, path: Path):
@@ -27,7 +28,7 @@ class SiteFolder:
         self.rows = {row["url"]: row for row in read_jsonl(index)} if index.exists() else {}
 
     def row(self, url: str) -> dict | None:
-        """Return the row of a page that was saved; None if it was not, or if its file is gone."""
+        """Return the row of a page that was saved as it should be; None if it was not, or if its file is gone."""
         row = self.rows.get(url)
         return row if row and row["status"] == "ok" and (self.path / row["file"]).is_file() else None
 
@@ -36,23 +37,46 @@ class SiteFolder:
         return (self.path / row["file"]).read_text(encoding="utf-8")
 
     def saved(self, kind: str) -> Iterator[dict]:
-        """Yield the rows of the saved pages of a kind, in the order in which they were first asked for."""
-        yield from filter(None, (self.row(url) for url, row in self.rows.items() if row["kind"] == kind))
+        """Yield the rows of the saved pages of a kind, also of those without entries, in the order of the index."""
+        for row in self.rows.values():
+            if row["kind"] == kind and "file" in row and (self.path / row["file"]).is_file():
+                yield row
 
-    def save(self, url: str, kind: str, html: str, address: str) -> dict:
-        """Save a page and return its row."""
-        file = f"pages/{hashlib.sha256(url.encode()).hexdigest()[:16]}.html"
-        write_text(self.path / file, html, part=True)
-        return self.note(url, kind, "ok", None, file=file, address=address)
+    def save(self, kind: str, pages: dict[str, tuple[str, str]], why: str | None = None) -> dict:
+        """Save the pages of a match, or a listing page, and return the row of the first; with `why` it failed.
 
-    def note(self, url: str, kind: str, status: str, why: str | None, **more: str) -> dict:
-        """Return the row of a page, and write it to the index; a page that was saved before stays there if it fails."""
-        now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
-        row = {"url": url, "kind": kind, "status": status, "why": why, "scraped_at": now, **more}
-        if status == "ok" or self.row(url) is None:
-            self.rows[url] = row
-            write_jsonl(self.path / INDEX, list(self.rows.values()), part=True)
+        `pages` has HTML and address of each URL.
+        """
+        first, match = next((url, address) for url, (_, address) in pages.items())
+        status = "failed" if why else "ok"
+        if why and kind == "match" and self.row(first):
+            return self.note([first], kind, status, why)
+        for url, (html, address) in pages.items():
+            file = f"pages/{hashlib.sha256(url.encode()).hexdigest()[:16]}.html"
+            write_text(self.path / file, html, part=True)
+            self.rows[url] = row_of(url, kind, status, why) | {"file": file, "address": address, "match": match}
+        self.write_index()
+        return self.rows[first]
+
+    def note(self, urls: Iterable[str], kind: str, status: str, why: str | None = None) -> dict | None:
+        """Note pages without a file, and return the row of the last; a page that was saved before keeps its own."""
+        row = None
+        for url in urls:
+            row = row_of(url, kind, status, why)
+            if self.row(url) is None and not (status == "found" and url in self.rows):
+                self.rows[url] = row
+        self.write_index()
         return row
+
+    def write_index(self) -> None:
+        """Write the index."""
+        write_jsonl(self.path / INDEX, list(self.rows.values()), part=True)
+
+
+def row_of(url: str, kind: str, status: str, why: str | None) -> dict:
+    """Return a row of the index without a file."""
+    now = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return {"url": url, "kind": kind, "status": status, "why": why, "scraped_at": now}
 
 
 @contextmanager

@@ -16,10 +16,11 @@ def add_site_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--configfile", type=Path, nargs="+", default=[], help="configuration files, as of Snakemake")
 
 
-def site_of(arguments: argparse.Namespace) -> Site:
+def site_of(arguments: argparse.Namespace, fetches: bool = False) -> Site:
     """Return the section of the site: from the configuration files, or from `--settings`, as rules give it.
 
-    Raises UserError for an undefined site, and for a configuration with faults: one line for each, with file and line.
+    Raises UserError for an undefined site, for a configuration with faults (one line for each, with file and line),
+    and if the program `fetches` although the configuration has `offline: true`.
     """
     if not arguments.configfile:
         try:
@@ -40,7 +41,10 @@ def site_of(arguments: argparse.Namespace) -> Site:
     raw: dict = {}
     for path in arguments.configfile:
         raw = merged(raw, yaml.safe_load(path.read_text(encoding="utf-8")))
-    sites = load_config(raw, arguments.configfile).sites
-    if arguments.site not in sites:
-        raise UserError(f"--site: '{arguments.site}' is not defined under 'sites'{closest(arguments.site, sites)}")
-    return sites[arguments.site]
+    config = load_config(raw, arguments.configfile)
+    if arguments.site not in config.sites:
+        near = closest(arguments.site, config.sites)
+        raise UserError(f"--site: '{arguments.site}' is not defined under 'sites'{near}")
+    if fetches and config.offline:
+        raise UserError("nothing is collected with 'offline: true'")
+    return config.sites[arguments.site]

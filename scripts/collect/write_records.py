@@ -1,26 +1,23 @@
 """Write the records of a site's pages, merged by match, and a line of facts for each match."""
 
-from collections import Counter
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from scripts.collect.matches import MatchRecords, Page, by_match, coverage
+from scripts.collect.matches import Page, by_match, coverage
 from scripts.common.errors import UserError
-from scripts.common.files import write_json, write_jsonl
+from scripts.common.files import write_text
 from scripts.config.sites import Coverage
 
 
-def facts_of(match: MatchRecords, wanted: Coverage) -> dict:
+def facts_of(match: Page, wanted: Coverage) -> dict:
     """Return a match's line of matches.jsonl."""
     return {
         "url": match.url,
         **match.facts,
         "records": len(match.records),
         **coverage(match.records, wanted),
-        "event_types": dict(Counter(record["event_type"] for record in match.records)),
         "unknown_labels": dict(match.unknown_labels),
-        "repeated": match.repeated,
-        "pages": match.pages,
         "faults": match.faults,
     }
 
@@ -39,6 +36,13 @@ def write_records(
     rows += [{"url": url, "records": 0, "coverage": "none", "faults": [why]} for url, why in failed.items()]
     if not any(match.records for match in found):
         raise UserError("there are no records to write", records, remedy="collect or name at least one page of a match")
-    write_json(records, [record for match in found for record in match.records], part=True)
-    write_jsonl(matches, rows, part=True)
+    array = [record for match in found for record in match.records]
+    write_if_changed(records, json.dumps(array, ensure_ascii=False, indent=2) + "\n")
+    write_if_changed(matches, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     return rows
+
+
+def write_if_changed(path: Path, text: str) -> None:
+    """Write a text file, unless it has that text: with its time of change, all that is made from it would run again."""
+    if not path.is_file() or path.read_bytes() != text.encode("utf-8"):
+        write_text(path, text, part=True)

@@ -1,8 +1,8 @@
 """Write a run to wandb, mlflow, tensorboard and trackio: the child process that scripts/common/tracking.py starts.
 
 It reads JSON lines from stdin: the run's name, settings and trackers, then points of the curve, at the end scores and
-verdict. `<results>/trackers/<run>.json` says which tracked run this is in each tracker, and how far its curve is
-written there: so a training that resumes continues in the same tracked run, and no point is missing or there twice.
+verdict. `<results>/trackers/<run>.json` says which tracked run this is in each tracker, and what of it is written
+there: so a training that resumes continues in the same tracked run, and no point is missing or there twice.
 """
 
 import json
@@ -15,16 +15,20 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
-from scripts.common.files import read_json, take_lock, write_json
+from scripts.common.files import canonical_sha256, read_json, take_lock, write_json
 from scripts.common.terminal import log, terminal, warn
 from scripts.common.tracking import LONGEST
 
 PROJECT = "snaketune"
 HTTP_SECONDS = 30
+PAUSE = 60  # seconds from a failure of a tracker to the next attempt
+FLUSH = 1  # seconds in which wandb and trackio write what they were given to their files
+BATCH = 100  # points that are sent at once
+UNENDED = "did not end in time"
 
 
 def defaults(folder: Path) -> dict[str, str]:
@@ -54,8 +58,8 @@ class Wandb:
         import wandb
 
         entry["id"] = entry["id"] or uuid.uuid4().hex[:8]
-        options = wandb.Settings(console="off", silent=True, init_timeout=HTTP_SECONDS)
-        self.run = wandb.init(name=name, id=entry["id"], resume="allow", settings=options)
+        options = {"console": "off", "init_timeout": HTTP_SECONDS, "x_transaction_log_flush_interval": FLUSH / 10}
+        self.run = wandb.init(name=name, id=entry["id"], resume="allow", settings={**options, "silent": True})
         self.run.define_metric("*", step_metric="step")
         self.run.config.update(settings, allow_val_change=True)
 
@@ -198,10 +202,11 @@ def named(row: dict) -> tuple[int, dict]:
 
 
 class TrackedRun:
-    """A run in its trackers, and the file that says how far it is written there."""
+    """A run in its trackers, and the file that says what of it is written there."""
 
     def __init__(self, request: dict, path: Path):
-        self.path, self.request, self.open = path, request, {}
+        self.path, self.request, self.open, self.failed = path, request, {}, {}
+        self.points, self.result = [], None
         self.record = read_json(path) if path.is_file() else {}
         training, answers = request["training"], request["answers"]
         # Another training, or other settings of the answers, which a training does not know, make another tracked run.
@@ -209,49 +214,50 @@ class TrackedRun:
             self.record = {}
         self.record |= {"training": training, "answers": answers or self.record.get("answers")}
         for name in request["trackers"]:
-            self.record.setdefault(name, {"id": None, "last": [-1, 0]})["error"] = "did not end in time"
-            self.attempt(name, self.start, name)
-        self.save()
+            self.record.setdefault(name, {"id": None, "last": [-1, 0], "result": None})["error"] = UNENDED
+        self.update(self.write)
 
-    def start(self, name: str) -> None:
-        self.open[name] = TRACKERS[name](self.request["run"], self.record[name], flat(self.request["settings"]))
+    def update(self, action: Callable) -> None:
+        """Run an action on each tracker; one that fails is a warning, and pauses."""
+        for name in self.request["trackers"]:
+            if name in self.failed and time.monotonic() < self.failed[name] + PAUSE:
+                continue
+            entry = self.record[name]
+            try:
+                if name not in self.open:
+                    self.open[name] = TRACKERS[name](self.request["run"], entry, flat(self.request["settings"]))
+                action(self.open[name], entry)
+            except BaseException as error:  # some libraries raise SystemExit when they give up
+                log.exception("tracker %s", name)
+                entry["error"] = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
+                if name not in self.failed:
+                    warn(f"tracker {name}: {entry['error']}; the run continues, and tries again later")
+                self.failed[name] = time.monotonic()
+            write_json(self.path, self.record, part=True)
 
-    def save(self) -> None:
-        write_json(self.path, self.record, part=True)
+    def add(self, tracker: Any, entry: dict) -> None:
+        """Give a tracker the points and the result that it lacks."""
+        new = [row for row in self.points if position(row) > entry["last"]]
+        result = self.result and canonical_sha256(self.result)
+        for rows in (new[start : start + BATCH] for start in range(0, len(new), BATCH)):
+            tracker.points([named(row) for row in rows])
+            entry["last"] = position(rows[-1])
+        if result and entry["result"] != result:
+            tracker.result(max(entry["last"][0], 0), **self.result)
+            entry["result"] = result
+        entry["error"] = UNENDED
 
-    def attempt(self, name: str, action: Callable, *arguments) -> None:
-        """Run an action on a tracker; a tracker that fails is left out, with a warning."""
-        try:
-            action(*arguments)
-        except BaseException as error:  # some libraries raise SystemExit when they give up
-            log.exception("tracker %s", name)
-            why = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-            self.record[name]["error"] = why
-            self.open.pop(name, None)
-            warn(f"tracker {name}: {why}; the run continues without it")
+    def write(self, tracker: Any, entry: dict) -> None:
+        """Give a tracker what it lacks, and wait until a kill of this process can't take it away."""
+        self.add(tracker, entry)
+        if isinstance(tracker, (Wandb, Trackio)):
+            time.sleep(FLUSH)
 
-    def handle(self, message: dict) -> None:
-        """Write the points or the result in a message to all trackers."""
-        for name, tracker in list(self.open.items()):
-            self.attempt(name, self.write, tracker, self.record[name], message)
-        self.save()
-
-    def write(self, tracker: Any, entry: dict, message: dict) -> None:
-        """Write the points that the tracker lacks, and the result."""
-        new = [row for row in message.get("points", ()) if position(row) > entry["last"]]
-        if new:
-            tracker.points([named(row) for row in new])
-            entry["last"] = position(new[-1])
-        if "result" in message:
-            tracker.result(max(entry["last"][0], 0), **message["result"])
-
-    def close(self) -> None:
-        """Close all trackers; those that did not fail have no error."""
-        for name, tracker in list(self.open.items()):
-            self.attempt(name, tracker.close)
-        for name in self.open:
-            self.record[name]["error"] = None
-        self.save()
+    def finish(self, tracker: Any, entry: dict) -> None:
+        """Give a tracker what it lacks, and close it."""
+        self.add(tracker, entry)
+        tracker.close()
+        entry["error"] = None
 
 
 def read_messages(messages: queue.SimpleQueue) -> None:
@@ -262,6 +268,17 @@ def read_messages(messages: queue.SimpleQueue) -> None:
     time.sleep(LONGEST)
     log.warning("the trackers took more than %d s", LONGEST)
     os._exit(1)
+
+
+def keep_password_apart() -> None:
+    """Move user and password from MLflow's address, which its messages show, to the variables for them."""
+    uri = urlsplit(os.environ["MLFLOW_TRACKING_URI"])
+    if uri.scheme in ("http", "https") and uri.password:
+        os.environ |= {
+            "MLFLOW_TRACKING_URI": uri._replace(netloc=uri.netloc.rpartition("@")[2]).geturl(),
+            "MLFLOW_TRACKING_USERNAME": unquote(uri.username),
+            "MLFLOW_TRACKING_PASSWORD": unquote(uri.password),
+        }
 
 
 def main() -> None:
@@ -278,13 +295,22 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for variable, value in defaults(folder).items():
         os.environ.setdefault(variable, value)
+    keep_password_apart()
     with open(folder / f".{request['run']}.lock", "w", encoding="utf-8") as lock:
-        with suppress(OSError):  # the file system has no locks
+        try:
             take_lock(lock, LONGEST)  # the child of a training that was killed may still write
+        except BlockingIOError:
+            warn(f"another process still writes the run {request['run']} to its trackers: this one does not")
+            sys.exit(1)
+        except OSError as error:
+            log.info("the results folder has no locks: %s", error)
         run = TrackedRun(request, folder / f"{request['run']}.json")
         while message := messages.get():
-            run.handle(message)
-        run.close()
+            run.points += message.get("points", ())
+            run.result = message.get("result", run.result)
+            if messages.empty():
+                run.update(run.write)
+        run.update(run.finish)
 
 
 if __name__ == "__main__":

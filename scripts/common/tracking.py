@@ -8,7 +8,6 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
-from scripts.common.files import read_json
 from scripts.common.terminal import terminal
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -70,11 +69,13 @@ class Tracking:
             self.child.stdin.close()
         with suppress(subprocess.TimeoutExpired):
             self.child.wait(wait)
+        if wait:
+            atexit.unregister(self.end)
 
     def finish(self) -> dict[str, dict]:
         """Wait for the end; return each tracker's `id` of the run, and the `error` if the run is not complete there."""
         self.end(wait=LONGEST + 10)
         path = self.folder / f"{self.run}.json"
-        record = read_json(path) if path.is_file() else {}
+        record = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         unknown = {"id": None, "error": "the process that writes to the trackers failed: see the log"}
         return {name: {key: record.get(name, unknown)[key] for key in unknown} for name in self.trackers}

@@ -201,13 +201,17 @@ def target_conflicts(config: Any) -> Iterator[Conflict]:
 
 
 def site_conflicts(config: Any) -> Iterator[Conflict]:
-    """Yield sites whose pages and records would be in the folder of another site."""
-    first: dict[str, str] = {}
+    """Yield sites whose folder has or is in the results or another site's, or has the working directory."""
+    owners = {os.path.abspath(config.pathvars.get("results", "results")): "the results"}
     for name, site in config.sites.items():
-        folder = os.path.normpath(site.folder_of(name))
-        if (owner := first.setdefault(folder, name)) != name:
-            message = f"'{folder}' is the folder of '{owner}' already: give each site its own"
+        folder = os.path.abspath(site.folder_of(name))
+        clashes = [owner for path, owner in owners.items() if os.path.commonpath([path, folder]) in (path, folder)]
+        if os.path.commonpath([os.getcwd(), folder]) == folder:
+            clashes = ["the working directory"]
+        if clashes:
+            message = f"'{site.folder_of(name)}' and {clashes[0]} would mix: give each site a folder of its own"
             yield Conflict(("sites", name, "folder"), message)
+        owners.setdefault(folder, f"the folder of '{name}'")
 
 
 def same_names_conflicts(runs: dict[str, Run]) -> Iterator[Conflict]:

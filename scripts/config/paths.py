@@ -9,6 +9,7 @@ from typing import Any
 from scripts.common.plain_text import name_fault
 from scripts.config.checks import Conflict
 from scripts.config.faults import did_you_mean, nearest
+from scripts.config.sites import RECORDS
 from scripts.model.chat_templates import BUILT_IN_TEMPLATES
 
 Roots = Sequence[Path | str]
@@ -28,7 +29,7 @@ def files_at(pattern: str, roots: Roots) -> list[str]:
 def missing_files(config: Any, roots: Roots) -> Iterator[Conflict]:
     """Yield the files and folders that the configuration names and that are in none of the roots.
 
-    Files in the results folder are not reported, because a rule makes them, and neither are those of a site's folder,
+    Files in the results folder are not reported, because a rule makes them, and neither are the records of a site,
     which `snakemake collect` makes.
     """
     results = config.pathvars.get("results", "results")
@@ -85,8 +86,9 @@ def named_paths(config: Any) -> Iterator[tuple[tuple, str]]:
 
 
 def site_of_file(config: Any, path: str) -> str | None:
-    """Return the site in whose folder of saved pages and records a path is; None if it is in none."""
-    return next((name for name, site in config.sites.items() if is_inside(path, str(site.folder_of(name)))), None)
+    """Return the site whose records are a file, there or not yet; None if it is no site's."""
+    files = {name: os.path.abspath(site.folder_of(name) / RECORDS) for name, site in config.sites.items()}
+    return next((name for name, file in files.items() if file == os.path.abspath(path)), None)
 
 
 def is_inside(path: str, folder: str) -> bool:

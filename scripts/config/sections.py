@@ -8,15 +8,17 @@ def sections_of(config: Config, run: str) -> dict:
     """Return names and sections of a run, its model and its dataset, the section `project`, and the run's gates.
 
     If the dataset is redacted, `redaction` holds the same for the run that redacts it. All values are JSON-ready.
+    The run has no trackers, and neither target nor soak, because these do not change the bundle.
     """
     section = config.runs[run]
     dataset = config.datasets[section.dataset]
+    training = section.training.model_dump(mode="json") | {"report_to": []}
     return {
         "run_key": run,
         "model_key": section.model,
         "dataset_key": section.dataset,
         "project": config.project.model_dump(mode="json"),
-        "run": section.model_dump(mode="json", exclude={"deploy": {"target", "soak"}}),  # these follow the bundle
+        "run": section.model_dump(mode="json", exclude={"deploy": {"target", "soak"}}) | {"training": training},
         "model": config.models[section.model].model_dump(mode="json"),
         "dataset": dataset.model_dump(mode="json"),
         "gates": gates_of(config, run),

@@ -1,6 +1,7 @@
 """The section `sites`: web pages from which raw records are collected, described by CSS selectors."""
 
 import re
+import unicodedata
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import PurePosixPath
@@ -12,10 +13,26 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from scripts.config.types import FilePath, LanguageTag, Name, Number, Section, Text
 
 COLLECTED = "collected"
+RECORDS = "records.json"
 LOOPBACK = {"localhost", "127.0.0.1", "::1"}
-SHORTEST_PERMISSION = 20  # characters: who, when and for what
+SHORTEST_PERMISSION = 15  # letters and digits: who, when and for what
 PLACEHOLDERS = re.compile(r"(?i)\b(todo|tbd|tba|fixme|xxx+|placeholder|lorem|to be (asked|done|confirmed))\b|<[^>@]*>")
 UNKNOWN = "unknown"
+LONGEST = 200  # characters of a label
+EDGES = re.compile(r"^[^\w*]+|[^\w*]+$")
+INVISIBLE = re.compile("[\u0000-\u0008\u000e-\u001f\u007f-\u009f\u00ad\u200b\u2060\ufeff]")
+
+
+def folded(text: str) -> str:
+    """Return text without case and accents and with single spaces, for comparisons."""
+    plain = "".join(each for each in unicodedata.normalize("NFKD", text.casefold()) if not unicodedata.combining(each))
+    return " ".join(INVISIBLE.sub("", plain).split())
+
+
+def label(text: str) -> str:
+    """Return a label for comparison: without case and accents, and without signs around it."""
+    plain = folded(text[:LONGEST])
+    return EDGES.sub("", plain) or plain
 
 
 def selector_parts(selector: str) -> tuple[str, str | None]:
@@ -37,6 +54,13 @@ def selectable(selector: str) -> str:
     return selector
 
 
+def element(selector: str) -> str:
+    """Return the selector of an element. Raises ValueError if it reads an attribute."""
+    if selector_parts(selector)[1]:
+        raise ValueError("selects an element, so '@attribute' can't be at its end")
+    return selector
+
+
 def web_address(url: str) -> str:
     """Return an address. Raises ValueError if it is not one of a web page."""
     try:
@@ -51,7 +75,7 @@ def web_address(url: str) -> str:
 def written_permission(permission: Any) -> str:
     """Return a written permission. Raises ValueError for a missing one and for a placeholder."""
     text = permission.strip() if isinstance(permission, str) else ""
-    if len(text) < SHORTEST_PERMISSION or len(re.findall(r"[^\W\d_]{2,}", text)) < 3 or PLACEHOLDERS.search(text):
+    if len(re.findall(r"[^\W_]", text)) < SHORTEST_PERMISSION or PLACEHOLDERS.search(text):
         raise ValueError(
             "states no permission, without which nothing is collected: write who allowed it, when and for what, such "
             "as 'Mail of 2026-11-02 by J. Doe, Directfoot: research use of finished matches'"
@@ -67,6 +91,7 @@ def named_agent(agent: str) -> str:
 
 
 Selector = Annotated[Text, AfterValidator(selectable)]
+Element = Annotated[Selector, AfterValidator(element)]
 WebAddress = Annotated[str, AfterValidator(web_address)]
 Permission = Annotated[str, BeforeValidator(written_permission)]
 UserAgent = Annotated[Text, AfterValidator(named_agent)]
@@ -76,7 +101,7 @@ class Listing(Section):
     """Pages that list matches. Selectors are CSS; `selector@attribute` reads an attribute instead of the text."""
 
     start: list[WebAddress] = Field(min_length=1, description="Addresses of the listing pages to begin with.")
-    item: Selector = Field(description="Selector of one match on a listing page.")
+    item: Element = Field(description="Selector of one match on a listing page.")
     link: Selector = Field("a@href", description="Selector of the match's address, within the item.")
     only_if: dict[Selector, str] = Field(
         {},
@@ -91,17 +116,27 @@ class PageLoading(Section):
     """How a match's page is loaded until nothing new appears."""
 
     browser: bool = Field(True, description="Load in Chromium; false: by plain HTTP, for pages that need no script.")
-    consent: Selector | None = Field(None, description="Button of a consent banner, clicked once if it shows.")
+    consent: Element | None = Field(None, description="Button of a consent banner, clicked once if it shows.")
     scroll: bool = Field(True, description="Scroll until no further entries appear.")
-    load_more: Selector | None = Field(None, description="Button that loads more entries, clicked until it is gone.")
-    wait_for: Selector | None = Field(None, description="What to wait for after loading; default: the first entry.")
+    load_more: Element | None = Field(None, description="Button that loads more entries, clicked until it is gone.")
+    wait_for: Element | None = Field(None, description="What to wait for after loading; default: the first entry.")
+    next: Selector | None = Field(
+        None, description="Selector of the address of the next page of the same match, such as `a.next@href`."
+    )
+    may_fail: list[Text] = Field(
+        [],
+        description="Parts of addresses that the page's scripts may ask in vain, such as `/api/login`; without the "
+        "answer to any other, the page is not saved, because entries could be missing.",
+    )
 
 
 class Entry(Section):
     """One entry of the commentary. Selectors other than `item` are within the item; `@attribute` alone is its own."""
 
-    item: Selector = Field(description="Selector of an entry.")
-    time: Selector = Field(description="Its time, such as `12'`, `45'+2` or `HT`.")
+    item: Element = Field(description="Selector of an entry.")
+    time: Selector = Field(
+        description="Its time, such as `12'`, `45'+2` or `HT`; what `.minute, .added` finds is joined by spaces."
+    )
     text: Selector = Field(description="Its text.")
     type: Selector | None = Field(
         None,
@@ -110,8 +145,8 @@ class Entry(Section):
     event_types: dict[Name, list[Text]] = Field(
         {},
         description="Event types, each with its labels or icons. A label is compared as a whole, without regard to "
-        "case and accents (`*` stands for any further words); of a class, `src` or `href`, a whole name. An entry "
-        f"with several types, or with a label that is not listed, gets the type `{UNKNOWN}`.",
+        "case and accents (`*` stands for any further words); so is a list of classes, and of `src` or `href` the "
+        f"file's name or what follows `#`. An entry with several types or an unlisted label gets the type `{UNKNOWN}`.",
     )
     unlabelled: Name = Field(
         UNKNOWN,
@@ -127,9 +162,9 @@ class Entry(Section):
             yield "type", "needs 'event_types', or every labelled entry is unknown"
         first: dict[str, str] = {}
         for name, labels in self.event_types.items():
-            for label in labels:
-                if (owner := first.setdefault(label.casefold(), name)) != name:
-                    yield f"event_types.{name}", f"'{label}' is a label of '{owner}' as well: give it to one of them"
+            for text in labels:
+                if (owner := first.setdefault(label(text), name)) != name:
+                    yield f"event_types.{name}", f"'{text}' is a label of '{owner}' as well: give it to one of them"
 
 
 class Match(Section):

@@ -244,6 +244,8 @@ def releases_at(target: Path | str, create: bool = False) -> Iterator[Releases]:
 def delivered(arguments) -> dict:
     """Deliver a bundle to a target; return the facts of this delivery."""
     bundle, target = arguments.bundle, arguments.folder
+    if isinstance(target, Path) and target.resolve().is_relative_to(bundle.resolve()):
+        raise UserError("is inside the bundle", target, remedy="name a folder outside it")
     sums, facts = read_sums(bundle / SUMS), asked_of(bundle, arguments.force)
     if "release" in facts:
         return facts
@@ -268,12 +270,14 @@ def step(arguments) -> None:
             raise UserError(told, target, remedy="see them on its page; deliver an earlier bundle to go back")
         else:
             with releases_at(target) as releases:
+                if not releases.names():
+                    raise UserError("has no releases", target, remedy="name the folder that bundles are delivered to")
                 if arguments.command == "list":
                     show(releases)
                 else:
                     with releases.locked():
                         releases.back(arguments.reason, arguments.to)
-    except PermissionError as error:
+    except (PermissionError, FileExistsError, NotADirectoryError) as error:
         remedy = "name another folder, or get the right to read and write there"
         raise UserError(error.strerror, error.filename, remedy=remedy) from None
 

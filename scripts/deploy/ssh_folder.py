@@ -1,15 +1,16 @@
 """A folder of releases on an SSH host: what `Releases` needs of it, by ssh and rsync.
 
 One `ssh` runs a POSIX shell there and stays open: each operation is a script for it, and its locks end with it. rsync
-uses the same connection, so that nothing is copied without the lock. The host needs sshd, rsync, sha256sum and flock
-(of util-linux or busybox). Only hosts whose key is known are accepted, and nothing asks for a password. All else is up
-to the user's own ssh: its configuration, agent and known_hosts.
+has connections of its own. The host needs sshd, rsync, sha256sum and flock (of util-linux or busybox). Only hosts whose
+key is known are accepted, and nothing asks for a password. All else is up to the user's own ssh: its configuration,
+agent and known_hosts.
 """
 
 import json
 import re
 import secrets
 import shlex
+import shutil
 import subprocess
 import tempfile
 import time
@@ -25,9 +26,10 @@ from scripts.deploy.local_folder import differs, still_held
 from scripts.deploy.sums import RELEASE, SUM_LINE, SUMS
 from scripts.deploy.target import SSH
 
+# ControlPath: a connection that others share may go to a host whose key nobody checked, and stays open afterwards.
 OPTIONS = (
     "BatchMode=yes", "StrictHostKeyChecking=yes", "ConnectTimeout=20", "ServerAliveInterval=15",
-    "ServerAliveCountMax=3", "ClearAllForwardings=yes", "RemoteCommand=none",
+    "ServerAliveCountMax=3", "ClearAllForwardings=yes", "RemoteCommand=none", "ControlPath=none",
 )  # fmt: skip
 AGAIN = "run the same command again to continue"
 BIG = 2**20  # bytes; smaller files are not shared between releases, so that an edit of one changes no other
@@ -57,20 +59,18 @@ class SshFolder:
         found = SSH.fullmatch(target)
         self.target, self.login, self.folder, self.create = target, found["login"], found["folder"], create
         self.port = ["-p", found["port"]] if found["port"] else []
+        self.ssh = ["ssh", "-T", *self.port, *(f"-o{option}" for option in OPTIONS)]
         self.descriptors: list[str] = []  # of the locks that are held
 
     def __enter__(self) -> "SshFolder":
+        for program in ("ssh", "rsync") if self.create else ("ssh",):
+            if not shutil.which(program):  # as in the images of containers
+                remedy = "install it, or deliver outside of the container"
+                raise UserError(f"{program} is not installed here", remedy=remedy)
         self.errors = tempfile.TemporaryFile()
-        # Not in TMPDIR, whose path may be too long for a socket.
-        self.sockets = tempfile.TemporaryDirectory(prefix="snaketune.", dir="/tmp")
-        options = [*OPTIONS, f"ControlPath={self.sockets.name}/ssh"]
-        self.ssh = ["ssh", "-T", *self.port, *(word for option in options for word in ("-o", option))]
         streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": self.errors}
-        command = [*self.ssh, "-o", "ControlMaster=yes", "--", self.login.replace("[", "").replace("]", ""), "exec sh"]
-        try:
-            self.shell = subprocess.Popen(command, **streams, preexec_fn=die_with_parent)
-        except FileNotFoundError:
-            raise missing("ssh") from None
+        command = [*self.ssh, "--", self.login.replace("[", "").replace("]", ""), "exec sh"]
+        self.shell = subprocess.Popen(command, **streams, preexec_fn=die_with_parent)
         try:
             self.prepare()
         except BaseException:
@@ -95,7 +95,6 @@ class SshFolder:
         self.shell.terminate()
         self.shell.wait()
         self.errors.close()
-        self.sockets.cleanup()
 
     def send(self, text: str) -> None:
         """Send lines to the shell."""
@@ -280,29 +279,19 @@ class SshFolder:
 
     def send_files(self, bundle: Path, part: str, names: dict[str, str]) -> None:
         """Send the files that are not there, or the rest of one that a cut-off connection left."""
-        shell = shlex.join([*self.ssh, "-o", "ControlMaster=no"])
         # The folder's name is only in this command for the shell there, as rsync would expand wildcards in it. The lock
         # lets the rsync of a connection that was cut off first put aside what it got.
         there = f"cd {shlex.quote(self.folder)} && flock {part} rsync"
-        command = ["rsync", *RSYNC, "-e", shell, "--rsync-path", there]
+        command = ["rsync", *RSYNC, "-e", shlex.join(self.ssh), "--rsync-path", there]
         command += [f"{bundle.absolute()}/", f"{self.login}:{part}/"]
-        try:
-            done = subprocess.run(
-                command, input="\0".join(names).encode(), capture_output=True, check=False, preexec_fn=die_with_parent
-            )
-        except FileNotFoundError:
-            raise missing("rsync") from None
+        done = subprocess.run(
+            command, input="\0".join(names).encode(), capture_output=True, check=False, preexec_fn=die_with_parent
+        )
         said, stats = (text.decode(errors="replace") for text in (done.stderr, done.stdout))
         if done.returncode and WORDS.search(said):
             self.remove(part)  # a full disk stops whatever else runs there
             raise self.failed(said)
         if done.returncode:
             raise self.refused(said) if done.returncode in CUT_OFF or done.returncode < 0 else self.failed(said)
-        counts = {key: int(re.search(rf"{key}: (\d+)", stats)[1]) for key in ("Total bytes sent", "Matched data")}
-        sent, matched = counts.values()
+        sent, matched = (int(re.search(rf"{key}: (\d+)", stats)[1]) for key in ("Total bytes sent", "Matched data"))
         log.info("%s: %d bytes sent, %d continued from an earlier try", self.target, sent, matched)
-
-
-def missing(program: str) -> UserError:
-    """Return the error for a program that this machine lacks, as the images of containers do."""
-    return UserError(f"{program} is not installed here", remedy="install it, or deliver outside of the container")

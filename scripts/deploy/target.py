@@ -9,13 +9,18 @@ SSH = re.compile(
 )
 HUB = re.compile(r"hf://(?P<repository>[A-Za-z0-9][\w.-]*/[\w.-]+)", re.ASCII)
 SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+SCP = re.compile(r"[\w.@-]+:")
 REASON = r"\S\s+\S"  # a written reason has at least two words
 
 
 def target_fault(target: str) -> str | None:
-    """Return why a target can't be used; None for one that can, such as any folder of this machine."""
-    if not SCHEME.match(target) or SSH.fullmatch(target) or HUB.fullmatch(target):
+    """Return why a target can't be used; None for one that can."""
+    if SSH.fullmatch(target) or HUB.fullmatch(target):
         return None
+    if target.startswith("~"):
+        return "begins with '~', which is not replaced: write the whole path"
+    if not SCHEME.match(target):
+        return "has the form of scp: write ssh://[user@]host[:port]/absolute/folder" if SCP.match(target) else None
     if target.startswith("ssh://"):
         return "is not ssh://[user@]host[:port]/absolute/folder"
     if target.startswith("hf://"):

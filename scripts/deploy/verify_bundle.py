@@ -217,6 +217,11 @@ def verify_bundle(folder: Path, configfiles: list[Path], project: Path = PROJECT
         if "converter" in record:
             findings.compare("converter", record["converter"], provenance.converter_facts(project))
         verify_results(record, folder, findings)
+        release, verdict = folder / RELEASE, record["verdict"]["verdict"]
+        if verdict != "promote" and release.is_file() and not release.is_symlink():
+            reason = read_foreign_json(release).get("forced")
+            told = f"delivered by force, with the verdict {verdict}: {reason or 'without a reason'}"
+            findings.note(RELEASE, told, is_fault=not reason)
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         what = f"is not a record of this version: {type(error).__name__}: {error}"
         raise UserError(what, folder / RECORD) from error

@@ -20,7 +20,7 @@ from scripts.common.cli import log, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.terminal import warn
 from scripts.deploy.quality_monitor import ABTestMonitor
-from scripts.deploy.release import HASH, Releases
+from scripts.deploy.release import HASH, Releases, target_argument
 
 
 def follow(releases: Releases, candidate: str, decision: str, why: str) -> bool:
@@ -62,6 +62,8 @@ def watch(arguments) -> None:
     """Ask the monitor until it decides, follow its decision, and run the command."""
     if not arguments.every > 0:
         raise UserError("--every must be above 0 seconds")
+    if not isinstance(arguments.folder, Path):
+        raise UserError("watch.py follows a folder of its own machine", arguments.folder, remedy="run it on the server")
     releases, candidate, told = Releases(arguments.folder), arguments.candidate, None
     delivered = datetime.fromisoformat(releases.facts(candidate)["at"])
     if candidate == releases.current and not releases.before(candidate):
@@ -96,7 +98,7 @@ def parser():
     """Return the program's command line."""
     parser = step_parser(__doc__.splitlines()[0])
     parser.add_argument("monitor", type=Path, help="SQLite file of the monitor")
-    parser.add_argument("folder", type=Path, help="folder of the releases")
+    parser.add_argument("folder", type=target_argument, help="folder of the releases, on this machine")
     parser.add_argument("--candidate", required=True, help="name of the new release, as `release.py list` shows it")
     parser.add_argument("--every", type=float, default=10, help="seconds between two questions")
     parser.add_argument("--once", action="store_true", help="ask once, and end")

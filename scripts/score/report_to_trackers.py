@@ -1,14 +1,12 @@
 """Write settings, curve, scores and verdict of a run to its trackers, in the tracked run that its training began.
 
-    python scripts/score/report_to_trackers.py --scores scores/*.json --verdict verdict.json --page report.html \
-        --curve curve.jsonl --training training.json --splits train.jsonl validation.jsonl test.jsonl \
-        --base models/mistral/manifest.json --tracked tracked.json --settings '{"run": {...}, ...}'
+    python scripts/score/report_to_trackers.py --scores scores/*.json --verdict verdict.json --curve curve.jsonl \
+        --training training.json --splits train.jsonl validation.jsonl test.jsonl --base models/mistral/manifest.json \
+        --tracked tracked.json --settings '{"run_key": "cards", "run": {...}}'
 
-`--settings` holds the sections of the run (scripts/config/sections.py). A tracker that fails is a warning, and
-`tracked.json` says why; texts of the data and answers are not sent.
+A tracker that fails is a warning, and `tracked.json` says why; texts of the data and answers are not sent.
 """
 
-import os
 import sys
 from pathlib import Path
 
@@ -31,11 +29,11 @@ def values_of(scores: dict[str, dict]) -> dict[str, float]:
     }
 
 
-def facts_of(verdict: dict, page: Path) -> dict[str, str]:
-    """Return the verdict, its reasons, each gate, and the path of the run's report."""
+def facts_of(verdict: dict, run: str) -> dict[str, str]:
+    """Return the verdict, its reasons, each gate, and where the run's report is in the results."""
     facts = {key: verdict[key] for key in ("verdict", "reason", "advice", "shipped")}
     gates = {f"gates/{gate['name']}": f"{gate['outcome']}: {gate['reason']}" for gate in verdict["gates"]}
-    return {**facts, **gates, "report": os.path.abspath(page)}
+    return {**facts, **gates, "report": f"runs/{run}/report.html"}
 
 
 def step(arguments) -> None:
@@ -52,12 +50,14 @@ def step(arguments) -> None:
     tracking = Tracking(results, name, trackers, settings, training=training, answers=canonical_sha256(answers))
     if arguments.curve:
         tracking.send(points=list(read_jsonl(arguments.curve)))
-    facts = facts_of(read_json(arguments.verdict), arguments.page)
+    facts = facts_of(read_json(arguments.verdict), name)
     text = "\n".join(f"- **{key}**: {value}" for key, value in facts.items())
     tracking.send(result={"scores": values_of(read_variants(arguments.scores)), "facts": facts, "text": text})
     tracked = tracking.finish()
     if failed := [tracker for tracker in trackers if tracked[tracker]["error"]]:
-        warn(f"the run {name} is not complete in {', '.join(failed)}: to try again, delete {output} and run again")
+        again = f"to try again, delete {output} and run again"
+        anew = f"to begin a new tracked run, delete {results / 'trackers' / name}.json too"
+        warn(f"the run {name} is not complete in {', '.join(failed)}: {again}; {anew}")
     write_json(output, {"run": name, "trackers": tracked})
 
 
@@ -66,7 +66,6 @@ def parser():
     parser = step_parser("Write settings, curve, scores and verdict of a run to its trackers.")
     parser.add_argument("--scores", type=Path, nargs="+", required=True, help="scores of every variant (JSON)")
     parser.add_argument("--verdict", type=Path, required=True, help="the run's verdict (JSON)")
-    parser.add_argument("--page", type=Path, required=True, help="the run's report")
     parser.add_argument("--curve", type=Path, help="curve of the training (JSONL), if there was one")
     parser.add_argument("--training", type=Path, help="facts of the training (JSON), if there was one")
     parser.add_argument("--splits", type=Path, nargs="+", required=True, help="records of every split (JSONL)")

@@ -99,7 +99,7 @@ class TrainingRun:
         return self.checkpoints / name
 
     def finished_fingerprint(self) -> str:
-        """Return the fingerprint of a finished run; it does not include the device, nor who watches."""
+        """Return the fingerprint of a finished run; it does not include the device, nor the trackers."""
         settings = {**self.settings, "training": {**self.settings["training"], "report_to": []}}
         return fingerprint(**self.inputs, settings=settings, manifest=check_manifest(self.base))
 

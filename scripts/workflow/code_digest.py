@@ -11,6 +11,7 @@ code changes, a test fails until its author states the effect on the results:
 
 import argparse
 import ast
+import contextlib
 import functools
 import hashlib
 import json
@@ -23,7 +24,8 @@ VERSIONS = Path(__file__).with_name("result_versions.json")
 VERSION = "RESULT_VERSION"
 # Modules that report, lock or stop. They do not affect results, and import no module that computes them.
 WITHOUT_RESULT = (
-    "common/errors.py", "common/gpu_locks.py", "common/parent_watchdog.py", "common/terminal.py", "train/stop.py",
+    "common/errors.py", "common/gpu_locks.py", "common/parent_watchdog.py", "common/terminal.py", "common/tracking.py",
+    "train/stop.py",
 )  # fmt: skip
 REPORTS = {"log", "logger", "logging", "terminal"}  # their methods only produce output for people
 PROGRESS = {"Progress", "progress", "advance"}
@@ -53,6 +55,43 @@ def step_code(script: Path | str) -> str:
     script = Path(script)
     version = known(script, root_of(script))["version"]
     return digest_of(script) if version is None else f"version {version}"
+
+
+def kept_step_code(script: Path | str, store: Path) -> str:
+    """Return `step_code`, from the file `store` unless a file under `scripts/` is another than when it was written.
+
+    To parse all scripts takes half a second, a quarter of Snakemake's start.
+    """
+    script = Path(script)
+    root = root_of(script)
+    state, name = state_of(root), script.relative_to(root).as_posix()
+    kept = codes_in(store)
+    codes = kept.setdefault(state, {})
+    if name not in codes:
+        codes[name] = step_code(script)
+        partial = store.with_suffix(f".{os.getpid()}.partial")
+        with contextlib.suppress(OSError):  # a folder that can't be written is no reason to stop
+            store.parent.mkdir(exist_ok=True)
+            partial.write_text(json.dumps({state: codes}), encoding="utf-8")
+            os.replace(partial, store)
+    return codes[name]
+
+
+@functools.cache
+def codes_in(store: Path) -> dict[str, dict[str, str]]:
+    """Return the codes of steps in a file, by state and script; empty if there is no such file or it is damaged."""
+    try:
+        return json.loads(store.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+
+
+@functools.cache
+def state_of(root: Path) -> str:
+    """Return a digest of all files under `scripts/` that can be code, and of Python, which decides a tree's form."""
+    files = sorted(path for path in (root / "scripts").rglob("*") if path.suffix in (".py", ".html"))
+    parts = [f"{path.relative_to(root)} {hashlib.sha256(path.read_bytes()).hexdigest()}" for path in files]
+    return hashlib.sha256("\n".join([sys.version, *parts]).encode()).hexdigest()
 
 
 def digest_of(script: Path) -> str:

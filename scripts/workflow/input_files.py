@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -16,6 +18,9 @@ from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
 from scripts.tasks import TASKS
 from scripts.workflow.prepare import Prepared
+
+COLLECTING = ("httpx2", "playwright", "protego", "selectolax")
+OFFLINE = "nothing is collected with 'offline: true'"
 
 
 def files_of(prepared: Prepared, dataset: str, key: str) -> list[str]:
@@ -36,8 +41,28 @@ def raw_files(prepared: Prepared, dataset: str) -> list[str]:
     return files
 
 
+def ready_to_fetch(prepared: Prepared, site: str) -> list:
+    """Return no file. Raises WorkflowError if pages of a site can't be fetched."""
+    if prepared.config.offline:
+        raise WorkflowError(OFFLINE)
+    return ready_to_read(prepared)
+
+
+def ready_to_read(prepared: Prepared) -> list:
+    """Return no file. Raises WorkflowError if the steps that collect would run without their packages.
+
+    They have no image: in a run in containers, they run with Snakemake's own Python.
+    """
+    missing = [name for name in COLLECTING if prepared.in_containers and not find_spec(name)]
+    if missing:
+        remedy = f"`{sys.executable} -m pip install -r envs/collect.lock`, or run it without containers"
+        raise WorkflowError(f"collecting runs in no container, and here {', '.join(missing)} are missing: {remedy}")
+    return []
+
+
 def saved_pages(prepared: Prepared, site: str) -> str:
-    """Return the index of a site's saved pages. Raises WorkflowError if there is none."""
+    """Return the index of a site's saved pages. Raises WorkflowError if there is none, or without packages."""
+    ready_to_read(prepared)
     index = os.path.join(prepared.config.sites[site].folder_of(site), "pages.jsonl")
     if not os.path.exists(index):
         raise WorkflowError(f"{index} is missing, so no page of '{site}' is saved: run `snakemake collect` first")

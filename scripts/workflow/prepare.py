@@ -22,7 +22,7 @@ from scripts.config.environments import RUN_BY_RULES
 from scripts.config.load import load_config
 from scripts.config.paths import files_at
 from scripts.config.root import Config
-from scripts.workflow.code_digest import step_code
+from scripts.workflow.code_digest import kept_step_code
 from scripts.workflow.container_images import built_image, lock_name
 from scripts.workflow.container_settings import (
     bound_arguments,
@@ -39,13 +39,14 @@ from scripts.workflow.memory.report import memory_lines
 
 # HOME in containers, so that files that libraries write there go next to Snakemake's own files.
 HOME = os.path.join(".snakemake", "home")
+CODES = Path(".snakemake", "codes.json")
 # Passes the user's --apptainer-args to the jobs of a cluster.
 USERS_ARGUMENTS = "SNAKETUNE_APPTAINER_ARGS"
 
 
 @dataclass(frozen=True)
 class OwnPath:
-    """A file in the workflow's folder, or another word of a command, for parameters of rules.
+    """A file in the workflow's folder, for parameters of rules.
 
     Its `repr`, which Snakemake records, is a digest, so that steps do not run again if the workflow is in another
     folder. Use it in a list: Snakemake records lists by their `repr`, and ignores types that it does not know.
@@ -59,6 +60,18 @@ class OwnPath:
 
     def __repr__(self) -> str:
         return self.digest
+
+
+class Recorded(str):
+    """A text for a parameter of a rule, of which Snakemake records another text: it records the `repr`."""
+
+    def __new__(cls, text: str, recorded: str):
+        made = super().__new__(cls, text)
+        made.recorded = recorded
+        return made
+
+    def __repr__(self) -> str:
+        return repr(self.recorded)
 
 
 @dataclass(eq=False)
@@ -88,7 +101,7 @@ class Prepared:
     def script(self, path: str) -> list[OwnPath]:
         """Return a script in a list; its digest is that of the step's code (see `step_code`)."""
         file = self.root / "scripts" / path
-        return [OwnPath(os.path.relpath(file), step_code(file))]
+        return [OwnPath(os.path.relpath(file), kept_step_code(file, CODES))]
 
     @property
     def python(self) -> list[OwnPath]:

@@ -138,6 +138,13 @@ def bundle(prepared: Prepared, run: str) -> dict:
     return sections_of(prepared.config, run)
 
 
+def tracked(prepared: Prepared, run: str) -> dict:
+    """Return the settings of a run that its trackers show, with the trackers."""
+    settings = sections_of(prepared.config, run)["run"]
+    settings["training"]["report_to"] = prepared.config.runs[run].training.report_to
+    return {"run_key": run, "run": settings}
+
+
 def target(prepared: Prepared, run: str) -> list:
     """Return the target of a run's bundle, with the options of the delivery."""
     section = prepared.config.runs[run].deploy.target

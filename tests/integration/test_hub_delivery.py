@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.hub_upload import LARGE, UploadHub
+from tests.support.hub_upload import LARGE, SIGNATURE, UploadHub
 from tests.support.releases import HOLD, make_bundle, release
 
 TOKEN, NAME = "hf_" + "planted" * 4, "someone/captions"
@@ -14,7 +14,7 @@ TARGET = f"hf://{NAME}"
 
 @pytest.fixture
 def hub(monkeypatch):
-    monkeypatch.setenv("HF_TOKEN", TOKEN)
+    monkeypatch.setenv("HF_TOKEN", f"{TOKEN}\r\n")  # as a mounted file has it
     with UploadHub(TOKEN) as hub:
         monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_XET", True)
@@ -38,7 +38,7 @@ def test_a_bundle_is_one_commit_of_a_private_repository_and_the_next_one_takes_i
     assert (record["forced"], record["why"]) == ("for the final", why)
     assert repository["files"] == {".gitattributes": b"", **contents(first)}
     facts = json.loads(delivered.read_text())
-    assert facts == {**record, "folder": TARGET, "release": hub.last(NAME), "commit": hub.last(NAME)}
+    assert facts == {**record, "folder": TARGET, "release": hub.last(NAME)}
 
     second = make_bundle(tmp_path, "second", model=model)
     (second / "serve.sh").unlink()
@@ -58,23 +58,32 @@ def test_a_bundle_is_one_commit_of_a_private_repository_and_the_next_one_takes_i
     ("fault", "told"),
     [
         ("no token", "needs a token with the right to write; set HF_TOKEN in the environment"),
+        ("two lines", "needs a token with the right to write; set HF_TOKEN in the environment, to one line"),
         ("wrong token", "can't be delivered to: "),
         ("offline", "'offline: true' forbids a delivery to the hub"),
         ("public", "is a public repository; make it private in its settings"),
         ("changed", "its copy differs from SHA256SUMS"),
         ("unreachable", "can't be delivered to: "),
+        ("cut off", "can't be delivered to: Server disconnected without sending a response; check the network"),
+        ("expired", "can't be delivered to: Client error '410 Gone' for url 'http:"),
     ],
 )
 def test_what_can_not_be_delivered_is_one_line_and_changes_nothing(hub, tmp_path, monkeypatch, capsys, fault, told):
     bundle = make_bundle(tmp_path, "a")
     if fault == "no token":
         monkeypatch.delenv("HF_TOKEN")
+    elif fault == "two lines":
+        monkeypatch.setenv("HF_TOKEN", f"{TOKEN}\n{TOKEN}")
     elif fault == "wrong token":
         monkeypatch.setenv("HF_TOKEN", TOKEN[:-1])
     elif fault == "offline":
         monkeypatch.setenv("SNAKETUNE_OFFLINE", "1")
     elif fault == "public":
         hub.repositories[NAME] = {"private": False, "commits": ["initial"], "files": {}}
+    elif fault in ("cut off", "expired"):
+        hub.fault = fault
+        bundle = make_bundle(tmp_path, "large", size=LARGE * 100)
+        monkeypatch.setattr("time.sleep", lambda seconds: None)  # before the client's own tries
     elif fault == "changed":
         (bundle / "model.gguf").write_bytes(b"changed")
     else:
@@ -82,9 +91,11 @@ def test_what_can_not_be_delivered_is_one_line_and_changes_nothing(hub, tmp_path
     assert release("deliver", bundle, TARGET) == 1
     error = capsys.readouterr().err
     assert told in error.splitlines()[-1]
-    assert "hf_" not in error
+    assert TOKEN[:-1] not in error
+    assert SIGNATURE not in error.splitlines()[-1]
     assert all(repository["commits"] == ["initial"] for repository in hub.repositories.values())
-    if fault == "public":
+    hub.fault = None
+    if fault in ("cut off", "public"):
         assert release("deliver", bundle, TARGET, "--public") == 0
 
 

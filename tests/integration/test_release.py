@@ -175,10 +175,32 @@ def test_a_bundle_that_differs_from_its_checksums_is_not_delivered(target, bundl
     assert (current_run(target), runs_there(target)) == ("a", ["a"])
 
 
+def test_a_program_that_a_host_needs_and_this_machine_lacks_is_named(bundles, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for missing in ("ssh", "rsync"):
+        assert release("deliver", bundles["a"], "ssh://server/srv/football") == 1
+        told = f"{missing} is not installed here; install it, or deliver outside of the container"
+        assert told in capsys.readouterr().err
+        (tmp_path / missing).touch(mode=0o755)
+
+
 def test_a_folder_or_file_in_the_place_of_the_link_is_left_alone(target, bundles, capsys):
     (target / "current").mkdir(parents=True)
     assert release("deliver", bundles["a"], target) == 1
     assert "is not a link to a release; move it away" in capsys.readouterr().err
+
+
+def test_what_can_not_be_a_target_is_one_line_and_nothing_is_made(target, bundles, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    for command, folder, told in (
+        (("list",), target, "has no releases; name the folder that bundles are delivered to"),
+        (("back", "--reason", "worse"), target, "has no releases; name the folder that bundles are delivered to"),
+        (("deliver", bundles["a"]), tmp_path / "file", "File exists; name another folder"),
+        (("deliver", bundles["a"]), bundles["a"] / "releases", "is inside the bundle; name a folder outside it"),
+    ):
+        assert release(*command, folder) == 1
+        assert f"{folder}: {told}" in capsys.readouterr().err
+        assert not folder.is_dir()
 
 
 def started(*words: object) -> subprocess.Popen:

@@ -17,6 +17,7 @@ from scripts.deploy.verify_bundle import verify_bundle
 from tests.support.damage import flip_byte
 from tests.support.data import load
 from tests.support.project import ROOT, Project, without_make
+from tests.support.releases import release
 
 BUNDLE = Path("results/runs/cards/bundle")
 CONFIG = "config/config.yaml"
@@ -145,6 +146,16 @@ def test_what_was_changed_with_its_checksums_is_found(bundle):
     found = faults(bundle)
     assert any(line.startswith(gguf.name) for line in found)
     assert any(line.startswith("config: ") for line in found)
+
+
+def test_a_delivery_by_force_is_named_with_its_reason_and_a_difference_without_one(bundle, tmp_path):
+    target = tmp_path / "target"
+    assert release("deliver", bundle, target, "--force", "for the final") == 0
+    found = verify_bundle(target / "current", [], Path.cwd())
+    assert found.faults == []
+    assert "release.json: delivered by force, with the verdict hold: for the final" in found.absent
+    replace(target / "current/release.json", '"for the final"', "null")
+    assert faults(target / "current") == ["release.json: delivered by force, with the verdict hold: without a reason"]
 
 
 def test_checksums_of_what_is_outside_or_named_twice_are_refused(bundle):

@@ -89,6 +89,12 @@ def test_a_newer_delivery_is_not_overruled_by_a_switch(target, tmp_path, watched
     assert current_run(target) == "b"
 
 
+def test_a_folder_of_another_machine_is_watched_there(tmp_path, capsys):
+    assert main([str(tmp_path / "a.sqlite"), "ssh://server/srv/football", "--candidate", "a", "--once"]) == 1
+    told = "ssh://server/srv/football: watch.py follows a folder of its own machine; run it on the server"
+    assert told in capsys.readouterr().err
+
+
 def test_a_candidate_that_can_not_be_rolled_back_is_noticed_before_it_must_be(target, watched, capsys):
     assert watched("inconclusive", "unknown") == 1
     assert "has no release 'unknown'; there are: " in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 /results lists matches on two pages. Of the finished ones, 1 and 2 are plain, 3 answers 429 first, 4 is missing and 5 is
 in the disallowed /members/ until the site is `mended`. Part 2 of match 1 is slow, and part 1 of match 2 fails once.
+Each page below /odd/ has another way to show its entries.
 """
 
 import json
@@ -35,6 +36,21 @@ LISTED = {
 COMMENTED = '<i class="live">commenté</i>'
 WORDS = ("centre", "tir", "corner", "relance", "dribble", "passe", "frappe", "tacle")
 PARTS, ENTRIES = 4, 8  # of a match
+MORE = '<button class=more onclick="{}">Plus</button>'
+ADD = "document.querySelector('ol').insertAdjacentHTML('beforeend', '<li class=entry>12&prime; Plus.')"
+ODD = {
+    "disabled": MORE.format(f"{ADD}; this.disabled = true"),
+    "endless": MORE.format(ADD),
+    "replaces": MORE.format(
+        "document.querySelectorAll('.entry').forEach(each => each.textContent = '50&prime; Autre.')"
+    ),
+    "leads": '<a class="more" href="?page=2">Plus</a>',
+    "next": '<a class="next" href="?page=2">Suite</a>',
+    "next?page=2": "",
+    "private": "<script>fetch('/private/1')</script>",
+    "lacks": "<script>fetch('/odd/missing')</script>",
+    "login": "<script>fetch('/odd/missing?login')</script>",
+}
 
 
 class CommentarySite:
@@ -55,7 +71,7 @@ class CommentarySite:
         """Return when the paths that begin like this were asked for."""
         return [when for when, path, _ in self.log if path.startswith(start)]
 
-    def answer(self, path: str) -> tuple[int, dict, str]:
+    def answer(self, path: str, cookie: str = "") -> tuple[int, dict, str]:
         """Return status, headers and text of a path, which is in the log already."""
         again = self.asked()[path] > 1
         if path == self.waits_at:
@@ -63,7 +79,13 @@ class CommentarySite:
             time.sleep(60)
         if path == "/robots.txt":
             disallowed = "" if self.mended else "/members/"
-            return 200, {}, f"User-agent: snaketunetest\nDisallow: {disallowed}\nCrawl-delay: 0.2\n"
+            rules = f"Disallow: {disallowed}\nDisallow: /private/\nCrawl-delay: 0.2\n"
+            return 200, {}, f"User-agent: snaketunetest\n{rules}"
+        if path == "/odd/reload" and "ok=1" not in cookie:
+            return 200, {}, "<button id=accept onclick=\"document.cookie = 'ok=1'; location.reload()\">Oui</button>"
+        if path == "/odd/reload" or (name := path.removeprefix("/odd/")) in ODD:
+            entries = "".join(f"<li class=entry>{minute}' Texte." for minute in (1, 2, 3))
+            return 200, {}, f"<ol>{entries}</ol>{'' if 'reload' in path else ODD[name]}"
         if found := re.fullmatch(r"/results(?:\?page=(\d))?", path):
             return 200, {}, self.listing(int(found[1] or 1))
         if found := re.fullmatch(r"/(match|members)/(\d)", path):
@@ -119,7 +141,7 @@ def serving() -> Iterator[CommentarySite]:
 
         def do_GET(self):
             site.log.append((time.monotonic(), self.path, self.headers["User-Agent"]))
-            status, headers, text = site.answer(self.path)
+            status, headers, text = site.answer(self.path, self.headers["Cookie"] or "")
             body = text.encode()
             self.send_response(status)
             for name, value in ({"Content-Type": "text/html; charset=utf-8"} | headers).items():
@@ -152,7 +174,7 @@ def site_section(address: str) -> dict:
     """Return the configuration's section of the site."""
     return {
         "permission": "Mail of 2026-11-02 by J. Doe, Direct: use of finished matches in tests",
-        "licence_note": "Written for the tests of snaketune, CC0-1.0",
+        "licence_note": "written for tests " * 500,
         "user_agent": AGENT,
         "delay": 0,
         "language": "fr",
@@ -169,7 +191,7 @@ def site_section(address: str) -> dict:
             "time": ".time",
             "text": ".text",
             "type": ".icon@class",
-            "event_types": {"goal": ["but"], "yellow_card": ["jaune"], "commentary": ["texte"]},
+            "event_types": {"goal": ["icon but"], "yellow_card": ["icon jaune"], "commentary": ["icon texte"]},
         },
         "match": {"title": "h1", "date": "time@datetime"},
     }

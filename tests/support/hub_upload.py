@@ -11,16 +11,19 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 LARGE = 10_000
+SIGNATURE = "X-Signature=secret"
 
 
 class UploadHub(ThreadingHTTPServer):
     """Has repositories by their name: `private`, `commits` (message and description) and `files`.
 
-    `stored_for` has the authorization of each upload to the store of large files, which may belong to others.
+    `stored_for` has the authorization of each upload to the store of large files, which may belong to others. The
+    `fault` of that store, whose addresses carry a `SIGNATURE`, is "cut off" in the middle of an upload, or "expired".
     """
 
     def __init__(self, token: str):
         self.token, self.repositories, self.stored, self.stored_for = token, {}, {}, []
+        self.fault: str | None = None
         super().__init__(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
 
@@ -69,9 +72,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         hub, path = self.server, self.path.split("?")[0]
+        if hub.fault == "cut off" and path.startswith("/store/"):
+            self.rfile.read(LARGE // 2)
+            self.close_connection = True
+            return None
         content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         sender = self.headers.get("Authorization")
         if path.startswith("/store/"):
+            if hub.fault:
+                return self.answer(410)
             hub.stored_for.append(sender)
             hub.stored[hashlib.sha256(content).hexdigest()] = content
             return self.answer(200)
@@ -102,7 +111,7 @@ class Handler(BaseHTTPRequestHandler):
             objects = json.loads(content)["objects"]
             for one in objects:
                 if one["oid"] not in hub.stored:
-                    one["actions"] = {"upload": {"href": f"{hub.url}/store/{one['oid']}"}}
+                    one["actions"] = {"upload": {"href": f"{hub.url}/store/{one['oid']}?{SIGNATURE}"}}
             return self.answer(200, {"transfer": "basic", "objects": objects})
         if path.endswith("/commit/main"):
             return self.answer(200, hub.commit(name, [json.loads(line) for line in content.splitlines()]))

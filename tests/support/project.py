@@ -1,5 +1,6 @@
 """A copy of the workflow with a very small configuration, to run it for real and to edit it."""
 
+import hashlib
 import json
 import os
 import re
@@ -9,7 +10,10 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
+
+from scripts.common.files import sha256_of
 
 ROOT = Path(__file__).resolve().parents[2]
 SENTENCES = ROOT / "scripts/model/sentences.txt"  # on which the tokenizers of stand-ins are trained
@@ -121,6 +125,17 @@ class Project:
             else:
                 file.write_text(before, encoding="utf-8")
                 os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def what_decides_results(project: Project, *words: str) -> str:
+    """Return a digest of what decides a project's results: its files, Python and its packages, the CPU, and words."""
+    digest = hashlib.sha256()
+    for path in project.files("."):
+        digest.update(f"{path.relative_to(project.folder)} {sha256_of(path)}\n".encode())
+    packages = sorted(f"{package.name} {package.version}" for package in distributions())
+    processor = sorted(set(re.findall(r"(?m)^(?:model name|flags)\s*: .*$", Path("/proc/cpuinfo").read_text())))
+    digest.update("\n".join((sys.version, *packages, *processor, *words)).encode())
+    return digest.hexdigest()[:12]
 
 
 def without_make() -> dict[str, str]:

@@ -16,17 +16,26 @@ INSTALLER = "tests/system/install_sshd.sh"
 
 
 class Relay(socketserver.ThreadingTCPServer):
-    """Passes connections on to a port; `cut_after` ends one after so many bytes to the server, once."""
+    """Passes connections on to a port; `cut_after` ends one after so many bytes to the server, once.
+
+    `open` has those that the client has not closed.
+    """
 
     daemon_threads = allow_reuse_address = True
 
     def __init__(self, port: int):
-        self.port, self.cut_after = port, None
+        self.port, self.cut_after, self.open = port, None, set()
         super().__init__(("127.0.0.1", 0), Connection)
         threading.Thread(target=self.serve_forever, daemon=True).start()
 
 
 class Connection(socketserver.BaseRequestHandler):
+    def setup(self) -> None:
+        self.server.open.add(self)
+
+    def finish(self) -> None:
+        self.server.open.remove(self)
+
     def handle(self) -> None:
         with socket.create_connection(("127.0.0.1", self.server.port)) as server:
             for end in (server, self.request):
@@ -82,6 +91,7 @@ class SshServer:
         (folder / "ssh_config").write_text(
             f"Host *\n  IdentityFile {folder}/user\n  IdentitiesOnly yes\n  StrictHostKeyChecking no\n"
             f"  UserKnownHostsFile {folder}/known_hosts\n  GlobalKnownHostsFile /dev/null\n"
+            f"  ControlMaster auto\n  ControlPath {folder}/shared\n  ControlPersist yes\n"
         )
         (self.programs / "ssh").write_text(f'#!/bin/sh\nexec {ssh} -F {folder}/ssh_config "$@"\n')
         (self.programs / "ssh").chmod(0o755)

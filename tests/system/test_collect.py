@@ -5,6 +5,7 @@ The tests build on each other's folder, in this order.
 
 import json
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +14,10 @@ import pytest
 import yaml
 
 from scripts.collect import browser, collect_pages, find_pages
+from scripts.collect.collect_page import collector
+from scripts.collect.extract_page import extract_folder
 from scripts.common.files import read_json, read_jsonl
+from scripts.config.sites import Site
 from tests.site.server import AGENT, ENTRIES, PARTS, CommentarySite, serving, site_section
 from tests.support.needs import need
 from tests.support.process_tree import RunningWorkflow
@@ -134,6 +138,10 @@ def test_a_dataset_reads_the_records_and_runs_other_than_collect_ask_nothing(pro
     assert done.returncode == 0, done.stdout
     assert read_json(project.folder / "results/datasets/direct/ingest.json")["read"] == 5 * RECORDS
     section = site_section(site.address)
+    records = collected(project, "records.json")
+    assert records.stat().st_size > 1_000_000, "of larger files Snakemake compares the time only"
+    extract_folder(records.parent, Site.model_validate(section), "direct")
+    assert project.planned("results/datasets/direct/ingest.json") == Counter()
     section["entry"]["event_types"]["but"] = section["entry"]["event_types"].pop("goal")
     write_config(project, section)
     done = project.snakemake("extract")
@@ -161,6 +169,32 @@ def test_a_redesign_is_an_error_and_never_an_empty_file(project, site, monkeypat
     assert find_pages.main(["--site", "direct", "--settings", listing, "--again", "--output", "found.txt"]) == 1
     assert "sites.direct.listing.item: 'li.game' finds nothing" in capsys.readouterr().err
     assert not Path("found.txt").exists()
+
+
+def test_a_page_is_saved_as_a_whole_or_says_what_it_lacks(project, site, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    for name, milliseconds in (("PAUSE", 100), ("FIRST_ENTRY", 1000), ("CLICK", 300)):
+        monkeypatch.setattr(browser, name, milliseconds)
+    section = site_section(site.address)
+    section["page"] |= {"load_more": ".more", "next": "a.next@href", "may_fail": ["?login"]}
+    section["listing"] |= {"item": ".entry", "max_pages": 6}
+    with collector("odd", Site.model_validate(section)) as opened:
+        names = ("disabled", "next", "reload", "login", "replaces", "leads", "private", "lacks")
+        rows = {name: opened.collect(f"{site.address}/odd/{name}", "match") for name in names}
+        entries = {
+            name: opened.folder.read(row).count('="entry') for name, row in rows.items() if row["status"] == "ok"
+        }
+        assert entries == {"disabled": 4, "next": 3, "reload": 3, "login": 3}
+        pages = [row for row in opened.folder.saved("match") if row["match"].endswith("/odd/next")]
+        assert [row["url"].rpartition("/")[2] for row in pages] == ["next", "next?page=2"]
+        assert "entries are replaced by others" in rows["replaces"]["why"]
+        assert "'.more' leads to" in rows["leads"]["why"]
+        assert "page.next" in rows["replaces"]["why"]
+        assert "page.next" in rows["leads"]["why"]
+        assert (rows["private"]["status"], rows["lacks"]["status"]) == ("refused", "failed")
+        assert "name it in page.may_fail" in rows["lacks"]["why"]
+        listing = opened.collect(f"{site.address}/odd/endless", "listing")
+        assert opened.folder.read(listing).count('="entry') == 3 + 5
 
 
 def test_without_chromium_one_line_says_how_to_install_it(project, site, monkeypatch, capsys):

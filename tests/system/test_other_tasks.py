@@ -68,6 +68,7 @@ runs:
     tokens: {max_length: 256, packing: true}
     training: {max_steps: 2, micro_batch: 2, accumulation: 1, learning_rate: 1.0e-3}
     quants: [bf16]
+    variants: [adapter, bf16]
     strategies: {plain: {}, loud: {system: CRIE, user: "{{ prompt }} !"}}
     strategy: loud
     generation: {max_new_tokens: 4}

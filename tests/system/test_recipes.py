@@ -64,7 +64,7 @@ def test_a_recipe_runs_from_end_to_end_on_the_embedded_model(checkout, recipe):
     ids=["an image", "the longest edge"],
 )
 def test_what_an_edit_of_the_titles_runs_again(checkout, path, edit, again, kept):
-    make(checkout, "recipe", "NAME=titles")
+    assert bundle_of(checkout, "titles").exists()
     file = checkout / path
     before, times = file.read_bytes(), file.stat()
     file.write_bytes(edit(before))

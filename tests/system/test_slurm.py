@@ -107,14 +107,14 @@ def test_the_cluster_makes_what_a_workstation_makes(whole, finished):
 
 def test_the_runs_of_a_sweep_go_as_arrays(slurm, finished, tmp_path):
     project = finished.copy(tmp_path / "sweep")
-    replace(project, "config/config.yaml", "lora: {r: 4, alpha: 8}", "lora: {alpha: 8}\n    sweep: {lora.r: [2, 4, 8]}")
+    replace(project, "config/config.yaml", "lora: {r: 4, alpha: 8}", "lora: {alpha: 8}\n    sweep: {lora.r: [2, 8]}")
     replace(project, "profiles/slurm/profile.yaml", "arrays: false", "arrays: true")
     for rule in ("tokenize_conversations", "train_adapter"):
         jobs = finish(project, slurm, "--until", rule)[rule]
-        assert {job["ArrayTaskId"] for job in jobs} == {"1", "2", "3"}
+        assert {job["ArrayTaskId"] for job in jobs} == {"1", "2"}
         assert len({job["ArrayJobId"] for job in jobs}) == 1
     trained = project.folder.glob("results/runs/cards-*/adapter/manifest.json")
-    assert {path.parts[-3] for path in trained} == {"cards-r2", "cards-r4", "cards-r8"}
+    assert {path.parts[-3] for path in trained} == {"cards-r2", "cards-r8"}
 
 
 @pytest.fixture(scope="module")
@@ -125,10 +125,11 @@ def undisturbed(finished, tmp_path_factory):
     project.write("data/cards.jsonl", records)
     longer = "epochs: 1000, max_steps: 24, micro_batch: 2, accumulation: 30, checkpoint_steps: 1, eval_steps: 12"
     project.write("config/config.yaml", CONFIG.replace("max_steps: 2, micro_batch: 2, accumulation: 1", longer))
-    before = project.copy(project.folder.with_name("before"))
-    for each, goal in ((before, "tokenize_conversations"), (project, "train_adapter")):
-        done = each.snakemake("--until", goal)
+    for goal in ("tokenize_conversations", "train_adapter"):
+        done = project.snakemake("--until", goal)
         assert done.returncode == 0, done.stdout
+        if goal == "tokenize_conversations":
+            before = project.copy(project.folder.with_name("before"))
     return project, before
 
 

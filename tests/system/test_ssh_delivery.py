@@ -12,6 +12,7 @@ import time
 
 import pytest
 
+from scripts.deploy.ssh_folder import SshFolder
 from tests.support.project import ROOT
 from tests.support.releases import HOLD, current_run, history, make_bundle, release
 from tests.support.small_disk import ENOUGH
@@ -30,9 +31,14 @@ def server(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def its_ssh(server, monkeypatch):
-    """Let programs find the `ssh` that reads the server's client configuration."""
+    """Let programs find the `ssh` that reads the server's client configuration; in the end none is connected."""
     server.know("host")
     monkeypatch.setenv("PATH", f"{server.programs}:{os.environ['PATH']}")
+    yield
+    end = time.monotonic() + 5
+    while server.relay.open and time.monotonic() < end:
+        time.sleep(0.02)
+    assert not server.relay.open
 
 
 @pytest.fixture
@@ -98,10 +104,21 @@ def test_releases_on_a_host_are_delivered_listed_pruned_and_gone_back_from_as_in
     assert release("deliver", tmp_path / "b", target) == 0  # not again by mistake
     assert current_run(folder) == "a"
     assert release("back", target, "--reason", "x") == 1
-    assert f"there are: {', '.join(names)}" not in capsys.readouterr().err
+    assert "has no release before the current one; name one: release.py back" in capsys.readouterr().err
     assert release("back", target, "--to", "z", "--reason", "x") == 1
     assert f"has no release 'z'; there are: {', '.join(names)}" in capsys.readouterr().err
     assert not list(tmp_path.rglob("pwned"))
+
+
+def test_the_workflow_delivers_a_bundle_to_a_host(finished, target, folder, tmp_path):
+    project = finished.copy(tmp_path / "project")
+    deploy = json.dumps({"quant": "bf16", "target": {"folder": target, "force": "the stand-in's demo"}})
+    with project.edited("config/config.yaml", lambda text: text.replace("{quant: bf16}", deploy)):
+        done = project.snakemake("deliver", "--quiet", "host", "reason", "rules")
+    assert done.returncode == 0, done.stdout
+    sums = (project.folder / "results/runs/cards/bundle/SHA256SUMS").read_bytes()
+    assert (folder / "current/SHA256SUMS").read_bytes() == sums
+    assert json.loads((folder / "current/release.json").read_text())["forced"] == "the stand-in's demo"
 
 
 def test_a_copy_that_was_cut_off_in_the_middle_continues_there(server, target, folder, tmp_path, capsys):
@@ -120,6 +137,27 @@ def test_a_copy_that_was_cut_off_in_the_middle_continues_there(server, target, f
     assert count + matched > SIZE
     assert matched > SIZE // 2
     assert current_run(folder) == "a"
+    assert sorted(path.name for path in folder.rglob(".*")) == [".current.lock", ".delivery.lock"]
+
+
+def test_a_connection_that_ends_after_the_switch_leaves_it_and_its_line_to_the_next_delivery(
+    target, folder, tmp_path, monkeypatch
+):
+    bundles = [make_bundle(tmp_path, name) for name in "ab"]
+    assert release("deliver", bundles[0], target) == 0
+    point = SshFolder.point
+
+    def point_and_end(place: SshFolder, *words: str) -> None:
+        point(place, *words)
+        place.shell.kill()
+        place.shell.wait()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SshFolder, "point", point_and_end)
+        assert release("deliver", bundles[1], target) == 1
+    assert (current_run(folder), len(history(folder))) == ("b", 1)
+    assert release("deliver", bundles[1], target) == 0
+    assert [line["to"] for line in history(folder)] == sorted(path.name for path in (folder / "releases").iterdir())
     assert sorted(path.name for path in folder.rglob(".*")) == [".current.lock", ".delivery.lock"]
 
 

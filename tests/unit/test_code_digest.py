@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from scripts.workflow.code_digest import ROOT, WITHOUT_RESULT, current_versions, digest_of, main, step_code, unconfirmed
+from scripts.workflow import code_digest
+from scripts.workflow.code_digest import (
+    ROOT,
+    WITHOUT_RESULT,
+    codes_in,
+    current_versions,
+    digest_of,
+    kept_step_code,
+    main,
+    state_of,
+    step_code,
+    unconfirmed,
+)  # fmt: skip
 from tests.support.data import FOLDER, load
 
 
@@ -47,6 +59,24 @@ def test_a_result_version_takes_the_place_of_the_digest(step):
     after = edited(step, "stage/helper.py", "2 *", "3 *")
     assert step_code(after) == "version 7"
     assert digest_of(after) != digest_of(step)
+
+
+def test_codes_are_kept_until_a_file_of_the_code_changes(step, tmp_path, monkeypatch):
+    def code() -> str:
+        for function in (code_digest.known, codes_in, state_of):
+            function.cache_clear()  # as in another process
+        return kept_step_code(step, tmp_path / "folder/codes.json")
+
+    first = code()
+    assert first == step_code(step)
+    with monkeypatch.context() as patch:
+        patch.setattr(code_digest, "step_code", None)
+        assert code() == first
+    helper = step.with_name("helper.py")
+    helper.write_text(helper.read_text().replace("2 *", "3 *"))
+    assert first != code() == step_code(step)
+    (tmp_path / "folder/codes.json").write_text("{")
+    assert code() == step_code(step)
 
 
 def test_the_code_of_no_dear_step_changed_in_silence():

@@ -113,15 +113,16 @@ def test_a_failing_answer_is_asked_for_again_when_the_site_says(site):
     assert [paths(site).count(path) for path in ("/down", "/gone", "/later")] == [fetch.ATTEMPTS, 1, 1]
 
 
-def test_an_address_that_the_site_does_not_name_is_never_asked(site, monkeypatch):
+def test_an_address_that_the_site_does_not_name_is_never_asked(site):
     bot = fetcher()
-    for target in ("file:///etc/passwd", "http://localhost:1/", "ftp://127.0.0.1/", "http://"):
+    for target, message in (
+        ("file:///etc/passwd", "not an address of http"),
+        ("ftp://127.0.0.1/", "not an address of http"),
+        ("http://localhost:1/", "another host"),
+    ):
         site.answers["/away"] = (302, {"Location": target}, b"")
-        with pytest.raises((RefusedError, FailedError)) as raised:
+        with pytest.raises((RefusedError, FailedError), match=message):
             bot.page(f"{site.address}/away")
-        assert (
-            "not an address of http" in str(raised.value) or "another host" in str(raised.value) or target == "http://"
-        )
     public = fetcher(hosts=("192.0.2.1",))
     inner = public.client.build_request("GET", site.address)
     with pytest.raises(RefusedError, match="on a private network"):

@@ -1,6 +1,7 @@
 """Saved pages of three sites become records that the football recipe reads; what is malformed is named, not lost."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from scripts.collect.listing import read_listing
 from scripts.collect.matches import by_match, coverage
 from scripts.collect.minutes import minute_of
 from scripts.common.errors import UserError
-from scripts.common.files import read_jsonl, write_jsonl
+from scripts.common.files import read_json, read_jsonl, write_jsonl
 from scripts.config.datasets import Check
 from scripts.config.sites import Coverage, Site
 from tests.support.data import load
@@ -86,10 +87,13 @@ def test_minutes_are_read_as_sites_write_them_and_other_times_have_none(time, mi
         *(("i@class", f'<i class="{names}"></i>', kind) for names, kind in TABLE["classes"]),
         *(("img@src", f'<img src="{address}">', kind) for address, kind in TABLE["images"]),
         ("img@alt", '<img src="/red.png" alt="">', "unknown"),
+        ("use@href", '<svg><use href="/icons.svg#icon-red"></svg>', "red_card"),
+        ("use@href", '<svg><use xlink:href="#icon-red"></svg>', "red_card"),
     ],
 )
 def test_a_type_is_that_of_the_label_or_icon_as_a_whole_and_never_read_from_the_text(selector, html, expected):
     labelled = '<i class="icon icon-red"></i><b class=l>Carton</b><img src="/i/icon-red.png" alt="Carton">'
+    labelled += '<svg><use href="#x"></svg>'
     page = rows("1' Coup d’envoi.", "9' But, et carton rouge pour Ribas.").replace(
         "<td class=ico>", f"<td class=ico>{labelled}", 1
     )
@@ -157,11 +161,22 @@ def test_pages_of_one_match_are_merged_in_order_and_a_disputed_type_is_unknown()
     match, rematch = by_match([first, second, other])
     assert [record["text"] for record in match.records] == ["Zéro.", "Deux.", "Un.", "Pause.", "Reprise.", "Fin."]
     assert {record["url"] for record in match.records} == {"https://direct.example/1"}
-    assert match.repeated == 1
     assert match.records[2]["event_type"] == "goal", "a known type counts more than an unknown one"
     assert [record["event_type"] for record in rematch.records] == ["goal"]
     second.records[0]["event_type"] = "penalty"
-    assert by_match([first, second, read(head + rows("45' Un.", more=but))])[0].records[2]["event_type"] == "unknown"
+    third, fourth = (read(head + rows("45' Un.", more=but)) for _ in range(2))
+    for pages in ([first, second, third], [first, second, third, fourth], [first, third, second, second]):
+        assert by_match(pages)[0].records[2]["event_type"] == "unknown"
+
+
+def test_a_time_in_two_elements_is_joined_and_numbers_that_are_no_minute_are_listed():
+    page = read(rows("<b>45'</b><sup>+2</sup> Un.", "<b>HT</b> Deux.", "<b>2T</b><sup>12'</sup> Trois."), time="b, sup")
+    assert [(record["time"], record["minute"], record["added"]) for record in page.records] == [
+        ("45' +2", 45, 2),
+        ("HT", None, None),
+        ("2T 12'", None, None),
+    ]
+    assert "1 of 3 times are no minute of a match; sites.tableau.entry.time finds '2T 12''" in page.faults
 
 
 @pytest.mark.parametrize(("minutes", "expected", "gaps"), TABLE["coverage"])
@@ -186,6 +201,9 @@ def test_a_listing_gives_the_addresses_of_finished_matches_on_the_sites_hosts():
     assert page.found == ["https://direct.example/2026/a-b", "https://direct.example/2025/c-d"]
     assert (page.skipped, page.next) == (4, "https://direct.example/2026/?page=2")
     assert page.faults == ["2 of 7 matches have no address on the site's hosts"]
+    elsewhere = read_listing(LISTING.replace("?page=2", "//b.example/"), "https://direct.example/", site(), "tableau")
+    assert elsewhere.next is None
+    assert elsewhere.faults[1].startswith("the listing ends here: listing.next finds '//b.example/', no address on")
     unmarked = read_listing(LISTING.replace("status", "etat"), "https://direct.example/", site(), "tableau")
     assert (unmarked.found, unmarked.faults[0]) == ([], "listing.only_if '.status' finds nothing on the page")
     for html, line in (
@@ -196,13 +214,17 @@ def test_a_listing_gives_the_addresses_of_finished_matches_on_the_sites_hosts():
             read_listing(html, "https://direct.example/resultats", site(), "tableau")
 
 
-def saved(folder: Path, *pages: str) -> list[str]:
-    """Write pages as those of a site's folder; return the texts of the records that are extracted."""
+def saved(folder: Path, *pages: str, **more: dict) -> list[str]:
+    """Write pages as those of a site's folder; return the texts of the records that are extracted.
+
+    `more` has changes of pages' rows, by `page` and number.
+    """
     index = []
     for number, html in enumerate(pages, 1):
         (folder / f"{number}.html").write_text(html, encoding="utf-8")
         row = {"url": f"https://direct.example/{number}", "file": f"{number}.html", "kind": "match", "status": "ok"}
-        index.append(row | {"scraped_at": NOW})
+        row |= {"match": row["url"], "scraped_at": NOW}
+        index.append(row | more.get(f"page{number}", {}))
     index.append(index[0] | {"url": "https://direct.example/resultats", "kind": "listing"})
     index.append({"url": "https://direct.example/9", "kind": "match", "status": "failed"})
     write_jsonl(folder / "pages.jsonl", index, part=True)
@@ -223,9 +245,31 @@ def test_of_a_folder_a_page_that_cannot_be_read_is_listed_unless_most_cannot(tmp
         "sites.tableau.entry.item: 'tr.ligne' finds nothing on https://direct.example/2"
     )
     before = {path: path.read_bytes() for path in tmp_path.glob("*.json*") if path.name != "pages.jsonl"}
+    assert saved(tmp_path, good, bad, bad, page3={"status": "failed"}) == ["Un", "Deux"], "1 of 2 that loaded"
+    saved(tmp_path, good, bad)
     with pytest.raises(UserError, match=r"2 of 3 pages can't be read; sites.tableau.entry.item"):
         saved(tmp_path, good, bad, bad)
     assert {path: path.read_bytes() for path in before} == before
+
+
+def test_further_pages_and_two_addresses_of_one_page_are_one_match(tmp_path):
+    first, second = rows("1' Un", "2' Deux"), rows("2' Deux", "3' Trois")
+    of_first = {"match": "https://direct.example/1"}
+    assert saved(tmp_path, first, second, first, page2=of_first, page3=of_first) == ["Un", "Deux", "Trois"]
+    assert {record["url"] for record in read_json(tmp_path / "records.json")} == {"https://direct.example/1"}
+    (match,) = read_jsonl(tmp_path / "matches.jsonl")
+    assert match["pages"] == 3
+
+
+def test_files_that_would_be_the_same_are_left_as_they_are(tmp_path):
+    files = [tmp_path / "records.json", tmp_path / "matches.jsonl"]
+    saved(tmp_path, rows("1' Un"))
+    for file in files:
+        os.utime(file, (1, 1))
+    saved(tmp_path, rows("1' Un"))
+    assert [file.stat().st_mtime for file in files] == [1, 1]
+    saved(tmp_path, rows("1' Un", "2' Deux"))
+    assert all(file.stat().st_mtime > 1 for file in files)
 
 
 @pytest.mark.parametrize(
