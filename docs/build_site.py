@@ -101,8 +101,8 @@ def build(site: Path) -> None:
 def main(argv=None) -> int:
     """Build the site; return 1 with the faults if there are any."""
     parser = argparse.ArgumentParser(description="Build the documentation site.")
-    parser.add_argument("site", type=Path, nargs="?", default=ROOT / "site", help="folder to write, which is replaced")
-    site = parser.parse_args(argv).site
+    parser.parse_args(argv)
+    site = ROOT / "site"
     try:
         build(site)
     except UserError as error:

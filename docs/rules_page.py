@@ -11,14 +11,12 @@ INTRODUCTION = """# Rules
 
 <!-- Made by `make docs` from rules/*.smk; do not edit. -->
 
-What each rule makes from what, and what its job asks for. `<results>` is the folder of results (`pathvars`).
+What each rule makes from what. `<results>` is the folder of results (`pathvars`).
 `{dataset}`, `{model}` and `{run}` are names of the configuration; [paths and steps](paths.md) has what is in each file.
-`trained_by` is the run that trains the model: runs that differ only in how they answer share one training. Memory is
-that of the first attempt; a job that is tried again gets more. Trainings on several nodes also ask for nodes and tasks.
+`trained_by` is the run that trains the model: runs that differ only in how they answer share one training.
 """
 RULE = re.compile(r'^(?:rule (\w+)|use rule (\w+) as (\w+) with):\n    """(.*?)"""\n(.*?)(?=^\S|\Z)', re.M | re.S)
 SECTION = re.compile(r"^    (\w+):(.*(?:\n(?:        .*|\n(?=\s{8}))?)*)", re.M)
-NAMES = {"mem_mb": "memory", "runtime": "time limit", "gpu": "GPUs", "gres": "Slurm's `gres`"}
 PATH = re.compile(r'"(<results>/[^"]+)"')
 
 
@@ -27,7 +25,7 @@ def functions() -> dict[str, str]:
     common = (ROOT / "rules/common.smk").read_text(encoding="utf-8")
     texts = [common, (ROOT / "scripts/workflow/input_files.py").read_text(encoding="utf-8")]
     said = re.compile(r'(?m)^def (\w+)\(.*\n    """Return (.*?)(?:\. .*|: .*|\.?"""|\.?$)')
-    assigned = re.findall(r"(?m)^(\w+) = (.*(?:<results>|gpus_of_run).*)$", common)
+    assigned = re.findall(r"(?m)^(\w+) = (.*<results>.*)$", common)
     return {name: text for file in texts for name, text in [*said.findall(file), *assigned]}
 
 
@@ -47,23 +45,6 @@ def described(value: str, known: dict[str, str]) -> str:
     return next((known[name] for name in reversed(names) if name in known), f"`{value}`")
 
 
-def asked(sections: dict[str, str], known: dict[str, str]) -> str:
-    """Return what a rule's job asks for: environment, threads and resources."""
-    environment = re.search(r'conda_file\("(\w+)"\)', sections.get("conda", ""))
-    words = [f"environment `{environment[1]}`"] if environment else []
-    lines = [f"threads={line}" for line in items(sections.get("threads", ""))] + items(sections.get("resources", ""))
-    for name, value in (line.split("=", 1) for line in lines if "on_several_nodes" not in line):
-        value = known.get(value, value)
-        if plain := re.fullmatch(r"megabytes\((\d+)\)", value):
-            value = f"{plain[1]} MB"
-        elif choice := re.fullmatch(r"branch\(gpus_of_run, then=(\d+), otherwise=(\d+)\)", value):
-            value = f"{choice[1]}, or {choice[2]} for a model on the CPU"
-        elif name == "runtime":
-            value += " minutes"
-        words.append(f"{NAMES.get(name, name)}: {value}")
-    return "; ".join(words)
-
-
 def rows(sections: dict[str, str], known: dict[str, str]) -> list[str]:
     """Return the rows of a rule's table."""
     found = []
@@ -71,8 +52,7 @@ def rows(sections: dict[str, str], known: dict[str, str]) -> list[str]:
         for item in items(sections.get(kind, "")):
             name, value = re.fullmatch(r"(?:(\w+)=)?(.*)", item).groups()
             found.append(f"| {kind}{f' `{name}`' if name else ''} | {described(value, known)} |")
-    job = asked(sections, known)
-    return [*found, *([f"| job | {job} |"] if job else [])]
+    return found
 
 
 def page() -> str:

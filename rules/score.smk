@@ -246,7 +246,7 @@ rule write_leaderboard:
         bases=collect(
             "<results>/models/{model}/manifest.json", model=sorted({run.model for run in CONFIG.runs.values()})
         ),
-        monitors=[PREPARED.located(file) for file in CONFIG.monitor_logs],
+        monitors=input_files.monitor_logs(PREPARED),
     output:
         table=reported("<results>/leaderboard.csv", "leaderboard", "Leaderboard", run="all", what="table"),
         page=reported("<results>/leaderboard.html", "leaderboard", "Leaderboard", run="all", what="page"),

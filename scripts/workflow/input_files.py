@@ -237,3 +237,8 @@ def files_read(prepared: Prepared, run: str) -> list[str]:
             continue
         files += sorted(map(str, files_below(key, Path(place), with_code))) if key in FOLDERS else [place]
     return files
+
+
+def monitor_logs(prepared: Prepared) -> list[str]:
+    """Return the logs of the bundles' monitors that the configuration names."""
+    return [prepared.located(file) for file in prepared.config.monitor_logs]

@@ -8,7 +8,7 @@ from scripts.config.runs import Run
 from scripts.config.sections import gates_of, sections_of
 from scripts.config.types import Section
 from scripts.config.variants import answer_variants, shipped_variant, trained_by
-from scripts.workflow.input_files import files_of, own_corrections
+from scripts.workflow.input_files import files_of, monitor_logs, own_corrections
 from scripts.workflow.prepare import Prepared
 
 
@@ -118,8 +118,8 @@ def leaderboard(prepared: Prepared) -> dict:
     """Return the settings of all runs that the leaderboard shows, and the groups that differ only in their seed."""
     runs = prepared.config.runs
     shown = [report(prepared, run) | {"variants": answer_variants(runs[run])} for run in runs]
-    monitors = [prepared.located(file) for file in prepared.config.monitor_logs]
-    return {"runs": shown, "seeds": seed_groups(runs), "sweeps": list(prepared.config.sweeps), "monitors": monitors}
+    sweeps, monitors = list(prepared.config.sweeps), monitor_logs(prepared)
+    return {"runs": shown, "seeds": seed_groups(runs), "sweeps": sweeps, "monitors": monitors}
 
 
 def seed_groups(runs: dict[str, Run]) -> list[list[str]]:

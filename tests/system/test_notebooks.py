@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -157,22 +158,19 @@ def test_a_machine_without_python_3_11_gets_one_beside_its_own_packages(tmp_path
     python = tmp_path / "content/snaketune-pythons/cpython-3.11.18-linux-x86_64-gnu/bin/python3.11"
     program(python, "")
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
-    names = {"platform_packages": lambda: ["before"], "PLATFORM_PACKAGES": ["before"]}
-    done, (pip, uv, make) = execute_cell("environment", work, **names)
+    done, (pip, uv, make) = execute_cell("environment", work)
     assert pip[1:6] == ["-m", "pip", "install", "--quiet", "--target"]
     assert pip[6] == str(tmp_path / "content/snaketune-tools")
     assert uv == [f"{pip[6]}/bin/uv", "python", "install", "--quiet", "--no-bin", "3.11"]
     assert done["ENVIRONMENT"]["UV_PYTHON_INSTALL_DIR"] == str(tmp_path / "content/snaketune-pythons")
     assert make == ["make", ".venv/installed", f"PYTHON={python}"]
-    with pytest.raises(RuntimeError, match="packages of the notebook's own Python have changed"):
-        execute_cell("environment", work, **names | {"PLATFORM_PACKAGES": ["others"]})
 
 
 @pytest.mark.parametrize(
     ("gpu", "torch_sees_it", "training", "fault"),
     [
         ("Tesla T4, 15360, 7.5, 590.1", True, "12.1", None),
-        ("Tesla T4, 15360, 7.5, 550.54", False, "12.1", "needs a newer NVIDIA driver than 550.54"),
+        ("Tesla T4, 15360, 7.5, 550.54", False, "12.1", "needs NVIDIA driver 580, but this platform has 550.54"),
         ("Tesla P100, 16384, 6.0, 590.1", True, "12.1", "no kernels for Tesla P100"),
         ("Tesla T4, 15360, 7.5, 590.1", True, "15.8", "needs 15.8 GiB by the estimate, and this GPU has less"),
     ],
@@ -181,13 +179,101 @@ def test_a_gpu_is_checked_before_anything_is_downloaded(tmp_path, gpu, torch_see
     program(tmp_path / "bin/nvidia-smi", f"echo {gpu}")
     program(tmp_path / ".venv/bin/python", f"exit {int(not torch_sees_it)}")
     settings = {"RECIPE": "football", "RUN": "football", "GPU": "t4", "CHANGES": {}}
-    plan = f"football   {training}   7.0  16 GB (T4)\n"
+    plan = f"football and 1 more   {training}   7.0  16 GB (T4)\n"
     if fault:
         with pytest.raises(RuntimeError, match=fault):
             execute_cell("gpu", tmp_path, plan, **settings)
     else:
         names, _ = execute_cell("gpu", tmp_path, plan, **settings)
         assert names["CONFIG"][1] == "config/gpu/t4/football.yaml"
+        names, _ = execute_cell("gpu", tmp_path, "football is not known before its config.json is here\n", **settings)
+        assert names["NOTE"].startswith("There is no estimate")
+
+
+@pytest.mark.parametrize("place", ["colab", "kaggle", "elsewhere"])
+def test_the_platform_decides_on_storage_and_secrets_even_if_kaggle_has_the_packages_of_colab(place, monkeypatch):
+    mounted, hidden = [], {"colab": "of Colab", "kaggle": "of Kaggle"}
+    stubs = {
+        "drive": SimpleNamespace(mount=mounted.append),
+        "userdata": SimpleNamespace(get=lambda name: hidden["colab"]),
+        "files": SimpleNamespace(),
+    }
+    client = SimpleNamespace(get_secret=lambda name: hidden["kaggle"])
+    modules = {"google": {}, "google.colab": stubs if place != "elsewhere" else None, "kaggle_secrets": None}
+    if place == "kaggle":
+        modules["kaggle_secrets"] = {"UserSecretsClient": lambda: client}
+    for name, content in modules.items():
+        monkeypatch.setitem(sys.modules, name, content if content is None else SimpleNamespace(**content))
+    monkeypatch.setattr(os.path, "isdir", lambda path: place == "kaggle" and path == "/kaggle/working")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    [source] = [cell.source for cell in read("pii_kaggle").cells if cell.id == "start"]
+    names = {"RECIPE": "pii", "STORAGE": "", "WORK": ""}
+    exec(source, names)
+    places = {"colab": "/content/drive/MyDrive", "kaggle": "/kaggle/working", "elsewhere": str(Path.cwd())}
+    assert str(names["STORAGE"]) == f"{places[place]}/snaketune-pii"
+    assert names["ENVIRONMENT"].get("HF_TOKEN") == hidden.get(place)
+    assert mounted == (["/content/drive"] if place == "colab" else [])
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(RuntimeError, match="apt-get install -y rsync"):
+        exec(source, names)
+
+
+@pytest.fixture
+def kept(tmp_path):
+    """Execute the cell of the run on a machine where the workflow writes these files (None: deletes)."""
+
+    def execute(machine: str, recipe: str = "football", status: int = 0, earlier: str = "", **written: str | None):
+        work = tmp_path / machine
+        work.mkdir(exist_ok=True)
+
+        def run(*command, folder):
+            for name, text in written.items():
+                path = work / "results" / recipe / name.replace("__", "/")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8") if text else path.unlink()
+            if status:
+                raise RuntimeError("snakemake ended with status 1")
+
+        names = {"WORK": work, "RESULTS": work / "results" / recipe, "STORAGE": tmp_path / f"storage-{recipe}"}
+        names |= {"EARLIER": earlier, "KEEP_EVERY": 30, "TARGETS": [], "CONFIG": [], "run": run}
+        names |= {"shutil": shutil, "subprocess": subprocess, "threading": threading, "Path": Path}
+        [source] = [cell.source for cell in read("football_colab").cells if cell.id == "run"]
+        exec(source, names)
+        return {str(path.relative_to(work / "results")) for path in (work / "results").rglob("*") if path.is_file()}
+
+    return execute
+
+
+def test_a_new_machine_gets_what_was_kept_and_no_machine_deletes_what_it_has_not_restored(kept, tmp_path):
+    with pytest.raises(RuntimeError, match="status 1"):
+        kept("lost", status=1, adapter="a", models__m="large", curve="c", **{"x.partial": "half"})
+    for left in ("storage-football/.incoming/x", "storage-football/results/football/old/.~tmp~/x"):
+        (tmp_path / left).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / left).write_text("half", encoding="utf-8")
+    kept("new", "stories", story="s")
+    os.utime(tmp_path / "storage-football/results/football/adapter", ns=(10**18, 10**18))
+    assert kept("new") == {"stories/story", "football/adapter", "football/curve"}
+    assert (tmp_path / "new/results/football/adapter").stat().st_mtime_ns == 10**18
+    kept("new", curve=None, verdict="v")
+    storage = tmp_path / "storage-football"
+    assert sorted(str(path.relative_to(storage)) for path in storage.rglob("*") if path.is_file()) == [
+        "results/football/adapter",
+        "results/football/verdict",
+    ]
+    storage.rename(tmp_path / "input")
+    assert kept("version", earlier=str(tmp_path / "input")) == {"football/adapter", "football/verdict"}
+
+
+def test_a_storage_that_cannot_be_read_or_written_stops_the_cell_and_is_left_as_it_is(kept, tmp_path, monkeypatch):
+    kept("lost", adapter="a")
+    program(tmp_path / "bin/rsync", "echo Transport endpoint is not connected; exit 23")
+    with pytest.raises(RuntimeError, match="could not be restored"):
+        kept("new", adapter="b")
+    with pytest.raises(RuntimeError, match="could not be kept"):
+        kept("lost", adapter="b")
+    (tmp_path / "bin/rsync").unlink()
+    assert kept("new") == {"football/adapter"}
+    assert (tmp_path / "new/results/football/adapter").read_text(encoding="utf-8") == "a"
 
 
 def test_the_settings_of_football_fit_a_t4():
@@ -203,19 +289,20 @@ def test_the_settings_of_football_fit_a_t4():
     assert run.training.precision == "auto"  # fp16 on a T4, which has no bf16
 
 
-def test_football_on_a_machine_that_is_lost_in_mid_training_ends_with_the_same_adapter(repository, tmp_path):
+def test_football_on_machines_that_are_lost_in_and_after_the_training_ends_with_the_same_adapter(repository, tmp_path):
     settings = {"REPOSITORY": str(repository), "CHANGES": FOOTBALL, "KEEP_EVERY": 0.5}
     run = Path("results/football/small/runs/football")
     Machine("football_colab", tmp_path, **settings).run_until(f"{run}/checkpoints/*/checkpoint-2/manifest.json")
+    Machine("football_colab", tmp_path, **settings).run_until(f"{run}/adapter/manifest.json")
     machine = Machine("football_colab", tmp_path, **settings)
     machine.run()
-    assert re.search(r"\d+ files were restored", machine.printed("run"))
+    assert f"Results were restored from {machine.storage}" in machine.printed("run")
     assert [attempt["ended"] for attempt in read_json(machine.work / run / "training.json")["attempts"]] == [
         "killed",
         "done",
     ]
     assert re.search(r"football +\d+\.\d +\d+\.\d  16 GB \(T4\)", machine.printed("gpu"))
-    assert "own packages are as they were" in re.sub(r"own \d+", "own", machine.printed("environment"))
+    assert re.search(r'REVISION = "\w{40}"', machine.printed("checkout"))
     for cell in ("gpu", "report", "bundle"):
         assert "not of the recipe's model" in machine.printed(cell)
     assert machine.printed("report").count("<iframe") == 2
