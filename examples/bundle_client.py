@@ -18,9 +18,13 @@ KEY = os.environ.get("LLAMA_API_KEY", "none")
 def recorded(bundle):
     """Return the sections of the configuration, such as `run`, with which a bundle was made.
 
-    It is read each time, because a delivery moves `current` to another bundle while the application runs.
+    It is read each time, because a delivery moves `current` to another bundle while the application runs. Raises
+    RuntimeError if there is no bundle.
     """
-    return json.loads(Path(bundle, "provenance.json").read_text(encoding="utf-8"))["config"]["sections"]
+    try:
+        return json.loads(Path(bundle, "provenance.json").read_text(encoding="utf-8"))["config"]["sections"]
+    except OSError as error:
+        raise RuntimeError(f"{bundle} is not a bundle ({error.strerror}): set BUNDLE") from error
 
 
 def ask(bundle, content, server=SERVER, seconds=60):

@@ -122,7 +122,10 @@ def extract(saved: list[SavedPage], site: Site, name: str, records: Path, matche
     }
     log.info("%s", ", ".join(f"{key}: {count}" for key, count in counts.items()))
     if counts["faults"]:
-        warn(f"entries or pages with faults are listed in {matches}")
+        first = next(row for row in rows if row["faults"])
+        warn(f"{counts['faults']} faults are listed in {matches}; the first: {first['url']}: {first['faults'][0]}")
+    if counts["full"] < counts["matches"]:
+        warn(f"{counts['matches'] - counts['full']} of {counts['matches']} matches are not complete, see {matches}")
     if unknown := sum((Counter(row.get("unknown_labels")) for row in rows), Counter()):
         common = ", ".join(f"'{label}' ({count})" for label, count in unknown.most_common(10))
         warn(f"labels of unknown entries, for 'event_types' of the site: {common}")

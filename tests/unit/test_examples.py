@@ -51,3 +51,9 @@ def test_a_delivered_bundle_is_asked_with_its_own_system_message(asked, tmp_path
     assert asked(12, "goal")[0] == "Tu commentes."
     release(tmp_path, "second", "Sois bref.")
     assert asked(12, "goal")[0] == "Sois bref."
+
+
+def test_a_folder_without_a_bundle_is_the_error_that_the_page_on_applications_handles(asked, tmp_path):
+    (tmp_path / "current").unlink()
+    with pytest.raises(RuntimeError, match=r"current is not a bundle .*: set BUNDLE"):
+        asked("12", "goal")
