@@ -29,13 +29,12 @@ def make(folder: Path, *arguments: str, env_vars: dict[str, str] | None = None) 
     """Run make in the folder, with this environment and no other (`VENV=`: nothing is installed); return its output."""
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     environment = {**without_make(), "COLUMNS": "140", "PATH": path, **(env_vars or {})}
-    done = subprocess.run(
-        ["make", "VENV=", "CORES=2", *arguments],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return printed_by(["make", "VENV=", "CORES=2", *arguments], folder, environment)
+
+
+def printed_by(command: list[str], folder: Path, environment: dict[str, str]) -> str:
+    """Run a command in the folder, with this environment and no other; return its output. It has to succeed."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    done = subprocess.run(command, cwd=folder, env=environment, text=True, **pipes)
     assert done.returncode == 0, done.stdout[-6000:]
     return done.stdout

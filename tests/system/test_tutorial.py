@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.files import read_json
-from tests.support.checkout import copy_of_the_checkout
+from tests.support.checkout import copy_of_the_checkout, printed_by
 from tests.support.project import ROOT, without_make
 
 PAGE = ROOT / "docs/tutorial.md"
@@ -49,16 +49,8 @@ def walk(tmp_path_factory) -> tuple[Path, list[str]]:
     folder = tmp_path_factory.mktemp("reader")
     address = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": f"url.{origin}.insteadOf", "GIT_CONFIG_VALUE_0": ADDRESS}
     environment = {**without_make(), **address, "COLUMNS": "120"}
-    done = subprocess.run(
-        ["bash", "-c", typed(ROOT / ".venv")],
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert done.returncode == 0, done.stdout[-6000:]
-    return folder / FOLDER, done.stdout.split(f"{END}\n")
+    printed = printed_by(["bash", "-c", typed(ROOT / ".venv")], folder, environment)
+    return folder / FOLDER, printed.split(f"{END}\n")
 
 
 def shown_after(printed: list[str]) -> list[tuple[str, str]]:
