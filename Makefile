@@ -129,7 +129,7 @@ containers: $(VENV) ## Build the container images (ENVS="dataset score", TORCH=c
 trackers: $(VENV) ## Install what `training.report_to` can name into .venv: wandb, mlflow, tensorboard, trackio
 	@python -m envs.install --add trackers
 
-llama-server: $(VENV) ## Build llama.cpp's server, which serves bundles, into .venv (about 2 minutes)
+llama-server: $(VENV) ## Build llama.cpp's server, which serves bundles, into .venv (about a minute)
 	@python -m envs.llama_server
 
 clean: ## Remove the demo's results (not those of other configurations, nor the environment)

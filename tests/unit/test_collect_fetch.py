@@ -93,14 +93,16 @@ def test_robots_txt_is_obeyed_by_our_name_and_after_redirects(site):
     assert reader.page(f"{site.address}/public").text == "page", "its name is not the first word"
 
 
-@pytest.mark.parametrize("status", [500, 503, 429])
-def test_nothing_is_read_without_a_readable_robots_txt(site, status):
+@pytest.mark.parametrize(
+    ("status", "requests"), [(500, fetch.ATTEMPTS), (503, fetch.ATTEMPTS), (429, fetch.ATTEMPTS), (520, 1)]
+)
+def test_nothing_is_read_without_a_readable_robots_txt(site, status, requests):
     site.answers["/robots.txt"] = (status, {}, b"")
     bot = fetcher()
     for _ in range(2):
         with pytest.raises(RefusedError, match=f"robots.txt answered {status}.*nothing is read"):
             bot.page(f"{site.address}/public")
-    assert paths(site) == ["/robots.txt"] * fetch.ATTEMPTS
+    assert paths(site) == ["/robots.txt"] * requests
     with pytest.raises(RefusedError, match=r"robots\.txt gave no answer"):
         fetcher().page("http://127.0.0.1:9/public")
 
