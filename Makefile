@@ -42,7 +42,7 @@ RECIPE_RESULTS = $(shell PATH="$(PATH)" python -m scripts.workflow.results_folde
 DRY := $(filter -n% -pn --dry-run --dryrun,$(ARGS))
 
 .PHONY: help demo report recipe known-recipe verify review trackers llama-server test test-all system lint unit format \
-	lock docs site containers clean FORCE
+	lock docs bench site containers clean FORCE
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -119,6 +119,9 @@ docs: $(VENV) ## Make the configuration reference, the editor schema, config/gpu
 	@python -m scripts.workflow.memory.write_gpu_settings
 	@python -m docs.rule_graph
 	@python -m docs.rules_page
+
+bench: $(VENV) ## Run the benchmarks that need no GPU and write docs/benchmarks.md (ARGS="merge dry_run": these)
+	@python -m tests.benchmarks $(ARGS)
 
 site: $(VENV) ## Build the documentation site in site/, without broken links (it loads nothing from the network)
 	@python -m docs.build_site

@@ -1,4 +1,4 @@
-"""Minutes of the commands that a user types, in a fresh clone; writes docs/benchmarks.json and docs/benchmarks.md.
+"""Minutes of the commands that a user types, in a fresh clone; writes docs/benchmarks.json, then docs/benchmarks.md.
 
     python -m tests.benchmarks.bench_times                        # all rows, as this machine is
     python -m tests.benchmarks.bench_times --avx2 demo again      # these rows, in the clone that is there
@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-MEASUREMENTS, PAGE = ROOT / "docs/benchmarks.json", ROOT / "docs/benchmarks.md"
+MEASUREMENTS = ROOT / "docs/benchmarks.json"
 # With these a CPU with AVX-512 chooses and computes as one without: torch's own kernels, oneDNN (bf16), MKL (fp32), and
 # llama.cpp's build.
 AVX2 = {
@@ -42,10 +42,10 @@ ROWS = {
 SAID = ("commit", "date", "note")  # `note` is added by hand, for what a measurement does not meet
 FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 HEAD = """\
-# How long it takes
+## Whole commands
 
-Made by `python -m tests.benchmarks.bench_times`; do not edit. Minutes in a fresh clone with nothing else running.
-Downloads count; pip's cache is empty at first, so llama.cpp is compiled. "Limited to AVX2" means under
+Made by `python -m tests.benchmarks.bench_times`. Minutes in a fresh clone with nothing else running. Downloads count;
+pip's cache is empty at first, so llama.cpp is compiled. "Limited to AVX2" means under
 `ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 MKL_ENABLE_INSTRUCTIONS=AVX2`, with which torch chooses and computes
 as on a CPU without AVX-512, and with a llama.cpp for AVX2.
 """
@@ -98,8 +98,8 @@ def measure(row: str, folder: Path, avx2: bool) -> dict:
     return {**measured, "commit": commit.stdout.strip(), "date": day}
 
 
-def page(measurements: list[dict]) -> str:
-    """Return the page: a column for each processor, as it is and limited to AVX2."""
+def section(measurements: list[dict]) -> str:
+    """Return the section of the page: a column for each processor, as it is and limited to AVX2."""
     columns = list(dict.fromkeys((found["processor"], found["avx2"]) for found in measurements))
     processors = list(dict.fromkeys(name for name, _ in columns))
     cells = {(found["row"], found["processor"], found["avx2"]): found for found in measurements}
@@ -131,7 +131,7 @@ def main(argv=None) -> int:
         same = ("row", "processor", "avx2")
         measurements = [old for old in measurements if any(old[key] != new[key] for key in same)] + [new]
         MEASUREMENTS.write_text(json.dumps(measurements, indent=2) + "\n", encoding="utf-8")
-    PAGE.write_text(page(measurements), encoding="utf-8")
+    subprocess.run([sys.executable, "-m", "tests.benchmarks.page"], cwd=ROOT, check=True)
     return 0
 
 
