@@ -1,6 +1,5 @@
 """Generated pages are those that the code gives, commands mean what they look like, and configurations are valid."""
 
-import json
 import re
 import tomllib
 from pathlib import Path
