@@ -1,0 +1,38 @@
+"""A comparison takes its sides in turn, divides the medians, and is shown on the page."""
+
+import sys
+
+import pytest
+
+from tests.benchmarks import compare as harness
+from tests.benchmarks import page
+
+
+def test_sides_take_turns_and_the_ratio_is_of_the_medians_against_the_best_of_the_others(monkeypatch, tmp_path):
+    monkeypatch.setattr(harness, "MEASURED", tmp_path)
+    turns = []
+    seconds = {"ours": iter([3.0, 1.0, 2.0]), "slow": iter([9.0, 9.0, 9.0]), "best": iter([4.0, 4.0, 1.0])}
+
+    def side(name):
+        return lambda: turns.append(name) or {"s": next(seconds[name]), "MiB": 5.0}
+
+    record = harness.compare("row", "a row", "s", {name: side(name) for name in seconds}, goal="<= 0.5")
+    assert turns == ["ours", "slow", "best"] * 3
+    assert (record["ratio"], record["met"]) == (0.5, True)
+    line = page.table([record])[2]
+    assert line == (
+        "| a row | ours: 2 (1 to 3) s, 5 (5 to 5) MiB | slow: 9 (9 to 9) s, 5 (5 to 5) MiB"
+        "<br>best: 4 (1 to 4) s, 5 (5 to 5) MiB | 0.5 | <= 0.5 | yes |"
+    )
+    again = harness.compare("row", "a row", "s", {"ours": lambda: 1, "limit": lambda: 1.5}, goal=">= 1", rounds=1)
+    assert (again["met"], again["ratio"]) == (False, 0.6667)
+    assert len(list(tmp_path.iterdir())) == 1  # the newer record of the row on this processor
+
+
+def test_memory_is_that_of_a_command_and_its_children_and_a_failure_ends_the_benchmark():
+    block = "block = bytearray(60 << 20); block[::4096] = b'x' * len(block[::4096]); import time; time.sleep(0.4)"
+    both = f"import subprocess, sys; child = subprocess.Popen([sys.executable, '-c', {block!r}]); {block}; child.wait()"
+    ran = harness.run([sys.executable, "-c", both])
+    assert 120 < ran.mib < 180
+    with pytest.raises(SystemExit, match="no such thing"):
+        harness.run([sys.executable, "-c", "raise SystemExit('no such thing')"])
