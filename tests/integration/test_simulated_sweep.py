@@ -15,4 +15,5 @@ def test_the_table_of_a_simulated_sweep_adds_up(tmp_path, capsys):
     for row in rows:
         shares = [float(cell) for cell in re.findall(r"[\d.]+(?= \|)", row)][-7:]
         assert abs(sum(shares) - 100) < 0.5
-        assert min(shares) >= 0 and shares[0] > 0
+        assert min(shares) >= 0
+        assert shares[0] > 0
