@@ -42,8 +42,8 @@ class Ran(NamedTuple):
 def run(command: Sequence[str], **options) -> Ran:
     """Run a command (options of subprocess.Popen) and measure it; SystemExit with the end of its output if it fails.
 
-    Memory is the proportional set size of all its processes, looked at every 50 ms, or the resident peak of the
-    largest one, whichever is more.
+    Memory is the proportional set size of all its processes, looked at every 50 ms, or the resident peak (VmHWM) of
+    the largest one, whichever is more. wait4's peak of a child is not used: it starts at that of its parent.
     """
     with tempfile.TemporaryFile() as file:
         started = time.monotonic()
@@ -60,7 +60,7 @@ def run(command: Sequence[str], **options) -> Ran:
         output = file.read().decode(errors="replace")
     if process.returncode:
         raise SystemExit(f"{' '.join(map(str, command))} failed:\n{output[-4000:]}")
-    return Ran(seconds, usage.ru_utime + usage.ru_stime, max(peak[0], usage.ru_maxrss / 1024), output)
+    return Ran(seconds, usage.ru_utime + usage.ru_stime, peak[0], output)
 
 
 def _watch(pid: int, peak: list[float], ended: threading.Event) -> None:
@@ -71,11 +71,13 @@ def _watch(pid: int, peak: list[float], ended: threading.Event) -> None:
             family = [parent, *parent.children(recursive=True)]
         except psutil.NoSuchProcess:
             return
-        for process in family if len(family) > 1 else []:  # one process alone: wait4 knows its peak
+        for process in family:
             try:
+                status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
+                peak[0] = max(peak[0], int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024)
                 total += process.memory_full_info().pss
-            except (psutil.NoSuchProcess, psutil.AccessDenied):
-                continue
+            except (OSError, TypeError, psutil.NoSuchProcess, psutil.AccessDenied):
+                continue  # it has ended
         peak[0] = max(peak[0], total / 2**20)
 
 
