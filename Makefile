@@ -120,7 +120,7 @@ docs: $(VENV) ## Make the configuration reference, the editor schema, config/gpu
 	@python -m docs.rule_graph
 	@python -m docs.rules_page
 
-bench: $(VENV) ## Run the benchmarks that need no GPU and write docs/benchmarks.md (ARGS="merge dry_run": these)
+bench: $(VENV) ## Run the benchmarks that need no GPU and write docs/benchmarks.md (ARGS=scoring: only this one)
 	@python -m tests.benchmarks $(ARGS)
 
 site: $(VENV) ## Build the documentation site in site/, without broken links (it loads nothing from the network)

@@ -55,7 +55,7 @@ def table(records: list[dict]) -> list[str]:
 def page() -> str:
     """Return the page: a table of comparisons for each processor, then times of whole commands, then findings."""
     records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(MEASURED.glob("*.json"))]
-    lines = [HEAD]
+    lines = [HEAD] if records else [HEAD, "No comparison has been measured on a quiet machine yet.\n"]
     for processor in dict.fromkeys(record["processor"] for record in records):
         lines += [f"## {processor}", "", *table([each for each in records if each["processor"] == processor]), ""]
     if FINDINGS.exists():

@@ -121,8 +121,8 @@ def costs(job: Job, demo: dict[str, float], mfu: float, llama: float) -> Cost:
     """Return the cost of a job for a 7B: derived where the model counts, else the demo's.
 
     Training: 4 FLOP a parameter and token (LoRA; frozen weights have no gradient). Answers with transformers: a step
-    of a batch takes 30 ms. llama.cpp reads the file for each token. Merge,
-    conversion and quantization: 1 GB/s of what they read and write.
+    of a batch takes 30 ms. llama.cpp reads the file for each token. Merge, conversion and quantization: 1 GB/s of what
+    they read and write. Parity: a minute.
     """
     kind = job.rule
     if kind.startswith("train_"):
