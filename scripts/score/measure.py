@@ -94,12 +94,7 @@ def single_values(metric: str, result: MetricResult) -> list[float | None]:
     if not present:
         return [None] * len(result.rows)
     table = np.array(present, dtype=float)
-    if kind in QUANTILES:
-        found = table[:, 0]
-    elif kind == "variation":  # of a single record there is none
-        found = np.full(len(table), math.nan)
-    else:
-        found = value_of_sums(kind, table, 1)
+    found = table[:, 0] if kind in QUANTILES else value_of_sums(kind, table, 1)
     values = iter(found.tolist())
     singles = [None if row is None else next(values) for row in result.rows]
     return [None if value is None or not math.isfinite(value) else rounded(value) for value in singles]

@@ -3,17 +3,19 @@
 import math
 import unicodedata
 
+import numpy as np
 import pytest
 from sacrebleu.metrics import BLEU, CHRF
 
 from scripts.common.records import Record, content_id
 from scripts.config.runs import ASSISTANT_PHRASES
-from scripts.score.intervals import interval
+from scripts.score.intervals import interval, point
 from scripts.score.measure import measured, single_values
 from scripts.score.metrics import METRICS, has_quality_gate
 from scripts.score.reference import Reference, read_reference
-from scripts.score.scoring_input import NotApplicableError, ScoringInput
+from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 from scripts.score.similarity import signatures
+from scripts.score.statistics import COLUMNS
 from tests.support.data import load
 from tests.support.score_fixtures import (
     answer_rows,
@@ -38,6 +40,16 @@ def of(*answers: str, expected: str | None = "Le but !", completions=None, **set
     rows = [{**answer_rows("fr")[0], "id": str(i), "answer": a, "expected": expected} for i, a in enumerate(answers)]
     reference = None if completions is None else Reference(tuple(completions), "en")
     return ScoringInput(rows, "fr", reference=reference, **settings)
+
+
+@pytest.mark.parametrize("metric", ["bleu", "chrf", "length_variation", "perplexity", "repetition", "seconds_p95"])
+def test_the_value_of_a_single_record_is_that_of_a_data_set_with_this_record_only(metric):
+    kind = METRICS[metric].statistic
+    rows = [None, *np.random.default_rng(0).integers(1, 9, (4, COLUMNS[kind])).tolist(), None]
+    alone = [None if row is None else point(kind, np.array([row], dtype=float)) for row in rows]
+    expected = [None if value is None or math.isnan(value) else pytest.approx(value) for value in alone]
+    assert single_values(metric, MetricResult(rows)) == expected
+    assert single_values(metric, MetricResult([None, None])) == [None, None]
 
 
 def value(metric: str, data: ScoringInput) -> float:
