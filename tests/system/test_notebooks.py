@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from base64 import urlsafe_b64encode
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -88,8 +89,8 @@ class Machine:
         """Run all cells; an error in one is raised."""
         self.client.execute()
 
-    def run_until(self, pattern: str) -> None:
-        """Run cells until the storage has a file of this pattern, then lose the machine: processes and disk."""
+    def run_until(self, *patterns: str) -> None:
+        """Run cells until the storage has a file of each pattern, then lose the machine: processes and disk."""
         ended: list[Exception | None] = []
 
         def execute():
@@ -101,9 +102,9 @@ class Machine:
         thread = threading.Thread(target=execute)
         thread.start()
         end = time.monotonic() + PATIENCE
-        while not list(self.storage.glob(pattern)):
+        while not all(list(self.storage.glob(pattern)) for pattern in patterns):
             assert thread.is_alive(), ended
-            assert time.monotonic() < end, f"no {pattern} came"
+            assert time.monotonic() < end, f"not all of {', '.join(patterns)} came"
             time.sleep(0.05)
         tree = stop_tree(self.client.km.provisioner.pid)
         kill(tree)
@@ -293,7 +294,10 @@ def test_football_on_machines_that_are_lost_in_and_after_the_training_ends_with_
     settings = {"REPOSITORY": str(repository), "CHANGES": FOOTBALL, "KEEP_EVERY": 0.5}
     run = Path("results/football/small/runs/football")
     Machine("football_colab", tmp_path, **settings).run_until(f"{run}/checkpoints/*/checkpoint-2/manifest.json")
-    Machine("football_colab", tmp_path, **settings).run_until(f"{run}/adapter/manifest.json")
+    # The training has ended for Snakemake too when its outputs have metadata; a loss before that lets it end once more.
+    trained = [f"{run}/{name}" for name in ("adapter/manifest.json", "curve.jsonl", "training.json")]
+    metadata = [f".snakemake/metadata/{urlsafe_b64encode(name.encode()).decode()}" for name in trained]
+    Machine("football_colab", tmp_path, **settings).run_until(*trained, *metadata)
     machine = Machine("football_colab", tmp_path, **settings)
     machine.run()
     assert f"Results were restored from {machine.storage}" in machine.printed("run")
