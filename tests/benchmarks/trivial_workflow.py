@@ -42,6 +42,11 @@ def trivial_sweep(folder: Path, plan: str, runs: int) -> Path:
     return folder
 
 
+def outputs_of(plan: str) -> list[str]:
+    """Return the output files of a plan's jobs."""
+    return [file for files in re.findall(r"(?m)^    output: (.*)$", plan) for file in files.split(", ")]
+
+
 def trivial_rules(plan: str) -> str:
     """Return the rules of a plan: a job of one run is a rule with the wildcard `run`, a job of all runs names all."""
     rules: dict[str, None] = {}
