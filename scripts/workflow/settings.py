@@ -7,7 +7,7 @@ from scripts.common.files import canonical_sha256, sha256_of
 from scripts.config.runs import Run
 from scripts.config.sections import gates_of, sections_of
 from scripts.config.types import Section
-from scripts.config.variants import answer_variants, shipped_variant, trained_by
+from scripts.config.variants import answer_variants, shipped_variant
 from scripts.workflow.input_files import files_of, monitor_logs, own_corrections
 from scripts.workflow.prepare import Prepared
 
@@ -95,7 +95,7 @@ def sweep(prepared: Prepared, name: str) -> dict:
 
     Of each run it has the shipped variant, and the run that trained its model (None: the method `prompt`).
     """
-    runs, makers = prepared.config.runs, trained_by(prepared.config.runs)
+    runs, makers = prepared.config.runs, prepared.trained_by
     names = prepared.config.sweeps[name]
     listed = {
         run: {
