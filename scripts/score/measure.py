@@ -14,10 +14,10 @@ from scripts.common.errors import UserError
 from scripts.common.language import language_of
 from scripts.score import diversity, entities, people, similarity, style  # noqa: F401 (imported for their registered metrics)
 from scripts.score.interval_kinds import rounded
-from scripts.score.intervals import interval, point
-from scripts.score.metrics import FUNCTIONS, METRICS, read_metrics
+from scripts.score.intervals import interval
+from scripts.score.metrics import FUNCTIONS, METRICS, QUANTILES, read_metrics
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
-from scripts.score.statistics import row_fault
+from scripts.score.statistics import row_fault, value_of_sums
 
 OWN: dict[str, Path] = {}  # the file of each custom metric
 
@@ -90,8 +90,19 @@ def single_values(metric: str, result: MetricResult) -> list[float | None]:
     kind = METRICS[metric].statistic
     if result.per_record is not None:
         return [None if value is None else rounded(float(value)) for value in result.per_record]
-    values = [None if row is None else point(kind, np.array([row], dtype=float)) for row in result.rows]
-    return [None if value is None or not math.isfinite(value) else rounded(value) for value in values]
+    present = [row for row in result.rows if row is not None]
+    if not present:
+        return [None] * len(result.rows)
+    table = np.array(present, dtype=float)
+    if kind in QUANTILES:
+        found = table[:, 0]
+    elif kind == "variation":  # of a single record there is none
+        found = np.full(len(table), math.nan)
+    else:
+        found = value_of_sums(kind, table, 1)
+    values = iter(found.tolist())
+    singles = [None if row is None else next(values) for row in result.rows]
+    return [None if value is None or not math.isfinite(value) else rounded(value) for value in singles]
 
 
 def commonest(data: ScoringInput) -> dict[str, int] | None:

@@ -61,6 +61,11 @@ class ScoringInput:
         return [unified(text, self.language) for text in self.texts]
 
     @functools.cached_property
+    def unified_expected(self) -> list[str | None]:
+        """The expected answers as n-grams see them; None where there is none."""
+        return [None if text is None else unified(text, self.language) for text in self.expected]
+
+    @functools.cached_property
     def words(self) -> list[list[str]]:
         return [lowered_words(text, self.language) for text in self.texts]
 

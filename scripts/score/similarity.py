@@ -6,7 +6,6 @@ from scripts.common.language import language_of
 from scripts.score.metrics import metric
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
 from scripts.score.tokenize_text import WITHOUT_SPACES, lowered_words, normalised_for_match
-from scripts.score.unify_text import unified
 
 # sacrebleu's tokenizers: `13a` splits at ASCII punctuation only, `intl` at all Unicode punctuation (’ « » …).
 BLEU_TOKENIZERS = {"": "13a", "en": "13a", "zh": "zh", **{code: "char" for code in WITHOUT_SPACES if code != "zh"}}
@@ -28,7 +27,9 @@ def signatures(language: str | None) -> dict[str, str]:
 
 def sacrebleu_statistics(scorer: BLEU | CHRF, data: ScoringInput) -> list:
     """Return sacrebleu's own statistics of each record's unified texts; None without an expected answer."""
-    pairs = [pair and [unified(text, data.language) for text in pair] for pair in data.pairs()]
+    pairs = [
+        pair and texts for pair, *texts in zip(data.pairs(), data.unified_texts, data.unified_expected, strict=True)
+    ]
     return [pair and list(map(int, scorer._extract_corpus_statistics([pair[0]], [[pair[1]]])[0])) for pair in pairs]
 
 
@@ -91,8 +92,8 @@ def rouge_l(data: ScoringInput) -> MetricResult:
         common = LCSseq.similarity(answer, expected)
         return 2 * common / (len(answer) + len(expected)) if common else 0.0
 
-    pairs = [pair and [lowered_words(text, data.language) for text in pair] for pair in data.pairs()]
-    return MetricResult([pair and [f1(*pair)] for pair in pairs])
+    pairs = zip(data.pairs(), data.words, strict=True)
+    return MetricResult([pair and [f1(words, lowered_words(pair[1], data.language))] for pair, words in pairs])
 
 
 @metric("Exact match", direction="higher", quality=True, statistic="yes_no", tables={"exact": 1}, classifier=True)

@@ -48,7 +48,7 @@ def french_words(text: str) -> list[str]:
     found = []
     for word in FRENCH.findall(text):
         pronouns: list[str] = []
-        while word.lower() != "rendez-vous" and (tail := TAIL.fullmatch(word)):
+        while "-" in word and word.lower() != "rendez-vous" and (tail := TAIL.fullmatch(word)):
             word = tail[1]
             pronouns.insert(0, tail[2])
         found += [word, *pronouns]

@@ -1,5 +1,8 @@
 """The worst answers of a variant with their faults; for exact answers, all mismatches."""
 
+import heapq
+from collections.abc import Iterator
+
 from scripts.score.scoring_input import ScoringInput
 
 WORST = 25
@@ -25,18 +28,16 @@ def faults(data: ScoringInput, scores: dict, index: int) -> list[str]:
     return said
 
 
-def described(data: ScoringInput, scores: dict, shown: tuple[str, ...] = SHOWN) -> list[dict]:
-    """Return every answer with its faults and the given scores."""
+def described(data: ScoringInput, scores: dict, shown: tuple[str, ...] = SHOWN) -> Iterator[dict]:
+    """Yield every answer with its faults and the given scores."""
     keys = ("id", "label", "messages", "expected", "answer", "stop")
     known = {metric: scores["per_record"].get(metric) for metric in shown}
-    return [
-        {
+    for index, answer in enumerate(data.answers):
+        yield {
             **{key: answer[key] for key in keys},
             "faults": faults(data, scores, index),
             "scores": {metric: values[index] for metric, values in known.items() if values},
         }
-        for index, answer in enumerate(data.answers)
-    ]
 
 
 def worst_answers(data: ScoringInput, scores: dict) -> list[dict]:
@@ -46,7 +47,7 @@ def worst_answers(data: ScoringInput, scores: dict) -> list[dict]:
         chrf = row["scores"].get("chrf")
         return chrf is None, chrf or 0.0, -len(row["faults"]), -(row["scores"].get("repetition") or 0.0)
 
-    return sorted(described(data, scores), key=key)[:WORST]
+    return heapq.nsmallest(WORST, described(data, scores), key=key)
 
 
 def mismatches(data: ScoringInput, scores: dict) -> list[dict]:

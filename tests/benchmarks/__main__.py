@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 # Programs of this folder that end with `compare`, in the order in which they run.
-PROGRAMS = ("training",)
+PROGRAMS = ("training", "scoring")
 
 
 def main(argv=None) -> int:
