@@ -111,7 +111,9 @@ class Training(Section):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         "auto", description="`auto`: bf16 where the device computes it natively, else fp16 on CUDA, else fp32."
     )
-    gradient_checkpointing: bool = Field(True, description="Recompute activations: less memory, a fifth slower.")
+    gradient_checkpointing: bool | Literal["auto"] = Field(
+        "auto", description="Recompute activations: less memory, a fifth slower. `auto`: on a GPU."
+    )
     group_by_length: bool = Field(True, description="Batch rows of similar length: less padding.")
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field("auto", description="Attention kernel.")
     logging_steps: int = Field(10, ge=1, description="Optimizer steps between points of the curve.")

@@ -7,21 +7,22 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
-import trl.trainer.utils
-from peft import PeftModel
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoModelForCausalLM
 
-import scripts.train.trainer  # noqa: F401 (tells TRL to leave positions without a label out)
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_manifest
 from scripts.config.runs import Run
+from scripts.train import output_layer
+from scripts.train.adapter_layer import speed_up_adapter
+from scripts.train.padding import pad_batch
 from scripts.train.tokenize_conversations import tokenize_dataset
 from scripts.train.training_run import curve_rows
 from scripts.train.training_step import only_training_in
+from scripts.train.unpadded import collate_unpadded, keeps_by_example, parts
 from tests.support.chat_templates import template_text
 from tests.support.project import ROOT
 from tests.support.tiny_model import changed_base
@@ -171,21 +172,73 @@ print(torch.get_num_threads(), "torch._inductor" in sys.modules)
     assert done.stdout == "True True\n1 False\n", done.stderr
 
 
-def test_logits_are_computed_only_where_a_token_is_trained(tiny_base, monkeypatch):
+@pytest.mark.parametrize("cap", [None, 5.0])
+def test_logits_are_computed_only_where_a_token_is_trained_and_their_gradients_are_those_of_the_plain_loss(
+    tiny_base, monkeypatch, cap
+):
+    monkeypatch.setattr(output_layer, "BLOCK", 3 * 384)  # several blocks
     model = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=torch.float32)
     ids = torch.randint(30, 97, (3, 20), generator=torch.Generator().manual_seed(0))
     labels = ids.clone()
     labels[0, :15], labels[1, :18], labels[2, :] = -100, -100, -100
+    weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     logits, targets = model(input_ids=ids).logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+    logits = logits if cap is None else cap * torch.tanh(logits / cap)
     expected = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
-    seen, real = [], trl.trainer.utils._ChunkedLogProbFunction.apply
+    chances = torch.distributions.Categorical(logits=logits[targets != -100])
+    gradients = torch.autograd.grad(expected, weights)
+    monkeypatch.setattr(model.config, "final_logit_softcapping", cap, raising=False)
+    output_layer.add_loss_sums(model)
+    found = model(input_ids=ids, labels=labels, loss_sums=True)
+    assert found.tokens == 7
+    assert torch.allclose(found.loss.float(), expected, rtol=1e-6)
+    assert torch.allclose(found.entropy.float(), chances.entropy().sum(), rtol=1e-5)
+    assert found.right == (logits.argmax(1) == targets).sum()
+    for own, plain in zip(torch.autograd.grad(found.loss, weights), gradients, strict=True):
+        assert torch.allclose(own, plain, rtol=1e-4, atol=1e-5 * float(plain.detach().abs().max()))
 
-    def counted(hidden, *more):
-        seen.append(len(hidden))
-        return real(hidden, *more)
 
-    monkeypatch.setattr(trl.trainer.utils, "_ChunkedLogProbFunction", SimpleNamespace(apply=counted))
-    trl.trainer.utils.add_fused_lm_head(model)
-    found = -model(input_ids=ids, labels=labels, fused_lm_head=True).log_probs.sum()
-    assert seen == [7]
-    assert torch.allclose(found, expected, rtol=1e-6)
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+def test_the_faster_pass_through_an_adapter_computes_what_pefts_does(tiny_base, dropout):
+    def gradients(fast: bool) -> list[torch.Tensor]:
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=torch.float32)
+        model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", lora_dropout=dropout, lora_alpha=32))
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+        if fast:
+            assert speed_up_adapter(model) == sum("lora_A" in name for name, _ in model.named_parameters())
+        ids = torch.arange(30, 60)[None]
+        torch.manual_seed(1)
+        loss = model.train()(input_ids=ids, labels=ids).loss
+        loss.backward()
+        return [loss, *(weight.grad for weight in model.parameters() if weight.requires_grad)]
+
+    for own, plain in zip(gradients(True), gradients(False), strict=True):
+        assert torch.allclose(own, plain, rtol=1e-4, atol=1e-5 * float(plain.detach().abs().max()))
+
+
+@pytest.mark.parametrize("window", [None, 8])
+def test_joined_rows_train_as_padded_rows_do(tiny_base, window):
+    model = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=torch.float32, attn_implementation="sdpa")
+    model.config.sliding_window = window
+    for layer in model.model.layers:
+        layer.self_attn.sliding_window = window
+    ids = torch.randint(30, 97, (5, 20), generator=torch.Generator().manual_seed(0)).tolist()
+    rows = [{"input_ids": row[: 20 - 3 * place], "labels": row[: 20 - 3 * place]} for place, row in enumerate(ids)]
+    output_layer.add_loss_sums(model)
+    padded = model(**pad_batch(rows, 0), loss_sums=True)
+    assert keeps_by_example(model, 0, 97)
+    batch = collate_unpadded(rows)
+    assert len(batch["parts"]) == 1
+    joined = model(**batch["parts"][0], loss_sums=True)
+    assert joined.tokens == padded.tokens == (batch["labels"] != -100).sum()
+    assert torch.allclose(joined.loss, padded.loss, rtol=1e-5)
+    assert [len(part) for part in parts(rows, 30)] == [1, 1, 2, 1]
+
+
+def test_attention_that_joins_examples_keeps_its_padding(tiny_base):
+    model = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=torch.float32, attn_implementation="eager")
+    assert not keeps_by_example(model, 0, 97)
+    assert model.config._attn_implementation == "eager"
