@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pyarrow
 
-from scripts.common.base_model import load_tokenizer
+from scripts.common.base_model import leave_torch_out, load_tokenizer
 from scripts.common.chat import IGNORED, Conversation, tokenize_conversation
 from scripts.common.cli import log, progress, step_main, step_parser
 from scripts.common.errors import UserError
@@ -261,6 +261,8 @@ def step(arguments) -> None:
     vision, images = None, arguments.images or arguments.dataset
     if task_of(settings).reads_images:
         vision = vision_tokenizer(arguments.base, images, settings)
+    elif __name__ == "__main__":
+        leave_torch_out(arguments.base)
     ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, settings["tokens"], vision)
     names = image_names(images)
     pictures = {

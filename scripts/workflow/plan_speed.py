@@ -2,10 +2,11 @@
 
 Written for Snakemake 9.27, which calls some ten functions of a rule for each job, and inspects the signature of each
 three times a call. A dry run also formats the command of each job three times, whether it is shown or not. And Python's
-garbage collector walks over all jobs again and again, though a plan keeps them to the end. Another version of Snakemake
-keeps its own functions: its plans take longer, and are right.
+garbage collector walks over all jobs again and again, though a plan keeps them to the end, and once more at the end of
+the process. Another version of Snakemake keeps its own functions: its plans take longer, and are right.
 """
 
+import atexit
 import functools
 import gc
 from collections.abc import Callable
@@ -24,6 +25,7 @@ def speed_up_plans(dry_run: bool) -> None:
     from snakemake.jobs import Job
 
     gc.set_threshold(*THRESHOLDS)
+    atexit.register(gc.freeze)  # the end of the process then frees its memory without a last collection
     inspected = snakemake.common.get_function_params
     if not snakemake.__version__.startswith(WRITTEN_FOR) or hasattr(inspected, "__wrapped__"):
         return
