@@ -106,6 +106,7 @@ rule split_records:
         conda_file("dataset")
     container:
         image("dataset")
+    threads: dataset_threads
     resources:
         mem_mb=megabytes(4000),
         runtime=120,
@@ -114,7 +115,7 @@ rule split_records:
         settings=settings_of(of("dataset", settings.whole_files), dataset="deduplicate splits stratify augment"),
     shell:
         r"""
-        python {params.code:q} {input.ingested:q} --settings {params.settings:q} --log {log:q} \
+        python {params.code:q} {input.ingested:q} --settings {params.settings:q} --threads {threads} --log {log:q} \
             --counts {input.counts:q} --records {output.records:q} --train {output.train:q} --validation {output.validation:q} \
             --test {output.test:q} --duplicates {output.duplicates:q} --facts {output.facts:q}
         """

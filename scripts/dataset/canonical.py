@@ -4,10 +4,14 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scripts.common.checksums import intact
 from scripts.common.files import atomic_path
 from scripts.common.records import Record
+
+if TYPE_CHECKING:
+    import pyarrow
 
 COLUMNS = ("id", "messages", "expected", "label", "group", "meta", "origin", "spans")
 AS_JSON = ("messages", "meta", "spans")
@@ -62,13 +66,20 @@ def row_writer(path: Path | str, columns: tuple[str, ...] = COLUMNS) -> Iterator
         writer.flush()
 
 
-def read_rows(path: Path | str, columns: tuple[str, ...] | None = None) -> Iterator[dict]:
-    """Yield the rows of a file that `row_writer` made, batch by batch; UserError when it has changed since."""
+def read_batches(
+    path: Path | str, columns: tuple[str, ...] | None = None, rows: int = ROWS // 4
+) -> Iterator["pyarrow.RecordBatch"]:
+    """Yield a file that `row_writer` made in batches of so many rows; UserError when it has changed since."""
     from pyarrow import parquet
 
     with parquet.ParquetFile(intact(path), pre_buffer=False) as file:
-        for batch in file.iter_batches(batch_size=ROWS // 4, columns=None if columns is None else list(columns)):
-            yield from batch.to_pylist()
+        yield from file.iter_batches(batch_size=rows, columns=None if columns is None else list(columns))
+
+
+def read_rows(path: Path | str, columns: tuple[str, ...] | None = None) -> Iterator[dict]:
+    """Yield the rows of a file that `row_writer` made, batch by batch; UserError when it has changed since."""
+    for batch in read_batches(path, columns):
+        yield from batch.to_pylist()
 
 
 def row_count(path: Path | str) -> int:
