@@ -4,6 +4,7 @@ import hashlib
 import json
 import unicodedata
 from collections.abc import Iterable
+from itertools import accumulate
 
 import numpy as np
 
@@ -58,21 +59,23 @@ def code_points(texts: list[str]) -> np.ndarray:
 
 
 def folded(texts: list[str]) -> list[str]:
-    """Return texts without case and punctuation; a text of punctuation only is returned unchanged."""
+    """Return texts (at least one) without case and punctuation; a text of punctuation only is returned unchanged."""
     codes = code_points([f"{text} " for text in texts])
-    mapped = FOLD[codes]
-    if (mapped < 0).any():
+    mapped = FOLD.take(codes)
+    if mapped.min() < 0:
         for code in np.unique(codes[mapped == UNKNOWN]).tolist():
             FOLD[code] = fold_of(code)
-        mapped = FOLD[codes]
+        mapped = FOLD.take(codes)
         if (mapped == SEVERAL).any():
             # Folding twice changes nothing further, so the table may fold these again.
             return folded([text.casefold() for text in texts])
     # Of each run of spaces the first stays; each text ends with one, which is cut off below.
     stays = mapped != SPACE
     stays[1:] |= stays[:-1]
-    ends = np.cumsum([len(text) + 1 for text in texts])
-    left = np.cumsum(stays)[ends - 1].tolist() if texts else []
-    joined = mapped[stays].tobytes().decode("utf-32-le", "surrogatepass")
-    starts = [0, *left[:-1]]
-    return [joined[start : max(start, end - 1)] or text for start, end, text in zip(starts, left, texts, strict=True)]
+    starts = list(accumulate((len(text) + 1 for text in texts[:-1]), initial=0))
+    left = np.add.reduceat(stays.view(np.uint8), starts, dtype=np.int32).tolist()
+    joined, end, result = mapped[stays].tobytes().decode("utf-32-le", "surrogatepass"), 0, []
+    for text, length in zip(texts, left, strict=True):
+        result.append(joined[end : end + length - 1] if length else text)
+        end += length
+    return result

@@ -68,7 +68,7 @@ class NearDuplicates:
         self, texts: TextStore, keys: np.ndarray, coarse: np.ndarray, images: np.ndarray, size: int, threshold: float
     ):
         self.keys, self.coarse, self.images, self.threshold = keys, coarse, images, threshold
-        self.shingles = lru_cache(CACHED)(lambda number: np.unique(shingle_hashes([texts[number]], size)[0]))
+        self.shingles = lru_cache(CACHED)(lambda number: np.unique(shingle_hashes([texts[number]], size, np.uint64)[0]))
         self.least_equal = COARSE * threshold - DEVIATIONS * (COARSE * threshold * (1 - threshold)) ** 0.5
 
     def may_be_similar(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -11,7 +11,7 @@ import rensa
 
 from scripts.dataset.compared import code_points
 
-FACTOR, MIX = np.uint64(0x9E3779B97F4A7C15), np.uint64(0xBF58476D1CE4E5B9)  # those of SplitMix64 (splits.py)
+FACTOR, MIX = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9  # those of SplitMix64 (splits.py)
 PAD = "\ud800"  # half of a surrogate pair, which no text holds
 COARSE = 64  # slots of a signature that are kept, 8 bits of each
 MOST_ROWS = 32
@@ -32,35 +32,39 @@ class Shape(NamedTuple):
         return cls(slots // rows, rows, seed)
 
 
-def window_hashes(codes: np.ndarray, size: int) -> np.ndarray:
-    """Return a hash of each run of `size` code points: shape (codes - size + 1,), uint64.
+def window_hashes(codes: np.ndarray, size: int, kind: type) -> np.ndarray:
+    """Return a hash of each run of `size` code points: shape (codes - size + 1,), of the unsigned `kind`.
 
-    It is a polynomial modulo 2**64 (Karp and Rabin 1987); runs of doubled length are made from two shorter ones.
+    It is a polynomial modulo 2**bits (Karp and Rabin 1987); runs of doubled length are made from two shorter ones.
     """
-    codes = codes.astype(np.uint64) + np.uint64(1)
-    hashes, length, power = codes, 1, FACTOR
-    with np.errstate(over="ignore"):
-        for bit in bin(size)[3:]:
-            hashes = hashes[:-length] * power + hashes[length:]
-            length, power = 2 * length, power * power
-            if bit == "1":
-                hashes = hashes[:-1] * FACTOR + codes[length:]
-                length, power = length + 1, power * FACTOR
-        hashes ^= hashes >> np.uint64(32)
-        hashes *= MIX
-        hashes ^= hashes >> np.uint64(29)
+    codes = codes.astype(kind)
+    modulus, half = np.iinfo(kind).max + 1, kind(np.iinfo(kind).bits // 2)
+    hashes, length = codes, 1
+    for bit in bin(size)[3:]:
+        longer = hashes[:-length] * kind(pow(FACTOR, length, modulus))
+        longer += hashes[length:]
+        hashes, length = longer, 2 * length
+        if bit == "1":
+            longer = hashes[:-1] * kind(FACTOR % modulus)
+            longer += codes[length:]
+            hashes, length = longer, length + 1
+    # Low bits have met only low bits so far.
+    hashes = hashes ^ (hashes >> half)
+    hashes *= kind(MIX % modulus)
+    hashes ^= hashes >> half
     return hashes
 
 
-def shingle_hashes(texts: list[str], size: int) -> tuple[np.ndarray, np.ndarray]:
+def shingle_hashes(texts: list[str], size: int, kind: type = np.uint32) -> tuple[np.ndarray, np.ndarray]:
     """Return the hashes of all texts' runs of `size` characters, and where each text's start and the last one's end.
 
     A text of n characters has n hashes, some of them equal. A text shorter than `size` is its only shingle.
     """
     padded = [text if len(text) >= size else text.ljust(size, PAD) for text in texts]
     ends = np.cumsum([len(text) for text in padded])
+    found = window_hashes(code_points(padded), size, kind)
     hashes = np.empty(ends[-1], np.uint64)
-    hashes[: len(hashes) - size + 1] = window_hashes(code_points(padded), size)
+    hashes[: len(found)] = found
     for short in range(1, size):  # runs that would cross the end of their text repeat the last one that does not
         hashes[ends - short] = hashes[ends - size]
     return hashes, np.concatenate(([0], ends))
@@ -80,11 +84,11 @@ def band_keys(found: np.ndarray, images: np.ndarray, shape: Shape) -> np.ndarray
     """
     parts = found.reshape(len(found), shape.bands, shape.rows)
     keys = np.repeat(images[:, None], shape.bands, axis=1)
-    with np.errstate(over="ignore"):
-        for row in range(shape.rows):
-            keys = (keys ^ parts[:, :, row]) * FACTOR
-            keys ^= keys >> np.uint64(32)
-    return np.ascontiguousarray((keys * MIX >> np.uint64(32)).astype(np.uint32).T)
+    for row in range(shape.rows):
+        keys ^= parts[:, :, row]
+        keys *= np.uint64(FACTOR)
+        keys ^= keys >> np.uint64(32)
+    return (keys * np.uint64(MIX) >> np.uint64(32)).astype(np.uint32).T
 
 
 def coarse(found: np.ndarray) -> np.ndarray:
