@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from scripts.common.checksums import intact
 from scripts.common.files import atomic_path
 from scripts.common.records import Record
@@ -26,6 +28,19 @@ def to_row(record: Record) -> dict:
     }
 
 
+TEXT = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def json_line(row: dict) -> str:
+    """Return a row's record as JSON, the same text as `json.dumps(from_row(row).to_row(), ensure_ascii=False)`."""
+    expected, label, group = ("null" if row[key] is None else TEXT(row[key]) for key in ("expected", "label", "group"))
+    return (
+        f'{{"id": {TEXT(row["id"])}, "messages": {row["messages"]}, "expected": {expected}, '
+        f'"spans": {row["spans"] or "null"}, "label": {label}, "group": {group}, "meta": {row["meta"]}, '
+        f'"origin": {TEXT(row["origin"])}}}'
+    )
+
+
 def from_row(row: dict) -> Record:
     """Return the record of a row; a `split` beside it is left out."""
     values = {name: row[name] for name in COLUMNS}
@@ -33,16 +48,24 @@ def from_row(row: dict) -> Record:
 
 
 class RowWriter:
-    """Writes rows of text columns to Parquet, holding one batch in memory."""
+    """Writes rows of text columns to Parquet, holding one row group in memory."""
 
     def __init__(self, file, schema):
         self.file, self.schema = file, schema
-        self.rows, self.size = [], 0
+        self.rows, self.batches, self.size = [], [], 0
 
     def write(self, row: dict) -> None:
+        """Write one row."""
         self.rows.append(row)
         self.size += len(row["messages"]) + len(row["meta"])
         if len(self.rows) >= ROWS or self.size >= CHARACTERS:
+            self.flush()
+
+    def write_batch(self, batch: "pyarrow.RecordBatch") -> None:
+        """Write rows given as columns, those of the file in any order."""
+        self.batches.append(batch.select(self.schema.names))
+        self.size += batch.nbytes
+        if sum(map(len, self.batches)) >= ROWS or self.size >= CHARACTERS:
             self.flush()
 
     def flush(self) -> None:
@@ -50,7 +73,9 @@ class RowWriter:
 
         if self.rows:
             self.file.write_table(Table.from_pylist(self.rows, schema=self.schema))
-        self.rows, self.size = [], 0
+        if self.batches:
+            self.file.write_table(Table.from_batches(self.batches, schema=self.schema).combine_chunks())
+        self.rows, self.batches, self.size = [], [], 0
 
 
 @contextmanager
@@ -80,6 +105,33 @@ def read_rows(path: Path | str, columns: tuple[str, ...] | None = None) -> Itera
     """Yield the rows of a file that `row_writer` made, batch by batch; UserError when it has changed since."""
     for batch in read_batches(path, columns):
         yield from batch.to_pylist()
+
+
+def batches_of(
+    path: Path | str, numbers: np.ndarray, columns: tuple[str, ...] | None = None
+) -> Iterator["pyarrow.RecordBatch"]:
+    """Yield the rows with these numbers, which are in ascending order, in batches."""
+    done = 0
+    for batch in read_batches(path, columns):
+        first, last = np.searchsorted(numbers, (done, done + len(batch)))
+        if first < last:
+            yield batch if last - first == len(batch) else batch.take(numbers[first:last] - done)
+        done += len(batch)
+
+
+def rows_of(path: Path | str, numbers: np.ndarray, columns: tuple[str, ...] | None = None) -> Iterator[dict]:
+    """Yield the rows with these numbers, which are in ascending order."""
+    for batch in batches_of(path, numbers, columns):
+        yield from batch.to_pylist()
+
+
+def with_columns(batch: "pyarrow.RecordBatch", **columns: list[str]) -> "pyarrow.RecordBatch":
+    """Return a batch with further columns of text, or with others in the place of its own."""
+    import pyarrow
+
+    arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
+    arrays |= {name: pyarrow.array(values, pyarrow.string()) for name, values in columns.items()}
+    return pyarrow.RecordBatch.from_pydict(arrays)
 
 
 def row_count(path: Path | str) -> int:

@@ -49,6 +49,12 @@ def exact_duplicates(ids: np.ndarray) -> dict[int, int]:
     return dict(zip(repeated.tolist(), firsts[repeated].tolist(), strict=True))
 
 
+def distinct(hashes: np.ndarray) -> np.ndarray:
+    """Return the distinct hashes, sorted."""
+    ordered = np.sort(hashes)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])]
+
+
 def jaccard(one: np.ndarray, other: np.ndarray) -> float:
     """Return the Jaccard similarity of two sets, as arrays of distinct hashes that are not both empty: shared / all."""
     both = np.concatenate((one, other))
@@ -68,7 +74,7 @@ class NearDuplicates:
         self, texts: TextStore, keys: np.ndarray, coarse: np.ndarray, images: np.ndarray, size: int, threshold: float
     ):
         self.keys, self.coarse, self.images, self.threshold = keys, coarse, images, threshold
-        self.shingles = lru_cache(CACHED)(lambda number: np.unique(shingle_hashes([texts[number]], size, np.uint64)[0]))
+        self.shingles = lru_cache(CACHED)(lambda number: distinct(shingle_hashes([texts[number]], size, np.uint64)[0]))
         self.least_equal = COARSE * threshold - DEVIATIONS * (COARSE * threshold * (1 - threshold)) ** 0.5
 
     def may_be_similar(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:

@@ -14,20 +14,24 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scripts.common.cli import progress, step_main, step_parser
+from scripts.common.cli import Progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, read_json, write_json
 from scripts.common.records import SPLITS
 from scripts.dataset.augment import Augmenter
-from scripts.dataset.canonical import COLUMNS, from_row, read_rows, row_writer
+from scripts.dataset.canonical import COLUMNS, batches_of, from_row, json_line, row_writer, rows_of, with_columns
 from scripts.dataset.compare_texts import ComparedTexts, split_key
 from scripts.dataset.deduplicate import exact_duplicates
 from scripts.dataset.splits import check_not_empty, share_tolerance, split_numbers
 from scripts.dataset.stratification import LabelsOf, stratification
 from scripts.dataset.whole_files import check_whole, check_whole_groups, with_whole_files
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
 
 SEED_SEARCH = 20_000  # largest number of records for which a better seed is searched; more give close shares anyway
 
@@ -48,25 +52,30 @@ def write_duplicates(ingested: Path, found: dict[int, tuple[int, str, float]], p
     """Write one line per removed row: its content, its origin, and the record that it duplicates."""
     stay = {first for first, _, _ in found.values()}
     known: dict[int, dict] = {}
+    numbers = np.array(sorted(stay.union(found)), np.int64)
     with atomic_path(path) as beside, open(beside, "w", encoding="utf-8") as file:
-        for number, row in enumerate(read_rows(ingested)):
+        for number, row in zip(numbers.tolist(), rows_of(ingested, numbers), strict=True):
             if number in stay:
                 known[number] = row
             if number not in found:
                 continue
             first, kind, similarity = found[number]
-            texts = [json.loads(each["messages"])[:-1] for each in (row, known[first])]
             line = {
                 "origin": row["origin"],
                 "kind": kind,
                 "similarity": round(similarity, 4),
                 "label": row["label"],
-                "spans_differ": row["spans"] not in (None, known[first]["spans"]) and texts[0] == texts[1],
+                "spans_differ": row["spans"] not in (None, known[first]["spans"]) and same_prompt(row, known[first]),
                 "expected": row["expected"],
                 "duplicate_of": {key: known[first][key] for key in ("id", "origin", "label")},
-                "record": from_row(row).to_row(),
             }
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            head = json.dumps(line, ensure_ascii=False)
+            file.write(f'{head[:-1]}, "record": {json_line(row)}}}\n')
+
+
+def same_prompt(row: dict, other: dict) -> bool:
+    """Return whether all messages but the last one of two rows are the same."""
+    return json.loads(row["messages"])[:-1] == json.loads(other["messages"])[:-1]
 
 
 def splits_of_corrected(corrected: list[dict], settings: dict) -> list[str]:
@@ -85,7 +94,7 @@ class Kept:
     """
 
     def __init__(self, ingested: Path, removed: dict, keys: np.ndarray, compare: str, corrected: list[dict]):
-        self.ingested, self.removed = ingested, removed
+        self.ingested = ingested
         self.numbers = np.delete(np.arange(len(keys)), list(removed))
         self.keys = keys[self.numbers]
         originals = {(entry["origin"], entry["became"]): entry["row"] for entry in corrected}
@@ -107,10 +116,11 @@ class Kept:
         members = [[name in found for found in self.set_numbers] for name in names]
         return np.array(members, bool).reshape(len(names), len(self.set_numbers))
 
+    def batches(self, columns: tuple[str, ...] | None = None) -> Iterator["RecordBatch"]:
+        return batches_of(self.ingested, self.numbers, columns)
+
     def rows(self, columns: tuple[str, ...] | None = None) -> Iterator[dict]:
-        for number, row in enumerate(read_rows(self.ingested, columns)):
-            if number not in self.removed:
-                yield row
+        return rows_of(self.ingested, self.numbers, columns)
 
 
 def check_apart(texts: ComparedTexts, kept: Kept, split: np.ndarray) -> None:
@@ -175,21 +185,23 @@ def write_splits(kept: Kept, split: np.ndarray, settings: dict, arguments: argpa
         for name in SPLITS:
             beside = stack.enter_context(atomic_path(getattr(arguments, name)))
             files[name] = stack.enter_context(open(beside, "w", encoding="utf-8"))
-        for number, row in zip(split, progress(kept.rows(), "writing", len(split)), strict=True):
-            name = SPLITS[number]
+        bar, done = Progress("writing", len(split)), 0
+        for batch in kept.batches():
+            rows, names = batch.to_pylist(), [SPLITS[number] for number in split[done : done + len(batch)]]
             if not settings["deduplicate"]["exact"]:  # the n-th copy gets an id of its own
-                repeated[row["id"]] += 1
-                row["id"] += f"-{repeated[row['id']]}" if repeated[row["id"]] > 1 else ""
-            records.write(row | {"split": name})
-            record = from_row(row)
-            variants = augmenter.variants(record) if name == "train" else ()
-            for each in (record, *variants):
-                if each is not record:
-                    if each.id in known:
-                        continue
-                    known.add(each.id)
-                    augmented += 1
-                files[name].write(json.dumps(each.to_row(), ensure_ascii=False) + "\n")
+                for row in rows:
+                    repeated[row["id"]] += 1
+                    row["id"] += f"-{repeated[row['id']]}" if repeated[row["id"]] > 1 else ""
+            records.write_batch(with_columns(batch, id=[row["id"] for row in rows], split=names))
+            for row, name in zip(rows, names, strict=True):
+                files[name].write(json_line(row) + "\n")
+                for each in augmenter.variants(from_row(row)) if name == "train" and augmenter.copies else ():
+                    if each.id not in known:
+                        known.add(each.id)
+                        augmented += 1
+                        files[name].write(json.dumps(each.to_row(), ensure_ascii=False) + "\n")
+            done += len(batch)
+            bar.advance(len(batch))
     return augmented
 
 
