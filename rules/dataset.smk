@@ -26,6 +26,7 @@ rule ingest_records:
         conda_file("dataset")
     container:
         image("dataset")
+    threads: dataset_threads
     resources:
         mem_mb=megabytes(2000),
         runtime=60,
@@ -40,8 +41,8 @@ rule ingest_records:
         corrections=options("corrections"),
     shell:
         r"""
-        python {params.code:q} {input.raw:q} --name {wildcards.dataset:q} --settings {params.settings:q} --log {log:q} \
-            {params.corrections:q} --records {output.records:q} --quarantine {output.quarantine:q} \
+        python {params.code:q} {input.raw:q} --name {wildcards.dataset:q} --settings {params.settings:q} --threads {threads} \
+            --log {log:q} {params.corrections:q} --records {output.records:q} --quarantine {output.quarantine:q} \
             --counts {output.counts:q}
         """
 

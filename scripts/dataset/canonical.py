@@ -47,6 +47,20 @@ def from_row(row: dict) -> Record:
     return Record(**values | {name: json.loads(row[name]) for name in AS_JSON if row[name] is not None})
 
 
+def batch_of(rows: list[dict], columns: tuple[str, ...] = COLUMNS) -> "pyarrow.RecordBatch":
+    """Return rows as columns of text."""
+    import pyarrow
+
+    return pyarrow.RecordBatch.from_pylist(rows, schema=schema_of(columns))
+
+
+def schema_of(columns: tuple[str, ...]) -> "pyarrow.Schema":
+    """Return the schema of a file with these columns of text."""
+    import pyarrow
+
+    return pyarrow.schema([(name, pyarrow.string()) for name in columns])
+
+
 class RowWriter:
     """Writes rows of text columns to Parquet, holding one row group in memory."""
 
@@ -81,10 +95,9 @@ class RowWriter:
 @contextmanager
 def row_writer(path: Path | str, columns: tuple[str, ...] = COLUMNS) -> Iterator[RowWriter]:
     """Write a Parquet file as a whole: rows go to a `RowWriter`."""
-    import pyarrow
     from pyarrow import parquet
 
-    schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
+    schema = schema_of(columns)
     with atomic_path(path) as beside, parquet.ParquetWriter(beside, schema, compression="zstd") as file:
         writer = RowWriter(file, schema)
         yield writer

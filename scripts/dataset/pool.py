@@ -8,13 +8,14 @@ from typing import Any
 
 from scripts.common.parent_watchdog import die_with_parent
 
-SERIAL = 20_000  # records; for fewer, starting processes takes longer than it saves
+SERIAL = 20_000  # records, and
+SERIAL_BYTES = 10 * 2**20  # of raw files; for fewer, starting processes takes longer than it saves
 AHEAD = 2  # tasks of each process whose results may wait
 
 
-def in_order(function: Callable, tasks: Iterable, processes: int, records: int) -> Iterator[Any]:
-    """Yield the result of each task, computed in so many processes; in this one if there are few records."""
-    if processes < 2 or records < SERIAL:
+def in_order(function: Callable, tasks: Iterable, processes: int) -> Iterator[Any]:
+    """Yield the result of each task, computed in so many processes; in this one if it is one."""
+    if processes < 2:
         yield from map(function, tasks)
         return
     waiting: deque = deque()

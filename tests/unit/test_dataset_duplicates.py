@@ -163,9 +163,9 @@ def test_duplicates_that_straddle_splits_fail_the_build(tmp_path: Path, stage: S
 
 def test_several_processes_give_results_in_order_and_one_fault_ends_them():
     tasks = [str(number) for number in range(20)]
-    assert list(pool.in_order(int, tasks, 2, pool.SERIAL)) == list(range(20))
+    assert list(pool.in_order(int, tasks, 2)) == list(range(20))
     with pytest.raises(ValueError, match="zwanzig"):
-        list(pool.in_order(int, [*tasks, "zwanzig", *tasks], 2, pool.SERIAL))
+        list(pool.in_order(int, [*tasks, "zwanzig", *tasks], 2))
 
 
 def test_duplicates_may_stay_when_they_share_a_group(tmp_path: Path, stage: Stage):
