@@ -10,9 +10,10 @@ import re
 from snakemake.exceptions import WorkflowError
 
 from scripts.config.runs import QUANTS, VARIANTS
-from scripts.config.variants import answer_variants, gguf_quants, trained_by
+from scripts.config.variants import answer_variants, gguf_quants
 from scripts.tasks import TASKS
 from scripts.workflow import input_files, settings
+from scripts.workflow.one_of import one_of
 from scripts.workflow.prepare import Recorded, prepare, show_summary
 from scripts.workflow.stop_jobs import stop_jobs_on_signals
 
@@ -20,13 +21,6 @@ PREPARED = prepare(workflow, FOLDER)
 CONFIG, code, conda_file, image = PREPARED.config, PREPARED.script, PREPARED.conda_file, PREPARED.images.get
 # Failed downloads are retried, except with `offline: true`.
 DOWNLOAD_RETRIES = 0 if CONFIG.offline else 2
-# The run that makes the model of each run: runs that differ only in how they answer share a model.
-TRAINED_BY = trained_by(CONFIG.runs)
-
-
-def one_of(names):
-    """Return the regular expression that matches these names and nothing else."""
-    return "|".join(re.escape(name) for name in names) or "(?!)"
 
 
 wildcard_constraints:
@@ -62,7 +56,7 @@ def name_of(kind, wildcards):
     if name := wildcards.get(kind):
         return name
     run = wildcards.get("run") or CONFIG.datasets[wildcards.dataset].redact.run
-    names = {"run": run, "trained_by": TRAINED_BY[run]}
+    names = {"run": run, "trained_by": PREPARED.trained_by[run]}
     return names.get(kind) or getattr(CONFIG.runs[run], kind)
 
 
@@ -199,7 +193,9 @@ def types_of_quants(wildcards):
     """Return the files with the tensor types of a run's quantized GGUF files."""
     quants = [quant for quant in gguf_quants(section("run", wildcards)) if quant != "bf16"]
     return collect(
-        "<results>/runs/{trained_by}/gguf/{quant}.types.json", trained_by=TRAINED_BY[wildcards.run], quant=quants
+        "<results>/runs/{trained_by}/gguf/{quant}.types.json",
+        trained_by=PREPARED.trained_by[wildcards.run],
+        quant=quants,
     )
 
 
@@ -207,7 +203,9 @@ def scored_gguf_files(wildcards):
     """Return a run's GGUF files that answer the prompts."""
     run = section("run", wildcards)
     quants = [quant for quant in gguf_quants(run) if quant in answer_variants(run)]
-    return collect("<results>/runs/{trained_by}/gguf/{quant}.gguf", trained_by=TRAINED_BY[wildcards.run], quant=quants)
+    return collect(
+        "<results>/runs/{trained_by}/gguf/{quant}.gguf", trained_by=PREPARED.trained_by[wildcards.run], quant=quants
+    )
 
 
 def gpus_of_run(wildcards):
@@ -217,6 +215,13 @@ def gpus_of_run(wildcards):
 
 # One thread for a model on the CPU, so that several such jobs run in parallel.
 prediction_threads = branch(gpus_of_run, then=8, otherwise=1)
+
+
+def dataset_threads(wildcards):
+    """Return the processes that read a dataset's records: two for raw files above 10 MiB or on the hub, else one."""
+    files = input_files.raw_files(PREPARED, wildcards.dataset)
+    large = sum(os.path.getsize(file) for file in files if os.path.isfile(file)) > 10 * 2**20
+    return 2 if large or section("dataset", wildcards).hub else 1
 
 
 def gpus_of_training(wildcards):
@@ -275,5 +280,8 @@ def every_result(wildcards):
         if run.training.report_to:
             made.append(f"<results>/runs/{name}/tracked.json")
         if run.method != "prompt":
-            made += [f"<results>/runs/{TRAINED_BY[name]}/curve.svg", f"<results>/runs/{name}/bundle/SHA256SUMS"]
+            made += [
+                f"<results>/runs/{PREPARED.trained_by[name]}/curve.svg",
+                f"<results>/runs/{name}/bundle/SHA256SUMS",
+            ]
     return [*made, "<results>/leaderboard.csv", "<results>/leaderboard.html"]

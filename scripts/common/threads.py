@@ -18,7 +18,7 @@ def use_threads(count: int) -> None:
         return
     # The same without torch's compiler, whose import takes a second.
     torch.set_deterministic_debug_mode("warn")
-    # On a CPU, TRL's loss kernel is compiled for each batch shape, which takes 20 s for 0.2 s of work.
+    # On a CPU, compiling a loss for each batch shape takes 20 s for 0.2 s of work.
     os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
     if "torch._dynamo" in sys.modules:
         torch._dynamo.config.disable = True

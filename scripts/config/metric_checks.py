@@ -43,9 +43,14 @@ def answer_kind(run: Run, dataset: Dataset | None) -> str:
     return "exact" if TASKS[run.task].reads_images or set(EXACT) & set(run.score.metrics or ()) else "text"
 
 
+def applies_to(gate: Gate, run: str) -> bool:
+    """Return whether a gate applies to a run."""
+    return gate.runs is None or run in gate.runs
+
+
 def gated_runs(gate: Gate, config: Any) -> dict[str, Run]:
     """Return the runs that a gate applies to."""
-    return {name: run for name, run in config.runs.items() if gate.runs is None or name in gate.runs}
+    return {name: run for name, run in config.runs.items() if applies_to(gate, name)}
 
 
 def gate_conflicts(gate: Gate, runs: dict[str, Run], config: Any) -> Iterator[tuple[str, str]]:
@@ -95,7 +100,7 @@ def rival_fault(name: str, run: Run, compared: list[str], config: Any) -> str | 
 def time_fault(metric: str, variant: str, run: Run) -> str | None:
     """Return why answers of a variant have no times of their own, which a metric needs, or None.
 
-    llama.cpp answers one prompt at a time; of a token classifier the first texts are timed alone.
+    With llama.cpp the first prompts are asked one at a time; of a token classifier the first texts are timed alone.
     """
     is_single = run.generation.batch_size == 1 or TASKS[run.task].classifies or variant in gguf_quants(run)
     if metric not in TIMES or is_single:

@@ -111,7 +111,9 @@ class Training(Section):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         "auto", description="`auto`: bf16 where the device computes it natively, else fp16 on CUDA, else fp32."
     )
-    gradient_checkpointing: bool = Field(True, description="Recompute activations: less memory, a fifth slower.")
+    gradient_checkpointing: bool | Literal["auto"] = Field(
+        "auto", description="Recompute activations: less memory, a fifth slower. `auto`: on a GPU."
+    )
     group_by_length: bool = Field(True, description="Batch rows of similar length: less padding.")
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field("auto", description="Attention kernel.")
     logging_steps: int = Field(10, ge=1, description="Optimizer steps between points of the curve.")
@@ -171,7 +173,11 @@ class Generation(Section):
     min_p: Number = Field(0.0, ge=0, lt=1, description="Smallest probability of a token as a share of the greatest.")
     repetition_penalty: Number = Field(1.0, gt=0, description="Penalty of repeated tokens; 1: none.")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the sampling; each prompt has its own random stream.")
-    batch_size: int = Field(8, ge=1, description="Prompts in a batch (transformers).")
+    batch_size: int = Field(
+        8,
+        ge=1,
+        description="Prompts in a batch (transformers); 1: llama.cpp as well answers one prompt after the other.",
+    )
     test_records: int | None = Field(
         None,
         ge=1,

@@ -1,6 +1,6 @@
 """The sections of a configuration that concern one run. A bundle's provenance records them for later comparison."""
 
-from scripts.config.checks import gated_runs
+from scripts.config.metric_checks import applies_to
 from scripts.config.root import Config
 
 
@@ -28,5 +28,5 @@ def sections_of(config: Config, run: str) -> dict:
 
 def gates_of(config: Config, run: str) -> dict[str, dict]:
     """Return the gates that apply to a run, without their key `runs`."""
-    gates = {name: gate for name, gate in config.gates.items() if run in gated_runs(gate, config)}
+    gates = {name: gate for name, gate in config.gates.items() if applies_to(gate, run)}
     return {name: gate.model_dump(mode="json", exclude={"runs"}) for name, gate in gates.items()}

@@ -1,7 +1,10 @@
 """Check safetensors files by their headers, and their index: it may name only files of the folder."""
 
+import json
 import math
+import struct
 from pathlib import Path, PurePath
+from typing import NamedTuple
 
 from scripts.common.errors import UserError
 from scripts.common.files import read_json
@@ -21,14 +24,42 @@ def count_parameters(path: Path) -> int:
         raise UserError(f"is not a valid safetensors file: {error}", path) from None
 
 
+class Entry(NamedTuple):
+    """One tensor of a file: number format as in the header, shape, and its bytes [start, end) in the file."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    end: int
+
+
+def read_entries(path: Path) -> tuple[dict[str, Entry], dict]:
+    """Return the tensors of a safetensors file by name, in the order of their bytes, and the file's metadata.
+
+    Layout: https://huggingface.co/docs/safetensors: the length of the header in 8 bytes, the header as JSON, the data.
+    Raises UserError for an invalid file.
+    """
+    try:
+        with open(path, "rb") as file:
+            (length,) = struct.unpack("<Q", file.read(8))
+            if length > path.stat().st_size:
+                raise ValueError(f"the header has {length} bytes")
+            header = json.loads(file.read(length))
+        metadata = header.pop("__metadata__", {})
+        found = [
+            (name, Entry(one["dtype"], tuple(one["shape"]), *(8 + length + place for place in one["data_offsets"])))
+            for name, one in header.items()
+        ]
+    except (ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
+        raise UserError(f"is not a valid safetensors file: {error}", path) from None
+    return dict(sorted(found, key=lambda pair: pair[1].start)), metadata
+
+
 def weight_files(folder: Path) -> dict[str, Path]:
     """Map each tensor of a model folder to its file."""
-    from safetensors import safe_open
-
     found = {}
     for path in sorted(folder.glob(WEIGHTS)):
-        with safe_open(path, framework="pt") as file:
-            found |= dict.fromkeys(file.keys(), path)
+        found |= dict.fromkeys(read_entries(path)[0], path)
     return found
 
 

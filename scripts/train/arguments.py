@@ -1,4 +1,4 @@
-"""Convert a run's settings to configurations of TRL and PEFT."""
+"""Convert a run's settings to configurations of transformers and PEFT."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -40,6 +40,17 @@ def steps_to_stop_at(training: dict, rows: int) -> int | None:
     return wanted if wanted is not None and wanted < whole else None
 
 
+def uses_checkpointing(training: dict) -> bool:
+    """Return whether activations are computed again in the backward pass; `auto` means on a GPU.
+
+    On a CPU, where parts of a few hundred tokens are computed at a time, they take little memory.
+    """
+    import torch
+
+    wanted = training["gradient_checkpointing"]
+    return torch.cuda.is_available() if wanted == "auto" else wanted
+
+
 def trainer_options(
     settings: dict, folder: Path, precision: str, shape: tuple[int, int], splits: dict[str, Sequence], name: str
 ) -> dict:
@@ -49,7 +60,7 @@ def trainer_options(
     that of the progress bar.
     """
     import torch
-    from trl import SFTConfig
+    from transformers import TrainingArguments
 
     from scripts.train.callbacks import run_callbacks
 
@@ -61,7 +72,7 @@ def trainer_options(
         optimizer = "adamw_torch"
     when = {"strategy": "steps", "steps": training["eval_steps"]} if training["eval_steps"] else {"strategy": "epoch"}
     saves = when if evaluates or not training["checkpoint_steps"] else {"strategy": "no"}
-    arguments = SFTConfig(
+    arguments = TrainingArguments(
         output_dir=str(folder),
         num_train_epochs=training["epochs"],
         max_steps=steps_to_stop_at(training, len(rows)) or -1,
@@ -78,7 +89,7 @@ def trainer_options(
         max_grad_norm=training["max_grad_norm"],
         bf16=precision == "bf16",
         fp16=precision == "fp16",
-        gradient_checkpointing=training["gradient_checkpointing"],
+        gradient_checkpointing=uses_checkpointing(training),
         gradient_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=training["logging_steps"],
         log_on_each_node=False,
@@ -96,8 +107,6 @@ def trainer_options(
         seed=settings["seed"],
         use_cpu=not torch.cuda.is_available(),
         dataloader_pin_memory=torch.cuda.is_available(),
-        dataset_kwargs={"skip_prepare_dataset": True},
-        max_length=None,
         disable_tqdm=True,
     )
     return {

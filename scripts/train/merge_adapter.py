@@ -1,74 +1,97 @@
-"""Merge an adapter into its full-precision base, one weight file at a time.
+"""Merge an adapter into its full-precision base, one block of rows at a time.
 
 python scripts/train/merge_adapter.py results/runs/football/adapter/manifest.json \
     --base results/models/embedded/manifest.json --output results/runs/football/merged
 
 Each weight becomes W + scale * B A, computed in float32 and stored in the base's number format; all other files,
-tokenizer and configuration included, are copied from the base unchanged. Only one weight file is in memory at a time.
+tokenizer and configuration included, are copied from the base unchanged, and so are the bytes of all other weights.
+Memory grows with the largest tensor, not with the model. The base is checked, and the result hashed, while weights are
+merged.
 """
 
 import math
 import shutil
 import sys
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from scripts.common.checksums import known_sha256
 from scripts.common.cli import progress, step_main, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_folder, check_manifest, read_json, write_manifest
+from scripts.common.files import atomic_folder, check_manifest, read_json, sync, write_manifest
 from scripts.common.threads import use_threads
 from scripts.common.vision import PROJECTOR, lower_longest_edge
-from scripts.model.safetensors_files import weight_files
+from scripts.model.safetensors_files import read_entries, weight_files
 from scripts.model.tokenizer_files import copy_tokenizer_files
+from scripts.train.merged_weights import StoredTensor, Update, write_weights
 
 PREFIX = "base_model.model."
 UNMERGED = ("rank_pattern", "alpha_pattern", "fan_in_fan_out", "layer_replication", "use_qalora", "use_bdlora")
 
 
-def adapter_updates(folder: Path) -> dict[str, Callable]:
-    """Return a function from base weight to merged weight for each weight that the adapter changes.
+def adapter_updates(folder: Path) -> dict[str, Update]:
+    """Return how each weight that the adapter changes is merged; the adapter's tensors are read when one is.
 
     LoRA: W + s B A with s = alpha / r, or alpha / sqrt(r) when rank-stabilised (arXiv:2106.09685, 2312.03732). DoRA:
     the same, then each row scaled to its trained magnitude (arXiv:2402.09353). A projector that was trained in full
     replaces the base's. Raises UserError for an adapter with other tensors.
     """
-    from safetensors.torch import load_file
-
     config = read_json(folder / "adapter_config.json")
     if other := [key for key in UNMERGED if config.get(key)]:
         raise UserError(f"has {', '.join(other)}, which can't be merged", folder / "adapter_config.json")
     scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
-    tensors = load_file(folder / "adapter_model.safetensors")
+    path = folder / "adapter_model.safetensors"
+    tensors = {name: StoredTensor(path, entry) for name, entry in read_entries(path)[0].items()}
     updates = {}
     for name in list(tensors):
         if name.startswith(f"{PREFIX}{PROJECTOR}.") and ".lora_" not in name:
-            updates[name.removeprefix(PREFIX)] = replaced_weight(tensors.pop(name).float())
+            updates[name.removeprefix(PREFIX)] = replaced_weight(tensors.pop(name))
         elif name.endswith(".lora_A.weight"):
             module = name.removesuffix(".lora_A.weight")
             parts = ["lora_A.weight", "lora_B.weight", *(["lora_magnitude_vector"] if config.get("use_dora") else [])]
-            trained = [tensors.pop(f"{module}.{part}").float() for part in parts]
+            trained = [tensors.pop(f"{module}.{part}") for part in parts]
             updates[f"{module.removeprefix(PREFIX)}.weight"] = merged_weight(scale, *trained)
     if tensors:
         raise UserError(f"holds tensors that can't be merged: {', '.join(sorted(tensors)[:3])}", folder)
     return updates
 
 
-def merged_weight(scale: float, a, b, magnitude=None) -> Callable:
-    """Return the function that merges A [r, in], B [out, r] and a magnitude [out] into a weight [out, in]."""
-    import torch
+def merged_weight(
+    scale: float, stored_a: StoredTensor, stored_b: StoredTensor, stored_magnitude: StoredTensor | None = None
+) -> Update:
+    """Return the update that merges A [r, in], B [out, r] and a magnitude [out] into a weight [out, in]."""
 
-    def merge(weight):
-        result = weight.float() + (b @ a) * scale
-        if magnitude is not None:
-            result = result * (magnitude / torch.linalg.norm(result, dim=1)).unsqueeze(1)
-        return result.to(weight.dtype)
+    def of_shape(shape: tuple[int, ...]) -> Callable:
+        import torch
 
-    return merge
+        a, b = stored_a.load(), stored_b.load()
+        magnitude = stored_magnitude.load() if stored_magnitude else None
+        if shape != (len(b), a.shape[1]):
+            raise UserError(f"changes a weight of shape {(len(b), a.shape[1])}; the base's is {shape}", stored_a.path)
+
+        # In one piece: a product of a few rows can differ in the last bit from the same rows of the whole product.
+        change = b @ a
+
+        def merge(weight, rows: slice):
+            result = change[rows].mul_(scale).add_(weight)
+            if magnitude is not None:
+                result *= (magnitude[rows] / torch.linalg.norm(result, dim=1)).unsqueeze(1)
+            return result.to(weight.dtype)
+
+        return merge
+
+    return of_shape
 
 
-def replaced_weight(trained) -> Callable:
-    """Return the function that replaces a weight by a trained weight of the same shape."""
-    return lambda weight: trained.view_as(weight).to(weight.dtype)
+def replaced_weight(stored: StoredTensor) -> Update:
+    """Return the update that replaces a weight by a trained weight of the same shape."""
+
+    def of_shape(shape: tuple[int, ...]) -> Callable:
+        trained = stored.load().view(shape)
+        return lambda weight, rows: trained[rows].to(weight.dtype)
+
+    return of_shape
 
 
 def module_names(folder: Path, names: Iterable[str]) -> dict[str, str]:
@@ -91,32 +114,60 @@ def module_names(folder: Path, names: Iterable[str]) -> dict[str, str]:
 
 def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
     """Write the merged model's folder; raises UserError if the adapter does not fit the base."""
-    from safetensors import safe_open
-    from safetensors.torch import save_file
+    with Hashing() as hashing:
+        facts, trust = check_manifest(adapter), check_manifest(base, hashes=False).get("trust_remote_code", False)
+        hashing.check(base)
+        updates = adapter_updates(adapter.parent)
+        vision = {key: facts[key] for key in ("task", "longest_edge") if key in facts}  # only of a vision run
+        names = {
+            name: name for name in updates
+        }  # the adapter's name of each tensor in the base's files that it changes
+        found = weight_files(base.parent)
+        if vision and not updates.keys() <= found.keys():
+            names = {name: ours for name, ours in module_names(base.parent, found).items() if ours in updates}
+        if missing := updates.keys() - {ours for name, ours in names.items() if name in found}:
+            raise UserError(f"changes weights missing in the base: {', '.join(sorted(missing)[:3])}", adapter.parent)
+        weights = sorted({*found.values()})
+        changes = {name: updates[ours] for name, ours in names.items()}
+        with atomic_folder(output) as folder:
+            for path in progress(weights, "merge", len(weights)):
+                write_weights(path, folder / path.name, changes)
+                hashing.add(folder / path.name)
+            for path in [base.parent / "config.json", *base.parent.glob("*.safetensors.index.json")]:
+                shutil.copyfile(path, folder / path.name)
+            copy_tokenizer_files(base.parent, folder, trust)
+            lower_longest_edge(folder, facts.get("longest_edge"))
+            hashing.finish()
+            write_manifest(folder, base=facts["base"], method=facts["method"], trust_remote_code=trust, **vision)
 
-    facts, trust = check_manifest(adapter), check_manifest(base).get("trust_remote_code", False)
-    updates = adapter_updates(adapter.parent)
-    vision = {key: facts[key] for key in ("task", "longest_edge") if key in facts}  # only of a vision run
-    names = {name: name for name in updates}  # the adapter's name of each tensor in the base's files that it changes
-    found = weight_files(base.parent)
-    if vision and not updates.keys() <= found.keys():
-        names = {name: ours for name, ours in module_names(base.parent, found).items() if ours in updates}
-    weights = sorted({*found.values()})
-    with atomic_folder(output) as folder:
-        for path in progress(weights, "merge", len(weights)):
-            with safe_open(path, framework="pt") as file:
-                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-                metadata = file.metadata()
-            for name in tensors.keys() & names.keys():
-                tensors[name] = updates.pop(names[name])(tensors[name])
-            save_file(tensors, folder / path.name, metadata)
-        if updates:
-            raise UserError(f"changes weights missing in the base: {', '.join(sorted(updates)[:3])}", adapter.parent)
-        for path in [base.parent / "config.json", *base.parent.glob("*.safetensors.index.json")]:
-            shutil.copyfile(path, folder / path.name)
-        copy_tokenizer_files(base.parent, folder, trust)
-        lower_longest_edge(folder, facts.get("longest_edge"))
-        write_manifest(folder, base=facts["base"], method=facts["method"], trust_remote_code=trust, **vision)
+
+class Hashing:
+    """Hashes files in threads while others are written; a process hashes a file once (`known_sha256`).
+
+    The block fails with the UserError of a folder that `check` found to be damaged, whatever else failed.
+    """
+
+    def __enter__(self) -> "Hashing":
+        self.threads, self.checks, self.files = ThreadPoolExecutor(2), [], []
+        return self
+
+    def check(self, manifest: Path) -> None:
+        """Check a folder's manifest with all hashes."""
+        self.checks.append(self.threads.submit(check_manifest, manifest))
+
+    def add(self, path: Path) -> None:
+        """Flush a finished file to the disk and hash it for the manifest that is written later."""
+        self.files.append(self.threads.submit(lambda: (sync(path), known_sha256(path))))
+
+    def finish(self) -> None:
+        """Wait for all; raises the first error."""
+        for future in (*self.checks, *self.files):
+            future.result()
+
+    def __exit__(self, *error) -> None:
+        self.threads.shutdown()
+        for future in self.checks:
+            future.result()
 
 
 def merge_main(merge: Callable, description: str) -> Callable[..., int]:

@@ -5,7 +5,7 @@ python scripts/train/merge_head.py results/runs/pii/adapter/manifest.json \
 
 The base's weight files are linked if LoRA changes nothing in them. The language model head stays in its file, because
 removing it would mean rewriting the file; the index does not list it, so loaders ignore it. The head is an additional
-file, in float32. With LoRA, each weight becomes W + scale * B A, with one file in memory at a time. If the head reads
+file, in float32. With LoRA, each weight becomes W + scale * B A, one block of rows at a time. If the head reads
 an earlier layer (head.layer), the model ends there: files with later layers are rewritten.
 """
 
@@ -17,8 +17,10 @@ from pathlib import Path
 from scripts.common.cli import progress
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, link_or_copy, read_json, write_json, write_manifest
+from scripts.model.safetensors_files import read_entries
 from scripts.model.tokenizer_files import copy_tokenizer_files
 from scripts.train.merge_adapter import adapter_updates, merge_main
+from scripts.train.merged_weights import write_weights
 
 BACKBONE = "model."
 
@@ -29,24 +31,18 @@ def layer_of(name: str) -> int:
     return int(match[1]) + 1 if match else 0
 
 
-def write_weights(source: Path, target: Path, updates: dict, layer: int) -> list[str]:
+def write_file(source: Path, target: Path, updates: dict, layer: int) -> list[str]:
     """Link a weight file, or rewrite it if updates change it or layers after `layer` are left out.
 
-    Returns the backbone's tensors in it; a file without any is not written.
+    Returns the backbone's tensors in it; a file without any is not written. What was merged is removed from `updates`.
     """
-    from safetensors import safe_open
-    from safetensors.torch import save_file
-
-    with safe_open(source, framework="pt") as file:
-        names = list(file.keys())
-        own = [name for name in names if name.startswith(BACKBONE) and layer_of(name) <= layer]
-        changed = [name for name in names if name in updates]
-        if not changed and not any(layer_of(name) > layer for name in names):
-            link_or_copy(source, target)
-        elif own:
-            tensors = {name: file.get_tensor(name) for name in own}
-            tensors |= {name: updates.pop(name)(tensors[name]) for name in changed}
-            save_file(tensors, target, file.metadata())
+    names = list(read_entries(source)[0])
+    own = [name for name in names if name.startswith(BACKBONE) and layer_of(name) <= layer]
+    changed = {name: updates.pop(name) for name in names if name in updates}
+    if not changed and not any(layer_of(name) > layer for name in names):
+        link_or_copy(source, target)
+    elif own:
+        write_weights(source, target, changed, own)
     return own
 
 
@@ -69,7 +65,7 @@ def merge_head(adapter: Path, base: Path, output: Path) -> None:
     places = {}
     with atomic_folder(output) as folder:
         for source, name in progress(zip(sources, files, strict=False), "merge head", len(sources)):
-            places |= dict.fromkeys(write_weights(source, folder / name, updates, head["layer"]), name)
+            places |= dict.fromkeys(write_file(source, folder / name, updates, head["layer"]), name)
         if updates:
             raise UserError(f"changes weights missing in the base: {', '.join(sorted(updates)[:3])}", adapter.parent)
         shutil.copyfile(adapter.parent / HEAD, folder / files[-1])

@@ -8,7 +8,7 @@ from peft import get_peft_model_state_dict, prepare_model_for_kbit_training
 from safetensors.torch import save_file
 
 from scripts.common.files import check_manifest
-from scripts.train.arguments import lora_config
+from scripts.train.arguments import lora_config, uses_checkpointing
 from scripts.train.features import Rows
 from scripts.train.head_model import class_weights, load_classifier
 from scripts.train.head_run import HeadRun
@@ -43,7 +43,7 @@ class SpanTraining(TextTraining):
 
     def prepare(self, model) -> None:
         """Prepare a 4-bit backbone for training, and gradient checkpointing."""
-        checkpointing = self.settings["training"]["gradient_checkpointing"]
+        checkpointing = uses_checkpointing(self.settings["training"])
         if self.run.quantization:
             prepare_model_for_kbit_training(
                 model, use_gradient_checkpointing=checkpointing, gradient_checkpointing_kwargs={"use_reentrant": False}

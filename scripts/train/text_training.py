@@ -16,7 +16,7 @@ from scripts.common.number_format import torch_dtype
 from scripts.common.vision import lower_longest_edge
 from scripts.model.tokenizer_files import copy_tokenizer_files
 from scripts.train.arguments import lora_config, missing_target_modules, trainer_options
-from scripts.train.batches import collate, keeps_examples_apart, load_rows, pack_rows
+from scripts.train.batches import collate, keeps_examples_apart, load_rows, longest_row, pack_rows
 from scripts.train.checkpoints import latest_checkpoint
 from scripts.train.energy import EnergyMeter
 from scripts.train.memory import loading
@@ -24,6 +24,7 @@ from scripts.train.sharding import adapter_weights, whole_model
 from scripts.train.stop import StopOnTerm
 from scripts.train.trainer import Trainer
 from scripts.train.training_run import SPLITS, TrainingRun, check_packages, tidy_adapter_config
+from scripts.train.unpadded import collate_unpadded, keeps_by_example
 
 
 class TextTraining:
@@ -36,7 +37,7 @@ class TextTraining:
 
     def __init__(self, run: TrainingRun):
         self.stop, self.meter, self.processes = StopOnTerm(), EnergyMeter(), PartialState()
-        self.run, self.settings, self.packing = run, run.settings, "off"
+        self.run, self.settings, self.packing, self.unpadded = run, run.settings, "off", False
         self.options, self.manifest = {}, {}
         self.load_tokenizer()
 
@@ -78,6 +79,7 @@ class TextTraining:
             model = keep_layout(self.load())
         model.config.use_cache = False
         splits = {split: self.rows(split) for split in SPLITS}
+        self.unpadded = self.may_leave_padding_out(model, splits)
         splits["train"] = self.pack(splits["train"], model, folder)
         self.prepare(model)
         adapter = {"peft_config": self.lora_config(model)} if settings["method"] != "full" else {}
@@ -85,7 +87,7 @@ class TextTraining:
             trainer = self.trainer(
                 model=model,
                 processing_class=self.tokenizer,
-                data_collator=self.collator,
+                data_collator=collate_unpadded if self.unpadded else self.collator,
                 group_rows=settings["training"]["group_by_length"] and self.packing != "on",
                 stop=self.stop,
                 **trainer_options(settings, folder, run.precision, run.shape, splits, run.name),
@@ -93,6 +95,16 @@ class TextTraining:
                 **adapter,
             )
         return trainer, splits["train"]
+
+    def may_leave_padding_out(self, model, splits: dict[str, Dataset]) -> bool:
+        """Return whether micro-batches have no padding (scripts/train/unpadded.py): on a CPU, in one process."""
+        alone = self.processes.num_processes == 1 and not torch.cuda.is_available()
+        balanced = hasattr(model.config.get_text_config(), "output_router_logits")  # a mean over a micro-batch's tokens
+        plain = self.trainer is Trainer and not balanced and self.settings["training"]["attention"] in ("auto", "sdpa")
+        if not (alone and plain):
+            return False
+        longest = max(map(longest_row, splits.values()))
+        return keeps_by_example(model, self.tokenizer.pad_token_id, model.config.vocab_size, longest)
 
     def load(self):
         """Load the base; every process must call this."""
@@ -113,7 +125,7 @@ class TextTraining:
         settings = self.settings["tokens"]
         if not settings["packing"]:
             return rows
-        if not keeps_examples_apart(model, self.tokenizer.pad_token_id, model.config.vocab_size):
+        if not self.unpadded and not keeps_examples_apart(model, self.tokenizer.pad_token_id, model.config.vocab_size):
             log.warning("packing is not used: with this attention, packed examples attend to each other")
             self.packing = "not used: with this attention, packed examples attend to each other"
             return rows
@@ -131,7 +143,12 @@ class TextTraining:
     def facts(self, rows: Dataset) -> dict:
         """Return further facts on the training."""
         sharding = self.settings["training"]["sharding"]
-        return {"packing": self.packing, "processes": self.processes.num_processes, "sharding": sharding}
+        return {
+            "packing": self.packing,
+            "processes": self.processes.num_processes,
+            "sharding": sharding,
+            "padded": not self.unpadded,
+        }
 
     def save(self, model) -> None:
         """Write the folder of the trained weights atomically, its manifest last; every process must call this."""

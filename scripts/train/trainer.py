@@ -1,48 +1,47 @@
-"""The trainers of all tasks: TRL's for text and images, transformers' for token classification."""
+"""The trainers of all tasks, on transformers' Trainer: for text and images, and for token classification."""
 
 from collections.abc import Callable
 from functools import partial
 
 import torch
 import transformers
-import trl.trainer.utils
 from peft import get_peft_model
-from trl import SFTTrainer
+from peft.tuners.tuners_utils import BaseTunerLayer
 
 from scripts.common.chat import IGNORED
+from scripts.common.errors import UserError
+from scripts.train.adapter_layer import speed_up_adapter
 from scripts.train.batches import EpochSampler, filled, with_blank_row, without_blank_rows
+from scripts.train.output_layer import add_loss_sums
 from scripts.train.resumable import Resumable
-from scripts.train.sharding import Sharded
-
-# TRL 1.16 computes logits only at labelled positions, but on a CPU at every position, because each number of positions
-# would compile a new kernel. Here nothing is compiled on a CPU (scripts/common/threads.py), and most of a batch is
-# prompts.
-trl.trainer.utils._use_triton = lambda device: True
+from scripts.train.sharding import Sharded, is_sharded
+from scripts.train.unpadded import each_part
 
 
-class Trainer(Sharded, Resumable, SFTTrainer):
-    """SFTTrainer over tokenized rows.
+class Trainer(Sharded, Resumable, transformers.Trainer):
+    """Trains a causal language model over tokenized rows {input_ids, labels}, or over images with them.
 
-    The evaluation loss is the mean over all trained tokens; transformers' depends on the batch size. Trained weights
-    are in float32: 16-bit numbers lose updates of a few millionths. TRL puts an adapter over a 4-bit base into bf16,
-    which fp16 training can't scale and a resume would not restore.
+    The loss is the mean over a step's trained tokens, and that of an evaluation the mean over all of its tokens;
+    transformers' depends on the batch size. Trained weights are in float32: 16-bit numbers lose updates of a few
+    millionths.
 
     The number of processes does not change the loss, a sum over a step's tokens divided by their number in all
     processes. Only the order of additions differs and, if processes split micro-batches, the dropout masks.
     """
 
-    def __init__(self, *arguments, **options):
-        self.logged_tokens = 0
-        self.evaluated = 0  # [negative log likelihood, tokens] of the evaluation in progress
-        if options["args"].world_size > 1:
+    def __init__(self, *, model, peft_config=None, **options):
+        arguments = options["args"]
+        self.trained, self.evaluated = torch.zeros(5, dtype=torch.float64), torch.zeros(5, dtype=torch.float64)
+        arguments.remove_unused_columns = False
+        if arguments.world_size > 1:
             rows = {name: options[name] for name in ("train_dataset", "eval_dataset") if options[name] is not None}
             options |= {name: with_blank_row(part) for name, part in rows.items()}
             options["data_collator"] = partial(without_blank_rows, collate=options["data_collator"])
-        super().__init__(*arguments, **options)
-        if self.args.world_size > 1:
-            # accelerate truncates what is gathered in an epoch's last micro-batches to the rows of the dataset, but TRL
-            # gathers sums.
-            self.accelerator.gather_for_metrics = self.accelerator.gather
+        add_loss_sums(model)
+        if peft_config is not None:
+            model = with_adapter(model, peft_config, arguments.gradient_checkpointing)
+        super().__init__(model=model, **options)
+        self.model_accepts_loss_kwargs = True  # the loss below divides by the tokens of the whole effective batch
         for parameter in self.model.parameters():
             if parameter.requires_grad:
                 parameter.data = parameter.data.float()
@@ -53,41 +52,76 @@ class Trainer(Sharded, Resumable, SFTTrainer):
             return super()._get_eval_sampler(eval_dataset)
         return filled(list(range(len(eval_dataset) - 1)), self.args.eval_batch_size * count)
 
-    def training_step(self, *arguments, **options):
+    def training_step(self, model, inputs, num_items_in_batch=None):
         """Train on a micro-batch; dropout depends on seed, step and position in the step, not on the process."""
         step, place = self.state.global_step, self.place_in_step() * self.args.world_size + self.args.process_index
         torch.manual_seed(((self.args.seed * 1_000_003 + step) * 1_000_003 + place) % 2**63)
-        return super().training_step(*arguments, **options)
+        losses = [super(Trainer, self).training_step(model, part, num_items_in_batch) for part in each_part(inputs)]
+        return torch.stack(losses).sum()
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Return the loss, and add it to the sum over an evaluation's tokens."""
-        result = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
-        if not self.model.training:
-            loss = result[0] if return_outputs else result
-            tokens = (inputs["labels"][:, 1:] != IGNORED).sum()
-            self.evaluated += torch.stack([loss.detach().double() * tokens, tokens.double()])
-        return result
+        """Return the loss, and add entropy, right guesses and tokens to the sums since the last log or evaluation."""
+        found = model(**inputs, loss_sums=True)
+        tokens = found.tokens.clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+        loss = (found.loss / tokens).float()
+        if num_items_in_batch is not None:
+            loss = loss * self.accelerator.num_processes  # DDP averages gradients; the tokens are those of all
+        if found.balance is not None:  # a mean of each micro-batch, which the steps' gradients average
+            loss = loss + found.balance / (
+                1 if num_items_in_batch is None else self.current_gradient_accumulation_steps
+            )
+        seen = inputs["attention_mask"].sum() if "attention_mask" in inputs else inputs["input_ids"].numel()
+        sums = (found.loss.detach(), found.entropy, found.right, found.tokens, seen)
+        batch = torch.stack([torch.as_tensor(each, dtype=torch.float64, device=loss.device) for each in sums])
+        name = "trained" if self.model.training else "evaluated"
+        setattr(self, name, getattr(self, name).to(loss.device) + self.accelerator.reduce(batch, "sum"))
+        return loss
 
-    def sums(self) -> dict:
-        """Return accuracy and entropy of the micro-batches since the last log, and the tokens so far."""
-        metrics = {name: list(values) for name, values in self._metrics["train"].items()}
-        return {"metrics": metrics, "tokens": self._total_train_tokens}
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        """Add a batch to the sums of the evaluation; it returns a loss and no logits."""
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            losses = [self.compute_loss(model, part) for part in each_part(inputs)]
+        return torch.stack(losses).mean(), None, None
 
-    def set_sums(self, sums: dict) -> None:
-        self._metrics["train"].clear()
-        self._metrics["train"].update({name: list(values) for name, values in sums["metrics"].items()})
-        self._total_train_tokens = self.logged_tokens = sums["tokens"]
+    def sums(self) -> list[float]:
+        """Return loss, entropy, right guesses, trained tokens and all tokens since the last log."""
+        return self.trained.tolist()
+
+    def set_sums(self, sums: list[float]) -> None:
+        self.trained = torch.tensor(sums, dtype=torch.float64)
 
     def evaluation(self) -> dict:
-        """Return the loss per token of the evaluation that ends."""
-        nll, tokens = self.accelerator.reduce(self.evaluated, "sum").tolist()
-        self.evaluated = 0
-        return {"eval_loss": nll / max(tokens, 1)}
+        """Return loss, entropy and accuracy per token of the evaluation that ends."""
+        metrics = {f"eval_{name}": value for name, value in means_of(self.evaluated).items()}
+        self.evaluated.zero_()
+        return metrics
 
     def since_log(self) -> tuple[int, dict]:
-        """Return the number of tokens since the last log; TRL adds accuracy and entropy itself."""
-        tokens, self.logged_tokens = self._total_train_tokens - self.logged_tokens, self._total_train_tokens
-        return tokens, {}
+        """Return the number of tokens since the last log, and entropy and accuracy per trained token."""
+        metrics, tokens = means_of(self.trained), int(self.trained[4])
+        del metrics["loss"]  # transformers logs its own
+        self.trained.zero_()
+        return tokens, metrics
+
+
+def means_of(sums: torch.Tensor) -> dict[str, float]:
+    """Return loss, entropy and accuracy per trained token of a trainer's sums."""
+    loss, entropy, right, tokens, _ = sums.tolist()
+    tokens = max(tokens, 1)
+    return {"loss": loss / tokens, "entropy": entropy / tokens, "mean_token_accuracy": right / tokens}
+
+
+def with_adapter(model, config, checkpointing: bool):
+    """Return the model with a new adapter; raises UserError if the output layer would get one."""
+    model = get_peft_model(model, config)
+    if isinstance(model.get_output_embeddings(), BaseTunerLayer):
+        raise UserError("lora.target_modules: the output layer can't have an adapter", remedy="leave it out")
+    if checkpointing:
+        model.enable_input_require_grads()
+    if not is_sharded(model):
+        speed_up_adapter(model)
+    return model
 
 
 class SpanTrainer(Resumable, transformers.Trainer):

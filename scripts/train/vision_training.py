@@ -20,7 +20,7 @@ from scripts.train.trainer import Trainer
 from scripts.train.training_run import TrainingRun
 
 LANGUAGE_MODEL = "model.language_model"
-PICTURES = "pictures"  # TRL processes a column `images` itself
+PICTURES = "pictures"
 
 
 def collate_with_images(rows: list[dict], processor, folder: Path) -> dict[str, torch.Tensor]:

@@ -12,7 +12,7 @@ from scripts.common.plain_text import name_fault
 from scripts.config.comparisons import compares_strategies, sweep_of
 from scripts.config.paths import site_of_file
 from scripts.config.sections import sections_of
-from scripts.config.variants import answer_variants, shipped_variant, trained_by
+from scripts.config.variants import answer_variants, shipped_variant
 from scripts.deploy.read_files import FOLDERS, OPTIONAL, files_below, read_paths
 from scripts.model.chat_templates import BUILT_IN, BUILT_IN_TEMPLATES
 from scripts.model.model_files import is_taken
@@ -170,9 +170,9 @@ def shown_examples_of_test(prepared: Prepared, run: str) -> str | list:
 
 def shipped_model(prepared: Prepared, run: str) -> str:
     """Return the model in a run's bundle: a GGUF file, or the manifest of a token classifier."""
-    section, makers = prepared.config.runs[run], trained_by(prepared.config.runs)
+    section = prepared.config.runs[run]
     made = "merged/manifest.json" if TASKS[section.task].classifies else f"gguf/{shipped_variant(section)}.gguf"
-    return f"<results>/runs/{makers[run]}/{made}"
+    return f"<results>/runs/{prepared.trained_by[run]}/{made}"
 
 
 def shipped_answers(prepared: Prepared, run: str) -> str:
@@ -216,8 +216,8 @@ def sweep_scores(prepared: Prepared, sweep: str) -> list[str]:
 
 def sweep_trainings(prepared: Prepared, sweep: str) -> list[str]:
     """Return the files with the facts of the trainings of a sweep's runs."""
-    runs, makers = prepared.config.runs, trained_by(prepared.config.runs)
-    trained = {makers[run] for run in prepared.config.sweeps[sweep] if runs[run].method != "prompt"}
+    runs = prepared.config.runs
+    trained = {prepared.trained_by[run] for run in prepared.config.sweeps[sweep] if runs[run].method != "prompt"}
     return [f"<results>/runs/{run}/training.json" for run in sorted(trained)]
 
 

@@ -5,7 +5,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from scripts.config.environments import RUN_BY_RULES
 from scripts.config.load import load_config
 from scripts.config.paths import files_at
 from scripts.config.root import Config
+from scripts.config.variants import trained_by
 from scripts.workflow.code_digest import kept_step_code
 from scripts.workflow.container_images import built_image, lock_name
 from scripts.workflow.container_settings import (
@@ -36,6 +37,7 @@ from scripts.workflow.gate_sizes import gate_lines
 from scripts.workflow.hidden_secrets import HideSecrets
 from scripts.workflow.lost_outputs import remake_lost_outputs
 from scripts.workflow.memory.report import memory_lines
+from scripts.workflow.plan_speed import speed_up_plans
 
 # HOME in containers, so that files that libraries write there go next to Snakemake's own files.
 HOME = os.path.join(".snakemake", "home")
@@ -82,13 +84,22 @@ class Prepared:
     config_files: list[str]
     root: Path
     in_containers: bool
+    _files: dict[str, list[str]] = field(default_factory=dict)
+
+    @cached_property
+    def trained_by(self) -> dict[str, str]:
+        """The run that makes the model of each run: runs that differ only in how they answer share a model."""
+        return trained_by(self.config.runs)
 
     def files(self, pattern: str) -> list[str]:
         """Return the files of a path or a glob: in the working directory, else in the workflow's folder.
 
-        A pattern without files is returned unchanged, because a rule may make the file.
+        A pattern without files is returned unchanged, because a rule may make the file. Each pattern is looked for
+        once: the runs of a sweep name the same files.
         """
-        return files_at(pattern, (os.curdir, self.root)) or [pattern]
+        if pattern not in self._files:
+            self._files[pattern] = files_at(pattern, (os.curdir, self.root)) or [pattern]
+        return self._files[pattern]
 
     def located(self, path: str) -> str:
         """Return the location of a file or folder that the configuration names."""
@@ -126,6 +137,7 @@ def prepare(workflow: Any, root: Path) -> Prepared:
 
     `root` is the workflow's folder. Raises WorkflowError for an invalid configuration and for missing container images.
     """
+    speed_up_plans(dry_run=workflow.output_settings.dryrun)
     # With `--verbose`, the whole environment of a Slurm job is written to its log.
     logger.addFilter(HideSecrets())
     methods = {str(each) for each in workflow.deployment_settings.deployment_method}

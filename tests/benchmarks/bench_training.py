@@ -114,7 +114,7 @@ def ours(base: Path, data: Path, folder: Path, **training) -> dict[str, float]:
     steps = [row for row in curve if "loss" in row]
     seconds = sum(row["seconds"] for row in steps[1:])
     tokens = sum(row["seconds"] * row["tokens_per_second"] for row in steps[1:])
-    return measured(seconds, tokens, facts.get("padding", math.nan), [row["loss"] for row in steps], ran)
+    return measured(seconds, tokens, math.nan if facts["padded"] else 0.0, [row["loss"] for row in steps], ran)
 
 
 def trl(mode: str, base: Path, data: Path, folder: Path, longest: int, mean: float) -> dict[str, float]:

@@ -13,6 +13,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_json, write_manifest
 from scripts.common.vision import load_image, load_processor, pixel_inputs
 from scripts.model.safetensors_files import weight_files
+from scripts.train import merged_weights
 from scripts.train.merge_adapter import merge_adapter
 from scripts.train.vision_training import target_pattern
 from tests.support.tiny_model import split_in_two
@@ -76,7 +77,8 @@ def random_adapter(base: Path, folder: Path, parts: list[str] = LANGUAGE, longes
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_merging_equals_pefts_own_merge_and_leaves_all_else_as_it_is(bases, tmp_path, kind):
+def test_merging_equals_pefts_own_merge_and_leaves_all_else_as_it_is(bases, tmp_path, monkeypatch, kind):
+    monkeypatch.setattr(merged_weights, "BLOCK", 1000)  # a few rows
     name, options = KINDS[kind]
     base = bases[name]
     adapter = random_adapter(base, tmp_path / "adapter", **options)
@@ -91,6 +93,22 @@ def test_merging_equals_pefts_own_merge_and_leaves_all_else_as_it_is(bases, tmp_
     for path in base.parent.iterdir():
         if path.suffix != ".safetensors" and "manifest" not in path.name:
             assert (tmp_path / "merged" / path.name).read_bytes() == path.read_bytes(), path.name
+
+
+def test_blocks_of_rows_change_no_bit_and_unchanged_tensors_keep_their_bytes(bases, tmp_path, monkeypatch):
+    base = bases["split"]
+    adapter = random_adapter(base, tmp_path / "adapter", target_modules=["q_proj", "down_proj"])
+    merge_adapter(adapter, base, tmp_path / "whole")
+    monkeypatch.setattr(merged_weights, "BLOCK", 1000)
+    merge_adapter(adapter, base, tmp_path / "blocks")
+    monkeypatch.setattr(merged_weights.os, "copy_file_range", lambda *_: (_ for _ in ()).throw(OSError("not here")))
+    merge_adapter(adapter, base, tmp_path / "sent")
+    for path in (tmp_path / "whole").glob("*.safetensors"):
+        before = load_file(base.parent / path.name)
+        for other in ("blocks", "sent"):
+            assert (tmp_path / other / path.name).read_bytes() == path.read_bytes()
+        for name, tensor in load_file(path).items():
+            assert torch.equal(tensor, before[name]) != any(part in name for part in ("q_proj", "down_proj")), name
 
 
 def test_the_merged_folder_scales_images_as_training_did(tiny_vision_base, tmp_path):
@@ -110,6 +128,8 @@ def test_the_merged_folder_scales_images_as_training_did(tiny_vision_base, tmp_p
         ("text", "another base", r"changes weights missing in the base: model\.layers\.7"),
         ("vision", "another base", r"changes weights missing in the base: model\.language_model\.layers\.7"),
         ("text", "cut base", r"model\.safetensors: has .* bytes, not"),
+        ("text", "wrong shape", r"adapter_model\.safetensors: changes a weight of shape .*; the base's is"),
+        ("text", "changed base", r"model\.safetensors: has changed since it was made"),
         ("text", "rank_pattern", r"adapter_config\.json: has rank_pattern, which can't be merged"),
     ],
 )
@@ -119,6 +139,14 @@ def test_what_can_not_be_merged_is_one_line(bases, tmp_path, name, fault, messag
     weights, of_base = adapter.parent / "adapter_model.safetensors", base.with_name("model.safetensors")
     if fault == "another base":
         save_file({name.replace("layers.0", "layers.7"): value for name, value in load_file(weights).items()}, weights)
+    elif fault == "wrong shape":  # more rows than the base's weight has
+        tensors = load_file(weights)
+        name = next(name for name in tensors if "lora_B" in name)
+        save_file(tensors | {name: torch.cat([tensors[name], tensors[name]])}, weights)
+    elif fault == "changed base":
+        content = bytearray(of_base.read_bytes())
+        content[-1] ^= 1
+        of_base.write_bytes(content)
     elif fault == "cut base":
         of_base.write_bytes(of_base.read_bytes()[:-10])
     else:

@@ -5,7 +5,7 @@ import sys
 import pytest
 
 from tests.benchmarks import compare as harness
-from tests.benchmarks import page
+from tests.benchmarks import page, trivial_workflow
 
 
 def test_sides_take_turns_and_the_ratio_is_of_the_medians_against_the_best_of_the_others(monkeypatch, tmp_path):
@@ -36,3 +36,16 @@ def test_memory_is_that_of_a_command_and_its_children_and_a_failure_ends_the_ben
     assert 120 < ran.mib < 180
     with pytest.raises(SystemExit, match="no such thing"):
         harness.run([sys.executable, "-c", "raise SystemExit('no such thing')"])
+
+
+def test_the_trivial_rules_have_the_files_of_a_plan_with_a_rule_for_all_runs_and_one_for_each_job_of_a_run():
+    job = "rule score:\n    input: a.jsonl, runs/{run}/b\n    output: runs/{run}/c\n"
+    job += "    resources: tmpdir=/tmp, mem_mb=1000\n"
+    runs = ("cards-r4-seed0", "cards-r8-seed12")
+    plan = "".join(job.replace("{run}", run) for run in runs) + "rule all:\n"
+    plan += f"    input: board, {', '.join(f'runs/{run}/c' for run in runs)}\n"
+    first, second = trivial_workflow.trivial_rules(plan).split("\n\n")
+    assert 'input: "board", expand("runs/{run}/c", run=RUNS)' in first
+    for line in ('input: "a.jsonl", "runs/{run}/b"', 'output: "runs/{run}/c"', "resources: mem_mb=1000"):
+        assert line in second
+    assert trivial_workflow.outputs_of(plan) == [f"runs/{run}/c" for run in runs]

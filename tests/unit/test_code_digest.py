@@ -1,11 +1,13 @@
 """What of a step's code runs it again, and that nobody changes the code of a dear step in silence."""
 
+import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
 
+from scripts.train.train_model import RESULT_VERSION
 from scripts.workflow import code_digest
 from scripts.workflow.code_digest import (
     ROOT,
@@ -88,7 +90,7 @@ def test_the_code_of_no_dear_step_changed_in_silence():
 def test_a_change_in_silence_is_refused_until_it_is_confirmed(tmp_path, monkeypatch, capsys):
     record = tmp_path / "result_versions.json"
     monkeypatch.setattr("scripts.workflow.code_digest.VERSIONS", record)
-    record.write_text('{"train/train_model.py": {"version": 1, "digest": "another"}}')
+    record.write_text(json.dumps({"train/train_model.py": {"version": RESULT_VERSION, "digest": "another"}}))
     assert main([]) == 1
     assert "train/train_model.py" in capsys.readouterr().err
     assert main(["--same-numbers"]) == 0

@@ -22,7 +22,7 @@ KEPT_ADAPTED, KEPT_PLAIN = (53.3, 12.3), (34.3, 8.0)  # kept for the backward pa
 AT_WORK_ADAPTED, AT_WORK_PLAIN = (65.0, 22.1), (46.0, 18.0)  # the same, plus temporaries of the backward pass
 TURNING_POINT = (6.0, 10.0)  # in addition, between forward and backward pass
 FORWARD_ONLY = (12.0, 5.5)
-HEAD_TILE = 1024  # positions with logits in memory at a time (TRL's fused output layer)
+HEAD_TILE = 1024  # positions with logits in memory at a time on a GPU (scripts/train/output_layer.py)
 
 
 @dataclass(frozen=True)
