@@ -94,26 +94,27 @@ def continued(model: "PreTrainedModel", config: "GenerationConfig", rows: Rows) 
     ends = torch.tensor(config.eos_token_id, device=device)
     limits = torch.tensor([config.max_new_tokens - made for made in rows.made], device=device) + rows.tokens.shape[1]
     ended = torch.zeros(count, dtype=torch.bool, device=device)
-
-    longest = rows.mask.all(1)  # those without padding; without them the batch can be narrower
+    lengths = rows.mask.sum(1)
+    shorter = lengths < lengths.max()
 
     def stops(tokens, _, **__):
         ended.logical_or_(torch.isin(tokens[:, -1], ends) | (limits == tokens.shape[1]))
-        return ended | (ended.sum() >= enough) | (ended & longest).any()
+        # When the longest rows have ended, the others need less padding: a batch is as wide as one of them at most.
+        return ended | (ended.sum() >= enough) | (ended | shorter).all()
 
-    most = config.max_new_tokens - min(rows.made)
     done = generate(
         model,
         config,
-        most,
+        config.max_new_tokens - min(rows.made),
         input_ids=rows.tokens,
         attention_mask=rows.mask,
         past_key_values=rows.cache,
         stopping_criteria=[stops],
     )
     new = done.sequences.shape[1] - rows.tokens.shape[1]
-    made = [made + new for made in rows.made]
-    return Rows(rows.prompts, made, done.sequences, extended(rows.mask, new), done.past_key_values)
+    return Rows(
+        rows.prompts, [made + new for made in rows.made], done.sequences, extended(rows.mask, new), done.past_key_values
+    )
 
 
 def generate(model: "PreTrainedModel", config: "GenerationConfig", tokens: int, **inputs):
