@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 # Programs of this folder that end with `compare`, in the order in which they run.
-PROGRAMS = ("training", "scoring", "llama_answers", "dry_run", "noop", "demo")
+PROGRAMS = ("training", "tokenize", "scoring", "llama_answers", "dry_run", "noop", "demo")
 
 
 def main(argv=None) -> int:
