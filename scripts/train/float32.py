@@ -16,7 +16,7 @@ import numpy
 
 # Number formats of safetensors files and the arrays that hold them; numpy has no bf16.
 FLOATS = {"BF16": numpy.uint16, "F16": numpy.float16, "F32": numpy.float32, "F64": numpy.float64}
-HALF, SIXTEEN, ONE, NOT_A_NUMBER = numpy.uint32(0x7FFF), numpy.uint32(16), numpy.uint32(1), numpy.uint16(0x7FC0)
+HALF, SIXTEEN, ONE, QUIET = numpy.uint32(0x7FFF), numpy.uint32(16), numpy.uint32(1), numpy.uint32(64)
 
 
 @functools.cache
@@ -60,7 +60,10 @@ def widened(stored: numpy.ndarray) -> numpy.ndarray:
 
 
 def narrowed(values: numpy.ndarray, dtype: type) -> numpy.ndarray:
-    """Return float32 values in a format of `FLOATS`, rounded to the nearest, ties to even; bf16 as its bits."""
+    """Return float32 values in a format of `FLOATS`, rounded to the nearest, ties to even; bf16 as its bits.
+
+    In bf16, NaN becomes quiet and keeps its first bits, as in llama.cpp.
+    """
     if dtype != numpy.uint16:
         return values.astype(dtype, copy=False)
     bits = values.view(numpy.uint32)
@@ -72,5 +75,5 @@ def narrowed(values: numpy.ndarray, dtype: type) -> numpy.ndarray:
     result = rounded.astype(numpy.uint16)
     unknown = numpy.isnan(values)
     if unknown.any():
-        result[unknown] = NOT_A_NUMBER
+        result[unknown] = (bits[unknown] >> SIXTEEN) | QUIET
     return result

@@ -14,15 +14,14 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy
 
-from scripts.common.checksums import known_sha256
 from scripts.common.cli import progress, step_main, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_folder, check_manifest, read_json, sync, write_manifest
+from scripts.common.files import atomic_folder, check_manifest, read_json, write_manifest
+from scripts.common.hashing import Hashing
 from scripts.common.vision import PROJECTOR, lower_longest_edge
 from scripts.model.safetensors_files import read_entries, weight_files
 from scripts.model.tokenizer_files import copy_tokenizer_files
@@ -152,35 +151,6 @@ def merge_adapter(adapter: Path, base: Path, output: Path, threads: int = 2) -> 
             lower_longest_edge(folder, facts.get("longest_edge"))
             hashing.finish()
             write_manifest(folder, base=facts["base"], method=facts["method"], trust_remote_code=trust, **vision)
-
-
-class Hashing:
-    """Hashes files in threads while others are written; a process hashes a file once (`known_sha256`).
-
-    The block fails with the UserError of a folder that `check` found to be damaged, whatever else failed.
-    """
-
-    def __enter__(self) -> "Hashing":
-        self.threads, self.checks, self.files = ThreadPoolExecutor(2), [], []
-        return self
-
-    def check(self, manifest: Path) -> None:
-        """Check a folder's manifest with all hashes."""
-        self.checks.append(self.threads.submit(check_manifest, manifest))
-
-    def add(self, path: Path) -> None:
-        """Flush a finished file to the disk and hash it for the manifest that is written later."""
-        self.files.append(self.threads.submit(lambda: (sync(path), known_sha256(path))))
-
-    def finish(self) -> None:
-        """Wait for all; raises the first error."""
-        for future in (*self.checks, *self.files):
-            future.result()
-
-    def __exit__(self, *error) -> None:
-        self.threads.shutdown()
-        for future in self.checks:
-            future.result()
 
 
 def merge_main(merge: Callable, description: str) -> Callable[..., int]:
