@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyarrow
 
-from scripts.common.base_model import load_tokenizer
+from scripts.common.base_model import leave_torch_out, load_tokenizer
 from scripts.common.chat import IGNORED
 from scripts.common.cli import log, step_main
 from scripts.common.errors import UserError
@@ -222,6 +222,8 @@ def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) ->
 def step(arguments) -> None:
     """Run the step."""
     folder = arguments.folder
+    if __name__ == "__main__":
+        leave_torch_out(arguments.base)
     ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, arguments.settings["tokens"])
     pages = Path(__file__).parent / "pages"
     names = sorted({label[2:] for label in ledger["labels"][1:]})
