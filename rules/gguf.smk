@@ -81,6 +81,12 @@ use rule convert_to_gguf as convert_mmproj with:
         code=code("gguf/convert_mmproj.py"),
 
 
+def quantization_threads(wildcards):
+    """Return the CPU threads of a quantization: the machine's cores, shared by the run's quants; 4 on a cluster."""
+    cores, quants = workflow.resource_settings.cores, gguf_quants(section("run", wildcards))
+    return max(1, cores // (len(quants) - 1)) if cores else 4
+
+
 rule quantize_gguf:
     """Quantize the bf16 GGUF file."""
     input:
@@ -99,7 +105,7 @@ rule quantize_gguf:
         conda_file("gguf")
     container:
         image("gguf")
-    threads: branch(gpus_of_run, then=4, otherwise=1)
+    threads: quantization_threads
     resources:
         mem_mb=megabytes(4000),
         runtime=60,
