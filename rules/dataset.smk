@@ -26,6 +26,7 @@ rule ingest_records:
         conda_file("dataset")
     container:
         image("dataset")
+    threads: dataset_threads
     resources:
         mem_mb=megabytes(2000),
         runtime=60,
@@ -40,8 +41,8 @@ rule ingest_records:
         corrections=options("corrections"),
     shell:
         r"""
-        python {params.code:q} {input.raw:q} --name {wildcards.dataset:q} --settings {params.settings:q} --log {log:q} \
-            {params.corrections:q} --records {output.records:q} --quarantine {output.quarantine:q} \
+        python {params.code:q} {input.raw:q} --name {wildcards.dataset:q} --settings {params.settings:q} --threads {threads} \
+            --log {log:q} {params.corrections:q} --records {output.records:q} --quarantine {output.quarantine:q} \
             --counts {output.counts:q}
         """
 
@@ -106,6 +107,7 @@ rule split_records:
         conda_file("dataset")
     container:
         image("dataset")
+    threads: dataset_threads
     resources:
         mem_mb=megabytes(4000),
         runtime=120,
@@ -114,7 +116,7 @@ rule split_records:
         settings=settings_of(of("dataset", settings.whole_files), dataset="deduplicate splits stratify augment"),
     shell:
         r"""
-        python {params.code:q} {input.ingested:q} --settings {params.settings:q} --log {log:q} \
+        python {params.code:q} {input.ingested:q} --settings {params.settings:q} --threads {threads} --log {log:q} \
             --counts {input.counts:q} --records {output.records:q} --train {output.train:q} --validation {output.validation:q} \
             --test {output.test:q} --duplicates {output.duplicates:q} --facts {output.facts:q}
         """

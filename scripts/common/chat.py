@@ -1,6 +1,9 @@
 """Conversations as text and as token ids. Training, prediction and the parity check all use these functions."""
 
+import itertools
 from dataclasses import dataclass
+
+import numpy as np
 
 from scripts.common.errors import UserError
 
@@ -46,34 +49,6 @@ def conversation_ids(tokenizer, messages: list[dict]) -> list[int]:
     return text_ids(tokenizer, render(tokenizer, messages))
 
 
-def answer_spans(tokenizer, messages: list[dict], text: str) -> list[tuple[int, int]]:
-    """Return [start, end) in characters for each assistant turn in `text`, the rendered conversation.
-
-    A turn starts after the generation prompt and ends with its end token. White space after that token belongs to the
-    next turn. Raises UserError if the template changes earlier turns when more turns follow.
-    """
-    spans = []
-    for position, message in enumerate(messages):
-        if message["role"] != "assistant":
-            continue
-        start = render(tokenizer, messages[:position])
-        end = render(tokenizer, messages[: position + 1])
-        if not text.startswith(end) or not end.startswith(start):
-            raise UserError(
-                f"the chat template renders turn {position + 1} differently when more turns follow",
-                remedy="train on single answers ('tokens.train_on: last_assistant_turn') or use another template",
-            )
-        spans.append((len(start), turn_end(tokenizer, end)))
-    return spans
-
-
-def turn_end(tokenizer, text: str) -> int:
-    """Return the end of the last assistant turn of a text, without the white space after its end token."""
-    stripped = text.rstrip()
-    special = {*tokenizer.all_special_tokens, *(token.content for token in tokenizer.added_tokens_decoder.values())}
-    return len(stripped) if stripped.endswith(tuple(special)) else len(text)
-
-
 def end_of_turn_ids(tokenizer) -> list[int]:
     """Return the ids of the tokens that end an answer: the tokenizer's end token and the template's."""
     messages = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
@@ -83,27 +58,124 @@ def end_of_turn_ids(tokenizer) -> list[int]:
     return sorted({tokenizer.eos_token_id, *(token for token in last if token in special)} - {None})
 
 
-def is_within(start: int, end: int, span: tuple[int, int], text: str) -> bool:
-    """Return whether the token at [start, end) of a text lies within a span.
+@dataclass(frozen=True)
+class RenderedConversation:
+    """A conversation as text, and [start, end) in characters of each answer that is trained on."""
 
-    An end token may include the white space that follows it, as in Phi-3; this white space may be outside the span.
+    text: str
+    answers: list[tuple[int, int]]
+
+
+class AnswerTokenizer:
+    """Tokenizes conversations and marks the assistant's tokens, including the end token of each answer.
+
+    With `last_turn_only`, only the last answer of a conversation is marked.
     """
-    return span[0] <= start < min(end, span[1]) and not text[span[1] : end].strip()
+
+    def __init__(self, tokenizer, last_turn_only: bool = False):
+        self.tokenizer, self.last_turn_only = tokenizer, last_turn_only
+        added = tokenizer.added_tokens_decoder
+        self.end_tokens = tuple({*tokenizer.all_special_tokens, *(token.content for token in added.values())})
+        self.borders = {number: token.content for number, token in added.items() if is_border(token)}
+        if tokenizer.split_special_tokens:
+            self.borders = {}
+
+    def render(self, messages: list[dict]) -> RenderedConversation:
+        """Render a conversation and find its answers.
+
+        An answer starts after the generation prompt and ends with its end token. White space after that token belongs
+        to the next turn. Raises UserError if the template refuses the conversation, or changes earlier turns when more
+        turns follow.
+        """
+        text = render(self.tokenizer, messages)
+        if self.last_turn_only:
+            last = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
+            prompt = render(self.tokenizer, messages[:last])
+            if not text.startswith(prompt):
+                raise UserError("the chat template's prompt is not the start of the rendered conversation")
+            return RenderedConversation(text, [(len(prompt), self.answer_end(text))])
+        answers = []
+        for position, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            start = render(self.tokenizer, messages[:position])
+            end = text if position + 1 == len(messages) else render(self.tokenizer, messages[: position + 1])
+            if not text.startswith(end) or not end.startswith(start):
+                raise UserError(
+                    f"the chat template renders turn {position + 1} differently when more turns follow",
+                    remedy="train on single answers ('tokens.train_on: last_assistant_turn') or use another template",
+                )
+            answers.append((len(start), self.answer_end(end)))
+        return RenderedConversation(text, answers)
+
+    def answer_end(self, text: str) -> int:
+        """Return the end of the last answer of a text, without the white space after its end token."""
+        stripped = text.rstrip()
+        return len(stripped) if stripped.endswith(self.end_tokens) else len(text)
+
+    def encode(self, rows: list[RenderedConversation]) -> list[Conversation]:
+        """Return the tokens of rendered conversations; all texts are encoded at once, by all threads."""
+        options = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
+        encoded = self.tokenizer([row.text for row in rows], return_offsets_mapping=True, **options)
+        all_ids, places = encoded["input_ids"], [as_array(offsets) for offsets in encoded["offset_mapping"]]
+        heads = [self.head(*each) for each in zip(rows, all_ids, places, strict=True)]
+        texts = list(dict.fromkeys(text for _, text in heads))  # most prompts end alike
+        expected = dict(zip(texts, self.tokenizer(texts, **options)["input_ids"], strict=True))
+        found = []
+        for row, ids, offsets, (first, text) in zip(rows, all_ids, places, heads, strict=True):
+            prompt = expected[text]
+            shifted = ids[first : first + len(prompt)] != prompt
+            found.append(Conversation(ids, trained_tokens(row, offsets).tolist(), shifted))
+        return found
+
+    def head(self, row: RenderedConversation, ids: list[int], offsets: np.ndarray) -> tuple[int, str]:
+        """Return (token, text): the last answer's prompt has the tokens `ids[:token]`, then those of `text` alone.
+
+        The text starts with the prompt's last border token, which its tokens are thus the same with and without the
+        answer; without one it is the whole prompt. It is empty for a conversation without an answer.
+        """
+        if not row.answers:
+            return 0, ""
+        end = row.answers[-1][0]
+        for token in range(int(np.searchsorted(offsets[:, 0], end)) - 1, -1, -1):
+            if (border := self.borders.get(ids[token])) is None:
+                continue
+            start, after = offsets[token]
+            if after <= end and row.text[start:after] == border:
+                return token, row.text[start:end]
+        return 0, row.text[:end]
+
+
+def is_border(token) -> bool:
+    """Whether the texts before and after an added token never change each other's tokens.
+
+    The tokenizers library finds such tokens first, in the text as it is, and processes each text between them alone.
+    """
+    depends = token.lstrip or token.rstrip or token.single_word or token.normalized
+    return not depends and token.content == token.content.strip() != ""
+
+
+def as_array(offsets: list[tuple[int, int]]) -> np.ndarray:
+    """Return offsets of tokens as an array [tokens, 2]."""
+    return np.fromiter(itertools.chain.from_iterable(offsets), np.int32, 2 * len(offsets)).reshape(-1, 2)
+
+
+def trained_tokens(row: RenderedConversation, offsets: np.ndarray) -> np.ndarray:
+    """Return for each token whether it lies within an answer, [tokens].
+
+    An end token may include the white space that follows it, as in Phi-3; this white space may be outside the answer.
+    """
+    starts, ends = offsets.T
+    trained = np.zeros(len(offsets), bool)
+    for first, last in row.answers:
+        inside = (first <= starts) & (starts < np.minimum(ends, last))
+        for token in np.flatnonzero(inside & (ends > last)):
+            inside[token] = not row.text[last : ends[token]].strip()
+        trained |= inside
+    return trained
 
 
 def tokenize_conversation(tokenizer, messages: list[dict], last_turn_only: bool = False) -> Conversation:
-    """Tokenize a conversation and mark the assistant's tokens, including the end token of each answer."""
-    text = render(tokenizer, messages)
-    if last_turn_only:
-        last = max(i for i, message in enumerate(messages) if message["role"] == "assistant")
-        prompt = render(tokenizer, messages[:last])
-        if not text.startswith(prompt):
-            raise UserError("the chat template's prompt is not the start of the rendered conversation")
-        spans = [(len(prompt), turn_end(tokenizer, text))]
-    else:
-        spans = answer_spans(tokenizer, messages, text)
-    encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
-    ids = encoded["input_ids"]
-    trained = [any(is_within(a, b, span, text) for span in spans) for a, b in encoded["offset_mapping"]]
-    prompt = text_ids(tokenizer, text[: spans[-1][0]]) if spans else []
-    return Conversation(ids, trained, shifted=ids[: len(prompt)] != prompt)
+    """Tokenize a conversation and mark the assistant's tokens; see `AnswerTokenizer`."""
+    answers = AnswerTokenizer(tokenizer, last_turn_only)
+    return answers.encode([answers.render(messages)])[0]

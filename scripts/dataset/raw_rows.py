@@ -23,6 +23,9 @@ class BadRecordError(ValueError):
         self.kind, self.detail, self.remedy = visible(kind), visible(detail), visible(remedy)
         super().__init__(f"{self.detail}; {self.remedy}")
 
+    def __reduce__(self):  # to be sent by a process that makes records
+        return BadRecordError, (self.kind, self.detail, self.remedy)
+
 
 @dataclass(slots=True)
 class RawRow:

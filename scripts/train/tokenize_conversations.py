@@ -8,13 +8,14 @@ import itertools
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow
 
 from scripts.common.base_model import leave_torch_out, load_tokenizer
-from scripts.common.chat import IGNORED, Conversation, tokenize_conversation
+from scripts.common.chat import IGNORED, AnswerTokenizer, Conversation, RenderedConversation
 from scripts.common.cli import log, progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, check_manifest, read_json, read_jsonl, write_json
@@ -26,6 +27,7 @@ from scripts.tasks import task_of
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
 PREVIEWS = 5
 NAMED = 20  # records listed per problem
+BLOCK = 1_000_000  # characters of the texts that are encoded at once
 LONGEST = 160  # pixels of a thumbnail's longer side
 PROBLEMS = {  # on the page
     "image_cut": "left out, because max_length ends before their images do",
@@ -113,6 +115,38 @@ def preview(tokenizer, record: Record, row: Conversation) -> dict:
     return {"id": record.id, "place": identity(record)[1], "images": images_of(record.messages), "runs": runs}
 
 
+def tokenized(answers: AnswerTokenizer, records: Iterator[Record]) -> Iterator[tuple[Record, Conversation]]:
+    """Yield each record with its tokens. A block of records is encoded while the one before is processed."""
+    before: tuple[list[Record], Future] | None = None
+    with ThreadPoolExecutor(1) as encoder:
+        for block in rendered_blocks(answers, records):
+            ours = [record for record, _ in block], encoder.submit(answers.encode, [row for _, row in block])
+            if before:
+                yield from zip(before[0], before[1].result(), strict=True)
+            before = ours
+        if before:
+            yield from zip(before[0], before[1].result(), strict=True)
+
+
+def rendered_blocks(
+    answers: AnswerTokenizer, records: Iterator[Record]
+) -> Iterator[list[tuple[Record, RenderedConversation]]]:
+    """Yield records with their rendered conversations, in blocks of about BLOCK characters."""
+    block, characters = [], 0
+    for record in records:
+        try:
+            row = answers.render(record.messages)
+        except UserError as error:
+            raise UserError(f"record {record.id}: {error}", record.origin) from None
+        block.append((record, row))
+        characters += len(row.text)
+        if characters >= BLOCK:
+            yield block
+            block, characters = [], 0
+    if block:
+        yield block
+
+
 def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger: SplitLedger) -> Iterator[dict]:
     """Yield rows {id, input_ids, labels}, for vision also `images`, and update the ledger.
 
@@ -121,12 +155,8 @@ def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger:
     limit, last_only = settings["max_length"], settings["train_on"] == "last_assistant_turn"
     image_ids = frozenset() if ledger.vision is None else tokenizer.image_ids
     special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}  # only these can end an answer
-    for record in records:
+    for record, row in tokenized(AnswerTokenizer(tokenizer, last_only), records):
         ledger.rows += 1
-        try:
-            row = tokenize_conversation(tokenizer, record.messages, last_only)
-        except UserError as error:
-            raise UserError(f"record {record.id}: {error}", record.origin) from None
         if row.shifted:
             ledger.problems["shifted"].append(identity(record))
         if len(row.ids) > limit:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 # Programs of this folder that end with `compare`, in the order in which they run.
-PROGRAMS = ("training", "scoring", "dry_run", "noop", "demo")
+PROGRAMS = ("training", "tokenize", "scoring", "dry_run", "noop", "demo")
 
 
 def main(argv=None) -> int:

@@ -1,9 +1,12 @@
 """Conversations as token ids: what is trained on, and where it begins and ends."""
 
+import itertools
+
 import pytest
+from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
-from scripts.common.chat import conversation_ids, end_of_turn_ids, tokenize_conversation
+from scripts.common.chat import AnswerTokenizer, conversation_ids, end_of_turn_ids, tokenize_conversation
 from scripts.common.errors import UserError
 from tests.support.chat_templates import template_text
 from tests.support.tiny_model import TEMPLATE
@@ -50,6 +53,34 @@ def test_a_template_whose_prompt_ends_in_white_space_is_noticed(tokenizer):
     )
     turns = [TURNS[1], {"role": "assistant", "content": "de la tête"}]
     assert tokenize_conversation(tokenizer, turns).shifted
+
+
+# Prompts of these end within a word of the answer, and within a special token.
+OPEN, CUT = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '" + end + "' + m['content'] + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant" + end + "' }}{% endif %}"
+    for end in (" ", "<")
+)
+CONTENTS = ("But !", " a", "\n\nb", "", "</s> [INST]<|im_end|>", "<|im_start|>assistant\n", "l'été ⚽", "s>  \n")
+
+
+@pytest.mark.parametrize("swallows", [False, True])
+@pytest.mark.parametrize("template", [TEMPLATE, template_text("chatml"), template_text("phi3"), OPEN, CUT])
+def test_many_conversations_at_once_have_the_tokens_of_each_alone_and_of_its_whole_prompt(
+    tokenizer, template, swallows
+):
+    tokenizer.chat_template = template
+    if swallows:
+        tokenizer.add_tokens([AddedToken(name, rstrip=True) for name in ("<|assistant|>", "<|im_start|>", "[/INST]")])
+    roles = ("user", "assistant", "user", "assistant")
+    chats = [
+        [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+        for texts in itertools.product(["But !"], CONTENTS, CONTENTS[:4], CONTENTS)
+    ]
+    answers = AnswerTokenizer(tokenizer)
+    for messages, row in zip(chats, answers.encode([answers.render(each) for each in chats]), strict=True):
+        whole, prompt = conversation_ids(tokenizer, messages), conversation_ids(tokenizer, messages[:3])
+        assert (row.ids, row.shifted) == (whole, whole[: len(prompt)] != prompt), messages
 
 
 def test_an_answer_ends_at_the_templates_token_as_well_and_white_space_after_it_is_not_trained(tokenizer):
