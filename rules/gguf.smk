@@ -81,12 +81,6 @@ use rule convert_to_gguf as convert_mmproj with:
         code=code("gguf/convert_mmproj.py"),
 
 
-def quantization_threads(wildcards):
-    """Return the CPU threads of a quantization: the machine's cores, shared by the run's quants; 4 on a cluster."""
-    cores, quants = workflow.resource_settings.cores, gguf_quants(section("run", wildcards))
-    return max(1, cores // (len(quants) - 1)) if cores else 4
-
-
 rule quantize_gguf:
     """Quantize the bf16 GGUF file."""
     input:
