@@ -196,14 +196,23 @@ class HeadTrainer(SpanTrainer):
     def training_step(self, *arguments, **options):
         """Train on a micro-batch; dropout is seeded by seed, step and position in the step."""
         step = self.state.global_step + 1
-        torch.manual_seed(((self.args.seed * 1_000_003 + step) * 1_009 + self.place_in_step()) % 2**63)
+        seed_device(((self.args.seed * 1_000_003 + step) * 1_009 + self.place_in_step()) % 2**63)
         return super().training_step(*arguments, **options)
 
     def labelled(self, model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits [labelled tokens, labels] and the labels of a batch."""
         features = self.features["train" if model.training else "validation"]
-        hidden = features(inputs["numbers"].tolist()).float()
-        return model(torch.nn.functional.dropout(hidden, self.dropout, model.training)), inputs["labels"]
+        hidden = features(inputs["numbers"].tolist())  # computed for this batch, so dropout may change it
+        return model(torch.nn.functional.dropout(hidden, self.dropout, model.training, inplace=True)), inputs["labels"]
+
+
+def seed_device(seed: int) -> None:
+    """Seed the random numbers of this process's device; without a GPU, torch's own function formats the call stack
+    for each kind of device that is not there, which takes longer than a step of a head."""
+    if torch.cuda.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 def collate_labels(rows: list[dict]) -> dict[str, torch.Tensor]:
