@@ -106,7 +106,7 @@ class Kept:
             if originals and (row["origin"], row["id"]) in originals:
                 self.keys[place] = split_key(originals[row["origin"], row["id"]], compare)
             labels.append(self.label_numbers.setdefault(row["label"], len(self.label_numbers)))
-            found = frozenset(label for _, _, label in json.loads(row["spans"] or "[]"))
+            found = frozenset(label for _, _, label in json.loads(row["spans"])) if row["spans"] else frozenset()
             sets.append(self.set_numbers.setdefault(found, len(self.set_numbers)))
         self.labels, self.span_sets = np.array(labels), np.array(sets)
 

@@ -29,13 +29,14 @@ from scripts.dataset.ledger_examples import (
 )
 from scripts.dataset.ledger_images import ImageStatistics, thumbnails
 from scripts.dataset.look_first import look_first, share_line
-from scripts.dataset.pool import SERIAL, in_order
+from scripts.dataset.pool import in_order
 from scripts.dataset.span_statistics import SPAN_LENGTHS, SpanStatistics
 
 if TYPE_CHECKING:
     from pyarrow import BooleanArray, RecordBatch
 
 PAGES = Path(__file__).parent / "pages"
+SERIAL = 100_000  # records; for fewer, starting processes takes longer than it saves
 COLUMNS = ("id", "messages", "expected", "label", "split", "origin", "spans")
 
 
