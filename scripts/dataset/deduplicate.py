@@ -18,7 +18,7 @@ from scripts.dataset.sketches import COARSE, shingle_hashes
 CACHED = 256  # sets of shingles
 DEVIATIONS = 6  # candidates estimated this many standard deviations below the threshold are excluded
 SMALL = 32  # texts that agree in a band: all their pairs are compared; of more texts each with those that stay
-TOGETHER = 2**18  # pairs
+TOGETHER = 2**16  # pairs
 
 
 class TextStore:
@@ -79,7 +79,8 @@ class NearDuplicates:
 
     def may_be_similar(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Return which texts may be near duplicates of which others, by images and coarse signatures: a mask."""
-        equal = np.count_nonzero(self.coarse[some] == self.coarse[others], axis=1)
+        same = self.coarse.take(some, axis=0) == self.coarse.take(others, axis=0)
+        equal = np.bitwise_count(np.packbits(same, axis=1).view(np.uint64))[:, 0]  # COARSE are the bits of one integer
         return (equal >= self.least_equal) & (self.images[some] == self.images[others])
 
     def candidates(self, numbers: np.ndarray, split: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
