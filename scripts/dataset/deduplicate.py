@@ -15,7 +15,8 @@ import numpy as np
 
 from scripts.dataset.sketches import COARSE, shingle_hashes
 
-CACHED = 256  # sets of shingles
+CACHED = 256  # sets of shingles, of larger groups
+CHUNK = 64  # texts with candidates whose sets of shingles are made at once
 DEVIATIONS = 6  # candidates estimated this many standard deviations below the threshold are excluded
 SMALL = 32  # texts that agree in a band: all their pairs are compared; of more texts each with those that stay
 TOGETHER = 2**16  # pairs
@@ -74,8 +75,20 @@ class NearDuplicates:
         self, texts: TextStore, keys: np.ndarray, coarse: np.ndarray, images: np.ndarray, size: int, threshold: float
     ):
         self.keys, self.coarse, self.images, self.threshold = keys, coarse, images, threshold
-        self.shingles = lru_cache(CACHED)(lambda number: distinct(shingle_hashes([texts[number]], size, np.uint64)[0]))
+        self.texts, self.size = texts, size
+        self.of_chunk: dict[int, np.ndarray] = {}  # sets of shingles that the texts of a chunk need
+        self.shingles = lru_cache(CACHED)(lambda number: self.sets_of([number])[number])
         self.least_equal = COARSE * threshold - DEVIATIONS * (COARSE * threshold * (1 - threshold)) ** 0.5
+
+    def sets_of(self, numbers: list[int]) -> dict[int, np.ndarray]:
+        """Return the texts' sets of shingles, as sorted hashes of 64 bits."""
+        hashes, starts = shingle_hashes([self.texts[number] for number in numbers], self.size, np.uint64)
+        parts = np.split(hashes, starts[1:-1])
+        return {number: distinct(part) for number, part in zip(numbers, parts, strict=True)}
+
+    def set_of(self, number: int) -> np.ndarray:
+        """Return a text's set of shingles."""
+        return self.of_chunk[number] if number in self.of_chunk else self.shingles(number)
 
     def may_be_similar(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Return which texts may be near duplicates of which others, by images and coarse signatures: a mask."""
@@ -124,6 +137,10 @@ class NearDuplicates:
         texts = np.union1d(pairs[:, 0], members[:, 0])
         limits = [np.searchsorted(each[:, 0], np.append(texts, texts[-1:] + 1)).tolist() for each in (pairs, members)]
         for place, number in enumerate(texts.tolist()):
+            if place % CHUNK == 0:
+                first, last = (limits[0][min(end, len(texts))] for end in (place, place + CHUNK))
+                needed = np.unique(pairs[first:last]).tolist()
+                self.of_chunk = self.sets_of(needed) if needed else {}
             earlier, groups = (
                 each[limit[place] : limit[place + 1], 1].tolist()
                 for each, limit in zip((pairs, members), limits, strict=True)
@@ -139,7 +156,7 @@ class NearDuplicates:
         if more:
             fitting = self.may_be_similar(np.full(len(more), number), np.array(more))
             others.update(other for other, fits in zip(more, fitting.tolist(), strict=True) if fits)
-        found = [(other, jaccard(self.shingles(number), self.shingles(other))) for other in sorted(others)]
+        found = [(other, jaccard(self.set_of(number), self.set_of(other))) for other in sorted(others)]
         return [(other, similarity) for other, similarity in found if similarity >= self.threshold]
 
     def find(self, numbers: np.ndarray) -> dict[int, tuple[int, float]]:
