@@ -50,10 +50,22 @@ def exact_duplicates(ids: np.ndarray) -> dict[int, int]:
     return dict(zip(repeated.tolist(), firsts[repeated].tolist(), strict=True))
 
 
-def distinct(hashes: np.ndarray) -> np.ndarray:
-    """Return the distinct hashes, sorted."""
-    ordered = np.sort(hashes)
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])]
+def distinct(numbers: np.ndarray) -> np.ndarray:
+    """Return the distinct numbers, sorted. `np.unique` is several times slower."""
+    ordered = np.sort(numbers)
+    first = np.ones(len(ordered), bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[first]
+
+
+def joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return pairs of numbers below 2**32 as one integer each, which is sorted several times faster: shape (n,)."""
+    return one.astype(np.uint64) << np.uint64(32) | other.astype(np.uint64)
+
+
+def parted(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of pairs that `joined` made: two arrays of the shape (n,), int64."""
+    return (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(2**32 - 1)).astype(np.int64)
 
 
 def jaccard(one: np.ndarray, other: np.ndarray) -> float:
@@ -103,15 +115,13 @@ class NearDuplicates:
         `may_be_similar` excludes, or that are in one `split`. Members have the shape (members, 2): a text and the
         number of a group of more than SMALL texts, in ascending order.
         """
-        pairs, members, groups = [np.zeros((0, 2), np.int64)], [np.zeros((0, 2), np.int64)], 0
+        pairs, members, groups = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)], 0
         for keys in self.keys:
-            # Sorting key and number as one integer is several times faster than sorting numbers by their keys.
-            packed = np.sort(keys[numbers].astype(np.uint64) << np.uint64(32) | numbers.astype(np.uint64))
-            texts, keys = (packed & np.uint64(2**32 - 1)).astype(np.int64), packed >> np.uint64(32)
+            keys, texts = parted(np.sort(joined(keys[numbers], numbers)))
             starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
             sizes = np.diff(np.append(starts, len(keys)))
             for start, size in zip(starts[sizes > SMALL].tolist(), sizes[sizes > SMALL].tolist(), strict=True):
-                members.append(np.stack((texts[start : start + size], np.full(size, groups)), axis=1))
+                members.append(joined(texts[start : start + size], np.full(size, groups)))
                 groups += 1
             starts, sizes = (each[(sizes > 1) & (sizes <= SMALL)] for each in (starts, sizes))
             # The pairs of all groups whose places in them are `distance` apart.
@@ -126,8 +136,9 @@ class NearDuplicates:
                         apart = split[earlier] != split[later]
                         earlier, later = earlier[apart], later[apart]
                     fitting = self.may_be_similar(earlier, later)
-                    pairs.append(np.stack((later[fitting], earlier[fitting]), axis=1))
-        return np.unique(np.concatenate(pairs), axis=0), np.unique(np.concatenate(members), axis=0)
+                    pairs.append(joined(later[fitting], earlier[fitting]))
+        pairs, members = (np.stack(parted(distinct(np.concatenate(each))), axis=1) for each in (pairs, members))
+        return pairs, members
 
     def with_candidates(
         self, numbers: np.ndarray, split: np.ndarray | None = None
