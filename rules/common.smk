@@ -224,6 +224,12 @@ def dataset_threads(wildcards):
     return 2 if large or section("dataset", wildcards).hub else 1
 
 
+def quantization_threads(wildcards):
+    """Return the CPU threads of a quantization: the machine's cores, shared by the run's quants; 4 on a cluster."""
+    cores, quants = workflow.resource_settings.cores, gguf_quants(section("run", wildcards))
+    return max(1, cores // (len(quants) - 1)) if cores else 4
+
+
 def gpus_of_training(wildcards):
     """Return the number of GPUs of a training on this machine; on several nodes Slurm assigns them (`gres`)."""
     training = section("run", wildcards).training

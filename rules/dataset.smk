@@ -145,6 +145,7 @@ rule write_dataset_ledger:
         conda_file("dataset")
     container:
         image("dataset")
+    threads: dataset_threads
     resources:
         mem_mb=megabytes(1000),
         runtime=30,
@@ -154,8 +155,8 @@ rule write_dataset_ledger:
         redaction=options("redaction"),
     shell:
         r"""
-        python {params.code:q} --name {wildcards.dataset:q} --settings {params.settings:q} --log {log:q} \
-            --records {input.records:q} --quarantine {input.quarantine:q} --counts {input.counts:q} \
+        python {params.code:q} --name {wildcards.dataset:q} --settings {params.settings:q} --threads {threads} \
+            --log {log:q} --records {input.records:q} --quarantine {input.quarantine:q} --counts {input.counts:q} \
             --duplicates {input.duplicates:q} --facts {input.facts:q} --images {input.images:q} {params.redaction:q} \
             --json {output.json:q} --html {output.html:q}
         """

@@ -17,18 +17,15 @@ if TYPE_CHECKING:
 
 COLUMNS = ("id", "messages", "expected", "label", "group", "meta", "origin", "spans")
 AS_JSON = ("messages", "meta", "spans")
-ROWS, CHARACTERS = 4096, 4 * 2**20  # a batch is written when it holds so much
+ROWS, CHARACTERS = 4096, 4 * 2**20  # a row group is written when it holds so much
+TEXT = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def to_row(record: Record) -> dict:
     """Return a record as a row: messages, meta and spans as JSON text."""
     return {
-        name: json.dumps(value, ensure_ascii=False) if name in AS_JSON and value is not None else value
-        for name, value in vars(record).items()
+        name: TEXT(value) if name in AS_JSON and value is not None else value for name, value in vars(record).items()
     }
-
-
-TEXT = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def json_line(row: dict) -> str:

@@ -59,7 +59,7 @@ def make_records(
         try:
             if row.fault is not None:
                 raise row.fault
-            record, violated, raw_label = maker.make(row.record, row.origin)
+            record, violated, raw_label = maker.make(row.record, row.origin, row.has_whole_characters)
         except BadRecordError as fault:
             marked.append((row, fault, []))
             continue

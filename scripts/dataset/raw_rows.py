@@ -32,12 +32,14 @@ class RawRow:
     """One raw record and its origin (`file:line`; `file:row` for Parquet and hub datasets).
 
     `record` is None if the row can't be read; `fault` then says why, and `text` is the raw text.
+    `has_whole_characters`: no text of the record can hold half of a surrogate pair.
     """
 
     origin: str
     record: dict | None = None
     fault: BadRecordError | None = None
     text: str | None = None
+    has_whole_characters: bool = False
 
     @property
     def raw(self) -> Any:

@@ -79,7 +79,8 @@ class RawLine(NamedTuple):
         except (ValueError, RecursionError) as error:
             fault = json_fault(error, starts_line=True)
         fault = fault or object_fault(value)
-        return RawRow(self.origin, None if fault else value, fault, text if fault else None)
+        # Only an escape can be half of a surrogate pair: the line is valid UTF-8.
+        return RawRow(self.origin, None if fault else value, fault, text if fault else None, b"\\u" not in self.line)
 
 
 def read_jsonl_lines(path: Path | str, report: Report = lambda read: None) -> Iterator[RawLine]:

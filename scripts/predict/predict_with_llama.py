@@ -11,6 +11,7 @@ Prompts with images also need the model's mmproj file and the folder of the imag
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from itertools import chain, islice
 from pathlib import Path
 
@@ -63,16 +64,15 @@ def answer_prompts(model, reader: Reader, prompts: list[Prompt], file: AnswerFil
     generation = settings["generation"]
     in_batches = generation["batch_size"] > 1 and isinstance(reader, TextReader) and llama.can_drop_tokens(model)
     alone = settings["timed"] if in_batches else len(prompts)
-    rows = chain(
-        answered_alone(model, reader, prompts[:alone], file, generation),
-        answered_in_batches(model, prompts, alone, file, generation, model.n_ctx(), threads),
-    )
+    singles = answered_alone(model, reader, prompts[:alone], file, generation)
+    batches = answered_in_batches(model, prompts, alone, file, generation, model.n_ctx(), threads)
     likelihoods = []
-    for prompt, answer, likelihood in progress(rows, file.title, len(prompts)):
-        if answer and not file.has(prompt):
-            file.add(prompt, answer)
-        if likelihood:
-            likelihoods.append(likelihood)
+    with closing(batches):  # its context before the model, also after an error
+        for prompt, answer, likelihood in progress(chain(singles, batches), file.title, len(prompts)):
+            if answer and not file.has(prompt):
+                file.add(prompt, answer)
+            if likelihood:
+                likelihoods.append(likelihood)
     return likelihoods
 
 

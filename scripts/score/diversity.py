@@ -8,7 +8,7 @@ value (Miller 1974, Biometrika 61(1)).
 from collections import Counter, deque
 
 from scripts.score.metrics import metric
-from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
+from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput, yes_no
 from scripts.score.tokenize_text import ngrams
 
 TRIPLE = 3
@@ -24,21 +24,24 @@ def pseudo_values(value: float, without: list[float | None]) -> list[list[float]
 
 
 def distinct(data: ScoringInput, order: int) -> MetricResult:
-    """Return the pseudo-values of distinct-n: different n-grams of all answers / all n-grams (Li et al. 2016)."""
-    grams = [ngrams(words, order) for words in data.words]
-    total = sum(map(len, grams))
+    """Return the pseudo-values of distinct-n: different n-grams of all answers / all n-grams (Li et al. 2016).
+
+    The n-grams of one answer at a time are in memory, beside the different ones.
+    """
+    counts = [max(len(words) - order + 1, 0) for words in data.words]
+    total = sum(counts)
     if not total:
         raise NotApplicableError(f"no answer has {order} words" if order > 1 else "no answer has a word")
-    holders = Counter(gram for record in grams for gram in set(record))
-    without = []
-    for record in grams:
-        alone = sum(holders[gram] == 1 for gram in set(record))
-        rest = total - len(record)
-        without.append(((len(holders) - alone) / rest if rest else len(holders) / total) if record else None)
-    return MetricResult(
-        pseudo_values(len(holders) / total, without),
-        [len(set(record)) / len(record) if record else None for record in grams],
-    )
+    holders: Counter = Counter()
+    for words in data.words:
+        holders.update(set(ngrams(words, order)))
+    without, single = [], []
+    for words, count in zip(data.words, counts, strict=True):
+        own, rest = set(ngrams(words, order)), total - count
+        alone = sum(holders[gram] == 1 for gram in own)
+        without.append(((len(holders) - alone) / rest if rest else len(holders) / total) if count else None)
+        single.append(len(own) / count if count else None)
+    return MetricResult(pseudo_values(len(holders) / total, without), single)
 
 
 @metric("Distinct words", direction="higher", unit="%")
@@ -65,9 +68,9 @@ def repetition(data: ScoringInput) -> MetricResult:
 
     1 - different / all n-grams: seq-rep-n of Welleck et al. 2020 (arXiv:1908.04319), with n = 3 for short answers.
     """
-    grams = [ngrams(words, TRIPLE) for words in data.words]
-    if not any(grams):
+    if all(len(words) < TRIPLE for words in data.words):
         raise NotApplicableError(f"no answer has {TRIPLE} words")
+    grams = (ngrams(words, TRIPLE) for words in data.words)
     return MetricResult([[1 - len(set(record)) / len(record)] if record else None for record in grams])
 
 
@@ -78,13 +81,12 @@ def repetition_recent(data: ScoringInput) -> MetricResult:
     Before it in the order of the records (`score.order_by`); the first answer has none before it, so its share is 0.
     An own definition.
     """
-    grams = [set(ngrams(words, TRIPLE)) for words in data.words]
-    if sum(map(bool, grams)) < 2:
+    if sum(len(words) >= TRIPLE for words in data.words) < 2:
         raise NotApplicableError(f"fewer than two answers have {TRIPLE} words")
-    rows: list[list[float] | None] = [None] * len(grams)
+    rows: list[list[float] | None] = [None] * len(data.words)
     recent: deque[set[tuple[str, ...]]] = deque(maxlen=RECENT)
     for place in data.sequence:
-        own = grams[place]
+        own = set(ngrams(data.words[place], TRIPLE))
         if own:
             rows[place] = [len(own.intersection(set().union(*recent))) / len(own)]
         recent.append(own)
@@ -126,7 +128,7 @@ def phrase_rate(data: ScoringInput, phrases: tuple[str, ...]) -> MetricResult:
         raise NotApplicableError("every answer is empty")
     return MetricResult(
         [
-            [int(any(data.phrase(index, pattern) for pattern in phrases))] if text else None
+            yes_no(any(data.phrase(index, pattern) for pattern in phrases)) if text else None
             for index, text in enumerate(data.texts)
         ]
     )
@@ -189,4 +191,4 @@ def finished(data: ScoringInput) -> MetricResult:
     Answers that are not empty and that the model ended itself / all answers. An own definition.
     """
     stops = [row["stop"] for row in data.answers]
-    return MetricResult([[int(stop == "end" and bool(text))] for stop, text in zip(stops, data.texts, strict=True)])
+    return MetricResult([yes_no(stop == "end" and text) for stop, text in zip(stops, data.texts, strict=True)])

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from scripts.common.cli import Progress, step_main, step_parser
-from scripts.common.files import write_jsonl, write_text
+from scripts.common.files import atomic_path, write_jsonl
 from scripts.common.records import images_of
 from scripts.score.by_label import label_table
 from scripts.score.columns import EXACT
@@ -53,6 +53,25 @@ def votes_of(arguments, prompt_set: str, answers: list[dict]) -> Votes | None:
     rivals = read_answers(arguments.rival)["test"] if arguments.rival else None
     names = (arguments.run, arguments.variant, rival)
     return count_votes(read_votes(arguments.votes), answers, *names, rivals, settings["model_votes"])
+
+
+def write_scores(path: Path, scores: dict) -> None:
+    """Write scores as JSON, one line for each key; of a large object no more than one value at a time is text."""
+    with atomic_path(path) as beside, open(beside, "w", encoding="utf-8") as file:
+        for number, (key, value) in enumerate(scores.items()):
+            file.write(f"{',' if number else '{'}\n{json.dumps(key)}: ")
+            if isinstance(value, dict):
+                for place, (name, part) in enumerate(value.items()):
+                    file.write(f"{', ' if place else '{'}{as_json(name)}: {as_json(part)}")
+                file.write("}" if value else "{}")
+            else:
+                file.write(as_json(value))
+        file.write("\n}\n")
+
+
+def as_json(value) -> str:
+    """Return a value as JSON."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def step(arguments) -> None:
@@ -112,11 +131,7 @@ def step(arguments) -> None:
         else:
             others[name] = result
         bar.advance()
-    lines = [
-        f"{json.dumps(key)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
-        for key, value in {**scores, "prompt_sets": others}.items()
-    ]
-    write_text(arguments.scores, "{\n" + ",\n".join(lines) + "\n}\n")
+    write_scores(arguments.scores, {**scores, "prompt_sets": others})
     write_jsonl(arguments.errors, errors)
 
 

@@ -1,10 +1,13 @@
 """Metrics of similarity to the expected answer: perplexity, BLEU, chrF, ROUGE-L, matches."""
 
+import numpy as np
 from sacrebleu.metrics import BLEU, CHRF
 
 from scripts.common.language import language_of
 from scripts.score.metrics import metric
-from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
+from scripts.score.ngram_counts import characters, ngram_counts, numbered
+from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput, yes_no
+from scripts.score.statistics import BLEU_ORDER, CHRF_ORDER
 from scripts.score.tokenize_text import WITHOUT_SPACES, lowered_words, normalised_for_match
 
 # sacrebleu's tokenizers: `13a` splits at ASCII punctuation only, `intl` at all Unicode punctuation (’ « » …).
@@ -25,12 +28,12 @@ def signatures(language: str | None) -> dict[str, str]:
     return signed
 
 
-def sacrebleu_statistics(scorer: BLEU | CHRF, data: ScoringInput) -> list:
-    """Return sacrebleu's own statistics of each record's unified texts; None without an expected answer."""
-    pairs = [
-        pair and texts for pair, *texts in zip(data.pairs(), data.unified_texts, data.unified_expected, strict=True)
+def unified_pairs(data: ScoringInput) -> list[tuple[str, str] | None]:
+    """Return (answer, expected) per record as n-grams see them, None without an expected answer."""
+    return [
+        pair and (text, expected)
+        for pair, text, expected in zip(data.pairs(), data.unified_texts, data.unified_expected, strict=True)
     ]
-    return [pair and list(map(int, scorer._extract_corpus_statistics([pair[0]], [[pair[1]]])[0])) for pair in pairs]
 
 
 def likelihood_rows(data: ScoringInput, unit: str) -> MetricResult:
@@ -68,7 +71,15 @@ def bleu(data: ScoringInput) -> MetricResult:
 
     BP × exp(Σ ln pₙ / 4), BP = min(1, exp(1 - r / c)), of Papineni et al. 2002, as sacrebleu computes it (Post 2018).
     """
-    return MetricResult(sacrebleu_statistics(bleu_metric(data.language), data))
+    scorer = bleu_metric(data.language)
+
+    def words(texts: list[str]) -> list[np.ndarray]:
+        found = numbered([scorer._preprocess_segment(text).split() for text in texts])
+        type(scorer.tokenizer).__call__.cache_clear()  # it keeps 65,536 texts
+        return found
+
+    rows = ngram_counts(unified_pairs(data), BLEU_ORDER, words)
+    return MetricResult([row and [row[0][0], row[1][0], *row[2], *row[0]] for row in rows])
 
 
 @metric("chrF", direction="higher", quality=True, statistic="chrf", tables={"exact": 4, "text": 3})
@@ -77,7 +88,13 @@ def chrf(data: ScoringInput) -> MetricResult:
 
     5 × P × R / (4 × P + R), of Popović 2015 with β = 2 (chrF2), as sacrebleu computes it (Post 2018).
     """
-    return MetricResult(sacrebleu_statistics(CHRF(), data))
+    rows = ngram_counts(unified_pairs(data), CHRF_ORDER, characters)
+    return MetricResult([row and chrf_columns(*row) for row in rows])
+
+
+def chrf_columns(answer: list[int], expected: list[int], matched: list[int]) -> list[int]:
+    """Return the columns of chrF from the n-grams of each order; the answer's are 0 without expected ones."""
+    return [number for a, e, m in zip(answer, expected, matched, strict=True) for number in (a if e else 0, e, m)]
 
 
 @metric("ROUGE-L", direction="higher", quality=True, unit="%", tables={"text": 4})
@@ -102,7 +119,7 @@ def exact_match(data: ScoringInput) -> MetricResult:
 
     Equal answers / all answers, in NFC without outer white space (exact match of Rajpurkar et al. 2016).
     """
-    return MetricResult([pair and [int(pair[0] == pair[1])] for pair in data.pairs()])
+    return MetricResult([pair and yes_no(pair[0] == pair[1]) for pair in data.pairs()])
 
 
 @metric("Normalised match", direction="higher", quality=True, statistic="yes_no", tables={"exact": 2})
@@ -112,7 +129,7 @@ def normalised_match(data: ScoringInput) -> MetricResult:
     Equal answers / all answers, after the normalisation below (after Rajpurkar et al. 2016).
     """
     pairs = [pair and [normalised_for_match(text, data.language) for text in pair] for pair in data.pairs()]
-    return MetricResult([pair and [int(pair[0] == pair[1])] for pair in pairs])
+    return MetricResult([pair and yes_no(pair[0] == pair[1]) for pair in pairs])
 
 
 @metric(

@@ -8,7 +8,7 @@ import regex
 from scripts.score.diversity import phrase_rate
 from scripts.score.metrics import metric
 from scripts.score.reference import Reference, style_grams
-from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput
+from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput, yes_no
 
 EXCLAMATIONS = regex.compile(r"[!¡！]")
 # A character with emoji presentation (UTS #51), or a text character followed by a variation selector.
@@ -17,7 +17,7 @@ EMOJI = regex.compile(r"\p{Emoji_Presentation}|\p{Emoji}\uFE0F")
 
 def share_with(data: ScoringInput, pattern: regex.Pattern) -> MetricResult:
     """Return 1 for answers that match a pattern."""
-    return MetricResult([[int(bool(pattern.search(text)))] for text in data.texts])
+    return MetricResult([yes_no(pattern.search(text)) for text in data.texts])
 
 
 @metric("Answers with an exclamation mark", direction="neither", statistic="yes_no", tables={"style": 3})
@@ -52,9 +52,9 @@ def style_overlap(data: ScoringInput) -> MetricResult:
     The precision of n-grams as in BLEU (Papineni et al. 2002), against all completions at once and without clipping.
     """
     known = reference_of(data).grams
-    grams = [style_grams(words) for words in data.words]
-    if not any(grams):
+    if all(len(words) < 2 for words in data.words):
         raise NotApplicableError("no answer has two words")
+    grams = (style_grams(words) for words in data.words)
     return MetricResult([[sum(gram in known for gram in record) / len(record)] if record else None for record in grams])
 
 

@@ -14,9 +14,12 @@ from scripts.common.language import language_of
 APOSTROPHES = "'’ʼ‘′"
 HYPHENS = "‐‑-"
 LIGATURES = {"œ": "oe", "Œ": "Oe", "æ": "ae", "Æ": "Ae"}
-FORMS = str.maketrans(
-    {**dict.fromkeys(APOSTROPHES, "'"), **dict.fromkeys(HYPHENS, "-"), "\u00ad": None, **LIGATURES}  # 00ad: soft hyphen
-)
+FORMS = {
+    **dict.fromkeys(APOSTROPHES[1:], "'"),
+    **dict.fromkeys(HYPHENS[:-1], "-"),
+    "\u00ad": "",  # a soft hyphen
+    **LIGATURES,
+}
 IN_CAPITALS = regex.compile(r"[ŒÆ](?=\p{Lu})|(?<=\p{Lu})[ŒÆ]")
 # In NFD: a tone mark on the second vowel of an open syllable (hoà, khoẻ, thuỷ), which also stands on the first one.
 VIETNAMESE_TONE = regex.compile(
@@ -36,8 +39,14 @@ def unified(text: str, tag: str | None = None) -> str:
     Apostrophes and hyphens are those of ASCII (dashes stay), soft hyphens are removed, œ and æ are two letters. In
     Vietnamese a tone mark on `oa`, `oe` or `uy` stands on the first vowel (hoà = hòa).
     """
+    if text.isascii():
+        return text
     text = unicodedata.normalize("NFC", text)
-    text = IN_CAPITALS.sub(lambda found: found[0].translate(FORMS).upper(), text).translate(FORMS)
+    if "Œ" in text or "Æ" in text:
+        text = IN_CAPITALS.sub(lambda found: LIGATURES[found[0]].upper(), text)
+    for form, kept in FORMS.items():  # most texts have one or two of them: much faster than `translate`
+        if form in text:
+            text = text.replace(form, kept)
     if language_of(tag) != "vi":
         return text
     return unicodedata.normalize("NFC", VIETNAMESE_TONE.sub(r"\1\3\2", unicodedata.normalize("NFD", text)))

@@ -1,10 +1,10 @@
-"""Environments of the trainers that ours is measured against, each with its pinned packages.
+"""Environments of the programs that ours are measured against, each with its pinned packages.
 
 python -m tests.benchmarks.peers trl llamafactory axolotl
 
 They are made with pip under ~/.cache/snaketune/peers, once; an environment of other pins is made anew. LLaMA-Factory
-and Axolotl are installed without what they declare, beside the packages that a text training imports: Axolotl pins
-xformers and flash-linear-attention, and LLaMA-Factory torchaudio, of which there are builds for CUDA only.
+and Axolotl are installed without what they declare, beside the packages that a text training imports: Axolotl declares
+xformers and flash-linear-attention, and LLaMA-Factory torchaudio, whose builds need CUDA.
 """
 
 import argparse
@@ -49,6 +49,7 @@ PINS = {
         *("scipy==1.17.1", "sentencepiece==0.2.3", "tokenizers==0.23.1", "triton==3.6.0", "typer==0.25.1"),
         *("wandb==0.31.0", "zstandard==0.22.0"),
     ),
+    "minhash": ("datasketch==2.0.0", "rensa==0.5.0"),
 }
 BARE = {"llamafactory": "llamafactory==0.9.5", "axolotl": "axolotl==0.19.0"}  # without what they declare
 # Modules that are imported but not called by a text training: nothing in them.

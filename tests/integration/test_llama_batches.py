@@ -11,7 +11,7 @@ from scripts.common.files import read_jsonl
 from scripts.gguf import llama_sequences
 from scripts.gguf.llama import open_gguf
 from scripts.gguf.llama_sequences import open_sequences
-from scripts.predict import predict_with_llama
+from scripts.predict.answers import AnswerFile
 from scripts.predict.llama_batches import Answer, Batch
 from scripts.predict.llama_readers import TextReader
 from scripts.predict.predict_with_llama import main
@@ -116,17 +116,22 @@ def test_an_interrupted_step_makes_the_same_files(tiny_gguf, batched, tmp_path, 
     monkeypatch.setattr(llama_sequences, "MOST", 6)
     whole = predict(tiny_gguf, tmp_path / "whole", timed=2, temperature=1.5)
 
-    def killed(*arguments):
-        raise KeyboardInterrupt
+    add = AnswerFile.add
 
     for kept in (1, 4, 9):  # answers: of those one by one, and of a batch that was being written
         folder = tmp_path / str(kept)
+
+        def killed(file, *answer, kept=kept):
+            if len(file.rows) == kept:
+                raise KeyboardInterrupt
+            add(file, *answer)
+
         with monkeypatch.context() as patch:
-            patch.setattr(predict_with_llama.AnswerFile, "finish", killed)
+            patch.setattr(AnswerFile, "add", killed)
             with pytest.raises(AssertionError):
                 predict(tiny_gguf, folder, timed=2, temperature=1.5)
         [partial] = folder.glob(".a.jsonl.*.partial")
-        partial.write_text("".join(partial.read_text().splitlines(keepends=True)[:kept]) + '{"id": "cut')
+        partial.write_text(partial.read_text() + '{"id": "cut')
         rows, likelihoods = predict(tiny_gguf, folder, timed=2, temperature=1.5)
         assert (without_seconds(rows), likelihoods) == (without_seconds(whole[0]), whole[1])
 

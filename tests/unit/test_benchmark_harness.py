@@ -1,12 +1,13 @@
 """A comparison takes its sides in turn, divides the medians, and is shown on the page."""
 
+import json
 import sys
 from contextlib import nullcontext
 
 import pytest
 
+from tests.benchmarks import bench_demo, page, trivial_workflow
 from tests.benchmarks import compare as harness
-from tests.benchmarks import page, trivial_workflow
 from tests.benchmarks.bench_training import check_learned_the_same
 
 
@@ -67,3 +68,18 @@ def test_trainings_are_compared_only_if_all_sides_learn_the_same(first, last, me
     found = {"ours": [{"first loss": 10.47, "loss": 9.85}], "TRL, plain": [{"first loss": first, "loss": last}]}
     with pytest.raises(SystemExit, match=message) if message else nullcontext():
         check_learned_the_same("training", found)
+
+
+def test_irreducible_work_is_the_longer_of_cpu_seconds_shared_by_cores_and_the_longest_chain(tmp_path):
+    plan, lines = "", []
+    # Name, what it reads, and seconds and CPU seconds without 2 s of imports each.
+    for name, files, seconds, cpu in (("a", "raw", 3, 3), ("b", "a", 9, 10), ("c", "a", 4, 8), ("d", "b, c", 1, 3)):
+        log = f"results/logs/stage/{name}.log"
+        plan += f"rule {name}:\n    input: {files}\n    output: {name}\n    log: {log}\n    jobid: 1\n\n"
+        lines.append({"log": log, "s": seconds + 2, "imports": 2, "CPU s": cpu + 2, "CPU imports": 2})
+    clock = tmp_path / "clock.jsonl"
+    clock.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    steps = bench_demo.steps_of(clock, bench_demo.needs_of(plan + "rule all:\n    input: d\n    jobid: 0\n"))
+    assert [step.name for step in bench_demo.longest_chain(steps)] == ["d", "b", "a"]
+    assert bench_demo.irreducible(steps, 2) == {"s": 13, "s of CPU / cores": 12, "s of the longest chain": 13}
+    assert bench_demo.irreducible(steps, 1)["s"] == 24
