@@ -14,7 +14,7 @@ from scripts.train.adapter_layer import speed_up_adapter
 from scripts.train.batches import EpochSampler, filled, with_blank_row, without_blank_rows
 from scripts.train.output_layer import add_loss_sums
 from scripts.train.resumable import Resumable
-from scripts.train.sharding import Sharded, is_sharded
+from scripts.train.sharding import Sharded, is_sharded, reshard
 from scripts.train.unpadded import each_part
 
 
@@ -38,6 +38,7 @@ class Trainer(Sharded, Resumable, transformers.Trainer):
             options |= {name: with_blank_row(part) for name, part in rows.items()}
             options["data_collator"] = partial(without_blank_rows, collate=options["data_collator"])
         add_loss_sums(model)
+        reshard(model)  # before PEFT freezes the base
         if peft_config is not None:
             model = with_adapter(model, peft_config, arguments.gradient_checkpointing)
         super().__init__(model=model, **options)
