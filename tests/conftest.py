@@ -6,6 +6,7 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 # Before torch is imported: see scripts/common/threads.py.
@@ -29,6 +30,10 @@ from tests.support.smollm2 import fetch_smollm2
 from tests.support.tiny_model import copy_model, make_tiny_model
 from tests.support.vision import make_tiny_vision_model
 from tests.support.vision_run import VisionRun, write_image_records, write_images
+
+# No test fails because a machine is slow.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 TIERS = ("unit", "integration", "system", "gpu")
 # These files come first, the longest before the others, so that no process is left alone with one of them at the end.

@@ -16,7 +16,7 @@ from scripts.train.batches import EpochSampler, collate, keeps_examples_apart, p
 LENGTHS = [5, 9, 3, 14, 7, 7, 2, 11, 6, 4]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.integers(1, 60), min_size=1, max_size=80), st.integers(60, 90))
 def test_packs_hold_every_example_once_and_fit(lengths, capacity):
     ids = [[number] * length for number, length in enumerate(lengths)]

@@ -65,7 +65,7 @@ def came_back(offsets, spans) -> list[list]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(case=text_with_spans())
 @example(case=("a.b", [[0, 1, "X"], [1, 3, "X"]]))
 @example(case=("🦊🦊", [[0, 1, "X"], [1, 2, "X"]]))
@@ -120,7 +120,7 @@ def test_labels_are_repaired_as_documented():
         assert [(e.first, e.last, e.label) for e in entities] == expected
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(tokens=st.integers(0, 200), capacity=st.integers(2, 40), overlap=st.integers(0, 39))
 def test_each_token_is_owned_by_the_window_in_which_most_is_before_it(tokens, capacity, overlap):
     assume(overlap < capacity)

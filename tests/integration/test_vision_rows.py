@@ -43,7 +43,7 @@ def processor(tiny_vision_base):
     return load_processor(tiny_vision_base)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.integers(20, 900), st.integers(20, 900), st.sampled_from([None, 56, 100]))
 def test_grid_and_pixels_are_those_of_transformers_own_processor(tiny_vision_base, width, height, edge):
     processor = load_processor(tiny_vision_base, edge)
