@@ -30,7 +30,9 @@ def to_row(record: Record) -> dict:
 
 def json_line(row: dict) -> str:
     """Return a row's record as JSON, the same text as `json.dumps(from_row(row).to_row(), ensure_ascii=False)`."""
-    expected, label, group = ("null" if row[key] is None else TEXT(row[key]) for key in ("expected", "label", "group"))
+    expected = "null" if row["expected"] is None else TEXT(row["expected"])
+    label = "null" if row["label"] is None else TEXT(row["label"])
+    group = "null" if row["group"] is None else TEXT(row["group"])
     return (
         f'{{"id": {TEXT(row["id"])}, "messages": {row["messages"]}, "expected": {expected}, '
         f'"spans": {row["spans"] or "null"}, "label": {label}, "group": {group}, "meta": {row["meta"]}, '
@@ -121,11 +123,15 @@ def batches_of(
     path: Path | str, numbers: np.ndarray, columns: tuple[str, ...] | None = None
 ) -> Iterator["pyarrow.RecordBatch"]:
     """Yield the rows with these numbers, which are in ascending order, in batches."""
+    import pyarrow
+
     done = 0
     for batch in read_batches(path, columns):
         first, last = np.searchsorted(numbers, (done, done + len(batch)))
         if first < last:
-            yield batch if last - first == len(batch) else batch.take(numbers[first:last] - done)
+            # From a list, because pyarrow imports pandas for an array of NumPy.
+            places = pyarrow.array((numbers[first:last] - done).tolist(), pyarrow.int64())
+            yield batch if len(places) == len(batch) else batch.take(places)
         done += len(batch)
 
 

@@ -10,7 +10,7 @@ from scripts.common.cli import Progress
 from scripts.dataset.canonical import read_batches, row_count
 from scripts.dataset.compared import folded, images_in, number_of, raw_compared_text
 from scripts.dataset.deduplicate import NearDuplicates, TextStore
-from scripts.dataset.pool import SERIAL, in_order
+from scripts.dataset.pool import FEW, in_order
 from scripts.dataset.sketches import COARSE, Shape, band_keys, coarse, shingle_hashes, signatures
 from scripts.dataset.splits import key_of
 
@@ -86,7 +86,7 @@ class ComparedTexts:
         self.removal = np.zeros((removal.bands if removal else 0, rows), np.uint32)
         self.check = np.zeros((check.bands, rows), np.uint32)
         bar, start = Progress("comparing", rows), 0
-        processes = processes if rows >= SERIAL else 1
+        processes = processes if rows >= FEW else 1
         for part in in_order(partial(sketched, settings), read_batches(ingested, COLUMNS, ROWS), processes):
             place = slice(start, start + len(part.ids))
             self.ids[place], self.keys[place], self.images[place] = part.ids, part.keys, part.images

@@ -23,8 +23,8 @@ def raw_compared_text(row: dict, compare: str) -> str:
         return text_of(json.loads(row["messages"])[-2]["content"])
     if compare == "answer":
         return row["expected"]
-    messages = [message for message in json.loads(row["messages"]) if message["role"] != "system"]
-    return " ".join(f"{message['role']} {text_of(message['content'])}" for message in messages)
+    turns = [message for message in json.loads(row["messages"]) if message["role"] != "system"]
+    return " ".join([f"{turn['role']} {text_of(turn['content'])}" for turn in turns])
 
 
 def images_in(row: dict) -> list[str]:

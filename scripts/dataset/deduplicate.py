@@ -15,10 +15,11 @@ import numpy as np
 
 from scripts.dataset.sketches import COARSE, shingle_hashes
 
-CACHED = 256  # sets of shingles
+CACHED = 256  # sets of shingles, of larger groups
+CHUNK = 64  # texts with candidates whose sets of shingles are made at once
 DEVIATIONS = 6  # candidates estimated this many standard deviations below the threshold are excluded
 SMALL = 32  # texts that agree in a band: all their pairs are compared; of more texts each with those that stay
-TOGETHER = 2**18  # pairs
+TOGETHER = 2**16  # pairs
 
 
 class TextStore:
@@ -49,10 +50,22 @@ def exact_duplicates(ids: np.ndarray) -> dict[int, int]:
     return dict(zip(repeated.tolist(), firsts[repeated].tolist(), strict=True))
 
 
-def distinct(hashes: np.ndarray) -> np.ndarray:
-    """Return the distinct hashes, sorted."""
-    ordered = np.sort(hashes)
-    return ordered[np.append(True, ordered[1:] != ordered[:-1])]
+def distinct(numbers: np.ndarray) -> np.ndarray:
+    """Return the distinct numbers, sorted. `np.unique` is several times slower."""
+    ordered = np.sort(numbers)
+    first = np.ones(len(ordered), bool)
+    first[1:] = ordered[1:] != ordered[:-1]
+    return ordered[first]
+
+
+def joined(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Return pairs of numbers below 2**32 as one integer each, which is sorted several times faster: shape (n,)."""
+    return one.astype(np.uint64) << np.uint64(32) | other.astype(np.uint64)
+
+
+def parted(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the numbers of pairs that `joined` made: two arrays of the shape (n,), int64."""
+    return (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(2**32 - 1)).astype(np.int64)
 
 
 def jaccard(one: np.ndarray, other: np.ndarray) -> float:
@@ -74,12 +87,25 @@ class NearDuplicates:
         self, texts: TextStore, keys: np.ndarray, coarse: np.ndarray, images: np.ndarray, size: int, threshold: float
     ):
         self.keys, self.coarse, self.images, self.threshold = keys, coarse, images, threshold
-        self.shingles = lru_cache(CACHED)(lambda number: distinct(shingle_hashes([texts[number]], size, np.uint64)[0]))
+        self.texts, self.size = texts, size
+        self.of_chunk: dict[int, np.ndarray] = {}  # sets of shingles that the texts of a chunk need
+        self.shingles = lru_cache(CACHED)(lambda number: self.sets_of([number])[number])
         self.least_equal = COARSE * threshold - DEVIATIONS * (COARSE * threshold * (1 - threshold)) ** 0.5
+
+    def sets_of(self, numbers: list[int]) -> dict[int, np.ndarray]:
+        """Return the texts' sets of shingles, as sorted hashes of 64 bits."""
+        hashes, starts = shingle_hashes([self.texts[number] for number in numbers], self.size, np.uint64)
+        parts = np.split(hashes, starts[1:-1])
+        return {number: distinct(part) for number, part in zip(numbers, parts, strict=True)}
+
+    def set_of(self, number: int) -> np.ndarray:
+        """Return a text's set of shingles."""
+        return self.of_chunk[number] if number in self.of_chunk else self.shingles(number)
 
     def may_be_similar(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Return which texts may be near duplicates of which others, by images and coarse signatures: a mask."""
-        equal = np.count_nonzero(self.coarse[some] == self.coarse[others], axis=1)
+        same = self.coarse.take(some, axis=0) == self.coarse.take(others, axis=0)
+        equal = np.bitwise_count(np.packbits(same, axis=1).view(np.uint64))[:, 0]  # COARSE are the bits of one integer
         return (equal >= self.least_equal) & (self.images[some] == self.images[others])
 
     def candidates(self, numbers: np.ndarray, split: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
@@ -89,15 +115,13 @@ class NearDuplicates:
         `may_be_similar` excludes, or that are in one `split`. Members have the shape (members, 2): a text and the
         number of a group of more than SMALL texts, in ascending order.
         """
-        pairs, members, groups = [np.zeros((0, 2), np.int64)], [np.zeros((0, 2), np.int64)], 0
+        pairs, members, groups = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)], 0
         for keys in self.keys:
-            # Sorting key and number as one integer is several times faster than sorting numbers by their keys.
-            packed = np.sort(keys[numbers].astype(np.uint64) << np.uint64(32) | numbers.astype(np.uint64))
-            texts, keys = (packed & np.uint64(2**32 - 1)).astype(np.int64), packed >> np.uint64(32)
+            keys, texts = parted(np.sort(joined(keys[numbers], numbers)))
             starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
             sizes = np.diff(np.append(starts, len(keys)))
             for start, size in zip(starts[sizes > SMALL].tolist(), sizes[sizes > SMALL].tolist(), strict=True):
-                members.append(np.stack((texts[start : start + size], np.full(size, groups)), axis=1))
+                members.append(joined(texts[start : start + size], np.full(size, groups)))
                 groups += 1
             starts, sizes = (each[(sizes > 1) & (sizes <= SMALL)] for each in (starts, sizes))
             # The pairs of all groups whose places in them are `distance` apart.
@@ -112,8 +136,9 @@ class NearDuplicates:
                         apart = split[earlier] != split[later]
                         earlier, later = earlier[apart], later[apart]
                     fitting = self.may_be_similar(earlier, later)
-                    pairs.append(np.stack((later[fitting], earlier[fitting]), axis=1))
-        return np.unique(np.concatenate(pairs), axis=0), np.unique(np.concatenate(members), axis=0)
+                    pairs.append(joined(later[fitting], earlier[fitting]))
+        pairs, members = (np.stack(parted(distinct(np.concatenate(each))), axis=1) for each in (pairs, members))
+        return pairs, members
 
     def with_candidates(
         self, numbers: np.ndarray, split: np.ndarray | None = None
@@ -123,6 +148,10 @@ class NearDuplicates:
         texts = np.union1d(pairs[:, 0], members[:, 0])
         limits = [np.searchsorted(each[:, 0], np.append(texts, texts[-1:] + 1)).tolist() for each in (pairs, members)]
         for place, number in enumerate(texts.tolist()):
+            if place % CHUNK == 0:
+                first, last = (limits[0][min(end, len(texts))] for end in (place, place + CHUNK))
+                needed = np.unique(pairs[first:last]).tolist()
+                self.of_chunk = self.sets_of(needed) if needed else {}
             earlier, groups = (
                 each[limit[place] : limit[place + 1], 1].tolist()
                 for each, limit in zip((pairs, members), limits, strict=True)
@@ -138,7 +167,7 @@ class NearDuplicates:
         if more:
             fitting = self.may_be_similar(np.full(len(more), number), np.array(more))
             others.update(other for other, fits in zip(more, fitting.tolist(), strict=True) if fits)
-        found = [(other, jaccard(self.shingles(number), self.shingles(other))) for other in sorted(others)]
+        found = [(other, jaccard(self.set_of(number), self.set_of(other))) for other in sorted(others)]
         return [(other, similarity) for other, similarity in found if similarity >= self.threshold]
 
     def find(self, numbers: np.ndarray) -> dict[int, tuple[int, float]]:

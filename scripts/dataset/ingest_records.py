@@ -19,7 +19,7 @@ from scripts.dataset.canonical import row_writer
 from scripts.dataset.corrections import Corrections
 from scripts.dataset.images import FOLDER, ImageStore, without_images, write_images_manifest
 from scripts.dataset.ingest import Made, ingest
-from scripts.dataset.pool import SERIAL_BYTES
+from scripts.dataset.pool import FEW_BYTES
 from scripts.dataset.raw_files import Report, kind_of
 from scripts.dataset.raw_rows import RawRow
 from scripts.dataset.read_hub import read_hub_rows
@@ -39,7 +39,7 @@ def read_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[
 
 def few(raw: list[Path]) -> bool:
     """Return whether raw files are small; False for a hub dataset, which has none."""
-    return bool(raw) and sum(path.stat().st_size for path in raw if path.is_file()) < SERIAL_BYTES
+    return bool(raw) and sum(path.stat().st_size for path in raw if path.is_file()) < FEW_BYTES
 
 
 def chunks_of(raw: list[Path], settings: dict) -> Iterator[list[tuple[str, RawRow | RawLine]]]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from scripts.common.parent_watchdog import die_with_parent
 
-SERIAL = 20_000  # records, and
-SERIAL_BYTES = 10 * 2**20  # of raw files; for fewer, starting processes takes longer than it saves
+# For fewer records, or bytes of raw files, starting processes takes longer than it saves; FEW_TO_WRITE is for work of a
+# few microseconds a record.
+FEW, FEW_TO_WRITE, FEW_BYTES = 20_000, 100_000, 10 * 2**20
 AHEAD = 2  # tasks of each process whose results may wait
 
 

@@ -26,6 +26,7 @@ from scripts.dataset.augment import Augmenter
 from scripts.dataset.canonical import COLUMNS, batches_of, from_row, json_line, row_writer, rows_of, with_columns
 from scripts.dataset.compare_texts import ComparedTexts, split_key
 from scripts.dataset.deduplicate import exact_duplicates
+from scripts.dataset.pool import FEW_TO_WRITE, in_order
 from scripts.dataset.splits import check_not_empty, share_tolerance, split_numbers
 from scripts.dataset.stratification import LabelsOf, stratification
 from scripts.dataset.whole_files import check_whole, check_whole_groups, with_whole_files
@@ -33,6 +34,7 @@ from scripts.dataset.whole_files import check_whole, check_whole_groups, with_wh
 if TYPE_CHECKING:
     from pyarrow import RecordBatch
 
+NO_LABELS: frozenset[str] = frozenset()
 SEED_SEARCH = 20_000  # largest number of records for which a better seed is searched; more give close shares anyway
 
 
@@ -102,12 +104,16 @@ class Kept:
         labels, sets = array("i"), array("i")
         self.label_numbers: dict[str | None, int] = {}
         self.set_numbers: dict[frozenset[str], int] = {}
-        for place, row in enumerate(self.rows(columns)):
-            if originals and (row["origin"], row["id"]) in originals:
-                self.keys[place] = split_key(originals[row["origin"], row["id"]], compare)
-            labels.append(self.label_numbers.setdefault(row["label"], len(self.label_numbers)))
-            found = frozenset(label for _, _, label in json.loads(row["spans"] or "[]"))
-            sets.append(self.set_numbers.setdefault(found, len(self.set_numbers)))
+        for batch in self.batches(columns):
+            if originals:
+                for place, found in enumerate(batch.select(["origin", "id"]).to_pylist(), len(labels)):
+                    if original := originals.get((found["origin"], found["id"])):
+                        self.keys[place] = split_key(original, compare)
+            for label in batch["label"].to_pylist():
+                labels.append(self.label_numbers.setdefault(label, len(self.label_numbers)))
+            for spans in batch["spans"].to_pylist():
+                found = frozenset(label for _, _, label in json.loads(spans)) if spans else NO_LABELS
+                sets.append(self.set_numbers.setdefault(found, len(self.set_numbers)))
         self.labels, self.span_sets = np.array(labels), np.array(sets)
 
     def span_members(self) -> np.ndarray:
@@ -173,36 +179,68 @@ def split_facts(kept: Kept, split: np.ndarray, settings: dict) -> dict:
     return facts
 
 
+def lines_of(batch: "RecordBatch") -> dict[str, bytes]:
+    """Return the lines of each split's file from a batch of rows of records.parquet."""
+    lines: dict[str, list[str]] = {name: [] for name in SPLITS}
+    for row in batch.to_pylist():
+        lines[row["split"]].append(json_line(row) + "\n")
+    return {name: "".join(found).encode("utf-8") for name, found in lines.items()}
+
+
+class Variants:
+    """Adds the augmented records to the lines of the training split; `ids` are those of all kept records."""
+
+    def __init__(self, settings: dict, ids: set[str]):
+        self.augmenter, self.known, self.count = Augmenter(settings), ids, 0
+
+    def lines_of(self, batch: "RecordBatch") -> dict[str, bytes]:
+        """Return the lines of each split's file from a batch of rows of records.parquet."""
+        training = []
+        for row in batch.to_pylist():
+            if row["split"] != "train":
+                continue
+            training.append(json_line(row))
+            for each in self.augmenter.variants(from_row(row)):
+                if each.id not in self.known:
+                    self.known.add(each.id)
+                    self.count += 1
+                    training.append(json.dumps(each.to_row(), ensure_ascii=False))
+        return lines_of(batch) | {"train": "".join(f"{line}\n" for line in training).encode("utf-8")}
+
+
 def write_splits(kept: Kept, split: np.ndarray, settings: dict, arguments: argparse.Namespace) -> int:
     """Write records.parquet and the JSONL files of the splits; return how many augmented records were added."""
-    augmenter = Augmenter(settings["augment"])
-    known: set[str] = {row["id"] for row in kept.rows(("id",))} if settings["augment"] else set()
+    variants = None
+    if settings["augment"]:
+        variants = Variants(settings["augment"], {row["id"] for row in kept.rows(("id",))})
     repeated: Counter[str] = Counter()
-    augmented = 0
     with ExitStack() as stack:
         records = stack.enter_context(row_writer(arguments.records, (*COLUMNS, "split")))
         files = {}
         for name in SPLITS:
             beside = stack.enter_context(atomic_path(getattr(arguments, name)))
-            files[name] = stack.enter_context(open(beside, "w", encoding="utf-8"))
-        bar, done = Progress("writing", len(split)), 0
-        for batch in kept.batches():
-            rows, names = batch.to_pylist(), [SPLITS[number] for number in split[done : done + len(batch)]]
-            if not settings["deduplicate"]["exact"]:  # the n-th copy gets an id of its own
-                for row in rows:
-                    repeated[row["id"]] += 1
-                    row["id"] += f"-{repeated[row['id']]}" if repeated[row["id"]] > 1 else ""
-            records.write_batch(with_columns(batch, id=[row["id"] for row in rows], split=names))
-            for row, name in zip(rows, names, strict=True):
-                files[name].write(json_line(row) + "\n")
-                for each in augmenter.variants(from_row(row)) if name == "train" and augmenter.copies else ():
-                    if each.id not in known:
-                        known.add(each.id)
-                        augmented += 1
-                        files[name].write(json.dumps(each.to_row(), ensure_ascii=False) + "\n")
-            done += len(batch)
-            bar.advance(len(batch))
-    return augmented
+            files[name] = stack.enter_context(open(beside, "wb"))
+
+        def batches() -> Iterator["RecordBatch"]:
+            bar, done = Progress("writing", len(split)), 0
+            for batch in kept.batches():
+                columns = {"split": [SPLITS[number] for number in split[done : done + len(batch)].tolist()]}
+                if not settings["deduplicate"]["exact"]:  # the n-th copy gets an id of its own
+                    columns["id"] = batch["id"].to_pylist()
+                    for place, found in enumerate(columns["id"]):
+                        repeated[found] += 1
+                        columns["id"][place] += f"-{repeated[found]}" if repeated[found] > 1 else ""
+                batch = with_columns(batch, **columns)
+                records.write_batch(batch)
+                yield batch
+                done += len(batch)
+                bar.advance(len(batch))
+
+        processes = arguments.threads if not variants and len(split) >= FEW_TO_WRITE else 1
+        for lines in in_order(variants.lines_of if variants else lines_of, batches(), processes):
+            for name, text in lines.items():
+                files[name].write(text)
+    return variants.count if variants else 0
 
 
 def whole_files(settings: dict) -> dict[str, list[str]]:

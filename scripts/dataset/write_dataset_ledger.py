@@ -29,7 +29,7 @@ from scripts.dataset.ledger_examples import (
 )
 from scripts.dataset.ledger_images import ImageStatistics, thumbnails
 from scripts.dataset.look_first import look_first, share_line
-from scripts.dataset.pool import SERIAL, in_order
+from scripts.dataset.pool import FEW_TO_WRITE, in_order
 from scripts.dataset.span_statistics import SPAN_LENGTHS, SpanStatistics
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def step(arguments: argparse.Namespace) -> None:
 
     rows = row_count(arguments.records)
     bar = Progress("counting", rows)
-    for part in in_order(statistics_of, batches(), arguments.threads if rows >= SERIAL else 1):
+    for part in in_order(statistics_of, batches(), arguments.threads if rows >= FEW_TO_WRITE else 1):
         statistics.merge(part)
         bar.advance(part.turns.total())
     ledger = make_ledger(arguments.name, statistics, counts, facts, arguments.duplicates, arguments.quarantine)

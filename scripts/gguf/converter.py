@@ -21,9 +21,9 @@ from unittest.mock import patch
 import numpy
 
 from scripts.common.errors import UserError, refuse_full_disk
+from scripts.common.float32 import narrowed
 from scripts.gguf.reader import GgufFile, parse_head
 from scripts.gguf.rewrite import Value, changed_head
-from scripts.train.float32 import narrowed
 
 CONVERTER, LIBRARY, MODELS = "convert_hf_to_gguf", "gguf", "conversion"
 LOGGER = "hf-to-gguf"

@@ -201,9 +201,9 @@ def standardized(
 
     def features(numbers: list[int]) -> torch.Tensor:
         """Return the standardized states [labelled tokens, hidden] of rows one after another, in float32."""
-        states = source(numbers).float()
+        states = source(numbers).float()  # a tensor of its own: the source joins those of the rows
         mean, deviation = statistics.to(states.device)
-        return (states - mean) / deviation
+        return states.sub_(mean).div_(deviation)
 
     return features
 

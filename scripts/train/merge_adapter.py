@@ -21,11 +21,11 @@ import numpy
 from scripts.common.cli import progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, read_json, write_manifest
+from scripts.common.float32 import product
 from scripts.common.hashing import Hashing
 from scripts.common.vision import PROJECTOR, lower_longest_edge
 from scripts.model.safetensors_files import read_entries, weight_files
 from scripts.model.tokenizer_files import copy_tokenizer_files
-from scripts.train.float32 import product
 from scripts.train.merged_weights import Scratch, StoredTensor, Update, write_weights
 
 PREFIX = "base_model.model."

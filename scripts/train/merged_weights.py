@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy
 
 from scripts.common.errors import UserError
+from scripts.common.float32 import FLOATS, narrowed, widened
 from scripts.model.safetensors_files import Entry, read_entries
-from scripts.train.float32 import FLOATS, narrowed, widened
 
 BLOCK = 1 << 16  # values of a block: in float32, its 256 KB and those of intermediate results stay in a core's cache
 Update = Callable  # of the shape: a function of rows of the weight and their slice, which returns the merged rows

@@ -67,7 +67,6 @@ class Sharded:
 
     def __init__(self, *arguments, **options):
         model, settings = options["model"], options["args"]
-        reshard(model)
         settings.save_only_model = is_sharded(model)
         super().__init__(*arguments, **options)
         settings.save_only_model = False

@@ -14,7 +14,7 @@ from scripts.train.adapter_layer import speed_up_adapter
 from scripts.train.batches import EpochSampler, filled, with_blank_row, without_blank_rows
 from scripts.train.output_layer import add_loss_sums
 from scripts.train.resumable import Resumable
-from scripts.train.sharding import Sharded, is_sharded
+from scripts.train.sharding import Sharded, is_sharded, reshard
 from scripts.train.unpadded import each_part
 
 
@@ -38,6 +38,7 @@ class Trainer(Sharded, Resumable, transformers.Trainer):
             options |= {name: with_blank_row(part) for name, part in rows.items()}
             options["data_collator"] = partial(without_blank_rows, collate=options["data_collator"])
         add_loss_sums(model)
+        reshard(model)  # before PEFT freezes the base
         if peft_config is not None:
             model = with_adapter(model, peft_config, arguments.gradient_checkpointing)
         super().__init__(model=model, **options)
@@ -196,14 +197,23 @@ class HeadTrainer(SpanTrainer):
     def training_step(self, *arguments, **options):
         """Train on a micro-batch; dropout is seeded by seed, step and position in the step."""
         step = self.state.global_step + 1
-        torch.manual_seed(((self.args.seed * 1_000_003 + step) * 1_009 + self.place_in_step()) % 2**63)
+        seed_device(((self.args.seed * 1_000_003 + step) * 1_009 + self.place_in_step()) % 2**63)
         return super().training_step(*arguments, **options)
 
     def labelled(self, model, inputs) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits [labelled tokens, labels] and the labels of a batch."""
         features = self.features["train" if model.training else "validation"]
-        hidden = features(inputs["numbers"].tolist()).float()
-        return model(torch.nn.functional.dropout(hidden, self.dropout, model.training)), inputs["labels"]
+        hidden = features(inputs["numbers"].tolist())  # computed for this batch, so dropout may change it
+        return model(torch.nn.functional.dropout(hidden, self.dropout, model.training, inplace=True)), inputs["labels"]
+
+
+def seed_device(seed: int) -> None:
+    """Seed the random numbers of this process's device; without a GPU, torch's own function formats the call stack
+    for each kind of device that is not there, which takes longer than a step of a head."""
+    if torch.cuda.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 def collate_labels(rows: list[dict]) -> dict[str, torch.Tensor]:

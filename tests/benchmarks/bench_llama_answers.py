@@ -4,11 +4,12 @@
     python -m tests.benchmarks.bench_llama_answers --quants bf16 --likelihood
     python -m tests.benchmarks.bench_llama_answers --prompts 12 --tokens 8
 
-The prompts share a system message and two shown examples. Ours is the step as the workflow runs it: on a CPU it has one
-thread, as the other sides have; its first ten answers are made one at a time. All answer greedily, at most `--tokens`
-tokens; generated tokens are counted per second of the whole process. One row has an empty cache for every prompt on
-the other side, one has the beginning kept from prompt to prompt, as llama-cpp-python does by itself. The weights are
-those of SmolLM2-135M-Instruct, whose width is not a multiple of 256: most of its q4_k_m file is Q5_0 and Q8_0.
+The prompts share a system message and three shown examples. Ours is the step as the workflow runs it: on a CPU it has
+one thread, as the other sides have; its first ten answers are made one at a time. All answer greedily, at most
+`--tokens` tokens; generated tokens are counted per second of the whole process. One row has an empty cache for every
+prompt on the other side, one has the beginning kept from prompt to prompt, as llama-cpp-python does by itself. The
+weights are those of SmolLM2-135M-Instruct, whose width is not a multiple of 256: most of its q4_k_m file is Q5_0 and
+Q8_0.
 """
 
 import argparse
@@ -40,6 +41,12 @@ SHOWN = (
         "The captain is substituted and gives his armband to a boy of seventeen.",
         "You could hear four thousand people swallow. The armband went twice around that arm and he still ran as if it "
         "were made of lead and gold. I told everybody near me that I had known it. May he wear it for ten years.",
+    ),
+    (
+        "The away fans sing so loudly that the kick-off is late.",
+        "They sang, so we sang back, and in between the referee lost his whistle in the noise. My neighbour's "
+        "dog joined the second verse and hit the high note. I have no voice left and no regrets. May every Saturday "
+        "begin like this one.",
     ),
 )
 

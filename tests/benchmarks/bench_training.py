@@ -1,13 +1,17 @@
 """The training step against other trainers: tokens per second of the loop, the whole process, and peak memory.
 
 python -m tests.benchmarks.bench_training
-python -m tests.benchmarks.bench_training --bases mistral-60m --lengths 75-144 --rows 96 --rounds 1
+python -m tests.benchmarks.bench_training --bases smollm2-135m --rounds 1
+python -m tests.benchmarks.bench_training --bases mistral-60m --lengths 75-144 --rows 64 --rounds 1 --modes all
 
-Both sides train a LoRA of rank 16 on all linear layers of the same base with random weights, for one epoch over the
+All sides train a LoRA of rank 16 on all linear layers of the same base with random weights, for one epoch over the
 same tokenized rows (half of each is a prompt, which is not trained on), 16 rows an optimizer step, in the format that
-the CPU computes natively. Tokens are those without padding, in the steps after the first. TRL runs without gradient
-checkpointing where not said otherwise, which is its fastest way; `default` has its own default, which
-takes less memory.
+the CPU computes natively. Tokens are those without padding, in the steps after the first. Other trainers run without
+gradient checkpointing where not said otherwise, which is their fastest way; TRL's `default` has its own default, which
+takes less memory. By default the modes that were the best of each trainer run; tests/benchmarks/findings.md has others.
+
+A record is kept only if all sides trained on the same tokens, and learned the same: the loss falls by at least FALL,
+and that of the last third of the steps differs by less than CLOSE of the other's fall. Their steps hold other rows.
 """
 
 import argparse
@@ -16,10 +20,12 @@ import math
 import random
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
+
+from safetensors.torch import load_file, save_file
 
 from scripts.common.chat import IGNORED
 from scripts.common.files import read_json, read_jsonl
@@ -28,21 +34,34 @@ from scripts.config.runs import Run
 from scripts.train.tokenize_conversations import COLUMNS, write_arrow
 from scripts.workflow.memory.shapes import Shape
 from tests.benchmarks.compare import ROOT, compare, run
-from tests.benchmarks.peers import PINS, peer
+from tests.benchmarks.peers import BARE, PINS, peer
 from tests.support.random_base import write_random_base
 
 BASES = {
     "mistral-60m": ("mistral", Shape(32000, 512, 1536, 8, 8, 4, 64)),
     "smollm2-135m": ("llama", Shape(49152, 576, 1536, 30, 9, 3, 64, tied=True)),
 }
-MICRO_BATCH, ACCUMULATION, LEARNING_RATE, THREADS = 8, 2, 1e-3, 2
-CLOSE = 0.05  # of the loss per trained token over the second half of the steps, relative
+MICRO_BATCH, ACCUMULATION, LEARNING_RATE, THREADS = 8, 2, 5e-3, 2
+FALL, CLOSE = 0.3, 0.15  # nats per trained token; relative
 WORDS = 300  # ids that rows are made of: the model learns them within a few steps
-TRL_MODES = {
-    "plain": {"gradient_checkpointing": False},
-    "grouped": {"gradient_checkpointing": False, "train_sampling_strategy": "group_by_length"},
-    "packed": {"gradient_checkpointing": False, "packing": True},
-    "default": {},
+SHAPE = {"per_device_train_batch_size": MICRO_BATCH, "gradient_accumulation_steps": ACCUMULATION}
+GROUPED = {"train_sampling_strategy": "group_by_length"}
+TRL = SHAPE | {"gradient_checkpointing": False}
+LLAMAFACTORY = SHAPE | {"disable_gradient_checkpointing": True}
+AXOLOTL = {"micro_batch_size": 8, "gradient_accumulation_steps": ACCUMULATION, "gradient_checkpointing": False}
+MODES = {
+    "TRL, plain": ("trl", TRL),
+    "TRL, grouped": ("trl", TRL | GROUPED),
+    "TRL, packed": ("trl", TRL | {"packing": True, "per_device_train_batch_size": 2}),
+    "TRL, default": ("trl", SHAPE),
+    "LLaMA-Factory, plain": ("llamafactory", LLAMAFACTORY),
+    "LLaMA-Factory, grouped": ("llamafactory", LLAMAFACTORY | GROUPED),
+    "Axolotl, plain": ("axolotl", AXOLOTL),
+    "Axolotl, grouped": ("axolotl", AXOLOTL | {"group_by_length": True}),
+}
+BEST = {
+    "75-144": ["TRL, plain", "TRL, grouped", "LLaMA-Factory, plain", "Axolotl, plain"],
+    "75-420": ["TRL, plain", "TRL, grouped", "LLaMA-Factory, grouped", "Axolotl, grouped"],
 }
 
 
@@ -66,8 +85,20 @@ def make_data(folder: Path, shortest: int, longest: int, count: int) -> None:
     rows = make_rows(shortest, longest, count)
     write_arrow(folder / "train.arrow", iter(rows), COLUMNS)
     write_arrow(folder / "validation.arrow", iter([]), COLUMNS)
-    lines = [json.dumps({key: row[key] for key in ("input_ids", "labels")}) + "\n" for row in rows]
+    for row in rows:
+        row["attention_mask"] = [1] * len(row["input_ids"])
+    lines = [json.dumps({key: row[key] for key in ("input_ids", "labels", "attention_mask")}) + "\n" for row in rows]
     (folder / "rows.jsonl").write_text("".join(lines), encoding="utf-8")
+
+
+def in_float32(base: Path, folder: Path) -> Path:
+    """Copy the model folder `base` with its weights in float32; return the copy."""
+    shutil.copytree(base, folder)
+    for file in folder.glob("*.safetensors"):
+        save_file({name: tensor.float() for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    config = read_json(folder / "config.json") | {"dtype": "float32"}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
 
 
 def measured(seconds: float, tokens: float, padding: float, losses: list[float], ran) -> dict[str, float]:
@@ -77,7 +108,8 @@ def measured(seconds: float, tokens: float, padding: float, losses: list[float],
         "s": ran.seconds,
         "MiB": ran.mib,
         "% padding": 100 * padding,
-        "loss": statistics.fmean(losses[len(losses) // 2 :]),
+        "first loss": losses[0],
+        "loss": statistics.fmean(losses[-max(len(losses) // 3, 1) :]),
     }
 
 
@@ -113,28 +145,67 @@ def ours(base: Path, data: Path, folder: Path, **training) -> dict[str, float]:
     curve, facts = read_jsonl(folder / "curve.jsonl"), read_json(folder / "training.json")
     steps = [row for row in curve if "loss" in row]
     seconds = sum(row["seconds"] for row in steps[1:])
-    tokens = sum(row["seconds"] * row["tokens_per_second"] for row in steps[1:])
-    return measured(seconds, tokens, math.nan if facts["padded"] else 0.0, [row["loss"] for row in steps], ran)
+    tokens = [row["seconds"] * row["tokens_per_second"] for row in steps]
+    expected = sum(len(row["input_ids"]) for row in read_jsonl(data / "rows.jsonl"))
+    if abs(sum(tokens) - expected) > 0.01 * expected:
+        raise SystemExit(f"ours trained on {sum(tokens):.0f} tokens, not {expected}")
+    return measured(seconds, sum(tokens[1:]), math.nan if facts["padded"] else 0.0, [row["loss"] for row in steps], ran)
 
 
-def trl(mode: str, base: Path, data: Path, folder: Path, longest: int, mean: float) -> dict[str, float]:
-    """Run TRL in a mode, and return its numbers; packs hold as many tokens a step as the rows of other modes."""
-    options = {
-        "per_device_train_batch_size": MICRO_BATCH,
-        "gradient_accumulation_steps": ACCUMULATION,
-        "max_length": longest,
-        **TRL_MODES[mode],
-    }
+def other(name: str, base: Path, data: Path, folder: Path, longest: int) -> dict[str, float]:
+    """Run another trainer in a mode, and return its numbers; `base` is a model folder.
+
+    Packs hold as many tokens a step as the rows of other modes, of mean length.
+    """
+    trainer, options = MODES[name]
+    rows = read_jsonl(data / "rows.jsonl")
+    length = longest
     if options.get("packing"):
-        options |= {"max_length": round(mean * MICRO_BATCH / 2), "per_device_train_batch_size": 2}
+        length = round(sum(len(row["input_ids"]) for row in rows) / len(rows) * MICRO_BATCH / 2)
+    dtype, bf16 = {"dtype": "bfloat16"}, is_native_on_cpu("bf16")
+    further = {
+        "trl": {"max_length": length} | ({"model_init_kwargs": dtype} if bf16 else {}),
+        "axolotl": {"sequence_len": length},
+    }
     spec = {
-        "base": str(base.parent), "rows": str(data / "rows.jsonl"), "output": str(folder), "threads": THREADS,
-        "learning_rate": LEARNING_RATE, "bf16": is_native_on_cpu("bf16"), "options": options,
+        "base": str(base), "rows": str(data / "rows.jsonl"), "output": str(folder), "threads": THREADS,
+        "learning_rate": LEARNING_RATE, "bf16": bf16, "options": options | further.get(trainer, {}),
     }  # fmt: skip
     shutil.rmtree(folder, ignore_errors=True)
-    ran = run([str(peer("trl")), str(ROOT / "tests/benchmarks/peer_trl.py"), json.dumps(spec)])
-    found = json.loads(ran.output.strip().splitlines()[-1])
+    ran = run([str(peer(trainer)), str(ROOT / f"tests/benchmarks/peer_{trainer}.py"), json.dumps(spec)])
+    found = next(json.loads(line) for line in reversed(ran.output.splitlines()) if line.startswith('{"seconds"'))
+    expected = sum(label != IGNORED for row in rows for label in row["labels"][1:])
+    if found["trained"] != expected and not options.get("packing"):  # the first token of each pack but the first
+        raise SystemExit(f"{name} trained on {found['trained']} tokens, not {expected}")
     return measured(found["seconds"], found["tokens"], found["padding"], found["losses"], ran)
+
+
+def installed(modes: list[str]) -> list[str]:
+    """Return the modes of trainers that can be installed; say which can't."""
+    missing = set()
+    for trainer in sorted({MODES[mode][0] for mode in modes}):
+        try:
+            peer(trainer)
+        except subprocess.CalledProcessError as error:
+            print(f"{trainer} is not measured, because it could not be installed: {error}", flush=True)
+            missing.add(trainer)
+    return [mode for mode in modes if MODES[mode][0] not in missing]
+
+
+def check_learned_the_same(what: str, found: dict[str, list[dict]]) -> None:
+    """Raise SystemExit unless the losses of all sides fall clearly, and to the same value; see this file's top."""
+    middle = {
+        name: {key: statistics.median(each[key] for each in values) for key in ("first loss", "loss")}
+        for name, values in found.items()
+    }
+    for name, losses in middle.items():
+        fall = losses["first loss"] - losses["loss"]
+        if fall < FALL:
+            raise SystemExit(f"{what}: the loss of {name} falls by {fall:.3f} only: add rows")
+        if abs(middle["ours"]["loss"] - losses["loss"]) > CLOSE * fall:
+            raise SystemExit(
+                f"{what}: our last loss is {middle['ours']['loss']:.3f}, that of {name} {losses['loss']:.3f}"
+            )
 
 
 def compare_training(base: str, lengths: str, folder: Path, rows: int, rounds: int, modes: list[str]) -> None:
@@ -144,59 +215,51 @@ def compare_training(base: str, lengths: str, folder: Path, rows: int, rounds: i
     data.mkdir(parents=True)
     make_data(data, shortest, longest, rows)
     architecture, shape = BASES[base]
-    manifest = write_random_base(folder / "base", architecture, shape, 512)
-    mean = (shortest + longest) / 2
-    work: dict[str, Callable[[], dict]] = {"ours": lambda: ours(manifest, data, folder / "ours")}
-    for mode in modes:
-        work[f"TRL, {mode}"] = lambda mode=mode: trl(mode, manifest, data, folder / "trl", longest, mean)
-    found: dict[str, list[dict]] = {name: [] for name in work}
-
-    def replay(name: str, unit: str) -> Callable[[], dict]:
-        """Return a side that runs once a round for all three records."""
-        asked = iter(range(rounds))
-
-        def side() -> dict:
-            number = next(asked)
-            if len(found[name]) <= number:
-                found[name].append(work[name]())
-            kept = found[name][number]
-            return {unit: kept[unit], **{key: value for key, value in kept.items() if key != unit}}
-
-        return side
-
+    manifest, bf16 = write_random_base(folder / "base", architecture, shape, 512), is_native_on_cpu("bf16")
+    model = manifest.parent if bf16 else in_float32(manifest.parent, folder / "float32")
+    found: dict[str, list[dict]] = {name: [] for name in ("ours", *modes)}
+    for number in range(rounds):
+        for name, values in found.items():
+            if name == "ours":
+                values.append(ours(manifest, data, folder / "ours"))
+            else:
+                values.append(other(name, model, data, folder / "other", longest))
+            shown = ", ".join(f"{value:.4g} {unit}" for unit, value in values[-1].items())
+            print(f"{base}, {lengths}, run {number + 1}, {name}: {shown}", flush=True)
     what = f"LoRA on a CPU, {base}, rows of {lengths} tokens"
-    versions = ["torch", "transformers", "peft", *(pin.replace("==", " ") for pin in PINS["trl"][1:2])]
+    check_learned_the_same(what, found)
+    trainers = sorted({MODES[mode][0] for mode in modes})
+    pins = [BARE.get(trainer, PINS[trainer][1]).replace("==", " ") for trainer in trainers]
     for row, unit, goal, about in (
         ("loop", "tokens/s", ">= 1.25", "training loop"),
         ("whole", "s", f"<= {1 / 1.2:.3f}", "whole process"),
         ("memory", "MiB", "<= 1", "peak memory"),
     ):
+        runs = {name: iter(values) for name, values in found.items()}
         compare(
             f"training_{row}_{base}_{lengths}", f"{about}: {what}", unit,
-            {name: replay(name, unit) for name in work},
-            goal=goal, rounds=rounds, more_is_better=unit == "tokens/s", versions=versions,
-            note=f"{rows} rows, {'bf16' if is_native_on_cpu('bf16') else 'fp32'}, {THREADS} threads",
+            {name: lambda name=name, runs=runs, unit=unit: {unit: 0.0} | next(runs[name]) for name in runs},
+            goal=goal, rounds=rounds, more_is_better=unit == "tokens/s",
+            versions=["torch", "transformers", "peft", *pins],
+            note=f"{rows} rows, {'bf16' if bf16 else 'fp32'}, {THREADS} threads",
         )  # fmt: skip
-    own = statistics.median(each["loss"] for each in found["ours"])
-    for name, values in found.items():
-        other = statistics.median(each["loss"] for each in values)
-        if "packed" not in name and abs(own - other) > CLOSE * other:
-            raise SystemExit(f"{what}: our loss is {own:.3f}, that of {name} {other:.3f}")
 
 
 def main(argv=None) -> None:
     """Measure each base on each set of rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--bases", nargs="+", choices=BASES, default=list(BASES))
-    parser.add_argument("--lengths", nargs="+", default=["75-144", "75-420"], help="shortest-longest, in tokens")
-    parser.add_argument("--rows", type=int, default=192, help="a multiple of 16")
-    parser.add_argument("--modes", nargs="+", choices=TRL_MODES, default=list(TRL_MODES))
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--bases", nargs="+", choices=BASES, default=["mistral-60m"])
+    parser.add_argument("--lengths", nargs="+", default=list(BEST), help="shortest-longest, in tokens")
+    parser.add_argument("--rows", type=int, default=96, help="a multiple of 16")
+    parser.add_argument("--modes", nargs="+", choices=[*MODES, "all"], help="default: the best of each trainer")
+    parser.add_argument("--rounds", type=int, default=2)
     arguments = parser.parse_args(argv)
     for base in arguments.bases:
         for lengths in arguments.lengths:
+            modes = arguments.modes or BEST.get(lengths) or list(MODES)
+            modes = installed(list(MODES) if "all" in modes else modes)
             with tempfile.TemporaryDirectory() as folder:
-                compare_training(base, lengths, Path(folder), arguments.rows, arguments.rounds, arguments.modes)
+                compare_training(base, lengths, Path(folder), arguments.rows, arguments.rounds, modes)
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ from transformers import AutoModelForCausalLM, AutoModelForImageTextToText
 
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_json, write_manifest
+from scripts.common.float32 import narrowed, widened
 from scripts.common.vision import load_image, load_processor, pixel_inputs
 from scripts.model.safetensors_files import weight_files
 from scripts.train import merged_weights
-from scripts.train.float32 import narrowed, widened
 from scripts.train.merge_adapter import merge_adapter
 from scripts.train.vision_training import target_pattern
 from tests.support.tiny_model import split_in_two

@@ -28,6 +28,7 @@ class Stage:
     folder: Path
     settings: dict
     capsys: pytest.CaptureFixture
+    threads: int = 1
 
     def ingest(self, *raw: Path) -> int:
         """Run ingest_records, with corrections.jsonl if it is there; return its exit status."""
@@ -36,7 +37,7 @@ class Stage:
             [
                 *map(str, raw),
                 *("--settings", json.dumps(self.settings)),
-                *("--name", "sample"),
+                *("--name", "sample", "--threads", str(self.threads)),
                 *(("--corrections", str(corrections)) if corrections.exists() else ()),
                 *("--records", str(self.folder / "ingested.parquet")),
                 *("--quarantine", str(self.folder / "quarantine.jsonl")),
@@ -51,7 +52,8 @@ class Stage:
         named |= {"counts": self.folder / "ingest.json"}
         options = [word for name, path in named.items() for word in (f"--{name}", str(path))]
         ingested = str(self.folder / "ingested.parquet")
-        return split_records.main([ingested, "--settings", json.dumps(self.settings), *options])
+        options += ["--settings", json.dumps(self.settings), "--threads", str(self.threads)]
+        return split_records.main([ingested, *options])
 
     def write_ledger(self, *more: str) -> int:
         """Run write_dataset_ledger, with more words on its command line; return its exit status."""
@@ -66,7 +68,7 @@ class Stage:
             "images": "images/manifest.json",
         }
         options = [word for name, file in named.items() for word in (f"--{name}", str(self.folder / file))]
-        settings = ["--settings", json.dumps(self.settings)]
+        settings = ["--settings", json.dumps(self.settings), "--threads", str(self.threads)]
         return write_dataset_ledger.main(["--name", "sample", *settings, *options, *more])
 
     def run(self, *raw: Path) -> None:

@@ -2,11 +2,13 @@
 
 import json
 import sys
+from contextlib import nullcontext
 
 import pytest
 
 from tests.benchmarks import bench_demo, page, trivial_workflow
 from tests.benchmarks import compare as harness
+from tests.benchmarks.bench_training import check_learned_the_same
 
 
 def test_sides_take_turns_and_the_ratio_is_of_the_medians_against_the_best_of_the_others(monkeypatch, tmp_path):
@@ -50,6 +52,22 @@ def test_the_trivial_rules_have_the_files_of_a_plan_with_a_rule_for_all_runs_and
     for line in ('input: "a.jsonl", "runs/{run}/b"', 'output: "runs/{run}/c"', "resources: mem_mb=1000"):
         assert line in second
     assert trivial_workflow.outputs_of(plan) == [f"runs/{run}/c" for run in runs]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "message"),
+    [
+        (10.46, 9.86, None),
+        (10.46, 9.89, None),  # other rows in the last steps
+        (10.46, 10.1, "our last loss is 9.850, that of TRL, plain 10.100"),
+        (10.46, 9.7, "our last loss is 9.850, that of TRL, plain 9.700"),
+        (9.95, 9.85, "the loss of TRL, plain falls by 0.100 only"),
+    ],
+)
+def test_trainings_are_compared_only_if_all_sides_learn_the_same(first, last, message):
+    found = {"ours": [{"first loss": 10.47, "loss": 9.85}], "TRL, plain": [{"first loss": first, "loss": last}]}
+    with pytest.raises(SystemExit, match=message) if message else nullcontext():
+        check_learned_the_same("training", found)
 
 
 def test_irreducible_work_is_the_longer_of_cpu_seconds_shared_by_cores_and_the_longest_chain(tmp_path):

@@ -9,7 +9,9 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from scripts.common.records import content_id
+from scripts.common.records import Record, content_id
+from scripts.dataset import compare_texts, ingest_records, split_records, write_dataset_ledger
+from scripts.dataset.canonical import from_row, json_line, to_row
 from scripts.dataset.make_record import UNKNOWN
 from tests.support.data import load
 from tests.support.dataset_steps import Stage, chat, made, settings_of, write_lines
@@ -92,3 +94,34 @@ def test_where_no_record_is_left_the_commonest_reasons_are_named(tmp_path: Path,
     assert remedy.startswith("correct the records, or the settings")
     assert stage.ingest(write_lines(raw, [])) == 1
     assert stage.error() == f"{raw}: no record is left: nothing was read; give a file with records"
+
+
+def test_several_processes_write_the_same_files(tmp_path: Path, stage: Stage, monkeypatch: pytest.MonkeyPatch):
+    stage.settings |= {"on_bad_record": "quarantine", "label": "type"}
+    stage.settings["checks"] = settings_of(checks=[{"must_match": "[02-9]$"}])["checks"]
+    records = [chat(f"question {n}", f"{'été ' * n}{n}", type=f"t{n % 3}") for n in range(60)]
+    records[7]["messages"].pop()
+    raw = write_lines(tmp_path / "raw.jsonl", records)
+    raw.write_text(raw.read_text(encoding="utf-8") + '{"messages"\n{"messages": "\\ud800"}\n', encoding="utf-8")
+    stage.run(raw)
+    before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
+    monkeypatch.setattr(ingest_records, "CHUNK_ROWS", 7)
+    for module, limit in (
+        (ingest_records, "FEW_BYTES"),
+        (compare_texts, "FEW"),
+        (split_records, "FEW_TO_WRITE"),
+        (write_dataset_ledger, "FEW_TO_WRITE"),
+    ):
+        monkeypatch.setattr(module, limit, 0)
+    stage.threads = 2
+    stage.run(raw)
+    assert {path.name: path.read_bytes() for path in tmp_path.glob("*.*")} == before
+    assert (stage.facts("ingest")["quarantined"], stage.facts("ingest")["checks"][0]["count"]) == (3, 6)
+
+
+def test_a_line_of_a_split_is_the_json_of_its_record():
+    messages = [{"role": "user", "content": 'dit "été"\n\u2028'}, {"role": "assistant", "content": "⚽"}]
+    for values in ({}, {"spans": [], "label": "t", "group": "g\t", "meta": {"a": [1.5, None, True]}}):
+        record = Record("0" * 16, messages, "⚽", **values, origin="a b.jsonl:1")
+        assert json_line(to_row(record)) == json.dumps(record.to_row(), ensure_ascii=False)
+        assert from_row(to_row(record)) == record
