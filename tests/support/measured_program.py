@@ -31,6 +31,7 @@ def main() -> None:
     """Run the command line; the exit status is the program's."""
     output, script, *words = sys.argv[1:]
     sys.argv = [script, *words]
+    sys.path.append(str(Path(script).parent))  # a peer's program imports what is beside it
     try:
         runpy.run_path(script, run_name="__main__")
     finally:
