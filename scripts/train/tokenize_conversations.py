@@ -4,7 +4,9 @@ python scripts/train/tokenize_conversations.py results/datasets/football --base 
     --folder results/runs/football/tokens --settings '{"tokens": {"max_length": 512, ...}}'
 """
 
+import gc
 import itertools
+import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -285,12 +287,25 @@ def tokenize_dataset(
     }
 
 
+def import_without_torch(base: Path) -> None:
+    """Make transformers start without torch, which takes a second to import and has no part in tokenizing texts.
+
+    Code of a model's own may need it. The process must not import torch later.
+    """
+    if not read_json(base).get("trust_remote_code") and "torch" not in sys.modules:
+        os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # else it says that models won't be available
+        sys.modules["torch"] = None
+
+
 def step(arguments) -> None:
     """Run the step."""
     folder, settings = arguments.folder, arguments.settings
     vision, images = None, arguments.images or arguments.dataset
+    gc.set_threshold(100_000, 50, 100)  # the offsets of tokens are many small objects, and none is in a cycle
     if task_of(settings).reads_images:
         vision = vision_tokenizer(arguments.base, images, settings)
+    elif __name__ == "__main__":
+        import_without_torch(arguments.base)
     ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, settings["tokens"], vision)
     names = image_names(images)
     pictures = {

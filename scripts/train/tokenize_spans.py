@@ -38,6 +38,7 @@ from scripts.train.tokenize_conversations import (
     NUMBERS,
     PREVIEWS,
     identity,
+    import_without_torch,
     length_summary,
     named,
     records_of,
@@ -222,6 +223,8 @@ def tokenize_dataset(dataset: Path, base: Path, folder: Path, settings: dict) ->
 def step(arguments) -> None:
     """Run the step."""
     folder = arguments.folder
+    if __name__ == "__main__":
+        import_without_torch(arguments.base)
     ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, arguments.settings["tokens"])
     pages = Path(__file__).parent / "pages"
     names = sorted({label[2:] for label in ledger["labels"][1:]})
