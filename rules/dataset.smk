@@ -26,6 +26,7 @@ rule ingest_records:
         conda_file("dataset")
     container:
         image("dataset")
+    threads: dataset_threads
     resources:
         mem_mb=megabytes(2000),
         runtime=60,
@@ -40,8 +41,8 @@ rule ingest_records:
         corrections=options("corrections"),
     shell:
         r"""
-        python {params.code:q} {input.raw:q} --name {wildcards.dataset:q} --settings {params.settings:q} --log {log:q} \
-            {params.corrections:q} --records {output.records:q} --quarantine {output.quarantine:q} \
+        python {params.code:q} {input.raw:q} --name {wildcards.dataset:q} --settings {params.settings:q} --threads {threads} \
+            --log {log:q} {params.corrections:q} --records {output.records:q} --quarantine {output.quarantine:q} \
             --counts {output.counts:q}
         """
 
@@ -106,6 +107,7 @@ rule split_records:
         conda_file("dataset")
     container:
         image("dataset")
+    threads: dataset_threads
     resources:
         mem_mb=megabytes(4000),
         runtime=120,
@@ -114,7 +116,7 @@ rule split_records:
         settings=settings_of(of("dataset", settings.whole_files), dataset="deduplicate splits stratify augment"),
     shell:
         r"""
-        python {params.code:q} {input.ingested:q} --settings {params.settings:q} --log {log:q} \
+        python {params.code:q} {input.ingested:q} --settings {params.settings:q} --threads {threads} --log {log:q} \
             --counts {input.counts:q} --records {output.records:q} --train {output.train:q} --validation {output.validation:q} \
             --test {output.test:q} --duplicates {output.duplicates:q} --facts {output.facts:q}
         """
@@ -143,6 +145,7 @@ rule write_dataset_ledger:
         conda_file("dataset")
     container:
         image("dataset")
+    threads: dataset_threads
     resources:
         mem_mb=megabytes(1000),
         runtime=30,
@@ -152,8 +155,8 @@ rule write_dataset_ledger:
         redaction=options("redaction"),
     shell:
         r"""
-        python {params.code:q} --name {wildcards.dataset:q} --settings {params.settings:q} --log {log:q} \
-            --records {input.records:q} --quarantine {input.quarantine:q} --counts {input.counts:q} \
+        python {params.code:q} --name {wildcards.dataset:q} --settings {params.settings:q} --threads {threads} \
+            --log {log:q} --records {input.records:q} --quarantine {input.quarantine:q} --counts {input.counts:q} \
             --duplicates {input.duplicates:q} --facts {input.facts:q} --images {input.images:q} {params.redaction:q} \
             --json {output.json:q} --html {output.html:q}
         """

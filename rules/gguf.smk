@@ -99,7 +99,7 @@ rule quantize_gguf:
         conda_file("gguf")
     container:
         image("gguf")
-    threads: branch(gpus_of_run, then=4, otherwise=1)
+    threads: quantization_threads
     resources:
         mem_mb=megabytes(4000),
         runtime=60,

@@ -172,6 +172,7 @@ rule merge_adapter:
         conda_file("train")
     container:
         image("train")
+    threads: 2
     resources:
         mem_mb=megabytes(12000),
         runtime=60,

@@ -14,10 +14,14 @@ from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
+import numpy as np
+
 from data.pii.fillers import Fillers
 from data.pii.values import Person, Values
 from scripts.common.files import write_jsonl
-from scripts.dataset.deduplicate import folded, jaccard, shingles
+from scripts.dataset.compared import folded
+from scripts.dataset.deduplicate import distinct, jaccard
+from scripts.dataset.sketches import shingle_hashes
 
 HERE = Path(__file__).parent
 RECORDS = 1000  # of each language
@@ -114,7 +118,7 @@ class Text:
 
 def records(language: str, count: int) -> Iterator[dict]:
     """Yield `count` records of a language, template after template, again and again."""
-    known: dict[str, list[frozenset[str]]] = {}
+    known: dict[str, list[np.ndarray]] = {}
     named = list(templates(language).items())
     locales = LANGUAGES[language][1]
     values = {place: Values(place, random.Random(f"{SEED} {place}")) for place in locales}
@@ -123,7 +127,7 @@ def records(language: str, count: int) -> Iterator[dict]:
         rng = random.Random(f"{SEED} {language} {number}")
         for _ in range(1000):
             text, spans = Text(values[rng.choice(locales)], rng).filled(template)
-            grams = shingles(folded(text), 5)
+            grams = distinct(shingle_hashes(folded([text]), 5, np.uint64)[0])
             if all(jaccard(grams, other) < ALIKE for other in known.get(name, [])):
                 break
         else:

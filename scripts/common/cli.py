@@ -11,6 +11,7 @@ from pathlib import Path
 
 from scripts.common.checksums import name_inputs
 from scripts.common.errors import UserError, full_disk
+from scripts.common.garbage import collect_rarely
 from scripts.common.gpu_locks import take_devices
 from scripts.common.parent_watchdog import end_with_workflow
 from scripts.common.terminal import Progress, log, progress, terminal
@@ -51,6 +52,7 @@ def run_step(step: Callable[[argparse.Namespace], None], parser: argparse.Argume
     status 2 and a traceback in the log. The GPUs of `--gpus` are locked before the step starts. With `--log`, all
     output of the process and its libraries goes to that file, and the terminal shows only progress and errors.
     """
+    collect_rarely()
     arguments = parser.parse_args(argv)
     name_inputs(vars(arguments).values())
     terminal.redirect(arguments.log, go_on=getattr(arguments, "exchange", None) is not None)

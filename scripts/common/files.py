@@ -18,6 +18,7 @@ from scripts.common.errors import UserError
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
+CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 @contextmanager
@@ -173,8 +174,7 @@ def read_jsonl(path: Path | str) -> Iterator[dict]:
 
 def canonical_sha256(value: Any) -> str:
     """Return the SHA-256 of a value's canonical JSON as hex digits; the order of keys does not matter."""
-    text = json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return hashlib.sha256(CANONICAL.encode(value).encode("utf-8")).hexdigest()
 
 
 def write_manifest(folder: Path | str, **facts: Any) -> Path:

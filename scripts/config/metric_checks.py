@@ -100,7 +100,7 @@ def rival_fault(name: str, run: Run, compared: list[str], config: Any) -> str | 
 def time_fault(metric: str, variant: str, run: Run) -> str | None:
     """Return why answers of a variant have no times of their own, which a metric needs, or None.
 
-    llama.cpp answers one prompt at a time; of a token classifier the first texts are timed alone.
+    With llama.cpp the first prompts are asked one at a time; of a token classifier the first texts are timed alone.
     """
     is_single = run.generation.batch_size == 1 or TASKS[run.task].classifies or variant in gguf_quants(run)
     if metric not in TIMES or is_single:

@@ -173,7 +173,11 @@ class Generation(Section):
     min_p: Number = Field(0.0, ge=0, lt=1, description="Smallest probability of a token as a share of the greatest.")
     repetition_penalty: Number = Field(1.0, gt=0, description="Penalty of repeated tokens; 1: none.")
     seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the sampling; each prompt has its own random stream.")
-    batch_size: int = Field(8, ge=1, description="Prompts in a batch (transformers).")
+    batch_size: int = Field(
+        8,
+        ge=1,
+        description="Prompts in a batch (transformers); 1: llama.cpp as well answers one prompt after the other.",
+    )
     test_records: int | None = Field(
         None,
         ge=1,

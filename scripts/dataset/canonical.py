@@ -4,22 +4,38 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from scripts.common.checksums import intact
 from scripts.common.files import atomic_path
 from scripts.common.records import Record
 
+if TYPE_CHECKING:
+    import pyarrow
+
 COLUMNS = ("id", "messages", "expected", "label", "group", "meta", "origin", "spans")
 AS_JSON = ("messages", "meta", "spans")
-ROWS, CHARACTERS = 4096, 4 * 2**20  # a batch is written when it holds so much
+ROWS, CHARACTERS = 4096, 4 * 2**20  # a row group is written when it holds so much
+TEXT = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def to_row(record: Record) -> dict:
     """Return a record as a row: messages, meta and spans as JSON text."""
     return {
-        name: json.dumps(value, ensure_ascii=False) if name in AS_JSON and value is not None else value
-        for name, value in vars(record).items()
+        name: TEXT(value) if name in AS_JSON and value is not None else value for name, value in vars(record).items()
     }
+
+
+def json_line(row: dict) -> str:
+    """Return a row's record as JSON, the same text as `json.dumps(from_row(row).to_row(), ensure_ascii=False)`."""
+    expected, label, group = ("null" if row[key] is None else TEXT(row[key]) for key in ("expected", "label", "group"))
+    return (
+        f'{{"id": {TEXT(row["id"])}, "messages": {row["messages"]}, "expected": {expected}, '
+        f'"spans": {row["spans"] or "null"}, "label": {label}, "group": {group}, "meta": {row["meta"]}, '
+        f'"origin": {TEXT(row["origin"])}}}'
+    )
 
 
 def from_row(row: dict) -> Record:
@@ -28,17 +44,39 @@ def from_row(row: dict) -> Record:
     return Record(**values | {name: json.loads(row[name]) for name in AS_JSON if row[name] is not None})
 
 
+def batch_of(rows: list[dict], columns: tuple[str, ...] = COLUMNS) -> "pyarrow.RecordBatch":
+    """Return rows as columns of text."""
+    import pyarrow
+
+    return pyarrow.RecordBatch.from_pylist(rows, schema=schema_of(columns))
+
+
+def schema_of(columns: tuple[str, ...]) -> "pyarrow.Schema":
+    """Return the schema of a file with these columns of text."""
+    import pyarrow
+
+    return pyarrow.schema([(name, pyarrow.string()) for name in columns])
+
+
 class RowWriter:
-    """Writes rows of text columns to Parquet, holding one batch in memory."""
+    """Writes rows of text columns to Parquet, holding one row group in memory."""
 
     def __init__(self, file, schema):
         self.file, self.schema = file, schema
-        self.rows, self.size = [], 0
+        self.rows, self.batches, self.size = [], [], 0
 
     def write(self, row: dict) -> None:
+        """Write one row."""
         self.rows.append(row)
         self.size += len(row["messages"]) + len(row["meta"])
         if len(self.rows) >= ROWS or self.size >= CHARACTERS:
+            self.flush()
+
+    def write_batch(self, batch: "pyarrow.RecordBatch") -> None:
+        """Write rows given as columns, those of the file in any order."""
+        self.batches.append(batch.select(self.schema.names))
+        self.size += batch.nbytes
+        if sum(map(len, self.batches)) >= ROWS or self.size >= CHARACTERS:
             self.flush()
 
     def flush(self) -> None:
@@ -46,29 +84,64 @@ class RowWriter:
 
         if self.rows:
             self.file.write_table(Table.from_pylist(self.rows, schema=self.schema))
-        self.rows, self.size = [], 0
+        if self.batches:
+            self.file.write_table(Table.from_batches(self.batches, schema=self.schema).combine_chunks())
+        self.rows, self.batches, self.size = [], [], 0
 
 
 @contextmanager
 def row_writer(path: Path | str, columns: tuple[str, ...] = COLUMNS) -> Iterator[RowWriter]:
     """Write a Parquet file as a whole: rows go to a `RowWriter`."""
-    import pyarrow
     from pyarrow import parquet
 
-    schema = pyarrow.schema([(name, pyarrow.string()) for name in columns])
+    schema = schema_of(columns)
     with atomic_path(path) as beside, parquet.ParquetWriter(beside, schema, compression="zstd") as file:
         writer = RowWriter(file, schema)
         yield writer
         writer.flush()
 
 
-def read_rows(path: Path | str, columns: tuple[str, ...] | None = None) -> Iterator[dict]:
-    """Yield the rows of a file that `row_writer` made, batch by batch; UserError when it has changed since."""
+def read_batches(
+    path: Path | str, columns: tuple[str, ...] | None = None, rows: int = ROWS // 4
+) -> Iterator["pyarrow.RecordBatch"]:
+    """Yield a file that `row_writer` made in batches of so many rows; UserError when it has changed since."""
     from pyarrow import parquet
 
     with parquet.ParquetFile(intact(path), pre_buffer=False) as file:
-        for batch in file.iter_batches(batch_size=ROWS // 4, columns=None if columns is None else list(columns)):
-            yield from batch.to_pylist()
+        yield from file.iter_batches(batch_size=rows, columns=None if columns is None else list(columns))
+
+
+def read_rows(path: Path | str, columns: tuple[str, ...] | None = None) -> Iterator[dict]:
+    """Yield the rows of a file that `row_writer` made, batch by batch; UserError when it has changed since."""
+    for batch in read_batches(path, columns):
+        yield from batch.to_pylist()
+
+
+def batches_of(
+    path: Path | str, numbers: np.ndarray, columns: tuple[str, ...] | None = None
+) -> Iterator["pyarrow.RecordBatch"]:
+    """Yield the rows with these numbers, which are in ascending order, in batches."""
+    done = 0
+    for batch in read_batches(path, columns):
+        first, last = np.searchsorted(numbers, (done, done + len(batch)))
+        if first < last:
+            yield batch if last - first == len(batch) else batch.take(numbers[first:last] - done)
+        done += len(batch)
+
+
+def rows_of(path: Path | str, numbers: np.ndarray, columns: tuple[str, ...] | None = None) -> Iterator[dict]:
+    """Yield the rows with these numbers, which are in ascending order."""
+    for batch in batches_of(path, numbers, columns):
+        yield from batch.to_pylist()
+
+
+def with_columns(batch: "pyarrow.RecordBatch", **columns: list[str]) -> "pyarrow.RecordBatch":
+    """Return a batch with further columns of text, or with others in the place of its own."""
+    import pyarrow
+
+    arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
+    arrays |= {name: pyarrow.array(values, pyarrow.string()) for name, values in columns.items()}
+    return pyarrow.RecordBatch.from_pydict(arrays)
 
 
 def row_count(path: Path | str) -> int:

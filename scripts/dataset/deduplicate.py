@@ -1,86 +1,24 @@
-"""Find exact and near duplicates by MinHash and locality-sensitive hashing; each candidate is verified exactly.
+"""Find exact and near duplicates; near ones are candidates by MinHash, each verified exactly.
 
 Two texts are near duplicates when the Jaccard similarity of their sets of character shingles reaches the threshold;
 case and punctuation don't count. Texts about different images are never duplicates.
-MinHash signatures (Broder 1997) and the index of their bands (Leskovec, Rajaraman, Ullman: Mining of Massive Datasets,
-chapter 3.4) come from rensa: texts that agree in a band are candidates. The index is in memory, texts are on disk.
+Candidates are found band by band: the texts are sorted by the hash of that band of their signatures (sketches.py).
+Each text needs about 250 bytes of memory for these; texts are on disk.
 """
 
-import hashlib
-import json
-import unicodedata
-from array import array
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
-import rensa
 
-from scripts.common.cli import Progress
-from scripts.common.records import images_of, text_of
+from scripts.dataset.sketches import COARSE, shingle_hashes
 
-SLOTS = 256
-MISS = 1e-8  # largest probability that a pair exactly at the threshold shares no band
-BATCH = 256
 CACHED = 256  # sets of shingles
 DEVIATIONS = 6  # candidates estimated this many standard deviations below the threshold are excluded
-
-
-def shingles(text: str, size: int) -> frozenset[str]:
-    """Return the set of a text's runs of `size` characters; a shorter text is its only shingle."""
-    if len(text) <= size:
-        return frozenset((text,))
-    return frozenset([text[start : start + size] for start in range(len(text) - size + 1)])
-
-
-def jaccard(one: frozenset, other: frozenset) -> float:
-    """Return the Jaccard similarity of two sets that are not both empty: shared / all."""
-    shared = len(one & other)
-    return shared / (len(one) + len(other) - shared)
-
-
-def compared_text(row: dict, compare: str) -> str:
-    """Return the folded text of a row (of `canonical`) to compare: its answer, or questions and answers.
-
-    System messages don't count: a long one that all records share would make all records similar. For a record with
-    spans only the text counts: a text annotated twice is a duplicate, and equal short answers such as `[]` are not.
-    """
-    if row["spans"] is not None:
-        return folded(text_of(json.loads(row["messages"])[-2]["content"]))
-    if compare == "answer":
-        return folded(row["expected"])
-    messages = [message for message in json.loads(row["messages"]) if message["role"] != "system"]
-    return folded(" ".join(f"{message['role']} {text_of(message['content'])}" for message in messages))
-
-
-def images_in(row: dict) -> list[str]:
-    """Return the images of a row (of `canonical`), in order."""
-    return images_of(json.loads(row["messages"])) if '"image"' in row["messages"] else []
-
-
-def number_of(images: Iterable[str]) -> int:
-    """Return a 64-bit hash of image names; 0 if there are none."""
-    names = "\n".join(images)
-    return int.from_bytes(hashlib.blake2b(names.encode("utf-8"), digest_size=8).digest(), "big") if names else 0
-
-
-class Fold(dict):
-    """Maps each character for comparison; punctuation, white space and control characters become a space."""
-
-    def __missing__(self, code: int) -> str:
-        character = chr(code)
-        self[code] = " " if unicodedata.category(character)[0] in "PZC" else character
-        return self[code]
-
-
-FOLD = Fold()
-
-
-def folded(text: str) -> str:
-    """Return text without case and punctuation; text of punctuation only is returned unchanged."""
-    return " ".join(text.casefold().translate(FOLD).split()) or text
+SMALL = 32  # texts that agree in a band: all their pairs are compared; of more texts each with those that stay
+TOGETHER = 2**18  # pairs
 
 
 class TextStore:
@@ -88,22 +26,19 @@ class TextStore:
 
     def __init__(self, folder: Path):
         self.file = open(folder / "texts", "w+b")  # noqa: SIM115 (open as long as the store; the folder is temporary)
-        self.ends = array("q")
-        self.end = 0
+        self.ends = [np.zeros(1, np.int64)]
 
-    def add(self, text: str) -> None:
-        data = text.encode("utf-8")
+    def add(self, data: bytes, lengths: np.ndarray) -> None:
+        """Add texts: all of them as UTF-8, and the number of bytes of each."""
         self.file.write(data)
-        self.end += len(data)
-        self.ends.append(self.end)
+        self.ends.append(self.ends[-1][-1] + np.cumsum(lengths))
 
     def __getitem__(self, number: int) -> str:
-        start = self.ends[number - 1] if number else 0
+        if len(self.ends) > 1:
+            self.ends = [np.concatenate(self.ends)]
+        start, end = self.ends[0][number : number + 2].tolist()
         self.file.seek(start)
-        return self.file.read(self.ends[number] - start).decode("utf-8")
-
-    def __len__(self) -> int:
-        return len(self.ends)
+        return self.file.read(end - start).decode("utf-8")
 
 
 def exact_duplicates(ids: np.ndarray) -> dict[int, int]:
@@ -114,82 +49,127 @@ def exact_duplicates(ids: np.ndarray) -> dict[int, int]:
     return dict(zip(repeated.tolist(), firsts[repeated].tolist(), strict=True))
 
 
+def distinct(hashes: np.ndarray) -> np.ndarray:
+    """Return the distinct hashes, sorted."""
+    ordered = np.sort(hashes)
+    return ordered[np.append(True, ordered[1:] != ordered[:-1])]
+
+
+def jaccard(one: np.ndarray, other: np.ndarray) -> float:
+    """Return the Jaccard similarity of two sets, as arrays of distinct hashes that are not both empty: shared / all."""
+    both = np.concatenate((one, other))
+    both.sort()
+    shared = np.count_nonzero(both[1:] == both[:-1])
+    return int(shared) / int(len(both) - shared)
+
+
 class NearDuplicates:
     """Finds near duplicates among numbered texts, by shingles of `size` characters and a threshold.
 
-    `seed` draws the MinHash permutations. The signatures are written to `folder`, 256 bytes per text. `images`, shape
-    (texts,), has `number_of` of each text's images: texts with different numbers share no shingle in the index, so
-    thousands of equal questions about different images cost nothing.
+    `keys`: `sketches.band_keys` of all texts, shape (bands, texts); `coarse`: their coarse signatures, shape (texts,
+    COARSE); `images`: `number_of` of each text's images, shape (texts,).
     """
 
-    def __init__(self, texts: TextStore, images: np.ndarray, size: int, threshold: float, folder: Path, seed: int):
-        self.texts, self.images, self.size, self.threshold, self.seed = texts, images, size, threshold, seed
-        # The most slots per band that miss a pair at the threshold with a probability below MISS.
-        rows = max((n for n in range(1, 33) if (1 - threshold**n) ** (SLOTS // n) <= MISS), default=1)
-        self.slots = SLOTS // rows * rows
-        self.index = rensa.RMinHashLSH(threshold, self.slots, self.slots // rows)
-        self.shingles = lru_cache(CACHED)(lambda number: shingles(texts[number], size))
-        self.sizes = np.zeros(len(texts), np.int32)
-        shape = (max(1, len(texts)), self.slots)
-        self.signatures = np.memmap(folder / "signatures", np.uint8, "w+", shape=shape)
-        self.least_equal = self.slots * threshold - DEVIATIONS * (self.slots * threshold * (1 - threshold)) ** 0.5
+    def __init__(
+        self, texts: TextStore, keys: np.ndarray, coarse: np.ndarray, images: np.ndarray, size: int, threshold: float
+    ):
+        self.keys, self.coarse, self.images, self.threshold = keys, coarse, images, threshold
+        self.shingles = lru_cache(CACHED)(lambda number: distinct(shingle_hashes([texts[number]], size, np.uint64)[0]))
+        self.least_equal = COARSE * threshold - DEVIATIONS * (COARSE * threshold * (1 - threshold)) ** 0.5
 
-    def hashed(self, skipped: dict[int, int]) -> Iterator[tuple[int, rensa.RMinHash]]:
-        """Yield the number and MinHash of each text that is not skipped; store its size and signature."""
-        bar = Progress("looking for duplicates", len(self.texts) - len(skipped))
-        texts = ((number, text) for number, text in enumerate(self.texts) if number not in skipped)
-        while batch := list(islice(texts, BATCH)):
-            numbers = [number for number, _ in batch]
-            sets = [shingles(text, self.size) for _, text in batch]
-            self.sizes[numbers] = list(map(len, sets))
-            for position, images in enumerate(self.images[numbers].tolist()):
-                if images:
-                    sets[position] = {f"{images}:{shingle}" for shingle in sets[position]}
-            hashes = rensa.RMinHash.from_token_sets(sets, self.slots, self.seed)
-            self.signatures[numbers] = np.array([minhash.digest() for minhash in hashes], np.uint32).astype(np.uint8)
-            yield from zip(numbers, hashes, strict=True)
-            bar.advance(len(batch))
+    def may_be_similar(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Return which texts may be near duplicates of which others, by images and coarse signatures: a mask."""
+        equal = np.count_nonzero(self.coarse[some] == self.coarse[others], axis=1)
+        return (equal >= self.least_equal) & (self.images[some] == self.images[others])
 
-    def similar(self, number: int, minhash: rensa.RMinHash, where: np.ndarray | None = None) -> list[tuple[int, float]]:
-        """Return the indexed texts that reach the threshold, with their exact similarities, in ascending order.
+    def candidates(self, numbers: np.ndarray, split: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+        """Return pairs of texts that agree in a band, and members of its larger groups.
 
-        `where`, a mask of shape (texts,), selects the candidates. Sizes and signatures exclude most of them. A
-        signature holds the lowest 8 bits of each slot (b-bit minwise hashing, Li and König 2010): equal slots stay
-        equal, so signatures underestimate the similarity by no more than the sampling does.
+        Pairs have the shape (pairs, 2): a text and an earlier one, in ascending order, without those that
+        `may_be_similar` excludes, or that are in one `split`. Members have the shape (members, 2): a text and the
+        number of a group of more than SMALL texts, in ascending order.
         """
-        candidates = sorted(set(self.index.query(minhash)))
-        if not candidates:
-            return []
-        others = np.array(candidates)
-        if where is not None:
-            others = others[where[others]]
-        sizes, size = self.sizes[others], self.sizes[number]
-        fitting = np.minimum(sizes, size) >= self.threshold * np.maximum(sizes, size)
-        fitting &= self.images[others] == self.images[number]
-        others = others[fitting]
-        equal = np.count_nonzero(self.signatures[others] == self.signatures[number], axis=1)
-        own, found = self.shingles(number), []
-        for other in others[equal >= self.least_equal].tolist():
-            similarity = jaccard(own, self.shingles(other))
-            if similarity >= self.threshold:
-                found.append((other, similarity))
-        return found
+        pairs, members, groups = [np.zeros((0, 2), np.int64)], [np.zeros((0, 2), np.int64)], 0
+        for keys in self.keys:
+            # Sorting key and number as one integer is several times faster than sorting numbers by their keys.
+            packed = np.sort(keys[numbers].astype(np.uint64) << np.uint64(32) | numbers.astype(np.uint64))
+            texts, keys = (packed & np.uint64(2**32 - 1)).astype(np.int64), packed >> np.uint64(32)
+            starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+            sizes = np.diff(np.append(starts, len(keys)))
+            for start, size in zip(starts[sizes > SMALL].tolist(), sizes[sizes > SMALL].tolist(), strict=True):
+                members.append(np.stack((texts[start : start + size], np.full(size, groups)), axis=1))
+                groups += 1
+            starts, sizes = (each[(sizes > 1) & (sizes <= SMALL)] for each in (starts, sizes))
+            # The pairs of all groups whose places in them are `distance` apart.
+            for distance in range(1, int(sizes.max(initial=1))):
+                of = sizes > distance
+                counts = sizes[of] - distance
+                places = np.repeat(starts[of] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+                for first in range(0, len(places), TOGETHER):
+                    place = places[first : first + TOGETHER]
+                    earlier, later = texts[place], texts[place + distance]
+                    if split is not None:
+                        apart = split[earlier] != split[later]
+                        earlier, later = earlier[apart], later[apart]
+                    fitting = self.may_be_similar(earlier, later)
+                    pairs.append(np.stack((later[fitting], earlier[fitting]), axis=1))
+        return np.unique(np.concatenate(pairs), axis=0), np.unique(np.concatenate(members), axis=0)
 
-    def find(self, skipped: dict[int, int]) -> dict[int, tuple[int, float]]:
-        """Return each text to remove, with the most similar earlier text that is kept, and their similarity."""
-        removed = {}
-        for number, minhash in self.hashed(skipped):
-            found = self.similar(number, minhash)
+    def with_candidates(
+        self, numbers: np.ndarray, split: np.ndarray | None = None
+    ) -> Iterator[tuple[int, list[int], list[int]]]:
+        """Yield in ascending order each text that has candidates: its number, earlier texts, and its larger groups."""
+        pairs, members = self.candidates(numbers, split)
+        texts = np.union1d(pairs[:, 0], members[:, 0])
+        limits = [np.searchsorted(each[:, 0], np.append(texts, texts[-1:] + 1)).tolist() for each in (pairs, members)]
+        for place, number in enumerate(texts.tolist()):
+            earlier, groups = (
+                each[limit[place] : limit[place + 1], 1].tolist()
+                for each, limit in zip((pairs, members), limits, strict=True)
+            )
+            yield number, earlier, groups
+
+    def similar(self, number: int, earlier: Iterable[int], of_groups: Iterable[list[int]]) -> list[tuple[int, float]]:
+        """Return the texts that reach the threshold, with their exact similarities, in ascending order.
+
+        Candidates are `earlier`, and those in `of_groups` that `may_be_similar` does not exclude.
+        """
+        others, more = set(earlier), list(set().union(*of_groups))
+        if more:
+            fitting = self.may_be_similar(np.full(len(more), number), np.array(more))
+            others.update(other for other, fits in zip(more, fitting.tolist(), strict=True) if fits)
+        found = [(other, jaccard(self.shingles(number), self.shingles(other))) for other in sorted(others)]
+        return [(other, similarity) for other, similarity in found if similarity >= self.threshold]
+
+    def find(self, numbers: np.ndarray) -> dict[int, tuple[int, float]]:
+        """Return each text to remove, with the most similar earlier text that is kept, and their similarity.
+
+        `numbers` are the texts that are compared, in ascending order: shape (compared,), int64.
+        """
+        removed: dict[int, tuple[int, float]] = {}
+        stayed: dict[int, list[int]] = defaultdict(list)  # of each larger group
+        for number, earlier, groups in self.with_candidates(numbers):
+            kept = (other for other in earlier if other not in removed)
+            found = self.similar(number, kept, (stayed[group] for group in groups))
             if found:
                 removed[number] = max(found, key=lambda pair: (pair[1], -pair[0]))
             else:
-                self.index.insert(number, minhash)
+                for group in groups:
+                    stayed[group].append(number)
         return removed
 
-    def first_across(self, split: np.ndarray) -> tuple[int, int, float] | None:
-        """Return the first pair of near duplicates in different splits; None if there is none."""
-        for number, minhash in self.hashed({}):
-            for other, similarity in self.similar(number, minhash, split != split[number]):
+    def first_across(self, numbers: np.ndarray, split: np.ndarray) -> tuple[int, int, float] | None:
+        """Return the first pair of near duplicates in different splits; None if there is none.
+
+        `numbers` are the texts that are compared, in ascending order; `split` has the split of each text.
+        """
+        seen: dict[tuple[int, int], list[int]] = defaultdict(list)  # of each larger group in each split
+        splits = np.unique(split[numbers]).tolist()
+        for number, earlier, groups in self.with_candidates(numbers, split):
+            own = int(split[number])
+            others = (seen[group, other] for group in groups for other in splits if other != own)
+            for other, similarity in self.similar(number, earlier, others):
                 return other, number, similarity
-            self.index.insert(number, minhash)
+            for group in groups:
+                seen[group, own].append(number)
         return None

@@ -2,15 +2,23 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, NamedTuple
 
 from scripts.common.cli import log
 from scripts.common.errors import UserError
-from scripts.common.records import Record
+from scripts.common.records import images_of
+from scripts.dataset.canonical import batch_of, to_row
 from scripts.dataset.corrections import DROPPED, Corrections
 from scripts.dataset.images import without_images
-from scripts.dataset.make_record import Check, RecordMaker
+from scripts.dataset.make_record import RecordMaker
+from scripts.dataset.pool import in_order
 from scripts.dataset.raw_rows import BadRecordError, RawRow, excerpt, most_frequent
+from scripts.dataset.read_json import RawLine
 from scripts.dataset.spans import without_number
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
 
 EXAMPLES = 5  # of each reason, in the counts
 LOGGED_FAULTS = 10  # bad records that a failing ingestion logs
@@ -18,11 +26,60 @@ SHOWN_REASONS = 3  # named if no record is left
 MAX_LABELS = 1000
 
 
+class Made(NamedTuple):
+    """What a chunk of raw rows became.
+
+    `records`: the kept ones as rows of `canonical`; `images`: the names of the stored images in them; `sources` and
+    `raw_labels`: counts. `marked`: rejected rows with their faults, and kept rows (fault None) with the numbers of the
+    checks that they violate, in order. `checked`: to how many records each check applies. `spans`: counts of spans.
+    """
+
+    records: "RecordBatch"
+    images: set[str]
+    sources: Counter[str]
+    raw_labels: Counter[str]
+    marked: list[tuple[RawRow, BadRecordError | None, list[int]]]
+    checked: list[int]
+    spans: Counter | None
+
+
+def make_records(
+    settings: dict,
+    images: Callable[[list[dict]], list[dict]],
+    corrections: Corrections | None,
+    rows: list[tuple[str, RawRow | RawLine]],
+) -> Made:
+    """Make records from pairs of source and raw row. For `images`, `corrections` see RecordMaker."""
+    maker = RecordMaker(settings, images, corrections)
+    sources, raw_labels, marked, records, named = Counter(), Counter(), [], [], set()
+    for source, row in rows:
+        sources[source] += 1
+        if isinstance(row, RawLine):
+            row = row.row()
+        try:
+            if row.fault is not None:
+                raise row.fault
+            record, violated, raw_label = maker.make(row.record, row.origin, row.has_whole_characters)
+        except BadRecordError as fault:
+            marked.append((row, fault, []))
+            continue
+        records.append(to_row(record))
+        if raw_label is not None:
+            raw_labels[raw_label] += 1
+        if violated:
+            marked.append((row, None, [check.number for check in violated]))
+        named.update(images_of(record.messages))
+    checked = [check.records for check in maker.checks]
+    return Made(batch_of(records), named, sources, raw_labels, marked, checked, maker.span_counts)
+
+
 class Counts:
     """Counts of the records that were read, kept and quarantined, with reasons and examples."""
 
-    def __init__(self, checks: list[Check]):
+    def __init__(self, settings: dict):
+        checks = RecordMaker(settings).checks
         self.kept = 0
+        self.spans: Counter | None = Counter() if settings["format"] == "spans" else None
         self.sources: Counter[str] = Counter()
         self.raw_labels: Counter[str] = Counter()
         self.reasons: dict[str, dict] = {}
@@ -35,14 +92,17 @@ class Counts:
         if fault.kind.startswith("check "):
             add_example(self.violations[int(fault.kind.split()[1])], row)
 
-    def accept(self, row: RawRow, violated: list[Check], raw_label: str | None) -> None:
-        self.kept += 1
-        if raw_label is not None:
-            self.raw_labels[raw_label] += 1
-            if len(self.raw_labels) > MAX_LABELS:
-                raise UserError(f"the label has more than {MAX_LABELS} values", remedy="name another column as 'label'")
-        for check in violated:
-            add_example(self.violations[check.number], row)
+    def add(self, made: Made) -> None:
+        """Count the rows of a chunk, all but the rejected ones."""
+        self.sources.update(made.sources)
+        self.raw_labels.update(made.raw_labels)
+        if len(self.raw_labels) > MAX_LABELS:
+            raise UserError(f"the label has more than {MAX_LABELS} values", remedy="name another column as 'label'")
+        self.kept += len(made.records)
+        for check, records in zip(self.checks, made.checked, strict=True):
+            check.records += records
+        if self.spans is not None:
+            self.spans.update(made.spans)
 
     def as_json(self) -> dict:
         return {
@@ -88,30 +148,31 @@ def map_fit(label_map: dict[str, str], found: Counter[str]) -> dict:
 
 
 def ingest(
-    rows: Iterable[tuple[str, RawRow]],
+    chunks: Iterable[list[tuple[str, RawRow | RawLine]]],
     settings: dict,
-    keep: Callable[[Record], None],
+    keep: Callable[[Made], None],
     set_aside: Callable[[dict], None],
     images: Callable[[list[dict]], list[dict]] = without_images,
     first_source: str | None = None,
     corrections: Corrections | None = None,
+    processes: int = 1,
 ) -> dict:
-    """Make records from pairs of source and raw row; return the counts. For `images`, `corrections` see RecordMaker.
+    """Make records from chunks of pairs of source and raw row; return the counts.
 
-    `first_source` is the file or hub dataset that an error names when no record is left. With `on_bad_record: fail`,
-    raises UserError after all rows are processed: one line with the first fault and the number of bad records. The log
-    has the first ten, one line each.
+    `keep` gets each chunk's records, `set_aside` each bad record. For `images`, `corrections` see RecordMaker: they
+    hold what was seen so far, so they need `processes` 1. `first_source` is the file or hub dataset that an error names
+    when no record is left. With `on_bad_record: fail`, raises UserError after all rows are processed: one line with the
+    first fault and the number of bad records. The log has the first ten, one line each.
     """
-    maker = RecordMaker(settings, images, corrections)
-    counts = Counts(maker.checks)
+    counts = Counts(settings)
     bad, first = 0, ""
-    for source, row in rows:
-        counts.sources[source] += 1
-        try:
-            if row.fault is not None:
-                raise row.fault
-            record, violated, raw_label = maker.make(row.record, row.origin)
-        except BadRecordError as fault:
+    for made in in_order(partial(make_records, settings, images, corrections), chunks, processes):
+        counts.add(made)
+        for row, fault, violated in made.marked:
+            if fault is None:
+                for number in violated:
+                    add_example(counts.violations[number], row)
+                continue
             counts.reject(row, fault)
             wanted = fault.kind == DROPPED or fault.kind.startswith("check ")
             if settings["on_bad_record"] == "fail" and not wanted:
@@ -119,9 +180,7 @@ def ingest(
                 if bad <= LOGGED_FAULTS:
                     log.info("%s: %s", row.origin, fault)
             set_aside({"origin": row.origin, "reason": fault.detail, "record": row.raw})
-            continue
-        counts.accept(row, violated, raw_label)
-        keep(record)
+        keep(made)
     if bad:
         more = (
             f"; {bad} of {counts.sources.total()} records are bad, the log has the first {LOGGED_FAULTS}"
@@ -136,14 +195,14 @@ def ingest(
         raise no_record_left(counts.as_json(), first_source)
     result = counts.as_json() | {"label_map": map_fit(settings["label_map"], counts.raw_labels)}
     result |= corrections.as_json() if corrections else {"corrections": [], "corrected": []}
-    if maker.span_counts is None:
+    if counts.spans is None:
         return result | {"spans": None, "span_label_map": None}
-    mapped = {key: count for key, count in maker.span_counts.items() if isinstance(key, tuple)}
+    mapped = {key: count for key, count in counts.spans.items() if isinstance(key, tuple)}
     names: Counter[str] = Counter()  # as looked up in the map
     for (raw, _), count in mapped.items():
         names[without_number(raw) if settings["strip_span_label_numbers"] else raw] += count
     spans = [{"raw": raw, "label": label, "spans": count} for (raw, label), count in most_frequent(mapped)]
-    others = {key: maker.span_counts[key] for key in ("outside", "merged_duplicates", "trimmed")}
+    others = {key: counts.spans[key] for key in ("outside", "merged_duplicates", "trimmed")}
     return result | {"spans": {"labels": spans, **others}, "span_label_map": map_fit(settings["span_label_map"], names)}
 
 

@@ -15,16 +15,18 @@ from pathlib import Path
 
 from scripts.common.cli import Progress, step_main, step_parser
 from scripts.common.files import atomic_path, write_json
-from scripts.common.records import Record, images_of
-from scripts.dataset.canonical import row_writer, to_row
+from scripts.dataset.canonical import row_writer
 from scripts.dataset.corrections import Corrections
 from scripts.dataset.images import FOLDER, ImageStore, without_images, write_images_manifest
-from scripts.dataset.ingest import ingest
+from scripts.dataset.ingest import Made, ingest
+from scripts.dataset.pool import SERIAL_BYTES
 from scripts.dataset.raw_files import Report, kind_of
 from scripts.dataset.raw_rows import RawRow
 from scripts.dataset.read_hub import read_hub_rows
-from scripts.dataset.read_json import read_json_rows, read_jsonl_rows
+from scripts.dataset.read_json import RawLine, read_json_rows, read_jsonl_lines, read_jsonl_rows
 from scripts.dataset.read_tables import read_delimited_rows, read_parquet_rows
+
+CHUNK_ROWS, CHUNK_BYTES = 1024, 2**20  # at most, of a chunk of raw rows
 
 
 def read_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[RawRow]:
@@ -35,17 +37,36 @@ def read_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[
     return {"json": read_json_rows, "jsonl": read_jsonl_rows, "parquet": read_parquet_rows}[kind](path, report)
 
 
-def rows_of(raw: list[Path], settings: dict) -> Iterator[tuple[str, RawRow]]:
-    """Yield pairs of source and raw row from the raw files in order, or from the hub dataset."""
+def few(raw: list[Path]) -> bool:
+    """Return whether raw files are small; False for a hub dataset, which has none."""
+    return bool(raw) and sum(path.stat().st_size for path in raw if path.is_file()) < SERIAL_BYTES
+
+
+def chunks_of(raw: list[Path], settings: dict) -> Iterator[list[tuple[str, RawRow | RawLine]]]:
+    """Yield pairs of source and raw row from the raw files in order, or from the hub dataset, in chunks."""
     if settings["hub"] is not None:
-        for row in islice(read_hub_rows(settings["hub"]), settings["max_records"]):
-            yield row.origin.rpartition(":")[0], row
+        rows = islice(read_hub_rows(settings["hub"]), settings["max_records"])
+        while chunk := [(row.origin.rpartition(":")[0], row) for row in islice(rows, CHUNK_ROWS)]:
+            yield chunk
         return
     bar = Progress("reading (KiB)", sum(path.stat().st_size for path in raw if path.is_file()) // 1024)
     for path in raw:
-        rows = read_rows(path, lambda read: bar.advance(read // 1024))
-        for row in islice(rows, settings["max_records"]):
-            yield str(path), row
+        size = 0
+
+        def report(read: int) -> None:
+            nonlocal size
+            size += read
+            bar.advance(read // 1024)
+
+        read = read_jsonl_lines if kind_of(path)[0] == "jsonl" else read_rows
+        chunk = []
+        for row in islice(read(path, report), settings["max_records"]):
+            chunk.append((str(path), row))
+            if len(chunk) >= CHUNK_ROWS or size >= CHUNK_BYTES:
+                yield chunk
+                chunk, size = [], 0
+        if chunk:
+            yield chunk
 
 
 def step(arguments: argparse.Namespace) -> None:
@@ -56,10 +77,10 @@ def step(arguments: argparse.Namespace) -> None:
     if arguments.corrections:
         corrections = Corrections(arguments.corrections, arguments.name, settings["format"] == "spans")
 
-    def keep(record: Record) -> None:
-        records.write(to_row(record))
+    def keep(made: Made) -> None:
+        records.write_batch(made.records)
         if store:
-            store.used.update(images_of(record.messages))
+            store.used.update(made.images)
 
     with (
         row_writer(arguments.records) as records,
@@ -67,13 +88,14 @@ def step(arguments: argparse.Namespace) -> None:
         open(quarantine, "w", encoding="utf-8", errors="backslashreplace") as aside,
     ):
         counts = ingest(
-            rows_of(arguments.raw, settings),
+            chunks_of(arguments.raw, settings),
             settings,
             keep,
             lambda row: aside.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"),
             store.stored if store else without_images,
             str(arguments.raw[0]) if arguments.raw else None,
             corrections,
+            1 if store or corrections or few(arguments.raw) else arguments.threads,
         )
     write_json(arguments.counts, counts | {"max_records": settings["max_records"]})
     write_images_manifest(output, store.facts() if store else {})
@@ -84,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     parser = step_parser(__doc__.splitlines()[0])
     parser.add_argument("raw", nargs="*", type=Path, help="raw files; none for a hub dataset")
     parser.add_argument("--name", required=True, help="the dataset's name")
+    parser.add_argument("--threads", type=int, default=1, help="processes that make records from large raw files")
     parser.add_argument("--corrections", type=Path, help="JSONL file of accepted corrections, if there is one")
     parser.add_argument("--records", type=Path, required=True, help="Parquet file of records to write")
     parser.add_argument("--quarantine", type=Path, required=True, help="JSONL file of bad records to write")

@@ -5,12 +5,16 @@ from array import array
 from collections import Counter
 from itertools import count, islice, pairwise
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scripts.common.files import read_jsonl
 from scripts.common.records import SPLITS, text_of
 from scripts.dataset.raw_rows import excerpt, most_frequent
+
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
 
 EXAMPLES = 200  # listed duplicates and quarantined records; their files have all of them
 BINS = 24  # at most, in a histogram
@@ -25,6 +29,9 @@ class Lengths:
 
     def add(self, length: int) -> None:
         self.values.append(length)
+
+    def merge(self, other: "Lengths") -> None:
+        self.values.extend(other.values)
 
     def quantile(self, share: float) -> int:
         """Return the smallest length such that at least this share of the texts is no longer."""
@@ -77,6 +84,16 @@ class Statistics:
         if row["label"] is not None:
             self.labels.setdefault(row["label"], Counter())[row["split"]] += 1
 
+    def merge(self, other: "Statistics") -> None:
+        """Add the statistics of further records."""
+        for mine, its in ((self.lengths, other.lengths), (self.medians, other.medians)):
+            for what, lengths in its.items():
+                mine[what].merge(lengths)
+        self.turns.update(other.turns)
+        self.with_system += other.with_system
+        for label, counts in other.labels.items():
+            self.labels.setdefault(label, Counter()).update(counts)
+
     def as_json(self) -> dict:
         totals = most_frequent({label: counts.total() for label, counts in self.labels.items()})
         return {
@@ -89,6 +106,14 @@ class Statistics:
             "turns": [{"turns": turns, "records": self.turns[turns]} for turns in sorted(self.turns)],
             "with_system_message": self.with_system,
         }
+
+
+def statistics_of(batch: "RecordBatch") -> Statistics:
+    """Return the statistics of a batch of rows of records.parquet."""
+    statistics = Statistics()
+    for row in batch.select(["messages", "expected", "label", "split"]).to_pylist():
+        statistics.add(row)
+    return statistics
 
 
 def duplicate_example(row: dict) -> dict:

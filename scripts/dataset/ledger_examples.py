@@ -26,6 +26,7 @@ FIRST = 200  # quarantined records
 GROUPS = 200  # of duplicates
 LISTED = 10  # duplicates of one group
 SAMPLES = 6
+FIRST_OF_SPLIT = 2  # samples of a split without labels
 THUMBNAILS = 60  # on the whole page, beside those of the section on images
 LONGEST = 96  # pixels of a thumbnail's longer side
 

@@ -40,10 +40,13 @@ class RecordMaker:
         self.span_counts = Counter() if settings["format"] == "spans" else None
         self.checks = [Check(number, check) for number, check in enumerate(settings["checks"], 1)]
 
-    def make(self, raw: dict, origin: str) -> tuple[Record, list["Check"], str | None]:
-        """Return the record, the checks that it violates, and its raw label."""
+    def make(
+        self, raw: dict, origin: str, has_whole_characters: bool = False
+    ) -> tuple[Record, list["Check"], str | None]:
+        """Return the record, the checks that it violates, and its raw label. For the arguments see RawRow."""
         raw = plain(raw)
-        check_unicode(raw)
+        if not has_whole_characters:
+            check_unicode(raw)
         raw_label = self.raw_text(raw, "label")
         label = self.settings["label_map"].get(raw_label, raw_label)
         group = self.raw_text(raw, "group_by")

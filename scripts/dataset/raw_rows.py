@@ -23,18 +23,23 @@ class BadRecordError(ValueError):
         self.kind, self.detail, self.remedy = visible(kind), visible(detail), visible(remedy)
         super().__init__(f"{self.detail}; {self.remedy}")
 
+    def __reduce__(self):  # to be sent by a process that makes records
+        return BadRecordError, (self.kind, self.detail, self.remedy)
+
 
 @dataclass(slots=True)
 class RawRow:
     """One raw record and its origin (`file:line`; `file:row` for Parquet and hub datasets).
 
     `record` is None if the row can't be read; `fault` then says why, and `text` is the raw text.
+    `has_whole_characters`: no text of the record can hold half of a surrogate pair.
     """
 
     origin: str
     record: dict | None = None
     fault: BadRecordError | None = None
     text: str | None = None
+    has_whole_characters: bool = False
 
     @property
     def raw(self) -> Any:

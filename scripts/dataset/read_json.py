@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from itertools import chain, islice
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from scripts.common.errors import UserError
 from scripts.dataset import raw_files
@@ -65,16 +65,32 @@ def lines_of_records(path: Path | str, report: Report) -> Iterator[tuple[int, by
     return chain(head, lines)
 
 
-def read_jsonl_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[RawRow]:
-    """Yield the records of a JSON Lines file; an invalid line gives a row with a fault. UserError for a JSON array."""
-    for number, line in lines_of_records(path, report):
-        text, value, fault = line.decode("utf-8", "backslashreplace").strip(), None, encoding_fault(line)
+class RawLine(NamedTuple):
+    """A line of a JSON Lines file that is not decoded yet, and its origin."""
+
+    origin: str
+    line: bytes
+
+    def row(self) -> RawRow:
+        """Return the decoded record; a row with a fault for an invalid line."""
+        text, value, fault = self.line.decode("utf-8", "backslashreplace").strip(), None, encoding_fault(self.line)
         try:
             value = None if fault else DECODER.decode(text)
         except (ValueError, RecursionError) as error:
             fault = json_fault(error, starts_line=True)
         fault = fault or object_fault(value)
-        yield RawRow(f"{path}:{number}", None if fault else value, fault, text if fault else None)
+        # Only an escape can be half of a surrogate pair: the line is valid UTF-8.
+        return RawRow(self.origin, None if fault else value, fault, text if fault else None, b"\\u" not in self.line)
+
+
+def read_jsonl_lines(path: Path | str, report: Report = lambda read: None) -> Iterator[RawLine]:
+    """Yield the lines of a JSON Lines file that are not blank. UserError for a JSON array."""
+    return (RawLine(f"{path}:{number}", line) for number, line in lines_of_records(path, report))
+
+
+def read_jsonl_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[RawRow]:
+    """Yield the records of a JSON Lines file; an invalid line gives a row with a fault. UserError for a JSON array."""
+    return (line.row() for line in read_jsonl_lines(path, report))
 
 
 class Buffer:

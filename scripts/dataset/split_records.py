@@ -11,44 +11,38 @@ import sys
 import tempfile
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scripts.common.cli import progress, step_main, step_parser
+from scripts.common.cli import Progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, read_json, write_json
 from scripts.common.records import SPLITS
 from scripts.dataset.augment import Augmenter
-from scripts.dataset.canonical import COLUMNS, from_row, read_rows, row_count, row_writer
-from scripts.dataset.deduplicate import NearDuplicates, TextStore, compared_text, exact_duplicates, images_in, number_of
-from scripts.dataset.splits import check_not_empty, key_of, share_tolerance, split_numbers
+from scripts.dataset.canonical import COLUMNS, batches_of, from_row, json_line, row_writer, rows_of, with_columns
+from scripts.dataset.compare_texts import ComparedTexts, split_key
+from scripts.dataset.deduplicate import exact_duplicates
+from scripts.dataset.splits import check_not_empty, share_tolerance, split_numbers
 from scripts.dataset.stratification import LabelsOf, stratification
 from scripts.dataset.whole_files import check_whole, check_whole_groups, with_whole_files
 
-COMPARED = ("messages", "expected", "spans")  # columns by which records are compared
+if TYPE_CHECKING:
+    from pyarrow import RecordBatch
+
 SEED_SEARCH = 20_000  # largest number of records for which a better seed is searched; more give close shares anyway
 
 
-def near_search(rows: Iterable[dict], settings: dict, folder: Path, seed: int) -> NearDuplicates:
-    """Return a search among rows; `seed` draws its hash functions, and `folder` holds texts and signatures."""
-    images, texts = array("Q"), TextStore(folder)
-    for row in rows:
-        images.append(number_of(images_in(row)))
-        texts.add(compared_text(row, settings["compare"]))
-    return NearDuplicates(texts, np.array(images), settings["shingle"], settings["threshold"], folder, seed)
-
-
-def duplicates_of(ingested: Path, settings: dict, folder: Path) -> dict[int, tuple[int, str, float]]:
+def duplicates_of(texts: ComparedTexts, settings: dict) -> dict[int, tuple[int, str, float]]:
     """Return the rows to remove: number to (number of the kept row, `exact` or `near`, similarity)."""
-    search = near_search(progress(read_rows(ingested, COMPARED), "comparing", row_count(ingested)), settings, folder, 1)
-    ids = array("Q", (int(row["id"], 16) for row in read_rows(ingested, ("id",))))
-    exact = exact_duplicates(np.array(ids)) if settings["exact"] else {}
+    exact = exact_duplicates(texts.ids) if settings["exact"] else {}
     found = {number: (first, "exact", 1.0) for number, first in exact.items()}
     if settings["near"]:
-        near = search.find(exact)
+        others = np.delete(np.arange(len(texts.ids)), list(exact))
+        near = texts.search(texts.removal).find(others)
         found |= {number: (first, "near", similarity) for number, (first, similarity) in near.items()}
     # An exact copy of a near duplicate points to the kept record.
     return {n: found.get(found[n][0], found[n]) for n in sorted(found)}
@@ -58,30 +52,30 @@ def write_duplicates(ingested: Path, found: dict[int, tuple[int, str, float]], p
     """Write one line per removed row: its content, its origin, and the record that it duplicates."""
     stay = {first for first, _, _ in found.values()}
     known: dict[int, dict] = {}
+    numbers = np.array(sorted(stay.union(found)), np.int64)
     with atomic_path(path) as beside, open(beside, "w", encoding="utf-8") as file:
-        for number, row in enumerate(read_rows(ingested)):
+        for number, row in zip(numbers.tolist(), rows_of(ingested, numbers), strict=True):
             if number in stay:
                 known[number] = row
             if number not in found:
                 continue
             first, kind, similarity = found[number]
-            texts = [json.loads(each["messages"])[:-1] for each in (row, known[first])]
             line = {
                 "origin": row["origin"],
                 "kind": kind,
                 "similarity": round(similarity, 4),
                 "label": row["label"],
-                "spans_differ": row["spans"] not in (None, known[first]["spans"]) and texts[0] == texts[1],
+                "spans_differ": row["spans"] not in (None, known[first]["spans"]) and same_prompt(row, known[first]),
                 "expected": row["expected"],
                 "duplicate_of": {key: known[first][key] for key in ("id", "origin", "label")},
-                "record": from_row(row).to_row(),
             }
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            head = json.dumps(line, ensure_ascii=False)
+            file.write(f'{head[:-1]}, "record": {json_line(row)}}}\n')
 
 
-def split_key(row: dict, compare: str) -> int:
-    """Return the key that decides the split of a row."""
-    return key_of(row["group"], compared_text(row, compare), images_in(row))
+def same_prompt(row: dict, other: dict) -> bool:
+    """Return whether all messages but the last one of two rows are the same."""
+    return json.loads(row["messages"])[:-1] == json.loads(other["messages"])[:-1]
 
 
 def splits_of_corrected(corrected: list[dict], settings: dict) -> list[str]:
@@ -94,25 +88,27 @@ def splits_of_corrected(corrected: list[dict], settings: dict) -> list[str]:
 
 
 class Kept:
-    """The kept rows as numbers: 8 bytes for the key, 4 for the label, 4 for the set of span labels.
+    """The kept rows: their numbers, and of each the key, the label and the set of span labels as numbers.
 
     A corrected record has the key of the original row, so that a correction moves no record to another split.
     """
 
-    def __init__(self, ingested: Path, removed: dict, compare: str, corrected: list[dict]):
-        self.ingested, self.removed = ingested, removed
+    def __init__(self, ingested: Path, removed: dict, keys: np.ndarray, compare: str, corrected: list[dict]):
+        self.ingested = ingested
+        self.numbers = np.delete(np.arange(len(keys)), list(removed))
+        self.keys = keys[self.numbers]
         originals = {(entry["origin"], entry["became"]): entry["row"] for entry in corrected}
-        columns = ("group", "label", *COMPARED, *(("origin", "id") if originals else ()))
-        keys, labels, sets = array("Q"), array("i"), array("i")
+        columns = ("label", "spans", *(("origin", "id") if originals else ()))
+        labels, sets = array("i"), array("i")
         self.label_numbers: dict[str | None, int] = {}
         self.set_numbers: dict[frozenset[str], int] = {}
-        for row in self.rows(columns):
-            original = originals.get((row["origin"], row["id"]), row) if originals else row
-            keys.append(split_key(original, compare))
+        for place, row in enumerate(self.rows(columns)):
+            if originals and (row["origin"], row["id"]) in originals:
+                self.keys[place] = split_key(originals[row["origin"], row["id"]], compare)
             labels.append(self.label_numbers.setdefault(row["label"], len(self.label_numbers)))
             found = frozenset(label for _, _, label in json.loads(row["spans"] or "[]"))
             sets.append(self.set_numbers.setdefault(found, len(self.set_numbers)))
-        self.keys, self.labels, self.span_sets = np.array(keys), np.array(labels), np.array(sets)
+        self.labels, self.span_sets = np.array(labels), np.array(sets)
 
     def span_members(self) -> np.ndarray:
         """Return which span labels, in alphabetical order, are in which set: shape (labels, sets)."""
@@ -120,20 +116,27 @@ class Kept:
         members = [[name in found for found in self.set_numbers] for name in names]
         return np.array(members, bool).reshape(len(names), len(self.set_numbers))
 
+    def batches(self, columns: tuple[str, ...] | None = None) -> Iterator["RecordBatch"]:
+        return batches_of(self.ingested, self.numbers, columns)
+
     def rows(self, columns: tuple[str, ...] | None = None) -> Iterator[dict]:
-        for number, row in enumerate(read_rows(self.ingested, columns)):
-            if number not in self.removed:
-                yield row
+        return rows_of(self.ingested, self.numbers, columns)
 
 
-def check_apart(kept: Kept, split: np.ndarray, settings: dict, folder: Path) -> None:
-    """Raise UserError if near duplicates are in different splits: a model would be tested on training data."""
-    pair = near_search(kept.rows(COMPARED), settings, folder, 2).first_across(split)
+def check_apart(texts: ComparedTexts, kept: Kept, split: np.ndarray) -> None:
+    """Raise UserError if near duplicates are in different splits: a model would be tested on training data.
+
+    Only pairs in different splits are searched, with hash functions of their own.
+    """
+    of_all = np.zeros(len(texts.ids), np.int8)
+    of_all[kept.numbers] = split
+    pair = texts.search(texts.check).first_across(kept.numbers, of_all)
     if pair is None:
         return
-    first, second, similarity = pair
+    *numbers, similarity = pair
+    first, second = (np.searchsorted(kept.numbers, number) for number in numbers)
     origins = [row["origin"] for row in kept.rows(("origin",))]
-    other = ", or set deduplicate.compare to conversation" if settings["compare"] == "answer" else ""
+    other = ", or set deduplicate.compare to conversation" if texts.settings["compare"] == "answer" else ""
     raise UserError(
         f"{origins[first]} ({SPLITS[split[first]]}) and {origins[second]} ({SPLITS[split[second]]}) are near "
         f"duplicates in different splits (similarity {similarity:.2f})",
@@ -182,21 +185,23 @@ def write_splits(kept: Kept, split: np.ndarray, settings: dict, arguments: argpa
         for name in SPLITS:
             beside = stack.enter_context(atomic_path(getattr(arguments, name)))
             files[name] = stack.enter_context(open(beside, "w", encoding="utf-8"))
-        for number, row in zip(split, progress(kept.rows(), "writing", len(split)), strict=True):
-            name = SPLITS[number]
+        bar, done = Progress("writing", len(split)), 0
+        for batch in kept.batches():
+            rows, names = batch.to_pylist(), [SPLITS[number] for number in split[done : done + len(batch)]]
             if not settings["deduplicate"]["exact"]:  # the n-th copy gets an id of its own
-                repeated[row["id"]] += 1
-                row["id"] += f"-{repeated[row['id']]}" if repeated[row["id"]] > 1 else ""
-            records.write(row | {"split": name})
-            record = from_row(row)
-            variants = augmenter.variants(record) if name == "train" else ()
-            for each in (record, *variants):
-                if each is not record:
-                    if each.id in known:
-                        continue
-                    known.add(each.id)
-                    augmented += 1
-                files[name].write(json.dumps(each.to_row(), ensure_ascii=False) + "\n")
+                for row in rows:
+                    repeated[row["id"]] += 1
+                    row["id"] += f"-{repeated[row['id']]}" if repeated[row["id"]] > 1 else ""
+            records.write_batch(with_columns(batch, id=[row["id"] for row in rows], split=names))
+            for row, name in zip(rows, names, strict=True):
+                files[name].write(json_line(row) + "\n")
+                for each in augmenter.variants(from_row(row)) if name == "train" and augmenter.copies else ():
+                    if each.id not in known:
+                        known.add(each.id)
+                        augmented += 1
+                        files[name].write(json.dumps(each.to_row(), ensure_ascii=False) + "\n")
+            done += len(batch)
+            bar.advance(len(batch))
     return augmented
 
 
@@ -205,14 +210,15 @@ def whole_files(settings: dict) -> dict[str, list[str]]:
     return {name: files for name, files in settings["whole_files"].items() if files}
 
 
-def step(arguments: argparse.Namespace) -> None:
-    """Deduplicate, split, check and augment."""
+def splits_without_duplicates(
+    arguments: argparse.Namespace, corrected: list[dict], folder: Path
+) -> tuple[dict[int, tuple[int, str, float]], Kept, np.ndarray]:
+    """Return the rows to remove (see `duplicates_of`), the kept rows, and the split of each of them."""
     settings = arguments.settings
-    with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
-        found = duplicates_of(arguments.ingested, settings["deduplicate"], Path(folder))
-    corrected = read_json(arguments.counts)["corrected"]
-    kept = Kept(arguments.ingested, found, settings["deduplicate"]["compare"], corrected)
-    shares = settings["splits"]
+    shares, compare = settings["splits"], settings["deduplicate"]["compare"]
+    texts = ComparedTexts(arguments.ingested, settings["deduplicate"], folder, arguments.threads)
+    found = duplicates_of(texts, settings["deduplicate"])
+    kept = Kept(arguments.ingested, found, texts.keys, compare, corrected)
     split = split_numbers(kept.keys, shares, shares["seed"])
     whole = whole_files(settings)
     if whole:
@@ -221,8 +227,16 @@ def step(arguments: argparse.Namespace) -> None:
         check_whole_groups(split, kept.keys, (row["origin"] for row in kept.rows(("origin",))))
     else:
         check_not_empty(split, kept.keys, shares)
+    check_apart(texts, kept, split)
+    return found, kept, split
+
+
+def step(arguments: argparse.Namespace) -> None:
+    """Deduplicate, split, check and augment."""
+    settings = arguments.settings
+    corrected = read_json(arguments.counts)["corrected"]
     with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
-        check_apart(kept, split, settings["deduplicate"], Path(folder))
+        found, kept, split = splits_without_duplicates(arguments, corrected, Path(folder))
     write_duplicates(arguments.ingested, found, arguments.duplicates)
     facts = split_facts(kept, split, settings)
     augmented = write_splits(kept, split, settings, arguments)
@@ -238,6 +252,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("ingested", type=Path, help="Parquet file of records in raw order")
     parser.add_argument("--counts", type=Path, required=True, help="JSON file of the ingestion's counts")
     parser.add_argument("--records", type=Path, required=True, help="Parquet file of kept records to write")
+    parser.add_argument("--threads", type=int, default=1, help="processes that compare many records")
     for split in SPLITS:
         parser.add_argument(f"--{split}", type=Path, required=True, help=f"JSONL file of the {split} split to write")
     parser.add_argument("--duplicates", type=Path, required=True, help="JSONL file of removed duplicates to write")

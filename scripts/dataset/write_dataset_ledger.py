@@ -7,18 +7,33 @@ python scripts/dataset/write_dataset_ledger.py --name football --records records
 
 import argparse
 import sys
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from scripts.common.charts import histogram_svg, inline
-from scripts.common.cli import progress, step_main, step_parser
+from scripts.common.cli import Progress, step_main, step_parser
 from scripts.common.files import read_json, read_jsonl, write_json
 from scripts.common.html import image_names, write_page
-from scripts.dataset.canonical import read_rows, row_count
-from scripts.dataset.ledger import Statistics, make_ledger, without_raw_texts
-from scripts.dataset.ledger_examples import Duplicates, Quarantined, Samples, Violations, add_pictures, changes
+from scripts.dataset.canonical import read_batches, row_count
+from scripts.dataset.ledger import Statistics, make_ledger, statistics_of, without_raw_texts
+from scripts.dataset.ledger_examples import (
+    FIRST_OF_SPLIT,
+    Duplicates,
+    Quarantined,
+    Samples,
+    Violations,
+    add_pictures,
+    changes,
+)
 from scripts.dataset.ledger_images import ImageStatistics, thumbnails
 from scripts.dataset.look_first import look_first, share_line
+from scripts.dataset.pool import SERIAL, in_order
 from scripts.dataset.span_statistics import SPAN_LENGTHS, SpanStatistics
+
+if TYPE_CHECKING:
+    from pyarrow import BooleanArray, RecordBatch
 
 PAGES = Path(__file__).parent / "pages"
 COLUMNS = ("id", "messages", "expected", "label", "split", "origin", "spans")
@@ -39,9 +54,21 @@ def step(arguments: argparse.Namespace) -> None:
     for row in () if redaction else read_jsonl(arguments.quarantine):
         quarantined.add(row)
     images, spans, statistics = ImageStatistics(files), SpanStatistics(), Statistics()
-    for row in progress(read_rows(arguments.records, COLUMNS), "counting", row_count(arguments.records)):
-        for each in (images, spans, statistics, violations, duplicates, samples):
-            each.add(row)
+
+    origins = {*violations.wanted, *(origin for origin, _ in duplicates.groups)}
+
+    def batches() -> Iterator["RecordBatch"]:
+        for batch in read_batches(arguments.records, COLUMNS):
+            for row in batch.filter(may_be_shown(batch, origins)).to_pylist():
+                for each in (images, spans, violations, duplicates, samples):
+                    each.add(row)
+            yield batch
+
+    rows = row_count(arguments.records)
+    bar = Progress("counting", rows)
+    for part in in_order(statistics_of, batches(), arguments.threads if rows >= SERIAL else 1):
+        statistics.merge(part)
+        bar.advance(part.turns.total())
     ledger = make_ledger(arguments.name, statistics, counts, facts, arguments.duplicates, arguments.quarantine)
     group_by, groups = settings["group_by"], {share["split"]: share["groups"] for share in facts["shares"]}
     ledger["groups"] = {"by": group_by, **groups} if group_by else None
@@ -85,6 +112,20 @@ def step(arguments: argparse.Namespace) -> None:
     )
 
 
+def may_be_shown(batch: "RecordBatch", origins: set[str]) -> "BooleanArray":
+    """Return a mask of rows with images, spans or one of these origins, and the first of each label in each split."""
+    import pyarrow
+    from pyarrow import compute
+
+    first, seen = [], Counter()
+    for kind in zip(batch["label"].to_pylist(), batch["split"].to_pylist(), strict=True):
+        seen[kind] += 1
+        first.append(seen[kind] <= FIRST_OF_SPLIT)
+    mask = compute.or_(compute.match_substring(batch["messages"], '"image"'), compute.is_valid(batch["spans"]))
+    mask = compute.or_(mask, compute.is_in(batch["origin"], pyarrow.array(origins, pyarrow.string())))
+    return compute.or_(mask, pyarrow.array(first))
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the step's command line."""
     parser = step_parser(__doc__.splitlines()[0])
@@ -97,6 +138,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, required=True, help="ledger to write as JSON")
     parser.add_argument("--html", type=Path, required=True, help="ledger to write as HTML")
     parser.add_argument("--images", type=Path, help="manifest of the images; not needed if records have none")
+    parser.add_argument("--threads", type=int, default=1, help="processes that count many records")
     parser.add_argument("--redaction", type=Path, help="JSON file of the redaction's facts, if there was one")
     return parser
 

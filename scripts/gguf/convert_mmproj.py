@@ -11,11 +11,12 @@ import sys
 from pathlib import Path
 
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_path, read_json
-from scripts.gguf.convert_to_gguf import conversion_main, converted, described
+from scripts.common.files import read_json
+from scripts.gguf.convert_to_gguf import conversion_main, described, write_gguf
 from scripts.gguf.metadata import IMAGE_TAG, metadata_changes
 from scripts.gguf.mmproj import LONGEST_EDGE
-from scripts.gguf.rewrite import rewrite_metadata
+from scripts.gguf.reader import GgufFile
+from scripts.gguf.rewrite import Value
 from scripts.gguf.tokenizer_repairs import stage_folder
 from scripts.gguf.vision_weights import write_vision_weights
 
@@ -73,11 +74,13 @@ def stage_vision(folder: Path, staged: Path, tokenizer) -> None:
 
 def convert_mmproj(merged: Path, tools: Path, base: Path, output: Path, settings: dict) -> None:
     """Convert the vision part of a merged model folder; `base` is the base model's manifest."""
-    with converted(merged, tools, output, stage_vision, "--mmproj") as (_, header):
+
+    def changes(_tokenizer, header: GgufFile) -> dict[str, Value | None]:
         edge = image_settings(merged)["size"]["longest_edge"]
-        changes = metadata_changes(list(header.values), described(header, base, settings, IMAGE_TAG))
-        with atomic_path(output) as beside:
-            rewrite_metadata(header.path, beside, {**changes, LONGEST_EDGE: edge})
+        wanted = described(header, base, settings, IMAGE_TAG)
+        return {**metadata_changes(list(header.values), wanted), LONGEST_EDGE: edge}
+
+    write_gguf(merged, tools, output, stage_vision, changes, "--mmproj")
 
 
 main = conversion_main(convert_mmproj, __doc__.splitlines()[0])

@@ -7,55 +7,28 @@
 
 import logging
 import os
-import re
-import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 from scripts.common.base_model import load_tokenizer
 from scripts.common.chat import render
 from scripts.common.chat_template import without_generation_tags
 from scripts.common.cli import step_main, step_parser
-from scripts.common.errors import UserError, refuse_full_disk
+from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, check_manifest, read_json, scratch_folder
-from scripts.common.parent_watchdog import die_with_parent
+from scripts.common.hashing import Hashing
+from scripts.gguf.converter import run_converter
 from scripts.gguf.llama import TEMPLATE_KEY
 from scripts.gguf.metadata import IMAGE_TAG, TEXT_TAG, display_name, general_metadata, metadata_changes
 from scripts.gguf.naming import model_name
-from scripts.gguf.reader import GgufFile, read_gguf
-from scripts.gguf.rewrite import Value, rewrite_metadata
+from scripts.gguf.reader import GgufFile
+from scripts.gguf.rewrite import Value
 from scripts.gguf.tokenizer_repairs import name_for_llama_cpp, prefixes_space, stage_folder
 
-CONVERTER = "convert_hf_to_gguf.py"
 ADD_BOS, ADD_EOS = "tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token"
 ADD_SPACE, VOCABULARY = "tokenizer.ggml.add_space_prefix", "tokenizer.ggml.model"
 log = logging.getLogger(__name__)
-
-
-def run_converter(tools: Path, folder: Path, output: Path, *more: str) -> None:
-    """Run llama.cpp's converter on a model folder in a subprocess, with further options.
-
-    Raises UserError with the line that names the error; all output goes to the log.
-    """
-    env_vars = {
-        **os.environ,
-        "PYTHONPATH": os.pathsep.join([str(tools.resolve()), str(tools.resolve() / "gguf-py")]),
-        "PYTHONDONTWRITEBYTECODE": "1",  # keeps the folder unchanged
-        "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
-    }
-    command = [sys.executable, tools / CONVERTER, folder, "--outfile", output, "--outtype", "bf16", *more]
-    options = {"env": env_vars, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    done = subprocess.run(command, **options, errors="replace", preexec_fn=die_with_parent, check=False)
-    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-    log.info("%s", "\n".join(lines))
-    if done.returncode or not output.is_file():
-        refuse_full_disk(output)
-        faults = [line for line in lines if re.match(r"(\w+\.)*\w*(Error|Exception)\b|ERROR:", line)]
-        fault = (faults or lines or ["no reason given"])[-1]
-        raise UserError(f"llama.cpp's converter failed: {fault}", folder.name)
 
 
 def chat_changes(tokenizer, header_values: dict) -> dict[str, Value]:
@@ -83,20 +56,19 @@ def chat_changes(tokenizer, header_values: dict) -> dict[str, Value]:
     return {TEMPLATE_KEY: without_generation_tags(tokenizer.chat_template), **wanted}
 
 
-@contextmanager
-def converted(merged: Path, tools: Path, output: Path, stage: Callable, *more: str) -> Iterator[tuple]:
+def write_gguf(merged: Path, tools: Path, output: Path, stage: Callable, changes: Callable, *more: str) -> None:
     """Run the converter on a copy of a merged folder that `stage(folder, copy, tokenizer)` makes.
 
-    Yields the tokenizer, and the header of the file with the converter's own metadata.
+    `changes(tokenizer, header)` returns the changes of the converter's metadata. The folder is checked meanwhile.
     """
-    for folder in (merged, tools):
-        check_manifest(folder / "manifest.json")
-    tokenizer = load_tokenizer(merged / "manifest.json")
-    with scratch_folder(output) as temporary:
+    check_manifest(tools / "manifest.json")
+    with Hashing() as hashing, scratch_folder(output) as temporary, atomic_path(output) as beside:
+        hashing.check(merged / "manifest.json")
+        tokenizer = load_tokenizer(merged / "manifest.json")
         (temporary / "model").mkdir()
         stage(merged, temporary / "model", tokenizer)
-        run_converter(tools, temporary / "model", temporary / "converted.gguf", *more)
-        yield tokenizer, read_gguf(temporary / "converted.gguf")
+        run_converter(tools, temporary / "model", beside, lambda header: changes(tokenizer, header), *more)
+        hashing.finish()
 
 
 def described(header: GgufFile, base: Path, settings: dict, task: str) -> dict[str, Value]:
@@ -109,13 +81,14 @@ def described(header: GgufFile, base: Path, settings: dict, task: str) -> dict[s
 
 def convert_to_gguf(merged: Path, tools: Path, base: Path, output: Path, settings: dict) -> None:
     """Convert a merged model folder; `base` is the base model's manifest."""
-    with converted(merged, tools, output, stage_folder) as (tokenizer, header):
+
+    def changes(tokenizer, header: GgufFile) -> dict[str, Value | None]:
         task = IMAGE_TAG if "vision_config" in read_json(merged / "config.json") else TEXT_TAG
         wanted = described(header, base, settings, task)
         wanted["general.name"] = name_for_llama_cpp(wanted["general.name"], tokenizer)
-        changes = metadata_changes(list(header.values), wanted) | chat_changes(tokenizer, header.values)
-        with atomic_path(output) as beside:
-            rewrite_metadata(header.path, beside, changes)
+        return metadata_changes(list(header.values), wanted) | chat_changes(tokenizer, header.values)
+
+    write_gguf(merged, tools, output, stage_folder, changes)
 
 
 def conversion_main(convert: Callable, description: str) -> Callable[..., int]:
@@ -129,7 +102,11 @@ def conversion_main(convert: Callable, description: str) -> Callable[..., int]:
         result.add_argument("--output", type=Path, required=True, help="GGUF file to write")
         return result
 
-    return step_main(lambda a: convert(a.merged, a.tools, a.base, a.output, a.settings), parser)
+    def step(arguments) -> None:
+        os.environ.update(HF_HUB_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
+        convert(arguments.merged, arguments.tools, arguments.base, arguments.output, arguments.settings)
+
+    return step_main(step, parser)
 
 
 main = conversion_main(convert_to_gguf, __doc__.splitlines()[0])

@@ -8,10 +8,10 @@ import logging
 import sys
 from pathlib import Path
 
-from scripts.common.checksums import intact
 from scripts.common.cli import step_main, step_parser
 from scripts.common.errors import UserError, refuse_full_disk
 from scripts.common.files import atomic_path, write_json
+from scripts.common.hashing import Hashing
 from scripts.gguf.check import check_gguf
 from scripts.gguf.llama import keep_native_lines, native_fault, native_lines
 from scripts.gguf.reader import read_gguf
@@ -29,10 +29,11 @@ def quantize_gguf(source: Path, output: Path, quant: str, threads: int) -> dict:
     """
     import llama_cpp
 
-    check_gguf(intact(source))
     parameters = llama_cpp.llama_model_quantize_default_params()
     parameters.ftype, parameters.nthread = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{quant.upper()}"), threads
-    with atomic_path(output) as beside:
+    with Hashing() as hashing, atomic_path(output) as beside:
+        hashing.check_file(source)
+        check_gguf(source)
         keep_native_lines()
         status = llama_cpp.llama_model_quantize(str(source).encode(), str(beside).encode(), parameters)
         log.info("%s", "".join(native_lines).strip())
@@ -40,6 +41,7 @@ def quantize_gguf(source: Path, output: Path, quant: str, threads: int) -> dict:
             refuse_full_disk(output)
             raise UserError(f"llama.cpp can't quantize it to {quant}: {native_fault()}", source)
         types = types_of_quant(read_gguf(beside), quant)
+        hashing.finish()
     log.info("%s", quant_line(types))
     return types
 

@@ -88,15 +88,25 @@ def read_gguf(path: Path | str) -> GgufFile:
         raise UserError("is missing", path)
     try:
         with open(path, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
-            return Cursor(buffer).file(path)
+            file = Cursor(buffer).file(path)
+            for tensor in file.tensors:
+                end = file.data_start + tensor.offset + tensor.bytes
+                if end > len(buffer):
+                    raise ValueError(f"tensor {tensor.name[:80]!r} ends at byte {end} of {len(buffer)}")
+            return file
     except (ValueError, struct.error) as error:
         raise UserError(f"is not a valid GGUF file: {error}", path, remedy="create or download it again") from None
+
+
+def parse_head(head: bytes, path: Path) -> GgufFile:
+    """Return the header of a GGUF file, given as its bytes before the tensors' data; `path` is the file's."""
+    return Cursor(head).file(path)
 
 
 class Cursor:
     """Reads little-endian values from a buffer; raises ValueError or struct.error for invalid ones."""
 
-    def __init__(self, buffer: mmap.mmap):
+    def __init__(self, buffer: mmap.mmap | bytes):
         self.buffer, self.place = buffer, 0
 
     def take(self, count: int) -> bytes:
@@ -161,8 +171,4 @@ class Cursor:
         file.tensors = [self.tensor() for _ in range(tensors)]
         file.tensor_place = (start, self.place)
         file.data_start = -(-self.place // file.alignment) * file.alignment
-        for tensor in file.tensors:
-            end = file.data_start + tensor.offset + tensor.bytes
-            if end > len(self.buffer):
-                raise ValueError(f"tensor {tensor.name[:80]!r} ends at byte {end} of {len(self.buffer)}")
         return file

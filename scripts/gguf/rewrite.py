@@ -1,13 +1,11 @@
-"""Change the metadata of a GGUF file; the tensors' bytes are copied unchanged.
+"""Change the metadata of a GGUF file.
 
 Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
-import shutil
 import struct
-from pathlib import Path
 
-from scripts.gguf.reader import ARCHITECTURE, ARRAY, BOOL, FLOAT32, INT32, MAGIC, TEXT, UINT32, GgufFile, read_gguf
+from scripts.gguf.reader import ARCHITECTURE, ARRAY, BOOL, FLOAT32, INT32, MAGIC, TEXT, UINT32, GgufFile
 
 
 class Int32(int):
@@ -38,19 +36,12 @@ def encoded_value(value: Value) -> bytes:
     return struct.pack("<IIQ", ARRAY, TEXT, len(value)) + b"".join(encoded_text(text) for text in value)
 
 
-def rewrite_metadata(source: Path, target: Path, changes: dict[str, Value | None]) -> None:
-    """Write a GGUF file with some metadata entries changed, added, or removed (None).
-
-    Changed entries follow the architecture, in the given order; the others keep their order.
-    """
-    header = read_gguf(source)
-    with open(source, "rb") as file, open(target, "wb") as result:
-        result.write(changed_head(file.read(header.data_start), header, changes))
-        shutil.copyfileobj(file, result, 1 << 24)
-
-
 def changed_head(head: bytes, header: GgufFile, changes: dict[str, Value | None]) -> bytes:
-    """Return the new header, padded to the file's alignment."""
+    """Return a file's header with some entries changed, added, or removed (None), padded to the file's alignment.
+
+    `head` has the bytes before the tensors' data, or more. Changed entries follow the architecture, in the given order;
+    the others keep their order.
+    """
     kept = {key: head[start:end] for key, (start, end) in header.places.items() if key not in changes}
     new = {key: encoded_text(key) + encoded_value(value) for key, value in changes.items() if value is not None}
     first = [entries.pop(ARCHITECTURE) for entries in (new, kept) if ARCHITECTURE in entries]

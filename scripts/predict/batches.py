@@ -1,7 +1,7 @@
 """Answer prompts in batches of similar length."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from scripts.common.cli import Progress
 from scripts.predict.answers import AnswerFile
@@ -15,9 +15,12 @@ def batches_by_length(lengths: list[int], size: int) -> list[list[int]]:
 
 
 def answer_batches(
-    file: AnswerFile, prompts: list[Prompt], batches: list[list[int]], answer: Callable[[int, list[int]], list[dict]]
+    file: AnswerFile,
+    prompts: list[Prompt],
+    batches: list[list[int]],
+    answer: Callable[[int, list[int]], Iterable[tuple[int, dict]]],
 ) -> None:
-    """Add the missing answers; `answer(number, batch)` returns those of one batch of positions in `prompts`.
+    """Add the missing answers; `answer(number, batch)` yields (position, row) of a batch's positions in `prompts`.
 
     Batches are made from all prompts, so that an interruption changes neither batches nor samples. An answer has
     `seconds` only if every prompt is asked alone: the share of a batch's time is the time of no answer, and the last
@@ -25,11 +28,12 @@ def answer_batches(
     """
     bar, is_alone = Progress(file.title, len(prompts)), all(len(batch) == 1 for batch in batches)
     for number, batch in enumerate(batches):
-        if not all(file.has(prompts[i]) for i in batch):
-            started = time.monotonic()
-            found = answer(number, batch)
+        if all(file.has(prompts[i]) for i in batch):
+            bar.advance(len(batch))
+            continue
+        started = time.monotonic()
+        for i, row in answer(number, batch):
             times = {"seconds": round(time.monotonic() - started, 6)} if is_alone else {}
-            for i, row in zip(batch, found, strict=True):
-                if not file.has(prompts[i]):
-                    file.add(prompts[i], {**row, **times})
-        bar.advance(len(batch))
+            if not file.has(prompts[i]):
+                file.add(prompts[i], {**row, **times})
+            bar.advance(1)

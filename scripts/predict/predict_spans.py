@@ -12,6 +12,7 @@ the time of a call with this text alone. The likelihood file is empty, because a
 
 import sys
 import time
+from collections.abc import Iterator
 
 from scripts.common.cli import progress, step_main
 from scripts.common.files import write_jsonl
@@ -32,9 +33,10 @@ def answer_prompts(model: SpanModel, prompts: list[Prompt], file: AnswerFile) ->
     texts = [asked_text(prompt.messages) for prompt in prompts]
     tokens = [model.encode(text) for text in texts]
 
-    def answer(_, batch: list[int]) -> list[dict]:
+    def answer(_, batch: list[int]) -> Iterator[tuple[int, dict]]:
         found = model.entities_of([texts[i] for i in batch], [tokens[i] for i in batch])
-        return [finished_answer(texts[i], row, len(tokens[i].ids)) for i, row in zip(batch, found, strict=True)]
+        for i, row in zip(batch, found, strict=True):
+            yield i, finished_answer(texts[i], row, len(tokens[i].ids))
 
     answer_batches(file, prompts, model.batches(tokens), answer)
 

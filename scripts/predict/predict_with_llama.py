@@ -2,17 +2,18 @@
 
 python scripts/predict/predict_with_llama.py results/runs/football/gguf/q4_k_m.gguf \
     --test results/datasets/football/test.jsonl --answers q4_k_m.jsonl --likelihood likelihood.jsonl \
-    --settings '{"generation": {...}}'
+    --settings '{"generation": {...}, "timed": 10}'
 
+The first `timed` answers have `seconds`, the time of a call for this prompt alone. The others are generated in batches.
 Prompts with images also need the model's mmproj file and the folder of the images: `--mmproj`, `--images`.
 """
 
 import sys
 import time
-from itertools import islice
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import chain, islice
 from pathlib import Path
-
-import numpy
 
 from scripts.common.cli import progress, step_main
 from scripts.common.errors import UserError
@@ -20,10 +21,18 @@ from scripts.common.files import sha256_of, write_jsonl
 from scripts.gguf import llama
 from scripts.predict.answers import AnswerFile, answer_row, likelihood_row
 from scripts.predict.arguments import answer_file, predict_parser, prompts_of
+from scripts.predict.llama_batches import (
+    Row,
+    answer_seed,
+    answered_ids,
+    answered_in_batches,
+    negative_log_likelihood,
+    sampling_options,
+)
 from scripts.predict.llama_readers import ImageReader, TextReader
 from scripts.predict.prompts import Prompt
 
-RESULT_VERSION = 3  # raise it with a change of the results: see scripts/workflow/code_digest.py
+RESULT_VERSION = 4  # raise it with a change of the results: see scripts/workflow/code_digest.py
 Reader = TextReader | ImageReader
 
 
@@ -35,9 +44,8 @@ def answer_prompt(model, reader: Reader, messages: list[dict], generation: dict,
     prompt_tokens = model.n_tokens + len(ids)
     answer: list[int] = []
     ended = False
-    options = {key: generation[key] for key in ("top_k", "top_p", "min_p")}
-    options |= {"temp": generation["temperature"], "repeat_penalty": generation["repetition_penalty"]}  # 0: greedy
-    for token in islice(model.generate(ids, reset=False, **options), generation["max_new_tokens"]):
+    tokens = model.generate(ids, reset=False, **sampling_options(generation))
+    for token in islice(tokens, generation["max_new_tokens"]):
         if ended := llama.ends_generation(model, token):
             break
         answer.append(token)
@@ -46,20 +54,39 @@ def answer_prompt(model, reader: Reader, messages: list[dict], generation: dict,
     return {**answer_row(text, prompt_tokens, len(answer), ended), "seconds": round(seconds, 4)}
 
 
-def answer_prompts(model, reader: Reader, prompts: list[Prompt], file: AnswerFile, generation: dict) -> list[dict]:
-    """Generate the missing answers one after the other; return the likelihoods of the test prompts' expected answers.
+def answer_prompts(model, reader: Reader, prompts: list[Prompt], file: AnswerFile, settings: dict, threads: int):
+    """Generate the missing answers; return the likelihoods of the test prompts' expected answers.
 
-    Each prompt has its own random seed, and is evaluated once for its answer and its likelihood.
+    The first `timed` of the settings are asked one after the other and have `seconds`, the others in batches. All are
+    asked one after the other if `generation.batch_size` is 1, with images, and where tokens can't be removed from the
+    model's cache. Each prompt has its own random seed, and is evaluated once for its answer and its likelihood.
     """
+    generation = settings["generation"]
+    in_batches = generation["batch_size"] > 1 and isinstance(reader, TextReader) and llama.can_drop_tokens(model)
+    alone = settings["timed"] if in_batches else len(prompts)
+    singles = answered_alone(model, reader, prompts[:alone], file, generation)
+    batches = answered_in_batches(model, prompts, alone, file, generation, model.n_ctx(), threads)
     likelihoods = []
-    for number, prompt in enumerate(progress(prompts, file.title, len(prompts))):
-        missing = not file.has(prompt)
-        if missing:
-            seed = generation["seed"] * 1_000_003 + number
-            file.add(prompt, answer_prompt(model, reader, prompt.messages, generation, seed))
-        if prompt.prompt_set == "test" and prompt.expected:
-            likelihoods.append(likelihood(model, reader, prompt, evaluated=missing))
+    with closing(batches):  # its context before the model, also after an error
+        for prompt, answer, likelihood in progress(chain(singles, batches), file.title, len(prompts)):
+            if answer and not file.has(prompt):
+                file.add(prompt, answer)
+            if likelihood:
+                likelihoods.append(likelihood)
     return likelihoods
+
+
+def answered_alone(model, reader: Reader, prompts: list[Prompt], file: AnswerFile, generation: dict) -> Iterator[Row]:
+    """Yield (prompt, answer, likelihood) of prompts that are asked one after the other.
+
+    The answer is None if the file has it, the likelihood if it is not wanted.
+    """
+    for number, prompt in enumerate(prompts):
+        answer = None
+        if not file.has(prompt):
+            answer = answer_prompt(model, reader, prompt.messages, generation, answer_seed(generation, number))
+        measured = likelihood(model, reader, prompt, answer is not None) if prompt.has_likelihood else None
+        yield prompt, answer, measured
 
 
 def likelihood(model, reader: Reader, prompt: Prompt, evaluated: bool) -> dict:
@@ -68,9 +95,7 @@ def likelihood(model, reader: Reader, prompt: Prompt, evaluated: bool) -> dict:
     `evaluated`: the model has just answered the prompt, so that the prompt's tokens are in the cache.
     """
     asked = reader.tail(model, prompt.messages)
-    told = reader.tail(model, prompt.answered)
-    ends = [place for place in range(len(asked), len(told)) if llama.ends_generation(model, told[place])]
-    told = told[: ends[-1] + 1] if ends else told
+    told = answered_ids(model, reader.tail(model, prompt.answered), len(asked))
     before = reader.count(model, prompt.messages) - len(asked)  # tokens of the images
     same = llama.first_difference(asked[:-1], told)
     if not llama.can_drop_tokens(model):
@@ -84,10 +109,7 @@ def likelihood(model, reader: Reader, prompt: Prompt, evaluated: bool) -> dict:
         first, place = place, place + len(logits)
         measured = range(max(first, len(asked)), place)
         if measured:
-            rows = logits[measured.start - first :].astype("float64")
-            peak = rows.max(axis=1)
-            total = peak + numpy.log(numpy.exp(rows - peak[:, None]).sum(axis=1))
-            nll += float((total - rows[numpy.arange(len(rows)), told[measured.start : place]]).sum())
+            nll += negative_log_likelihood(logits[measured.start - first :], told[measured.start : place])
     return likelihood_row(prompt, nll, len(told) - len(asked))
 
 
@@ -114,7 +136,7 @@ def step(arguments) -> None:
     file = answer_file(arguments, prompts, hashes, llama.llama_device(), RESULT_VERSION)
     context = context_needed(arguments.model, reader, prompts, generation["max_new_tokens"])
     with llama.open_gguf(arguments.model, context, threads) as model, reader.opened(model, threads):
-        likelihoods = answer_prompts(model, reader, prompts, file, generation)
+        likelihoods = answer_prompts(model, reader, prompts, file, settings, threads)
     write_jsonl(arguments.likelihood, likelihoods)
     file.finish(prompts)
 

@@ -8,6 +8,7 @@ A vision run's prompts also need the folder of their images: `--images`.
 """
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from scripts.common.base_model import four_bit, load_base, load_tokenizer
@@ -23,9 +24,11 @@ from scripts.predict.answers import AnswerFile, answer_row, likelihood_row
 from scripts.predict.arguments import file_of_manifests, predict_parser, prompts_of
 from scripts.predict.batches import answer_batches, batches_by_length
 from scripts.predict.prompts import Prompt
+from scripts.predict.refilled_batch import refilled_answers
 from scripts.tasks import task_of
 
-RESULT_VERSION = 2  # raise it with a change of the results: see scripts/workflow/code_digest.py
+RESULT_VERSION = 3  # raise it with a change of the results: see scripts/workflow/code_digest.py
+GROUP = 8  # batches of prompts that are answered without a gap, and anew after an interruption
 
 
 def load_variant(model: Path, adapter: Path | None, settings: dict):
@@ -78,18 +81,19 @@ def answer_prompts(model, tokenizer, prompts: list[Prompt], file: AnswerFile, ge
             f"the longest prompt and generation.max_new_tokens need {needed} tokens, the model sees {positions}"
         )
 
-    def answer(number: int, batch: list[int]) -> list[dict]:
+    def inputs_of(batch: list[int]) -> dict:
         inputs = padded(tokenizer, [ids[i] for i in batch], "left", model.device)
-        pixels = pixels_of(tokenizer, [prompts[i].messages for i in batch], model.device)
-        torch.manual_seed(generation["seed"] * 1_000_003 + number)
-        with torch.inference_mode():
-            output = model.generate(**inputs, generation_config=config, **pixels)
-        new = output[:, inputs["input_ids"].shape[1] :].tolist()
-        ends = config.eos_token_id
-        return [finished_answer(tokenizer, row, ends, len(ids[i])) for i, row in zip(batch, new, strict=True)]
+        return {**inputs, **pixels_of(tokenizer, [prompts[i].messages for i in batch], model.device)}
 
-    batches = batches_by_length([len(row) for row in ids], generation["batch_size"])
-    answer_batches(file, prompts, batches, answer)
+    def answer(number: int, batch: list[int]) -> Iterator[tuple[int, dict]]:
+        torch.manual_seed(generation["seed"] * 1_000_003 + number)
+        for i, row in refilled_answers(model, config, size, batch, inputs_of):
+            yield i, finished_answer(tokenizer, row, config.eos_token_id, len(ids[i]))
+
+    size = generation["batch_size"]
+    # A prompt that is asked alone has a group of its own, and so the time of its answer.
+    groups = batches_by_length([len(row) for row in ids], GROUP * size if size > 1 else 1)
+    answer_batches(file, prompts, groups, answer)
 
 
 def padded(tokenizer, rows: list[list[int]], side: str, device) -> dict:

@@ -44,6 +44,11 @@ class Prompt:
         return [*self.messages, {"role": "assistant", "content": self.expected}]
 
     @property
+    def has_likelihood(self) -> bool:
+        """Whether the likelihood of the expected answer is computed: for the test split's records that have one."""
+        return self.prompt_set == "test" and bool(self.expected)
+
+    @property
     def has_images(self) -> bool:
         """Whether the question shows images: its answer's row is then the whole test record plus `actual`."""
         return bool(images_of(self.messages))

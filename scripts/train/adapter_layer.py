@@ -28,7 +28,7 @@ class AdaptedLinear(torch.autograd.Function):
         result.addmm_(features, up.to(dtype).T)
         ctx.save_for_backward(entry, features, weight, down, up)
         ctx.scaling, ctx.drops, ctx.shape, ctx.dtype = scaling, dropped is not None, x.shape, x.dtype
-        return result.view(*x.shape[:-1], -1)
+        return result.view(*x.shape[:-1], weight.shape[0])
 
     @staticmethod
     def backward(ctx, grad):
@@ -50,9 +50,14 @@ class AdaptedLinear(torch.autograd.Function):
 
 
 def forward(self, x, *arguments, **options):
-    """PEFT's `forward` of a LoRA layer with one adapter, which is neither merged nor disabled."""
+    """PEFT's `forward` of a LoRA layer with one adapter, which is neither merged nor disabled.
+
+    PEFT's own computes a layer in another number format than the autocast's.
+    """
     down, up, base = self.lora_A[ADAPTER].weight, self.lora_B[ADAPTER].weight, self.base_layer
-    if self.disable_adapters or self.merged or arguments or options:
+    device = x.device.type
+    other = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device) != base.weight.dtype
+    if self.disable_adapters or self.merged or arguments or options or other:
         return type(self).forward(self, x, *arguments, **options)
     dropout = self.lora_dropout[ADAPTER]
     dropped = dropout(x) if self.training and isinstance(dropout, torch.nn.Dropout) else None

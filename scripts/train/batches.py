@@ -65,6 +65,13 @@ def load_rows(tokens: Path, split: str):
     return Dataset.from_file(str(intact(tokens / f"{split}.arrow"))).remove_columns("id")
 
 
+def longest_row(rows) -> int:
+    """Return the number of tokens of the longest of a dataset's rows, 0 if there are none."""
+    from pyarrow import compute
+
+    return compute.max(compute.list_value_length(rows.data.column("input_ids"))).as_py() or 0
+
+
 def pack_rows(rows, capacity: int, file: Path, made: bool = False):
     """Return a dataset of rows {input_ids, labels, seq_lengths} of at most `capacity` tokens, each of whole examples.
 
@@ -112,9 +119,12 @@ def collate(rows: list[dict], pad_id: int) -> dict[str, torch.Tensor]:
 def keeps_examples_apart(model, pad_id: int, vocabulary: int) -> bool:
     """Return whether the model computes the same for a packed example as for the example alone.
 
-    Two random examples are packed. The logits of the second must be much closer to its logits alone than to its logits
-    as the continuation of the first; this test holds for the rounding of any number format.
+    Two random examples are packed. The logits of each token of the second must be much closer to its logits alone than
+    to its logits as the continuation of the first; this test holds for the rounding of any number format. Recurrent
+    layers, which may mix very little, and convolutions, which mix the first tokens, don't keep examples apart.
     """
+    if model._is_stateful:
+        return False
     generator = torch.Generator().manual_seed(0)
     first, second = (torch.randint(0, vocabulary, (24,), generator=generator).tolist() for _ in range(2))
     labels = [IGNORED] * 48
@@ -130,7 +140,6 @@ def keeps_examples_apart(model, pad_id: int, vocabulary: int) -> bool:
     device = next(model.parameters()).device
     with torch.no_grad():
         alone = model(input_ids=torch.tensor([second], device=device), use_cache=False).logits[0].float()
-        apart = (logits([24, 24]) - alone).abs().mean()
-        mixed = (logits([48]) - alone).abs().mean()
+        apart, mixed = ((logits(lengths) - alone).norm(dim=1) for lengths in ([24, 24], [48]))
     model.train(was_training)
-    return bool(apart <= 0.25 * mixed)
+    return bool((apart <= 0.25 * mixed).all())

@@ -10,21 +10,23 @@ merged.
 """
 
 import math
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from scripts.common.checksums import known_sha256
+import numpy
+
 from scripts.common.cli import progress, step_main, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_folder, check_manifest, read_json, sync, write_manifest
-from scripts.common.threads import use_threads
+from scripts.common.files import atomic_folder, check_manifest, read_json, write_manifest
+from scripts.common.hashing import Hashing
 from scripts.common.vision import PROJECTOR, lower_longest_edge
 from scripts.model.safetensors_files import read_entries, weight_files
 from scripts.model.tokenizer_files import copy_tokenizer_files
-from scripts.train.merged_weights import StoredTensor, Update, write_weights
+from scripts.train.float32 import product
+from scripts.train.merged_weights import Scratch, StoredTensor, Update, write_weights
 
 PREFIX = "base_model.model."
 UNMERGED = ("rank_pattern", "alpha_pattern", "fan_in_fan_out", "layer_replication", "use_qalora", "use_bdlora")
@@ -43,7 +45,7 @@ def adapter_updates(folder: Path) -> dict[str, Update]:
     scale = config["lora_alpha"] / (math.sqrt(config["r"]) if config.get("use_rslora") else config["r"])
     path = folder / "adapter_model.safetensors"
     tensors = {name: StoredTensor(path, entry) for name, entry in read_entries(path)[0].items()}
-    updates = {}
+    updates, scratch = {}, Scratch()
     for name in list(tensors):
         if name.startswith(f"{PREFIX}{PROJECTOR}.") and ".lora_" not in name:
             updates[name.removeprefix(PREFIX)] = replaced_weight(tensors.pop(name))
@@ -51,45 +53,57 @@ def adapter_updates(folder: Path) -> dict[str, Update]:
             module = name.removesuffix(".lora_A.weight")
             parts = ["lora_A.weight", "lora_B.weight", *(["lora_magnitude_vector"] if config.get("use_dora") else [])]
             trained = [tensors.pop(f"{module}.{part}") for part in parts]
-            updates[f"{module.removeprefix(PREFIX)}.weight"] = merged_weight(scale, *trained)
+            updates[f"{module.removeprefix(PREFIX)}.weight"] = merged_weight(scratch, scale, *trained)
     if tensors:
         raise UserError(f"holds tensors that can't be merged: {', '.join(sorted(tensors)[:3])}", folder)
     return updates
 
 
 def merged_weight(
-    scale: float, stored_a: StoredTensor, stored_b: StoredTensor, stored_magnitude: StoredTensor | None = None
+    scratch: Scratch,
+    scale: float,
+    stored_a: StoredTensor,
+    stored_b: StoredTensor,
+    stored_magnitude: StoredTensor | None = None,
 ) -> Update:
     """Return the update that merges A [r, in], B [out, r] and a magnitude [out] into a weight [out, in]."""
 
     def of_shape(shape: tuple[int, ...]) -> Callable:
-        import torch
-
         a, b = stored_a.load(), stored_b.load()
         magnitude = stored_magnitude.load() if stored_magnitude else None
         if shape != (len(b), a.shape[1]):
             raise UserError(f"changes a weight of shape {(len(b), a.shape[1])}; the base's is {shape}", stored_a.path)
 
         # In one piece: a product of a few rows can differ in the last bit from the same rows of the whole product.
-        change = b @ a
+        change = scratch.matrix(*shape)
+        product(b, a, change)
 
         def merge(weight, rows: slice):
-            result = change[rows].mul_(scale).add_(weight)
+            result = change[rows]
+            result *= numpy.float32(scale)
+            result += weight
             if magnitude is not None:
-                result *= (magnitude[rows] / torch.linalg.norm(result, dim=1)).unsqueeze(1)
-            return result.to(weight.dtype)
+                result *= (magnitude[rows] / row_norms(result))[:, None]
+            return result
 
         return merge
 
     return of_shape
 
 
+def row_norms(values: numpy.ndarray) -> numpy.ndarray:
+    """Return the Euclidean norm of each row, as torch computes it."""
+    import torch
+
+    return torch.linalg.norm(torch.from_numpy(values), dim=1).numpy()
+
+
 def replaced_weight(stored: StoredTensor) -> Update:
     """Return the update that replaces a weight by a trained weight of the same shape."""
 
     def of_shape(shape: tuple[int, ...]) -> Callable:
-        trained = stored.load().view(shape)
-        return lambda weight, rows: trained[rows].to(weight.dtype)
+        trained = stored.load().reshape(shape)
+        return lambda weight, rows: trained[rows]
 
     return of_shape
 
@@ -112,16 +126,14 @@ def module_names(folder: Path, names: Iterable[str]) -> dict[str, str]:
     return {name: rename_source_key(name, renamings, [], model.base_model_prefix, known)[0] for name in names}
 
 
-def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
+def merge_adapter(adapter: Path, base: Path, output: Path, threads: int = 2) -> None:
     """Write the merged model's folder; raises UserError if the adapter does not fit the base."""
     with Hashing() as hashing:
         facts, trust = check_manifest(adapter), check_manifest(base, hashes=False).get("trust_remote_code", False)
         hashing.check(base)
         updates = adapter_updates(adapter.parent)
         vision = {key: facts[key] for key in ("task", "longest_edge") if key in facts}  # only of a vision run
-        names = {
-            name: name for name in updates
-        }  # the adapter's name of each tensor in the base's files that it changes
+        names = {name: name for name in updates}  # from names in the base's files to those that the adapter has
         found = weight_files(base.parent)
         if vision and not updates.keys() <= found.keys():
             names = {name: ours for name, ours in module_names(base.parent, found).items() if ours in updates}
@@ -131,7 +143,7 @@ def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
         changes = {name: updates[ours] for name, ours in names.items()}
         with atomic_folder(output) as folder:
             for path in progress(weights, "merge", len(weights)):
-                write_weights(path, folder / path.name, changes)
+                write_weights(path, folder / path.name, changes, threads=threads)
                 hashing.add(folder / path.name)
             for path in [base.parent / "config.json", *base.parent.glob("*.safetensors.index.json")]:
                 shutil.copyfile(path, folder / path.name)
@@ -141,41 +153,13 @@ def merge_adapter(adapter: Path, base: Path, output: Path) -> None:
             write_manifest(folder, base=facts["base"], method=facts["method"], trust_remote_code=trust, **vision)
 
 
-class Hashing:
-    """Hashes files in threads while others are written; a process hashes a file once (`known_sha256`).
-
-    The block fails with the UserError of a folder that `check` found to be damaged, whatever else failed.
-    """
-
-    def __enter__(self) -> "Hashing":
-        self.threads, self.checks, self.files = ThreadPoolExecutor(2), [], []
-        return self
-
-    def check(self, manifest: Path) -> None:
-        """Check a folder's manifest with all hashes."""
-        self.checks.append(self.threads.submit(check_manifest, manifest))
-
-    def add(self, path: Path) -> None:
-        """Flush a finished file to the disk and hash it for the manifest that is written later."""
-        self.files.append(self.threads.submit(lambda: (sync(path), known_sha256(path))))
-
-    def finish(self) -> None:
-        """Wait for all; raises the first error."""
-        for future in (*self.checks, *self.files):
-            future.result()
-
-    def __exit__(self, *error) -> None:
-        self.threads.shutdown()
-        for future in self.checks:
-            future.result()
-
-
 def merge_main(merge: Callable, description: str) -> Callable[..., int]:
     """Return the `main` of a program that runs `merge` like `merge_adapter`."""
 
     def step(arguments) -> None:
-        use_threads(arguments.threads)
-        merge(arguments.adapter, arguments.base, arguments.output)
+        # Of the BLAS library, which reads them when it is loaded; waiting threads sleep, as with `use_threads`.
+        os.environ.update(OMP_NUM_THREADS=str(arguments.threads), OMP_WAIT_POLICY="PASSIVE")
+        merge(arguments.adapter, arguments.base, arguments.output, arguments.threads)
 
     def parser():
         result = step_parser(description)

@@ -17,6 +17,7 @@ from pathlib import Path
 from scripts.common.cli import progress
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, link_or_copy, read_json, write_json, write_manifest
+from scripts.common.threads import use_threads
 from scripts.model.safetensors_files import read_entries
 from scripts.model.tokenizer_files import copy_tokenizer_files
 from scripts.train.merge_adapter import adapter_updates, merge_main
@@ -46,8 +47,9 @@ def write_file(source: Path, target: Path, updates: dict, layer: int) -> list[st
     return own
 
 
-def merge_head(adapter: Path, base: Path, output: Path) -> None:
+def merge_head(adapter: Path, base: Path, output: Path, threads: int = 2) -> None:
     """Write the classifier's folder; raises UserError if the head does not fit the base."""
+    use_threads(threads)
     from safetensors import safe_open
 
     from scripts.train.classifier_head import HEAD, HEAD_CONFIG

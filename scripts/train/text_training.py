@@ -16,7 +16,7 @@ from scripts.common.number_format import torch_dtype
 from scripts.common.vision import lower_longest_edge
 from scripts.model.tokenizer_files import copy_tokenizer_files
 from scripts.train.arguments import lora_config, missing_target_modules, trainer_options
-from scripts.train.batches import collate, keeps_examples_apart, load_rows, pack_rows
+from scripts.train.batches import collate, keeps_examples_apart, load_rows, longest_row, pack_rows
 from scripts.train.checkpoints import latest_checkpoint
 from scripts.train.energy import EnergyMeter
 from scripts.train.memory import loading
@@ -78,8 +78,8 @@ class TextTraining:
         with loading():
             model = keep_layout(self.load())
         model.config.use_cache = False
-        self.unpadded = self.may_leave_padding_out(model)
         splits = {split: self.rows(split) for split in SPLITS}
+        self.unpadded = self.may_leave_padding_out(model, splits)
         splits["train"] = self.pack(splits["train"], model, folder)
         self.prepare(model)
         adapter = {"peft_config": self.lora_config(model)} if settings["method"] != "full" else {}
@@ -96,12 +96,15 @@ class TextTraining:
             )
         return trainer, splits["train"]
 
-    def may_leave_padding_out(self, model) -> bool:
+    def may_leave_padding_out(self, model, splits: dict[str, Dataset]) -> bool:
         """Return whether micro-batches have no padding (scripts/train/unpadded.py): on a CPU, in one process."""
         alone = self.processes.num_processes == 1 and not torch.cuda.is_available()
         balanced = hasattr(model.config.get_text_config(), "output_router_logits")  # a mean over a micro-batch's tokens
         plain = self.trainer is Trainer and not balanced and self.settings["training"]["attention"] in ("auto", "sdpa")
-        return alone and plain and keeps_by_example(model, self.tokenizer.pad_token_id, model.config.vocab_size)
+        if not (alone and plain):
+            return False
+        longest = max(map(longest_row, splits.values()))
+        return keeps_by_example(model, self.tokenizer.pad_token_id, model.config.vocab_size, longest)
 
     def load(self):
         """Load the base; every process must call this."""

@@ -6,7 +6,6 @@ python scripts/train/tokenize_conversations.py results/datasets/football --base 
 
 import gc
 import itertools
-import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import pyarrow
 
-from scripts.common.base_model import load_tokenizer
+from scripts.common.base_model import leave_torch_out, load_tokenizer
 from scripts.common.chat import IGNORED, AnswerTokenizer, Conversation, RenderedConversation
 from scripts.common.cli import log, progress, step_main, step_parser
 from scripts.common.errors import UserError
@@ -287,16 +286,6 @@ def tokenize_dataset(
     }
 
 
-def import_without_torch(base: Path) -> None:
-    """Make transformers start without torch, which takes a second to import and has no part in tokenizing texts.
-
-    Code of a model's own may need it. The process must not import torch later.
-    """
-    if not read_json(base).get("trust_remote_code") and "torch" not in sys.modules:
-        os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # else it says that models won't be available
-        sys.modules["torch"] = None
-
-
 def step(arguments) -> None:
     """Run the step."""
     folder, settings = arguments.folder, arguments.settings
@@ -305,7 +294,7 @@ def step(arguments) -> None:
     if task_of(settings).reads_images:
         vision = vision_tokenizer(arguments.base, images, settings)
     elif __name__ == "__main__":
-        import_without_torch(arguments.base)
+        leave_torch_out(arguments.base)
     ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, settings["tokens"], vision)
     names = image_names(images)
     pictures = {

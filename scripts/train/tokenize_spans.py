@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pyarrow
 
-from scripts.common.base_model import load_tokenizer
+from scripts.common.base_model import leave_torch_out, load_tokenizer
 from scripts.common.chat import IGNORED
 from scripts.common.cli import log, step_main
 from scripts.common.errors import UserError
@@ -38,7 +38,6 @@ from scripts.train.tokenize_conversations import (
     NUMBERS,
     PREVIEWS,
     identity,
-    import_without_torch,
     length_summary,
     named,
     records_of,
@@ -224,7 +223,7 @@ def step(arguments) -> None:
     """Run the step."""
     folder = arguments.folder
     if __name__ == "__main__":
-        import_without_torch(arguments.base)
+        leave_torch_out(arguments.base)
     ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, arguments.settings["tokens"])
     pages = Path(__file__).parent / "pages"
     names = sorted({label[2:] for label in ledger["labels"][1:]})

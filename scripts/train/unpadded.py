@@ -16,23 +16,20 @@ from scripts.train.padding import pad_batch
 NAME = "sdpa_by_example"
 LENGTHS = "example_lengths"
 PART = 512  # tokens of a part, unless one example has more
+WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size", "local_attention")  # of configurations
 
 
-def attend_by_example(module, query, key, value, attention_mask, example_lengths=None, sliding_window=None, **options):
+def attend_by_example(module, query, key, value, attention_mask, example_lengths=None, **options):
     """Attention as `sdpa` computes it, of each example of a row to itself; query [1, heads, tokens, size].
 
-    `example_lengths` are their lengths in order. Returns [1, tokens, heads, size] and no weights.
+    `example_lengths` are their lengths in order; none is longer than a layer's window. Returns [1, tokens, heads, size]
+    and no weights.
     """
     options.pop("is_causal", None)
     lengths, start, found = example_lengths or [query.shape[2]], 0, []
     for length in lengths:
         own = [each[:, :, start : start + length] for each in (query, key, value)]
-        mask = None
-        if sliding_window is not None and length > sliding_window:
-            places = torch.arange(length)
-            distance = places[:, None] - places
-            mask = ((distance >= 0) & (distance < sliding_window))[None, None]
-        found.append(sdpa_attention_forward(module, *own, mask, is_causal=mask is None, **options)[0])
+        found.append(sdpa_attention_forward(module, *own, None, is_causal=True, **options)[0])
         start += length
     return torch.cat(found, 1), None
 
@@ -79,14 +76,17 @@ def each_part(inputs: dict) -> Iterator[dict]:
     yield from inputs.get("parts") or [inputs]
 
 
-def keeps_by_example(model, pad_id: int, vocabulary: int) -> bool:
+def keeps_by_example(model, pad_id: int, vocabulary: int, longest: int) -> bool:
     """Return whether a model computes the same for joined examples as for padded rows; if so, it now does by example.
 
-    Two random examples are joined. Their hidden states must be much closer to those of padded rows than to those of
-    the examples as one text; this test holds for the rounding of any number format.
+    `longest` is the length of the longest example; one that is longer than a layer's window needs a mask. Two random
+    examples are joined. The hidden state of each token of the second must be much closer to that of the padded row than
+    to that of the examples as one text; this holds for the rounding of any number format. A convolution, for example,
+    would mix the first of them only. Recurrent layers, which may mix very little, are never joined.
     """
     config = model.config.get_text_config()
-    if config._attn_implementation != "sdpa":
+    windows = [window for window in (getattr(config, name, None) for name in WINDOWS) if window]
+    if config._attn_implementation != "sdpa" or model._is_stateful or longest > min(windows, default=longest):
         return False
     generator = torch.Generator().manual_seed(0)
     rows = [torch.randint(0, vocabulary, (length,), generator=generator).tolist() for length in (24, 17)]
@@ -96,17 +96,17 @@ def keeps_by_example(model, pad_id: int, vocabulary: int) -> bool:
 
     def states(inputs: dict, places) -> torch.Tensor:
         inputs = {key: value for key, value in inputs.items() if key != "labels"}
-        return model.base_model(**inputs, use_cache=False).last_hidden_state[places].float().flatten(0, -2)
+        return model.base_model(**inputs, use_cache=False).last_hidden_state[places].float().flatten(0, -2)[24:]
 
     was_training = model.training
     model.eval()
     with torch.no_grad():
-        alone = states(padded, padded["attention_mask"].bool())
-        model.set_attn_implementation(NAME)
         try:
-            apart, mixed = ((states(inputs, 0) - alone)[24:].abs().mean() for inputs in (joined, one))
-            kept = bool(apart <= 0.25 * mixed)
-        except (TypeError, ValueError, RuntimeError):  # an architecture that passes no further arguments on
+            alone = states(padded, padded["attention_mask"].bool())
+            model.set_attn_implementation(NAME)
+            apart, mixed = ((states(inputs, 0) - alone).norm(dim=1) for inputs in (joined, one))
+            kept = bool((apart <= 0.25 * mixed).all())
+        except (AttributeError, TypeError, ValueError, RuntimeError):  # an architecture of another kind
             kept = False
     if not kept:
         model.set_attn_implementation("sdpa")

@@ -10,7 +10,10 @@ import sys
 from pathlib import Path
 
 # Programs of this folder that end with `compare`, in the order in which they run.
-PROGRAMS = ("training", "tokenize", "scoring", "dry_run", "noop", "demo")
+PROGRAMS = (
+    "training", "tokenize", "dataset", "near_duplicates", "head", "merge", "gguf", "llama_answers",
+    "transformers_answers", "scoring", "dry_run", "noop", "demo",
+)  # fmt: skip
 
 
 def main(argv=None) -> int:

@@ -1,52 +1,72 @@
-"""Speed and peak memory of the dataset stage at several sizes: memory that barely grows means that it streams.
+"""The dataset stage on many chat records, beside `datasets` that only loads the same file and applies a template.
 
-python -m tests.benchmarks.bench_dataset --rows 20000 200000 --output tests/benchmarks/results/dataset.md
+    python -m tests.benchmarks.bench_dataset
+    python -m tests.benchmarks.bench_dataset --rows 1000000 --rounds 1
+
+Ours are the three steps as the workflow runs them on two cores: checks and canonical records, duplicates, splits, the
+search for near duplicates in different splits, ledger. `datasets` reads the JSON lines into its cache and renders each
+chat by a template (ChatML) in two processes: no check, no duplicates, no split.
 """
 
 import argparse
 import json
 import os
-import random
 import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
+from scripts.common.files import read_json
+from scripts.common.records import SPLITS
+from tests.benchmarks.compare import compare, run
 from tests.support.dataset_steps import settings_of
 
 ROOT = Path(__file__).parents[2]
 SYLLABLES = ["ba", "do", "ri", "men", "tal", "vo", "sé", "qui", "lo", "gar", "né", "par", "tu", "fi", "chan", "ro"]
 NEAR_DUPLICATES = 0.05
+LABELS = ("but", "carton", "commentaire")
+WORDS, BLOCK = 30_000, 5000  # words of the language; records made at once
 SETTINGS = settings_of(label="type")
+PEER = """
+import sys
+from datasets import load_dataset
+from jinja2 import Template
+
+template = Template(
+    "{% for m in messages %}<|im_start|>{{ m.role }}\\n{{ m.content }}<|im_end|>\\n{% endfor %}"
+)
+rows = load_dataset("json", data_files=sys.argv[1], cache_dir=sys.argv[2], split="train")
+texts = rows.map(lambda row: {"text": template.render(messages=row["messages"])}, num_proc=2)
+print(len(texts))
+"""
 
 
 def write_raw(path: Path, rows: int) -> None:
-    """Write so many chats of about 350 characters, some of which nearly repeat the one before."""
-    rng = random.Random(rows)
-    text = ""
+    """Write so many chats of about 700 bytes, in words as frequent as a language's; some nearly repeat the last one."""
+    rng = np.random.default_rng(rows)
+    lengths = rng.choice((1, 2, 2, 3, 3, 4), WORDS)
+    words = ["".join(rng.choice(SYLLABLES, length)) for length in lengths]
+    shares = np.cumsum(1 / np.arange(5, WORDS + 5))
+    question = answer = ""
     with open(path, "w", encoding="utf-8") as file:
-        for number in range(rows):
-            if number and rng.random() < NEAR_DUPLICATES:
-                text += " !"
-            else:
-                text = " ".join("".join(rng.choices(SYLLABLES, k=rng.randint(1, 3))) for _ in range(50))
-            turns = [{"role": "user", "content": f"Raconte {number}."}, {"role": "assistant", "content": text}]
-            record = {"messages": turns, "type": rng.choice(["but", "carton", "commentaire"])}
-            file.write(json.dumps(record, ensure_ascii=False) + "\n")
+        for start in range(0, rows, BLOCK):
+            found = np.searchsorted(shares, rng.random((min(BLOCK, rows - start), 108)) * shares[-1]).tolist()
+            counts, drawn = rng.integers(50, 101, len(found)), rng.random(len(found))
+            labels = rng.integers(len(LABELS), size=len(found))
+            for place, (numbers, count, chance) in enumerate(zip(found, counts, drawn, strict=True)):
+                if answer and chance < NEAR_DUPLICATES:
+                    answer += " encore"
+                else:
+                    question = " ".join(words[number] for number in numbers[:8])
+                    answer = " ".join(words[number] for number in numbers[8 : 8 + count])
+                asked = {"role": "user", "content": f"Raconte {start + place} : {question} ?"}
+                record = {"messages": [asked, {"role": "assistant", "content": answer}], "type": LABELS[labels[place]]}
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
 
 
-def measured(script: str, arguments: list[str]) -> tuple[float, float]:
-    """Run a step in a process of its own; return seconds of CPU time and peak resident memory in MiB."""
-    command = [sys.executable, str(ROOT / "scripts" / "dataset" / script), *arguments]
-    child = os.posix_spawn(sys.executable, command, os.environ | {"PYTHONPATH": str(ROOT)})
-    _, status, usage = os.wait4(child, 0)
-    if status:
-        raise SystemExit(f"{script} failed")
-    return usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
-
-
-def measure_stage(rows: int, folder: Path) -> dict[str, tuple[float, float]]:
-    """Run the three steps on so many rows; return CPU seconds and MiB of each."""
-    write_raw(folder / "raw.jsonl", rows)
+def commands(raw: Path, folder: Path, processes: int) -> dict[str, list[str]]:
+    """Return the three steps' command lines; their results go to `folder`."""
 
     def files(end: str, *names: str) -> list[str]:
         return [word for name in names for word in (f"--{name}", f"{folder}/{name}.{end}")]
@@ -54,64 +74,71 @@ def measure_stage(rows: int, folder: Path) -> dict[str, tuple[float, float]]:
     name, settings, records = ["--name", "bench"], ["--settings", json.dumps(SETTINGS)], files("parquet", "records")
     counts, facts, ingested = files("json", "counts"), files("json", "facts"), f"{folder}/ingested.parquet"
     quarantine, duplicates = files("jsonl", "quarantine"), files("jsonl", "duplicates")
-    splits, ledger = files("jsonl", "train", "validation", "test"), files("ledger", "json", "html")
+    splits, ledger = files("jsonl", *SPLITS), files("ledger", "json", "html")
     words = {
-        "ingest_records": [f"{folder}/raw.jsonl", *name, *settings, "--records", ingested, *counts, *quarantine],
-        "split_records": [ingested, *settings, *counts, *records, *facts, *duplicates, *splits],
-        "write_dataset_ledger": [
-            *name,
-            *settings,
-            *records,
-            *counts,
-            *facts,
-            *duplicates,
-            *quarantine,
-            *ledger,
-        ],
+        "ingest_records": [str(raw), *name, "--records", ingested, *counts, *quarantine],
+        "split_records": [ingested, *counts, *records, *facts, *duplicates, *splits],
+        "write_dataset_ledger": [*name, *records, *counts, *facts, *duplicates, *quarantine, *ledger],
     }
-    return {step: measured(f"{step}.py", arguments) for step, arguments in words.items()}
+    common = [*settings, "--threads", str(processes)]
+    return {
+        step: [sys.executable, str(ROOT / "scripts/dataset" / f"{step}.py"), *arguments, *common]
+        for step, arguments in words.items()
+    }
 
 
-def result_table(results: dict[int, dict[str, tuple[float, float]]]) -> str:
-    """Return the results as a Markdown page with the ratio of the largest to the smallest size."""
-    small, large = min(results), max(results)
-    command = f"python -m tests.benchmarks.bench_dataset --rows {' '.join(map(str, results))}"
-    lines = [
-        "# The dataset stage: speed and memory",
-        "",
-        f"Made by `{command}`:",
-        f"chats of about 350 characters, {NEAR_DUPLICATES:.0%} of them near duplicates; each step is its own process.",
-        "Seconds are of CPU time; peak memory is the resident set, libraries included.",
-        "",
-        "| step | rows | CPU s | rows/CPU s | peak MiB |",
-        "|---|---:|---:|---:|---:|",
-    ]
-    for rows, steps in results.items():
-        for step, (seconds, mib) in steps.items():
-            lines.append(f"| {step} | {rows} | {seconds:.1f} | {rows / seconds:.0f} | {mib:.0f} |")
-    lines += ["", f"From {small} to {large} rows (x {large / small:.0f}):", ""]
-    for step in results[small]:
-        (before, low), (after, high) = results[small][step], results[large][step]
-        added = (high - low) * 2**20 / max(large - small, 1)
-        growth = f"peak memory x {high / low:.2f}, {max(added, 0):.0f} bytes a further row"
-        lines.append(f"- {step}: CPU time x {after / before:.1f}, {growth}")
-    return "\n".join(lines) + "\n"
+def ours(raw: Path, rows: int, processes: int) -> dict[str, float]:
+    """Run the three steps; return their seconds, all and of each, CPU seconds and the peak of the largest."""
+    with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        steps = {
+            name: run(command, env=environment) for name, command in commands(raw, Path(folder), processes).items()
+        }
+        facts = read_json(Path(folder, "facts.json"))
+        kept = sum(Path(folder, f"{split}.jsonl").read_bytes().count(b"\n") for split in SPLITS)
+    removed = sum(facts["duplicates"].values())
+    assert (facts["read"], facts["kept"], facts["read"]) == (rows, kept, kept + removed), "a record is lost"
+    assert removed > 0.5 * NEAR_DUPLICATES * rows, "near duplicates are found"
+    return {
+        "s": sum(step.seconds for step in steps.values()),
+        "CPU s": sum(step.cpu_seconds for step in steps.values()),
+        "MiB": max(step.mib for step in steps.values()),
+        **{f"s of {name}": step.seconds for name, step in steps.items()},
+    }
 
 
-def main() -> None:
-    """Measure, print and write."""
+def datasets_alone(raw: Path, rows: int) -> dict[str, float]:
+    """Load and render with `datasets`; return seconds, CPU seconds and MiB."""
+    with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
+        done = run([sys.executable, "-c", PEER, str(raw), folder], env=os.environ | {"HF_DATASETS_OFFLINE": "1"})
+    assert int(done.output.split()[-1]) == rows
+    return {"s": done.seconds, "CPU s": done.cpu_seconds, "MiB": done.mib}
+
+
+def main(argv=None) -> None:
+    """Measure both sides in turn."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, nargs="+", default=[20_000, 200_000], help="sizes")
-    parser.add_argument("--output", type=Path, help="Markdown file to write")
-    arguments = parser.parse_args()
-    results = {}
-    for rows in arguments.rows:
-        with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
-            results[rows] = measure_stage(rows, Path(folder))
-    table = result_table(results)
-    print(table)
-    if arguments.output:
-        arguments.output.write_text(table, encoding="utf-8")
+    parser.add_argument("--rows", type=int, default=200_000, help="chat records (default: %(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="times that each side runs (default: %(default)s)")
+    parser.add_argument("--processes", type=int, default=2, help="of our steps (default: %(default)s)")
+    arguments = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
+        raw = Path(folder, "raw.jsonl")
+        write_raw(raw, arguments.rows)
+        mib = raw.stat().st_size / 2**20
+        compare(
+            f"dataset-{arguments.rows}",
+            f"dataset stage, {arguments.rows:,} chat records ({mib:.0f} MiB): checks, duplicates, leaks, split, ledger",
+            "s",
+            {
+                "ours": lambda: ours(raw, arguments.rows, arguments.processes),
+                "datasets: load and template": lambda: datasets_alone(raw, arguments.rows),
+            },
+            goal="<= 1.9",
+            rounds=arguments.rounds,
+            versions=("datasets", "pyarrow", "rensa", "numpy"),
+            note="The goal is 60 s and 1.5 GB for 1,000,000 records where `datasets` takes 32 s.",
+        )
 
 
 if __name__ == "__main__":

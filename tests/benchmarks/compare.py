@@ -39,17 +39,18 @@ class Ran(NamedTuple):
     output: str
 
 
-def run(command: Sequence[str], **options) -> Ran:
+def run(command: Sequence[str], every: float = EVERY, **options) -> Ran:
     """Run a command (options of subprocess.Popen) and measure it; SystemExit with the end of its output if it fails.
 
-    Memory is the proportional set size of all its processes, looked at every 50 ms, or the resident peak (VmHWM) of
-    the largest one, whichever is more. wait4's peak of a child is not used: it starts at that of its parent.
+    Memory is the proportional set size of all its processes, looked at every so many seconds, or the resident peak
+    (VmHWM) of the largest one, whichever is more. Beside the demo, a look every 50 ms took a quarter of a core.
+    wait4's peak of a child is not used: it starts at that of its parent.
     """
     with tempfile.TemporaryFile() as file:
         started = time.monotonic()
         process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT, **options)
         peak, ended = [0.0], threading.Event()
-        watcher = threading.Thread(target=_watch, args=(process.pid, peak, ended))
+        watcher = threading.Thread(target=_watch, args=(process.pid, every, peak, ended))
         watcher.start()
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.monotonic() - started
@@ -63,8 +64,8 @@ def run(command: Sequence[str], **options) -> Ran:
     return Ran(seconds, usage.ru_utime + usage.ru_stime, peak[0], output)
 
 
-def _watch(pid: int, peak: list[float], ended: threading.Event) -> None:
-    while not ended.wait(EVERY):
+def _watch(pid: int, every: float, peak: list[float], ended: threading.Event) -> None:
+    while not ended.wait(every):
         total = 0
         try:
             parent = psutil.Process(pid)
@@ -92,13 +93,14 @@ def compare(
     more_is_better: bool = False,
     versions: Sequence[str] = (),
     note: str = "",
+    device: str | None = None,
 ) -> dict:
     """Measure each side `rounds` times in turn, ours first; keep and print the record, and return it.
 
     `row` is a short name for the file; `what` and `goal` ("<= 1.5", ">= 1.25": of ours divided by the best other side)
     are shown. Each side returns the number measured in `unit`, or several numbers by unit, `unit` among them: the
     others are shown beside it. `versions` are installed packages that matter (or "name version" of peers that have
-    environments of their own).
+    environments of their own). `device` is what the figures are of, if it is not the processor: the name of a GPU.
     """
     found: dict[str, list[dict]] = {name: [] for name in sides}
     for number in range(rounds):
@@ -119,7 +121,7 @@ def compare(
         "goal": goal,
         "ratio": round(ratio, 4),
         "met": ratio <= float(limit) if sign == "<=" else ratio >= float(limit),
-        "processor": processor(),
+        "processor": device or processor(),
         "versions": [each if " " in each else f"{each} {metadata.version(each)}" for each in versions],
         "command": " ".join(["python -m", _module(), *sys.argv[1:]]),
         "commit": _commit(),

@@ -38,7 +38,7 @@ def main() -> None:
         learning_rate=spec["learning_rate"],
         lr_scheduler_type="cosine",
         bf16=spec["bf16"],
-        use_cpu=True,
+        use_cpu=not torch.cuda.is_available(),
         logging_steps=1,
         report_to="none",
         seed=1,

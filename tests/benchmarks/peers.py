@@ -1,4 +1,4 @@
-"""Environments of the trainers that ours is measured against, each with its pinned packages.
+"""Environments of the programs that ours are measured against, each with its pinned packages.
 
 python -m tests.benchmarks.peers trl
 
@@ -21,6 +21,7 @@ PINS = {
         "accelerate==1.15.0",
         "datasets==5.2.0",
     ),
+    "minhash": ("datasketch==2.0.0", "rensa==0.5.0"),
 }
 
 

@@ -3,7 +3,7 @@
 python -m tests.gpu.run_all --folder gpu_results
 
 Each part has seconds of its own and writes its output to the folder; what it wrote before it was cut off stays.
-`--scale tiny` runs the same parts on a CPU.
+Figures against TRL are also kept in tests/benchmarks/measured. `--scale tiny` runs the same parts on a CPU.
 """
 
 import argparse
@@ -13,23 +13,25 @@ import subprocess
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[2]
-# Name, seconds, and the recipe's run that is measured (none: the tests).
-PARTS = (
-    ("qlora_7b", 130, "football.football"),
-    ("qlora_8b", 130, "captions.captions"),
-    ("tests", 120, None),
-    ("head_7b", 90, "pii.pii"),
-    ("bf16_24b", 120, "titles.titles"),
+from tests.benchmarks.cuda_cases import ROOT, device
+
+BENCHMARK = "tests.benchmarks.bench_cuda_training"
+# Name, seconds, and the options of the benchmark (none: the tests).
+PARTS: tuple[tuple[str, int, list[str]], ...] = (
+    ("trl_8b", 190, ["--cases", "lora-4096", "--rounds", "1", "--steps", "8"]),
+    ("qlora_7b", 90, ["--steps", "8", "--recipes", "football.football"]),
+    ("tests", 120, []),
+    ("head_7b", 80, ["--steps", "8", "--recipes", "pii.pii"]),
+    ("bf16_24b", 110, ["--steps", "8", "--recipes", "titles.titles"]),
 )
 
 
-def command_of(run: str | None, table: Path, scale: str) -> list[str]:
-    """Return the command of a part: a recipe's run, or the tests."""
-    if run is None:
+def command_of(options: list[str], table: Path, scale: str) -> list[str]:
+    """Return the command of a part: the benchmark with its options, or the tests."""
+    if not options:
         return [sys.executable, "-m", "pytest", "-q", "tests/gpu"]
-    words = ["--recipes", run, "--steps", "8", "--scale", scale, "--output", str(table)]
-    return [sys.executable, "-m", "tests.benchmarks.bench_gpu_training", *words]
+    output = ["--output", str(table)] if "--recipes" in options else []
+    return [sys.executable, "-m", BENCHMARK, *options, *output, "--scale", scale]
 
 
 def run_part(command: list[str], log: Path, seconds: float) -> str:
@@ -53,9 +55,12 @@ def main(argv=None) -> int:
     arguments = parser.parse_args(argv)
     folder = arguments.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
+    if arguments.scale == "real" and device() is None:
+        print("There is no CUDA GPU: nothing was run. `--scale tiny` runs the same parts without one.")
+        return 0
     ends = []
-    for name, seconds, run in PARTS:
-        command = command_of(run, folder / f"{name}.md", arguments.scale)
+    for name, seconds, options in PARTS:
+        command = command_of(options, folder / f"{name}.md", arguments.scale)
         ends.append(run_part(command, folder / f"{name}.log", seconds))
         print(f"{name}: {ends[-1]}", flush=True)
     return int(any(end != "done" for end in ends))

@@ -28,7 +28,7 @@ def base(tmp_path_factory):
 def test_the_estimate_is_near_what_is_taken(base, tmp_path, method, micro_batch, checkpointing):
     from scripts.common.files import read_json
     from scripts.workflow.memory.estimate import GIB, training_memory
-    from tests.benchmarks.bench_gpu_training import Case, train
+    from tests.benchmarks.cuda_cases import Case, train
     from tests.support.full_rows import write_full_rows
 
     training = {"micro_batch": micro_batch, "accumulation": 2, "max_steps": 3, "logging_steps": 1}
@@ -48,7 +48,7 @@ def test_the_estimate_is_near_what_is_taken(base, tmp_path, method, micro_batch,
 
 
 def test_the_benchmark_says_what_is_taken(tmp_path, capsys):
-    from tests.benchmarks.bench_gpu_training import main
+    from tests.benchmarks.bench_cuda_training import main
 
     words = ["--scale", "tiny", "--steps", "2", "--folder", str(tmp_path), "--recipes", "football", "pii.pii"]
     assert main(words) == 0

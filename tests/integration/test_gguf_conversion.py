@@ -1,13 +1,16 @@
 """Conversion and quantization: real files from a real model, their metadata, and what is mended on the way."""
 
 import json
+import os
 import shutil
 import tarfile
 
 import llama_cpp
+import numpy
 import pytest
 import torch
 from gguf import GGUFReader, LlamaFileType
+from gguf.quants import BF16
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 from transformers.utils.chat_template_utils import render_jinja_template
@@ -17,6 +20,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
 from scripts.config.runs import QUANTS
 from scripts.gguf.convert_to_gguf import chat_changes, convert_to_gguf
+from scripts.gguf.converter import quantize_blocks
 from scripts.gguf.fetch_converter import LICENSE, NEEDED, fetch_converter, read_pin, unpack
 from scripts.gguf.llama import open_gguf
 from scripts.gguf.metadata import general_metadata
@@ -109,6 +113,24 @@ def test_the_types_of_tensors_with_odd_rows_are_reported_and_threads_change_noth
     assert quantize_gguf(source, tmp_path / "2.gguf", "q4_k_m", 2) == found
     assert (tmp_path / "q4_k_m.gguf").read_bytes() == (tmp_path / "2.gguf").read_bytes()
     assert quantize_gguf(source, tmp_path / "q8_0.gguf", "q8_0", 1)["odd_rows"] == []
+
+
+def test_values_are_rounded_to_bf16_as_the_converter_rounds_them_whatever_their_bits():
+    bits = numpy.random.default_rng(0).integers(0, 2**32, 100_000, dtype=numpy.uint32)
+    edges = numpy.uint32([0x3F808000, 0x3F818000, 0x7F7FFFFF, 0x7F800000, 0x7F800001, 0xFFFFFFFF, 0x80000001])
+    blocks = numpy.concatenate([bits, edges]).view(numpy.float32)[:, None]
+    assert numpy.array_equal(quantize_blocks(None, blocks), BF16.quantize_blocks(blocks))
+
+
+def test_a_damaged_file_is_not_quantized(tiny_gguf, tmp_path):
+    for name in (tiny_gguf.name, f".{tiny_gguf.name}.sha256"):
+        shutil.copyfile(tiny_gguf.with_name(name), tmp_path / name)
+    with open(tmp_path / tiny_gguf.name, "r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\x55")
+    with pytest.raises(UserError, match=r"bf16\.gguf: has changed since it was made"):
+        quantize_gguf(tmp_path / tiny_gguf.name, tmp_path / "q8_0.gguf", "q8_0", 1)
+    assert not (tmp_path / "q8_0.gguf").exists()
 
 
 def test_a_converted_file_has_the_specified_metadata_and_none_guessed(tiny_gguf):

@@ -60,7 +60,7 @@ def test_a_refusal_of_the_template_and_a_missing_template_are_lines(tiny_gguf, t
 
 def predict(run, folder, test=None, tokens: int = 8) -> tuple[dict, dict]:
     """Run the step; return the answers without their time and the likelihoods, by id."""
-    settings = run_settings(task="vision", generation={"max_new_tokens": tokens})
+    settings = run_settings(task="vision", generation={"max_new_tokens": tokens}) | {"timed": 0}  # all are timed
     answers, likelihood = folder / "answers" / "bf16.jsonl", folder / "likelihood.jsonl"
     words = [run.gguf, "--mmproj", run.mmproj, "--images", run.data, "--test", test or run.test, "--threads", "2"]
     words += ["--answers", answers, "--likelihood", likelihood, "--settings", json.dumps(settings)]
@@ -166,13 +166,17 @@ def answers(path, prompts) -> list[dict]:
     return [{key: row[key] for key in row if key != "seconds"} for row in rows]
 
 
-def likelihoods(path, prompts, folder, answered=()) -> tuple[list[dict], list[int]]:
-    """Return the likelihoods, and the beginning that was kept for the next prompt; `answered` have answers already."""
+def likelihoods(path, prompts, folder, answered=(), timed: int = 9) -> tuple[list[dict], list[int]]:
+    """Return the likelihoods, and the beginning that was kept for the next prompt; `answered` have answers already.
+
+    The first `timed` prompts are asked one after the other, the others in a batch.
+    """
     reader, file = TextReader(), AnswerFile(folder / "answers.jsonl", {})
     for asked in answered:
         file.add(asked, {"answer": ""})
+    settings = {"generation": GENERATION, "timed": timed}
     with open_gguf(path, context=256, threads=1) as model:
-        return answer_prompts(model, reader, prompts, file, GENERATION), reader.prefix
+        return answer_prompts(model, reader, prompts, file, settings, threads=1), reader.prefix
 
 
 def test_an_answer_does_not_depend_on_the_prompts_before_it(tiny_gguf):
@@ -208,13 +212,14 @@ def test_likelihoods_are_right_where_no_tokens_can_be_removed_from_the_cache(tin
     # The converter here makes no model with a sliding window or a recurrent state. Only llama.cpp's statement about the
     # model is replaced: every prompt is evaluated whole then.
     monkeypatch.setattr(llama_cpp, state, lambda weights: 64)
-    found, kept = likelihoods(tiny_gguf, PROMPTS, tmp_path)
+    found, kept = likelihoods(tiny_gguf, PROMPTS, tmp_path, timed=0)
     assert not kept
     assert_those_of_whole_conversations(tiny_gguf, found)
 
 
-def test_likelihoods_are_right_with_a_template_that_renders_answered_questions_differently(tiny_gguf, tmp_path):
+@pytest.mark.parametrize("timed", [0, 9])
+def test_likelihoods_are_right_with_a_template_that_renders_answered_questions_differently(tiny_gguf, tmp_path, timed):
     turns = "{% for m in messages %}[INST] {{ m['content'] }} [/INST]{% endfor %}"
     template = {"tokenizer.chat_template": "{{ bos_token }}[{{ messages | length }}]" + turns}
     path = changed(tiny_gguf, tmp_path / "other.gguf", template)
-    assert_those_of_whole_conversations(path, likelihoods(path, PROMPTS, tmp_path)[0])
+    assert_those_of_whole_conversations(path, likelihoods(path, PROMPTS, tmp_path, timed=timed)[0])

@@ -1,8 +1,11 @@
 """A merged model equals the one that PEFT merges, for each kind of LoRA, of models of text and of images."""
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
+import numpy
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
@@ -14,11 +17,13 @@ from scripts.common.files import check_manifest, read_json, write_json, write_ma
 from scripts.common.vision import load_image, load_processor, pixel_inputs
 from scripts.model.safetensors_files import weight_files
 from scripts.train import merged_weights
+from scripts.train.float32 import narrowed, widened
 from scripts.train.merge_adapter import merge_adapter
 from scripts.train.vision_training import target_pattern
 from tests.support.tiny_model import split_in_two
 from tests.support.vision import save_picture
 
+ROOT = Path(__file__).resolve().parents[2]
 LANGUAGE, BOTH = ["model.language_model"], ["model.language_model", "model.vision_tower"]
 PROJECTOR = {"modules_to_save": ["multi_modal_projector"]}
 KINDS = {
@@ -109,6 +114,41 @@ def test_blocks_of_rows_change_no_bit_and_unchanged_tensors_keep_their_bytes(bas
             assert (tmp_path / other / path.name).read_bytes() == path.read_bytes()
         for name, tensor in load_file(path).items():
             assert torch.equal(tensor, before[name]) != any(part in name for part in ("q_proj", "down_proj")), name
+
+
+CHILD = """
+import sys
+from scripts.train.merge_adapter import main
+for adapter, base, output, uses_torch in zip(*[iter(sys.argv[1:])] * 4):
+    assert main([adapter, "--base", base, "--output", output]) == 0
+    assert ("torch" in sys.modules) == (uses_torch == "yes"), uses_torch
+"""
+
+
+def test_a_process_merges_to_the_same_bytes_without_torch_and_imports_it_only_for_dora(bases, tmp_path):
+    words, base = [], bases["split"]
+    for kind, uses_torch in (("lora", "no"), ("dora", "yes")):
+        adapter = random_adapter(base, tmp_path / f"adapter-{kind}", use_dora=kind == "dora")
+        merge_adapter(adapter, base, tmp_path / kind)
+        words += [adapter, base, tmp_path / f"child-{kind}", uses_torch]
+    subprocess.run([sys.executable, "-c", CHILD, *map(str, words)], check=True, cwd=ROOT)
+    for kind in ("lora", "dora"):
+        for path in (tmp_path / kind).glob("*.safetensors"):
+            assert (tmp_path / f"child-{kind}" / path.name).read_bytes() == path.read_bytes(), (kind, path.name)
+
+
+def test_values_are_widened_and_rounded_as_torch_does_whatever_their_bits():
+    bits = numpy.random.default_rng(0).integers(0, 2**32, 200_000, dtype=numpy.uint32)
+    ties = (numpy.arange(2**16, dtype=numpy.uint32) << 16) | 0x8000
+    edges = numpy.uint32([0x7F7FFFFF, 0x7F800000, 0x7F800001, 0xFFFFFFFF])
+    values = numpy.concatenate([bits, ties, edges]).view(numpy.float32)
+    expected = torch.from_numpy(values).bfloat16().view(torch.int16).numpy().view(numpy.uint16)
+    ours, unknown = narrowed(values, numpy.uint16), numpy.isnan(values)  # which bits NaN has depends on the CPU
+    assert numpy.array_equal(ours[~unknown], expected[~unknown])
+    assert numpy.isnan(widened(ours)[unknown]).all()
+    halves = numpy.arange(2**16, dtype=numpy.uint16)
+    wide = torch.from_numpy(halves.view(numpy.int16)).view(torch.bfloat16).float().view(torch.int32).numpy()
+    assert numpy.array_equal(widened(halves).view(numpy.int32), wide)
 
 
 def test_the_merged_folder_scales_images_as_training_did(tiny_vision_base, tmp_path):

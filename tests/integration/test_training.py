@@ -11,18 +11,19 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM
 
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_manifest
 from scripts.config.runs import Run
 from scripts.train import output_layer
 from scripts.train.adapter_layer import speed_up_adapter
+from scripts.train.batches import load_rows
 from scripts.train.padding import pad_batch
 from scripts.train.tokenize_conversations import tokenize_dataset
 from scripts.train.training_run import curve_rows
 from scripts.train.training_step import only_training_in
-from scripts.train.unpadded import collate_unpadded, keeps_by_example, parts
+from scripts.train.unpadded import collate_unpadded, each_part, keeps_by_example, parts
 from tests.support.chat_templates import template_text
 from tests.support.project import ROOT
 from tests.support.tiny_model import changed_base
@@ -58,6 +59,24 @@ def test_training_lowers_the_loss_and_logs_it_and_the_adapter_loads_with_plain_p
     assert sorted(path.name for path in (tmp_path / "adapter").iterdir()) == names
     targets = read_json(tmp_path / "adapter/adapter_config.json")["target_modules"]
     assert targets == sorted(targets)
+
+
+@pytest.mark.parametrize("attention", ["auto", "eager"])  # without padding, and with it
+def test_a_steps_gradient_is_that_of_the_mean_over_its_trained_tokens_whatever_the_micro_batches(
+    data, tiny_base, train, attention
+):
+    training = {"max_steps": 1, "micro_batch": 2, "accumulation": 9, "attention": attention}
+    curve, facts = train("full", training=training)
+    assert facts["padded"] == (attention == "eager")
+    rows = load_rows(data / "tokens", "train")[:]
+    rows = [{"input_ids": ids, "labels": labels} for ids, labels in zip(rows["input_ids"], rows["labels"], strict=True)]
+    assert len({sum(label != -100 for label in row["labels"]) for row in rows}) > 1
+    model = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=torch.float32)
+    loss = model(**pad_batch(rows, 0)).loss
+    loss.backward()
+    norm = torch.stack([weight.grad.norm() for weight in model.parameters()]).norm()
+    assert curve[0]["loss"] == pytest.approx(loss.item(), rel=1e-5)
+    assert curve[0]["grad_norm"] == pytest.approx(norm.item(), rel=1e-4)
 
 
 def test_a_checkpoint_of_other_settings_or_of_another_result_version_is_never_resumed(data, tiny_base, tmp_path):
@@ -172,9 +191,8 @@ print(torch.get_num_threads(), "torch._inductor" in sys.modules)
     assert done.stdout == "True True\n1 False\n", done.stderr
 
 
-@pytest.mark.parametrize("cap", [None, 5.0])
 def test_logits_are_computed_only_where_a_token_is_trained_and_their_gradients_are_those_of_the_plain_loss(
-    tiny_base, monkeypatch, cap
+    tiny_base, monkeypatch
 ):
     monkeypatch.setattr(output_layer, "BLOCK", 3 * 384)  # several blocks
     model = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=torch.float32)
@@ -183,11 +201,9 @@ def test_logits_are_computed_only_where_a_token_is_trained_and_their_gradients_a
     labels[0, :15], labels[1, :18], labels[2, :] = -100, -100, -100
     weights = [parameter for parameter in model.parameters() if parameter.requires_grad]
     logits, targets = model(input_ids=ids).logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
-    logits = logits if cap is None else cap * torch.tanh(logits / cap)
     expected = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
     chances = torch.distributions.Categorical(logits=logits[targets != -100])
     gradients = torch.autograd.grad(expected, weights)
-    monkeypatch.setattr(model.config, "final_logit_softcapping", cap, raising=False)
     output_layer.add_loss_sums(model)
     found = model(input_ids=ids, labels=labels, loss_sums=True)
     assert found.tokens == 7
@@ -219,26 +235,87 @@ def test_the_faster_pass_through_an_adapter_computes_what_pefts_does(tiny_base, 
         assert torch.allclose(own, plain, rtol=1e-4, atol=1e-5 * float(plain.detach().abs().max()))
 
 
-@pytest.mark.parametrize("window", [None, 8])
-def test_joined_rows_train_as_padded_rows_do(tiny_base, window):
-    model = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=torch.float32, attn_implementation="sdpa")
-    model.config.sliding_window = window
-    for layer in model.model.layers:
-        layer.self_attn.sliding_window = window
-    ids = torch.randint(30, 97, (5, 20), generator=torch.Generator().manual_seed(0)).tolist()
-    rows = [{"input_ids": row[: 20 - 3 * place], "labels": row[: 20 - 3 * place]} for place, row in enumerate(ids)]
-    output_layer.add_loss_sums(model)
-    padded = model(**pad_batch(rows, 0), loss_sums=True)
-    assert keeps_by_example(model, 0, 97)
-    batch = collate_unpadded(rows)
-    assert len(batch["parts"]) == 1
-    joined = model(**batch["parts"][0], loss_sums=True)
-    assert joined.tokens == padded.tokens == (batch["labels"] != -100).sum()
-    assert torch.allclose(joined.loss, padded.loss, rtol=1e-5)
+SIZES = {
+    "vocab_size": 160, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "head_dim": 16, "max_position_embeddings": 64, "pad_token_id": 0,
+    "attention_dropout": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("kind", "entries", "joined", "own_logits"),
+    [
+        ("llama", {"tie_word_embeddings": True}, True, True),
+        ("mistral", {"sliding_window": 16}, False, True),  # the window is shorter than the longest row
+        ("phi", {}, True, True),  # biases
+        ("granite", {"logits_scaling": 4.0, "attention_multiplier": 0.3}, True, True),
+        ("cohere", {"logit_scale": 0.3}, True, True),
+        ("gemma2", {"final_logit_softcapping": 3.0, "query_pre_attn_scalar": 16}, False, True),
+        ("recurrent_gemma", {"lru_width": 64, "attention_window_size": 48, "logits_soft_cap": 3.0}, False, True),
+        ("lfm2", {"layer_types": ["conv", "full_attention"]}, False, True),
+        ("modernbert-decoder", {}, True, False),  # two layers compute the logits
+        ("mixtral", {"num_local_experts": 4, "router_aux_loss_coef": 0.1}, False, True),
+    ],
+)
+def test_mixed_rows_of_each_architecture_train_as_plain_transformers_and_peft_do(
+    monkeypatch, kind, entries, joined, own_logits
+):
+    monkeypatch.setattr(output_layer, "BLOCK", 30 * 160)  # several blocks
+    source = torch.Generator().manual_seed(3)
+    ids = [torch.randint(3, 160, (length,), generator=source).tolist() for length in (30, 11, 45, 6, 22)]
+    rows = [{"input_ids": row, "labels": [-100] * (len(row) // 3) + row[len(row) // 3 :]} for row in ids]
+    tokens, padded = sum(label != -100 for row in rows for label in row["labels"]), pad_batch(rows, 0)
+
+    def model():
+        torch.manual_seed(0)
+        made = AutoModelForCausalLM.from_config(AutoConfig.for_model(kind, **SIZES | entries), dtype=torch.float32)
+        for parameter in made.parameters():
+            torch.nn.init.normal_(parameter, std=0.12) if parameter.ndim > 1 else None
+        return made
+
+    def adapted(base):
+        torch.manual_seed(1)
+        made = get_peft_model(
+            base, LoraConfig(r=4, target_modules="all-linear", exclude_modules=".*(router|gate|head).*")
+        )
+        for name, parameter in made.named_parameters():
+            torch.nn.init.normal_(parameter, std=0.1) if "lora_B" in name else None
+        return made.train()
+
+    def gradients(trained) -> dict:
+        return {name: each.grad for name, each in trained.named_parameters() if each.grad is not None}
+
+    plain, coefficient = adapted(model()), entries.get("router_aux_loss_coef", 0.0)
+    outputs = plain(**padded, use_cache=False, **{"output_router_logits": True} if coefficient else {})
+    expected = torch.nn.functional.cross_entropy(
+        outputs.logits[:, :-1].flatten(0, 1), padded["labels"][:, 1:].flatten(), reduction="sum"
+    )
+    expected = expected / tokens + (coefficient * outputs.aux_loss if coefficient else 0.0)
+    expected.backward()
+    base = model()
+    assert bool(not coefficient and keeps_by_example(base, 0, 160, 45)) == joined
+    assert output_layer.add_loss_sums(base) == own_logits
+    own = adapted(base)
+    speed_up_adapter(own)
+    batch, loss = collate_unpadded(rows) if joined else padded, 0.0
+    for part in each_part(batch):
+        sums = own(**part, loss_sums=True)
+        part_loss = sums.loss / tokens + (sums.balance or 0.0)
+        part_loss.backward()
+        loss += part_loss.detach()
+    assert torch.allclose(loss.float(), expected, rtol=1e-6)
+    wanted, found = gradients(plain), gradients(own)
+    assert wanted.keys() == found.keys()
+    for name, gradient in wanted.items():
+        assert (found[name] - gradient).norm() <= 1e-5 * gradient.norm(), name
+
+
+def test_a_micro_batch_is_computed_in_parts_of_whole_rows():
+    rows = [{"input_ids": [1] * length} for length in (20, 17, 14, 11, 8)]
     assert [len(part) for part in parts(rows, 30)] == [1, 1, 2, 1]
 
 
 def test_attention_that_joins_examples_keeps_its_padding(tiny_base):
     model = AutoModelForCausalLM.from_pretrained(tiny_base.parent, dtype=torch.float32, attn_implementation="eager")
-    assert not keeps_by_example(model, 0, 97)
+    assert not keeps_by_example(model, 0, 97, 20)
     assert model.config._attn_implementation == "eager"

@@ -7,7 +7,8 @@ from pathlib import Path
 from scripts.common.files import write_manifest
 from scripts.config.models import Model
 from scripts.gguf.convert_to_gguf import convert_to_gguf
-from scripts.gguf.rewrite import Value, rewrite_metadata
+from scripts.gguf.reader import read_gguf
+from scripts.gguf.rewrite import Value, changed_head
 from scripts.model.dequantize_gguf import dequantize_gguf
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -52,7 +53,8 @@ def dequantized(path: Path, folder: Path, architecture: str = "llama", licence: 
 
 def changed(source: Path, target: Path, changes: dict[str, Value | None]) -> Path:
     """Return a copy of a GGUF file with other metadata."""
-    rewrite_metadata(source, target, changes)
+    header, content = read_gguf(source), source.read_bytes()
+    target.write_bytes(changed_head(content, header, changes) + content[header.data_start :])
     return target
 
 

@@ -39,7 +39,7 @@ def project(tmp_path_factory) -> OfflineProject:
 
 def with_a_fault(text: str) -> str:
     """Return the text of a script that ends with an error at once when it is run, and that runs."""
-    version = text.replace("RESULT_VERSION = 1", "RESULT_VERSION = 2")
+    version = text.replace("RESULT_VERSION = ", "RESULT_VERSION = 9")
     # In one write: SystemExit writes its text and the line's end apart, and other jobs' lines come between.
     return 'import os\n\nif __name__ == "__main__":\n    os.write(2, b"broken\\n")\n    os._exit(1)\n' + version
 

@@ -1,11 +1,12 @@
 """A comparison takes its sides in turn, divides the medians, and is shown on the page."""
 
+import json
 import sys
 
 import pytest
 
+from tests.benchmarks import bench_demo, page, trivial_workflow
 from tests.benchmarks import compare as harness
-from tests.benchmarks import page, trivial_workflow
 
 
 def test_sides_take_turns_and_the_ratio_is_of_the_medians_against_the_best_of_the_others(monkeypatch, tmp_path):
@@ -49,3 +50,18 @@ def test_the_trivial_rules_have_the_files_of_a_plan_with_a_rule_for_all_runs_and
     for line in ('input: "a.jsonl", "runs/{run}/b"', 'output: "runs/{run}/c"', "resources: mem_mb=1000"):
         assert line in second
     assert trivial_workflow.outputs_of(plan) == [f"runs/{run}/c" for run in runs]
+
+
+def test_irreducible_work_is_the_longer_of_cpu_seconds_shared_by_cores_and_the_longest_chain(tmp_path):
+    plan, lines = "", []
+    # Name, what it reads, and seconds and CPU seconds without 2 s of imports each.
+    for name, files, seconds, cpu in (("a", "raw", 3, 3), ("b", "a", 9, 10), ("c", "a", 4, 8), ("d", "b, c", 1, 3)):
+        log = f"results/logs/stage/{name}.log"
+        plan += f"rule {name}:\n    input: {files}\n    output: {name}\n    log: {log}\n    jobid: 1\n\n"
+        lines.append({"log": log, "s": seconds + 2, "imports": 2, "CPU s": cpu + 2, "CPU imports": 2})
+    clock = tmp_path / "clock.jsonl"
+    clock.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    steps = bench_demo.steps_of(clock, bench_demo.needs_of(plan + "rule all:\n    input: d\n    jobid: 0\n"))
+    assert [step.name for step in bench_demo.longest_chain(steps)] == ["d", "b", "a"]
+    assert bench_demo.irreducible(steps, 2) == {"s": 13, "s of CPU / cores": 12, "s of the longest chain": 13}
+    assert bench_demo.irreducible(steps, 1)["s"] == 24

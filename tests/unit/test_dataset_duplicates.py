@@ -6,37 +6,55 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.dataset.deduplicate import NearDuplicates, TextStore, folded, jaccard, shingles
+from scripts.dataset import pool
+from scripts.dataset.compare_texts import CHECK, REMOVAL
+from scripts.dataset.compared import folded
+from scripts.dataset.deduplicate import SMALL, NearDuplicates, TextStore
+from scripts.dataset.sketches import Shape, band_keys, coarse, shingle_hashes, signatures
 from tests.support.dataset_steps import Stage, chat, write_lines
 
 WORDS = ("but", "tir", "corner", "carton", "gardien", "poteau", "centre", "passe", "lucarne", "arrêt", "rừng", "biển")
 
 
+def search(folder: Path, texts: list[str], size: int, shape: Shape, threshold: float) -> NearDuplicates:
+    store, images = TextStore(folder), np.zeros(len(texts), np.uint64)
+    encoded = [text.encode("utf-8") for text in texts]
+    store.add(b"".join(encoded), np.array([len(each) for each in encoded], np.int64))
+    found = signatures(*shingle_hashes(texts, size), shape)
+    return NearDuplicates(store, band_keys(found, images, shape), coarse(found), images, size, threshold)
+
+
 def near_duplicates(folder: Path, texts: list[str], size: int, threshold: float) -> dict[int, tuple[int, float]]:
-    store = TextStore(folder)
-    for text in texts:
-        store.add(text)
-    return NearDuplicates(store, np.zeros(len(texts), np.uint64), size, threshold, folder, 1).find({})
+    shape = Shape.of(threshold, *REMOVAL, seed=1)
+    return search(folder, texts, size, shape, threshold).find(np.arange(len(texts)))
 
 
-def texts_of_all_similarities(rng: random.Random, count: int) -> list[str]:
+def texts_of_all_similarities(rng: random.Random, count: int, originals: int | None = None) -> list[str]:
     """Return texts, many of them another one with some words replaced."""
-    originals = [rng.choices(WORDS, k=rng.randint(1, 40)) for _ in range(count // 3)]
-    texts = [list(rng.choice(originals)) for _ in range(count)]
+    words_of = [rng.choices(WORDS, k=rng.randint(1, 40)) for _ in range(originals or count // 3)]
+    texts = [list(rng.choice(words_of)) for _ in range(count)]
     for words in texts:
         for _ in range(rng.randint(0, 4)):
             words[rng.randrange(len(words))] = rng.choice(WORDS)
     return [" ".join(words) for words in texts]
 
 
-def brute_force(texts: list[str], size: int, threshold: float) -> dict[int, float]:
+def shingles(text: str, size: int) -> set[str]:
+    return {text[start : start + size] for start in range(max(1, len(text) - size + 1))}
+
+
+def jaccard(one: set[str], other: set[str]) -> float:
+    return len(one & other) / len(one | other)
+
+
+def brute_force(texts: list[str], size: int, threshold: float) -> dict[int, tuple[int, float]]:
     """Return what is to be removed, by the definition: compare each with all that stay before it."""
     sets = [shingles(text, size) for text in texts]
     stay, removed = [], {}
     for number, each in enumerate(sets):
-        similar = max((jaccard(each, sets[other]) for other in stay), default=0.0)
-        if similar >= threshold:
-            removed[number] = similar
+        similar = max(((jaccard(each, sets[other]), -other) for other in stay), default=(0.0, 0))
+        if similar[0] >= threshold:
+            removed[number] = (-similar[1], similar[0])
         else:
             stay.append(number)
     return removed
@@ -46,21 +64,53 @@ def brute_force(texts: list[str], size: int, threshold: float) -> dict[int, floa
 @pytest.mark.parametrize("size", [1, 5, 9])
 def test_near_duplicates_are_those_of_brute_force(size: int, threshold: float, tmp_path: Path):
     texts = texts_of_all_similarities(random.Random(size), 400)
-    found = near_duplicates(tmp_path, texts, size, threshold)
     expected = brute_force(texts, size, threshold)
-    assert {number: similarity for number, (_, similarity) in found.items()} == expected
-    assert all(jaccard(shingles(texts[n], size), shingles(texts[m], size)) == s for n, (m, s) in found.items())
+    assert near_duplicates(tmp_path, texts, size, threshold) == expected
     assert expected, "the sample has duplicates"
-    assert not set(found) & {first for first, _ in found.values()}, "what others repeat stays"
-    for few in ([], ["seul"], ["", "", "a", "ab", "ab"]):
-        assert set(near_duplicates(tmp_path, few, size, threshold)) == set(brute_force(few, size, threshold))
+    for few in (["seul"], ["", "", "a", "ab", "ab"]):
+        assert near_duplicates(tmp_path, few, size, threshold) == brute_force(few, size, threshold)
+
+
+@pytest.mark.parametrize("threshold", [0.7, 0.95])
+def test_large_groups_of_similar_texts_are_compared_with_those_that_stay(threshold: float, tmp_path: Path):
+    texts = texts_of_all_similarities(random.Random(3), 600, originals=4)
+    found = near_duplicates(tmp_path, texts, 5, threshold)
+    assert found == brute_force(texts, 5, threshold)
+    assert len(found) > 4 * SMALL
+
+
+def test_thousands_of_equal_texts_need_few_comparisons(tmp_path: Path):
+    shape = Shape.of(0.85, *REMOVAL, seed=1)
+    compared = search(tmp_path, [LONG] * 3000, 5, shape, 0.85)
+    pairs, members = compared.candidates(np.arange(3000), None)
+    assert not len(pairs)
+    assert len(members) == 3000 * shape.bands
+    assert compared.find(np.arange(3000)) == dict.fromkeys(range(1, 3000), (0, 1.0))
+
+
+@pytest.mark.parametrize("originals", [4, 200])
+def test_the_first_pair_in_different_splits_is_found(originals: int, tmp_path: Path):
+    rng = random.Random(5)
+    texts = texts_of_all_similarities(rng, 400, originals)
+    split = np.array(rng.choices((0, 0, 0, 1, 2), k=len(texts)), np.int8)
+    sets = [shingles(text, 5) for text in texts]
+    expected = next(
+        (first, second, jaccard(sets[first], sets[second]))
+        for second in range(len(texts))
+        for first in range(second)
+        if split[first] != split[second] and jaccard(sets[first], sets[second]) >= 0.7
+    )
+    compared = search(tmp_path, texts, 5, Shape.of(0.7, *CHECK, seed=2), 0.7)
+    assert compared.first_across(np.arange(len(texts)), split) == expected
+    assert compared.first_across(np.arange(len(texts)), np.zeros(len(texts), np.int8)) is None
 
 
 def test_case_and_punctuation_don_t_count_but_accents_do():
-    assert folded("« But ! », dit-il…") == folded("but dit il")
-    assert folded("pêche") != folded("pêché")
-    assert folded("?!") == "?!"
-    assert folded("⚽ But") == "⚽ but"
+    assert folded(["« But ! », dit-il…", "but dit il"]) == ["but dit il"] * 2
+    assert folded(["pêche", "pêché"]) == ["pêche", "pêché"]
+    assert folded(["", "?!", "⚽ But", "", "\x1c\u0085 ", "STRASSE ?", "Straße"]) == [
+        "", "?!", "⚽ but", "", "\x1c\u0085 ", "strasse", "strasse",
+    ]  # fmt: skip
 
 
 FILLER = [chat(f"q{n}", text) for n, text in enumerate(texts_of_all_similarities(random.Random(8), 60))]
@@ -109,6 +159,13 @@ def test_duplicates_that_straddle_splits_fail_the_build(tmp_path: Path, stage: S
     assert stage.split() == 1
     assert stage.error().endswith(", or set deduplicate.compare to conversation")
     assert not (tmp_path / "train.jsonl").exists()
+
+
+def test_several_processes_give_results_in_order_and_one_fault_ends_them():
+    tasks = [str(number) for number in range(20)]
+    assert list(pool.in_order(int, tasks, 2)) == list(range(20))
+    with pytest.raises(ValueError, match="zwanzig"):
+        list(pool.in_order(int, [*tasks, "zwanzig", *tasks], 2))
 
 
 def test_duplicates_may_stay_when_they_share_a_group(tmp_path: Path, stage: Stage):

@@ -9,7 +9,8 @@ from gguf import GGML_QUANT_SIZES, GGUFReader
 
 from scripts.common.errors import UserError
 from scripts.gguf.reader import TEXT, TYPES, UINT32, read_gguf
-from scripts.gguf.rewrite import Int32, rewrite_metadata
+from scripts.gguf.rewrite import Int32
+from tests.support.gguf_files import changed
 from tests.support.gguf_maker import Entry, all_made, language_model
 
 
@@ -84,8 +85,8 @@ def test_a_damaged_file_is_refused_with_one_line(tmp_path, damage):
 
 
 def test_changed_metadata_are_read_back_tensors_stay_and_without_changes_so_does_every_byte(tmp_path):
-    path, changed = language_model().written(tmp_path / "m.gguf"), tmp_path / "changed.gguf"
-    rewrite_metadata(path, tmp_path / "same.gguf", {})
+    path, other = language_model().written(tmp_path / "m.gguf"), tmp_path / "other.gguf"
+    changed(path, tmp_path / "same.gguf", {})
     assert (tmp_path / "same.gguf").read_bytes() == path.read_bytes()
     changes = {
         "general.name": "Été à Huế",
@@ -97,9 +98,9 @@ def test_changed_metadata_are_read_back_tensors_stay_and_without_changes_so_does
         "tokenizer.chat_template": None,
         "new.key": "x" * 100_000,
     }
-    rewrite_metadata(path, changed, changes)
-    before, after = read_gguf(path), read_gguf(changed)
+    changed(path, other, changes)
+    before, after = read_gguf(path), read_gguf(other)
     expected = {**before.values, **changes}
     assert after.values == {key: value for key, value in expected.items() if value is not None}
     assert [before.data(tensor) for tensor in before.tensors] == [after.data(tensor) for tensor in after.tensors]
-    GGUFReader(changed)
+    GGUFReader(other)

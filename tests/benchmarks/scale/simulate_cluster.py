@@ -1,13 +1,16 @@
 """Simulate a sweep of a 7B on a Slurm cluster: how long it takes, and where GPU time is lost.
 
-python -m tests.benchmarks.scale.simulate_cluster --demo results
+python -m tests.benchmarks.scale.simulate_cluster                  # writes the table into docs/explanation/scale.md
+python -m tests.benchmarks.scale.simulate_cluster --demo results   # the same, after taking the seconds of a demo
 
 The jobs and what they wait for are those of a dry run of recipe `football` as a sweep. The seconds of steps that a
-model's size does not change are those of a finished demo; those of a 7B are derived (`costs`), not measured.
+model's size does not change are those of a finished demo (demo_seconds.json); those of a 7B are derived (`costs`), not
+measured.
 """
 
 import argparse
 import heapq
+import json
 import math
 import random
 import re
@@ -21,12 +24,18 @@ from typing import NamedTuple
 
 import yaml
 
+from tests.benchmarks.bench_times import processor
+
 ROOT = Path(__file__).resolve().parents[3]
 PARAMETERS, PEAK = 7.25e9, 989e12  # Mistral 7B; dense bf16 FLOP/s of an H100 (NVIDIA's data sheet)
 TOKENS = 10_000 * 512 * 3  # rows x tokens x epochs of a training
 PROMPTS, ANSWER, BATCH = 500, 96, 16  # of each variant
+TIMED = 100  # answers that llama.cpp makes one at a time, because the recipe has a gate on their seconds
 WEIGHTS = 14.5  # GB in 16 bits
 GGUF = {"bf16": 14.5, "q8_0": 7.7, "q4_k_m": 4.4}  # GB
+PAGE = ROOT / "docs/explanation/scale.md"
+BEGIN, END = "<!-- made by simulate_cluster -->\n", "<!-- end -->\n"
+DEMO = Path(__file__).with_name("demo_seconds.json")
 FIELDS = re.compile(r"^    (\w+): (.*)$", re.MULTILINE)
 
 
@@ -62,6 +71,7 @@ class Cluster:
     bandwidth: float = 5
     mfu: float = 0.45
     llama: float = 100  # GB/s at which llama.cpp reads the weights for each token: a CPU's memory
+    at_once: int = 5  # sequences of 608 tokens in 512 MiB of a 7B's cache: a reading of the weights serves all of them
     failures: float = 0.001
     seed: int = 0
 
@@ -117,21 +127,23 @@ def demo_seconds(results: Path) -> dict[str, float]:
     return {rule: statistics.fmean(seconds) for rule, seconds in found.items()}
 
 
-def costs(job: Job, demo: dict[str, float], mfu: float, llama: float) -> Cost:
+def costs(job: Job, demo: dict[str, float], cluster: Cluster) -> Cost:
     """Return the cost of a job for a 7B: derived where the model counts, else the demo's.
 
     Training: 4 FLOP a parameter and token (LoRA; frozen weights have no gradient). Answers with transformers: a step
-    of a batch takes 30 ms. llama.cpp reads the file for each token. Merge, conversion and quantization: 1 GB/s of what
-    they read and write. Parity: a minute.
+    of a batch takes 30 ms. llama.cpp reads the file for each token of the prompts that it answers at once. Merge,
+    conversion and quantization: 1 GB/s of what they read and write. Parity: a minute.
     """
     kind = job.rule
     if kind.startswith("train_"):
-        return Cost(4 * PARAMETERS * TOKENS / (mfu * PEAK), WEIGHTS)
+        return Cost(4 * PARAMETERS * TOKENS / (cluster.mfu * PEAK), WEIGHTS)
     if kind.endswith("with_transformers"):
         return Cost(-(-PROMPTS // BATCH) * ANSWER * 0.03, WEIGHTS)
     if kind.endswith("with_llama"):
-        share = 0.1 if "validation" in kind else 1
-        return Cost(share * PROMPTS * ANSWER * GGUF[job.variant] / llama, GGUF[job.variant])
+        prompts = PROMPTS // 10 if "validation" in kind else PROMPTS
+        timed = min(TIMED, prompts)
+        readings = ANSWER * (timed + (prompts - timed) / cluster.at_once)
+        return Cost(readings * GGUF[job.variant] / cluster.llama, GGUF[job.variant])
     if kind in ("merge_adapter", "convert_to_gguf"):
         return Cost(2 * WEIGHTS, 2 * WEIGHTS)
     if kind == "quantize_gguf":
@@ -140,6 +152,21 @@ def costs(job: Job, demo: dict[str, float], mfu: float, llama: float) -> Cost:
     if kind == "check_parity":
         return Cost(60, 2 * WEIGHTS)
     return Cost(demo.get(kind.replace("_validation", "_answers"), 1.0))
+
+
+RUNS = 1000
+CHANGES: dict[str, dict[str, float]] = {
+    "nothing": {},
+    "MFU 30 %": {"mfu": 0.3},
+    "file system 1 GB/s": {"bandwidth": 1},
+    "file system 20 GB/s": {"bandwidth": 20},
+    "job start 5 s": {"start": 5},
+    "job start 120 s": {"start": 120},
+    "`jobs: 2000`": {"queue": 2000},
+    "llama.cpp answers one prompt at a time": {"at_once": 1},
+    "llama.cpp on the GPU": {"llama": 1500},
+    "the last, `jobs: 2000` and 20 GB/s": {"llama": 1500, "queue": 2000, "bandwidth": 20},
+}
 
 
 @dataclass
@@ -248,22 +275,39 @@ def line(name: str, outcome: Outcome, gpus: int) -> str:
     return f"| {name} | {outcome.seconds / 3600:.1f} | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |"
 
 
+def table(runs: int) -> str:
+    """Return the table of a sweep of so many runs: a row for each change of the cluster."""
+    plan, demo = repeated(planned(dry_run()), runs), json.loads(DEMO.read_text(encoding="utf-8"))["seconds"]
+    rows = [
+        "| changed | hours | training | other answers | llama.cpp | start | files | failed | idle |",
+        "|---" * 9 + "|",
+    ]
+    for name, change in CHANGES.items():
+        cluster = replace(Cluster(), **change)
+        rows.append(line(name, simulate(plan, [costs(job, demo, cluster) for job in plan], cluster), cluster.gpus))
+    return "\n".join(rows) + "\n"
+
+
+def table_of_page() -> str:
+    """Return the table that the page has."""
+    return PAGE.read_text(encoding="utf-8").split(BEGIN)[1].split(END)[0]
+
+
 def main(argv=None) -> int:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--demo", type=Path, default=ROOT / "results", help="results folder of a finished demo")
-    parser.add_argument("--runs", type=int, default=1000, help="runs of the sweep")
+    """Print the table; for 1,000 runs also write it into the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--demo", type=Path, help="results folder of a finished demo, whose seconds are kept first")
+    parser.add_argument("--runs", type=int, default=RUNS, help="runs of the sweep")
     arguments = parser.parse_args(argv)
-    plan, demo, usual = repeated(planned(dry_run()), arguments.runs), demo_seconds(arguments.demo), Cluster()
-    changes = [{}, {"mfu": 0.3}, {"bandwidth": 1}, {"bandwidth": 20}, {"start": 5}, {"start": 120}, {"queue": 2000}]
-    changes += [{"llama": 1500}, {"llama": 1500, "queue": 2000, "bandwidth": 20}]
-    print("| changed | hours | training | other answers | llama.cpp | start | files | failed | idle |")
-    print("|---" * 9 + "|")
-    for change in changes:
-        cluster = replace(usual, **change)
-        outcome = simulate(plan, [costs(job, demo, cluster.mfu, cluster.llama) for job in plan], cluster)
-        name = ", ".join(f"{key} {value}" for key, value in change.items()) or "nothing"
-        print(line(name, outcome, cluster.gpus), flush=True)
+    if arguments.demo:
+        seconds = {rule: round(value, 1) for rule, value in sorted(demo_seconds(arguments.demo).items())}
+        text = json.dumps({"processor": processor(), "seconds": seconds}, indent=1)
+        DEMO.write_text(text + "\n", encoding="utf-8")
+    found = table(arguments.runs)
+    print(found, end="")
+    if arguments.runs == RUNS:
+        text = PAGE.read_text(encoding="utf-8")
+        PAGE.write_text(text.replace(f"{BEGIN}{table_of_page()}{END}", f"{BEGIN}{found}{END}"), encoding="utf-8")
     return 0
 
 

@@ -1,0 +1,153 @@
+"""The merge of a LoRA into a base beside `cp` of its weight files and peft's own merge.
+
+python -m tests.benchmarks.bench_merge
+python -m tests.benchmarks.bench_merge --layers 2 --rounds 1
+
+The base has a billion random weights in bf16 and five files (20 layers); the adapter has rank 16 on all linear layers.
+Our step checks the base's hashes and writes those of the result. The goal leaves hashing aside: from our seconds those
+are subtracted that a process of its own takes to hash the same bytes, two files at a time, right after the step. peft
+and `cp` hash nothing. The tensors of both merges are compared byte by byte.
+"""
+
+import argparse
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from scripts.common.files import write_manifest
+from scripts.model.safetensors_files import read_entries, weight_files
+from scripts.workflow.memory.shapes import Shape
+from tests.benchmarks.compare import ROOT, Ran, compare, run
+from tests.support.random_base import tensor_maker, write_random_base
+
+RANK, ALPHA, FILES, MARGIN = 16, 32, 5, 300  # MARGIN: MiB on top of two of the largest tensors
+HASH = """
+import hashlib, sys
+from concurrent.futures import ThreadPoolExecutor
+def sha256(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+with ThreadPoolExecutor(2) as threads:
+    list(threads.map(sha256, sys.argv[1:]))
+"""
+PEFT = """
+import sys
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM
+base, adapter, output = sys.argv[1:]
+model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.bfloat16)
+model = PeftModel.from_pretrained(model, adapter).merge_and_unload()
+model.save_pretrained(output, max_shard_size="500MB")
+"""
+
+
+def write_random_adapter(base: Path, folder: Path) -> Path:
+    """Write a LoRA with random weights for all linear layers of a base, as peft saves one; return its manifest."""
+    from peft import LoraConfig
+    from safetensors.torch import save_file
+
+    tensors, make = {}, tensor_maker(seed=1)
+    for path in sorted({*weight_files(base.parent).values()}):
+        for name, entry in read_entries(path)[0].items():
+            if name.endswith("_proj.weight"):
+                (rows, columns), module = entry.shape, f"base_model.model.{name.removesuffix('.weight')}"
+                tensors[f"{module}.lora_A.weight"] = make(name, (RANK, columns)).float()
+                tensors[f"{module}.lora_B.weight"] = make(name, (rows, RANK)).float()
+    folder.mkdir()
+    save_file(tensors, folder / "adapter_model.safetensors")
+    config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules="all-linear", task_type="CAUSAL_LM")
+    config.save_pretrained(folder)
+    return write_manifest(folder, base=base.parent.name, method="lora")
+
+
+def tensors_of(folder: Path):
+    """Yield name and bytes of each tensor of a model folder, sorted by name."""
+    for name, path in sorted(weight_files(folder).items()):
+        entry = read_entries(path)[0][name]
+        with open(path, "rb") as file:
+            file.seek(entry.start)
+            yield name, file.read(entry.end - entry.start)
+
+
+class Sides:
+    """The ways to write the merged weights, each into a folder of its own."""
+
+    def __init__(self, folder: Path, layers: int, hidden: int):
+        self.folder = folder
+        shape = Shape(32000, hidden, 11 * hidden // 4, layers, hidden // 64, hidden // 256, 64)
+        limit = 2 * shape.parameters // FILES + 2 * shape.vocabulary * hidden // 4
+        self.base = write_random_base(folder / "base", "llama", shape, 512, shard_bytes=limit)
+        self.adapter = write_random_adapter(self.base, folder / "adapter")
+        self.weights = sorted(self.base.parent.glob("*.safetensors"))
+        entries = [entry for path in self.weights for entry in read_entries(path)[0].values()]
+        self.largest = max(entry.end - entry.start for entry in entries) / 2**20
+        self.gigabytes = sum(path.stat().st_size for path in self.weights) / 1e9
+
+    def fresh(self, name: str) -> Path:
+        """Return a folder's path where nothing is."""
+        shutil.rmtree(self.folder / name, ignore_errors=True)
+        return self.folder / name
+
+    def ours(self) -> dict[str, float]:
+        """Merge by our step."""
+        output = self.fresh("ours")
+        step = ROOT / "scripts/train/merge_adapter.py"
+        words = [step, self.adapter, "--base", self.base, "--output", output, "--log", self.folder / "log"]
+        ran = run([sys.executable, *map(str, words)], cwd=ROOT)
+        both = [*self.weights, *sorted(output.glob("*.safetensors"))]
+        hashing = run([sys.executable, "-c", HASH, *map(str, both)])
+        seconds = ran.seconds - hashing.seconds
+        return {"s": seconds, "s with hashing": ran.seconds, "CPU s with hashing": ran.cpu_seconds, "MiB": ran.mib}
+
+    def copied(self) -> dict[str, float]:
+        """Copy the base's weight files with cp."""
+        output = self.fresh("copy")
+        output.mkdir()
+        return self.measured(run(["cp", *map(str, self.weights), str(output)]))
+
+    def peft(self) -> dict[str, float]:
+        """Load, merge and save with peft; raises SystemExit if a tensor differs from ours."""
+        output = self.fresh("peft")
+        ran = run([sys.executable, "-c", PEFT, *map(str, (self.base.parent, self.adapter.parent, output))])
+        for (name, ours), (other, theirs) in zip(tensors_of(self.folder / "ours"), tensors_of(output), strict=True):
+            if (name, ours) != (other, theirs):
+                raise SystemExit(f"{name}: our merged tensor differs from peft's")
+        return self.measured(ran)
+
+    @staticmethod
+    def measured(ran: Ran) -> dict[str, float]:
+        """Return a side's numbers by unit."""
+        return {"s": ran.seconds, "CPU s": ran.cpu_seconds, "MiB": ran.mib}
+
+
+def main(argv=None) -> None:
+    """Measure all sides, and keep two records: seconds and memory."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--layers", type=int, default=20, help="of the base; 20 are a billion weights")
+    parser.add_argument("--hidden", type=int, default=2048, help="size of the hidden states, a multiple of 256")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--without-peft", action="store_true", help="only our step and cp")
+    parser.add_argument("--folder", type=Path, help="for the models, 4 times their size (default: a temporary one)")
+    arguments = parser.parse_args(argv)
+    with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="snaketune-merge-") as folder:
+        sides = Sides(Path(folder), arguments.layers, arguments.hidden)
+        what = f"LoRA merge, {sides.gigabytes:.1f} GB in {len(sides.weights)} files"
+        others = {"cp": sides.copied} if arguments.without_peft else {"cp": sides.copied, "peft": sides.peft}
+        kept = compare(
+            "merge", what, "s", {"ours": sides.ours, **others},
+            goal="<= 2.5", rounds=arguments.rounds, versions=["torch", "peft", "transformers"],
+            note="our s without the seconds that hashing the same bytes takes; peft and cp hash nothing",
+        )  # fmt: skip
+        peaks = iter([each["MiB"] for each in kept["sides"]["ours"]])
+        limit = 2 * sides.largest + MARGIN
+        compare(
+            "merge_memory", f"peak memory of the {what}", "MiB",
+            {"ours": lambda: next(peaks), f"two of the largest tensors and {MARGIN} MiB": lambda: limit},
+            goal="<= 1", rounds=arguments.rounds, versions=["torch"],
+        )  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
