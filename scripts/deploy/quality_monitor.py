@@ -109,7 +109,7 @@ WITHOUT_SPACES = ("zh", "ja", "th", "lo", "km", "my")
 
 APOSTROPHES, HYPHENS = "'’ʼ‘′", "‐‑-"
 LIGATURES = {"œ": "oe", "Œ": "Oe", "æ": "ae", "Æ": "Ae"}
-FORMS = str.maketrans({**dict.fromkeys(APOSTROPHES, "'"), **dict.fromkeys(HYPHENS, "-"), "\u00ad": None, **LIGATURES})
+FORMS = {**dict.fromkeys(APOSTROPHES[1:], "'"), **dict.fromkeys(HYPHENS[:-1], "-"), "\u00ad": "", **LIGATURES}
 IN_CAPITALS = re.compile(rf"[ŒÆ](?=[{CAPITALS}])|(?<=[{CAPITALS}])[ŒÆ]")
 VIETNAMESE_TONE = re.compile(
     rf"(?<!q)(o(?=[ae])|u(?=y))([aey])([\u0300\u0301\u0303\u0309\u0323])(?!{LETTER}|[{MARKS}])", re.IGNORECASE
@@ -123,8 +123,14 @@ NAMED = re.compile(
 
 def unified(text: str, language: str) -> str:
     """Return a text in NFC with one form of apostrophes, hyphens, œ, æ and Vietnamese tone marks."""
+    if text.isascii():
+        return text
     text = unicodedata.normalize("NFC", text)
-    text = IN_CAPITALS.sub(lambda found: found[0].translate(FORMS).upper(), text).translate(FORMS)
+    if "Œ" in text or "Æ" in text:
+        text = IN_CAPITALS.sub(lambda found: LIGATURES[found[0]].upper(), text)
+    for form, kept in FORMS.items():
+        if form in text:
+            text = text.replace(form, kept)
     if language != "vi":
         return text
     return unicodedata.normalize("NFC", VIETNAMESE_TONE.sub(r"\1\3\2", unicodedata.normalize("NFD", text)))

@@ -4,6 +4,7 @@ python scripts/train/tokenize_conversations.py results/datasets/football --base 
     --folder results/runs/football/tokens --settings '{"tokens": {"max_length": 512, ...}}'
 """
 
+import gc
 import itertools
 import sys
 from collections import Counter, defaultdict
@@ -289,6 +290,7 @@ def step(arguments) -> None:
     """Run the step."""
     folder, settings = arguments.folder, arguments.settings
     vision, images = None, arguments.images or arguments.dataset
+    gc.set_threshold(100_000, 50, 100)  # the offsets of tokens are many small objects, and none is in a cycle
     if task_of(settings).reads_images:
         vision = vision_tokenizer(arguments.base, images, settings)
     elif __name__ == "__main__":
