@@ -267,6 +267,11 @@ def training_mb(wildcards, attempt):
     return (48000 if gpus_of_run(wildcards) else 5000) * processes * attempt
 
 
+def llama_mb(wildcards, attempt):
+    """Return the main memory in MB of a prediction with llama.cpp: its batches have a cache of 1 GiB."""
+    return training_mb(wildcards, attempt) + 1000 * attempt
+
+
 def megabytes(count):
     """Return a function for `mem_mb`: `count` MB multiplied by the attempt."""
 

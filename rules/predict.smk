@@ -77,10 +77,14 @@ use rule predict_with_transformers as predict_with_llama with:
         conda_file("gguf")
     container:
         image("gguf")
+    resources:
+        gpu=gpus_of_run,
+        mem_mb=llama_mb,
+        runtime=480,
     params:
         code=code("predict/predict_with_llama.py"),
         model_option=options("mmproj"),
-        settings=settings_of(of("run", settings.chosen_strategy), of("run", settings.timed), run=WITH_LLAMA),
+        settings=settings_of(of("run", settings.chosen_strategy), run=WITH_LLAMA),
 
 
 use rule predict_with_transformers as predict_spans with:
@@ -138,7 +142,7 @@ use rule predict_with_llama as predict_validation_with_llama with:
         "<benchmarks>/predict/predict_validation_with_llama/{run}.{variant}.tsv"
     params:
         prompt_sets=[],
-        settings=settings_of(of("run", settings.timed), run=f"{WITH_LLAMA} strategies strategy"),
+        settings=settings_of(run=f"{WITH_LLAMA} strategies strategy"),
 
 
 use rule predict_spans as predict_validation_spans with:

@@ -100,11 +100,14 @@ def rival_fault(name: str, run: Run, compared: list[str], config: Any) -> str | 
 def time_fault(metric: str, variant: str, run: Run) -> str | None:
     """Return why answers of a variant have no times of their own, which a metric needs, or None.
 
-    With llama.cpp the first prompts are asked one at a time; of a token classifier the first texts are timed alone.
+    Of a token classifier the first texts are timed alone, and llama.cpp asks prompts with images one at a time.
     """
-    is_single = run.generation.batch_size == 1 or TASKS[run.task].classifies or variant in gguf_quants(run)
-    if metric not in TIMES or is_single:
+    is_gguf, task = variant in gguf_quants(run), TASKS[run.task]
+    if metric not in TIMES or run.generation.batch_size == 1 or task.classifies or (is_gguf and task.reads_images):
         return None
+    if is_gguf:
+        few = f"times only the first 10 answers of '{variant}', too few to decide by '{metric}'"
+        return f"{few}: set generation.batch_size: 1, with which all are timed"
     return f"has no '{metric}' of '{variant}', which answers in batches: set generation.batch_size: 1"
 
 

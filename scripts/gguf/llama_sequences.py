@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 BATCH = 512  # tokens that are evaluated at once
 OUTPUTS = 64  # rows of logits that are kept at once
 MOST = 32  # sequences; with more, no CPU that was measured was much faster
-CACHE_BYTES = 2**29  # of all sequences
+CACHE_BYTES = 2**30  # of all sequences, the shared one among them; rules/common.smk has it in `llama_mb`
 CELLS = 256  # llama.cpp makes the cache of a sequence a multiple of this many tokens
 
 
 def sequences_for(model: "Llama", length: int, wanted: int) -> int:
-    """Return the number of sequences of `length` tokens: at most `wanted`, and of 512 MiB of cache together.
+    """Return the number of sequences of `length` tokens, at most `wanted`, that fit with one more into 1 GiB of cache.
 
-    It depends on the model and not on the machine, because rounding may depend on the number of rows of a batch.
+    The one more has the beginning that prompts share. The number depends on the model and not on the machine, because
+    rounding may depend on the number of rows of a batch. It may be 0.
     """
-    return max(1, min(MOST, wanted, CACHE_BYTES // (padded(length) * bytes_of_token(model))))
+    fitting = CACHE_BYTES // (padded(length) * bytes_of_token(model)) - 1
+    return max(0, min(MOST, wanted, fitting))
 
 
 def padded(length: int) -> int:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy
 
 from scripts.gguf import llama
-from scripts.gguf.llama_sequences import Sequences, open_sequences, sequences_for
+from scripts.gguf.llama_sequences import Sequences, open_sequences
 from scripts.predict.answers import AnswerFile, answer_row, likelihood_row
 from scripts.predict.llama_readers import TextReader, shared_length
 from scripts.predict.prompts import Prompt
@@ -48,17 +48,16 @@ def sampling_options(generation: dict) -> dict:
 
 
 def answered_in_batches(
-    model: "Llama", prompts: list[Prompt], first: int, file: AnswerFile, generation: dict, length: int, threads: int
+    model: "Llama", prompts: list[Prompt], first: int, file: AnswerFile, generation: dict, size: int, threads: int
 ) -> Iterator[Row]:
     """Yield (prompt, answer, likelihood) of the prompts from the place `first` on, in order, batch by batch.
 
-    The answer is None if the file has it, the likelihood if it is not wanted. `length` is that of the longest prompt
-    with its answer, in tokens.
+    The answer is None if the file has it, the likelihood if it is not wanted. `size` is the number of prompts in a
+    batch; the model's context has room for the longest prompt with its answer.
     """
     if first >= len(prompts):
         return
-    size = sequences_for(model, length, len(prompts) - first)
-    with open_sequences(model, 1 + size, length, threads) as sequences:
+    with open_sequences(model, 1 + size, model.n_ctx(), threads) as sequences:
         batch = Batch(model, sequences, generation)
         for start in range(first, len(prompts), size):
             part = prompts[start : start + size]
@@ -98,7 +97,10 @@ class Batch:
     def rows(self, prompts: list[Prompt], seeds: list[int] | None) -> list[Row]:
         """Return (prompt, answer, likelihood) of each prompt of a batch; without seeds no answer is generated."""
         asked = [self.reader.tail(self.model, prompt.messages) for prompt in prompts]
-        likelihoods = [self.read(place + 1, prompt, asked[place]) for place, prompt in enumerate(prompts)]
+        likelihoods = [
+            self.read(place + 1, prompt, asked[place]) if seeds or prompt.has_likelihood else None
+            for place, prompt in enumerate(prompts)
+        ]
         answers = [None] * len(prompts)
         if seeds:
             answers = [Answer(ids, self.sampler(seed)) for ids, seed in zip(asked, seeds, strict=True)]

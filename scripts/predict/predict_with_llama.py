@@ -2,9 +2,9 @@
 
 python scripts/predict/predict_with_llama.py results/runs/football/gguf/q4_k_m.gguf \
     --test results/datasets/football/test.jsonl --answers q4_k_m.jsonl --likelihood likelihood.jsonl \
-    --settings '{"generation": {...}, "timed": 10}'
+    --settings '{"generation": {...}}'
 
-The first `timed` answers have `seconds`, the time of a call for this prompt alone. The others are generated in batches.
+The first 10 answers have `seconds`, the time of a call for this prompt alone. The others are generated in batches.
 Prompts with images also need the model's mmproj file and the folder of the images: `--mmproj`, `--images`.
 """
 
@@ -19,6 +19,7 @@ from scripts.common.cli import progress, step_main
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_of, write_jsonl
 from scripts.gguf import llama
+from scripts.gguf.llama_sequences import sequences_for
 from scripts.predict.answers import AnswerFile, answer_row, likelihood_row
 from scripts.predict.arguments import answer_file, predict_parser, prompts_of
 from scripts.predict.llama_batches import (
@@ -33,6 +34,7 @@ from scripts.predict.llama_readers import ImageReader, TextReader
 from scripts.predict.prompts import Prompt
 
 RESULT_VERSION = 4  # raise it with a change of the results: see scripts/workflow/code_digest.py
+TIMED = 10  # answers with `seconds`, where the others are generated in batches
 Reader = TextReader | ImageReader
 
 
@@ -57,15 +59,17 @@ def answer_prompt(model, reader: Reader, messages: list[dict], generation: dict,
 def answer_prompts(model, reader: Reader, prompts: list[Prompt], file: AnswerFile, settings: dict, threads: int):
     """Generate the missing answers; return the likelihoods of the test prompts' expected answers.
 
-    The first `timed` of the settings are asked one after the other and have `seconds`, the others in batches. All are
-    asked one after the other if `generation.batch_size` is 1, with images, and where tokens can't be removed from the
-    model's cache. Each prompt has its own random seed, and is evaluated once for its answer and its likelihood.
+    The first `TIMED` are asked one after the other and have `seconds`, the others in batches. All are asked one after
+    the other if `generation.batch_size` is 1, with images, where tokens can't be removed from the model's cache, and
+    where batches would be of one prompt. Each prompt has its own random seed, and is evaluated once for its answer and
+    its likelihood.
     """
     generation = settings["generation"]
     in_batches = generation["batch_size"] > 1 and isinstance(reader, TextReader) and llama.can_drop_tokens(model)
-    alone = settings["timed"] if in_batches else len(prompts)
+    size = sequences_for(model, model.n_ctx(), len(prompts) - TIMED) if in_batches else 0
+    alone = TIMED if size > 1 else len(prompts)
     singles = answered_alone(model, reader, prompts[:alone], file, generation)
-    batches = answered_in_batches(model, prompts, alone, file, generation, model.n_ctx(), threads)
+    batches = answered_in_batches(model, prompts, alone, file, generation, size, threads)
     likelihoods = []
     with closing(batches):  # its context before the model, also after an error
         for prompt, answer, likelihood in progress(chain(singles, batches), file.title, len(prompts)):
@@ -79,11 +83,16 @@ def answer_prompts(model, reader: Reader, prompts: list[Prompt], file: AnswerFil
 def answered_alone(model, reader: Reader, prompts: list[Prompt], file: AnswerFile, generation: dict) -> Iterator[Row]:
     """Yield (prompt, answer, likelihood) of prompts that are asked one after the other.
 
-    The answer is None if the file has it, the likelihood if it is not wanted.
+    The answer is None if the file has it, the likelihood if it is not wanted. Before the first answer its prompt is
+    evaluated once more: what prompts share, and what llama.cpp sets up at its first call, is in nobody's seconds.
     """
+    is_warm = False
     for number, prompt in enumerate(prompts):
         answer = None
         if not file.has(prompt):
+            if not is_warm:
+                model.eval(reader.read(model, prompt.messages))
+                is_warm = True
             answer = answer_prompt(model, reader, prompt.messages, generation, answer_seed(generation, number))
         measured = likelihood(model, reader, prompt, answer is not None) if prompt.has_likelihood else None
         yield prompt, answer, measured

@@ -9,17 +9,14 @@ from statistics import NormalDist
 
 from scripts.config.checks import gated_runs
 from scripts.config.gates import Gate
-from scripts.config.metric_checks import meant_variant
 from scripts.config.root import Config
-from scripts.config.runs import Run
-from scripts.config.variants import gguf_quants
 from scripts.score.metrics import METRICS, QUANTILES, Metric
 from scripts.tasks import TASKS
 
 HEAD = "Gates on rates and percentiles:"
 MOST_LINES = 6
 FEW_GROUPS = 5  # with fewer no gate is decided
-TIMED = 100  # calls, of a classifier (scripts/predict/predict_spans.py) or of llama.cpp
+TIMED = 100  # the most calls of a classifier that scripts/predict/predict_spans.py times
 
 
 def gate_lines(config: Config) -> Iterator[str]:
@@ -36,9 +33,9 @@ def gate_lines(config: Config) -> Iterator[str]:
             continue
         for run in gated_runs(gate, config).values():
             is_grouped = bool(config.datasets[run.dataset].group_by)
-            limit = None if TASKS[run.task].classifies else run.generation.test_records
-            if metric.statistic in QUANTILES and is_timed_in_part(run, meant_variant(gate.variant, run)):
-                limit = min(TIMED, limit or TIMED)
+            limit = run.generation.test_records
+            if TASKS[run.task].classifies:
+                limit = TIMED if metric.statistic in QUANTILES else None
             records, groups = test_records(results / "datasets" / run.dataset / "test.jsonl", limit, is_grouped)
             lines[f"  {name}: {needs(gate, metric, records, groups)}"] = None
     if lines:
@@ -46,12 +43,6 @@ def gate_lines(config: Config) -> Iterator[str]:
         yield from islice(lines, MOST_LINES)
         if len(lines) > MOST_LINES:
             yield f"  and {len(lines) - MOST_LINES} more"
-
-
-def is_timed_in_part(run: Run, variant: str) -> bool:
-    """Return whether only the first answers of a variant are made one at a time and have a time of their own."""
-    in_batches = variant in gguf_quants(run) and run.generation.batch_size > 1 and not TASKS[run.task].reads_images
-    return TASKS[run.task].classifies or in_batches
 
 
 def test_records(path: Path, limit: int | None, is_grouped: bool) -> tuple[int | None, int | None]:

@@ -4,16 +4,12 @@ import json
 from typing import Any
 
 from scripts.common.files import canonical_sha256, sha256_of
-from scripts.config.metric_checks import TIMES, applies_to
 from scripts.config.runs import Run
 from scripts.config.sections import gates_of, sections_of
 from scripts.config.types import Section
 from scripts.config.variants import answer_variants, shipped_variant
-from scripts.workflow.gate_sizes import TIMED
 from scripts.workflow.input_files import files_of, monitor_logs, own_corrections
 from scripts.workflow.prepare import Prepared
-
-TIMED_WITHOUT_GATE = 10  # answers of a GGUF file
 
 
 def as_json(settings: Any) -> str:
@@ -92,13 +88,6 @@ def chosen_strategy(prepared: Prepared, run: str) -> dict:
         **facts,
         "strategies": {name: each for name, each in facts["strategies"].items() if name == facts["strategy"]},
     }
-
-
-def timed(prepared: Prepared, run: str) -> dict:
-    """Return how many answers of a GGUF file are timed: more where a gate or the choice in a sweep is by times."""
-    config = prepared.config
-    deciding = {gate.metric for gate in config.gates.values() if applies_to(gate, run)} | {config.runs[run].select}
-    return {"timed": TIMED if deciding & set(TIMES) else TIMED_WITHOUT_GATE}
 
 
 def sweep(prepared: Prepared, name: str) -> dict:

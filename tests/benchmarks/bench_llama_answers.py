@@ -102,7 +102,7 @@ class Sides:
         settings = run_settings(generation={"max_new_tokens": self.arguments.tokens, "temperature": 0})
         command = [sys.executable, ROOT / "scripts/predict/predict_with_llama.py", self.model, "--test", test]
         command += ["--answers", answers, "--likelihood", self.folder / "likelihood.jsonl"]
-        command += ["--threads", "1", "--settings", json.dumps(settings | {"timed": 10})]
+        command += ["--threads", "1", "--settings", json.dumps(settings)]
         self.measured.append(measured(run([*map(str, command)], cwd=ROOT), answers))
         return self.measured[-1]
 

@@ -19,6 +19,7 @@ from scripts.common.records import images_of
 from scripts.common.vision import VisionTokenizer, image_grid, load_image, load_processor, pixel_inputs
 from scripts.gguf.llama import chat_text, open_gguf
 from scripts.gguf.llama_vision import media_marker, open_vision, prepared_image, read_image_spec, with_markers
+from scripts.predict import predict_with_llama
 from scripts.predict.answers import AnswerFile
 from scripts.predict.llama_readers import TextReader
 from scripts.predict.predict_with_llama import answer_prompt, answer_prompts, main
@@ -60,7 +61,7 @@ def test_a_refusal_of_the_template_and_a_missing_template_are_lines(tiny_gguf, t
 
 def predict(run, folder, test=None, tokens: int = 8) -> tuple[dict, dict]:
     """Run the step; return the answers without their time and the likelihoods, by id."""
-    settings = run_settings(task="vision", generation={"max_new_tokens": tokens}) | {"timed": 0}  # all are timed
+    settings = run_settings(task="vision", generation={"max_new_tokens": tokens})
     answers, likelihood = folder / "answers" / "bf16.jsonl", folder / "likelihood.jsonl"
     words = [run.gguf, "--mmproj", run.mmproj, "--images", run.data, "--test", test or run.test, "--threads", "2"]
     words += ["--answers", answers, "--likelihood", likelihood, "--settings", json.dumps(settings)]
@@ -174,9 +175,9 @@ def likelihoods(path, prompts, folder, answered=(), timed: int = 9) -> tuple[lis
     reader, file = TextReader(), AnswerFile(folder / "answers.jsonl", {})
     for asked in answered:
         file.add(asked, {"answer": ""})
-    settings = {"generation": GENERATION, "timed": timed}
-    with open_gguf(path, context=256, threads=1) as model:
-        return answer_prompts(model, reader, prompts, file, settings, threads=1), reader.prefix
+    with open_gguf(path, context=256, threads=1) as model, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predict_with_llama, "TIMED", timed)
+        return answer_prompts(model, reader, prompts, file, {"generation": GENERATION}, threads=1), reader.prefix
 
 
 def test_an_answer_does_not_depend_on_the_prompts_before_it(tiny_gguf):

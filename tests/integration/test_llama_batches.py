@@ -11,10 +11,10 @@ from scripts.common.files import read_jsonl
 from scripts.gguf import llama_sequences
 from scripts.gguf.llama import open_gguf
 from scripts.gguf.llama_sequences import open_sequences
+from scripts.predict import predict_with_llama
 from scripts.predict.answers import AnswerFile
 from scripts.predict.llama_batches import Answer, Batch
 from scripts.predict.llama_readers import TextReader
-from scripts.predict.predict_with_llama import main
 from scripts.predict.prompts import test_prompts as prompts_in
 from tests.support.dataset_steps import write_lines
 from tests.support.training import run_settings
@@ -38,10 +38,12 @@ def write_test(folder, questions=QUESTIONS):
 def predict(path, folder, timed: int = 0, test=None, **generation) -> tuple[list[dict], list[dict]]:
     """Run the step; return answers and likelihoods, in the order of their files."""
     folder.mkdir(exist_ok=True)
-    settings = run_settings(generation={"max_new_tokens": TOKENS, **generation}) | {"timed": timed}
+    settings = run_settings(generation={"max_new_tokens": TOKENS, **generation})
     words = [path, "--test", test or write_test(folder), "--answers", folder / "a.jsonl", "--settings"]
     words += [json.dumps(settings), "--likelihood", folder / "likelihood.jsonl"]
-    assert main([*map(str, words)]) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predict_with_llama, "TIMED", timed)
+        assert predict_with_llama.main([*map(str, words)]) == 0
     return [*read_jsonl(folder / "a.jsonl")], [*read_jsonl(folder / "likelihood.jsonl")]
 
 
@@ -112,6 +114,19 @@ def test_the_first_answers_are_timed_alone_and_those_of_a_batch_have_no_time(tin
     assert all("seconds" in row for row in predict(tiny_gguf, tmp_path / "one", batch_size=1)[0])
 
 
+def test_what_prompts_share_is_in_nobodys_seconds(tiny_gguf, tmp_path, monkeypatch):
+    kept, answer_prompt = [], predict_with_llama.answer_prompt
+
+    def watched(model, reader, *arguments):
+        kept.append(len(reader.prefix))
+        return answer_prompt(model, reader, *arguments)
+
+    monkeypatch.setattr(predict_with_llama, "answer_prompt", watched)
+    predict(tiny_gguf, tmp_path, timed=3)
+    assert kept[0] > 10
+    assert len({*kept}) == 1
+
+
 def test_an_interrupted_step_makes_the_same_files(tiny_gguf, batched, tmp_path, monkeypatch):
     monkeypatch.setattr(llama_sequences, "MOST", 6)
     whole = predict(tiny_gguf, tmp_path / "whole", timed=2, temperature=1.5)
@@ -155,8 +170,15 @@ def test_the_number_of_sequences_follows_from_the_model_and_the_longest_prompt(t
         assert llama_sequences.sequences_for(model, 200, 90) == llama_sequences.MOST
         assert llama_sequences.sequences_for(model, 200, 5) == 5
         monkeypatch.setattr(llama_sequences, "CACHE_BYTES", 4 * 512 * llama_sequences.bytes_of_token(model))
-        assert llama_sequences.sequences_for(model, 300, 90) == 4
-        assert llama_sequences.sequences_for(model, 10**6, 90) == 1
+        assert llama_sequences.sequences_for(model, 300, 90) == 3  # and the shared one
+        assert llama_sequences.sequences_for(model, 10**6, 90) == 0
+
+
+def test_prompts_of_which_no_two_fit_are_answered_alone_with_their_times(tiny_gguf, alone, tmp_path, monkeypatch):
+    monkeypatch.setattr(llama_sequences, "CACHE_BYTES", 1)
+    rows, likelihoods = predict(tiny_gguf, tmp_path)
+    assert all("seconds" in row for row in rows)
+    assert (without_seconds(rows), likelihoods) == (without_seconds(alone[0]), alone[1])
 
 
 def test_a_lack_of_memory_is_one_line_that_says_what_to_do(tiny_gguf, monkeypatch):

@@ -1,20 +1,16 @@
 """A dry run says how many test records gates on rates and percentiles need."""
 
-from types import SimpleNamespace
-
 import pytest
 import yaml
 from scipy.special import stdtrit
 
 from scripts.config.gates import Gate
 from scripts.config.load import load_config
-from scripts.config.root import Config
 from scripts.predict import predict_spans
 from scripts.score.counts import clopper_pearson
 from scripts.score.intervals import interval
 from scripts.score.metrics import METRICS
 from scripts.workflow.gate_sizes import TIMED, gate_lines, most_exceptions, needs, student_t
-from scripts.workflow.settings import timed
 from tests.support.project import ROOT
 
 
@@ -75,25 +71,3 @@ def test_the_lines_count_the_test_records_that_are_there(tmp_path, monkeypatch):
     test.parent.mkdir(parents=True)
     test.write_text("{}\n" * 40)
     assert list(gate_lines(config))[-1] == "  captions_assistant: passes with none of 40 test records answered so"
-
-
-def test_a_gate_on_times_has_those_of_the_first_answers_of_a_gguf_file_and_all_of_single_calls(tmp_path, monkeypatch):
-    gate = {"late": {"metric": "seconds_p95", "comparison": "below", "threshold": 5}}
-    run = {"dataset": "d", "model": "m", "method": "lora", "quants": ["q4_k_m"]}
-    values = {"datasets": {"d": {"files": ["d.jsonl"], "format": "messages"}}, "models": {"m": {"path": "m"}}}
-    runs = {"batches": {**run, "generation": {"batch_size": 2}}, "alone": {**run, "generation": {"batch_size": 1}}}
-    config = Config.model_validate({**values, "runs": runs, "gates": gate})
-    monkeypatch.chdir(tmp_path)
-    test = tmp_path / "results/datasets/d/test.jsonl"
-    test.parent.mkdir(parents=True)
-    test.write_text("{}\n" * 300)
-    assert [line.partition(": ")[2] for line in list(gate_lines(config))[1:]] == [
-        "passes with none of 100 test records over the threshold",
-        "passes with at most 7 of 300 test records over the threshold",
-    ]
-    prepared = SimpleNamespace(config=config)
-    assert timed(prepared, "batches") == {"timed": TIMED}
-    config.gates.clear()
-    assert timed(prepared, "batches") == {"timed": 10}
-    config.runs["batches"] = config.runs["batches"].model_copy(update={"select": "seconds_p50"})
-    assert timed(prepared, "batches") == {"timed": TIMED}

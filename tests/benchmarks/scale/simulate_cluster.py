@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[3]
 PARAMETERS, PEAK = 7.25e9, 989e12  # Mistral 7B; dense bf16 FLOP/s of an H100 (NVIDIA's data sheet)
 TOKENS = 10_000 * 512 * 3  # rows x tokens x epochs of a training
 PROMPTS, ANSWER, BATCH = 500, 96, 16  # of each variant
-TIMED = 100  # answers that llama.cpp makes one at a time, because the recipe has a gate on their seconds
+TIMED = 10  # answers that llama.cpp makes one at a time; the simulated runs have no gate on their seconds
 WEIGHTS = 14.5  # GB in 16 bits
 GGUF = {"bf16": 14.5, "q8_0": 7.7, "q4_k_m": 4.4}  # GB
 PAGE = ROOT / "docs/explanation/scale.md"
@@ -71,7 +71,7 @@ class Cluster:
     bandwidth: float = 5
     mfu: float = 0.45
     llama: float = 100  # GB/s at which llama.cpp reads the weights for each token: a CPU's memory
-    at_once: int = 5  # sequences of 608 tokens in 512 MiB of a 7B's cache: a reading of the weights serves all of them
+    at_once: int = 9  # sequences of 608 tokens in 1 GiB of a 7B's cache: a reading of the weights serves all of them
     failures: float = 0.001
     seed: int = 0
 
