@@ -43,14 +43,19 @@ def refilled_answers(
 
     At most `size` answers are generated at a time. `prompts` are numbers, those of similar length next to each other;
     `inputs_of` returns what the model reads of some of them: `input_ids` and `attention_mask`, padded on the left, and
-    pixel values. The other rows of a batch change the logits of an answer by rounding only.
+    pixel values. The other rows of a batch change the logits of an answer by rounding only. A model with a recurrent
+    state, or without a cache, generates all answers of a batch in one call.
     """
     waiting, rows = list(prompts), None
     while waiting or rows:
         if waiting and (rows is None or can_join(rows.cache)):
             count = size - len(rows.prompts) if rows else size
             entering, waiting = waiting[:count], waiting[count:]
-            entered = begun(model, config, entering, inputs_of(entering))
+            inputs = inputs_of(entering)
+            entered = None if model._is_stateful else begun(model, config, entering, inputs)
+            if entered is None or entered.cache is None:
+                yield from zip(entering, whole_answers(model, config, inputs), strict=True)
+                continue
             rows = joined(rows, entered, config.pad_token_id) if rows else entered
             ended, rows = without_ended(rows, config)
             yield from ended
@@ -77,8 +82,14 @@ def until_end(answer: list[int], config: "GenerationConfig") -> list[int]:
     return answer[: min(stop + 1, config.max_new_tokens)]
 
 
+def whole_answers(model: "PreTrainedModel", config: "GenerationConfig", inputs: dict) -> list[list[int]]:
+    """Return the token ids of the answers to prompts, generated until the last one ends."""
+    done = generate(model, config, config.max_new_tokens, **inputs)
+    return [until_end(answer, config) for answer in done.sequences[:, inputs["input_ids"].shape[1] :].tolist()]
+
+
 def begun(model: "PreTrainedModel", config: "GenerationConfig", prompts: list[int], inputs: dict) -> Rows:
-    """Return prompts with the first token of their answers."""
+    """Return prompts with the first token of their answers; without a cache if the model returns none."""
     done = generate(model, config, 1, **inputs)
     return Rows(
         prompts, [1] * len(prompts), done.sequences, extended(inputs["attention_mask"], 1), done.past_key_values
@@ -122,7 +133,7 @@ def generate(model: "PreTrainedModel", config: "GenerationConfig", tokens: int, 
     import torch
 
     config = copy(config)
-    config.max_new_tokens, config.return_dict_in_generate = tokens, True
+    config.max_new_tokens, config.return_dict_in_generate, config.use_cache = tokens, True, True
     with torch.inference_mode():
         return model.generate(**inputs, generation_config=config)
 

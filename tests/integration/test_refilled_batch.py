@@ -5,17 +5,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GenerationConfig
+from transformers import AutoModelForCausalLM, GenerationConfig, MambaConfig
 
 from scripts.predict.refilled_batch import refilled_answers, until_end
 
 LENGTHS, LIMIT, PADDING = (60, 29, 28, 26, 22, 21, 17, 17, 14, 12, 12, 11, 9, 8, 8, 7, 5, 4, 3, 2), 24, 0
 
 
-def inputs_of(rows):
+def inputs_of(rows, padding=PADDING):
     """Return rows of ids, padded on the left, as the model reads them."""
     width = max(map(len, rows))
-    tokens = [[PADDING] * (width - len(row)) + row for row in rows]
+    tokens = [[padding] * (width - len(row)) + row for row in rows]
     mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
     return {"input_ids": torch.tensor(tokens), "attention_mask": torch.tensor(mask)}
 
@@ -70,3 +70,43 @@ def test_a_batch_is_as_wide_as_its_longest_prompt_with_its_answer(asked):
     assert max(width for _, width in shapes) <= max(
         len(row) + len(answer) for row, answer in zip(asked.rows, alone, strict=True)
     )
+
+
+def refilled(model, rows, size, padding=PADDING, **options):
+    """Return the answers to rows, at most `size` at a time, and that of each alone."""
+    config = GenerationConfig(max_new_tokens=LIMIT, pad_token_id=padding, **options)
+    alone = [
+        until_end(model.generate(**inputs_of([row]), generation_config=config)[0, len(row) :].tolist(), config)
+        for row in rows
+    ]
+    found = dict(
+        refilled_answers(
+            model, config, size, range(len(rows)), lambda batch: inputs_of([rows[i] for i in batch], padding)
+        )
+    )
+    return [found[i] for i in range(len(rows))], alone
+
+
+def test_padding_counts_as_no_repetition(asked):
+    """The padding is the end token, and a penalty on it would delay the shorter answer's end: transformers has none."""
+    rows, penalty = [asked.rows[0], asked.rows[-4]], {"repetition_penalty": 1.3}
+    for place in (1, 5):
+        end = refilled(asked.model, rows, 2, eos_token_id=[], **penalty)[1][1][place]
+        found, alone = refilled(asked.model, rows, 2, end, eos_token_id=[end], **penalty)
+        assert found == alone
+        assert len(alone[1]) == place + 1
+
+
+def test_a_base_whose_files_switch_the_cache_off_answers_the_same(asked, monkeypatch):
+    monkeypatch.setattr(asked.model.config, "use_cache", False)
+    monkeypatch.setattr(asked.model.generation_config, "use_cache", False)
+    assert answers(asked, [asked.alone[0][3]])[0] == answers(asked, [asked.alone[0][3]])[1]
+
+
+def test_a_model_with_a_recurrent_state_answers_a_batch_in_one_call():
+    torch.manual_seed(0)
+    config = MambaConfig(vocab_size=64, hidden_size=16, num_hidden_layers=2, state_size=4)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    rows = [[3 + place, 9, 4, 7 + place] for place in range(3)]
+    found, alone = refilled(model, rows, 2, eos_token_id=[])
+    assert found == alone
