@@ -112,7 +112,9 @@ class Training(Section):
         "auto", description="`auto`: bf16 where the device computes it natively, else fp16 on CUDA, else fp32."
     )
     gradient_checkpointing: bool | Literal["auto"] = Field(
-        "auto", description="Recompute activations: less memory, a fifth slower. `auto`: on a GPU."
+        "auto",
+        description="Recompute activations: less memory, a fifth slower. `auto`: yes, but for rows of text that a CPU "
+        "computes without padding and without packing, a few hundred tokens at a time.",
     )
     group_by_length: bool = Field(True, description="Batch rows of similar length: less padding.")
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field("auto", description="Attention kernel.")
@@ -172,7 +174,13 @@ class Generation(Section):
     top_k: int = Field(0, ge=0, description="Sample from the k most probable tokens; 0: all; only with a temperature.")
     min_p: Number = Field(0.0, ge=0, lt=1, description="Smallest probability of a token as a share of the greatest.")
     repetition_penalty: Number = Field(1.0, gt=0, description="Penalty of repeated tokens; 1: none.")
-    seed: int = Field(0, ge=0, le=2**32 - 1, description="Seed of the sampling; each prompt has its own random stream.")
+    seed: int = Field(
+        0,
+        ge=0,
+        le=2**32 - 1,
+        description="Seed of the sampling. With llama.cpp each prompt has its own random stream; with transformers the "
+        "prompts of eight batches share one, and a prompt that is asked alone has its own.",
+    )
     batch_size: int = Field(
         8,
         ge=1,

@@ -40,24 +40,29 @@ def steps_to_stop_at(training: dict, rows: int) -> int | None:
     return wanted if wanted is not None and wanted < whole else None
 
 
-def uses_checkpointing(training: dict) -> bool:
-    """Return whether activations are computed again in the backward pass; `auto` means on a GPU.
+def uses_checkpointing(training: dict, in_parts: bool = False) -> bool:
+    """Return whether activations are computed again in the backward pass.
 
-    On a CPU, where parts of a few hundred tokens are computed at a time, they take little memory.
+    With `auto` they are, unless micro-batches are computed in parts of a few hundred tokens, whose activations are
+    small: on a CPU, without padding and without packing (scripts/train/unpadded.py).
     """
-    import torch
-
     wanted = training["gradient_checkpointing"]
-    return torch.cuda.is_available() if wanted == "auto" else wanted
+    return not in_parts if wanted == "auto" else wanted
 
 
 def trainer_options(
-    settings: dict, folder: Path, precision: str, shape: tuple[int, int], splits: dict[str, Sequence], name: str
+    settings: dict,
+    folder: Path,
+    precision: str,
+    shape: tuple[int, int],
+    splits: dict[str, Sequence],
+    name: str,
+    in_parts: bool = False,
 ) -> dict:
     """Return a trainer's arguments, rows and callbacks for a run's settings; without validation rows nothing evaluates.
 
-    `shape` is a process's micro-batch and accumulation, `splits` has the rows of train and validation, and `name` is
-    that of the progress bar.
+    `shape` is a process's micro-batch and accumulation, `splits` has the rows of train and validation, `name` is that
+    of the progress bar, and `in_parts` says whether micro-batches are computed a few hundred tokens at a time.
     """
     import torch
     from transformers import TrainingArguments
@@ -89,7 +94,7 @@ def trainer_options(
         max_grad_norm=training["max_grad_norm"],
         bf16=precision == "bf16",
         fp16=precision == "fp16",
-        gradient_checkpointing=uses_checkpointing(training),
+        gradient_checkpointing=uses_checkpointing(training, in_parts),
         gradient_checkpointing_kwargs={"use_reentrant": False},
         logging_steps=training["logging_steps"],
         log_on_each_node=False,

@@ -82,6 +82,7 @@ class TextTraining:
         self.unpadded = self.may_leave_padding_out(model, splits)
         splits["train"] = self.pack(splits["train"], model, folder)
         self.prepare(model)
+        in_parts = self.unpadded and self.packing != "on"  # a packed row is a part, however long
         adapter = {"peft_config": self.lora_config(model)} if settings["method"] != "full" else {}
         with missing_target_modules():
             trainer = self.trainer(
@@ -90,7 +91,7 @@ class TextTraining:
                 data_collator=collate_unpadded if self.unpadded else self.collator,
                 group_rows=settings["training"]["group_by_length"] and self.packing != "on",
                 stop=self.stop,
-                **trainer_options(settings, folder, run.precision, run.shape, splits, run.name),
+                **trainer_options(settings, folder, run.precision, run.shape, splits, run.name, in_parts),
                 **self.options,
                 **adapter,
             )

@@ -16,8 +16,9 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_manifest
 from scripts.config.runs import Run
-from scripts.train import output_layer
+from scripts.train import output_layer, text_training
 from scripts.train.adapter_layer import speed_up_adapter
+from scripts.train.arguments import trainer_options
 from scripts.train.batches import load_rows
 from scripts.train.padding import pad_batch
 from scripts.train.tokenize_conversations import tokenize_dataset
@@ -28,6 +29,8 @@ from tests.support.chat_templates import template_text
 from tests.support.project import ROOT
 from tests.support.tiny_model import changed_base
 from tests.support.training import make_data, run_in, run_settings, train_in, train_step
+
+PACKED = {"packing": True, "max_length": 128}
 
 
 @pytest.fixture(scope="module")
@@ -145,9 +148,26 @@ def test_what_this_machine_or_model_lacks_is_one_line(train, monkeypatch):
 
 def test_packing_trains_on_fewer_rows_and_with_the_largest_seed_that_the_configuration_takes(train):
     seed = Run.model_json_schema()["properties"]["seed"]["maximum"]
-    _, facts = train(tokens={"packing": True, "max_length": 128}, training={"max_steps": 1}, seed=seed)
+    _, facts = train(tokens=PACKED, training={"max_steps": 1}, seed=seed)
     assert (facts["packing"], facts["steps"]) == ("on", 1)
     assert facts["rows"] < 18
+
+
+@pytest.mark.parametrize(
+    ("sections", "recomputed"), [({}, False), ({"tokens": PACKED}, True), ({"training": {"attention": "eager"}}, True)]
+)
+def test_activations_are_recomputed_unless_rows_are_computed_in_parts(train, monkeypatch, sections, recomputed):
+    found = []
+
+    def watched(*arguments):
+        options = trainer_options(*arguments)
+        found.append(options["args"].gradient_checkpointing)
+        return options
+
+    monkeypatch.setattr(text_training, "trainer_options", watched)
+    training = {"gradient_checkpointing": "auto", "max_steps": 1} | sections.get("training", {})
+    train(**{**sections, "training": training})
+    assert found == [recomputed]
 
 
 def test_early_stopping_and_best_checkpoint(train):
