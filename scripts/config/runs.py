@@ -184,7 +184,8 @@ class Generation(Section):
     batch_size: int = Field(
         8,
         ge=1,
-        description="Prompts in a batch (transformers); 1: llama.cpp as well answers one prompt after the other.",
+        description="Prompts in a batch (transformers); 1: llama.cpp as well answers one prompt after the "
+        "other, and all answers are timed, as a gate on times needs.",
     )
     test_records: int | None = Field(
         None,
