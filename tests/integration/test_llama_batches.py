@@ -1,6 +1,7 @@
 """Prompts that llama.cpp answers in batches: as one after the other but for rounding, and the same after a kill."""
 
 import json
+from dataclasses import replace
 
 import llama_cpp
 import numpy
@@ -149,6 +150,17 @@ def test_an_interrupted_step_makes_the_same_files(tiny_gguf, batched, tmp_path, 
         partial.write_text(partial.read_text() + '{"id": "cut')
         rows, likelihoods = predict(tiny_gguf, folder, timed=2, temperature=1.5)
         assert (without_seconds(rows), likelihoods) == (without_seconds(whole[0]), whole[1])
+
+
+def test_a_finished_batch_evaluates_no_prompt_without_a_likelihood(tiny_gguf, tmp_path, monkeypatch):
+    prompts = [replace(prompt, prompt_set="extra") for prompt in prompts_in(write_test(tmp_path), None)]
+    file, settings = AnswerFile(tmp_path / "a.jsonl", {}), run_settings()
+    for prompt in prompts:
+        file.add(prompt, {"answer": ""})
+    monkeypatch.setattr(predict_with_llama, "TIMED", 0)
+    monkeypatch.setattr(llama_sequences.Sequences, "evaluate", None)
+    with open_gguf(tiny_gguf, context=256, threads=1) as model:
+        assert predict_with_llama.answer_prompts(model, TextReader(), prompts, file, settings, threads=1) == []
 
 
 def test_a_sampled_answer_is_that_of_its_seed(tiny_gguf, tmp_path):
