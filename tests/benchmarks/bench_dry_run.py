@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.compare import compare, run
+from tests.benchmarks.compare import Goal, compare, run
 from tests.benchmarks.trivial_workflow import sweep_project, trivial_sweep
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
@@ -26,11 +26,17 @@ def planned(folder: Path, jobs: set[int]) -> dict[str, float]:
     return {"s": done.seconds, "CPU s": done.cpu_seconds, "MiB": done.mib}
 
 
+def check_plans(jobs: set[int]) -> None:
+    """Raise SystemExit unless all plans have the same number of jobs."""
+    if len(jobs) != 1:
+        raise SystemExit(f"the plans differ in their jobs: {jobs}")
+
+
 def main(argv=None) -> int:
     """Measure each number of runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, nargs="+", default=[50, 200, 1000], help="even numbers of runs of a sweep")
-    parser.add_argument("--rounds", type=int, help="3 by default, 2 for 1,000 runs and more")
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="snaketune-dry-run-") as name:
         plan = sweep_project(Path(name, "two"), 2).snakemake("-n", "-p").stdout
@@ -41,20 +47,17 @@ def main(argv=None) -> int:
                 (trivial / part).symlink_to(ours / part)
             jobs: set[int] = set()
             compare(
-                f"dry_run_{runs}",
-                f"`snakemake -n` for a sweep of {runs:,} runs",
-                "s",
+                Goal(f"dry_run_{runs}", f"`snakemake -n` for a sweep of {runs:,} runs", "s", "<= 1.3"),
                 {
                     "ours": lambda folder=ours, jobs=jobs: planned(folder, jobs),
                     "Snakemake, trivial rules": lambda folder=trivial, jobs=jobs: planned(folder, jobs),
                 },
-                goal="<= 1.3",
-                rounds=arguments.rounds or (2 if runs >= 1000 else 3),
+                rounds=arguments.rounds,
+                check=lambda _, jobs=jobs: check_plans(jobs),
                 versions=["snakemake"],
                 note="The trivial rules have the same jobs, files, logs, benchmarks, threads, memory and time, "
                 "without functions, parameters and environments.",
             )
-            assert len(jobs) == 1, f"the plans differ in their jobs: {jobs}"
     return 0
 
 

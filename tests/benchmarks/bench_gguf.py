@@ -3,10 +3,9 @@
 python -m tests.benchmarks.bench_gguf
 python -m tests.benchmarks.bench_gguf --layers 20 --rounds 3
 
-The model has random weights in bf16: half a billion with the default of 8 layers, a billion with 20. Our steps also
+The model has random weights in bf16: a billion with 20 layers. Our steps also
 check their inputs' hashes, write the metadata of a run, hash and sync their outputs; llama.cpp's programs do none of
-that. The tensors of both are compared byte by byte. Beside llama-quantize stands the bare call of the library that our
-step calls, with the same number of threads.
+that. The tensors of both are compared byte by byte.
 """
 
 import argparse
@@ -18,18 +17,12 @@ from pathlib import Path
 
 from scripts.gguf.reader import read_gguf
 from scripts.workflow.memory.shapes import Shape
-from tests.benchmarks.compare import ROOT, Ran, compare, run
+from tests.benchmarks.compare import ROOT, Goal, Ran, compare, run
 from tests.benchmarks.llama_cpp_tools import PROGRAM, llama_cpp_tools, quantizer_environment
 from tests.support.gguf_files import conversion_settings
 from tests.support.random_base import write_random_base
 
 THREADS, QUANT = 2, "q4_k_m"
-LIBRARY = """
-import sys, llama_cpp
-parameters = llama_cpp.llama_model_quantize_default_params()
-parameters.ftype, parameters.nthread = llama_cpp.LLAMA_FTYPE_MOSTLY_Q4_K_M, int(sys.argv[3])
-sys.exit(llama_cpp.llama_model_quantize(sys.argv[1].encode(), sys.argv[2].encode(), parameters))
-"""
 
 
 def measured(ran: Ran) -> dict[str, float]:
@@ -93,16 +86,11 @@ class Sides:
         same_tensors(self.folder / f"ours.{QUANT}.gguf", self.folder / f"theirs.{QUANT}.gguf")
         return found
 
-    def library_quantize(self) -> dict[str, float]:
-        """Quantize by a bare call of the library."""
-        words = (self.folder / "ours.gguf", self.fresh(f"library.{QUANT}.gguf"), THREADS)
-        return measured(run([sys.executable, "-c", LIBRARY, *map(str, words)]))
-
 
 def main(argv=None) -> None:
     """Measure both steps."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, default=8, help="of the model; 20 are a billion weights")
+    parser.add_argument("--layers", type=int, default=20, help="of the model; 20 are a billion weights")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument(
         "--folder", type=Path, help="for the files, 4 times the model's size (default: a temporary one)"
@@ -114,17 +102,17 @@ def main(argv=None) -> None:
         of = f"of a model of {sides.millions:,.0f} million weights"
         if arguments.only != "quantize":
             compare(
-                "gguf_bf16", f"bf16 GGUF file {of}", "s",
+                Goal("gguf_bf16", f"bf16 GGUF file {of}", "s", "<= 1"),
                 {"ours": sides.convert, "llama.cpp's converter": sides.llama_convert},
-                goal="<= 1", rounds=arguments.rounds, versions=["torch", "transformers", "llama-cpp-python"],
+                rounds=arguments.rounds, versions=["torch", "transformers", "llama-cpp-python"],
             )  # fmt: skip
         else:
             sides.convert()
         if arguments.only != "convert":
-            others = {"llama-quantize": sides.llama_quantize, "the library alone": sides.library_quantize}
             compare(
-                "gguf_q4_k_m", f"{QUANT} from the bf16 file {of}", "s", {"ours": sides.quantize, **others},
-                goal="<= 1", rounds=arguments.rounds, versions=["llama-cpp-python"], note=f"{THREADS} threads",
+                Goal("gguf_q4_k_m", f"{QUANT} from the bf16 file {of}", "s", "<= 1"),
+                {"ours": sides.quantize, "llama-quantize": sides.llama_quantize},
+                rounds=arguments.rounds, versions=["llama-cpp-python"], note=f"{THREADS} threads",
             )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from scripts.common.files import read_json, write_json
 from scripts.config.runs import Run
 from scripts.train.tokenize_conversations import COLUMNS, write_arrow
 from scripts.workflow.memory.shapes import Shape
-from tests.benchmarks.compare import ROOT, compare, run
+from tests.benchmarks.compare import ROOT, Goal, compare, run
 from tests.support.random_base import write_random_base
 
 SHAPE = Shape(49152, 576, 1536, 30, 9, 3, 64, tied=True)
@@ -89,9 +89,9 @@ def main(argv=None) -> None:
     with tempfile.TemporaryDirectory(prefix="snaketune-head-") as folder:
         step = Step(Path(folder), arguments.layers, arguments.rows, arguments.tokens)
         compare(
-            "head", f"head on a frozen backbone, epochs 2 to {EPOCHS} together", "s",
-            {"ours": step.epochs, "one pass of the backbone over the data": lambda: step.seconds_of_pass},
-            goal="<= 0.02", rounds=arguments.rounds, versions=["torch", "transformers"],
+            Goal("head", f"head on a frozen backbone, epochs 2 to {EPOCHS} together", "s", "<= 0.02"),
+            {"ours": step.epochs, "one pass of the backbone over the data": lambda: {"s": step.seconds_of_pass}},
+            rounds=arguments.rounds, versions=["torch", "transformers"],
             note=f"{arguments.rows} rows of {arguments.tokens // 2} to {arguments.tokens} tokens",
         )  # fmt: skip
 

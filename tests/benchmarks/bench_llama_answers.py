@@ -6,8 +6,9 @@
 
 The prompts share a system message and three shown examples. Ours is the step as the workflow runs it: on a CPU it has
 one thread, as the other sides have; its first ten answers are made one at a time. All answer greedily, at most
-`--tokens` tokens; generated tokens are counted per second of the whole process. One row has an empty cache for every
-prompt on the other side, one has the beginning kept from prompt to prompt, as llama-cpp-python does by itself. The
+`--tokens` tokens; generated tokens are counted per second of the whole process. One of the other sides has an empty
+cache for every prompt, one keeps the beginning from prompt to prompt, as llama-cpp-python does by itself. Where an
+answer differs from that of single calls, their two largest logits must differ by less than TIE. The
 weights are those of SmolLM2-135M-Instruct, whose width is not a multiple of 256: most of its q4_k_m file is Q5_0 and
 Q8_0.
 """
@@ -19,11 +20,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy
+
 from scripts.common.files import read_jsonl, write_jsonl
-from tests.benchmarks.compare import ROOT, Ran, compare, run
+from scripts.gguf.llama import first_difference
+from tests.benchmarks.compare import ROOT, Goal, Ran, compare, run
 from tests.support.smollm2 import fetch_smollm2
 from tests.support.training import run_settings
 
+TIE = 0.25  # twice what a batch changed logits by at most, with room (tests/integration/test_llama_batches.py)
 CLOSE = 0.03  # of a likelihood, relative: activations are rounded to 8 bits, with another kernel for a single token
 SYSTEM = (
     "You report for the fans' channel of a football club. Write at least ten sentences about the moment that the user "
@@ -92,7 +97,6 @@ class Sides:
 
     def __init__(self, folder: Path, model: Path, arguments: argparse.Namespace):
         self.folder, self.model, self.arguments = folder, model, arguments
-        self.measured: list[dict[str, float]] = []
 
     def ours(self) -> dict[str, float]:
         """Run the step; without `--likelihood` the expected answers are left out."""
@@ -103,8 +107,7 @@ class Sides:
         command = [sys.executable, ROOT / "scripts/predict/predict_with_llama.py", self.model, "--test", test]
         command += ["--answers", answers, "--likelihood", self.folder / "likelihood.jsonl"]
         command += ["--threads", "1", "--settings", json.dumps(settings)]
-        self.measured.append(measured(run([*map(str, command)], cwd=ROOT), answers))
-        return self.measured[-1]
+        return measured(run([*map(str, command)], cwd=ROOT), answers)
 
     def peer(self, *options: str) -> dict[str, float]:
         """Run llama-cpp-python, one prompt after the other; count the answers that are those of ours."""
@@ -114,11 +117,42 @@ class Sides:
         command += ["--likelihood"] if self.arguments.likelihood else []
         found = measured(run([*map(str, command)], cwd=ROOT), answers)
         ours, peers = list(read_jsonl(self.folder / "ours.jsonl")), list(read_jsonl(answers))
-        for row, other in zip(read_jsonl(self.folder / "likelihood.jsonl"), peers, strict=False):
-            if abs(row["nll"] / other["nll"] - 1) > CLOSE:
-                raise SystemExit(f"the likelihood of {row['id']} is {row['nll']}, one by one {other['nll']}")
         same = [row["answer"] == other["answer"] for row, other in zip(ours, peers, strict=True)]
         return found | {"same answers": sum(same)}
+
+    def check(self) -> None:
+        """Raise SystemExit where an answer differs from single calls at no near tie, or where a likelihood differs."""
+        import llama_cpp
+
+        ours, peers = (list(read_jsonl(self.folder / f"{name}.jsonl")) for name in ("ours", "peer"))
+        if self.arguments.likelihood:
+            for row, other in zip(read_jsonl(self.folder / "likelihood.jsonl"), peers, strict=True):
+                if abs(row["nll"] / other["nll"] - 1) > CLOSE:
+                    raise SystemExit(f"the likelihood of {row['id']} is {row['nll']}, one by one {other['nll']}")
+        model = llama_cpp.Llama(str(self.model), n_ctx=1024, n_threads=1, n_threads_batch=1, verbose=False)
+        for row, other in zip(ours, peers, strict=True):
+            if row["answer"] == other["answer"]:
+                continue
+            ids, start = other["ids"], other["prompt"]
+            ends = range(start, len(ids) + 1)
+            texts = (model.detokenize(ids[start:end]).decode(errors="ignore").strip() for end in ends)
+            agreed = start + sum(row["answer"].startswith(text) for text in texts) - 1  # tokens, with the prompt's
+            # The text of a token may be the beginning of that of another, so the one before may be the first to differ.
+            if min(self.gap(model, ids[:end]) for end in range(max(agreed - 2, start), agreed + 1)) > TIE:
+                raise SystemExit(f"'{row['answer']}' differs from '{other['answer']}' of single calls at no near tie")
+        model.close()
+
+    @staticmethod
+    def gap(model, ids: list[int]) -> float:
+        """Return the difference of the two largest logits after some tokens."""
+        import llama_cpp
+
+        known = model.input_ids[: model.n_tokens].tolist()
+        model.n_tokens = min(first_difference(known, ids), len(ids) - 1)
+        model.eval(ids[model.n_tokens :])
+        logits = numpy.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(model.ctx, -1), shape=(model.n_vocab(),))
+        second, first = numpy.sort(logits)[-2:]
+        return float(first - second)
 
 
 def main(argv=None) -> int:
@@ -139,16 +173,22 @@ def main(argv=None) -> int:
             row = f"llama_answers_{quant}{'_likelihood' * arguments.likelihood}"
             what = f"answers{' and likelihoods' * arguments.likelihood} of SmolLM2-135M, {quant}, one thread: "
             what += f"{arguments.prompts} prompts x {arguments.tokens} tokens"
-            common = {"goal": ">= 3", "more_is_better": True, "versions": ["llama-cpp-python"]}
-            emptied = {"ours": sides.ours, "llama-cpp-python, an empty cache for every prompt": sides.peer}
-            compare(row, what, "tokens/s", emptied, rounds=arguments.rounds, **common)
-            again = iter(sides.measured)
-            kept = {
-                "ours": lambda again=again: next(again),
-                "llama-cpp-python, the beginning kept": lambda sides=sides: sides.peer("--keep"),
-            }
-            note = "ours is that of the row above"
-            compare(f"{row}_kept", what, "tokens/s", kept, rounds=arguments.rounds, note=note, **common)
+            emptied, kept = "llama-cpp-python, an empty cache for every prompt", "llama-cpp-python, the beginning kept"
+            compare(
+                [
+                    Goal(row, what, "tokens/s", ">= 3", True, against=[emptied]),
+                    Goal(f"{row}_kept", what, "tokens/s", ">= 1", True, against=[kept]),
+                ],
+                {
+                    "ours": sides.ours,
+                    kept: lambda sides=sides: sides.peer("--keep"),
+                    emptied: sides.peer,
+                },
+                rounds=arguments.rounds,
+                check=lambda _, sides=sides: sides.check(),
+                versions=["llama-cpp-python"],
+                note="the prompts share their first 350 of about 380 tokens",
+            )
     return 0
 
 

@@ -13,7 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from tests.benchmarks.compare import ROOT, compare, run
+from tests.benchmarks.compare import ROOT, Goal, compare, run
 from tests.benchmarks.trivial_workflow import outputs_of, trivial_rules
 
 SNAKEMAKE = Path(sys.executable).with_name("snakemake")
@@ -58,11 +58,8 @@ def main(argv=None) -> int:
         for folder in (demo, trivial):
             finish(folder, outputs_of(plan))
         compare(
-            "noop",
-            "`snakemake` on the finished demo, with nothing to be done",
-            "s",
+            Goal("noop", "`snakemake` on the finished demo, with nothing to be done", "s", "<= 1.5"),
             {"ours": lambda: idle(demo), "Snakemake, trivial rules": lambda: idle(trivial)},
-            goal="<= 1.5",
             rounds=arguments.rounds,
             versions=["snakemake"],
             note="The same jobs and files, without functions, parameters and environments.",

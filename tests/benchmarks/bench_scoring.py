@@ -22,12 +22,11 @@ import numpy as np
 from scripts.common.files import read_jsonl
 from scripts.score.unify_text import unified
 from tests.benchmarks.bench_dataset import SYLLABLES
-from tests.benchmarks.compare import ROOT, compare, run
+from tests.benchmarks.compare import ROOT, Goal, compare, run
 
 RESAMPLES = 10_000
 PER_GROUP = 20  # answers
 LIMITED = 100_000  # answers that have limits of time and memory
-OURS = "ours: all metrics of texts"
 FORMS = ("{}", "{}", "{}", "{}", "{},", "{}.", "l'{}", "qu'{}", "« {} »", "{}-t-il", "{} !", "d’{}", "45'+2")
 PHRASES = ["c'est magnifique", "un moment (de|pour) rêve", "quel match"]
 SETTINGS = {
@@ -142,7 +141,7 @@ def main(argv=None) -> None:
     """Write the inputs, measure both sides in turn, and compare their results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--answers", type=int, default=LIMITED)
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--peer", type=Path, metavar="FOLDER", help=argparse.SUPPRESS)
     arguments = parser.parse_args(argv)
     if arguments.peer:
@@ -151,36 +150,21 @@ def main(argv=None) -> None:
     with tempfile.TemporaryDirectory(prefix="snaketune-") as name:
         folder = Path(name)
         write_inputs(folder, arguments.answers)
-        record = compare(
-            "scoring",
-            f"scoring {arguments.answers:,} answers with all text metrics, clustered by group",
-            "s",
+        what = f"scoring {arguments.answers:,} answers with all text metrics, clustered by group"
+        goals = [Goal("scoring", what, "s", "<= 1.0")]
+        if arguments.answers == LIMITED:
+            goals.append(Goal("scoring_seconds", f"{what}: limit of time", "s", "<= 1.0", limit=60))
+            goals.append(Goal("scoring_memory", f"{what}: limit of memory", "MiB", "<= 1.0", limit=1e9 / 2**20))
+        compare(
+            goals,
             {
-                OURS: lambda: ours(folder),
+                "ours: all metrics of texts": lambda: ours(folder),
                 "sacrebleu: BLEU and chrF, numpy bootstrap": lambda: theirs(folder),
             },
-            goal="<= 1.0",
             rounds=arguments.rounds,
+            check=lambda _: check(folder),
             versions=["sacrebleu", "numpy"],
             note=f"{RESAMPLES:,} resamples",
-        )
-        check(folder)
-    if arguments.answers == LIMITED:
-        compare_with_limits(record["sides"][OURS])
-
-
-def compare_with_limits(found: list[dict[str, float]]) -> None:
-    """Keep two records more of what was measured on ours: its seconds and its memory beside their limits."""
-    for row, unit, limit in (("seconds", "s", 60), ("memory", "MiB", 1e9 / 2**20)):
-        runs = iter(found)
-        compare(
-            f"scoring_{row}",
-            f"scoring {LIMITED:,} answers: {row}",
-            unit,
-            {OURS: lambda runs=runs: next(runs), "limit": lambda unit=unit, limit=limit: {unit: limit}},
-            goal="<= 1.0",
-            rounds=len(found),
-            note="measured in the runs of the row before; the limits are 60 s and 1 GB",
         )
 
 

@@ -8,7 +8,7 @@ All sides train a LoRA of rank 16 on all linear layers of the same base with ran
 same tokenized rows (half of each is a prompt, which is not trained on), 16 rows an optimizer step, in the format that
 the CPU computes natively. Tokens are those without padding, in the steps after the first. Other trainers run without
 gradient checkpointing where not said otherwise, which is their fastest way; TRL's `default` has its own default, which
-takes less memory. By default the modes that were the best of each trainer run; tests/benchmarks/findings.md has others.
+takes less memory. By default the modes run that are assumed to be the best of each trainer; `--modes all` has others.
 
 A record is kept only if all sides trained on the same tokens, and learned the same: the loss falls by at least FALL,
 and that of the last third of the steps differs by less than CLOSE of the other's fall. Their steps hold other rows.
@@ -16,13 +16,13 @@ and that of the last third of the steps differs by less than CLOSE of the other'
 
 import argparse
 import json
-import math
 import random
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
@@ -33,7 +33,7 @@ from scripts.common.number_format import is_native_on_cpu
 from scripts.config.runs import Run
 from scripts.train.tokenize_conversations import COLUMNS, write_arrow
 from scripts.workflow.memory.shapes import Shape
-from tests.benchmarks.compare import ROOT, compare, run
+from tests.benchmarks.compare import ROOT, Goal, compare, run
 from tests.benchmarks.peers import BARE, PINS, peer
 from tests.support.random_base import write_random_base
 
@@ -60,8 +60,8 @@ MODES = {
     "Axolotl, grouped": ("axolotl", AXOLOTL | {"group_by_length": True}),
 }
 BEST = {
-    "75-144": ["TRL, plain", "TRL, grouped", "LLaMA-Factory, plain", "Axolotl, plain"],
-    "75-420": ["TRL, plain", "TRL, grouped", "LLaMA-Factory, grouped", "Axolotl, grouped"],
+    "75-144": ["TRL, plain", "TRL, grouped", "TRL, default", "LLaMA-Factory, plain", "Axolotl, plain"],
+    "75-420": ["TRL, plain", "TRL, grouped", "TRL, default", "LLaMA-Factory, grouped", "Axolotl, grouped"],
 }
 
 
@@ -147,9 +147,11 @@ def ours(base: Path, data: Path, folder: Path, **training) -> dict[str, float]:
     seconds = sum(row["seconds"] for row in steps[1:])
     tokens = [row["seconds"] * row["tokens_per_second"] for row in steps]
     expected = sum(len(row["input_ids"]) for row in read_jsonl(data / "rows.jsonl"))
+    if facts["padded"]:
+        raise SystemExit("our rows are padded")
     if abs(sum(tokens) - expected) > 0.01 * expected:
         raise SystemExit(f"ours trained on {sum(tokens):.0f} tokens, not {expected}")
-    return measured(seconds, sum(tokens[1:]), math.nan if facts["padded"] else 0.0, [row["loss"] for row in steps], ran)
+    return measured(seconds, sum(tokens[1:]), 0.0, [row["loss"] for row in steps], ran)
 
 
 def other(name: str, base: Path, data: Path, folder: Path, longest: int) -> dict[str, float]:
@@ -217,32 +219,24 @@ def compare_training(base: str, lengths: str, folder: Path, rows: int, rounds: i
     architecture, shape = BASES[base]
     manifest, bf16 = write_random_base(folder / "base", architecture, shape, 512), is_native_on_cpu("bf16")
     model = manifest.parent if bf16 else in_float32(manifest.parent, folder / "float32")
-    found: dict[str, list[dict]] = {name: [] for name in ("ours", *modes)}
-    for number in range(rounds):
-        for name, values in found.items():
-            if name == "ours":
-                values.append(ours(manifest, data, folder / "ours"))
-            else:
-                values.append(other(name, model, data, folder / "other", longest))
-            shown = ", ".join(f"{value:.4g} {unit}" for unit, value in values[-1].items())
-            print(f"{base}, {lengths}, run {number + 1}, {name}: {shown}", flush=True)
+    sides = {"ours": lambda: ours(manifest, data, folder / "ours")}
+    for mode in modes:
+        sides[mode] = lambda mode=mode: other(mode, model, data, folder / "other", longest)
     what = f"LoRA on a CPU, {base}, rows of {lengths} tokens"
-    check_learned_the_same(what, found)
     trainers = sorted({MODES[mode][0] for mode in modes})
     pins = [BARE.get(trainer, PINS[trainer][1]).replace("==", " ") for trainer in trainers]
-    for row, unit, goal, about in (
-        ("loop", "tokens/s", ">= 1.25", "training loop"),
-        ("whole", "s", f"<= {1 / 1.2:.3f}", "whole process"),
-        ("memory", "MiB", "<= 1", "peak memory"),
-    ):
-        runs = {name: iter(values) for name, values in found.items()}
-        compare(
-            f"training_{row}_{base}_{lengths}", f"{about}: {what}", unit,
-            {name: lambda name=name, runs=runs, unit=unit: {unit: 0.0} | next(runs[name]) for name in runs},
-            goal=goal, rounds=rounds, more_is_better=unit == "tokens/s",
-            versions=["torch", "transformers", "peft", *pins],
-            note=f"{rows} rows, {'bf16' if bf16 else 'fp32'}, {THREADS} threads",
-        )  # fmt: skip
+    compare(
+        [
+            Goal(f"training_loop_{base}_{lengths}", f"training loop: {what}", "tokens/s", ">= 1.25", True),
+            Goal(f"training_whole_{base}_{lengths}", f"whole process: {what}", "s", f"<= {1 / 1.2:.3f}"),
+            Goal(f"training_memory_{base}_{lengths}", f"peak memory: {what}", "MiB", "<= 1"),
+        ],
+        sides,
+        rounds=rounds,
+        check=partial(check_learned_the_same, what),
+        versions=["torch", "transformers", "peft", *pins],
+        note=f"{rows} rows, {'bf16' if bf16 else 'fp32'}, {THREADS} threads",
+    )
 
 
 def main(argv=None) -> None:
@@ -252,7 +246,7 @@ def main(argv=None) -> None:
     parser.add_argument("--lengths", nargs="+", default=list(BEST), help="shortest-longest, in tokens")
     parser.add_argument("--rows", type=int, default=96, help="a multiple of 16")
     parser.add_argument("--modes", nargs="+", choices=[*MODES, "all"], help="default: the best of each trainer")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args(argv)
     for base in arguments.bases:
         for lengths in arguments.lengths:

@@ -82,55 +82,94 @@ def _watch(pid: int, every: float, peak: list[float], ended: threading.Event) ->
         peak[0] = max(peak[0], total / 2**20)
 
 
+class Goal(NamedTuple):
+    """A row: ours divided by the best other side, both in `unit`, and the `goal` of that ratio ("<= 1.5", ">= 1.25").
+
+    `row` is a short name for the file. The other sides are those named `against` (all by default), or `limit` alone,
+    beside which they are shown.
+    """
+
+    row: str
+    what: str
+    unit: str
+    goal: str
+    more_is_better: bool = False
+    against: Sequence[str] = ()
+    limit: float | None = None
+
+
 def compare(
-    row: str,
-    what: str,
-    unit: str,
-    sides: Mapping[str, Callable[[], float | Mapping[str, float]]],
+    goals: Goal | Sequence[Goal],
+    sides: Mapping[str, Callable[[], Mapping[str, float]]],
     *,
-    goal: str,
     rounds: int = 3,
-    more_is_better: bool = False,
+    check: Callable[[dict[str, list[dict]]], object] | None = None,
     versions: Sequence[str] = (),
     note: str = "",
     device: str | None = None,
-) -> dict:
-    """Measure each side `rounds` times in turn, ours first; keep and print the record, and return it.
+) -> list[dict]:
+    """Measure each side `rounds` times in turn, ours first; keep and print the record of each goal, and return them.
 
-    `row` is a short name for the file; `what` and `goal` ("<= 1.5", ">= 1.25": of ours divided by the best other side)
-    are shown. Each side returns the number measured in `unit`, or several numbers by unit, `unit` among them: the
-    others are shown beside it. `versions` are installed packages that matter (or "name version" of peers that have
-    environments of their own). `device` is what the figures are of, if it is not the processor: the name of a GPU.
+    Each side returns numbers by unit, those of the goals among them: the others are shown beside them. `check` is
+    called with the numbers of all sides before anything is kept, and raises if their results differ. `versions` are
+    installed packages that matter (or "name version" of peers that have environments of their own). `device` is what
+    the figures are of, if it is not the processor: the name of a GPU.
     """
+    goals = [goals] if isinstance(goals, Goal) else goals
     found: dict[str, list[dict]] = {name: [] for name in sides}
     for number in range(rounds):
         for name, side in sides.items():
-            measured = side()
-            found[name].append(dict(measured) if isinstance(measured, Mapping) else {unit: measured})
+            found[name].append(dict(side()))
             shown = ", ".join(f"{value:.4g} {each}" for each, value in found[name][-1].items())
-            print(f"{row}, round {number + 1}, {name}: {shown}", flush=True)
-    ours, *others = ([each[unit] for each in values] for values in found.values())
-    best = (max if more_is_better else min)(map(statistics.median, others))
-    ratio = statistics.median(ours) / best
-    sign, limit = goal.split()
-    record = {
-        "row": row,
-        "what": what,
-        "unit": unit,
-        "sides": found,
-        "goal": goal,
-        "ratio": round(ratio, 4),
-        "met": ratio <= float(limit) if sign == "<=" else ratio >= float(limit),
-        "processor": device or processor(),
+            print(f"{goals[0].row}, round {number + 1}, {name}: {shown}", flush=True)
+    if check:
+        check(found)
+    common = {
+        "processor": device or processor() + limits_of_instructions(),
         "versions": [each if " " in each else f"{each} {metadata.version(each)}" for each in versions],
         "command": " ".join(["python -m", _module(), *sys.argv[1:]]),
         "commit": _commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "note": note,
     }
-    keep(record)
-    print(f"{row}: {ratio:.3g} (goal {goal}, {'met' if record['met'] else 'not met'})", flush=True)
-    return record
+    records = [judged(goal, found) | common for goal in goals]
+    for record in records:
+        keep(record)
+        print(f"{record['row']}: {record['ratio']} (goal {record['goal']}, {'' if record['met'] else 'not '}met)")
+    return records
+
+
+def judged(goal: Goal, found: Mapping[str, list[dict]]) -> dict:
+    """Return the part of a record that a goal decides, from the numbers of each round of each side, ours first."""
+    ours, *others = found
+    if goal.limit is not None:
+        found, others = {**found, "limit": [{goal.unit: goal.limit}]}, ["limit"]
+    elif goal.against:
+        others = list(goal.against)
+        found = {name: found[name] for name in (ours, *others)}
+    middle = {name: statistics.median(each[goal.unit] for each in found[name]) for name in (ours, *others)}
+    ratio = middle[ours] / (max if goal.more_is_better else min)(middle[name] for name in others)
+    sign, limit = goal.goal.split()
+    return {
+        "row": goal.row,
+        "what": goal.what,
+        "unit": goal.unit,
+        "sides": {
+            name: [{goal.unit: each[goal.unit], **each} for each in values if goal.unit in each]
+            for name, values in found.items()
+            if any(goal.unit in each for each in values)
+        },
+        "goal": goal.goal,
+        "ratio": round(ratio, 4),
+        "met": ratio <= float(limit) if sign == "<=" else ratio >= float(limit),
+    }
+
+
+def limits_of_instructions() -> str:
+    """Return what keeps libraries from using all of the CPU's instructions, for the name of the processor."""
+    names = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS")
+    found = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
+    return f"; limited by {' '.join(found)}" if found else ""
 
 
 def keep(record: dict) -> None:

@@ -18,7 +18,7 @@ from llama_cpp import Llama
 
 
 def main(argv=None) -> int:
-    """Write a line {"answer", "tokens", "nll"} for each prompt."""
+    """Write a line {"answer", "ids", "tokens", "nll"} for each prompt."""
     parser = argparse.ArgumentParser()
     parser.add_argument("model")
     parser.add_argument("test", type=Path)
@@ -47,6 +47,8 @@ def main(argv=None) -> int:
                 model.reset()
             done = model.create_completion(prompt, max_tokens=arguments.tokens, temperature=0)
             row = {"answer": done["choices"][0]["text"].strip(), "tokens": done["usage"]["completion_tokens"]}
+            row["ids"] = model.input_ids[: model.n_tokens].tolist()  # of prompt and answer
+            row["prompt"] = len(prompt)
             if arguments.likelihood:
                 answer = [*model.tokenize(expected["content"].encode(), add_bos=False), model.token_eos()]
                 if arguments.keep:

@@ -9,6 +9,7 @@ import pytest
 from tests.benchmarks import bench_demo, page, trivial_workflow
 from tests.benchmarks import compare as harness
 from tests.benchmarks.bench_training import check_learned_the_same
+from tests.benchmarks.compare import Goal
 
 
 def test_sides_take_turns_and_the_ratio_is_of_the_medians_against_the_best_of_the_others(monkeypatch, tmp_path):
@@ -19,7 +20,7 @@ def test_sides_take_turns_and_the_ratio_is_of_the_medians_against_the_best_of_th
     def side(name):
         return lambda: turns.append(name) or {"s": next(seconds[name]), "MiB": 5.0}
 
-    record = harness.compare("row", "a row", "s", {name: side(name) for name in seconds}, goal="<= 0.5")
+    (record,) = harness.compare(Goal("row", "a row", "s", "<= 0.5"), {name: side(name) for name in seconds})
     assert turns == ["ours", "slow", "best"] * 3
     assert (record["ratio"], record["met"]) == (0.5, True)
     line = page.table([record])[2]
@@ -27,9 +28,29 @@ def test_sides_take_turns_and_the_ratio_is_of_the_medians_against_the_best_of_th
         "| a row | ours: 2 (1 to 3) s, 5 (5 to 5) MiB | slow: 9 (9 to 9) s, 5 (5 to 5) MiB"
         "<br>best: 4 (1 to 4) s, 5 (5 to 5) MiB | 0.5 | <= 0.5 | yes |"
     )
-    again = harness.compare("row", "a row", "s", {"ours": lambda: 1, "limit": lambda: 1.5}, goal=">= 1", rounds=1)
-    assert (again["met"], again["ratio"]) == (False, 0.6667)
-    assert len(list(tmp_path.iterdir())) == 1  # the newer record of the row on this processor
+    sides = {"ours": lambda: {"s": 1, "MiB": 3}, "one": lambda: {"s": 1.5, "MiB": 1}, "two": lambda: {"s": 0.5}}
+    goals = [
+        Goal("row", "a row", "s", ">= 1", against=["one"]),
+        Goal("memory", "a limit", "MiB", "<= 1", limit=4),
+        Goal("two", "another", "s", "<= 1", True, against=["one", "two"]),
+    ]
+    found = harness.compare(goals, sides, rounds=1)
+    assert [(each["met"], each["ratio"]) for each in found] == [(False, 0.6667), (True, 0.75), (True, 0.6667)]
+    assert list(found[0]["sides"]) == ["ours", "one"]
+    assert found[1]["sides"] == {"ours": [{"MiB": 3, "s": 1}], "one": [{"MiB": 1, "s": 1.5}], "limit": [{"MiB": 4}]}
+    assert len(list(tmp_path.iterdir())) == 3  # of the row the newer record on this processor
+
+
+def test_nothing_is_kept_of_sides_whose_results_differ(monkeypatch, tmp_path):
+    monkeypatch.setattr(harness, "MEASURED", tmp_path)
+    with pytest.raises(ZeroDivisionError):
+        harness.compare(Goal("row", "a row", "s", "<= 1"), {"ours": lambda: {"s": 1.0}}, check=lambda found: 1 / 0)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_cpu_that_is_limited_to_older_instructions_has_rows_of_its_own(monkeypatch):
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2")
+    assert harness.limits_of_instructions() == "; limited by ONEDNN_MAX_CPU_ISA=AVX2"
 
 
 def test_memory_is_that_of_a_command_and_its_children_and_a_failure_ends_the_benchmark():
@@ -70,7 +91,7 @@ def test_trainings_are_compared_only_if_all_sides_learn_the_same(first, last, me
         check_learned_the_same("training", found)
 
 
-def test_irreducible_work_is_the_longer_of_cpu_seconds_shared_by_cores_and_the_longest_chain(tmp_path):
+def test_the_work_of_steps_is_the_longer_of_cpu_seconds_shared_by_cores_and_the_longest_chain(tmp_path):
     plan, lines = "", []
     # Name, what it reads, and seconds and CPU seconds without 2 s of imports each.
     for name, files, seconds, cpu in (("a", "raw", 3, 3), ("b", "a", 9, 10), ("c", "a", 4, 8), ("d", "b, c", 1, 3)):
@@ -81,5 +102,5 @@ def test_irreducible_work_is_the_longer_of_cpu_seconds_shared_by_cores_and_the_l
     clock.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     steps = bench_demo.steps_of(clock, bench_demo.needs_of(plan + "rule all:\n    input: d\n    jobid: 0\n"))
     assert [step.name for step in bench_demo.longest_chain(steps)] == ["d", "b", "a"]
-    assert bench_demo.irreducible(steps, 2) == {"s": 13, "s of CPU / cores": 12, "s of the longest chain": 13}
-    assert bench_demo.irreducible(steps, 1)["s"] == 24
+    assert bench_demo.work_of(steps, 2) == {"s": 13, "s of CPU / cores": 12, "s of the longest chain": 13}
+    assert bench_demo.work_of(steps, 1)["s"] == 24
