@@ -19,7 +19,7 @@ import numpy as np
 from scripts.dataset.sketches import COARSE, shingle_hashes
 
 CACHED = 256  # sets of shingles, of larger groups
-CHUNK = 64  # texts with candidates whose sets of shingles are made at once
+CHUNK, CHUNK_BYTES = 64, 4 * 2**20  # texts with candidates whose sets of shingles are made at once, and their bytes
 EXCLUDED = 1e-8  # probability that coarse signatures exclude a pair exactly at the threshold
 SMALL = 8  # texts that agree in a band: all their pairs are compared; of more texts each with those that stay
 TOGETHER = 2**16  # pairs
@@ -37,10 +37,18 @@ class TextStore:
         self.file.write(data)
         self.ends.append(self.ends[-1][-1] + np.cumsum(lengths))
 
-    def __getitem__(self, number: int) -> str:
+    def all_ends(self) -> np.ndarray:
+        """Return where each text starts and the last one ends."""
         if len(self.ends) > 1:
             self.ends = [np.concatenate(self.ends)]
-        start, end = self.ends[0][number : number + 2].tolist()
+        return self.ends[0]
+
+    def sizes(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the number of bytes of each text."""
+        return self.all_ends()[numbers + 1] - self.all_ends()[numbers]
+
+    def __getitem__(self, number: int) -> str:
+        start, end = self.all_ends()[number : number + 2].tolist()
         self.file.seek(start)
         return self.file.read(end - start).decode("utf-8")
 
@@ -169,7 +177,8 @@ class NearDuplicates:
         for place, number in enumerate(texts.tolist()):
             if place % CHUNK == 0:
                 first, last = (limits[0][min(end, len(texts))] for end in (place, place + CHUNK))
-                needed = np.unique(pairs[first:last]).tolist()
+                needed = np.unique(pairs[first:last])
+                needed = needed[np.cumsum(self.texts.sizes(needed)) <= CHUNK_BYTES].tolist()
                 self.of_chunk = self.sets_of(needed) if needed else {}
             earlier, groups = (
                 each[limit[place] : limit[place + 1], 1].tolist()

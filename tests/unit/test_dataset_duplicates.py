@@ -1,6 +1,8 @@
 """Duplicates: exactly those that the definition names, the first of each stays, and the result is always the same."""
 
+import os
 import random
+import signal
 import tracemalloc
 from math import comb
 from pathlib import Path
@@ -8,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scripts.common.errors import UserError
 from scripts.dataset import deduplicate, pool
 from scripts.dataset.compare_texts import CHECK, REMOVAL
 from scripts.dataset.compared import folded
@@ -191,6 +194,10 @@ def test_several_processes_give_results_in_order_and_one_fault_ends_them():
     assert list(pool.in_order(int, tasks, 2)) == list(range(20))
     with pytest.raises(ValueError, match="zwanzig"):
         list(pool.in_order(int, [*tasks, "zwanzig", *tasks], 2))
+    with pytest.raises(UserError, match="killed, probably for lack of memory; use a machine with more memory"):
+        list(pool.in_order(os._exit, [137] * 20, 2))
+    assert list(pool.in_order(signal.getsignal, [signal.SIGINT] * 4, 2)) == [signal.SIG_IGN] * 4
+    assert list(pool.in_order(abs, [-1, -2, -3], 2)) == [1, 2, 3]
 
 
 def test_duplicates_may_stay_when_they_share_a_group(tmp_path: Path, stage: Stage):
