@@ -31,6 +31,7 @@ rule tokenize_conversations:
         conda_file("train")
     container:
         image("train")
+    threads: 2
     resources:
         mem_mb=megabytes(4000),
         runtime=120,
@@ -46,7 +47,7 @@ rule tokenize_conversations:
     shell:
         r"""
         python {params.code:q} {params.dataset:q} --base {input.base:q} {params.images:q} \
-            --folder {params.folder:q} --settings {params.settings:q} --log {log:q}
+            --folder {params.folder:q} --threads {threads} --settings {params.settings:q} --log {log:q}
         """
 
 
@@ -65,6 +66,7 @@ use rule tokenize_conversations as tokenize_spans with:
         "<benchmarks>/train/tokenize_spans/{run}.tsv"
     wildcard_constraints:
         run=one_of(runs_where("classifies")),
+    threads: 1
     params:
         code=code("train/tokenize_spans.py"),
         settings=settings_of(run="tokens.max_length tokens.window_overlap"),

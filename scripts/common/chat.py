@@ -114,7 +114,7 @@ class AnswerTokenizer:
         return len(stripped) if stripped.endswith(self.end_tokens) else len(text)
 
     def encode(self, rows: list[RenderedConversation]) -> list[Conversation]:
-        """Return the tokens of rendered conversations; all texts are encoded at once, by all threads."""
+        """Return the tokens of rendered conversations; all texts are encoded at once, by RAYON_NUM_THREADS threads."""
         options = {"add_special_tokens": False, "return_attention_mask": False, "return_token_type_ids": False}
         encoded = self.tokenizer([row.text for row in rows], return_offsets_mapping=True, **options)
         all_ids, places = encoded["input_ids"], [as_array(offsets) for offsets in encoded["offset_mapping"]]
@@ -131,8 +131,8 @@ class AnswerTokenizer:
     def head(self, row: RenderedConversation, ids: list[int], offsets: np.ndarray) -> tuple[int, str]:
         """Return (token, text): the last answer's prompt has the tokens `ids[:token]`, then those of `text` alone.
 
-        The text starts with the prompt's last border token, which its tokens are thus the same with and without the
-        answer; without one it is the whole prompt. It is empty for a conversation without an answer.
+        The text starts with the prompt's last border token: from there on, the prompt's tokens do not depend on what
+        stands before it. Without one it is the whole prompt. It is empty for a conversation without an answer.
         """
         if not row.answers:
             return 0, ""

@@ -24,10 +24,10 @@ def blas_product() -> Callable | None:
     """Return the Fortran function sgemm of torch's library, or None."""
     if platform.machine() != "x86_64":
         return None
-    library = Path(importlib.util.find_spec("torch").origin).parent / "lib/libtorch_cpu.so"
     try:
+        library = Path(importlib.util.find_spec("torch").origin).parent / "lib/libtorch_cpu.so"
         return ctypes.CDLL(str(library)).sgemm_
-    except (OSError, AttributeError):
+    except (OSError, AttributeError):  # AttributeError: without torch too
         return None
 
 

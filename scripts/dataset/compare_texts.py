@@ -1,6 +1,8 @@
 """Read the ingested records once, in several processes: of each the text that is compared, its keys and signatures."""
 
+from collections.abc import Iterable, Iterator
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from pyarrow import RecordBatch
 
 COLUMNS = ("id", "group", "messages", "expected", "spans")
-ROWS = 1024  # of a batch
+ROWS, TEXT = 1024, 4 * 2**20  # at most, of a batch: rows, and bytes of messages
 # The largest signature, in slots, and the largest probability that a pair exactly at the threshold shares no band.
 REMOVAL, CHECK = (256, 1e-6), (128, 1e-3)
 
@@ -74,8 +76,24 @@ def sketched(settings: dict, batch: "RecordBatch") -> Sketched:
     )
 
 
+def parts_of(batches: Iterable["RecordBatch"]) -> Iterator["RecordBatch"]:
+    """Yield batches of rows in parts of at most TEXT bytes of messages, or one row more."""
+    from pyarrow.compute import binary_length
+
+    for batch in batches:
+        ends = np.cumsum(binary_length(batch["messages"]).to_numpy()) // TEXT
+        starts = np.flatnonzero(np.diff(ends)) + 1
+        for start, end in pairwise([0, *starts.tolist(), len(ends)]):
+            yield batch.slice(start, end - start)
+
+
 class ComparedTexts:
-    """The compared texts of all rows, on disk, and what of each is in memory (`Sketched`): about 330 bytes."""
+    """The compared texts of all rows, on disk, and what of each is in memory (`Sketched`).
+
+    Each takes 312 bytes at the default threshold, and 864 at 0.5: 4 for each band of both shapes, COARSE, and 32 for
+    three numbers and the place of its text. A search needs 8 more for each pair of candidates, and for each band where
+    the record is in a group of more than SMALL.
+    """
 
     def __init__(self, ingested: Path, settings: dict, folder: Path, processes: int):
         self.settings, self.texts = settings, TextStore(folder)
@@ -87,7 +105,8 @@ class ComparedTexts:
         self.check = np.zeros((check.bands, rows), np.uint32)
         bar, start = Progress("comparing", rows), 0
         processes = processes if rows >= FEW else 1
-        for part in in_order(partial(sketched, settings), read_batches(ingested, COLUMNS, ROWS), processes):
+        batches = parts_of(read_batches(ingested, COLUMNS, ROWS))
+        for part in in_order(partial(sketched, settings), batches, processes):
             place = slice(start, start + len(part.ids))
             self.ids[place], self.keys[place], self.images[place] = part.ids, part.keys, part.images
             self.coarse[place], self.removal[:, place], self.check[:, place] = part.coarse, part.removal, part.check

@@ -3,12 +3,15 @@
 Two texts are near duplicates when the Jaccard similarity of their sets of character shingles reaches the threshold;
 case and punctuation don't count. Texts about different images are never duplicates.
 Candidates are found band by band: the texts are sorted by the hash of that band of their signatures (sketches.py).
-Each text needs about 250 bytes of memory for these; texts are on disk.
+Texts are on disk; for the memory of each see `compare_texts.ComparedTexts`.
 """
 
+from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import accumulate
+from math import comb
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +19,9 @@ import numpy as np
 from scripts.dataset.sketches import COARSE, shingle_hashes
 
 CACHED = 256  # sets of shingles, of larger groups
-CHUNK = 64  # texts with candidates whose sets of shingles are made at once
-DEVIATIONS = 6  # candidates estimated this many standard deviations below the threshold are excluded
-SMALL = 32  # texts that agree in a band: all their pairs are compared; of more texts each with those that stay
+CHUNK, CHUNK_BYTES = 64, 4 * 2**20  # texts with candidates whose sets of shingles are made at once, and their bytes
+EXCLUDED = 1e-8  # probability that coarse signatures exclude a pair exactly at the threshold
+SMALL = 8  # texts that agree in a band: all their pairs are compared; of more texts each with those that stay
 TOGETHER = 2**16  # pairs
 
 
@@ -34,10 +37,18 @@ class TextStore:
         self.file.write(data)
         self.ends.append(self.ends[-1][-1] + np.cumsum(lengths))
 
-    def __getitem__(self, number: int) -> str:
+    def all_ends(self) -> np.ndarray:
+        """Return where each text starts and the last one ends."""
         if len(self.ends) > 1:
             self.ends = [np.concatenate(self.ends)]
-        start, end = self.ends[0][number : number + 2].tolist()
+        return self.ends[0]
+
+    def sizes(self, numbers: np.ndarray) -> np.ndarray:
+        """Return the number of bytes of each text."""
+        return self.all_ends()[numbers + 1] - self.all_ends()[numbers]
+
+    def __getitem__(self, number: int) -> str:
+        start, end = self.all_ends()[number : number + 2].tolist()
         self.file.seek(start)
         return self.file.read(end - start).decode("utf-8")
 
@@ -68,12 +79,23 @@ def parted(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (pairs >> np.uint64(32)).astype(np.int64), (pairs & np.uint64(2**32 - 1)).astype(np.int64)
 
 
+def columns(pairs: np.ndarray) -> np.ndarray:
+    """Return pairs that `joined` made as columns, without a copy: shape (n, 2), uint32."""
+    return pairs.astype("<u8", copy=False).view("<u4").reshape(-1, 2)[:, ::-1]
+
+
 def jaccard(one: np.ndarray, other: np.ndarray) -> float:
     """Return the Jaccard similarity of two sets, as arrays of distinct hashes that are not both empty: shared / all."""
     both = np.concatenate((one, other))
     both.sort()
     shared = np.count_nonzero(both[1:] == both[:-1])
     return int(shared) / int(len(both) - shared)
+
+
+def rarely_below(trials: int, chance: float, probability: float) -> int:
+    """Return the largest number of successes of which there are fewer with at most this probability (binomial)."""
+    each = (comb(trials, n) * chance**n * (1 - chance) ** (trials - n) for n in range(trials))
+    return bisect_right(list(accumulate(each)), probability)
 
 
 class NearDuplicates:
@@ -90,7 +112,7 @@ class NearDuplicates:
         self.texts, self.size = texts, size
         self.of_chunk: dict[int, np.ndarray] = {}  # sets of shingles that the texts of a chunk need
         self.shingles = lru_cache(CACHED)(lambda number: self.sets_of([number])[number])
-        self.least_equal = COARSE * threshold - DEVIATIONS * (COARSE * threshold * (1 - threshold)) ** 0.5
+        self.least_equal = rarely_below(COARSE, threshold, EXCLUDED)
 
     def sets_of(self, numbers: list[int]) -> dict[int, np.ndarray]:
         """Return the texts' sets of shingles, as sorted hashes of 64 bits."""
@@ -116,13 +138,15 @@ class NearDuplicates:
         number of a group of more than SMALL texts, in ascending order.
         """
         pairs, members, groups = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)], 0
+        # Similar texts agree in most bands, so their pairs are made distinct when as many new ones as before are there.
         for keys in self.keys:
             keys, texts = parted(np.sort(joined(keys[numbers], numbers)))
             starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
             sizes = np.diff(np.append(starts, len(keys)))
-            for start, size in zip(starts[sizes > SMALL].tolist(), sizes[sizes > SMALL].tolist(), strict=True):
-                members.append(joined(texts[start : start + size], np.full(size, groups)))
-                groups += 1
+            large = sizes > SMALL
+            numbered = groups + np.arange(np.count_nonzero(large))
+            members.append(joined(texts[np.repeat(large, sizes)], np.repeat(numbered, sizes[large])))
+            groups += len(numbered)
             starts, sizes = (each[(sizes > 1) & (sizes <= SMALL)] for each in (starts, sizes))
             # The pairs of all groups whose places in them are `distance` apart.
             for distance in range(1, int(sizes.max(initial=1))):
@@ -137,8 +161,11 @@ class NearDuplicates:
                         earlier, later = earlier[apart], later[apart]
                     fitting = self.may_be_similar(earlier, later)
                     pairs.append(joined(later[fitting], earlier[fitting]))
-        pairs, members = (np.stack(parted(distinct(np.concatenate(each))), axis=1) for each in (pairs, members))
-        return pairs, members
+            if sum(map(len, pairs[1:])) > len(pairs[0]):
+                pairs = [distinct(np.concatenate(pairs))]
+        pairs, members = distinct(np.concatenate(pairs)), np.concatenate(members)
+        members.sort()
+        return columns(pairs), columns(members)
 
     def with_candidates(
         self, numbers: np.ndarray, split: np.ndarray | None = None
@@ -150,7 +177,8 @@ class NearDuplicates:
         for place, number in enumerate(texts.tolist()):
             if place % CHUNK == 0:
                 first, last = (limits[0][min(end, len(texts))] for end in (place, place + CHUNK))
-                needed = np.unique(pairs[first:last]).tolist()
+                needed = np.unique(pairs[first:last])
+                needed = needed[np.cumsum(self.texts.sizes(needed)) <= CHUNK_BYTES].tolist()
                 self.of_chunk = self.sets_of(needed) if needed else {}
             earlier, groups = (
                 each[limit[place] : limit[place + 1], 1].tolist()

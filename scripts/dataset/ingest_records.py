@@ -9,9 +9,10 @@ Images are stored in the folder `images` next to the records.
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from scripts.common.cli import Progress, step_main, step_parser
 from scripts.common.files import atomic_path, write_json
@@ -19,14 +20,13 @@ from scripts.dataset.canonical import row_writer
 from scripts.dataset.corrections import Corrections
 from scripts.dataset.images import FOLDER, ImageStore, without_images, write_images_manifest
 from scripts.dataset.ingest import Made, ingest
-from scripts.dataset.pool import FEW_BYTES
 from scripts.dataset.raw_files import Report, kind_of
 from scripts.dataset.raw_rows import RawRow
 from scripts.dataset.read_hub import read_hub_rows
 from scripts.dataset.read_json import RawLine, read_json_rows, read_jsonl_lines, read_jsonl_rows
 from scripts.dataset.read_tables import read_delimited_rows, read_parquet_rows
 
-CHUNK_ROWS, CHUNK_BYTES = 1024, 2**20  # at most, of a chunk of raw rows
+CHUNK_ROWS, CHUNK_TEXT = 1024, 2**20  # a chunk of raw rows ends at so many rows, or characters
 
 
 def read_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[RawRow]:
@@ -37,36 +37,39 @@ def read_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[
     return {"json": read_json_rows, "jsonl": read_jsonl_rows, "parquet": read_parquet_rows}[kind](path, report)
 
 
-def few(raw: list[Path]) -> bool:
-    """Return whether raw files are small; False for a hub dataset, which has none."""
-    return bool(raw) and sum(path.stat().st_size for path in raw if path.is_file()) < FEW_BYTES
-
-
-def chunks_of(raw: list[Path], settings: dict) -> Iterator[list[tuple[str, RawRow | RawLine]]]:
-    """Yield pairs of source and raw row from the raw files in order, or from the hub dataset, in chunks."""
+def sourced_rows(raw: list[Path], settings: dict) -> Iterator[tuple[str, RawRow | RawLine]]:
+    """Yield pairs of source and raw row from the raw files in order, or from the hub dataset."""
     if settings["hub"] is not None:
-        rows = islice(read_hub_rows(settings["hub"]), settings["max_records"])
-        while chunk := [(row.origin.rpartition(":")[0], row) for row in islice(rows, CHUNK_ROWS)]:
-            yield chunk
+        for row in islice(read_hub_rows(settings["hub"]), settings["max_records"]):
+            yield row.origin.rpartition(":")[0], row
         return
     bar = Progress("reading (KiB)", sum(path.stat().st_size for path in raw if path.is_file()) // 1024)
     for path in raw:
-        size = 0
-
-        def report(read: int) -> None:
-            nonlocal size
-            size += read
-            bar.advance(read // 1024)
-
         read = read_jsonl_lines if kind_of(path)[0] == "jsonl" else read_rows
-        chunk = []
-        for row in islice(read(path, report), settings["max_records"]):
-            chunk.append((str(path), row))
-            if len(chunk) >= CHUNK_ROWS or size >= CHUNK_BYTES:
-                yield chunk
-                chunk, size = [], 0
-        if chunk:
+        for row in islice(read(path, lambda size: bar.advance(size // 1024)), settings["max_records"]):
+            yield str(path), row
+
+
+def characters_in(value: Any) -> int:
+    """Return the characters of text, or bytes, that a raw value holds."""
+    if isinstance(value, dict):
+        return sum(map(characters_in, value.values()))
+    if isinstance(value, list):
+        return sum(map(characters_in, value))
+    return len(value) if isinstance(value, str | bytes) else 0
+
+
+def chunks_of(rows: Iterable[tuple[str, RawRow | RawLine]]) -> Iterator[list[tuple[str, RawRow | RawLine]]]:
+    """Yield pairs of source and raw row in chunks, which another process may get: few rows if they are long."""
+    chunk, size = [], 0
+    for source, row in rows:
+        chunk.append((source, row))
+        size += len(row.line) if isinstance(row, RawLine) else characters_in(row.record)
+        if len(chunk) >= CHUNK_ROWS or size >= CHUNK_TEXT:
             yield chunk
+            chunk, size = [], 0
+    if chunk:
+        yield chunk
 
 
 def step(arguments: argparse.Namespace) -> None:
@@ -88,14 +91,14 @@ def step(arguments: argparse.Namespace) -> None:
         open(quarantine, "w", encoding="utf-8", errors="backslashreplace") as aside,
     ):
         counts = ingest(
-            chunks_of(arguments.raw, settings),
+            chunks_of(sourced_rows(arguments.raw, settings)),
             settings,
             keep,
             lambda row: aside.write(json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"),
             store.stored if store else without_images,
             str(arguments.raw[0]) if arguments.raw else None,
             corrections,
-            1 if store or corrections or few(arguments.raw) else arguments.threads,
+            1 if store or corrections else arguments.threads,
         )
     write_json(arguments.counts, counts | {"max_records": settings["max_records"]})
     write_images_manifest(output, store.facts() if store else {})

@@ -103,7 +103,10 @@ def run_converter(tools: Path, folder: Path, output: Path, changes: Changes, *mo
             converters_log.addHandler(faults)
             sys.argv = [CONVERTER, str(folder), "--outfile", str(output), "--outtype", "bf16", *more]
             converter.main()
-        except UserError:  # of `changes`
+            if not output.is_file():
+                refuse_full_disk(output)
+                raise UserError("llama.cpp's converter failed: it wrote no file", folder.name)
+        except UserError:  # of `changes`, or above
             raise
         except (Exception, SystemExit) as error:
             log.exception("the converter failed")

@@ -13,6 +13,7 @@ import numpy
 from scripts.common.base_model import has_room
 from scripts.common.cli import progress
 from scripts.common.files import check_manifest
+from scripts.common.garbage import collect_as_usual
 from scripts.common.number_format import is_native
 from scripts.gguf.parity import ParityError, divergences
 
@@ -39,6 +40,7 @@ def load_merged(manifest: Path, vision: bool = False):
     # In float32 a model needs twice the size of its files.
     needed = size * (2 if small else 1)
     roomy = torch.cuda.is_available() and has_room(needed, torch.cuda.mem_get_info()[0])
+    collect_as_usual()
     model = kind.from_pretrained(
         manifest.parent,
         dtype=torch.float32 if small else torch.bfloat16,

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from PIL import Image
     from transformers.models.pixtral import PixtralImageProcessor
 
+PERTURB, ZEROS = -6, 0xFF  # of glibc's mallopt: new memory has the other bits
+
 
 @dataclass(frozen=True)
 class ImageSpec:
@@ -95,6 +97,24 @@ def pieces_ids(model: "Llama", text: str) -> list[list[int]]:
 
 
 @contextmanager
+def zeroed_memory() -> Iterator[None]:
+    """Let the C library give out zeros as new memory; another library than glibc is left as it is.
+
+    For [IMG_BREAK], libmtmd multiplies new memory by 0 and adds the row's embedding (tools/mtmd/models/pixtral.cpp).
+    Memory that was used before may hold NaN, which stays NaN.
+    """
+    libc = ctypes.CDLL(None)
+    if not hasattr(libc, "gnu_get_libc_version"):
+        yield
+        return
+    libc.mallopt(PERTURB, ZEROS)
+    try:
+        yield
+    finally:
+        libc.mallopt(PERTURB, 0)
+
+
+@contextmanager
 def open_vision(
     model: "Llama", mmproj: Path | str, image_spec: ImageSpec | None, threads: int | None = None
 ) -> Iterator["Vision"]:
@@ -106,7 +126,7 @@ def open_vision(
     read_gguf(mmproj)
     from llama_cpp import mtmd_cpp
 
-    with llama.native_lines_kept():
+    with llama.native_lines_kept(), zeroed_memory():
         mtmd_cpp.mtmd_log_set(llama.native_callback, ctypes.c_void_p(0))
         mtmd_cpp.mtmd_helper_log_set(llama.native_callback, ctypes.c_void_p(0))
         options = mtmd_cpp.mtmd_context_params_default()
@@ -191,6 +211,7 @@ class Vision:
         if fault:
             raise UserError(f"llama.cpp can't evaluate an image: {llama.native_fault()}")
         model.n_tokens = place.value
+        self.last_embeddings(model, chunk)
 
     def embeddings(self, model: "Llama", chunk: "Chunk") -> numpy.ndarray:
         """Return an image's embeddings, [tokens, hidden size], including the breaks after its rows."""
@@ -198,8 +219,18 @@ class Vision:
 
         if mtmd_cpp.mtmd_encode_chunk(self.context, chunk.handle):
             raise UserError(f"llama.cpp can't encode an image: {llama.native_fault()}")
-        found = mtmd_cpp.mtmd_get_output_embd(self.context)
-        return numpy.ctypeslib.as_array(found, shape=(chunk.tokens, model.n_embd())).copy()
+        return self.last_embeddings(model, chunk)
+
+    def last_embeddings(self, model: "Llama", chunk: "Chunk") -> numpy.ndarray:
+        """Return the embeddings of the image that was encoded last. Raises UserError for NaN; see `zeroed_memory`."""
+        from llama_cpp import mtmd_cpp
+
+        values = mtmd_cpp.mtmd_get_output_embd(self.context)
+        found = numpy.ctypeslib.as_array(values, shape=(chunk.tokens, model.n_embd())).copy()
+        if not numpy.isfinite(found).all():
+            # On a GPU: see `zeroed_memory`.
+            raise UserError("llama.cpp's embeddings of an image are not numbers", remedy="run the same command again")
+        return found
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 from scripts.common.base_model import four_bit, load_tokenizer
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
+from scripts.common.garbage import collect_as_usual
 from scripts.common.number_format import precision_of_answers, torch_dtype
 from scripts.predict.batches import batches_by_length
 from scripts.train.span_alignment import (
@@ -52,6 +53,7 @@ class SpanModel:
         self.tokenizer = load_tokenizer(manifest)
         self.frame = special_frame(self.tokenizer)
         reduced = NF4 if load_in_4bit == "yes" else config["load_in_4bit"] if load_in_4bit == "auto" else None
+        collect_as_usual()
         model = AutoModelForTokenClassification.from_pretrained(
             folder,
             dtype=torch_dtype(precision),

@@ -6,6 +6,7 @@ import torch
 
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
+from scripts.common.garbage import collect_as_usual
 from scripts.common.number_format import torch_dtype
 from scripts.train.classifier_head import Head
 
@@ -59,6 +60,7 @@ def load_classifier(run, layer: int | None = None):
     if layer is not None and layer < config.get("num_hidden_layers", 0):
         config = end_at_layer(config, layer)
     options = {} if attention == "auto" else {"attn_implementation": attention}
+    collect_as_usual()
     model = AutoModelForTokenClassification.from_pretrained(
         folder,
         config=AutoConfig.from_pretrained(folder, trust_remote_code=trust).from_dict(config),

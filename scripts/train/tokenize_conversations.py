@@ -6,6 +6,7 @@ python scripts/train/tokenize_conversations.py results/datasets/football --base 
 
 import gc
 import itertools
+import os
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterator
@@ -290,7 +291,10 @@ def step(arguments) -> None:
     """Run the step."""
     folder, settings = arguments.folder, arguments.settings
     vision, images = None, arguments.images or arguments.dataset
-    gc.set_threshold(100_000, 50, 100)  # the offsets of tokens are many small objects, and none is in a cycle
+    # Of the tokenizers library, which reads it when it first encodes texts.
+    os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)
+    # The offsets of tokens are many small objects: tuples of numbers in lists, which can't be in a cycle.
+    gc.set_threshold(100_000, 50, 100)
     if task_of(settings).reads_images:
         vision = vision_tokenizer(arguments.base, images, settings)
     elif __name__ == "__main__":
@@ -313,6 +317,7 @@ def tokenize_parser(description: str, files: str):
     result.add_argument("dataset", type=Path, help="dataset folder with train.jsonl, validation.jsonl and test.jsonl")
     result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
     result.add_argument("--folder", type=Path, required=True, help=f"folder for {files}")
+    result.add_argument("--threads", type=int, default=2, help="CPU threads that encode texts")
     return result
 
 

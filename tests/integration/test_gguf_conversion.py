@@ -20,7 +20,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json
 from scripts.config.runs import QUANTS
 from scripts.gguf.convert_to_gguf import chat_changes, convert_to_gguf
-from scripts.gguf.converter import quantize_blocks
+from scripts.gguf.converter import quantize_blocks, run_converter
 from scripts.gguf.fetch_converter import LICENSE, NEEDED, fetch_converter, read_pin, unpack
 from scripts.gguf.llama import open_gguf
 from scripts.gguf.metadata import general_metadata
@@ -174,6 +174,14 @@ def test_what_a_chat_needs_of_the_special_tokens_is_mended_and_said(tiny_base, c
     tokenizer.chat_template = None
     with pytest.raises(UserError, match="the merged model has no chat template"):
         chat_changes(tokenizer, {})
+
+
+def test_a_converter_that_ends_without_a_file_is_one_line(tmp_path):
+    (tmp_path / "convert_hf_to_gguf.py").write_text("import gguf\ndef main(): pass\n")
+    writer = "class GGUFWriter:\n    write_ti_data_to_file = None\n"
+    (tmp_path / "gguf.py").write_text(f"{writer}class quants:\n    class BF16:\n        quantize_blocks = None\n")
+    with pytest.raises(UserError, match=r"^model: llama.cpp's converter failed: it wrote no file$"):
+        run_converter(tmp_path, tmp_path / "model", tmp_path / "out.gguf", dict)
 
 
 def test_a_model_that_the_converter_does_not_know_or_that_has_changed_is_one_line(tiny_base, converter_tools, tmp_path):

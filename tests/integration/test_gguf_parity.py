@@ -1,5 +1,6 @@
 """Parity of serving and training: a sound GGUF passes, and each usual fault, planted into a real file, is caught."""
 
+import ctypes
 import json
 from types import SimpleNamespace
 
@@ -17,6 +18,7 @@ from tests.support.chat_templates import template_text
 from tests.support.gguf_files import as_ordinary_text, changed, with_scaled_tensor, write_test_records
 from tests.support.tiny_model import TEMPLATE, copy_model
 
+MMAP_THRESHOLD, TRIM_THRESHOLD = -3, -1  # of glibc's mallopt
 TEMPLATE_KEY = "tokenizer.chat_template"
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
@@ -93,6 +95,23 @@ def test_a_sound_pair_for_images_passes_and_the_report_says_what_was_compared(ch
     assert images["otherwise_in_a_server"] == 3
     status, _, _, smaller = check_images(longest_edge=56)  # as training had them
     assert (status, smaller["images"]["tokens"]) == (0, 2 * 3 + 1 * 3 + 2 * 2 + 2 * 3)
+
+
+def test_memory_that_was_used_before_does_not_spoil_images(check_images):
+    libc, usual, size = ctypes.CDLL(None), 128 * 2**10, 400 * 2**20
+    libc.malloc.restype = ctypes.c_void_p
+    for option in (MMAP_THRESHOLD, TRIM_THRESHOLD):  # blocks that are given back are given out again
+        libc.mallopt(option, 2**30)
+    block = libc.malloc(ctypes.c_size_t(size))
+    ctypes.memset(block, 0xFF, size)  # NaN
+    libc.free(ctypes.c_void_p(block))
+    try:
+        status, line, log, report = check_images()
+    finally:
+        for option in (MMAP_THRESHOLD, TRIM_THRESHOLD):
+            libc.mallopt(option, usual)
+    assert (status, line) == (0, ""), log
+    assert report["images"]["embeddings"]["max_error"] < 0.02
 
 
 @pytest.mark.parametrize(

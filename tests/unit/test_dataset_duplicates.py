@@ -1,12 +1,17 @@
 """Duplicates: exactly those that the definition names, the first of each stays, and the result is always the same."""
 
+import os
 import random
+import signal
+import tracemalloc
+from math import comb
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from scripts.dataset import pool
+from scripts.common.errors import UserError
+from scripts.dataset import deduplicate, pool
 from scripts.dataset.compare_texts import CHECK, REMOVAL
 from scripts.dataset.compared import folded
 from scripts.dataset.deduplicate import SMALL, NearDuplicates, TextStore
@@ -88,6 +93,29 @@ def test_thousands_of_equal_texts_need_few_comparisons(tmp_path: Path):
     assert compared.find(np.arange(3000)) == dict.fromkeys(range(1, 3000), (0, 1.0))
 
 
+@pytest.mark.parametrize("copies", [SMALL, 20])
+def test_groups_of_equal_texts_need_memory_for_each_pair_once(copies: int, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(deduplicate, "TOGETHER", 64)
+    rng, shape = random.Random(2), Shape.of(0.85, *REMOVAL, seed=1)
+    texts = [f"{rng.getrandbits(400):x}" for _ in range(8000 // copies)] * copies
+    compared = search(tmp_path, texts, 5, shape, 0.85)
+    tracemalloc.start()
+    pairs, members = compared.candidates(np.arange(len(texts)), None)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(pairs) == (len(texts) * (SMALL - 1) / 2 if copies == SMALL else 0)
+    assert len(members) == (0 if copies == SMALL else len(texts) * shape.bands)
+    assert peak / len(texts) < 700, "bytes a text"
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.85, 0.99])
+def test_coarse_signatures_exclude_one_pair_in_a_hundred_million(threshold: float):
+    found = deduplicate.rarely_below(64, threshold, 1e-8)
+    each = [comb(64, n) * threshold**n * (1 - threshold) ** (64 - n) for n in range(64)]
+    assert sum(each[:found]) <= 1e-8 < sum(each[: found + 1])
+    assert deduplicate.rarely_below(64, 1.0, 1e-8) == 64
+
+
 @pytest.mark.parametrize("originals", [4, 200])
 def test_the_first_pair_in_different_splits_is_found(originals: int, tmp_path: Path):
     rng = random.Random(5)
@@ -166,6 +194,10 @@ def test_several_processes_give_results_in_order_and_one_fault_ends_them():
     assert list(pool.in_order(int, tasks, 2)) == list(range(20))
     with pytest.raises(ValueError, match="zwanzig"):
         list(pool.in_order(int, [*tasks, "zwanzig", *tasks], 2))
+    with pytest.raises(UserError, match="killed, probably for lack of memory; use a machine with more memory"):
+        list(pool.in_order(os._exit, [137] * 20, 2))
+    assert list(pool.in_order(signal.getsignal, [signal.SIGINT] * 4, 2)) == [signal.SIG_IGN] * 4
+    assert list(pool.in_order(abs, [-1, -2, -3], 2)) == [1, 2, 3]
 
 
 def test_duplicates_may_stay_when_they_share_a_group(tmp_path: Path, stage: Stage):

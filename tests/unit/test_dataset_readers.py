@@ -11,6 +11,7 @@ import pytest
 import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from pyarrow import parquet
 
 from scripts.common.errors import UserError
@@ -120,13 +121,14 @@ def test_hub_rows_are_streamed_at_the_pinned_revision_and_an_unknown_split_is_on
 
     def remember(source, **arguments):
         asked.update(arguments, id=source)
-        return iter([{"text": "a"}])
+        return iter([{"text": "a", "image": Image.new("RGB", (2, 2)), "bytes": b"abc"}])
 
     monkeypatch.setattr(datasets, "load_dataset", remember)
     monkeypatch.chdir(tmp_path)
     (row,) = read_hub.read_hub_rows(HUB)
     assert asked == {**HUB, "streaming": True}
-    assert (row.origin, row.record) == ("org/name@0123456789ab/train:1", {"text": "a"})
+    assert row.origin == "org/name@0123456789ab/train:1"
+    assert row.record == {"text": "a", "image": "(Image)", "bytes": "(3 bytes)"}
     Path("org/name").mkdir(parents=True)
     with pytest.raises(UserError, match="the folder 'org/name' hides the hub dataset"):
         list(read_hub.read_hub_rows(HUB))

@@ -10,9 +10,11 @@ import pytest
 from pyarrow import parquet
 
 from scripts.common.records import Record, content_id
-from scripts.dataset import compare_texts, ingest_records, split_records, write_dataset_ledger
+from scripts.dataset import compare_texts, ingest_records, pool, split_records, write_dataset_ledger
 from scripts.dataset.canonical import from_row, json_line, to_row
 from scripts.dataset.make_record import UNKNOWN
+from scripts.dataset.raw_rows import RawRow
+from scripts.dataset.read_json import RawLine
 from tests.support.data import load
 from tests.support.dataset_steps import Stage, chat, made, settings_of, write_lines
 
@@ -106,8 +108,9 @@ def test_several_processes_write_the_same_files(tmp_path: Path, stage: Stage, mo
     stage.run(raw)
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
     monkeypatch.setattr(ingest_records, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(compare_texts, "TEXT", 1000)
+    monkeypatch.setattr(pool, "FEW_TASKS", 1)
     for module, limit in (
-        (ingest_records, "FEW_BYTES"),
         (compare_texts, "FEW"),
         (split_records, "FEW_TO_WRITE"),
         (write_dataset_ledger, "FEW_TO_WRITE"),
@@ -117,6 +120,20 @@ def test_several_processes_write_the_same_files(tmp_path: Path, stage: Stage, mo
     stage.run(raw)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.*")} == before
     assert (stage.facts("ingest")["quarantined"], stage.facts("ingest")["checks"][0]["count"]) == (3, 6)
+
+
+def test_long_rows_are_few_in_a_chunk_and_a_batch(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(ingest_records, "CHUNK_TEXT", 100)
+    monkeypatch.setattr(compare_texts, "TEXT", 100)
+    lengths = [40, 40, 40, 250, 10, 20, 30]
+    rows = [("raw", RawRow("raw:1", {"a": [{"b": "é" * length}], "n": 1})) for length in lengths]
+    assert [len(chunk) for chunk in ingest_records.chunks_of(rows)] == [3, 1, 3]
+    rows[0] = ("raw", RawLine("raw:1", b" " * 100))
+    assert [len(chunk) for chunk in ingest_records.chunks_of(rows)] == [1, 3, 3]
+    batches = [pyarrow.RecordBatch.from_pydict({"messages": ["x" * length for length in lengths]})] * 2
+    parts = list(compare_texts.parts_of(batches))
+    assert [part.num_rows for part in parts] == [2, 1, 2, 2] * 2
+    assert pyarrow.Table.from_batches(parts) == pyarrow.Table.from_batches(batches)
 
 
 def test_a_line_of_a_split_is_the_json_of_its_record():
