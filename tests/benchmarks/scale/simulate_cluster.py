@@ -78,15 +78,19 @@ class Cluster:
 
 def planned(text: str) -> list[Job]:
     """Return the jobs of a dry run's output, without the target; a job waits for those whose outputs it reads."""
-    found, makers = [], {}
+    found = {}
     for block in re.split(r"^(?=(?:local)?rule \w+:$)", text, flags=re.MULTILINE)[1:]:
         values, rule = dict(FIELDS.findall(block)), re.match(r"(?:local)?rule (\w+):", block)[1]
-        if rule == "all" or any(rule == job["rule"] and values.get("output") == job.get("output") for job in found):
-            continue
-        makers |= dict.fromkeys(values.get("output", "").split(", "), len(found))
-        found.append({"rule": rule, **values})
+        if rule != "all":
+            found.setdefault((rule, values.get("output", "")), {"rule": rule, **values})
+    files = {key: set(each.get("input", "").split(", ")) for key, each in found.items()}
+    ordered, made = [], {file: key for key, each in found.items() for file in each.get("output", "").split(", ")}
+    while found:  # Snakemake's order is another in each call: here all jobs come that read nothing of those left
+        free = sorted(key for key in found if not any(made.get(file) in found for file in files[key]))
+        ordered += [found.pop(key) for key in free]
+    makers = {file: place for place, each in enumerate(ordered) for file in each.get("output", "").split(", ")}
     jobs = []
-    for values in found:
+    for values in ordered:
         wildcards = dict(word.split("=", 1) for word in values.get("wildcards", "").split(", ") if word)
         needs = tuple(sorted({makers[name] for name in values.get("input", "").split(", ") if name in makers}))
         gpus = re.search(r"\bgpu=(\d+)", values.get("resources", ""))
