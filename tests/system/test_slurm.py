@@ -65,7 +65,7 @@ def test_no_limit_of_this_machine_holds_for_the_cluster(slurm, tmp_path, option)
 def whole(slurm, tmp_path_factory):
     """A project with every stage, done by Slurm; training wants a GPU, tokenizing has too little memory at first."""
     project = Project.made_in(tmp_path_factory.mktemp("whole"))
-    replace(project, "rules/train.smk", "mem_mb=megabytes(4000)", "mem_mb=megabytes(450)", after="rule tokenize_conv")
+    replace(project, "rules/train.smk", "mem_mb=megabytes(4000)", "mem_mb=megabytes(150)", after="rule tokenize_conv")
     replace(project, "rules/train.smk", "gpu=gpus_of_training", "gpu=1", after="rule train_adapter")
     return project, finish(project, slurm)
 
@@ -93,8 +93,8 @@ def test_a_rule_that_wants_a_gpu_gets_one_and_the_others_get_none(whole):
 def test_a_job_that_outgrows_its_memory_is_tried_again_with_more(whole):
     _, jobs = whole
     first, *_, last = jobs["tokenize_conversations"]
-    assert (first["MinMemoryNode"], first["JobState"] != "COMPLETED") == ("450M", True)
-    assert (int(last["MinMemoryNode"].rstrip("M")) >= 900, last["JobState"]) == (True, "COMPLETED")
+    assert (first["MinMemoryNode"], first["JobState"] != "COMPLETED") == ("150M", True)
+    assert (int(last["MinMemoryNode"].rstrip("M")) >= 300, last["JobState"]) == (True, "COMPLETED")
 
 
 def test_the_cluster_makes_what_a_workstation_makes(whole, finished):
