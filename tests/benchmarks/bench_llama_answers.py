@@ -138,8 +138,9 @@ class Sides:
             texts = (model.detokenize(ids[start:end]).decode(errors="ignore").strip() for end in ends)
             agreed = start + sum(row["answer"].startswith(text) for text in texts) - 1  # tokens, with the prompt's
             # The text of a token may be the beginning of that of another, so the one before may be the first to differ.
-            if min(self.gap(model, ids[:end]) for end in range(max(agreed - 2, start), agreed + 1)) > TIE:
-                raise SystemExit(f"'{row['answer']}' differs from '{other['answer']}' of single calls at no near tie")
+            gap = min(self.gap(model, ids[:end]) for end in range(max(agreed - 2, start), agreed + 1))
+            if gap > TIE:
+                raise SystemExit(f"'{row['answer']}' and '{other['answer']}' differ at a gap of {gap:.2f}")
         model.close()
 
     @staticmethod

@@ -48,7 +48,7 @@ def table(records: list[dict]) -> list[str]:
     lines.append("")
     for record in records:
         made = [f"`{record['command']}`", f"{record['commit']}, {record['date']}", *record["versions"], record["note"]]
-        lines.append(f"- {record['what']}: " + "; ".join(part for part in made if part) + ".")
+        lines.append(f"- {record['what']}: " + "; ".join(part for part in made if part).rstrip(".") + ".")
     return lines
 
 
