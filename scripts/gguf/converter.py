@@ -14,9 +14,8 @@ import importlib
 import logging
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
-from unittest.mock import patch
 
 import numpy
 
@@ -91,14 +90,14 @@ def run_converter(tools: Path, folder: Path, output: Path, changes: Changes, *mo
     that names the converter's error; everything that it says goes to the log.
     """
     faults, converters_log = Faults(), logging.getLogger(LOGGER)
-    with modules_of(tools), ExitStack() as stack:
+    with modules_of(tools):
         try:
             converter = importlib.import_module(CONVERTER)
             library = sys.modules[LIBRARY]
             writer, blocks = library.GGUFWriter, library.quants.BF16
-            header = with_changes(writer.write_ti_data_to_file, changes)
-            stack.enter_context(patch.object(writer, "write_ti_data_to_file", header))
-            stack.enter_context(patch.object(blocks, "quantize_blocks", classmethod(quantize_blocks)))
+            # The modules are this call's own: `modules_of` drops them.
+            writer.write_ti_data_to_file = with_changes(writer.write_ti_data_to_file, changes)
+            blocks.quantize_blocks = classmethod(quantize_blocks)
             keep_memory()
             converters_log.addHandler(faults)
             sys.argv = [CONVERTER, str(folder), "--outfile", str(output), "--outtype", "bf16", *more]

@@ -52,7 +52,7 @@ def bytes_of_token(model: "Llama") -> int:
 def open_sequences(model: "Llama", count: int, length: int, threads: int) -> Iterator["Sequences"]:
     """Open a context for sequences 0 to `count` - 1 of `length` tokens, and close it when the block ends.
 
-    Raises UserError if there is no memory for it.
+    Raises UserError if llama.cpp can't allocate it.
     """
     import llama_cpp
 

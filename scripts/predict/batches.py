@@ -23,8 +23,8 @@ def answer_batches(
     """Add the missing answers; `answer(number, batch)` yields (position, row) of a batch's positions in `prompts`.
 
     Batches are made from all prompts, so that an interruption changes neither batches nor samples. An answer has
-    `seconds` only if every prompt is asked alone: the share of a batch's time is the time of no answer, and the last
-    prompt, alone in its batch by chance, says nothing of the others.
+    `seconds` only if every prompt is asked alone: a batch's time divided by its size is not the time of an answer, and
+    the last prompt, alone in its batch by chance, says nothing of the others.
     """
     bar, is_alone = Progress(file.title, len(prompts)), all(len(batch) == 1 for batch in batches)
     for number, batch in enumerate(batches):
