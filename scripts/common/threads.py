@@ -10,6 +10,9 @@ def use_threads(count: int) -> None:
     # Waiting threads sleep, because spinning threads slow down other jobs on the same cores.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    # Kernels that oneDNN and torch keep for batches of other shapes: by default 1024, which are hundreds of MiB.
+    os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
+    os.environ.setdefault("LRU_CACHE_CAPACITY", "16")
     import torch
 
     torch.set_num_threads(count)
