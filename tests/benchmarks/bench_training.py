@@ -8,7 +8,7 @@ All sides train a LoRA of rank 16 on all linear layers of the same base with ran
 same tokenized rows (half of each is a prompt, which is not trained on), 16 rows an optimizer step, in the format that
 the CPU computes natively. Tokens are those without padding, in the steps after the first. Other trainers run without
 gradient checkpointing where not said otherwise, which is their fastest way; TRL's `default` has its own default, which
-takes less memory. By default the modes run that are assumed to be the best of each trainer; `--modes all` has others.
+takes less memory. By default the modes run that were the best of each trainer in a run with `--modes all`.
 
 A record is kept only if all sides trained on the same tokens, and learned the same: the loss falls by at least FALL,
 and that of the last third of the steps differs by less than CLOSE of the other's fall. Their steps hold other rows.
@@ -59,10 +59,8 @@ MODES = {
     "Axolotl, plain": ("axolotl", AXOLOTL),
     "Axolotl, grouped": ("axolotl", AXOLOTL | {"group_by_length": True}),
 }
-BEST = {
-    "75-144": ["TRL, plain", "TRL, grouped", "TRL, default", "LLaMA-Factory, plain", "Axolotl, plain"],
-    "75-420": ["TRL, plain", "TRL, grouped", "TRL, default", "LLaMA-Factory, grouped", "Axolotl, grouped"],
-}
+LENGTHS = ("75-144", "75-420")
+BEST = ("TRL, grouped", "TRL, packed", "TRL, default", "LLaMA-Factory, grouped", "Axolotl, grouped")
 
 
 def make_rows(shortest: int, longest: int, count: int) -> list[dict]:
@@ -160,7 +158,7 @@ def other(name: str, base: Path, data: Path, folder: Path, longest: int) -> dict
     Packs hold as many tokens a step as the rows of other modes, of mean length.
     """
     trainer, options = MODES[name]
-    rows = read_jsonl(data / "rows.jsonl")
+    rows = list(read_jsonl(data / "rows.jsonl"))
     length = longest
     if options.get("packing"):
         length = round(sum(len(row["input_ids"]) for row in rows) / len(rows) * MICRO_BATCH / 2)
@@ -243,14 +241,14 @@ def main(argv=None) -> None:
     """Measure each base on each set of rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--bases", nargs="+", choices=BASES, default=["mistral-60m"])
-    parser.add_argument("--lengths", nargs="+", default=list(BEST), help="shortest-longest, in tokens")
+    parser.add_argument("--lengths", nargs="+", default=LENGTHS, help="shortest-longest, in tokens")
     parser.add_argument("--rows", type=int, default=96, help="a multiple of 16")
     parser.add_argument("--modes", nargs="+", choices=[*MODES, "all"], help="default: the best of each trainer")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args(argv)
     for base in arguments.bases:
         for lengths in arguments.lengths:
-            modes = arguments.modes or BEST.get(lengths) or list(MODES)
+            modes = arguments.modes or BEST
             modes = installed(list(MODES) if "all" in modes else modes)
             with tempfile.TemporaryDirectory() as folder:
                 compare_training(base, lengths, Path(folder), arguments.rows, arguments.rounds, modes)

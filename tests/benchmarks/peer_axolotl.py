@@ -13,6 +13,7 @@ from pathlib import Path
 os.environ |= {"AXOLOTL_DO_NOT_TRACK": "1", "HF_HUB_OFFLINE": "1"}
 
 import torch
+import transformers
 from axolotl.cli.train import do_cli
 from peer_steps import Steps
 
@@ -21,6 +22,8 @@ def main() -> None:
     """Train, and print what was measured."""
     spec = json.loads(sys.argv[1])
     torch.set_num_threads(spec["threads"])
+    # It has no setting that tells transformers to train in bf16 on a CPU.
+    transformers.training_args.is_torch_bf16_gpu_available = lambda: spec["bf16"]
     steps, folder = Steps(), Path(spec["output"])
     folder.mkdir(parents=True, exist_ok=True)
     config = {
