@@ -8,7 +8,8 @@ The prompts share a system message and three shown examples. Ours is the step as
 one thread, as the other sides have; its first ten answers are made one at a time. All answer greedily, at most
 `--tokens` tokens; generated tokens are counted per second of the whole process. One of the other sides has an empty
 cache for every prompt, one keeps the beginning from prompt to prompt, as llama-cpp-python does by itself. Where an
-answer differs from that of single calls, their two largest logits must differ by less than TIE. The
+answer differs from that of single calls, the two largest logits must be no further apart than rounding: twice the
+largest change of their difference from single calls to a batch, measured at every token of the first answers. The
 weights are those of SmolLM2-135M-Instruct, whose width is not a multiple of 256: most of its q4_k_m file is Q5_0 and
 Q8_0.
 """
@@ -24,11 +25,11 @@ import numpy
 
 from scripts.common.files import read_jsonl, write_jsonl
 from scripts.gguf.llama import first_difference
+from scripts.gguf.llama_sequences import MOST, open_sequences
 from tests.benchmarks.compare import ROOT, Goal, Ran, compare, run
 from tests.support.smollm2 import fetch_smollm2
 from tests.support.training import run_settings
 
-TIE = 0.25  # twice what a batch changed logits by at most, with room (tests/integration/test_llama_batches.py)
 CLOSE = 0.03  # of a likelihood, relative: activations are rounded to 8 bits, with another kernel for a single token
 SYSTEM = (
     "You report for the fans' channel of a football club. Write at least ten sentences about the moment that the user "
@@ -130,6 +131,8 @@ class Sides:
                 if abs(row["nll"] / other["nll"] - 1) > CLOSE:
                     raise SystemExit(f"the likelihood of {row['id']} is {row['nll']}, one by one {other['nll']}")
         model = llama_cpp.Llama(str(self.model), n_ctx=1024, n_threads=1, n_threads_batch=1, verbose=False)
+        limit = 2 * rounding(model, peers[:MOST])
+        print(f"two logits change their difference by up to {limit / 2:.3g} from single calls to a batch", flush=True)
         for row, other in zip(ours, peers, strict=True):
             if row["answer"] == other["answer"]:
                 continue
@@ -138,22 +141,49 @@ class Sides:
             texts = (model.detokenize(ids[start:end]).decode(errors="ignore").strip() for end in ends)
             agreed = start + sum(row["answer"].startswith(text) for text in texts) - 1  # tokens, with the prompt's
             # The text of a token may be the beginning of that of another, so the one before may be the first to differ.
-            gap = min(self.gap(model, ids[:end]) for end in range(max(agreed - 2, start), agreed + 1))
-            if gap > TIE:
+            two = (numpy.sort(logits_after(model, ids[:end]))[-2:] for end in range(max(agreed - 2, start), agreed + 1))
+            gap = min(float(first - second) for second, first in two)
+            if gap > limit:
                 raise SystemExit(f"'{row['answer']}' and '{other['answer']}' differ at a gap of {gap:.2f}")
         model.close()
 
-    @staticmethod
-    def gap(model, ids: list[int]) -> float:
-        """Return the difference of the two largest logits after some tokens."""
-        import llama_cpp
 
-        known = model.input_ids[: model.n_tokens].tolist()
-        model.n_tokens = min(first_difference(known, ids), len(ids) - 1)
-        model.eval(ids[model.n_tokens :])
-        logits = numpy.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(model.ctx, -1), shape=(model.n_vocab(),))
-        second, first = numpy.sort(logits)[-2:]
-        return float(first - second)
+def logits_after(model, ids: list[int]) -> numpy.ndarray:
+    """Return the logits after some tokens: [vocabulary], until the next evaluation. Those in the cache stay there."""
+    import llama_cpp
+
+    known = model.input_ids[: model.n_tokens].tolist()
+    model.n_tokens = min(first_difference(known, ids), len(ids) - 1)
+    model.eval(ids[model.n_tokens :])
+    return numpy.ctypeslib.as_array(llama_cpp.llama_get_logits_ith(model.ctx, -1), shape=(model.n_vocab(),))
+
+
+def rounding(model, answered: list[dict]) -> float:
+    """Return by how much the difference of the two largest logits changes at most from single calls to a batch.
+
+    Both read the same prompts and then, token by token, the same answers.
+    """
+    alone: list[list[tuple[int, int, float]]] = []  # of each token of each answer: the two best, and their difference
+    for row in answered:
+        alone.append([])
+        for end in range(row["prompt"], len(row["ids"])):
+            logits = logits_after(model, row["ids"][:end])
+            second, first = numpy.argpartition(logits, -2)[-2:].tolist()
+            alone[-1].append((first, second, float(logits[first] - logits[second])))
+    largest = 0.0
+    with open_sequences(model, len(answered), max(len(row["ids"]) for row in answered), threads=1) as sequences:
+        for number, row in enumerate(answered):
+            for _ in sequences.extend(number, 0, row["ids"][: row["prompt"] - 1]):
+                pass
+        for token in range(max(map(len, alone))):
+            numbers = [number for number, found in enumerate(alone) if token < len(found)]
+            places = [answered[number]["prompt"] + token - 1 for number in numbers]
+            ids = [answered[number]["ids"][place] for number, place in zip(numbers, places, strict=True)]
+            logits = sequences.evaluate([*zip(ids, places, numbers, strict=True)])
+            for number, together in zip(numbers, logits, strict=True):
+                first, second, difference = alone[number][token]
+                largest = max(largest, abs(difference - float(together[first] - together[second])))
+    return largest
 
 
 def main(argv=None) -> int:
