@@ -1,7 +1,10 @@
 """Canonical records on disk: one Parquet row a record, written and read in batches."""
 
+import dataclasses
 import json
+import re
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,16 +31,29 @@ def to_row(record: Record) -> dict:
     }
 
 
-def json_line(row: dict) -> str:
-    """Return a row's record as JSON, the same text as `json.dumps(from_row(row).to_row(), ensure_ascii=False)`."""
-    expected = "null" if row["expected"] is None else TEXT(row["expected"])
-    label = "null" if row["label"] is None else TEXT(row["label"])
-    group = "null" if row["group"] is None else TEXT(row["group"])
-    return (
-        f'{{"id": {TEXT(row["id"])}, "messages": {row["messages"]}, "expected": {expected}, '
-        f'"spans": {row["spans"] or "null"}, "label": {label}, "group": {group}, "meta": {row["meta"]}, '
-        f'"origin": {TEXT(row["origin"])}}}'
-    )
+def json_lines(batch: "pyarrow.RecordBatch") -> list[str]:
+    """Return each row's record as JSON, the same text as `json.dumps(record.to_row(), ensure_ascii=False)`."""
+    import pyarrow
+    from pyarrow import compute
+
+    parts = []
+    for number, name in enumerate(field.name for field in dataclasses.fields(Record)):
+        column = (
+            batch[name] if name in AS_JSON else compute.binary_join_element_wise('"', escaped(batch[name]), '"', "")
+        )
+        parts += [f'{", " if number else "{"}"{name}": ', compute.fill_null(column, "null")]
+    return compute.binary_join_element_wise(*parts, "}", pyarrow.scalar("")).to_pylist()
+
+
+def escaped(texts: "pyarrow.StringArray") -> "pyarrow.StringArray":
+    """Return texts as they are between the quotes of JSON."""
+    from pyarrow import compute
+
+    for characters in ('\\"\n\r\t', "".join(map(chr, range(32)))):  # what texts often hold, and the rest
+        if compute.any(compute.match_substring_regex(texts, f"[{re.escape(characters)}]")).as_py():
+            for character in characters:
+                texts = compute.replace_substring(texts, character, TEXT(character)[1:-1])
+    return texts
 
 
 def from_row(row: dict) -> Record:
@@ -61,10 +77,10 @@ def schema_of(columns: tuple[str, ...]) -> "pyarrow.Schema":
 
 
 class RowWriter:
-    """Writes rows of text columns to Parquet, holding one row group in memory."""
+    """Writes rows of text columns to Parquet, holding one row group in memory while `thread` writes the one before."""
 
-    def __init__(self, file, schema):
-        self.file, self.schema = file, schema
+    def __init__(self, file, schema, thread: ThreadPoolExecutor):
+        self.file, self.schema, self.thread, self.written = file, schema, thread, None
         self.rows, self.batches, self.size = [], [], 0
 
     def write(self, row: dict) -> None:
@@ -84,11 +100,18 @@ class RowWriter:
     def flush(self) -> None:
         from pyarrow import Table
 
+        self.wait()
         if self.rows:
-            self.file.write_table(Table.from_pylist(self.rows, schema=self.schema))
+            self.batches.append(batch_of(self.rows, self.schema.names))
         if self.batches:
-            self.file.write_table(Table.from_batches(self.batches, schema=self.schema).combine_chunks())
+            table = Table.from_batches(self.batches, schema=self.schema).combine_chunks()
+            self.written = self.thread.submit(self.file.write_table, table)
         self.rows, self.batches, self.size = [], [], 0
+
+    def wait(self) -> None:
+        """Wait until the last row group is written."""
+        if self.written:
+            self.written.result()
 
 
 @contextmanager
@@ -97,10 +120,15 @@ def row_writer(path: Path | str, columns: tuple[str, ...] = COLUMNS) -> Iterator
     from pyarrow import parquet
 
     schema = schema_of(columns)
-    with atomic_path(path) as beside, parquet.ParquetWriter(beside, schema, compression="zstd") as file:
-        writer = RowWriter(file, schema)
+    with (
+        atomic_path(path) as beside,
+        parquet.ParquetWriter(beside, schema, compression="zstd") as file,
+        ThreadPoolExecutor(1) as thread,
+    ):
+        writer = RowWriter(file, schema, thread)
         yield writer
         writer.flush()
+        writer.wait()
 
 
 def read_batches(
@@ -148,6 +176,22 @@ def with_columns(batch: "pyarrow.RecordBatch", **columns: list[str]) -> "pyarrow
     arrays = dict(zip(batch.schema.names, batch.columns, strict=True))
     arrays |= {name: pyarrow.array(values, pyarrow.string()) for name, values in columns.items()}
     return pyarrow.RecordBatch.from_pydict(arrays)
+
+
+def read_row_group(path: Path | str, number: int, columns: tuple[str, ...]) -> list[dict]:
+    """Return the rows of one row group of a file that `row_writer` made."""
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(path, pre_buffer=False) as file:
+        return file.read_row_group(number, list(columns)).to_pylist()
+
+
+def row_group_count(path: Path | str) -> int:
+    """Return how many row groups a Parquet file has."""
+    from pyarrow import parquet
+
+    with parquet.ParquetFile(intact(path)) as file:
+        return file.num_row_groups
 
 
 def row_count(path: Path | str) -> int:

@@ -21,8 +21,8 @@ from scripts.dataset.sketches import COARSE, shingle_hashes
 CACHED = 256  # sets of shingles, of larger groups
 CHUNK, CHUNK_BYTES = 64, 4 * 2**20  # texts with candidates whose sets of shingles are made at once, and their bytes
 EXCLUDED = 1e-8  # probability that coarse signatures exclude a pair exactly at the threshold
-SMALL = 8  # texts that agree in a band: all their pairs are compared; of more texts each with those that stay
-TOGETHER = 2**16  # pairs
+SMALL = 8  # texts that agree in a band
+TOGETHER = 2**16  # pairs whose coarse signatures are compared at once
 
 
 class TextStore:
@@ -125,17 +125,20 @@ class NearDuplicates:
         return self.of_chunk[number] if number in self.of_chunk else self.shingles(number)
 
     def may_be_similar(self, some: np.ndarray, others: np.ndarray) -> np.ndarray:
-        """Return which texts may be near duplicates of which others, by images and coarse signatures: a mask."""
+        """Return which texts may be near duplicates of which others, by images and coarse signatures: a mask.
+
+        `some` and `others` are numbers of texts in arrays of any shapes that NumPy broadcasts.
+        """
         same = self.coarse.take(some, axis=0) == self.coarse.take(others, axis=0)
-        equal = np.bitwise_count(np.packbits(same, axis=1).view(np.uint64))[:, 0]  # COARSE are the bits of one integer
+        equal = np.bitwise_count(np.packbits(same, axis=-1).view(np.uint64))[..., 0]  # COARSE are one integer's bits
         return (equal >= self.least_equal) & (self.images[some] == self.images[others])
 
     def candidates(self, numbers: np.ndarray, split: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return pairs of texts that agree in a band, and members of its larger groups.
+        """Return pairs of texts that agree in a band, and members of groups with many such pairs.
 
         Pairs have the shape (pairs, 2): a text and an earlier one, in ascending order, without those that
         `may_be_similar` excludes, or that are in one `split`. Members have the shape (members, 2): a text and the
-        number of a group of more than SMALL texts, in ascending order.
+        number of its group, in ascending order.
         """
         pairs, members, groups = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)], 0
         # Similar texts agree in most bands, so their pairs are made distinct when as many new ones as before are there.
@@ -143,10 +146,13 @@ class NearDuplicates:
             keys, texts = parted(np.sort(joined(keys[numbers], numbers)))
             starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
             sizes = np.diff(np.append(starts, len(keys)))
-            large = sizes > SMALL
-            numbered = groups + np.arange(np.count_nonzero(large))
-            members.append(joined(texts[np.repeat(large, sizes)], np.repeat(numbered, sizes[large])))
-            groups += len(numbered)
+            for start, size in zip(starts[sizes > SMALL].tolist(), sizes[sizes > SMALL].tolist(), strict=True):
+                group = texts[start : start + size]
+                if (found := self.few_pairs(group, split)) is not None:
+                    pairs.append(found)
+                    continue
+                members.append(joined(group, np.full(size, groups)))
+                groups += 1
             starts, sizes = (each[(sizes > 1) & (sizes <= SMALL)] for each in (starts, sizes))
             # The pairs of all groups whose places in them are `distance` apart.
             for distance in range(1, int(sizes.max(initial=1))):
@@ -166,6 +172,23 @@ class NearDuplicates:
         pairs, members = distinct(np.concatenate(pairs)), np.concatenate(members)
         members.sort()
         return columns(pairs), columns(members)
+
+    def few_pairs(self, group: np.ndarray, split: np.ndarray | None) -> np.ndarray | None:
+        """Return the pairs of a group, each as one integer; None if they are more than of a group of SMALL texts.
+
+        Texts with common words agree in a band without being similar: few pairs are left of thousands.
+        """
+        pairs, most, step = [], len(group) * (SMALL - 1) // 2, max(TOGETHER // len(group), 1)
+        for start in range(0, len(group), step):
+            later, earlier = group[start : start + step, None], group[None, : start + step]
+            fitting = self.may_be_similar(later, earlier) & (earlier < later)
+            if split is not None:
+                fitting &= split[earlier] != split[later]
+            rows, columns = np.nonzero(fitting)
+            pairs.append(joined(group[start + rows], group[columns]))
+            if (most := most - len(rows)) < 0:
+                return None
+        return np.concatenate(pairs)
 
     def with_candidates(
         self, numbers: np.ndarray, split: np.ndarray | None = None

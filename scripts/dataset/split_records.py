@@ -23,10 +23,9 @@ from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, read_json, write_json
 from scripts.common.records import SPLITS
 from scripts.dataset.augment import Augmenter
-from scripts.dataset.canonical import COLUMNS, batches_of, from_row, json_line, row_writer, rows_of, with_columns
+from scripts.dataset.canonical import COLUMNS, batches_of, from_row, json_lines, row_writer, rows_of, with_columns
 from scripts.dataset.compare_texts import ComparedTexts, split_key
 from scripts.dataset.deduplicate import exact_duplicates
-from scripts.dataset.pool import FEW_TO_WRITE, in_order
 from scripts.dataset.splits import check_not_empty, share_tolerance, split_numbers
 from scripts.dataset.stratification import LabelsOf, stratification
 from scripts.dataset.whole_files import check_whole, check_whole_groups, with_whole_files
@@ -44,7 +43,7 @@ def duplicates_of(texts: ComparedTexts, settings: dict) -> dict[int, tuple[int, 
     found = {number: (first, "exact", 1.0) for number, first in exact.items()}
     if settings["near"]:
         others = np.delete(np.arange(len(texts.ids)), list(exact))
-        near = texts.search(texts.removal).find(others)
+        near = texts.search().find(others)
         found |= {number: (first, "near", similarity) for number, (first, similarity) in near.items()}
     # An exact copy of a near duplicate points to the kept record.
     return {n: found.get(found[n][0], found[n]) for n in sorted(found)}
@@ -56,7 +55,12 @@ def write_duplicates(ingested: Path, found: dict[int, tuple[int, str, float]], p
     known: dict[int, dict] = {}
     numbers = np.array(sorted(stay.union(found)), np.int64)
     with atomic_path(path) as beside, open(beside, "w", encoding="utf-8") as file:
-        for number, row in zip(numbers.tolist(), rows_of(ingested, numbers), strict=True):
+        rows = (
+            pair
+            for batch in batches_of(ingested, numbers)
+            for pair in zip(batch.to_pylist(), json_lines(batch), strict=True)
+        )
+        for number, (row, text) in zip(numbers.tolist(), rows, strict=True):
             if number in stay:
                 known[number] = row
             if number not in found:
@@ -72,7 +76,7 @@ def write_duplicates(ingested: Path, found: dict[int, tuple[int, str, float]], p
                 "duplicate_of": {key: known[first][key] for key in ("id", "origin", "label")},
             }
             head = json.dumps(line, ensure_ascii=False)
-            file.write(f'{head[:-1]}, "record": {json_line(row)}}}\n')
+            file.write(f'{head[:-1]}, "record": {text}}}\n')
 
 
 def same_prompt(row: dict, other: dict) -> bool:
@@ -130,13 +134,10 @@ class Kept:
 
 
 def check_apart(texts: ComparedTexts, kept: Kept, split: np.ndarray) -> None:
-    """Raise UserError if near duplicates are in different splits: a model would be tested on training data.
-
-    Only pairs in different splits are searched, with hash functions of their own.
-    """
+    """Raise UserError if near duplicates are in different splits: a model would be tested on training data."""
     of_all = np.zeros(len(texts.ids), np.int8)
     of_all[kept.numbers] = split
-    pair = texts.search(texts.check).first_across(kept.numbers, of_all)
+    pair = texts.search().first_across(kept.numbers, of_all)
     if pair is None:
         return
     *numbers, similarity = pair
@@ -179,33 +180,19 @@ def split_facts(kept: Kept, split: np.ndarray, settings: dict) -> dict:
     return facts
 
 
-def lines_of(batch: "RecordBatch") -> dict[str, bytes]:
-    """Return the lines of each split's file from a batch of rows of records.parquet."""
-    lines: dict[str, list[str]] = {name: [] for name in SPLITS}
-    for row in batch.to_pylist():
-        lines[row["split"]].append(json_line(row) + "\n")
-    return {name: "".join(found).encode("utf-8") for name, found in lines.items()}
-
-
 class Variants:
-    """Adds the augmented records to the lines of the training split; `ids` are those of all kept records."""
+    """Makes the augmented records of the training split; `ids` are those of all kept records."""
 
     def __init__(self, settings: dict, ids: set[str]):
         self.augmenter, self.known, self.count = Augmenter(settings), ids, 0
 
-    def lines_of(self, batch: "RecordBatch") -> dict[str, bytes]:
-        """Return the lines of each split's file from a batch of rows of records.parquet."""
-        training = []
-        for row in batch.to_pylist():
-            if row["split"] != "train":
-                continue
-            training.append(json_line(row))
-            for each in self.augmenter.variants(from_row(row)):
-                if each.id not in self.known:
-                    self.known.add(each.id)
-                    self.count += 1
-                    training.append(json.dumps(each.to_row(), ensure_ascii=False))
-        return lines_of(batch) | {"train": "".join(f"{line}\n" for line in training).encode("utf-8")}
+    def lines(self, row: dict) -> Iterator[str]:
+        """Yield the variants of a row as JSON."""
+        for each in self.augmenter.variants(from_row(row)):
+            if each.id not in self.known:
+                self.known.add(each.id)
+                self.count += 1
+                yield json.dumps(each.to_row(), ensure_ascii=False)
 
 
 def write_splits(kept: Kept, split: np.ndarray, settings: dict, arguments: argparse.Namespace) -> int:
@@ -216,30 +203,30 @@ def write_splits(kept: Kept, split: np.ndarray, settings: dict, arguments: argpa
     repeated: Counter[str] = Counter()
     with ExitStack() as stack:
         records = stack.enter_context(row_writer(arguments.records, (*COLUMNS, "split")))
-        files = {}
+        files = []
         for name in SPLITS:
             beside = stack.enter_context(atomic_path(getattr(arguments, name)))
-            files[name] = stack.enter_context(open(beside, "wb"))
-
-        def batches() -> Iterator["RecordBatch"]:
-            bar, done = Progress("writing", len(split)), 0
-            for batch in kept.batches():
-                columns = {"split": [SPLITS[number] for number in split[done : done + len(batch)].tolist()]}
-                if not settings["deduplicate"]["exact"]:  # the n-th copy gets an id of its own
-                    columns["id"] = batch["id"].to_pylist()
-                    for place, found in enumerate(columns["id"]):
-                        repeated[found] += 1
-                        columns["id"][place] += f"-{repeated[found]}" if repeated[found] > 1 else ""
-                batch = with_columns(batch, **columns)
-                records.write_batch(batch)
-                yield batch
-                done += len(batch)
-                bar.advance(len(batch))
-
-        processes = arguments.threads if not variants and len(split) >= FEW_TO_WRITE else 1
-        for lines in in_order(variants.lines_of if variants else lines_of, batches(), processes):
-            for name, text in lines.items():
-                files[name].write(text)
+            files.append(stack.enter_context(open(beside, "w", encoding="utf-8")))
+        bar, done = Progress("writing", len(split)), 0
+        for batch in kept.batches():
+            numbers = split[done : done + len(batch)].tolist()
+            columns = {"split": [SPLITS[number] for number in numbers]}
+            if not settings["deduplicate"]["exact"]:  # the n-th copy gets an id of its own
+                columns["id"] = batch["id"].to_pylist()
+                for place, found in enumerate(columns["id"]):
+                    repeated[found] += 1
+                    columns["id"][place] += f"-{repeated[found]}" if repeated[found] > 1 else ""
+            batch = with_columns(batch, **columns)
+            records.write_batch(batch)
+            rows, lines = batch.to_pylist() if variants else (), [[] for _ in SPLITS]
+            for place, (number, line) in enumerate(zip(numbers, json_lines(batch), strict=True)):
+                lines[number].append(line)
+                if variants and SPLITS[number] == "train":
+                    lines[number] += variants.lines(rows[place])
+            for file, found in zip(files, lines, strict=True):
+                file.write("\n".join([*found, ""]))  # one text: writing line by line takes three times as long
+            done += len(batch)
+            bar.advance(len(batch))
     return variants.count if variants else 0
 
 
@@ -265,7 +252,8 @@ def splits_without_duplicates(
         check_whole_groups(split, kept.keys, (row["origin"] for row in kept.rows(("origin",))))
     else:
         check_not_empty(split, kept.keys, shares)
-    check_apart(texts, kept, split)
+    if not settings["deduplicate"]["near"]:  # otherwise no two kept records are near duplicates
+        check_apart(texts, kept, split)
     return found, kept, split
 
 

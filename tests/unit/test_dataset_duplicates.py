@@ -12,7 +12,7 @@ import pytest
 
 from scripts.common.errors import UserError
 from scripts.dataset import deduplicate, pool
-from scripts.dataset.compare_texts import CHECK, REMOVAL
+from scripts.dataset.compare_texts import MISS, SEED, SLOTS
 from scripts.dataset.compared import folded
 from scripts.dataset.deduplicate import SMALL, NearDuplicates, TextStore
 from scripts.dataset.sketches import Shape, band_keys, coarse, shingle_hashes, signatures
@@ -30,7 +30,7 @@ def search(folder: Path, texts: list[str], size: int, shape: Shape, threshold: f
 
 
 def near_duplicates(folder: Path, texts: list[str], size: int, threshold: float) -> dict[int, tuple[int, float]]:
-    shape = Shape.of(threshold, *REMOVAL, seed=1)
+    shape = Shape.of(threshold, SLOTS, MISS, SEED)
     return search(folder, texts, size, shape, threshold).find(np.arange(len(texts)))
 
 
@@ -85,7 +85,7 @@ def test_large_groups_of_similar_texts_are_compared_with_those_that_stay(thresho
 
 
 def test_thousands_of_equal_texts_need_few_comparisons(tmp_path: Path):
-    shape = Shape.of(0.85, *REMOVAL, seed=1)
+    shape = Shape.of(0.85, SLOTS, MISS, SEED)
     compared = search(tmp_path, [LONG] * 3000, 5, shape, 0.85)
     pairs, members = compared.candidates(np.arange(3000), None)
     assert not len(pairs)
@@ -96,7 +96,7 @@ def test_thousands_of_equal_texts_need_few_comparisons(tmp_path: Path):
 @pytest.mark.parametrize("copies", [SMALL, 20])
 def test_groups_of_equal_texts_need_memory_for_each_pair_once(copies: int, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(deduplicate, "TOGETHER", 64)
-    rng, shape = random.Random(2), Shape.of(0.85, *REMOVAL, seed=1)
+    rng, shape = random.Random(2), Shape.of(0.85, SLOTS, MISS, SEED)
     texts = [f"{rng.getrandbits(400):x}" for _ in range(8000 // copies)] * copies
     compared = search(tmp_path, texts, 5, shape, 0.85)
     tracemalloc.start()
@@ -128,7 +128,7 @@ def test_the_first_pair_in_different_splits_is_found(originals: int, tmp_path: P
         for first in range(second)
         if split[first] != split[second] and jaccard(sets[first], sets[second]) >= 0.7
     )
-    compared = search(tmp_path, texts, 5, Shape.of(0.7, *CHECK, seed=2), 0.7)
+    compared = search(tmp_path, texts, 5, Shape.of(0.7, SLOTS, MISS, SEED), 0.7)
     assert compared.first_across(np.arange(len(texts)), split) == expected
     assert compared.first_across(np.arange(len(texts)), np.zeros(len(texts), np.int8)) is None
 

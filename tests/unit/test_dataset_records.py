@@ -10,8 +10,8 @@ import pytest
 from pyarrow import parquet
 
 from scripts.common.records import Record, content_id
-from scripts.dataset import compare_texts, ingest_records, pool, split_records, write_dataset_ledger
-from scripts.dataset.canonical import from_row, json_line, to_row
+from scripts.dataset import compare_texts, ingest_records, pool, write_dataset_ledger
+from scripts.dataset.canonical import batch_of, from_row, json_lines, to_row
 from scripts.dataset.make_record import UNKNOWN
 from scripts.dataset.raw_rows import RawRow
 from scripts.dataset.read_json import RawLine
@@ -108,11 +108,10 @@ def test_several_processes_write_the_same_files(tmp_path: Path, stage: Stage, mo
     stage.run(raw)
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
     monkeypatch.setattr(ingest_records, "CHUNK_ROWS", 7)
-    monkeypatch.setattr(compare_texts, "TEXT", 1000)
+    monkeypatch.setattr(compare_texts, "ROWS", 5)
     monkeypatch.setattr(pool, "FEW_TASKS", 1)
     for module, limit in (
         (compare_texts, "FEW"),
-        (split_records, "FEW_TO_WRITE"),
         (write_dataset_ledger, "FEW_TO_WRITE"),
     ):
         monkeypatch.setattr(module, limit, 0)
@@ -122,23 +121,22 @@ def test_several_processes_write_the_same_files(tmp_path: Path, stage: Stage, mo
     assert (stage.facts("ingest")["quarantined"], stage.facts("ingest")["checks"][0]["count"]) == (3, 6)
 
 
-def test_long_rows_are_few_in_a_chunk_and_a_batch(monkeypatch: pytest.MonkeyPatch):
+def test_long_rows_are_few_in_a_chunk(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(ingest_records, "CHUNK_TEXT", 100)
-    monkeypatch.setattr(compare_texts, "TEXT", 100)
     lengths = [40, 40, 40, 250, 10, 20, 30]
     rows = [("raw", RawRow("raw:1", {"a": [{"b": "é" * length}], "n": 1})) for length in lengths]
     assert [len(chunk) for chunk in ingest_records.chunks_of(rows)] == [3, 1, 3]
     rows[0] = ("raw", RawLine("raw:1", b" " * 100))
     assert [len(chunk) for chunk in ingest_records.chunks_of(rows)] == [1, 3, 3]
-    batches = [pyarrow.RecordBatch.from_pydict({"messages": ["x" * length for length in lengths]})] * 2
-    parts = list(compare_texts.parts_of(batches))
-    assert [part.num_rows for part in parts] == [2, 1, 2, 2] * 2
-    assert pyarrow.Table.from_batches(parts) == pyarrow.Table.from_batches(batches)
 
 
 def test_a_line_of_a_split_is_the_json_of_its_record():
-    messages = [{"role": "user", "content": 'dit "été"\n\u2028'}, {"role": "assistant", "content": "⚽"}]
-    for values in ({}, {"spans": [], "label": "t", "group": "g\t", "meta": {"a": [1.5, None, True]}}):
-        record = Record("0" * 16, messages, "⚽", **values, origin="a b.jsonl:1")
-        assert json_line(to_row(record)) == json.dumps(record.to_row(), ensure_ascii=False)
-        assert from_row(to_row(record)) == record
+    records, texts = [], ['dit "été"\n\u2028\\', "⚽", "", "\x00\x08\x0c\x1f\x7f\r\t"]
+    for number, text in enumerate(texts):
+        messages = [{"role": "user", "content": text}, {"role": "assistant", "content": "⚽"}]
+        values = {"spans": [], "label": text, "group": "g\t", "meta": {"a": [1.5, None, True]}} if number % 2 else {}
+        records.append(Record("0" * 16, messages, text, **values, origin="a b.jsonl:1"))
+    expected = [json.dumps(record.to_row(), ensure_ascii=False) for record in records]
+    assert json_lines(batch_of([to_row(record) for record in records])) == expected
+    assert json_lines(batch_of([to_row(record) for record in records[:1]])) == expected[:1]
+    assert [from_row(to_row(record)) for record in records] == records
