@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -18,7 +18,20 @@ from scripts.common.errors import UserError
 
 MANIFEST = "manifest.json"
 PARTIAL = ".partial"
-CANONICAL = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
+def json_encoder(**options) -> Callable[[Any], str]:
+    """Return what `json.JSONEncoder(**options).encode` does, without the C encoder that it makes for each call."""
+    own = json.JSONEncoder(**options)
+    text = json.encoder.encode_basestring_ascii if own.ensure_ascii else json.encoder.encode_basestring
+    separators = own.key_separator, own.item_separator
+    encode = json.encoder.c_make_encoder(
+        None, own.default, text, None, *separators, own.sort_keys, own.skipkeys, own.allow_nan
+    )
+    return lambda value: "".join(encode(value, 0))
+
+
+CANONICAL = json_encoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
 
 
 @contextmanager
@@ -174,7 +187,7 @@ def read_jsonl(path: Path | str) -> Iterator[dict]:
 
 def canonical_sha256(value: Any) -> str:
     """Return the SHA-256 of a value's canonical JSON as hex digits; the order of keys does not matter."""
-    return hashlib.sha256(CANONICAL.encode(value).encode("utf-8")).hexdigest()
+    return hashlib.sha256(CANONICAL(value).encode("utf-8")).hexdigest()
 
 
 def write_manifest(folder: Path | str, **facts: Any) -> Path:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from scripts.common.checksums import intact
-from scripts.common.files import atomic_path
+from scripts.common.files import atomic_path, json_encoder
 from scripts.common.records import Record
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 COLUMNS = ("id", "messages", "expected", "label", "group", "meta", "origin", "spans")
 AS_JSON = ("messages", "meta", "spans")
 ROWS, CHARACTERS = 4096, 4 * 2**20  # a row group is written when it holds so much
-TEXT = json.JSONEncoder(ensure_ascii=False).encode
+TEXT = json_encoder(ensure_ascii=False)
 
 
 def to_row(record: Record) -> dict:

@@ -15,9 +15,9 @@ from scripts.dataset.pool import FEW, in_order
 from scripts.dataset.sketches import COARSE, Shape, band_keys, coarse, shingle_hashes, signatures
 from scripts.dataset.splits import key_of
 
-COLUMNS = ("id", "group", "messages", "expected", "spans")
-ROWS = 256  # whose signatures are computed at once: those of 4096 take twice as long, because they leave the cache
-SLOTS = 168  # of a signature, at most
+COLUMNS = ("id", "group", "messages", "spans")
+ROWS = 256  # whose signatures are computed at once: of 4096 at once each takes twice as long
+SLOTS = 264  # of a signature, at most
 MISS = 1e-4  # probability that a pair exactly at the threshold shares no band, at most
 SEED = 1
 
@@ -49,7 +49,8 @@ def split_key(row: dict, compare: str) -> int:
 
 def sketched_group(ingested: Path, settings: dict, group: int) -> list[Sketched]:
     """Return what is kept in memory of a row group, in order; `settings` is `deduplicate` of the dataset's settings."""
-    rows = read_row_group(ingested, group, COLUMNS)
+    columns = (*COLUMNS, "expected") if settings["compare"] == "answer" else COLUMNS
+    rows = read_row_group(ingested, group, columns)
     return [sketched(settings, rows[start : start + ROWS]) for start in range(0, len(rows), ROWS)]
 
 
@@ -77,7 +78,7 @@ def sketched(settings: dict, rows: list[dict]) -> Sketched:
 class ComparedTexts:
     """The compared texts of all rows, on disk, and what of each is in memory (`Sketched`).
 
-    Each takes 240 bytes at the default threshold, and 608 at 0.5: 4 for each band, COARSE, and 32 for three numbers and
+    Each takes 228 bytes at the default threshold, and 448 at 0.5: 4 for each band, COARSE, and 32 for three numbers and
     the place of its text. A search needs 8 more for each pair of candidates, and for each band where
     the record is in a group of more than SMALL.
     """

@@ -146,13 +146,16 @@ class NearDuplicates:
             keys, texts = parted(np.sort(joined(keys[numbers], numbers)))
             starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
             sizes = np.diff(np.append(starts, len(keys)))
-            for start, size in zip(starts[sizes > SMALL].tolist(), sizes[sizes > SMALL].tolist(), strict=True):
+            large = sizes > SMALL
+            dense = []  # groups with many similar pairs
+            for start, size in zip(starts[large].tolist(), sizes[large].tolist(), strict=True):
                 group = texts[start : start + size]
-                if (found := self.few_pairs(group, split)) is not None:
-                    pairs.append(found)
-                    continue
-                members.append(joined(group, np.full(size, groups)))
-                groups += 1
+                few = self.few_pairs(group, split)
+                (dense if few is None else pairs).append(group if few is None else few)
+            if dense:
+                numbered = groups + np.repeat(np.arange(len(dense)), list(map(len, dense)))
+                members.append(joined(np.concatenate(dense), numbered))
+                groups += len(dense)
             starts, sizes = (each[(sizes > 1) & (sizes <= SMALL)] for each in (starts, sizes))
             # The pairs of all groups whose places in them are `distance` apart.
             for distance in range(1, int(sizes.max(initial=1))):

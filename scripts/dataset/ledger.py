@@ -5,16 +5,12 @@ from array import array
 from collections import Counter
 from itertools import count, islice, pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from scripts.common.files import read_jsonl
 from scripts.common.records import SPLITS, text_of
 from scripts.dataset.raw_rows import excerpt, most_frequent
-
-if TYPE_CHECKING:
-    from pyarrow import RecordBatch
 
 EXAMPLES = 200  # listed duplicates and quarantined records; their files have all of them
 BINS = 24  # at most, in a histogram
@@ -106,14 +102,6 @@ class Statistics:
             "turns": [{"turns": turns, "records": self.turns[turns]} for turns in sorted(self.turns)],
             "with_system_message": self.with_system,
         }
-
-
-def statistics_of(batch: "RecordBatch") -> Statistics:
-    """Return the statistics of a batch of rows of records.parquet."""
-    statistics = Statistics()
-    for row in batch.select(["messages", "expected", "label", "split"]).to_pylist():
-        statistics.add(row)
-    return statistics
 
 
 def duplicate_example(row: dict) -> dict:

@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import replace
 
 from scripts.common.records import Record, content_id, normalised
 from scripts.common.sandbox import TemplateFaultError, compiled_template, rendered
@@ -12,7 +11,7 @@ from scripts.dataset.formats import READERS, conversation, text_column
 from scripts.dataset.images import without_images
 from scripts.dataset.layouts import LAYOUTS
 from scripts.dataset.parts import checked_text
-from scripts.dataset.raw_rows import BadRecordError, check_unicode, missing_column, plain
+from scripts.dataset.raw_rows import BadRecordError, check_unicode, missing_column
 from scripts.dataset.spans import resolved_spans, restated
 
 UNKNOWN = "unknown"
@@ -44,7 +43,6 @@ class RecordMaker:
         self, raw: dict, origin: str, has_whole_characters: bool = False
     ) -> tuple[Record, list["Check"], str | None]:
         """Return the record, the checks that it violates, and its raw label. For the arguments see RawRow."""
-        raw = plain(raw)
         if not has_whole_characters:
             check_unicode(raw)
         raw_label = self.raw_text(raw, "label")
@@ -99,7 +97,8 @@ class RecordMaker:
     def stored(self, record: Record) -> Record:
         """Return a built record with its id and the names of its stored images."""
         messages = self.images(record.messages)
-        return replace(record, id=content_id(messages, record.spans), messages=messages)
+        rest = (record.expected, record.spans, record.label, record.group, record.meta, record.origin)
+        return Record(content_id(messages, record.spans), messages, *rest)
 
     def check(self, record: Record, violated: list["Check"], label: str | None) -> None:
         """Count the checks that apply to a record. Raises BadRecordError if its length or a check puts it aside."""

@@ -31,7 +31,7 @@ class BadRecordError(ValueError):
 class RawRow:
     """One raw record and its origin (`file:line`; `file:row` for Parquet and hub datasets).
 
-    `record` is None if the row can't be read; `fault` then says why, and `text` is the raw text.
+    `record` holds JSON types. It is None if the row can't be read; `fault` then says why, and `text` is the raw text.
     `has_whole_characters`: no text of the record can hold half of a surrogate pair.
     """
 
@@ -43,8 +43,8 @@ class RawRow:
 
     @property
     def raw(self) -> Any:
-        """The record as JSON types, or its text."""
-        return self.text if self.record is None else plain(self.record)
+        """The record, or its text."""
+        return self.text if self.record is None else self.record
 
 
 def excerpt(record: Any) -> str:

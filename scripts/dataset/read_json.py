@@ -6,6 +6,7 @@ that every record and every error can be traced to its line.
 
 import codecs
 import json
+import math
 import re
 from collections.abc import Iterator
 from itertools import chain, islice
@@ -30,7 +31,13 @@ def refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON: write null")
 
 
-DECODER = json.JSONDecoder(parse_constant=refuse_constant)
+def finite(number: str) -> float | None:
+    """Return a number; None if it is too large for 64 bits."""
+    value = float(number)
+    return value if math.isfinite(value) else None
+
+
+DECODER = json.JSONDecoder(parse_float=finite, parse_constant=refuse_constant)
 
 
 def json_fault(error: Exception, starts_line: bool) -> BadRecordError:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from scripts.common.errors import UserError
 from scripts.dataset.raw_files import Report, decompressed, encoding_fault, read_lines, too_long
-from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError, RawRow
+from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError, RawRow, plain
 
 BATCH = 256
 
@@ -105,7 +105,7 @@ def read_parquet_rows(path: Path | str, report: Report = lambda read: None) -> I
                             raise too_long(path, number + 1)
                         for record in part.to_pylist():
                             number += 1
-                            yield RawRow(f"{path}:{number}", record)
+                            yield RawRow(f"{path}:{number}", plain(record))
         except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
             what = str(error).splitlines()[0].rstrip(". ")
             raise UserError(f"is not a readable Parquet file: {what}", path, remedy="write or copy it again") from None

@@ -8,16 +8,15 @@ python scripts/dataset/write_dataset_ledger.py --name football --records records
 import argparse
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from scripts.common.charts import histogram_svg, inline
 from scripts.common.cli import Progress, step_main, step_parser
 from scripts.common.files import read_json, read_jsonl, write_json
 from scripts.common.html import image_names, write_page
-from scripts.dataset.canonical import read_batches, row_count
-from scripts.dataset.ledger import Statistics, make_ledger, statistics_of, without_raw_texts
+from scripts.dataset.canonical import read_row_group, row_count, row_group_count
+from scripts.dataset.ledger import Statistics, make_ledger, without_raw_texts
 from scripts.dataset.ledger_examples import (
     FIRST_OF_SPLIT,
     Duplicates,
@@ -31,9 +30,6 @@ from scripts.dataset.ledger_images import ImageStatistics, thumbnails
 from scripts.dataset.look_first import look_first, share_line
 from scripts.dataset.pool import FEW_TO_WRITE, in_order
 from scripts.dataset.span_statistics import SPAN_LENGTHS, SpanStatistics
-
-if TYPE_CHECKING:
-    from pyarrow import BooleanArray, RecordBatch
 
 PAGES = Path(__file__).parent / "pages"
 COLUMNS = ("id", "messages", "expected", "label", "split", "origin", "spans")
@@ -56,18 +52,14 @@ def step(arguments: argparse.Namespace) -> None:
     images, spans, statistics = ImageStatistics(files), SpanStatistics(), Statistics()
 
     origins = {*violations.wanted, *(origin for origin, _ in duplicates.groups)}
-
-    def batches() -> Iterator["RecordBatch"]:
-        for batch in read_batches(arguments.records, COLUMNS):
-            for row in batch.filter(may_be_shown(batch, origins)).to_pylist():
-                for each in (images, spans, violations, duplicates, samples):
-                    each.add(row)
-            yield batch
-
     rows = row_count(arguments.records)
-    bar = Progress("counting", rows)
-    for part in in_order(statistics_of, batches(), arguments.threads if rows >= FEW_TO_WRITE else 1):
+    bar, groups = Progress("counting", rows), range(row_group_count(arguments.records))
+    processes = arguments.threads if rows >= FEW_TO_WRITE else 1
+    for part, shown in in_order(partial(counted, arguments.records, origins), groups, processes):
         statistics.merge(part)
+        for row in shown:
+            for each in (images, spans, violations, duplicates, samples):
+                each.add(row)
         bar.advance(part.turns.total())
     ledger = make_ledger(arguments.name, statistics, counts, facts, arguments.duplicates, arguments.quarantine)
     group_by, groups = settings["group_by"], {share["split"]: share["groups"] for share in facts["shares"]}
@@ -112,18 +104,19 @@ def step(arguments: argparse.Namespace) -> None:
     )
 
 
-def may_be_shown(batch: "RecordBatch", origins: set[str]) -> "BooleanArray":
-    """Return a mask of rows with images, spans or one of these origins, and the first of each label in each split."""
-    import pyarrow
-    from pyarrow import compute
+def counted(records: Path, origins: set[str], group: int) -> tuple[Statistics, list[dict]]:
+    """Return the statistics of a row group, and its rows that the page may need.
 
-    first, seen = [], Counter()
-    for kind in zip(batch["label"].to_pylist(), batch["split"].to_pylist(), strict=True):
-        seen[kind] += 1
-        first.append(seen[kind] <= FIRST_OF_SPLIT)
-    mask = compute.or_(compute.match_substring(batch["messages"], '"image"'), compute.is_valid(batch["spans"]))
-    mask = compute.or_(mask, compute.is_in(batch["origin"], pyarrow.array(origins, pyarrow.string())))
-    return compute.or_(mask, pyarrow.array(first))
+    Those are rows with images, spans or one of the origins, and the first of each label in each split.
+    """
+    statistics, shown, seen = Statistics(), [], Counter()
+    for row in read_row_group(records, group, COLUMNS):
+        statistics.add(row)
+        seen[row["label"], row["split"]] += 1
+        is_first = seen[row["label"], row["split"]] <= FIRST_OF_SPLIT
+        if is_first or row["spans"] is not None or row["origin"] in origins or '"image"' in row["messages"]:
+            shown.append(row)
+    return statistics, shown
 
 
 def parser() -> argparse.ArgumentParser:
