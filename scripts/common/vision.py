@@ -180,11 +180,15 @@ class VisionTokenizer:
         """Return rows and columns of an image of the folder."""
         return image_grid(self.processor, image_size(self.folder, name))
 
-    def apply_chat_template(self, messages: list[dict], **options) -> str:
-        """Return the rendered text with each image as its tokens; `options` are those of transformers.
+    def apply_chat_template(self, conversations: list[list[dict]], **options) -> list[str]:
+        """Return the rendered texts with each image as its tokens; `options` are those of transformers.
 
         Raises UserError if a message's text contains an image token, and if the template omits an image.
         """
+        return [self.rendered(messages, **options) for messages in conversations]
+
+    def rendered(self, messages: list[dict], **options) -> str:
+        """Return one rendered conversation."""
         token = self.processor.image_token
         for message in messages:
             for special in (token, self.processor.image_break_token, self.processor.image_end_token):

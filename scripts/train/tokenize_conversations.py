@@ -14,6 +14,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import pyarrow
 
 from scripts.common.base_model import leave_torch_out, load_tokenizer
@@ -30,6 +31,7 @@ RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflo
 PREVIEWS = 5
 NAMED = 20  # records listed per problem
 BLOCK = 1_000_000  # characters of the texts that are encoded at once
+TOGETHER = 64  # records that are rendered at once
 LONGEST = 160  # pixels of a thumbnail's longer side
 PROBLEMS = {  # on the page
     "image_cut": "left out, because max_length ends before their images do",
@@ -108,7 +110,7 @@ def histogram(lengths: list[int], bins: int = 20) -> list[dict]:
 def preview(tokenizer, record: Record, row: Conversation) -> dict:
     """Return a row's tokens as runs of trained and untrained text, for display."""
     runs, start = [], 0
-    for trained, part in itertools.groupby(row.trained):
+    for trained, part in itertools.groupby(row.trained.tolist()):
         tokens = len(list(part))
         text = tokenizer.decode(row.ids[start : start + tokens], skip_special_tokens=False)
         text = tokenizer.shortened(text) if isinstance(tokenizer, VisionTokenizer) else text
@@ -135,18 +137,25 @@ def rendered_blocks(
 ) -> Iterator[list[tuple[Record, RenderedConversation]]]:
     """Yield records with their rendered conversations, in blocks of about BLOCK characters."""
     block, characters = [], 0
-    for record in records:
-        try:
-            row = answers.render(record.messages)
-        except UserError as error:
-            raise UserError(f"record {record.id}: {error}", record.origin) from None
-        block.append((record, row))
-        characters += len(row.text)
+    while group := list(itertools.islice(records, TOGETHER)):
+        rows = rendered(answers, group)
+        block += zip(group, rows, strict=True)
+        characters += sum(len(row.text) for row in rows)
         if characters >= BLOCK:
             yield block
             block, characters = [], 0
     if block:
         yield block
+
+
+def rendered(answers: AnswerTokenizer, records: list[Record]) -> list[RenderedConversation]:
+    """Render the conversations of records; UserError names the record that the template refuses."""
+    try:
+        return answers.render([record.messages for record in records])
+    except UserError as error:
+        if len(records) > 1:
+            return [rendered(answers, [record])[0] for record in records]
+        raise UserError(f"record {records[0].id}: {error}", records[0].origin) from None
 
 
 def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger: SplitLedger) -> Iterator[dict]:
@@ -170,18 +179,18 @@ def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger:
             if settings["truncation"] == "drop" or cuts_image:
                 continue
             row = Conversation(row.ids[:limit], row.trained[:limit], row.shifted)
-        elif next((t for t, use in zip(row.ids[::-1], row.trained[::-1], strict=True) if use), None) not in special:
+        elif not row.trained.any() or row.ids[np.flatnonzero(row.trained)[-1]] not in special:
             ledger.problems["unended"].append(identity(record))
-        if not any(row.trained):
+        if not row.trained.any():
             ledger.problems["untrained"].append(identity(record))
             continue
+        ids = np.array(row.ids, np.int32)
         ledger.kept += 1
-        ledger.lengths.append(len(row.ids))
-        ledger.trained_tokens += sum(row.trained)
+        ledger.lengths.append(len(ids))
+        ledger.trained_tokens += int(row.trained.sum())
         if len(ledger.previews) < PREVIEWS:
             ledger.previews.append(preview(tokenizer, record, row))
-        labels = [token if use else IGNORED for token, use in zip(row.ids, row.trained, strict=True)]
-        columns = {"id": record.id, "input_ids": row.ids, "labels": labels}
+        columns = {"id": record.id, "input_ids": ids, "labels": np.where(row.trained, ids, np.int32(IGNORED))}
         if ledger.vision is not None:
             columns["images"], tokens = images_of(record.messages), sum(token in image_ids for token in row.ids)
             ledger.count_images(len(columns["images"]), tokens, len(row.ids) - tokens)
@@ -198,7 +207,7 @@ def records_of(path: Path, what: str) -> Iterator[Record]:
 def write_arrow(path: Path, rows: Iterator[dict], columns: dict, rows_per_batch: int = 1000) -> None:
     """Stream rows into an Arrow file (streaming format, which `datasets` maps into memory), written atomically.
 
-    `columns` maps names to Arrow types.
+    `columns` maps names to Arrow types; numbers may be lists or arrays.
     """
     schema, rows = pyarrow.schema(columns), iter(rows)
     with (
@@ -207,7 +216,23 @@ def write_arrow(path: Path, rows: Iterator[dict], columns: dict, rows_per_batch:
         pyarrow.ipc.new_stream(sink, schema) as writer,
     ):
         while batch := list(itertools.islice(rows, rows_per_batch)):
-            writer.write_batch(pyarrow.RecordBatch.from_pylist(batch, schema))
+            values = {name: [row[name] for row in batch] for name in columns}
+            arrays = [
+                lists_of_numbers(values[name]) if kind == NUMBERS else pyarrow.array(values[name], kind)
+                for name, kind in columns.items()
+            ]
+            writer.write_batch(pyarrow.RecordBatch.from_arrays(arrays, schema=schema))
+
+
+def lists_of_numbers(rows: list) -> pyarrow.ListArray:
+    """Return lists or arrays of numbers as an Arrow array of lists, without pyarrow's import of pandas for arrays."""
+    numbers = np.concatenate([np.asarray(row, np.int32) for row in rows])
+    ends = np.cumsum([0, *map(len, rows)], dtype=np.int32)
+    found, offsets = (
+        pyarrow.Array.from_buffers(pyarrow.int32(), len(each), [None, pyarrow.py_buffer(each)])
+        for each in (numbers, ends)
+    )
+    return pyarrow.ListArray.from_arrays(offsets, found)
 
 
 def check_limits(ledgers: dict[str, SplitLedger], settings: dict, dataset: Path) -> None:

@@ -36,7 +36,7 @@ def test_only_answers_and_their_end_tokens_are_trained_as_the_templates_generati
     assert trained_text(tokenizer, last_turn_only=True) == " Một cơn bão.</s>"
     marked = tokenizer.apply_chat_template(TURNS, return_dict=True, return_assistant_tokens_mask=True)
     row = tokenize_conversation(tokenizer, TURNS)
-    assert (row.ids, row.trained) == (marked["input_ids"], [bool(use) for use in marked["assistant_masks"]])
+    assert (row.ids, row.trained.tolist()) == (marked["input_ids"], [bool(use) for use in marked["assistant_masks"]])
 
 
 def test_the_prompt_is_the_head_of_what_is_trained_on_and_begins_with_one_bos_token(tokenizer):
@@ -78,7 +78,7 @@ def test_many_conversations_at_once_have_the_tokens_of_each_alone_and_of_its_who
         for texts in itertools.product(["But !"], CONTENTS, CONTENTS[:4], CONTENTS)
     ]
     answers = AnswerTokenizer(tokenizer)
-    for messages, row in zip(chats, answers.encode([answers.render(each) for each in chats]), strict=True):
+    for messages, row in zip(chats, answers.encode(answers.render(chats)), strict=True):
         whole, prompt = conversation_ids(tokenizer, messages), conversation_ids(tokenizer, messages[:3])
         assert (row.ids, row.shifted) == (whole, whole[: len(prompt)] != prompt), messages
 

@@ -87,7 +87,7 @@ def test_texts_that_hold_an_image_token_and_templates_without_images_are_refused
             conversation_ids(tokenizer, [{"role": "user", "content": text}])
     template = template_text("mistral3").replace('turn.text + "[IMG]"', "turn.text")
     with pytest.raises(UserError, match="the chat template renders 0 images of 1"):
-        tokenizer.apply_chat_template([asked(save_picture(tmp_path, "eins"))], chat_template=template)
+        tokenizer.apply_chat_template([[asked(save_picture(tmp_path, "eins"))]], chat_template=template)
 
 
 def test_images_looked_at_one_by_one_are_the_same_images(tiny_vision_base, processor, tmp_path):
