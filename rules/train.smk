@@ -176,7 +176,7 @@ rule merge_adapter:
         image("train")
     threads: 2
     resources:
-        mem_mb=megabytes(12000),
+        mem_mb=megabytes(4000),
         runtime=60,
     params:
         code=code("train/merge_adapter.py"),

@@ -114,7 +114,7 @@ class Training(Section):
     gradient_checkpointing: bool | Literal["auto"] = Field(
         "auto",
         description="Recompute activations: less memory, a fifth slower. `auto`: yes, but for rows of text that a CPU "
-        "computes without padding and without packing, a few hundred tokens at a time.",
+        "computes without padding and without packing, up to a thousand tokens at a time, until it runs out of memory.",
     )
     group_by_length: bool = Field(True, description="Batch rows of similar length: less padding.")
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field("auto", description="Attention kernel.")

@@ -43,8 +43,8 @@ def steps_to_stop_at(training: dict, rows: int) -> int | None:
 def uses_checkpointing(training: dict, in_parts: bool = False) -> bool:
     """Return whether activations are computed again in the backward pass.
 
-    With `auto` they are, unless micro-batches are computed in parts of a few hundred tokens, whose activations are
-    small: on a CPU, without padding and without packing (scripts/train/unpadded.py).
+    With `auto` they are, unless micro-batches are computed in parts of up to a thousand tokens, whose activations are
+    small: on a CPU, without padding and without packing (scripts/train/unpadded.py), and memory suffices.
     """
     wanted = training["gradient_checkpointing"]
     return not in_parts if wanted == "auto" else wanted
@@ -62,7 +62,7 @@ def trainer_options(
     """Return a trainer's arguments, rows and callbacks for a run's settings; without validation rows nothing evaluates.
 
     `shape` is a process's micro-batch and accumulation, `splits` has the rows of train and validation, `name` is that
-    of the progress bar, and `in_parts` says whether micro-batches are computed a few hundred tokens at a time.
+    of the progress bar, and `in_parts` says whether micro-batches are computed in parts of whole rows.
     """
     import torch
     from transformers import TrainingArguments

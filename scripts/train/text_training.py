@@ -82,7 +82,8 @@ class TextTraining:
         self.unpadded = self.may_leave_padding_out(model, splits)
         splits["train"] = self.pack(splits["train"], model, folder)
         self.prepare(model)
-        in_parts = self.unpadded and self.packing != "on"  # a packed row is a part, however long
+        # A packed row is a part, however long. In parts, smaller micro-batches would not help after a lack of memory.
+        in_parts = self.unpadded and self.packing != "on" and run.attempt == 1
         adapter = {"peft_config": self.lora_config(model)} if settings["method"] != "full" else {}
         with missing_target_modules():
             trainer = self.trainer(

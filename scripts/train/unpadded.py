@@ -1,4 +1,4 @@
-"""Micro-batches without padding on a CPU: their rows follow each other in one row, a few hundred tokens at a time.
+"""Micro-batches without padding on a CPU: their rows follow each other in one row, up to a thousand tokens at a time.
 
 Linear layers see no padding, and attention goes from example to example, so rows of any lengths cost only their own
 tokens. A micro-batch is computed in parts, whose activations are small.
@@ -15,7 +15,7 @@ from scripts.train.padding import pad_batch
 
 NAME = "sdpa_by_example"
 LENGTHS = "example_lengths"
-PART = 512  # tokens of a part, unless one example has more
+PART = 1024  # tokens of a part, unless one example has more: 512 take 5 to 20 % more time, and less memory
 WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size", "local_attention")  # of configurations
 
 

@@ -154,9 +154,12 @@ def test_packing_trains_on_fewer_rows_and_with_the_largest_seed_that_the_configu
 
 
 @pytest.mark.parametrize(
-    ("sections", "recomputed"), [({}, False), ({"tokens": PACKED}, True), ({"training": {"attention": "eager"}}, True)]
+    ("sections", "attempt", "recomputed"),
+    [({}, 1, False), ({}, 2, True), ({"tokens": PACKED}, 1, True), ({"training": {"attention": "eager"}}, 1, True)],
 )
-def test_activations_are_recomputed_unless_rows_are_computed_in_parts(train, monkeypatch, sections, recomputed):
+def test_activations_are_recomputed_unless_rows_are_computed_in_parts_and_memory_suffices(
+    data, tiny_base, tmp_path, monkeypatch, sections, attempt, recomputed
+):
     found = []
 
     def watched(*arguments):
@@ -166,7 +169,7 @@ def test_activations_are_recomputed_unless_rows_are_computed_in_parts(train, mon
 
     monkeypatch.setattr(text_training, "trainer_options", watched)
     training = {"gradient_checkpointing": "auto", "max_steps": 1} | sections.get("training", {})
-    train(**{**sections, "training": training})
+    train_in(data, tiny_base, tmp_path, run_settings(**{**sections, "training": training}), attempt)
     assert found == [recomputed]
 
 

@@ -80,7 +80,7 @@ def test_every_job_is_done_by_slurm_but_downloads_and_drawings(whole, finished):
 def test_jobs_ask_for_what_their_rules_say(whole):
     _, jobs = whole
     merging = jobs["merge_adapter"][0]
-    assert (merging["MinMemoryNode"], merging["TimeLimit"]) == ("12000M", "01:00:00")
+    assert (merging["MinMemoryNode"], merging["TimeLimit"]) == ("4000M", "01:00:00")
     assert jobs["train_adapter"][0]["CPUs/Task"] == "2"
 
 
