@@ -84,7 +84,7 @@ rule redact_records:
 
 
 rule split_records:
-    """Remove duplicates, split by hash, check that the splits do not overlap, and augment the training split."""
+    """Remove duplicates, or check that no two splits have near duplicates; split by hash; augment the training split."""
     input:
         ingested=branch(
             is_redacted,

@@ -21,7 +21,7 @@ PARTIAL = ".partial"
 
 
 def json_encoder(**options) -> Callable[[Any], str]:
-    """Return what `json.JSONEncoder(**options).encode` does, without the C encoder that it makes for each call."""
+    """Return `json.JSONEncoder(**options).encode` without an indent, which makes its C encoder anew for each call."""
     own = json.JSONEncoder(**options)
     text = json.encoder.encode_basestring_ascii if own.ensure_ascii else json.encoder.encode_basestring
     separators = own.key_separator, own.item_separator

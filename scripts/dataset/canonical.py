@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +21,8 @@ COLUMNS = ("id", "messages", "expected", "label", "group", "meta", "origin", "sp
 AS_JSON = ("messages", "meta", "spans")
 ROWS, CHARACTERS = 4096, 4 * 2**20  # a row group is written when it holds so much
 TEXT = json_encoder(ensure_ascii=False)
+# Characters that JSON escapes, in the order in which they are replaced: regular expressions that find some of them.
+ESCAPED = ((r'["\\\n\r\t]', '\\"\n\r\t'), (r"[\x00-\x1f]", "".join(map(chr, range(32)))))
 
 
 def to_row(record: Record) -> dict:
@@ -31,26 +32,26 @@ def to_row(record: Record) -> dict:
     }
 
 
-def json_lines(batch: "pyarrow.RecordBatch") -> list[str]:
-    """Return each row's record as JSON, the same text as `json.dumps(record.to_row(), ensure_ascii=False)`."""
+def json_lines(batch: "pyarrow.RecordBatch") -> "pyarrow.StringArray":
+    """Return each row's record as a line of JSON, the same as `json.dumps(record.to_row(), ensure_ascii=False)`."""
     import pyarrow
     from pyarrow import compute
 
     parts = []
     for number, name in enumerate(field.name for field in dataclasses.fields(Record)):
-        column = (
-            batch[name] if name in AS_JSON else compute.binary_join_element_wise('"', escaped(batch[name]), '"', "")
-        )
+        column = batch[name]
+        if name not in AS_JSON:
+            column = compute.binary_join_element_wise('"', escaped(column), '"', "")
         parts += [f'{", " if number else "{"}"{name}": ', compute.fill_null(column, "null")]
-    return compute.binary_join_element_wise(*parts, "}", pyarrow.scalar("")).to_pylist()
+    return compute.binary_join_element_wise(*parts, "}\n", pyarrow.scalar(""))
 
 
 def escaped(texts: "pyarrow.StringArray") -> "pyarrow.StringArray":
     """Return texts as they are between the quotes of JSON."""
     from pyarrow import compute
 
-    for characters in ('\\"\n\r\t', "".join(map(chr, range(32)))):  # what texts often hold, and the rest
-        if compute.any(compute.match_substring_regex(texts, f"[{re.escape(characters)}]")).as_py():
+    for found, characters in ESCAPED:
+        if compute.any(compute.match_substring_regex(texts, found)).as_py():
             for character in characters:
                 texts = compute.replace_substring(texts, character, TEXT(character)[1:-1])
     return texts
@@ -102,7 +103,7 @@ class RowWriter:
 
         self.wait()
         if self.rows:
-            self.batches.append(batch_of(self.rows, self.schema.names))
+            self.batches.append(batch_of(self.rows, tuple(self.schema.names)))
         if self.batches:
             table = Table.from_batches(self.batches, schema=self.schema).combine_chunks()
             self.written = self.thread.submit(self.file.write_table, table)
@@ -115,14 +116,14 @@ class RowWriter:
 
 
 @contextmanager
-def row_writer(path: Path | str, columns: tuple[str, ...] = COLUMNS) -> Iterator[RowWriter]:
+def row_writer(path: Path | str, columns: tuple[str, ...] = COLUMNS, compression: str = "zstd") -> Iterator[RowWriter]:
     """Write a Parquet file as a whole: rows go to a `RowWriter`."""
     from pyarrow import parquet
 
     schema = schema_of(columns)
     with (
         atomic_path(path) as beside,
-        parquet.ParquetWriter(beside, schema, compression="zstd") as file,
+        parquet.ParquetWriter(beside, schema, compression=compression) as file,
         ThreadPoolExecutor(1) as thread,
     ):
         writer = RowWriter(file, schema, thread)
@@ -134,11 +135,15 @@ def row_writer(path: Path | str, columns: tuple[str, ...] = COLUMNS) -> Iterator
 def read_batches(
     path: Path | str, columns: tuple[str, ...] | None = None, rows: int = ROWS // 4
 ) -> Iterator["pyarrow.RecordBatch"]:
-    """Yield a file that `row_writer` made in batches of so many rows; UserError when it has changed since."""
+    """Yield a file that `row_writer` made in batches of so many rows; UserError when it has changed since.
+
+    No batch has rows of two row groups, so it has as few long ones as a row group.
+    """
     from pyarrow import parquet
 
     with parquet.ParquetFile(intact(path), pre_buffer=False) as file:
-        yield from file.iter_batches(batch_size=rows, columns=None if columns is None else list(columns))
+        for number in range(file.num_row_groups):
+            yield from file.iter_batches(rows, [number], None if columns is None else list(columns))
 
 
 def read_rows(path: Path | str, columns: tuple[str, ...] | None = None) -> Iterator[dict]:

@@ -79,8 +79,7 @@ class ComparedTexts:
     """The compared texts of all rows, on disk, and what of each is in memory (`Sketched`).
 
     Each takes 228 bytes at the default threshold, and 448 at 0.5: 4 for each band, COARSE, and 32 for three numbers and
-    the place of its text. A search needs 8 more for each pair of candidates, and for each band where
-    the record is in a group of more than SMALL.
+    the place of its text. A search needs 8 more for each pair of candidates, and for each dense group of the record.
     """
 
     def __init__(self, ingested: Path, settings: dict, folder: Path, processes: int):

@@ -18,10 +18,10 @@ import numpy as np
 
 from scripts.dataset.sketches import COARSE, shingle_hashes
 
-CACHED = 256  # sets of shingles, of larger groups
+CACHED = 256  # sets of shingles, of dense groups
 CHUNK, CHUNK_BYTES = 64, 4 * 2**20  # texts with candidates whose sets of shingles are made at once, and their bytes
 EXCLUDED = 1e-8  # probability that coarse signatures exclude a pair exactly at the threshold
-SMALL = 8  # texts that agree in a band
+SMALL = 8  # texts that agree in a band; a larger group with more similar pairs a text than this one can have is dense
 TOGETHER = 2**16  # pairs whose coarse signatures are compared at once
 
 
@@ -134,7 +134,7 @@ class NearDuplicates:
         return (equal >= self.least_equal) & (self.images[some] == self.images[others])
 
     def candidates(self, numbers: np.ndarray, split: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-        """Return pairs of texts that agree in a band, and members of groups with many such pairs.
+        """Return pairs of texts that agree in a band, and members of dense groups.
 
         Pairs have the shape (pairs, 2): a text and an earlier one, in ascending order, without those that
         `may_be_similar` excludes, or that are in one `split`. Members have the shape (members, 2): a text and the
@@ -147,11 +147,14 @@ class NearDuplicates:
             starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
             sizes = np.diff(np.append(starts, len(keys)))
             large = sizes > SMALL
-            dense = []  # groups with many similar pairs
+            dense = []
             for start, size in zip(starts[large].tolist(), sizes[large].tolist(), strict=True):
                 group = texts[start : start + size]
                 few = self.few_pairs(group, split)
-                (dense if few is None else pairs).append(group if few is None else few)
+                if few is None:
+                    dense.append(group)
+                elif len(few):
+                    pairs.append(few)
             if dense:
                 numbered = groups + np.repeat(np.arange(len(dense)), list(map(len, dense)))
                 members.append(joined(np.concatenate(dense), numbered))
@@ -177,7 +180,7 @@ class NearDuplicates:
         return columns(pairs), columns(members)
 
     def few_pairs(self, group: np.ndarray, split: np.ndarray | None) -> np.ndarray | None:
-        """Return the pairs of a group, each as one integer; None if they are more than of a group of SMALL texts.
+        """Return the pairs of a group, each as one integer; None if it is dense.
 
         Texts with common words agree in a band without being similar: few pairs are left of thousands.
         """
@@ -185,18 +188,18 @@ class NearDuplicates:
         for start in range(0, len(group), step):
             later, earlier = group[start : start + step, None], group[None, : start + step]
             fitting = self.may_be_similar(later, earlier) & (earlier < later)
+            if (most := most - np.count_nonzero(fitting)) < 0:
+                return None
             if split is not None:
                 fitting &= split[earlier] != split[later]
             rows, columns = np.nonzero(fitting)
             pairs.append(joined(group[start + rows], group[columns]))
-            if (most := most - len(rows)) < 0:
-                return None
         return np.concatenate(pairs)
 
     def with_candidates(
         self, numbers: np.ndarray, split: np.ndarray | None = None
     ) -> Iterator[tuple[int, list[int], list[int]]]:
-        """Yield in ascending order each text that has candidates: its number, earlier texts, and its larger groups."""
+        """Yield in ascending order each text that has candidates: its number, earlier texts, and its dense groups."""
         pairs, members = self.candidates(numbers, split)
         texts = np.union1d(pairs[:, 0], members[:, 0])
         limits = [np.searchsorted(each[:, 0], np.append(texts, texts[-1:] + 1)).tolist() for each in (pairs, members)]
@@ -230,7 +233,7 @@ class NearDuplicates:
         `numbers` are the texts that are compared, in ascending order: shape (compared,), int64.
         """
         removed: dict[int, tuple[int, float]] = {}
-        stayed: dict[int, list[int]] = defaultdict(list)  # of each larger group
+        stayed: dict[int, list[int]] = defaultdict(list)  # of each dense group
         for number, earlier, groups in self.with_candidates(numbers):
             kept = (other for other in earlier if other not in removed)
             found = self.similar(number, kept, (stayed[group] for group in groups))
@@ -246,7 +249,7 @@ class NearDuplicates:
 
         `numbers` are the texts that are compared, in ascending order; `split` has the split of each text.
         """
-        seen: dict[tuple[int, int], list[int]] = defaultdict(list)  # of each larger group in each split
+        seen: dict[tuple[int, int], list[int]] = defaultdict(list)  # of each dense group in each split
         splits = np.unique(split[numbers]).tolist()
         for number, earlier, groups in self.with_candidates(numbers, split):
             own = int(split[number])

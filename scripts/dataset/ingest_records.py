@@ -51,12 +51,12 @@ def sourced_rows(raw: list[Path], settings: dict) -> Iterator[tuple[str, RawRow 
 
 
 def characters_in(value: Any) -> int:
-    """Return the characters of text, or bytes, that a raw value holds."""
+    """Return the characters of text that a raw value holds."""
     if isinstance(value, dict):
         return sum(map(characters_in, value.values()))
     if isinstance(value, list):
         return sum(map(characters_in, value))
-    return len(value) if isinstance(value, str | bytes) else 0
+    return len(value) if isinstance(value, str) else 0
 
 
 def chunks_of(rows: Iterable[tuple[str, RawRow | RawLine]]) -> Iterator[list[tuple[str, RawRow | RawLine]]]:
@@ -86,7 +86,8 @@ def step(arguments: argparse.Namespace) -> None:
             store.used.update(made.images)
 
     with (
-        row_writer(arguments.records) as records,
+        # The next step reads the file three times: LZ4 is read faster than zstd, and takes half as much disk again.
+        row_writer(arguments.records, compression="lz4") as records,
         atomic_path(arguments.quarantine) as quarantine,
         open(quarantine, "w", encoding="utf-8", errors="backslashreplace") as aside,
     ):

@@ -97,8 +97,7 @@ class RecordMaker:
     def stored(self, record: Record) -> Record:
         """Return a built record with its id and the names of its stored images."""
         messages = self.images(record.messages)
-        rest = (record.expected, record.spans, record.label, record.group, record.meta, record.origin)
-        return Record(content_id(messages, record.spans), messages, *rest)
+        return Record(**vars(record) | {"id": content_id(messages, record.spans), "messages": messages})
 
     def check(self, record: Record, violated: list["Check"], label: str | None) -> None:
         """Count the checks that apply to a record. Raises BadRecordError if its length or a check puts it aside."""

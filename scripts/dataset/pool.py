@@ -12,9 +12,9 @@ from typing import Any
 from scripts.common.errors import UserError
 from scripts.common.parent_watchdog import die_with_parent
 
-# For fewer records, or tasks, starting processes takes longer than it saves; FEW_TO_WRITE is for work of a few
+# For fewer records, or tasks, starting processes takes longer than it saves; FEW_TO_COUNT is for work of a few
 # microseconds a record.
-FEW, FEW_TO_WRITE, FEW_TASKS = 20_000, 100_000, 4
+FEW, FEW_TO_COUNT, FEW_TASKS = 20_000, 100_000, 4
 AHEAD = 2  # tasks of each process whose results may wait
 
 

@@ -58,7 +58,7 @@ def write_duplicates(ingested: Path, found: dict[int, tuple[int, str, float]], p
         rows = (
             pair
             for batch in batches_of(ingested, numbers)
-            for pair in zip(batch.to_pylist(), json_lines(batch), strict=True)
+            for pair in zip(batch.to_pylist(), json_lines(batch).to_pylist(), strict=True)
         )
         for number, (row, text) in zip(numbers.tolist(), rows, strict=True):
             if number in stay:
@@ -76,7 +76,7 @@ def write_duplicates(ingested: Path, found: dict[int, tuple[int, str, float]], p
                 "duplicate_of": {key: known[first][key] for key in ("id", "origin", "label")},
             }
             head = json.dumps(line, ensure_ascii=False)
-            file.write(f'{head[:-1]}, "record": {text}}}\n')
+            file.write(f'{head[:-1]}, "record": {text.rstrip()}}}\n')
 
 
 def same_prompt(row: dict, other: dict) -> bool:
@@ -187,16 +187,21 @@ class Variants:
         self.augmenter, self.known, self.count = Augmenter(settings), ids, 0
 
     def lines(self, row: dict) -> Iterator[str]:
-        """Yield the variants of a row as JSON."""
+        """Yield the variants of a row of the training split as lines of JSON."""
+        if row["split"] != "train":
+            return
         for each in self.augmenter.variants(from_row(row)):
             if each.id not in self.known:
                 self.known.add(each.id)
                 self.count += 1
-                yield json.dumps(each.to_row(), ensure_ascii=False)
+                yield json.dumps(each.to_row(), ensure_ascii=False) + "\n"
 
 
 def write_splits(kept: Kept, split: np.ndarray, settings: dict, arguments: argparse.Namespace) -> int:
     """Write records.parquet and the JSONL files of the splits; return how many augmented records were added."""
+    import pyarrow
+    from pyarrow import compute
+
     variants = None
     if settings["augment"]:
         variants = Variants(settings["augment"], {row["id"] for row in kept.rows(("id",))})
@@ -206,11 +211,10 @@ def write_splits(kept: Kept, split: np.ndarray, settings: dict, arguments: argpa
         files = []
         for name in SPLITS:
             beside = stack.enter_context(atomic_path(getattr(arguments, name)))
-            files.append(stack.enter_context(open(beside, "w", encoding="utf-8")))
+            files.append(stack.enter_context(open(beside, "wb")))
         bar, done = Progress("writing", len(split)), 0
         for batch in kept.batches():
-            numbers = split[done : done + len(batch)].tolist()
-            columns = {"split": [SPLITS[number] for number in numbers]}
+            columns = {"split": [SPLITS[number] for number in split[done : done + len(batch)].tolist()]}
             if not settings["deduplicate"]["exact"]:  # the n-th copy gets an id of its own
                 columns["id"] = batch["id"].to_pylist()
                 for place, found in enumerate(columns["id"]):
@@ -218,13 +222,14 @@ def write_splits(kept: Kept, split: np.ndarray, settings: dict, arguments: argpa
                     columns["id"][place] += f"-{repeated[found]}" if repeated[found] > 1 else ""
             batch = with_columns(batch, **columns)
             records.write_batch(batch)
-            rows, lines = batch.to_pylist() if variants else (), [[] for _ in SPLITS]
-            for place, (number, line) in enumerate(zip(numbers, json_lines(batch), strict=True)):
-                lines[number].append(line)
-                if variants and SPLITS[number] == "train":
-                    lines[number] += variants.lines(rows[place])
-            for file, found in zip(files, lines, strict=True):
-                file.write("\n".join([*found, ""]))  # one text: writing line by line takes three times as long
+            lines = json_lines(batch)
+            if variants:  # each follows its record
+                rows = zip(lines.to_pylist(), batch.to_pylist(), strict=True)
+                lines = pyarrow.array(["".join([line, *variants.lines(row)]) for line, row in rows], pyarrow.string())
+            for name, file in zip(SPLITS, files, strict=True):
+                own = lines.filter(compute.equal(batch["split"], name))
+                whole = pyarrow.ListArray.from_arrays(pyarrow.array([0, len(own)], pyarrow.int32()), own)
+                file.write(compute.binary_join(whole, "")[0].as_buffer())
             done += len(batch)
             bar.advance(len(batch))
     return variants.count if variants else 0
@@ -252,7 +257,7 @@ def splits_without_duplicates(
         check_whole_groups(split, kept.keys, (row["origin"] for row in kept.rows(("origin",))))
     else:
         check_not_empty(split, kept.keys, shares)
-    if not settings["deduplicate"]["near"]:  # otherwise no two kept records are near duplicates
+    if not settings["deduplicate"]["near"]:  # otherwise they are removed
         check_apart(texts, kept, split)
     return found, kept, split
 

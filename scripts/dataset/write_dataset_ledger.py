@@ -28,7 +28,7 @@ from scripts.dataset.ledger_examples import (
 )
 from scripts.dataset.ledger_images import ImageStatistics, thumbnails
 from scripts.dataset.look_first import look_first, share_line
-from scripts.dataset.pool import FEW_TO_WRITE, in_order
+from scripts.dataset.pool import FEW_TO_COUNT, in_order
 from scripts.dataset.span_statistics import SPAN_LENGTHS, SpanStatistics
 
 PAGES = Path(__file__).parent / "pages"
@@ -54,7 +54,7 @@ def step(arguments: argparse.Namespace) -> None:
     origins = {*violations.wanted, *(origin for origin, _ in duplicates.groups)}
     rows = row_count(arguments.records)
     bar, groups = Progress("counting", rows), range(row_group_count(arguments.records))
-    processes = arguments.threads if rows >= FEW_TO_WRITE else 1
+    processes = arguments.threads if rows >= FEW_TO_COUNT else 1
     for part, shown in in_order(partial(counted, arguments.records, origins), groups, processes):
         statistics.merge(part)
         for row in shown:

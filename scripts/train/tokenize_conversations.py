@@ -23,7 +23,7 @@ from scripts.common.cli import log, progress, step_main, step_parser
 from scripts.common.errors import UserError
 from scripts.common.files import atomic_path, check_manifest, read_json, read_jsonl, write_json
 from scripts.common.html import image_names, thumbnail, write_page
-from scripts.common.records import SPLITS, Record, images_of
+from scripts.common.records import SPLITS, Record, images_of, text_of
 from scripts.common.vision import VisionTokenizer, vision_tokenizer
 from scripts.tasks import task_of
 
@@ -137,7 +137,7 @@ def rendered_blocks(
 ) -> Iterator[list[tuple[Record, RenderedConversation]]]:
     """Yield records with their rendered conversations, in blocks of about BLOCK characters."""
     block, characters = [], 0
-    while group := list(itertools.islice(records, TOGETHER)):
+    for group in groups_of(records):
         rows = rendered(answers, group)
         block += zip(group, rows, strict=True)
         characters += sum(len(row.text) for row in rows)
@@ -146,6 +146,20 @@ def rendered_blocks(
             block, characters = [], 0
     if block:
         yield block
+
+
+def groups_of(records: Iterator[Record]) -> Iterator[list[Record]]:
+    """Yield records that are rendered at once: up to TOGETHER, or fewer if all their renderings are long."""
+    group, characters = [], 0
+    for record in records:
+        group.append(record)
+        # A conversation is rendered once as a whole, and about twice for each of its answers.
+        characters += len(record.messages) * sum(len(text_of(message["content"])) for message in record.messages)
+        if len(group) == TOGETHER or characters >= BLOCK:
+            yield group
+            group, characters = [], 0
+    if group:
+        yield group
 
 
 def rendered(answers: AnswerTokenizer, records: list[Record]) -> list[RenderedConversation]:

@@ -3,9 +3,9 @@
     python -m tests.benchmarks.bench_dataset
     python -m tests.benchmarks.bench_dataset --rows 50000 --rounds 3
 
-Ours are the three steps as the workflow runs them on two cores: checks and canonical records, duplicates, splits, the
-search for near duplicates in different splits, ledger. `datasets` reads the JSON lines into its cache and renders each
-chat by a template (ChatML) in two processes: no check, no duplicates, no split.
+Ours are the three steps as the workflow runs them on two cores: checks and canonical records, duplicates, after whose
+removal no near duplicates are in two splits, splits, ledger. `datasets` reads the JSON lines into its cache and renders
+each chat by a template (ChatML) in two processes: no check, no duplicates, no split.
 """
 
 import argparse

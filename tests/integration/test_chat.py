@@ -8,6 +8,9 @@ from transformers import AutoTokenizer
 
 from scripts.common.chat import AnswerTokenizer, conversation_ids, end_of_turn_ids, tokenize_conversation
 from scripts.common.errors import UserError
+from scripts.common.records import Record
+from scripts.train import tokenize_conversations
+from scripts.train.tokenize_conversations import groups_of, rendered_blocks
 from tests.support.chat_templates import template_text
 from tests.support.tiny_model import TEMPLATE
 
@@ -81,6 +84,21 @@ def test_many_conversations_at_once_have_the_tokens_of_each_alone_and_of_its_who
     for messages, row in zip(chats, answers.encode(answers.render(chats)), strict=True):
         whole, prompt = conversation_ids(tokenizer, messages), conversation_ids(tokenizer, messages[:3])
         assert (row.ids, row.shifted) == (whole, whole[: len(prompt)] != prompt), messages
+
+
+def test_the_record_that_a_template_refuses_is_named_among_those_that_are_rendered_at_once(tokenizer):
+    records = [Record(f"{n}", TURNS, origin=f"raw.jsonl:{n}") for n in range(3)]
+    records[1].messages = [TURNS[1]] * 2
+    with pytest.raises(UserError, match=r"^raw\.jsonl:1: record 1: the chat template refuses the conversation"):
+        list(rendered_blocks(AnswerTokenizer(tokenizer), iter(records)))
+
+
+def test_a_group_of_records_ends_where_their_renderings_are_long(monkeypatch):
+    monkeypatch.setattr(tokenize_conversations, "BLOCK", 1000)
+    records = [Record("", [{"role": "user", "content": "x" * length}]) for length in (10, 2000, 10, 10)]
+    assert [len(group) for group in groups_of(iter(records))] == [2, 2]
+    monkeypatch.setattr(tokenize_conversations, "TOGETHER", 3)
+    assert [len(group) for group in groups_of(iter(records[2:] * 2))] == [3, 1]
 
 
 def test_an_answer_ends_at_the_templates_token_as_well_and_white_space_after_it_is_not_trained(tokenizer):

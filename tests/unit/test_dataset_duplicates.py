@@ -84,12 +84,26 @@ def test_large_groups_of_similar_texts_are_compared_with_those_that_stay(thresho
     assert len(found) > 4 * SMALL
 
 
+@pytest.mark.parametrize("originals", [2, 50])
+def test_texts_that_agree_in_every_band_are_removed_only_if_they_are_similar(
+    originals: int, tmp_path: Path, monkeypatch
+):
+    monkeypatch.setattr(deduplicate, "TOGETHER", 64)
+    texts = texts_of_all_similarities(random.Random(7), 60, originals)
+    compared = search(tmp_path, texts, 5, Shape.of(0.7, SLOTS, MISS, SEED), 0.7)
+    compared.keys[:] = 0
+    _, members = compared.candidates(np.arange(60), None)
+    assert len(members) == (60 * len(compared.keys) if originals == 2 else 0), "dense or not"
+    assert compared.find(np.arange(60)) == brute_force(texts, 5, 0.7)
+
+
 def test_thousands_of_equal_texts_need_few_comparisons(tmp_path: Path):
     shape = Shape.of(0.85, SLOTS, MISS, SEED)
     compared = search(tmp_path, [LONG] * 3000, 5, shape, 0.85)
-    pairs, members = compared.candidates(np.arange(3000), None)
-    assert not len(pairs)
-    assert len(members) == 3000 * shape.bands
+    for split in (None, np.zeros(3000, np.int8)):  # in one split
+        pairs, members = compared.candidates(np.arange(3000), split)
+        assert not len(pairs)
+        assert len(members) == 3000 * shape.bands
     assert compared.find(np.arange(3000)) == dict.fromkeys(range(1, 3000), (0, 1.0))
 
 

@@ -67,6 +67,13 @@ def test_a_byte_order_mark_and_windows_line_ends_are_no_part_of_the_data(kind: s
     assert [row.record for row in read_rows(path)] == records
 
 
+@pytest.mark.parametrize(("name", "content"), [("raw.jsonl", "%s\n"), ("raw.json", "[%s]")])
+def test_a_number_that_64_bits_can_not_hold_is_null(name: str, content: str, tmp_path: Path):
+    path = tmp_path / name
+    path.write_text(content % '{"a": 1e400, "b": [-1e400, 1.5]}', encoding="utf-8")
+    assert [row.record for row in read_rows(path)] == [{"a": None, "b": [None, 1.5]}]
+
+
 @pytest.mark.parametrize("compression", [".gz", ".zst"])
 def test_files_of_several_members_are_read_to_the_end(compression: str, tmp_path: Path):
     path, compress = tmp_path / f"raw.jsonl{compression}", COMPRESSIONS[compression]

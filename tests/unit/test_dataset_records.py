@@ -10,7 +10,7 @@ import pytest
 from pyarrow import parquet
 
 from scripts.common.records import Record, content_id
-from scripts.dataset import compare_texts, ingest_records, pool, write_dataset_ledger
+from scripts.dataset import canonical, compare_texts, ingest_records, pool, write_dataset_ledger
 from scripts.dataset.canonical import batch_of, from_row, json_lines, to_row
 from scripts.dataset.make_record import UNKNOWN
 from scripts.dataset.raw_rows import RawRow
@@ -105,16 +105,13 @@ def test_several_processes_write_the_same_files(tmp_path: Path, stage: Stage, mo
     records[7]["messages"].pop()
     raw = write_lines(tmp_path / "raw.jsonl", records)
     raw.write_text(raw.read_text(encoding="utf-8") + '{"messages"\n{"messages": "\\ud800"}\n', encoding="utf-8")
+    monkeypatch.setattr(ingest_records, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(canonical, "ROWS", 7)  # of a row group: one task of a process
     stage.run(raw)
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
-    monkeypatch.setattr(ingest_records, "CHUNK_ROWS", 7)
-    monkeypatch.setattr(compare_texts, "ROWS", 5)
     monkeypatch.setattr(pool, "FEW_TASKS", 1)
-    for module, limit in (
-        (compare_texts, "FEW"),
-        (write_dataset_ledger, "FEW_TO_WRITE"),
-    ):
-        monkeypatch.setattr(module, limit, 0)
+    monkeypatch.setattr(compare_texts, "FEW", 0)
+    monkeypatch.setattr(write_dataset_ledger, "FEW_TO_COUNT", 0)
     stage.threads = 2
     stage.run(raw)
     assert {path.name: path.read_bytes() for path in tmp_path.glob("*.*")} == before
@@ -137,6 +134,7 @@ def test_a_line_of_a_split_is_the_json_of_its_record():
         values = {"spans": [], "label": text, "group": "g\t", "meta": {"a": [1.5, None, True]}} if number % 2 else {}
         records.append(Record("0" * 16, messages, text, **values, origin="a b.jsonl:1"))
     expected = [json.dumps(record.to_row(), ensure_ascii=False) for record in records]
-    assert json_lines(batch_of([to_row(record) for record in records])) == expected
-    assert json_lines(batch_of([to_row(record) for record in records[:1]])) == expected[:1]
+    for count in (1, len(records)):
+        lines = json_lines(batch_of([to_row(record) for record in records[:count]])).to_pylist()
+        assert lines == [f"{line}\n" for line in expected[:count]]
     assert [from_row(to_row(record)) for record in records] == records
