@@ -218,16 +218,19 @@ prediction_threads = branch(gpus_of_run, then=8, otherwise=1)
 
 
 def dataset_threads(wildcards):
-    """Return the processes that read a dataset's records: two for raw files above 10 MiB or on the hub, else one."""
-    files = input_files.raw_files(PREPARED, wildcards.dataset)
+    """Return the CPU threads that read a dataset's records: two for raw files above 10 MiB or on the hub, else one."""
+    files = input_files.raw_files(PREPARED, name_of("dataset", wildcards))
     large = sum(os.path.getsize(file) for file in files if os.path.isfile(file)) > 10 * 2**20
     return 2 if large or section("dataset", wildcards).hub else 1
 
 
 def quantization_threads(wildcards):
-    """Return the CPU threads of a quantization: the machine's cores, shared by the run's quants; 4 on a cluster."""
+    """Return the CPU threads of a quantization: half of the machine's, shared by the run's quants; 4 on a cluster.
+
+    One that asks for all would wait until all other jobs have ended.
+    """
     cores, quants = workflow.resource_settings.cores, gguf_quants(section("run", wildcards))
-    return max(1, cores // (len(quants) - 1)) if cores else 4
+    return max(1, cores // 2 // (len(quants) - 1)) if cores else 4
 
 
 def gpus_of_training(wildcards):

@@ -31,7 +31,7 @@ rule tokenize_conversations:
         conda_file("train")
     container:
         image("train")
-    threads: 2
+    threads: dataset_threads
     resources:
         mem_mb=megabytes(4000),
         runtime=120,
