@@ -8,8 +8,8 @@ All sides train a LoRA of rank 16 on all linear layers of the same base with ran
 same tokenized rows (half of each is a prompt, which is not trained on), 16 rows an optimizer step, in the format that
 the CPU computes natively. Tokens are those without padding, in the steps after the first. Other trainers run without
 gradient checkpointing where not said otherwise, which is their fastest way; TRL's `default` has its own default, which
-takes less memory. By default those run that were the best of each trainer on both sets in a run of all modes, and in
-which the one that takes the least memory is.
+takes less memory. By default the mode of each trainer runs that was its fastest in a run of all modes; one of them also
+took the least memory of all.
 
 A record is kept only if all sides trained on the same tokens, and learned the same: the loss falls by at least FALL,
 and that of the last third of the steps differs by less than CLOSE of the other's fall. Their steps hold other rows.
