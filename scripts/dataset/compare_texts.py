@@ -16,7 +16,7 @@ from scripts.dataset.sketches import COARSE, Shape, band_keys, coarse, shingle_h
 from scripts.dataset.splits import key_of
 
 COLUMNS = ("id", "group", "messages", "spans")
-ROWS = 256  # whose signatures are computed at once: of 4096 at once each takes twice as long
+ROWS = 256  # sketched at once; with 4096 the arrays leave the CPU's cache, and a row takes twice as long
 SLOTS = 264  # of a signature, at most
 MISS = 1e-4  # probability that a pair exactly at the threshold shares no band, at most
 SEED = 1

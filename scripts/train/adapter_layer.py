@@ -67,7 +67,7 @@ def forward(self, x, *arguments, **options):
 def speed_up_adapter(model) -> int:
     """Replace the passes of the LoRA layers whose kind this module computes; return their number.
 
-    Layers over 4-bit weights, with DoRA, with LoRA biases, or whose base is trained too keep PEFT's own pass.
+    Other layers keep PEFT's own pass: those over 4-bit weights, with DoRA or LoRA biases, or with a trained base.
     """
     count = 0
     for module in model.modules():

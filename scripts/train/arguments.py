@@ -43,8 +43,7 @@ def steps_to_stop_at(training: dict, rows: int) -> int | None:
 def uses_checkpointing(training: dict, in_parts: bool = False) -> bool:
     """Return whether activations are computed again in the backward pass.
 
-    With `auto` they are, unless micro-batches are computed in parts of up to a thousand tokens, whose activations are
-    small: on a CPU, without padding and without packing (scripts/train/unpadded.py), and memory suffices.
+    `auto`: yes, but not for micro-batches in parts (scripts/train/unpadded.py), whose activations are small.
     """
     wanted = training["gradient_checkpointing"]
     return not in_parts if wanted == "auto" else wanted

@@ -200,18 +200,19 @@ def test_rows_that_can_not_be_trained_on_stop_the_build_before_any_training(
         tokenize_dataset(data / "dataset", base, tmp_path / "tokens", run_settings(tokens=tokens)["tokens"])
 
 
-def test_a_step_on_a_cpu_computes_deterministically_and_does_not_import_torchs_compiler():
+def test_a_step_on_a_cpu_computes_deterministically_with_few_kept_kernels_and_without_torchs_compiler():
     code = """
-import sys
+import os, sys
 from scripts.common.threads import use_threads
 use_threads(1)
 import torch
 print(torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
 print(torch.get_num_threads(), "torch._inductor" in sys.modules)
+print(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"], os.environ["LRU_CACHE_CAPACITY"])
 """
     env_vars = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", code], env=env_vars, capture_output=True, text=True)
-    assert done.stdout == "True True\n1 False\n", done.stderr
+    assert done.stdout == "True True\n1 False\n64 16\n", done.stderr
 
 
 def test_logits_are_computed_only_where_a_token_is_trained_and_their_gradients_are_those_of_the_plain_loss(

@@ -127,6 +127,14 @@ def test_long_rows_are_few_in_a_chunk(monkeypatch: pytest.MonkeyPatch):
     assert [len(chunk) for chunk in ingest_records.chunks_of(rows)] == [1, 3, 3]
 
 
+def test_a_batch_has_no_rows_of_two_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(canonical, "ROWS", 2)
+    with canonical.row_writer(tmp_path / "rows.parquet") as writer:
+        for number in range(5):
+            writer.write(to_row(Record(f"{number}", [])))
+    assert [len(batch) for batch in canonical.read_batches(tmp_path / "rows.parquet", rows=10)] == [2, 2, 1]
+
+
 def test_a_line_of_a_split_is_the_json_of_its_record():
     records, texts = [], ['dit "été"\n\u2028\\', "⚽", "", "\x00\x08\x0c\x1f\x7f\r\t"]
     for number, text in enumerate(texts):
