@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
@@ -173,16 +173,21 @@ def write_jsonl(path: Path | str, rows: Iterator[dict] | list[dict], part: bool 
 def read_jsonl(path: Path | str) -> Iterator[dict]:
     """Yield the objects of a JSONL file. Raises UserError for a bad line, with its number, and for a changed file."""
     with open(intact(path), encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except json.JSONDecodeError as error:
-                raise UserError(f"is not valid JSON: {error.msg}", path, number) from None
-            if not isinstance(row, dict):
-                raise UserError("is not a JSON object", path, number)
-            yield row
+        yield from parse_jsonl(file, path)
+
+
+def parse_jsonl(lines: Iterable[str], path: Path | str, first: int = 1) -> Iterator[dict]:
+    """Yield the objects of lines of a JSONL file, of which the first has the number `first`."""
+    for number, line in enumerate(lines, first):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"is not valid JSON: {error.msg}", path, number) from None
+        if not isinstance(row, dict):
+            raise UserError("is not a JSON object", path, number)
+        yield row
 
 
 def canonical_sha256(value: Any) -> str:

@@ -8,10 +8,10 @@ from typing import NamedTuple
 import numpy as np
 
 from scripts.common.cli import Progress
+from scripts.common.pool import FEW, in_order
 from scripts.dataset.canonical import read_row_group, row_count, row_group_count
 from scripts.dataset.compared import folded, images_in, number_of, raw_compared_text
 from scripts.dataset.deduplicate import NearDuplicates, TextStore
-from scripts.dataset.pool import FEW, in_order
 from scripts.dataset.sketches import COARSE, Shape, band_keys, coarse, shingle_hashes, signatures
 from scripts.dataset.splits import key_of
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from scripts.common.cli import log
 from scripts.common.errors import UserError
+from scripts.common.pool import in_order
 from scripts.common.records import images_of
 from scripts.dataset.canonical import batch_of, to_row
 from scripts.dataset.corrections import DROPPED, Corrections
 from scripts.dataset.images import without_images
 from scripts.dataset.make_record import RecordMaker
-from scripts.dataset.pool import in_order
 from scripts.dataset.raw_rows import BadRecordError, RawRow, excerpt, most_frequent
 from scripts.dataset.read_json import RawLine
 from scripts.dataset.spans import without_number

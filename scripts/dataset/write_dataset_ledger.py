@@ -15,6 +15,7 @@ from scripts.common.charts import histogram_svg, inline
 from scripts.common.cli import Progress, step_main, step_parser
 from scripts.common.files import read_json, read_jsonl, write_json
 from scripts.common.html import image_names, write_page
+from scripts.common.pool import FEW_TO_COUNT, in_order
 from scripts.dataset.canonical import read_row_group, row_count, row_group_count
 from scripts.dataset.ledger import Statistics, make_ledger, without_raw_texts
 from scripts.dataset.ledger_examples import (
@@ -28,7 +29,6 @@ from scripts.dataset.ledger_examples import (
 )
 from scripts.dataset.ledger_images import ImageStatistics, thumbnails
 from scripts.dataset.look_first import look_first, share_line
-from scripts.dataset.pool import FEW_TO_COUNT, in_order
 from scripts.dataset.span_statistics import SPAN_LENGTHS, SpanStatistics
 
 PAGES = Path(__file__).parent / "pages"

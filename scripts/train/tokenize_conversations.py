@@ -4,25 +4,29 @@ python scripts/train/tokenize_conversations.py results/datasets/football --base 
     --folder results/runs/football/tokens --settings '{"tokens": {"max_length": 512, ...}}'
 """
 
-import gc
 import itertools
+import multiprocessing
 import os
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow
 
 from scripts.common.base_model import leave_torch_out, load_tokenizer
 from scripts.common.chat import IGNORED, AnswerTokenizer, Conversation, RenderedConversation
-from scripts.common.cli import log, progress, step_main, step_parser
+from scripts.common.checksums import intact
+from scripts.common.cli import Progress, log, progress, step_main, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_path, check_manifest, read_json, read_jsonl, write_json
+from scripts.common.files import atomic_path, check_manifest, parse_jsonl, read_json, read_jsonl, write_json
 from scripts.common.html import image_names, thumbnail, write_page
+from scripts.common.pool import in_order
 from scripts.common.records import SPLITS, Record, images_of, text_of
 from scripts.common.vision import VisionTokenizer, vision_tokenizer
 from scripts.tasks import task_of
@@ -30,8 +34,8 @@ from scripts.tasks import task_of
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
 PREVIEWS = 5
 NAMED = 20  # records listed per problem
-BLOCK = 1_000_000  # characters of the texts that are encoded at once
-TOGETHER = 64  # records that are rendered at once
+BLOCK = 1_000_000  # characters, at most or so, of records that are rendered, encoded or sent to a process at once
+RECORDS = 256  # records of a block
 LONGEST = 160  # pixels of a thumbnail's longer side
 PROBLEMS = {  # on the page
     "image_cut": "left out, because max_length ends before their images do",
@@ -44,6 +48,15 @@ NUMBERS = pyarrow.list_(pyarrow.int32())
 COLUMNS = {"id": pyarrow.string(), "input_ids": NUMBERS, "labels": NUMBERS}
 VISION_COLUMNS = {**COLUMNS, "images": pyarrow.list_(pyarrow.string())}
 IMAGE_COUNTS = ("images", "image_tokens", "text_tokens", "most_image_tokens")
+
+
+class LineBlock(NamedTuple):
+    """Lines of a split's file; `first` is the number of the first one, counted from 1."""
+
+    split: str
+    path: Path
+    first: int
+    lines: list[str]
 
 
 @dataclass
@@ -71,6 +84,21 @@ class SplitLedger:
             **{problem: named(self.problems[problem]) for problem in problems},
             **({"vision": dict(self.vision)} if self.vision is not None else {}),
         }
+
+    def add(self, other: "SplitLedger") -> None:
+        """Add the ledger of the rows that follow."""
+        self.rows += other.rows
+        self.kept += other.kept
+        self.lengths += other.lengths
+        self.trained_tokens += other.trained_tokens
+        self.longest = max(self.longest, other.longest)
+        self.previews = (self.previews + other.previews)[:PREVIEWS]
+        for problem, records in other.problems.items():
+            self.problems[problem] += records
+        if self.vision is not None:
+            most = max(self.vision["most_image_tokens"], other.vision["most_image_tokens"])
+            self.vision.update(other.vision)
+            self.vision["most_image_tokens"] = most
 
     def count_images(self, images: int, image_tokens: int, text_tokens: int) -> None:
         """Count the images of a kept row; their tokens include the ends of rows and of images."""
@@ -119,43 +147,14 @@ def preview(tokenizer, record: Record, row: Conversation) -> dict:
     return {"id": record.id, "place": identity(record)[1], "images": images_of(record.messages), "runs": runs}
 
 
-def tokenized(answers: AnswerTokenizer, records: Iterator[Record]) -> Iterator[tuple[Record, Conversation]]:
-    """Yield each record with its tokens. A block of records is encoded while the one before is processed."""
-    before: tuple[list[Record], Future] | None = None
-    with ThreadPoolExecutor(1) as encoder:
-        for block in rendered_blocks(answers, records):
-            ours = [record for record, _ in block], encoder.submit(answers.encode, [row for _, row in block])
-            if before:
-                yield from zip(before[0], before[1].result(), strict=True)
-            before = ours
-        if before:
-            yield from zip(before[0], before[1].result(), strict=True)
-
-
-def rendered_blocks(
-    answers: AnswerTokenizer, records: Iterator[Record]
-) -> Iterator[list[tuple[Record, RenderedConversation]]]:
-    """Yield records with their rendered conversations, in blocks of about BLOCK characters."""
-    block, characters = [], 0
-    for group in groups_of(records):
-        rows = rendered(answers, group)
-        block += zip(group, rows, strict=True)
-        characters += sum(len(row.text) for row in rows)
-        if characters >= BLOCK:
-            yield block
-            block, characters = [], 0
-    if block:
-        yield block
-
-
 def groups_of(records: Iterator[Record]) -> Iterator[list[Record]]:
-    """Yield records that are rendered at once: up to TOGETHER, or fewer if all their renderings are long."""
+    """Yield records that are rendered and encoded at once: all of a block, or fewer if their renderings are long."""
     group, characters = [], 0
     for record in records:
         group.append(record)
         # A conversation is rendered once as a whole, and about twice for each of its answers.
         characters += len(record.messages) * sum(len(text_of(message["content"])) for message in record.messages)
-        if len(group) == TOGETHER or characters >= BLOCK:
+        if characters >= BLOCK:
             yield group
             group, characters = [], 0
     if group:
@@ -172,81 +171,162 @@ def rendered(answers: AnswerTokenizer, records: list[Record]) -> list[RenderedCo
         raise UserError(f"record {records[0].id}: {error}", records[0].origin) from None
 
 
-def tokenize_split(tokenizer, records: Iterator[Record], settings: dict, ledger: SplitLedger) -> Iterator[dict]:
-    """Yield rows {id, input_ids, labels}, for vision also `images`, and update the ledger.
+@dataclass
+class RowMaker:
+    """Makes the rows of blocks of records. It loads its tokenizer at its first call, in the process that calls it.
 
-    `settings` is `tokens` of the configuration. A row is left out if truncation would cut its images.
+    `settings` is `tokens` of the configuration. For vision, records find their images in the folder `images`, and
+    `longest_edge` is that of the configuration.
     """
-    limit, last_only = settings["max_length"], settings["train_on"] == "last_assistant_turn"
-    image_ids = frozenset() if ledger.vision is None else tokenizer.image_ids
-    special = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}  # only these can end an answer
-    for record, row in tokenized(AnswerTokenizer(tokenizer, last_only), records):
-        ledger.rows += 1
-        if row.shifted:
-            ledger.problems["shifted"].append(identity(record))
-        if len(row.ids) > limit:
-            ledger.problems["truncated"].append(identity(record))
-            ledger.longest = max(ledger.longest, len(row.ids))
-            cuts_image = not image_ids.isdisjoint(row.ids[limit:])
-            if cuts_image:
-                ledger.problems["image_cut"].append(identity(record))
-            if settings["truncation"] == "drop" or cuts_image:
+
+    base: Path
+    settings: dict
+    images: Path | None = None
+    longest_edge: int | None = None
+
+    @cached_property
+    def answers(self) -> AnswerTokenizer:
+        """The tokenizer; another process than the step's loads it without torch."""
+        if self.images:
+            tokenizer = vision_tokenizer(self.base, self.images, {"vision": {"longest_edge": self.longest_edge}})
+        else:
+            if multiprocessing.parent_process():
+                leave_torch_out(self.base)
+            tokenizer = load_tokenizer(self.base)
+        return AnswerTokenizer(tokenizer, self.settings["train_on"] == "last_assistant_turn")
+
+    def __call__(self, block: LineBlock) -> tuple[str, pyarrow.RecordBatch, SplitLedger]:
+        """Return the split of a block, its rows, and the ledger of these rows."""
+        ledger = self.new_ledger()
+        batch = record_batch(list(self.rows(block, ledger)), self.columns)
+        return block.split, batch, ledger
+
+    @property
+    def columns(self) -> dict:
+        """The columns of the rows and their Arrow types."""
+        return VISION_COLUMNS if self.images else COLUMNS
+
+    def new_ledger(self) -> SplitLedger:
+        """Return a ledger without rows."""
+        return SplitLedger(vision=Counter(dict.fromkeys(IMAGE_COUNTS, 0)) if self.images else None)
+
+    def conversations(self, block: LineBlock) -> Iterator[tuple[Record, Conversation]]:
+        """Yield each record of a block with its tokens."""
+        records = map(Record.from_row, parse_jsonl(block.lines, block.path, block.first))
+        for group in groups_of(records):
+            yield from zip(group, self.answers.encode(rendered(self.answers, group)), strict=True)
+
+    def rows(self, block: LineBlock, ledger: SplitLedger) -> Iterator[dict]:
+        """Yield rows {id, input_ids, labels}, for vision also `images`, and update the ledger.
+
+        A row is left out if truncation would cut its images.
+        """
+        tokenizer, limit = self.answers.tokenizer, self.settings["max_length"]
+        image_ids = tokenizer.image_ids if self.images else frozenset()
+        for record, row in self.conversations(block):
+            ledger.rows += 1
+            if row.shifted:
+                ledger.problems["shifted"].append(identity(record))
+            if len(row.ids) > limit:
+                ledger.problems["truncated"].append(identity(record))
+                ledger.longest = max(ledger.longest, len(row.ids))
+                cuts_image = not image_ids.isdisjoint(row.ids[limit:])
+                if cuts_image:
+                    ledger.problems["image_cut"].append(identity(record))
+                if self.settings["truncation"] == "drop" or cuts_image:
+                    continue
+                row = Conversation(row.ids[:limit], row.trained[:limit], row.shifted)
+            elif not row.trained.any() or row.ids[np.flatnonzero(row.trained)[-1]] not in self.answers.end_ids:
+                ledger.problems["unended"].append(identity(record))
+            if not row.trained.any():
+                ledger.problems["untrained"].append(identity(record))
                 continue
-            row = Conversation(row.ids[:limit], row.trained[:limit], row.shifted)
-        elif not row.trained.any() or row.ids[np.flatnonzero(row.trained)[-1]] not in special:
-            ledger.problems["unended"].append(identity(record))
-        if not row.trained.any():
-            ledger.problems["untrained"].append(identity(record))
-            continue
-        ids = np.array(row.ids, np.int32)
-        ledger.kept += 1
-        ledger.lengths.append(len(ids))
-        ledger.trained_tokens += int(row.trained.sum())
-        if len(ledger.previews) < PREVIEWS:
-            ledger.previews.append(preview(tokenizer, record, row))
-        columns = {"id": record.id, "input_ids": ids, "labels": np.where(row.trained, ids, np.int32(IGNORED))}
-        if ledger.vision is not None:
-            columns["images"], tokens = images_of(record.messages), sum(token in image_ids for token in row.ids)
-            ledger.count_images(len(columns["images"]), tokens, len(row.ids) - tokens)
-        yield columns
+            ids = np.array(row.ids, np.int32)
+            ledger.kept += 1
+            ledger.lengths.append(len(ids))
+            ledger.trained_tokens += int(row.trained.sum())
+            if len(ledger.previews) < PREVIEWS:
+                ledger.previews.append(preview(tokenizer, record, row))
+            columns = {"id": record.id, "input_ids": ids, "labels": np.where(row.trained, ids, np.int32(IGNORED))}
+            if ledger.vision is not None:
+                columns["images"], tokens = images_of(record.messages), sum(token in image_ids for token in row.ids)
+                ledger.count_images(len(columns["images"]), tokens, len(row.ids) - tokens)
+            yield columns
+
+
+def blocks_of(split: str, path: Path) -> Iterator[LineBlock]:
+    """Yield the lines of a split's file in blocks of up to RECORDS lines and about BLOCK characters; at least one."""
+    first, lines, characters = 1, [], 0
+    with open(intact(path), encoding="utf-8") as file:
+        for line in file:
+            lines.append(line)
+            characters += len(line)
+            if len(lines) == RECORDS or characters >= BLOCK:
+                yield LineBlock(split, path, first, lines)
+                first, lines, characters = first + len(lines), [], 0
+    if lines or first == 1:
+        yield LineBlock(split, path, first, lines)
 
 
 def records_of(path: Path, what: str) -> Iterator[Record]:
     """Yield the records of a split, with a progress bar."""
+    return (Record.from_row(row) for row in progress(read_jsonl(path), what, lines_of(path)))
+
+
+def lines_of(path: Path) -> int:
+    """Return the number of lines of a file."""
     with open(path, "rb") as file:
-        count = sum(1 for _ in file)
-    return (Record.from_row(row) for row in progress(read_jsonl(path), what, count))
+        return sum(1 for _ in file)
 
 
 def write_arrow(path: Path, rows: Iterator[dict], columns: dict, rows_per_batch: int = 1000) -> None:
-    """Stream rows into an Arrow file (streaming format, which `datasets` maps into memory), written atomically.
+    """Stream rows into an Arrow file, as `write_batches` does. `columns` maps names to Arrow types."""
+    rows = iter(rows)
+    batches = iter(lambda: list(itertools.islice(rows, rows_per_batch)), [])
+    write_batches(path, (record_batch(batch, columns) for batch in batches), columns)
 
-    `columns` maps names to Arrow types; numbers may be lists or arrays.
-    """
-    schema, rows = pyarrow.schema(columns), iter(rows)
+
+def write_batches(path: Path, batches: Iterable[pyarrow.RecordBatch], columns: dict) -> None:
+    """Stream batches into an Arrow file (streaming format, which `datasets` maps into memory), written atomically."""
     with (
         atomic_path(path) as beside,
         pyarrow.OSFile(str(beside), "wb") as sink,
-        pyarrow.ipc.new_stream(sink, schema) as writer,
+        pyarrow.ipc.new_stream(sink, pyarrow.schema(columns)) as writer,
     ):
-        while batch := list(itertools.islice(rows, rows_per_batch)):
-            values = {name: [row[name] for row in batch] for name in columns}
-            arrays = [
-                lists_of_numbers(values[name]) if kind == NUMBERS else pyarrow.array(values[name], kind)
-                for name, kind in columns.items()
-            ]
-            writer.write_batch(pyarrow.RecordBatch.from_arrays(arrays, schema=schema))
+        for batch in batches:
+            writer.write_batch(batch)
+
+
+def record_batch(rows: list[dict], columns: dict) -> pyarrow.RecordBatch:
+    """Return rows as a batch; `columns` maps names to Arrow types, and numbers may be lists or arrays."""
+    values = {name: [row[name] for row in rows] for name in columns}
+    arrays = [
+        lists_of_numbers(values[name]) if kind == NUMBERS else pyarrow.array(values[name], kind)
+        for name, kind in columns.items()
+    ]
+    return pyarrow.RecordBatch.from_arrays(arrays, schema=pyarrow.schema(columns))
 
 
 def lists_of_numbers(rows: list) -> pyarrow.ListArray:
     """Return lists or arrays of numbers as an Arrow array of lists, without pyarrow's import of pandas for arrays."""
-    numbers = np.concatenate([np.asarray(row, np.int32) for row in rows])
+    numbers = np.concatenate([np.empty(0, np.int32), *(np.asarray(row, np.int32) for row in rows)])
     ends = np.cumsum([0, *map(len, rows)], dtype=np.int32)
     found, offsets = (
         pyarrow.Array.from_buffers(pyarrow.int32(), len(each), [None, pyarrow.py_buffer(each)])
         for each in (numbers, ends)
     )
     return pyarrow.ListArray.from_arrays(offsets, found)
+
+
+def added(
+    ledger: SplitLedger, made: Iterator[tuple[str, pyarrow.RecordBatch, SplitLedger]], bar: Progress
+) -> Iterator[pyarrow.RecordBatch]:
+    """Yield the batches of a split that have rows; add up their ledgers."""
+    for _, batch, part in made:
+        ledger.add(part)
+        bar.advance(part.rows)
+        if batch.num_rows:
+            yield batch
 
 
 def check_limits(ledgers: dict[str, SplitLedger], settings: dict, dataset: Path) -> None:
@@ -292,19 +372,25 @@ def check_limits(ledgers: dict[str, SplitLedger], settings: dict, dataset: Path)
 
 
 def tokenize_dataset(
-    dataset: Path, base: Path, folder: Path, settings: dict, vision: VisionTokenizer | None = None
+    dataset: Path,
+    base: Path,
+    folder: Path,
+    settings: dict,
+    images: Path | None = None,
+    longest_edge: int | None = None,
+    processes: int = 1,
 ) -> dict:
     """Tokenize the three splits of a dataset's folder with the base model's tokenizer; return the ledger.
 
-    `vision` replaces the tokenizer for a vision run.
+    The other arguments are those of `RowMaker`.
     """
-    manifest, tokenizer = check_manifest(base, hashes=False), vision or load_tokenizer(base)
-    ledgers = {}
-    for split in SPLITS:
-        source = dataset / f"{split}.jsonl"
-        ledger = ledgers[split] = SplitLedger(vision=Counter(dict.fromkeys(IMAGE_COUNTS, 0)) if vision else None)
-        rows = tokenize_split(tokenizer, records_of(source, f"tokenize {split}"), settings, ledger)
-        write_arrow(folder / f"{split}.arrow", rows, VISION_COLUMNS if vision else COLUMNS)
+    manifest, ledgers = check_manifest(base, hashes=False), {}
+    maker = RowMaker(base, settings, images, longest_edge)
+    blocks = (block for split in SPLITS for block in blocks_of(split, dataset / f"{split}.jsonl"))
+    for split, made in itertools.groupby(in_order(maker, blocks, processes), itemgetter(0)):
+        ledger = ledgers[split] = maker.new_ledger()
+        bar = Progress(f"tokenize {split}", lines_of(dataset / f"{split}.jsonl"))
+        write_batches(folder / f"{split}.arrow", added(ledger, made, bar), maker.columns)
         log.info("%s: %d of %d rows kept, %d tokens", split, ledger.kept, ledger.rows, sum(ledger.lengths))
     check_limits(ledgers, settings, dataset)
     longest = max((length for ledger in ledgers.values() for length in ledger.lengths), default=0)
@@ -329,16 +415,13 @@ def tokenize_dataset(
 def step(arguments) -> None:
     """Run the step."""
     folder, settings = arguments.folder, arguments.settings
-    vision, images = None, arguments.images or arguments.dataset
-    # Of the tokenizers library, which reads it when it first encodes texts.
-    os.environ["RAYON_NUM_THREADS"] = str(arguments.threads)
-    # The offsets of tokens are many small objects: tuples of numbers in lists, which can't be in a cycle.
-    gc.set_threshold(100_000, 50, 100)
-    if task_of(settings).reads_images:
-        vision = vision_tokenizer(arguments.base, images, settings)
-    elif __name__ == "__main__":
+    reads_images, images = task_of(settings).reads_images, arguments.images or arguments.dataset
+    os.environ["RAYON_NUM_THREADS"] = "1"  # of the tokenizers library: each process uses one thread
+    vision = {"images": images, "longest_edge": settings["vision"]["longest_edge"]} if reads_images else {}
+    if not vision and __name__ == "__main__":
         leave_torch_out(arguments.base)
-    ledger = tokenize_dataset(arguments.dataset, arguments.base, folder, settings["tokens"], vision)
+    files = (arguments.dataset, arguments.base, folder)
+    ledger = tokenize_dataset(*files, settings["tokens"], **vision, processes=arguments.threads)
     names = image_names(images)
     pictures = {
         path: {"name": names.get(path, path), "source": thumbnail(images / path, LONGEST)}
@@ -356,7 +439,7 @@ def tokenize_parser(description: str, files: str):
     result.add_argument("dataset", type=Path, help="dataset folder with train.jsonl, validation.jsonl and test.jsonl")
     result.add_argument("--base", type=Path, required=True, help="manifest.json of the base model")
     result.add_argument("--folder", type=Path, required=True, help=f"folder for {files}")
-    result.add_argument("--threads", type=int, default=2, help="CPU threads that encode texts")
+    result.add_argument("--threads", type=int, default=2, help="processes for many records")
     return result
 
 

@@ -51,13 +51,11 @@ def spans(tiny_base, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def pictures(tiny_vision_base, tmp_path_factory) -> Path:
     """A folder with a small dataset of pictures of titles and, in tokens/, its rows."""
-    from scripts.common.vision import vision_tokenizer
     from scripts.train.tokenize_conversations import tokenize_dataset
     from tests.support.training import run_settings
     from tests.support.vision import make_vision_dataset
 
     folder = tmp_path_factory.mktemp("pictures")
     dataset, settings = make_vision_dataset(folder / "dataset"), run_settings(task="vision")
-    vision = vision_tokenizer(tiny_vision_base, dataset, settings)
-    tokenize_dataset(dataset, tiny_vision_base, folder / "tokens", settings["tokens"], vision)
+    tokenize_dataset(dataset, tiny_vision_base, folder / "tokens", settings["tokens"], images=dataset)
     return folder

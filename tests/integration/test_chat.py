@@ -10,7 +10,7 @@ from scripts.common.chat import AnswerTokenizer, conversation_ids, end_of_turn_i
 from scripts.common.errors import UserError
 from scripts.common.records import Record
 from scripts.train import tokenize_conversations
-from scripts.train.tokenize_conversations import groups_of, rendered_blocks
+from scripts.train.tokenize_conversations import groups_of, rendered
 from tests.support.chat_templates import template_text
 from tests.support.tiny_model import TEMPLATE
 
@@ -81,24 +81,31 @@ def test_many_conversations_at_once_have_the_tokens_of_each_alone_and_of_its_who
         for texts in itertools.product(["But !"], CONTENTS, CONTENTS[:4], CONTENTS)
     ]
     answers = AnswerTokenizer(tokenizer)
-    for messages, row in zip(chats, answers.encode(answers.render(chats)), strict=True):
+    rows = answers.render(chats)
+    for messages, row, slow in zip(chats, answers.encode(rows), answers.by_offsets(rows), strict=True):
         whole, prompt = conversation_ids(tokenizer, messages), conversation_ids(tokenizer, messages[:3])
         assert (row.ids, row.shifted) == (whole, whole[: len(prompt)] != prompt), messages
+        assert row.trained.tolist() == slow.trained.tolist(), messages
+
+
+@pytest.mark.parametrize("template", [TEMPLATE, template_text("chatml")])
+def test_answers_between_border_tokens_are_found_without_offsets(tokenizer, template):
+    tokenizer.chat_template = template
+    answers = AnswerTokenizer(tokenizer)
+    assert None not in answers.by_borders(answers.render([TURNS, TURNS[:3]]))
 
 
 def test_the_record_that_a_template_refuses_is_named_among_those_that_are_rendered_at_once(tokenizer):
     records = [Record(f"{n}", TURNS, origin=f"raw.jsonl:{n}") for n in range(3)]
     records[1].messages = [TURNS[1]] * 2
     with pytest.raises(UserError, match=r"^raw\.jsonl:1: record 1: the chat template refuses the conversation"):
-        list(rendered_blocks(AnswerTokenizer(tokenizer), iter(records)))
+        rendered(AnswerTokenizer(tokenizer), records)
 
 
 def test_a_group_of_records_ends_where_their_renderings_are_long(monkeypatch):
     monkeypatch.setattr(tokenize_conversations, "BLOCK", 1000)
     records = [Record("", [{"role": "user", "content": "x" * length}]) for length in (10, 2000, 10, 10)]
     assert [len(group) for group in groups_of(iter(records))] == [2, 2]
-    monkeypatch.setattr(tokenize_conversations, "TOGETHER", 3)
-    assert [len(group) for group in groups_of(iter(records[2:] * 2))] == [3, 1]
 
 
 def test_an_answer_ends_at_the_templates_token_as_well_and_white_space_after_it_is_not_trained(tokenizer):

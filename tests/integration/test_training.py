@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_manifest
 from scripts.config.runs import Run
-from scripts.train import output_layer, text_training
+from scripts.train import output_layer, text_training, tokenize_conversations
 from scripts.train.adapter_layer import speed_up_adapter
 from scripts.train.arguments import trainer_options
 from scripts.train.batches import load_rows
@@ -28,7 +28,8 @@ from scripts.train.unpadded import collate_unpadded, each_part, keeps_by_example
 from tests.support.chat_templates import template_text
 from tests.support.project import ROOT
 from tests.support.tiny_model import changed_base
-from tests.support.training import make_data, run_in, run_settings, train_in, train_step
+from tests.support.training import make_data, make_dataset, run_in, run_settings, train_in, train_step
+from tests.support.vision import make_vision_dataset
 
 PACKED = {"packing": True, "max_length": 128}
 
@@ -198,6 +199,20 @@ def test_rows_that_can_not_be_trained_on_stop_the_build_before_any_training(
         base = write_manifest(base.parent, **{key: value for key, value in read_json(base).items() if key != "files"})
     with pytest.raises(UserError, match=message):
         tokenize_dataset(data / "dataset", base, tmp_path / "tokens", run_settings(tokens=tokens)["tokens"])
+
+
+@pytest.mark.parametrize("reads_images", [False, True])
+def test_several_processes_tokenize_to_the_same_files(tiny_base, tiny_vision_base, tmp_path, monkeypatch, reads_images):
+    monkeypatch.setattr(tokenize_conversations, "RECORDS", 2)
+    dataset = (make_vision_dataset if reads_images else make_dataset)(tmp_path / "dataset")
+    settings, base = run_settings()["tokens"], tiny_vision_base if reads_images else tiny_base
+    images = dataset if reads_images else None
+    one, two = tmp_path / "one", tmp_path / "two"
+    ledger = tokenize_dataset(dataset, base, one, settings, images)
+    assert tokenize_dataset(dataset, base, two, settings, images, processes=2) == ledger
+    assert len(ledger["previews"]) == tokenize_conversations.PREVIEWS
+    for path in one.iterdir():
+        assert path.read_bytes() == (two / path.name).read_bytes()
 
 
 def test_a_step_on_a_cpu_computes_deterministically_with_few_kept_kernels_and_without_torchs_compiler():

@@ -140,16 +140,16 @@ def tokenize(dataset, tiny_vision_base, tmp_path):
 
     def run(edge=None, dataset=dataset, **tokens):
         settings = run_settings(task="vision", vision={"longest_edge": edge}, tokens=tokens)
-        vision = vision_tokenizer(tiny_vision_base, dataset, settings)
-        ledger = tokenize_dataset(dataset, tiny_vision_base, tmp_path / "t", settings["tokens"], vision)
-        return ledger["splits"]["train"]
+        return tokenize_dataset(dataset, tiny_vision_base, tmp_path / "t", settings["tokens"], dataset, edge)["splits"][
+            "train"
+        ]
 
     return run
 
 
 def test_rows_name_their_images_and_train_on_none_of_their_tokens(dataset, tiny_vision_base, tmp_path):
     vision = vision_tokenizer(tiny_vision_base, dataset, SETTINGS)
-    ledger = tokenize_dataset(dataset, tiny_vision_base, tmp_path, SETTINGS["tokens"], vision)
+    ledger = tokenize_dataset(dataset, tiny_vision_base, tmp_path, SETTINGS["tokens"], dataset)
     rows, train = rows_of(tmp_path), ledger["splits"]["train"]
     assert [len(row["images"]) for row in rows] == [1] * 10 + [2, 0]
     assert train["vision"]["images"] == 12

@@ -40,7 +40,6 @@ def make_data(folder: Path, base: Path, settings: dict, **counts: int) -> Path:
     `counts` are the records of the splits, by name.
     """
     from scripts.common.threads import use_threads
-    from scripts.common.vision import vision_tokenizer
     from scripts.train import tokenize_conversations, tokenize_spans
     from tests.support.span_data import make_span_dataset
     from tests.support.vision import make_vision_dataset
@@ -50,8 +49,7 @@ def make_data(folder: Path, base: Path, settings: dict, **counts: int) -> Path:
     if settings["task"] == "token_classification":
         tokenize_spans.tokenize_dataset(make_span_dataset(dataset, **counts), *words)
     elif settings["task"] == "vision":
-        vision = vision_tokenizer(base, make_vision_dataset(dataset, **counts), settings)
-        tokenize_conversations.tokenize_dataset(dataset, *words, vision)
+        tokenize_conversations.tokenize_dataset(make_vision_dataset(dataset, **counts), *words, images=dataset)
     else:
         tokenize_conversations.tokenize_dataset(make_dataset(dataset, **counts), *words)
     return folder

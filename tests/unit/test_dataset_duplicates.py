@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from scripts.common import pool
 from scripts.common.errors import UserError
-from scripts.dataset import deduplicate, pool
+from scripts.dataset import deduplicate
 from scripts.dataset.compare_texts import MISS, SEED, SLOTS
 from scripts.dataset.compared import folded
 from scripts.dataset.deduplicate import SMALL, NearDuplicates, TextStore

@@ -9,8 +9,9 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
+from scripts.common import pool
 from scripts.common.records import Record, content_id
-from scripts.dataset import canonical, compare_texts, ingest_records, pool, write_dataset_ledger
+from scripts.dataset import canonical, compare_texts, ingest_records, write_dataset_ledger
 from scripts.dataset.canonical import batch_of, from_row, json_lines, to_row
 from scripts.dataset.make_record import UNKNOWN
 from scripts.dataset.raw_rows import RawRow

@@ -18,10 +18,20 @@ FEW, FEW_TO_COUNT, FEW_TASKS = 20_000, 100_000, 4
 AHEAD = 2  # tasks of each process whose results may wait
 
 
-def start_worker() -> None:
-    """Prepare a process: it ends with the step, which alone handles Ctrl-C."""
+function_of_worker: Callable | None = None
+
+
+def start_worker(function: Callable) -> None:
+    """Prepare a process, which gets the function once: it ends with the step, which alone handles Ctrl-C."""
+    global function_of_worker
+    function_of_worker = function
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     die_with_parent()
+
+
+def call(task: Any) -> Any:
+    """Return the result of a task in a worker."""
+    return function_of_worker(task)
 
 
 def in_order(function: Callable, tasks: Iterable, processes: int) -> Iterator[Any]:
@@ -36,10 +46,10 @@ def in_order(function: Callable, tasks: Iterable, processes: int) -> Iterator[An
         return
     waiting: deque = deque()
     spawn = multiprocessing.get_context("spawn")  # a forked process could inherit a lock that a thread holds
-    pool = ProcessPoolExecutor(processes, spawn, start_worker)
+    pool = ProcessPoolExecutor(processes, spawn, start_worker, (function,))
     try:
         for task in chain(first, tasks):
-            waiting.append(pool.submit(function, task))
+            waiting.append(pool.submit(call, task))
             if len(waiting) > AHEAD * processes:
                 yield waiting.popleft().result()
         while waiting:
