@@ -174,7 +174,7 @@ rule merge_adapter:
         conda_file("train")
     container:
         image("train")
-    threads: 2
+    threads: branch(gpus_of_run, then=2, otherwise=1)  # two would wait until two cores are free
     resources:
         mem_mb=megabytes(4000),
         runtime=60,
