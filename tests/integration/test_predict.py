@@ -5,17 +5,19 @@ import math
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from torch.profiler import ProfilerActivity, profile
 from transformers import AutoModelForCausalLM, AutoModelForImageTextToText, AutoTokenizer
 
 from scripts.common.base_model import four_bit, load_base
 from scripts.common.chat import conversation_ids
 from scripts.common.errors import UserError
-from scripts.common.files import read_jsonl
+from scripts.common.files import read_jsonl, write_manifest
 from scripts.common.records import images_of
 from scripts.common.vision import VisionTokenizer, load_image, load_processor
 from scripts.predict.answers import AnswerFile
 from scripts.predict.arguments import predict_parser, prompts_of
-from scripts.predict.predict_with_transformers import answer_prompts, main, measure_likelihood
+from scripts.predict.predict_with_transformers import answer_prompts, load_variant, main, measure_likelihood
 from scripts.predict.prompts import Prompt, all_prompts, prompts_of_file
 from tests.support.dataset_steps import write_lines
 from tests.support.training import make_dataset, run_settings
@@ -119,6 +121,15 @@ def test_sampling_is_seeded_and_rows_of_other_settings_are_not_used(text, tmp_pa
     first, other = (answers(*text, tmp_path / "a.jsonl", temperature=2.0, seed=seed) for seed in (1, 2))
     begin(*text, tmp_path / "b.jsonl", temperature=2.0, seed=2)
     assert first == answers(*text, tmp_path / "b.jsonl", temperature=2.0, seed=1) != other
+
+
+def test_a_batch_with_an_adapter_does_not_copy_the_output_layer_for_each_prompt(tiny_base, tmp_path):
+    base = AutoModelForCausalLM.from_pretrained(tiny_base.parent)
+    get_peft_model(base, LoraConfig(target_modules="all-linear")).save_pretrained(tmp_path)
+    model = load_variant(tiny_base, write_manifest(tmp_path), run_settings())
+    with torch.inference_mode(), profile(activities=[ProfilerActivity.CPU]) as operators:
+        model(torch.ones(64, 4, dtype=torch.long), use_cache=False, logits_to_keep=1)
+    assert {"aten::mm"} == {each.key for each in operators.key_averages()} & {"aten::mm", "aten::bmm"}
 
 
 def test_prompts_longer_than_the_model_sees_are_refused(text, tmp_path):
