@@ -9,9 +9,10 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# Before torch is imported: see scripts/common/threads.py.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-os.environ.setdefault("TORCHDYNAMO_DISABLE", "1")
+from scripts.common.threads import OPENMP
+
+# Before torch is imported.
+os.environ |= OPENMP | {"TORCHDYNAMO_DISABLE": "1"} | os.environ
 # Programs that tests start would compile their modules again each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

@@ -5,6 +5,7 @@ tokens. A micro-batch is computed in parts, whose activations are small.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 
 import torch
 from transformers import AttentionInterface, AttentionMaskInterface
@@ -16,22 +17,46 @@ from scripts.train.padding import pad_batch
 NAME = "sdpa_by_example"
 LENGTHS = "example_lengths"
 PART = 1024  # tokens of a part, unless one example has more: 512 take 5 to 20 % more time, and less memory
+SHORT = 512  # tokens up to which torch's attention, which needs less memory, takes longer than two products of matrices
 WINDOWS = ("sliding_window", "attention_chunk_size", "attention_window_size", "local_attention")  # of configurations
 
 
 def attend_by_example(module, query, key, value, attention_mask, example_lengths=None, **options):
-    """Attention as `sdpa` computes it, of each example of a row to itself; query [1, heads, tokens, size].
+    """Causal attention of each example of a row to itself; query [1, heads, tokens, size].
 
-    `example_lengths` are their lengths in order; none is longer than a layer's window. Returns [1, tokens, heads, size]
-    and no weights.
+    `example_lengths` are their lengths in order; none is longer than a layer's window. Short ones are computed here,
+    the others as `sdpa` does. Returns [1, tokens, heads, size] and no weights.
     """
     options.pop("is_causal", None)
     lengths, start, found = example_lengths or [query.shape[2]], 0, []
+    plain = not options.get("dropout") and options.get("position_bias") is None and options.get("softcap") is None
     for length in lengths:
         own = [each[:, :, start : start + length] for each in (query, key, value)]
-        found.append(sdpa_attention_forward(module, *own, None, is_causal=True, **options)[0])
+        if plain and length <= SHORT:
+            found.append(attend_directly(*own, options.get("scaling")))
+        else:
+            found.append(sdpa_attention_forward(module, *own, None, is_causal=True, **options)[0])
         start += length
     return torch.cat(found, 1), None
+
+
+def attend_directly(query, key, value, scaling: float | None) -> torch.Tensor:
+    """Causal attention of one example with its weights in memory, [1, tokens, heads, size].
+
+    The query heads that share a key head are one matrix: their rows follow each other.
+    """
+    _, heads, length, size = query.shape
+    shared = heads // key.shape[1]
+    rows = query.reshape(-1, shared * length, size)
+    scale = size**-0.5 if scaling is None else scaling
+    weights = torch.baddbmm(causal_mask(length, shared, query.dtype), rows, key[0].mT, alpha=scale).softmax(-1)
+    return torch.bmm(weights, value[0]).view(heads, length, -1).transpose(0, 1)[None]
+
+
+@lru_cache(maxsize=16)
+def causal_mask(length: int, times: int, dtype: torch.dtype) -> torch.Tensor:
+    """Return [times x length, length]: 0 where a token sees another, else minus infinity; the same `times` times."""
+    return torch.full((length, length), -torch.inf, dtype=dtype).triu(1).repeat(times, 1)
 
 
 AttentionInterface.register(NAME, attend_by_example)

@@ -18,6 +18,7 @@ from snakemake.shell import shell
 from scripts.common.errors import UserError
 from scripts.common.files import sha256_of
 from scripts.common.offline import ENVIRONMENT as OFFLINE_ENVIRONMENT
+from scripts.common.threads import OPENMP
 from scripts.config.environments import RUN_BY_RULES
 from scripts.config.load import load_config
 from scripts.config.paths import files_at
@@ -180,11 +181,11 @@ def shell_prefix(prepared: Prepared, own_environment: bool) -> str:
     """Return the commands that the shell of each step runs first.
 
     Steps import from the workflow's folder and not from the user's site-packages. Without --sdm, they run in the
-    environment of this Snakemake. Waiting threads sleep, because spinning threads slow down all jobs on the same cores.
+    environment of this Snakemake, with the threads of OpenMP as scripts/common/threads.py says.
     Many notebook images disable bytecode files; each step would then compile torch's 2,000 modules again, in 5 to 10 s.
     """
-    variables = {"PYTHONPATH": prepared.root, "PYTHONNOUSERSITE": 1, "PYTHONSAFEPATH": 1, "OMP_WAIT_POLICY": "PASSIVE"}
-    variables |= OFFLINE_ENVIRONMENT if prepared.config.offline else {}
+    variables = {"PYTHONPATH": prepared.root, "PYTHONNOUSERSITE": 1, "PYTHONSAFEPATH": 1}
+    variables |= OPENMP | (OFFLINE_ENVIRONMENT if prepared.config.offline else {})
     words = [f"{name}={shlex.quote(str(value))}" for name, value in variables.items()]
     words += [f"PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH"] if own_environment else []
     words += [f"HOME={shlex.quote(os.path.abspath(HOME))}"] if prepared.in_containers else []

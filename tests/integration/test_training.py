@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_manifest
 from scripts.config.runs import Run
-from scripts.train import output_layer, text_training, tokenize_conversations
+from scripts.train import output_layer, text_training, tokenize_conversations, unpadded
 from scripts.train.adapter_layer import speed_up_adapter
 from scripts.train.arguments import trainer_options
 from scripts.train.batches import load_rows
@@ -300,6 +300,7 @@ def test_mixed_rows_of_each_architecture_train_as_plain_transformers_and_peft_do
     monkeypatch, kind, entries, joined, own_logits
 ):
     monkeypatch.setattr(output_layer, "BLOCK", 30 * 160)  # several blocks
+    monkeypatch.setattr(unpadded, "SHORT", 25)  # shorter than two of the rows
     source = torch.Generator().manual_seed(3)
     ids = [torch.randint(3, 160, (length,), generator=source).tolist() for length in (30, 11, 45, 6, 22)]
     rows = [{"input_ids": row, "labels": [-100] * (len(row) // 3) + row[len(row) // 3 :]} for row in ids]
