@@ -12,7 +12,7 @@ import pytest
 from scripts.common.threads import OPENMP
 
 # Before torch is imported.
-os.environ |= OPENMP | {"TORCHDYNAMO_DISABLE": "1"} | os.environ
+os.environ.update(OPENMP, TORCHDYNAMO_DISABLE="1")
 # Programs that tests start would compile their modules again each time.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 

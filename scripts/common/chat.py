@@ -100,10 +100,10 @@ class AnswerTokenizer:
         self.borders = {number: token.content for number, token in added.items() if is_border(token)}
         if tokenizer.split_special_tokens:
             self.borders = {}
-        self.is_border = np.zeros(max([tokenizer.vocab_size, *added]) + 1, bool)  # by token id
-        self.is_border[list(self.borders)] = True
+        self.border_ids = np.zeros(max([0, *tokenizer.get_vocab().values(), *added]) + 1, bool)  # by token id
+        self.border_ids[list(self.borders)] = True
         longest_first = sorted(self.borders.values(), key=len, reverse=True)  # as the tokenizers library chooses
-        self.border = re.compile("|".join(map(re.escape, longest_first)))
+        self.border_pattern = re.compile("|".join(map(re.escape, longest_first)))
 
     def render(self, conversations: list[list[dict]]) -> list[RenderedConversation]:
         """Render conversations and find their answers.
@@ -150,7 +150,7 @@ class AnswerTokenizer:
         return len(stripped) if stripped.endswith(self.end_tokens) else len(text)
 
     def encode(self, rows: list[RenderedConversation]) -> list[Conversation]:
-        """Return the tokens of rendered conversations; all texts are encoded at once, by RAYON_NUM_THREADS threads."""
+        """Return the tokens of rendered conversations, encoded by RAYON_NUM_THREADS threads."""
         found = self.by_borders(rows) if self.borders else [None] * len(rows)
         left = [place for place, row in enumerate(found) if row is None]
         for place, row in zip(left, self.by_offsets([rows[place] for place in left]), strict=True):
@@ -163,25 +163,27 @@ class AnswerTokenizer:
         From the last border before an answer on, the prompt's tokens do not depend on what stands before it. Offsets
         of tokens, which take a third of the time, are not needed.
         """
-        matches = [list(self.border.finditer(row.text)) for row in rows]
+        matches = [list(self.border_pattern.finditer(row.text)) for row in rows]
         answers = [bordered_answers(*each) for each in zip(rows, matches, strict=True)]
-        heads = list(dict.fromkeys(head for each in answers for _, head, _ in each or ()))  # most of them are alike
+        found: list[Conversation | None] = [None] * len(rows)
+        wanted = [place for place, each in enumerate(answers) if each is not None]
+        heads = list(dict.fromkeys(head for place in wanted for _, head, _ in answers[place]))  # most of them are alike
         backend = self.tokenizer.backend_tokenizer
         backend.no_padding()
         backend.no_truncation()
-        encoded = backend.encode_batch_fast([*heads, *(row.text for row in rows)], add_special_tokens=False)
-        head_ids = {head: tokens.ids for head, tokens in zip(heads, encoded, strict=False)}
-        found = []
-        for each, borders, tokens in zip(answers, matches, encoded[len(heads) :], strict=True):
-            ids = tokens.ids
-            places = np.flatnonzero(self.is_border[ids]).tolist()
-            aligned = each is not None and [self.borders[ids[place]] for place in places] == [m[0] for m in borders]
+        texts = [*heads, *(rows[place].text for place in wanted)]
+        encoded = [tokens.ids for tokens in backend.encode_batch_fast(texts, add_special_tokens=False)]
+        head_ids = dict(zip(heads, encoded, strict=False))
+        for row, ids in zip(wanted, encoded[len(heads) :], strict=True):
+            places = np.flatnonzero(self.border_ids[ids]).tolist()
+            aligned = [self.borders[ids[place]] for place in places] == [match[0] for match in matches[row]]
             trained = np.zeros(len(ids), bool)
-            for before, head, after in each if aligned else ():
+            for before, head, after in answers[row] if aligned else ():
                 start, end = places[before], places[before] + len(head_ids[head])
                 aligned &= ids[start:end] == head_ids[head]
                 trained[end : places[after] + 1] = True
-            found.append(Conversation(ids, trained, shifted=False) if aligned else None)
+            if aligned:
+                found[row] = Conversation(ids, trained, shifted=False)
         return found
 
     def by_offsets(self, rows: list[RenderedConversation]) -> list[Conversation]:

@@ -11,7 +11,8 @@ OPENMP = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "1000"}
 def use_threads(count: int) -> None:
     """Set torch to `count` threads and deterministic algorithms, and disable the threads of tokenizers."""
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    os.environ |= OPENMP | os.environ
+    if OPENMP.keys().isdisjoint(os.environ):
+        os.environ.update(OPENMP)
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # Kernels that oneDNN and torch keep for batches of other shapes: by default 1024, which are hundreds of MiB.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")

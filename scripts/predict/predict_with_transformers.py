@@ -48,7 +48,9 @@ def load_variant(model: Path, adapter: Path | None, settings: dict):
         loaded = PeftModel.from_pretrained(loaded, adapter.parent, autocast_adapter_dtype=False)
         # For the last positions of a batch, which are not contiguous, torch computes a product for each row, and oneDNN
         # copies the frozen weights for each in bf16: 3 GB for SmolLM2-135M and 54 prompts.
-        loaded.get_output_embeddings().register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
+        output = loaded.get_output_embeddings()
+        if output is not None and not torch.cuda.is_available():
+            output.register_forward_pre_hook(lambda _, inputs: (inputs[0].contiguous(),))
     return loaded.eval()
 
 

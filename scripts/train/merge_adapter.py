@@ -23,6 +23,7 @@ from scripts.common.errors import UserError
 from scripts.common.files import atomic_folder, check_manifest, read_json, write_manifest
 from scripts.common.float32 import product
 from scripts.common.hashing import Hashing
+from scripts.common.threads import OPENMP
 from scripts.common.vision import PROJECTOR, lower_longest_edge
 from scripts.model.safetensors_files import read_entries, weight_files
 from scripts.model.tokenizer_files import copy_tokenizer_files
@@ -157,8 +158,8 @@ def merge_main(merge: Callable, description: str) -> Callable[..., int]:
     """Return the `main` of a program that runs `merge` like `merge_adapter`."""
 
     def step(arguments) -> None:
-        # Of the BLAS library, which reads them when it is loaded; waiting threads sleep, as with `use_threads`.
-        os.environ.update(OMP_NUM_THREADS=str(arguments.threads), OMP_WAIT_POLICY="PASSIVE")
+        # Of the BLAS library, which reads them when it is loaded.
+        os.environ.update(OPENMP, OMP_NUM_THREADS=str(arguments.threads))
         merge(arguments.adapter, arguments.base, arguments.output, arguments.threads)
 
     def parser():

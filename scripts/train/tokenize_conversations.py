@@ -5,7 +5,6 @@ python scripts/train/tokenize_conversations.py results/datasets/football --base 
 """
 
 import itertools
-import multiprocessing
 import os
 import sys
 from collections import Counter, defaultdict
@@ -36,6 +35,7 @@ PREVIEWS = 5
 NAMED = 20  # records listed per problem
 BLOCK = 1_000_000  # characters, at most or so, of records that are rendered, encoded or sent to a process at once
 RECORDS = 256  # records of a block
+MANY = 5_000  # records for which starting processes takes less time than it saves
 LONGEST = 160  # pixels of a thumbnail's longer side
 PROBLEMS = {  # on the page
     "image_cut": "left out, because max_length ends before their images do",
@@ -176,21 +176,22 @@ class RowMaker:
     """Makes the rows of blocks of records. It loads its tokenizer at its first call, in the process that calls it.
 
     `settings` is `tokens` of the configuration. For vision, records find their images in the folder `images`, and
-    `longest_edge` is that of the configuration.
+    `longest_edge` is that of the configuration. `without_torch` makes the import of a text tokenizer faster.
     """
 
     base: Path
     settings: dict
     images: Path | None = None
     longest_edge: int | None = None
+    without_torch: bool = False
 
     @cached_property
     def answers(self) -> AnswerTokenizer:
-        """The tokenizer; another process than the step's loads it without torch."""
+        """The tokenizer."""
         if self.images:
             tokenizer = vision_tokenizer(self.base, self.images, {"vision": {"longest_edge": self.longest_edge}})
         else:
-            if multiprocessing.parent_process():
+            if self.without_torch:
                 leave_torch_out(self.base)
             tokenizer = load_tokenizer(self.base)
         return AnswerTokenizer(tokenizer, self.settings["train_on"] == "last_assistant_turn")
@@ -318,7 +319,7 @@ def lists_of_numbers(rows: list) -> pyarrow.ListArray:
     return pyarrow.ListArray.from_arrays(offsets, found)
 
 
-def added(
+def counted(
     ledger: SplitLedger, made: Iterator[tuple[str, pyarrow.RecordBatch, SplitLedger]], bar: Progress
 ) -> Iterator[pyarrow.RecordBatch]:
     """Yield the batches of a split that have rows; add up their ledgers."""
@@ -379,18 +380,22 @@ def tokenize_dataset(
     images: Path | None = None,
     longest_edge: int | None = None,
     processes: int = 1,
+    without_torch: bool = False,
 ) -> dict:
     """Tokenize the three splits of a dataset's folder with the base model's tokenizer; return the ledger.
 
-    The other arguments are those of `RowMaker`.
+    Many records are shared by `processes`. The other arguments are those of `RowMaker`.
     """
     manifest, ledgers = check_manifest(base, hashes=False), {}
-    maker = RowMaker(base, settings, images, longest_edge)
+    maker = RowMaker(base, settings, images, longest_edge, without_torch)
+    counts = {split: lines_of(dataset / f"{split}.jsonl") for split in SPLITS}
+    if sum(counts.values()) < MANY or manifest.get("trust_remote_code", False):  # transformers copies its files
+        processes = 1
     blocks = (block for split in SPLITS for block in blocks_of(split, dataset / f"{split}.jsonl"))
     for split, made in itertools.groupby(in_order(maker, blocks, processes), itemgetter(0)):
         ledger = ledgers[split] = maker.new_ledger()
-        bar = Progress(f"tokenize {split}", lines_of(dataset / f"{split}.jsonl"))
-        write_batches(folder / f"{split}.arrow", added(ledger, made, bar), maker.columns)
+        batches = counted(ledger, made, Progress(f"tokenize {split}", counts[split]))
+        write_batches(folder / f"{split}.arrow", batches, maker.columns)
         log.info("%s: %d of %d rows kept, %d tokens", split, ledger.kept, ledger.rows, sum(ledger.lengths))
     check_limits(ledgers, settings, dataset)
     longest = max((length for ledger in ledgers.values() for length in ledger.lengths), default=0)
@@ -418,10 +423,8 @@ def step(arguments) -> None:
     reads_images, images = task_of(settings).reads_images, arguments.images or arguments.dataset
     os.environ["RAYON_NUM_THREADS"] = "1"  # of the tokenizers library: each process uses one thread
     vision = {"images": images, "longest_edge": settings["vision"]["longest_edge"]} if reads_images else {}
-    if not vision and __name__ == "__main__":
-        leave_torch_out(arguments.base)
-    files = (arguments.dataset, arguments.base, folder)
-    ledger = tokenize_dataset(*files, settings["tokens"], **vision, processes=arguments.threads)
+    files, options = (arguments.dataset, arguments.base, folder), {"without_torch": __name__ == "__main__", **vision}
+    ledger = tokenize_dataset(*files, settings["tokens"], processes=arguments.threads, **options)
     names = image_names(images)
     pictures = {
         path: {"name": names.get(path, path), "source": thumbnail(images / path, LONGEST)}

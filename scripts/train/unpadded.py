@@ -49,14 +49,15 @@ def attend_directly(query, key, value, scaling: float | None) -> torch.Tensor:
     shared = heads // key.shape[1]
     rows = query.reshape(-1, shared * length, size)
     scale = size**-0.5 if scaling is None else scaling
-    weights = torch.baddbmm(causal_mask(length, shared, query.dtype), rows, key[0].mT, alpha=scale).softmax(-1)
+    mask = causal_mask(length, query.dtype).repeat(shared, 1)
+    weights = torch.baddbmm(mask, rows, key[0].mT, alpha=scale).softmax(-1)
     return torch.bmm(weights, value[0]).view(heads, length, -1).transpose(0, 1)[None]
 
 
 @lru_cache(maxsize=16)
-def causal_mask(length: int, times: int, dtype: torch.dtype) -> torch.Tensor:
-    """Return [times x length, length]: 0 where a token sees another, else minus infinity; the same `times` times."""
-    return torch.full((length, length), -torch.inf, dtype=dtype).triu(1).repeat(times, 1)
+def causal_mask(length: int, dtype: torch.dtype) -> torch.Tensor:
+    """Return [length, length]: 0 where a token sees another, else minus infinity."""
+    return torch.full((length, length), -torch.inf, dtype=dtype).triu(1)
 
 
 AttentionInterface.register(NAME, attend_by_example)

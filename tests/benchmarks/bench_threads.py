@@ -1,6 +1,6 @@
 """How waiting threads slow down jobs that share cores: several training loops at once, threads that spin or that sleep.
 
-python tests/benchmarks/bench_threads.py --jobs 1 2 4
+python -m tests.benchmarks.bench_threads --jobs 1 2 3
 """
 
 import argparse
@@ -8,6 +8,8 @@ import os
 import subprocess
 import sys
 import time
+
+from scripts.common.threads import OPENMP
 
 LOOP = """
 import torch
@@ -23,9 +25,13 @@ for _ in range(60):
 """
 
 
-def seconds(jobs: int, policy: str) -> float:
+SLEEPING = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+SPINNING = {"OMP_WAIT_POLICY": "ACTIVE", "GOMP_SPINCOUNT": "infinity"}
+
+
+def seconds(jobs: int, variables: dict[str, str]) -> float:
     """Return how long `jobs` loops of two threads each take at once, start-up included."""
-    environment = {**os.environ, "OMP_WAIT_POLICY": policy}
+    environment = {**os.environ, **variables}
     started = time.monotonic()
     running = [subprocess.Popen([sys.executable, "-c", LOOP], env=environment) for _ in range(jobs)]
     if any(process.wait() for process in running):
@@ -36,11 +42,12 @@ def seconds(jobs: int, policy: str) -> float:
 def main() -> None:
     """Print a table of ratios, made in one run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 4])
-    print(f"{os.cpu_count()} cores\n\n| jobs of 2 threads at once | spinning / sleeping |\n|---|---|")
+    parser.add_argument("--jobs", type=int, nargs="+", default=[1, 2, 3])
+    print(f"{os.cpu_count()} cores\n\n| jobs of 2 threads at once | ours / sleeping | spinning / sleeping |")
+    print("|---|---|---|")
     for jobs in parser.parse_args().jobs:
-        sleeping, spinning = seconds(jobs, "PASSIVE"), seconds(jobs, "ACTIVE")
-        print(f"| {jobs} | {spinning / sleeping:.1f} |", flush=True)
+        sleeping, ours, spinning = (seconds(jobs, variables) for variables in (SLEEPING, OPENMP, SPINNING))
+        print(f"| {jobs} | {ours / sleeping:.2f} | {spinning / sleeping:.2f} |", flush=True)
 
 
 if __name__ == "__main__":

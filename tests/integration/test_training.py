@@ -13,6 +13,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import AutoConfig, AutoModelForCausalLM
 
+from scripts.common import threads as thread_settings
 from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, write_manifest
 from scripts.config.runs import Run
@@ -204,6 +205,7 @@ def test_rows_that_can_not_be_trained_on_stop_the_build_before_any_training(
 @pytest.mark.parametrize("reads_images", [False, True])
 def test_several_processes_tokenize_to_the_same_files(tiny_base, tiny_vision_base, tmp_path, monkeypatch, reads_images):
     monkeypatch.setattr(tokenize_conversations, "RECORDS", 2)
+    monkeypatch.setattr(tokenize_conversations, "MANY", 0)
     dataset = (make_vision_dataset if reads_images else make_dataset)(tmp_path / "dataset")
     settings, base = run_settings()["tokens"], tiny_vision_base if reads_images else tiny_base
     images = dataset if reads_images else None
@@ -215,6 +217,35 @@ def test_several_processes_tokenize_to_the_same_files(tiny_base, tiny_vision_bas
         assert path.read_bytes() == (two / path.name).read_bytes()
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_bad_line_is_named_with_its_number_whichever_process_reads_it(tiny_base, tmp_path, monkeypatch, processes):
+    monkeypatch.setattr(tokenize_conversations, "RECORDS", 2)
+    monkeypatch.setattr(tokenize_conversations, "MANY", 0)
+    lines = (make_dataset(tmp_path) / "train.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+    (tmp_path / "train.jsonl").write_text("".join([lines[0], "\n", *lines[1:3], "{\n", *lines[3:]]), encoding="utf-8")
+    with pytest.raises(UserError, match=r"train\.jsonl:5: is not valid JSON"):
+        tokenize_dataset(tmp_path, tiny_base, tmp_path / "out", run_settings()["tokens"], processes=processes)
+
+
+@pytest.mark.parametrize("scaling", [None, 0.3])
+@pytest.mark.parametrize(("key_heads", "value_size"), [(4, 16), (2, 16), (1, 8)])
+def test_short_examples_have_the_attention_that_torch_computes(monkeypatch, key_heads, value_size, scaling):
+    module = torch.nn.Module()
+    module.num_key_value_groups = 4 // key_heads
+    torch.manual_seed(0)
+    inputs = [torch.randn(1, heads, 37, size, requires_grad=True) for heads, size in ((4, 16), (key_heads, 16))]
+    inputs.append(torch.randn(1, key_heads, 37, value_size, requires_grad=True))
+
+    def found(short: int) -> list[torch.Tensor]:
+        monkeypatch.setattr(unpadded, "SHORT", short)
+        result, _ = unpadded.attend_by_example(module, *inputs, None, example_lengths=[20, 1, 16], scaling=scaling)
+        return [result, *torch.autograd.grad(result.square().sum(), inputs)]
+
+    for own, plain in zip(found(512), found(0), strict=True):
+        assert own.shape == plain.shape
+        assert torch.allclose(own, plain, rtol=1e-4, atol=1e-5)
+
+
 def test_a_step_on_a_cpu_computes_deterministically_with_few_kept_kernels_and_without_torchs_compiler():
     code = """
 import os, sys
@@ -224,10 +255,13 @@ import torch
 print(torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled())
 print(torch.get_num_threads(), "torch._inductor" in sys.modules)
 print(os.environ["ONEDNN_PRIMITIVE_CACHE_CAPACITY"], os.environ["LRU_CACHE_CAPACITY"])
+print(os.environ["OMP_WAIT_POLICY"], os.environ.get("GOMP_SPINCOUNT"))
 """
     env_vars = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=env_vars, capture_output=True, text=True)
-    assert done.stdout == "True True\n1 False\n64 16\n", done.stderr
+    for own, openmp in (({}, "PASSIVE 1000"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE None")):
+        variables = {name: value for name, value in env_vars.items() if name not in thread_settings.OPENMP} | own
+        done = subprocess.run([sys.executable, "-c", code], env=variables, capture_output=True, text=True)
+        assert done.stdout == f"True True\n1 False\n64 16\n{openmp}\n", done.stderr
 
 
 def test_logits_are_computed_only_where_a_token_is_trained_and_their_gradients_are_those_of_the_plain_loss(

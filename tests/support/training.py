@@ -49,7 +49,9 @@ def make_data(folder: Path, base: Path, settings: dict, **counts: int) -> Path:
     if settings["task"] == "token_classification":
         tokenize_spans.tokenize_dataset(make_span_dataset(dataset, **counts), *words)
     elif settings["task"] == "vision":
-        tokenize_conversations.tokenize_dataset(make_vision_dataset(dataset, **counts), *words, images=dataset)
+        make_vision_dataset(dataset, **counts)
+        edge = settings["vision"]["longest_edge"]
+        tokenize_conversations.tokenize_dataset(dataset, *words, images=dataset, longest_edge=edge)
     else:
         tokenize_conversations.tokenize_dataset(make_dataset(dataset, **counts), *words)
     return folder
