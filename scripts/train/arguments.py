@@ -43,7 +43,7 @@ def steps_to_stop_at(training: dict, rows: int) -> int | None:
 def uses_checkpointing(training: dict, in_parts: bool = False) -> bool:
     """Return whether activations are computed again in the backward pass.
 
-    `auto`: yes, but not for micro-batches in parts (scripts/train/unpadded.py), whose activations are small.
+    `auto`: yes, except for micro-batches in parts (scripts/train/unpadded.py), because a part has few activations.
     """
     wanted = training["gradient_checkpointing"]
     return not in_parts if wanted == "auto" else wanted
