@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy
 
 from scripts.common.errors import UserError, refuse_full_disk
-from scripts.common.float32 import narrowed
+from scripts.common.float32 import narrow
 from scripts.gguf.reader import GgufFile, parse_head
 from scripts.gguf.rewrite import Value, changed_head
 
@@ -65,7 +65,9 @@ def modules_of(tools: Path) -> Iterator[None]:
 
 def quantize_blocks(_kind, blocks: numpy.ndarray) -> numpy.ndarray:
     """Return float32 values [values, 1] in bf16 as bytes [values, 2]."""
-    return narrowed(blocks, numpy.uint16).view(numpy.uint8)
+    stored = numpy.empty(blocks.shape, numpy.uint16)
+    narrow(blocks, stored, spare=numpy.empty_like(blocks))
+    return stored.view(numpy.uint8)
 
 
 def with_changes(write: Callable, changes: Changes) -> Callable:

@@ -20,8 +20,7 @@ from scripts.common.files import atomic_folder, check_manifest, link_or_copy, re
 from scripts.common.threads import use_threads
 from scripts.model.safetensors_files import read_entries
 from scripts.model.tokenizer_files import copy_tokenizer_files
-from scripts.train.merge_adapter import adapter_updates, merge_main
-from scripts.train.merged_weights import write_weights
+from scripts.train.merge_adapter import merge_main
 
 BACKBONE = "model."
 
@@ -32,18 +31,20 @@ def layer_of(name: str) -> int:
     return int(match[1]) + 1 if match else 0
 
 
-def write_file(source: Path, target: Path, updates: dict, layer: int) -> list[str]:
+def write_file(source: Path, target: Path, updates: dict, layer: int, threads: int) -> list[str]:
     """Link a weight file, or rewrite it if updates change it or layers after `layer` are left out.
 
     Returns the backbone's tensors in it; a file without any is not written. What was merged is removed from `updates`.
     """
+    from scripts.train.merged_weights import write_weights
+
     names = list(read_entries(source)[0])
     own = [name for name in names if name.startswith(BACKBONE) and layer_of(name) <= layer]
     changed = {name: updates.pop(name) for name in names if name in updates}
     if not changed and not any(layer_of(name) > layer for name in names):
         link_or_copy(source, target)
     elif own:
-        write_weights(source, target, changed, own)
+        write_weights(source, target, changed, own, threads)
     return own
 
 
@@ -52,6 +53,7 @@ def merge_head(adapter: Path, base: Path, output: Path, threads: int = 2) -> Non
     use_threads(threads)
     from safetensors import safe_open
 
+    from scripts.train.adapter_updates import adapter_updates
     from scripts.train.classifier_head import HEAD, HEAD_CONFIG
     from scripts.train.head_model import classifier_config, end_at_layer
 
@@ -67,7 +69,7 @@ def merge_head(adapter: Path, base: Path, output: Path, threads: int = 2) -> Non
     places = {}
     with atomic_folder(output) as folder:
         for source, name in progress(zip(sources, files, strict=False), "merge head", len(sources)):
-            places |= dict.fromkeys(write_file(source, folder / name, updates, head["layer"]), name)
+            places |= dict.fromkeys(write_file(source, folder / name, updates, head["layer"], threads), name)
         if updates:
             raise UserError(f"changes weights missing in the base: {', '.join(sorted(updates)[:3])}", adapter.parent)
         shutil.copyfile(adapter.parent / HEAD, folder / files[-1])

@@ -1,41 +1,43 @@
 """Write a safetensors file with some tensors changed: row block by row block, all other bytes copied by the kernel.
 
-A few blocks of rows are in memory, and what a tensor's update holds: for LoRA the product B A in float32, twice the
-bytes of a tensor of 16 bits. Changed tensors are read with `preadv`, and no file is mapped into memory.
+In memory are a block for each thread and what an update holds, such as the matrices of the adapter. Changed tensors are
+mapped into memory when their turn comes.
 """
 
+import itertools
 import json
+import math
 import os
 import struct
-from collections.abc import Callable, Collection, Mapping
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy
 
 from scripts.common.errors import UserError
-from scripts.common.float32 import FLOATS, narrowed, widened
+from scripts.common.float32 import FLOATS, narrow, widen
 from scripts.model.safetensors_files import Entry, read_entries
 
-BLOCK = 1 << 16  # values of a block: in float32, its 256 KB and those of intermediate results stay in a core's cache
-Update = Callable  # of the shape: a function of rows of the weight and their slice, which returns the merged rows
+BLOCK = 1 << 19  # values of a block: with fewer, threads wait longer for each other between numpy's functions
+ROWS = 16  # of a block at least: BLAS computes a product of one row in another way, with another last bit
+Update = Callable  # of the shape: a function that merges a weight's rows: (their values, their slice, out), in float32
 
 
-class Scratch:
-    """Memory for one tensor at a time in float32; the next tensor's values replace those of the last.
-
-    Fresh memory for each product B A would take three times as long as the product.
-    """
+class Memory:
+    """A thread's memory for a block. The next block uses it again: fresh memory takes as long as to merge a block."""
 
     def __init__(self):
-        self.values = numpy.empty(0, numpy.float32)
+        self.made: dict[str, numpy.ndarray] = {}
 
-    def matrix(self, rows: int, columns: int) -> numpy.ndarray:
-        """Return an uninitialized matrix."""
-        if self.values.size < rows * columns:
-            self.values = None  # the smaller one is freed first
-            self.values = numpy.empty(rows * columns, numpy.float32)
-        return self.values[: rows * columns].reshape(rows, columns)
+    def array(self, name: str, shape: tuple[int, ...], dtype: type) -> numpy.ndarray:
+        """Return an uninitialized array, which the next call with this name overwrites."""
+        size = math.prod(shape)
+        if name not in self.made or self.made[name].size < size or self.made[name].dtype != dtype:
+            self.made[name] = numpy.empty(size, dtype)
+        return self.made[name][:size].reshape(shape)
 
 
 class StoredTensor:
@@ -46,31 +48,17 @@ class StoredTensor:
 
     def load(self) -> numpy.ndarray:
         """Return the tensor in float32."""
-        stored = numpy.empty(self.entry.shape, array_type(self.path, self.entry))
-        with open(self.path, "rb", buffering=0) as file:
-            read_at(file.fileno(), bytes_of(stored), self.entry.start)
-        return widened(stored).astype(numpy.float32, copy=False)
+        stored = stored_values(self.path, self.entry)
+        values = numpy.empty(stored.shape, numpy.float32)
+        widen(stored, values)
+        return values
 
 
-def array_type(path: Path, entry: Entry) -> type:
-    """Return the type of an array that holds a tensor; raises UserError if it is not a plain floating-point format."""
+def stored_values(path: Path, entry: Entry) -> numpy.ndarray:
+    """Return a tensor of a file, mapped into memory, in a format of `FLOATS`; raises UserError if it is in another."""
     if entry.dtype not in FLOATS:
         raise UserError(f"holds a tensor in {entry.dtype}, which can't be merged", path)
-    return FLOATS[entry.dtype]
-
-
-def bytes_of(array: numpy.ndarray) -> memoryview:
-    """Return the memory of a contiguous array."""
-    return memoryview(array.reshape(-1).view(numpy.uint8))
-
-
-def read_at(source: int, buffer: memoryview, place: int) -> None:
-    """Fill a buffer from an open file; raises OSError if the file ends before."""
-    while buffer:
-        count = os.preadv(source, [buffer], place)
-        if not count:
-            raise OSError("the file has become shorter")
-        buffer, place = buffer[count:], place + count
+    return numpy.memmap(path, FLOATS[entry.dtype], "r", entry.start, entry.shape).view(numpy.ndarray)
 
 
 def copy_bytes(source: int, target: int, start: int, end: int) -> None:
@@ -94,25 +82,24 @@ def write_weights(
     """
     entries, metadata = read_entries(source)
     kept = {name: entry for name, entry in entries.items() if not names or name in names}
+    header = header_of(kept, metadata)
+    starts = itertools.accumulate((entry.end - entry.start for entry in kept.values()), initial=len(header))
+    places = dict(zip(kept, starts, strict=False))  # in the new file
     with (
         open(source, "rb", buffering=0) as file,
         open(target, "wb", buffering=0) as result,
         ThreadPoolExecutor(threads) as pool,
     ):
-        result.write(header_of(kept, metadata))
-        start = end = 0  # of bytes to copy
+        result.write(header)
+        changed = ((stored_values(source, kept[name]), updates[name], places[name]) for name in kept if name in updates)
+        blocks = Shared(itertools.chain.from_iterable(map(blocks_of, changed)))
+        merging = [pool.submit(write_blocks, blocks, result.fileno()) for _ in range(threads)]
         for name, entry in kept.items():
-            if name not in updates and entry.start == end:
-                end = entry.end
-                continue
-            copy_bytes(file.fileno(), result.fileno(), start, end)
-            start = end = entry.end
-            if name in updates:
-                changed = Changed(file.fileno(), result.fileno(), entry, array_type(source, entry), updates[name])
-                changed.write(pool, threads)
-            else:
-                start = entry.start
-        copy_bytes(file.fileno(), result.fileno(), start, end)
+            if name not in updates:
+                result.seek(places[name])
+                copy_bytes(file.fileno(), result.fileno(), entry.start, entry.end)
+        for part in merging:
+            part.result()
 
 
 def header_of(entries: Mapping[str, Entry], metadata: dict) -> bytes:
@@ -127,32 +114,49 @@ def header_of(entries: Mapping[str, Entry], metadata: dict) -> bytes:
     return struct.pack("<Q", len(text)) + text
 
 
-class Changed:
-    """A tensor of an open file that is appended to another, changed."""
+class Block(NamedTuple):
+    """Rows of a weight, how they are merged, and where their bytes are written."""
 
-    def __init__(self, source: int, target: int, entry: Entry, dtype: type, update: Update):
-        self.source, self.target, self.dtype, self.entry = source, target, dtype, entry
-        self.width = (entry.end - entry.start) // entry.shape[0]  # bytes of a row
-        self.place = os.lseek(target, 0, os.SEEK_CUR)
-        self.merge = update(entry.shape)
+    weight: numpy.ndarray
+    merge: Callable
+    rows: slice
+    place: int
 
-    def write(self, pool: ThreadPoolExecutor, threads: int) -> None:
-        """Append the tensor; each thread writes one part of its rows."""
-        rows = self.entry.shape[0]
-        bounds = [rows * number // threads for number in range(threads + 1)]
-        list(pool.map(self.write_rows, bounds[:-1], bounds[1:]))
-        os.lseek(self.target, self.place + rows * self.width, os.SEEK_SET)
 
-    def write_rows(self, start: int, end: int) -> None:
-        """Write the rows [start, end), by blocks."""
-        step = max(1, BLOCK * numpy.dtype(self.dtype).itemsize // self.width)
-        block = numpy.empty((step, *self.entry.shape[1:]), self.dtype)
-        for first in range(start, end, step):
-            stored = block[: min(step, end - first)]
-            read_at(self.source, bytes_of(stored), self.entry.start + first * self.width)
-            with numpy.errstate(all="ignore"):  # infinite and undefined values are stored as such
-                merged = narrowed(self.merge(widened(stored), slice(first, first + len(stored))), self.dtype)
-            data, place = bytes_of(numpy.ascontiguousarray(merged)), self.place + first * self.width
+def blocks_of(changed: tuple[numpy.ndarray, Update, int]) -> Iterator[Block]:
+    """Yield the blocks of a weight [rows, ...], which do not depend on the number of threads."""
+    weight, update, place = changed
+    merge, rows = update(weight.shape), len(weight)
+    count = max(rows // max(BLOCK * rows // weight.size, ROWS), 1)
+    for start, end in itertools.pairwise(rows * number // count for number in range(count + 1)):
+        yield Block(weight[start:end], merge, slice(start, end), place + weight[:start].nbytes)
+
+
+class Shared:
+    """An iterator from which several threads take."""
+
+    def __init__(self, items: Iterator):
+        self.items, self.lock = items, threading.Lock()
+
+    def __iter__(self) -> "Shared":
+        return self
+
+    def __next__(self):
+        with self.lock:
+            return next(self.items)
+
+
+def write_blocks(blocks: Iterable[Block], target: int) -> None:
+    """Merge blocks and write them to an open file."""
+    memory = Memory()
+    with numpy.errstate(all="ignore"):  # infinite and undefined values are stored as such
+        for weight, merge, rows, place in blocks:
+            values, merged = (memory.array(name, weight.shape, numpy.float32) for name in ("values", "merged"))
+            stored = memory.array("stored", weight.shape, weight.dtype)
+            widen(weight, values)
+            merge(values, rows, merged)
+            narrow(merged, stored, spare=values)
+            data = memoryview(stored.reshape(-1).view(numpy.uint8))
             while data:
-                count = os.pwrite(self.target, data, place)
+                count = os.pwrite(target, data, place)
                 data, place = data[count:], place + count
