@@ -88,7 +88,7 @@ class HeadTraining:
         folder = run.folder(run.precision, cached=cached, layer=depth)
         resumed = latest_checkpoint(folder)
         # The head is small, so it is in float32 whatever the backbone's number format.
-        changed = {"optimizer": "adamw_torch", "gradient_checkpointing": False}
+        changed = {"optimizer": "adamw_torch_fused", "gradient_checkpointing": False}
         if len(run.depths) > 1:
             changed["report_to"] = []  # which of the heads is kept, and so the run's curve, is known at the end
         settings = {**self.settings, "training": self.settings["training"] | changed}

@@ -285,10 +285,11 @@ class Resumable(TrainerCallback):
             super()._save_checkpoint(model, trial)
             loss = nested_gather(self._tr_loss, self.args.parallel_mode).mean().item()
             self.accelerator.wait_for_everyone()
-            self.state.best_model_checkpoint = self.best_checkpoint()
+            written, self.state.best_model_checkpoint = self.state.best_model_checkpoint, self.best_checkpoint()
             if self.is_world_process_zero():
                 best = step_of(Path(self.state.best_model_checkpoint)) if self.state.best_model_checkpoint else None
-                self.state.save_to_json(str(beside / "trainer_state.json"))
+                if self.state.best_model_checkpoint != written:  # the path in the temporary folder
+                    self.state.save_to_json(str(beside / "trainer_state.json"))
                 since = {"logged_step": self._globalstep_last_logged, "loss": loss, "sums": self.sums()}
                 write_json(beside / SINCE_LOG, {**since, "evaluation_due": pending}, part=True)
                 (beside / "training_args.bin").unlink(missing_ok=True)  # a pickle, which nothing reads

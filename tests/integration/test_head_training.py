@@ -16,6 +16,7 @@ from scripts.train.features import Rows, SplitCache, cache_decision
 from scripts.train.head_model import class_weights, new_head
 from scripts.train.head_training import live_features
 from scripts.train.merge_head import merge_head
+from scripts.train.trainer import drop
 from tests.support.damage import cut_short
 from tests.support.span_data import answer_settings, head_settings
 from tests.support.tiny_model import changed_base, split_in_two
@@ -54,6 +55,22 @@ def test_training_lowers_the_loss_and_logs_it(trained):
     assert facts["trainable_parameters"] == 7 * 256 + 7
     [states] = (folder / "checkpoints").glob("hidden_states-*")
     assert states.name != "hidden_states-0123456789abcdef"
+
+
+def test_dropout_keeps_the_expected_values_and_depends_on_its_seed_alone():
+    def dropped(rate: float, *seed: int) -> torch.Tensor:
+        values = torch.ones(301, 577)  # an odd number of values
+        drop(values, rate, seed)
+        return values
+
+    first = dropped(0.1, 42, 3, 1)
+    assert (first == 0).float().mean().item() == pytest.approx(0.1, abs=0.005)  # seven standard deviations
+    assert first[first != 0].unique().tolist() == pytest.approx([1 / 0.9], rel=1e-4)
+    assert torch.equal(dropped(0.1, 42, 3, 1), first)
+    for other in ((43, 3, 1), (42, 4, 1), (42, 3, 2)):
+        share = ((dropped(0.1, *other) == 0) & (first == 0)).float().mean().item()
+        assert share == pytest.approx(0.01, abs=0.002), other  # as of independent draws
+    assert 0 < (dropped(0.9999999, 42, 3, 1) != 0).sum() < 20  # the highest rate is 65,535 / 65,536
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
