@@ -48,9 +48,10 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # The stamp contains a hash of the locks, so a checkout that only touches them installs nothing. A link is not changed:
-# it points to another environment, which --clear would delete.
+# it points to another environment, which --clear would delete. A second make waits, where there is a flock command.
 $(VENV): FORCE
-	@.venv/bin/python -m envs.install --check 2>/dev/null || { \
+	@if command -v flock >/dev/null; then exec 9<$(firstword $(MAKEFILE_LIST)); flock 9; fi; \
+	.venv/bin/python -m envs.install --check 2>/dev/null || { \
 		if [ -L .venv ]; then echo ".venv is a link to an environment that does not match the locks: remove the link" >&2; exit 1; fi; \
 		$(PYTHON) -m venv --clear .venv && .venv/bin/python -m envs.install; }
 
