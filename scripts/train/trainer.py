@@ -1,5 +1,6 @@
 """The trainers of all tasks, on transformers' Trainer: for text and images, and for token classification."""
 
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 
@@ -17,6 +18,9 @@ from scripts.train.output_layer import add_loss_sums
 from scripts.train.resumable import Resumable
 from scripts.train.sharding import Sharded, is_sharded, reshard
 from scripts.train.unpadded import each_part
+
+# accelerate looks for this optimizer's package, which we don't install, in all folders of packages twice in each step.
+sys.modules.setdefault("lomo_optim", None)
 
 
 class Trainer(Sharded, Resumable, transformers.Trainer):
