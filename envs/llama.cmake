@@ -13,4 +13,16 @@ function(compile_faster)
     set_source_files_properties(${alone} TARGET_DIRECTORY mtmd PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
     set_target_properties(mtmd PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 16)
 endfunction()
+# Quantization is compiled for any x86 by default, unlike all that computes with a model. With the CPU's instructions it
+# takes a tenth less time. Fused multiply-add would change the last bits, and so the file.
+function(quantize_faster)
+    if(TARGET ggml-cpu AND CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND CMAKE_C_COMPILER_ID MATCHES "GNU|Clang")
+        get_target_property(instructions ggml-cpu COMPILE_OPTIONS)
+        if(instructions)
+            set_source_files_properties("${CMAKE_SOURCE_DIR}/vendor/llama.cpp/ggml/src/ggml-quants.c" TARGET_DIRECTORY
+                ggml-base PROPERTIES COMPILE_OPTIONS "${instructions};-ffp-contract=off")
+        endif()
+    endif()
+endfunction()
 cmake_language(DEFER CALL compile_faster)
+cmake_language(DEFER CALL quantize_faster)

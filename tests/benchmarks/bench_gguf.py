@@ -18,7 +18,7 @@ from pathlib import Path
 from scripts.gguf.reader import read_gguf
 from scripts.workflow.memory.shapes import Shape
 from tests.benchmarks.compare import ROOT, Goal, Ran, compare, run
-from tests.benchmarks.llama_cpp_tools import PROGRAM, llama_cpp_tools, quantizer_environment
+from tests.benchmarks.llama_cpp_tools import PROGRAM, llama_cpp_tools
 from tests.support.gguf_files import conversion_settings
 from tests.support.random_base import write_random_base
 
@@ -82,7 +82,7 @@ class Sides:
     def llama_quantize(self) -> dict[str, float]:
         """Quantize by llama.cpp's own program, and compare the tensors."""
         words = [self.tools / PROGRAM, self.folder / "ours.gguf", self.fresh(f"theirs.{QUANT}.gguf"), QUANT.upper()]
-        found = measured(run([*map(str, words), str(THREADS)], env=quantizer_environment()))
+        found = measured(run([*map(str, words), str(THREADS)]))
         same_tensors(self.folder / f"ours.{QUANT}.gguf", self.folder / f"theirs.{QUANT}.gguf")
         return found
 
