@@ -7,9 +7,9 @@ python scripts/train/tokenize_conversations.py results/datasets/football --base 
 import itertools
 import os
 import sys
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
@@ -23,16 +23,16 @@ from scripts.common.chat import IGNORED, AnswerTokenizer, Conversation, Rendered
 from scripts.common.checksums import intact
 from scripts.common.cli import Progress, log, progress, step_main, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_path, check_manifest, parse_jsonl, read_json, read_jsonl, write_json
+from scripts.common.files import check_manifest, parse_jsonl, read_json, read_jsonl, write_json
 from scripts.common.html import image_names, thumbnail, write_page
 from scripts.common.pool import in_order
 from scripts.common.records import SPLITS, Record, images_of, text_of
 from scripts.common.vision import VisionTokenizer, vision_tokenizer
 from scripts.tasks import task_of
+from scripts.train.row_files import COLUMNS, VISION_COLUMNS, record_batch, write_batches
+from scripts.train.row_ledger import PREVIEWS, SplitLedger, check_limits, identity
 
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
-PREVIEWS = 5
-NAMED = 20  # records listed per problem
 BLOCK = 1_000_000  # characters, at most or so, of records that are rendered, encoded or sent to a process at once
 RECORDS = 256  # records of a block
 MANY = 5_000  # records for which starting processes takes less time than it saves
@@ -44,9 +44,6 @@ PROBLEMS = {  # on the page
     "shifted": "shifted: the prompt alone has other tokens than at the start of the conversation",
     "unended": "without an end token in their answer",
 }
-NUMBERS = pyarrow.list_(pyarrow.int32())
-COLUMNS = {"id": pyarrow.string(), "input_ids": NUMBERS, "labels": NUMBERS}
-VISION_COLUMNS = {**COLUMNS, "images": pyarrow.list_(pyarrow.string())}
 IMAGE_COUNTS = ("images", "image_tokens", "text_tokens", "most_image_tokens")
 
 
@@ -57,82 +54,6 @@ class LineBlock(NamedTuple):
     path: Path
     first: int
     lines: list[str]
-
-
-@dataclass
-class SplitLedger:
-    """Counts what tokenization did to one split; `problems` has the `identity` of their records."""
-
-    rows: int = 0
-    kept: int = 0
-    lengths: list[int] = field(default_factory=list)
-    trained_tokens: int = 0
-    longest: int = 0
-    problems: dict[str, list[tuple[str, str]]] = field(default_factory=lambda: defaultdict(list))
-    previews: list[dict] = field(default_factory=list)
-    vision: Counter | None = None
-
-    def summary(self) -> dict:
-        """Return counts, a histogram of lengths in tokens, and the listed rows, ready for JSON."""
-        problems = ("truncated", "untrained", "shifted", "unended", *(["image_cut"] if self.vision is not None else []))
-        return {
-            "rows": self.rows,
-            "kept": self.kept,
-            "tokens": sum(self.lengths),
-            "trained_tokens": self.trained_tokens,
-            **length_summary(self.lengths),
-            **{problem: named(self.problems[problem]) for problem in problems},
-            **({"vision": dict(self.vision)} if self.vision is not None else {}),
-        }
-
-    def add(self, other: "SplitLedger") -> None:
-        """Add the ledger of the rows that follow."""
-        self.rows += other.rows
-        self.kept += other.kept
-        self.lengths += other.lengths
-        self.trained_tokens += other.trained_tokens
-        self.longest = max(self.longest, other.longest)
-        self.previews = (self.previews + other.previews)[:PREVIEWS]
-        for problem, records in other.problems.items():
-            self.problems[problem] += records
-        if self.vision is not None:
-            most = max(self.vision["most_image_tokens"], other.vision["most_image_tokens"])
-            self.vision.update(other.vision)
-            self.vision["most_image_tokens"] = most
-
-    def count_images(self, images: int, image_tokens: int, text_tokens: int) -> None:
-        """Count the images of a kept row; their tokens include the ends of rows and of images."""
-        self.vision.update(images=images, image_tokens=image_tokens, text_tokens=text_tokens)
-        self.vision["most_image_tokens"] = max(self.vision["most_image_tokens"], image_tokens)
-
-
-def named(records: list[tuple[str, str]]) -> dict:
-    """Return the number of records, given as id and place, and the ids and places of the first ones."""
-    first = records[:NAMED]
-    return {"count": len(records), "ids": [name for name, _ in first], "places": [place for _, place in first]}
-
-
-def identity(record: Record) -> tuple[str, str]:
-    """Return a record's id and its place, `file:line` of the raw record; an augmented record has its original's."""
-    return record.id, (record.origin or record.id) + (" (augmented)" if record.meta.get("augmented") else "")
-
-
-def length_summary(lengths: list[int]) -> dict:
-    """Return the shortest, median and longest of lengths in tokens, and their histogram."""
-    ordered = sorted(lengths) or [0]
-    length = {"shortest": ordered[0], "median": ordered[len(ordered) // 2], "longest": ordered[-1]}
-    return {"length": length, "histogram": histogram(lengths)}
-
-
-def histogram(lengths: list[int], bins: int = 20) -> list[dict]:
-    """Return up to `bins` bins [start, end) of equal width from the shortest length on, with their counts."""
-    if not lengths:
-        return []
-    first = min(lengths)
-    width = max(-(-(max(lengths) + 1 - first) // bins), 1)
-    counts = Counter((length - first) // width for length in lengths)
-    starts = range(first, max(lengths) + 1, width)
-    return [{"start": start, "end": start + width, "rows": counts[i]} for i, start in enumerate(starts)]
 
 
 def preview(tokenizer, record: Record, row: Conversation) -> dict:
@@ -280,45 +201,6 @@ def lines_of(path: Path) -> int:
         return sum(1 for _ in file)
 
 
-def write_arrow(path: Path, rows: Iterator[dict], columns: dict, rows_per_batch: int = 1000) -> None:
-    """Stream rows into an Arrow file, as `write_batches` does. `columns` maps names to Arrow types."""
-    rows = iter(rows)
-    batches = iter(lambda: list(itertools.islice(rows, rows_per_batch)), [])
-    write_batches(path, (record_batch(batch, columns) for batch in batches), columns)
-
-
-def write_batches(path: Path, batches: Iterable[pyarrow.RecordBatch], columns: dict) -> None:
-    """Stream batches into an Arrow file (streaming format, which `datasets` maps into memory), written atomically."""
-    with (
-        atomic_path(path) as beside,
-        pyarrow.OSFile(str(beside), "wb") as sink,
-        pyarrow.ipc.new_stream(sink, pyarrow.schema(columns)) as writer,
-    ):
-        for batch in batches:
-            writer.write_batch(batch)
-
-
-def record_batch(rows: list[dict], columns: dict) -> pyarrow.RecordBatch:
-    """Return rows as a batch; `columns` maps names to Arrow types, and numbers may be lists or arrays."""
-    values = {name: [row[name] for row in rows] for name in columns}
-    arrays = [
-        lists_of_numbers(values[name]) if kind == NUMBERS else pyarrow.array(values[name], kind)
-        for name, kind in columns.items()
-    ]
-    return pyarrow.RecordBatch.from_arrays(arrays, schema=pyarrow.schema(columns))
-
-
-def lists_of_numbers(rows: list) -> pyarrow.ListArray:
-    """Return lists or arrays of numbers as an Arrow array of lists, without pyarrow's import of pandas for arrays."""
-    numbers = np.concatenate([np.empty(0, np.int32), *(np.asarray(row, np.int32) for row in rows)])
-    ends = np.cumsum([0, *map(len, rows)], dtype=np.int32)
-    found, offsets = (
-        pyarrow.Array.from_buffers(pyarrow.int32(), len(each), [None, pyarrow.py_buffer(each)])
-        for each in (numbers, ends)
-    )
-    return pyarrow.ListArray.from_arrays(offsets, found)
-
-
 def counted(
     ledger: SplitLedger, made: Iterator[tuple[str, pyarrow.RecordBatch, SplitLedger]], bar: Progress
 ) -> Iterator[pyarrow.RecordBatch]:
@@ -328,48 +210,6 @@ def counted(
         bar.advance(part.rows)
         if batch.num_rows:
             yield batch
-
-
-def check_limits(ledgers: dict[str, SplitLedger], settings: dict, dataset: Path) -> None:
-    """Raise UserError if more rows are truncated, untrained, shifted or without an end than the settings allow."""
-    rows = sum(ledger.rows for ledger in ledgers.values())
-    longest, limit = max(ledger.longest for ledger in ledgers.values()), settings["max_length"]
-    truncated = 0.0 if settings["truncation"] == "fail" else settings["max_truncated"]
-    problems = {  # the share that is allowed, what is wrong, the remedy
-        "image_cut": (
-            truncated,
-            f"left out: tokens.max_length {limit} ends before their images do, the longest has {longest} tokens",
-            "raise tokens.max_length, or lower vision.longest_edge",
-        ),
-        "truncated": (
-            truncated,
-            f"longer than tokens.max_length {limit}, the longest has {longest} tokens",
-            "raise tokens.max_length, or set tokens.truncation and tokens.max_truncated",
-        ),
-        "untrained": (
-            settings["max_untrained"],
-            "without a token to train on",
-            "look at their answers, or raise tokens.max_untrained",
-        ),
-        "shifted": (
-            0.0,
-            "shifted: the prompt alone has other tokens than at the start of the whole conversation",
-            "end the template's generation prompt without white space",
-        ),
-        "unended": (
-            0.0,
-            "without an end: no special token ends their answer, so the model would never learn to stop",
-            "use a chat template whose end-of-turn token is one of this tokenizer's",
-        ),
-    }
-    for problem, (share, wrong, remedy) in problems.items():
-        places = [place for ledger in ledgers.values() for _, place in ledger.problems[problem]]
-        if places and len(places) > share * rows:
-            raise UserError(
-                f"{len(places)} of {rows} rows are {wrong} (first: {', '.join(places[:3])}), {share:.1%} are allowed",
-                dataset,
-                remedy=remedy,
-            )
 
 
 def tokenize_dataset(

@@ -24,6 +24,8 @@ from scripts.common.errors import UserError
 from scripts.common.files import check_manifest, read_json, read_jsonl, write_json
 from scripts.common.html import write_page
 from scripts.common.records import SPLITS, Record, text_of
+from scripts.train.row_files import NUMBERS, write_arrow
+from scripts.train.row_ledger import NAMED, PREVIEWS, identity, length_summary, named
 from scripts.train.span_alignment import (
     TokenizedText,
     altered_spans,
@@ -33,17 +35,7 @@ from scripts.train.span_alignment import (
     special_frame,
     windows,
 )
-from scripts.train.tokenize_conversations import (
-    NAMED,
-    NUMBERS,
-    PREVIEWS,
-    identity,
-    length_summary,
-    named,
-    records_of,
-    tokenize_parser,
-    write_arrow,
-)
+from scripts.train.tokenize_conversations import records_of, tokenize_parser
 
 RESULT_VERSION = 1  # raise it with a change of the results: see scripts/workflow/code_digest.py
 COLUMNS = {

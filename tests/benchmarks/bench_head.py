@@ -19,7 +19,7 @@ from pathlib import Path
 
 from scripts.common.files import read_json, write_json
 from scripts.config.runs import Run
-from scripts.train.tokenize_conversations import COLUMNS, write_arrow
+from scripts.train.row_files import COLUMNS, write_arrow
 from scripts.workflow.memory.shapes import Shape
 from tests.benchmarks.compare import ROOT, Goal, compare, run
 from tests.support.random_base import write_random_base

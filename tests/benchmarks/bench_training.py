@@ -32,7 +32,7 @@ from scripts.common.chat import IGNORED
 from scripts.common.files import read_json, read_jsonl
 from scripts.common.number_format import is_native_on_cpu
 from scripts.config.runs import Run
-from scripts.train.tokenize_conversations import COLUMNS, write_arrow
+from scripts.train.row_files import COLUMNS, write_arrow
 from scripts.workflow.memory.shapes import Shape
 from tests.benchmarks.compare import ROOT, Goal, compare, run
 from tests.benchmarks.peers import BARE, PINS, peer

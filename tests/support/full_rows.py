@@ -9,7 +9,7 @@ from scripts.common.chat import IGNORED
 from scripts.common.files import write_json
 from scripts.common.vision import VisionTokenizer, cell_size, image_text
 from scripts.train import tokenize_spans
-from scripts.train.tokenize_conversations import COLUMNS, VISION_COLUMNS, write_arrow
+from scripts.train.row_files import COLUMNS, VISION_COLUMNS, write_arrow
 
 LEAST_IMAGE = 64  # tokens; what is left of a row below that is text
 ENTITIES = 18  # kinds of entities in the recipe `pii`
