@@ -2,10 +2,13 @@
 
     python -m tests.benchmarks.bench_dataset
     python -m tests.benchmarks.bench_dataset --rows 50000 --rounds 3
+    python -m tests.benchmarks.bench_dataset --growth 10 --rounds 1
 
 Ours are the three steps as the workflow runs them on two cores: checks and canonical records, duplicates, after whose
 removal no near duplicates are in two splits, splits, ledger. `datasets` reads the JSON lines into its cache and renders
 each chat by a template (ChatML) in two processes: no check, no duplicates, no split.
+
+`--growth` compares ours with itself instead: so many times as many records with so many times the seconds.
 """
 
 import argparse
@@ -19,6 +22,7 @@ import numpy as np
 
 from scripts.common.files import read_json
 from scripts.common.records import SPLITS
+from scripts.train.tokenize_conversations import lines_of
 from tests.benchmarks.compare import Goal, compare, run
 from tests.support.dataset_steps import settings_of
 
@@ -96,7 +100,7 @@ def ours(raw: Path, rows: int, processes: int) -> dict[str, float]:
             name: run(command, env=environment) for name, command in commands(raw, Path(folder), processes).items()
         }
         facts = read_json(Path(folder, "facts.json"))
-        kept = sum(Path(folder, f"{split}.jsonl").read_bytes().count(b"\n") for split in SPLITS)
+        kept = sum(lines_of(Path(folder, f"{split}.jsonl")) for split in SPLITS)
     removed = sum(facts["duplicates"].values())
     assert (facts["read"], facts["kept"], facts["read"]) == (rows, kept, kept + removed), "a record is lost"
     assert removed > 0.5 * NEAR_DUPLICATES * rows, "near duplicates are found"
@@ -116,13 +120,40 @@ def datasets_alone(raw: Path, rows: int) -> dict[str, float]:
     return {"s": done.seconds, "CPU s": done.cpu_seconds, "MiB": done.mib}
 
 
+def measure_growth(rows: int, times: int, rounds: int, processes: int) -> None:
+    """Measure our steps on `rows` records and on `times` as many, in turn."""
+    with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
+        few, many = Path(folder, "few.jsonl"), Path(folder, "many.jsonl")
+        write_raw(few, rows)
+        write_raw(many, times * rows)
+
+        def expected() -> dict[str, float]:
+            found = ours(few, rows, processes)
+            return found | {"s": times * found["s"]}
+
+        compare(
+            Goal("dataset_growth", f"dataset stage, {times * rows:,} chat records", "s", "<= 1.1"),
+            {
+                "ours": lambda: ours(many, times * rows, processes),
+                f"{times} times the seconds of {rows:,}": expected,
+            },
+            rounds=rounds,
+            versions=("pyarrow", "rensa", "numpy"),
+            note="The goal is growth by the number of records; the other numbers of the second side are of one run",
+        )
+
+
 def main(argv=None) -> None:
     """Measure both sides in turn."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=LIMITED, help="chat records (default: %(default)s)")
     parser.add_argument("--rounds", type=int, default=2, help="times that each side runs (default: %(default)s)")
     parser.add_argument("--processes", type=int, default=2, help="of our steps (default: %(default)s)")
+    parser.add_argument("--growth", type=int, help="compare with so many times as many records")
     arguments = parser.parse_args(argv)
+    if arguments.growth:
+        measure_growth(arguments.rows, arguments.growth, arguments.rounds, arguments.processes)
+        return
     with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
         raw = Path(folder, "raw.jsonl")
         write_raw(raw, arguments.rows)
