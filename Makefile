@@ -48,12 +48,14 @@ help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 # The stamp contains a hash of the locks, so a checkout that only touches them installs nothing. A link is not changed:
-# it points to another environment, which --clear would delete. A second make waits, where there is a flock command.
+# it points to another environment, which --clear would delete. A second make waits where flock works.
 $(VENV): FORCE
-	@if command -v flock >/dev/null; then exec 9<$(firstword $(MAKEFILE_LIST)); flock 9; fi; \
-	.venv/bin/python -m envs.install --check 2>/dev/null || { \
+	@.venv/bin/python -m envs.install --check 2>/dev/null || { \
 		if [ -L .venv ]; then echo ".venv is a link to an environment that does not match the locks: remove the link" >&2; exit 1; fi; \
-		$(PYTHON) -m venv --clear .venv && .venv/bin/python -m envs.install; }
+		exec 9<$(firstword $(MAKEFILE_LIST)); \
+		flock -n 9 2>/dev/null || { echo "waits for another make that installs .venv"; flock 9 2>/dev/null || true; }; \
+		.venv/bin/python -m envs.install --check 2>/dev/null || \
+			{ $(PYTHON) -m venv --clear .venv && .venv/bin/python -m envs.install; }; }
 
 # These targets print the summary themselves, after the report.
 demo recipe: export SNAKETUNE_NO_SUMMARY := 1

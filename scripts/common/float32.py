@@ -33,6 +33,6 @@ def narrow(values: numpy.ndarray, out: numpy.ndarray, spare: numpy.ndarray) -> N
     numpy.add(rounded, HALF, out=rounded)
     numpy.right_shift(rounded, SIXTEEN, out=rounded)
     out[...] = rounded
-    if numpy.isnan(numpy.maximum.reduce(values, axis=None)):
+    if numpy.isnan(numpy.maximum.reduce(values, axis=None, initial=0)):
         unknown = numpy.isnan(values)
         out[unknown] = (bits[unknown] >> SIXTEEN) | QUIET

@@ -5,8 +5,8 @@ python scripts/train/merge_adapter.py results/runs/football/adapter/manifest.jso
 
 Each weight becomes W + scale * B A, computed in float32 and stored in the base's number format; all other files,
 tokenizer and configuration included, are copied from the base unchanged, and so are the bytes of all other weights.
-Memory grows with the largest tensor, not with the model. The base is checked, and the result hashed, while weights are
-merged.
+Memory does not grow with the model, except for pages of one mapped tensor, which the system can take back. The base is
+checked, and the result hashed, while weights are merged.
 """
 
 import os
@@ -76,7 +76,8 @@ def merge_main(merge: Callable, description: str) -> Callable[..., int]:
     """Return the `main` of a program that runs `merge` like `merge_adapter`."""
 
     def step(arguments) -> None:
-        os.environ["OPENBLAS_NUM_THREADS"] = "1"  # numpy reads it when it is imported: each thread merges a block
+        # numpy and torch read them when they are imported: each of our threads merges a block.
+        os.environ |= {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
         merge(arguments.adapter, arguments.base, arguments.output, arguments.threads)
 
     def parser():

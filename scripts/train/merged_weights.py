@@ -27,7 +27,7 @@ Update = Callable  # of the shape: a function that merges a weight's rows: (thei
 
 
 class Memory:
-    """A thread's memory for a block. The next block uses it again: fresh memory takes as long as to merge a block."""
+    """A thread's memory for a block, which the next block uses again: new memory would take as long as all else."""
 
     def __init__(self):
         self.made: dict[str, numpy.ndarray] = {}
@@ -62,7 +62,7 @@ def stored_values(path: Path, entry: Entry) -> numpy.ndarray:
 
 
 def copy_bytes(source: int, target: int, start: int, end: int) -> None:
-    """Append the bytes [start, end) of an open file to another; they do not pass through this process."""
+    """Write the bytes [start, end) of an open file at the position of another, by the kernel."""
     while start < end:
         try:
             count = os.copy_file_range(source, target, end - start, start)

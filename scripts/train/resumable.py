@@ -288,7 +288,7 @@ class Resumable(TrainerCallback):
             written, self.state.best_model_checkpoint = self.state.best_model_checkpoint, self.best_checkpoint()
             if self.is_world_process_zero():
                 best = step_of(Path(self.state.best_model_checkpoint)) if self.state.best_model_checkpoint else None
-                if self.state.best_model_checkpoint != written:  # the path in the temporary folder
+                if self.state.best_model_checkpoint != written:  # transformers wrote a path in the temporary folder
                     self.state.save_to_json(str(beside / "trainer_state.json"))
                 since = {"logged_step": self._globalstep_last_logged, "loss": loss, "sums": self.sums()}
                 write_json(beside / SINCE_LOG, {**since, "evaluation_due": pending}, part=True)

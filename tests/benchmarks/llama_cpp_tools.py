@@ -46,7 +46,7 @@ def build_quantizer(source_archive: Path, folder: Path) -> None:
 
 def llama_cpp_tools() -> Path:
     """Return the folder with the converter and llama-quantize, which is made if it isn't there."""
-    made = PEERS / f"llama.cpp-{read_pin(REQUIREMENTS).version}"
+    made = PEERS / f"llama.cpp-own-build-{read_pin(REQUIREMENTS).version}"
     if not (made / PROGRAM).is_file():
         with archive() as source_archive, atomic_folder(made) as folder:
             build_quantizer(source_archive, folder)

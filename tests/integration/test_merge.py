@@ -30,6 +30,8 @@ KINDS = {
     "lora": ("text", {}),
     "few, rank-stabilised": ("text", {"target_modules": ["q_proj"], "use_rslora": True}),
     "dora": ("text", {"use_dora": True}),
+    "float16": ("half", {}),
+    "float32": ("single", {}),
     "several files": ("split", {}),
     "vision": ("vision", {}),
     "vision, other names": ("renamed", {}),
@@ -39,11 +41,22 @@ KINDS = {
 }
 
 
+STORED = {"half": torch.float16, "single": torch.float32}  # the others are in bf16
+
+
 def load(folder: Path):
     """Load a model of text or of images in full precision."""
     is_vision = "vision_config" in read_json(folder / "config.json")
     kind = AutoModelForImageTextToText if is_vision else AutoModelForCausalLM
     return kind.from_pretrained(folder, dtype=torch.float32)
+
+
+def converted(base: Path, folder: Path, dtype: torch.dtype) -> Path:
+    """Copy a base with its weights in another number format."""
+    shutil.copytree(base.parent, folder)
+    weights = folder / "model.safetensors"
+    save_file({name: tensor.to(dtype) for name, tensor in load_file(weights).items()}, weights, {"format": "pt"})
+    return write_manifest(folder, name="tiny", id=None, revision=None)
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +67,7 @@ def bases(tiny_base, tiny_vision_base, tmp_path_factory) -> dict[str, Path]:
     AutoModelForImageTextToText.from_pretrained(renamed).save_pretrained(renamed, save_original_format=False)
     return {
         "text": tiny_base,
+        **{name: converted(tiny_base, folder / name, dtype) for name, dtype in STORED.items()},
         "split": split_in_two(tiny_base, folder / "split"),
         "vision": tiny_vision_base,
         "renamed": write_manifest(renamed, name="tiny", id=None, revision=None),
@@ -82,22 +96,23 @@ def random_adapter(base: Path, folder: Path, parts: list[str] = LANGUAGE, longes
 
 
 def merge_few_rows_at_a_time(monkeypatch) -> None:
-    monkeypatch.setattr(merged_weights, "BLOCK", 3000)
-    monkeypatch.setattr(adapter_updates, "SMALL", 2000)
+    monkeypatch.setattr(merged_weights, "BLOCK", 6000)
+    monkeypatch.setattr(adapter_updates, "SMALL", 8000)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_merging_equals_pefts_own_merge_and_leaves_all_else_as_it_is(bases, tmp_path, monkeypatch, kind):
     merge_few_rows_at_a_time(monkeypatch)
-    name, options = KINDS[kind]
-    base = bases[name]
+    base_name, options = KINDS[kind]
+    base = bases[base_name]
     adapter = random_adapter(base, tmp_path / "adapter", **options)
     merge_adapter(adapter, base, tmp_path / "merged")
     ours, before = load(tmp_path / "merged").state_dict(), load(base.parent).state_dict()
     theirs = PeftModel.from_pretrained(load(base.parent), adapter.parent).merge_and_unload().state_dict()
     assert ours.keys() == theirs.keys()
+    stored = STORED.get(base_name, torch.bfloat16)
     for name, tensor in theirs.items():
-        assert torch.equal(ours[name], tensor.bfloat16().float()), name
+        assert torch.equal(ours[name], tensor.to(stored).float()), name
     assert any(not torch.equal(ours[name], before[name]) for name in ours)
     assert weight_files(tmp_path / "merged").keys() == weight_files(base.parent).keys()
     for path in base.parent.iterdir():
