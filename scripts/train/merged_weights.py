@@ -92,7 +92,7 @@ def write_weights(
     ):
         result.write(header)
         changed = ((stored_values(source, kept[name]), updates[name], places[name]) for name in kept if name in updates)
-        blocks = Shared(itertools.chain.from_iterable(map(blocks_of, changed)))
+        blocks = Shared(itertools.chain.from_iterable(itertools.starmap(blocks_of, changed)))
         merging = [pool.submit(write_blocks, blocks, result.fileno()) for _ in range(threads)]
         for name, entry in kept.items():
             if name not in updates:
@@ -123,9 +123,8 @@ class Block(NamedTuple):
     place: int
 
 
-def blocks_of(changed: tuple[numpy.ndarray, Update, int]) -> Iterator[Block]:
-    """Yield the blocks of a weight [rows, ...], which do not depend on the number of threads."""
-    weight, update, place = changed
+def blocks_of(weight: numpy.ndarray, update: Update, place: int) -> Iterator[Block]:
+    """Yield the blocks of a weight [rows, ...], written from `place` on, whatever the number of threads."""
     merge, rows = update(weight.shape), len(weight)
     count = max(rows // max(BLOCK * rows // weight.size, ROWS), 1)
     for start, end in itertools.pairwise(rows * number // count for number in range(count + 1)):
