@@ -57,6 +57,15 @@ def test_training_lowers_the_loss_and_logs_it(trained):
     assert states.name != "hidden_states-0123456789abcdef"
 
 
+def test_each_checkpoint_names_the_best_one_by_its_final_path(trained):
+    folder, _, _ = trained
+    states = [read_json(path) for path in sorted((folder / "checkpoints").glob("*/checkpoint-*/trainer_state.json"))]
+    assert states
+    for state in states:
+        best = Path(state["best_model_checkpoint"])
+        assert (best.is_dir(), best.name) == (True, f"checkpoint-{state['best_global_step']}")
+
+
 def test_dropout_keeps_the_expected_values_and_depends_on_its_seed_alone():
     def dropped(rate: float, *seed: int) -> torch.Tensor:
         values = torch.ones(301, 577)  # an odd number of values
