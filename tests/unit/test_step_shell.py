@@ -1,7 +1,7 @@
 """The shell of each step sets the variables that a step needs before Python starts."""
 
+import os
 import subprocess
-from pathlib import Path
 from types import SimpleNamespace
 
 from scripts.common.threads import OPENMP
@@ -15,16 +15,16 @@ def variables(prepared: Prepared, **before: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in done.stdout.splitlines())
 
 
-def test_a_step_gets_the_waiting_policy_of_threads_and_no_one_elses_python_settings():
-    prepared = Prepared(SimpleNamespace(offline=False), [], Path("/a workflow"), in_containers=False)
-    found = variables(prepared, PATH="/usr/bin:/bin", PYTHONHOME="/x", PYTHONDONTWRITEBYTECODE="1", HOME="/home/u")
+def test_a_step_gets_the_waiting_policy_of_threads_and_no_one_elses_python_settings(tmp_path):
+    prepared = Prepared(SimpleNamespace(offline=False), [], tmp_path / "a workflow", in_containers=False)
+    found = variables(prepared, PATH=os.environ["PATH"], PYTHONHOME="x", PYTHONDONTWRITEBYTECODE="1", HOME="home")
     assert found.items() >= OPENMP.items()
-    assert (found["PYTHONPATH"], found["HOME"]) == ("/a workflow", "/home/u")
+    assert (found["PYTHONPATH"], found["HOME"]) == (str(tmp_path / "a workflow"), "home")
     assert not {"PYTHONHOME", "PYTHONDONTWRITEBYTECODE", "HF_HUB_OFFLINE"} & found.keys()
 
 
-def test_offline_steps_and_those_in_containers_get_more():
-    prepared = Prepared(SimpleNamespace(offline=True), [], Path("/w"), in_containers=True)
-    found = variables(prepared, PATH="/usr/bin:/bin")
+def test_offline_steps_and_those_in_containers_get_more(tmp_path):
+    prepared = Prepared(SimpleNamespace(offline=True), [], tmp_path, in_containers=True)
+    found = variables(prepared, PATH=os.environ["PATH"])
     assert found["HF_HUB_OFFLINE"] == "1"
     assert found["HOME"].endswith(".snakemake/home")
