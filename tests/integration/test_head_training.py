@@ -203,7 +203,9 @@ def test_a_merged_head_loads_without_peft_and_the_base_is_linked(trained, data, 
 
 
 def test_lora_and_head_are_merged_as_peft_would_do_it(data, tiny_base, tmp_path):
-    curve, facts = train_in(data, tiny_base, tmp_path, head_settings("lora", training={"epochs": 4}))
+    # Of rank 4, because numpy and torch have the same bits for it on all CPUs tried (tests/benchmarks/findings.md).
+    settings = head_settings("lora", lora={"r": 4, "alpha": 16}, training={"epochs": 4})
+    curve, facts = train_in(data, tiny_base, tmp_path, settings)
     losses = [row["loss"] for row in curve if "loss" in row]
     assert losses[-1] < 0.7 * losses[0]
     assert facts["trainable_parameters"] > 7 * 256 + 7
