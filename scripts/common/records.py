@@ -69,7 +69,7 @@ def texts_in(content: str | list[dict]) -> list[str]:
 
 def text_of(content: str | list[dict]) -> str:
     """Return the text of a message's content; text parts are joined by line breaks, and images are left out."""
-    return "\n".join(texts_in(content))
+    return content if isinstance(content, str) else "\n".join(texts_in(content))
 
 
 def images_of(messages: list[dict]) -> list[str]:

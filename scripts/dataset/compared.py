@@ -1,7 +1,6 @@
 """The text of a record that is compared for duplicates, without case and punctuation; many texts at once."""
 
 import hashlib
-import json
 import unicodedata
 from collections.abc import Iterable
 from itertools import accumulate
@@ -9,6 +8,7 @@ from itertools import accumulate
 import numpy as np
 
 from scripts.common.records import images_of, text_of
+from scripts.dataset.canonical import value_of
 
 SPACE, UNKNOWN, SEVERAL = 32, -1, -2  # entries of the table FOLD that are not letters
 
@@ -20,16 +20,16 @@ def raw_compared_text(row: dict, compare: str) -> str:
     spans only the text counts: a text annotated twice is a duplicate, and equal short answers such as `[]` are not.
     """
     if row["spans"] is not None:
-        return text_of(json.loads(row["messages"])[-2]["content"])
+        return text_of(value_of(row["messages"])[-2]["content"])
     if compare == "answer":
         return row["expected"]
-    turns = [message for message in json.loads(row["messages"]) if message["role"] != "system"]
-    return " ".join([f"{turn['role']} {text_of(turn['content'])}" for turn in turns])
+    messages = value_of(row["messages"])
+    return " ".join([f"{each['role']} {text_of(each['content'])}" for each in messages if each["role"] != "system"])
 
 
 def images_in(row: dict) -> list[str]:
     """Return the images of a row (of `canonical`), in order."""
-    return images_of(json.loads(row["messages"])) if '"image"' in row["messages"] else []
+    return images_of(value_of(row["messages"])) if '"image"' in row["messages"] else []
 
 
 def number_of(images: Iterable[str]) -> int:

@@ -21,7 +21,7 @@ from scripts.dataset.sketches import COARSE, shingle_hashes
 CACHED = 256  # sets of shingles, of dense groups
 CHUNK, CHUNK_BYTES = 64, 4 * 2**20  # texts with candidates whose sets of shingles are made at once, and their bytes
 EXCLUDED = 1e-8  # probability that coarse signatures exclude a pair exactly at the threshold
-SMALL = 8  # texts that agree in a band; a larger group with more similar pairs a text than this one can have is dense
+SMALL = 16  # texts that agree in a band; a larger group with more similar pairs a text than this one can have is dense
 TOGETHER = 2**16  # pairs whose coarse signatures are compared at once
 
 
@@ -113,6 +113,9 @@ class NearDuplicates:
         self.of_chunk: dict[int, np.ndarray] = {}  # sets of shingles that the texts of a chunk need
         self.shingles = lru_cache(CACHED)(lambda number: self.sets_of([number])[number])
         self.least_equal = rarely_below(COARSE, threshold, EXCLUDED)
+        # One bit of each coarse slot excludes most pairs at an eighth of the memory; half of unequal slots share it.
+        self.bits = np.packbits(coarse & 1, axis=1).view(np.uint64)[:, 0]
+        self.most_different = COARSE - rarely_below(COARSE, (1 + threshold) / 2, EXCLUDED)
 
     def sets_of(self, numbers: list[int]) -> dict[int, np.ndarray]:
         """Return the texts' sets of shingles, as sorted hashes of 64 bits."""
@@ -129,9 +132,13 @@ class NearDuplicates:
 
         `some` and `others` are numbers of texts in arrays of any shapes that NumPy broadcasts.
         """
+        fitting = np.bitwise_count(self.bits[some] ^ self.bits[others]) <= self.most_different
+        places = fitting.nonzero()
+        some, others = (np.broadcast_to(each, fitting.shape)[places] for each in (some, others))
         same = self.coarse.take(some, axis=0) == self.coarse.take(others, axis=0)
         equal = np.bitwise_count(np.packbits(same, axis=-1).view(np.uint64))[..., 0]  # COARSE are one integer's bits
-        return (equal >= self.least_equal) & (self.images[some] == self.images[others])
+        fitting[places] = (equal >= self.least_equal) & (self.images[some] == self.images[others])
+        return fitting
 
     def candidates(self, numbers: np.ndarray, split: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
         """Return pairs of texts that agree in a band, and members of dense groups.

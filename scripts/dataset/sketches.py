@@ -4,6 +4,7 @@ MinHash (Broder 1997) comes from rensa; two texts are candidates when they agree
 Mining of Massive Datasets, chapter 3.4).
 """
 
+from array import array
 from typing import NamedTuple
 
 import numpy as np
@@ -26,10 +27,17 @@ class Shape(NamedTuple):
 
     @classmethod
     def of(cls, threshold: float, slots: int, miss: float, seed: int) -> "Shape":
-        """Return the bands with the most rows that miss a pair at the threshold with a probability below `miss`."""
-        fitting = [n for n in range(1, MOST_ROWS + 1) if (1 - threshold**n) ** (slots // n) <= miss]
-        rows = max(fitting, default=1)
-        return cls(slots // rows, rows, seed)
+        """Return the bands with the most rows that miss a pair at the threshold with a probability below `miss`.
+
+        There are as many bands as that needs, and at least COARSE slots.
+        """
+
+        def misses(bands: int, rows: int) -> bool:
+            return (1 - threshold**rows) ** bands > miss
+
+        rows = max((n for n in range(1, MOST_ROWS + 1) if not misses(slots // n, n)), default=1)
+        enough = (n for n in range(-(-COARSE // rows), slots // rows) if not misses(n, rows))
+        return cls(next(enough, slots // rows), rows, seed)
 
 
 def window_hashes(codes: np.ndarray, size: int, kind: type) -> np.ndarray:
@@ -72,8 +80,10 @@ def shingle_hashes(texts: list[str], size: int, kind: type = np.uint32) -> tuple
 
 def signatures(hashes: np.ndarray, starts: np.ndarray, shape: Shape) -> np.ndarray:
     """Return the MinHash signature of each text: shape (texts, bands * rows), uint32."""
-    digest = rensa.RMinHash.digest_matrix_from_flat_token_hashes
-    return np.array(digest(hashes, starts.astype(np.uint64), shape.bands * shape.rows, shape.seed).to_rows(), np.uint32)
+    digest, slots = rensa.RMinHash.digest_matrix_from_flat_token_hashes, array("I")  # NumPy reads lists slower
+    for row in digest(hashes, starts.astype(np.uint64), shape.bands * shape.rows, shape.seed).to_rows():
+        slots.fromlist(row)
+    return np.frombuffer(slots, np.uint32).reshape(-1, shape.bands * shape.rows)
 
 
 def band_keys(found: np.ndarray, images: np.ndarray, shape: Shape) -> np.ndarray:

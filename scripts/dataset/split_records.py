@@ -6,26 +6,24 @@ python scripts/dataset/split_records.py ingested.parquet --settings @settings.js
 """
 
 import argparse
-import json
 import sys
 import tempfile
 from array import array
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from scripts.common.cli import Progress, step_main, step_parser
+from scripts.common.cli import step_main, step_parser
 from scripts.common.errors import UserError
-from scripts.common.files import atomic_path, read_json, write_json
+from scripts.common.files import read_json, write_json
 from scripts.common.records import SPLITS
-from scripts.dataset.augment import Augmenter
-from scripts.dataset.canonical import COLUMNS, batches_of, from_row, json_lines, row_writer, rows_of, with_columns
+from scripts.dataset.canonical import batches_of, rows_of, value_of
 from scripts.dataset.compare_texts import ComparedTexts, split_key
 from scripts.dataset.deduplicate import exact_duplicates
+from scripts.dataset.split_files import REMOVED, write_splits
 from scripts.dataset.splits import check_not_empty, share_tolerance, split_numbers
 from scripts.dataset.stratification import LabelsOf, stratification
 from scripts.dataset.whole_files import check_whole, check_whole_groups, with_whole_files
@@ -47,41 +45,6 @@ def duplicates_of(texts: ComparedTexts, settings: dict) -> dict[int, tuple[int, 
         found |= {number: (first, "near", similarity) for number, (first, similarity) in near.items()}
     # An exact copy of a near duplicate points to the kept record.
     return {n: found.get(found[n][0], found[n]) for n in sorted(found)}
-
-
-def write_duplicates(ingested: Path, found: dict[int, tuple[int, str, float]], path: Path) -> None:
-    """Write one line per removed row: its content, its origin, and the record that it duplicates."""
-    stay = {first for first, _, _ in found.values()}
-    known: dict[int, dict] = {}
-    numbers = np.array(sorted(stay.union(found)), np.int64)
-    with atomic_path(path) as beside, open(beside, "w", encoding="utf-8") as file:
-        rows = (
-            pair
-            for batch in batches_of(ingested, numbers)
-            for pair in zip(batch.to_pylist(), json_lines(batch).to_pylist(), strict=True)
-        )
-        for number, (row, text) in zip(numbers.tolist(), rows, strict=True):
-            if number in stay:
-                known[number] = row
-            if number not in found:
-                continue
-            first, kind, similarity = found[number]
-            line = {
-                "origin": row["origin"],
-                "kind": kind,
-                "similarity": round(similarity, 4),
-                "label": row["label"],
-                "spans_differ": row["spans"] not in (None, known[first]["spans"]) and same_prompt(row, known[first]),
-                "expected": row["expected"],
-                "duplicate_of": {key: known[first][key] for key in ("id", "origin", "label")},
-            }
-            head = json.dumps(line, ensure_ascii=False)
-            file.write(f'{head[:-1]}, "record": {text.rstrip()}}}\n')
-
-
-def same_prompt(row: dict, other: dict) -> bool:
-    """Return whether all messages but the last one of two rows are the same."""
-    return json.loads(row["messages"])[:-1] == json.loads(other["messages"])[:-1]
 
 
 def splits_of_corrected(corrected: list[dict], settings: dict) -> list[str]:
@@ -116,7 +79,7 @@ class Kept:
             for label in batch["label"].to_pylist():
                 labels.append(self.label_numbers.setdefault(label, len(self.label_numbers)))
             for spans in batch["spans"].to_pylist():
-                found = frozenset(label for _, _, label in json.loads(spans)) if spans else NO_LABELS
+                found = frozenset(label for _, _, label in value_of(spans)) if spans else NO_LABELS
                 sets.append(self.set_numbers.setdefault(found, len(self.set_numbers)))
         self.labels, self.span_sets = np.array(labels), np.array(sets)
 
@@ -180,61 +143,6 @@ def split_facts(kept: Kept, split: np.ndarray, settings: dict) -> dict:
     return facts
 
 
-class Variants:
-    """Makes the augmented records of the training split; `ids` are those of all kept records."""
-
-    def __init__(self, settings: dict, ids: set[str]):
-        self.augmenter, self.known, self.count = Augmenter(settings), ids, 0
-
-    def lines(self, row: dict) -> Iterator[str]:
-        """Yield the variants of a row of the training split as lines of JSON."""
-        if row["split"] != "train":
-            return
-        for each in self.augmenter.variants(from_row(row)):
-            if each.id not in self.known:
-                self.known.add(each.id)
-                self.count += 1
-                yield json.dumps(each.to_row(), ensure_ascii=False) + "\n"
-
-
-def write_splits(kept: Kept, split: np.ndarray, settings: dict, arguments: argparse.Namespace) -> int:
-    """Write records.parquet and the JSONL files of the splits; return how many augmented records were added."""
-    import pyarrow
-    from pyarrow import compute
-
-    variants = None
-    if settings["augment"]:
-        variants = Variants(settings["augment"], {row["id"] for row in kept.rows(("id",))})
-    repeated: Counter[str] = Counter()
-    with ExitStack() as stack:
-        records = stack.enter_context(row_writer(arguments.records, (*COLUMNS, "split")))
-        files = []
-        for name in SPLITS:
-            beside = stack.enter_context(atomic_path(getattr(arguments, name)))
-            files.append(stack.enter_context(open(beside, "wb")))
-        bar, done = Progress("writing", len(split)), 0
-        for batch in kept.batches():
-            columns = {"split": [SPLITS[number] for number in split[done : done + len(batch)].tolist()]}
-            if not settings["deduplicate"]["exact"]:  # the n-th copy gets an id of its own
-                columns["id"] = batch["id"].to_pylist()
-                for place, found in enumerate(columns["id"]):
-                    repeated[found] += 1
-                    columns["id"][place] += f"-{repeated[found]}" if repeated[found] > 1 else ""
-            batch = with_columns(batch, **columns)
-            records.write_batch(batch)
-            lines = json_lines(batch)
-            if variants:  # each follows its record
-                rows = zip(lines.to_pylist(), batch.to_pylist(), strict=True)
-                lines = pyarrow.array(["".join([line, *variants.lines(row)]) for line, row in rows], pyarrow.string())
-            for name, file in zip(SPLITS, files, strict=True):
-                own = lines.filter(compute.equal(batch["split"], name))
-                whole = pyarrow.ListArray.from_arrays(pyarrow.array([0, len(own)], pyarrow.int32()), own)
-                file.write(compute.binary_join(whole, "")[0].as_buffer())
-            done += len(batch)
-            bar.advance(len(batch))
-    return variants.count if variants else 0
-
-
 def whole_files(settings: dict) -> dict[str, list[str]]:
     """Return the files of the splits that come as files."""
     return {name: files for name, files in settings["whole_files"].items() if files}
@@ -268,9 +176,11 @@ def step(arguments: argparse.Namespace) -> None:
     corrected = read_json(arguments.counts)["corrected"]
     with tempfile.TemporaryDirectory(prefix="snaketune-") as folder:
         found, kept, split = splits_without_duplicates(arguments, corrected, Path(folder))
-    write_duplicates(arguments.ingested, found, arguments.duplicates)
     facts = split_facts(kept, split, settings)
-    augmented = write_splits(kept, split, settings, arguments)
+    of_all = np.full(len(found) + len(split), REMOVED, np.int8)
+    of_all[kept.numbers] = split
+    files = {name: getattr(arguments, name) for name in (*SPLITS, "records", "duplicates")}
+    augmented = write_splits(arguments.ingested, of_all, found, settings, files)
     kinds = Counter(kind for _, kind, _ in found.values())
     duplicates = {"exact": kinds["exact"], "near": kinds["near"]}
     counts = {"read": len(found) + len(split), "kept": len(split), "duplicates": duplicates, "augmented": augmented}

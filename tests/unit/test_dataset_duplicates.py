@@ -108,7 +108,7 @@ def test_thousands_of_equal_texts_need_few_comparisons(tmp_path: Path):
     assert compared.find(np.arange(3000)) == dict.fromkeys(range(1, 3000), (0, 1.0))
 
 
-@pytest.mark.parametrize("copies", [SMALL, 20])
+@pytest.mark.parametrize("copies", [SMALL, 40])
 def test_groups_of_equal_texts_need_memory_for_each_pair_once(copies: int, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(deduplicate, "TOGETHER", 64)
     rng, shape = random.Random(2), Shape.of(0.85, SLOTS, MISS, SEED)
