@@ -59,7 +59,9 @@ def content_id(messages: list[dict], spans: list | None = None) -> str:
 
 def normalised(text: str) -> str:
     """Return text in Unicode NFC with Unix line ends and without outer white space."""
-    return unicodedata.normalize("NFC", text.replace("\r\n", "\n").replace("\r", "\n")).strip()
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def texts_in(content: str | list[dict]) -> list[str]:
@@ -74,8 +76,8 @@ def text_of(content: str | list[dict]) -> str:
 
 def images_of(messages: list[dict]) -> list[str]:
     """Return the paths of all images in messages, in order; empty for messages without images."""
-    parts = [part for message in messages if not isinstance(message["content"], str) for part in message["content"]]
-    return [part["image"] for part in parts if part["type"] == "image"]
+    contents = [message["content"] for message in messages if not isinstance(message["content"], str)]
+    return [part["image"] for parts in contents for part in parts if part["type"] == "image"]
 
 
 def with_text(content: str | list[dict], text: str) -> str | list[dict]:

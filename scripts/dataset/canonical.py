@@ -1,18 +1,20 @@
 """Canonical records on disk: one Parquet row a record, written and read in batches."""
 
 import dataclasses
+import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic_core import to_json
 
 from scripts.common.checksums import intact
-from scripts.common.files import atomic_path, json_encoder
-from scripts.common.records import Record
+from scripts.common.files import CANONICAL, atomic_path, json_encoder
+from scripts.common.records import ROLES, Record
 
 if TYPE_CHECKING:
     import pyarrow
@@ -22,8 +24,8 @@ AS_JSON = ("messages", "meta", "spans")
 ROWS, CHARACTERS = 4096, 4 * 2**20  # a row group is written when it holds so much
 TEXT = json_encoder(ensure_ascii=False)
 DECODE = json.JSONDecoder().raw_decode  # `json.loads` also looks for white space, which takes as long
-# Characters that JSON escapes, in the order in which they are replaced: regular expressions that find some of them.
-ESCAPED = ((r'["\\\n\r\t]', '\\"\n\r\t'), (r"[\x00-\x1f]", "".join(map(chr, range(32)))))
+HEADS = {role: f'{{"role": "{role}", "content": '.encode() for role in ROLES}  # of a message as JSON
+TAILS = {role: f',"role":"{role}"}}'.encode() for role in ROLES}  # of a message as canonical JSON
 
 
 def to_row(record: Record) -> dict:
@@ -31,6 +33,36 @@ def to_row(record: Record) -> dict:
     return {
         name: TEXT(value) if name in AS_JSON and value is not None else value for name, value in vars(record).items()
     }
+
+
+def rows_of_records(records: list[Record]) -> "pyarrow.RecordBatch":
+    """Return records as rows in columns: the same as `batch_of` with `to_row` of each, in a third of the time."""
+    import pyarrow
+
+    columns = {name: [getattr(record, name) for record in records] for name in COLUMNS}
+    columns["messages"] = [messages_json(messages) for messages in columns["messages"]]
+    columns["meta"] = [TEXT(meta) if meta else "{}" for meta in columns["meta"]]
+    columns["spans"] = [None if spans is None else TEXT(spans) for spans in columns["spans"]]
+    arrays = [pyarrow.array(values, pyarrow.string()) for values in columns.values()]
+    return pyarrow.RecordBatch.from_arrays(arrays, schema=schema_of(COLUMNS))
+
+
+def messages_json(messages: list[dict]) -> bytes:
+    """Return messages as JSON, the same as `TEXT` gives."""
+    contents = ((each["role"], each["content"]) for each in messages)
+    return b"[%b]" % b", ".join([HEADS[role] + content_json(content, TEXT) + b"}" for role, content in contents])
+
+
+def record_id(messages: list[dict], spans: list | None) -> str:
+    """Return a record's id, the same as `records.content_id` gives."""
+    contents = ((each["role"], each["content"]) for each in messages)
+    texts = [b'{"content":' + content_json(content, CANONICAL) + TAILS[role] for role, content in contents]
+    return hashlib.sha256(b"[[%b],%b]" % (b",".join(texts), CANONICAL(spans).encode("utf-8"))).hexdigest()[:16]
+
+
+def content_json(content: str | list[dict], otherwise: Callable[[list], str]) -> bytes:
+    """Return a message's content as JSON; `otherwise` is for parts. For text `json` takes five times as long."""
+    return to_json(content) if isinstance(content, str) else otherwise(content).encode("utf-8")
 
 
 def json_lines(batch: "pyarrow.RecordBatch") -> "pyarrow.StringArray":
@@ -51,11 +83,19 @@ def escaped(texts: "pyarrow.StringArray") -> "pyarrow.StringArray":
     """Return texts as they are between the quotes of JSON."""
     from pyarrow import compute
 
-    for found, characters in ESCAPED:
-        if compute.any(compute.match_substring_regex(texts, found)).as_py():
-            for character in characters:
-                texts = compute.replace_substring(texts, character, TEXT(character)[1:-1])
+    for character in sorted(special_characters(texts), key="\\".__ne__):  # the backslash first: others become some
+        texts = compute.replace_substring(texts, character, TEXT(character)[1:-1])
     return texts
+
+
+def special_characters(texts: "pyarrow.StringArray") -> list[str]:
+    """Return the characters in texts that JSON escapes; NumPy finds them ten times as fast as a regular expression."""
+    _, ends, data = texts.buffers()
+    if data is None:  # all are null
+        return []
+    first, last = np.frombuffer(ends, np.int32)[[texts.offset, texts.offset + len(texts)]]
+    codes = np.frombuffer(data, np.uint8)[first:last]
+    return [chr(code) for code in np.unique(codes[(codes < ord(" ")) | (codes == ord('"')) | (codes == ord("\\"))])]
 
 
 def value_of(text: str) -> Any:
@@ -195,12 +235,12 @@ def with_columns(batch: "pyarrow.RecordBatch", **columns: list[str]) -> "pyarrow
     return pyarrow.RecordBatch.from_pydict(arrays)
 
 
-def read_row_group(path: Path | str, number: int, columns: tuple[str, ...]) -> list[dict]:
-    """Return the rows of one row group of a file that `row_writer` made."""
+def read_row_group(path: Path | str, number: int, columns: tuple[str, ...]) -> "pyarrow.Table":
+    """Return some columns of one row group of a file that `row_writer` made."""
     from pyarrow import parquet
 
     with parquet.ParquetFile(path, pre_buffer=False) as file:
-        return file.read_row_group(number, list(columns)).to_pylist()
+        return file.read_row_group(number, list(columns)).select(columns)
 
 
 def row_group_count(path: Path | str) -> int:

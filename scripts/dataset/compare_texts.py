@@ -50,7 +50,7 @@ def split_key(row: dict, compare: str) -> int:
 def sketched_group(ingested: Path, settings: dict, group: int) -> list[Sketched]:
     """Return what is kept in memory of a row group, in order; `settings` is `deduplicate` of the dataset's settings."""
     columns = (*COLUMNS, "expected") if settings["compare"] == "answer" else COLUMNS
-    rows = read_row_group(ingested, group, columns)
+    rows = read_row_group(ingested, group, columns).to_pylist()
     return [sketched(settings, rows[start : start + ROWS]) for start in range(0, len(rows), ROWS)]
 
 
@@ -83,7 +83,7 @@ class ComparedTexts:
     """
 
     def __init__(self, ingested: Path, settings: dict, folder: Path, processes: int):
-        self.settings, self.texts = settings, TextStore(folder)
+        self.settings, self.texts, self.processes = settings, TextStore(folder), processes
         rows = row_count(ingested)
         self.ids, self.keys, self.images = (np.zeros(rows, np.uint64) for _ in range(3))
         self.coarse = np.zeros((rows, COARSE), np.uint8)
@@ -102,4 +102,4 @@ class ComparedTexts:
     def search(self) -> NearDuplicates:
         """Return the search for near duplicates."""
         size, threshold = self.settings["shingle"], self.settings["threshold"]
-        return NearDuplicates(self.texts, self.bands, self.coarse, self.images, size, threshold)
+        return NearDuplicates(self.texts, self.bands, self.coarse, self.images, size, threshold, self.processes)

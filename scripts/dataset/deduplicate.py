@@ -9,19 +9,21 @@ Texts are on disk; for the memory of each see `compare_texts.ComparedTexts`.
 from bisect import bisect_right
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import accumulate
 from math import comb
 from pathlib import Path
 
 import numpy as np
 
+from scripts.common.pool import in_threads
 from scripts.dataset.sketches import COARSE, shingle_hashes
 
 CACHED = 256  # sets of shingles, of dense groups
 CHUNK, CHUNK_BYTES = 64, 4 * 2**20  # texts with candidates whose sets of shingles are made at once, and their bytes
 EXCLUDED = 1e-8  # probability that coarse signatures exclude a pair exactly at the threshold
 SMALL = 16  # texts that agree in a band; a larger group with more similar pairs a text than this one can have is dense
+MOST_THREADS = 2  # that compare bands; each needs about 60 bytes of memory a text
 TOGETHER = 2**16  # pairs whose coarse signatures are compared at once
 
 
@@ -106,10 +108,17 @@ class NearDuplicates:
     """
 
     def __init__(
-        self, texts: TextStore, keys: np.ndarray, coarse: np.ndarray, images: np.ndarray, size: int, threshold: float
+        self,
+        texts: TextStore,
+        keys: np.ndarray,
+        coarse: np.ndarray,
+        images: np.ndarray,
+        size: int,
+        threshold: float,
+        threads: int = 1,
     ):
         self.keys, self.coarse, self.images, self.threshold = keys, coarse, images, threshold
-        self.texts, self.size = texts, size
+        self.texts, self.size, self.threads = texts, size, min(threads, MOST_THREADS)
         self.of_chunk: dict[int, np.ndarray] = {}  # sets of shingles that the texts of a chunk need
         self.shingles = lru_cache(CACHED)(lambda number: self.sets_of([number])[number])
         self.least_equal = rarely_below(COARSE, threshold, EXCLUDED)
@@ -149,42 +158,49 @@ class NearDuplicates:
         """
         pairs, members, groups = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint64)], 0
         # Similar texts agree in most bands, so their pairs are made distinct when as many new ones as before are there.
-        for keys in self.keys:
-            keys, texts = parted(np.sort(joined(keys[numbers], numbers)))
-            starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
-            sizes = np.diff(np.append(starts, len(keys)))
-            large = sizes > SMALL
-            dense = []
-            for start, size in zip(starts[large].tolist(), sizes[large].tolist(), strict=True):
-                group = texts[start : start + size]
-                few = self.few_pairs(group, split)
-                if few is None:
-                    dense.append(group)
-                elif len(few):
-                    pairs.append(few)
+        for found, dense in in_threads(partial(self.of_band, numbers, split), self.keys, self.threads):
+            pairs += found
             if dense:
                 numbered = groups + np.repeat(np.arange(len(dense)), list(map(len, dense)))
                 members.append(joined(np.concatenate(dense), numbered))
                 groups += len(dense)
-            starts, sizes = (each[(sizes > 1) & (sizes <= SMALL)] for each in (starts, sizes))
-            # The pairs of all groups whose places in them are `distance` apart.
-            for distance in range(1, int(sizes.max(initial=1))):
-                of = sizes > distance
-                counts = sizes[of] - distance
-                places = np.repeat(starts[of] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
-                for first in range(0, len(places), TOGETHER):
-                    place = places[first : first + TOGETHER]
-                    earlier, later = texts[place], texts[place + distance]
-                    if split is not None:
-                        apart = split[earlier] != split[later]
-                        earlier, later = earlier[apart], later[apart]
-                    fitting = self.may_be_similar(earlier, later)
-                    pairs.append(joined(later[fitting], earlier[fitting]))
             if sum(map(len, pairs[1:])) > len(pairs[0]):
                 pairs = [distinct(np.concatenate(pairs))]
         pairs, members = distinct(np.concatenate(pairs)), np.concatenate(members)
         members.sort()
         return columns(pairs), columns(members)
+
+    def of_band(
+        self, numbers: np.ndarray, split: np.ndarray | None, keys: np.ndarray
+    ) -> tuple[list[np.ndarray], list[np.ndarray]]:
+        """Return the pairs of the texts that agree in a band, each as one integer, and the dense groups."""
+        pairs, dense = [], []
+        keys, texts = parted(np.sort(joined(keys[numbers], numbers)))
+        starts = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+        sizes = np.diff(np.append(starts, len(keys)))
+        large = sizes > SMALL
+        for start, size in zip(starts[large].tolist(), sizes[large].tolist(), strict=True):
+            group = texts[start : start + size]
+            few = self.few_pairs(group, split)
+            if few is None:
+                dense.append(group)
+            elif len(few):
+                pairs.append(few)
+        starts, sizes = (each[(sizes > 1) & (sizes <= SMALL)] for each in (starts, sizes))
+        # The pairs of all groups whose places in them are `distance` apart.
+        for distance in range(1, int(sizes.max(initial=1))):
+            of = sizes > distance
+            counts = sizes[of] - distance
+            places = np.repeat(starts[of] - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+            for first in range(0, len(places), TOGETHER):
+                place = places[first : first + TOGETHER]
+                earlier, later = texts[place], texts[place + distance]
+                if split is not None:
+                    apart = split[earlier] != split[later]
+                    earlier, later = earlier[apart], later[apart]
+                fitting = self.may_be_similar(earlier, later)
+                pairs.append(joined(later[fitting], earlier[fitting]))
+        return pairs, dense
 
     def few_pairs(self, group: np.ndarray, split: np.ndarray | None) -> np.ndarray | None:
         """Return the pairs of a group, each as one integer; None if it is dense.

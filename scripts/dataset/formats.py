@@ -6,12 +6,14 @@ from typing import Any
 
 from scripts.common.records import ROLES, normalised, text_of
 from scripts.dataset.entities import entities_json
-from scripts.dataset.parts import are_parts, check_place_of_images, checked_text, content_of, normalised_content
+from scripts.dataset.parts import are_parts, checked_text, content_of, normalised_content
 from scripts.dataset.raw_rows import BadRecordError
 
+OWN_ROLES = {role: role for role in ROLES}
 SPEAKERS = {"system": "system", "human": "user", "user": "user"} | dict.fromkeys(
     ("gpt", "chatgpt", "assistant", "model"), "assistant"
 )
+ORDER = "roles go [system], user, assistant, user, assistant, ..."
 
 
 def text_column(record: dict, name: str, renamed: dict[str, str]) -> str:
@@ -30,27 +32,30 @@ def turns(value: Any, what: str, speaker: str, content: str, known: dict[str, st
             ) from None
     if not isinstance(value, list) or not value:
         raise BadRecordError("not a list", f"{what} is not a list of turns, or is empty", "write [{...}, ...]")
-    return [message(turn, f"{what}[{i}]", speaker, content, known) for i, turn in enumerate(value)]
+    return [message(turn, what, i, speaker, content, known) for i, turn in enumerate(value)]
 
 
-def message(turn: Any, what: str, speaker: str, content: str, known: dict[str, str]) -> dict:
-    """Return one message from one turn."""
+def message(turn: Any, what: str, number: int, speaker: str, content: str, known: dict[str, str]) -> dict:
+    """Return one message from one turn, number so many of the list `what`."""
     if not isinstance(turn, dict) or speaker not in turn or content not in turn:
-        raise BadRecordError(
-            "bad turn", f"{what} has no '{speaker}' and '{content}'", "write both, or rename them under 'columns'"
-        )
-    role = turn[speaker]
+        fault, remedy = f"has no '{speaker}' and '{content}'", "write both, or rename them under 'columns'"
+        raise BadRecordError("bad turn", f"{what}[{number}] {fault}", remedy)
+    role, text = turn[speaker], turn[content]
     if not isinstance(role, str) or role not in known:
-        raise BadRecordError("unknown role", f"{what} has the role '{role}'", f"known roles are {', '.join(known)}")
+        fault, remedy = f"has the role '{role}'", f"known roles are {', '.join(known)}"
+        raise BadRecordError("unknown role", f"{what}[{number}] {fault}", remedy)
     if turn.get("tool_calls"):
-        raise BadRecordError("tool call", f"{what} calls tools", "chat records hold no tools: remove or rewrite it")
-    return {"role": known[role], "content": content_of(turn[content], f"{what}.{content}")}
+        remedy = "chat records hold no tools: remove or rewrite it"
+        raise BadRecordError("tool call", f"{what}[{number}] calls tools", remedy)
+    if not isinstance(text, str):
+        text = content_of(text, f"{what}[{number}].{content}")
+    return {"role": known[role], "content": text}
 
 
 def from_messages(record: dict, renamed: dict[str, str]) -> list[dict]:
     """Read the format `messages` (OpenAI, TRL)."""
     keys = renamed.get("role", "role"), renamed.get("content", "content")
-    return system_of(record) + turns(record["messages"], "messages", *keys, {role: role for role in ROLES})
+    return system_of(record) + turns(record["messages"], "messages", *keys, OWN_ROLES)
 
 
 def from_sharegpt(record: dict, renamed: dict[str, str]) -> list[dict]:
@@ -67,7 +72,7 @@ def from_prompt_completion(record: dict, renamed: dict[str, str]) -> list[dict]:
         if are_parts(value):
             messages.append({"role": role, "content": content_of(value, name)})
         elif isinstance(value, list):
-            messages += turns(value, name, "role", "content", {role: role for role in ROLES})
+            messages += turns(value, name, "role", "content", OWN_ROLES)
         else:
             messages.append({"role": role, "content": text_column(record, name, renamed)})
     return messages
@@ -103,27 +108,36 @@ READERS: dict[str, Callable[[dict, dict[str, str]], list[dict]]] = {
 }
 
 
+def place(number: int, role: str) -> str:
+    """Return how errors name a message."""
+    return f"message {number} ({role})"
+
+
 def conversation(messages: list[dict], system: str | None) -> list[dict]:
-    """Return messages normalised and checked, with the dataset's system message if they have none.
+    """Return messages normalised in place and checked, with the dataset's system message if they have none.
 
     Raises BadRecordError unless the order is [system] user assistant [user assistant ...] and no content is empty.
     """
-    messages = [{"role": m["role"], "content": normalised_content(m["content"])} for m in messages]
-    check_place_of_images(messages)
+    for each in messages:
+        each["content"] = normalised_content(each["content"])
     if system is not None and messages and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": normalised(system)})
     expected = "user"
-    for position, each in enumerate(messages):
-        role, place = each["role"], f"message {position + 1} ({each['role']})"
-        if not each["content"]:
-            raise BadRecordError(f"empty {role} message", f"{place} is empty", "write it, or drop the record")
-        if "\0" in text_of(each["content"]):
-            raise BadRecordError("NUL character", f"{place} holds a NUL character", "remove it")
-        if role == "system" and position == 0:
+    for number, each in enumerate(messages, 1):
+        role, content = each["role"], each["content"]
+        if not isinstance(content, str) and role != "user":
+            what = f"{place(number, role)} holds an image"  # chat templates don't support it
+            raise BadRecordError("misplaced image", what, "put images into the user's messages")
+        if not content:
+            what = f"{place(number, role)} is empty"
+            raise BadRecordError(f"empty {role} message", what, "write it, or drop the record")
+        if "\0" in text_of(content):
+            raise BadRecordError("NUL character", f"{place(number, role)} holds a NUL character", "remove it")
+        if role == "system" and number == 1:
             continue
         if role != expected:
-            order = "roles go [system], user, assistant, user, assistant, ..."
-            raise BadRecordError("wrong order of roles", f"{place} comes where the {expected}'s is expected", order)
+            fault = f"{place(number, role)} comes where the {expected}'s is expected"
+            raise BadRecordError("wrong order of roles", fault, ORDER)
         expected = "assistant" if role == "user" else "user"
     if not messages or messages[-1]["role"] != "assistant":
         raise BadRecordError(

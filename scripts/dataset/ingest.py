@@ -9,12 +9,12 @@ from scripts.common.cli import log
 from scripts.common.errors import UserError
 from scripts.common.pool import in_order
 from scripts.common.records import images_of
-from scripts.dataset.canonical import batch_of, to_row
+from scripts.dataset.canonical import rows_of_records
 from scripts.dataset.corrections import DROPPED, Corrections
 from scripts.dataset.images import without_images
 from scripts.dataset.make_record import RecordMaker
 from scripts.dataset.raw_rows import BadRecordError, RawRow, excerpt, most_frequent
-from scripts.dataset.read_json import RawLine
+from scripts.dataset.read_json import RawBlock
 from scripts.dataset.spans import without_number
 
 if TYPE_CHECKING:
@@ -47,15 +47,14 @@ def make_records(
     settings: dict,
     images: Callable[[list[dict]], list[dict]],
     corrections: Corrections | None,
-    rows: list[tuple[str, RawRow | RawLine]],
+    chunk: list[tuple[str, RawRow | RawBlock]],
 ) -> Made:
-    """Make records from pairs of source and raw row. For `images`, `corrections` see RecordMaker."""
+    """Make records from pairs of source and raw row, or block of them. For `images`, `corrections` see RecordMaker."""
     maker = RecordMaker(settings, images, corrections)
     sources, raw_labels, marked, records, named = Counter(), Counter(), [], [], set()
+    rows = ((source, row) for source, part in chunk for row in (part.rows() if isinstance(part, RawBlock) else (part,)))
     for source, row in rows:
         sources[source] += 1
-        if isinstance(row, RawLine):
-            row = row.row()
         try:
             if row.fault is not None:
                 raise row.fault
@@ -63,14 +62,15 @@ def make_records(
         except BadRecordError as fault:
             marked.append((row, fault, []))
             continue
-        records.append(to_row(record))
+        records.append(record)
         if raw_label is not None:
             raw_labels[raw_label] += 1
         if violated:
             marked.append((row, None, [check.number for check in violated]))
-        named.update(images_of(record.messages))
+        if images is not without_images:
+            named.update(images_of(record.messages))
     checked = [check.records for check in maker.checks]
-    return Made(batch_of(records), named, sources, raw_labels, marked, checked, maker.span_counts)
+    return Made(rows_of_records(records), named, sources, raw_labels, marked, checked, maker.span_counts)
 
 
 class Counts:
@@ -148,7 +148,7 @@ def map_fit(label_map: dict[str, str], found: Counter[str]) -> dict:
 
 
 def ingest(
-    chunks: Iterable[list[tuple[str, RawRow | RawLine]]],
+    chunks: Iterable[list[tuple[str, RawRow | RawBlock]]],
     settings: dict,
     keep: Callable[[Made], None],
     set_aside: Callable[[dict], None],
@@ -157,7 +157,7 @@ def ingest(
     corrections: Corrections | None = None,
     processes: int = 1,
 ) -> dict:
-    """Make records from chunks of pairs of source and raw row; return the counts.
+    """Make records from chunks (see `make_records`); return the counts.
 
     `keep` gets each chunk's records, `set_aside` each bad record. For `images`, `corrections` see RecordMaker: they
     hold what was seen so far, so they need `processes` 1. `first_source` is the file or hub dataset that an error names

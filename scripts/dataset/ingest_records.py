@@ -23,7 +23,7 @@ from scripts.dataset.ingest import Made, ingest
 from scripts.dataset.raw_files import Report, kind_of
 from scripts.dataset.raw_rows import RawRow
 from scripts.dataset.read_hub import read_hub_rows
-from scripts.dataset.read_json import RawLine, read_json_rows, read_jsonl_lines, read_jsonl_rows
+from scripts.dataset.read_json import RawBlock, read_json_rows, read_jsonl_blocks, read_jsonl_rows
 from scripts.dataset.read_tables import read_delimited_rows, read_parquet_rows
 
 CHUNK_ROWS, CHUNK_TEXT = 1024, 2**20  # a chunk of raw rows ends at so many rows, or characters
@@ -37,16 +37,17 @@ def read_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[
     return {"json": read_json_rows, "jsonl": read_jsonl_rows, "parquet": read_parquet_rows}[kind](path, report)
 
 
-def sourced_rows(raw: list[Path], settings: dict) -> Iterator[tuple[str, RawRow | RawLine]]:
-    """Yield pairs of source and raw row from the raw files in order, or from the hub dataset."""
+def sourced_rows(raw: list[Path], settings: dict) -> Iterator[tuple[str, RawRow | RawBlock]]:
+    """Yield pairs of source and raw row, or block of them, from the raw files in order, or from the hub dataset."""
     if settings["hub"] is not None:
         for row in islice(read_hub_rows(settings["hub"]), settings["max_records"]):
             yield row.origin.rpartition(":")[0], row
         return
     bar = Progress("reading (KiB)", sum(path.stat().st_size for path in raw if path.is_file()) // 1024)
     for path in raw:
-        read = read_jsonl_lines if kind_of(path)[0] == "jsonl" else read_rows
-        for row in islice(read(path, lambda size: bar.advance(size // 1024)), settings["max_records"]):
+        in_blocks = kind_of(path)[0] == "jsonl" and settings["max_records"] is None
+        rows = (read_jsonl_blocks if in_blocks else read_rows)(path, lambda size: bar.advance(size // 1024))
+        for row in islice(rows, settings["max_records"]):
             yield str(path), row
 
 
@@ -59,12 +60,12 @@ def characters_in(value: Any) -> int:
     return len(value) if isinstance(value, str) else 0
 
 
-def chunks_of(rows: Iterable[tuple[str, RawRow | RawLine]]) -> Iterator[list[tuple[str, RawRow | RawLine]]]:
+def chunks_of(rows: Iterable[tuple[str, RawRow | RawBlock]]) -> Iterator[list[tuple[str, RawRow | RawBlock]]]:
     """Yield pairs of source and raw row in chunks, which another process may get: few rows if they are long."""
     chunk, size = [], 0
     for source, row in rows:
         chunk.append((source, row))
-        size += len(row.line) if isinstance(row, RawLine) else characters_in(row.record)
+        size += len(row.data) if isinstance(row, RawBlock) else characters_in(row.record)
         if len(chunk) >= CHUNK_ROWS or size >= CHUNK_TEXT:
             yield chunk
             chunk, size = [], 0

@@ -1,20 +1,32 @@
 """Compute a dataset's ledger from its records, one at a time."""
 
-import json
 from array import array
-from collections import Counter
-from itertools import count, islice, pairwise
+from collections import Counter, defaultdict
+from collections.abc import Iterable
+from itertools import accumulate, count, islice, pairwise
 from pathlib import Path
 
 import numpy as np
 
 from scripts.common.files import read_jsonl
 from scripts.common.records import SPLITS, text_of
+from scripts.dataset.canonical import value_of
+from scripts.dataset.compared import code_points
 from scripts.dataset.raw_rows import excerpt, most_frequent
 
 EXAMPLES = 200  # listed duplicates and quarantined records; their files have all of them
 BINS = 24  # at most, in a histogram
+IS_SPACE = np.array([chr(code).isspace() for code in range(0x3002)])  # no code point above is
 HIDDEN = "(raw data: not shown, because this dataset is redacted)"
+
+
+def word_counts(texts: list[str]) -> list[int]:
+    """Return `len(text.split())` of each text (at least one), in a quarter of the time."""
+    ended = [f"{text} " for text in texts]
+    is_space = IS_SPACE.take(code_points(ended), mode="clip")
+    ends = np.append(False, is_space[1:] & ~is_space[:-1])  # of words: a space after another character
+    starts = list(accumulate(map(len, ended[:-1]), initial=0))
+    return np.add.reduceat(ends, starts, dtype=np.int64).tolist()
 
 
 class Lengths:
@@ -26,8 +38,8 @@ class Lengths:
     def add(self, length: int) -> None:
         self.values.append(length)
 
-    def merge(self, other: "Lengths") -> None:
-        self.values.extend(other.values)
+    def extend(self, lengths: Iterable[int]) -> None:
+        self.values.extend(lengths)
 
     def quantile(self, share: float) -> int:
         """Return the smallest length such that at least this share of the texts is no longer."""
@@ -64,31 +76,35 @@ class Statistics:
     def __init__(self):
         self.lengths = {what: Lengths() for what in ("answer characters", "answer words", "prompt characters")}
         self.medians = {split: Lengths() for split in SPLITS}
-        self.labels: dict[str, Counter[str]] = {}
+        self.labels: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self.turns: Counter[int] = Counter()
         self.with_system = 0
 
-    def add(self, row: dict) -> None:
-        messages = json.loads(row["messages"])
-        answer = row["expected"]
-        self.lengths["answer characters"].add(len(answer))
-        self.lengths["answer words"].add(len(answer.split()))
-        self.lengths["prompt characters"].add(sum(len(text_of(m["content"])) for m in messages[:-1]))
-        self.medians[row["split"]].add(len(answer))
-        self.turns[sum(message["role"] == "assistant" for message in messages)] += 1
-        self.with_system += messages[0]["role"] == "system"
-        if row["label"] is not None:
-            self.labels.setdefault(row["label"], Counter())[row["split"]] += 1
+    def add(self, columns: dict[str, list]) -> None:
+        """Add records, given as the columns of their file (of `canonical`)."""
+        answers, splits = columns["expected"], columns["split"]
+        self.lengths["answer words"].extend(word_counts(answers))
+        for answer, split in zip(answers, splits, strict=True):
+            self.lengths["answer characters"].add(len(answer))
+            self.medians[split].add(len(answer))
+        for text in columns["messages"]:
+            messages = value_of(text)
+            self.lengths["prompt characters"].add(sum([len(text_of(m["content"])) for m in messages[:-1]]))
+            self.turns[[message["role"] for message in messages].count("assistant")] += 1
+            self.with_system += messages[0]["role"] == "system"
+        for (label, split), number in Counter(zip(columns["label"], splits, strict=True)).items():
+            if label is not None:
+                self.labels[label][split] += number
 
     def merge(self, other: "Statistics") -> None:
         """Add the statistics of further records."""
         for mine, its in ((self.lengths, other.lengths), (self.medians, other.medians)):
             for what, lengths in its.items():
-                mine[what].merge(lengths)
+                mine[what].extend(lengths.values)
         self.turns.update(other.turns)
         self.with_system += other.with_system
         for label, counts in other.labels.items():
-            self.labels.setdefault(label, Counter()).update(counts)
+            self.labels[label].update(counts)
 
     def as_json(self) -> dict:
         totals = most_frequent({label: counts.total() for label, counts in self.labels.items()})

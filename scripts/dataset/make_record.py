@@ -4,8 +4,9 @@ import re
 from collections import Counter
 from collections.abc import Callable
 
-from scripts.common.records import Record, content_id, normalised
+from scripts.common.records import Record, normalised
 from scripts.common.sandbox import TemplateFaultError, compiled_template, rendered
+from scripts.dataset.canonical import record_id
 from scripts.dataset.corrections import Corrections
 from scripts.dataset.formats import READERS, conversation, text_column
 from scripts.dataset.images import without_images
@@ -31,6 +32,8 @@ class RecordMaker:
     ):
         self.settings, self.images, self.corrections = settings, images, corrections
         self.layout, self.renamed = LAYOUTS[settings["format"]], settings["columns"]
+        self.taken = {*self.renamed, *self.renamed.values()}
+        self.eaten = {*self.layout.needed, *self.layout.optional}
         self.templates = {
             role: compiled_template(source, f"fields.{role}")
             for role in ("system", "user", "assistant")
@@ -48,7 +51,7 @@ class RecordMaker:
         raw_label = self.raw_text(raw, "label")
         label = self.settings["label_map"].get(raw_label, raw_label)
         group = self.raw_text(raw, "group_by")
-        record = self.with_own_names(raw)
+        record = self.with_own_names(raw) if self.renamed else raw
         for name in self.layout.needed:
             if name not in record:
                 advice = "add it, or name the right column under 'columns'"
@@ -56,9 +59,10 @@ class RecordMaker:
         if self.span_counts is not None:
             text, column = text_column(record, "text", self.renamed), self.renamed.get("spans", "spans")
             strip_numbers = self.settings["strip_span_label_numbers"]
-            record["text"], record["spans"], span_counts = resolved_spans(
+            text, spans, span_counts = resolved_spans(
                 text, record["spans"], self.settings["span_label_map"], column, strip_numbers
             )
+            record = record | {"text": text, "spans": spans}
         made, violated = self.built(record, label, group, origin)
         correction, corrected = None, None
         while self.corrections and (correction := self.corrections.of(self.stored(made).id, correction)):
@@ -86,8 +90,7 @@ class RecordMaker:
         if any(check.action == "relabel" for check in violated):
             label = UNKNOWN
             messages = self.messages(record, label, answer)
-        eaten, spans = (*self.layout.needed, *self.layout.optional), None
-        meta = {key: value for key, value in record.items() if key not in eaten}
+        spans, meta = None, {key: value for key, value in record.items() if key not in self.eaten}
         if self.span_counts is not None:
             meta = {key: value for key, value in meta.items() if not restated(key, value)}
             spans = record["spans"]
@@ -95,9 +98,11 @@ class RecordMaker:
         return Record("", messages, expected, spans, label, group, meta, origin), violated
 
     def stored(self, record: Record) -> Record:
-        """Return a built record with its id and the names of its stored images."""
-        messages = self.images(record.messages)
-        return Record(**vars(record) | {"id": content_id(messages, record.spans), "messages": messages})
+        """Give a built record the names of its stored images and its id, unless it has them; return it."""
+        if not record.id:
+            record.messages = self.images(record.messages)
+            record.id = record_id(record.messages, record.spans)
+        return record
 
     def check(self, record: Record, violated: list["Check"], label: str | None) -> None:
         """Count the checks that apply to a record. Raises BadRecordError if its length or a check puts it aside."""
@@ -110,8 +115,7 @@ class RecordMaker:
 
     def with_own_names(self, raw: dict) -> dict:
         """Return the record with the format's names for the columns that `columns` renames."""
-        taken = {*self.renamed, *self.renamed.values()}
-        kept = {name: value for name, value in raw.items() if name not in taken}
+        kept = {name: value for name, value in raw.items() if name not in self.taken}
         return kept | {own: raw[name] for own, name in self.renamed.items() if name in raw}
 
     def raw_text(self, raw: dict, key: str) -> str | None:
@@ -124,7 +128,7 @@ class RecordMaker:
             raise missing_column(f"no {key}", name, raw, advice)
         value = raw[name]
         text = normalised(str(value).lower() if isinstance(value, bool) else str(value))
-        if not text or value is None or isinstance(value, list | dict):
+        if not text or value is None or isinstance(value, (list, dict)):
             raise BadRecordError(f"no {key}", f"has an empty '{name}'", advice)
         return text
 

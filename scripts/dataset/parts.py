@@ -66,11 +66,3 @@ def normalised_content(content: Content) -> Content:
         elif text := normalised("\n".join(part["text"] for part in run)):
             parts.append({"type": "text", "text": text})
     return parts
-
-
-def check_place_of_images(messages: list[dict]) -> None:
-    """Raise BadRecordError for an image in a message that is not the user's: chat templates don't support it."""
-    for number, message in enumerate(messages, 1):
-        if message["role"] != "user" and not isinstance(message["content"], str):
-            place = f"message {number} ({message['role']})"
-            raise BadRecordError("misplaced image", f"{place} holds an image", "put images into the user's messages")

@@ -13,7 +13,7 @@ from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError
 
 COMPRESSIONS = {"gz": "gzip", "zst": "zstd"}  # suffix, and pyarrow's name
 MAGIC = {"gz": b"\x1f\x8b", "zst": b"\x28\xb5\x2f\xfd"}  # the first bytes of a compressed file
-CHUNK = 2**18
+CHUNK, BLOCK = 2**18, 2**20
 COPIED, RATIO = 2**28, 100  # a compressed table may unpack to this many bytes, or to this multiple of its size
 BOM = b"\xef\xbb\xbf"
 
@@ -71,15 +71,27 @@ def opened(path: Path | str, report: Report = lambda read: None) -> Iterator[Bin
             raise UserError(f"can't be unpacked: {error}", path, remedy=remedy) from None
 
 
+def read_blocks(path: Path | str, report: Report = lambda read: None) -> Iterator[tuple[int, bytes]]:
+    """Yield a file's lines, without the byte order mark, in blocks of about a MiB, each with its first line's number.
+
+    Raises UserError for huge lines.
+    """
+    with opened(path, report) as file:
+        number = 1
+        while block := file.read(BLOCK):
+            if not block.endswith(b"\n"):
+                block += file.readline(MAX_RECORD + 1)
+            last = block.count(b"\n", 0, -1)
+            if len(block) - block.rfind(b"\n", 0, -1) - 1 > MAX_RECORD:
+                raise too_long(path, number + last)
+            yield number, block.removeprefix(BOM) if number == 1 else block
+            number += last + 1
+
+
 def read_lines(path: Path | str, report: Report = lambda read: None) -> Iterator[bytes]:
     """Yield a file's lines with line ends, without the byte order mark. Raises UserError for huge lines."""
-    with opened(path, report) as file:
-        number = 0
-        while line := file.readline(MAX_RECORD + 1):
-            number += 1
-            if len(line) > MAX_RECORD:
-                raise too_long(path, number)
-            yield line.removeprefix(BOM) if number == 1 else line
+    for _, block in read_blocks(path, report):
+        yield from io.BytesIO(block)
 
 
 def too_long(path: Path | str, line: int) -> UserError:

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 from scripts.common.errors import UserError
 from scripts.dataset import raw_files
-from scripts.dataset.raw_files import Report, encoding_fault, kind_of, opened, read_lines, too_long
+from scripts.dataset.raw_files import Report, encoding_fault, kind_of, opened, read_blocks, too_long
 from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError, RawRow, object_fault
 
 ARRAY = re.compile(rb"\s*\[\s*(\{|$)")  # how the first line of an array of records starts
@@ -58,46 +58,64 @@ def json_fault(error: Exception, starts_line: bool) -> BadRecordError:
     return BadRecordError("not valid JSON", what, remedy)
 
 
-def lines_of_records(path: Path | str, report: Report) -> Iterator[tuple[int, bytes]]:
-    """Return the number and content of each line that is not blank. Raises UserError for a file that is a JSON array.
+class RawBlock(NamedTuple):
+    """Lines of a JSON Lines file that are not decoded yet; `number` is that of the first."""
+
+    path: Path | str
+    number: int
+    data: bytes
+
+    def lines(self) -> Iterator[tuple[int, bytes]]:
+        """Yield the number and content of each line that is not blank."""
+        return ((number, line) for number, line in enumerate(self.data.split(b"\n"), self.number) if line.strip())
+
+    def rows(self) -> Iterator[RawRow]:
+        """Yield the record of each line that is not blank; a row with a fault for an invalid line."""
+        return (row_of_line(f"{self.path}:{number}", line) for number, line in self.lines())
+
+
+def row_of_line(origin: str, line: bytes) -> RawRow:
+    """Return the record of a line; a row with a fault for an invalid one."""
+    try:
+        text = line.decode("utf-8").strip()
+        try:
+            value, end = DECODER.raw_decode(text)
+        except ValueError:
+            end = None
+        if end != len(text):
+            value = DECODER.decode(text)  # its error says what is wrong
+        fault = object_fault(value)
+    except UnicodeDecodeError:
+        text, fault = line.decode("utf-8", "backslashreplace").strip(), encoding_fault(line)
+    except (ValueError, RecursionError) as error:
+        fault = json_fault(error, starts_line=True)
+    if fault:
+        return RawRow(origin, None, fault, text)
+    # Only an escape can be half of a surrogate pair: the line is valid UTF-8.
+    return RawRow(origin, value, has_whole_characters=b"\\u" not in line)
+
+
+def read_jsonl_blocks(path: Path | str, report: Report = lambda read: None) -> Iterator[RawBlock]:
+    """Yield the lines of a JSON Lines file in blocks. Raises UserError for a file that is a JSON array.
 
     A first line that is a list by itself, from bracket to bracket, is one bad record if other lines follow.
     """
-    lines = ((number, line) for number, line in enumerate(read_lines(path, report), 1) if line.strip())
-    head = list(islice(lines, 2))
+    blocks = (RawBlock(path, number, data) for number, data in read_blocks(path, report))
+    first: list[RawBlock] = []
+    head: list[tuple[int, bytes]] = []
+    while len(head) < 2 and (block := next(blocks, None)):
+        first.append(block)
+        head += islice(block.lines(), 2)
     if head and ARRAY.match(head[0][1]) and (len(head) == 1 or not head[0][1].rstrip().endswith(b"]")):
         _, compression = kind_of(path)
         suffix = f".json.{compression}" if compression else ".json"
         raise UserError("is a JSON array, not JSON Lines", path, head[0][0], f"rename it to {suffix}")
-    return chain(head, lines)
-
-
-class RawLine(NamedTuple):
-    """A line of a JSON Lines file that is not decoded yet, and its origin."""
-
-    origin: str
-    line: bytes
-
-    def row(self) -> RawRow:
-        """Return the decoded record; a row with a fault for an invalid line."""
-        text, value, fault = self.line.decode("utf-8", "backslashreplace").strip(), None, encoding_fault(self.line)
-        try:
-            value = None if fault else DECODER.decode(text)
-        except (ValueError, RecursionError) as error:
-            fault = json_fault(error, starts_line=True)
-        fault = fault or object_fault(value)
-        # Only an escape can be half of a surrogate pair: the line is valid UTF-8.
-        return RawRow(self.origin, None if fault else value, fault, text if fault else None, b"\\u" not in self.line)
-
-
-def read_jsonl_lines(path: Path | str, report: Report = lambda read: None) -> Iterator[RawLine]:
-    """Yield the lines of a JSON Lines file that are not blank. UserError for a JSON array."""
-    return (RawLine(f"{path}:{number}", line) for number, line in lines_of_records(path, report))
+    return chain(first, blocks)
 
 
 def read_jsonl_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[RawRow]:
     """Yield the records of a JSON Lines file; an invalid line gives a row with a fault. UserError for a JSON array."""
-    return (line.row() for line in read_jsonl_lines(path, report))
+    return chain.from_iterable(block.rows() for block in read_jsonl_blocks(path, report))
 
 
 class Buffer:

@@ -16,6 +16,7 @@ from scripts.common.records import SPLITS
 from scripts.dataset.augment import Augmenter
 from scripts.dataset.canonical import (
     COLUMNS,
+    TEXT,
     from_row,
     json_lines,
     read_batches,
@@ -39,20 +40,24 @@ class Duplicates:
     """
 
     def __init__(self, found: dict[int, tuple[int, str, float]]):
-        self.found, self.kept = found, {first for first, _, _ in found.values()}
-        self.numbers = np.array(sorted(self.kept.union(found)), np.int64)
+        self.found = found
+        kept = {first for first, _, _ in found.values()}
+        self.numbers = [np.array(sorted(numbers), np.int64) for numbers in (kept, found)]
         self.known: dict[int, dict] = {}  # kept rows that others repeat
 
     def lines(self, batch: "RecordBatch", start: int) -> Iterator[str]:
         """Yield the lines of the next batch of all rows; `start` is the number of its first row."""
-        first, last = np.searchsorted(self.numbers, (start, start + len(batch)))
-        numbers = self.numbers[first:last].tolist()
-        batch = rows_at(batch, self.numbers[first:last] - start)
-        for number, row, text in zip(numbers, batch.to_pylist(), json_lines(batch).to_pylist(), strict=True):
-            if number in self.kept:
-                row.pop("expected")
-                self.known[number] = row if row["spans"] is not None else row | {"messages": None}
-                continue
+        of_kept, of_removed = (
+            numbers[slice(*np.searchsorted(numbers, (start, start + len(batch))))] for numbers in self.numbers
+        )
+        for number, row in zip(of_kept.tolist(), rows_at(batch, of_kept - start).to_pylist(), strict=True):
+            self.known[number] = {name: row[name] for name in ("id", "origin", "label", "spans")}
+            if row["spans"] is not None:
+                self.known[number]["messages"] = row["messages"]
+        batch = rows_at(batch, of_removed - start)
+        for number, row, text in zip(
+            of_removed.tolist(), batch.to_pylist(), json_lines(batch).to_pylist(), strict=True
+        ):
             first, kind, similarity = self.found[number]
             other = self.known[first]
             line = {
@@ -64,7 +69,7 @@ class Duplicates:
                 "expected": row["expected"],
                 "duplicate_of": {key: other[key] for key in ("id", "origin", "label")},
             }
-            head = json.dumps(line, ensure_ascii=False)
+            head = TEXT(line)
             yield f'{head[:-1]}, "record": {text.rstrip()}}}\n'
 
 
@@ -118,7 +123,7 @@ def write_splits(
         removed, of_splits = opened("duplicates"), {name: opened(name) for name in SPLITS}
         thread = stack.enter_context(ThreadPoolExecutor(1))
         bar, start, written = Progress("writing", len(split)), 0, None
-        for batch in read_batches(ingested):
+        for batch in read_batches(ingested, rows=4096):
             removed.writelines(line.encode("utf-8") for line in duplicates.lines(batch, start))
             numbers = split[start : start + len(batch)]
             start += len(batch)

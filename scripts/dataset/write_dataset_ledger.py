@@ -110,10 +110,13 @@ def counted(records: Path, origins: set[str], group: int) -> tuple[Statistics, l
     Those are rows with images, spans or one of the origins, and the first of each label in each split.
     """
     statistics, shown, seen = Statistics(), [], Counter()
-    for row in read_row_group(records, group, COLUMNS):
-        statistics.add(row)
-        seen[row["label"], row["split"]] += 1
-        is_first = seen[row["label"], row["split"]] <= FIRST_OF_SPLIT
+    columns = read_row_group(records, group, COLUMNS).to_pydict()
+    statistics.add(columns)
+    for values in zip(*columns.values(), strict=True):
+        row = dict(zip(COLUMNS, values, strict=True))
+        kind = row["label"], row["split"]
+        seen[kind] += 1
+        is_first = seen[kind] <= FIRST_OF_SPLIT
         if is_first or row["spans"] is not None or row["origin"] in origins or '"image"' in row["messages"]:
             shown.append(row)
     return statistics, shown

@@ -7,9 +7,18 @@ from pathlib import Path
 import pytest
 
 from scripts.common.records import SPLITS
+from scripts.dataset.ledger import word_counts
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 
 HALVES = {"train": 0.5, "validation": 0.0, "test": 0.5}
+
+
+def test_words_are_what_python_splits_at():
+    spaces = [chr(code) for code in range(0x110000) if chr(code).isspace()]
+    rng = random.Random(1)
+    for count in range(1, 40):
+        texts = ["".join(rng.choices([*spaces, *"ab、⚽"], k=rng.randrange(20))) for _ in range(count)]
+        assert word_counts(texts) == [len(text.split()) for text in texts]
 
 
 def sample(count: int = 80) -> list[dict]:

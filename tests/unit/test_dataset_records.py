@@ -3,6 +3,7 @@
 import datetime
 import decimal
 import json
+from contextlib import nullcontext
 from pathlib import Path
 
 import pyarrow
@@ -10,12 +11,13 @@ import pytest
 from pyarrow import parquet
 
 from scripts.common import pool
+from scripts.common.errors import UserError
 from scripts.common.records import Record, content_id
-from scripts.dataset import canonical, compare_texts, ingest_records, write_dataset_ledger
-from scripts.dataset.canonical import batch_of, from_row, json_lines, to_row
+from scripts.dataset import canonical, compare_texts, ingest_records, raw_files, write_dataset_ledger
+from scripts.dataset.canonical import batch_of, from_row, json_lines, record_id, rows_of_records, to_row
 from scripts.dataset.make_record import UNKNOWN
 from scripts.dataset.raw_rows import RawRow
-from scripts.dataset.read_json import RawLine
+from scripts.dataset.read_json import RawBlock, read_jsonl_rows
 from tests.support.data import load
 from tests.support.dataset_steps import Stage, chat, made, settings_of, write_lines
 
@@ -106,7 +108,8 @@ def test_several_processes_write_the_same_files(tmp_path: Path, stage: Stage, mo
     records[7]["messages"].pop()
     raw = write_lines(tmp_path / "raw.jsonl", records)
     raw.write_text(raw.read_text(encoding="utf-8") + '{"messages"\n{"messages": "\\ud800"}\n', encoding="utf-8")
-    monkeypatch.setattr(ingest_records, "CHUNK_ROWS", 7)
+    monkeypatch.setattr(raw_files, "BLOCK", 700)
+    monkeypatch.setattr(ingest_records, "CHUNK_TEXT", 700)
     monkeypatch.setattr(canonical, "ROWS", 7)  # of a row group: one task of a process
     stage.run(raw)
     before = {path.name: path.read_bytes() for path in tmp_path.glob("*.*")}
@@ -124,8 +127,43 @@ def test_long_rows_are_few_in_a_chunk(monkeypatch: pytest.MonkeyPatch):
     lengths = [40, 40, 40, 250, 10, 20, 30]
     rows = [("raw", RawRow("raw:1", {"a": [{"b": "é" * length}], "n": 1})) for length in lengths]
     assert [len(chunk) for chunk in ingest_records.chunks_of(rows)] == [3, 1, 3]
-    rows[0] = ("raw", RawLine("raw:1", b" " * 100))
+    rows[0] = ("raw", RawBlock("raw", 1, b" " * 100))
     assert [len(chunk) for chunk in ingest_records.chunks_of(rows)] == [1, 3, 3]
+
+
+@pytest.mark.parametrize("size", [1, 10, 16, 1000])
+def test_blocks_of_lines_have_each_line_with_its_number(size: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(raw_files, "BLOCK", size)
+    raw = tmp_path / "raw.jsonl"
+    raw.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\n  \n {"a": 2} \n{"a": "\x0c\xc2\x85"}\n{"a": 4} x\n{"a": 5}')
+    rows = list(read_jsonl_rows(raw))
+    found = [(row.origin.rpartition(":")[2], row.record["a"] if row.record else row.fault.detail) for row in rows]
+    control, extra = "Invalid control character at (column 8)", "Extra data (column 10)"
+    assert found == [
+        ("1", 1), ("4", 2), ("5", f"is not valid JSON: {control}"), ("6", f"is not valid JSON: {extra}"), ("7", 5)
+    ]  # fmt: skip
+    monkeypatch.setattr(raw_files, "MAX_RECORD", max(size, 20))
+    for length, fails in ((max(size, 20), False), (max(size, 20) + 1, True)):
+        raw.write_bytes(b"{}\n\n" + b"0" * (length - 1) + b"\n{}\n")
+        with pytest.raises(UserError, match=r"raw\.jsonl:3: a record is longer") if fails else nullcontext():
+            list(read_jsonl_rows(raw))
+    raw.write_bytes(b'\n\n[{"a": 1},\n')
+    with pytest.raises(UserError, match=r"raw\.jsonl:3: is a JSON array"):
+        list(read_jsonl_rows(raw))
+
+
+def test_records_become_the_rows_and_have_the_ids_that_json_gives():
+    texts = ['dit "été"\n\u2028\\', "⚽", "\x00\x08\x0c\x1f\x7f\r\t/\u0085\ufeff"]
+    parts = [{"type": "text", "text": texts[0]}, {"type": "image", "image": "images/a.png"}]
+    records = []
+    for number, text in enumerate([*texts, parts]):
+        messages = [{"role": "system", "content": "s"}, {"role": "user", "content": text}]
+        messages.append({"role": "assistant", "content": "⚽"})
+        spans, meta = ([[0, 2, "é"]], {"a": [1.5, None, True]}) if number % 2 else (None, {})
+        assert record_id(messages, spans) == content_id(messages, spans)
+        records.append(Record(f"{number:016x}", messages, "⚽", spans, "l", None, meta, "a b.jsonl:1"))
+    assert rows_of_records(records) == batch_of([to_row(record) for record in records])
+    assert not len(rows_of_records([]))
 
 
 def test_a_batch_has_no_rows_of_two_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
