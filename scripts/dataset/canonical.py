@@ -3,7 +3,7 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pyarrow
 
 COLUMNS = ("id", "messages", "expected", "label", "group", "meta", "origin", "spans")
+REPEATED = {"label", "group", "meta", "spans", "split"}  # columns whose values may occur often
 AS_JSON = ("messages", "meta", "spans")
 ROWS, CHARACTERS = 4096, 4 * 2**20  # a row group is written when it holds so much
 TEXT = json_encoder(ensure_ascii=False)
@@ -48,21 +49,26 @@ def rows_of_records(records: list[Record]) -> "pyarrow.RecordBatch":
 
 
 def messages_json(messages: list[dict]) -> bytes:
-    """Return messages as JSON, the same as `TEXT` gives."""
-    contents = ((each["role"], each["content"]) for each in messages)
-    return b"[%b]" % b", ".join([HEADS[role] + content_json(content, TEXT) + b"}" for role, content in contents])
+    """Return messages as JSON, the same as `TEXT` gives in five times the time for text."""
+    texts = [
+        HEADS[each["role"]]
+        + (to_json(content) if isinstance(content := each["content"], str) else TEXT(content).encode("utf-8"))
+        + b"}"
+        for each in messages
+    ]
+    return b"[" + b", ".join(texts) + b"]"
 
 
 def record_id(messages: list[dict], spans: list | None) -> str:
-    """Return a record's id, the same as `records.content_id` gives."""
-    contents = ((each["role"], each["content"]) for each in messages)
-    texts = [b'{"content":' + content_json(content, CANONICAL) + TAILS[role] for role, content in contents]
-    return hashlib.sha256(b"[[%b],%b]" % (b",".join(texts), CANONICAL(spans).encode("utf-8"))).hexdigest()[:16]
-
-
-def content_json(content: str | list[dict], otherwise: Callable[[list], str]) -> bytes:
-    """Return a message's content as JSON; `otherwise` is for parts. For text `json` takes five times as long."""
-    return to_json(content) if isinstance(content, str) else otherwise(content).encode("utf-8")
+    """Return a record's id, the same as `records.content_id` gives in twice the time."""
+    texts = [
+        b'{"content":'
+        + (to_json(content) if isinstance(content := each["content"], str) else CANONICAL(content).encode("utf-8"))
+        + TAILS[each["role"]]
+        for each in messages
+    ]
+    rest = b"null" if spans is None else CANONICAL(spans).encode("utf-8")
+    return hashlib.sha256(b"[[" + b",".join(texts) + b"]," + rest + b"]").hexdigest()[:16]
 
 
 def json_lines(batch: "pyarrow.RecordBatch") -> "pyarrow.StringArray":
@@ -169,7 +175,9 @@ def row_writer(path: Path | str, columns: tuple[str, ...] = COLUMNS, compression
     schema = schema_of(columns)
     with (
         atomic_path(path) as beside,
-        parquet.ParquetWriter(beside, schema, compression=compression) as file,
+        parquet.ParquetWriter(
+            beside, schema, compression=compression, use_dictionary=list(REPEATED), write_statistics=False
+        ) as file,
         ThreadPoolExecutor(1) as thread,
     ):
         writer = RowWriter(file, schema, thread)
