@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -12,10 +13,12 @@ import numpy as np
 
 from scripts.common.cli import Progress
 from scripts.common.files import atomic_path
+from scripts.common.pool import AHEAD, results
 from scripts.common.records import SPLITS
 from scripts.dataset.augment import Augmenter
 from scripts.dataset.canonical import (
     COLUMNS,
+    ROWS,
     TEXT,
     from_row,
     json_lines,
@@ -122,31 +125,34 @@ def write_splits(
         records = stack.enter_context(row_writer(files["records"], (*COLUMNS, "split")))
         removed, of_splits = opened("duplicates"), {name: opened(name) for name in SPLITS}
         thread = stack.enter_context(ThreadPoolExecutor(1))
-        bar, start, written = Progress("writing", len(split)), 0, None
-        for batch in read_batches(ingested, rows=4096):
-            removed.writelines(line.encode("utf-8") for line in duplicates.lines(batch, start))
-            numbers = split[start : start + len(batch)]
-            start += len(batch)
-            bar.advance(len(batch))
-            kept = numbers != REMOVED
-            batch = rows_at(batch, kept.nonzero()[0])
-            columns = {"split": [SPLITS[number] for number in numbers[kept].tolist()]}
-            if not settings["deduplicate"]["exact"]:  # the n-th copy gets an id of its own
-                columns["id"] = batch["id"].to_pylist()
-                for place, own in enumerate(columns["id"]):
-                    repeated[own] += 1
-                    columns["id"][place] += f"-{repeated[own]}" if repeated[own] > 1 else ""
-            batch = with_columns(batch, **columns)
-            records.write_batch(batch)
-            if written:
-                written.result()
-            written = thread.submit(write_lines, batch, variants, of_splits)
-        if written:
-            written.result()
+        bar = Progress("writing", len(split))
+
+        def kept() -> Iterator["RecordBatch"]:
+            """Write all rows but the lines of the splits, and yield those that stay."""
+            start = 0
+            for batch in read_batches(ingested, rows=ROWS):
+                removed.writelines(line.encode("utf-8") for line in duplicates.lines(batch, start))
+                numbers = split[start : start + len(batch)]
+                start += len(batch)
+                bar.advance(len(batch))
+                stays = numbers != REMOVED
+                batch = rows_at(batch, stays.nonzero()[0])
+                columns = {"split": [SPLITS[number] for number in numbers[stays].tolist()]}
+                if not settings["deduplicate"]["exact"]:  # the n-th copy gets an id of its own
+                    columns["id"] = batch["id"].to_pylist()
+                    for place, own in enumerate(columns["id"]):
+                        repeated[own] += 1
+                        columns["id"][place] += f"-{repeated[own]}" if repeated[own] > 1 else ""
+                batch = with_columns(batch, **columns)
+                records.write_batch(batch)
+                yield batch
+
+        for _ in results(partial(thread.submit, write_lines, variants, of_splits), kept(), AHEAD):
+            pass
     return variants.count if variants else 0
 
 
-def write_lines(batch: "RecordBatch", variants: Variants | None, files: dict[str, BinaryIO]) -> None:
+def write_lines(variants: Variants | None, files: dict[str, BinaryIO], batch: "RecordBatch") -> None:
     """Write rows, and variants of those for training, as lines of JSON to the files of their splits."""
     import pyarrow
     from pyarrow import compute
