@@ -44,7 +44,7 @@ def shape_of(settings: dict) -> Shape:
 
 def split_key(row: dict, compare: str) -> int:
     """Return the key that decides the split of a row."""
-    return key_of(row["group"], folded([raw_compared_text(row, compare)])[0], images_in(row))
+    return key_of(row["group"], folded([raw_compared_text(row, compare)])[0].encode("utf-8"), images_in(row))
 
 
 def sketched_group(ingested: Path, settings: dict, group: int) -> list[Sketched]:
@@ -59,11 +59,11 @@ def sketched(settings: dict, rows: list[dict]) -> Sketched:
     texts = folded([raw_compared_text(row, settings["compare"]) for row in rows])
     names = [images_in(row) for row in rows]
     images = np.array([number_of(each) for each in names], np.uint64)
-    keys = [key_of(row["group"], text, each) for row, text, each in zip(rows, texts, names, strict=True)]
+    encoded = [text.encode("utf-8") for text in texts]
+    keys = [key_of(row["group"], text, each) for row, text, each in zip(rows, encoded, names, strict=True)]
     hashes, starts = shingle_hashes(texts, settings["shingle"])
     shape = shape_of(settings)
     found = signatures(hashes, starts, shape)
-    encoded = [text.encode("utf-8") for text in texts]
     return Sketched(
         np.array([int(row["id"], 16) for row in rows], np.uint64),
         np.array(keys, np.uint64),

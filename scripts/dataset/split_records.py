@@ -8,9 +8,8 @@ python scripts/dataset/split_records.py ingested.parquet --settings @settings.js
 import argparse
 import sys
 import tempfile
-from array import array
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,14 +21,14 @@ from scripts.common.files import read_json, write_json
 from scripts.common.records import SPLITS
 from scripts.dataset.canonical import batches_of, rows_of, value_of
 from scripts.dataset.compare_texts import ComparedTexts, split_key
-from scripts.dataset.deduplicate import exact_duplicates
+from scripts.dataset.deduplicate import distinct, exact_duplicates
 from scripts.dataset.split_files import REMOVED, write_splits
 from scripts.dataset.splits import check_not_empty, share_tolerance, split_numbers
 from scripts.dataset.stratification import LabelsOf, stratification
 from scripts.dataset.whole_files import check_whole, check_whole_groups, with_whole_files
 
 if TYPE_CHECKING:
-    from pyarrow import RecordBatch
+    from pyarrow import Array, RecordBatch
 
 NO_LABELS: frozenset[str] = frozenset()
 SEED_SEARCH = 20_000  # largest number of records for which a better seed is searched; more give close shares anyway
@@ -56,6 +55,20 @@ def splits_of_corrected(corrected: list[dict], settings: dict) -> list[str]:
     return [SPLITS[number] for number in split]
 
 
+def numbers_of(column: "Array", known: dict, name: Callable = lambda value: value) -> np.ndarray:
+    """Return the number in `known` of the name of each value, null included; new names are added to it."""
+    from pyarrow import compute
+
+    encoded = compute.dictionary_encode(column, null_encoding="encode")
+    numbers = [known.setdefault(name(value), len(known)) for value in encoded.dictionary.to_pylist()]
+    return np.array(numbers, np.int64)[encoded.indices.to_numpy()]
+
+
+def span_labels(spans: str | None) -> frozenset[str]:
+    """Return the labels of a record's spans."""
+    return frozenset(label for _, _, label in value_of(spans)) if spans else NO_LABELS
+
+
 class Kept:
     """The kept rows: their numbers, and of each the key, the label and the set of span labels as numbers.
 
@@ -68,20 +81,18 @@ class Kept:
         self.keys = keys[self.numbers]
         originals = {(entry["origin"], entry["became"]): entry["row"] for entry in corrected}
         columns = ("label", "spans", *(("origin", "id") if originals else ()))
-        labels, sets = array("i"), array("i")
+        labels, sets, place = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
         self.label_numbers: dict[str | None, int] = {}
         self.set_numbers: dict[frozenset[str], int] = {}
         for batch in self.batches(columns):
             if originals:
-                for place, found in enumerate(batch.select(["origin", "id"]).to_pylist(), len(labels)):
+                for found in batch.select(["origin", "id"]).to_pylist():
                     if original := originals.get((found["origin"], found["id"])):
                         self.keys[place] = split_key(original, compare)
-            for label in batch["label"].to_pylist():
-                labels.append(self.label_numbers.setdefault(label, len(self.label_numbers)))
-            for spans in batch["spans"].to_pylist():
-                found = frozenset(label for _, _, label in value_of(spans)) if spans else NO_LABELS
-                sets.append(self.set_numbers.setdefault(found, len(self.set_numbers)))
-        self.labels, self.span_sets = np.array(labels), np.array(sets)
+                    place += 1
+            labels.append(numbers_of(batch["label"], self.label_numbers))
+            sets.append(numbers_of(batch["spans"], self.set_numbers, span_labels))
+        self.labels, self.span_sets = np.concatenate(labels), np.concatenate(sets)
 
     def span_members(self) -> np.ndarray:
         """Return which span labels, in alphabetical order, are in which set: shape (labels, sets)."""
@@ -130,7 +141,7 @@ def split_facts(kept: Kept, split: np.ndarray, settings: dict) -> dict:
                 "wanted": shares[name],
                 "achieved": round(records[number] / total, 6),
                 "records": records[number],
-                "groups": len(np.unique(kept.keys[split == number])),
+                "groups": len(distinct(kept.keys[split == number])),
                 "off": drawn and abs(records[number] / total - shares[name]) > tolerance,
             }
             for number, name in enumerate(SPLITS)

@@ -20,15 +20,20 @@ GOLDEN = 0x9E3779B97F4A7C15  # SplitMix64's increment and multipliers: Steele, L
 MIX_1, MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # pseudorandom number generators", OOPSLA
 
 
-def key_of(group: str | None, compared: str, images: Iterable[str] = ()) -> int:
+def key_of(group: str | None, compared: bytes, images: Iterable[str] = ()) -> int:
     """Return the 64-bit key that determines a record's split: a hash of its group, else of its images or compared text.
 
+    `compared` is the text as UTF-8.
     Records with the same images go to the same split, whatever their questions; records with different images are
     assigned independently, even if their questions and answers are equal.
     """
-    seen = "\n".join(sorted({*images}))
-    text = f"group:{group}" if group is not None else f"images:{seen}" if seen else f"record:{compared}"
-    return int.from_bytes(hashlib.blake2b(text.encode("utf-8"), digest_size=8).digest(), "big")
+    if group is not None:
+        text = f"group:{group}".encode()
+    elif images:
+        text = ("images:" + "\n".join(sorted({*images}))).encode()
+    else:
+        text = b"record:" + compared
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 def positions(keys: np.ndarray, seed: int | np.ndarray) -> np.ndarray:

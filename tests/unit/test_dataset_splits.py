@@ -20,7 +20,7 @@ LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 def keys_of(groups: list[str]) -> np.ndarray:
-    return np.array([key_of(group, "") for group in groups], np.uint64)
+    return np.array([key_of(group, b"") for group in groups], np.uint64)
 
 
 def random_chats(seed: int, count: int) -> list[dict]:

@@ -13,7 +13,7 @@ WANTED = np.array([SHARES[name] for name in SPLITS])
 
 def numbered(count: int) -> np.ndarray:
     """Return the keys of so many groups of one record each."""
-    return np.array([key_of(str(number), "") for number in range(count)], np.uint64)
+    return np.array([key_of(str(number), b"") for number in range(count)], np.uint64)
 
 
 def labels_of(label: list[int], spans: list[frozenset[str]] | None = None) -> LabelsOf:
