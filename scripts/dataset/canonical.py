@@ -24,7 +24,7 @@ REPEATED = {"label", "group", "meta", "spans", "split"}  # columns whose values 
 AS_JSON = ("messages", "meta", "spans")
 ROWS, CHARACTERS = 4096, 4 * 2**20  # a row group is written when it holds so much
 TEXT = json_encoder(ensure_ascii=False)
-DECODE = json.JSONDecoder().raw_decode  # `json.loads` also looks for white space, which takes as long
+DECODE = json.JSONDecoder().raw_decode  # `json.loads` also looks for white space around the value
 HEADS = {role: f'{{"role": "{role}", "content": '.encode() for role in ROLES}  # of a message as JSON
 TAILS = {role: f',"role":"{role}"}}'.encode() for role in ROLES}  # of a message as canonical JSON
 
@@ -37,7 +37,7 @@ def to_row(record: Record) -> dict:
 
 
 def rows_of_records(records: list[Record]) -> "pyarrow.RecordBatch":
-    """Return records as rows in columns: the same as `batch_of` with `to_row` of each, in a third of the time."""
+    """Return records as rows in columns: sooner than `batch_of` with `to_row` of each, which gives the same."""
     import pyarrow
 
     columns = {name: [getattr(record, name) for record in records] for name in COLUMNS}
@@ -49,7 +49,7 @@ def rows_of_records(records: list[Record]) -> "pyarrow.RecordBatch":
 
 
 def messages_json(messages: list[dict]) -> bytes:
-    """Return messages as JSON, the same as `TEXT` gives in five times the time for text."""
+    """Return messages as JSON: sooner than `TEXT`, which gives the same."""
     texts = [
         HEADS[each["role"]]
         + (to_json(content) if isinstance(content := each["content"], str) else TEXT(content).encode("utf-8"))
@@ -60,7 +60,7 @@ def messages_json(messages: list[dict]) -> bytes:
 
 
 def record_id(messages: list[dict], spans: list | None) -> str:
-    """Return a record's id, the same as `records.content_id` gives in twice the time."""
+    """Return a record's id: sooner than `records.content_id`, which gives the same."""
     texts = [
         b'{"content":'
         + (to_json(content) if isinstance(content := each["content"], str) else CANONICAL(content).encode("utf-8"))
@@ -89,15 +89,16 @@ def escaped(texts: "pyarrow.StringArray") -> "pyarrow.StringArray":
     """Return texts as they are between the quotes of JSON."""
     from pyarrow import compute
 
-    for character in sorted(special_characters(texts), key="\\".__ne__):  # the backslash first: others become some
+    # The backslash comes first, because the others become one and a letter.
+    for character in sorted(special_characters(texts), key=lambda character: character != "\\"):
         texts = compute.replace_substring(texts, character, TEXT(character)[1:-1])
     return texts
 
 
 def special_characters(texts: "pyarrow.StringArray") -> list[str]:
-    """Return the characters in texts that JSON escapes; NumPy finds them ten times as fast as a regular expression."""
+    """Return the characters in texts that JSON escapes; a regular expression takes several times as long."""
     _, ends, data = texts.buffers()
-    if data is None:  # all are null
+    if not len(texts) or data is None:  # None: all are null
         return []
     first, last = np.frombuffer(ends, np.int32)[[texts.offset, texts.offset + len(texts)]]
     codes = np.frombuffer(data, np.uint8)[first:last]

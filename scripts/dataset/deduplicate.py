@@ -23,7 +23,7 @@ CACHED = 256  # sets of shingles, of dense groups
 CHUNK, CHUNK_BYTES = 64, 4 * 2**20  # texts with candidates whose sets of shingles are made at once, and their bytes
 EXCLUDED = 1e-8  # probability that coarse signatures exclude a pair exactly at the threshold
 SMALL = 16  # texts that agree in a band; a larger group with more similar pairs a text than this one can have is dense
-MOST_THREADS = 2  # that compare bands; each needs about 60 bytes of memory a text
+MOST_THREADS = 2  # that compare bands, each with several arrays of a number for each text
 TOGETHER = 2**16  # pairs whose coarse signatures are compared at once
 
 
