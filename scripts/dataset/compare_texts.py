@@ -79,7 +79,8 @@ class ComparedTexts:
     """The compared texts of all rows, on disk, and what of each is in memory (`Sketched`).
 
     Each takes 220 bytes at the default threshold, and 380 at 0.5: 4 for each band, COARSE, 8 for a bit of each coarse
-    slot, and 32 for three numbers and the place of its text. A search needs 8 more for each pair of candidates, and for each dense group of the record.
+    slot, and 32 for three numbers and the place of its text. A search needs 8 more for each pair of candidates, and for
+    each dense group of the record.
     """
 
     def __init__(self, ingested: Path, settings: dict, folder: Path, processes: int):
