@@ -19,7 +19,8 @@ from scripts.common.parent_watchdog import die_with_parent
 FEW, FEW_TO_COUNT, FEW_TASKS = 20_000, 100_000, 4
 AHEAD = 2  # tasks of each process whose results may wait
 # A worker makes arrays of a few MiB again and again. glibc would give their memory back and get it anew, page by page.
-KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**28)}
+# So each may keep 64 MiB.
+KEPT_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**26)}
 
 
 function_of_worker: Callable | None = None

@@ -121,10 +121,10 @@ class NearDuplicates:
         self.texts, self.size, self.threads = texts, size, min(threads, MOST_THREADS)
         self.of_chunk: dict[int, np.ndarray] = {}  # sets of shingles that the texts of a chunk need
         self.shingles = lru_cache(CACHED)(lambda number: self.sets_of([number])[number])
-        self.least_equal = rarely_below(COARSE, threshold, EXCLUDED)
+        self.least_equal = rarely_below(COARSE, threshold, EXCLUDED / 2)
         # One bit of each coarse slot excludes most pairs at an eighth of the memory; half of unequal slots share it.
         self.bits = np.packbits(coarse & 1, axis=1).view(np.uint64)[:, 0]
-        self.most_different = COARSE - rarely_below(COARSE, (1 + threshold) / 2, EXCLUDED)
+        self.most_different = COARSE - rarely_below(COARSE, (1 + threshold) / 2, EXCLUDED / 2)
 
     def sets_of(self, numbers: list[int]) -> dict[int, np.ndarray]:
         """Return the texts' sets of shingles, as sorted hashes of 64 bits."""

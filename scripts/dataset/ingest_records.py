@@ -23,7 +23,7 @@ from scripts.dataset.ingest import Made, ingest
 from scripts.dataset.raw_files import Report, kind_of
 from scripts.dataset.raw_rows import RawRow
 from scripts.dataset.read_hub import read_hub_rows
-from scripts.dataset.read_json import RawBlock, read_json_rows, read_jsonl_blocks, read_jsonl_rows
+from scripts.dataset.read_json import RawBlock, first_records, read_json_rows, read_jsonl_blocks, read_jsonl_rows
 from scripts.dataset.read_tables import read_delimited_rows, read_parquet_rows
 
 CHUNK_ROWS, CHUNK_TEXT = 1024, 2**20  # a chunk of raw rows ends at so many rows, or characters
@@ -44,11 +44,19 @@ def sourced_rows(raw: list[Path], settings: dict) -> Iterator[tuple[str, RawRow 
             yield row.origin.rpartition(":")[0], row
         return
     bar = Progress("reading (KiB)", sum(path.stat().st_size for path in raw if path.is_file()) // 1024)
+
+    def report(read: int) -> None:
+        bar.advance(read // 1024)
+
+    most = settings["max_records"]
     for path in raw:
-        in_blocks = kind_of(path)[0] == "jsonl" and settings["max_records"] is None
-        rows = (read_jsonl_blocks if in_blocks else read_rows)(path, lambda size: bar.advance(size // 1024))
-        for row in islice(rows, settings["max_records"]):
-            yield str(path), row
+        if kind_of(path)[0] != "jsonl":
+            rows = islice(read_rows(path, report), most)
+        elif most is None:
+            rows = read_jsonl_blocks(path, report)
+        else:
+            rows = first_records(read_jsonl_blocks(path, report), most)
+        yield from ((str(path), row) for row in rows)
 
 
 def characters_in(value: Any) -> int:
@@ -62,13 +70,15 @@ def characters_in(value: Any) -> int:
 
 def chunks_of(rows: Iterable[tuple[str, RawRow | RawBlock]]) -> Iterator[list[tuple[str, RawRow | RawBlock]]]:
     """Yield pairs of source and raw row in chunks, which another process may get: few rows if they are long."""
-    chunk, size = [], 0
+    chunk, count, size = [], 0, 0
     for source, row in rows:
         chunk.append((source, row))
-        size += len(row.data) if isinstance(row, RawBlock) else characters_in(row.record)
-        if len(chunk) >= CHUNK_ROWS or size >= CHUNK_TEXT:
+        in_block = isinstance(row, RawBlock)
+        count += row.data.count(b"\n") + 1 if in_block else 1
+        size += len(row.data) if in_block else characters_in(row.raw)
+        if count >= CHUNK_ROWS or size >= CHUNK_TEXT:
             yield chunk
-            chunk, size = [], 0
+            chunk, count, size = [], 0, 0
     if chunk:
         yield chunk
 

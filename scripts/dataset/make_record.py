@@ -128,7 +128,7 @@ class RecordMaker:
             raise missing_column(f"no {key}", name, raw, advice)
         value = raw[name]
         text = normalised(str(value).lower() if isinstance(value, bool) else str(value))
-        if not text or value is None or isinstance(value, (list, dict)):
+        if not text or value is None or isinstance(value, list | dict):
             raise BadRecordError(f"no {key}", f"has an empty '{name}'", advice)
         return text
 

@@ -8,7 +8,7 @@ import codecs
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -21,6 +21,7 @@ from scripts.dataset.raw_rows import MAX_RECORD, BadRecordError, RawRow, object_
 ARRAY = re.compile(rb"\s*\[\s*(\{|$)")  # how the first line of an array of records starts
 NO_SPACE = re.compile(r"[ \t\n\r]*")
 CUT_NUMBER = ("", ".", "e", "E")  # what may follow a number that continues in the next chunk
+MOST_LINES = 2048  # of a block: short lines may become long records
 NEAR_END = 16  # an error this close to the end of the buffer may come from a value that the next chunk completes
 INTEGER_LIMIT = re.compile(r"integer string conversion: value has (\d+) digits")  # Python refuses more than 4,300
 REMEDY = "check quotes, commas and brackets, and the file's suffix: .json is one array, .jsonl has {...} on each line"
@@ -73,6 +74,15 @@ class RawBlock(NamedTuple):
         """Yield the record of each line that is not blank; a row with a fault for an invalid line."""
         return (row_of_line(f"{self.path}:{number}", line) for number, line in self.lines())
 
+    def parts(self, most: int) -> Iterator["RawBlock"]:
+        """Yield blocks of so many lines at most."""
+        if self.data.count(b"\n") < most:
+            yield self
+            return
+        lines = self.data.split(b"\n")
+        for start in range(0, len(lines), most):
+            yield RawBlock(self.path, self.number + start, b"\n".join(lines[start : start + most]))
+
 
 def row_of_line(origin: str, line: bytes) -> RawRow:
     """Return the record of a line; a row with a fault for an invalid one."""
@@ -100,7 +110,9 @@ def read_jsonl_blocks(path: Path | str, report: Report = lambda read: None) -> I
 
     A first line that is a list by itself, from bracket to bracket, is one bad record if other lines follow.
     """
-    blocks = (RawBlock(path, number, data) for number, data in read_blocks(path, report))
+    blocks = (
+        part for number, data in read_blocks(path, report) for part in RawBlock(path, number, data).parts(MOST_LINES)
+    )
     first: list[RawBlock] = []
     head: list[tuple[int, bytes]] = []
     while len(head) < 2 and (block := next(blocks, None)):
@@ -111,6 +123,17 @@ def read_jsonl_blocks(path: Path | str, report: Report = lambda read: None) -> I
         suffix = f".json.{compression}" if compression else ".json"
         raise UserError("is a JSON array, not JSON Lines", path, head[0][0], f"rename it to {suffix}")
     return chain(first, blocks)
+
+
+def first_records(blocks: Iterable[RawBlock], most: int) -> Iterator[RawBlock]:
+    """Yield blocks up to so many lines that are not blank."""
+    for block in blocks:
+        numbers = [number for number, _ in block.lines()]
+        if len(numbers) >= most:
+            yield next(block.parts(numbers[most - 1] - block.number + 1))
+            return
+        most -= len(numbers)
+        yield block
 
 
 def read_jsonl_rows(path: Path | str, report: Report = lambda read: None) -> Iterator[RawRow]:

@@ -1,6 +1,5 @@
 """Write the files of a split dataset in one pass over its rows: records, splits with augmented records, duplicates."""
 
-import json
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -102,7 +101,7 @@ class Variants:
             if each.id not in self.known:
                 self.known.add(each.id)
                 self.count += 1
-                yield json.dumps(each.to_row(), ensure_ascii=False) + "\n"
+                yield TEXT(each.to_row()) + "\n"
 
 
 def write_splits(
@@ -119,11 +118,11 @@ def write_splits(
     duplicates, repeated = Duplicates(found), Counter()
     with ExitStack() as stack:
 
-        def opened(name: str):
+        def file_of(name: str) -> BinaryIO:
             return stack.enter_context(open(stack.enter_context(atomic_path(files[name])), "wb"))
 
         records = stack.enter_context(row_writer(files["records"], (*COLUMNS, "split")))
-        removed, of_splits = opened("duplicates"), {name: opened(name) for name in SPLITS}
+        removed, of_splits = file_of("duplicates"), {name: file_of(name) for name in SPLITS}
         thread = stack.enter_context(ThreadPoolExecutor(1))
         bar = Progress("writing", len(split))
 

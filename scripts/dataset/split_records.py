@@ -56,12 +56,12 @@ def splits_of_corrected(corrected: list[dict], settings: dict) -> list[str]:
 
 
 def numbers_of(column: "Array", known: dict, name: Callable = lambda value: value) -> np.ndarray:
-    """Return the number in `known` of the name of each value, null included; new names are added to it."""
+    """Number a column's values, null included: those with the same name get the same number, kept in `known`."""
     from pyarrow import compute
 
     encoded = compute.dictionary_encode(column, null_encoding="encode")
     numbers = [known.setdefault(name(value), len(known)) for value in encoded.dictionary.to_pylist()]
-    return np.array(numbers, np.int64)[encoded.indices.to_numpy()]
+    return np.array(numbers, np.int32)[encoded.indices.to_numpy()]
 
 
 def span_labels(spans: str | None) -> frozenset[str]:
@@ -81,7 +81,7 @@ class Kept:
         self.keys = keys[self.numbers]
         originals = {(entry["origin"], entry["became"]): entry["row"] for entry in corrected}
         columns = ("label", "spans", *(("origin", "id") if originals else ()))
-        labels, sets, place = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], 0
+        labels, sets, place = [np.zeros(0, np.int32)], [np.zeros(0, np.int32)], 0
         self.label_numbers: dict[str | None, int] = {}
         self.set_numbers: dict[frozenset[str], int] = {}
         for batch in self.batches(columns):
@@ -100,10 +100,10 @@ class Kept:
         members = [[name in found for found in self.set_numbers] for name in names]
         return np.array(members, bool).reshape(len(names), len(self.set_numbers))
 
-    def batches(self, columns: tuple[str, ...] | None = None) -> Iterator["RecordBatch"]:
+    def batches(self, columns: tuple[str, ...]) -> Iterator["RecordBatch"]:
         return batches_of(self.ingested, self.numbers, columns)
 
-    def rows(self, columns: tuple[str, ...] | None = None) -> Iterator[dict]:
+    def rows(self, columns: tuple[str, ...]) -> Iterator[dict]:
         return rows_of(self.ingested, self.numbers, columns)
 
 

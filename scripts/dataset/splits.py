@@ -5,7 +5,7 @@ Stratification can't assign single records (that would move others), so it selec
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,7 +20,7 @@ GOLDEN = 0x9E3779B97F4A7C15  # SplitMix64's increment and multipliers: Steele, L
 MIX_1, MIX_2 = 0xBF58476D1CE4E5B9, 0x94D049BB133111EB  # pseudorandom number generators", OOPSLA
 
 
-def key_of(group: str | None, compared: bytes, images: Iterable[str] = ()) -> int:
+def key_of(group: str | None, compared: bytes, images: Sequence[str] = ()) -> int:
     """Return the 64-bit key that determines a record's split: a hash of its group, else of its images or compared text.
 
     `compared` is the text as UTF-8.

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts.common.records import SPLITS
+from scripts.dataset import canonical
 from scripts.dataset.ledger import word_counts
 from tests.support.dataset_steps import Stage, chat, settings_of, write_lines
 
@@ -16,7 +17,7 @@ HALVES = {"train": 0.5, "validation": 0.0, "test": 0.5}
 def test_words_are_what_python_splits_at():
     spaces = [chr(code) for code in range(0x110000) if chr(code).isspace()]
     rng = random.Random(1)
-    for count in range(1, 40):
+    for count in range(40):
         texts = ["".join(rng.choices([*spaces, *"ab、⚽"], k=rng.randrange(20))) for _ in range(count)]
         assert word_counts(texts) == [len(text.split()) for text in texts]
 
@@ -87,6 +88,16 @@ def test_only_the_first_records_of_each_file_are_read_where_the_configuration_sa
     stage.run(tmp_path / "raw.jsonl", more)
     assert [source["records"] for source in stage.facts("ledger")["sources"]] == [30, 3]
     assert "the first 30 records of each source were read" in (tmp_path / "ledger.html").read_text(encoding="utf-8")
+
+
+def test_row_groups_of_which_all_rows_are_removed_count_nothing(run, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(canonical, "ROWS", 4)
+    stage, _, _ = run([*sample(), *sample()], splits=HALVES)
+    ledger = stage.facts("ledger")
+    assert (ledger["records"]["exact_duplicates"], ledger["records"]["kept"]) == (89, 89)
+    assert {what: lengths["texts"] for what, lengths in ledger["lengths"].items()} == {
+        "answer characters": 89, "answer words": 89, "prompt characters": 89,
+    }  # fmt: skip
 
 
 def test_another_seed_is_proposed_where_chance_does_not_explain_the_labels(run):

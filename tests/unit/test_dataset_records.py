@@ -17,7 +17,7 @@ from scripts.dataset import canonical, compare_texts, ingest_records, raw_files,
 from scripts.dataset.canonical import batch_of, from_row, json_lines, record_id, rows_of_records, to_row
 from scripts.dataset.make_record import UNKNOWN
 from scripts.dataset.raw_rows import RawRow
-from scripts.dataset.read_json import RawBlock, read_jsonl_rows
+from scripts.dataset.read_json import RawBlock, first_records, read_jsonl_rows
 from tests.support.data import load
 from tests.support.dataset_steps import Stage, chat, made, settings_of, write_lines
 
@@ -152,6 +152,27 @@ def test_blocks_of_lines_have_each_line_with_its_number(size: int, tmp_path: Pat
         list(read_jsonl_rows(raw))
 
 
+def test_blocks_have_few_lines_and_end_with_the_last_record_that_is_wanted(monkeypatch: pytest.MonkeyPatch):
+    data = b"".join(b"%d\n%s" % (n, b"\n" * (n % 3)) for n in range(20)) + b"20"
+    whole = RawBlock("raw", 5, data)
+    lines = list(whole.lines())
+    assert [int(line) for _, line in lines] == list(range(21))
+    for most in (1, 2, 7, 40, 41, 100):
+        parts = list(whole.parts(most))
+        assert [line for part in parts for line in part.lines()] == lines
+        assert all(len(part.data.split(b"\n")) <= most for part in parts)
+        for count in (1, 3, 20, 21, 50):
+            assert [line for part in first_records(parts, count) for line in part.lines()] == lines[:count]
+
+
+def test_short_lines_are_few_in_a_chunk(tmp_path: Path):
+    raw = tmp_path / "raw.jsonl"
+    raw.write_bytes(b'{"a": 1}\n' * 5000)
+    chunks = list(ingest_records.chunks_of(ingest_records.sourced_rows([raw], settings_of())))
+    counts = [sum(len(list(block.rows())) for _, block in chunk) for chunk in chunks]
+    assert (sum(counts), max(counts)) == (5000, 2048)
+
+
 def test_records_become_the_rows_and_have_the_ids_that_json_gives():
     texts = ['dit "été"\n\u2028\\', "⚽", "\x00\x08\x0c\x1f\x7f\r\t/\u0085\ufeff"]
     parts = [{"type": "text", "text": texts[0]}, {"type": "image", "image": "images/a.png"}]
@@ -164,6 +185,19 @@ def test_records_become_the_rows_and_have_the_ids_that_json_gives():
         records.append(Record(f"{number:016x}", messages, "⚽", spans, "l", None, meta, "a b.jsonl:1"))
     assert rows_of_records(records) == batch_of([to_row(record) for record in records])
     assert not len(rows_of_records([]))
+
+
+def test_row_groups_have_few_rows_however_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(canonical, "ROWS", 8)
+    batch = batch_of([to_row(Record(f"{number}", [])) for number in range(21)])
+    with canonical.row_writer(tmp_path / "rows.parquet") as writer:
+        for part in (batch, batch.slice(0, 0), batch.slice(20)):
+            writer.write_batch(part)
+        writer.write_batch(batch.slice(0, 2))
+        writer.write_batch(batch.slice(0, 0))
+    file = parquet.ParquetFile(tmp_path / "rows.parquet")
+    assert [file.metadata.row_group(number).num_rows for number in range(file.num_row_groups)] == [8, 8, 8]
+    assert file.read()["id"].to_pylist() == [*map(str, range(21)), "20", "0", "1"]
 
 
 def test_a_batch_has_no_rows_of_two_row_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
