@@ -28,6 +28,7 @@ PAUSE = 500  # milliseconds after each scroll or click; a request that begins in
 QUIET_ROUNDS = 3  # pauses without a new entry, after which the page is complete
 CLICK = 2_000  # milliseconds to wait for a button
 LONGEST = 600  # seconds of a page
+LOADED_AGAIN = "Execution context was destroyed"  # playwright's words when a page loads itself again meanwhile
 DATA = ("fetch", "xhr")
 PAGES = "if a match has several pages, give the link to the next one as page.next (of a listing: listing.next)"
 # "other" is icons and prefetches.
@@ -103,11 +104,18 @@ class Rendering:
         while quiet < QUIET_ROUNDS and rounds > 0:
             if time.monotonic() > end:
                 raise FailedError(f"still loads new entries after {LONGEST} s")
-            self.click_and_scroll(page, item)
-            page.wait_for_timeout(PAUSE)
+            try:
+                self.click_and_scroll(page, item)
+                page.wait_for_timeout(PAUSE)
+                texts = page.locator(item).all_text_contents()
+            except Error as error:
+                if LOADED_AGAIN not in str(error):
+                    raise
+                if not self.faults:
+                    self.wait_for_first(page, item)
+                    continue
             if self.faults:
                 raise self.faults[0]
-            texts = page.locator(item).all_text_contents()
             if self.settled and 2 * len(self.settled - set(texts)) > len(self.settled):
                 raise FailedError(f"entries are replaced by others: {PAGES}")
             if not self.pending:

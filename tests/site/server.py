@@ -38,6 +38,7 @@ WORDS = ("centre", "tir", "corner", "relance", "dribble", "passe", "frappe", "ta
 PARTS, ENTRIES = 4, 8  # of a match
 MORE = '<button class=more onclick="{}">Plus</button>'
 ADD = "document.querySelector('ol').insertAdjacentHTML('beforeend', '<li class=entry>12&prime; Plus.')"
+CONSENT = "<button id=accept onclick=\"document.cookie = 'ok=1'; location.reload()\">Oui</button>"
 ODD = {
     "disabled": MORE.format(f"{ADD}; this.disabled = true"),
     "endless": MORE.format(ADD),
@@ -47,6 +48,8 @@ ODD = {
     "leads": '<a class="more" href="?page=2">Plus</a>',
     "next": '<a class="next" href="?page=2">Suite</a>',
     "next?page=2": "",
+    "reload": "",
+    "reload?entry": "",
     "private": "<script>fetch('/private/1')</script>",
     "lacks": "<script>fetch('/odd/missing')</script>",
     "login": "<script>fetch('/odd/missing?login')</script>",
@@ -81,11 +84,14 @@ class CommentarySite:
             disallowed = "" if self.mended else "/members/"
             rules = f"Disallow: {disallowed}\nDisallow: /private/\nCrawl-delay: 0.2\n"
             return 200, {}, f"User-agent: snaketunetest\n{rules}"
-        if path == "/odd/reload" and "ok=1" not in cookie:
-            return 200, {}, "<button id=accept onclick=\"document.cookie = 'ok=1'; location.reload()\">Oui</button>"
-        if path == "/odd/reload" or (name := path.removeprefix("/odd/")) in ODD:
+        if (name := path.removeprefix("/odd/")) in ODD:
+            reloads = name.startswith("reload")
+            if reloads and "ok=1" not in cookie:
+                return 200, {}, CONSENT + ("<ol><li class=entry>1' Texte.</ol>" if "entry" in name else "")
+            if reloads:
+                time.sleep(2.5)
             entries = "".join(f"<li class=entry>{minute}' Texte." for minute in (1, 2, 3))
-            return 200, {}, f"<ol>{entries}</ol>{'' if 'reload' in path else ODD[name]}"
+            return 200, {}, f"<ol>{entries}</ol>{ODD[name]}"
         if found := re.fullmatch(r"/results(?:\?page=(\d))?", path):
             return 200, {}, self.listing(int(found[1] or 1))
         if found := re.fullmatch(r"/(match|members)/(\d)", path):

@@ -176,18 +176,17 @@ def test_a_redesign_is_an_error_and_never_an_empty_file(project, site, monkeypat
 
 def test_a_page_is_saved_as_a_whole_or_says_what_it_lacks(project, site, monkeypatch):
     monkeypatch.chdir(project.folder)
-    for name, milliseconds in (("PAUSE", 100), ("FIRST_ENTRY", 1000), ("CLICK", 300)):
-        monkeypatch.setattr(browser, name, milliseconds)
+    monkeypatch.setattr(browser, "PAUSE", 100)
     section = site_section(site.address)
     section["page"] |= {"load_more": ".more", "next": "a.next@href", "may_fail": ["?login"]}
     section["listing"] |= {"item": ".entry", "max_pages": 6}
     with collector("odd", Site.model_validate(section)) as opened:
-        names = ("disabled", "next", "reload", "login", "replaces", "leads", "private", "lacks")
+        names = ["disabled", "next", "reload", "reload?entry", "login", "replaces", "leads", "private", "lacks"]
         rows = {name: opened.collect(f"{site.address}/odd/{name}", "match") for name in names}
         entries = {
             name: opened.folder.read(row).count('="entry') for name, row in rows.items() if row["status"] == "ok"
         }
-        assert entries == {"disabled": 4, "next": 3, "reload": 3, "login": 3}
+        assert entries == {"disabled": 4, "next": 3, "reload": 3, "reload?entry": 3, "login": 3}
         pages = [row for row in opened.folder.saved("match") if row["match"].endswith("/odd/next")]
         assert [row["url"].rpartition("/")[2] for row in pages] == ["next", "next?page=2"]
         assert "entries are replaced by others" in rows["replaces"]["why"]
