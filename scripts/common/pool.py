@@ -1,4 +1,4 @@
-"""Apply a function to tasks in several processes, with the results in order and few of them in memory."""
+"""Apply a function to tasks in several processes or threads, with the results in order and few of them in memory."""
 
 import multiprocessing
 import os
