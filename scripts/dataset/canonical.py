@@ -251,7 +251,7 @@ def read_row_group(path: Path | str, number: int, columns: tuple[str, ...]) -> "
     from pyarrow import parquet
 
     with parquet.ParquetFile(path, pre_buffer=False) as file:
-        return file.read_row_group(number, list(columns)).select(columns)
+        return file.read_row_group(number, list(columns))
 
 
 def row_group_count(path: Path | str) -> int:

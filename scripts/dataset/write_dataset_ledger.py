@@ -113,7 +113,7 @@ def counted(records: Path, origins: set[str], group: int) -> tuple[Statistics, l
     columns = read_row_group(records, group, COLUMNS).to_pydict()
     statistics.add(columns)
     for values in zip(*columns.values(), strict=True):
-        row = dict(zip(COLUMNS, values, strict=True))
+        row = dict(zip(columns, values, strict=True))
         kind = row["label"], row["split"]
         seen[kind] += 1
         is_first = seen[kind] <= FIRST_OF_SPLIT
