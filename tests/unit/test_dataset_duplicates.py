@@ -104,6 +104,8 @@ def test_texts_that_agree_in_every_band_are_removed_only_if_they_are_similar(
     _, members = compared.candidates(np.arange(60), None)
     assert len(members) == (60 * len(compared.keys) if originals == 2 else 0), "dense or not"
     assert compared.find(np.arange(60)) == brute_force(texts, 5, 0.7)
+    compared.images[:] = np.arange(60)
+    assert not compared.find(np.arange(60)), "of different images"
 
 
 def test_thousands_of_equal_texts_need_few_comparisons(tmp_path: Path):
@@ -221,6 +223,22 @@ def test_several_processes_give_results_in_order_and_one_fault_ends_them():
         list(pool.in_order(os._exit, [137] * 20, 2))
     assert list(pool.in_order(signal.getsignal, [signal.SIGINT] * 4, 2)) == [signal.SIG_IGN] * 4
     assert list(pool.in_order(abs, [-1, -2, -3], 2)) == [1, 2, 3]
+
+
+def test_processes_keep_freed_memory_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "")  # restored after the test
+    monkeypatch.delenv("MALLOC_MMAP_THRESHOLD_")
+    found = pool.in_order(os.getenv, ["MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_"] * 2, 2)
+    assert list(found) == ["1", pool.KEPT_MEMORY["MALLOC_MMAP_THRESHOLD_"]] * 2
+
+
+def test_few_tasks_are_ahead_of_the_results():
+    drawn = []
+    tasks = (drawn.append(number) or number for number in range(20))
+    for number, result in enumerate(pool.in_threads(abs, tasks, 3)):
+        assert result == number
+        assert len(drawn) <= number + 3
 
 
 def test_duplicates_may_stay_when_they_share_a_group(tmp_path: Path, stage: Stage):

@@ -3,6 +3,7 @@
 import random
 import re
 from pathlib import Path
+from statistics import median_low
 
 import pytest
 
@@ -70,6 +71,11 @@ def test_every_record_is_accounted_for(run):
     lengths, found = sorted(len(row["expected"]) for row in stage.records()), ledger["lengths"]["answer characters"]
     assert (found["minimum"], found["median"], found["maximum"]) == (lengths[0], lengths[44], lengths[-1])
     assert sum(each["records"] for each in found["histogram"]) == 89
+    for split, median in ledger["median_answer_characters"].items():
+        assert median == median_low(len(row["expected"]) for row in stage.records() if row["split"] == split)
+    samples = page.partition("The first record of each label")[2].partition("<h2>")[0]
+    firsts = {row["label"]: row["origin"].rpartition("/")[2] for row in reversed(stage.records())}
+    assert sorted(re.findall(r"raw\.jsonl:\d+", samples)) == sorted(firsts.values())
     for words in (
         "89 kept of 93 read",
         "3 quarantined",

@@ -34,7 +34,7 @@ def test_formats(settings: dict, raw: dict, messages: list[dict]):
 
 
 def test_line_ends_and_outer_white_space_are_normalised():
-    assert made(chat(" q\r\n", "a\r\nb\rc \n")).messages == chat("q", "a\nb\nc")["messages"]
+    assert made(chat(" p\rq\r", "a\r\nb\rc \n")).messages == chat("p\nq", "a\nb\nc")["messages"]
 
 
 def test_label_is_mapped_and_others_stay_and_meta_holds_the_rest():
@@ -147,6 +147,8 @@ def test_blocks_of_lines_have_each_line_with_its_number(size: int, tmp_path: Pat
         raw.write_bytes(b"{}\n\n" + b"0" * (length - 1) + b"\n{}\n")
         with pytest.raises(UserError, match=r"raw\.jsonl:3: a record is longer") if fails else nullcontext():
             list(read_jsonl_rows(raw))
+    raw.write_bytes(b'[{"a": 1}]\n{"a": 2}\n')
+    assert [row.fault is None for row in read_jsonl_rows(raw)] == [False, True]
     raw.write_bytes(b'\n\n[{"a": 1},\n')
     with pytest.raises(UserError, match=r"raw\.jsonl:3: is a JSON array"):
         list(read_jsonl_rows(raw))
@@ -180,7 +182,7 @@ def test_records_become_the_rows_and_have_the_ids_that_json_gives():
     for number, text in enumerate([*texts, parts]):
         messages = [{"role": "system", "content": "s"}, {"role": "user", "content": text}]
         messages.append({"role": "assistant", "content": "⚽"})
-        spans, meta = ([[0, 2, "é"]], {"a": [1.5, None, True]}) if number % 2 else (None, {})
+        spans, meta = (None, [], [[0, 2, "é"]])[number % 3], {"a": [1.5, None, True]} if number % 2 else {}
         assert record_id(messages, spans) == content_id(messages, spans)
         records.append(Record(f"{number:016x}", messages, "⚽", spans, "l", None, meta, "a b.jsonl:1"))
     assert rows_of_records(records) == batch_of([to_row(record) for record in records])
@@ -215,7 +217,9 @@ def test_a_line_of_a_split_is_the_json_of_its_record():
         values = {"spans": [], "label": text, "group": "g\t", "meta": {"a": [1.5, None, True]}} if number % 2 else {}
         records.append(Record("0" * 16, messages, text, **values, origin="a b.jsonl:1"))
     expected = [json.dumps(record.to_row(), ensure_ascii=False) for record in records]
-    for count in (1, len(records)):
-        lines = json_lines(batch_of([to_row(record) for record in records[:count]])).to_pylist()
-        assert lines == [f"{line}\n" for line in expected[:count]]
+    batch = batch_of([to_row(record) for record in records])
+    for start in range(len(records)):
+        for part in (slice(start, start + 1), slice(start, None)):
+            lines = json_lines(batch[part]).to_pylist()
+            assert lines == [f"{line}\n" for line in expected[part]]
     assert [from_row(to_row(record)) for record in records] == records

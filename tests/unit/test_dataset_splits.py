@@ -38,6 +38,11 @@ def test_shares_are_met_on_many_groups_by_the_positions_of_splitmix64():
     assert np.bincount(split) / len(split) == pytest.approx([SHARES[name] for name in SPLITS], abs=0.005)
 
 
+def test_a_group_decides_before_images_and_these_in_any_order_before_the_text():
+    assert key_of(None, b"q", ["b", "a", "a"]) == key_of(None, b"other", ["a", "b"]) != key_of(None, b"q", ["a"])
+    assert key_of("g", b"q", ["a"]) == key_of("g", b"other") != key_of(None, b"q")
+
+
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     seed=st.integers(0, 1000), extra=st.integers(1, 20), grouped=st.booleans(), place=st.randoms(use_true_random=False)
