@@ -377,5 +377,5 @@ def test_a_port_in_use_gets_one_line_and_an_interrupt_ends_the_server_quietly(re
             assert len(json.load(reply)["collections"]) == 3
         assert [*tmp_path.glob("snaketune-review-*/*.sqlite")]
         server.send_signal(number)
-        assert (server.communicate(timeout=20)[1].strip(), server.returncode) == ("", 0)
+        assert (server.communicate(timeout=300)[1].strip(), server.returncode) == ("", 0)
         assert not [*tmp_path.glob("snaketune-review-*")]

@@ -125,7 +125,6 @@ def test_a_second_training_of_the_same_run_waits_for_one_that_is_stopping_and_is
     stopping = only_training_in(tmp_path)
     stopping.__enter__()
     threading.Timer(0.2, stopping.__exit__, (None, None, None)).start()
-    monkeypatch.setattr("scripts.train.training_step.PATIENCE", 5)  # it is 90 s
     with only_training_in(tmp_path):
         monkeypatch.setattr("scripts.train.training_step.PATIENCE", 0.5)
         assert train_step(data, tiny_base, tmp_path, run_settings()) == 1

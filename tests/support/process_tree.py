@@ -114,9 +114,9 @@ def is_gone(pid: int) -> bool:
     return status.rpartition(")")[2].split()[0] == "Z"
 
 
-def wait_until_gone(pids: Iterable[int], seconds: float = 300) -> None:
-    """Wait until none of these processes is left. Raises AssertionError when one stays."""
-    end = time.monotonic() + seconds
+def wait_until_gone(pids: Iterable[int]) -> None:
+    """Wait until none of these processes is left. Raises AssertionError when one stays for five minutes."""
+    end = time.monotonic() + 300
     while left := [pid for pid in pids if not is_gone(pid)]:
         assert time.monotonic() < end, f"still there: {left}"
         time.sleep(0.02)

@@ -35,7 +35,7 @@ def its_ssh(server, monkeypatch):
     server.know("host")
     monkeypatch.setenv("PATH", f"{server.programs}:{os.environ['PATH']}")
     yield
-    end = time.monotonic() + 5
+    end = time.monotonic() + 60
     while server.relay.open and time.monotonic() < end:
         time.sleep(0.02)
     assert not server.relay.open
@@ -241,5 +241,5 @@ def test_two_deliveries_follow_each_other_and_a_killed_one_blocks_nobody(target,
         process.wait()
     begin = time.monotonic()
     assert release("deliver", bundles[2], target) == 0
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 600, "it would wait an hour"
     assert current_run(folder) == "e"

@@ -84,7 +84,7 @@ def test_a_signal_ends_the_workflow_and_all_below_it_at_a_checkpoint(project, ru
     else:
         os.killpg(running.pid, signal.SIGINT)  # a terminal tells all that it started
     assert running.finish(300) == 1
-    wait_until_gone(tree, 30)
+    wait_until_gone(tree)
     said = running.said()
     assert re.search(rf"stopped by {how} after step \d+ of \d+", said), said
     assert "Finished jobs are kept" in said

@@ -201,10 +201,10 @@ def test_a_host_is_asked_by_one_process_at_a_time_and_with_the_delay_after_a_kil
         assert holder.stdout.readline() == b"held\n"
         begin = time.time()
         with turn_at("other.example.org") as turn:
-            turn.wait(5)
+            turn.wait(900)
         threading.Timer(0.2, holder.send_signal, [signal.SIGKILL]).start()
         with turn_at("example.org") as turn:
-            assert 0.2 <= time.time() - begin < 5
+            assert 0.2 <= time.time() - begin < 600
             turn.wait(0.8)
             assert time.time() - begin >= 0.75, "0.8 s after the last request of the process that was killed"
         assert holder.wait() == -signal.SIGKILL

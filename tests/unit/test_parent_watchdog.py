@@ -18,4 +18,4 @@ def test_a_child_ends_with_its_parent_and_also_if_that_ended_before():
             time.sleep(0.3)
             assert not is_gone(child)
             os.kill(process.pid, signal.SIGKILL)
-            wait_until_gone([child], 10)
+            wait_until_gone([child])
