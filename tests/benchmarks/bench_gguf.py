@@ -22,7 +22,7 @@ from tests.benchmarks.llama_cpp_tools import PROGRAM, llama_cpp_tools
 from tests.support.gguf_files import conversion_settings
 from tests.support.random_base import write_random_base
 
-THREADS, QUANT = 2, "q4_k_m"
+THREADS, QUANT, QUANTS = 2, "q4_k_m", ("q4_k_m", "q5_k_m", "q8_0")
 
 
 def measured(ran: Ran) -> dict[str, float]:
@@ -79,6 +79,28 @@ class Sides:
         words = (self.folder / "ours.gguf", "--quant", QUANT, "--threads", THREADS)
         return self.step("quantize_gguf.py", *words, "--output", self.fresh(f"ours.{QUANT}.gguf"))
 
+    def each_quant(self, side: str, at_once: int, *command) -> dict[str, float]:
+        """Run a command for each quant, whose name stands for {} in its words."""
+        for quant in QUANTS:
+            self.fresh(f"{side}.{quant}.gguf")
+        (self.folder / "quants").write_text("\n".join(QUANTS), encoding="utf-8")
+        with open(self.folder / "quants", "rb") as names:
+            return measured(run(["xargs", f"-P{at_once}", "-I{}", *map(str, command)], stdin=names, cwd=ROOT))
+
+    def quantize_all(self) -> dict[str, float]:
+        """Make all quants by our step, as the workflow does on THREADS cores: side by side, with a thread each."""
+        step = (sys.executable, ROOT / "scripts/gguf/quantize_gguf.py", self.folder / "ours.gguf", "--quant", "{}")
+        output = ("--output", self.folder / "ours.{}.gguf", "--log", self.folder / "log.{}")
+        return self.each_quant("ours", THREADS, *step, *output, "--threads", 1)
+
+    def llama_quantize_all(self) -> dict[str, float]:
+        """Make all quants by llama.cpp's own program, one after another, and compare the tensors."""
+        words = (self.tools / PROGRAM, self.folder / "ours.gguf", self.folder / "theirs.{}.gguf", "{}", THREADS)
+        found = self.each_quant("theirs", 1, *words)
+        for quant in QUANTS:
+            same_tensors(self.folder / f"ours.{quant}.gguf", self.folder / f"theirs.{quant}.gguf")
+        return found
+
     def llama_quantize(self) -> dict[str, float]:
         """Quantize by llama.cpp's own program, and compare the tensors."""
         words = [self.tools / PROGRAM, self.folder / "ours.gguf", self.fresh(f"theirs.{QUANT}.gguf"), QUANT.upper()]
@@ -95,12 +117,12 @@ def main(argv=None) -> None:
     parser.add_argument(
         "--folder", type=Path, help="for the files, 4 times the model's size (default: a temporary one)"
     )
-    parser.add_argument("--only", choices=("convert", "quantize"), help="only this step; quantize needs one conversion")
+    parser.add_argument("--only", choices=("convert", "quantize", "all"), help="only this; all: all quants")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="snaketune-gguf-") as folder:
         sides = Sides(Path(folder), arguments.layers)
         of = f"of a model of {sides.millions:,.0f} million weights"
-        if arguments.only != "quantize":
+        if arguments.only in (None, "convert"):
             compare(
                 Goal("gguf_bf16", f"bf16 GGUF file {of}", "s", "<= 1"),
                 {"ours": sides.convert, "llama.cpp's converter": sides.llama_convert},
@@ -108,11 +130,18 @@ def main(argv=None) -> None:
             )  # fmt: skip
         else:
             sides.convert()
-        if arguments.only != "convert":
+        if arguments.only in (None, "quantize"):
             compare(
                 Goal("gguf_q4_k_m", f"{QUANT} from the bf16 file {of}", "s", "<= 1"),
                 {"ours": sides.quantize, "llama-quantize": sides.llama_quantize},
                 rounds=arguments.rounds, versions=["llama-cpp-python"], note=f"{THREADS} threads",
+            )  # fmt: skip
+        if arguments.only in (None, "all"):
+            compare(
+                Goal("gguf_quants", f"{', '.join(QUANTS)} from the bf16 file {of}", "s", "<= 1"),
+                {"ours": sides.quantize_all, "llama-quantize": sides.llama_quantize_all},
+                rounds=arguments.rounds, versions=["llama-cpp-python"],
+                note=f"{THREADS} cores: ours side by side with a thread each, llama-quantize one after another",
             )  # fmt: skip
 
 
