@@ -71,29 +71,30 @@ def counted(first: list[np.ndarray], second: list[np.ndarray], order: int) -> np
         parts = counted(first[:half], second[:half], order), counted(first[half:], second[half:], order)
         return np.concatenate(parts)
     text = np.repeat(np.arange(2 * records), sizes)
-    left = np.repeat(np.cumsum(sizes), sizes) - np.arange(len(items))  # items until the end of the text
-    frame = (text % records << above + 1) | text // records
+    places = np.arange(len(items)) + text * (order - 1)  # each text has zeros behind it, for the n-grams that end there
+    padded = np.zeros(len(items) + 2 * records * (order - 1), np.int64)
+    padded[places] = items
     grams = items
-    for n in range(1, order + 1):
-        if n > 1:
-            grams = grams[:-1] << bits | items[n - 1 :]
-        inside = left[: len(grams)] >= n
-        ordered = np.sort(frame[: len(grams)][inside] | grams[inside] << 1)
-        starts = np.flatnonzero(np.diff(ordered >> 1, prepend=-1))
-        if not len(starts):
-            break
-        of_second = np.add.reduceat(ordered & 1, starts)
-        matched = np.minimum(of_second, np.diff(starts, append=len(ordered)) - of_second)
-        counts[:, 2, n - 1] = np.bincount(ordered[starts] >> above + 1, matched, records)
+    for n in range(1, order):
+        grams = grams << bits | padded[places + n]
+    # Sorted by the longest n-grams, they are sorted by the shorter ones that these begin with.
+    ordered = np.sort((text % records << above | grams) << 1 | text // records)
+    grams, sides = ordered >> 1, np.stack([1 - (ordered & 1), ordered & 1])
+    for n in range(order, 0, -1):
+        starts = np.flatnonzero(np.diff(grams, prepend=-1))
+        grams, sides = grams[starts], np.add.reduceat(sides, starts, axis=1)
+        matched = sides.min(axis=0) * (grams & (1 << bits) - 1 > 0)
+        counts[:, 2, n - 1] = np.bincount(grams >> bits * n, matched, records)
+        grams = grams >> bits
     return counts
 
 
 def dense(items: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return whole numbers from 0 with the same order and no gaps, and how many bits they need."""
+    """Return whole numbers from 1 with the same order and no gaps, and how many bits they need."""
     present = np.zeros(items.max() + 1, bool)
     present[items] = True
-    ranks = np.cumsum(present) - 1
-    return ranks[items], max(int(ranks[-1]).bit_length(), 1)
+    ranks = np.cumsum(present)
+    return ranks[items], int(ranks[-1]).bit_length()
 
 
 def matched_one_by_one(first: list[int], second: list[int], order: int) -> list[int]:

@@ -8,7 +8,7 @@ from scripts.score.metrics import metric
 from scripts.score.ngram_counts import characters, ngram_counts, numbered
 from scripts.score.scoring_input import MetricResult, NotApplicableError, ScoringInput, yes_no
 from scripts.score.statistics import BLEU_ORDER, CHRF_ORDER
-from scripts.score.tokenize_text import WITHOUT_SPACES, lowered_words, normalised_for_match
+from scripts.score.tokenize_text import WITHOUT_SPACES, lowered_words, match_normalised
 
 # sacrebleu's tokenizers: `13a` splits at ASCII punctuation only, `intl` at all Unicode punctuation (’ « » …).
 BLEU_TOKENIZERS = {"": "13a", "en": "13a", "zh": "zh", **{code: "char" for code in WITHOUT_SPACES if code != "zh"}}
@@ -128,8 +128,7 @@ def normalised_match(data: ScoringInput) -> MetricResult:
 
     Equal answers / all answers, after the normalisation below (after Rajpurkar et al. 2016).
     """
-    pairs = [pair and [normalised_for_match(text, data.language) for text in pair] for pair in data.pairs()]
-    return MetricResult([pair and yes_no(pair[0] == pair[1]) for pair in pairs])
+    return MetricResult([pair and yes_no(match_normalised(*pair, data.language)) for pair in data.pairs()])
 
 
 @metric(

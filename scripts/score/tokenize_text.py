@@ -24,8 +24,11 @@ FRENCH_COMPOUND = rf"{LETTERS}(?:-{LETTERS})*"
 AFTER_VERB = "je|tu|il|elle|on|nous|vous|ils|elles|ce|le|la|les|lui|leur|moi|toi|y|en|ci|là"
 TAIL = regex.compile(rf"(.*?[^-])((?:-t)?-(?:{AFTER_VERB}))", regex.IGNORECASE)
 
-FRENCH = regex.compile(rf"\b(?:{WHOLE})(?!\p{{L}})|\b{ELIDED}|{NUMBER}(?!\p{{L}})|{FRENCH_COMPOUND}", regex.IGNORECASE)
+# What most words are: found first, because the others take longer to look for.
+PLAIN = r"[\p{L}\p{M}_]++(?!['\-\p{N}])"
+FRENCH = regex.compile(rf"{PLAIN}|(?i:\b(?:{WHOLE})(?!\p{{L}})|\b{ELIDED})|{NUMBER}(?!\p{{L}})|{FRENCH_COMPOUND}")
 DEFAULT = regex.compile(rf"{NUMBER}(?!\p{{L}})|{COMPOUND}")
+BEGINNING = 8  # parts between spaces: most texts that differ do so in these
 CHARACTERS = regex.compile(r"\p{N}+|\p{Latin}+|\X")
 VIETNAMESE = regex.compile(rf"{NUMBER}(?!\p{{L}})|{LETTERS}")
 
@@ -60,9 +63,16 @@ def lowered_words(text: str, tag: str | None = None) -> list[str]:
     return [word.lower() for word in words(text, tag)]
 
 
-def normalised_for_match(text: str, tag: str | None = None) -> str:
-    """Return a text for the normalised comparison: NFKC, case folded, its words only, one space between them."""
-    return " ".join(words(unicodedata.normalize("NFKC", text).casefold(), tag))
+def words_for_match(text: str, tag: str | None = None) -> list[str]:
+    """Return the words of a text for the normalised comparison, in NFKC and case folded."""
+    return words(unicodedata.normalize("NFKC", text).casefold(), tag)
+
+
+def match_normalised(first: str, second: str, tag: str | None = None) -> bool:
+    """Whether two texts have the same words in the normalised comparison."""
+    beginnings = (" ".join(text.split(" ", BEGINNING)[:BEGINNING]) for text in (first, second))
+    pairs = zip(*(words_for_match(text, tag) for text in beginnings), strict=False)
+    return all(a == b for a, b in pairs) and words_for_match(first, tag) == words_for_match(second, tag)
 
 
 def ngrams(items: list[str], order: int) -> list[tuple[str, ...]]:

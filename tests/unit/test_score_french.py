@@ -13,7 +13,7 @@ from scripts.score.read_scores import read_scores
 from scripts.score.scoring_input import NotApplicableError, ScoringInput
 from scripts.score.shown import shown
 from scripts.score.statistics import row_fault
-from scripts.score.tokenize_text import normalised_for_match, words
+from scripts.score.tokenize_text import match_normalised, words
 from tests.benchmarks.statistics import bench_french_tense
 from tests.support.data import load
 from tests.support.score_fixtures import answer_rows, likelihood_rows, scored
@@ -27,8 +27,16 @@ def test_words_are_those_of_the_language_and_in_nfc(language, text, expected):
 
 
 def test_normalised_comparison_forgets_case_and_punctuation_but_no_accent():
-    assert normalised_for_match("L’Élan, gagné !", "fr") == normalised_for_match("l'élan  GAGNÉ", "fr")
-    assert normalised_for_match("élan", "fr") != normalised_for_match("elan", "fr")
+    assert match_normalised("L’Élan, gagné !", "l'élan  GAGNÉ", "fr")
+    assert not match_normalised("élan", "elan", "fr")
+
+
+def test_normalised_comparison_reads_long_texts_to_their_ends():
+    text = " ".join(f"mot{number}" for number in range(40))
+    assert match_normalised(f"« {text} »", text.upper().replace(" ", ", "), "fr")
+    assert not match_normalised(text, f"{text} mot", "fr")
+    assert not match_normalised(text, text.replace("mot39", "mots"), "fr")
+    assert not match_normalised("", text, "fr")
 
 
 @pytest.mark.parametrize(("sentence", "present", "passe_compose", "other"), load("french_tenses.yaml"))
