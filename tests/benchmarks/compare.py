@@ -186,5 +186,9 @@ def _module() -> str:
 
 
 def _commit() -> str:
-    done = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
-    return re.sub(r"^.*-g", "", done.stdout.strip())
+    """Return the checked-out commit, with -dirty if files beside the measured ones differ from it."""
+    git = ["git", "-C", str(ROOT)]
+    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True).stdout.strip()
+    code = [":/", ":!/tests/benchmarks/measured", ":!/docs/benchmarks.md"]
+    differs = subprocess.run([*git, "diff", "--quiet", "HEAD", "--", *code]).returncode
+    return f"{commit}-dirty" if differs else commit
