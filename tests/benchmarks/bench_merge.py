@@ -90,7 +90,11 @@ class Sides:
         self.gigabytes = sum(path.stat().st_size for path in self.weights) / 1e9
 
     def fresh(self, name: str) -> Path:
-        """Return a folder's path where nothing is."""
+        """Return a folder's path where nothing is.
+
+        What an earlier round left there is removed just before a side runs, so that all sides write into pages that
+        were freed a moment ago: on a virtual machine the first use of a page can take longer than its copy.
+        """
         shutil.rmtree(self.folder / name, ignore_errors=True)
         return self.folder / name
 
@@ -105,7 +109,6 @@ class Sides:
         words[words.index("--output") + 1] = output
         # Its memory is that of the whole step, because looking at it takes time from a step that uses both cores.
         ran = run([sys.executable, *map(str, words)], 60, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
-        shutil.rmtree(output)
         return self.measured(ran) | {"MiB": whole.mib, "s with hashing and flushing": whole.seconds}
 
     def copied(self) -> dict[str, float]:
@@ -136,7 +139,7 @@ def main(argv=None) -> None:
     parser.add_argument("--hidden", type=int, default=2048, help="size of the hidden states, a multiple of 256")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--without-peft", action="store_true", help="only our step and cp")
-    parser.add_argument("--folder", type=Path, help="for the models, 4 times their size (default: a temporary one)")
+    parser.add_argument("--folder", type=Path, help="for the models, 6 times their size (default: a temporary one)")
     arguments = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(dir=arguments.folder, prefix="snaketune-merge-") as folder:
         sides = Sides(Path(folder), arguments.layers, arguments.hidden)
